@@ -1,0 +1,233 @@
+"""An artifact on disk: the folder's manifest, its files and their hashes, and how it comes to be there.
+
+Standard library only. A folder is an artifact exactly when it holds a readable ``manifest.json`` whose files are all
+present in the recorded sizes; it is written under a temporary name and renamed, so that no half of one is ever seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from exporter.errors import InputError
+from exporter.signature import Signature
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+GRAPH = "model.onnx"
+WEIGHTS = "model.onnx.data"
+# How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
+TIMINGS = "timings.json"
+
+Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
+TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of one file of the artifact."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a runtime has to know of the model besides its graph.
+
+    ``max_positions`` is None for a model without a limit (a recurrent one). ``bos`` and ``pad`` are token ids or None;
+    ``eos`` lists every id that ends an answer.
+    """
+
+    architecture: str
+    vocab_size: int
+    max_positions: int | None
+    layers: int
+    parameters: int
+    bos: int | None
+    eos: tuple[int, ...]
+    pad: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The contents of ``manifest.json``. ``recipe``, ``gate``, ``source`` and ``versions`` are records for people."""
+
+    target: str
+    precision: str
+    model: ModelFacts
+    signature: Signature
+    recipe: list[dict[str, Any]]
+    gate: dict[str, Any]
+    source: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A folder that was found to be a complete artifact."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def graph(self) -> Path:
+        return self.folder / GRAPH
+
+    @property
+    def size(self) -> int:
+        """Bytes of all recorded files."""
+        return sum(record.size for record in self.manifest.files.values())
+
+
+def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact:
+    """Open an artifact: read its manifest, check every file's size and, on request, its SHA-256.
+
+    Raises:
+        InputError: the folder is no artifact, is of a newer schema, or a file is missing, truncated or altered;
+            all damaged files are named at once.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    damage = [line for name, record in manifest.files.items() if (line := _damage(folder, name, record, check_hashes))]
+    if damage:
+        raise InputError(
+            f"The artifact {folder} is damaged: {'; '.join(damage)}",
+            allowed="the files as the export wrote them",
+            fix="Export the model again or restore the files.",
+        )
+    return Artifact(folder=folder, manifest=manifest)
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Hash every file below ``folder`` except the manifest and the timings; names use forward slashes, sorted."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {
+        name: FileRecord(size=(folder / name).stat().st_size, sha256=hash_file(folder / name))
+        for name in names
+        if name not in (MANIFEST, TIMINGS)
+    }
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise InputError when ``out`` exists: an export never overwrites."""
+    if out.exists() or out.is_symlink():
+        raise InputError(
+            f"The output folder {out} already exists",
+            allowed="a path that does not exist yet",
+            fix="Choose another --out or remove the folder first.",
+        )
+
+
+@contextlib.contextmanager
+def staging_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``out``; it is removed on leaving unless it was renamed by `publish`.
+
+    The name starts with a dot and ends in ``.partial``: an interrupted export leaves nothing that looks like an artifact.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise InputError(
+            f"No output folder can be made in {out.parent}",
+            received=error.strerror or error,
+            allowed="a writable folder",
+            fix="Choose another --out.",
+        ) from error
+    try:
+        folder.chmod(0o755)  # mkdtemp makes it private; an artifact is as readable as any other file of the user
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def publish(staged: Path, out: Path) -> None:
+    """Flush the staged files to the disk and give the folder its final name in one step."""
+    for path in (*staged.rglob("*"), staged):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    refuse_existing(out)
+    staged.rename(out)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{folder} is not an artifact: {MANIFEST} cannot be read",
+            received=error.strerror,
+            allowed="a folder written by `jisu export`",
+            fix="Check the path, or export the model first.",
+        ) from error
+    try:
+        data = json.loads(text)
+        version = data["schema_version"]
+        if version == SCHEMA_VERSION:
+            return _manifest_from_dict(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a manifest",
+            received=f"{type(error).__name__}: {error}",
+            fix="Export the model again.",
+        ) from error
+    raise InputError(
+        f"{path} has a schema that this version cannot read",
+        received=version,
+        allowed=SCHEMA_VERSION,
+        fix="Update jisu, or export the model again with this version.",
+    )
+
+
+def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
+    model = {**data["model"], "eos": tuple(data["model"]["eos"])}
+    return Manifest(
+        **{
+            **data,
+            "model": ModelFacts(**model),
+            "signature": Signature.from_dict(data["signature"]),
+            "files": {name: FileRecord(**record) for name, record in data["files"].items()},
+        }
+    )
+
+
+def _damage(folder: Path, name: str, record: FileRecord, check_hash: bool) -> str | None:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return f"{name} points outside the folder"
+    if not path.is_file():
+        return f"{name} is missing"
+    size = path.stat().st_size
+    if size != record.size:
+        return f"{name} has {size} bytes instead of {record.size}"
+    if check_hash and hash_file(path) != record.sha256:
+        return f"{name} has another SHA-256 than recorded"
+    return None

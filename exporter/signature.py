@@ -1,0 +1,100 @@
+"""The contract between exporter and runtimes: which tensors go into a graph, which come out, and what it carries.
+
+Standard library only, so that running an artifact needs neither torch nor onnx.
+
+Dimension names: ``B`` batch, ``T`` new tokens, ``S`` total sequence, ``V`` vocabulary, ``K`` requested logits,
+``capacity`` the tokens that a key/value buffer has room for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from exporter.errors import InputError
+
+StateKind = Literal["kv", "recurrent"]
+STATE_KINDS: tuple[StateKind, ...] = ("kv", "recurrent")
+CAPACITY = "capacity"
+
+# Inputs a graph may have besides its state. A runtime feeds the ones that the signature lists.
+INPUT_IDS = "input_ids"  # int64 [B, T]
+ATTENTION_MASK = "attention_mask"  # int64 [B, S], 1 for each token seen so far including the new ones, then 0
+PAST_LENGTH = "past_length"  # int64 [B], tokens already in the state
+LOGITS_POSITIONS = "logits_positions"  # int64 [1 or B, K], optional; negative counts from each row's end; default -1
+LOGITS = "logits"  # float32 [B, K, V]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One graph input or output: its name, its ONNX element type in numpy's spelling, and its dims."""
+
+    name: str
+    dtype: str
+    dims: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateSpec:
+    """One tensor that the model carries from call to call.
+
+    A ``kv`` tensor is a buffer with one axis named ``capacity``; a ``recurrent`` tensor has a fixed shape per row.
+    ``past`` names the graph input, ``present`` the graph output of the same dtype and dims.
+    """
+
+    past: str
+    present: str
+    kind: StateKind
+    dtype: str
+    dims: tuple[int | str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in STATE_KINDS:
+            raise InputError(
+                f"State tensor {self.past} has an unknown kind",
+                received=self.kind,
+                allowed=", ".join(STATE_KINDS),
+                fix="Export the model again with this version.",
+            )
+        if (CAPACITY in self.dims) != (self.kind == "kv"):
+            raise InputError(
+                f"State tensor {self.past} of kind {self.kind} has the wrong dims",
+                received=self.dims,
+                allowed=f"one axis named {CAPACITY!r} for kv, none for recurrent",
+                fix="Correct the state specification of the model.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """Everything that a runtime has to know to call a graph."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    state: tuple[StateSpec, ...]
+
+    def has_input(self, name: str) -> bool:
+        return any(spec.name == name for spec in self.inputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Signature:
+        """Read what `to_dict` wrote; raises InputError when a field is missing or unknown."""
+        try:
+            return cls(
+                inputs=tuple(_tensor(spec) for spec in data["inputs"]),
+                outputs=tuple(_tensor(spec) for spec in data["outputs"]),
+                state=tuple(StateSpec(**{**spec, "dims": tuple(spec["dims"])}) for spec in data["state"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                "The signature in the manifest cannot be read",
+                received=error,
+                fix="Export the model again; the manifest was altered or written by another version.",
+            ) from error
+
+
+def _tensor(data: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**data, "dims": tuple(data["dims"])})

@@ -1,0 +1,75 @@
+"""What a backend has to do: hold a model's state and run it over new tokens. Small enough to write in an afternoon.
+
+A backend knows nothing of text, sampling or stopping; `runtimes.generation` knows nothing of devices.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+TokenIds = npt.NDArray[np.int64]
+Logits = npt.NDArray[np.float32]
+WantedLogits = Literal["last", "all"]
+
+
+class State(Protocol):
+    """What a batch of sequences has left behind in a backend, in memory that belongs to the backend."""
+
+    @property
+    def lengths(self) -> TokenIds:
+        """Tokens seen so far by each row, int64 [B]."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that each row has room for."""
+        ...
+
+    def rewind(self, lengths: TokenIds) -> None:
+        """Forget each row's tokens from ``lengths[row]`` on; int64 [B], each between 0 and the row's length."""
+        ...
+
+    def reorder(self, rows: TokenIds) -> None:
+        """Let row ``i`` continue what row ``rows[i]`` was; int64 [B], rows may repeat."""
+        ...
+
+
+class Backend(Protocol):
+    """Runs one model."""
+
+    name: str
+    vocab_size: int
+    max_positions: int | None
+
+    def new_state(self, batch: int, capacity: int) -> State:
+        """An empty state for ``batch`` rows of at most ``capacity`` tokens."""
+        ...
+
+    def forward(
+        self,
+        token_ids: TokenIds,
+        state: State,
+        *,
+        new_lengths: TokenIds | None = None,
+        logits: WantedLogits = "last",
+    ) -> Logits:
+        """Append tokens to the state and return next-token logits.
+
+        Args:
+            token_ids: int64 [B, T]; rows shorter than T are padded on the right with any valid token id.
+            state: advanced in place by each row's new length.
+            new_lengths: int64 [B], each 1..T; None when every row has T new tokens.
+            logits: ``"last"`` for each row's own last new token, ``"all"`` for every position (padding rows hold
+                arbitrary finite numbers).
+
+        Returns:
+            float32 [B, 1, V] or [B, T, V]. The caller may keep it until the next call.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
+        ...
