@@ -1,0 +1,160 @@
+"""Any transformers causal language model behind the traced interface.
+
+Nothing here knows an architecture: attention and masks come through transformers' own registration points, the cache is
+a `Cache` that hands tensors through, and the shapes of the state are read off one short forward call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from exporter.errors import InputError
+from exporter.signature import CAPACITY, StateSpec
+from exporter.tracing.operators import attention, scatter_cache
+
+ATTENTION = "jisu"
+# Values of these arguments change nothing here: dropout is off, the mask already holds windows and causality.
+_IGNORED_ARGUMENTS = frozenset({"dropout", "is_causal", "sliding_window", "position_ids", "use_cache"})
+
+
+class CausalLM(nn.Module):
+    """A transformers model as ``forward(input_ids, past_length, state) -> (logits, state)``."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def state_spec(self) -> list[StateSpec]:
+        """Run two tokens through the model and describe what its cache then holds, layer by layer."""
+        with torch.inference_mode():
+            cache = self.model(input_ids=torch.tensor([[0, 1]]), use_cache=True).past_key_values
+        layers = getattr(cache, "layers", None)
+        if not layers or any(getattr(layer, "keys", None) is None for layer in layers):
+            kinds = sorted({type(layer).__name__ for layer in layers or [cache]})
+            raise InputError(
+                f"The state of {type(self.model).__name__} cannot be carried from token to token",
+                received=f"a cache of {', '.join(kinds)}",
+                allowed="key/value caches",
+                fix="Use a decoder whose layers keep keys and values.",
+            )
+        return [
+            StateSpec(
+                past=f"past_key_values.{index}.{role}",
+                present=f"present.{index}.{role}",
+                kind="kv",
+                dtype="float32",
+                dims=("B", tensor.shape[1], CAPACITY, tensor.shape[3]),
+            )
+            for index, layer in enumerate(layers)
+            for role, tensor in (("key", layer.keys), ("value", layer.values))
+        ]
+
+    def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Append tokens to the state.
+
+        Args:
+            input_ids: int64 [B, T], rows padded on the right.
+            past_length: int64 [B].
+            state: key and value buffers, each [B, Hkv, capacity, D], in the order of `state_spec`.
+
+        Returns:
+            logits [B, T, V] and the buffers with the new keys and values written at ``past_length``.
+        """
+        position_ids = past_length[:, None] + torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
+        layers = [_BufferLayer(key, value, past_length) for key, value in zip(state[::2], state[1::2], strict=True)]
+        with _attention_of_ours(self.model):
+            output = self.model(
+                input_ids=input_ids, position_ids=position_ids, past_key_values=Cache(layers=layers), use_cache=True
+            )
+        return output.logits, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+
+
+class _BufferLayer(CacheLayerMixin):
+    """One layer's key/value buffers of fixed capacity; writes go to each row's own length."""
+
+    is_sliding = False
+
+    def __init__(self, keys: Tensor, values: Tensor, past_length: Tensor) -> None:
+        super().__init__()
+        self.keys: Tensor = keys
+        self.values: Tensor = values
+        self.past_length = past_length
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        raise AssertionError("the buffers are there from the start")
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        self.keys = scatter_cache(self.keys, key_states, self.past_length)
+        self.values = scatter_cache(self.values, value_states, self.past_length)
+        return self.keys, self.values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.keys.shape[2], 0
+
+    def get_seq_length(self) -> Tensor:  # type: ignore[override]  # one length per row, which `_mask` adds up itself
+        return self.past_length
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+def _mask(
+    *, batch_size: int, q_length: int, kv_length: int, q_offset: Tensor, mask_function: Callable[..., Tensor], **_: Any
+) -> Tensor:
+    """Evaluate the model's own mask rule at each row's positions: bool [B, 1, T, capacity], True where a key is seen.
+
+    Keys beyond a row's length are never seen, since causality excludes every position after the query's.
+    """
+    device = q_offset.device
+    batch = torch.arange(batch_size, device=device)[:, None, None, None]
+    head = torch.zeros((1, 1, 1, 1), dtype=torch.int64, device=device)
+    query = q_offset[:, None, None, None] + torch.arange(q_length, device=device)[None, None, :, None]
+    key = torch.arange(kv_length, device=device)[None, None, None, :]
+    return mask_function(batch, head, query, key).expand(batch_size, -1, q_length, kv_length)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **arguments: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function: [B, H, T, D] in, [B, T, H, Dv] out."""
+    unknown = sorted(
+        name for name, given in arguments.items() if torch.is_tensor(given) and name not in _IGNORED_ARGUMENTS
+    )
+    if unknown:
+        raise InputError(
+            f"The attention of {type(module).__name__} takes an argument that its trace would drop",
+            received=", ".join(unknown),
+            allowed="query, key, value, mask, scaling and softcap",
+            fix="Use a model without it.",
+        )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    output = attention(query, key, value, attention_mask, scale=scale, softcap=softcap or 0.0)
+    return output.transpose(1, 2), None
+
+
+@contextlib.contextmanager
+def _attention_of_ours(model: PreTrainedModel) -> Iterator[None]:
+    """Route the model's attention and masks through this file for one call, then restore its own choice."""
+    AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, _mask)
+    before = model.config._attn_implementation
+    model.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -1,0 +1,221 @@
+"""Copies of traced decoder layers for the layers that were not traced.
+
+A body is the run of nodes that one layer's forward produced. Before a body is copied it is compared, node by node, with
+another traced layer of its kind: they may differ only in the layer's own parameters, its state tensors and the hidden
+states that come in. Anything else (a value handed from layer to layer besides the hidden states, a constant that counts
+layers) raises `NotRepeatableError`, and the caller traces every layer instead.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from exporter.tracing.layers import LayerPlan
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+class NotRepeatableError(Exception):
+    """The traced bodies of equal layers are not equal; says where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """One layer's nodes in order, and the one value that later nodes read: the layer's hidden states."""
+
+    nodes: tuple[ir.Node, ...]
+    hidden: ir.Value
+
+
+def layer_of(node: ir.Node, path: str) -> int | None:
+    """Number of the layer below module ``path`` whose forward produced the node, from the scopes that torch recorded."""
+    scopes = node.metadata_props.get(_SCOPES)
+    for scope in ast.literal_eval(scopes) if scopes else ():
+        if scope.startswith(path + "."):
+            number = scope[len(path) + 1 :].split(".", 1)[0]
+            if number.isdigit():
+                return int(number)
+    return None
+
+
+def find_bodies(graph: ir.Graph, path: str, count: int) -> list[Body]:
+    """Split the nodes of layers 0..count-1 out of the graph.
+
+    Raises:
+        NotRepeatableError: a layer left no nodes, or hands on something other than one tensor of hidden states.
+    """
+    nodes: list[list[ir.Node]] = [[] for _ in range(count)]
+    for node in graph:
+        number = layer_of(node, path)
+        if number is not None and number < count:
+            nodes[number].append(node)
+    outputs = {id(value) for value in graph.outputs}
+    bodies = []
+    for number, own in enumerate(nodes):
+        inside = {id(node) for node in own}
+        leaving = [
+            value
+            for node in own
+            for value in node.outputs
+            if any(id(user) not in inside for user in value.consumers())
+        ]
+        if len(leaving) != 1 or id(leaving[0]) in outputs:
+            names = [value.name for value in leaving]
+            raise NotRepeatableError(f"layer {number} hands on {names} instead of its hidden states alone")
+        bodies.append(Body(nodes=tuple(own), hidden=leaving[0]))
+    return bodies
+
+
+def stamp_layers(
+    graph: ir.Graph, plan: LayerPlan, prefix: str, tensor_of: Callable[[str], ir.TensorProtocol], state_per_layer: int
+) -> list[ir.Value]:
+    """Append the layers that were not traced and return every layer's hidden states, in order.
+
+    Args:
+        graph: holds the traced layers; its state inputs are the last ``traced * state_per_layer`` inputs, its state
+            outputs the last as many outputs.
+        plan: which layer copies which.
+        prefix: what parameter names in the graph have before the module's own path, with its dot.
+        tensor_of: parameter path -> its tensor.
+        state_per_layer: state tensors that each layer owns.
+    """
+    path = f"{prefix}{plan.path}"
+    bodies = find_bodies(graph, path, plan.traced)
+    state_in = {id(value): place for place, value in enumerate(graph.inputs[-plan.traced * state_per_layer :])}
+    state_out = {id(value): place for place, value in enumerate(graph.outputs[-plan.traced * state_per_layer :])}
+    templates = [plan.template(layer) for layer in range(plan.traced, plan.total)]
+    for number in set(templates):
+        twin = plan.twin(number)
+        if number == 0 or twin is None:
+            raise NotRepeatableError(f"layer {number} has no other layer to be compared with")
+        _compare(bodies, number, twin, path, state_in, state_per_layer)
+
+    last = bodies[-1]
+    after = [(user, place) for user, place in last.hidden.uses() if all(user is not node for node in last.nodes)]
+    hidden = [body.hidden for body in bodies]
+    position = last.nodes[-1]
+    for offset, source in enumerate(templates):
+        number = plan.traced + offset
+        copier = _Copier(graph, path, source, number, tensor_of)
+        copier.values[id(bodies[source - 1].hidden)] = hidden[-1]
+        for place in range(state_per_layer):
+            old = graph.inputs[len(graph.inputs) - (plan.traced + offset - source) * state_per_layer + place]
+            copier.values[id(old)] = new = copier.fresh(old)
+            copier.new_state.append(new)
+        copies = [copier.copy(node) for node in bodies[source].nodes]
+        graph.insert_after(position, copies)
+        position = copies[-1]
+        graph.inputs.extend(copier.new_state)
+        produced = [value for node in bodies[source].nodes for value in node.outputs if id(value) in state_out]
+        produced.sort(key=lambda value: state_out[id(value)])
+        graph.outputs.extend(copier.values[id(value)] for value in produced)
+        hidden.append(copier.values[id(bodies[source].hidden)])
+    for user, place in after:
+        user.replace_input_with(place, hidden[-1])
+    return hidden
+
+
+def _compare(
+    bodies: list[Body], number: int, twin: int, path: str, state_in: dict[int, int], state_per_layer: int
+) -> None:
+    """Walk two bodies side by side and raise at the first difference that a copy would not reproduce."""
+    if len(bodies[number].nodes) != len(bodies[twin].nodes):
+        raise NotRepeatableError(f"layers {twin} and {number} differ in their number of operators")
+    counterpart: dict[int, ir.Value] = {}
+    for ours, theirs in zip(bodies[number].nodes, bodies[twin].nodes, strict=True):
+        if (ours.domain, ours.op_type) != (theirs.domain, theirs.op_type) or len(ours.inputs) != len(theirs.inputs):
+            raise NotRepeatableError(f"layers {twin} and {number} differ at {theirs.op_type} and {ours.op_type}")
+        if {k: a.value for k, a in ours.attributes.items()} != {k: a.value for k, a in theirs.attributes.items()}:
+            raise NotRepeatableError(f"an attribute of {ours.op_type} {ours.name} counts layers")
+        for one, other in zip(ours.inputs, theirs.inputs, strict=True):
+            if not _agree(one, other, bodies, number, twin, path, state_in, state_per_layer, counterpart):
+                raise NotRepeatableError(
+                    f"{ours.op_type} of layer {number} reads {one and one.name}, of layer {twin} {other and other.name}"
+                )
+        counterpart.update({id(a): b for a, b in zip(ours.outputs, theirs.outputs, strict=True)})
+
+
+def _agree(
+    one: ir.Value | None,
+    other: ir.Value | None,
+    bodies: list[Body],
+    number: int,
+    twin: int,
+    path: str,
+    state_in: dict[int, int],
+    state_per_layer: int,
+    counterpart: dict[int, ir.Value],
+) -> bool:
+    if one is None or other is None:
+        return one is other
+    if id(one) in counterpart:
+        return counterpart[id(one)] is other
+    if number > 0 and one is bodies[number - 1].hidden:
+        return twin == 0 or other is bodies[twin - 1].hidden
+    if id(one) in state_in and id(other) in state_in:
+        return state_in[id(one)] - state_in[id(other)] == (number - twin) * state_per_layer
+    if one.const_value is not None and other.const_value is not None:
+        own, theirs = f"{path}.{number}.", f"{path}.{twin}."
+        if (one.name or "").startswith(own):
+            return (other.name or "") == theirs + (one.name or "")[len(own) :]
+        return one is other or _equal_constants(one.const_value, other.const_value)
+    return one is other
+
+
+def _equal_constants(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
+    return (
+        one.dtype == other.dtype and tuple(one.shape) == tuple(other.shape) and bool((one.numpy() == other.numpy()).all())
+    )
+
+
+class _Copier:
+    """Copies one body's nodes for another layer number."""
+
+    def __init__(
+        self, graph: ir.Graph, path: str, source: int, number: int, tensor_of: Callable[[str], ir.TensorProtocol]
+    ) -> None:
+        self.graph = graph
+        self.source = f"{path}.{source}."
+        self.target = f"{path}.{number}."
+        self.number = number
+        self.tensor_of = tensor_of
+        self.values: dict[int, ir.Value] = {}
+        self.new_state: list[ir.Value] = []
+
+    def fresh(self, value: ir.Value) -> ir.Value:
+        return ir.Value(name=f"{value.name}.layer{self.number}", type=value.type, shape=value.shape)
+
+    def copy(self, node: ir.Node) -> ir.Node:
+        outputs = [self.fresh(value) for value in node.outputs]
+        copied = ir.Node(
+            node.domain,
+            node.op_type,
+            [self._input(value) for value in node.inputs],
+            list(node.attributes.values()),
+            outputs=outputs,
+            version=node.version,
+            name=f"{node.name}.layer{self.number}",
+            metadata_props={_SCOPES: node.metadata_props.get(_SCOPES, "[]").replace(self.source, self.target)},
+        )
+        self.values.update({id(old): new for old, new in zip(node.outputs, outputs, strict=True)})
+        return copied
+
+    def _input(self, value: ir.Value | None) -> ir.Value | None:
+        if value is None:
+            return None
+        if id(value) in self.values:
+            return self.values[id(value)]
+        name = value.name or ""
+        if value.const_value is None or not name.startswith(self.source):
+            return value
+        name = self.target + name[len(self.source) :]
+        if name not in self.graph.initializers:
+            tensor = self.tensor_of(name)
+            self.graph.initializers[name] = ir.Value(
+                name=name, type=value.type, shape=ir.Shape(tensor.shape), const_value=tensor
+            )
+        return self.graph.initializers[name]

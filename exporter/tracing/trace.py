@@ -1,0 +1,223 @@
+"""Traces a module with the traced interface to the portable graph: one trace, dynamic batch and length, explicit state."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+import onnxscript.optimizer
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import InputError
+from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, StateSpec
+from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
+from exporter.tracing.operators import OPSET
+from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
+
+# Keys in the graph's metadata: the values that hold each layer's hidden states (a JSON list of names), and how many
+# attention operators were traced. Passes keep what they can; the gate uses the first to say which layer differs.
+LAYERS_KEY = "jisu.layers"
+# Sizes of the example: all different and above one, since torch.export fixes dimensions of size 0 and 1.
+_BATCH, _NEW, _CAPACITY = 2, 3, 7
+_MODULE = "traced"
+
+
+class Traceable(Protocol):
+    """What a module has to offer to be traced, see `exporter.tracing.causal_lm`."""
+
+    def state_spec(self) -> list[StateSpec]: ...
+
+    def __call__(
+        self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]: ...
+
+
+class _Root(nn.Module):
+    """Gives every parameter one known prefix, whatever the traced module is."""
+
+    def __init__(self, traced: nn.Module) -> None:
+        super().__init__()
+        self.traced = traced
+
+    def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        output: tuple[Tensor, list[Tensor]] = self.traced(input_ids, past_length, state)
+        return output
+
+
+def trace(module: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
+    """Trace ``module`` once and repeat the decoder layers that are equal.
+
+    Args:
+        module: implements `Traceable`, in eval mode.
+        spec: the module's own `state_spec()`.
+
+    Returns:
+        A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] and the state, and outputs ``logits``
+        [B, T, V] and the state. Weights are views of the module's parameters, not copies.
+
+    Raises:
+        InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
+    """
+    root = _Root(module).eval()
+    plan = plan_layers(root)
+    if plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
+        try:
+            return _trace_prefix(root, spec, plan)
+        except NotRepeatableError as reason:
+            logging.getLogger(__name__).info("Tracing every layer: %s.", reason)
+    model = _export(root, spec)
+    hidden: list[ir.Value] = []
+    if plan is not None:
+        with contextlib.suppress(NotRepeatableError):
+            hidden = [body.hidden for body in find_bodies(model.graph, plan.path, plan.total)]
+    return _finish(model, spec, hidden)
+
+
+def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan) -> ir.Model:
+    per_layer = len(spec) // plan.total
+    with only_first_layers(root, plan):
+        model = _export(root, spec[: plan.traced * per_layer])
+    hidden = stamp_layers(
+        model.graph, plan, "", lambda name: ir.tensor(_parameter(root, name), name=name), state_per_layer=per_layer
+    )
+    return _finish(model, spec, hidden)
+
+
+def _parameter(root: nn.Module, name: str) -> Tensor:
+    path, _, last = name.rpartition(".")
+    tensor: Tensor = getattr(root.get_submodule(path), last)
+    return tensor.detach()
+
+
+def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
+    """Run torch's exporter on example inputs and fold the constants it leaves."""
+    sizes = {"B": _BATCH, CAPACITY: _CAPACITY}
+    state = [torch.zeros([sizes.get(dim, dim) for dim in item.dims], dtype=_dtype(item)) for item in spec]  # type: ignore[misc]
+    arguments = (torch.ones((_BATCH, _NEW), dtype=torch.int64), torch.tensor([1, 2]), state)
+    batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1)
+    dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1)}
+    shapes = (
+        {0: batch, 1: new},
+        {0: batch},
+        [{axis: dims[dim] for axis, dim in enumerate(item.dims) if dim in dims} for item in spec],
+    )
+    quiet = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)  # it warns that torchvision, which no language model needs, is not installed
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
+            exported = torch.onnx.export(program, dynamo=True, optimize=False, opset_version=OPSET, verbose=False)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  # torch reports a model that it cannot trace by any kind of exception
+        raise InputError(
+            f"{type(root.get_submodule(_MODULE)).__name__} cannot be traced",
+            received=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
+            allowed="a forward without data-dependent control flow",
+            fix="Rewrite the part of the model that torch.export names.",
+        ) from error
+    finally:
+        quiet.setLevel(level)
+    assert exported is not None
+    model = exported.model
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    onnxscript.optimizer.fold_constants(model, should_fold=_reads_no_parameter)
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common_passes.RemoveUnusedNodesPass()(model)
+    return model
+
+
+def _reads_no_parameter(node: ir.Node) -> bool | None:
+    """Keep arithmetic on parameters in the graph: a folded weight would have lost its layer's name."""
+    reads = any(value is not None and (value.name or "").startswith(f"{_MODULE}.") for value in node.inputs)
+    return False if reads else None
+
+
+def _finish(model: ir.Model, spec: Sequence[StateSpec], hidden: Sequence[ir.Value]) -> ir.Model:
+    """Give inputs, outputs and dimensions their names, and check that nothing was frozen on the way."""
+    graph = model.graph
+    names = [INPUT_IDS, PAST_LENGTH, *(item.past for item in spec)]
+    if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(spec):
+        raise InputError(
+            "The trace lost a tensor",
+            received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
+            allowed=f"{len(names)} inputs and {1 + len(spec)} outputs",
+            fix="Make the forward use every argument and return every state tensor.",
+        )
+    for value, name in zip(graph.inputs, names, strict=True):
+        value.name = name
+    _name_outputs(graph, [LOGITS, *(item.present for item in spec)])
+    _name_dims(graph, spec)
+    expected = {LOGITS: ("B", "T"), **{item.present: item.dims for item in spec}}
+    for value in graph.outputs:
+        dims = _dims(value)
+        if dims[: len(expected[value.name or ""])] != expected[value.name or ""]:
+            raise InputError(
+                f"The trace froze or changed a dimension of {value.name}",
+                received=f"dims {list(dims)}",
+                allowed=f"dims {list(expected[value.name or ''])}",
+                fix="Remove what depends on the example's sizes from the forward.",
+            )
+    graph.metadata_props.clear()
+    graph.metadata_props[LAYERS_KEY] = json.dumps([value.name for value in hidden])
+    model.producer_name, model.producer_version = "jisu", None
+    for node in graph.all_nodes():
+        # torch records stack traces, which hold paths of this machine
+        node.metadata_props.clear()
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    return model
+
+
+def _name_outputs(graph: ir.Graph, names: list[str]) -> None:
+    """Name the outputs; a value that is an input, or two outputs at once, gets a node of its own."""
+    seen: set[int] = {id(value) for value in graph.inputs}
+    for place, (value, name) in enumerate(zip(list(graph.outputs), names, strict=True)):
+        if id(value) in seen:
+            node = ir.node("Identity", [value])
+            node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+            graph.append(node)
+            graph.outputs[place] = value = node.outputs[0]
+        seen.add(id(value))
+        value.name = name
+
+
+def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec]) -> None:
+    """Replace torch's symbols (s28, s70 ...) by the names of the signature, everywhere."""
+    letters: dict[str, str] = {}
+    wanted = [(graph.inputs[0], ("B", "T")), *((v, s.dims) for v, s in zip(graph.inputs[2:], spec, strict=True))]
+    for value, dims in wanted:
+        for found, dim in zip(_dims(value), dims, strict=True):
+            if isinstance(dim, str):
+                letters.setdefault(str(found), dim)
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            _rename_dims(value, letters)
+    for value in graph.inputs:
+        _rename_dims(value, letters)
+
+
+def _rename_dims(value: ir.Value, letters: dict[str, str]) -> None:
+    if value.shape is not None:
+        value.shape = ir.Shape([dim if isinstance(dim, int) else letters.get(str(dim), str(dim)) for dim in _dims(value)])
+
+
+def _dims(value: ir.Value) -> tuple[int | str, ...]:
+    if value.shape is None:
+        return ()
+    return tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
+
+
+def _dtype(item: StateSpec) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, item.dtype)
+    return dtype
