@@ -133,6 +133,7 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
     onnxscript.optimizer.fold_constants(model, should_fold=_reads_no_parameter)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common_passes.RemoveUnusedNodesPass()(model)
+    common_passes.ShapeInferencePass()(model)
     return model
 
 

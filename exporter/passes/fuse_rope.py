@@ -1,0 +1,144 @@
+"""x * cos + rotate_half(x) * sin -> `RotaryEmbedding` (Su et al. 2021, eq. 34; ONNX opset 23) with tables of cos and sin.
+
+The tables are computed by running the model's own position arithmetic over every position, so that any scaling rule is
+carried over exactly, and checked to depend on nothing but the position.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exporter.passes.match import constant, dims, emit, new_constant, nodes_of, producer, replace, used_once
+from exporter.signature import INPUT_IDS, PAST_LENGTH
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+_END = 1 << 62
+
+
+def candidates(graph: ir.Graph) -> int:
+    """Concatenations of a negated half with the other half: what every rotation contains."""
+    return sum(1 for node in graph if _rotated(node) is not None)
+
+
+def fuse_rope(graph: ir.Graph, *, max_positions: int) -> int:
+    """Replace each rotation of the "half" layout, partial ones included."""
+    from exporter.passes.evaluate import find_positions
+
+    positions = find_positions(graph, PAST_LENGTH, INPUT_IDS)
+    if positions is None:
+        return 0
+    tables: dict[int, ir.Value | None] = {}
+    count = 0
+    for concat in nodes_of(graph, "Concat"):
+        source = _rotated(concat)
+        sum_ = _sum_of(concat, source) if source is not None else None
+        if source is None or sum_ is None:
+            continue
+        add, cos, sin = sum_
+        for angle in (cos, sin):
+            if id(angle) not in tables:
+                tables[id(angle)] = _table(graph, angle, positions, max_positions, number=len(tables))
+        if tables[id(cos)] is None or tables[id(sin)] is None:
+            continue
+        size = (dims(source) or ())[-1]
+        assert isinstance(size, int)
+        whole, result = _partial(source, add.outputs[0], size)
+        attributes = {} if whole is source else {"rotary_embedding_dim": size}
+        anchor = result.producer()
+        assert anchor is not None
+        inputs = [whole, tables[id(cos)], tables[id(sin)], positions]
+        replace(result, emit(anchor, "RotaryEmbedding", inputs, attributes, like=result))
+        count += 1
+    return count
+
+
+def _rotated(concat: ir.Node) -> ir.Value | None:
+    """x when the node is the concatenation of -x[..., D/2:] and x[..., :D/2]."""
+    if concat.op_type != "Concat" or len(concat.inputs) != 2:
+        return None
+    negated = producer(concat.inputs[0], "Neg")
+    upper = _slice_last(negated.inputs[0]) if negated is not None else None
+    lower = _slice_last(concat.inputs[1])
+    if upper is None or lower is None or upper[0] is not lower[0]:
+        return None
+    size = (dims(upper[0]) or ("",))[-1]
+    if not isinstance(size, int) or lower[1:] != (0, size // 2) or upper[1] != size // 2 or upper[2] < size:
+        return None
+    return upper[0]
+
+
+def _slice_last(value: ir.Value | None) -> tuple[ir.Value, int, int] | None:
+    """(x, start, end) when the value is x[..., start:end]."""
+    node = producer(value, "Slice")
+    if node is None or node.inputs[0] is None or len(node.inputs) < 4:
+        return None
+    numbers = [constant(item) for item in node.inputs[1:]]
+    if any(number is None or number.size != 1 for number in numbers):
+        return None
+    start, end, axis, *step = (int(number.reshape(())) for number in numbers if number is not None)
+    rank = len(dims(node.inputs[0]) or ())
+    return (node.inputs[0], start, min(end, _END)) if axis in (-1, rank - 1) and step in ([], [1]) else None
+
+
+def _sum_of(rotated: ir.Node, source: ir.Value) -> tuple[ir.Node, ir.Value, ir.Value] | None:
+    """(add, cos, sin) when the rotated half is multiplied by sin and added to ``source`` multiplied by cos."""
+    if not used_once(rotated.outputs[0]):
+        return None
+    times_sin = rotated.outputs[0].consumers()[0]
+    if times_sin.op_type != "Mul" or not used_once(times_sin.outputs[0]):
+        return None
+    add = times_sin.outputs[0].consumers()[0]
+    if add.op_type != "Add":
+        return None
+    times_cos = producer(next(item for item in add.inputs if item is not times_sin.outputs[0]), "Mul")
+    if times_cos is None or not any(item is source for item in times_cos.inputs):
+        return None
+    angles = []
+    for product, factor in ((times_cos, source), (times_sin, rotated.outputs[0])):
+        angle = next(item for item in product.inputs if item is not factor)
+        unsqueeze = producer(angle, "Unsqueeze")
+        if unsqueeze is None or unsqueeze.inputs[0] is None or len(dims(unsqueeze.inputs[0]) or ()) != 3:
+            return None
+        angles.append(unsqueeze.inputs[0])
+    return add, angles[0], angles[1]
+
+
+def _partial(source: ir.Value, result: ir.Value, size: int) -> tuple[ir.Value, ir.Value]:
+    """(x, y) of the whole head when only its first ``size`` elements are rotated and the rest is passed on as it is."""
+    first = _slice_last(source)
+    if first is None or first[1:] != (0, size) or not used_once(result):
+        return source, result
+    concat = result.consumers()[0]
+    if concat.op_type != "Concat" or len(concat.inputs) != 2 or concat.inputs[0] is not result:
+        return source, result
+    rest = _slice_last(concat.inputs[1])
+    if rest is None or rest[0] is not first[0] or rest[1] != size:
+        return source, result
+    return first[0], concat.outputs[0]
+
+
+def _table(
+    graph: ir.Graph, angle: ir.Value, positions: ir.Value, max_positions: int, *, number: int
+) -> ir.Value | None:
+    """A constant [max_positions, D/2] of what ``angle`` [B, T, D] is at each position, None if it is no such function."""
+    import numpy as np
+
+    from exporter.passes.evaluate import evaluate
+
+    assert positions.name is not None
+
+    def at(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return evaluate(angle, {positions.name or "": ids[None, :]}, opset=graph.opset_imports[""])[0]
+
+    try:
+        rows = at(np.arange(max_positions))
+    except KeyError:
+        return None
+    half = rows.shape[1] // 2
+    some = np.random.default_rng(0).integers(0, max_positions, 17)
+    if not np.array_equal(rows[:, :half], rows[:, half:]) or not np.array_equal(at(some), rows[some]):
+        return None
+    return new_constant(graph, f"rotary_table_{number}", np.ascontiguousarray(rows[:, :half]))

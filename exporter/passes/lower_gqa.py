@@ -1,0 +1,230 @@
+"""`TensorScatter` + `Attention` with a causal mask -> `GroupQueryAttention` of ONNX Runtime, rotary embedding inside.
+
+The operator appends to a shared key/value buffer in place and reads only the valid part of it. Its contract: rows padded
+on the right, `seqlens_k` int32 [B] the last valid key position of each row, `total_sequence_length` int32 the longest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from exporter.passes.match import dims, emit, new_constant, nodes_of, producer, replace
+from exporter.signature import INPUT_IDS, PAST_LENGTH
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
+
+DOMAIN = "com.microsoft"
+# Names of the two int32 inputs, so that a target may compute them from what its callers provide.
+SEQLENS = "seqlens_k"
+TOTAL = "total_sequence_length"
+# A window that is not seen within so many positions of a model without a stated maximum is taken for none.
+_LONGEST = 1 << 15
+
+
+def candidates(graph: ir.Graph) -> int:
+    """Attention operators whose keys come from a cache."""
+    return sum(1 for node in nodes_of(graph, "Attention") if producer(node.inputs[1], "TensorScatter") is not None)
+
+
+def lower_gqa(graph: ir.Graph, *, max_positions: int | None) -> int:
+    """Replace every attention that the operator can express; others stay standard operators."""
+    from exporter.passes.evaluate import find_positions
+
+    positions = find_positions(graph, PAST_LENGTH, INPUT_IDS)
+    windows: dict[int, int | None] = {}
+    count = 0
+    for node in nodes_of(graph, "Attention"):
+        found = _match(node)
+        if found is None:
+            continue
+        if id(found.mask) not in windows:
+            windows[id(found.mask)] = causal_window(graph, found.mask, max_positions or _LONGEST)
+        window = windows[id(found.mask)]
+        if window is None:
+            continue
+        _rewrite(graph, node, found, positions, window if window < (max_positions or _LONGEST) else -1)
+        count += 1
+    return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attention:
+    """One attention with its cache; query, key and value are the new tokens' [B, heads, T, D]."""
+
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    mask: ir.Value
+    key_scatter: ir.Node
+    value_scatter: ir.Node
+
+
+def _match(node: ir.Node) -> _Attention | None:
+    if len(node.inputs) != 4 or len(node.outputs) != 1:
+        return None
+    query, _, _, mask = node.inputs
+    scatters = [producer(value, "TensorScatter") for value in node.inputs[1:3]]
+    if query is None or mask is None or scatters[0] is None or scatters[1] is None:
+        return None
+    pasts = [scatter.inputs[0] for scatter in scatters if scatter is not None]
+    shapes = [dims(past) for past in pasts if past is not None and past.is_graph_input()]
+    # One head size for keys and values, a multiple of 8 as the kernels want it.
+    if len(shapes) != 2 or shapes[0] != shapes[1] or shapes[0] is None or int(shapes[0][3]) % 8:
+        return None
+    key, value = scatters[0].inputs[1], scatters[1].inputs[1]
+    assert key is not None and value is not None
+    return _Attention(
+        query=query, key=key, value=value, mask=mask, key_scatter=scatters[0], value_scatter=scatters[1]
+    )
+
+
+def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Value | None, window: int) -> None:
+    query, key = found.query, found.key
+    rotary = _shared_rotary(query, key, positions)
+    attributes: dict[str, int | float] = {"local_window_size": window, "scale": node.attributes.get_float("scale", 0.0)}
+    if node.attributes.get_float("softcap", 0.0):
+        attributes["softcap"] = node.attributes.get_float("softcap", 0.0)
+    tables: list[ir.Value | None] = []
+    if rotary is not None:
+        query, key, *tables = rotary
+        attributes |= {"do_rotary": 1, "rotary_interleaved": 0}
+    past_key, past_value = found.key_scatter.inputs[0], found.value_scatter.inputs[0]
+    assert past_key is not None and past_value is not None
+    heads, kv_heads = (dims(query) or ())[1], (dims(past_key) or ())[1]
+    size = (dims(past_key) or ())[3]
+    assert isinstance(heads, int) and isinstance(kv_heads, int) and isinstance(size, int)
+    attributes |= {"num_heads": heads, "kv_num_heads": kv_heads}
+    seqlens, total = lengths(graph)
+    inputs = [
+        _merge_heads(graph, node, query, heads * size),
+        _merge_heads(graph, node, key, kv_heads * size),
+        _merge_heads(graph, node, found.value, kv_heads * size),
+        past_key,
+        past_value,
+        seqlens,
+        total,
+        *tables,
+    ]
+    output = _output(graph, node, inputs, attributes, heads=heads, size=size)
+    gqa = output.producer()
+    assert gqa is not None
+    for scatter, place in ((found.key_scatter, 1), (found.value_scatter, 2)):
+        replace(scatter.outputs[0], gqa.outputs[place])
+    # [B, T, H*D] -> [B, H, T, D], which the transpose that followed the attention undoes
+    split = new_constant(graph, f"shape_0_0_{heads}_{size}", _int64([0, 0, heads, size]))
+    four = emit(node, "Reshape", [output, split])
+    whole = dims(node.outputs[0])
+    assert whole is not None
+    _shape(four, node.outputs[0], [whole[0], whole[2], heads, size])
+    replace(node.outputs[0], emit(node, "Transpose", [four], {"perm": [0, 2, 1, 3]}, like=node.outputs[0]))
+
+
+def _output(
+    graph: ir.Graph,
+    node: ir.Node,
+    inputs: list[ir.Value | None],
+    attributes: dict[str, int | float],
+    *,
+    heads: int,
+    size: int,
+) -> ir.Value:
+    import onnx_ir as ir
+
+    outputs = [ir.Value(), ir.Value(), ir.Value()]
+    for value, like in zip(outputs[1:], (inputs[3], inputs[4]), strict=True):
+        assert like is not None
+        value.type, value.shape = like.type, like.shape
+    emit(node, "GroupQueryAttention", inputs, dict(attributes), domain=DOMAIN, outputs=outputs)
+    whole = dims(node.outputs[0])
+    assert whole is not None
+    _shape(outputs[0], node.outputs[0], [whole[0], whole[2], heads * size])
+    graph.opset_imports.setdefault(DOMAIN, 1)
+    return outputs[0]
+
+
+def _merge_heads(graph: ir.Graph, before: ir.Node, value: ir.Value, width: int) -> ir.Value:
+    """[B, heads, T, D] -> [B, T, heads * D]; `remove_noops` cancels it against the model's own split."""
+    whole = dims(value)
+    assert whole is not None
+    swapped = emit(before, "Transpose", [value], {"perm": [0, 2, 1, 3]})
+    _shape(swapped, value, [whole[0], whole[2], whole[1], whole[3]])
+    merged = emit(before, "Reshape", [swapped, new_constant(graph, f"shape_0_0_{width}", _int64([0, 0, width]))])
+    _shape(merged, value, [whole[0], whole[2], width])
+    return merged
+
+
+def _shared_rotary(
+    query: ir.Value, key: ir.Value, positions: ir.Value | None
+) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value] | None:
+    """(query, key, cos, sin) before rotation when both are rotated by the same tables at the tokens' own positions."""
+    nodes = [producer(value, "RotaryEmbedding") for value in (query, key)]
+    if nodes[0] is None or nodes[1] is None or positions is None:
+        return None
+    first, second = nodes[0].inputs, nodes[1].inputs
+    if len(first) != 4 or first[3] is not positions or list(first[1:]) != list(second[1:]):
+        return None
+    if any(node.attributes.get_int("interleaved", 0) for node in nodes if node is not None):
+        return None
+    assert first[0] is not None and second[0] is not None and first[1] is not None and first[2] is not None
+    return first[0], second[0], first[1], first[2]
+
+
+def lengths(graph: ir.Graph) -> tuple[ir.Value, ir.Value]:
+    """`seqlens_k` and `total_sequence_length`, made once at the start of the graph."""
+    import onnx_ir as ir
+
+    known = {value.name: value for node in graph for value in node.outputs}
+    if SEQLENS in known:
+        return known[SEQLENS], known[TOTAL]
+    first = next(iter(graph))
+    inputs = {value.name: value for value in graph.inputs}
+    new = emit(first, "Shape", [inputs[INPUT_IDS]], {"start": 1, "end": 2})
+    after = emit(first, "Add", [inputs[PAST_LENGTH], new])
+    one = new_constant(graph, "axis_1", _int64([1]))
+    seqlens = emit(first, "Cast", [emit(first, "Sub", [after, one])], {"to": int(ir.DataType.INT32)})
+    longest = emit(first, "ReduceMax", [after], {"keepdims": 0})
+    total = emit(first, "Cast", [longest], {"to": int(ir.DataType.INT32)})
+    seqlens.name, total.name = SEQLENS, TOTAL
+    seqlens.type = total.type = ir.TensorType(ir.DataType.INT32)
+    seqlens.shape, total.shape = ir.Shape(["B"]), ir.Shape([])
+    return seqlens, total
+
+
+def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None:
+    """How many keys, its own included, each query sees under a mask; None when the mask is not of that kind.
+
+    The mask's own arithmetic is run for rows of different lengths at the far end of the model's range, so that a window
+    of any size shows.
+    """
+    import numpy as np
+
+    from exporter.passes.evaluate import evaluate, leaves
+
+    if not leaves(mask) <= {value.name for value in graph.inputs}:
+        return None
+    new = 5
+    past = np.array([0, 7, positions - new], dtype=np.int64)
+    feeds = {value.name or "": np.zeros((3, 1, positions, 1), dtype=np.float32) for value in graph.inputs}
+    feeds |= {INPUT_IDS: np.zeros((3, new), dtype=np.int64), PAST_LENGTH: past}
+    seen = evaluate(mask, feeds, opset=graph.opset_imports[""])
+    if seen.dtype != np.bool_ or seen.shape != (3, 1, new, positions):
+        return None
+    query = (past[:, None] + np.arange(new))[:, None, :, None]
+    key = np.arange(positions)[None, None, None, :]
+    window = int(seen[2, 0, -1].sum())
+    return window if np.array_equal(seen, (key <= query) & (key > query - window)) else None
+
+
+def _shape(value: ir.Value, like: ir.Value, sizes: list[int | str]) -> None:
+    import onnx_ir as ir
+
+    value.type, value.shape = like.type, ir.Shape(sizes)
+
+
+def _int64(sizes: list[int]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    return np.array(sizes, dtype=np.int64)

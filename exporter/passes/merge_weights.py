@@ -1,0 +1,36 @@
+"""Joins the weights of products that share their input, as tensors that are computed only when they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from exporter.passes.match import add_initializer
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> ir.Value:
+    """One constant of all the weights side by side along their last axis; those that nobody reads any more go."""
+    import numpy as np
+    import onnx_ir as ir
+
+    tensors = [weight.const_value for weight in weights]
+    first = tensors[0]
+    assert first is not None
+    width = sum(int(tensor.shape[-1]) for tensor in tensors if tensor is not None)
+    joined = ir.LazyTensor(
+        lambda: ir.tensor(np.concatenate([tensor.numpy() for tensor in tensors if tensor is not None], axis=-1)),
+        dtype=first.dtype,
+        shape=ir.Shape([*list(first.shape)[:-1], width]),
+        name=name,
+    )
+    return add_initializer(graph, joined)
+
+
+def drop_unread(graph: ir.Graph, values: Sequence[ir.Value]) -> None:
+    """Remove constants without readers, so that their names are free and their memory is never touched."""
+    for value in values:
+        if not value.uses() and value.name in graph.initializers:
+            del graph.initializers[value.name]

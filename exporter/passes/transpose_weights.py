@@ -1,0 +1,46 @@
+"""Stores weights the way that `MatMul` reads them, [K, N], instead of transposing [N, K] at run time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.passes.match import add_initializer, is_weight, nodes_of, replace
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def transpose_weights(graph: ir.Graph) -> int:
+    """Replace `Transpose`(weight) by a transposed weight, computed only when it is written.
+
+    A weight that something else reads too (an embedding tied to the output projection) stays as it is, since a second
+    copy would have to be stored.
+    """
+    import onnx_ir as ir
+
+    count = 0
+    for node in nodes_of(graph, "Transpose"):
+        weight = node.inputs[0]
+        if not is_weight(weight) or not node.outputs[0].uses():
+            continue
+        assert weight is not None and weight.const_value is not None and weight.name is not None
+        permutation = tuple(node.attributes.get_ints("perm", tuple(reversed(range(len(weight.shape or ()))))))
+        users = weight.consumers()
+        if any(user.op_type != "Transpose" or user.attributes.get_ints("perm") != permutation for user in users):
+            continue
+        tensor = weight.const_value
+        shape = ir.Shape([tensor.shape[axis] for axis in permutation])
+        name = weight.name
+        del graph.initializers[name]
+        transposed = ir.LazyTensor(
+            lambda tensor=tensor, permutation=permutation: ir.tensor(tensor.numpy().transpose(permutation).copy()),
+            dtype=tensor.dtype,
+            shape=shape,
+            name=name,
+        )
+        value = add_initializer(graph, transposed)
+        for user in list(users):
+            replace(user.outputs[0], value)
+            graph.remove(user, safe=True)
+        count += len(users)
+    return count

@@ -1,0 +1,143 @@
+"""Which passes make a graph for a target and precision, in which order, and how often each of them has to fire."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from exporter.errors import InputError, JisuError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Expect = Literal["any", "once", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One pass of a recipe.
+
+    ``expect`` says what is an error: ``any`` nothing; ``once`` not to fire at all; ``all`` to leave one of the places that
+    the pass itself counts beforehand (`candidates` in its file) as it is. ``changes_signature`` marks the lowerings that
+    exchange the graph's inputs.
+    """
+
+    name: str
+    expect: Expect = "any"
+    changes_signature: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """What a pass did: how many places it changed, how many it might have, and the seconds it took."""
+
+    name: str
+    count: int
+    candidates: int | None
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without the time, so that the same export writes the same manifest."""
+        return {"pass": self.name, "count": self.count, "candidates": self.candidates}
+
+
+class PassFailedError(JisuError):
+    """A pass did not do what the recipe demands; a graph that went on from here would be slow or wrong."""
+
+    exit_code = 2
+
+
+# Shared by every target: what the tracer writes becomes standard operators of opset 24.
+PORTABLE = (
+    Step(name="transpose_weights"),
+    # Sums such as the one plus weight of some norms have to be constants before the norm is recognized.
+    Step(name="fold_constants"),
+    Step(name="static_reshapes"),
+    Step(name="remove_noops"),
+    Step(name="fuse_rms_norm", expect="all"),
+    Step(name="fuse_rope", expect="all"),
+    Step(name="select_logits", expect="once", changes_signature=True),
+)
+
+ORT_FP32 = (
+    *PORTABLE,
+    Step(name="lower_gqa", expect="all"),
+    # The lowering merges heads around each attention; most of that cancels against the model's own splitting.
+    Step(name="remove_noops"),
+    Step(name="pack_qkv"),
+    Step(name="fuse_gate_up"),
+    Step(name="lower_skip_norm", expect="all"),
+    Step(name="lower_attention_mask", expect="once", changes_signature=True),
+)
+
+RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
+    ("portable", "fp32"): PORTABLE,
+    ("ort-cpu", "fp32"): ORT_FP32,
+}
+
+
+def recipe_for(target: str, precision: str) -> tuple[Step, ...]:
+    """The steps for a target and precision; raises InputError when there is no such recipe."""
+    try:
+        return RECIPES[target, precision]
+    except KeyError:
+        raise InputError(
+            f"There is no recipe for target {target} in precision {precision}",
+            received=f"--target {target} --precision {precision}",
+            allowed=", ".join(f"{known} {format_}" for known, format_ in RECIPES),
+            fix="Choose one of these.",
+        ) from None
+
+
+def run_recipe(model: ir.Model, steps: tuple[Step, ...], *, max_positions: int | None) -> list[StepRecord]:
+    """Apply the steps to a graph in place.
+
+    Raises:
+        PassFailedError: a step fired less often than the recipe demands, or changed the graph's inputs or outputs
+            without being allowed to.
+    """
+    import onnx_ir.passes.common as common_passes
+
+    records = []
+    for step in steps:
+        module = import_module(f"exporter.passes.{step.name}")
+        function: Callable[..., int] = getattr(module, step.name)
+        possible: int | None = module.candidates(model.graph) if hasattr(module, "candidates") else None
+        before = _names(model.graph)
+        started = time.perf_counter()
+        options = {"max_positions": max_positions} if "max_positions" in inspect.signature(function).parameters else {}
+        count = function(model.graph, **options)
+        common_passes.RemoveUnusedNodesPass()(model)
+        record = StepRecord(
+            name=step.name, count=count, candidates=possible, seconds=time.perf_counter() - started
+        )
+        _check(step, record, before, _names(model.graph))
+        records.append(record)
+    return records
+
+
+def _names(graph: ir.Graph) -> tuple[list[str | None], list[str | None]]:
+    return [value.name for value in graph.inputs], [value.name for value in graph.outputs]
+
+
+def _check(step: Step, record: StepRecord, before: Any, after: Any) -> None:
+    if not step.changes_signature and before != after:
+        raise PassFailedError(
+            f"The pass {step.name} changed the inputs or outputs of the graph",
+            received=after,
+            allowed=before,
+            fix="This is a bug of jisu; please report the model.",
+        )
+    needed = {"any": 0, "once": 1, "all": record.candidates or 0}[step.expect]
+    if record.count < needed:
+        raise PassFailedError(
+            f"The pass {step.name} fired too seldom",
+            received=f"{record.count} places changed",
+            allowed=f"at least {needed}",
+            fix="The model has a form that this recipe does not know; please report it. "
+            "`--target portable` exports it without this pass.",
+        )
