@@ -62,9 +62,11 @@ def write_tiny(folder: Path, config: Any, *, seed: int = 0, tokenizer: bool = Tr
     The configuration needs ``vocab_size >= TINY_VOCAB`` for the tokenizer to fit. Weights are larger than a fresh
     model's and the norms are not all ones: logits differ clearly, and a weight in the wrong place shows.
     """
+    from exporter.sources.quiet import quiet_transformers
+
     folder.mkdir(parents=True, exist_ok=True)
-    model = random_model(config, seed=seed)
-    model.save_pretrained(str(folder))
+    with quiet_transformers():
+        random_model(config, seed=seed).save_pretrained(str(folder))
     if tokenizer:
         tiny_tokenizer().save_pretrained(str(folder))
     return folder
@@ -85,9 +87,7 @@ def write_tiny_llama(
     """Write a small Llama with `write_tiny`; further keyword arguments go into its LlamaConfig."""
     return write_tiny(
         folder,
-        llama_config(
-            layers=layers, hidden=hidden, heads=heads, kv_heads=kv_heads, vocab=vocab, tied=tied, **config
-        ),
+        llama_config(layers=layers, hidden=hidden, heads=heads, kv_heads=kv_heads, vocab=vocab, tied=tied, **config),
         seed=seed,
     )
 

@@ -43,7 +43,7 @@ def load_gguf_file(path: Path) -> Source:
     empty = build_empty(model_class, config, path)
     tokenizer = None
     if "tokenizer.ggml.model" in header.fields:
-        tokenizer = load_gguf_tokenizer(path)
+        tokenizer = load_gguf_tokenizer(path, tokens=header.fields.get("tokenizer.ggml.tokens", 0))
         check_ids(tokenizer, vocab_size(empty), path)
     if _has_own_loader(header.architecture):
         model = _load_whole(model_class, config, header)
@@ -75,7 +75,7 @@ def _read_config(header: GgufHeader) -> Any:
                 config = AutoConfig.from_pretrained(folder, gguf_file=stub.name, local_files_only=True)
         except Exception as error:
             raise InputError(
-                f"{header.path} is of an architecture that transformers cannot read from GGUF, or its metadata is incomplete",
+                f"No configuration can be made from the metadata of {header.path}",
                 received=f"architecture {header.architecture!r} ({type(error).__name__}: {error})",
                 allowed=", ".join(_architectures()),
                 fix="Use the model's original Hugging Face folder instead.",
@@ -112,8 +112,7 @@ def _check(header: GgufHeader, empty: Any, weights: Any, unused: list[str]) -> N
     misshapen = [
         (name, weight.tensors[0].shape, tuple(needed[name].shape))
         for name, weight in weights.items()
-        if name in needed
-        and sum(count_elements(tensor.shape) for tensor in weight.tensors) != needed[name].numel()
+        if name in needed and sum(count_elements(tensor.shape) for tensor in weight.tensors) != needed[name].numel()
     ]
     refuse_incomplete(header.path, missing=missing, misshapen=misshapen)
     if unused:
@@ -174,7 +173,7 @@ def _load_whole(model_class: Any, config: Any, header: GgufHeader) -> Any:
 
 def _has_own_loader(architecture: str) -> bool:
     try:
-        from transformers.integrations.gguf import is_gguf_arch_supported
+        from transformers.integrations.gguf.utils import is_gguf_arch_supported
     except ImportError:  # before transformers 5.23 all architectures took the way that we take here
         return False
     return bool(is_gguf_arch_supported(architecture))

@@ -57,7 +57,8 @@ def lazy_weights(header: GgufHeader, empty: Any) -> tuple[dict[str, GgufWeight],
     """
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
-    processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(config=empty.config.to_dict())
+    processor_class: Any = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)
+    processor = processor_class(config=empty.config.to_dict())
     mapping: dict[str, str] = get_gguf_hf_weights_map(_NamedModules(empty), processor)
     weights: dict[str, GgufWeight] = {}
     unused = []

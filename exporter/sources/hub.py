@@ -27,43 +27,36 @@ def load_hub_model(name: str, *, revision: str | None = None, allow_pickle: bool
 
 
 def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     try:
         # Files in subfolders are other formats of the same weights.
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"])
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]))
+    except Exception as error:
+        reason, fix = _explain(error, revision)
+        raise InputError(
+            f"The model {name} cannot be fetched from the hub: {reason}",
+            received=f"{name}{'' if revision is None else ' at ' + revision}",
+            allowed="an existing folder, a GGUF file, or a hub id that can be reached",
+            fix=fix,
+        ) from error
+
+
+def _explain(error: Exception, revision: str | None) -> tuple[str, str]:
+    """The reason of a failed download and what to do, in words; subclasses come before what they derive from."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "the repository is gated", "Accept its terms on the hub and log in with `hf auth login`."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"it has no revision {revision!r}", "Check the revision."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "there is no such repository, or it is private", "Check the spelling."
+    if isinstance(error, errors.HFValidationError):
+        return "this is not a valid hub id", "Check the spelling."
+    if isinstance(error, (errors.LocalEntryNotFoundError, ConnectionError)):
+        return (
+            "the hub cannot be reached and the model is not in the local cache",
+            "Check the network, or give a folder or a GGUF file instead.",
         )
-    except GatedRepoError as error:
-        reason, fix = "the repository is gated", "Accept its terms on the hub and log in with `hf auth login`."
-        cause: Exception = error
-    except RevisionNotFoundError as error:
-        reason, fix, cause = f"it has no revision {revision!r}", "Check the revision.", error
-    except RepositoryNotFoundError as error:
-        reason, fix = "there is no such repository, or it is private", "Check the spelling; a folder must exist already."
-        cause = error
-    except HFValidationError as error:
-        reason, fix, cause = "this is not a valid hub id", "Check the spelling.", error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.TransportError, ConnectionError) as error:
-        reason, fix = "the hub cannot be reached and the model is not in the local cache", (
-            "Check the network, or give a folder or GGUF file instead."
-        )
-        cause = error
-    except (HfHubHTTPError, OSError) as error:
-        reason, fix, cause = f"the download failed ({type(error).__name__})", "Try again later.", error
-    raise InputError(
-        f"The model {name} cannot be fetched from the hub: {reason}",
-        received=f"{name}{'' if revision is None else ' at ' + revision}",
-        allowed="an existing folder, a GGUF file, or a hub id that can be reached",
-        fix=fix,
-    ) from cause
+    return f"the download failed with {type(error).__name__}", "Check the network and the free disk space."

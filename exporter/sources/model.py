@@ -1,7 +1,7 @@
-"""Builds the torch model from a configuration and lazily read weights, and refuses it unless every weight is there.
+"""Builds the torch model from a configuration and lazily read weights; refuses it unless every weight is there.
 
-Knows nothing of file formats: weights come as objects whose ``[...]`` gives a torch tensor when it is asked for, so that
-only the model itself holds all of them.
+Knows nothing of file formats: weights come as objects whose ``[...]`` gives a torch tensor when it is asked for, so
+that only the model itself holds all of them.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     # A type that also has a masked head, such as BERT, looks at later tokens unless its config makes it a decoder.
-    encoder = found is None or (type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False))
-    if getattr(config, "is_encoder_decoder", False) or encoder:
+    two_sided = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if found is None or two_sided or getattr(config, "is_encoder_decoder", False):
         raise InputError(
             f"{checkpoint} is not a decoder-only language model",
             received=received,

@@ -17,6 +17,8 @@ from exporter.sources.jsonfile import read_json
 
 _LARGEST_HEADER = 100_000_000  # bytes; the safetensors package refuses longer ones as well
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
+# What trainers leave beside the weights.
+_NO_WEIGHTS = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "training_args.bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +71,8 @@ def _find_weights(folder: Path, single: str, suffixes: tuple[str, ...]) -> list[
         return _indexed(index)
     if (folder / single).is_file():
         return [folder / single]
-    # Training states lie beside the weights in many folders and hold none.
     files = sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and path.suffix in suffixes and path.name not in ("training_args.bin", "optimizer.pt", "scheduler.pt")
+        path for path in folder.iterdir() if path.is_file() and path.suffix in suffixes and path.name not in _NO_WEIGHTS
     )
     if len(files) > 1:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,12 @@ def load_folder_tokenizer(folder: Path, config: Any) -> Any | None:
     return _require_fast(tokenizer, folder)
 
 
-def load_gguf_tokenizer(path: Path) -> Any:
+def load_gguf_tokenizer(path: Path, *, tokens: int) -> Any:
     """The tokenizer that a GGUF file describes, with its chat template.
+
+    Args:
+        path: of the file.
+        tokens: how many tokens the file lists.
 
     Raises:
         InputError: its tokenizer model is one that transformers cannot rebuild, or its tables are damaged.
@@ -67,9 +72,11 @@ def load_gguf_tokenizer(path: Path) -> Any:
             tokenizer = PreTrainedTokenizerFast.from_pretrained(
                 str(path.parent), gguf_file=path.name, local_files_only=True
             )
+            return _drop_strays(_require_fast(tokenizer, path), tokens)
+    except InputError:
+        raise
     except Exception as error:
         raise _broken(path, error) from error
-    return _require_fast(tokenizer, path)
 
 
 def check_ids(tokenizer: Any, rows: int, checkpoint: Path) -> None:
@@ -84,6 +91,32 @@ def check_ids(tokenizer: Any, rows: int, checkpoint: Path) -> None:
             allowed=f"ids below {rows}",
             fix="Use the tokenizer that belongs to this model.",
         )
+
+
+def _drop_strays(tokenizer: Any, tokens: int) -> Any:
+    """Remove tokens that the file does not list.
+
+    transformers 5.23 adds GPT-2's ``<|endoftext|>`` to every byte-level vocabulary, behind the last row of models that
+    have no such token.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    fast_class: Any = PreTrainedTokenizerFast
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    strays = {token["content"] for token in data["added_tokens"] if token["id"] >= tokens}
+    if not strays:
+        return tokenizer
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] not in strays]
+    if data["model"].get("unk_token") in strays:
+        data["model"]["unk_token"] = None
+    named = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    return fast_class(
+        tokenizer_object=Tokenizer.from_str(json.dumps(data)),
+        chat_template=tokenizer.chat_template,
+        extra_special_tokens=[token for token in tokenizer.extra_special_tokens if str(token) not in strays],
+        **{key: value for key, value in named.items() if value not in strays},
+    )
 
 
 def _require_fast(tokenizer: Any, checkpoint: Path) -> Any:
