@@ -63,7 +63,8 @@ def lazy_weights(header: GgufHeader, empty: Any) -> tuple[dict[str, GgufWeight],
     weights: dict[str, GgufWeight] = {}
     unused = []
     for tensor in header.tensors:
-        target = mapping.get(tensor.name)
+        # Merged experts are parameters of their own, not the weight of a module, and are listed without the suffix.
+        target = mapping.get(tensor.name) or mapping.get(tensor.name.removesuffix(".weight"))
         if target is None:
             unused.append(tensor.name)
         else:
