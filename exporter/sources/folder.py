@@ -55,7 +55,7 @@ def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str
             dtypes = {tensor.dtype for tensor in tensors.values()}
         check_stored(empty, shapes, folder)
         del empty
-        model = load_weights(model_class, config, weights, folder)
+        model, unused = load_weights(model_class, config, weights, folder)
     if generation is not None:
         model.generation_config = generation
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
@@ -65,9 +65,13 @@ def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str
         module=model,
         model=describe_model(model, tokenizer),
         tokenizer=tokenizer,
-        provenance=record_origin(
-            {**default, **(origin or {})}, licence=_read_licence(folder), dtypes=dtypes, files=recorded
-        ),
+        provenance={
+            **record_origin(
+                {**default, **(origin or {})}, licence=_read_licence(folder), dtypes=dtypes, files=recorded
+            ),
+            # Heads for other tasks, for example. An exporter that is puzzled by its results looks here first.
+            "unused_weights": unused,
+        },
         weight_bytes=weight_bytes(model),
     )
 
@@ -168,13 +172,20 @@ def _read_generation(folder: Path) -> Any | None:
 
 @contextlib.contextmanager
 def _opened(tensors: Mapping[str, StoredTensor]) -> Iterator[dict[str, LazyWeight]]:
-    """Every tensor as a slice that is read when it is indexed; the files stay mapped until the context ends."""
+    """Every tensor as a slice that is read when it is indexed.
+
+    Files of float32 are mapped: their pages become the model's weights without a copy. Others are converted as they
+    are read, and pages of a mapping would only add to the memory in use.
+    """
     from safetensors import SafetensorError, safe_open
 
     with contextlib.ExitStack() as stack:
         try:
+            converted = {tensor.file for tensor in tensors.values() if tensor.dtype != "F32"}
             files = {
-                file: stack.enter_context(safe_open(str(file), framework="pt", device="cpu"))
+                file: stack.enter_context(
+                    safe_open(str(file), framework="pt", device="cpu", backend="pread" if file in converted else "mmap")
+                )
                 for file in sorted({tensor.file for tensor in tensors.values()})
             }
         except SafetensorError as error:

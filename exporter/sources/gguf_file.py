@@ -49,6 +49,7 @@ def load_gguf_file(path: Path) -> Source:
         model = _load_whole(model_class, config, header)
     else:
         model = _load_lazily(model_class, config, header, empty)
+    _add_end_of_turn(model, header)
     return Source(
         module=model,
         model=describe_model(model, tokenizer),
@@ -87,6 +88,15 @@ def _read_config(header: GgufHeader) -> Any:
     return config
 
 
+def _add_end_of_turn(model: Any, header: GgufHeader) -> None:
+    """Let the token that ends a chat turn end an answer as well; the configuration has room for one id only."""
+    end_of_turn = header.fields.get("tokenizer.ggml.eot_token_id")
+    if isinstance(end_of_turn, int):
+        known = model.generation_config.eos_token_id
+        known = known if isinstance(known, list) else [] if known is None else [known]
+        model.generation_config.eos_token_id = [*known, end_of_turn]
+
+
 def _load_lazily(model_class: Any, config: Any, header: GgufHeader, empty: Any) -> Any:
     try:
         weights, unused = lazy_weights(header, empty)
@@ -97,7 +107,7 @@ def _load_lazily(model_class: Any, config: Any, header: GgufHeader, empty: Any) 
             fix="Update the gguf package, or use the model's original Hugging Face folder.",
         ) from error
     _check(header, empty, weights, [name for name in unused if name != _ROPE_FACTORS])
-    model = load_weights(model_class, config, weights, header.path)
+    model, _ = load_weights(model_class, config, weights, header.path)
     for tensor in header.tensors:
         if tensor.name == _ROPE_FACTORS:
             _scale_rotary(model, read_tensor(header, tensor), header.path)

@@ -116,8 +116,13 @@ def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path) -> N
     refuse_incomplete(checkpoint, missing=missing, misshapen=misshapen)
 
 
-def load_weights(model_class: Any, config: Any, weights: Mapping[str, LazyWeight], checkpoint: Path) -> Any:
+def load_weights(
+    model_class: Any, config: Any, weights: Mapping[str, LazyWeight], checkpoint: Path
+) -> tuple[Any, list[str]]:
     """Build the model in float32 with these weights, each converted when its turn comes.
+
+    Returns:
+        The model, and the names of stored weights that it has no place for.
 
     Raises:
         InputError: weights are missing, have another shape than the model needs, or cannot be converted.
@@ -141,7 +146,7 @@ def load_weights(model_class: Any, config: Any, weights: Mapping[str, LazyWeight
             fix="Download or convert the checkpoint again.",
         ) from error
     refuse_unfinished(info, checkpoint)
-    return finish(model)
+    return finish(model), sorted(info["unexpected_keys"])
 
 
 def refuse_unfinished(info: Mapping[str, Any], checkpoint: Path) -> None:

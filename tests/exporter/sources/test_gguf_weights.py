@@ -26,6 +26,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "gemma2": {**_ATTENTION, **_RMS, "attention.key_length": 16},
     "gpt2": {"attention.head_count": 4, "attention.layer_norm_epsilon": 1e-5},
     "bloom": {"attention.head_count": 4, "attention.layer_norm_epsilon": 1e-5},
+    "lfm2": {**_ATTENTION, **_RMS, "attention.head_count_kv": [0, 2], "shortconv.l_cache": 3},
     "nemotron": {**_ATTENTION, "attention.layer_norm_epsilon": 1e-5, "rope.dimension_count": 8},
 }
 
@@ -135,7 +136,7 @@ def _write_architecture(path: Path, architecture: str) -> Path:
     def write(tensors: dict[str, Any]) -> None:
         writer = gguf.GGUFWriter(str(path), architecture)
         for key, value in {**_COMMON, **ARCHITECTURES[architecture]}.items():
-            add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+            add = {float: writer.add_float32, int: writer.add_uint32, list: writer.add_array}[type(value)]
             add(f"{architecture}.{key}", value)
         writer.add_array("tokenizer.ggml.tokens", [f"t{number}" for number in range(96)])
         for name, values in tensors.items():
@@ -157,6 +158,8 @@ def _write_architecture(path: Path, architecture: str) -> Path:
         shape = shapes[target]
         if "_exps" in name and "down" not in name:
             shape = (shape[0], shape[1] // 2, shape[2])
+        if "shortconv.conv" in name:
+            shape = (shape[0], shape[2])
         if architecture == "gpt2" and any(
             part in name for part in ("attn_qkv.w", "ffn_down.w", "ffn_up.w", "attn_output.w")
         ):
