@@ -130,6 +130,7 @@ def write_tiny_gguf(
     tokenizer: bool = True,
     without: Collection[str] = (),
     extra: Mapping[str, Any] | None = None,
+    settings: Mapping[str, int | str] | None = None,
     **config: Any,
 ) -> Path:
     """Write the small Llama of `write_tiny_llama` (same seed, same weights) as a GGUF file; returns the path.
@@ -142,29 +143,30 @@ def write_tiny_gguf(
         tokenizer: whether to include the tokenizer and its chat template.
         without: names of tensors to leave out.
         extra: further float32 tensors (numpy arrays) by name.
+        settings: further metadata, or other values for what is there; a key without a dot is the architecture's.
         config: arguments of `llama_config`.
     """
     import gguf
     import numpy as np
 
-    settings = llama_config(**config)
-    model = random_model(settings, seed=seed)
+    model_config = llama_config(**config)
+    model = random_model(model_config, seed=seed)
     writer = gguf.GGUFWriter(str(path), architecture)
-    writer.add_context_length(settings.max_position_embeddings)
-    writer.add_embedding_length(settings.hidden_size)
-    writer.add_block_count(settings.num_hidden_layers)
-    writer.add_feed_forward_length(settings.intermediate_size)
-    writer.add_head_count(settings.num_attention_heads)
-    writer.add_head_count_kv(settings.num_key_value_heads)
-    writer.add_rope_dimension_count(settings.head_dim)
-    writer.add_layer_norm_rms_eps(settings.rms_norm_eps)
+    writer.add_context_length(model_config.max_position_embeddings)
+    writer.add_embedding_length(model_config.hidden_size)
+    writer.add_block_count(model_config.num_hidden_layers)
+    writer.add_feed_forward_length(model_config.intermediate_size)
+    writer.add_head_count(model_config.num_attention_heads)
+    writer.add_head_count_kv(model_config.num_key_value_heads)
+    writer.add_rope_dimension_count(model_config.head_dim)
+    writer.add_layer_norm_rms_eps(model_config.rms_norm_eps)
     writer.add_rope_freq_base(10000.0)
     if tokenizer:
         _add_tokenizer(writer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, settings.num_hidden_layers)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model_config.num_hidden_layers)
     kind = gguf.GGMLQuantizationType[quantization]
     for name, weight in model.state_dict().items():
-        if settings.tie_word_embeddings and name == "lm_head.weight":
+        if model_config.tie_word_embeddings and name == "lm_head.weight":
             continue
         stem, suffix = name.rsplit(".", 1)
         stored = f"{names.get_name(stem)}.{suffix}"
@@ -172,15 +174,19 @@ def write_tiny_gguf(
             continue
         values = weight.numpy()
         if stem.endswith("q_proj"):
-            values = _interleave(values, settings.num_attention_heads)
+            values = _interleave(values, model_config.num_attention_heads)
         elif stem.endswith("k_proj"):
-            values = _interleave(values, settings.num_key_value_heads)
+            values = _interleave(values, model_config.num_key_value_heads)
         if values.ndim == 2 and values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0:
             writer.add_tensor(stored, gguf.quants.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
         else:
             writer.add_tensor(stored, np.ascontiguousarray(values))
     for name, values in (extra or {}).items():
         writer.add_tensor(name, np.asarray(values, np.float32))
+    for key, value in (settings or {}).items():
+        key = key if "." in key else f"{architecture}.{key}"
+        writer.kv_data[-1].pop(key, None)
+        (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

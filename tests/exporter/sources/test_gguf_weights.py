@@ -57,7 +57,7 @@ def test_types_without_a_writer_dequantize_as_the_gguf_package_does(tmp_path: Pa
     writer = gguf.GGUFWriter(str(tmp_path / "types.gguf"), "llama")
     stored = {}
     for kind in kinds:
-        block, size = gguf.GGML_QUANT_SIZES[kind]
+        _, size = gguf.GGML_QUANT_SIZES[kind]
         # 700 blocks of 256 are more than one piece of work.
         raw = rng.integers(0, 60, (7, 100 * size), dtype=np.uint8)
         raw = raw.view(np.float32) if kind.name == "F32" else raw.view(np.float16) if kind.name == "F16" else raw
