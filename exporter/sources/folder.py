@@ -1,0 +1,233 @@
+"""Loads a Hugging Face folder. Cheap checks come first: configuration, then tables of contents, then the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InputError
+from exporter.sources.facts import describe_model, vocab_size, weight_bytes
+from exporter.sources.jsonfile import read_json, refuse_remote_code
+from exporter.sources.model import LazyWeight, build_empty, check_stored, decoder_class, load_weights
+from exporter.sources.provenance import record_origin
+from exporter.sources.quiet import quiet_transformers
+from exporter.sources.safetensors_files import StoredTensor, find_pickles, find_safetensors, read_tables
+from exporter.sources.source import Source
+from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, load_folder_tokenizer
+
+_LICENCE = re.compile(r"\A---\n.*?^license:[ \t]*[\"']?([^\n\"']+)", re.MULTILINE | re.DOTALL)
+
+
+def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str, Any] | None = None) -> Source:
+    """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
+
+    Args:
+        folder: the folder.
+        allow_pickle: read ``.bin``/``.pt`` weights where there are no safetensors files.
+        origin: replaces kind, name and revision in the provenance; for a folder that came from a hub.
+
+    Raises:
+        InputError: see `exporter.sources.load_source`.
+    """
+    files, pickled = _weight_files(folder, allow_pickle=allow_pickle)
+    config = _read_config(folder)
+    model_class = decoder_class(config, folder)
+    empty = build_empty(model_class, config, folder)
+    # A broken or foreign tokenizer is found in a second; the weights take longer.
+    tokenizer = load_folder_tokenizer(folder, config)
+    if tokenizer is not None:
+        check_ids(tokenizer, vocab_size(empty), folder)
+    generation = _read_generation(folder)
+    with contextlib.ExitStack() as stack:
+        weights: Mapping[str, LazyWeight]
+        if pickled:
+            weights = _unpickle(files)
+            shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+            dtypes = {str(weight.dtype).removeprefix("torch.") for weight in weights.values()}
+        else:
+            tensors = read_tables(files)
+            weights = stack.enter_context(_opened(tensors))
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            dtypes = {tensor.dtype for tensor in tensors.values()}
+        check_stored(empty, shapes, folder)
+        del empty
+        model, unused = load_weights(model_class, config, weights, folder)
+    if generation is not None:
+        model.generation_config = generation
+    names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
+    recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
+    default = {"kind": "hf-folder", "name": str(folder), "revision": None}
+    return Source(
+        module=model,
+        model=describe_model(model, tokenizer),
+        tokenizer=tokenizer,
+        provenance={
+            **record_origin(
+                {**default, **(origin or {})}, licence=_read_licence(folder), dtypes=dtypes, files=recorded
+            ),
+            # Heads for other tasks, for example. An exporter that is puzzled by its results looks here first.
+            "unused_weights": unused,
+        },
+        weight_bytes=weight_bytes(model),
+    )
+
+
+def _weight_files(folder: Path, *, allow_pickle: bool) -> tuple[list[Path], bool]:
+    """The weight files and whether they are pickles; also makes sure that config.json lies beside them."""
+    try:
+        if not any(folder.iterdir()):
+            raise InputError(
+                f"The checkpoint folder {folder} is empty",
+                allowed="config.json and safetensors weights",
+                fix="Download the model into it first.",
+            )
+    except OSError as error:
+        raise InputError(
+            f"The checkpoint folder {folder} cannot be read",
+            received=error.strerror or error,
+            fix="Check the path and its permissions.",
+        ) from error
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{folder} holds an adapter, not a model",
+            received="adapter_config.json",
+            allowed="a complete model",
+            fix="Merge the adapter into its base model first.",
+        )
+    files = find_safetensors(folder)
+    pickles = [] if files else find_pickles(folder)
+    has_config = (folder / "config.json").is_file()
+    if not has_config:
+        raise InputError(
+            f"{folder} has no config.json" + ("" if files or pickles else " and no weights"),
+            received=", ".join(sorted(path.name for path in folder.iterdir())[:5]),
+            allowed="config.json beside the weights",
+            fix="Add the config.json that belongs to the weights, or give a GGUF file by its own path.",
+        )
+    if not files and not pickles:
+        raise InputError(
+            f"{folder} has a config.json but no weights",
+            allowed="model.safetensors, or several safetensors files with model.safetensors.index.json",
+            fix="Download the weights.",
+        )
+    if pickles and not allow_pickle:
+        raise InputError(
+            f"The weights in {folder} are pickle files, which can hold programs",
+            received=", ".join(file.name for file in pickles[:5]),
+            allowed="safetensors files; pickle only where you say so",
+            fix="Convert the weights to safetensors, or pass --allow-pickle if you trust their origin.",
+        )
+    return files or pickles, bool(pickles)
+
+
+def _read_config(folder: Path) -> Any:
+    path = folder / "config.json"
+    data = read_json(path)
+    refuse_remote_code(data, path)
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    model_type = data.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        import transformers
+
+        near = difflib.get_close_matches(str(model_type), list(CONFIG_MAPPING.keys()), n=3)
+        raise InputError(
+            f"{path} asks for a model type that transformers {transformers.__version__} does not know",
+            received="no model_type" if model_type is None else repr(model_type),
+            allowed=f"a model type of transformers{', such as ' + ', '.join(near) if near else ''}",
+            fix="Update transformers, or choose another model.",
+        )
+    try:
+        with quiet_transformers():
+            return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be understood as a {model_type} configuration",
+            received=f"{type(error).__name__}: {error}",
+            fix="Download the file again.",
+        ) from error
+
+
+def _read_generation(folder: Path) -> Any | None:
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return None
+    data = read_json(path)
+    from transformers import GenerationConfig
+
+    try:
+        with quiet_transformers():
+            return GenerationConfig.from_dict(data)
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be understood",
+            received=f"{type(error).__name__}: {error}",
+            fix="Download the file again, or remove it.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _opened(tensors: Mapping[str, StoredTensor]) -> Iterator[dict[str, LazyWeight]]:
+    """Every tensor as a slice that is read when it is indexed.
+
+    Files of float32 are mapped: their pages become the model's weights without a copy. Others are converted as they
+    are read, and pages of a mapping would only add to the memory in use.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with contextlib.ExitStack() as stack:
+        try:
+            converted = {tensor.file for tensor in tensors.values() if tensor.dtype != "F32"}
+            files = {
+                file: stack.enter_context(
+                    safe_open(str(file), framework="pt", device="cpu", backend="pread" if file in converted else "mmap")
+                )
+                for file in sorted({tensor.file for tensor in tensors.values()})
+            }
+        except SafetensorError as error:
+            raise InputError(
+                "A safetensors file is damaged",
+                received=error,
+                allowed="complete safetensors files",
+                fix="Download the weights again.",
+            ) from error
+        yield {name: files[tensor.file].get_slice(name) for name, tensor in tensors.items()}
+
+
+def _unpickle(files: list[Path]) -> dict[str, Any]:
+    """The tensors of pickle files, mapped, through the unpickler that builds nothing but tensors."""
+    import torch
+
+    weights: dict[str, Any] = {}
+    for file in files:
+        try:
+            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:
+            raise InputError(
+                f"{file} cannot be read as weights",
+                received=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                allowed="a pickle that holds tensors and nothing else",
+                fix="Convert the weights to safetensors.",
+            ) from error
+        if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+            raise InputError(
+                f"{file} does not hold a table of weights",
+                received=type(loaded).__name__,
+                allowed="a dictionary of tensors by name",
+                fix="Convert the weights to safetensors.",
+            )
+        weights.update(loaded)
+    return weights
+
+
+def _read_licence(folder: Path) -> str | None:
+    """The licence that the model card states in its front matter."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    match = _LICENCE.search(card.read_text(encoding="utf-8", errors="replace"))
+    return match.group(1).strip() if match else None

@@ -1,0 +1,202 @@
+"""Loads a GGUF file: configuration, tokenizer and weights all come from the one file."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InputError, MissingDependencyError
+from exporter.sources.facts import describe_model, vocab_size, weight_bytes
+from exporter.sources.gguf_header import GgufHeader, read_gguf_header
+from exporter.sources.gguf_weights import lazy_weights, read_tensor
+from exporter.sources.model import (
+    build_empty,
+    count_elements,
+    decoder_class,
+    finish,
+    load_weights,
+    refuse_incomplete,
+    refuse_unfinished,
+    shorten,
+)
+from exporter.sources.provenance import record_origin
+from exporter.sources.quiet import quiet_transformers
+from exporter.sources.source import Source
+from exporter.sources.tokenizer import check_ids, load_gguf_tokenizer
+
+# Frequency factors of long-context Llama models: no weight of a module, but divisors of its rotary frequencies.
+_ROPE_FACTORS = "rope_freqs.weight"
+
+
+def load_gguf_file(path: Path) -> Source:
+    """Load a GGUF file, every tensor dequantized to float32.
+
+    Raises:
+        InputError: see `exporter.sources.load_source`.
+        MissingDependencyError: the gguf package is not installed.
+    """
+    _require_gguf()
+    header = read_gguf_header(path)
+    config = _read_config(header)
+    model_class = decoder_class(config, path)
+    empty = build_empty(model_class, config, path)
+    tokenizer = None
+    if "tokenizer.ggml.model" in header.fields:
+        tokenizer = load_gguf_tokenizer(path, tokens=header.fields.get("tokenizer.ggml.tokens", 0))
+        check_ids(tokenizer, vocab_size(empty), path)
+    if _has_own_loader(header.architecture):
+        model = _load_whole(model_class, config, header)
+    else:
+        model = _load_lazily(model_class, config, header, empty)
+    _add_end_of_turn(model, header)
+    return Source(
+        module=model,
+        model=describe_model(model, tokenizer),
+        tokenizer=tokenizer,
+        provenance=record_origin(
+            {"kind": "gguf", "name": str(path), "revision": None},
+            licence=header.fields.get("general.license"),
+            dtypes={tensor.type_name for tensor in header.tensors},
+            files=[path],
+        ),
+        weight_bytes=weight_bytes(model),
+    )
+
+
+def _read_config(header: GgufHeader) -> Any:
+    """The transformers configuration that a GGUF file's metadata describes."""
+    from transformers import AutoConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        stub = Path(folder) / "header.gguf"
+        stub.write_bytes(header.without_data())
+        try:
+            with quiet_transformers():
+                config = AutoConfig.from_pretrained(folder, gguf_file=stub.name, local_files_only=True)
+        except Exception as error:
+            raise InputError(
+                f"No configuration can be made from the metadata of {header.path}",
+                received=f"architecture {header.architecture!r} ({type(error).__name__}: {error})",
+                allowed=", ".join(_architectures()),
+                fix="Use the model's original Hugging Face folder instead.",
+            ) from error
+    config.name_or_path = ""
+    # Where the metadata does not state it, the size of the vocabulary is taken from the table that was left out.
+    if not config.vocab_size:
+        config.vocab_size = header.fields.get("tokenizer.ggml.tokens", 0)
+    return config
+
+
+def _add_end_of_turn(model: Any, header: GgufHeader) -> None:
+    """Let the token that ends a chat turn end an answer as well; the configuration has room for one id only."""
+    end_of_turn = header.fields.get("tokenizer.ggml.eot_token_id")
+    if isinstance(end_of_turn, int):
+        known = model.generation_config.eos_token_id
+        known = known if isinstance(known, list) else [] if known is None else [known]
+        model.generation_config.eos_token_id = [*known, end_of_turn]
+
+
+def _load_lazily(model_class: Any, config: Any, header: GgufHeader, empty: Any) -> Any:
+    try:
+        weights, unused = lazy_weights(header, empty)
+    except NotImplementedError as error:
+        raise InputError(
+            f"The tensor names of {header.path} are unknown to the installed gguf package",
+            received=f"architecture {header.architecture!r}",
+            fix="Update the gguf package, or use the model's original Hugging Face folder.",
+        ) from error
+    _check(header, empty, weights, [name for name in unused if name != _ROPE_FACTORS])
+    model, _ = load_weights(model_class, config, weights, header.path)
+    for tensor in header.tensors:
+        if tensor.name == _ROPE_FACTORS:
+            _scale_rotary(model, read_tensor(header, tensor), header.path)
+    return model
+
+
+def _check(header: GgufHeader, empty: Any, weights: Any, unused: list[str]) -> None:
+    needed = dict(empty.named_parameters(remove_duplicate=False))
+    found = {id(needed[name]) for name in weights if name in needed}
+    missing = [name for name, parameter in needed.items() if name not in weights and id(parameter) not in found]
+    # Layouts differ in axes of size one and in order, and merged weights in everything; the count of elements does not.
+    misshapen = [
+        (name, weight.tensors[0].shape, tuple(needed[name].shape))
+        for name, weight in weights.items()
+        if name in needed and sum(count_elements(tensor.shape) for tensor in weight.tensors) != needed[name].numel()
+    ]
+    refuse_incomplete(header.path, missing=missing, misshapen=misshapen)
+    if unused:
+        raise InputError(
+            f"{header.path} holds {len(unused)} tensors that the model built from its metadata has no place for",
+            received=shorten(unused),
+            allowed="tensors that transformers knows for this architecture",
+            fix="Use the model's original Hugging Face folder instead.",
+        )
+
+
+def _scale_rotary(model: Any, factors: Any, path: Path) -> None:
+    """Divide the rotary frequencies by a file's factors, as its own runtime does."""
+    import torch
+
+    divisors = torch.from_numpy(factors)
+    scaled = 0
+    for module in model.modules():
+        for name in ("inv_freq", "original_inv_freq"):
+            frequencies = getattr(module, name, None)
+            if isinstance(frequencies, torch.Tensor) and frequencies.shape == divisors.shape:
+                setattr(module, name, frequencies / divisors)
+                scaled += 1
+    if not scaled:
+        raise InputError(
+            f"{path} scales rotary frequencies that its model does not have",
+            received=f"{_ROPE_FACTORS} with {divisors.numel()} factors",
+            fix="Use the model's original Hugging Face folder instead.",
+        )
+
+
+def _load_whole(model_class: Any, config: Any, header: GgufHeader) -> Any:
+    """For the few architectures whose tensors transformers converts in another way (5.23: Qwen3.5, LFM2)."""
+    import torch
+    from transformers import GgufConfig
+
+    try:
+        with quiet_transformers():
+            model, info = model_class.from_pretrained(
+                str(header.path.parent),
+                config=config,
+                gguf_file=header.path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
+        raise InputError(
+            f"The weights of {header.path} cannot be loaded into {model_class.__name__}",
+            received=f"{type(error).__name__}: {error}",
+            fix="Use the model's original Hugging Face folder instead.",
+        ) from error
+    refuse_unfinished(info, header.path)
+    return finish(model)
+
+
+def _has_own_loader(architecture: str) -> bool:
+    try:
+        from transformers.integrations.gguf.utils import is_gguf_arch_supported
+    except ImportError:  # before transformers 5.23 all architectures took the way that we take here
+        return False
+    return bool(is_gguf_arch_supported(architecture))
+
+
+def _architectures() -> list[str]:
+    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+    return sorted(set(GGUF_SUPPORTED_ARCHITECTURES))
+
+
+def _require_gguf() -> None:
+    try:
+        import gguf  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("gguf", extra="export", needed_for="Reading a GGUF file") from error

@@ -1,0 +1,62 @@
+"""Fetches a model from the hub, and only the files that are read: the one place where the network is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.errors import InputError
+from exporter.sources.folder import load_folder
+from exporter.sources.source import Source
+
+_PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
+_PICKLES = ("pytorch_model*.bin",)
+
+
+def load_hub_model(name: str, *, revision: str | None = None, allow_pickle: bool = False) -> Source:
+    """Download (or find in the local cache) a model of the hub and load it.
+
+    Raises:
+        InputError: the network or the repository cannot be reached, or see `exporter.sources.load_source`.
+    """
+    folder = _download(name, revision, _PATTERNS)
+    if allow_pickle and not any(folder.glob("*.safetensors")):
+        folder = _download(name, revision, (*_PATTERNS, *_PICKLES))
+    # A snapshot folder is named by the commit that it holds.
+    origin = {"kind": "hf-hub", "name": name, "revision": folder.name}
+    return load_folder(folder, allow_pickle=allow_pickle, origin=origin)
+
+
+def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        # Files in subfolders are other formats of the same weights.
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]))
+    except Exception as error:
+        reason, fix = _explain(error, revision)
+        raise InputError(
+            f"The model {name} cannot be fetched from the hub: {reason}",
+            received=f"{name}{'' if revision is None else ' at ' + revision}",
+            allowed="an existing folder, a GGUF file, or a hub id that can be reached",
+            fix=fix,
+        ) from error
+
+
+def _explain(error: Exception, revision: str | None) -> tuple[str, str]:
+    """The reason of a failed download and what to do, in words; subclasses come before what they derive from."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "the repository is gated", "Accept its terms on the hub and log in with `hf auth login`."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"it has no revision {revision!r}", "Check the revision."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "there is no such repository, or it is private", "Check the spelling."
+    if isinstance(error, errors.HFValidationError):
+        return "this is not a valid hub id", "Check the spelling."
+    if isinstance(error, (errors.LocalEntryNotFoundError, ConnectionError)):
+        return (
+            "the hub cannot be reached and the model is not in the local cache",
+            "Check the network, or give a folder or a GGUF file instead.",
+        )
+    return f"the download failed with {type(error).__name__}", "Check the network and the free disk space."

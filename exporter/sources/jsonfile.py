@@ -1,0 +1,49 @@
+"""Reads the JSON files of a checkpoint, which come from strangers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InputError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, or holds something else than an object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read", received=error.strerror or error, fix="Check the path and its permissions."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not valid JSON",
+            received=error,
+            allowed="a JSON object",
+            fix="Download or convert the checkpoint again.",
+        ) from error
+    if not isinstance(data, dict):
+        raise InputError(
+            f"{path} does not hold a JSON object",
+            received=type(data).__name__,
+            allowed="a JSON object",
+            fix="Download or convert the checkpoint again.",
+        )
+    return data
+
+
+def refuse_remote_code(config: dict[str, Any], path: Path) -> None:
+    """Raise InputError when a checkpoint's configuration names Python code to run."""
+    if config.get("auto_map"):
+        raise InputError(
+            f"The checkpoint wants remote code: {path} has an auto_map entry",
+            received=config["auto_map"],
+            allowed="models whose code is part of transformers; code from a checkpoint is never run",
+            fix="Remove auto_map from the file if transformers knows this model type itself.",
+        )

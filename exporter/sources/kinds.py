@@ -1,0 +1,56 @@
+"""Which kind of checkpoint the user means. Looks at the path and at a file's first four bytes, opens nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from exporter.errors import InputError
+
+SourceKind = Literal["hf-folder", "hf-hub", "gguf"]
+
+GGUF_MAGIC = b"GGUF"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_ALLOWED = "a Hugging Face folder, a GGUF file, or a hub id such as org/name"
+
+
+def kind_of(checkpoint: str | Path) -> SourceKind:
+    """Tell the kind of a checkpoint; an existing path always wins over a hub id of the same spelling.
+
+    Raises:
+        InputError: nothing exists at the path and it is not spelled like a hub id, or the file is no GGUF file.
+    """
+    path = Path(checkpoint)
+    if path.is_dir():
+        return "hf-folder"
+    if path.is_file():
+        if path.suffix == ".gguf" or _starts_with_magic(path):
+            return "gguf"
+        raise InputError(
+            f"The checkpoint {path} is a file of an unknown kind",
+            received=f"a file that neither ends in .gguf nor starts with {GGUF_MAGIC.decode()}",
+            allowed=_ALLOWED,
+            fix="Give the folder that holds config.json and the weights.",
+        )
+    if isinstance(checkpoint, str) and path.suffix != ".gguf" and _HUB_ID.fullmatch(checkpoint):
+        return "hf-hub"
+    raise InputError(
+        f"The checkpoint {str(checkpoint)!r} does not exist",
+        received="a path with nothing there" if str(checkpoint) else "an empty name",
+        allowed=_ALLOWED,
+        fix="Check the spelling.",
+    )
+
+
+def _starts_with_magic(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(GGUF_MAGIC)) == GGUF_MAGIC
+    except OSError as error:
+        raise InputError(
+            f"The checkpoint {path} cannot be read",
+            received=error.strerror or error,
+            allowed=_ALLOWED,
+            fix="Check the file's permissions.",
+        ) from error

@@ -1,0 +1,209 @@
+"""Builds the torch model from a configuration and lazily read weights; refuses it unless every weight is there.
+
+Knows nothing of file formats: weights come as objects whose ``[...]`` gives a torch tensor when it is asked for, so
+that only the model itself holds all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from exporter.errors import InputError
+from exporter.sources.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    import torch
+
+    Shape = tuple[int, ...]
+
+_MOST_NAMED = 5
+
+
+class LazyWeight(Protocol):
+    """A stored weight that is read when it is indexed with an ellipsis."""
+
+    def __getitem__(self, index: Any) -> torch.Tensor: ...
+
+
+def decoder_class(config: Any, checkpoint: Path) -> Any:
+    """The transformers class that loads this configuration as a causal language model.
+
+    Raises:
+        InputError: the model is an encoder, an encoder-decoder, stored in a quantized format, or no language model.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    architectures = list(getattr(config, "architectures", None) or [])
+    received = f"model type {config.model_type!r}" + (f", {', '.join(architectures)}" if architectures else "")
+    if getattr(config, "quantization_config", None):
+        raise InputError(
+            f"The weights of {checkpoint} are stored in a quantized format of another tool",
+            received=f"quantization_config in config.json, {received}",
+            allowed="float32, float16 or bfloat16 weights, or a GGUF file",
+            fix="Export from the model that it was quantized from.",
+        )
+    found: Any = None
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    # A type that also has a masked head, such as BERT, looks at later tokens unless its config makes it a decoder.
+    two_sided = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if found is None or two_sided or getattr(config, "is_encoder_decoder", False):
+        raise InputError(
+            f"{checkpoint} is not a decoder-only language model",
+            received=received,
+            allowed="a model type with a causal language model head",
+            fix="Choose a text-generation model.",
+        )
+    if isinstance(found, tuple):
+        return next((one for one in found if one.__name__ in architectures), found[0])
+    return found
+
+
+def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:
+    """The model without memory for its weights (on torch's meta device)."""
+    import torch
+
+    try:
+        with quiet_transformers(), torch.device("meta"):
+            return model_class(config)
+    except Exception as error:
+        raise InputError(
+            f"The configuration of {checkpoint} does not describe a model that transformers can build",
+            received=f"{type(error).__name__}: {error}",
+            allowed=f"a consistent configuration of {model_class.__name__}",
+            fix="Download or convert the checkpoint again.",
+        ) from error
+
+
+def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path) -> None:
+    """Compare stored names and shapes with what the model needs, before a single weight is read.
+
+    Names go through the same renaming that transformers applies when it loads. Weights that it merges or splits on
+    the way are compared by name only.
+
+    Raises:
+        InputError: names all missing and misshapen weights, the first five of each in full.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    mapping = get_model_conversion_mapping(empty)
+    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+    state = empty.state_dict()
+    needed: dict[str, Shape] = {
+        name: tuple(parameter.shape) for name, parameter in empty.named_parameters(remove_duplicate=False)
+    }
+    found: set[str] = set()
+    misshapen: list[tuple[str, Shape, Shape]] = []
+    for original, shape in stored.items():
+        name, pattern = rename_source_key(original, renamings, converters, empty.base_model_prefix, state)
+        if name not in state and original in state:
+            name, pattern = original, None
+        found.add(name)
+        if pattern is None and name in needed and needed[name] != shape:
+            misshapen.append((name, shape, needed[name]))
+        for converter in converters:
+            if pattern is not None and pattern in converter.source_patterns:
+                first, *others = converter.target_patterns
+                found.update(name.replace(first, other) for other in others)
+    missing = set(needed) - found
+    missing -= {name for name in empty.all_tied_weights_keys if _tied_to_found(empty, name, found)}
+    missing -= _ignored(empty, missing)
+    refuse_incomplete(checkpoint, missing=missing, misshapen=misshapen)
+
+
+def load_weights(
+    model_class: Any, config: Any, weights: Mapping[str, LazyWeight], checkpoint: Path
+) -> tuple[Any, list[str]]:
+    """Build the model in float32 with these weights, each converted when its turn comes.
+
+    Returns:
+        The model, and the names of stored weights that it has no place for.
+
+    Raises:
+        InputError: weights are missing, have another shape than the model needs, or cannot be converted.
+    """
+    import torch
+
+    try:
+        with quiet_transformers():
+            model, info = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=dict(weights),
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
+        raise InputError(
+            f"The weights of {checkpoint} cannot be loaded into {model_class.__name__}",
+            received=f"{type(error).__name__}: {error}",
+            fix="Download or convert the checkpoint again.",
+        ) from error
+    refuse_unfinished(info, checkpoint)
+    return finish(model), sorted(info["unexpected_keys"])
+
+
+def refuse_unfinished(info: Mapping[str, Any], checkpoint: Path) -> None:
+    """Turn what transformers reports about a finished loading into an error when anything was made up."""
+    refuse_incomplete(checkpoint, missing=info["missing_keys"], misshapen=info["mismatched_keys"])
+
+
+def finish(model: Any) -> Any:
+    """Set eval mode, switch gradients off and make every floating-point parameter float32."""
+    import torch
+
+    model.eval()
+    model.requires_grad_(False)  # noqa: FBT003
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.to(torch.float32)
+    return model
+
+
+def refuse_incomplete(
+    checkpoint: Path, *, missing: Iterable[str], misshapen: Iterable[tuple[str, Iterable[int], Iterable[int]]]
+) -> None:
+    """Raise InputError that lists weights which are missing or have another shape; return when there are none."""
+    missing = sorted(missing)
+    wrong = [f"{name} is {list(stored)} instead of {list(needed)}" for name, stored, needed in sorted(misshapen)]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} missing ({shorten(missing)})")
+    if wrong:
+        problems.append(f"{len(wrong)} of another shape ({shorten(wrong)})")
+    if problems:
+        raise InputError(
+            f"The weights of {checkpoint} do not fit its configuration: {'; '.join(problems)}",
+            allowed="every weight that the configuration asks for, in its shape",
+            fix="Download or convert the checkpoint again, with the config.json that belongs to it.",
+        )
+
+
+def shorten(names: list[str]) -> str:
+    """The first five entries of a list, and how many more there are."""
+    text = ", ".join(names[:_MOST_NAMED])
+    return text if len(names) <= _MOST_NAMED else f"{text} and {len(names) - _MOST_NAMED} more"
+
+
+def count_elements(shape: Iterable[int]) -> int:
+    return prod(shape)
+
+
+def _tied_to_found(empty: Any, name: str, found: set[str]) -> bool:
+    """Whether a weight that is absent shares its memory with one that was found, in either direction."""
+    parameters = dict(empty.named_parameters(remove_duplicate=False))
+    own = parameters.get(name)
+    return any(parameters[other] is own for other in found if other in parameters)
+
+
+def _ignored(empty: Any, names: set[str]) -> set[str]:
+    import re
+
+    patterns = getattr(empty, "_keys_to_ignore_on_load_missing", None) or ()
+    return {name for name in names if any(re.search(pattern, name) for pattern in patterns)}

@@ -1,0 +1,146 @@
+"""Finds the weight files of a folder and reads their tables of contents without reading a weight.
+
+A safetensors file is an 8-byte little-endian header length, that many bytes of JSON with each tensor's dtype, shape and
+byte range, and the data (format description of the safetensors project).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InputError
+from exporter.sources.jsonfile import read_json
+
+_LARGEST_HEADER = 100_000_000  # bytes; the safetensors package refuses longer ones as well
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
+# What trainers leave beside the weights.
+_NO_WEIGHTS = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "training_args.bin")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """One tensor in a safetensors file; ``dtype`` in the format's own spelling, for example ``BF16``."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def find_safetensors(folder: Path) -> list[Path]:
+    """The safetensors files that make up the model: those of the index, or the only one; empty when there are none.
+
+    Raises:
+        InputError: the index is damaged or names a file that is missing or outside the folder, or several files lie
+            there without an index.
+    """
+    return _find_weights(folder, "model.safetensors", (".safetensors",))
+
+
+def find_pickles(folder: Path) -> list[Path]:
+    """The pickle files that make up the model, by the same rules."""
+    return _find_weights(folder, "pytorch_model.bin", PICKLE_SUFFIXES)
+
+
+def read_tables(files: list[Path]) -> dict[str, StoredTensor]:
+    """The tables of contents of all files, by tensor name.
+
+    Raises:
+        InputError: a file is truncated or no safetensors file, or two files hold the same tensor.
+    """
+    tensors: dict[str, StoredTensor] = {}
+    for file in files:
+        for name, tensor in _read_table(file).items():
+            if name in tensors:
+                raise InputError(
+                    f"The weight {name} is stored twice",
+                    received=f"{tensors[name].file.name} and {file.name}",
+                    allowed="each weight in one file",
+                    fix="Remove the files that do not belong to the model.",
+                )
+            tensors[name] = tensor
+    return tensors
+
+
+def _find_weights(folder: Path, single: str, suffixes: tuple[str, ...]) -> list[Path]:
+    index = folder / f"{single}.index.json"
+    if index.is_file():
+        return _indexed(index)
+    if (folder / single).is_file():
+        return [folder / single]
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and path.suffix in suffixes and path.name not in _NO_WEIGHTS
+    )
+    if len(files) > 1:
+        raise InputError(
+            f"{folder} holds several weight files without an index",
+            received=", ".join(file.name for file in files[:5]),
+            allowed=f"{single}, or several files with {index.name}",
+            fix=f"Add {index.name} or keep only the model's own file.",
+        )
+    return files
+
+
+def _indexed(index: Path) -> list[Path]:
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
+        raise InputError(
+            f"{index} has no usable weight_map",
+            allowed="an object that names a file for each weight",
+            fix="Download the checkpoint again.",
+        )
+    names = sorted(set(table.values()))
+    strays = [name for name in names if Path(name).name != name or name in ("", ".", "..")]
+    if strays:
+        raise InputError(
+            f"{index} names a file outside its folder",
+            received=strays[0],
+            allowed="plain file names",
+            fix="Do not use this checkpoint; it may be malicious.",
+        )
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{index.parent} lacks {len(missing)} of the {len(names)} files that {index.name} names",
+            received=f"no {', '.join(missing[:5])}",
+            allowed="all files of the index",
+            fix="Download the missing files.",
+        )
+    return [index.parent / name for name in names]
+
+
+def _read_table(file: Path) -> dict[str, StoredTensor]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size + 1
+        if length > _LARGEST_HEADER and length + 8 <= size:
+            raise _damaged(file, f"a header of {length} bytes")
+        if length + 8 > size:
+            raise _damaged(file, f"{size} bytes, too few for its header")
+        text = stream.read(length)
+    try:
+        entries: dict[str, Any] = json.loads(text)
+        entries.pop("__metadata__", None)
+        tensors = {
+            name: StoredTensor(file=file, dtype=str(entry["dtype"]), shape=tuple(int(dim) for dim in entry["shape"]))
+            for name, entry in entries.items()
+        }
+        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(file, f"an unreadable header ({error})") from error
+    if 8 + length + end != size:
+        raise _damaged(file, f"{size} bytes where its header describes {8 + length + end}")
+    return tensors
+
+
+def _damaged(file: Path, received: str) -> InputError:
+    return InputError(
+        f"{file} is truncated or not a safetensors file",
+        received=received,
+        allowed="a complete safetensors file",
+        fix="Download the file again.",
+    )

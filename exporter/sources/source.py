@@ -1,0 +1,87 @@
+"""A loaded checkpoint: what tracing, calibration and the gate are given. Knows nothing of graphs or of file formats."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.artifact import ModelFacts
+
+if TYPE_CHECKING:
+    import torch
+
+# What a runtime may take over from generation_config.json; everything else there is about transformers itself.
+GENERATION_KEYS = (
+    "do_sample",
+    "max_new_tokens",
+    "min_p",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+)
+# Entries of tokenizer_config.json that tell of the machine it was made on, or name code to run.
+_PRIVATE_KEYS = (
+    "_commit_hash",
+    "auto_map",
+    "gguf_file",
+    "is_local",
+    "local_files_only",
+    "name_or_path",
+    "tokenizer_file",
+    "vocab_file",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model ready to be traced, in float32 on the CPU, in eval mode, without gradients, weights tied as it ties them.
+
+    ``tokenizer`` is a transformers fast tokenizer, or None where the checkpoint has none. ``provenance`` is JSON-able.
+    ``weight_bytes`` counts each float32 parameter once, in bytes.
+    """
+
+    module: torch.nn.Module
+    model: ModelFacts
+    tokenizer: Any | None
+    provenance: dict[str, Any]
+    weight_bytes: int
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.
+
+        Without a tokenizer only generation_config.json is written. The same source gives the same bytes.
+        """
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(str(folder))
+            _clean_tokenizer_config(folder / "tokenizer_config.json")
+        _write_json(folder / "generation_config.json", self._generation_defaults())
+
+    def _generation_defaults(self) -> dict[str, Any]:
+        config: Any = getattr(self.module, "generation_config", None)
+        stored = {} if config is None else config.to_dict()
+        defaults = {key: stored[key] for key in GENERATION_KEYS if stored.get(key) is not None}
+        if self.model.bos is not None:
+            defaults["bos_token_id"] = self.model.bos
+        if self.model.eos:
+            defaults["eos_token_id"] = list(self.model.eos)
+        if self.model.pad is not None:
+            defaults["pad_token_id"] = self.model.pad
+        return defaults
+
+
+def _clean_tokenizer_config(path: Path) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in _PRIVATE_KEYS:
+        config.pop(key, None)
+    # transformers 5 calls the class by a name that no other reader of these files knows; it reads the old one as well.
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        config.pop("backend", None)
+    _write_json(path, config)
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

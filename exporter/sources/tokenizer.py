@@ -1,0 +1,139 @@
+"""Loads the tokenizer of a folder or a GGUF file and checks that the model has a row for each of its ids."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InputError
+from exporter.sources.jsonfile import read_json, refuse_remote_code
+from exporter.sources.quiet import quiet_transformers
+
+# Any of these says that a folder means to have a tokenizer.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tekken.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+def load_folder_tokenizer(folder: Path, config: Any) -> Any | None:
+    """The fast tokenizer in a folder, or None when the folder has no file of one.
+
+    Raises:
+        InputError: the tokenizer is broken, has no fast form, or wants to run code of its own.
+    """
+    present = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not present:
+        return None
+    for name in present:
+        if name.endswith(".json"):
+            refuse_remote_code(read_json(folder / name), folder / name)
+    if present == ["tokenizer_config.json"]:
+        raise InputError(
+            f"The tokenizer in {folder} has no vocabulary",
+            received="tokenizer_config.json alone",
+            allowed="tokenizer.json or one of the vocabulary files beside it",
+            fix="Add tokenizer.json, or remove tokenizer_config.json to export without a tokenizer.",
+        )
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), config=config, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:
+        raise _broken(folder, error) from error
+    return _require_fast(tokenizer, folder)
+
+
+def load_gguf_tokenizer(path: Path, *, tokens: int) -> Any:
+    """The tokenizer that a GGUF file describes, with its chat template.
+
+    Args:
+        path: of the file.
+        tokens: how many tokens the file lists.
+
+    Raises:
+        InputError: its tokenizer model is one that transformers cannot rebuild, or its tables are damaged.
+    """
+    # The plain fast class takes everything from the file; the automatic one parses the whole file a second time.
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        with quiet_transformers():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(
+                str(path.parent), gguf_file=path.name, local_files_only=True
+            )
+            return _drop_strays(_require_fast(tokenizer, path), tokens)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _broken(path, error) from error
+
+
+def check_ids(tokenizer: Any, rows: int, checkpoint: Path) -> None:
+    """Raise InputError when the tokenizer can produce an id for which the model has no row."""
+    ids = tokenizer.get_vocab()
+    largest = max(ids.values(), default=-1)
+    if largest >= rows:
+        token = next(token for token, number in ids.items() if number == largest)
+        raise InputError(
+            f"The tokenizer of {checkpoint} has more ids than the model has rows",
+            received=f"id {largest} for {token!r}",
+            allowed=f"ids below {rows}",
+            fix="Use the tokenizer that belongs to this model.",
+        )
+
+
+def _drop_strays(tokenizer: Any, tokens: int) -> Any:
+    """Remove tokens that the file does not list.
+
+    transformers 5.23 adds GPT-2's ``<|endoftext|>`` to every byte-level vocabulary, behind the last row of models that
+    have no such token.
+    """
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    fast_class: Any = PreTrainedTokenizerFast
+    data = json.loads(tokenizer.backend_tokenizer.to_str())
+    strays = {token["content"] for token in data["added_tokens"] if token["id"] >= tokens}
+    if not strays:
+        return tokenizer
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] not in strays]
+    if data["model"].get("unk_token") in strays:
+        data["model"]["unk_token"] = None
+    named = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    return fast_class(
+        tokenizer_object=Tokenizer.from_str(json.dumps(data)),
+        chat_template=tokenizer.chat_template,
+        extra_special_tokens=[token for token in tokenizer.extra_special_tokens if str(token) not in strays],
+        **{key: value for key, value in named.items() if value not in strays},
+    )
+
+
+def _require_fast(tokenizer: Any, checkpoint: Path) -> Any:
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"The tokenizer of {checkpoint} has no fast form",
+            received=type(tokenizer).__name__,
+            allowed="a tokenizer that transformers can save as tokenizer.json",
+            fix="Convert it to tokenizer.json first.",
+        )
+    return tokenizer
+
+
+def _broken(checkpoint: Path, error: Exception) -> InputError:
+    return InputError(
+        f"The tokenizer of {checkpoint} cannot be loaded",
+        received=f"{type(error).__name__}: {error}",
+        allowed="a tokenizer that the installed transformers and tokenizers can read",
+        fix="Download or convert the checkpoint again.",
+    )

@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.errors import InputError
+from exporter.sources import load_source
+from tests.models import llama_config, random_model, tiny_tokenizer, write_tiny, write_tiny_llama
+
+torch = pytest.importorskip("torch", reason="sources are torch models")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_tiny_llama(tmp_path / "model", layers=1)
+
+
+def _refused(checkpoint: Path | str, *words: str, **options: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        load_source(checkpoint, **options)
+    for word in words:
+        assert word in str(caught.value)
+    return str(caught.value)
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def _edit_weights(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+# What is loaded
+
+
+def test_a_folder_is_loaded_as_it_was_written(tmp_path: Path) -> None:
+    source = load_source(write_tiny_llama(tmp_path / "model", seed=3))
+    reference = random_model(llama_config(), seed=3).state_dict()
+    assert source.module.state_dict().keys() == reference.keys()
+    for name, weight in source.module.state_dict().items():
+        assert torch.equal(weight, reference[name]), name
+    assert not source.module.training
+    assert not any(parameter.requires_grad for parameter in source.module.parameters())
+
+
+def test_facts_describe_the_model(folder: Path) -> None:
+    source = load_source(folder)
+    assert source.model.architecture == "LlamaForCausalLM"
+    assert (source.model.vocab_size, source.model.max_positions, source.model.layers) == (384, 512, 1)
+    assert (source.model.bos, source.model.eos, source.model.pad) == (0, (1,), 2)
+    # Embedding (also the head), four attention and three feed-forward matrices, three norms.
+    assert source.model.parameters == 384 * 64 + (2 * 64 * 64 + 2 * 32 * 64) + 3 * 64 * 128 + 3 * 64
+    assert source.weight_bytes == 4 * source.model.parameters
+
+
+def test_eos_collects_the_ids_of_all_files_in_order(folder: Path) -> None:
+    _edit(folder / "generation_config.json", lambda data: data.update(eos_token_id=[7, 5]))
+    assert load_source(folder).model.eos == (7, 5, 1)
+
+
+def test_tied_weights_stay_one_tensor_and_untied_stay_two(tmp_path: Path) -> None:
+    tied = load_source(write_tiny_llama(tmp_path / "tied", tied=True)).module
+    untied = load_source(write_tiny_llama(tmp_path / "untied", tied=False)).module
+    assert tied.lm_head.weight is tied.model.embed_tokens.weight
+    assert not torch.equal(untied.lm_head.weight, untied.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_widened_exactly(folder: Path, dtype: str) -> None:
+    half = getattr(torch, dtype)
+    before = load_source(folder).module.state_dict()
+    _edit_weights(folder, lambda weights: weights.update({name: one.to(half) for name, one in weights.items()}))
+    source = load_source(folder)
+    assert source.provenance["dtype"] == {"bfloat16": "BF16", "float16": "F16"}[dtype]
+    for name, weight in source.module.state_dict().items():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, before[name].to(half).float()), name
+
+
+def test_shards_are_put_together(tmp_path: Path) -> None:
+    whole = load_source(write_tiny_llama(tmp_path / "whole")).module.state_dict()
+    random_model(llama_config()).save_pretrained(str(tmp_path / "parts"), max_shard_size="100KB")
+    assert len(list((tmp_path / "parts").glob("*.safetensors"))) > 1
+    source = load_source(tmp_path / "parts")
+    for name, weight in source.module.state_dict().items():
+        assert torch.equal(weight, whole[name]), name
+    assert source.tokenizer is None
+
+
+def test_merged_experts_pass_the_check_of_names(tmp_path: Path) -> None:
+    from transformers import Qwen3MoeConfig
+
+    config = Qwen3MoeConfig(
+        hidden_size=64,
+        intermediate_size=64,
+        moe_intermediate_size=32,
+        num_experts=4,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        vocab_size=384,
+    )
+    source = load_source(write_tiny(tmp_path / "model", config))
+    reference = random_model(config).state_dict()
+    for name, weight in source.module.state_dict().items():
+        assert torch.equal(weight, reference[name]), name
+
+
+def test_provenance_names_files_licence_and_versions(folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n")
+    provenance = load_source(folder).provenance
+    assert json.loads(json.dumps(provenance)) == provenance
+    assert (provenance["kind"], provenance["name"], provenance["revision"]) == ("hf-folder", str(folder), None)
+    assert provenance["licence"] == "apache-2.0"
+    assert provenance["files"]["model.safetensors"]["size"] == (folder / "model.safetensors").stat().st_size
+    assert len(provenance["files"]["config.json"]["sha256"]) == 64
+    assert {"torch", "transformers"} <= provenance["versions"].keys()
+    assert provenance["unused_weights"] == []
+
+
+def test_weights_without_a_place_are_recorded(folder: Path) -> None:
+    _edit_weights(folder, lambda weights: weights.update({"classifier.weight": torch.zeros(2, 64)}))
+    assert load_source(folder).provenance["unused_weights"] == ["classifier.weight"]
+
+
+def test_loading_prints_nothing_and_restores_verbosity(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    load_source(folder)
+    assert capfd.readouterr() == ("", "")
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+# What is refused
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    _refused(tmp_path, "is empty")
+
+
+def test_a_config_without_weights_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    _refused(folder, "has a config.json but no weights")
+
+
+def test_weights_without_a_config_are_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    assert "and no weights" not in _refused(folder, "has no config.json")
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+def test_truncated_safetensors_are_refused(folder: Path, kept: int) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    _refused(folder, "truncated", "model.safetensors")
+
+
+def test_a_header_that_is_no_json_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 4) + b"oops")
+    _refused(folder, "unreadable header")
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_invalid_json_is_refused_by_name(folder: Path, name: str) -> None:
+    (folder / name).write_text('{"cut": ')
+    _refused(folder, "is not valid JSON", name)
+
+
+def test_a_json_list_is_no_config(folder: Path) -> None:
+    (folder / "config.json").write_text("[]")
+    _refused(folder, "does not hold a JSON object")
+
+
+def test_an_unknown_model_type_is_refused_with_the_nearest(folder: Path) -> None:
+    _edit(folder / "config.json", lambda data: data.update(model_type="lama"))
+    _refused(folder, "'lama'", "llama")
+
+
+def test_an_inconsistent_config_is_refused(folder: Path) -> None:
+    _edit(folder / "config.json", lambda data: data.update(hidden_size="wide"))
+    _refused(folder, "config")
+
+
+def test_missing_weights_are_all_counted_and_five_named(folder: Path) -> None:
+    names = [name for name in _stored_names(folder) if "layers" in name][:7]
+    _edit_weights(folder, lambda weights: [weights.pop(name) for name in names])
+    message = _refused(folder, "7 missing", "and 2 more")
+    assert sum(name in message for name in names) == 5
+
+
+def test_a_missing_embedding_is_not_excused_by_tying(folder: Path) -> None:
+    _edit_weights(folder, lambda weights: weights.pop("model.embed_tokens.weight"))
+    _refused(folder, "model.embed_tokens.weight")
+
+
+def test_misshapen_and_missing_weights_are_reported_together(folder: Path) -> None:
+    def change(weights: dict[str, Any]) -> None:
+        weights["model.norm.weight"] = torch.zeros(65)
+        del weights["model.layers.0.mlp.up_proj.weight"]
+
+    _edit_weights(folder, change)
+    _refused(folder, "model.norm.weight is [65] instead of [64]", "1 missing (model.layers.0.mlp.up_proj.weight)")
+
+
+def test_weights_are_checked_before_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from exporter.sources import folder as module
+
+    monkeypatch.setattr(module, "load_weights", lambda *_: pytest.fail("weights were read"))
+    _edit_weights(folder, lambda weights: weights.pop("model.norm.weight"))
+    _refused(folder, "model.norm.weight")
+
+
+def test_what_transformers_makes_up_is_refused_even_if_the_first_check_let_it_pass(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exporter.sources import folder as module
+
+    monkeypatch.setattr(module, "check_stored", lambda *_: None)
+    _edit_weights(folder, lambda weights: weights.pop("model.norm.weight"))
+    _refused(folder, "1 missing (model.norm.weight)")
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    random_model(llama_config()).save_pretrained(str(tmp_path / "parts"), max_shard_size="100KB")
+    lost = sorted((tmp_path / "parts").glob("*.safetensors"))[0]
+    lost.unlink()
+    _refused(tmp_path / "parts", lost.name, "lacks 1 of")
+
+
+def test_an_index_cannot_leave_its_folder(folder: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": "../other/model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    _refused(folder, "outside its folder")
+
+
+def test_several_files_without_an_index_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    (folder / "b.safetensors").write_bytes((folder / "a.safetensors").read_bytes())
+    _refused(folder, "several weight files without an index")
+
+
+def test_pickle_needs_the_flag_and_loads_the_same_weights(folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    expected = load_source(folder).module.state_dict()
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    _refused(folder, "pickle", "--allow-pickle")
+    source = load_source(folder, allow_pickle=True)
+    for name, weight in source.module.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+
+
+def test_a_pickle_that_runs_a_program_is_refused_and_not_run(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": _Program(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    _refused(folder, "cannot be read as weights", allow_pickle=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_safetensors_are_preferred_to_pickle(folder: Path, tmp_path: Path) -> None:
+    torch.save({"model.norm.weight": _Program(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    load_source(folder, allow_pickle=True)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_remote_code_is_refused(folder: Path, name: str) -> None:
+    _edit(folder / name, lambda data: data.update(auto_map={"AutoModelForCausalLM": "code.Model"}))
+    (folder / "code.py").write_text("raise SystemExit('ran')")
+    _refused(folder, "wants remote code", name)
+
+
+def test_an_encoder_is_refused(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=50)
+    BertModel(config).save_pretrained(str(tmp_path))
+    _refused(tmp_path, "not a decoder-only language model", "BertModel")
+
+
+def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    from transformers import T5Config
+
+    T5Config(d_model=32, num_layers=1).save_pretrained(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    _refused(tmp_path, "not a decoder-only language model", "'t5'")
+
+
+def test_an_adapter_is_refused(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    _refused(folder, "holds an adapter")
+
+
+def test_weights_in_another_tools_format_are_refused(folder: Path) -> None:
+    _edit(folder / "config.json", lambda data: data.update(quantization_config={"quant_method": "gptq", "bits": 4}))
+    _refused(folder, "quantized format of another tool")
+
+
+# Tokenizers
+
+
+def test_a_folder_without_a_tokenizer_has_none(tmp_path: Path) -> None:
+    assert load_source(write_tiny(tmp_path / "model", llama_config(layers=1), tokenizer=False)).tokenizer is None
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    _refused(folder, "has no vocabulary")
+
+
+def test_a_broken_tokenizer_is_refused(folder: Path) -> None:
+    _edit(folder / "tokenizer.json", lambda data: data.update(model={"type": "none"}))
+    _refused(folder, "tokenizer", "cannot be loaded")
+
+
+def test_a_tokenizer_with_more_ids_than_rows_is_refused(folder: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([f"<extra_{number}>" for number in range(5)])
+    tokenizer.save_pretrained(str(folder))
+    _refused(folder, "more ids than the model has rows", "id 384", "ids below 384")
+
+
+class _Program:
+    """Unpickling this creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def _stored_names(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        return list(file.keys())

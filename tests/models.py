@@ -1,0 +1,238 @@
+"""Tiny checkpoints with random weights, written in a fraction of a second: the models that the tests run on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+TINY_VOCAB = 384  # rows of the embedding; the tokenizer uses a few ids less
+BOS, EOS, PAD = 0, 1, 2
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<s>{{ message['role'] }}\n{{ message['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
+
+_SENTENCES = (
+    "The quick brown fox jumps over the lazy dog, and the dog does not mind.",
+    "A language model reads the words so far and guesses the next word.",
+    "The capital of France is Paris; the capital of Japan is Tokyo.",
+    "def add(a, b):\n    return a + b\n",
+    "语言模型读取到目前为止的文字,并猜测下一个文字。",
+    "你好,世界!今天天气很好。",
+    "Emoji are text as well: 🚀 🙂 👩‍💻 🎉.",
+)
+
+
+def tiny_tokenizer() -> Any:
+    """A byte-level BPE tokenizer of at most TINY_VOCAB ids through which any text makes a round trip."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_train_backend(),
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def random_model(config: Any, *, seed: int = 0) -> Any:
+    """The float32 model of a configuration with the random weights that `write_tiny` describes."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
+                else:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return model
+
+
+def write_tiny(folder: Path, config: Any, *, seed: int = 0, tokenizer: bool = True) -> Path:
+    """Write a model of any transformers causal-LM configuration with random weights; returns the folder.
+
+    The configuration needs ``vocab_size >= TINY_VOCAB`` for the tokenizer to fit. Weights are larger than a fresh
+    model's and the norms are not all ones: logits differ clearly, and a weight in the wrong place shows.
+    """
+    from exporter.sources.quiet import quiet_transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        random_model(config, seed=seed).save_pretrained(str(folder))
+    if tokenizer:
+        tiny_tokenizer().save_pretrained(str(folder))
+    return folder
+
+
+def write_tiny_llama(
+    folder: Path,
+    *,
+    layers: int = 2,
+    hidden: int = 64,
+    heads: int = 4,
+    kv_heads: int = 2,
+    vocab: int = TINY_VOCAB,
+    tied: bool = True,
+    seed: int = 0,
+    **config: Any,
+) -> Path:
+    """Write a small Llama with `write_tiny`; further keyword arguments go into its LlamaConfig."""
+    return write_tiny(
+        folder,
+        llama_config(layers=layers, hidden=hidden, heads=heads, kv_heads=kv_heads, vocab=vocab, tied=tied, **config),
+        seed=seed,
+    )
+
+
+def llama_config(
+    *,
+    layers: int = 2,
+    hidden: int = 64,
+    heads: int = 4,
+    kv_heads: int = 2,
+    vocab: int = TINY_VOCAB,
+    tied: bool = True,
+    **config: Any,
+) -> Any:
+    from transformers import LlamaConfig
+
+    settings: dict[str, Any] = {
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocab,
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": tied,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+    }
+    return LlamaConfig(**{**settings, **config})
+
+
+def write_tiny_gguf(
+    path: Path,
+    *,
+    seed: int = 0,
+    quantization: str = "F32",
+    architecture: str = "llama",
+    tokenizer: bool = True,
+    without: Collection[str] = (),
+    extra: Mapping[str, Any] | None = None,
+    settings: Mapping[str, int | str] | None = None,
+    **config: Any,
+) -> Path:
+    """Write the small Llama of `write_tiny_llama` (same seed, same weights) as a GGUF file; returns the path.
+
+    Args:
+        path: of the file.
+        seed: of the weights.
+        quantization: ggml type of the matrices whose rows its blocks divide; one that the gguf package can write.
+        architecture: what the file says it is.
+        tokenizer: whether to include the tokenizer and its chat template.
+        without: names of tensors to leave out.
+        extra: further float32 tensors (numpy arrays) by name.
+        settings: further metadata, or other values for what is there; a key without a dot is the architecture's.
+        config: arguments of `llama_config`.
+    """
+    import gguf
+    import numpy as np
+
+    model_config = llama_config(**config)
+    model = random_model(model_config, seed=seed)
+    writer = gguf.GGUFWriter(str(path), architecture)
+    writer.add_context_length(model_config.max_position_embeddings)
+    writer.add_embedding_length(model_config.hidden_size)
+    writer.add_block_count(model_config.num_hidden_layers)
+    writer.add_feed_forward_length(model_config.intermediate_size)
+    writer.add_head_count(model_config.num_attention_heads)
+    writer.add_head_count_kv(model_config.num_key_value_heads)
+    writer.add_rope_dimension_count(model_config.head_dim)
+    writer.add_layer_norm_rms_eps(model_config.rms_norm_eps)
+    writer.add_rope_freq_base(10000.0)
+    if tokenizer:
+        _add_tokenizer(writer)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model_config.num_hidden_layers)
+    kind = gguf.GGMLQuantizationType[quantization]
+    for name, weight in model.state_dict().items():
+        if model_config.tie_word_embeddings and name == "lm_head.weight":
+            continue
+        stem, suffix = name.rsplit(".", 1)
+        stored = f"{names.get_name(stem)}.{suffix}"
+        if stored in without:
+            continue
+        values = weight.numpy()
+        if stem.endswith("q_proj"):
+            values = _interleave(values, model_config.num_attention_heads)
+        elif stem.endswith("k_proj"):
+            values = _interleave(values, model_config.num_key_value_heads)
+        if values.ndim == 2 and values.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0:
+            writer.add_tensor(stored, gguf.quants.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(stored, np.ascontiguousarray(values))
+    for name, values in (extra or {}).items():
+        writer.add_tensor(name, np.asarray(values, np.float32))
+    for key, value in (settings or {}).items():
+        key = key if "." in key else f"{architecture}.{key}"
+        writer.kv_data[-1].pop(key, None)
+        (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _interleave(weight: Any, heads: int) -> Any:
+    """Order a query or key matrix's rows as GGUF's Llama has them: the two halves of each head by turns."""
+    rows = weight.shape[0] // heads // 2
+    return weight.reshape(heads, 2, rows, -1).swapaxes(1, 2).reshape(weight.shape)
+
+
+def _add_tokenizer(writer: Any) -> None:
+    import json
+
+    import gguf
+
+    model = json.loads(_train_backend().to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    tokens += [f"[PAD{number}]" for number in range(len(tokens), TINY_VOCAB)]
+    special = {"<s>", "</s>", "<pad>"}
+    kinds = [gguf.TokenType.CONTROL if token in special else gguf.TokenType.NORMAL for token in tokens]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    writer.add_bos_token_id(BOS)
+    writer.add_eos_token_id(EOS)
+    writer.add_pad_token_id(PAD)
+    writer.add_chat_template(CHAT_TEMPLATE)
+
+
+@functools.cache
+def _train_backend() -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=TINY_VOCAB - 4,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_SENTENCES, trainer)
+    return backend
