@@ -102,7 +102,11 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    damage = [line for name, record in manifest.files.items() if (line := _damage(folder, name, record, check_hashes))]
+    damage = [
+        line
+        for name, record in manifest.files.items()
+        if (line := _damage(folder, name, record, check_hash=check_hashes))
+    ]
     if damage:
         raise InputError(
             f"The artifact {folder} is damaged: {'; '.join(damage)}",
@@ -145,7 +149,8 @@ def refuse_existing(out: Path) -> None:
 def staging_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``; it is removed on leaving unless it was renamed by `publish`.
 
-    The name starts with a dot and ends in ``.partial``: an interrupted export leaves nothing that looks like an artifact.
+    The name starts with a dot and ends in ``.partial``: an interrupted export leaves nothing that looks like an
+    artifact.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +224,7 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
     )
 
 
-def _damage(folder: Path, name: str, record: FileRecord, check_hash: bool) -> str | None:
+def _damage(folder: Path, name: str, record: FileRecord, *, check_hash: bool) -> str | None:
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         return f"{name} points outside the folder"
