@@ -132,7 +132,7 @@ def _answer_without_verb(words: list[str]) -> int:
 class _Parser(argparse.ArgumentParser):
     """An argument parser that names the nearest option when it meets an unknown one."""
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         words = list(args or [])
         options = words[: words.index("--")] if "--" in words else words
         for word in options:
