@@ -126,7 +126,7 @@ def judge_backend(name: str, machine: Machine, *, implemented: Collection[str]) 
 
 def judge_fit(machine: Machine, model: ModelSize) -> list[FitVerdict]:
     """Compare what a model needs with the free memory and disk."""
-    needs = [(f"memory to run {model.what} in fp32", model.run_memory, machine.memory_free)]
+    needs = [(f"memory to run {model.what}", model.run_memory, machine.memory_free)]
     if model.export_memory is not None:
         needs.append(("memory to export it", model.export_memory, machine.memory_free))
     if model.export_disk is not None:

@@ -52,9 +52,9 @@ def measure_model(model: str) -> ModelSize:
             what=f"the artifact {model}", run_memory=size + RUN_RESERVE, export_memory=None, export_disk=None
         )
     if path.is_dir():
-        return _size_of(_count_in_folder(path), what=f"the checkpoint {model}")
+        return _size_of(_count_in_folder(path), what=f"the checkpoint {model} in fp32")
     if path.is_file():
-        return _size_of(_count_in_gguf(path), what=f"the checkpoint {model}")
+        return _size_of(_count_in_gguf(path), what=f"the checkpoint {model} in fp32")
     match = COUNT.fullmatch(model)
     if match is None:
         raise InputError(
@@ -64,7 +64,7 @@ def measure_model(model: str) -> ModelSize:
             fix="Check the path.",
         )
     count = round(float(match[1]) * COUNT_UNITS[match[2].upper()])
-    return _size_of(count, what=f"a model of {model} parameters")
+    return _size_of(count, what=f"a model of {model} parameters in fp32")
 
 
 def _size_of(parameters: int, *, what: str) -> ModelSize:
