@@ -87,7 +87,8 @@ def _describe_gate(gate: dict[str, Any]) -> list[str]:
     if not gate:
         return ["Gate: no record; this artifact was not proved"]
     verdict = "accepted" if gate.get("accepted") is True else "NOT ACCEPTED"
-    lines = [f"Gate: {verdict}, on {gate.get('where', 'unknown')}, against {gate.get('reference', 'unknown')}"]
+    where = f" ({gate['where']})" if gate.get("where") else ""
+    lines = [f"Gate: {verdict}{where}, against {gate.get('reference', 'unknown')}"]
     checks = gate.get("checks", [])
     width = max((len(str(check.get("name"))) for check in checks), default=0)
     for check in checks:

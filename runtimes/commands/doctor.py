@@ -12,7 +12,6 @@ from runtimes.machine import Machine, probe_machine
 from runtimes.model_size import measure_model
 
 GIB = 1 << 30
-IMPLEMENTED = ("ort-cpu", "torch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from runtimes.registry import BACKENDS
+
     model = measure_model(arguments.model) if arguments.model else None
-    diagnosis = diagnose(probe_machine(Path.cwd()), implemented=IMPLEMENTED, model=model)
+    diagnosis = diagnose(probe_machine(Path.cwd()), implemented=BACKENDS, model=model)
     if arguments.json:
         sys.stdout.write(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:

@@ -74,7 +74,7 @@ def test_facts_files_and_signature_are_shown() -> None:
 
 def test_gate_shows_each_check_with_its_numbers() -> None:
     lines = describe().splitlines()
-    assert "Gate: accepted, on ort-cpu, against torch fp32" in lines
+    assert "Gate: accepted (ort-cpu), against torch fp32" in lines
     assert "  passed  prefill    3.123e-05 (limit 0.001) logits" in lines
     assert "  passed  tokenizer  12 texts" in lines
 
