@@ -9,10 +9,11 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.source_imports import imports
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("calibration", "exporter", "runtimes", "benchmarks")
@@ -45,22 +46,6 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 
 def our_modules(root: Path = ROOT) -> list[Path]:
     return sorted([root / "jisu.py", *(path for package in PACKAGES for path in (root / package).rglob("*.py"))])
-
-
-def imports(tree: ast.AST, *, late: bool = False) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of each import, ``from a import b`` as ``a.b``; within functions only when ``late``.
-
-    What stands under ``if TYPE_CHECKING`` is never imported and left out.
-    """
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            yield from imports(ast.Module(body=node.orelse, type_ignores=[]), late=late)
-        elif isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
-        elif late or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield from imports(node, late=late)
 
 
 def wrong_arrows(path: Path, root: Path = ROOT) -> list[str]:

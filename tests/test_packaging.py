@@ -12,6 +12,7 @@ import tomllib
 
 import jisu
 from runtimes.doctor import ORT_PACKAGES
+from tests.source_imports import imports
 
 ROOT = Path(jisu.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -82,11 +83,10 @@ def test_every_imported_library_is_declared() -> None:
     ours = {"jisu", "exporter", "runtimes", "calibration", "benchmarks", "examples", "tests"}
     missing = set()
     for path in (ROOT / "jisu.py", *(path for name in ours - {"tests"} for path in (ROOT / name).rglob("*.py"))):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            for name in {name.split(".")[0] for name in names} - ours - set(sys.stdlib_module_names):
-                distribution = DISTRIBUTIONS.get(name, BROUGHT.get(name, name)).lower()
-                if distribution not in declared:
-                    missing.add(f"{path.relative_to(ROOT)} imports {name}")
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {name.split(".")[0] for _, name in imports(tree, late=True)}
+        for name in names - ours - set(sys.stdlib_module_names):
+            distribution = DISTRIBUTIONS.get(name, BROUGHT.get(name, name)).lower()
+            if distribution not in declared:
+                missing.add(f"{path.relative_to(ROOT)} imports {name}")
     assert missing == set()
