@@ -68,8 +68,6 @@ class Stages:
             if outer is None:
                 running.memory.close()
                 self._seconds += record.seconds
-            else:
-                outer.peak = max(outer.peak, record.peak_bytes)
             self._announce(record)
 
     def advance(self, done: int, total: int) -> None:
@@ -116,7 +114,7 @@ class _Running:
         memory.reset()
 
     def keep_peak(self) -> None:
-        """Remember the peak so far, before an inner stage resets the counter."""
+        """Remember the peak so far, inner stages included, before the next of them resets the counter."""
         self.peak = max(self.peak, self.memory.read())
 
     def finish(self) -> StageRecord:

@@ -60,6 +60,18 @@ def test_outer_peak_includes_what_came_before_within_and_after_the_inner_stage()
         assert (inner.peak_bytes - idle > BLOCK // 2) == (where == "within")
 
 
+def test_outer_peak_includes_the_first_of_two_inner_stages() -> None:
+    stages = Stages()
+    with stages.stage("outer"):
+        with stages.stage("large"):
+            bytearray(BLOCK)
+        with stages.stage("small"):
+            pass
+    large, small, outer = stages.records
+    assert large.peak_bytes - small.peak_bytes > BLOCK // 2
+    assert outer.peak_bytes >= large.peak_bytes
+
+
 def test_total_counts_an_inner_stage_once() -> None:
     stages = Stages()
     with stages.stage("outer"), stages.stage("inner"):
