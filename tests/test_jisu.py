@@ -79,12 +79,13 @@ def test_interrupt_is_130_without_traceback(verb: Callable[[Outcome], str], caps
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_broken_pipe_is_quiet() -> None:
+@pytest.mark.parametrize("length", [1, 1_000_000], ids=["still buffered", "written at once"])
+def test_broken_pipe_is_quiet(length: int) -> None:
     script = (
         "import argparse, sys, types, jisu\n"
         "module = types.ModuleType('tried_verb')\n"
         "module.add_arguments = lambda parser: None\n"
-        "module.run = lambda arguments: sys.stdout.write('x' * 1_000_000) * 0\n"
+        f"module.run = lambda arguments: sys.stdout.write('x' * {length}) * 0\n"
         "sys.modules['tried_verb'] = module\n"
         "jisu.VERBS['try'] = ('tried_verb', 'write much')\n"
         "sys.exit(jisu.main(['try']))\n"
