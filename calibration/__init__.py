@@ -1,0 +1,1 @@
+"""Text to statistics, scales and quantized weights. It imports none of the other packages."""

@@ -102,7 +102,13 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact
     """
     folder = Path(folder)
     manifest = _read_manifest(folder)
-    damage = [line for name, record in manifest.files.items() if (line := _damage(folder, name, record, check_hashes))]
+    damage = [
+        line
+        for name, record in manifest.files.items()
+        if (line := _damage(folder, name, record, check_hash=check_hashes))
+    ]
+    if GRAPH not in manifest.files:
+        damage.append(f"{GRAPH} is not recorded")
     if damage:
         raise InputError(
             f"The artifact {folder} is damaged: {'; '.join(damage)}",
@@ -145,12 +151,17 @@ def refuse_existing(out: Path) -> None:
 def staging_folder(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``out``; it is removed on leaving unless it was renamed by `publish`.
 
-    The name starts with a dot and ends in ``.partial``: an interrupted export leaves nothing that looks like an artifact.
+    Parents of ``out`` that had to be made are removed too when nothing came to lie in them.
+
+    The name starts with a dot and ends in ``.partial``: an interrupted export leaves nothing that looks like an
+    artifact.
     """
+    made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     except OSError as error:
+        _remove_empty(made)
         raise InputError(
             f"No output folder can be made in {out.parent}",
             received=error.strerror or error,
@@ -163,6 +174,14 @@ def staging_folder(out: Path) -> Iterator[Path]:
     finally:
         if folder.exists():
             shutil.rmtree(folder)
+        _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders, innermost first, as far as they are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def publish(staged: Path, out: Path) -> None:
@@ -180,7 +199,7 @@ def publish(staged: Path, out: Path) -> None:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(
             f"{folder} is not an artifact: {MANIFEST} cannot be read",
@@ -189,11 +208,11 @@ def _read_manifest(folder: Path) -> Manifest:
             fix="Check the path, or export the model first.",
         ) from error
     try:
-        data = json.loads(text)
+        data = json.loads(content.decode("utf-8"))
         version = data["schema_version"]
         if version == SCHEMA_VERSION:
             return _manifest_from_dict(data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is not a manifest",
             received=f"{type(error).__name__}: {error}",
@@ -219,15 +238,18 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
     )
 
 
-def _damage(folder: Path, name: str, record: FileRecord, check_hash: bool) -> str | None:
+def _damage(folder: Path, name: str, record: FileRecord, *, check_hash: bool) -> str | None:
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return f"{name} points outside the folder"
-    if not path.is_file():
-        return f"{name} is missing"
-    size = path.stat().st_size
-    if size != record.size:
-        return f"{name} has {size} bytes instead of {record.size}"
-    if check_hash and hash_file(path) != record.sha256:
-        return f"{name} has another SHA-256 than recorded"
+    try:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return f"{name} points outside the folder"
+        if not path.is_file():
+            return f"{name} is missing"
+        size = path.stat().st_size
+        if size != record.size:
+            return f"{name} has {size} bytes instead of {record.size}"
+        if check_hash and hash_file(path) != record.sha256:
+            return f"{name} has another SHA-256 than recorded"
+    except (OSError, ValueError, RuntimeError) as error:  # unreadable, a NUL in the name, links that run in a circle
+        return f"{name!r} cannot be read ({error})"
     return None

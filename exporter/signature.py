@@ -86,7 +86,7 @@ class Signature:
             return cls(
                 inputs=tuple(_tensor(spec) for spec in data["inputs"]),
                 outputs=tuple(_tensor(spec) for spec in data["outputs"]),
-                state=tuple(StateSpec(**{**spec, "dims": tuple(spec["dims"])}) for spec in data["state"]),
+                state=tuple(StateSpec(**{**spec, "dims": _dims(spec["dims"])}) for spec in data["state"]),
             )
         except (KeyError, TypeError) as error:
             raise InputError(
@@ -97,4 +97,10 @@ class Signature:
 
 
 def _tensor(data: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(**{**data, "dims": tuple(data["dims"])})
+    return TensorSpec(**{**data, "dims": _dims(data["dims"])})
+
+
+def _dims(data: Any) -> tuple[int | str, ...]:
+    if not isinstance(data, (list, tuple)) or not all(isinstance(dim, (int, str)) for dim in data):
+        raise TypeError(f"dims must be a list of sizes and names, not {data!r}")
+    return tuple(data)

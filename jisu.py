@@ -1,0 +1,170 @@
+"""The front door: the ``jisu`` command, and every public name under one import.
+
+It knows which package does what and nothing else. A verb's module is imported when the verb is called, a name's package
+when the name is used, so that ``jisu --help`` and ``import jisu`` stay instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from exporter.errors import JisuError
+
+if TYPE_CHECKING:
+    from exporter import export, load_source, verify
+    from exporter.errors import GateRejectedError, InputError
+    from runtimes import Engine, load, register_backend
+
+# verb -> (module with add_arguments(parser) and run(arguments) -> exit code, one line of help)
+VERBS = {
+    "export": ("exporter.commands.export", "turn a checkpoint into an engine that is proved to match it"),
+    "verify": ("exporter.commands.verify", "compare an artifact with its source again"),
+    "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was proved and where it came from"),
+    "generate": ("runtimes.commands.generate", "answer one prompt"),
+    "chat": ("runtimes.commands.chat", "talk with a model"),
+    "doctor": ("runtimes.commands.doctor", "show what this machine can run and what is wrong with it"),
+}
+
+# public name -> the package that has it
+NAMES = {
+    "Engine": "runtimes",
+    "GateRejectedError": "exporter.errors",
+    "InputError": "exporter.errors",
+    "JisuError": "exporter.errors",
+    "export": "exporter",
+    "load": "runtimes",
+    "load_source": "exporter",
+    "register_backend": "runtimes",
+    "verify": "exporter",
+}
+
+__all__ = [
+    "Engine",
+    "GateRejectedError",
+    "InputError",
+    "JisuError",
+    "export",
+    "load",
+    "load_source",
+    "main",
+    "register_backend",
+    "verify",
+]
+
+INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program ended by Ctrl-C
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(NAMES[name]), name)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code.
+
+    Returns:
+        0 done; 1 a bug of ours, after its traceback; 2 usage or bad input; 3 the gate rejected the export;
+        130 interrupted; 141 the reader of our output went away.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = words[0] if words and words[0] in VERBS else None
+    try:
+        code = _run_verb(verb, words[1:]) if verb else _answer_without_verb(words)
+        sys.stdout.flush()
+    except SystemExit as end:  # argparse ends this way after --help (0) and after a usage error (2)
+        return end.code if isinstance(end.code, int) else 2
+    except JisuError as error:
+        sys.stderr.write(f"jisu {verb}: error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_further_output()
+        return BROKEN_PIPE
+    except Exception:  # noqa: BLE001 - whatever else arrives here is our bug, and is shown as one
+        traceback.print_exc()
+        sys.stderr.write("\nThis is a bug in jisu. Please report it with the lines above and the command you ran.\n")
+        return 1
+    return code
+
+
+def _run_verb(verb: str, words: list[str]) -> int:
+    module_name, line = VERBS[verb]
+    module = importlib.import_module(module_name)
+    parser = _Parser(prog=f"jisu {verb}", description=f"{line[0].upper()}{line[1:]}.", allow_abbrev=False)
+    module.add_arguments(parser)
+    run: Callable[[argparse.Namespace], int] = module.run
+    return run(parser.parse_args(words))
+
+
+def _answer_without_verb(words: list[str]) -> int:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:{width}}  {line}" for verb, (_, line) in VERBS.items())
+    parser = _Parser(
+        prog="jisu",
+        usage="jisu VERB ...",
+        description="Exports language models to ONNX, proves that they still are the same model, and runs them.",
+        epilog=f"verbs:\n{verbs}\n\n`jisu VERB --help` tells more. Documentation: README.md.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="show the version and exit")
+    if words and not words[0].startswith("-"):
+        parser.error(f"unknown verb {words[0]!r}{_nearest(words[0], VERBS)}; choose from {', '.join(VERBS)}")
+    if parser.parse_args(words).version:
+        sys.stdout.write(f"jisu {_version()}\n")
+        return 0
+    parser.print_help(sys.stdout if words else sys.stderr)
+    return 0 if words else 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that names the nearest option when it meets an unknown one."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        words = list(args or [])
+        options = words[: words.index("--")] if "--" in words else words
+        for word in options:
+            name = word.split("=")[0]
+            # The same reading as argparse's: two dashes and no blank make an option.
+            if name.startswith("--") and " " not in word and name not in self._option_string_actions:
+                self.error(f"unknown option {name}{_nearest(name, self._option_string_actions)}")
+        return super().parse_args(words, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\nTry `{self.prog} --help`.\n")
+
+
+def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("jisu")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from a folder; not installed)"
+
+
+def _discard_further_output() -> None:
+    """Let the interpreter's last flush of a closed pipe go nowhere instead of failing loudly."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

