@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from exporter.errors import InputError
 from runtimes.backend import Backend, State
 from runtimes.engine import Engine
 from runtimes.options import SamplingOptions
@@ -17,8 +18,8 @@ class Conversation:
     """Keeps the messages and the model's state between turns.
 
     Each turn renders the whole history again; the state keeps the tokens that the new rendering has in common with the
-    last one and the rest is computed. An answer that is broken off, by closing its iterator, stays in the history as far
-    as it came.
+    last one and the rest is computed. An answer that is broken off, by closing its iterator, stays in the history as
+    far as it came.
     """
 
     def __init__(self, engine: Engine, *, system: str | None = None, options: SamplingOptions | None = None) -> None:
@@ -37,7 +38,7 @@ class Conversation:
         self.messages = [] if self._system is None else [{"role": "system", "content": self._system}]
         self.last_result = None
 
-    def ask(self, text: str) -> Iterator[str]:
+    def ask(self, text: str) -> Generator[str, None, None]:
         """Answer a message piece by piece.
 
         ``last_result`` is the answer when it is finished, None when it was broken off.
@@ -55,7 +56,7 @@ class Conversation:
             raise
         return self._pieces(run)
 
-    def _pieces(self, run: TextRun) -> Iterator[str]:
+    def _pieces(self, run: TextRun) -> Generator[str, None, None]:
         said: list[str] = []
         try:
             for pieces in run:
@@ -63,6 +64,11 @@ class Conversation:
                     said.append(piece)
                     yield piece
             self.last_result = run.results()[0]
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._state = None  # it may have been left in the middle of a call
+            raise
         finally:
             self._held += run.token_ids(0)
             if self._state is not None:
@@ -91,9 +97,11 @@ class Conversation:
 
 def _keep(state: State, length: int) -> int:
     """Rewind to ``length`` tokens, or to none where the state cannot go back to the middle; returns what is left."""
-    if not state.can_rewind and length < int(state.lengths[0]):
-        length = 0
-    state.rewind(np.array([length], np.int64))
+    try:
+        state.rewind(np.array([length], np.int64))
+    except InputError:  # a recurrent state knows only its beginning
+        state.rewind(np.zeros(1, np.int64))
+        return 0
     return length
 
 

@@ -15,6 +15,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Prompt tokens decoded before the first new one, so that spaces and characters join as they would in one text.
 _CONTEXT = 5
+_LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
 class TextCodec:
@@ -45,7 +46,7 @@ class Detokenizer:
 
     def __init__(self, codec: TextCodec, prompt: Sequence[int] = ()) -> None:
         self._codec = codec
-        self._ids = [int(token) for token in prompt[-_CONTEXT:]]
+        self._ids = _context(codec, prompt)
         self._shown = len(self._ids)
         self._before = codec.decode(self._ids)
 
@@ -71,6 +72,16 @@ class Detokenizer:
         self._shown = len(self._ids)
         self._before = self._codec.decode(self._ids)
         return piece
+
+
+def _context(codec: TextCodec, prompt: Sequence[int]) -> list[int]:
+    """The last tokens of a prompt, from the beginning of a character on: a byte without those before it is no text."""
+    tail: list[int] = []
+    for size in range(_CONTEXT, _CONTEXT + _LONGEST_CHARACTER):
+        tail = [int(token) for token in prompt[-size:]]
+        if not codec.decode(tail).startswith(_REPLACEMENT):
+            break
+    return tail
 
 
 def open_codec(folder: Path) -> TextCodec | None:

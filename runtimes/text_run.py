@@ -80,6 +80,10 @@ class TextRun:
                 self._texts[row].append(text)
             yield [(row, text) for row, text in pieces if text]
 
+    def token_ids(self, row: int) -> tuple[int, ...]:
+        """What a row has sampled so far."""
+        return tuple(self._tokens[row])
+
     def results(self) -> list[Result]:
         """What each row has become; to be called when the iteration has ended."""
         timings = Timings(

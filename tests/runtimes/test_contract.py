@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import V, ListBackend, TinyModule, logits_of, write_artifact
 
 from exporter.errors import InputError
 from runtimes.backend import Backend
 from runtimes.registry import open_backend
 from runtimes.torch_module import TorchBackend
+from tests.runtimes.tiny_models import ListBackend, TinyModule, V, logits_of, write_artifact
 
 A = [3, 7, 1, 9, 22, 4, 5]
 B = [8, 2, 6]
@@ -82,7 +83,7 @@ def test_chunks_equal_prefill(backend: Backend, cuts: tuple[int, ...], rows: int
     state = backend.new_state(rows, len(A) + 2)
     sequences = [A, A[::-1]][:rows]
     edges = [0, *cuts, len(A)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         out = backend.forward(ids(*[row[start:end] for row in sequences]), state, logits="all")
         for row, sequence in enumerate(sequences):
             close_to(out[row], logits_of(sequence)[start:end])

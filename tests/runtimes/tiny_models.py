@@ -1,4 +1,4 @@
-"""One tiny attention model, written four times: two ONNX graphs, a torch module, and a numpy backend without a cache."""
+"""One tiny attention model, written four times: two ONNX graphs, a torch module, and numpy without a cache."""
 
 from __future__ import annotations
 
@@ -178,7 +178,8 @@ def build_graph(target: str) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [info(s.name, s.dtype, s.dims) for s in contract.inputs] + [info(s.past, s.dtype, s.dims) for s in contract.state],
+        [info(s.name, s.dtype, s.dims) for s in contract.inputs]
+        + [info(s.past, s.dtype, s.dims) for s in contract.state],
         [info(s.name, s.dtype, s.dims) for s in contract.outputs]
         + [info(s.present, s.dtype, s.dims) for s in contract.state],
         initializers,
