@@ -13,8 +13,9 @@ from runtimes.options import SamplingOptions
 
 Scores = npt.NDArray[np.float64]
 
-# Tokens this far below the best one share at most V * exp(-16) of the probability: a nucleus hardly ever needs them.
-_NUCLEUS_DEPTH = 16.0
+# Weights relative to the likeliest token from which a nucleus is looked for, one after the other; the last takes all.
+_NUCLEUS_FLOORS = (1e-2, 1e-4, 1e-7, 0.0)
+_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +118,15 @@ def draw(scores: Scores, options: SamplingOptions, uniform: float) -> int:
         options: temperature above 0, top_k, top_p and min_p are used.
         uniform: a number in [0, 1).
     """
-    assert options.temperature
-    tokens, probabilities = distribution(scores, options)
-    cumulative = np.cumsum(probabilities)
-    index = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    return int(tokens[min(index, len(tokens) - 1)])
+    tokens, weights = _weights(scores, options)
+    # First the block, then the token in it: one running sum over the whole vocabulary takes longer than all the rest.
+    starts = np.arange(0, len(weights), _BLOCK)
+    ends = np.cumsum(np.add.reduceat(weights, starts))
+    target = uniform * float(ends[-1])
+    block = _first_above(ends, target)
+    within = np.cumsum(weights[starts[block] : starts[block] + _BLOCK])
+    index = int(starts[block]) + _first_above(within, target - (float(ends[block - 1]) if block else 0.0))
+    return index if tokens is None else int(tokens[index])
 
 
 def distribution(scores: Scores, options: SamplingOptions) -> tuple[npt.NDArray[np.int64], Scores]:
@@ -129,32 +134,21 @@ def distribution(scores: Scores, options: SamplingOptions) -> tuple[npt.NDArray[
 
     Temperature, then top-k, then top-p, then min-p. Among equally likely tokens at an edge the lower ids stay.
     """
-    assert options.temperature
-    peak = float(scores.max())
-    # Only a wide margin above 0 divides safely: at 1e-320 the differences overflow to -inf, which is what they mean.
-    with np.errstate(over="ignore"):
-        scaled = (scores - peak) / options.temperature
-    tokens = _top_k(scaled, options.top_k)
-    scaled = scaled[tokens]
-    weights = np.exp(scaled)
-    weights /= weights.sum()
-    if options.top_p is not None and options.top_p < 1:
-        kept = _nucleus(scaled, weights, options.top_p)
-        tokens, weights = tokens[kept], weights[kept]
-    if options.min_p:
-        kept = np.flatnonzero(weights >= options.min_p * weights.max())
-        tokens, weights = tokens[kept], weights[kept]
-    return tokens, weights / weights.sum()
+    tokens, weights = _weights(scores, options)
+    kept = np.flatnonzero(weights)
+    return kept if tokens is None else tokens[kept], weights[kept] / weights.sum()
 
 
 def token_logprobs(logits: npt.NDArray[np.float32], token: int, *, top: int) -> TokenLogprobs:
-    """Log-probabilities of one step from the model's own logits, float32 [V]."""
-    scores = log_softmax(logits)
-    count = min(top, len(scores))
-    likeliest = np.sort(_top_k(scores, count)) if count else np.zeros(0, np.int64)
+    """Log-probabilities of one step from the model's own logits, float32 [V]: x - log(sum(exp(x)))."""
+    scores = logits.astype(np.float64)
+    peak = float(scores.max())
+    total = peak + float(np.log(np.exp(scores - peak).sum()))
+    likeliest = _top_k(scores, min(top, len(scores))) if top else np.zeros(0, np.int64)
     likeliest = likeliest[np.argsort(-scores[likeliest], kind="stable")]
     return TokenLogprobs(
-        logprob=float(scores[token]), top=tuple((int(index), float(scores[index])) for index in likeliest)
+        logprob=float(scores[token]) - total,
+        top=tuple((int(index), float(scores[index]) - total) for index in likeliest),
     )
 
 
@@ -166,26 +160,55 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> Scores:
     return scores
 
 
-def _top_k(scores: Scores, k: int | None) -> npt.NDArray[np.int64]:
-    """Ids of the k largest scores in ascending order, without those at -inf."""
-    if k is None or k >= len(scores):
-        return np.flatnonzero(scores > -np.inf)
-    edge = np.partition(scores, len(scores) - k)[len(scores) - k]
-    above = np.flatnonzero(scores > edge)
-    if edge == -np.inf:
-        return above
-    level = np.flatnonzero(scores == edge)[: k - len(above)]
-    return np.sort(np.concatenate([above, level]))
+def _weights(scores: Scores, options: SamplingOptions) -> tuple[npt.NDArray[np.int64] | None, Scores]:
+    """Token ids in ascending order (None for all) and their weights, the likeliest 1, forbidden ones 0."""
+    assert options.temperature
+    tokens = None
+    if options.top_k is not None and options.top_k < len(scores):
+        tokens = _top_k(scores, options.top_k)  # a temperature does not change which are the largest
+        scores = scores[tokens]
+    # Divided by almost nothing the differences become -inf, which is what they mean.
+    with np.errstate(over="ignore"):
+        weights = np.exp((scores - scores.max()) / options.temperature)
+    if options.top_p is not None and options.top_p < 1:
+        kept = _nucleus(weights, options.top_p)
+        tokens, weights = kept if tokens is None else tokens[kept], weights[kept]
+    if options.min_p:
+        kept = np.flatnonzero(weights >= options.min_p)
+        tokens, weights = kept if tokens is None else tokens[kept], weights[kept]
+    return tokens, weights
 
 
-def _nucleus(scaled: Scores, weights: Scores, top_p: float) -> npt.NDArray[np.int64]:
-    """Indices, ascending, of the fewest largest weights whose sum reaches ``top_p``."""
-    candidates = np.flatnonzero(scaled > -_NUCLEUS_DEPTH)
-    if weights[candidates].sum() < top_p:
-        candidates = np.arange(len(weights))
-    order = candidates[np.argsort(-weights[candidates], kind="stable")]
-    count = int(np.searchsorted(np.cumsum(weights[order]), top_p, side="left")) + 1
-    return np.sort(order[:count])
+def _top_k(scores: Scores, k: int) -> npt.NDArray[np.int64]:
+    """Ids of the k largest scores in ascending order; among equal ones at the edge the lower ids."""
+    return _largest(scores, k, float(np.partition(scores, len(scores) - k)[len(scores) - k]))
+
+
+def _largest(scores: Scores, count: int, edge: float) -> npt.NDArray[np.int64]:
+    """Ids, ascending, of the ``count`` largest scores, the smallest of which is ``edge``."""
+    found = np.flatnonzero(scores >= edge)
+    if len(found) > count:
+        surplus = found[scores[found] == edge][count - len(found) :]
+        found = np.setdiff1d(found, surplus, assume_unique=True)
+    return found
+
+
+def _nucleus(weights: Scores, top_p: float) -> npt.NDArray[np.int64]:
+    """Indices, ascending, of the fewest largest weights that have ``top_p`` of the sum; lower indices among equals."""
+    needed = top_p * float(weights.sum())
+    for floor in _NUCLEUS_FLOORS:  # sorting the whole vocabulary is slow and hardly ever needed
+        large = weights[weights >= floor]
+        if large.sum() >= needed:
+            break
+    ordered = np.sort(large)[::-1]
+    count = min(int(np.searchsorted(np.cumsum(ordered), needed, side="left")) + 1, len(ordered))
+    return _largest(weights, count, float(ordered[count - 1]))
+
+
+def _first_above(cumulative: Scores, target: float) -> int:
+    """Index of the first sum above ``target``; rounding at the very end gives the last one that adds something."""
+    index = int(np.searchsorted(cumulative, target, side="right"))
+    return index if index < len(cumulative) else int(np.searchsorted(cumulative, cumulative[-1], side="left"))
 
 
 def _entropy(seed: int | None, row: int) -> Sequence[int] | None:
