@@ -1,0 +1,65 @@
+"""What all verbs that run a model understand: which artifact, on what backend, and how tokens are chosen."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from exporter.errors import InputError
+
+if TYPE_CHECKING:
+    from runtimes.engine import Engine
+    from runtimes.options import SamplingOptions
+
+_NUMBERS = {
+    "max_new_tokens": (int, "N", "most tokens of the answer (256, or what the model has room for)"),
+    "temperature": (float, "T", "above 0: draw tokens, the higher the more surprising (take the most likely one)"),
+    "top_k": (int, "K", "draw from the K most likely tokens only"),
+    "top_p": (float, "P", "draw from the most likely tokens that together have this probability"),
+    "min_p": (float, "P", "do not draw tokens less likely than P times the most likely one"),
+    "repetition_penalty": (float, "R", "above 1: tokens of the prompt and the answer become less likely"),
+    "frequency_penalty": (float, "R", "subtracted from a token's logit each time the answer has it"),
+    "presence_penalty": (float, "R", "subtracted from a token's logit when the answer has it"),
+    "seed": (int, "S", "the same seed draws the same tokens (a new one)"),
+}
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """ARTIFACT, --backend, --threads, --source and the sampling options."""
+    parser.add_argument("artifact", metavar="ARTIFACT", help="folder that `jisu export` wrote")
+    parser.add_argument("--backend", default="ort-cpu", metavar="NAME", help="what runs it (ort-cpu)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads that compute (the backend's choice)")
+    parser.add_argument("--source", metavar="CHECKPOINT", help="the checkpoint, for the backend torch")
+    sampling = parser.add_argument_group("sampling")
+    for name, (kind, letter, text) in _NUMBERS.items():
+        sampling.add_argument("--" + name.replace("_", "-"), type=kind, metavar=letter, help=text)
+    sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end the answer here; repeatable")
+
+
+def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
+    """The options that were given; raises InputError when one is out of its range."""
+    from runtimes.options import SamplingOptions
+
+    given = {name: getattr(arguments, name) for name in _NUMBERS}
+    return SamplingOptions(**given, stop=tuple(arguments.stop))
+
+
+def load_engine(arguments: argparse.Namespace) -> Engine:
+    """Open the artifact that was named."""
+    from runtimes.engine import load
+
+    return load(arguments.artifact, arguments.backend, threads=arguments.threads, source=arguments.source)
+
+
+def read_text_file(path: str) -> str:
+    """The text of a UTF-8 file, or of standard input for ``-``; raises InputError when it cannot be read."""
+    import sys
+    from pathlib import Path
+
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"The file {path} cannot be read", received=error, allowed="a UTF-8 text file", fix="Check the path."
+        ) from error

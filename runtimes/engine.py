@@ -1,0 +1,249 @@
+"""The user's object: an artifact opened on a backend. It brings text, chat template, loop and scores together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+from exporter.artifact import Artifact, read_artifact
+from exporter.errors import InputError
+from runtimes.backend import Backend
+from runtimes.chat_template import Message, open_chat_template
+from runtimes.options import OptionChanges, SamplingOptions, changed_options
+from runtimes.registry import open_backend
+from runtimes.result import Result
+from runtimes.scoring import TokenScores, score_tokens
+from runtimes.text import TextCodec, open_codec
+from runtimes.text_run import TextRun
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+DEFAULT_BACKEND = "ort-cpu"
+
+
+def load(
+    folder: str | Path,
+    backend: str = DEFAULT_BACKEND,
+    *,
+    threads: int | None = None,
+    check_hashes: bool = False,
+    source: str | None = None,
+) -> Engine:
+    """Open an artifact.
+
+    Args:
+        folder: what ``jisu export`` wrote.
+        backend: a name in `runtimes.registry.BACKENDS`; no other one is taken in its place.
+        threads: how many threads compute; None leaves the choice to the backend.
+        check_hashes: compare the SHA-256 of every file; their sizes are always compared.
+        source: the checkpoint the artifact was made from, for the backend ``torch``.
+
+    Raises:
+        InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.
+        MissingDependencyError: the backend's package is not installed.
+    """
+    artifact = read_artifact(folder, check_hashes=check_hashes)
+    return Engine(artifact, open_backend(backend, artifact, threads=threads, source=source))
+
+
+class Engine:
+    """Generates, chats and scores with one model; use it in a ``with`` block, or close it.
+
+    A prompt given to a model with a chat template is rendered as one user message; ``chat=False`` gives it to the model
+    as it is. Without a temperature the most likely token is taken (greedy). Options are the fields of
+    `SamplingOptions`, given one by one or as ``options``.
+    """
+
+    def __init__(self, artifact: Artifact, backend: Backend) -> None:
+        self.artifact = artifact
+        self.backend = backend
+        self._codec = open_codec(artifact.folder)
+        self._template = open_chat_template(artifact.folder)
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
+        self,
+        prompt: str,
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> Result: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[str],
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> list[Result]: ...
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> Result | list[Result]:
+        """Answer one prompt, or several of any lengths at once (a list gives a list).
+
+        Args:
+            chat: render each prompt as a user message; None does so when the model has a chat template.
+
+        Raises:
+            InputError: an empty or too long prompt, an option out of range, or no chat template though one is wanted.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        results = self.generate_ids([self.prompt_ids(text, chat=chat) for text in prompts], options=options, **changes)
+        return results[0] if isinstance(prompt, str) else results
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> list[Result]:
+        """Continue prompts given as token ids."""
+        if not prompts:
+            raise InputError(
+                "There is no prompt", received="an empty list", allowed="one or more", fix="Give a prompt."
+            )
+        run = self._run(prompts, changed_options(options, changes))
+        for _ in run:
+            pass
+        return run.results()
+
+    def stream(
+        self,
+        prompt: str,
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> TextStream:
+        """Answer one prompt piece by piece; raises as `generate` does, before the first piece."""
+        return TextStream(self._run([self.prompt_ids(prompt, chat=chat)], changed_options(options, changes)))
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> Result:
+        """Answer a conversation: ``{"role": "system" | "user" | "assistant", "content": text}`` in order."""
+        return self.generate_ids([self.message_ids(messages)], options=options, **changes)[0]
+
+    def stream_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> TextStream:
+        """Answer a conversation piece by piece."""
+        return TextStream(self._run([self.message_ids(messages)], changed_options(options, changes)))
+
+    def score(self, texts: Sequence[str] | Sequence[Sequence[int]]) -> list[TokenScores]:
+        """Log-probability of every token but the first of each text, given the tokens before it.
+
+        Texts are encoded with the special tokens that the tokenizer adds, and are not rendered as chat.
+        """
+        sequences = [self.tokenize(text) if isinstance(text, str) else list(text) for text in texts]
+        return score_tokens(self.backend, sequences)
+
+    def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
+        """Token ids of a text, with the tokenizer's own special tokens unless they are unwanted."""
+        return self.codec.encode(text, special_tokens=special_tokens)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self.codec.decode(ids)
+
+    def prompt_ids(self, text: str, *, chat: bool | None = None) -> list[int]:
+        """Token ids of a prompt as `generate` would give it to the model; raises InputError for an empty one."""
+        if not text.strip():
+            raise InputError("The prompt is empty", received=repr(text), allowed="some text", fix="Write something.")
+        if chat is None:
+            chat = self.has_chat_template
+        return self.message_ids([{"role": "user", "content": text}]) if chat else self.tokenize(text)
+
+    def message_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation; the template writes the special tokens itself."""
+        if self._template is None:
+            raise InputError(
+                f"The artifact {self.artifact.folder} has no chat template",
+                received="chat messages",
+                allowed="a model with a chat template",
+                fix="Give the prompt as it is (--raw, chat=False).",
+            )
+        return self.tokenize(self._template.render(messages), special_tokens=False)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._template is not None
+
+    @property
+    def codec(self) -> TextCodec:
+        """The tokenizer; raises InputError when the artifact has none."""
+        if self._codec is None:
+            raise InputError(
+                f"The artifact {self.artifact.folder} has no tokenizer",
+                received="text",
+                allowed="token ids (generate_ids, score)",
+                fix="Export the model with its tokenizer.",
+            )
+        return self._codec
+
+    def close(self) -> None:
+        """Release the backend; safe to call twice."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> TextRun:
+        return TextRun(self.backend, prompts, options=options, codec=self._codec, eos=self.artifact.manifest.model.eos)
+
+
+class TextStream:
+    """The pieces of one answer; when they are through, ``result`` has the whole."""
+
+    def __init__(self, run: TextRun) -> None:
+        self._run = run
+        self._pieces = self._texts()
+        self._result: Result | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    @property
+    def result(self) -> Result:
+        """The finished answer; raises InputError before the last piece was taken."""
+        if self._result is None:
+            raise InputError(
+                "The answer is not finished", received="a stream with pieces left", fix="Iterate to the end first."
+            )
+        return self._result
+
+    def _texts(self) -> Iterator[str]:
+        for pieces in self._run:
+            for _, text in pieces:
+                yield text
+        self._result = self._run.results()[0]

@@ -1,0 +1,92 @@
+"""A state in the memory of this machine: one numpy array per tensor, allocated once, never moved.
+
+Key/value buffers are read and written in place. Recurrent tensors have two arrays that change places after each call,
+because a graph may still read the old value when it has begun to write the new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.signature import CAPACITY, StateSpec
+from runtimes.backend import TokenIds
+from runtimes.lengths import check_reorder, check_rewind
+
+BATCH = "B"
+
+
+class HostState:
+    """What ``batch`` rows of at most ``capacity`` tokens have left behind."""
+
+    def __init__(self, specs: Sequence[StateSpec], *, batch: int, capacity: int) -> None:
+        self.specs = tuple(specs)
+        self.batch = batch
+        self.past = [_zeros(spec, batch, capacity) for spec in specs]
+        self.present = [
+            past if spec.kind == "kv" else np.zeros_like(past) for spec, past in zip(specs, self.past, strict=True)
+        ]
+        self.recurrent = any(spec.kind == "recurrent" for spec in specs)
+        # Bindings that a backend has prepared for this memory; 0 and 1 tell which recurrent array is read.
+        self.phase = 0
+        self.prepared: dict[int, Any] = {}
+        self._capacity = capacity
+        self._lengths: TokenIds = np.zeros(batch, np.int64)
+
+    @property
+    def lengths(self) -> TokenIds:
+        lengths: TokenIds = self._lengths.copy()
+        return lengths
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    def advance(self, new_lengths: TokenIds) -> None:
+        """Count the tokens of a call that has written its results; int64 [B]."""
+        self._lengths += new_lengths
+
+    def swap(self) -> None:
+        """Make what the last call wrote the past of the next one."""
+        if self.recurrent:
+            self.past, self.present = self.present, self.past
+            self.phase ^= 1
+
+    def rewind(self, lengths: TokenIds) -> None:
+        lengths = np.asarray(lengths, np.int64)
+        check_rewind(lengths, current=self._lengths, recurrent=self.recurrent)
+        for spec, past in zip(self.specs, self.past, strict=True):
+            if spec.kind == "recurrent":
+                for row in np.flatnonzero(lengths < self._lengths):
+                    row_view(spec, past, int(row))[...] = 0
+        self._lengths[:] = lengths
+
+    def reorder(self, rows: TokenIds) -> None:
+        rows = np.asarray(rows, np.int64)
+        check_reorder(rows, batch=self.batch)
+        used = int(self._lengths.max())
+        for spec, past in zip(self.specs, self.past, strict=True):
+            written = past
+            if spec.kind == "kv":  # what lies behind the longest row is not worth copying
+                written = past[(slice(None),) * spec.dims.index(CAPACITY) + (slice(used),)]
+            written[...] = np.take(written, rows, axis=batch_axis(spec))
+        self._lengths[:] = self._lengths[rows]
+
+
+def batch_axis(spec: StateSpec) -> int:
+    """The axis that counts rows; the first one when no axis is named."""
+    return spec.dims.index(BATCH) if BATCH in spec.dims else 0
+
+
+def row_view(spec: StateSpec, tensor: npt.NDArray[Any], row: int) -> npt.NDArray[Any]:
+    """One row of a state tensor, with its batch axis of size 1, sharing the tensor's memory."""
+    return tensor[(slice(None),) * batch_axis(spec) + (slice(row, row + 1),)]
+
+
+def _zeros(spec: StateSpec, batch: int, capacity: int) -> npt.NDArray[Any]:
+    axis = batch_axis(spec)
+    dims = [batch if index == axis else capacity if dim == CAPACITY else dim for index, dim in enumerate(spec.dims)]
+    return np.zeros([int(dim) for dim in dims], np.dtype(spec.dtype))

@@ -1,0 +1,89 @@
+"""Row lengths: the checks every backend makes before it touches its memory, so that all refuse the same calls."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from exporter.errors import InputError
+from runtimes.backend import TokenIds
+
+
+def check_call(
+    token_ids: TokenIds, new_lengths: TokenIds | None, *, lengths: TokenIds, capacity: int, vocab_size: int
+) -> TokenIds:
+    """Check one forward call and return its new lengths, int64 [B].
+
+    Args:
+        token_ids: int64 [B, T], T at least 1.
+        new_lengths: int64 [B], each 1..T, or None for T everywhere.
+        lengths: int64 [B], tokens already in the state.
+        capacity: tokens that each row has room for.
+        vocab_size: token ids are 0..vocab_size - 1.
+
+    Raises:
+        InputError: shapes that do not belong together, an unknown token id, or no room left.
+    """
+    batch = len(lengths)
+    if token_ids.ndim != 2 or token_ids.shape[0] != batch or token_ids.shape[1] == 0:
+        raise InputError(
+            "The token ids do not fit the state",
+            received=f"shape {token_ids.shape}",
+            allowed=f"[{batch}, T] with T at least 1",
+            fix="Give one row of tokens for each row of the state.",
+        )
+    width = token_ids.shape[1]
+    if new_lengths is None:
+        new_lengths = np.full(batch, width, np.int64)
+    elif new_lengths.shape != (batch,) or new_lengths.min() < 1 or new_lengths.max() > width:
+        raise InputError(
+            "The new lengths do not fit the token ids",
+            received=new_lengths.tolist(),
+            allowed=f"{batch} numbers between 1 and {width}",
+            fix="Count each row's own new tokens.",
+        )
+    low, high = int(token_ids.min()), int(token_ids.max())
+    if low < 0 or high >= vocab_size:
+        raise InputError(
+            "A token id is not in the vocabulary",
+            received=low if low < 0 else high,
+            allowed=f"0 to {vocab_size - 1}",
+            fix="Use the tokenizer that belongs to this model.",
+        )
+    needed = int((lengths + new_lengths).max())
+    if needed > capacity:
+        raise InputError(
+            "The state has no room for these tokens",
+            received=f"{needed} tokens in one row",
+            allowed=f"at most {capacity}",
+            fix="Make the state with a larger capacity.",
+        )
+    return new_lengths
+
+
+def check_rewind(lengths: TokenIds, *, current: TokenIds, recurrent: bool) -> None:
+    """Raise InputError unless each length is one that a state at ``current`` can go back to; both int64 [B]."""
+    if lengths.shape != current.shape or (lengths < 0).any() or (lengths > current).any():
+        raise InputError(
+            "The state cannot be rewound to these lengths",
+            received=lengths.tolist(),
+            allowed=f"one number per row, from 0 to {current.tolist()}",
+            fix="Rewind to a length that the row has already had.",
+        )
+    if recurrent and not ((lengths == current) | (lengths == 0)).all():
+        raise InputError(
+            "A recurrent state cannot be rewound to the middle: it does not keep what it was",
+            received=lengths.tolist(),
+            allowed=f"0 or the current length of each row, {current.tolist()}",
+            fix="Rewind to 0 and run the tokens again.",
+        )
+
+
+def check_reorder(rows: TokenIds, *, batch: int) -> None:
+    """Raise InputError unless ``rows``, int64 [B], names an existing row for each row."""
+    if rows.shape != (batch,) or (rows < 0).any() or (rows >= batch).any():
+        raise InputError(
+            "The state cannot be reordered to these rows",
+            received=rows.tolist(),
+            allowed=f"{batch} numbers between 0 and {batch - 1}",
+            fix="Name one existing row for each row.",
+        )

@@ -1,0 +1,178 @@
+"""What a caller can ask of a generation, checked before anything is computed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.errors import InputError
+
+DEFAULT_NEW_TOKENS = 256
+
+LogitsProcessor = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+"""``(token ids of the row so far, logits float64 [V]) -> logits float64 [V]``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How tokens are chosen and when to stop. What is not given changes nothing.
+
+    The logits of a row pass through, in this order: repetition penalty, frequency and presence penalty, logit bias, the
+    processors in turn, temperature, top-k, top-p, min-p; then one token is drawn.
+
+    Args:
+        max_new_tokens: 1 or more; None for 256 or what the model's positions leave room for.
+        temperature: above 0 divides the logits; None or 0 takes the most likely token (greedy).
+        top_k: keep the k most likely tokens, 1 or more.
+        top_p: keep the most likely tokens that together reach this probability, in (0, 1].
+        min_p: drop tokens less likely than this times the most likely one, in [0, 1].
+        repetition_penalty: above 0; divides positive and multiplies negative logits of every token of the prompt and
+            the answer (Keskar et al. 2019, CTRL, section 4.1).
+        frequency_penalty: subtracted once for each time the answer has the token.
+        presence_penalty: subtracted when the answer has the token.
+        seed: a whole number from 0 up; None draws a new one. Row r of a batch draws from (seed, r).
+        logit_bias: token id -> number added to its logit; -inf forbids the token.
+        logits_processors: functions from (token ids so far, logits [V]) to logits [V].
+        stop: strings that end the answer; they are not part of it.
+        stop_ids: token ids that end the answer, besides the model's own; they are not part of its text.
+        ignore_eos: go on after the model's own end tokens.
+        logprobs: for each token record its log-probability and those of this many most likely tokens; the
+            probabilities are the model's own, before any of the above.
+
+    Raises:
+        InputError: an option out of its range; all of them are named at once.
+    """
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logits_processors: tuple[LogitsProcessor, ...] = ()
+    stop: tuple[str, ...] = ()
+    stop_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("stop", "stop_ids", "logits_processors"):
+            value = getattr(self, name)
+            # One string, id or function is as good as a list of one.
+            alone = isinstance(value, str) or not isinstance(value, Sequence)
+            object.__setattr__(self, name, (value,) if alone else tuple(value))
+        faults = [fault for fault in self._faults() if fault]
+        if faults:
+            raise InputError(
+                f"Generation options are out of range: {'; '.join(faults)}", fix="Correct or leave out these options."
+            )
+
+    @property
+    def is_greedy(self) -> bool:
+        return not self.temperature
+
+    def _faults(self) -> list[str]:
+        return [
+            _fault("max_new_tokens", self.max_new_tokens, whole=True, low=1),
+            _fault("temperature", self.temperature, low=0),
+            _fault("top_k", self.top_k, whole=True, low=1),
+            _fault("top_p", self.top_p, above=0, high=1),
+            _fault("min_p", self.min_p, low=0, high=1),
+            _fault("repetition_penalty", self.repetition_penalty, above=0),
+            _fault("frequency_penalty", self.frequency_penalty),
+            _fault("presence_penalty", self.presence_penalty),
+            _fault("seed", self.seed, whole=True, low=0),
+            _fault("logprobs", self.logprobs, whole=True, low=0),
+            *(_fault("stop_ids", token, whole=True, low=0) for token in self.stop_ids),
+            *(_fault("logit_bias token", token, whole=True, low=0) for token in self.logit_bias),
+            *(
+                f"logit_bias of token {token} is {bias!r}, allowed: a number or -inf"
+                for token, bias in self.logit_bias.items()
+                if not _is_number(bias) or math.isnan(bias) or bias == math.inf
+            ),
+            *(
+                f"stop has {text!r}, allowed: strings that are not empty"
+                for text in self.stop
+                if not isinstance(text, str) or not text
+            ),
+            *(
+                f"logits_processors has {function!r}, allowed: functions"
+                for function in self.logits_processors
+                if not callable(function)
+            ),
+        ]
+
+
+class OptionChanges(TypedDict, total=False):
+    """The fields of `SamplingOptions`, as keyword arguments."""
+
+    max_new_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    seed: int | None
+    logit_bias: Mapping[int, float]
+    logits_processors: LogitsProcessor | Sequence[LogitsProcessor]
+    stop: str | Sequence[str]
+    stop_ids: int | Sequence[int]
+    ignore_eos: bool
+    logprobs: int | None
+
+
+def changed_options(options: SamplingOptions | None, changes: OptionChanges) -> SamplingOptions:
+    """``options`` (or the defaults) with ``changes``; raises InputError naming the nearest one for an unknown one."""
+    known = [item.name for item in fields(SamplingOptions)]
+    unknown = [name for name in changes if name not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        raise InputError(
+            "There is no such generation option",
+            received=", ".join(unknown),
+            allowed=", ".join(known),
+            fix=f"Did you mean {near[0]}?" if near else "Leave it out.",
+        )
+    return replace(options or SamplingOptions(), **changes)  # type: ignore[arg-type]  # single values become tuples
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _fault(
+    name: str,
+    value: object,
+    *,
+    whole: bool = False,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+) -> str:
+    if value is None:
+        return ""
+    kind = "a whole number" if whole else "a number"
+    limits = [
+        f"{word} {limit}" for word, limit in (("from", low), ("above", above), ("up to", high)) if limit is not None
+    ]
+    right_kind = isinstance(value, (int, np.integer)) if whole else _is_number(value)
+    if right_kind and not isinstance(value, bool):
+        number = float(value)  # type: ignore[arg-type]
+        inside = (
+            (low is None or number >= low) and (above is None or number > above) and (high is None or number <= high)
+        )
+        if math.isfinite(number) and inside:
+            return ""
+    return f"{name} is {value!r}, allowed: {' '.join([kind, *limits])}"

@@ -1,0 +1,228 @@
+"""ONNX Runtime on the processor: a session, and memory bound to it once so that a decode step copies almost nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError, MissingDependencyError
+from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
+from runtimes.backend import Logits, State, TokenIds, WantedLogits
+from runtimes.external_data import check_external_data
+from runtimes.host_state import HostState, row_view
+from runtimes.lengths import check_call
+from runtimes.ort_signature import check_session
+
+PROVIDER = "CPUExecutionProvider"
+_FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
+
+
+def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None) -> OrtCpuBackend:
+    """Open an artifact's graph; ``source`` is not needed.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError("onnxruntime", extra="cpu", needed_for="The backend ort-cpu") from error
+    check_external_data(artifact.graph)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # its warnings are about its own choices, not about anything a user can change
+    # Each decode step has shapes of its own (the mask grows), so a memory plan per shape is made and never used again.
+    options.enable_mem_pattern = False
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(str(artifact.graph), options, providers=[PROVIDER])
+    except Exception as error:  # the package's errors share no class of their own
+        raise InputError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open {artifact.graph}",
+            received=str(error).strip().splitlines()[0],
+            allowed="a graph that its processor provider can run",
+            fix="Export the model again, or install the onnxruntime version that the manifest names.",
+        ) from error
+    facts = artifact.manifest.model
+    return OrtCpuBackend(
+        session, artifact.manifest.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions
+    )
+
+
+class OrtCpuBackend:
+    """Runs a graph that follows the signature contract.
+
+    A graph with ``attention_mask`` takes several new tokens on top of a past for one row at a time only (its attention
+    operator refuses a batch there); such calls are made row by row on views of the same memory. A graph with
+    ``past_length`` takes any batch.
+    """
+
+    name = "ort-cpu"
+
+    def __init__(self, session: Any, signature: Signature, *, vocab_size: int, max_positions: int | None) -> None:
+        check_session(session, signature, provider=PROVIDER)
+        self.vocab_size = vocab_size
+        self.max_positions = max_positions
+        self._session: Any | None = session
+        self._specs = signature.state
+        self._inputs = frozenset(name for name in _FED if signature.has_input(name))
+        self._recurrent = any(spec.kind == "recurrent" for spec in signature.state)
+        self._logits_dtype = next(np.dtype(spec.dtype) for spec in signature.outputs if spec.name == LOGITS)
+
+    def new_state(self, batch: int, capacity: int) -> HostState:
+        if batch < 1 or capacity < 1:
+            raise InputError(
+                "A state needs at least one row and room for one token",
+                received=f"batch {batch}, capacity {capacity}",
+                allowed="1 or more of each",
+                fix="Give at least one prompt.",
+            )
+        return HostState(self._specs, batch=batch, capacity=capacity)
+
+    def forward(
+        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
+    ) -> Logits:
+        assert isinstance(state, HostState), "a state belongs to the backend that made it"
+        session = self._open_session()
+        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        past = state.lengths
+        new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
+        width = token_ids.shape[1]
+        if width == 1:
+            found = self._decode(session, token_ids, state, past)
+        elif self._fits_one_call(past, new, width, state.capacity):
+            call = _Call(self, session, state.past, state.present, batch=len(past), width=width, logits=logits)
+            found = call.run(token_ids, past, new)
+            state.swap()
+        else:
+            found = self._row_by_row(session, token_ids, state, new, logits)
+        state.advance(new)
+        return found if found.dtype == np.float32 else found.astype(np.float32)
+
+    def close(self) -> None:
+        self._session = None
+
+    def _open_session(self) -> Any:
+        if self._session is None:
+            raise InputError(
+                "The backend ort-cpu is closed", received="a call after close", fix="Load the artifact again."
+            )
+        return self._session
+
+    def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int, capacity: int) -> bool:
+        if (new == width).all():
+            return len(past) == 1 or ATTENTION_MASK not in self._inputs or not past.any()
+        # Padding would run through a recurrent state, may reach behind the buffer's end, and behind a past the mask
+        # tells a row's length no more.
+        fits = not self._recurrent and int(past.max()) + width <= capacity
+        return fits and (ATTENTION_MASK not in self._inputs or not past.any())
+
+    def _decode(self, session: Any, token_ids: TokenIds, state: HostState, past: TokenIds) -> npt.NDArray[Any]:
+        call = state.prepared.get(state.phase)
+        if call is None or call.session is not session:
+            call = _Call(self, session, state.past, state.present, batch=len(past), width=1, logits="last")
+            state.prepared[state.phase] = call
+        found: npt.NDArray[Any] = call.run(token_ids, past, np.ones(len(past), np.int64))
+        state.swap()
+        return found
+
+    def _row_by_row(
+        self, session: Any, token_ids: TokenIds, state: HostState, new: TokenIds, logits: WantedLogits
+    ) -> npt.NDArray[Any]:
+        batch, width = token_ids.shape
+        rows = width if logits == "all" else 1
+        found = np.zeros((batch, rows, self.vocab_size), self._logits_dtype)
+        past_lengths = state.lengths
+        for row in range(batch):
+            count = int(new[row])
+            pasts = [row_view(spec, past, row) for spec, past in zip(self._specs, state.past, strict=True)]
+            presents = [row_view(spec, present, row) for spec, present in zip(self._specs, state.present, strict=True)]
+            # A row of a tensor whose batch axis is not the first is scattered in memory: it is gathered and put back.
+            given = [np.ascontiguousarray(past) for past in pasts]
+            taken = [
+                inner if spec.kind == "kv" else np.empty(inner.shape, inner.dtype)
+                for spec, inner in zip(self._specs, given, strict=True)
+            ]
+            call = _Call(self, session, given, taken, batch=1, width=count, logits=logits)
+            out = call.run(
+                np.ascontiguousarray(token_ids[row : row + 1, :count]), past_lengths[row : row + 1], new[row : row + 1]
+            )
+            found[row, : out.shape[1]] = out[0]
+            for present, result in zip(presents, taken, strict=True):
+                if not np.shares_memory(present, result):
+                    present[...] = result
+        state.swap()
+        return found
+
+
+class _Call:
+    """A binding for calls of one shape on one set of state tensors; the arrays it points to live as long as it does."""
+
+    def __init__(
+        self,
+        backend: OrtCpuBackend,
+        session: Any,
+        pasts: list[npt.NDArray[Any]],
+        presents: list[npt.NDArray[Any]],
+        *,
+        batch: int,
+        width: int,
+        logits: WantedLogits,
+    ) -> None:
+        self.session = session
+        self._inputs = backend._inputs
+        self._wants_all = logits == "all"
+        self._state = (pasts, presents)
+        self._binding = session.io_binding()
+        for spec, past, present in zip(backend._specs, pasts, presents, strict=True):
+            self._bind(spec.past, past)
+            self._binding.bind_output(spec.present, "cpu", 0, present.dtype, present.shape, present.ctypes.data)
+        self._ids = np.zeros((batch, width), np.int64)
+        self._bind(INPUT_IDS, self._ids)
+        if PAST_LENGTH in self._inputs:
+            self._past_length = np.zeros(batch, np.int64)
+            self._bind(PAST_LENGTH, self._past_length)
+        if ATTENTION_MASK in self._inputs:
+            self._ones: npt.NDArray[np.int64] = np.ones((1, 0), np.int64)
+        rows = width
+        if LOGITS_POSITIONS in self._inputs:
+            # Always given for more than one token: a graph with past_length cannot know where a padded row ends.
+            rows = width if self._wants_all else 1
+            if width > 1:
+                self._positions = np.zeros((1, rows) if self._wants_all else (batch, 1), np.int64)
+                self._bind(LOGITS_POSITIONS, self._positions)
+        self._logits = np.zeros((batch, rows, backend.vocab_size), backend._logits_dtype)
+        self._binding.bind_output(LOGITS, "cpu", 0, self._logits.dtype, self._logits.shape, self._logits.ctypes.data)
+
+    def run(self, token_ids: TokenIds, past: TokenIds, new: TokenIds) -> npt.NDArray[Any]:
+        """Run once; all int64: token_ids [B, T], past [B], new [B]. Returns [B, 1 or T, V], overwritten by the next."""
+        width = token_ids.shape[1]
+        self._ids[...] = token_ids
+        if PAST_LENGTH in self._inputs:
+            self._past_length[...] = past
+        if ATTENTION_MASK in self._inputs:
+            self._bind_mask(past + new, width)
+        if LOGITS_POSITIONS in self._inputs and width > 1:
+            self._positions[...] = np.arange(width) if self._wants_all else new[:, None] - 1
+        self.session.run_with_iobinding(self._binding)
+        if self._wants_all or self._logits.shape[1] == 1:
+            return self._logits
+        return np.take_along_axis(self._logits, new[:, None, None] - 1, axis=1)
+
+    def _bind_mask(self, totals: TokenIds, width: int) -> None:
+        longest = max(int(totals.max()), width)
+        if len(totals) == 1 and totals[0] == longest:  # all ones: a longer and longer piece of the same array
+            if self._ones.size < longest:
+                self._ones = np.ones((1, 2 * longest), np.int64)
+            self._mask = self._ones[:, :longest]
+        else:
+            self._mask = (np.arange(longest) < totals[:, None]).astype(np.int64)
+        self._bind(ATTENTION_MASK, self._mask)
+
+    def _bind(self, name: str, array: npt.NDArray[Any]) -> None:
+        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

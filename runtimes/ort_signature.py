@@ -1,0 +1,58 @@
+"""Does an opened ONNX Runtime session have the inputs and outputs that the manifest promises?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.errors import InputError
+from exporter.signature import INPUT_IDS, LOGITS, Signature
+
+_TYPES = {"float32": "float", "float64": "double"}  # all others are spelled alike
+
+
+def check_session(session: Any, signature: Signature, *, provider: str) -> None:
+    """Compare a session with a signature; raises InputError that names every difference at once."""
+    faults = []
+    if provider not in session.get_providers():
+        faults.append(f"it runs on {', '.join(session.get_providers())} instead of {provider}")
+    inputs = [(spec.name, spec.dtype, spec.dims) for spec in signature.inputs]
+    outputs = [(spec.name, spec.dtype, spec.dims) for spec in signature.outputs]
+    inputs += [(spec.past, spec.dtype, spec.dims) for spec in signature.state]
+    outputs += [(spec.present, spec.dtype, spec.dims) for spec in signature.state]
+    found_inputs = {item.name: item for item in session.get_inputs()}
+    optional = {item.name: item for item in session.get_overridable_initializers()}
+    found_outputs = {item.name: item for item in session.get_outputs()}
+    for kind, promised, found in (
+        ("input", inputs, {**optional, **found_inputs}),
+        ("output", outputs, found_outputs),
+    ):
+        for name, dtype, dims in promised:
+            faults += _differences(kind, name, dtype, dims, found.get(name))
+    unknown = sorted(set(found_inputs) - {name for name, _, _ in inputs})
+    faults += [f"the input {name} is not in the manifest" for name in unknown]
+    if not signature.has_input(INPUT_IDS) or all(name != LOGITS for name, _, _ in outputs):
+        faults.append(f"the manifest names no {INPUT_IDS} or no {LOGITS}")
+    if not signature.state:
+        faults.append("it carries no state from token to token")
+    if faults:
+        raise InputError(
+            "The graph does not have the signature of its manifest",
+            received="; ".join(faults),
+            allowed="what the manifest lists",
+            fix="Export the model again; the graph or the manifest was exchanged.",
+        )
+
+
+def _differences(kind: str, name: str, dtype: str, dims: tuple[int | str, ...], found: Any | None) -> list[str]:
+    if found is None:
+        return [f"the {kind} {name} is missing"]
+    faults = []
+    if found.type != f"tensor({_TYPES.get(dtype, dtype)})":
+        faults.append(f"the {kind} {name} is {found.type} instead of {dtype}")
+    shape = list(found.shape)
+    if len(shape) != len(dims) or any(
+        isinstance(have, int) and isinstance(want, int) and have != want
+        for have, want in zip(shape, dims, strict=False)
+    ):
+        faults.append(f"the {kind} {name} has the shape {shape} instead of {list(dims)}")
+    return faults

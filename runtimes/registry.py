@@ -1,0 +1,117 @@
+"""Which backends there are, and how one is opened: nothing is imported before its name is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.artifact import TARGETS, Artifact
+from exporter.errors import InputError
+from runtimes.backend import Backend
+
+
+class OpenBackend(Protocol):
+    """Opens an artifact; raises InputError when it cannot and MissingDependencyError when a package is missing."""
+
+    def __call__(self, artifact: Artifact, *, threads: int | None, source: str | None) -> Backend: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendEntry:
+    """Where a backend is found and what it runs.
+
+    ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
+    ``targets`` are the artifacts it can run.
+    """
+
+    opener: str
+    extra: str
+    targets: tuple[str, ...]
+
+
+BACKENDS: dict[str, BackendEntry] = {
+    "ort-cpu": BackendEntry(opener="runtimes.ort_cpu:open_ort_cpu", extra="cpu", targets=("ort-cpu", "portable")),
+    # The source runs, not the graph: it does not matter what the graph was lowered for.
+    "torch": BackendEntry(opener="runtimes.torch_module:open_torch", extra="export", targets=TARGETS),
+}
+
+
+def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[str]) -> None:
+    """Make a backend of another package known under ``name``.
+
+    Args:
+        opener: ``"package.module:function"``, imported when the backend is first asked for.
+        extra: what to install when it is missing.
+        targets: the targets whose artifacts it can run.
+
+    Raises:
+        InputError: the name is taken or the opener is not of that form.
+    """
+    if name in BACKENDS:
+        raise InputError(
+            f"The backend name {name!r} is taken",
+            received=opener,
+            allowed="a name that is not in use",
+            fix="Choose another name.",
+        )
+    module, _, function = opener.partition(":")
+    if not module or not function:
+        raise InputError(
+            f"The opener of the backend {name!r} cannot be imported",
+            received=opener,
+            allowed="package.module:function",
+            fix="Name the function that opens an artifact.",
+        )
+    BACKENDS[name] = BackendEntry(opener=opener, extra=extra, targets=tuple(targets))
+
+
+def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: str | None = None) -> Backend:
+    """Open an artifact on the named backend, on that one or not at all.
+
+    Args:
+        threads: how many threads compute; None leaves the choice to the backend.
+        source: the checkpoint, for backends that run it instead of the graph.
+
+    Raises:
+        InputError: unknown name, an artifact of a target it cannot run, or what its opener refuses.
+    """
+    entry = BACKENDS.get(name)
+    if entry is None:
+        near = difflib.get_close_matches(name, BACKENDS, n=1)
+        raise InputError(
+            "There is no such backend",
+            received=name,
+            allowed=", ".join(sorted(BACKENDS)),
+            fix=f"Did you mean {near[0]}?" if near else "Choose one of these.",
+        )
+    if artifact.manifest.target not in entry.targets:
+        raise InputError(
+            f"The backend {name} cannot run {artifact.folder}",
+            received=f"an artifact for the target {artifact.manifest.target}",
+            allowed=f"artifacts for {', '.join(entry.targets)}",
+            fix=f"Export the model with --target {entry.targets[0]}, or choose another --backend.",
+        )
+    if threads is not None and threads < 1:
+        raise InputError(
+            "The number of threads is too small", received=threads, allowed="1 or more", fix="Correct --threads."
+        )
+    opener: OpenBackend = imported(entry.opener)
+    return opener(artifact, threads=threads, source=source)
+
+
+def imported(path: str) -> OpenBackend:
+    """The function that ``"module:function"`` names; raises InputError when there is none."""
+    module_name, _, function = path.partition(":")
+    try:
+        opener: OpenBackend = getattr(importlib.import_module(module_name), function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise InputError(
+            f"The backend's opener {path} cannot be imported",
+            received=error,
+            allowed="the path of an installed function",
+            fix="Install the package that brings this backend.",
+        ) from error
+    return opener

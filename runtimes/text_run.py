@@ -1,0 +1,161 @@
+"""One generation with text: runs the token loop over a batch, decodes each row and watches for stop strings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from exporter.errors import InputError
+from runtimes.backend import Backend, State
+from runtimes.generation import SampledToken, generate_tokens
+from runtimes.options import DEFAULT_NEW_TOKENS, SamplingOptions
+from runtimes.result import Result, Timings
+from runtimes.sampling import RowSampler, TokenLogprobs
+from runtimes.stopping import Stopping, StopStrings
+from runtimes.text import Detokenizer, TextCodec
+
+
+class TextRun:
+    """A batch being generated.
+
+    Args:
+        prompts: token ids of each row.
+        codec: None runs without text; stop strings are refused then.
+        eos: the model's end tokens.
+        state: one that holds a beginning of the prompts; None makes one for the prompts and the new tokens.
+
+    Raises:
+        InputError: an empty prompt, or one that leaves no room; options that this model cannot do.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        prompts: Sequence[Sequence[int]],
+        *,
+        options: SamplingOptions,
+        codec: TextCodec | None,
+        eos: Sequence[int],
+        state: State | None = None,
+    ) -> None:
+        if codec is None and options.stop:
+            raise InputError(
+                "Stop strings need a tokenizer, and this artifact has none",
+                received=options.stop,
+                allowed="stop_ids",
+                fix="Name the end tokens by their ids.",
+            )
+        limits = [
+            new_token_limit(len(prompt), backend.max_positions, options, row) for row, prompt in enumerate(prompts)
+        ]
+        self._samplers = [
+            RowSampler(options, row=row, prompt=prompt, vocab_size=backend.vocab_size)
+            for row, prompt in enumerate(prompts)
+        ]
+        if state is None:
+            needed = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+            state = backend.new_state(len(prompts), needed)
+        self._stopping = Stopping(limits=limits, eos=() if options.ignore_eos else eos, stop_ids=options.stop_ids)
+        self._steps = generate_tokens(
+            backend,
+            state,
+            prompts,
+            samplers=self._samplers,
+            stopping=self._stopping,
+            logprobs=options.logprobs,
+        )
+        self._prompts = prompts
+        self._decoders = [Detokenizer(codec, prompt) if codec else None for prompt in prompts]
+        self._stops = [StopStrings(options.stop) for _ in prompts]
+        self._texts: list[list[str]] = [[] for _ in prompts]
+        self._tokens: list[list[int]] = [[] for _ in prompts]
+        self._logprobs: list[list[TokenLogprobs]] | None = None if options.logprobs is None else [[] for _ in prompts]
+        self._seconds: list[float] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, str]]]:
+        """Yield after each step the (row, text) pairs that became complete."""
+        while (sampled := self._timed_step()) is not None:
+            pieces = [(item.row, self._take(item)) for item in sampled]
+            for row, text in pieces:
+                self._texts[row].append(text)
+            yield [(row, text) for row, text in pieces if text]
+
+    def token_ids(self, row: int) -> tuple[int, ...]:
+        """What a row has sampled so far."""
+        return tuple(self._tokens[row])
+
+    def results(self) -> list[Result]:
+        """What each row has become; to be called when the iteration has ended."""
+        timings = Timings(
+            time_to_first_token=self._seconds[0],
+            decode_seconds=sum(self._seconds[1:]),
+            decode_steps=len(self._seconds) - 1,
+        )
+        results = []
+        for row, reason in enumerate(self._stopping.reasons):
+            assert reason is not None, "results are there when every row has ended"
+            results.append(
+                Result(
+                    text="".join(self._texts[row]),
+                    token_ids=tuple(self._tokens[row]),
+                    prompt_tokens=len(self._prompts[row]),
+                    finish_reason=reason,
+                    logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
+                    timings=timings,
+                )
+            )
+        return results
+
+    def _timed_step(self) -> list[SampledToken] | None:
+        start = time.perf_counter()
+        sampled = next(self._steps, None)
+        if sampled is not None:
+            self._seconds.append(time.perf_counter() - start)
+        return sampled
+
+    def _take(self, item: SampledToken) -> str:
+        row = item.row
+        self._tokens[row].append(item.token)
+        if self._logprobs is not None and item.logprobs is not None:
+            self._logprobs[row].append(item.logprobs)
+        decoder, stops = self._decoders[row], self._stops[row]
+        if decoder is None:
+            return ""
+        text = "" if item.ends else decoder.push(item.token)
+        shown, stopped = stops.push(text)
+        if not stopped and self._stopping.reasons[row] is not None:
+            rest, stopped = stops.push(decoder.flush())
+            shown += rest if stopped else rest + stops.flush()
+        if stopped:
+            self._stopping.finish(row, "stop")
+        return shown
+
+
+def new_token_limit(prompt: int, positions: int | None, options: SamplingOptions, row: int) -> int:
+    """New tokens that a row may have: what was asked for, or the default within what the positions leave room for.
+
+    Raises:
+        InputError: the prompt has no tokens or leaves no room, or more was asked for than there is room.
+    """
+    if prompt < 1:
+        raise InputError(
+            f"Prompt {row} has no tokens", received="an empty prompt", allowed="some text", fix="Write something."
+        )
+    if positions is None:
+        return options.max_new_tokens or DEFAULT_NEW_TOKENS
+    room = positions - prompt
+    if room < 1:
+        raise InputError(
+            f"Prompt {row} is too long for this model",
+            received=f"{prompt} tokens",
+            allowed=f"at most {positions - 1} of the model's {positions} positions, one is for the answer",
+            fix="Shorten the prompt.",
+        )
+    if options.max_new_tokens is not None and options.max_new_tokens > room:
+        raise InputError(
+            f"The answer to prompt {row} would go past the model's positions",
+            received=f"{prompt} prompt tokens and {options.max_new_tokens} new ones",
+            allowed=f"{positions} together",
+            fix=f"Ask for at most {room} new tokens, or shorten the prompt.",
+        )
+    return options.max_new_tokens or min(DEFAULT_NEW_TOKENS, room)

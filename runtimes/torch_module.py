@@ -1,0 +1,167 @@
+"""The source module itself as a backend: the reference that the others are compared with."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError, MissingDependencyError
+from exporter.signature import CAPACITY
+from runtimes.backend import Logits, State, TokenIds, WantedLogits
+from runtimes.lengths import check_call, check_reorder, check_rewind
+
+if TYPE_CHECKING:
+    import torch
+
+# A function (artifact, source) -> module with the traced interface; only the exporter knows how to read checkpoints.
+REFERENCE_OPENER = "exporter.reference:open_torch_module"
+
+
+def open_torch(artifact: Artifact, *, threads: int | None, source: str | None) -> TorchBackend:
+    """Open the checkpoint that an artifact was made from; ``source`` None takes the one its manifest names.
+
+    Raises:
+        MissingDependencyError: torch or what reads the checkpoint is not installed.
+        InputError: the checkpoint is not found or is not the artifact's.
+    """
+    module_name, _, function = REFERENCE_OPENER.partition(":")
+    try:
+        import torch
+
+        open_module = getattr(importlib.import_module(module_name), function)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(error.name or "torch", extra="export", needed_for="The backend torch") from error
+    if threads is not None:
+        torch.set_num_threads(threads)
+    facts = artifact.manifest.model
+    module = open_module(artifact, source)
+    return TorchBackend(module, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+
+
+class TorchState:
+    """The module's own state tensors and the lengths of their rows."""
+
+    def __init__(self, specs: Sequence[tuple[str, str, Sequence[Any], Any]], *, batch: int, capacity: int) -> None:
+        import torch
+
+        self.kinds = [kind for _, kind, _, _ in specs]
+        self.axes = [list(dims).index("B") for _, _, dims, _ in specs]
+        self.recurrent = "recurrent" in self.kinds
+        self.tensors = [
+            torch.zeros([{"B": batch, CAPACITY: capacity}.get(dim, dim) for dim in dims], dtype=_torch_dtype(dtype))
+            for _, _, dims, dtype in specs
+        ]
+        self._capacity = capacity
+        self._lengths: TokenIds = np.zeros(batch, np.int64)
+
+    @property
+    def lengths(self) -> TokenIds:
+        lengths: TokenIds = self._lengths.copy()
+        return lengths
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    def advance(self, new_lengths: TokenIds) -> None:
+        self._lengths += new_lengths
+
+    def rewind(self, lengths: TokenIds) -> None:
+        lengths = np.asarray(lengths, np.int64)
+        check_rewind(lengths, current=self._lengths, recurrent=self.recurrent)
+        for kind, axis, tensor in zip(self.kinds, self.axes, self.tensors, strict=True):
+            if kind == "recurrent":
+                for row in np.flatnonzero(lengths < self._lengths):
+                    tensor.narrow(axis, int(row), 1).zero_()
+        self._lengths[:] = lengths
+
+    def reorder(self, rows: TokenIds) -> None:
+        import torch
+
+        rows = np.asarray(rows, np.int64)
+        check_reorder(rows, batch=len(self._lengths))
+        index = torch.from_numpy(rows)
+        self.tensors = [tensor.index_select(axis, index) for axis, tensor in zip(self.axes, self.tensors, strict=True)]
+        self._lengths[:] = self._lengths[rows]
+
+
+class TorchBackend:
+    """Runs a module with the traced interface on the processor.
+
+    Args:
+        module: ``forward(input_ids [B, T], past_length [B], state) -> (logits [B, T, V], state)`` and ``state_spec()``.
+    """
+
+    name = "torch"
+
+    def __init__(self, module: torch.nn.Module, *, vocab_size: int, max_positions: int | None) -> None:
+        self.vocab_size = vocab_size
+        self.max_positions = max_positions
+        self._module: torch.nn.Module | None = module.eval()
+        self._specs: list[tuple[str, str, Sequence[Any], Any]] = list(module.state_spec())  # type: ignore[operator]
+
+    def new_state(self, batch: int, capacity: int) -> TorchState:
+        if batch < 1 or capacity < 1:
+            raise InputError(
+                "A state needs at least one row and room for one token",
+                received=f"batch {batch}, capacity {capacity}",
+                allowed="1 or more of each",
+                fix="Give at least one prompt.",
+            )
+        return TorchState(self._specs, batch=batch, capacity=capacity)
+
+    def forward(
+        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
+    ) -> Logits:
+        import torch
+
+        assert isinstance(state, TorchState), "a state belongs to the backend that made it"
+        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        past = state.lengths
+        new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
+        width = token_ids.shape[1]
+        padded = not bool((new == width).all())
+        # A padded row may reach behind the buffer's end, and padding would run through a recurrent state.
+        alone = padded and (state.recurrent or int(past.max()) + width > state.capacity)
+        with torch.inference_mode():
+            ids, seen = torch.from_numpy(token_ids), torch.from_numpy(past)
+            if not alone:
+                out, state.tensors = self._call(ids, seen, state.tensors)
+            else:
+                out = torch.zeros((len(past), width, self.vocab_size))
+                for row, count in enumerate(new.tolist()):
+                    parts = [t.narrow(axis, row, 1) for axis, t in zip(state.axes, state.tensors, strict=True)]
+                    found, written = self._call(ids[row : row + 1, :count], seen[row : row + 1], parts)
+                    out[row, :count] = found[0]
+                    for part, result in zip(parts, written, strict=True):
+                        if part.data_ptr() != result.data_ptr():
+                            part.copy_(result)
+            state.advance(new)
+            if logits == "last":
+                out = out[torch.arange(len(past)), torch.from_numpy(new) - 1][:, None]
+            result_array: Logits = out.float().contiguous().numpy()
+        return result_array
+
+    def close(self) -> None:
+        self._module = None
+
+    def _call(
+        self, ids: torch.Tensor, past: torch.Tensor, state: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        if self._module is None:
+            raise InputError(
+                "The backend torch is closed", received="a call after close", fix="Load the artifact again."
+            )
+        logits, written = self._module(ids, past, state)
+        return logits, list(written)
+
+
+def _torch_dtype(dtype: Any) -> Any:
+    """state_spec gives torch dtypes or their names."""
+    import torch
+
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporter.errors import InputError
+from runtimes.engine import Engine, load
+from runtimes.text import TextCodec
+from tests.runtimes.tiny_models import EOS, ListBackend, logits_of, write_artifact
+from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, says, text_artifact
+
+TOKENIZER = byte_level_tokenizer()
+CODEC = TextCodec(TOKENIZER)
+END = TOKENIZER.token_to_id(IM_END)
+
+
+def saying(tmp_path: Path, answer: str, prompt: str, **facts: Any) -> Engine:
+    """An engine that answers ``prompt``, given without the template, with ``answer``."""
+    ids = CODEC.encode(answer, special_tokens=False)
+    script = says(ids, len(CODEC.encode(prompt, special_tokens=False)), END)
+    artifact = text_artifact(tmp_path / "artifact", eos=[END], **facts)
+    return Engine(artifact, ScriptedBackend(TOKENIZER.get_vocab_size(), script))
+
+
+def greedy_alone(prompt: list[int], count: int, eos: set[int]) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(int(logits_of(tokens)[-1].argmax()))
+        if tokens[-1] in eos:
+            break
+    return tokens[len(prompt) :]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = tmp_path_factory.mktemp("tiny") / "artifact"
+    write_artifact(folder, "ort-cpu")
+    return load(folder, threads=1)
+
+
+PROMPTS = [[3, 7, 1, 9, 22], [8], [6, 11], [4, 4, 4, 4, 4, 4, 4], [19, 1]]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=str)
+def test_greedy_tokens_equal_those_of_the_model_without_a_cache(tiny: Engine, prompt: list[int]) -> None:
+    result = tiny.generate_ids([prompt], max_new_tokens=20)[0]
+    assert list(result.token_ids) == greedy_alone(prompt, 20, {EOS})
+    assert result.prompt_tokens == len(prompt)
+
+
+def test_a_batch_of_unequal_lengths_gives_each_row_what_it_gets_alone(tiny: Engine) -> None:
+    together = tiny.generate_ids(PROMPTS, max_new_tokens=20)
+    assert [list(result.token_ids) for result in together] == [greedy_alone(prompt, 20, {EOS}) for prompt in PROMPTS]
+
+
+def test_rows_that_end_early_leave_the_others_alone(tiny: Engine) -> None:
+    free = [greedy_alone(prompt, 12, set()) for prompt in PROMPTS]
+    stop = free[0][2]
+    together = tiny.generate_ids(PROMPTS, max_new_tokens=12, stop_ids=stop, ignore_eos=True)
+    assert len({len(result.token_ids) for result in together}) > 1
+    for row, result in zip(free, together, strict=True):
+        wanted = row[: row.index(stop) + 1] if stop in row else row
+        assert list(result.token_ids) == wanted
+        assert result.finish_reason == ("stop" if stop in row else "length")
+
+
+def test_rows_fill_all_positions(tiny: Engine) -> None:
+    prompts = [[3] * 60, [5]]
+    results = tiny.generate_ids(prompts, ignore_eos=True)
+    assert [len(result.token_ids) for result in results] == [4, 63]
+    assert list(results[1].token_ids) == greedy_alone([5], 63, set())
+
+
+def test_logprobs_are_recorded_for_every_token(tiny: Engine) -> None:
+    result = tiny.generate_ids([PROMPTS[0]], max_new_tokens=3, logprobs=2, ignore_eos=True)[0]
+    assert result.logprobs is not None
+    assert len(result.logprobs) == 3
+    assert [item.top[0][0] for item in result.logprobs] == list(result.token_ids)
+    first = logits_of(PROMPTS[0])[-1].astype(float)
+    wanted = first.max() - np.log(np.exp(first).sum())
+    assert result.logprobs[0].logprob == pytest.approx(wanted, abs=1e-3)
+
+
+def test_the_state_has_room_for_prompt_and_answer_only(tiny: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    new_state = tiny.backend.new_state
+    monkeypatch.setattr(tiny.backend, "new_state", lambda *args: asked.append(args) or new_state(*args), raising=True)
+    tiny.generate_ids([[1, 2, 3], [4]], max_new_tokens=5)
+    assert asked == [(2, 8)]
+
+
+def test_sampled_tokens_are_the_same_on_graph_and_numpy(tiny: Engine) -> None:
+    other = Engine(tiny.artifact, ListBackend())
+    options = {"max_new_tokens": 16, "temperature": 1.5, "top_p": 0.9, "seed": 11, "ignore_eos": True}
+    assert [result.token_ids for result in tiny.generate_ids(PROMPTS, **options)] == [
+        result.token_ids for result in other.generate_ids(PROMPTS, **options)
+    ]
+
+
+def test_text_comes_back(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello 世界", "say")
+    result = engine.generate("say", chat=False)
+    assert (result.text, result.finish_reason) == ("hello 世界", "eos")
+    assert result.token_ids[-1] == END
+
+
+@pytest.mark.parametrize("answer", ["hello", "你好，世界！", "a🎉👨‍👩‍👧b", "END"])
+def test_streamed_pieces_join_to_the_text(tmp_path: Path, answer: str) -> None:
+    engine = saying(tmp_path, answer, "say")
+    stream = engine.stream("say", chat=False)
+    pieces = list(stream)
+    assert "".join(pieces) == stream.result.text == engine.generate("say", chat=False).text == answer
+    assert all(pieces)
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_stop_string_over_several_tokens_is_never_shown(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "one STOP two", "say")
+    stream = engine.stream("say", chat=False, stop="STOP")
+    assert "".join(stream) == "one "
+    assert stream.result.finish_reason == "stop"
+    assert len(stream.result.token_ids) == len(CODEC.encode("one STOP", special_tokens=False))
+
+
+def test_text_that_only_begins_like_a_stop_string_is_shown_at_the_end(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "one STO", "say")
+    result = engine.generate("say", chat=False, stop=["STOP"])
+    assert (result.text, result.finish_reason) == ("one STO", "eos")
+
+
+def test_a_stop_string_on_the_last_allowed_token_counts(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "abX", "say")
+    result = engine.generate("say", chat=False, stop="X", max_new_tokens=3)
+    assert (result.text, result.finish_reason) == ("ab", "stop")
+
+
+def test_an_unfinished_character_at_the_limit_is_a_replacement_character(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "a你", "say")
+    result = engine.generate("say", chat=False, max_new_tokens=2)
+    assert (result.text, result.finish_reason) == ("a\ufffd", "length")
+
+
+def test_an_end_token_at_once_gives_an_empty_answer(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "", "say")
+    result = engine.generate("say", chat=False)
+    assert (result.text, result.token_ids, result.finish_reason) == ("", (END,), "eos")
+    assert list(engine.stream("say", chat=False)) == []
+    assert result.timings.decode_tokens_per_second is None
+
+
+def test_a_prompt_becomes_one_user_message(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "", "x")
+    rendered = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert engine.prompt_ids("hi") == CODEC.encode(rendered, special_tokens=False)
+    assert engine.prompt_ids("hi", chat=False) == CODEC.encode("hi", special_tokens=False)
+    assert engine.generate("hi").prompt_tokens == engine.chat([{"role": "user", "content": "hi"}]).prompt_tokens
+
+
+def test_a_batch_of_texts_gives_a_list(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    results = engine.generate(["say", "say"], chat=False)
+    assert [result.text for result in results] == ["yes", "yes"]
+
+
+def test_a_stream_has_no_result_before_its_end(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not finished"):
+        _ = saying(tmp_path, "yes", "say").stream("say", chat=False).result
+
+
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_an_empty_prompt_is_refused(tmp_path: Path, prompt: str) -> None:
+    with pytest.raises(InputError, match="prompt is empty"):
+        saying(tmp_path, "yes", "say").generate(prompt)
+
+
+def test_no_prompts_are_refused(tiny: Engine) -> None:
+    with pytest.raises(InputError, match="no prompt"):
+        tiny.generate_ids([])
+    with pytest.raises(InputError, match="Prompt 1 has no tokens"):
+        tiny.generate_ids([[1], []])
+
+
+def test_a_prompt_beyond_the_positions_names_both_numbers(tiny: Engine) -> None:
+    with pytest.raises(InputError, match=r"70 tokens.*64 positions"):
+        tiny.generate_ids([[1] * 70])
+    with pytest.raises(InputError, match=r"60 prompt tokens and 10 new ones.*64 together.*at most 4"):
+        tiny.generate_ids([[1] * 60], max_new_tokens=10)
+
+
+def test_an_artifact_without_a_tokenizer_takes_ids_only(tiny: Engine) -> None:
+    with pytest.raises(InputError, match="no tokenizer"):
+        tiny.generate("hello")
+    with pytest.raises(InputError, match="Stop strings need a tokenizer"):
+        tiny.generate_ids([[1]], stop="x")
+    with pytest.raises(InputError, match="no chat template"):
+        tiny.chat([{"role": "user", "content": "hi"}])
+
+
+def test_an_unknown_option_is_refused(tiny: Engine) -> None:
+    with pytest.raises(InputError, match="Did you mean max_new_tokens"):
+        tiny.generate_ids([[1]], max_new_token=3)  # type: ignore[call-arg]
+
+
+def test_nan_logits_never_become_a_token(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    usual = engine.backend.logits  # type: ignore[attr-defined]
+
+    def broken(tokens: list[int]) -> np.ndarray:
+        out = usual(tokens)
+        return out * np.nan if len(tokens) > 4 else out
+
+    engine.backend.logits = broken  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="step 2"):
+        engine.generate("say", chat=False)
+
+
+def test_scores_are_the_log_probabilities_of_each_token(tiny: Engine) -> None:
+    for sequence, found in zip(PROMPTS, tiny.score(PROMPTS), strict=True):
+        logits = logits_of(sequence).astype(float)
+        logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        wanted = [logprobs[at, token] for at, token in enumerate(sequence[1:])]
+        assert len(found.logprobs) == len(sequence) - 1
+        np.testing.assert_allclose(found.logprobs, wanted, atol=1e-3)
+        assert found.greedy.tolist() == [logits[at].argmax() == token for at, token in enumerate(sequence[1:])]
+
+
+def test_an_engine_closes_with_its_block(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "a", "portable")
+    with load(tmp_path / "a", threads=1) as engine:
+        engine.generate_ids([[1]], max_new_tokens=1)
+    with pytest.raises(InputError, match="closed"):
+        engine.generate_ids([[1]], max_new_tokens=1)
+    engine.close()
+
+
+def test_importing_and_running_needs_neither_torch_nor_transformers(tmp_path: Path) -> None:
+    write_artifact(tmp_path / "a", "ort-cpu")
+    program = f"""
+import sys
+import runtimes
+heavy = {{"torch", "transformers", "onnxruntime", "onnx", "numpy", "tokenizers", "jinja2"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+import runtimes.commands.generate, runtimes.commands.chat
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+engine = runtimes.load({str(tmp_path / "a")!r}, threads=1)
+print(len(engine.generate_ids([[1, 3]], max_new_tokens=4, ignore_eos=True)[0].token_ids))
+assert not {{"torch", "transformers", "onnx"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("4", "")

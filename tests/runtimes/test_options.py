@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from exporter.errors import InputError
+from runtimes.options import OptionChanges, SamplingOptions, changed_options
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -0.1},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"temperature": "hot"},
+        {"temperature": True},
+        {"top_k": 0},
+        {"top_k": 1.5},
+        {"top_p": 0},
+        {"top_p": 1.01},
+        {"min_p": -0.1},
+        {"repetition_penalty": 0},
+        {"seed": -1},
+        {"max_new_tokens": 0},
+        {"logprobs": -1},
+        {"stop": [""]},
+        {"stop_ids": [-1]},
+        {"logit_bias": {1: math.nan}},
+        {"logit_bias": {1: math.inf}},
+        {"logits_processors": ["no function"]},
+    ],
+    ids=str,
+)
+def test_an_option_out_of_range_is_named(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(options))}.*allowed"):
+        SamplingOptions(**options)  # type: ignore[arg-type]
+
+
+def test_all_problems_come_at_once() -> None:
+    with pytest.raises(InputError, match=r"temperature.*top_k.*top_p"):
+        SamplingOptions(temperature=-1, top_k=0, top_p=2)
+
+
+def test_good_edges_are_accepted() -> None:
+    options = SamplingOptions(
+        temperature=0, top_k=1, top_p=1, min_p=1, seed=0, logprobs=0, logit_bias={0: -math.inf}, frequency_penalty=-2.0
+    )
+    assert options.is_greedy
+
+
+def test_single_values_are_taken_for_lists() -> None:
+    options = changed_options(None, {"stop": "x", "stop_ids": 3})
+    assert options.stop == ("x",)
+    assert options.stop_ids == (3,)
+
+
+def test_an_unknown_option_names_the_nearest_one() -> None:
+    with pytest.raises(InputError, match="Did you mean temperature"):
+        changed_options(None, {"temprature": 1.0})  # type: ignore[typeddict-unknown-key]
+
+
+def test_keyword_arguments_are_the_fields() -> None:
+    assert set(OptionChanges.__annotations__) == {field.name for field in dataclasses.fields(SamplingOptions)}
