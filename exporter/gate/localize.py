@@ -1,0 +1,162 @@
+"""After a failure: which decoder layer of the graph is the first to differ from the source's.
+
+The graph is opened again, in memory, with the hidden states after each layer as further outputs; its weights stay where
+they are and nothing is written. All of it is best effort: what cannot be told is said, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.artifact import WEIGHTS
+from exporter.signature import (
+    ATTENTION_MASK,
+    CAPACITY,
+    INPUT_IDS,
+    LOGITS_POSITIONS,
+    PAST_LENGTH,
+    Signature,
+)
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from exporter.reference import TorchReference
+
+# Key in the graph's metadata: a JSON list with the name of the value that holds each decoder layer's output [B, T, C],
+# in order, null where a fusion took it away.
+LAYERS_KEY = "jisu.layers"
+
+# Hidden states are compared in root mean squares of the source's.
+HIDDEN_ERROR = 2e-3
+
+Hidden = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localization:
+    """Error of each layer's output, None where it could not be seen, and the first layer beyond the limit."""
+
+    errors: tuple[float | None, ...]
+    first: int | None
+
+    @property
+    def sentence(self) -> str:
+        if self.first is None:
+            return "No decoder layer differs by itself: look at the embedding's use, the final norm or the output."
+        before = self.first - 1
+        unseen = before >= 0 and self.errors[before] is None
+        hedge = " or the one before it, which the graph does not show" if unseen else ""
+        return f"The first decoder layer that differs is layer {self.first}{hedge}."
+
+
+def locate_layer(
+    graph: Path,
+    *,
+    signature: Signature,
+    reference: TorchReference,
+    layers: torch.nn.ModuleList,
+    token_ids: npt.NDArray[np.int64],
+) -> str | None:
+    """One sentence for the gate's message, or None when the graph does not say where its layers end."""
+    found = compare_layers(graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids)
+    return found.sentence if found else None
+
+
+def compare_layers(
+    graph: Path,
+    *,
+    signature: Signature,
+    reference: TorchReference,
+    layers: torch.nn.ModuleList,
+    token_ids: npt.NDArray[np.int64],
+) -> Localization | None:
+    """Run one prompt, int64 [T], through graph and source and compare what comes out of each decoder layer."""
+    import onnx
+
+    model = onnx.load(str(graph), load_external_data=False)
+    names = _layer_names(model, len(layers))
+    if not any(names):
+        return None
+    ours = _graph_states(model, graph.parent, signature, token_ids, [name for name in names if name])
+    theirs = _source_states(reference, layers, token_ids)
+    errors = tuple(hidden_error(truth, ours[name]) if name else None for truth, name in zip(theirs, names, strict=True))
+    # Written so that NaN counts as differing.
+    wrong = [index for index, error in enumerate(errors) if error is not None and not (error <= HIDDEN_ERROR)]
+    return Localization(errors=errors, first=wrong[0] if wrong else None)
+
+
+def hidden_error(truth: Hidden, candidate: Hidden) -> float:
+    """max |candidate - truth| over all positions and channels, in root mean squares of the truth; [T, C] each."""
+    scale = max(float(np.sqrt(np.mean(np.square(truth, dtype=np.float64)))), float(np.finfo(np.float32).tiny))
+    return float(np.abs(candidate.astype(np.float64) - truth).max()) / scale
+
+
+def _layer_names(model: onnx.ModelProto, count: int) -> list[str | None]:
+    listed = next((entry.value for entry in model.metadata_props if entry.key == LAYERS_KEY), "[]")
+    names = json.loads(listed)
+    if len(names) != count:
+        return []  # which name belongs to which layer cannot be told
+    produced = {name for node in model.graph.node for name in node.output}
+    return [name if name in produced else None for name in names]
+
+
+def _graph_states(
+    model: onnx.ModelProto, folder: Path, signature: Signature, token_ids: npt.NDArray[np.int64], names: list[str]
+) -> dict[str, Hidden]:
+    import onnx
+    import onnxruntime as ort
+
+    present = {output.name for output in model.graph.output}
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in present
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if (folder / WEIGHTS).exists():
+        # A graph given as bytes has no folder of its own to look for its weights in.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    wanted = {entry.name for entry in session.get_inputs()}
+    feeds = {name: value for name, value in _first_call(signature, token_ids).items() if name in wanted}
+    return {name: value[0] for name, value in zip(names, session.run(names, feeds), strict=True)}
+
+
+def _first_call(signature: Signature, token_ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+    """Inputs of a prompt with nothing before it: one row, an empty state with room for exactly the prompt."""
+    length = len(token_ids)
+    feeds: dict[str, npt.NDArray[Any]] = {
+        INPUT_IDS: token_ids[None],
+        ATTENTION_MASK: np.ones((1, length), dtype=np.int64),
+        PAST_LENGTH: np.zeros(1, dtype=np.int64),
+        LOGITS_POSITIONS: np.array([[-1]], dtype=np.int64),
+    }
+    for spec in signature.state:
+        shape = [dim if isinstance(dim, int) else length if dim == CAPACITY else 1 for dim in spec.dims]
+        feeds[spec.past] = np.zeros(shape, dtype=np.dtype(spec.dtype))
+    return feeds
+
+
+def _source_states(
+    reference: TorchReference, layers: torch.nn.ModuleList, token_ids: npt.NDArray[np.int64]
+) -> list[Hidden]:
+    seen: list[Hidden] = []
+
+    def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        seen.append(hidden[0].float().cpu().numpy())
+
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        reference.logits(token_ids, slice(len(token_ids) - 1, len(token_ids)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen

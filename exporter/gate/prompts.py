@@ -1,0 +1,153 @@
+"""What the gate feeds: token sequences planned so that few reference runs serve all checks.
+
+One long sequence is the prefill, the chunks and the teacher-forced decode; three short ones of unequal lengths are the
+batch and the greedy prompts. The long text is the second half of the English prose that every CPython carries; the
+first half belongs to calibration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.errors import InputError
+
+TokenIds = npt.NDArray[np.int64]
+
+LONGEST = 300  # tokens; kernels choose other paths above 256
+PREFILL_LENGTHS = (1, 2, 37)  # and the whole sequence
+DECODE_STEPS = 36
+GREEDY_STEPS = 32
+BATCH_STEPS = 4  # cached steps after the batch's prefill
+WINDOW = 256  # tokens of one window of held-out text
+WINDOWS = 8
+
+CHINESE = "春天来了，河边的柳树发出新芽。孩子们在草地上放风筝，老人坐在长椅上，谈论着去年的收成和今年的打算。"
+CODE = """def moving_average(values: list[float], width: int) -> list[float]:
+    total = sum(values[:width])
+    averages = [total / width]
+    for left, right in zip(values, values[width:]):
+        total += right - left
+        averages.append(total / width)
+    return averages
+"""
+CHAT = (
+    "User: My train leaves at 7:45 and the walk to the station takes 25 minutes. When should I leave?\n"
+    "Assistant: At 7:20 you would arrive just as it departs, so 7:10 is safer."
+)
+
+
+class Encoder(Protocol):
+    """The part of a transformers tokenizer that is needed here."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatePrompts:
+    """The gate's plan. All ids are int64.
+
+    Attributes:
+        sequence: [n], the long one; n is at least 4.
+        prefill_lengths: prefixes of it to compare at every position, ascending, the last is n.
+        decode_steps: how many of its last tokens are fed one by one through the cache.
+        rows: three sequences of unequal lengths, each longer than ``batch_steps``.
+        batch_steps: how many of each row's last tokens are fed one by one, as a batch.
+        greedy: prompts to continue; ``greedy_steps`` tokens each.
+        windows: held-out text for the quality figures.
+        rewinds: False for a model whose state cannot be taken back (a recurrent one).
+        text: what the tokens were made of, for the record.
+    """
+
+    sequence: TokenIds
+    prefill_lengths: tuple[int, ...]
+    decode_steps: int
+    rows: tuple[TokenIds, ...]
+    batch_steps: int
+    greedy: tuple[TokenIds, ...]
+    greedy_steps: int
+    windows: tuple[TokenIds, ...]
+    rewinds: bool = True
+    text: str = ""
+
+
+def held_out_text() -> str:
+    """The second half (by characters) of ``pydoc_data.topics``, its topics joined in the order of their names."""
+    from pydoc_data.topics import topics
+
+    prose = "\n".join(topics[name] for name in sorted(topics))
+    return prose[len(prose) // 2 :]
+
+
+def gate_prompts(tokenizer: Encoder | None, vocab_size: int, max_positions: int | None = None) -> GatePrompts:
+    """Plan the gate for one model. Without a tokenizer the ids are random, seeded, uniform over the vocabulary.
+
+    Args:
+        vocab_size: ids stay below it.
+        max_positions: tokens the model can hold; a small number shortens the plan.
+
+    Raises:
+        InputError: fewer than 8 positions, or a tokenizer whose ids the model has no embedding for.
+    """
+    limit = max_positions if max_positions is not None else LONGEST + GREEDY_STEPS
+    if limit < 8:
+        raise InputError(
+            "The model is too short to be verified",
+            received=f"{limit} positions",
+            allowed="at least 8",
+            fix="Check max_position_embeddings in its configuration.",
+        )
+    n = min(LONGEST, limit)
+    batch_steps = min(BATCH_STEPS, limit // 4)
+    greedy_steps = min(GREEDY_STEPS, limit // 2)
+    window = min(WINDOW, limit)
+    if tokenizer is None:
+        text = "random token ids, seed 0"
+        generator = np.random.default_rng(0)
+        stream = generator.integers(0, vocab_size, n + WINDOWS * window, dtype=np.int64)
+        others = [generator.integers(0, vocab_size, size, dtype=np.int64) for size in (23, 41, 32)]
+    else:
+        text = "second half of pydoc_data.topics; Chinese, code and chat"
+        # Eight characters a token are more than any tokenizer needs for English; a longer text would only cost time.
+        prose = held_out_text()[: 8 * (n + WINDOWS * window)]
+        stream = _encode(tokenizer, prose, vocab_size)
+        others = [_encode(tokenizer, string, vocab_size) for string in (CHINESE, CODE, CHAT)]
+    n = min(n, len(stream))
+    rows = _unequal_rows(others, limit)
+    return GatePrompts(
+        sequence=stream[:n],
+        prefill_lengths=(*(length for length in PREFILL_LENGTHS if length < n), n),
+        decode_steps=min(DECODE_STEPS, n // 2),
+        rows=rows,
+        batch_steps=min(batch_steps, min(len(row) for row in rows) - 1),
+        greedy=tuple(row[: max(1, limit - greedy_steps)] for row in (*rows[:2], stream[: min(12, n)])),
+        greedy_steps=greedy_steps,
+        windows=_windows(stream[n:], window),
+        text=text,
+    )
+
+
+def _encode(tokenizer: Encoder, text: str, vocab_size: int) -> TokenIds:
+    ids = np.asarray(tokenizer.encode(text), dtype=np.int64)
+    if not len(ids) or ids.min() < 0 or ids.max() >= vocab_size:
+        raise InputError(
+            "The tokenizer does not belong to the model",
+            received=f"token ids up to {ids.max()}" if len(ids) else "no token at all for a sentence",
+            allowed=f"ids 0..{vocab_size - 1}",
+            fix="Use the tokenizer the model was trained with.",
+        )
+    return ids
+
+
+def _unequal_rows(sequences: list[TokenIds], limit: int) -> tuple[TokenIds, ...]:
+    """Cut to the model's length and to three different lengths, at most 48 tokens and at least 2."""
+    wanted = (29, 48, 37) if limit >= 48 else (limit // 2, limit, limit * 3 // 4)
+    return tuple(sequence[:length] for sequence, length in zip(sequences, wanted, strict=True))
+
+
+def _windows(stream: TokenIds, window: int) -> tuple[TokenIds, ...]:
+    starts = range(0, min(len(stream), WINDOWS * window) - window + 1, window)
+    return tuple(stream[start : start + window] for start in starts)

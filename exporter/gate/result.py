@@ -1,0 +1,76 @@
+"""What the gate found: one record per check, and whether all of them passed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One question the gate asked.
+
+    ``value`` is what was measured and ``limit`` what was allowed, both in ``unit``; ``value`` is None when nothing
+    could be measured. ``detail`` says in words what was done and, after a failure, what differed first.
+    """
+
+    name: str
+    passed: bool
+    value: float | int | None
+    limit: float | int | None
+    unit: str
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record; a number that JSON cannot hold is spelled out."""
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "value": _json_number(self.value),
+            "limit": _json_number(self.limit),
+            "unit": self.unit,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """The verdict. ``where`` names the first layer that differs, when that was looked for and could be told."""
+
+    checks: tuple[Check, ...]
+    reference: str
+    where: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Every check passed, and there was at least one."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def first_failure(self) -> Check | None:
+        return next((check for check in self.checks if not check.passed), None)
+
+    @property
+    def summary(self) -> str:
+        """One line: how many checks passed, or what differed first and where."""
+        failure = self.first_failure
+        if failure is None:
+            return f"All {len(self.checks)} checks passed." if self.checks else "Nothing was checked."
+        failed = sum(not check.passed for check in self.checks)
+        where = f" {self.where}" if self.where else ""
+        return f"{failed} of {len(self.checks)} checks failed, first {failure.name}: {failure.detail}{where}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "accepted": self.accepted,
+            "reference": self.reference,
+            "where": self.where,
+            "checks": [check.to_dict() for check in self.checks],
+        }
+
+
+def _json_number(value: float | int | None) -> float | int | str | None:
+    if value is None or isinstance(value, int) or math.isfinite(value):
+        return value
+    return str(value)

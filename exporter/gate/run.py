@@ -1,0 +1,140 @@
+"""The gate: every check in its order, and a verdict that names what differed first.
+
+It sees the exported model only as a backend and the truth only as a reference. Whatever a candidate does, raising
+included, ends in a verdict: a graph that cannot be run is rejected like one that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from exporter.errors import JisuError
+from exporter.gate.budget import Budget
+from exporter.gate.cache import check_chunks, check_decode, check_rewind
+from exporter.gate.exam import Exam, OwnPrefill, Truth
+from exporter.gate.greedy import check_greedy
+from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone
+from exporter.gate.prompts import GatePrompts, TokenIds
+from exporter.gate.quality import measure_quality, quality_checks
+from exporter.gate.result import Check, GateResult
+
+if TYPE_CHECKING:
+    from exporter.reference import Reference
+    from runtimes.backend import Backend
+
+Step = tuple[str, Callable[[], "Check | list[Check]"]]
+Progress = Callable[[str, int, int], None]
+
+
+def run_gate(
+    backend: Backend,
+    reference: Reference,
+    *,
+    prompts: GatePrompts,
+    budget: Budget,
+    tokenizer_check: Callable[[], Sequence[Check]] | None = None,
+    locate: Callable[[TokenIds], str | None] | None = None,
+    progress: Progress | None = None,
+) -> GateResult:
+    """Judge a candidate.
+
+    Args:
+        tokenizer_check: makes the checks of tokenizer and chat template, which are not the graph's.
+        locate: asked after a failure of the computation (not of the cache alone) which layer differs first, given the
+            tokens of the failing prompt, int64 [T]; answers a sentence, or None when it cannot tell.
+        progress: called with the name of the check that starts, its number from 0, and how many there are.
+
+    Returns:
+        All checks, failed ones included; one failure does not stop the others.
+    """
+    exam = Exam(backend=backend, truth=Truth(reference), prompts=prompts, budget=budget)
+    past = _exam_with_past(exam)
+    vocabulary = _check_vocabulary(backend, reference)
+    steps = _steps(exam, past, tokenizer_check) if vocabulary.passed else []
+    checks: list[Check] = []
+    for index, (name, ask) in enumerate(steps):
+        if progress:
+            progress(name, index, len(steps))
+        checks.extend(_asked(name, ask))
+    if vocabulary.passed:
+        checks.insert(0, _check_finite(exam, past))
+    where = _located(locate, exam.failing_tokens if exam.failing_tokens is not None else past.failing_tokens)
+    return GateResult(checks=(vocabulary, *checks), reference=f"{reference.description}; {prompts.text}", where=where)
+
+
+def _steps(exam: Exam, past: Exam, tokenizer_check: Callable[[], Sequence[Check]] | None) -> list[Step]:
+    prompts, budget = exam.prompts, exam.budget
+    steps: list[Step] = [
+        (f"prefill-{length}", partial(check_prefill, exam, length)) for length in prompts.prefill_lengths
+    ]
+    steps += [
+        ("batch-1", partial(check_rows_alone, exam)),
+        (f"batch-{len(prompts.rows)}", partial(check_batch, past)),
+        ("decode", partial(check_decode, past)),
+        ("chunked-prefill", partial(check_chunks, past)),
+    ]
+    if prompts.rewinds:
+        steps.append(("rewind", partial(check_rewind, past)))
+    if budget.same_greedy_tokens:
+        steps.append(("greedy", partial(check_greedy, exam)))
+    if budget.judges_quality:
+        steps.append(("quality", partial(_check_quality, exam, past)))
+    if tokenizer_check is not None:
+        steps.append(("tokenizer", lambda: list(tokenizer_check())))
+    return steps
+
+
+def _asked(name: str, ask: Callable[[], Check | list[Check]]) -> list[Check]:
+    try:
+        answer = ask()
+    except MemoryError:
+        raise  # says nothing about the candidate
+    except Exception as error:  # noqa: BLE001 - any runtime may raise anything, and all of it means "cannot be run"
+        message = str(error) if isinstance(error, JisuError) else f"{type(error).__name__}: {error}"
+        detail = f"It could not be run. {message}"
+        return [Check(name=name, passed=False, value=None, limit=None, unit="", detail=detail)]
+    return answer if isinstance(answer, list) else [answer]
+
+
+def _check_vocabulary(backend: Backend, reference: Reference) -> Check:
+    ours, theirs = backend.vocab_size, reference.vocab_size
+    detail = f"{ours} logits per token." if ours == theirs else f"{ours} logits per token; the source has {theirs}."
+    return Check(name="vocabulary", passed=ours == theirs, value=ours, limit=theirs, unit="tokens", detail=detail)
+
+
+def _exam_with_past(exam: Exam) -> Exam:
+    """Who judges batches and caches: strictly the source; with reduced precision the candidate's own prefill."""
+    if exam.budget.max_logit_error is not None:
+        return exam
+    own = Truth(OwnPrefill(exam.backend))
+    return Exam(backend=exam.backend, truth=own, prompts=exam.prompts, budget=exam.budget, against_itself=True)
+
+
+def _check_finite(exam: Exam, past: Exam) -> Check:
+    count = exam.nonfinite + (past.nonfinite if past is not exam else 0)
+    first = exam.first_nonfinite or past.first_nonfinite
+    if exam.truth.nonfinite is not None:
+        detail = f"The source itself gives logits that are not finite, first in {exam.truth.nonfinite}."
+    elif first is not None:
+        detail = f"NaN or infinity among the logits, first in {first}."
+    else:
+        detail = "Every logit that was compared is finite."
+    passed = count == 0 and exam.truth.nonfinite is None
+    return Check(name="finite", passed=passed, value=count, limit=0, unit="logits", detail=detail)
+
+
+def _check_quality(exam: Exam, past: Exam) -> list[Check]:
+    past.truth.forget()
+    exam.truth.forget()  # the windows are other tokens, and their logits need the room
+    return quality_checks(measure_quality(exam.backend, exam.truth.reference, exam.prompts.windows), exam.budget)
+
+
+def _located(locate: Callable[[TokenIds], str | None] | None, tokens: TokenIds | None) -> str | None:
+    if locate is None or tokens is None:
+        return None
+    try:
+        return locate(tokens)
+    except Exception as error:  # noqa: BLE001 - looking for the layer must never hide the failure itself
+        return f"(The layer could not be looked for: {type(error).__name__}: {error})"
