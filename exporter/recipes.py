@@ -21,9 +21,9 @@ Expect = Literal["any", "once", "all"]
 class Step:
     """One pass of a recipe.
 
-    ``expect`` says what is an error: ``any`` nothing; ``once`` not to fire at all; ``all`` to leave one of the places that
-    the pass itself counts beforehand (`candidates` in its file) as it is. ``changes_signature`` marks the lowerings that
-    exchange the graph's inputs.
+    ``expect`` says what is an error: ``any`` nothing; ``once`` not to fire at all; ``all`` to leave one of the places
+    that the pass itself counts beforehand (`candidates` in its file) as it is. ``changes_signature`` marks the
+    lowerings that exchange the graph's inputs.
     """
 
     name: str
@@ -112,9 +112,7 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], *, max_positions: int |
         options = {"max_positions": max_positions} if "max_positions" in inspect.signature(function).parameters else {}
         count = function(model.graph, **options)
         common_passes.RemoveUnusedNodesPass()(model)
-        record = StepRecord(
-            name=step.name, count=count, candidates=possible, seconds=time.perf_counter() - started
-        )
+        record = StepRecord(name=step.name, count=count, candidates=possible, seconds=time.perf_counter() - started)
         _check(step, record, before, _names(model.graph))
         records.append(record)
     return records

@@ -8,6 +8,7 @@ Dimension names: ``B`` batch, ``T`` new tokens, ``S`` total sequence, ``V`` voca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -63,6 +64,29 @@ class StateSpec:
                 allowed=f"one axis named {CAPACITY!r} for kv, none for recurrent",
                 fix="Correct the state specification of the model.",
             )
+
+
+# (name, kind, dims, dtype), as a traced module's `state_spec()` lists its state.
+StateItem = tuple[str, StateKind, tuple[int | str, ...], str]
+# What inputs and outputs add to the name of a state tensor; onnxruntime-genai and Optimum know the first pair.
+STATE_PREFIXES: dict[StateKind, tuple[str, str]] = {
+    "kv": ("past_key_values.", "present."),
+    "recurrent": ("past_state.", "present_state."),
+}
+
+
+def state_specs(items: Sequence[StateItem]) -> tuple[StateSpec, ...]:
+    """Name the graph inputs and outputs of a module's state."""
+    return tuple(
+        StateSpec(
+            past=STATE_PREFIXES[kind][0] + name,
+            present=STATE_PREFIXES[kind][1] + name,
+            kind=kind,
+            dtype=dtype,
+            dims=dims,
+        )
+        for name, kind, dims, dtype in items
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,9 @@ class OrtCpuBackend:
         self._specs = signature.state
         self._inputs = frozenset(name for name in _FED if signature.has_input(name))
         self._recurrent = any(spec.kind == "recurrent" for spec in signature.state)
-        self._logits_dtype = next(np.dtype(spec.dtype) for spec in signature.outputs if spec.name == LOGITS)
+        logits = next(spec for spec in signature.outputs if spec.name == LOGITS)
+        self._logits_dtype = np.dtype(logits.dtype)
+        self._declared_rows = logits.dims[1] if isinstance(logits.dims[1], int) else None
 
     def new_state(self, batch: int, capacity: int) -> HostState:
         if batch < 1 or capacity < 1:
@@ -189,6 +191,7 @@ class _Call:
             self._bind(PAST_LENGTH, self._past_length)
         if ATTENTION_MASK in self._inputs:
             self._ones: npt.NDArray[np.int64] = np.ones((1, 0), np.int64)
+        self._logits_index = len(presents)  # outputs come in the order of their binding
         rows = width
         if LOGITS_POSITIONS in self._inputs:
             # Always given for more than one token: a graph with past_length cannot know where a padded row ends.
@@ -196,8 +199,13 @@ class _Call:
             if width > 1:
                 self._positions = np.zeros((1, rows) if self._wants_all else (batch, 1), np.int64)
                 self._bind(LOGITS_POSITIONS, self._positions)
-        self._logits = np.zeros((batch, rows, backend.vocab_size), backend._logits_dtype)
-        self._binding.bind_output(LOGITS, "cpu", 0, self._logits.dtype, self._logits.shape, self._logits.ctypes.data)
+        # A graph may declare one row of logits, its default, and then takes memory of ours for no other number of rows.
+        self._logits: npt.NDArray[Any] | None = None
+        if backend._declared_rows in (None, rows):
+            self._logits = logits_of = np.zeros((batch, rows, backend.vocab_size), backend._logits_dtype)
+            self._binding.bind_output(LOGITS, "cpu", 0, logits_of.dtype, logits_of.shape, logits_of.ctypes.data)
+        else:
+            self._binding.bind_output(LOGITS, "cpu")
 
     def run(self, token_ids: TokenIds, past: TokenIds, new: TokenIds) -> npt.NDArray[Any]:
         """Run once; all int64: token_ids [B, T], past [B], new [B]. Returns [B, 1 or T, V], overwritten by the next."""
@@ -210,9 +218,13 @@ class _Call:
         if LOGITS_POSITIONS in self._inputs and width > 1:
             self._positions[...] = np.arange(width) if self._wants_all else new[:, None] - 1
         self.session.run_with_iobinding(self._binding)
-        if self._wants_all or self._logits.shape[1] == 1:
-            return self._logits
-        return np.take_along_axis(self._logits, new[:, None, None] - 1, axis=1)
+        found = self._logits
+        if found is None:
+            # The state's tensors are bound too: the one that was not given memory is the one to ask for.
+            found = self._binding.get_outputs()[self._logits_index].numpy()
+        if self._wants_all or found.shape[1] == 1:
+            return found
+        return np.take_along_axis(found, new[:, None, None] - 1, axis=1)
 
     def _bind_mask(self, totals: TokenIds, width: int) -> None:
         longest = max(int(totals.max()), width)

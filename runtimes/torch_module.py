@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 # A function (artifact, source) -> module with the traced interface; only the exporter knows how to read checkpoints.
-REFERENCE_OPENER = "exporter.reference:open_torch_module"
+REFERENCE_OPENER = "exporter.verification:open_torch_module"
 
 
 def open_torch(artifact: Artifact, *, threads: int | None, source: str | None) -> TorchBackend:

@@ -1,1 +1,4 @@
-"""Graph passes: each file holds one, `<name>(graph, *, ...) -> int`, which edits in place and returns how often it fired."""
+"""Graph passes: each file holds one, `<name>(graph, *, ...) -> int`.
+
+A pass edits the graph in place and returns how many places it changed; run again, it changes none.
+"""

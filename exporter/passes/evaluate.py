@@ -40,12 +40,15 @@ def evaluate(value: ir.Value, feeds: Mapping[str, np.ndarray[Any, Any]], *, opse
     def take(item: ir.Value) -> ir.Value:
         if id(item) in known:
             return known[id(item)]
-        if item.name in feeds:
+        if item.name is not None and item.name in feeds:
             copy = ir.Value(name=item.name, type=ir.TensorType(ir.DataType.from_numpy(feeds[item.name].dtype)))
             inputs.append(copy)
         elif item.const_value is not None:
             copy = ir.Value(
-                name=item.name, type=ir.TensorType(item.const_value.dtype), shape=item.shape, const_value=item.const_value
+                name=item.name,
+                type=ir.TensorType(item.const_value.dtype),
+                shape=item.shape,
+                const_value=item.const_value,
             )
             initializers.append(copy)
         else:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.passes.match import constant, dims, either_way, emit, is_weight, new_constant, producer, replace, scalar, used_once
+from exporter.passes.match import (
+    constant,
+    dims,
+    either_way,
+    emit,
+    is_weight,
+    new_constant,
+    producer,
+    replace,
+    scalar,
+    used_once,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -89,7 +100,7 @@ def _squared(mean: ir.Node) -> ir.Value | None:
 
 
 def _scaled(normalized: ir.Value, size: int) -> tuple[ir.Value | None, ir.Value, ir.Node]:
-    """(weight, result, node of the result): the product with a weight of ``size`` elements when that is all that follows."""
+    """(weight, result, its node): the product with a weight of ``size`` elements when only that follows."""
     own = normalized.producer()
     assert own is not None
     user = normalized.consumers()[0] if used_once(normalized) else None

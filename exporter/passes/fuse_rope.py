@@ -1,4 +1,4 @@
-"""x * cos + rotate_half(x) * sin -> `RotaryEmbedding` (Su et al. 2021, eq. 34; ONNX opset 23) with tables of cos and sin.
+"""x * cos + rotate_half(x) * sin -> `RotaryEmbedding` with tables of cos and sin (Su et al. 2021, eq. 34; opset 23).
 
 The tables are computed by running the model's own position arithmetic over every position, so that any scaling rule is
 carried over exactly, and checked to depend on nothing but the position.
@@ -123,7 +123,7 @@ def _partial(source: ir.Value, result: ir.Value, size: int) -> tuple[ir.Value, i
 def _table(
     graph: ir.Graph, angle: ir.Value, positions: ir.Value, max_positions: int, *, number: int
 ) -> ir.Value | None:
-    """A constant [max_positions, D/2] of what ``angle`` [B, T, D] is at each position, None if it is no such function."""
+    """A constant [max_positions, D/2]: ``angle`` [B, T, D] at each position; None if it is no such function."""
     import numpy as np
 
     from exporter.passes.evaluate import evaluate
@@ -131,7 +131,10 @@ def _table(
     assert positions.name is not None
 
     def at(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return evaluate(angle, {positions.name or "": ids[None, :]}, opset=graph.opset_imports[""])[0]
+        found: np.ndarray[Any, Any] = evaluate(
+            angle, {positions.name or "": ids[None, :]}, opset=graph.opset_imports[""]
+        )[0]
+        return found
 
     try:
         rows = at(np.arange(max_positions))

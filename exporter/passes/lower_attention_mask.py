@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.passes.lower_gqa import SEQLENS, TOTAL
-from exporter.passes.match import emit, new_constant, replace
+from exporter.passes.match import dims, emit, new_constant, replace
 from exporter.passes.select_logits import NEW_LENGTH
-from exporter.signature import ATTENTION_MASK, INPUT_IDS, PAST_LENGTH
+from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST_LENGTH
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
 def lower_attention_mask(graph: ir.Graph) -> int:
-    """Compute the past length as max(sum(mask) - T, 0), which holds for one new token, for one row, and for a prefill."""
+    """Compute the past length as max(sum(mask) - T, 0): right for one new token, for one row, for a prefill."""
     import numpy as np
     import onnx_ir as ir
 
@@ -46,4 +46,10 @@ def lower_attention_mask(graph: ir.Graph) -> int:
     if NEW_LENGTH in known:
         replace(known[NEW_LENGTH], emit(first, "Sub", [seen, length], like=known[NEW_LENGTH]))
     past.replace_all_uses_with(length)
+    logits = next(value for value in graph.outputs if value.name == LOGITS)
+    whole = dims(logits)
+    if whole is not None and whole[1] == "K":
+        # What the default positions give. onnxruntime-genai takes a declared 1 as the sign that the projection is
+        # pruned; other lengths than the declared one are legal for ONNX Runtime.
+        logits.shape = ir.Shape([whole[0], 1, *whole[2:]])
     return 1

@@ -1,7 +1,7 @@
 """`TensorScatter` + `Attention` with a causal mask -> `GroupQueryAttention` of ONNX Runtime, rotary embedding inside.
 
-The operator appends to a shared key/value buffer in place and reads only the valid part of it. Its contract: rows padded
-on the right, `seqlens_k` int32 [B] the last valid key position of each row, `total_sequence_length` int32 the longest.
+The operator appends to a shared key/value buffer in place and reads only its valid part. Its contract: rows padded on
+the right, `seqlens_k` int32 [B] the last valid key position of each row, `total_sequence_length` int32 the longest.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ def _match(node: ir.Node) -> _Attention | None:
         return None
     key, value = scatters[0].inputs[1], scatters[1].inputs[1]
     assert key is not None and value is not None
-    return _Attention(
-        query=query, key=key, value=value, mask=mask, key_scatter=scatters[0], value_scatter=scatters[1]
-    )
+    return _Attention(query=query, key=key, value=value, mask=mask, key_scatter=scatters[0], value_scatter=scatters[1])
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Value | None, window: int) -> None:
@@ -207,7 +205,9 @@ def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None
         return None
     new = 5
     past = np.array([0, 7, positions - new], dtype=np.int64)
-    feeds = {value.name or "": np.zeros((3, 1, positions, 1), dtype=np.float32) for value in graph.inputs}
+    feeds: dict[str, np.ndarray[Any, Any]] = {
+        value.name or "": np.zeros((3, 1, positions, 1), dtype=np.float32) for value in graph.inputs
+    }
     feeds |= {INPUT_IDS: np.zeros((3, new), dtype=np.int64), PAST_LENGTH: past}
     seen = evaluate(mask, feeds, opset=graph.opset_imports[""])
     if seen.dtype != np.bool_ or seen.shape != (3, 1, new, positions):

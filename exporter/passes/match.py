@@ -49,6 +49,11 @@ def dims(value: ir.Value) -> tuple[int | str, ...] | None:
     return tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
 
 
+def sizes_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
+    """A constant's dims, which are always numbers."""
+    return tuple(int(size) for size in tensor.shape)  # type: ignore[arg-type]
+
+
 def used_once(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
@@ -82,7 +87,11 @@ def new_constant(graph: ir.Graph, name: str, array: np.ndarray[Any, Any]) -> ir.
         old = graph.initializers[name]
         known = old.const_value
         assert known is not None
-        if known.dtype == ir.tensor(array).dtype and known.shape == array.shape and bool((known.numpy() == array).all()):
+        if (
+            known.dtype == ir.tensor(array).dtype
+            and known.shape == array.shape
+            and bool((known.numpy() == array).all())
+        ):
             return old
         raise AssertionError(f"two constants named {name}")
     return add_initializer(graph, ir.tensor(array, name=name))
@@ -92,9 +101,8 @@ def add_initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
     import onnx_ir as ir
 
     assert tensor.name is not None
-    value = ir.Value(
-        name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor
-    )
+    sizes = sizes_of(tensor)
+    value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(sizes), const_value=tensor)
     graph.initializers[tensor.name] = value
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from exporter.passes.match import add_initializer
+from exporter.passes.match import add_initializer, sizes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -16,14 +16,12 @@ def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> i
     import numpy as np
     import onnx_ir as ir
 
-    tensors = [weight.const_value for weight in weights]
-    first = tensors[0]
-    assert first is not None
-    width = sum(int(tensor.shape[-1]) for tensor in tensors if tensor is not None)
+    tensors = [weight.const_value for weight in weights if weight.const_value is not None]
+    sizes = [sizes_of(tensor) for tensor in tensors]
     joined = ir.LazyTensor(
-        lambda: ir.tensor(np.concatenate([tensor.numpy() for tensor in tensors if tensor is not None], axis=-1)),
-        dtype=first.dtype,
-        shape=ir.Shape([*list(first.shape)[:-1], width]),
+        lambda: ir.tensor(np.concatenate([tensor.numpy() for tensor in tensors], axis=-1)),
+        dtype=tensors[0].dtype,
+        shape=ir.Shape([*sizes[0][:-1], sum(size[-1] for size in sizes)]),
         name=name,
     )
     return add_initializer(graph, joined)
@@ -32,5 +30,5 @@ def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> i
 def drop_unread(graph: ir.Graph, values: Sequence[ir.Value]) -> None:
     """Remove constants without readers, so that their names are free and their memory is never touched."""
     for value in values:
-        if not value.uses() and value.name in graph.initializers:
+        if value.name is not None and value.name in graph.initializers and not value.uses():
             del graph.initializers[value.name]

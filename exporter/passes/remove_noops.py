@@ -23,7 +23,9 @@ def remove_noops(graph: ir.Graph) -> int:
                 source = _merged(graph, node)
             if source is None or not _replaceable(node, source):
                 continue
-            replace(node.outputs[0], source) if not _is_outside(source) else node.outputs[0].replace_all_uses_with(source)
+            replace(node.outputs[0], source) if not _is_outside(source) else node.outputs[0].replace_all_uses_with(
+                source
+            )
             graph.remove(node, safe=True)
             count, changed = count + 1, True
     return count
@@ -84,12 +86,9 @@ def _merged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
         if whole == original:
             return before.inputs[0]
         if all(size != 0 or whole[place] == original[place] for place, size in enumerate(target.tolist())):
-            value = emit(node, "Reshape", [before.inputs[0], node.inputs[1]], like=node.outputs[0])
-            return value
+            return emit(node, "Reshape", [before.inputs[0], node.inputs[1]], like=node.outputs[0])
     return None
 
 
 def _is_static(reshape: ir.Node) -> bool:
     return constant(reshape.inputs[1]) is not None
-
-

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 # Operators that treat every token by itself: element-wise, or along the last axis.
 _PER_TOKEN = frozenset(
-    "Add Sub Mul Div Pow Neg Sqrt Reciprocal Tanh Erf Sigmoid Relu Gelu Silu Swish Cast Identity Softplus Clip "
-    "MatMul RMSNormalization LayerNormalization".split()
+    ("Add", "Sub", "Mul", "Div", "Pow", "Neg", "Sqrt", "Reciprocal", "Cast", "Identity", "Clip")
+    + ("Tanh", "Erf", "Sigmoid", "Relu", "Gelu", "Silu", "Swish", "Softplus")
+    + ("MatMul", "RMSNormalization", "LayerNormalization")
 )
 # Number of new tokens of each row, int64 [B]; a lowering that knows of padding replaces what computes it.
 NEW_LENGTH = "new_length"
@@ -26,8 +27,8 @@ NEW_LENGTH = "new_length"
 def select_logits(graph: ir.Graph) -> int:
     """Gather the wanted tokens as early as nothing but the logits depends on the rest.
 
-    Adds the optional input ``logits_positions`` int64 [1 or B, K] with the default [[-1]]: places among the new tokens of
-    this call, negative ones counted from each row's end. The logits become [B, K, V].
+    Adds the optional input ``logits_positions`` int64 [1 or B, K] with the default [[-1]]: places among the new tokens
+    of this call, negative ones counted from each row's end. The logits become [B, K, V].
     """
     logits = next(value for value in graph.outputs if value.name == LOGITS)
     if (dims(logits) or ())[:2] != ("B", "T"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.passes.match import add_initializer, is_weight, nodes_of, replace
+from exporter.passes.match import add_initializer, is_weight, nodes_of, replace, sizes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -29,11 +30,12 @@ def transpose_weights(graph: ir.Graph) -> int:
         if any(user.op_type != "Transpose" or user.attributes.get_ints("perm") != permutation for user in users):
             continue
         tensor = weight.const_value
-        shape = ir.Shape([tensor.shape[axis] for axis in permutation])
+        sizes = sizes_of(tensor)
+        shape = ir.Shape([sizes[axis] for axis in permutation])
         name = weight.name
         del graph.initializers[name]
         transposed = ir.LazyTensor(
-            lambda tensor=tensor, permutation=permutation: ir.tensor(tensor.numpy().transpose(permutation).copy()),
+            partial(_transposed, tensor, permutation),
             dtype=tensor.dtype,
             shape=shape,
             name=name,
@@ -44,3 +46,10 @@ def transpose_weights(graph: ir.Graph) -> int:
             graph.remove(user, safe=True)
         count += len(users)
     return count
+
+
+def _transposed(tensor: ir.TensorProtocol, permutation: tuple[int, ...]) -> ir.TensorProtocol:
+    import numpy as np
+    import onnx_ir as ir
+
+    return ir.tensor(np.ascontiguousarray(tensor.numpy().transpose(permutation)))

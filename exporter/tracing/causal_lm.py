@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from exporter.errors import InputError
-from exporter.signature import CAPACITY, StateSpec
+from exporter.signature import CAPACITY, StateItem
 from exporter.tracing.operators import attention, scatter_cache
 
 ATTENTION = "jisu"
@@ -27,11 +27,13 @@ _IGNORED_ARGUMENTS = frozenset({"dropout", "is_causal", "sliding_window", "posit
 class CausalLM(nn.Module):
     """A transformers model as ``forward(input_ids, past_length, state) -> (logits, state)``."""
 
+    weight_prefix = "model."
+
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
 
-    def state_spec(self) -> list[StateSpec]:
+    def state_spec(self) -> list[StateItem]:
         """Run two tokens through the model and describe what its cache then holds, layer by layer."""
         with torch.inference_mode():
             cache = self.model(input_ids=torch.tensor([[0, 1]]), use_cache=True).past_key_values
@@ -45,16 +47,14 @@ class CausalLM(nn.Module):
                 fix="Use a decoder whose layers keep keys and values.",
             )
         return [
-            StateSpec(
-                past=f"past_key_values.{index}.{role}",
-                present=f"present.{index}.{role}",
-                kind="kv",
-                dtype="float32",
-                dims=("B", tensor.shape[1], CAPACITY, tensor.shape[3]),
-            )
+            (f"{index}.{role}", "kv", ("B", tensor.shape[1], CAPACITY, tensor.shape[3]), "float32")
             for index, layer in enumerate(layers)
             for role, tensor in (("key", layer.keys), ("value", layer.values))
         ]
+
+    def route_attention(self) -> None:
+        """Keep the model's attention routed through this file, which saves the switch at every call."""
+        _route(self.model)
 
     def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Append tokens to the state.
@@ -71,18 +71,21 @@ class CausalLM(nn.Module):
         layers = [_BufferLayer(key, value, past_length) for key, value in zip(state[::2], state[1::2], strict=True)]
         with _attention_of_ours(self.model):
             output = self.model(
-                input_ids=input_ids, position_ids=position_ids, past_key_values=Cache(layers=layers), use_cache=True
+                input_ids=input_ids,
+                position_ids=position_ids,
+                past_key_values=Cache(layers=list(layers)),
+                use_cache=True,
             )
         return output.logits, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
 
 
-class _BufferLayer(CacheLayerMixin):
+class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer's key/value buffers of fixed capacity; writes go to each row's own length."""
 
     is_sliding = False
 
     def __init__(self, keys: Tensor, values: Tensor, past_length: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys: Tensor = keys
         self.values: Tensor = values
         self.past_length = past_length
@@ -147,13 +150,20 @@ def _attention(
     return output.transpose(1, 2), None
 
 
+def _route(model: PreTrainedModel) -> None:
+    AttentionInterface.register(ATTENTION, _attention)
+    AttentionMaskInterface.register(ATTENTION, _mask)
+    model.set_attn_implementation(ATTENTION)
+
+
 @contextlib.contextmanager
 def _attention_of_ours(model: PreTrainedModel) -> Iterator[None]:
     """Route the model's attention and masks through this file for one call, then restore its own choice."""
-    AttentionInterface.register(ATTENTION, _attention)
-    AttentionMaskInterface.register(ATTENTION, _mask)
     before = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
+    if before == ATTENTION:
+        yield
+        return
+    _route(model)
     try:
         yield
     finally:

@@ -103,7 +103,9 @@ def _is_layer_number(name: str) -> bool:
 
 def _configuration(layer: nn.Module, index: int, total: int) -> tuple[tuple[str, str], ...]:
     """What the model's configuration says of this layer: entry ``index`` of every list with one entry per layer."""
-    configs = {id(config): config for child in layer.modules() if (config := getattr(child, "config", None)) is not None}
+    configs = {
+        id(config): config for child in layer.modules() if (config := getattr(child, "config", None)) is not None
+    }
     return tuple(
         (name, repr(values[index]))
         for config in configs.values()

@@ -47,7 +47,7 @@ def attention(
         query: [B, H, T, D].
         key: [B, Hkv, capacity, D], Hkv divides H.
         value: [B, Hkv, capacity, Dv].
-        mask: bool [B or 1, 1 or H, T, capacity], True where a key is seen; a float mask of that shape is added to the scores.
+        mask: bool [B or 1, 1 or H, T, capacity], True where a key is seen; a float mask is added to the scores.
         scale: factor on the scores.
         softcap: bound c of c * tanh(scores / c), 0 for none.
 

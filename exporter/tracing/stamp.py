@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from exporter.passes.match import sizes_of
 from exporter.tracing.layers import LayerPlan
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -32,7 +33,7 @@ class Body:
 
 
 def layer_of(node: ir.Node, path: str) -> int | None:
-    """Number of the layer below module ``path`` whose forward produced the node, from the scopes that torch recorded."""
+    """Number of the layer below ``path`` whose forward produced the node, from the scopes that torch recorded."""
     scopes = node.metadata_props.get(_SCOPES)
     for scope in ast.literal_eval(scopes) if scopes else ():
         if scope.startswith(path + "."):
@@ -58,10 +59,7 @@ def find_bodies(graph: ir.Graph, path: str, count: int) -> list[Body]:
     for number, own in enumerate(nodes):
         inside = {id(node) for node in own}
         leaving = [
-            value
-            for node in own
-            for value in node.outputs
-            if any(id(user) not in inside for user in value.consumers())
+            value for node in own for value in node.outputs if any(id(user) not in inside for user in value.consumers())
         ]
         if len(leaving) != 1 or id(leaving[0]) in outputs:
             names = [value.name for value in leaving]
@@ -168,7 +166,9 @@ def _agree(
 
 def _equal_constants(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
     return (
-        one.dtype == other.dtype and tuple(one.shape) == tuple(other.shape) and bool((one.numpy() == other.numpy()).all())
+        one.dtype == other.dtype
+        and tuple(one.shape) == tuple(other.shape)
+        and bool((one.numpy() == other.numpy()).all())
     )
 
 
@@ -216,6 +216,6 @@ class _Copier:
         if name not in self.graph.initializers:
             tensor = self.tensor_of(name)
             self.graph.initializers[name] = ir.Value(
-                name=name, type=value.type, shape=ir.Shape(tensor.shape), const_value=tensor
+                name=name, type=value.type, shape=ir.Shape(sizes_of(tensor)), const_value=tensor
             )
         return self.graph.initializers[name]

@@ -1,4 +1,7 @@
-"""Traces a module with the traced interface to the portable graph: one trace, dynamic batch and length, explicit state."""
+"""Traces a module with the traced interface to the portable graph.
+
+One trace, batch and length dynamic, state explicit.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import InputError
-from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, StateSpec
+from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, StateItem, StateSpec, state_specs
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.operators import OPSET
 from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
@@ -32,11 +35,9 @@ _MODULE = "traced"
 class Traceable(Protocol):
     """What a module has to offer to be traced, see `exporter.tracing.causal_lm`."""
 
-    def state_spec(self) -> list[StateSpec]: ...
+    def state_spec(self) -> list[StateItem]: ...
 
-    def __call__(
-        self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]: ...
+    def __call__(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]: ...
 
 
 class _Root(nn.Module):
@@ -51,12 +52,12 @@ class _Root(nn.Module):
         return output
 
 
-def trace(module: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
+def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
     """Trace ``module`` once and repeat the decoder layers that are equal.
 
     Args:
         module: implements `Traceable`, in eval mode.
-        spec: the module's own `state_spec()`.
+        items: the module's own `state_spec()`.
 
     Returns:
         A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] and the state, and outputs ``logits``
@@ -65,7 +66,7 @@ def trace(module: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
     Raises:
         InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
     """
-    root = _Root(module).eval()
+    root, spec = _Root(module).eval(), state_specs(items)
     plan = plan_layers(root)
     if plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
         try:
@@ -77,7 +78,7 @@ def trace(module: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
     if plan is not None:
         with contextlib.suppress(NotRepeatableError):
             hidden = [body.hidden for body in find_bodies(model.graph, plan.path, plan.total)]
-    return _finish(model, spec, hidden)
+    return _finish(root, model, spec, hidden)
 
 
 def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan) -> ir.Model:
@@ -87,7 +88,7 @@ def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan) -
     hidden = stamp_layers(
         model.graph, plan, "", lambda name: ir.tensor(_parameter(root, name), name=name), state_per_layer=per_layer
     )
-    return _finish(model, spec, hidden)
+    return _finish(root, model, spec, hidden)
 
 
 def _parameter(root: nn.Module, name: str) -> Tensor:
@@ -98,8 +99,11 @@ def _parameter(root: nn.Module, name: str) -> Tensor:
 
 def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
     """Run torch's exporter on example inputs and fold the constants it leaves."""
-    sizes = {"B": _BATCH, CAPACITY: _CAPACITY}
-    state = [torch.zeros([sizes.get(dim, dim) for dim in item.dims], dtype=_dtype(item)) for item in spec]  # type: ignore[misc]
+    sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY}
+    state = [
+        torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in item.dims], dtype=_dtype(item))
+        for item in spec
+    ]
     arguments = (torch.ones((_BATCH, _NEW), dtype=torch.int64), torch.tensor([1, 2]), state)
     batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1)
     dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1)}
@@ -118,7 +122,7 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
             exported = torch.onnx.export(program, dynamo=True, optimize=False, opset_version=OPSET, verbose=False)
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001  # torch reports a model that it cannot trace by any kind of exception
+    except Exception as error:  # torch reports a model that it cannot trace by any kind of exception
         raise InputError(
             f"{type(root.get_submodule(_MODULE)).__name__} cannot be traced",
             received=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
@@ -143,7 +147,7 @@ def _reads_no_parameter(node: ir.Node) -> bool | None:
     return False if reads else None
 
 
-def _finish(model: ir.Model, spec: Sequence[StateSpec], hidden: Sequence[ir.Value]) -> ir.Model:
+def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden: Sequence[ir.Value]) -> ir.Model:
     """Give inputs, outputs and dimensions their names, and check that nothing was frozen on the way."""
     graph = model.graph
     names = [INPUT_IDS, PAST_LENGTH, *(item.past for item in spec)]
@@ -176,8 +180,22 @@ def _finish(model: ir.Model, spec: Sequence[StateSpec], hidden: Sequence[ir.Valu
         node.metadata_props.clear()
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
+    # An adapter around somebody else's module says what its own attribute adds to the names in the checkpoint.
+    prefix = getattr(root.get_submodule(_MODULE), "weight_prefix", "")
+    for value in list(graph.initializers.values()):
+        _strip_prefix(graph, value, prefix)
     model.metadata_props.clear()
     return model
+
+
+def _strip_prefix(graph: ir.Graph, weight: ir.Value, prefix: str) -> None:
+    """Give a parameter the name that it has in the checkpoint."""
+    old = weight.name or ""
+    if old.startswith(f"{_MODULE}."):
+        name = old.removeprefix(f"{_MODULE}.").removeprefix(prefix)
+        del graph.initializers[old]
+        weight.name = name
+        graph.initializers[name] = weight
 
 
 def _name_outputs(graph: ir.Graph, names: list[str]) -> None:
@@ -210,7 +228,9 @@ def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec]) -> None:
 
 def _rename_dims(value: ir.Value, letters: dict[str, str]) -> None:
     if value.shape is not None:
-        value.shape = ir.Shape([dim if isinstance(dim, int) else letters.get(str(dim), str(dim)) for dim in _dims(value)])
+        value.shape = ir.Shape(
+            [dim if isinstance(dim, int) else letters.get(str(dim), str(dim)) for dim in _dims(value)]
+        )
 
 
 def _dims(value: ir.Value) -> tuple[int | str, ...]:

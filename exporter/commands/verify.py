@@ -1,0 +1,31 @@
+"""``jisu verify``: run the gate on an artifact again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`")
+    parser.add_argument("--source", help="the checkpoint it was made from; default: where the manifest says it was")
+    parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
+    parser.add_argument("--json", action="store_true", help="print the gate's record as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from exporter.stages import Stages
+    from exporter.verification import verify
+
+    result = verify(
+        arguments.artifact, source=arguments.source, allow_pickle=arguments.allow_pickle, stages=Stages(verbose=False)
+    )
+    if arguments.json:
+        sys.stdout.write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        for check in result.checks:
+            sys.stdout.write(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}\n")
+        sys.stdout.write(f"\n{'accepted' if result.accepted else 'REJECTED'}: {result.summary}\n")
+    return 0 if result.accepted else 3

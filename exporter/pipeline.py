@@ -1,0 +1,242 @@
+"""Checkpoint -> verified artifact, step by step: load, trace, optimize, write, prove, publish.
+
+Nothing appears under the requested name before the gate has accepted it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.artifact import (
+    GRAPH,
+    MANIFEST,
+    TIMINGS,
+    WEIGHTS,
+    Artifact,
+    Manifest,
+    publish,
+    record_files,
+    refuse_existing,
+    staging_folder,
+)
+from exporter.errors import GateRejectedError, InputError
+from exporter.recipes import StepRecord, recipe_for, run_recipe
+from exporter.stages import Stages
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from exporter.gate import GateResult
+    from exporter.sources.source import Source
+
+# Written instead of the manifest when the gate says no: a folder with it is evidence, never an artifact.
+REJECTED = "rejected.json"
+REJECTED_SUFFIX = ".rejected"
+_VERSIONED = ("jisu", "torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+# Tokenizer, manifest and a graph without its weights; small beside any model.
+_SIDE_FILES = 64 << 20
+
+
+def export(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    target: str = "ort-cpu",
+    precision: str = "fp32",
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    stages: Stages | None = None,
+) -> Artifact:
+    """Export a checkpoint and publish it when it is proved to be the same model.
+
+    Args:
+        checkpoint: a Hugging Face folder, a GGUF file, or a hub id such as ``org/name``.
+        out: the artifact's folder, which must not exist yet.
+        target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
+        precision: ``fp32``.
+        revision: branch, tag or commit of a hub id.
+        allow_pickle: also read pickled weights, through torch's restricted unpickler.
+        stages: collects the time and peak memory of each step; a silent one when None.
+
+    Returns:
+        The published artifact.
+
+    Raises:
+        InputError: bad options, checkpoint or place; nothing was written.
+        GateRejectedError: the result is not the same model; it lies in ``<out>.rejected`` with the numbers.
+    """
+    out = Path(out)
+    stages = stages or Stages()
+    steps = recipe_for(target, precision)
+    refuse_existing(out)
+    with stages.stage("load"):
+        source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
+    _check_disk(out, source)
+    with stages.stage("trace"):
+        model = _trace(source)
+    with stages.stage("optimize"):
+        recipe = run_recipe(model, steps, max_positions=source.model.max_positions)
+    with staging_folder(out) as staged:
+        with stages.stage("write"):
+            manifest = _write(staged, model, source, recipe, target=target, precision=precision)
+            del model
+        with stages.stage("prove"):
+            result = prove(Artifact(folder=staged, manifest=manifest), source, stages=stages)
+        manifest = replace(manifest, gate=result.to_dict())
+        _write_timings(staged, stages, recipe)
+        if not result.accepted:
+            raise _rejected(staged, out, manifest, result)
+        (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        with stages.stage("publish"):
+            publish(staged, out)
+    return Artifact(folder=out, manifest=manifest)
+
+
+def prove(artifact: Artifact, source: Source, *, stages: Stages | None = None) -> GateResult:
+    """Run the gate on a written artifact, through the backend that users will run it on.
+
+    Args:
+        artifact: its files lie in its folder; whether a manifest does is of no matter.
+        source: the model it has to match.
+        stages: told of the progress.
+    """
+    from exporter.gate import FP32_BUDGET, gate_prompts, run_gate
+    from exporter.gate.localize import locate_layer
+    from exporter.gate.tokenizer import check_tokenizer
+    from exporter.reference import TorchReference
+    from exporter.tracing.layers import plan_layers
+
+    # The arrow points from runtimes to exporter; proving what users will run is the one step that looks back, here.
+    from runtimes.registry import open_backend
+
+    facts = source.model
+    reference = TorchReference(source.module)
+    plan = plan_layers(source.module)
+    tokenizer = source.tokenizer
+
+    def locate(token_ids: Any) -> str | None:
+        if plan is None:
+            return None
+        layers: Any = source.module.get_submodule(plan.path)
+        signature = artifact.manifest.signature
+        return locate_layer(
+            artifact.graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids
+        )
+
+    def progress(name: str, number: int, total: int) -> None:
+        if stages is not None:
+            stages.advance(number, total)
+
+    backend = open_backend("ort-cpu", artifact)
+    try:
+        return run_gate(
+            backend,
+            reference,
+            prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions),
+            budget=FP32_BUDGET,
+            tokenizer_check=None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder),
+            locate=locate,
+            progress=progress,
+        )
+    finally:
+        backend.close()
+
+
+def _load(checkpoint: str | Path, *, revision: str | None, allow_pickle: bool) -> Source:
+    from exporter.sources import load_source
+
+    return load_source(checkpoint, revision=revision, allow_pickle=allow_pickle)
+
+
+def _trace(source: Source) -> ir.Model:
+    from exporter.tracing.causal_lm import CausalLM
+    from exporter.tracing.trace import trace
+
+    module = CausalLM(source.module)  # type: ignore[arg-type]
+    return trace(module, module.state_spec())
+
+
+def _check_disk(out: Path, source: Source) -> None:
+    """Raise InputError when the weights would not fit, before anything is written."""
+    place = next(parent for parent in (out.parent.absolute(), *out.parent.absolute().parents) if parent.exists())
+    free, needed = shutil.disk_usage(place).free, source.weight_bytes + _SIDE_FILES
+    if free < needed:
+        raise InputError(
+            f"The disk under {place} is too small for the artifact",
+            received=f"{free / 1e6:.0f} MB free",
+            allowed=f"at least {needed / 1e6:.0f} MB",
+            fix="Make room or choose another --out.",
+        )
+
+
+def _write(
+    folder: Path, model: ir.Model, source: Source, recipe: list[StepRecord], *, target: str, precision: str
+) -> Manifest:
+    """Write graph, weights and tokenizer, and say in a manifest (without gate) what they are."""
+    import onnx_ir as ir
+
+    from exporter.genai_config import write_genai_config
+    from exporter.graph_signature import signature_of
+
+    signature = signature_of(model.graph)
+    try:
+        ir.save(model, folder / GRAPH, external_data=WEIGHTS)
+        source.save_tokenizer(folder)
+        if target.startswith("ort-"):
+            write_genai_config(folder, signature, source.model)
+        files = record_files(folder)
+    except OSError as error:
+        raise InputError(
+            f"The artifact cannot be written to {folder.parent}",
+            received=error.strerror or error,
+            allowed="a folder with room for it",
+            fix="Make room or choose another --out.",
+        ) from error
+    return Manifest(
+        target=target,
+        precision=precision,
+        model=source.model,
+        signature=signature,
+        recipe=[record.to_dict() for record in recipe],
+        gate={},
+        source=source.provenance,
+        versions=_versions(),
+        files=files,
+    )
+
+
+def _write_timings(folder: Path, stages: Stages, recipe: list[StepRecord]) -> None:
+    passes = [{"pass": record.name, "seconds": record.seconds} for record in recipe]
+    text = json.dumps({**stages.to_dict(), "passes": passes}, indent=2)
+    (folder / TIMINGS).write_text(text + "\n", encoding="utf-8")
+
+
+def _rejected(staged: Path, out: Path, manifest: Manifest, result: GateResult) -> GateRejectedError:
+    """Move what was written aside, with the numbers, and make the error that says why."""
+    (staged / REJECTED).write_text(manifest.to_json(), encoding="utf-8")
+    place = out.with_name(out.name + REJECTED_SUFFIX)
+    if (place / REJECTED).is_file():
+        shutil.rmtree(place)  # an earlier rejection of ours
+    if place.exists():
+        place = staged.with_suffix(REJECTED_SUFFIX)
+    staged.rename(place)
+    return GateRejectedError(
+        f"The exported model is not the model it was made from. {result.summary}",
+        fix=f"Nothing was published to {out}; the rejected files and all numbers ({REJECTED}) are in {place}.",
+    )
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the packages that had a part in the artifact, those that are installed."""
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,88 @@
+"""Runs the gate on an artifact that lies on the disk, against the checkpoint it was made from or another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.artifact import Artifact, read_artifact
+from exporter.errors import InputError
+from exporter.stages import Stages
+
+if TYPE_CHECKING:
+    from exporter.gate import GateResult
+    from exporter.sources.source import Source
+    from exporter.tracing.causal_lm import CausalLM
+
+
+def verify(
+    artifact: str | Path, *, source: str | Path | None = None, allow_pickle: bool = False, stages: Stages | None = None
+) -> GateResult:
+    """Compare an artifact with its source again, after checking every file's SHA-256.
+
+    Args:
+        artifact: a folder written by `exporter.export`.
+        source: the checkpoint to compare with; None for the one that the manifest names.
+        allow_pickle: also read pickled weights of the source.
+        stages: collects the time and peak memory of each step.
+
+    Returns:
+        The gate's verdict; a rejection is a result here, not an error.
+
+    Raises:
+        InputError: the artifact is damaged, or the source cannot be found or loaded.
+    """
+    from exporter.pipeline import prove
+
+    stages = stages or Stages()
+    opened = read_artifact(artifact, check_hashes=True)
+    with stages.stage("load"):
+        loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle)
+    with stages.stage("prove"):
+        return prove(opened, loaded, stages=stages)
+
+
+def open_torch_module(artifact: Artifact, source: str | None) -> CausalLM:
+    """The artifact's source as a module with the traced interface, for the backend ``torch``.
+
+    Raises:
+        InputError: no source was given and the recorded one is gone, or its files are not the recorded ones.
+    """
+    from exporter.tracing.causal_lm import CausalLM
+
+    loaded = load_recorded_source(artifact, source, same_files=True)
+    module = CausalLM(loaded.module)  # type: ignore[arg-type]
+    module.route_attention()
+    return module
+
+
+def load_recorded_source(
+    artifact: Artifact, source: str | Path | None, *, allow_pickle: bool = False, same_files: bool = False
+) -> Source:
+    """Load the given checkpoint, or the one that the manifest names.
+
+    Args:
+        same_files: refuse a checkpoint whose files are not the ones that the artifact was made from.
+    """
+    from exporter.sources import load_source
+
+    recorded: dict[str, Any] = artifact.manifest.source
+    place = source if source is not None else recorded.get("name")
+    if place is None or (source is None and recorded.get("kind") != "hf-hub" and not Path(place).exists()):
+        raise InputError(
+            f"The source of {artifact.folder} is not where it was",
+            received=place,
+            allowed="the checkpoint that the artifact was made from",
+            fix="Name it with --source.",
+        )
+    loaded = load_source(place, revision=recorded.get("revision"), allow_pickle=allow_pickle)
+    if same_files and _hashes(loaded.provenance) != _hashes(recorded):
+        raise InputError(
+            f"{place} is not the checkpoint that {artifact.folder} was made from: its files have other hashes",
+            fix="Name the right one with --source.",
+        )
+    return loaded
+
+
+def _hashes(provenance: dict[str, Any]) -> list[str]:
+    return sorted(record["sha256"] for record in provenance.get("files", {}).values())
