@@ -22,6 +22,7 @@ from exporter.sources.model import (
 )
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
+from exporter.sources.reason import reason_of
 from exporter.sources.source import Source
 from exporter.sources.tokenizer import check_ids, load_gguf_tokenizer
 
@@ -77,7 +78,7 @@ def _read_config(header: GgufHeader) -> Any:
         except Exception as error:
             raise InputError(
                 f"No configuration can be made from the metadata of {header.path}",
-                received=f"architecture {header.architecture!r} ({type(error).__name__}: {error})",
+                received=f"architecture {header.architecture!r} ({reason_of(error)})",
                 allowed=", ".join(_architectures()),
                 fix="Use the model's original Hugging Face folder instead.",
             ) from error
@@ -174,7 +175,7 @@ def _load_whole(model_class: Any, config: Any, header: GgufHeader) -> Any:
     except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
         raise InputError(
             f"The weights of {header.path} cannot be loaded into {model_class.__name__}",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             fix="Use the model's original Hugging Face folder instead.",
         ) from error
     refuse_unfinished(info, header.path)
@@ -192,7 +193,8 @@ def _has_own_loader(architecture: str) -> bool:
 def _architectures() -> list[str]:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    return sorted(set(GGUF_SUPPORTED_ARCHITECTURES))
+    # The same table maps the metadata that belongs to no architecture.
+    return sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"})
 
 
 def _require_gguf() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.errors import InputError
 from exporter.sources.quiet import quiet_transformers
+from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,7 @@ def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:
     except Exception as error:
         raise InputError(
             f"The configuration of {checkpoint} does not describe a model that transformers can build",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             allowed=f"a consistent configuration of {model_class.__name__}",
             fix="Download or convert the checkpoint again.",
         ) from error
@@ -142,7 +143,7 @@ def load_weights(
     except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
         raise InputError(
             f"The weights of {checkpoint} cannot be loaded into {model_class.__name__}",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             fix="Download or convert the checkpoint again.",
         ) from error
     refuse_unfinished(info, checkpoint)
