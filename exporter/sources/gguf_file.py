@@ -83,10 +83,28 @@ def _read_config(header: GgufHeader) -> Any:
                 fix="Use the model's original Hugging Face folder instead.",
             ) from error
     config.name_or_path = ""
+    _refuse_unread_scaling(header, config)
     # Where the metadata does not state it, the size of the vocabulary is taken from the table that was left out.
     if not config.vocab_size:
         config.vocab_size = header.fields.get("tokenizer.ggml.tokens", 0)
     return config
+
+
+def _refuse_unread_scaling(header: GgufHeader, config: Any) -> None:
+    """Raise InputError when a file stretches its positions and transformers' reader did not take it over.
+
+    Without it the model would load, answer short prompts well and long ones badly.
+    """
+    scaling = header.fields.get(f"{header.architecture}.rope.scaling.type", "none")
+    factor = header.fields.get(f"{header.architecture}.rope.scaling.factor")
+    rotary = getattr(config, "rope_parameters", None) or {}
+    if scaling != "none" and factor != 1 and rotary.get("rope_type", "default") == "default":
+        raise InputError(
+            f"{header.path} scales its rotary positions in a way that transformers does not read from GGUF",
+            received=f"{scaling} scaling with factor {factor}",
+            allowed="no rotary scaling, or frequency factors in rope_freqs.weight",
+            fix="Use the model's original Hugging Face folder instead.",
+        )
 
 
 def _add_end_of_turn(model: Any, header: GgufHeader) -> None:

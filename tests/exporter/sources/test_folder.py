@@ -212,6 +212,14 @@ def test_a_missing_embedding_is_not_excused_by_tying(folder: Path) -> None:
     _refused(folder, "model.embed_tokens.weight")
 
 
+def test_tying_excuses_either_of_the_two_names(folder: Path) -> None:
+    expected = load_source(folder).module.model.embed_tokens.weight
+    _edit_weights(folder, lambda weights: weights.update({"lm_head.weight": weights.pop("model.embed_tokens.weight")}))
+    module = load_source(folder).module
+    assert torch.equal(module.model.embed_tokens.weight, expected)
+    assert module.lm_head.weight is module.model.embed_tokens.weight
+
+
 def test_misshapen_and_missing_weights_are_reported_together(folder: Path) -> None:
     def change(weights: dict[str, Any]) -> None:
         weights["model.norm.weight"] = torch.zeros(65)
