@@ -130,7 +130,7 @@ def write_tiny_gguf(
     tokenizer: bool = True,
     without: Collection[str] = (),
     extra: Mapping[str, Any] | None = None,
-    settings: Mapping[str, int | str] | None = None,
+    settings: Mapping[str, int | float | str] | None = None,
     **config: Any,
 ) -> Path:
     """Write the small Llama of `write_tiny_llama` (same seed, same weights) as a GGUF file; returns the path.
@@ -186,7 +186,7 @@ def write_tiny_gguf(
     for key, value in (settings or {}).items():
         key = key if "." in key else f"{architecture}.{key}"
         writer.kv_data[-1].pop(key, None)
-        (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
+        {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}[type(value)](key, value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

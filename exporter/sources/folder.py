@@ -15,6 +15,7 @@ from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.model import LazyWeight, build_empty, check_stored, decoder_class, load_weights
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
+from exporter.sources.reason import reason_of
 from exporter.sources.safetensors_files import StoredTensor, find_pickles, find_safetensors, read_tables
 from exporter.sources.source import Source
 from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, load_folder_tokenizer
@@ -143,13 +144,18 @@ def _read_config(folder: Path) -> Any:
         )
     try:
         with quiet_transformers():
-            return AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise InputError(
             f"{path} cannot be understood as a {model_type} configuration",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             fix="Download the file again.",
         ) from error
+    # Here a checkpoint can name a hub repository whose compiled kernels transformers would fetch and run. How attention
+    # and experts are computed is our choice; the setters reach nested configurations as well.
+    config._attn_implementation = None
+    config._experts_implementation = None
+    return config
 
 
 def _read_generation(folder: Path) -> Any | None:
@@ -165,7 +171,7 @@ def _read_generation(folder: Path) -> Any | None:
     except Exception as error:
         raise InputError(
             f"{path} cannot be understood",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             fix="Download the file again, or remove it.",
         ) from error
 
@@ -209,7 +215,7 @@ def _unpickle(files: list[Path]) -> dict[str, Any]:
         except Exception as error:
             raise InputError(
                 f"{file} cannot be read as weights",
-                received=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+                received=reason_of(error),
                 allowed="a pickle that holds tensors and nothing else",
                 fix="Convert the weights to safetensors.",
             ) from error

@@ -22,6 +22,7 @@ from exporter.sources.model import (
 )
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
+from exporter.sources.reason import reason_of
 from exporter.sources.source import Source
 from exporter.sources.tokenizer import check_ids, load_gguf_tokenizer
 
@@ -77,15 +78,33 @@ def _read_config(header: GgufHeader) -> Any:
         except Exception as error:
             raise InputError(
                 f"No configuration can be made from the metadata of {header.path}",
-                received=f"architecture {header.architecture!r} ({type(error).__name__}: {error})",
+                received=f"architecture {header.architecture!r} ({reason_of(error)})",
                 allowed=", ".join(_architectures()),
                 fix="Use the model's original Hugging Face folder instead.",
             ) from error
     config.name_or_path = ""
+    _refuse_unread_scaling(header, config)
     # Where the metadata does not state it, the size of the vocabulary is taken from the table that was left out.
     if not config.vocab_size:
         config.vocab_size = header.fields.get("tokenizer.ggml.tokens", 0)
     return config
+
+
+def _refuse_unread_scaling(header: GgufHeader, config: Any) -> None:
+    """Raise InputError when a file stretches its positions and transformers' reader did not take it over.
+
+    Without it the model would load, answer short prompts well and long ones badly.
+    """
+    scaling = header.fields.get(f"{header.architecture}.rope.scaling.type", "none")
+    factor = header.fields.get(f"{header.architecture}.rope.scaling.factor")
+    rotary = getattr(config, "rope_parameters", None) or {}
+    if scaling != "none" and factor != 1 and rotary.get("rope_type", "default") == "default":
+        raise InputError(
+            f"{header.path} scales its rotary positions in a way that transformers does not read from GGUF",
+            received=f"{scaling} scaling with factor {factor}",
+            allowed="no rotary scaling, or frequency factors in rope_freqs.weight",
+            fix="Use the model's original Hugging Face folder instead.",
+        )
 
 
 def _add_end_of_turn(model: Any, header: GgufHeader) -> None:
@@ -174,7 +193,7 @@ def _load_whole(model_class: Any, config: Any, header: GgufHeader) -> Any:
     except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
         raise InputError(
             f"The weights of {header.path} cannot be loaded into {model_class.__name__}",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             fix="Use the model's original Hugging Face folder instead.",
         ) from error
     refuse_unfinished(info, header.path)
@@ -192,7 +211,8 @@ def _has_own_loader(architecture: str) -> bool:
 def _architectures() -> list[str]:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-    return sorted(set(GGUF_SUPPORTED_ARCHITECTURES))
+    # The same table maps the metadata that belongs to no architecture.
+    return sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"})
 
 
 def _require_gguf() -> None:

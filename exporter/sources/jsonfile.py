@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError
+from exporter.sources.reason import reason_of
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not valid JSON",
-            received=error,
+            received=reason_of(error),
             allowed="a JSON object",
             fix="Download or convert the checkpoint again.",
         ) from error

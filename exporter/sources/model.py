@@ -6,6 +6,7 @@ that only the model itself holds all of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.errors import InputError
 from exporter.sources.quiet import quiet_transformers
+from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +74,7 @@ def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:
     except Exception as error:
         raise InputError(
             f"The configuration of {checkpoint} does not describe a model that transformers can build",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             allowed=f"a consistent configuration of {model_class.__name__}",
             fix="Download or convert the checkpoint again.",
         ) from error
@@ -94,9 +96,8 @@ def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path) -> N
     renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
     converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
     state = empty.state_dict()
-    needed: dict[str, Shape] = {
-        name: tuple(parameter.shape) for name, parameter in empty.named_parameters(remove_duplicate=False)
-    }
+    parameters = dict(empty.named_parameters(remove_duplicate=False))
+    needed: dict[str, Shape] = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     found: set[str] = set()
     misshapen: list[tuple[str, Shape, Shape]] = []
     for original, shape in stored.items():
@@ -110,8 +111,9 @@ def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path) -> N
             if pattern is not None and pattern in converter.source_patterns:
                 first, *others = converter.target_patterns
                 found.update(name.replace(first, other) for other in others)
-    missing = set(needed) - found
-    missing -= {name for name in empty.all_tied_weights_keys if _tied_to_found(empty, name, found)}
+    # Tied weights share one parameter: it is there when any of its names is.
+    present = {id(parameters[name]) for name in found if name in parameters}
+    missing = {name for name, parameter in parameters.items() if name not in found and id(parameter) not in present}
     missing -= _ignored(empty, missing)
     refuse_incomplete(checkpoint, missing=missing, misshapen=misshapen)
 
@@ -142,7 +144,7 @@ def load_weights(
     except (RuntimeError, ValueError, TypeError, KeyError, NotImplementedError, OSError) as error:
         raise InputError(
             f"The weights of {checkpoint} cannot be loaded into {model_class.__name__}",
-            received=f"{type(error).__name__}: {error}",
+            received=reason_of(error),
             fix="Download or convert the checkpoint again.",
         ) from error
     refuse_unfinished(info, checkpoint)
@@ -195,15 +197,6 @@ def count_elements(shape: Iterable[int]) -> int:
     return prod(shape)
 
 
-def _tied_to_found(empty: Any, name: str, found: set[str]) -> bool:
-    """Whether a weight that is absent shares its memory with one that was found, in either direction."""
-    parameters = dict(empty.named_parameters(remove_duplicate=False))
-    own = parameters.get(name)
-    return any(parameters[other] is own for other in found if other in parameters)
-
-
 def _ignored(empty: Any, names: set[str]) -> set[str]:
-    import re
-
     patterns = getattr(empty, "_keys_to_ignore_on_load_missing", None) or ()
     return {name for name in names if any(re.search(pattern, name) for pattern in patterns)}

@@ -9,6 +9,7 @@ from typing import Any
 from exporter.errors import InputError
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.quiet import quiet_transformers
+from exporter.sources.reason import reason_of
 
 # Any of these says that a folder means to have a tokenizer.
 TOKENIZER_FILES = (
@@ -133,7 +134,7 @@ def _require_fast(tokenizer: Any, checkpoint: Path) -> Any:
 def _broken(checkpoint: Path, error: Exception) -> InputError:
     return InputError(
         f"The tokenizer of {checkpoint} cannot be loaded",
-        received=f"{type(error).__name__}: {error}",
+        received=reason_of(error),
         allowed="a tokenizer that the installed transformers and tokenizers can read",
         fix="Download or convert the checkpoint again.",
     )

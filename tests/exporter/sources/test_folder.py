@@ -192,7 +192,12 @@ def test_an_unknown_model_type_is_refused_with_the_nearest(folder: Path) -> None
 
 def test_an_inconsistent_config_is_refused(folder: Path) -> None:
     _edit(folder / "config.json", lambda data: data.update(hidden_size="wide"))
-    _refused(folder, "config")
+    _refused(folder, "cannot be understood as a llama configuration", "'wide'")
+
+
+def test_an_unknown_activation_is_refused(folder: Path) -> None:
+    _edit(folder / "config.json", lambda data: data.update(hidden_act="unheard-of"))
+    _refused(folder, "does not describe a model", "unheard-of")
 
 
 def test_missing_weights_are_all_counted_and_five_named(folder: Path) -> None:
@@ -205,6 +210,14 @@ def test_missing_weights_are_all_counted_and_five_named(folder: Path) -> None:
 def test_a_missing_embedding_is_not_excused_by_tying(folder: Path) -> None:
     _edit_weights(folder, lambda weights: weights.pop("model.embed_tokens.weight"))
     _refused(folder, "model.embed_tokens.weight")
+
+
+def test_tying_excuses_either_of_the_two_names(folder: Path) -> None:
+    expected = load_source(folder).module.model.embed_tokens.weight
+    _edit_weights(folder, lambda weights: weights.update({"lm_head.weight": weights.pop("model.embed_tokens.weight")}))
+    module = load_source(folder).module
+    assert torch.equal(module.model.embed_tokens.weight, expected)
+    assert module.lm_head.weight is module.model.embed_tokens.weight
 
 
 def test_misshapen_and_missing_weights_are_reported_together(folder: Path) -> None:
@@ -283,6 +296,13 @@ def test_remote_code_is_refused(folder: Path, name: str) -> None:
     _edit(folder / name, lambda data: data.update(auto_map={"AutoModelForCausalLM": "code.Model"}))
     (folder / "code.py").write_text("raise SystemExit('ran')")
     _refused(folder, "wants remote code", name)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_config_cannot_choose_kernels_to_fetch(folder: Path, key: str) -> None:
+    _edit(folder / "config.json", lambda data: data.update({key: "someone/kernels"}))
+    config = load_source(folder).module.config
+    assert "someone" not in f"{config._attn_implementation} {config._experts_implementation}"
 
 
 def test_an_encoder_is_refused(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_a_saved_tokenizer_is_the_same_tokenizer(kind: str, tmp_path: Path) -> N
     assert files["chat_template.jinja"] == source.tokenizer.chat_template
     config = json.loads(files["tokenizer_config.json"])
     assert (config["bos_token"], config["eos_token"], config["pad_token"]) == ("<s>", "</s>", "<pad>")
+    assert not config.keys() & {"is_local", "local_files_only", "name_or_path", "auto_map"}
 
 
 def test_saving_twice_gives_the_same_bytes_and_no_paths(tmp_path: Path) -> None:

@@ -1,0 +1,13 @@
+"""Puts another library's exception into words that fit into one of our sentences."""
+
+from __future__ import annotations
+
+_LONGEST = 300  # characters; some libraries print whole objects
+
+
+def reason_of(error: BaseException) -> str:
+    """The exception's name and text, on one line and cut to a readable length."""
+    text = " ".join(str(error).split())
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST].rstrip() + " ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
