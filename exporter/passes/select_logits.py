@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 # Operators that treat every token by itself: element-wise, or along the last axis.
-_PER_TOKEN = frozenset(
-    ("Add", "Sub", "Mul", "Div", "Pow", "Neg", "Sqrt", "Reciprocal", "Cast", "Identity", "Clip")
-    + ("Tanh", "Erf", "Sigmoid", "Relu", "Gelu", "Silu", "Swish", "Softplus")
-    + ("MatMul", "RMSNormalization", "LayerNormalization")
-)
+_ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Pow", "Neg", "Sqrt", "Reciprocal", "Cast", "Identity", "Clip")
+_ACTIVATIONS = ("Tanh", "Erf", "Sigmoid", "Relu", "Gelu", "Silu", "Swish", "Softplus")
+_PER_TOKEN = frozenset({*_ELEMENTWISE, *_ACTIVATIONS, "MatMul", "RMSNormalization", "LayerNormalization"})
 # Number of new tokens of each row, int64 [B]; a lowering that knows of padding replaces what computes it.
 NEW_LENGTH = "new_length"
 
