@@ -86,7 +86,7 @@ def foreign_imports(path: Path) -> list[str]:
 
 
 def is_mirrored(test: Path, root: Path = ROOT) -> bool:
-    """Whether ``tests/a/test_b.py`` has a module ``a/b.py`` or a package ``a/b``, or tests ``tests/a/b.py`` beside it."""
+    """Whether ``tests/a/test_b.py`` has a module ``a/b.py``, a package ``a/b``, or test support ``tests/a/b.py``."""
     relative = test.relative_to(root / "tests")
     if relative.as_posix() in TESTS_WITHOUT_MODULE or relative.parts[0] == "examples":
         return True
