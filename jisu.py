@@ -7,10 +7,8 @@ when the name is used, so that ``jisu --help`` and ``import jisu`` stay instant.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -90,7 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("\n")
         return INTERRUPTED
     except BrokenPipeError:
-        _discard_further_output()
         return BROKEN_PIPE
     except Exception:  # noqa: BLE001 - whatever else arrives here is our bug, and is shown as one
         traceback.print_exc()
@@ -158,12 +155,6 @@ def _version() -> str:
         return importlib.metadata.version("jisu")
     except importlib.metadata.PackageNotFoundError:
         return "(run from a folder; not installed)"
-
-
-def _discard_further_output() -> None:
-    """Let the interpreter's last flush of a closed pipe go nowhere instead of failing loudly."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -107,8 +107,6 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact
         for name, record in manifest.files.items()
         if (line := _damage(folder, name, record, check_hash=check_hashes))
     ]
-    if GRAPH not in manifest.files:
-        damage.append(f"{GRAPH} is not recorded")
     if damage:
         raise InputError(
             f"The artifact {folder} is damaged: {'; '.join(damage)}",

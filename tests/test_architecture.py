@@ -86,12 +86,13 @@ def foreign_imports(path: Path) -> list[str]:
 
 
 def is_mirrored(test: Path, root: Path = ROOT) -> bool:
-    """Whether ``tests/a/test_b.py`` has a module ``a/b.py`` or a package ``a/b``."""
+    """Whether ``tests/a/test_b.py`` has a module ``a/b.py``, a package ``a/b``, or test support ``tests/a/b.py``."""
     relative = test.relative_to(root / "tests")
     if relative.as_posix() in TESTS_WITHOUT_MODULE or relative.parts[0] == "examples":
         return True
-    module = root / relative.parent / relative.name.removeprefix("test_")
-    return module.is_file() or module.with_suffix("").is_dir()
+    name = test.name.removeprefix("test_")
+    module = root / relative.parent / name
+    return module.is_file() or module.with_suffix("").is_dir() or test.with_name(name).is_file()
 
 
 def mapped_paths(readme: str) -> list[str]:
@@ -223,7 +224,10 @@ def test_planted_foreign_import_in_a_contract_module_is_found(tmp_path: Path) ->
 def test_planted_test_without_a_module_is_found(tmp_path: Path) -> None:
     plant(tmp_path, "exporter/a.py", "")
     assert is_mirrored(plant(tmp_path, "tests/exporter/test_a.py", ""), tmp_path)
-    assert not is_mirrored(plant(tmp_path, "tests/exporter/test_b.py", ""), tmp_path)
+    test = plant(tmp_path, "tests/exporter/test_b.py", "")
+    assert not is_mirrored(test, tmp_path)
+    plant(tmp_path, "tests/exporter/b.py", "")
+    assert is_mirrored(test, tmp_path)
 
 
 def test_file_map_is_read_with_its_folders() -> None:

@@ -1,1 +1,1 @@
-"""The command-line verbs of the runtimes: each reads its arguments, calls one function and prints what came back."""
+"""The verbs of this package, one file each; `jisu` calls ``add_arguments`` and ``run``."""

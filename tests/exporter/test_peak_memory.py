@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from exporter import peak_memory
 from exporter.peak_memory import PeakMemory
+from tests.held_memory import BLOCK, hold_memory
 
-BLOCK = 64 * 1024 * 1024
 NOWHERE = Path("/nonexistent/clear_refs")
 
 
@@ -19,9 +18,7 @@ def test_peak_covers_memory_that_was_freed_again(sampled: bool) -> None:
     memory = PeakMemory(clear_refs=NOWHERE) if sampled else PeakMemory()
     memory.reset()
     before = memory.read()
-    block = bytearray(BLOCK)
-    time.sleep(5 * peak_memory.SAMPLE_SECONDS)
-    del block
+    hold_memory(seconds=5 * peak_memory.SAMPLE_SECONDS)
     peak = memory.read()
     memory.reset()
     after = memory.read()

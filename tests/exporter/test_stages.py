@@ -11,8 +11,7 @@ import pytest
 
 from exporter import stages as stages_module
 from exporter.stages import Stages
-
-BLOCK = 64 * 1024 * 1024
+from tests.held_memory import BLOCK, hold_memory
 
 
 class Terminal(io.StringIO):
@@ -33,7 +32,7 @@ def test_each_stage_is_recorded_with_its_time_in_order() -> None:
 def test_peak_belongs_to_the_stage_that_needed_it() -> None:
     stages = Stages()
     with stages.stage("large"):
-        bytearray(BLOCK)
+        hold_memory()
     with stages.stage("small"):
         pass
     large, small = stages.records
@@ -45,12 +44,12 @@ def test_outer_peak_includes_what_came_before_within_and_after_the_inner_stage()
         stages = Stages()
         with stages.stage("outer"):
             if where == "before":
-                bytearray(BLOCK)
+                hold_memory()
             with stages.stage("inner"):
                 if where == "within":
-                    bytearray(BLOCK)
+                    hold_memory()
             if where == "after":
-                bytearray(BLOCK)
+                hold_memory()
         inner, outer = stages.records
         assert (inner.name, outer.name) == ("outer/inner", "outer")
         with stages.stage("idle"):
@@ -64,7 +63,7 @@ def test_outer_peak_includes_the_first_of_two_inner_stages() -> None:
     stages = Stages()
     with stages.stage("outer"):
         with stages.stage("large"):
-            bytearray(BLOCK)
+            hold_memory()
         with stages.stage("small"):
             pass
     large, small, outer = stages.records
