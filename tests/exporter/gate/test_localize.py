@@ -8,7 +8,7 @@ import onnx.helper as oh
 import pytest
 import torch
 
-from exporter.gate.localize import LAYERS_KEY, compare_layers, locate_layer
+from exporter.gate.localize import LAYERS_KEY, compare_layers, hidden_error, locate_layer
 from exporter.signature import Signature, StateSpec, TensorSpec
 
 VOCAB, HIDDEN, LAYERS = 20, 8, 4
@@ -107,7 +107,22 @@ def test_equal_layers_have_no_first_difference(stack, tmp_path):
     found = compare_layers(write_graph(tmp_path, stack), **arguments(stack))
     assert found.first is None
     assert max(found.errors) < 1e-5
-    assert "No decoder layer differs" in found.sentence
+    assert "No decoder layer that can be seen differs" in found.sentence
+
+
+def test_an_unseen_last_layer_is_named_when_all_others_agree(stack, tmp_path):
+    path = write_graph(
+        tmp_path, stack, listed=["x1", "x2", "x3", None], edit=lambda weights: weights["w3"].__imul__(1.1)
+    )
+    assert "look at layers 3 (which the graph does not show)" in compare_layers(path, **arguments(stack)).sentence
+
+
+def test_a_position_of_huge_values_does_not_hide_the_others():
+    truth = np.ones((2, 4), dtype=np.float32)
+    truth[0] *= 1e6
+    candidate = truth.copy()
+    candidate[1, 2] += 0.5
+    assert hidden_error(truth, candidate) == pytest.approx(0.5)
 
 
 def test_an_altered_layer_is_the_first_that_differs(stack, tmp_path):

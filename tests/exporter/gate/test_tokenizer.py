@@ -92,6 +92,13 @@ def test_another_chat_template_is_found(change, source, folder):
     assert "A conversation of 1 messages becomes" in checks[2].detail
 
 
+def test_a_special_token_that_the_artifact_spells_otherwise_is_found(source, folder):
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "eos_token": "<end>"}), encoding="utf-8")
+    assert failed(check_tokenizer(source, folder)) == ["chat-template"]
+
+
 def test_a_lost_chat_template_is_found(source, folder):
     (folder / "chat_template.jinja").unlink()
     assert failed(check_tokenizer(source, folder)) == ["chat-template"]
@@ -100,7 +107,7 @@ def test_a_lost_chat_template_is_found(source, folder):
 def test_a_template_inside_the_tokenizers_configuration_is_read(source, folder):
     (folder / "chat_template.jinja").unlink()
     path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps({"chat_template": TEMPLATE}), encoding="utf-8")
+    path.write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": {"content": "<eos>"}}), encoding="utf-8")
     assert failed(check_tokenizer(source, folder)) == []
 
 
