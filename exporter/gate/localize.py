@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 # in order, null where a fusion took it away.
 LAYERS_KEY = "jisu.layers"
 
-# In root mean squares of a position's hidden state.
+# In root mean squares of a position's hidden state. Measured on SmolLM2-135M: ONNX Runtime's layers are within 6e-5 of
+# torch's; after two layers were exchanged the error is 6.5.
 HIDDEN_ERROR = 2e-3
 
 Hidden = npt.NDArray[np.float32]
@@ -49,15 +50,12 @@ class Localization:
 
     @property
     def sentence(self) -> str:
+        unseen = [layer for layer, error in enumerate(self.errors[: self.first]) if error is None]
+        listed = ", ".join(str(layer) for layer in unseen)
         if self.first is None:
-            unseen = ", ".join(str(layer) for layer, error in enumerate(self.errors) if error is None)
-            hidden = f"layers {unseen} (which the graph does not show), " if unseen else ""
-            return (
-                f"No decoder layer that can be seen differs: look at {hidden}the final norm and the output projection."
-            )
-        before = self.first - 1
-        unseen = before >= 0 and self.errors[before] is None
-        hedge = " or the one before it, which the graph does not show" if unseen else ""
+            also = f"layers {listed} (which the graph does not show), " if unseen else ""
+            return f"No decoder layer that can be seen differs: look at {also}the final norm and the output projection."
+        hedge = f" or {self.first - 1}, which the graph does not show" if self.first - 1 in unseen else ""
         return f"The first decoder layer that differs is layer {self.first}{hedge}."
 
 

@@ -152,7 +152,7 @@ def test_a_layer_that_fusion_took_away_is_said_to_be_unseen(stack, tmp_path):
     found = compare_layers(path, **arguments(stack))
     assert found.first == 2
     assert found.errors[1] is None
-    assert "layer 2 or the one before it" in found.sentence
+    assert "layer 2 or 1, which the graph does not show" in found.sentence
 
 
 def test_a_name_the_graph_no_longer_has_is_treated_as_unseen(stack, tmp_path):
