@@ -11,8 +11,9 @@ from exporter.errors import InputError
 # than 0.1. The limit leaves deeper models, whose rounding adds up, room for 60 times that noise.
 FP32_LOGIT_ERROR = 2e-3
 
-# SELFNOTE
-SELF_KL = 0.05
+# Measured on SmolLM2-135M with 4-bit weights and activations rounded to 8 bits at run time: no row of a chunked prefill
+# is further than 0.039 nats from the same row in one call, none of a cached decode further than 0.018.
+SELF_KL = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 # in order, null where a fusion took it away.
 LAYERS_KEY = "jisu.layers"
 
-# Hidden states are compared in root mean squares of the source's.
+# In root mean squares of a position's hidden state. Measured on SmolLM2-135M: ONNX Runtime's layers are within 6e-5 of
+# torch's; after two layers were exchanged the error is 6.5.
 HIDDEN_ERROR = 2e-3
 
 Hidden = npt.NDArray[np.float32]
@@ -49,11 +50,12 @@ class Localization:
 
     @property
     def sentence(self) -> str:
+        unseen = [layer for layer, error in enumerate(self.errors[: self.first]) if error is None]
+        listed = ", ".join(str(layer) for layer in unseen)
         if self.first is None:
-            return "No decoder layer differs by itself: look at the embedding's use, the final norm or the output."
-        before = self.first - 1
-        unseen = before >= 0 and self.errors[before] is None
-        hedge = " or the one before it, which the graph does not show" if unseen else ""
+            also = f"layers {listed} (which the graph does not show), " if unseen else ""
+            return f"No decoder layer that can be seen differs: look at {also}the final norm and the output projection."
+        hedge = f" or {self.first - 1}, which the graph does not show" if self.first - 1 in unseen else ""
         return f"The first decoder layer that differs is layer {self.first}{hedge}."
 
 
@@ -94,9 +96,13 @@ def compare_layers(
 
 
 def hidden_error(truth: Hidden, candidate: Hidden) -> float:
-    """max |candidate - truth| over all positions and channels, in root mean squares of the truth; [T, C] each."""
-    scale = max(float(np.sqrt(np.mean(np.square(truth, dtype=np.float64)))), float(np.finfo(np.float32).tiny))
-    return float(np.abs(candidate.astype(np.float64) - truth).max()) / scale
+    """The largest of max |candidate - truth| over the channels, in root mean squares of its position; [T, C] each.
+
+    Each position has its own scale: the first token's hidden state is often hundreds of times larger than the others'.
+    """
+    scale = np.sqrt(np.mean(np.square(truth, dtype=np.float64), axis=1))
+    distance = np.abs(candidate.astype(np.float64) - truth).max(axis=1)
+    return float((distance / np.maximum(scale, np.finfo(np.float32).tiny)).max())
 
 
 def _layer_names(model: onnx.ModelProto, count: int) -> list[str | None]:
@@ -116,7 +122,9 @@ def _graph_states(
 
     present = {output.name for output in model.graph.output}
     model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in present
+        onnx.ValueInfoProto(name=name)
+        for name in names
+        if name not in present  # the runtime knows its type and shape
     )
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -126,7 +134,7 @@ def _graph_states(
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = {entry.name for entry in session.get_inputs()}
     feeds = {name: value for name, value in _first_call(signature, token_ids).items() if name in wanted}
-    return {name: value[0] for name, value in zip(names, session.run(names, feeds), strict=True)}
+    return {name: value[0].astype(np.float32) for name, value in zip(names, session.run(names, feeds), strict=True)}
 
 
 def _first_call(signature: Signature, token_ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:

@@ -92,11 +92,12 @@ def _check_chat_template(source: Any, folder: Path) -> Check:
         return _check(name, differing, "The source has none.")
     if template is None:
         return _check(name, [f"The source has a chat template, {folder.name} has none."], "")
+    special = _special_tokens(folder)
     differing = []
     for messages in MESSAGES:
         conversation = [dict(message) for message in messages]
         theirs = source.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-        mine = _render(template, conversation, _special_tokens(source))
+        mine = _render(template, conversation, special)
         if mine != theirs:
             differing.append(f"A conversation of {len(messages)} messages becomes {mine!r} instead of {theirs!r}.")
     return _check(name, differing, f"Same prompt as the source for {len(MESSAGES)} conversations.")
@@ -107,10 +108,7 @@ def _template(folder: Path) -> str | None:
     own = folder / CHAT_TEMPLATE
     if own.is_file():
         return own.read_text(encoding="utf-8")
-    config = folder / "tokenizer_config.json"
-    if not config.is_file():
-        return None
-    template = json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+    template = _tokenizer_config(folder).get("chat_template")
     return template if isinstance(template, str) else None
 
 
@@ -125,8 +123,22 @@ def _render(template: str, messages: list[dict[str, str]], special_tokens: dict[
     return compiled.render(messages=messages, add_generation_prompt=True, tools=None, documents=None, **special_tokens)
 
 
-def _special_tokens(source: Any) -> dict[str, str]:
-    return {name: str(token) for name, token in source.special_tokens_map.items() if isinstance(token, str)}
+def _special_tokens(folder: Path) -> dict[str, str]:
+    """``eos_token`` and the like from the artifact's own configuration, since that is what a runtime has."""
+    special = {}
+    for name, value in _tokenizer_config(folder).items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):
+            special[name] = text
+    return special
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return {}
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
 
 
 def _check(name: str, differing: list[str], fine: str) -> Check:

@@ -89,7 +89,7 @@ class NumpyLlama:
             x = self._layer(x, layer, slot, state, positions)
         state.lengths = past + lengths
         x = self._norm(x, "model.norm.weight")
-        out = x @ self.weights["lm_head.weight"].T
+        out = multiply(x, self.weights["lm_head.weight"].T)
         if self.fault == "rows-mixed":
             out = np.roll(out, 1, axis=0)
         if logits == "all":
@@ -134,16 +134,16 @@ class NumpyLlama:
     def _attend(self, query, keys, values, positions):
         group = self.heads // self.kv_heads
         keys, values = np.repeat(keys, group, axis=2), np.repeat(values, group, axis=2)
-        scores = np.einsum("bthd,bshd->bhts", query, keys) / np.sqrt(self.head_size)
+        scores = multiply(query.transpose(0, 2, 1, 3), keys.transpose(0, 2, 3, 1)) / np.float32(np.sqrt(self.head_size))
         seen = np.arange(keys.shape[1]) <= positions[:, :, None]  # [B, T, S]
         if self.fault == "no-causal-mask":
             seen = np.broadcast_to(np.arange(keys.shape[1]) <= positions.max(), seen.shape)
         if self.fault == "padding-attended" and positions.shape[1] == 1:
             seen = np.broadcast_to(np.arange(keys.shape[1]) <= positions.max(), seen.shape)
-        scores = np.where(seen[:, None], scores, -np.inf)
+        scores = np.where(seen[:, None], scores, np.float32(-np.inf))
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)
-        out = np.einsum("bhts,bshd->bthd", scores, values)
+        out = multiply(scores, values.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
         return out.reshape(*out.shape[:2], -1).astype(np.float32)
 
     def _rotate(self, x, angles):
@@ -156,4 +156,9 @@ class NumpyLlama:
         return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.eps) * self.weights[name]
 
     def _project(self, x, name):
-        return x @ self.weights[name + ".weight"].T
+        return multiply(x, self.weights[name + ".weight"].T)
+
+
+def multiply(left, right):
+    """torch's matrix product: unlike numpy's it can be kept on one thread, which is calmer on a busy machine."""
+    return (torch.from_numpy(left) @ torch.from_numpy(right)).numpy()
