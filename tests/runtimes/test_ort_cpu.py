@@ -93,6 +93,21 @@ def test_state_of_another_shape_is_refused(artifact: Artifact) -> None:
         opened(wrong)
 
 
+def test_a_frozen_dimension_is_refused(artifact: Artifact) -> None:
+    model = onnx.load(artifact.graph)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 1
+    onnx.save(model, artifact.graph)
+    with pytest.raises(InputError, match="the output logits has the shape"):
+        opened(artifact)
+
+
+def test_a_state_dim_without_a_meaning_is_refused(artifact: Artifact) -> None:
+    spec = artifact.manifest.signature.state[0]
+    wrong = with_signature(artifact, state=(replace(spec, dims=("B", 1, "capacity", "D")),))
+    with pytest.raises(InputError, match=r"dim D of the state past_key_values\.0\.key is not known"):
+        opened(wrong)
+
+
 def test_threads_are_set(artifact: Artifact) -> None:
     backend = open_ort_cpu(artifact, threads=2, source=None)
     assert backend._session.get_session_options().intra_op_num_threads == 2  # type: ignore[union-attr]
