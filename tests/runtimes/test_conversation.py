@@ -91,6 +91,7 @@ def test_a_failed_call_does_not_spoil_the_next_turn(tmp_path: Path) -> None:
     backend.forward = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         list(conversation.ask("again"))
+    assert conversation._state is None
     backend.forward = forward  # type: ignore[method-assign]
     assert "".join(conversation.ask("more")) == "hello!"
     assert conversation.reused_tokens == 0
