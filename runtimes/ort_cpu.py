@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.artifact import Artifact
-from exporter.errors import InputError, MissingDependencyError
+from exporter.errors import InputError
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.external_data import check_external_data
@@ -24,13 +24,11 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None)
     """Open an artifact's graph; ``source`` is not needed.
 
     Raises:
-        MissingDependencyError: onnxruntime is not installed.
+        ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError("onnxruntime", extra="cpu", needed_for="The backend ort-cpu") from error
+    import onnxruntime
+
     check_external_data(artifact.graph)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

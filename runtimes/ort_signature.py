@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.errors import InputError
-from exporter.signature import INPUT_IDS, LOGITS, Signature
+from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, Signature
 
 _TYPES = {"float32": "float", "float64": "double"}  # all others are spelled alike
 
@@ -32,6 +32,9 @@ def check_session(session: Any, signature: Signature, *, provider: str) -> None:
     faults += [f"the input {name} is not in the manifest" for name in unknown]
     if not signature.has_input(INPUT_IDS) or all(name != LOGITS for name, _, _ in outputs):
         faults.append(f"the manifest names no {INPUT_IDS} or no {LOGITS}")
+    for spec in signature.state:
+        unknown = [str(dim) for dim in spec.dims if isinstance(dim, str) and dim not in ("B", CAPACITY)]
+        faults += [f"the dim {dim} of the state {spec.past} is not known" for dim in unknown]
     if not signature.state:
         faults.append("it carries no state from token to token")
     if faults:
@@ -50,9 +53,9 @@ def _differences(kind: str, name: str, dtype: str, dims: tuple[int | str, ...], 
     if found.type != f"tensor({_TYPES.get(dtype, dtype)})":
         faults.append(f"the {kind} {name} is {found.type} instead of {dtype}")
     shape = list(found.shape)
+    # A number where the manifest has a letter is a dimension that the trace froze.
     if len(shape) != len(dims) or any(
-        isinstance(have, int) and isinstance(want, int) and have != want
-        for have, want in zip(shape, dims, strict=False)
+        isinstance(have, int) and have != want for have, want in zip(shape, dims, strict=False)
     ):
         faults.append(f"the {kind} {name} has the shape {shape} instead of {list(dims)}")
     return faults

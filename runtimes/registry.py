@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.artifact import TARGETS, Artifact
-from exporter.errors import InputError
+from exporter.errors import InputError, MissingDependencyError
 from runtimes.backend import Backend
 
 
 class OpenBackend(Protocol):
-    """Opens an artifact; raises InputError when it cannot and MissingDependencyError when a package is missing."""
+    """Opens an artifact; raises InputError when it cannot, and lets the ImportError of a missing package through."""
 
     def __call__(self, artifact: Artifact, *, threads: int | None, source: str | None) -> Backend: ...
 
@@ -77,6 +77,7 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
 
     Raises:
         InputError: unknown name, an artifact of a target it cannot run, or what its opener refuses.
+        MissingDependencyError: a package that the backend needs is not installed.
     """
     entry = BACKENDS.get(name)
     if entry is None:
@@ -98,20 +99,21 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
         raise InputError(
             "The number of threads is too small", received=threads, allowed="1 or more", fix="Correct --threads."
         )
-    opener: OpenBackend = imported(entry.opener)
-    return opener(artifact, threads=threads, source=source)
+    try:
+        return imported(entry.opener)(artifact, threads=threads, source=source)
+    except ImportError as error:
+        raise MissingDependencyError(error.name or name, extra=entry.extra, needed_for=f"The backend {name}") from error
 
 
 def imported(path: str) -> OpenBackend:
-    """The function that ``"module:function"`` names; raises InputError when there is none."""
+    """The function that ``"module:function"`` names; raises InputError when the module has none, or ImportError."""
     module_name, _, function = path.partition(":")
-    try:
-        opener: OpenBackend = getattr(importlib.import_module(module_name), function)
-    except (ModuleNotFoundError, AttributeError) as error:
+    opener: OpenBackend | None = getattr(importlib.import_module(module_name), function, None)
+    if opener is None:
         raise InputError(
             f"The backend's opener {path} cannot be imported",
-            received=error,
-            allowed="the path of an installed function",
-            fix="Install the package that brings this backend.",
-        ) from error
+            received=f"a module without {function}",
+            allowed="the path of a function",
+            fix="Register the backend with the function that opens an artifact.",
+        )
     return opener

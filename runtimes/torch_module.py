@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exporter.artifact import Artifact
-from exporter.errors import InputError, MissingDependencyError
+from exporter.errors import InputError
 from exporter.signature import CAPACITY
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.lengths import check_call, check_reorder, check_rewind
@@ -25,16 +25,13 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: str | None) -
     """Open the checkpoint that an artifact was made from; ``source`` None takes the one its manifest names.
 
     Raises:
-        MissingDependencyError: torch or what reads the checkpoint is not installed.
+        ImportError: torch or what reads the checkpoint is not installed.
         InputError: the checkpoint is not found or is not the artifact's.
     """
     module_name, _, function = REFERENCE_OPENER.partition(":")
-    try:
-        import torch
+    import torch
 
-        open_module = getattr(importlib.import_module(module_name), function)
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(error.name or "torch", extra="export", needed_for="The backend torch") from error
+    open_module = getattr(importlib.import_module(module_name), function)
     if threads is not None:
         torch.set_num_threads(threads)
     facts = artifact.manifest.model

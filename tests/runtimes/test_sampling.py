@@ -67,6 +67,30 @@ def test_draw_inverts_the_cumulative_distribution(uniform: float, token: int) ->
     assert draw(HALVES.copy(), SamplingOptions(temperature=1.0), uniform) == token
 
 
+@pytest.mark.parametrize("size", [255, 256, 257, 1000])
+def test_draw_from_a_large_vocabulary_equals_one_running_sum(size: int) -> None:
+    scores = np.random.default_rng(size).normal(size=size) * 3
+    scores[::7] = -np.inf
+    weights = np.exp(scores)
+    cumulative = np.cumsum(weights) / weights.sum()
+    for uniform in np.linspace(0, 0.999, 97):
+        wanted = int(np.searchsorted(cumulative, uniform, side="right"))
+        assert draw(scores.copy(), SamplingOptions(temperature=1.0), float(uniform)) == wanted
+
+
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999, 0.9999999])
+@pytest.mark.parametrize("width", [0.1, 3.0, 20.0])
+def test_nucleus_equals_that_of_the_sorted_vocabulary(top_p: float, width: float) -> None:
+    scores = np.round(np.random.default_rng(1).normal(size=2000) * width, 1)  # with many equal ones
+    weights = np.exp(scores - scores.max())
+    order = np.argsort(-weights, kind="stable")
+    count = int(np.searchsorted(np.cumsum(weights[order]), top_p * weights.sum())) + 1
+    tokens, _ = distribution(scores.copy(), SamplingOptions(temperature=1.0, top_p=top_p))
+    # Sums in another order may differ by one token at the edge.
+    assert abs(len(tokens) - count) <= 1
+    assert set(tokens.tolist()) ^ set(order[:count].tolist()) <= set(order[count - 1 : count + 1].tolist())
+
+
 def test_forbidden_tokens_are_never_drawn() -> None:
     scores = np.array([-np.inf, 0.0, -np.inf, 0.0])
     for uniform in (0.0, 0.3, 0.5, 0.999999999):

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.errors import InputError
+from runtimes.commands import generate
+from tests.runtimes.commands.registered import answering
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield from answering(tmp_path, "hello 世界")
+
+
+def run(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    generate.add_arguments(parser)
+    return generate.run(parser.parse_args([str(word) for word in words]))
+
+
+def test_the_answer_goes_to_stdout_and_the_numbers_to_stderr(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "hi", "--backend", "answering") == 0
+    out, err = capsys.readouterr()
+    assert out == "hello 世界\n"
+    assert "prompt tokens, first token after" in err
+    assert "tokens/s" in err
+    assert err.count("\n") == 1
+
+
+def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "hi", "--backend", "answering", "--json", "--logprobs", 2) == 0
+    out, err = capsys.readouterr()
+    record = json.loads(out)
+    assert (record["text"], record["finish_reason"], err) == ("hello 世界", "eos", "")
+    assert len(record["logprobs"]) == len(record["token_ids"])
+    assert record["timings"]["decode_tokens_per_second"] > 0
+
+
+def test_options_reach_the_generation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "hi", "--backend", "answering", "--max-new-tokens", 2, "--stop", "zz", "--seed", 1) == 0
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_raw_leaves_the_template_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(folder, "hi", "--backend", "answering", "--json")
+    chat = json.loads(capsys.readouterr().out)["prompt_tokens"]
+    run(folder, "hi", "--backend", "answering", "--json", "--raw")
+    assert json.loads(capsys.readouterr().out)["prompt_tokens"] == 2 < chat
+
+
+def test_the_prompt_may_come_from_a_file_or_stdin(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("你", encoding="utf-8")
+    assert run(folder, "--prompt-file", path, "--raw", "--json", "--backend", "answering") == 0
+    assert json.loads(capsys.readouterr().out)["prompt_tokens"] == 3
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("你".encode())))
+    assert run(folder, "--prompt-file", "-", "--raw", "--json", "--backend", "answering") == 0
+    assert json.loads(capsys.readouterr().out)["prompt_tokens"] == 3
+
+
+@pytest.mark.parametrize("words", [[], ["hi", "--prompt-file", "x"]])
+def test_there_is_exactly_one_prompt(folder: Path, words: list[str]) -> None:
+    with pytest.raises(InputError, match="one prompt"):
+        run(folder, *words)
+
+
+def test_an_unreadable_prompt_file_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no\.txt cannot be read"):
+        run(folder, "--prompt-file", tmp_path / "no.txt")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"bad\.txt cannot be read"):
+        run(folder, "--prompt-file", tmp_path / "bad.txt")
+
+
+def test_bad_options_and_folders_are_input_errors(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="temperature"):
+        run(folder, "hi", "--temperature", -1)
+    with pytest.raises(InputError, match="not an artifact"):
+        run(tmp_path / "nothing", "hi")
+    with pytest.raises(InputError, match="no such backend"):
+        run(folder, "hi", "--backend", "gpu")
+
+
+def test_an_interrupt_ends_the_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(stream: object, *, as_json: bool) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate, "_show", interrupted)
+    assert run(folder, "hi", "--backend", "answering") == 130
+    assert capsys.readouterr().out == "\n"

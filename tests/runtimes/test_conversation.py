@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporter.errors import InputError
+from runtimes.conversation import Conversation
+from runtimes.engine import Engine
+from runtimes.options import SamplingOptions
+from runtimes.text import TextCodec
+from tests.runtimes.tiny_models import ListState
+from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, text_artifact
+
+TOKENIZER = byte_level_tokenizer()
+CODEC = TextCodec(TOKENIZER)
+END = TOKENIZER.token_to_id(IM_END)
+ANSWER = CODEC.encode("hello!", special_tokens=False)
+ASKS = CODEC.encode("assistant\n", special_tokens=False)
+
+
+def parrot(tokens: list[int]) -> int:
+    """Says the answer after every request for the assistant's words."""
+    for said in range(len(ANSWER) + 1):
+        if tokens[: len(tokens) - said][-len(ASKS) :] == ASKS and tokens[len(tokens) - said :] == ANSWER[:said]:
+            return [*ANSWER, END][said]
+    return END
+
+
+def talk(tmp_path: Path, **facts: Any) -> tuple[Conversation, ScriptedBackend]:
+    artifact = text_artifact(tmp_path / "a", eos=[END], **facts)
+    backend = ScriptedBackend(TOKENIZER.get_vocab_size(), parrot, artifact.manifest.model.max_positions)
+    return Conversation(Engine(artifact, backend), options=SamplingOptions(max_new_tokens=20)), backend
+
+
+def test_a_turn_computes_only_what_is_new(tmp_path: Path) -> None:
+    conversation, backend = talk(tmp_path)
+    assert "".join(conversation.ask("hi")) == "hello!"
+    first = backend.calls[0][1]
+    assert conversation.reused_tokens == 0
+    backend.calls.clear()
+    assert "".join(conversation.ask("again")) == "hello!"
+    # Everything up to the answer's end is in the state; the end token was sampled but never run.
+    assert conversation.reused_tokens == first + len(ANSWER)
+    whole = CODEC.encode("<|im_end|>\n<|im_start|>user\nagain<|im_end|>\n<|im_start|>assistant\n", special_tokens=False)
+    assert backend.calls[0] == (1, len(whole))
+    assert [message["role"] for message in conversation.messages] == ["user", "assistant"] * 2
+
+
+def test_answers_with_reuse_equal_those_without(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    for text in ("hi", "你好", "a long question " * 8, "x"):
+        list(conversation.ask(text))
+        result = conversation.last_result
+        assert result is not None
+        alone = conversation._engine.chat(conversation.messages[:-1], max_new_tokens=20)
+        assert (result.text, result.token_ids) == (alone.text, alone.token_ids)
+
+
+def test_a_longer_conversation_gets_a_larger_state(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    list(conversation.ask("hi"))
+    small = conversation._state.capacity  # type: ignore[union-attr]
+    list(conversation.ask("long " * 30))
+    assert conversation._state.capacity > small  # type: ignore[union-attr]
+    assert conversation._state.capacity <= 512  # type: ignore[union-attr]
+
+
+def test_an_answer_broken_off_stays_and_the_next_turn_is_right(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    with closing(conversation.ask("hi")) as pieces:
+        next(pieces)
+    assert conversation.last_result is None
+    assert conversation.messages[-1]["role"] == "assistant"
+    assert "hello!".startswith(conversation.messages[-1]["content"])
+    assert "".join(conversation.ask("again")) == "hello!"
+
+
+def test_a_failed_call_does_not_spoil_the_next_turn(tmp_path: Path) -> None:
+    conversation, backend = talk(tmp_path)
+    list(conversation.ask("hi"))
+    forward = backend.forward
+
+    def interrupted(*args: Any, **options: Any) -> None:
+        forward(*args, **options)
+        raise KeyboardInterrupt
+
+    backend.forward = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        list(conversation.ask("again"))
+    assert conversation._state is None
+    backend.forward = forward  # type: ignore[method-assign]
+    assert "".join(conversation.ask("more")) == "hello!"
+    assert conversation.reused_tokens == 0
+
+
+def test_a_message_that_does_not_fit_is_not_remembered(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path, max_positions=60)
+    with pytest.raises(InputError, match="positions"):
+        conversation.ask("x" * 80)
+    assert conversation.messages == []
+    assert "".join(conversation.ask("hi")) == "hello!"
+
+
+def test_reset_keeps_the_system_message(tmp_path: Path) -> None:
+    plain, _ = talk(tmp_path)
+    conversation = Conversation(plain._engine, system="be kind", options=SamplingOptions(max_new_tokens=20))
+    list(conversation.ask("hi"))
+    conversation.reset()
+    assert conversation.messages == [{"role": "system", "content": "be kind"}]
+    list(conversation.ask("hi"))
+    assert conversation.reused_tokens > 0
+
+
+def test_a_state_that_cannot_go_back_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversation, _ = talk(tmp_path)
+    rewind = ListState.rewind
+
+    def recurrent(state: ListState, lengths: np.ndarray) -> None:
+        if 0 < lengths[0] < state.lengths[0]:
+            raise InputError("A recurrent state cannot be rewound")
+        rewind(state, lengths)
+
+    monkeypatch.setattr(ListState, "rewind", recurrent)
+    list(conversation.ask("hi"))
+    conversation.reset()
+    assert "".join(conversation.ask("ho")) == "hello!"
+    assert conversation.reused_tokens == 0
