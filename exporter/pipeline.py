@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import (
-    GRAPH,
     MANIFEST,
     TIMINGS,
-    WEIGHTS,
     Artifact,
     Manifest,
     publish,
@@ -178,14 +176,13 @@ def _write(
     folder: Path, model: ir.Model, source: Source, recipe: list[StepRecord], *, target: str, precision: str
 ) -> Manifest:
     """Write graph, weights and tokenizer, and say in a manifest (without gate) what they are."""
-    import onnx_ir as ir
-
     from exporter.genai_config import write_genai_config
     from exporter.graph_signature import signature_of
+    from exporter.weights_file import save_graph
 
     signature = signature_of(model.graph)
     try:
-        ir.save(model, folder / GRAPH, external_data=WEIGHTS)
+        save_graph(model, folder)
         source.save_tokenizer(folder)
         if target.startswith("ort-"):
             write_genai_config(folder, signature, source.model)

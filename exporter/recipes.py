@@ -42,7 +42,8 @@ class StepRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Without the time, so that the same export writes the same manifest."""
-        return {"pass": self.name, "count": self.count, "candidates": self.candidates}
+        record = {"pass": self.name, "count": self.count}
+        return record if self.candidates is None else {**record, "candidates": self.candidates}
 
 
 class PassFailedError(JisuError):
@@ -74,9 +75,23 @@ ORT_FP32 = (
     Step(name="lower_attention_mask", expect="once", changes_signature=True),
 )
 
+# The products are merged first: a merged weight is quantized as the parts it is made of.
+ORT_WEIGHT_ONLY = (
+    *ORT_FP32[:-1],
+    Step(name="quantize_weights", expect="all"),
+    Step(name="lower_matmul_nbits", expect="all"),
+    Step(name="lower_quantized_embedding", expect="all"),
+    ORT_FP32[-1],
+)
+PORTABLE_WEIGHT_ONLY = (*PORTABLE, Step(name="quantize_weights", expect="all"))
+
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,
     ("ort-cpu", "fp32"): ORT_FP32,
+    ("portable", "int8"): PORTABLE_WEIGHT_ONLY,
+    ("ort-cpu", "int8"): ORT_WEIGHT_ONLY,
+    ("portable", "int4"): PORTABLE_WEIGHT_ONLY,
+    ("ort-cpu", "int4"): ORT_WEIGHT_ONLY,
 }
 
 
@@ -93,8 +108,12 @@ def recipe_for(target: str, precision: str) -> tuple[Step, ...]:
         ) from None
 
 
-def run_recipe(model: ir.Model, steps: tuple[Step, ...], *, max_positions: int | None) -> list[StepRecord]:
+def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[StepRecord]:
     """Apply the steps to a graph in place.
+
+    Args:
+        facts: what is known beyond the graph, by name; each pass is given those that its parameters name:
+            ``max_positions`` (the model's positions, or None), ``quantized`` (parameter name -> `BlockQuantized`).
 
     Raises:
         PassFailedError: a step fired less often than the recipe demands, or changed the graph's inputs or outputs
@@ -106,16 +125,20 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], *, max_positions: int |
     for step in steps:
         module = import_module(f"exporter.passes.{step.name}")
         function: Callable[..., int] = getattr(module, step.name)
-        possible: int | None = module.candidates(model.graph) if hasattr(module, "candidates") else None
+        possible: int | None = _call(module.candidates, model.graph, facts) if hasattr(module, "candidates") else None
         before = _names(model.graph)
         started = time.perf_counter()
-        options = {"max_positions": max_positions} if "max_positions" in inspect.signature(function).parameters else {}
-        count = function(model.graph, **options)
+        count = _call(function, model.graph, facts)
         common_passes.RemoveUnusedNodesPass()(model)
         record = StepRecord(name=step.name, count=count, candidates=possible, seconds=time.perf_counter() - started)
         _check(step, record, before, _names(model.graph))
         records.append(record)
     return records
+
+
+def _call(function: Callable[..., int], graph: ir.Graph, facts: dict[str, Any]) -> int:
+    wanted = inspect.signature(function).parameters
+    return function(graph, **{name: value for name, value in facts.items() if name in wanted})
 
 
 def _names(graph: ir.Graph) -> tuple[list[str | None], list[str | None]]:

@@ -54,6 +54,12 @@ def sizes_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
     return tuple(int(size) for size in tensor.shape)  # type: ignore[arg-type]
 
 
+def integer_bits(value: ir.Value) -> int:
+    """Bits of an unsigned integer constant."""
+    assert value.const_value is not None
+    return int(value.const_value.dtype.bitwidth)
+
+
 def used_once(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 

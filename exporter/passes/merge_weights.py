@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+_PARAMETERS = "parameters"
+
+
 def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> ir.Value:
     """One constant of all the weights side by side along their last axis; those that nobody reads any more go."""
     import numpy as np
@@ -24,7 +27,15 @@ def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> i
         shape=ir.Shape([*sizes[0][:-1], sum(size[-1] for size in sizes)]),
         name=name,
     )
-    return add_initializer(graph, joined)
+    value = add_initializer(graph, joined)
+    value.meta[_PARAMETERS] = tuple(name for weight in weights for name in parameters_of(weight))
+    return value
+
+
+def parameters_of(weight: ir.Value) -> tuple[str, ...]:
+    """Names of the model's parameters that lie side by side in a weight; its own name when it was never merged."""
+    parts: tuple[str, ...] = weight.meta.get(_PARAMETERS, (weight.name or "",))
+    return parts
 
 
 def drop_unread(graph: ir.Graph, values: Sequence[ir.Value]) -> None:

@@ -1,0 +1,120 @@
+"""`MatMul` with a block-dequantized weight -> ONNX Runtime's `MatMulNBits`, which never makes the float weight.
+
+The operator stores B as uint8 [N, blocks, block_size * bits / 8], two 4-bit codes to a byte with the lower index in the
+low half, scales float32 [N, blocks], and zero points packed the same way along the blocks of each row.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from exporter.passes.lower_gqa import DOMAIN
+from exporter.passes.match import add_initializer, emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import onnx_ir as ir
+
+# int8 activations in the inner loop: the only level at which the processor's kernels are fast.
+ACCURACY_LEVEL = 4
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+
+
+def candidates(graph: ir.Graph) -> int:
+    return sum(1 for node in nodes_of(graph, "MatMul") if _dequantized(node) is not None)
+
+
+def lower_matmul_nbits(graph: ir.Graph) -> int:
+    """Replace each product with a weight [K, N] quantized along K, or with the transpose of one [N, K]."""
+    count = 0
+    for node in nodes_of(graph, "MatMul"):
+        found = _dequantized(node)
+        if found is None:
+            continue
+        dequantize, axis = found
+        codes, scales, zeros = dequantize.inputs
+        assert codes is not None and scales is not None and zeros is not None
+        bits, block = integer_bits(codes), dequantize.attributes.get_int("block_size")
+        rows, features = _sizes(codes, axis)
+        blocks = features // block
+        inputs = [
+            node.inputs[0],
+            stored(graph, codes, axis, bits=bits, shape=(rows, blocks, block * bits // 8)),
+            stored(graph, scales, axis, bits=None, shape=(rows, blocks)),
+            stored(graph, zeros, axis, bits=bits, shape=(rows, -(-blocks * bits // 8))),
+        ]
+        attributes = {"K": features, "N": rows, "bits": bits, "block_size": block, "accuracy_level": ACCURACY_LEVEL}
+        output = emit(node, "MatMulNBits", inputs, attributes, domain=DOMAIN, like=node.outputs[0])
+        replace(node.outputs[0], output)
+        graph.remove(node, safe=True)
+        graph.opset_imports.setdefault(DOMAIN, 1)
+        count += 1
+    return count
+
+
+def _dequantized(node: ir.Node) -> tuple[ir.Node, int] | None:
+    """(DequantizeLinear, axis of its blocks in a two-dimensional weight) behind a product."""
+    weight = node.inputs[1]
+    transpose = producer(weight, "Transpose")
+    dequantize = producer(weight if transpose is None else transpose.inputs[0], "DequantizeLinear")
+    if dequantize is None or len(dequantize.inputs) != 3 or not all(is_weight(value) for value in dequantize.inputs):
+        return None
+    axis = 0 if transpose is None else 1
+    codes, block = dequantize.inputs[0], dequantize.attributes.get_int("block_size", 0)
+    if codes is None or dequantize.attributes.get_int("axis", 1) != axis or block not in BLOCK_SIZES:
+        return None
+    return (dequantize, axis) if _sizes(codes, axis)[1] % block == 0 else None
+
+
+def _sizes(codes: ir.Value, axis: int) -> tuple[int, int]:
+    """(N, K) of a weight whose blocks run along ``axis``."""
+    assert codes.const_value is not None
+    first, second = sizes_of(codes.const_value)
+    return (second, first) if axis == 0 else (first, second)
+
+
+def stored(
+    graph: ir.Graph, value: ir.Value, axis: int, *, bits: int | None, shape: tuple[int, ...], kind: str = "packed"
+) -> ir.Value:
+    """The constant as the operators read it: rows first, codes packed into bytes; made once however often it is read.
+
+    Args:
+        axis: along which the blocks run, 0 or 1.
+        bits: of one code; None for scales, which are not packed.
+        kind: ends the new name; two kinds of one value hold the same bytes in different shapes.
+    """
+    import onnx_ir as ir
+
+    name = f"{value.name}.{kind}"
+    if name in graph.initializers:
+        return graph.initializers[name]
+    assert value.const_value is not None
+    dtype = value.const_value.dtype if bits is None else ir.DataType.UINT8
+    return add_initializer(
+        graph,
+        ir.LazyTensor(
+            partial(_packed, value.const_value, axis, bits, shape), dtype=dtype, shape=ir.Shape(shape), name=name
+        ),
+    )
+
+
+def _packed(tensor: ir.TensorProtocol, axis: int, bits: int | None, shape: tuple[int, ...]) -> ir.TensorProtocol:
+    import numpy as np
+    import onnx_ir as ir
+
+    array: npt.NDArray[Any] = tensor.numpy()
+    if bits is not None:
+        array = array.astype(np.uint8)
+    array = array.T if axis == 0 else array
+    return ir.tensor(np.ascontiguousarray(pack_nibbles(array) if bits == 4 else array).reshape(shape))
+
+
+def pack_nibbles(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """uint8 [N, M] of 4-bit codes -> uint8 [N, ceil(M / 2)]; the lower index lies in the low half."""
+    import numpy as np
+
+    even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
+    packed: npt.NDArray[np.uint8] = even[:, 0::2] | (even[:, 1::2] << 4)
+    return packed
