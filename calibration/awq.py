@@ -1,7 +1,7 @@
 """AWQ: input channels with large activations get larger weights, and so a smaller relative rounding error.
 
-Source: Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration" (2023), section 3.2.
-W becomes W * s and x becomes x / s, with s = mean|x|**alpha per input channel, normalized by sqrt(max s * min s);
+Source: Lin et al., "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration" (2023), section
+3.2. W becomes W * s and x becomes x / s, with s = mean|x|**alpha per input channel, normalized by sqrt(max s * min s);
 alpha is found on a grid by the error of the outputs. Folding s away is `calibration.folding`. The paper's clipping
 search is `clip_blocks`: ranges by the error of each block's own contribution to the outputs.
 """
@@ -82,9 +82,7 @@ def search_channel_scales(
         return output_error(scaled.dequantize() / scales - stacked, hessian) / whole
 
     plain = error_of(np.ones(stacked.shape[1], dtype=np.float32))
-    best = ChannelScales(
-        scales=np.ones(stacked.shape[1], dtype=np.float32), alpha=0.0, error=plain, plain_error=plain
-    )
+    best = ChannelScales(scales=np.ones(stacked.shape[1], dtype=np.float32), alpha=0.0, error=plain, plain_error=plain)
     for point in range(1, points):
         alpha = point / points
         scales = np.maximum(mean_abs.astype(np.float32) ** np.float32(alpha), np.float32(SMALLEST))

@@ -1,7 +1,7 @@
 """A histogram of values that arrive in batches, in fixed memory, whatever their range turns out to be.
 
-Bins have one width, a power of two, and zero is an edge. When a value falls outside, the width doubles and neighbours are
-merged, which loses nothing but resolution; the counts do not depend on how the values were cut into batches.
+Bins have one width, a power of two, and zero is an edge. When a value falls outside, the width doubles and neighbours
+are merged, which loses nothing but resolution; the counts do not depend on how the values were cut into batches.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Histogram:
         counts: int64 [2 * half]; bin i covers [(i - half) * width, (i - half + 1) * width).
         width: of a bin; 0 until a value other than zero was seen.
         low, high: the extremes.
+        zeros: values seen while all were zero.
     """
 
     def __init__(self, *, half: int = HALF) -> None:
@@ -30,17 +31,26 @@ class Histogram:
         self.counts: npt.NDArray[np.int64] = np.zeros(2 * half, dtype=np.int64)
         self.width = 0.0
         self.low, self.high = math.inf, -math.inf
-        self._zeros = 0
+        self.zeros = 0
+
+    @classmethod
+    def restore(cls, counts: npt.NDArray[np.int64], *, width: float, low: float, high: float, zeros: int) -> Histogram:
+        """A histogram from its stored attributes."""
+        histogram = cls(half=len(counts) // 2)
+        histogram.counts = counts.astype(np.int64)
+        histogram.width, histogram.low, histogram.high, histogram.zeros = width, low, high, zeros
+        return histogram
 
     @property
     def total(self) -> int:
         """Values seen."""
-        return int(self.counts.sum()) + self._zeros
+        return int(self.counts.sum()) + self.zeros
 
     @property
     def centers(self) -> npt.NDArray[np.float64]:
         """The middle of each bin."""
-        return (np.arange(2 * self.half) - self.half + 0.5) * self.width
+        indices = np.arange(2 * self.half, dtype=np.float64)
+        return (indices - self.half + 0.5) * self.width
 
     def add(self, values: npt.NDArray[np.floating], *, layer: str) -> None:
         """Count values of any shape.
@@ -63,7 +73,7 @@ class Histogram:
         if max(-low, high) > 0:
             self._cover(max(-low, high))
         if self.width == 0:
-            self._zeros += flat.size
+            self.zeros += flat.size
             return
         places = np.floor(flat / self.width).astype(np.int64) + self.half
         self.counts += np.bincount(places, minlength=2 * self.half)
@@ -73,8 +83,8 @@ class Histogram:
         needed = math.ldexp(1.0, max(math.frexp(largest)[1], -900)) / self.half
         if self.width == 0:
             self.width = needed
-            self.counts[self.half] += self._zeros
-            self._zeros = 0
+            self.counts[self.half] += self.zeros
+            self.zeros = 0
         while self.width < needed:
             merged = self.counts.reshape(-1, 2).sum(axis=1)
             self.counts = np.zeros_like(self.counts)

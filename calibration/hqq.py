@@ -1,7 +1,7 @@
 """HQQ: zero points that fit the many small weights of a block and give up its few outliers. Needs no statistics.
 
-Source: Badri, Shaji, "Half-Quadratic Quantization of Large Machine Learning Models" (2023), section "method". It minimizes
-|W - dequantized|_p with p < 1 over the zero point at a fixed scale, alternating
+Source: Badri, Shaji, "Half-Quadratic Quantization of Large Machine Learning Models" (2023), section "method". It
+minimizes |W - dequantized|_p with p < 1 over the zero point at a fixed scale, alternating
     E <- sign(R) max(|R| - |R|**(p-1) / beta, 0) with R = W - dequantized      (the outliers)
     z <- mean over the block of (code - (W - E) / s),  beta <- kappa * beta.
 Kernels that take float zero points are two orders slower than those with integers, so z is rounded at the end and the

@@ -1,7 +1,7 @@
 """Runs the decoder layers of a model one after another over all windows, the rest of the model only once.
 
-What enters the first layer is captured by stopping the model there. Of the activations only the hidden states between two layers
-are kept, [windows, T, C]; above a limit they lie in a memory-mapped file.
+What enters the first layer is captured by stopping the model there. Of the activations only the hidden states between
+two layers are kept, [windows, T, C]; above a limit they lie in a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -159,6 +159,6 @@ def _shared(value: Any, earlier: Any) -> Any:
         olds = earlier if isinstance(earlier, type(value)) and len(earlier) == len(value) else [None] * len(value)
         return type(value)(_shared(new, old) for new, old in zip(value, olds, strict=True))
     if isinstance(value, dict):
-        olds = earlier if isinstance(earlier, dict) else {}
-        return {key: _shared(item, olds.get(key)) for key, item in value.items()}
+        known = earlier if isinstance(earlier, dict) else {}
+        return {key: _shared(item, known.get(key)) for key, item in value.items()}
     return value

@@ -23,13 +23,16 @@ class LinearGroup:
     names: tuple[str, ...]
 
 
-def find_groups(module: torch.nn.Module, run: Callable[[], Any], *, names: tuple[str, ...]) -> list[LinearGroup]:
+def find_groups(
+    module: torch.nn.Module, run: Callable[[], Any], *, names: tuple[str, ...], require_all: bool = True
+) -> list[LinearGroup]:
     """Watch one forward.
 
     Args:
         module: what holds the layers.
         run: does one forward of it.
-        names: the `nn.Linear` layers of interest.
+        names: the layers of interest.
+        require_all: refuse a layer that is not called; otherwise it forms a group of its own at the end.
 
     Returns:
         Groups in the order their inputs appear; names in a group in the order they are called.
@@ -59,14 +62,14 @@ def find_groups(module: torch.nn.Module, run: Callable[[], Any], *, names: tuple
         for handle in handles:
             handle.remove()
     missing = [name for name in names if not any(name in group for _, group in seen)]
-    if missing:
+    if missing and require_all:
         raise ActivationError(
             f"The calibration text never reaches {', '.join(missing[:5])}",
             received=f"{len(missing)} of {len(names)} layers without input",
             allowed="layers that every forward calls",
             fix="Keep those layers, or calibrate with more and other text.",
         )
-    return [LinearGroup(tuple(group)) for _, group in seen]
+    return [LinearGroup(tuple(group)) for _, group in seen] + [LinearGroup((name,)) for name in missing]
 
 
 def linear_names(module: torch.nn.Module) -> tuple[str, ...]:

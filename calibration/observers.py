@@ -1,7 +1,7 @@
 """Chooses the range of an activation that its 8-bit codes cover, from a histogram or from the extremes alone.
 
-Clipping rare large values makes the steps finer for all others; the observers differ in what they call rare. Every range
-holds zero and lies within the observed extremes.
+Clipping rare large values makes the steps finer for all others; the observers differ in what they call rare. Every
+range holds zero and lies within the observed extremes.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def entropy(histogram: Histogram) -> Range:
     """The symmetric threshold whose 128 magnitudes keep most of the distribution of |x|: least KL divergence.
 
     For each threshold the reference is the distribution up to it, with what lies beyond added to the last bin; the
-    candidate is the same without that addition, merged into 128 levels and spread evenly over each level's non-empty bins. Source:
-    Migacz, "8-bit Inference with TensorRT" (GTC 2017), the calibration algorithm's pseudocode.
+    candidate is the same without that addition, merged into 128 levels and spread evenly over each level's non-empty
+    bins. Source: Migacz, "8-bit Inference with TensorRT" (GTC 2017), the calibration algorithm's pseudocode.
     """
     low, high = min_max(histogram)
     if histogram.width == 0:
@@ -95,7 +95,7 @@ def entropy(histogram: Histogram) -> Range:
 
 
 def threshold_divergence(magnitudes: npt.NDArray[np.int64], stop: int, levels: int = ENTROPY_LEVELS) -> float:
-    """KL divergence in nats of the distribution cut at bin ``stop`` and its ``levels`` quantized values; see `entropy`."""
+    """KL divergence in nats of the distribution cut at bin ``stop`` and its quantized version; see `entropy`."""
     inside = magnitudes[:stop].astype(np.float64)
     reference = inside.copy()
     reference[-1] += magnitudes[stop:].sum()

@@ -1,20 +1,17 @@
 """Quantizes the layers of a model one after another, each calibrated on what the already quantized ones give it.
 
-Within a decoder layer the groups of linear layers that share an input (q/k/v, o, gate/up, down) follow in the order they
-run, so that each one can make up for the errors before it (Frantar et al. 2023, section 4, apply it per block of
+Within a decoder layer the groups of linear layers that share an input (q/k/v, o, gate/up, down) follow in the order
+they run, so that each one can make up for the errors before it (Frantar et al. 2023, section 4, apply it per block of
 layers). Which algorithm is used is the caller's: it is handed weights and statistics and returns quantized weights.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from calibration.errors import CalibrationError
 from calibration.formats import BlockQuantized, Floats
 from calibration.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
 from calibration.linear_groups import LinearGroup, find_groups, linear_names
@@ -124,9 +121,7 @@ def _quantize_layer(
     return done
 
 
-def _hessian(
-    layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates
-) -> tuple[Floats, int]:
+def _hessian(layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates) -> tuple[Floats, int]:
     """Mean of x x^T over the group's input on all windows; each forward stops as soon as the input is there."""
     import torch
 
@@ -144,10 +139,8 @@ def _hessian(
     handle = first.register_forward_pre_hook(hook)
     try:
         for window in range(len(states)):
-            try:
+            with contextlib.suppress(StopForwardError):
                 states.run(layer, window)
-            except StopForwardError:
-                pass
             if not torch.isfinite(torch.diagonal(total)).all():
                 raise not_finite(f"the input of {prefix}.{group.names[0]}", window)
     finally:

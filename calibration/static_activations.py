@@ -1,7 +1,8 @@
 """Fixed 8-bit scales for activations and per-channel 8-bit weights: the two halves of static W8A8.
 
-Activations: one scale and zero point per tensor, from the range an observer found. Symmetric int8 is what TensorRT takes;
-x86 CPUs want uint8, which is the same grid shifted by 128. Weights: symmetric int8 with one scale per output row.
+Activations: one scale and zero point per tensor, from the range an observer found. Symmetric int8 is what TensorRT
+takes; x86 CPUs want uint8, which is the same grid shifted by 128. Weights: symmetric int8 with one scale per output
+row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Calibration text: where it comes from, and the hash by which it is recognized.
 
-Plain text, JSON lines, CSV, or a Hugging Face dataset saved on disk; by default the first half of the English prose that every CPython
-carries. The second half belongs to the evaluation and must never be read here.
+Plain text, JSON lines, CSV, or a Hugging Face dataset saved on disk; by default the first half of the English prose
+that every CPython carries. The second half belongs to the evaluation and must never be read here.
 """
 
 from __future__ import annotations
