@@ -18,8 +18,8 @@ CHUNK = 1 << 17  # weights searched at a time, so that the buffers stay in the c
 def full_range(blocks: Floats, block_format: BlockFormat) -> tuple[Floats, Floats]:
     """The tightest scale that clips nothing, and its zero point; float32 [...] each, for blocks [..., size].
 
-    Symmetric: s = max|w| / (2**(bits-1) - 1). Asymmetric, with the range widened to hold zero: s = (max - min) / (2**bits
-    - 1), z = round(-min / s). A block of zeros has scale 1.
+    Symmetric: s = max|w| / (2**(bits-1) - 1). Asymmetric, with the range widened to hold zero: s = (max - min) /
+    (2**bits - 1), z = round(-min / s). A block of zeros has scale 1.
     """
     if block_format.symmetric:
         widest = np.abs(blocks).max(axis=-1)
@@ -53,8 +53,8 @@ def least_error(
 ) -> tuple[Floats, Floats]:
     """Scale and zero point that minimize sum(h * (w - dequantized)**2) over a shrinking grid, then by refitting.
 
-    The grid shrinks the full range to `SHRINK` of it (the clipping search of GPTQ's and of AWQ's authors). Around its best
-    point the neighbouring zero points are tried, and each refit solves for the scale with the codes held fixed,
+    The grid shrinks the full range to `SHRINK` of it (the clipping search of GPTQ's and of AWQ's authors). Around its
+    best point the neighbouring zero points are tried, and each refit solves for the scale with the codes held fixed,
     s = sum(h w c) / sum(h c c) with c = code - zero, and rounds again. Never worse than `full_range`.
 
     Args:

@@ -8,6 +8,7 @@ MatMulNBits with integer zero points. What is stored is exactly what runs: there
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,12 +54,12 @@ class BlockFormat:
 
     @property
     def largest_code(self) -> int:
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     @property
     def middle(self) -> int:
         """The zero point of a symmetric block, 2**(bits-1)."""
-        return int(2 ** (self.bits - 1))
+        return 1 << (self.bits - 1)
 
     def count_blocks(self, features: int, *, layer: str) -> int:
         """Blocks in a row of ``features`` columns.
@@ -77,7 +78,7 @@ class BlockFormat:
         return -(-features // self.block_size)
 
     def stored_bytes(self, rows: int, features: int, *, layer: str) -> int:
-        """Bytes of an [rows, features] matrix: packed codes, float32 scales and, when asymmetric, packed zero points."""
+        """Bytes of an [rows, features] matrix: packed codes, float32 scales, and packed zero points if asymmetric."""
         blocks = self.count_blocks(features, layer=layer)
         codes = rows * blocks * (self.block_size * self.bits // 8)
         zero_points = 0 if self.symmetric else rows * -(-blocks * self.bits // 8)
@@ -108,7 +109,7 @@ class BlockQuantized:
         return weight
 
 
-def spread(per_block: npt.NDArray[np.generic], block_format: BlockFormat, features: int) -> npt.NDArray[np.generic]:
+def spread(per_block: npt.NDArray[Any], block_format: BlockFormat, features: int) -> npt.NDArray[Any]:
     """Repeat values [N, blocks] over the columns of their blocks -> [N, features]."""
     return np.repeat(per_block, block_format.block_size, axis=1)[:, :features]
 

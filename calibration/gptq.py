@@ -1,8 +1,8 @@
 """GPTQ: each column is rounded in turn, and the columns still to come absorb its error.
 
 Source: Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers" (2023), section 3 and algorithm 1. With H = X^T X + damping and U the upper Cholesky factor of its inverse,
-rounding column i leaves e = (w_i - q_i) / U_ii, and every later column j gives up e * U_ij: the least-squares
+Transformers" (2023), section 3 and algorithm 1. With H = X^T X + damping and U the upper Cholesky factor of its
+inverse, rounding column i leaves e = (w_i - q_i) / U_ii, and every later column j gives up e * U_ij: the least-squares
 compensation. Rows are independent, so matrices with one input may be stacked.
 """
 
@@ -27,9 +27,9 @@ class GptqOptions:
     """How GPTQ walks through a matrix.
 
     Attributes:
-        order: ``natural`` takes the columns as they stand; ``blocks`` takes the blocks, and the columns in each, by falling
-            mean square of their inputs (act-order that keeps a block contiguous), with scales from the weights as
-            they are when their turn comes; ``columns`` is act-order over all columns, with scales fixed beforehand
+        order: ``natural`` takes the columns as they stand; ``blocks`` takes the blocks, and the columns in each, by
+            falling mean square of their inputs (act-order that keeps a block contiguous), with scales from the weights
+            as they are when their turn comes; ``columns`` is act-order over all columns, with scales fixed beforehand
             (static groups).
         damping: share of the mean diagonal of H that is added to its diagonal; larger trusts the statistics less.
         search: scales of least squared error, weighted as GPTQ weighs columns, instead of those that clip nothing.

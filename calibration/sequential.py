@@ -1,0 +1,156 @@
+"""Quantizes the layers of a model one after another, each calibrated on what the already quantized ones give it.
+
+Within a decoder layer the groups of linear layers that share an input (q/k/v, o, gate/up, down) follow in the order
+they run, so that each one can make up for the errors before it (Frantar et al. 2023, section 4, apply it per block of
+layers). Which algorithm is used is the caller's: it is handed weights and statistics and returns quantized weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from calibration.formats import BlockQuantized, Floats
+from calibration.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
+from calibration.linear_groups import LinearGroup, find_groups, linear_names
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupStatistics:
+    """Linear layers with one input, and what is known about it.
+
+    Attributes:
+        names: full names of the layers.
+        weights: float32 [N_i, K] each.
+        hessian: mean of x x^T over the tokens, float32 [K, K].
+        tokens: how many there were.
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[Floats, ...]
+    hessian: Floats
+    tokens: int
+
+
+class Quantize(Protocol):
+    """Quantizes the layers of one group, one result per name."""
+
+    def __call__(self, group: GroupStatistics) -> Sequence[BlockQuantized]: ...
+
+
+def quantize_sequentially(
+    model: torch.nn.Module,
+    layers: Sequence[torch.nn.Module],
+    windows: list[TokenIds],
+    quantize: Quantize,
+    *,
+    keep: Callable[[str], bool] = lambda name: False,
+    store: LayerStore | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[str, BlockQuantized]]:
+    """Quantize every `nn.Linear` of the layers in place and yield each result as soon as its layer is done.
+
+    The model's weights are replaced by the dequantized ones. Deterministic: the same model, windows and algorithm give
+    the same result.
+
+    Args:
+        model: called as ``model(input_ids [1, T], use_cache=False)``; its layers run in the given order, and what one
+            returns is what the next one gets.
+        layers: the decoder layers, parts of the model.
+        windows: token ids, int64 [T] each, all of one length.
+        quantize: the algorithm.
+        keep: says of a layer's full name that it stays as it is.
+        store: where finished layers are kept; layers found there are not computed again.
+        progress: called with the steps done and their number, one per window of each layer.
+
+    Raises:
+        ActivationError: NaN or infinite activations (names the layer), or a linear layer that is never called.
+        TextError: windows of unequal lengths, or none.
+        StatisticsError: the store belongs to another model, text or setting.
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    with inference(model):
+        states = HiddenStates(model, layers[0], windows)
+        try:
+            for index, layer in enumerate(layers):
+                prefix = names[id(layer)]
+                targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
+                done = store.load(index) if store else None
+                if done is None:
+                    done = _quantize_layer(layer, prefix, targets, states, quantize)
+                    if store:
+                        store.save(index, done)
+                else:
+                    _write_back(layer, {name.removeprefix(f"{prefix}."): value for name, value in done.items()})
+                if index + 1 < len(layers):
+                    states.advance(layer, name=prefix)
+                if progress:
+                    progress(index + 1, len(layers))
+                yield from done.items()
+        finally:
+            states.close()
+
+
+class LayerStore(Protocol):
+    """Keeps the results of finished layers."""
+
+    def load(self, index: int) -> dict[str, BlockQuantized] | None: ...
+
+    def save(self, index: int, results: dict[str, BlockQuantized]) -> None: ...
+
+
+def _quantize_layer(
+    layer: torch.nn.Module, prefix: str, targets: tuple[str, ...], states: HiddenStates, quantize: Quantize
+) -> dict[str, BlockQuantized]:
+    done: dict[str, BlockQuantized] = {}
+    if not targets:
+        return done
+    modules: dict[str, Any] = dict(layer.named_modules())
+    for group in find_groups(layer, lambda: states.run(layer, 0), names=targets):
+        hessian, tokens = _hessian(layer, prefix, group, states)
+        full = tuple(f"{prefix}.{name}" for name in group.names)
+        weights = tuple(modules[name].weight.detach().float().numpy() for name in group.names)
+        results = quantize(GroupStatistics(names=full, weights=weights, hessian=hessian, tokens=tokens))
+        _write_back(layer, dict(zip(group.names, results, strict=True)))
+        done.update(zip(full, results, strict=True))
+    return done
+
+
+def _hessian(layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates) -> tuple[Floats, int]:
+    """Mean of x x^T over the group's input on all windows; each forward stops as soon as the input is there."""
+    import torch
+
+    first: Any = layer.get_submodule(group.names[0])
+    total = torch.zeros(first.in_features, first.in_features)
+    tokens = 0
+
+    def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        nonlocal tokens
+        rows = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
+        total.addmm_(rows.T, rows)
+        tokens += len(rows)
+        raise StopForwardError
+
+    handle = first.register_forward_pre_hook(hook)
+    try:
+        for window in range(len(states)):
+            with contextlib.suppress(StopForwardError):
+                states.run(layer, window)
+            if not torch.isfinite(torch.diagonal(total)).all():
+                raise not_finite(f"the input of {prefix}.{group.names[0]}", window)
+    finally:
+        handle.remove()
+    return (total / tokens).numpy(), tokens
+
+
+def _write_back(layer: torch.nn.Module, results: dict[str, BlockQuantized]) -> None:
+    import torch
+
+    for name, result in results.items():
+        module: Any = layer.get_submodule(name)
+        module.weight.data.copy_(torch.from_numpy(result.dequantize()))
