@@ -51,11 +51,12 @@ def quantize_sequentially(
     *,
     keep: Callable[[str], bool] = lambda name: False,
     store: LayerStore | None = None,
+    restore: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[str, BlockQuantized]]:
     """Quantize every `nn.Linear` of the layers in place and yield each result as soon as its layer is done.
 
-    The model's weights are replaced by the dequantized ones. Deterministic: the same model, windows and algorithm give
+    The model's weights are replaced by the dequantized ones, for good unless ``restore``. Deterministic: the same model, windows and algorithm give
     the same result.
 
     Args:
@@ -65,6 +66,7 @@ def quantize_sequentially(
         windows: token ids, int64 [T] each, all of one length.
         quantize: the algorithm.
         keep: says of a layer's full name that it stays as it is.
+        restore: give each layer its own weights back once the next one's inputs are known.
         store: where finished layers are kept; layers found there are not computed again.
         progress: called with the steps done and their number, one per window of each layer.
 
@@ -80,6 +82,7 @@ def quantize_sequentially(
             for index, layer in enumerate(layers):
                 prefix = names[id(layer)]
                 targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
+                own = {name: layer.get_submodule(name).weight.detach().clone() for name in targets} if restore else {}
                 done = store.load(index) if store else None
                 if done is None:
                     done = _quantize_layer(layer, prefix, targets, states, quantize)
@@ -89,6 +92,8 @@ def quantize_sequentially(
                     _write_back(layer, {name.removeprefix(f"{prefix}."): value for name, value in done.items()})
                 if index + 1 < len(layers):
                     states.advance(layer, name=prefix)
+                for name, weight in own.items():
+                    layer.get_submodule(name).weight.data.copy_(weight)
                 if progress:
                     progress(index + 1, len(layers))
                 yield from done.items()

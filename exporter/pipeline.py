@@ -23,13 +23,15 @@ from exporter.artifact import (
     staging_folder,
 )
 from exporter.errors import GateRejectedError, InputError
+from exporter.precision import precision_named
+from exporter.quantization import quantize_source
 from exporter.recipes import StepRecord, recipe_for, run_recipe
 from exporter.stages import Stages
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.gate import GateResult
+    from exporter.gate import Budget, GateResult
     from exporter.sources.source import Source
 
 # Written instead of the manifest when the gate says no: a folder with it is evidence, never an artifact.
@@ -56,7 +58,7 @@ def export(
         checkpoint: a Hugging Face folder, a GGUF file, or a hub id such as ``org/name``.
         out: the artifact's folder, which must not exist yet.
         target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
-        precision: ``fp32``.
+        precision: one of `exporter.precision.PRECISIONS`.
         revision: branch, tag or commit of a hub id.
         allow_pickle: also read pickled weights, through torch's restricted unpickler.
         stages: collects the time and peak memory of each step; a silent one when None.
@@ -70,21 +72,24 @@ def export(
     """
     out = Path(out)
     stages = stages or Stages()
-    steps = recipe_for(target, precision)
+    steps, wanted = recipe_for(target, precision), precision_named(precision)
     refuse_existing(out)
     with stages.stage("load"):
         source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
     _check_disk(out, source)
     with stages.stage("trace"):
         model = _trace(source)
+    with stages.stage("quantize"):
+        quantized = quantize_source(source, wanted, progress=stages.advance)
     with stages.stage("optimize"):
-        recipe = run_recipe(model, steps, max_positions=source.model.max_positions)
+        recipe = run_recipe(model, steps, max_positions=source.model.max_positions, quantized=quantized)
     with staging_folder(out) as staged:
         with stages.stage("write"):
             manifest = _write(staged, model, source, recipe, target=target, precision=precision)
-            del model
+            del model, quantized
         with stages.stage("prove"):
-            result = prove(Artifact(folder=staged, manifest=manifest), source, stages=stages)
+            staged_artifact = Artifact(folder=staged, manifest=manifest)
+            result = prove(staged_artifact, source, budget=wanted.budget, stages=stages)
         manifest = replace(manifest, gate=result.to_dict())
         _write_timings(staged, stages, recipe)
         if not result.accepted:
@@ -95,15 +100,16 @@ def export(
     return Artifact(folder=out, manifest=manifest)
 
 
-def prove(artifact: Artifact, source: Source, *, stages: Stages | None = None) -> GateResult:
+def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages | None = None) -> GateResult:
     """Run the gate on a written artifact, through the backend that users will run it on.
 
     Args:
         artifact: its files lie in its folder; whether a manifest does is of no matter.
         source: the model it has to match.
+        budget: how far it may be from it.
         stages: told of the progress.
     """
-    from exporter.gate import FP32_BUDGET, gate_prompts, run_gate
+    from exporter.gate import gate_prompts, run_gate
     from exporter.gate.localize import locate_layer
     from exporter.gate.tokenizer import check_tokenizer
     from exporter.reference import TorchReference
@@ -136,7 +142,7 @@ def prove(artifact: Artifact, source: Source, *, stages: Stages | None = None) -
             backend,
             reference,
             prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions),
-            budget=FP32_BUDGET,
+            budget=budget,
             tokenizer_check=None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder),
             locate=locate,
             progress=progress,

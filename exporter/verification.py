@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import Artifact, read_artifact
 from exporter.errors import InputError
+from exporter.precision import precision_named
 from exporter.stages import Stages
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def verify(
     with stages.stage("load"):
         loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle)
     with stages.stage("prove"):
-        return prove(opened, loaded, stages=stages)
+        budget = precision_named(opened.manifest.precision).budget
+        return prove(opened, loaded, budget=budget, stages=stages)
 
 
 def open_torch_module(artifact: Artifact, source: str | None) -> CausalLM:

@@ -34,8 +34,8 @@ def lower_matmul_nbits(graph: ir.Graph) -> int:
         if found is None:
             continue
         dequantize, axis = found
-        codes, scales, zeros = dequantize.inputs
-        assert codes is not None and scales is not None and zeros is not None
+        codes, scales, *zeros = dequantize.inputs
+        assert codes is not None and scales is not None
         bits, block = integer_bits(codes), dequantize.attributes.get_int("block_size")
         rows, features = _sizes(codes, axis)
         blocks = features // block
@@ -43,8 +43,9 @@ def lower_matmul_nbits(graph: ir.Graph) -> int:
             node.inputs[0],
             stored(graph, codes, axis, bits=bits, shape=(rows, blocks, block * bits // 8)),
             stored(graph, scales, axis, bits=None, shape=(rows, blocks)),
-            stored(graph, zeros, axis, bits=bits, shape=(rows, -(-blocks * bits // 8))),
         ]
+        if zeros and zeros[0] is not None:
+            inputs.append(stored(graph, zeros[0], axis, bits=bits, shape=(rows, -(-blocks * bits // 8))))
         attributes = {"K": features, "N": rows, "bits": bits, "block_size": block, "accuracy_level": ACCURACY_LEVEL}
         output = emit(node, "MatMulNBits", inputs, attributes, domain=DOMAIN, like=node.outputs[0])
         replace(node.outputs[0], output)
@@ -59,7 +60,7 @@ def _dequantized(node: ir.Node) -> tuple[ir.Node, int] | None:
     weight = node.inputs[1]
     transpose = producer(weight, "Transpose")
     dequantize = producer(weight if transpose is None else transpose.inputs[0], "DequantizeLinear")
-    if dequantize is None or len(dequantize.inputs) != 3 or not all(is_weight(value) for value in dequantize.inputs):
+    if dequantize is None or not all(is_weight(value) for value in dequantize.inputs):
         return None
     axis = 0 if transpose is None else 1
     codes, block = dequantize.inputs[0], dequantize.attributes.get_int("block_size", 0)
@@ -106,7 +107,9 @@ def _packed(tensor: ir.TensorProtocol, axis: int, bits: int | None, shape: tuple
 
     array: npt.NDArray[Any] = tensor.numpy()
     if bits is not None:
-        array = array.astype(np.uint8)
+        # Signed codes belong to a symmetric weight; the operators' default zero point is the middle of the codes.
+        middle = 1 << (bits - 1) if tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8) else 0
+        array = (array.astype(np.int16) + middle).astype(np.uint8)
     array = array.T if axis == 0 else array
     return ir.tensor(np.ascontiguousarray(pack_nibbles(array) if bits == 4 else array).reshape(shape))
 

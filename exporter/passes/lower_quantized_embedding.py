@@ -21,14 +21,14 @@ def candidates(graph: ir.Graph) -> int:
 
 
 def lower_quantized_embedding(graph: ir.Graph) -> int:
-    """Replace three gathers (codes, scales, zero points) by the same ids and their dequantization."""
+    """Replace the gathers of codes, scales and zero points, and the dequantization of what they give."""
     count = 0
     for node in nodes_of(graph, "DequantizeLinear"):
         gathers = _gathers(node)
         if gathers is None:
             continue
-        codes, scales, zeros = (gather.inputs[0] for gather in gathers)
-        assert codes is not None and scales is not None and zeros is not None and codes.const_value is not None
+        codes, scales, *zeros = (gather.inputs[0] for gather in gathers)
+        assert codes is not None and scales is not None and codes.const_value is not None
         bits, block = integer_bits(codes), node.attributes.get_int("block_size")
         rows, width = sizes_of(codes.const_value)
         blocks = width // block
@@ -36,8 +36,9 @@ def lower_quantized_embedding(graph: ir.Graph) -> int:
             stored(graph, codes, 1, bits=bits, shape=(rows, width * bits // 8), kind="data"),
             gathers[0].inputs[1],
             stored(graph, scales, 1, bits=None, shape=(rows, blocks)),
-            stored(graph, zeros, 1, bits=bits, shape=(rows, -(-blocks * bits // 8))),
         ]
+        if zeros and zeros[0] is not None:
+            inputs.append(stored(graph, zeros[0], 1, bits=bits, shape=(rows, -(-blocks * bits // 8))))
         attributes = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
         output = emit(node, "GatherBlockQuantized", inputs, attributes, domain=DOMAIN, like=node.outputs[0])
         replace(node.outputs[0], output)
@@ -48,11 +49,11 @@ def lower_quantized_embedding(graph: ir.Graph) -> int:
 
 
 def _gathers(node: ir.Node) -> list[ir.Node] | None:
-    """The three gathers of rows that a dequantization reads, when they take the same ids from constants."""
-    if len(node.inputs) != 3 or not node.attributes.get_int("block_size", 0):
+    """The gathers of rows that a dequantization reads, when they take the same ids from constants."""
+    if not node.attributes.get_int("block_size", 0):
         return None
     gathers = [gather for value in node.inputs if (gather := producer(value, "Gather")) is not None]
-    if len(gathers) != 3 or any(gather.attributes.get_int("axis", 0) != 0 for gather in gathers):
+    if len(gathers) != len(node.inputs) or any(gather.attributes.get_int("axis", 0) != 0 for gather in gathers):
         return None
     if len({id(gather.inputs[1]) for gather in gathers}) != 1 or not all(is_weight(item.inputs[0]) for item in gathers):
         return None

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import onnx_ir as ir
+
     from calibration.formats import BlockQuantized
+
+
+# bits -> signed and unsigned integer types
+_INTEGERS = {4: ("INT4", "UINT4"), 8: ("INT8", "UINT8")}
 
 
 def candidates(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> int:
@@ -36,8 +41,8 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         parts = _parts(weight, names)
         if weight is None or not parts:
             continue
-        codes, scales, zeros = _stored(graph, weight, [quantized[name] for name in parts], axis=1)
-        rows = [emit(node, "Gather", [value, node.inputs[1]], {"axis": 0}) for value in (codes, scales, zeros)]
+        constants = _stored(graph, weight, [quantized[name] for name in parts], axis=1)
+        rows = [emit(node, "Gather", [value, node.inputs[1]], {"axis": 0}) for value in constants]
         block = quantized[parts[0]].format.block_size
         result = emit(node, "DequantizeLinear", rows, {"axis": 2, "block_size": block}, like=node.outputs[0])
         replace(node.outputs[0], result)
@@ -53,8 +58,8 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         stored = weight if transpose is None else transpose.inputs[0]
         assert stored is not None
         axis = 0 if transpose is None else 1
-        inputs = _stored(graph, stored, [quantized[name] for name in parts], axis=axis)
-        float_weight = emit(node, "DequantizeLinear", inputs, {"axis": axis, "block_size": block}, like=stored)
+        constants = _stored(graph, stored, [quantized[name] for name in parts], axis=axis)
+        float_weight = emit(node, "DequantizeLinear", constants, {"axis": axis, "block_size": block}, like=stored)
         if transpose is not None:
             float_weight = emit(node, "Transpose", [float_weight], {"perm": [1, 0]}, like=weight)
         node.replace_input_with(1, float_weight)
@@ -74,33 +79,35 @@ def _parts(weight: ir.Value | None, names: set[str]) -> tuple[str, ...]:
     return parts if parts and set(parts) <= names else ()
 
 
-def _stored(
-    graph: ir.Graph, weight: ir.Value, parts: Sequence[BlockQuantized], *, axis: int
-) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """Initializers for codes, scales and zero points; a weight that is read twice is stored once."""
+def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[BlockQuantized], *, axis: int) -> list[ir.Value]:
+    """Initializers for codes, scales and zero points; a weight that is read twice is stored once.
+
+    Symmetric weights are stored as signed integers without zero points, which is the one form that TensorRT takes.
+    """
     import onnx_ir as ir
 
-    name = weight.name or ""
-    if f"{name}.codes" in graph.initializers:
-        codes, scales, zeros = (graph.initializers[f"{name}.{kind}"] for kind in ("codes", "scales", "zero_points"))
-        return codes, scales, zeros
     form = parts[0].format
     if any(part.format != form for part in parts):
-        raise ValueError(f"the parts of {name} are quantized in different formats")
-    integer = ir.DataType.UINT4 if form.bits == 4 else ir.DataType.UINT8
+        raise ValueError(f"the parts of {weight.name} are quantized in different formats")
+    signed, unsigned = _INTEGERS[form.bits]
+    integer = ir.DataType[signed if form.symmetric else unsigned]
+    kinds = {"codes": integer, "scales": ir.DataType.FLOAT}
+    if not form.symmetric:
+        kinds["zero_points"] = integer
+    if f"{weight.name}.codes" in graph.initializers:
+        return [graph.initializers[f"{weight.name}.{kind}"] for kind in kinds]
     rows = sum(part.codes.shape[0] for part in parts)
     values = []
-    for kind, dtype in (("codes", integer), ("scales", ir.DataType.FLOAT), ("zero_points", integer)):
-        width = parts[0].codes.shape[1] if kind == "codes" else parts[0].scales.shape[1]
-        shape = (rows, width) if axis == 1 else (width, rows)
+    for kind, dtype in kinds.items():
+        width = getattr(parts[0], kind).shape[1]
         tensor = ir.LazyTensor(
             partial(_tensor, parts, kind, dtype, transposed=axis == 0),
             dtype=dtype,
-            shape=ir.Shape(shape),
-            name=f"{name}.{kind}",
+            shape=ir.Shape((rows, width) if axis == 1 else (width, rows)),
+            name=f"{weight.name}.{kind}",
         )
         values.append(add_initializer(graph, tensor))
-    return values[0], values[1], values[2]
+    return values
 
 
 def _tensor(parts: Sequence[BlockQuantized], kind: str, dtype: ir.DataType, *, transposed: bool) -> ir.TensorProtocol:
@@ -108,5 +115,7 @@ def _tensor(parts: Sequence[BlockQuantized], kind: str, dtype: ir.DataType, *, t
     import onnx_ir as ir
 
     array: npt.NDArray[np.generic] = np.concatenate([getattr(part, kind) for part in parts])
+    if kind == "codes" and parts[0].format.symmetric:
+        array = array.astype(np.int16) - parts[0].format.middle
     array = np.ascontiguousarray(array.T) if transposed else array
     return ir.tensor(array.astype(dtype.numpy()))

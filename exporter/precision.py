@@ -1,0 +1,82 @@
+"""What each precision is: number formats of the weights, the algorithm that rounds them, and the gate's default budget.
+
+Formats are chosen by measurement, see `benchmarks/measure_weight_algorithms.py`; a manifest records what was used.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from exporter.errors import InputError
+from exporter.gate.budget import FP32_BUDGET, Budget, quality_budget
+
+if TYPE_CHECKING:
+    from calibration.formats import BlockFormat
+
+Algorithm = Literal["none", "rtn", "gptq"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFormat:
+    """Integers in blocks along the input features; see `calibration.formats.BlockFormat`."""
+
+    bits: int
+    block_size: int
+    symmetric: bool
+
+    def to_block_format(self) -> BlockFormat:
+        from calibration.formats import BlockFormat
+
+        return BlockFormat(bits=self.bits, block_size=self.block_size, symmetric=self.symmetric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """One row of `PRECISIONS`.
+
+    Attributes:
+        layers: format of the linear layers of the decoder; None for float32.
+        embedding: format of the embedding and the output projection, one table when they are tied.
+        algorithm: how the layers are rounded; the embedding is always rounded to nearest.
+        budget: what the gate allows when the user says nothing.
+    """
+
+    name: str
+    layers: WeightFormat | None
+    embedding: WeightFormat | None
+    algorithm: Algorithm
+    budget: Budget
+
+
+PRECISIONS = {
+    "fp32": Precision(name="fp32", layers=None, embedding=None, algorithm="none", budget=FP32_BUDGET),
+    "int8": Precision(
+        name="int8",
+        layers=WeightFormat(bits=8, block_size=32, symmetric=True),
+        embedding=WeightFormat(bits=8, block_size=64, symmetric=True),
+        algorithm="rtn",
+        budget=quality_budget(max_mean_kl=0.02, min_top1=0.93, max_perplexity_ratio=1.02),
+    ),
+    "int4": Precision(
+        name="int4",
+        layers=WeightFormat(bits=4, block_size=32, symmetric=False),
+        embedding=WeightFormat(bits=8, block_size=64, symmetric=True),
+        algorithm="gptq",
+        budget=quality_budget(max_mean_kl=0.15, min_top1=0.80, max_perplexity_ratio=1.15),
+    ),
+}
+
+
+def precision_named(name: str) -> Precision:
+    """Look a precision up; raises InputError that names the nearest known one."""
+    if name in PRECISIONS:
+        return PRECISIONS[name]
+    near = difflib.get_close_matches(name, PRECISIONS, n=1)
+    raise InputError(
+        "There is no such precision",
+        received=name,
+        allowed=", ".join(PRECISIONS),
+        fix=f"Did you mean {near[0]}?" if near else "Choose one of these.",
+    )
