@@ -56,8 +56,8 @@ def quantize_sequentially(
 ) -> Iterator[tuple[str, BlockQuantized]]:
     """Quantize every `nn.Linear` of the layers in place and yield each result as soon as its layer is done.
 
-    The model's weights are replaced by the dequantized ones, for good unless ``restore``. Deterministic: the same model, windows and algorithm give
-    the same result.
+    The model's weights are replaced by the dequantized ones, for good unless ``restore``. Deterministic: the same
+    model, windows and algorithm give the same result.
 
     Args:
         model: called as ``model(input_ids [1, T], use_cache=False)``; its layers run in the given order, and what one
@@ -82,7 +82,7 @@ def quantize_sequentially(
             for index, layer in enumerate(layers):
                 prefix = names[id(layer)]
                 targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
-                own = {name: layer.get_submodule(name).weight.detach().clone() for name in targets} if restore else {}
+                own = _copies(layer, targets) if restore else {}
                 done = store.load(index) if store else None
                 if done is None:
                     done = _quantize_layer(layer, prefix, targets, states, quantize)
@@ -92,13 +92,19 @@ def quantize_sequentially(
                     _write_back(layer, {name.removeprefix(f"{prefix}."): value for name, value in done.items()})
                 if index + 1 < len(layers):
                     states.advance(layer, name=prefix)
-                for name, weight in own.items():
-                    layer.get_submodule(name).weight.data.copy_(weight)
+                for weight, copy in own.values():
+                    weight.data.copy_(copy)
                 if progress:
                     progress(index + 1, len(layers))
                 yield from done.items()
         finally:
             states.close()
+
+
+def _copies(layer: Any, names: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Each linear layer's weight and a copy of it."""
+    weights = {name: layer.get_submodule(name).weight for name in names}
+    return {name: (weight, weight.detach().clone()) for name, weight in weights.items()}
 
 
 class LayerStore(Protocol):

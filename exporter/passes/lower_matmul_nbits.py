@@ -105,7 +105,7 @@ def _packed(tensor: ir.TensorProtocol, axis: int, bits: int | None, shape: tuple
     import numpy as np
     import onnx_ir as ir
 
-    array: npt.NDArray[Any] = tensor.numpy()
+    array: Any = tensor.numpy()
     if bits is not None:
         # Signed codes belong to a symmetric weight; the operators' default zero point is the middle of the codes.
         middle = 1 << (bits - 1) if tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8) else 0
@@ -119,5 +119,5 @@ def pack_nibbles(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
-    packed: npt.NDArray[np.uint8] = even[:, 0::2] | (even[:, 1::2] << 4)
+    packed: npt.NDArray[np.uint8] = np.bitwise_or(even[:, 0::2], even[:, 1::2] << 4, dtype=np.uint8)
     return packed
