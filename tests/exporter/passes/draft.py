@@ -29,7 +29,9 @@ class Draft:
     def weight(self, array: Any, name: str | None = None) -> ir.Value:
         """A constant; plain lists of whole numbers become int64, everything else float32."""
         array = np.asarray(array)
-        array = array.astype(np.int64 if array.dtype.kind == "i" else array.dtype if array.dtype == bool else np.float32)
+        array = array.astype(
+            np.int64 if array.dtype.kind == "i" else array.dtype if array.dtype == bool else np.float32
+        )
         name = name or f"constant_{len(self.weights)}"
         shape = ir.Shape(array.shape)
         tensor = ir.tensor(array, name=name)

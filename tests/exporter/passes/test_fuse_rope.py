@@ -45,9 +45,7 @@ def test_query_and_key_share_their_tables():
     draft = AttentionDraft()
     x, other = draft.input("x", "B", HEADS, "T", SIZE), draft.input("even", "B", 3, "T", SIZE)
     cos, sin = draft.angle("Cos", SIZE), draft.angle("Sin", SIZE)
-    model = draft.model(
-        y=draft.rotated(x, SIZE, cos=cos, sin=sin), z=draft.rotated(other, SIZE, cos=cos, sin=sin)
-    )
+    model = draft.model(y=draft.rotated(x, SIZE, cos=cos, sin=sin), z=draft.rotated(other, SIZE, cos=cos, sin=sin))
     assert fuse_rope(model.graph, max_positions=LONGEST) == 2
     first, second = (node for node in model.graph if node.op_type == "RotaryEmbedding")
     assert list(first.inputs[1:]) == list(second.inputs[1:])
