@@ -88,6 +88,19 @@ def test_near_misses_stay_as_they_are(options):
     assert operators(model) == before
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_a_difference_that_is_computed_twice_counts_as_one_tensor(same):
+    draft = Draft()
+    x = draft.input("x", "B", "T", SIZE)
+    mean = draft.op("ReduceMean", x, draft.weight([-1]), dims=["B", "T", 1])
+    first = draft.op("Sub", x, mean, dims=["B", "T", SIZE])
+    second = draft.op("Sub", *((x, mean) if same else (mean, x)), dims=["B", "T", SIZE])
+    model = draft.model(y=norm(draft, first, squared=second))
+    before = run(copied(model), FEEDS)
+    assert fuse_rms_norm(model.graph) == int(same)
+    np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
+
+
 def test_a_sum_of_two_tensors_is_no_epsilon():
     draft = Draft()
     x = draft.input("x", "B", "T", SIZE)
