@@ -236,7 +236,7 @@ def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None
 
 
 def _reads_contents(node: ir.Node) -> bool:
-    """Whether a node sees more of the graph's inputs than their sizes and the past length: a rule of its own per token."""
+    """Whether a node sees more of the graph's inputs than their sizes and the past length."""
     given = [value for value in node.inputs if value is not None and value.is_graph_input()]
     return node.op_type != "Shape" and any(value.name != PAST_LENGTH for value in given)
 

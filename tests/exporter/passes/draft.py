@@ -85,7 +85,7 @@ def run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     session = onnxruntime.InferenceSession(
         ir.serde.serialize_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    known = {item.name for item in session.get_inputs()}
+    known = {item.name for item in (*session.get_inputs(), *session.get_overridable_initializers())}
     names = [item.name for item in session.get_outputs()]
     results = session.run(names, {name: array for name, array in feeds.items() if name in known})
     return dict(zip(names, results, strict=True))
