@@ -107,19 +107,23 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], *, max_positions: int |
         module = import_module(f"exporter.passes.{step.name}")
         function: Callable[..., int] = getattr(module, step.name)
         possible: int | None = module.candidates(model.graph) if hasattr(module, "candidates") else None
-        before = _names(model.graph)
+        before = _interface(model.graph)
         started = time.perf_counter()
         options = {"max_positions": max_positions} if "max_positions" in inspect.signature(function).parameters else {}
         count = function(model.graph, **options)
         common_passes.RemoveUnusedNodesPass()(model)
         record = StepRecord(name=step.name, count=count, candidates=possible, seconds=time.perf_counter() - started)
-        _check(step, record, before, _names(model.graph))
+        _check(step, record, before, _interface(model.graph))
         records.append(record)
     return records
 
 
-def _names(graph: ir.Graph) -> tuple[list[str | None], list[str | None]]:
-    return [value.name for value in graph.inputs], [value.name for value in graph.outputs]
+def _interface(graph: ir.Graph) -> tuple[list[str], list[str]]:
+    """Name, type and dims of every input and output."""
+    inputs, outputs = (
+        [f"{value.name} {value.dtype} {value.shape}" for value in values] for values in (graph.inputs, graph.outputs)
+    )
+    return inputs, outputs
 
 
 def _check(step: Step, record: StepRecord, before: Any, after: Any) -> None:
