@@ -126,12 +126,12 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[S
         module = import_module(f"exporter.passes.{step.name}")
         function: Callable[..., int] = getattr(module, step.name)
         possible: int | None = _call(module.candidates, model.graph, facts) if hasattr(module, "candidates") else None
-        before = _names(model.graph)
+        before = _interface(model.graph)
         started = time.perf_counter()
         count = _call(function, model.graph, facts)
         common_passes.RemoveUnusedNodesPass()(model)
         record = StepRecord(name=step.name, count=count, candidates=possible, seconds=time.perf_counter() - started)
-        _check(step, record, before, _names(model.graph))
+        _check(step, record, before, _interface(model.graph))
         records.append(record)
     return records
 
@@ -141,8 +141,12 @@ def _call(function: Callable[..., int], graph: ir.Graph, facts: dict[str, Any]) 
     return function(graph, **{name: value for name, value in facts.items() if name in wanted})
 
 
-def _names(graph: ir.Graph) -> tuple[list[str | None], list[str | None]]:
-    return [value.name for value in graph.inputs], [value.name for value in graph.outputs]
+def _interface(graph: ir.Graph) -> tuple[list[str], list[str]]:
+    """Name, type and dims of every input and output."""
+    inputs, outputs = (
+        [f"{value.name} {value.dtype} {value.shape}" for value in values] for values in (graph.inputs, graph.outputs)
+    )
+    return inputs, outputs
 
 
 def _check(step: Step, record: StepRecord, before: Any, after: Any) -> None:

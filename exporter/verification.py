@@ -77,7 +77,9 @@ def load_recorded_source(
             allowed="the checkpoint that the artifact was made from",
             fix="Name it with --source.",
         )
-    loaded = load_source(place, revision=recorded.get("revision"), allow_pickle=allow_pickle)
+    # The recorded revision belongs to the recorded place, not to another one.
+    revision = recorded.get("revision") if source is None else None
+    loaded = load_source(place, revision=revision, allow_pickle=allow_pickle)
     if same_files and _hashes(loaded.provenance) != _hashes(recorded):
         raise InputError(
             f"{place} is not the checkpoint that {artifact.folder} was made from: its files have other hashes",

@@ -20,18 +20,17 @@ def fuse_gate_up(graph: ir.Graph) -> int:
         pair = _gate_and_up(product)
         if pair is None:
             continue
-        gate, up = pair
+        gate, _ = pair
         weights = [node.inputs[1] for node in pair if node.inputs[1] is not None]
         source, width = gate.inputs[0], (dims(weights[0]) or ())[1]
         whole = dims(gate.outputs[0])
         if source is None or whole is None or not isinstance(width, int):
             continue
         name = (weights[0].name or "").rsplit(".", 2)[0] + ".gate_up_proj.weight"
-        first = gate if gate.inputs[0] is not None else up
-        both = emit(first, "MatMul", [source, concat_weights(graph, weights, name)])
+        both = emit(gate, "MatMul", [source, concat_weights(graph, weights, name)])
         both.type, both.shape = source.type, ir.Shape([*whole[:-1], 2 * width])
         halves = [ir.Value(type=node.outputs[0].type, shape=node.outputs[0].shape) for node in pair]
-        emit(first, "Split", [both], {"axis": -1, "num_outputs": 2}, outputs=halves)
+        emit(gate, "Split", [both], {"axis": -1, "num_outputs": 2}, outputs=halves)
         for node, half in zip(pair, halves, strict=True):
             replace(node.outputs[0], half)
             graph.remove(node, safe=True)
@@ -52,7 +51,7 @@ def _gate_and_up(product: ir.Node) -> tuple[ir.Node, ir.Node] | None:
         weights = [node.inputs[1] for node in (gate, up)]
         if all(is_weight(weight) and len(weight.uses()) == 1 for weight in weights if weight is not None):
             shapes = {dims(weight) for weight in weights if weight is not None}
-            if len(shapes) == 1:
+            if len(shapes) == 1 and len(shapes.pop() or ()) == 2:
                 return gate, up
     return None
 

@@ -13,6 +13,7 @@ from exporter.passes.match import (
     new_constant,
     producer,
     replace,
+    same_value,
     scalar,
     used_once,
 )
@@ -63,7 +64,7 @@ def _normalized(node: ir.Node) -> tuple[ir.Value, float] | None:
         found = _mean_plus_epsilon(square_root.inputs[0]) if square_root is not None else None
     else:
         return None
-    if found is None or _squared(found[0]) is not source:
+    if found is None or not same_value(_squared(found[0]), source):
         return None
     return source, found[1]
 

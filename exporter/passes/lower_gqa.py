@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from exporter.passes.match import dims, emit, new_constant, nodes_of, producer, replace
+from exporter.passes.match import ancestors, dims, emit, new_constant, nodes_of, producer, replace
 from exporter.signature import INPUT_IDS, PAST_LENGTH
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def _match(node: ir.Node) -> _Attention | None:
     scatters = [producer(value, "TensorScatter") for value in node.inputs[1:3]]
     if query is None or mask is None or scatters[0] is None or scatters[1] is None:
         return None
+    if not all(_appends(scatter) for scatter in scatters if scatter is not None):
+        return None
     pasts = [scatter.inputs[0] for scatter in scatters if scatter is not None]
     shapes = [dims(past) for past in pasts if past is not None and past.is_graph_input()]
     # One head size for keys and values, a multiple of 8 as the kernels want it.
@@ -79,6 +81,17 @@ def _match(node: ir.Node) -> _Attention | None:
     key, value = scatters[0].inputs[1], scatters[1].inputs[1]
     assert key is not None and value is not None
     return _Attention(query=query, key=key, value=value, mask=mask, key_scatter=scatters[0], value_scatter=scatters[1])
+
+
+def _appends(scatter: ir.Node) -> bool:
+    """Whether the new keys or values go where the row's past ends, as the operator puts them."""
+    start = scatter.inputs[2] if len(scatter.inputs) > 2 else None
+    if start is None or not start.is_graph_input() or start.name != PAST_LENGTH:
+        return False
+    return (
+        scatter.attributes.get_int("axis", -2) in (2, -2)
+        and scatter.attributes.get_string("mode", "linear") == "linear"
+    )
 
 
 def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Value | None, window: int) -> None:
@@ -168,9 +181,13 @@ def _shared_rotary(
     first, second = nodes[0].inputs, nodes[1].inputs
     if len(first) != 4 or first[3] is not positions or list(first[1:]) != list(second[1:]):
         return None
+    assert first[0] is not None and second[0] is not None and first[1] is not None and first[2] is not None
+    size, half = (dims(query) or ("",))[-1], (dims(first[1]) or ("",))[-1]
+    # What the operator asks for as soon as it rotates (onnxruntime 1.32): heads of 16 n and tables of 8 n elements.
+    if not isinstance(size, int) or not isinstance(half, int) or size % 16 or half % 8:
+        return None
     if any(node.attributes.get_int("interleaved", 0) for node in nodes if node is not None):
         return None
-    assert first[0] is not None and second[0] is not None and first[1] is not None and first[2] is not None
     return first[0], second[0], first[1], first[2]
 
 
@@ -203,9 +220,9 @@ def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None
     """
     import numpy as np
 
-    from exporter.passes.evaluate import evaluate, leaves
+    from exporter.passes.evaluate import evaluate
 
-    if not leaves(mask) <= {value.name for value in graph.inputs}:
+    if any(_reads_contents(node) for node in ancestors(mask)):
         return None
     new = 5
     past = np.array([0, 7, positions - new], dtype=np.int64)
@@ -220,6 +237,12 @@ def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None
     key = np.arange(positions)[None, None, None, :]
     window = int(seen[2, 0, -1].sum())
     return window if np.array_equal(seen, (key <= query) & (key > query - window)) else None
+
+
+def _reads_contents(node: ir.Node) -> bool:
+    """Whether a node sees more of the graph's inputs than their sizes and the past length."""
+    given = [value for value in node.inputs if value is not None and value.is_graph_input()]
+    return node.op_type != "Shape" and any(value.name != PAST_LENGTH for value in given)
 
 
 def _shape(value: ir.Value, like: ir.Value, sizes: list[int | str]) -> None:

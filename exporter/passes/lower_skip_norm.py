@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def candidates(graph: ir.Graph) -> int:
-    return sum(1 for node in nodes_of(graph, "RMSNormalization") if _residual(node) is not None)
+    """Sums that a norm reads; where two norms read one sum, one of them can take it in."""
+    found = [_residual(node) for node in nodes_of(graph, "RMSNormalization")]
+    return len({id(add) for add in found if add is not None})
 
 
 def lower_skip_norm(graph: ir.Graph) -> int:
@@ -38,11 +40,14 @@ def lower_skip_norm(graph: ir.Graph) -> int:
 
 def _residual(norm: ir.Node) -> ir.Node | None:
     """The sum in front of a norm over the last axis, of two tensors [B, T, C]."""
-    if norm.attributes.get_int("axis", -1) != -1 or not is_weight(norm.inputs[1]):
+    weight = norm.inputs[1]
+    if norm.attributes.get_int("axis", -1) != -1 or weight is None or not is_weight(weight):
         return None
     add = producer(norm.inputs[0], "Add")
     if add is None or add.outputs[0].is_graph_output():
         return None
+    if dims(weight) != (dims(add.outputs[0]) or ("",))[-1:]:
+        return None  # the operator wants a weight as long as the axis
     first, second = (dims(value) if value is not None else None for value in add.inputs)
     if first is None or first != second or len(first) != 3 or any(is_weight(value) for value in add.inputs):
         return None

@@ -73,6 +73,20 @@ def either_way(node: ir.Node, wanted: Callable[[ir.Value | None], bool]) -> tupl
     return (second, first) if wanted(first) else None
 
 
+def same_value(one: ir.Value | None, other: ir.Value | None) -> bool:
+    """Whether two values are one, or computed by the same operator from the very same inputs."""
+    if one is None or other is None or one is other:
+        return one is other
+    first, second = one.producer(), other.producer()
+    if first is None or second is None or (first.domain, first.op_type) != (second.domain, second.op_type):
+        return False
+    settings = [{name: item.value for name, item in node.attributes.items()} for node in (first, second)]
+    same_inputs = len(first.inputs) == len(second.inputs) and all(
+        a is b for a, b in zip(first.inputs, second.inputs, strict=True)
+    )
+    return same_inputs and settings[0] == settings[1] and one.index() == other.index()
+
+
 def ancestors(value: ir.Value) -> Iterator[ir.Node]:
     """Every node that ``value`` depends on, each once, users before producers."""
     seen: set[int] = set()
@@ -107,6 +121,7 @@ def add_initializer(graph: ir.Graph, tensor: ir.TensorProtocol) -> ir.Value:
     import onnx_ir as ir
 
     assert tensor.name is not None
+    assert tensor.name not in graph.initializers, f"two constants named {tensor.name}"
     sizes = sizes_of(tensor)
     value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(sizes), const_value=tensor)
     graph.initializers[tensor.name] = value

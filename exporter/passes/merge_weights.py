@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from exporter.passes.match import add_initializer, sizes_of
@@ -21,6 +22,8 @@ def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> i
 
     tensors = [weight.const_value for weight in weights if weight.const_value is not None]
     sizes = [sizes_of(tensor) for tensor in tensors]
+    # Weights named by nothing but a number (layers.0.q, layers.1.q) leave the same stem in every layer.
+    name = next(free for free in _numbered(name) if free not in graph.initializers)
     joined = ir.LazyTensor(
         lambda: ir.tensor(np.concatenate([tensor.numpy() for tensor in tensors], axis=-1)),
         dtype=tensors[0].dtype,
@@ -36,6 +39,14 @@ def parameters_of(weight: ir.Value) -> tuple[str, ...]:
     """Names of the model's parameters that lie side by side in a weight; its own name when it was never merged."""
     parts: tuple[str, ...] = weight.meta.get(_PARAMETERS, (weight.name or "",))
     return parts
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """The name itself, then with 1, 2 ... in front of its last part."""
+    yield name
+    stem, dot, last = name.rpartition(".")
+    for number in itertools.count(1):
+        yield f"{stem}{dot}{number}.{last}"
 
 
 def drop_unread(graph: ir.Graph, values: Sequence[ir.Value]) -> None:

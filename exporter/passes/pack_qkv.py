@@ -63,13 +63,17 @@ def _projection(value: ir.Value | None) -> _Projection | None:
     if add is not None:
         first, second = add.inputs
         value, bias = (second, first) if is_weight(first) else (first, second)
-        if not is_weight(bias) or value is None or not used_once(value):
+        if not is_weight(bias) or bias is None or value is None or not used_once(value):
             return None
     matmul = producer(value, "MatMul")
     if matmul is None or not is_weight(matmul.inputs[1]):
         return None
     source, weight = matmul.inputs
     assert source is not None and weight is not None
+    sizes = dims(weight) or ()
+    # A bias that broadcasts has no place beside the others, and a vector no columns.
+    if len(sizes) != 2 or (bias is not None and dims(bias) != sizes[1:]):
+        return None
     nodes = (matmul,) if add is None else (add, matmul)
     return _Projection(source=source, weight=weight, bias=bias, nodes=nodes)
 

@@ -75,8 +75,8 @@ def _merged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
     if before is None or before.inputs[0] is None:
         return None
     if node.op_type == "Transpose":
-        first, second = before.attributes.get_ints("perm"), node.attributes.get_ints("perm")
-        if [first[axis] for axis in second] == list(range(len(second))):
+        first, second = _permutation(before), _permutation(node)
+        if first and second and [first[axis] for axis in second] == list(range(len(second))):
             return before.inputs[0]
     if node.op_type == "Reshape" and _is_static(node) and _is_static(before):
         target = constant(node.inputs[1])
@@ -85,9 +85,16 @@ def _merged(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
             return None
         if whole == original:
             return before.inputs[0]
-        if all(size != 0 or whole[place] == original[place] for place, size in enumerate(target.tolist())):
+        kept = [place for place, size in enumerate(target.tolist()) if size == 0]
+        if all(place < len(original) and whole[place] == original[place] for place in kept):
             return emit(node, "Reshape", [before.inputs[0], node.inputs[1]], like=node.outputs[0])
     return None
+
+
+def _permutation(transpose: ir.Node) -> list[int]:
+    source = transpose.inputs[0]
+    rank = len(dims(source) or ()) if source is not None else 0
+    return list(transpose.attributes.get_ints("perm", tuple(reversed(range(rank)))))
 
 
 def _is_static(reshape: ir.Node) -> bool:

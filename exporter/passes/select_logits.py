@@ -69,6 +69,8 @@ def _keeps_tokens(node: ir.Node) -> bool:
     """Whether each input is [B, T, ...] like the output, or the same for every token."""
     if node.op_type == "MatMul" and _is_wide(node.inputs[1]):
         return False
+    if node.op_type.endswith("Normalization") and node.attributes.get_int("axis", -1) not in (-1, 2):
+        return False  # over the tokens too
     return all(value is None or _is_wide(value) or _is_same_for_all(value) for value in node.inputs)
 
 

@@ -42,7 +42,8 @@ class CausalLM(nn.Module):
     def _observed_state(self) -> list[StateItem]:
         """Run two tokens through the model and describe what its cache then holds, layer by layer."""
         with torch.inference_mode():
-            cache = self.model(input_ids=torch.tensor([[0, 1]]), use_cache=True).past_key_values
+            output = self.model(input_ids=torch.tensor([[0, 1]]), use_cache=True)
+        cache = getattr(output, "past_key_values", None)
         layers = getattr(cache, "layers", None)
         if not layers or any(getattr(layer, "keys", None) is None for layer in layers):
             kinds = sorted({type(layer).__name__ for layer in layers or [cache]})
@@ -116,16 +117,23 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 def _mask(
-    *, batch_size: int, q_length: int, kv_length: int, q_offset: Tensor, mask_function: Callable[..., Tensor], **_: Any
+    *,
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: Tensor | int,
+    mask_function: Callable[..., Tensor],
+    **_: Any,
 ) -> Tensor:
     """Evaluate the model's own mask rule at each row's positions: bool [B, 1, T, capacity], True where a key is seen.
 
     Keys beyond a row's length are never seen, since causality excludes every position after the query's.
     """
-    device = q_offset.device
+    offset = torch.as_tensor(q_offset).reshape(-1)  # a plain number when the cache is not ours
+    device = offset.device
     batch = torch.arange(batch_size, device=device)[:, None, None, None]
     head = torch.zeros((1, 1, 1, 1), dtype=torch.int64, device=device)
-    query = q_offset[:, None, None, None] + torch.arange(q_length, device=device)[None, None, :, None]
+    query = offset[:, None, None, None] + torch.arange(q_length, device=device)[None, None, :, None]
     key = torch.arange(kv_length, device=device)[None, None, None, :]
     return mask_function(batch, head, query, key).expand(batch_size, -1, q_length, kv_length)
 

@@ -109,6 +109,8 @@ def stamp_layers(
         position = copies[-1]
         graph.inputs.extend(copier.new_state)
         produced = [value for node in bodies[source].nodes for value in node.outputs if id(value) in state_out]
+        if len(produced) != state_per_layer:
+            raise NotRepeatableError(f"layer {source} writes {len(produced)} of its {state_per_layer} state tensors")
         produced.sort(key=lambda value: state_out[id(value)])
         graph.outputs.extend(copier.values[id(value)] for value in produced)
         hidden.append(copier.values[id(bodies[source].hidden)])

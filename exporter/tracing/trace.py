@@ -125,7 +125,7 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
     except Exception as error:  # torch reports a model that it cannot trace by any kind of exception
         raise InputError(
             f"{type(root.get_submodule(_MODULE)).__name__} cannot be traced",
-            received=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}",
+            received=_cause(error),
             allowed="a forward without data-dependent control flow",
             fix="Rewrite the part of the model that torch.export names.",
         ) from error
@@ -139,6 +139,13 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
     common_passes.RemoveUnusedNodesPass()(model)
     common_passes.ShapeInferencePass()(model)
     return model
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of the error that the others were raised from: torch wraps it in advice on its own tools."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _reads_no_parameter(node: ir.Node) -> bool | None:

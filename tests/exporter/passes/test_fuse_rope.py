@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from exporter.passes.fuse_rope import candidates, fuse_rope
+from tests.exporter.passes.attention_draft import END, AttentionDraft
+from tests.exporter.passes.draft import copied, noise, operators, run, signature_names
+
+HEADS, SIZE, LONGEST = 2, 8, 32
+# cos and sin come from a table that was computed by the same operators: only the order of two products differs.
+ROUNDING = 1e-6
+FEEDS = {
+    "input_ids": np.zeros((2, 3), dtype=np.int64),
+    "past_length": np.array([4, 20]),
+    "x": noise(2, HEADS, 3, SIZE),
+    "wide": noise(2, HEADS, 3, 12),
+    "tall": noise(2, 3, HEADS, SIZE),
+    "even": noise(2, 3, 3, SIZE),
+}
+
+
+def drafted(build=None, *, dims=("B", HEADS, "T", SIZE), name="x", **options):
+    draft = AttentionDraft()
+    x = draft.input(name, *dims)
+    made = build(draft) if build else {}
+    return draft.model(y=draft.rotated(x, SIZE, **made, **options))
+
+
+def test_a_rotation_becomes_one_operator_with_the_same_numbers():
+    model = drafted()
+    before, names = run(copied(model), FEEDS), signature_names(model)
+    assert candidates(model.graph) == 1
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 1
+    found = operators(model)
+    assert found["RotaryEmbedding"] == 1
+    assert not {"Cos", "Sin", "Concat", "Neg"} & set(found)
+    assert signature_names(model) == names
+    np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
+
+
+def test_query_and_key_share_their_tables():
+    draft = AttentionDraft()
+    x, other = draft.input("x", "B", HEADS, "T", SIZE), draft.input("even", "B", 3, "T", SIZE)
+    cos, sin = draft.angle("Cos", SIZE), draft.angle("Sin", SIZE)
+    model = draft.model(y=draft.rotated(x, SIZE, cos=cos, sin=sin), z=draft.rotated(other, SIZE, cos=cos, sin=sin))
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 2
+    first, second = (node for node in model.graph if node.op_type == "RotaryEmbedding")
+    assert list(first.inputs[1:]) == list(second.inputs[1:])
+
+
+@pytest.mark.parametrize("size", [2, 6, 10])
+def test_heads_of_any_even_size_are_recognized(size):
+    draft = AttentionDraft()
+    x = draft.input("x", "B", HEADS, "T", size)
+    model = draft.model(y=draft.rotated(x, size))
+    feeds = {**FEEDS, "x": noise(2, HEADS, 3, size)}
+    before = run(copied(model), feeds)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 1
+    np.testing.assert_allclose(run(model, feeds)["y"], before["y"], atol=ROUNDING)
+
+
+def test_a_part_of_the_head_is_rotated_with_the_rest_passed_on():
+    draft = AttentionDraft()
+    wide = draft.input("wide", "B", HEADS, "T", 12)
+    turned = draft.rotated(draft.sliced(wide, 0, SIZE), SIZE)
+    model = draft.model(
+        y=draft.op("Concat", turned, draft.sliced(wide, SIZE, END), dims=["B", HEADS, "T", 12], axis=-1)
+    )
+    before = run(copied(model), FEEDS)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 1
+    assert operators(model)["Slice"] == 0
+    np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
+
+
+def test_a_rest_that_does_not_follow_the_rotated_part_stays_outside():
+    draft = AttentionDraft()
+    wide = draft.input("wide", "B", HEADS, "T", 12)
+    turned = draft.rotated(draft.sliced(wide, 0, SIZE), SIZE)
+    model = draft.model(
+        y=draft.op("Concat", turned, draft.sliced(wide, SIZE - 1, END), dims=["B", HEADS, "T", 13], axis=-1)
+    )
+    before = run(copied(model), FEEDS)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 1
+    assert operators(model)["Slice"] == 2
+    np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
+
+
+def interleaved(draft):
+    """Angles whose halves differ: another rotation than the operator's."""
+    return {"cos": draft.angle("Cos", SIZE, halves="differ"), "sin": draft.angle("Sin", SIZE, halves="differ")}
+
+
+def by_data(draft):
+    """Angles that depend on more than the position."""
+    angle = draft.angle("Cos", SIZE)
+    total = draft.op("ReduceMax", draft.op("Cast", draft.input_ids, dtype=ir.DataType.FLOAT, to=1), dims=[], keepdims=0)
+    return {"cos": draft.op("Mul", angle, total)}
+
+
+def by_length(draft):
+    """Angles that depend on the longest position of the call, as dynamic scaling has them."""
+    positions = draft.op("Cast", draft.positions, dtype=ir.DataType.FLOAT, to=1)
+    longest = draft.op("ReduceMax", positions, dims=[], keepdims=0)
+    return {"cos": draft.op("Mul", draft.angle("Cos", SIZE), longest)}
+
+
+NEAR_MISSES = {
+    "halves swapped": {"swapped": True},
+    "split past the middle": {"middle": SIZE // 2 + 1},
+    "not negated": {"negated": False},
+    "halves of the angle differ": {"build": interleaved},
+    "angle depends on the tokens": {"build": by_data},
+    "angle depends on the longest position": {"build": by_length},
+}
+
+
+@pytest.mark.parametrize("case", NEAR_MISSES)
+def test_near_misses_stay_as_they_are(case):
+    model = drafted(**NEAR_MISSES[case])
+    before = operators(model)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
+    assert operators(model) == before
+
+
+def test_heads_behind_the_tokens_are_not_what_the_operator_reads():
+    model = drafted(dims=("B", "T", HEADS, SIZE), name="tall", axis=2)
+    assert run(copied(model), FEEDS)["y"].shape == (2, 3, HEADS, SIZE)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
+
+
+def test_as_many_heads_as_tokens_do_not_hide_the_wrong_layout():
+    """[B, 3, 3, D] broadcasts with either layout: only the axis that was added tells them apart."""
+    model = drafted(dims=("B", "T", 3, SIZE), name="even", axis=2)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
+
+
+def test_the_square_of_the_tensor_is_no_rotation():
+    draft = AttentionDraft()
+    x = draft.input("x", "B", HEADS, "T", SIZE)
+    halves = draft.op("Concat", draft.op("Neg", draft.sliced(x, 4, END)), draft.sliced(x, 0, 4), dims=x.shape, axis=-1)
+    wide = draft.op("Unsqueeze", draft.angle("Sin", SIZE), draft.weight([1]), dims=["B", 1, "T", SIZE])
+    model = draft.model(y=draft.op("Add", draft.op("Mul", x, x), draft.op("Mul", halves, wide)))
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
+
+
+@pytest.mark.parametrize("offset", [1, -1])
+def test_positions_shifted_by_one_are_carried_into_the_table_or_left(offset):
+    """cos of another position is another function of the position: the numbers must not change."""
+
+    def shifted(draft):
+        positions = draft.op("Abs", draft.op("Add", draft.positions, draft.weight(offset)))
+        return {function.lower(): draft.angle(function, SIZE, positions=positions) for function in ("Cos", "Sin")}
+
+    model = drafted(build=shifted)
+    before = run(copied(model), FEEDS)
+    fuse_rope(model.graph, max_positions=LONGEST)
+    np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
+
+
+def test_a_graph_without_token_positions_is_left_alone():
+    draft = AttentionDraft()
+    x, other = draft.input("x", "B", HEADS, "T", SIZE), draft.input("start", "B", dtype=ir.DataType.INT64)
+    elsewhere = draft.numbered(other)
+    made = {name.lower(): draft.angle(name, SIZE, positions=elsewhere) for name in ("Cos", "Sin")}
+    draft.positions = elsewhere
+    model = draft.model(y=draft.rotated(x, SIZE, **made))
+    operators(model)  # sweeps the unused positions
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
+
+
+def test_a_model_without_a_longest_position_gets_no_table():
+    assert fuse_rope(drafted().graph, max_positions=None) == 0

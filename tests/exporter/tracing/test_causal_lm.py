@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from exporter.errors import InputError
+from exporter.tracing.causal_lm import CausalLM
+from tests.exporter.tracing.calls import eager, empty_state, stock_logits, tokens
+from tests.models import TINY_VOCAB, llama_config, random_model
+
+# Softmax over a buffer with masked places instead of over the prefix alone: another order of summation, logits near 5.
+ROUNDING = 2e-5
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model(llama_config()).eval()
+
+
+def test_the_state_is_keys_and_values_of_each_layer(model):
+    dims = ("B", 2, "capacity", 16)
+    assert CausalLM(model).state_spec() == [
+        ("0.key", "kv", dims, "float32"),
+        ("0.value", "kv", dims, "float32"),
+        ("1.key", "kv", dims, "float32"),
+        ("1.value", "kv", dims, "float32"),
+    ]
+
+
+def test_a_model_without_a_cache_of_keys_is_refused():
+    from transformers import MambaConfig
+
+    mamba = random_model(MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=TINY_VOCAB, state_size=4)).eval()
+    with pytest.raises(InputError, match="cannot be carried from token to token"):
+        CausalLM(mamba).state_spec()
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 1), (1, 9), (3, 5)])
+def test_a_prefill_is_the_stock_models(model, batch, length):
+    module, ids = CausalLM(model), tokens(batch, length)
+    logits, _ = eager(module, ids, [0] * batch, empty_state(module, batch, length + 3))
+    np.testing.assert_allclose(logits.numpy(), stock_logits(model, ids), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("steps", [[1] * 9, [4, 5], [1, 8], [3, 3, 3]])
+def test_chunks_and_single_tokens_give_what_the_whole_gives(model, steps):
+    module, ids = CausalLM(model), tokens(2, 9)
+    state, place, found = empty_state(module, 2, 12), 0, []
+    for step in steps:
+        logits, state = eager(module, ids[:, place : place + step], [place, place], state)
+        found.append(logits)
+        place += step
+    np.testing.assert_allclose(torch.cat(found, 1).numpy(), stock_logits(model, ids), atol=ROUNDING)
+
+
+def test_ragged_rows_continue_where_each_of_them_ends(model):
+    """Rows of 2, 6 and 4 tokens, padded on the right to 6; then one more token for each."""
+    module, ids, lengths = CausalLM(model), tokens(3, 7), [2, 6, 4]
+    _, state = eager(module, ids[:, :6], [0, 0, 0], empty_state(module, 3, 10))
+    after = torch.stack([ids[row, length] for row, length in enumerate(lengths)])[:, None]
+    logits, _ = eager(module, after, lengths, state)
+    for row, length in enumerate(lengths):
+        whole = stock_logits(model, ids[row : row + 1, : length + 1])
+        np.testing.assert_allclose(logits[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
+
+
+def test_a_wrong_past_length_shows(model):
+    """The comparison above can fail."""
+    module, ids = CausalLM(model), tokens(1, 7)
+    _, state = eager(module, ids[:, :6], [0], empty_state(module, 1, 10))
+    logits, _ = eager(module, ids[:, 6:], [5], state)
+    assert np.abs(logits[0, 0].numpy() - stock_logits(model, ids)[0, -1]).max() > 1e-2
+
+
+def test_a_sliding_window_is_kept():
+    from transformers import MistralConfig
+
+    settings = {
+        key: value for key, value in llama_config().to_dict().items() if key not in ("model_type", "architectures")
+    }
+    model = random_model(MistralConfig(**{**settings, "sliding_window": 4})).eval()
+    module, ids = CausalLM(model), tokens(1, 12)
+    logits, _ = eager(module, ids, [0], empty_state(module, 1, 12))
+    np.testing.assert_allclose(logits.numpy(), stock_logits(model, ids), atol=ROUNDING)
+
+
+@pytest.mark.parametrize("own", ["eager", "sdpa"])
+def test_the_models_own_attention_comes_back(model, own):
+    model.set_attn_implementation(own)
+    module = CausalLM(model)
+    eager(module, tokens(1, 2), [0], empty_state(module, 1, 4))
+    assert model.config._attn_implementation == own
+
+
+def test_the_models_own_attention_comes_back_after_an_exception(model):
+    own = model.config._attn_implementation
+    module = CausalLM(model)
+    with pytest.raises(Exception):  # noqa: B017 - whatever torch makes of buffers of another width
+        eager(module, tokens(1, 2), [0], [tensor[..., :3] for tensor in empty_state(module, 1, 4)])
+    assert model.config._attn_implementation == own
+
+
+def test_attention_routed_once_stays_routed(model):
+    own = model.config._attn_implementation
+    module = CausalLM(model)
+    module.route_attention()
+    try:
+        eager(module, tokens(1, 2), [0], empty_state(module, 1, 4))
+        assert model.config._attn_implementation == "jisu"
+    finally:
+        model.set_attn_implementation(own)
+
+
+def test_an_argument_that_would_be_dropped_is_refused():
+    from transformers import GptOssConfig
+
+    config = GptOssConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, vocab_size=TINY_VOCAB, num_local_experts=2, num_experts_per_tok=1,
+    )  # fmt: skip
+    model = random_model(config).eval()
+    module = CausalLM(model)
+    with pytest.raises(InputError, match="s_aux"):
+        eager(module, tokens(1, 2), [0], empty_state(module, 1, 4))
