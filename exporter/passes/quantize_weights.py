@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from calibration.formats import BlockQuantized
 
 
+# An embedding is read with Gather, which takes whole bytes only.
+_GATHERED_BITS = 8
 # bits -> signed and unsigned integer types
 _INTEGERS = {4: ("INT4", "UINT4"), 8: ("INT8", "UINT8")}
 
@@ -41,6 +43,10 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         parts = _parts(weight, names)
         if weight is None or not parts:
             continue
+        if quantized[parts[0]].format.bits != _GATHERED_BITS:
+            raise ValueError(
+                f"the embedding {weight.name} needs {_GATHERED_BITS} bits: ONNX gathers no smaller integers"
+            )
         constants = _stored(graph, weight, [quantized[name] for name in parts], axis=1)
         rows = [emit(node, "Gather", [value, node.inputs[1]], {"axis": 0}) for value in constants]
         block = quantized[parts[0]].format.block_size
