@@ -59,7 +59,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The contents of ``manifest.json``. ``recipe``, ``gate``, ``source`` and ``versions`` are records for people."""
+    """The contents of ``manifest.json``. The dictionaries are records for people."""
 
     target: str
     precision: str
@@ -67,6 +67,7 @@ class Manifest:
     signature: Signature
     recipe: list[dict[str, Any]]
     gate: dict[str, Any]
+    quantization: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, FileRecord] = field(default_factory=dict)

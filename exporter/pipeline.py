@@ -23,7 +23,7 @@ from exporter.artifact import (
     staging_folder,
 )
 from exporter.errors import GateRejectedError, InputError
-from exporter.precision import precision_named
+from exporter.precision import precision_named, with_limits
 from exporter.quantization import quantize_source
 from exporter.recipes import StepRecord, recipe_for, run_recipe
 from exporter.stages import Stages
@@ -48,6 +48,10 @@ def export(
     *,
     target: str = "ort-cpu",
     precision: str = "fp32",
+    calibration: str | Path | None = None,
+    max_kl: float | None = None,
+    min_top1: float | None = None,
+    max_perplexity_ratio: float | None = None,
     revision: str | None = None,
     allow_pickle: bool = False,
     stages: Stages | None = None,
@@ -59,6 +63,10 @@ def export(
         out: the artifact's folder, which must not exist yet.
         target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
         precision: one of `exporter.precision.PRECISIONS`.
+        calibration: text for the precisions that are calibrated; the first half of CPython's own prose when None.
+        max_kl: most mean KL divergence from the source on held-out text, in nats; a default per precision when None.
+        min_top1: least share of tokens on which the most likely next token agrees, 0..1.
+        max_perplexity_ratio: most perplexity over the source's.
         revision: branch, tag or commit of a hub id.
         allow_pickle: also read pickled weights, through torch's restricted unpickler.
         stages: collects the time and peak memory of each step; a silent one when None.
@@ -72,7 +80,10 @@ def export(
     """
     out = Path(out)
     stages = stages or Stages()
-    steps, wanted = recipe_for(target, precision), precision_named(precision)
+    wanted = with_limits(
+        precision_named(precision), max_kl=max_kl, min_top1=min_top1, max_perplexity_ratio=max_perplexity_ratio
+    )
+    steps = recipe_for(target, precision)
     refuse_existing(out)
     with stages.stage("load"):
         source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
@@ -80,12 +91,14 @@ def export(
     with stages.stage("trace"):
         model = _trace(source)
     with stages.stage("quantize"):
-        quantized = quantize_source(source, wanted, progress=stages.advance)
+        text = None if calibration is None else Path(calibration)
+        quantized = quantize_source(source, wanted, text=text, progress=stages.advance)
     with stages.stage("optimize"):
-        recipe = run_recipe(model, steps, max_positions=source.model.max_positions, quantized=quantized)
+        recipe = run_recipe(model, steps, max_positions=source.model.max_positions, quantized=quantized.by_name)
     with staging_folder(out) as staged:
         with stages.stage("write"):
             manifest = _write(staged, model, source, recipe, target=target, precision=precision)
+            manifest = replace(manifest, quantization=quantized.record)
             del model, quantized
         with stages.stage("prove"):
             staged_artifact = Artifact(folder=staged, manifest=manifest)

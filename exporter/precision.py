@@ -6,7 +6,7 @@ Formats are chosen by measurement, see `benchmarks/measure_weight_algorithms.py`
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from exporter.errors import InputError
@@ -67,6 +67,36 @@ PRECISIONS = {
         budget=quality_budget(max_mean_kl=0.15, min_top1=0.80, max_perplexity_ratio=1.15),
     ),
 }
+
+
+def with_limits(
+    precision: Precision,
+    *,
+    max_kl: float | None = None,
+    min_top1: float | None = None,
+    max_perplexity_ratio: float | None = None,
+) -> Precision:
+    """The precision with the user's budget in place of its own, limit by limit.
+
+    Raises:
+        InputError: a limit out of range, or any for fp32, which has to reproduce logits and tokens instead.
+    """
+    given = {"max_mean_kl": max_kl, "min_top1": min_top1, "max_perplexity_ratio": max_perplexity_ratio}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        return precision
+    own = precision.budget
+    if own.max_logit_error is not None or own.max_mean_kl is None:
+        raise InputError(
+            f"The precision {precision.name} has no quality budget: it has to reproduce the source",
+            received=", ".join(f"{name}={value}" for name, value in given.items()),
+            allowed="limits for a reduced precision",
+            fix="Leave the limits out, or use --precision int8 or int4.",
+        )
+    limits = {"min_top1": own.min_top1, "max_perplexity_ratio": own.max_perplexity_ratio, **given}
+    mean_kl = limits.pop("max_mean_kl", None)
+    budget = quality_budget(max_mean_kl=own.max_mean_kl if mean_kl is None else mean_kl, **limits)
+    return replace(precision, budget=budget)
 
 
 def precision_named(name: str) -> Precision:

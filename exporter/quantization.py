@@ -6,6 +6,7 @@ The source's own weights are as before when it returns: the gate compares with t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from calibration.formats import BlockQuantized
+    from calibration.formats import BlockFormat, BlockQuantized
     from exporter.sources.source import Source
 
 Progress = Callable[[int, int], None]
@@ -24,9 +25,22 @@ Progress = Callable[[int, int], None]
 WINDOWS, WINDOW_TOKENS = 64, 512
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuantizedWeights:
+    """What became of a source's weights.
+
+    Attributes:
+        by_name: parameter name -> integers, the names as in the checkpoint; tied weights share one value.
+        record: formats, algorithm, budget and calibration text, for the manifest.
+    """
+
+    by_name: dict[str, BlockQuantized]
+    record: dict[str, Any]
+
+
 def quantize_source(
     source: Source, precision: Precision, *, text: Path | None = None, progress: Progress | None = None
-) -> dict[str, BlockQuantized]:
+) -> QuantizedWeights:
     """Quantize every linear layer of the decoder, the embedding and the output projection.
 
     Args:
@@ -35,31 +49,42 @@ def quantize_source(
         text: calibration text; None for the first half of the prose that every CPython carries.
         progress: called with the layers done and their number.
 
-    Returns:
-        Parameter name -> integers, the names as in the checkpoint. Tied weights share one value.
-
     Raises:
         InputError: unusable calibration text, a block size that does not divide a layer, or activations that are not
             finite.
     """
     from calibration.errors import CalibrationError
 
+    if text is not None and precision.algorithm != "gptq":
+        raise InputError(
+            f"The precision {precision.name} uses no calibration text",
+            received=f"--calibration {text}",
+            allowed="a precision that is calibrated",
+            fix="Leave it out, or use --precision int4.",
+        )
     found: dict[str, BlockQuantized] = {}
+    record: dict[str, Any] = {}
+    if precision.layers is None or precision.embedding is None:
+        return QuantizedWeights(by_name=found, record=record)
+    record |= {"layers": asdict(precision.layers), "embedding": asdict(precision.embedding)}
+    record |= {"algorithm": precision.algorithm, "budget": asdict(precision.budget)}
     try:
-        if precision.embedding is not None:
-            found |= _quantize_embeddings(source, precision)
-        if precision.layers is not None:
-            found |= _quantize_layers(source, precision, text, progress)
+        found |= _quantize_embeddings(source, precision.embedding.to_block_format())
+        path, layers = _decoder_layers(source)
+        form = precision.layers.to_block_format()
+        if precision.algorithm == "gptq":
+            windows, record["calibration"] = calibration_windows(source, text)
+            found |= _gptq_layers(source, layers, form, windows, progress)
+        else:
+            found |= _round_layers(path, layers, form, progress)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
-    return found
+    return QuantizedWeights(by_name=found, record=record)
 
 
-def _quantize_embeddings(source: Source, precision: Precision) -> dict[str, BlockQuantized]:
+def _quantize_embeddings(source: Source, form: BlockFormat) -> dict[str, BlockQuantized]:
     from calibration.round_to_nearest import round_to_nearest
 
-    assert precision.embedding is not None
-    form = precision.embedding.to_block_format()
     module: Any = source.module
     done: dict[int, BlockQuantized] = {}
     found = {}
@@ -73,25 +98,19 @@ def _quantize_embeddings(source: Source, precision: Precision) -> dict[str, Bloc
     return found
 
 
-def _quantize_layers(
-    source: Source, precision: Precision, text: Path | None, progress: Progress | None
-) -> dict[str, BlockQuantized]:
+def _decoder_layers(source: Source) -> tuple[str, Any]:
+    """Path and list of the decoder layers."""
     from exporter.tracing.layers import plan_layers
 
-    assert precision.layers is not None
-    form = precision.layers.to_block_format()
     plan = plan_layers(source.module)
     if plan is None:
         raise InputError(
             f"{source.model.architecture} has no list of decoder layers to quantize", fix="Export it in fp32."
         )
-    layers: Any = source.module.get_submodule(plan.path)
-    if precision.algorithm == "rtn":
-        return _round_layers(plan.path, layers, form, progress)
-    return _gptq_layers(source, layers, form, text, progress)
+    return plan.path, source.module.get_submodule(plan.path)
 
 
-def _round_layers(path: str, layers: Any, form: Any, progress: Progress | None) -> dict[str, BlockQuantized]:
+def _round_layers(path: str, layers: Any, form: BlockFormat, progress: Progress | None) -> dict[str, BlockQuantized]:
     from torch import nn
 
     from calibration.round_to_nearest import round_to_nearest
@@ -108,7 +127,11 @@ def _round_layers(path: str, layers: Any, form: Any, progress: Progress | None) 
 
 
 def _gptq_layers(
-    source: Source, layers: Any, form: Any, text: Path | None, progress: Progress | None
+    source: Source,
+    layers: Any,
+    form: BlockFormat,
+    windows: list[npt.NDArray[np.int64]],
+    progress: Progress | None,
 ) -> dict[str, BlockQuantized]:
     from calibration.gptq import gptq
     from calibration.sequential import GroupStatistics, quantize_sequentially
@@ -119,14 +142,12 @@ def _gptq_layers(
             for name, weight in zip(group.names, group.weights, strict=True)
         ]
 
-    results = quantize_sequentially(
-        source.module, list(layers), calibration_windows(source, text), quantize, restore=True, progress=progress
-    )
+    results = quantize_sequentially(source.module, list(layers), windows, quantize, restore=True, progress=progress)
     return {f"{name}.weight": value for name, value in results}
 
 
-def calibration_windows(source: Source, text: Path | None) -> list[npt.NDArray[np.int64]]:
-    """Seeded windows of the calibration text in the source's own tokens, int64 [WINDOW_TOKENS] each.
+def calibration_windows(source: Source, text: Path | None) -> tuple[list[npt.NDArray[np.int64]], dict[str, Any]]:
+    """Seeded windows of the calibration text in the source's own tokens, int64 [WINDOW_TOKENS] each, and their record.
 
     Raises:
         InputError: the source has no tokenizer to read text with.
@@ -144,4 +165,13 @@ def calibration_windows(source: Source, text: Path | None) -> list[npt.NDArray[n
     found = default_text() if text is None else read_text(text)
     limit = source.model.max_positions or WINDOW_TOKENS
     ids = source.tokenizer(found.text, add_special_tokens=False, verbose=False)["input_ids"]
-    return draw_windows(ids, count=WINDOWS, length=min(WINDOW_TOKENS, limit)).as_list()
+    windows = draw_windows(ids, count=WINDOWS, length=min(WINDOW_TOKENS, limit))
+    record = {
+        "text": found.origin,
+        "text_sha256": found.sha256,
+        "windows": len(windows.ids),
+        "window_tokens": windows.ids.shape[1],
+        "seed": windows.seed,
+        "windows_sha256": windows.sha256,
+    }
+    return windows.as_list(), record

@@ -11,7 +11,7 @@ from exporter.precision import precision_named
 from exporter.stages import Stages
 
 if TYPE_CHECKING:
-    from exporter.gate import GateResult
+    from exporter.gate import Budget, GateResult
     from exporter.sources.source import Source
     from exporter.tracing.causal_lm import CausalLM
 
@@ -40,8 +40,24 @@ def verify(
     with stages.stage("load"):
         loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle)
     with stages.stage("prove"):
-        budget = precision_named(opened.manifest.precision).budget
+        budget = _recorded_budget(opened)
         return prove(opened, loaded, budget=budget, stages=stages)
+
+
+def _recorded_budget(artifact: Artifact) -> Budget:
+    """The budget that the artifact was accepted with."""
+    from exporter.gate import Budget
+
+    own = precision_named(artifact.manifest.precision).budget
+    recorded = artifact.manifest.quantization.get("budget")
+    try:
+        return own if recorded is None else Budget(**recorded)
+    except TypeError as error:
+        raise InputError(
+            f"The manifest of {artifact.folder} records a budget that cannot be read",
+            received=error,
+            fix="Export the model again.",
+        ) from error
 
 
 def open_torch_module(artifact: Artifact, source: str | None) -> CausalLM:

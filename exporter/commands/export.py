@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from exporter.artifact import TARGETS
+from exporter.precision import PRECISIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", choices=TARGETS, default="ort-cpu", help="what to lower the graph for (%(default)s)"
     )
-    parser.add_argument("--precision", default="fp32", help="number format of the weights (%(default)s)")
+    parser.add_argument(
+        "--precision", choices=tuple(PRECISIONS), default="fp32", help="number format of the weights (%(default)s)"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="TEXT",
+        help="text, JSONL or CSV to calibrate int4 with (default: half of the prose that every CPython carries)",
+    )
+    limits = parser.add_argument_group("budget of a reduced precision on held-out text; over it nothing is published")
+    limits.add_argument("--max-kl", type=float, metavar="NATS", help="most mean KL divergence from the source")
+    limits.add_argument(
+        "--min-top1", type=float, metavar="SHARE", help="least agreement of the most likely token, 0..1"
+    )
+    limits.add_argument("--max-ppl-ratio", type=float, metavar="RATIO", help="most perplexity over the source's")
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     parser.add_argument(
         "--allow-pickle",
@@ -35,6 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out,
         target=arguments.target,
         precision=arguments.precision,
+        calibration=arguments.calibration,
+        max_kl=arguments.max_kl,
+        min_top1=arguments.min_top1,
+        max_perplexity_ratio=arguments.max_ppl_ratio,
         revision=arguments.revision,
         allow_pickle=arguments.allow_pickle,
         stages=stages,
