@@ -91,6 +91,12 @@ def test_two_exports_give_the_same_bytes(tiny_source, tiny_artifact, tmp_path):
             assert (second.folder / name).read_bytes() == (tiny_artifact.folder / name).read_bytes(), name
 
 
+def test_many_exports_of_one_trace_give_the_same_bytes(traced, gate_says, tiny_source, tmp_path):
+    gate_says(True)
+    graphs = {(export(tiny_source, tmp_path / f"{n}").folder / "model.onnx").read_bytes() for n in range(6)}
+    assert len(graphs) == 1
+
+
 def test_nothing_of_this_machine_is_in_the_graph(tiny_source, tiny_artifact):
     content = (tiny_artifact.folder / "model.onnx").read_bytes()
     for word in (str(tiny_source.parent), os.path.expanduser("~"), "site-packages", ".py"):  # noqa: PTH111
