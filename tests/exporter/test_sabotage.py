@@ -1,4 +1,4 @@
-"""Each way to break an export that is known to happen: none may be published, and the message says what differs first."""
+"""Known ways to break an export: none may be published, and the message says what differs first."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_tokenizer_of_another_model(edit_lowered, monkeypatch, rejected):
     monkeypatch.setattr(Source, "save_tokenizer", save_another)
     message, gate = rejected()
     assert "first tokenizer" in message
-    assert [check["name"] for check in gate["checks"] if not check["passed"]][0].startswith("tokenizer")
+    assert next(check["name"] for check in gate["checks"] if not check["passed"]).startswith("tokenizer")
 
 
 def test_permuted_rows_of_the_output_projection(edit_trace, rejected):
