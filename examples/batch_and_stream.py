@@ -1,6 +1,6 @@
 """Answers two prompts at once, then streams a third.
 
-    python examples/batch_and_stream.py build/smollm2
+python examples/batch_and_stream.py build/smollm2
 """
 
 from __future__ import annotations

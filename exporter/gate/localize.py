@@ -106,7 +106,9 @@ def hidden_error(truth: Hidden, candidate: Hidden) -> float:
 
 
 def _layer_names(model: onnx.ModelProto, count: int) -> list[str | None]:
-    listed = next((entry.value for entry in model.metadata_props if entry.key == LAYERS_KEY), "[]")
+    listed = next(
+        (entry.value for entry in (*model.graph.metadata_props, *model.metadata_props) if entry.key == LAYERS_KEY), "[]"
+    )
     names = json.loads(listed)
     if len(names) != count:
         return []  # which name belongs to which layer cannot be told

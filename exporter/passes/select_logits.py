@@ -34,13 +34,15 @@ def select_logits(graph: ir.Graph) -> int:
     region = _region(graph, logits)
     if not any(node.op_type == "MatMul" for node in region):
         return 0
-    frontier = list(dict.fromkeys(value for node in region for value in node.inputs if _is_wide(value)))
+    # In graph order, not the set's: the same model has to give the same bytes.
+    ordered = [node for node in graph if node in region]
+    frontier = list(dict.fromkeys(value for node in ordered for value in node.inputs if _is_wide(value)))
     inside = {id(value) for node in region for value in node.outputs}
     frontier = [value for value in frontier if value is not None and id(value) not in inside]
-    index = _index(graph, next(node for node in graph if node in region))
+    index = _index(graph, ordered[0])
     for value in frontier:
         assert value is not None
-        anchor = next(node for node in graph if node in region and any(item is value for item in node.inputs))
+        anchor = next(node for node in ordered if any(item is value for item in node.inputs))
         chosen = emit(anchor, "GatherND", [value, index], {"batch_dims": 1})
         chosen.type, chosen.shape = value.type, _with_k(value)
         for user, place in list(value.uses()):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from exporter.passes.fuse_rms_norm import candidates, fuse_rms_norm
@@ -127,4 +126,3 @@ def test_every_norm_of_a_chain_is_replaced():
     before = run(copied(model), FEEDS)
     assert candidates(model.graph) == fuse_rms_norm(model.graph) == 3
     np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=5 * ROUNDING)
-    assert isinstance(model, ir.Model)

@@ -19,9 +19,10 @@ ROUNDING = 3e-5
 
 def test_inputs_and_outputs_have_the_names_and_dims_of_the_signature(llama):
     graph = llama.graph.graph
-    described = {value.name: [str(d) if not isinstance(d, int) else d for d in value.shape] for value in graph.inputs}
-    described |= {value.name: [d if isinstance(d, int) else str(d) for d in value.shape] for value in graph.outputs}
-    described = {name: [d if isinstance(d, int) else d for d in dims] for name, dims in described.items()}
+    described = {
+        value.name: [dim if isinstance(dim, int) else str(dim.value) for dim in value.shape]
+        for value in (*graph.inputs, *graph.outputs)
+    }
     assert described["input_ids"] == ["B", "T"]
     assert described["past_length"] == ["B"]
     assert described["logits"] == ["B", "T", 384]

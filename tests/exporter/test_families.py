@@ -1,0 +1,47 @@
+"""Model families that differ in what passes have to recognize, exported and proved like any other model."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter.pipeline import export
+from tests.models import TINY_VOCAB, write_tiny
+
+SETTINGS = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": TINY_VOCAB,
+    "max_position_embeddings": 128,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+}
+
+# config class, further settings, counts of passes that say what was recognized
+FAMILIES = {
+    "biases on query, key and value": ("Qwen2Config", {}, {"pack_qkv": 2, "fuse_rope": 4}),
+    "norms on query and key": ("Qwen3Config", {"head_dim": 16}, {"fuse_rms_norm": 9, "pack_qkv": 0}),
+    "windows by turns, softcaps, norms of one plus weight": (
+        "Gemma2Config",
+        {"head_dim": 16, "sliding_window": 8},
+        {"fuse_rms_norm": 9, "lower_gqa": 2},
+    ),
+    "a rotation of part of the head": ("PhiConfig", {"partial_rotary_factor": 0.5}, {"fuse_rope": 4}),
+    "norms without a mean, interleaved rotation": ("CohereConfig", {}, {"fuse_rms_norm": 3, "fuse_rope": 0}),
+    "learned positions": ("GPT2Config", {"n_positions": 128}, {"fuse_rope": 0, "lower_gqa": 2}),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_exported_and_proved(family, tmp_path):
+    import transformers
+
+    name, changes, counts = FAMILIES[family]
+    write_tiny(tmp_path / "source", getattr(transformers, name)(**{**SETTINGS, **changes}))
+    artifact = export(tmp_path / "source", tmp_path / "out")
+    found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    assert {step: found[step] for step in counts} == counts
+    assert found["lower_gqa"] == SETTINGS["num_hidden_layers"]
