@@ -41,7 +41,7 @@ def percentile(histogram: Histogram, *, percent: float = PERCENTILE) -> Range:
         )
     if histogram.width == 0:
         return min_max(histogram)
-    outside = histogram.total * (1 - percent / 100) / 2
+    outside = histogram.total * (100 - percent) / 200
     below = np.cumsum(histogram.counts)
     first = int(np.argmax(below > outside))
     above = np.cumsum(histogram.counts[::-1])

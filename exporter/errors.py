@@ -18,9 +18,7 @@ class JisuError(Exception):
 
     exit_code = 2
 
-    def __init__(
-        self, failed: str, *, received: object = None, allowed: object = None, fix: str | None = None
-    ) -> None:
+    def __init__(self, failed: str, *, received: object = None, allowed: object = None, fix: str | None = None) -> None:
         parts = [failed]
         if received is not None:
             parts.append(f"Received: {received}")
