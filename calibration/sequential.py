@@ -96,6 +96,24 @@ def quantize_sequentially(
             states.close()
 
 
+def split_rows(stacked: BlockQuantized, rows: Sequence[int]) -> list[BlockQuantized]:
+    """Undo the stacking of matrices with one input: results of so many rows each, in order."""
+    results, start = [], 0
+    for count in rows:
+        part = slice(start, start + count)
+        results.append(
+            BlockQuantized(
+                codes=stacked.codes[part],
+                scales=stacked.scales[part],
+                zero_points=stacked.zero_points[part],
+                format=stacked.format,
+            )
+        )
+        start += count
+    assert start == len(stacked.codes), f"{start} of {len(stacked.codes)} rows"
+    return results
+
+
 class LayerStore(Protocol):
     """Keeps the results of finished layers."""
 

@@ -5,7 +5,7 @@ import pytest
 
 from calibration.errors import ActivationError, CalibrationError
 from calibration.histogram import Histogram
-from calibration.observers import OBSERVERS, choose_range, entropy, min_max, mse, percentile, threshold_divergence
+from calibration.observers import OBSERVERS, choose_range, min_max, mse, percentile, threshold_divergence
 from calibration.static_activations import activation_scale
 
 
@@ -96,3 +96,9 @@ def test_an_unknown_observer_is_told_the_known_ones() -> None:
 def test_a_percentile_out_of_range_is_refused() -> None:
     with pytest.raises(CalibrationError):
         percentile(observed(np.ones(1)), percent=0)
+
+
+def test_symmetric_codes_get_a_threshold_for_both_ends() -> None:
+    low, high = choose_range(observed(normal_with_outlier()), "mse", layer="w", symmetric=True)
+    assert low < -4  # nothing to gain below: the other end sets the step
+    assert 4 < high < 30
