@@ -140,7 +140,7 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_layer_is_refused(tmp_path: Path) -> None:
     store = FolderStore(tmp_path, Origin(model="a", windows="w", settings={}))
-    (tmp_path / "layer-00000.npz").write_bytes(b"PK")
+    (tmp_path / "layer-00000.npz").write_bytes(b"PK\x03\x04" + bytes(40))
     with pytest.raises(StatisticsError, match="layer-00000.npz is damaged"):
         store.load(0)
 
