@@ -66,14 +66,15 @@ def test_the_hessian_is_the_mean_over_all_tokens() -> None:
     model, seen = tiny_decoder(), {}
 
     def note(group: GroupStatistics) -> Sequence[BlockQuantized]:
-        seen[group.names] = (group.hessian, group.tokens)
+        seen[group.names] = (group.hessian, group.mean_abs, group.tokens)
         return by_rounding(group)
 
     list(quantize_sequentially(model, list(model.layers), WINDOWS, note))
     tokens = torch.from_numpy(np.concatenate(WINDOWS))
     inputs = torch.nn.functional.rms_norm(model.embedding(tokens), (32,)).detach().numpy()
-    hessian, count = seen["layers.0.query", "layers.0.key", "layers.0.value"]
+    hessian, mean_abs, count = seen["layers.0.query", "layers.0.key", "layers.0.value"]
     assert count == 960
+    assert np.allclose(mean_abs, np.abs(inputs).mean(axis=0), atol=1e-5)
     assert np.allclose(hessian, inputs.T @ inputs / 960, atol=1e-5)
 
 
