@@ -1,6 +1,6 @@
 """Compares weight quantization algorithms on one model: size, divergence, agreement, time, memory.
 
-    python -m benchmarks.measure_weight_algorithms CHECKPOINT --out algorithms.json [--cases "gptq;rtn"] [--perturb 0.05]
+    python -m benchmarks.measure_weight_algorithms CHECKPOINT --out FILE.json [--cases "gptq;rtn"] [--perturb 0.05]
 
 The torch model runs with quantized and dequantized weights, against itself in float32, on held-out text. Cases that the
 output file already has are not measured again, so that a run can be interrupted. ``--perturb`` multiplies every row of
