@@ -37,7 +37,7 @@ class GptqOptions:
     """
 
     order: Order = "blocks"
-    damping: float = 0.01
+    damping: float = 0.03
     search: bool = True
     batch: int = 128
 

@@ -6,6 +6,7 @@ One file per decoder layer, written under a temporary name and renamed; a file t
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class FolderStore:
                     )
                     for name, fields in formats.items()
                 }
-        except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
             raise StatisticsError(
                 f"The quantized layer {path} is damaged",
                 received=str(error) or type(error).__name__,

@@ -41,7 +41,7 @@ def percentile(histogram: Histogram, *, percent: float = PERCENTILE) -> Range:
         )
     if histogram.width == 0:
         return min_max(histogram)
-    outside = histogram.total * (1 - percent / 100) / 2
+    outside = histogram.total * (100 - percent) / 200
     below = np.cumsum(histogram.counts)
     first = int(np.argmax(below > outside))
     above = np.cumsum(histogram.counts[::-1])
@@ -51,11 +51,14 @@ def percentile(histogram: Histogram, *, percent: float = PERCENTILE) -> Range:
     return _with_zero(max(low, histogram.low), min(high, histogram.high))
 
 
-def mse(histogram: Histogram) -> Range:
+def mse(histogram: Histogram, *, symmetric: bool = False) -> Range:
     """The range with the least mean squared error of rounding and clipping, among shares of the extremes.
 
-    The error of a value is taken at its bin's middle; within the range it is at least step**2 / 12, which a bin wider
-    than a step cannot show.
+    The error of a value is taken at its bin's middle; within the range it counts as step**2 / 12, the mean of rounding.
+    The two ends are searched in turn, since an outlier on one side is no reason to clip the other.
+
+    Args:
+        symmetric: the codes will be symmetric, so that both ends share the larger one's step.
     """
     low, high = min_max(histogram)
     if histogram.width == 0:
@@ -63,15 +66,22 @@ def mse(histogram: Histogram) -> Range:
     used = np.flatnonzero(histogram.counts)
     values, counts = histogram.centers[used], histogram.counts[used]
 
-    def error(share: float) -> float:
-        start, end = low * share, high * share
-        step = (end - start) / LEVELS
+    def error(start: float, end: float) -> float:
+        step = 2 * max(-start, end) / (LEVELS - 1) if symmetric else (end - start) / LEVELS
         outside = np.maximum(start - values, 0) + np.maximum(values - end, 0)
         squared = np.where(outside > 0, outside**2, step**2 / 12)
         return float((squared * counts).sum())
 
-    share = min((i / CANDIDATES for i in range(CANDIDATES, 0, -1)), key=error)
-    return low * share, high * share
+    shares = [i / CANDIDATES for i in range(CANDIDATES, 0, -1)]
+    if symmetric:
+        widest = max(-low, high)
+        threshold = min((widest * share for share in shares), key=lambda end: error(max(low, -end), min(high, end)))
+        return max(low, -threshold), min(high, threshold)
+    start, end = low, high
+    for _ in range(2):
+        end = min((high * share for share in shares), key=lambda tried: error(start, tried))
+        start = min((low * share for share in shares), key=lambda tried: error(tried, end))
+    return start, end
 
 
 def entropy(histogram: Histogram) -> Range:
@@ -111,6 +121,7 @@ def threshold_divergence(magnitudes: npt.NDArray[np.int64], stop: int, levels: i
     return float(np.sum(p[some] * np.log(p[some] / np.maximum(q[some], 1e-9))))
 
 
+# What `choose_range` calls; the ranges are for asymmetric codes where that makes a difference.
 OBSERVERS: dict[ObserverName, Callable[[Histogram], Range]] = {
     "min-max": min_max,
     "percentile": percentile,
@@ -119,8 +130,14 @@ OBSERVERS: dict[ObserverName, Callable[[Histogram], Range]] = {
 }
 
 
-def choose_range(histogram: Histogram, observer: ObserverName, *, layer: str) -> Range:
+def choose_range(histogram: Histogram, observer: ObserverName, *, layer: str, symmetric: bool = False) -> Range:
     """The range that the named observer chooses.
+
+    Args:
+        histogram: of the layer's input.
+        observer: a name in `OBSERVERS`.
+        layer: its name, for errors.
+        symmetric: the codes will be symmetric.
 
     Raises:
         CalibrationError: no such observer.
@@ -137,6 +154,8 @@ def choose_range(histogram: Histogram, observer: ObserverName, *, layer: str) ->
             allowed="at least one batch",
             fix="Keep that layer, or calibrate with more text.",
         )
+    if observer == "mse":
+        return mse(histogram, symmetric=symmetric)
     return OBSERVERS[observer](histogram)
 
 

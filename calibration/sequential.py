@@ -28,12 +28,14 @@ class GroupStatistics:
         names: full names of the layers.
         weights: float32 [N_i, K] each.
         hessian: mean of x x^T over the tokens, float32 [K, K].
+        mean_abs: mean |x| of each channel, float32 [K].
         tokens: how many there were.
     """
 
     names: tuple[str, ...]
     weights: tuple[Floats, ...]
     hessian: Floats
+    mean_abs: Floats
     tokens: int
 
 
@@ -107,6 +109,24 @@ def _copies(layer: Any, names: Sequence[str]) -> dict[str, tuple[torch.Tensor, t
     return {name: (weight, weight.detach().clone()) for name, weight in weights.items()}
 
 
+def split_rows(stacked: BlockQuantized, rows: Sequence[int]) -> list[BlockQuantized]:
+    """Undo the stacking of matrices with one input: results of so many rows each, in order."""
+    results, start = [], 0
+    for count in rows:
+        part = slice(start, start + count)
+        results.append(
+            BlockQuantized(
+                codes=stacked.codes[part],
+                scales=stacked.scales[part],
+                zero_points=stacked.zero_points[part],
+                format=stacked.format,
+            )
+        )
+        start += count
+    assert start == len(stacked.codes), f"{start} of {len(stacked.codes)} rows"
+    return results
+
+
 class LayerStore(Protocol):
     """Keeps the results of finished layers."""
 
@@ -121,42 +141,46 @@ def _quantize_layer(
     done: dict[str, BlockQuantized] = {}
     if not targets:
         return done
-    modules: dict[str, Any] = dict(layer.named_modules())
     for group in find_groups(layer, lambda: states.run(layer, 0), names=targets):
-        hessian, tokens = _hessian(layer, prefix, group, states)
-        full = tuple(f"{prefix}.{name}" for name in group.names)
-        weights = tuple(modules[name].weight.detach().float().numpy() for name in group.names)
-        results = quantize(GroupStatistics(names=full, weights=weights, hessian=hessian, tokens=tokens))
+        statistics = _observe(layer, prefix, group, states)
+        results = quantize(statistics)
         _write_back(layer, dict(zip(group.names, results, strict=True)))
-        done.update(zip(full, results, strict=True))
+        done.update(zip(statistics.names, results, strict=True))
     return done
 
 
-def _hessian(layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates) -> tuple[Floats, int]:
-    """Mean of x x^T over the group's input on all windows; each forward stops as soon as the input is there."""
+def _observe(layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates) -> GroupStatistics:
+    """The group's input on all windows, summed up; each forward stops as soon as the input is there."""
     import torch
 
-    first: Any = layer.get_submodule(group.names[0])
-    total = torch.zeros(first.in_features, first.in_features)
-    tokens = 0
+    members: list[Any] = [layer.get_submodule(name) for name in group.names]
+    features = members[0].in_features
+    gram, sum_abs, tokens = torch.zeros(features, features), torch.zeros(features, dtype=torch.float64), 0
 
     def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         nonlocal tokens
-        rows = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
-        total.addmm_(rows.T, rows)
+        rows = inputs[0].reshape(-1, features).float()
+        gram.addmm_(rows.T, rows)
+        sum_abs.add_(rows.abs().sum(dim=0, dtype=torch.float64))
         tokens += len(rows)
         raise StopForwardError
 
-    handle = first.register_forward_pre_hook(hook)
+    handle = members[0].register_forward_pre_hook(hook)
     try:
         for window in range(len(states)):
             with contextlib.suppress(StopForwardError):
                 states.run(layer, window)
-            if not torch.isfinite(torch.diagonal(total)).all():
+            if not torch.isfinite(torch.diagonal(gram)).all():
                 raise not_finite(f"the input of {prefix}.{group.names[0]}", window)
     finally:
         handle.remove()
-    return (total / tokens).numpy(), tokens
+    return GroupStatistics(
+        names=tuple(f"{prefix}.{name}" for name in group.names),
+        weights=tuple(member.weight.detach().float().numpy() for member in members),
+        hessian=(gram / tokens).numpy(),
+        mean_abs=(sum_abs / tokens).float().numpy(),
+        tokens=tokens,
+    )
 
 
 def _write_back(layer: torch.nn.Module, results: dict[str, BlockQuantized]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,7 +166,7 @@ class Statistics:
             with np.load(path, allow_pickle=False) as arrays:
                 data = {key: arrays[key] for key in arrays.files}
             return _from_arrays(self.groups[index], data)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise StatisticsError(
                 f"The statistics file {path} is damaged",
                 received=str(error) or type(error).__name__,

@@ -133,14 +133,15 @@ def _gptq_layers(
     windows: list[npt.NDArray[np.int64]],
     progress: Progress | None,
 ) -> dict[str, BlockQuantized]:
+    import numpy as np
+
     from calibration.gptq import gptq
-    from calibration.sequential import GroupStatistics, quantize_sequentially
+    from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
 
     def quantize(group: GroupStatistics) -> Sequence[BlockQuantized]:
-        return [
-            gptq(weight, group.hessian, form, layer=name)
-            for name, weight in zip(group.names, group.weights, strict=True)
-        ]
+        # Rows are independent and the statistics are one: matrices with one input are quantized as one.
+        stacked = gptq(np.concatenate(group.weights), group.hessian, form, layer=group.names[0])
+        return split_rows(stacked, [len(weight) for weight in group.weights])
 
     results = quantize_sequentially(source.module, list(layers), windows, quantize, restore=True, progress=progress)
     return {f"{name}.weight": value for name, value in results}

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from calibration.errors import ActivationError, StatisticsError
+from calibration.fingerprint import model_fingerprint
+from calibration.formats import BlockFormat, BlockQuantized
+from calibration.gptq import gptq
+from calibration.layer_store import FolderStore
+from calibration.round_to_nearest import round_to_nearest
+from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
+from calibration.statistics import Origin
+from tests.calibration.tiny_models import TinyDecoder, tiny_decoder
+
+FORMAT = BlockFormat(bits=4, block_size=16, symmetric=False)
+WINDOWS = [np.random.default_rng(seed).integers(0, 32, 24) for seed in range(40)]
+FRESH = [np.random.default_rng(seed).integers(0, 32, 24) for seed in range(100, 110)]
+NAMES = [f"layers.{i}.{name}" for i in (0, 1) for name in ("query", "key", "value", "gate", "up", "down")]
+
+
+def with_gptq(group: GroupStatistics) -> Sequence[BlockQuantized]:
+    stacked = gptq(np.concatenate(group.weights), group.hessian, FORMAT, layer=group.names[0])
+    return split_rows(stacked, [len(weight) for weight in group.weights])
+
+
+def by_rounding(group: GroupStatistics) -> Sequence[BlockQuantized]:
+    return [round_to_nearest(weight, FORMAT, layer="w") for weight in group.weights]
+
+
+def logits(model: TinyDecoder) -> torch.Tensor:
+    with torch.no_grad():
+        return torch.cat([model(torch.from_numpy(window)[None]).logits for window in FRESH])
+
+
+def test_it_beats_rounding_on_fresh_windows() -> None:
+    truth, errors = logits(tiny_decoder()), []
+    for algorithm in (with_gptq, by_rounding):
+        model = tiny_decoder()
+        results = dict(quantize_sequentially(model, list(model.layers), WINDOWS, algorithm))
+        errors.append(float((logits(model) - truth).square().mean()))
+        assert list(results) == NAMES
+        assert np.array_equal(model.layers[1].down.weight.detach().numpy(), results["layers.1.down"].dequantize())
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_later_groups_see_the_outputs_of_quantized_ones() -> None:
+    model, seen = tiny_decoder(), {}
+
+    def crush(group: GroupStatistics) -> Sequence[BlockQuantized]:
+        seen[group.names[0]] = group.hessian
+        return [round_to_nearest(weight * 0, FORMAT, layer="w") for weight in group.weights]
+
+    list(quantize_sequentially(model, list(model.layers), WINDOWS, crush))
+    # The gate is gone when the input of down is collected, so nothing enters it.
+    assert not seen["layers.0.down"].any()
+    # Nothing was added to the embedding, so that both layers see the same input.
+    assert np.allclose(seen["layers.0.query"], seen["layers.1.query"], atol=1e-5)
+
+
+def test_the_hessian_is_the_mean_over_all_tokens() -> None:
+    model, seen = tiny_decoder(), {}
+
+    def note(group: GroupStatistics) -> Sequence[BlockQuantized]:
+        seen[group.names] = (group.hessian, group.mean_abs, group.tokens)
+        return by_rounding(group)
+
+    list(quantize_sequentially(model, list(model.layers), WINDOWS, note))
+    tokens = torch.from_numpy(np.concatenate(WINDOWS))
+    inputs = torch.nn.functional.rms_norm(model.embedding(tokens), (32,)).detach().numpy()
+    hessian, mean_abs, count = seen["layers.0.query", "layers.0.key", "layers.0.value"]
+    assert count == 960
+    assert np.allclose(mean_abs, np.abs(inputs).mean(axis=0), atol=1e-5)
+    assert np.allclose(hessian, inputs.T @ inputs / 960, atol=1e-5)
+
+
+def test_the_same_input_gives_the_same_bits() -> None:
+    def run() -> dict[str, BlockQuantized]:
+        model = tiny_decoder()
+        return dict(quantize_sequentially(model, list(model.layers), WINDOWS, with_gptq))
+
+    one, other = run(), run()
+    assert all(
+        (one[name].codes == other[name].codes).all() and (one[name].scales == other[name].scales).all()
+        for name in NAMES
+    )
+
+
+def test_kept_layers_stay_as_they_are() -> None:
+    model, original = tiny_decoder(), tiny_decoder()
+    results = dict(
+        quantize_sequentially(
+            model, list(model.layers), WINDOWS, by_rounding, keep=lambda name: name.startswith("layers.1")
+        )
+    )
+    assert set(results) == set(NAMES[:6])
+    assert torch.equal(model.layers[1].up.weight, original.layers[1].up.weight)
+
+
+def test_it_goes_on_after_an_interruption_with_the_same_result(tmp_path: Path) -> None:
+    whole_model = tiny_decoder()
+    whole = dict(quantize_sequentially(whole_model, list(whole_model.layers), WINDOWS, with_gptq))
+    origin = Origin(model=model_fingerprint(tiny_decoder()), windows="w", settings={"algorithm": "gptq"})
+
+    def fail_in_the_second(group: GroupStatistics) -> Sequence[BlockQuantized]:
+        if group.names[0].startswith("layers.1"):
+            raise KeyboardInterrupt
+        return with_gptq(group)
+
+    model = tiny_decoder()
+    with pytest.raises(KeyboardInterrupt):
+        list(
+            quantize_sequentially(
+                model, list(model.layers), WINDOWS, fail_in_the_second, store=FolderStore(tmp_path, origin)
+            )
+        )
+
+    def not_the_first(group: GroupStatistics) -> Sequence[BlockQuantized]:
+        assert group.names[0].startswith("layers.1")
+        return with_gptq(group)
+
+    model = tiny_decoder()
+    store = FolderStore(tmp_path, origin)
+    resumed = dict(quantize_sequentially(model, list(model.layers), WINDOWS, not_the_first, store=store))
+
+    assert list(resumed) == list(whole)
+    assert all((resumed[name].codes == whole[name].codes).all() for name in whole)
+    assert torch.equal(logits(model), logits(whole_model))
+
+
+def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
+    FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 4}))
+    FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 4}))
+    with pytest.raises(StatisticsError, match="quantized from something else"):
+        FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 8}))
+
+
+def test_a_damaged_layer_is_refused(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path, Origin(model="a", windows="w", settings={}))
+    (tmp_path / "layer-00000.npz").write_bytes(b"PK\x03\x04" + bytes(40))
+    with pytest.raises(StatisticsError, match="layer-00000.npz is damaged"):
+        store.load(0)
+
+
+def test_values_that_are_not_finite_name_the_layer() -> None:
+    model = tiny_decoder()
+    model.embedding.weight.data[3] = float("nan")
+    with pytest.raises(ActivationError, match="the input of layers.0.query"):
+        list(quantize_sequentially(model, list(model.layers), WINDOWS, by_rounding))
