@@ -41,6 +41,8 @@ HEAVY = {
 CONTRACT = ("exporter/artifact.py", "exporter/signature.py", "exporter/errors.py")
 # Tests of no single module: the house rules, the packaging, the backend protocol as a whole.
 TESTS_WITHOUT_MODULE = {"test_architecture.py", "test_packaging.py", "runtimes/test_contract.py"}
+# Classes of torch modules need torch to be defined; functions that need them import these files.
+DEFINES_TORCH_CLASSES = "exporter/tracing"
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 
 
@@ -66,6 +68,8 @@ def wrong_arrows(path: Path, root: Path = ROOT) -> list[str]:
 
 def heavy_imports(path: Path, root: Path = ROOT) -> list[str]:
     """Imports of heavy libraries that happen as soon as ``path`` is imported."""
+    if path.is_relative_to(root / DEFINES_TORCH_CLASSES):
+        return []
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [
         f"{path.relative_to(root)}:{line} imports {name} at module level"
@@ -138,18 +142,6 @@ def test_commands_load_nothing_heavy_before_they_run() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
-
-
-def test_a_submodule_does_not_hide_the_function_of_its_name() -> None:
-    code = (
-        "import sys, types, exporter\n"
-        "module = types.ModuleType('exporter.export'); module.export = len\n"
-        "sys.modules['exporter.export'] = module\n"
-        "exporter.export = module  # what importing the submodule does\n"
-        "from exporter import export\n"
-        "assert export is len, export"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ Passes use it to recognize masks and rotary tables by what they do instead of by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any
 
 from exporter.passes.match import ancestors
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx_ir as ir
 
 
 def leaves(value: ir.Value) -> set[str]:
@@ -32,6 +33,7 @@ def evaluate(value: ir.Value, feeds: Mapping[str, np.ndarray[Any, Any]], *, opse
     Raises:
         KeyError: the value depends on a graph input that is not fed.
     """
+    import onnx_ir as ir
     import onnxruntime
 
     known: dict[int, ir.Value] = {}
@@ -93,6 +95,9 @@ def evaluate(value: ir.Value, feeds: Mapping[str, np.ndarray[Any, Any]], *, opse
 
 def find_positions(graph: ir.Graph, past_length: str, input_ids: str) -> ir.Value | None:
     """The value [B, T] that numbers every new token: the row's past length, plus one, plus two ..."""
+    import numpy as np
+    import onnx_ir as ir
+
     feeds = {past_length: np.array([3, 10]), input_ids: np.zeros((2, 4), dtype=np.int64)}
     expected = np.array([[3, 4, 5, 6], [10, 11, 12, 13]])
     for node in graph:

@@ -32,8 +32,14 @@ class CausalLM(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        # Read off now, while the model still has an attention of its own to run with.
+        self._state_spec = self._observed_state()
 
     def state_spec(self) -> list[StateItem]:
+        """Name, kind, dims and dtype of each tensor that the model carries from call to call."""
+        return list(self._state_spec)
+
+    def _observed_state(self) -> list[StateItem]:
         """Run two tokens through the model and describe what its cache then holds, layer by layer."""
         with torch.inference_mode():
             output = self.model(input_ids=torch.tensor([[0, 1]]), use_cache=True)

@@ -107,6 +107,8 @@ class NumpyLlama:
         angles = positions
         if self.fault == "chunk-positions" and new > 1:
             angles = np.broadcast_to(np.arange(new), positions.shape)
+        if self.fault == "far-steps" and new == 1:
+            angles = np.minimum(positions, 269)
         if self.fault == "short-table":
             angles = np.minimum(positions, 255)
         query, key = self._rotate(query, angles), self._rotate(key, angles)

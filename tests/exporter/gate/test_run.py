@@ -24,6 +24,7 @@ FAULTS = {
     "padding-attended": ("batch-3", ["Row 0", "cached step 0", "what padding leaves in the state is at fault"]),
     "last-is-padding": ("batch-3", ["Row 0", "not its own last"]),
     "raises-on-batches": ("batch-3", ["could not be run", "RuntimeError: batch > 1 is not implemented"]),
+    "far-steps": ("decode", ["Step 6 (position 270) differs first", "the cache is at fault"]),
     "chunk-positions": ("chunked-prefill", ["Position 61 differs first", "token 0 of chunk 2 (positions 61..160)"]),
     "rewind-ignored": ("rewind", ["taken back to 34", "Step 0 (position 34) differs first"]),
 }

@@ -1,0 +1,84 @@
+"""Trials of several candidates, interleaved so that a noisy machine hits all of them alike, and their summary."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Median and range of one number over the trials."""
+
+    median: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.4g} ({self.least:.4g}-{self.most:.4g})"
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], Numbers]], *, trials: int, warmups: int = 1
+) -> dict[str, dict[str, Summary]]:
+    """Run A B C, A B C, ... and summarize each candidate's numbers over the trials after the warm-ups."""
+    found: dict[str, list[Numbers]] = {name: [] for name in candidates}
+    for trial in range(warmups + trials):
+        for name, run in candidates.items():
+            numbers = run()
+            if trial >= warmups:
+                found[name].append(numbers)
+    return {name: {key: _summary([row[key] for row in rows]) for key in rows[0]} for name, rows in found.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What a number depends on besides the code."""
+    return {
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=True),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load": psutil.getloadavg(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def report(name: str, results: Mapping[str, Mapping[str, Summary]], *, out: Path | None) -> None:
+    """Print a table, one line per candidate, and write everything as JSON when ``out`` is given."""
+    keys = list(next(iter(results.values())))
+    width = max(len(candidate) for candidate in results)
+    print(f"{name:{width}}  " + "  ".join(f"{key:>28}" for key in keys))
+    for candidate, row in results.items():
+        print(f"{candidate:{width}}  " + "  ".join(f"{row[key]!s:>28}" for key in keys))
+    if out is not None:
+        data = {
+            "benchmark": name,
+            "command": sys.argv,
+            "machine": machine(),
+            "results": {
+                candidate: {key: asdict(value) for key, value in row.items()} for candidate, row in results.items()
+            },
+        }
+        out.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _summary(values: list[float]) -> Summary:
+    return Summary(median=statistics.median(values), least=min(values), most=max(values))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
