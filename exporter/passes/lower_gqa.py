@@ -22,8 +22,6 @@ SEQLENS = "seqlens_k"
 TOTAL = "total_sequence_length"
 # A window that is not seen within so many positions of a model without a stated maximum is taken for none.
 _LONGEST = 1 << 15
-# Head sizes that the operator rotates; others are rotated in front of it.
-_ROTARY_MULTIPLE = 16
 
 
 def candidates(graph: ir.Graph) -> int:
@@ -97,8 +95,6 @@ def _appends(scatter: ir.Node) -> bool:
 def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Value | None, window: int) -> None:
     query, key = found.query, found.key
     rotary = _shared_rotary(query, key, positions)
-    if (dims(query) or ())[3] % _ROTARY_MULTIPLE:
-        rotary = None
     attributes: dict[str, int | float] = {"local_window_size": window, "scale": node.attributes.get_float("scale", 0.0)}
     if node.attributes.get_float("softcap", 0.0):
         attributes["softcap"] = node.attributes.get_float("softcap", 0.0)
