@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
+TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
 
@@ -134,6 +135,30 @@ def hash_file(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def check_place(out: Path, *, checkpoint: str | Path) -> None:
+    """Raise InputError when an artifact cannot come to lie at ``out``; nothing is written to find out.
+
+    An export never overwrites, and never writes into the checkpoint it reads.
+    """
+    refuse_existing(out)
+    place = next(parent for parent in out.absolute().parents if parent.exists())
+    source = Path(checkpoint)
+    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"The output folder {out} lies inside the checkpoint",
+            received=out,
+            allowed="a folder outside of it",
+            fix="Choose another --out.",
+        )
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(
+            f"No output folder can be made in {place}",
+            received="a file" if not place.is_dir() else "a folder that cannot be written",
+            allowed="a writable folder",
+            fix="Choose another --out.",
+        )
 
 
 def refuse_existing(out: Path) -> None:

@@ -42,6 +42,11 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
         _describe_files(artifact, hashes_checked=hashes_checked),
         _describe_signature(artifact),
         _describe_gate(manifest.gate),
+        *(
+            [["Quantization", *(f"  {line}" for line in _lines(manifest.quantization))]]
+            if manifest.quantization
+            else []
+        ),
         ["Source", *(f"  {line}" for line in _lines(manifest.source))],
         ["Recipe", *_describe_recipe(manifest.recipe)],
         ["Written with", *(f"  {line}" for line in _lines(manifest.versions))],
@@ -93,15 +98,17 @@ def _describe_gate(gate: dict[str, Any]) -> list[str]:
     width = max((len(str(check.get("name"))) for check in checks), default=0)
     for check in checks:
         word = "passed" if check.get("passed") is True else "FAILED"
-        line = f"  {word}  {check.get('name')!s:{width}}"
-        if check.get("value") is not None:
-            line += f"  {_number(check['value'])}"
-            if check.get("limit") is not None:
-                line += f" (limit {_number(check['limit'])})"
-            line += f" {check['unit']}" if check.get("unit") else ""
-        line += f"  {check['detail']}" if check.get("detail") else ""
-        lines.append(line.rstrip())
+        line = f"  {word}  {check.get('name')!s:{width}}  {_measured(check):24}"
+        lines.append(f"{line}  {check.get('detail') or ''}".rstrip())
     return lines
+
+
+def _measured(check: dict[str, Any]) -> str:
+    """Value and limit, `2.9e-05 of 0.002`; a value that only repeats its limit says nothing."""
+    value, limit = check.get("value"), check.get("limit")
+    if value is None or value == limit:
+        return ""
+    return _number(value) if limit is None else f"{_number(value)} (limit {_number(limit)})"
 
 
 def _describe_recipe(recipe: list[dict[str, Any]]) -> list[str]:
@@ -125,9 +132,9 @@ def _lines(record: dict[str, Any], prefix: str = "") -> list[str]:
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             lines += _lines(value, f"{name}.")
-        elif isinstance(value, list):
+        elif isinstance(value, list) and value:
             lines.append(f"{name}: {', '.join(map(str, value))}")
-        elif value is not None:
+        elif value not in (None, []):
             lines.append(f"{name}: {value}")
     return lines or ([] if prefix else ["not recorded"])
 

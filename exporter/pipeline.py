@@ -19,9 +19,9 @@ from exporter.artifact import (
     TIMINGS,
     Artifact,
     Manifest,
+    check_place,
     publish,
     record_files,
-    refuse_existing,
     staging_folder,
 )
 from exporter.errors import GateRejectedError, InputError
@@ -86,7 +86,7 @@ def export(
         precision_named(precision), max_kl=max_kl, min_top1=min_top1, max_perplexity_ratio=max_perplexity_ratio
     )
     steps = recipe_for(target, precision)
-    refuse_existing(out)
+    check_place(out, checkpoint=checkpoint)
     with stages.stage("load"):
         source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
     _check_disk(out, source)

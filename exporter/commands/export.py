@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from exporter.artifact import TARGETS
+from exporter.artifact import TARGETS, TOKENIZER
 from exporter.precision import PRECISIONS
 
 
@@ -60,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not arguments.quiet:
         checks = artifact.manifest.gate["checks"]
-        sys.stderr.write(f"\n{stages.table()}\n\n")
+        sys.stderr.write(f"{stages.table().splitlines()[-1]}\n")
+        if TOKENIZER not in artifact.manifest.files:
+            sys.stderr.write("The checkpoint has no tokenizer: the artifact takes token ids only.\n")
         sys.stdout.write(
             f"{artifact.folder}: {artifact.size / 1e6:.0f} MB, accepted after {len(checks)} checks against the source\n"
         )

@@ -19,9 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.stages import Stages
     from exporter.verification import verify
 
-    result = verify(
-        arguments.artifact, source=arguments.source, allow_pickle=arguments.allow_pickle, stages=Stages(verbose=False)
-    )
+    stages = Stages(verbose=not arguments.json)
+    result = verify(arguments.artifact, source=arguments.source, allow_pickle=arguments.allow_pickle, stages=stages)
     if arguments.json:
         sys.stdout.write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:

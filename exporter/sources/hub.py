@@ -35,7 +35,7 @@ def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> Pat
     except Exception as error:
         reason, fix = _explain(error, revision)
         raise InputError(
-            f"The model {name} cannot be fetched from the hub: {reason}",
+            f"There is no folder or file {name} here, and as a model of the hub it cannot be fetched: {reason}",
             received=f"{name}{'' if revision is None else ' at ' + revision}",
             allowed="an existing folder, a GGUF file, or a hub id that can be reached",
             fix=fix,
