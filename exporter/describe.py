@@ -98,17 +98,18 @@ def _describe_gate(gate: dict[str, Any]) -> list[str]:
     width = max((len(str(check.get("name"))) for check in checks), default=0)
     for check in checks:
         word = "passed" if check.get("passed") is True else "FAILED"
-        line = f"  {word}  {check.get('name')!s:{width}}  {_measured(check):24}"
-        lines.append(f"{line}  {check.get('detail') or ''}".rstrip())
+        parts = [f"  {word}  {check.get('name')!s:{width}}", _measured(check), check.get("detail") or ""]
+        lines.append("  ".join(part for part in parts if part).rstrip())
     return lines
 
 
 def _measured(check: dict[str, Any]) -> str:
     """Value and limit, `2.9e-05 of 0.002`; a value that only repeats its limit says nothing."""
-    value, limit = check.get("value"), check.get("limit")
+    value, limit, unit = check.get("value"), check.get("limit"), check.get("unit") or ""
     if value is None or value == limit:
         return ""
-    return _number(value) if limit is None else f"{_number(value)} (limit {_number(limit)})"
+    measured = _number(value) if limit is None else f"{_number(value)} (limit {_number(limit)})"
+    return f"{measured} {unit}".rstrip()
 
 
 def _describe_recipe(recipe: list[dict[str, Any]]) -> list[str]:
