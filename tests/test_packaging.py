@@ -45,7 +45,7 @@ def onnxruntimes(names: set[str]) -> set[str]:
 
 
 def test_every_extra_of_the_design_is_there() -> None:
-    assert {"cpu", "cuda", "tensorrt", "tensorrt-rtx", "export", "test", "dev"} == set(EXTRAS)
+    assert {"cpu", "cuda", "tensorrt", "tensorrt-rtx", "datasets", "export", "test", "dev"} == set(EXTRAS)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def gate_says(monkeypatch):
     def install(passed):
         check = Check(name="prefill-2", passed=passed, value=1.0, limit=0.1, unit="", detail="Made up by a test.")
         result = GateResult(checks=(check,), reference="none")
-        monkeypatch.setattr(pipeline, "prove", lambda artifact, source, stages=None: result)
+        monkeypatch.setattr(pipeline, "prove", lambda artifact, source, *, budget, stages=None: result)
 
     return install
 
@@ -120,6 +120,8 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny_source, tmp_path):
 
 def test_a_wrong_recipe_is_refused_before_the_checkpoint_is_read(tmp_path):
     with pytest.raises(InputError, match="no recipe"):
+        export(tmp_path / "absent", tmp_path / "out", target="tensorrt")
+    with pytest.raises(InputError, match="Did you mean int8"):
         export(tmp_path / "absent", tmp_path / "out", precision="int1")
 
 

@@ -126,10 +126,12 @@ def test_loading_the_real_model_peaks_at_little_more_than_its_weights(smollm2_gg
     import sys
 
     code = (
-        "import resource, sys\n"
+        "import sys\n"
+        "from exporter.peak_memory import PeakMemory\n"
         "from exporter.sources import load_source\n"
+        "memory = PeakMemory(); memory.reset()\n"
         "source = load_source(sys.argv[1])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, source.weight_bytes)"
+        "print(memory.read(), source.weight_bytes)"
     )
     finished = subprocess.run([sys.executable, "-c", code, smollm2_gguf], capture_output=True, text=True, check=True)
     peak, weights = map(int, finished.stdout.split())
