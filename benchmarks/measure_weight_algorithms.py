@@ -1,6 +1,6 @@
 """Compares weight quantization algorithms on one model: size, divergence, agreement, time, memory.
 
-    python -m benchmarks.measure_weight_algorithms CHECKPOINT --out algorithms.json [--cases gptq,rtn] [--perturb 0.05]
+    python -m benchmarks.measure_weight_algorithms CHECKPOINT --out FILE.json [--cases "gptq;rtn"] [--perturb 0.05]
 
 The torch model runs with quantized and dequantized weights, against itself in float32, on held-out text. Cases that the
 output file already has are not measured again, so that a run can be interrupted. ``--perturb`` multiplies every row of
@@ -264,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cases", default="", help="comma-separated parts of case names; default all")
+    parser.add_argument("--cases", default="", help="parts of case names, separated by semicolons; default all")
     parser.add_argument("--windows", type=int, default=32)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--perturb", type=float, default=0.0)
@@ -276,7 +276,7 @@ def main() -> None:
     torch.manual_seed(0)
     subject: Subject | None = None
     memory = PeakMemory()
-    wanted = [part for part in options.cases.split(",") if part]
+    wanted = [part for part in options.cases.split(";") if part]
     settings = {"windows": options.windows, "length": options.length, "perturb": options.perturb}
     report: dict[str, Any] = {"checkpoint": Path(options.checkpoint).name, "rows": []}
     if options.out.exists():
@@ -292,6 +292,7 @@ def main() -> None:
         subject.reset()
         started, busy = time.perf_counter(), time.process_time()
         memory.reset()
+        held = memory.read()
         apply(case, subject)
         seconds, cpu_seconds, peak = time.perf_counter() - started, time.process_time() - busy, memory.read()
         quality = subject.quality()
@@ -302,7 +303,7 @@ def main() -> None:
             "megabytes": stored_bytes(case, subject.model) / 1e6,
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
-            "peak_bytes": peak,
+            "added_bytes": peak - held,
             **quality,
         }
         report["rows"].append(row)
@@ -310,7 +311,7 @@ def main() -> None:
         print(
             f"{case.name:62s} {row['megabytes']:6.1f} MB  KL {row['mean_kl']:.4f}  p99 {row['p99_kl']:.3f}  "
             f"top-1 {row['top1']:.4f}  ppl x{quality['perplexity_ratio']:.3f}  "
-            f"{row['seconds']:.0f} s ({row['cpu_seconds']:.0f} s CPU)",
+            f"{seconds:.0f} s ({cpu_seconds:.0f} s CPU)  +{(peak - held) / 1e6:.0f} MB",
             flush=True,
         )
 
