@@ -23,6 +23,7 @@ import numpy as np
 
 from calibration.awq import clip_blocks, search_channel_scales
 from calibration.collect import CollectSettings, collect
+from calibration.coordinate_descent import refine_codes
 from calibration.folding import multiply_columns, share_between_query_heads
 from calibration.formats import BlockFormat, BlockQuantized, Floats
 from calibration.gptq import GptqOptions, Order, gptq
@@ -88,6 +89,8 @@ def cases() -> Iterator[Case]:
             yield Case(algorithm=algorithm, order=order)
     yield Case(algorithm="gptq-sequential", search=False)
     yield Case(algorithm="gptq-sequential", damping=0.01)
+    yield Case(algorithm="gptq+descent")
+    yield Case(algorithm="gptq+descent-sequential")
     yield Case(algorithm="awq+gptq-sequential")
     yield Case(algorithm="gptq-sequential", embedding_bits=4, embedding_block=32)
 
@@ -172,6 +175,8 @@ def quantize_group(case: Case, group: GroupStatistics, subject: Subject) -> list
     if "gptq" in case.algorithm:
         options = GptqOptions(order=case.order, search=case.search, damping=case.damping)
         result = gptq(weight, hessian, form, layer=layer, options=options)
+        if "descent" in case.algorithm:
+            result = refine_codes(weight, hessian, result, damping=case.damping)
     elif case.algorithm == "hqq":
         result = hqq(weight, form, layer=layer)
     elif case.algorithm == "awq+clip":
