@@ -68,7 +68,7 @@ def quantize_sequentially(
         quantize: the algorithm.
         keep: says of a layer's full name that it stays as it is.
         store: where finished layers are kept; layers found there are not computed again.
-        progress: called with the steps done and their number, one per window of each layer.
+        progress: called with the decoder layers done and their number.
 
     Raises:
         ActivationError: NaN or infinite activations (names the layer), or a linear layer that is never called.
