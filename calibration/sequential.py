@@ -109,6 +109,7 @@ def split_rows(stacked: BlockQuantized, rows: Sequence[int]) -> list[BlockQuanti
                 scales=stacked.scales[part],
                 zero_points=stacked.zero_points[part],
                 format=stacked.format,
+                channel_scales=stacked.channel_scales,
             )
         )
         start += count
