@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from calibration.awq import clip_blocks, search_channel_scales
 from calibration.collect import CollectSettings, collect
+from calibration.coordinate_descent import refine_codes
 from calibration.folding import multiply_columns, share_between_query_heads
 from calibration.formats import BlockFormat, BlockQuantized, Floats
 from calibration.gptq import GptqOptions, Order, gptq
@@ -88,6 +89,8 @@ def cases() -> Iterator[Case]:
             yield Case(algorithm=algorithm, order=order)
     yield Case(algorithm="gptq-sequential", search=False)
     yield Case(algorithm="gptq-sequential", damping=0.01)
+    yield Case(algorithm="gptq+descent")
+    yield Case(algorithm="gptq+descent-sequential")
     yield Case(algorithm="awq+gptq-sequential")
     yield Case(algorithm="gptq-sequential", embedding_bits=4, embedding_block=32)
 
@@ -156,8 +159,8 @@ def perturb_rows(model: torch.nn.Module, sigma: float) -> None:
             parameter.data.mul_(torch.exp(sigma * torch.randn(len(parameter), 1, generator=generator)))
 
 
-def quantize_group(case: Case, group: GroupStatistics, subject: Subject) -> list[Floats]:
-    """The dequantized weights of layers with one input. Channel scales are divided out again, as folding would."""
+def quantize_group(case: Case, group: GroupStatistics, subject: Subject) -> list[BlockQuantized]:
+    """Quantize layers with one input."""
     form, stacked, layer = case.layer_format, np.concatenate(group.weights), group.names[0]
     scales = np.ones(stacked.shape[1], dtype=np.float32)
     if "awq" in case.algorithm:
@@ -172,6 +175,8 @@ def quantize_group(case: Case, group: GroupStatistics, subject: Subject) -> list
     if "gptq" in case.algorithm:
         options = GptqOptions(order=case.order, search=case.search, damping=case.damping)
         result = gptq(weight, hessian, form, layer=layer, options=options)
+        if "descent" in case.algorithm:
+            result = refine_codes(weight, hessian, result, damping=case.damping)
     elif case.algorithm == "hqq":
         result = hqq(weight, form, layer=layer)
     elif case.algorithm == "awq+clip":
@@ -180,8 +185,9 @@ def quantize_group(case: Case, group: GroupStatistics, subject: Subject) -> list
         importance = np.diagonal(hessian) if case.algorithm == "rtn+diag" else None
         search = SEARCHED.get(case.algorithm, False)
         result = round_to_nearest(weight, form, layer=layer, search=search, importance=importance)
-    parts = split_rows(result, [len(one) for one in group.weights])
-    return [np.asarray(part.dequantize() / scales, dtype=np.float32) for part in parts]
+    if "awq" in case.algorithm:
+        result = replace(result, channel_scales=scales)
+    return split_rows(result, [len(one) for one in group.weights])
 
 
 def apply(case: Case, subject: Subject) -> None:
@@ -199,14 +205,14 @@ def apply(case: Case, subject: Subject) -> None:
     if case.algorithm.endswith("sequential"):
 
         def quantize(group: GroupStatistics) -> Sequence[BlockQuantized]:
-            return [_Dequantized(weight) for weight in quantize_group(case, group, subject)]  # type: ignore[misc]
+            return quantize_group(case, group, subject)
 
         for _ in quantize_sequentially(model, list(model.model.layers), subject.windows.as_list(), quantize):
             pass
     elif case.algorithm != "none":
         for group in groups_of(case, subject):
-            for name, weight in zip(group.names, quantize_group(case, group, subject), strict=True):
-                model.get_submodule(name).weight.data.copy_(torch.from_numpy(weight))
+            for name, result in zip(group.names, quantize_group(case, group, subject), strict=True):
+                model.get_submodule(name).weight.data.copy_(torch.from_numpy(result.dequantize()))
 
 
 def needs_statistics(case: Case) -> bool:
@@ -230,16 +236,6 @@ def groups_of(case: Case, subject: Subject) -> Iterator[GroupStatistics]:
             features = weights[0].shape[1]
             hessian, mean_abs, tokens = np.ones((features, features), np.float32), np.ones(features, np.float32), 0
         yield GroupStatistics(names=names, weights=weights, hessian=hessian, mean_abs=mean_abs, tokens=tokens)
-
-
-class _Dequantized:
-    """Stands for a quantized weight whose channel scales are already divided out."""
-
-    def __init__(self, weight: Floats) -> None:
-        self._weight = weight
-
-    def dequantize(self) -> Floats:
-        return self._weight
 
 
 def stored_bytes(case: Case, model: torch.nn.Module) -> int:

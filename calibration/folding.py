@@ -7,11 +7,12 @@ rows of the linear layer before it; the multiplication into the columns of every
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from calibration.errors import FormatError
-from calibration.formats import Floats
+from calibration.formats import BlockQuantized, Floats
 
 
 def divide_norm(weight: Floats, scales: Floats) -> Floats:
@@ -27,6 +28,13 @@ def divide_rows(weight: Floats, scales: Floats) -> Floats:
     """The linear layer before, weight [K, in] (or bias [K]), its rows over the scales [K]."""
     _check(weight.shape[0], scales)
     return np.asarray(weight / scales.reshape(-1, *[1] * (weight.ndim - 1)), dtype=np.float32)
+
+
+def divide_quantized_rows(quantized: BlockQuantized, scales: Floats) -> BlockQuantized:
+    """`divide_rows` for a layer that is quantized already: only its block scales change, and no code."""
+    _check(quantized.codes.shape[0], scales)
+    divided = np.asarray(quantized.scales / scales[:, None], dtype=np.float32)
+    return replace(quantized, scales=divided)
 
 
 def multiply_columns(weight: Floats, scales: Floats) -> Floats:

@@ -94,19 +94,22 @@ class BlockQuantized:
         scales: float32 [N, blocks], positive.
         zero_points: uint8 [N, blocks], each 0..2**bits-1.
         format: what they mean.
+        channel_scales: float32 [K] or None. What is quantized is the weight times these, column by column, and what
+            makes the input has to be divided by them (`calibration.folding`); the runtime never sees them.
     """
 
     codes: Codes
     scales: Floats
     zero_points: Codes
     format: BlockFormat
+    channel_scales: Floats | None = None
 
     def dequantize(self) -> Floats:
-        """(code - zero_point) * scale, float32 [N, K]."""
+        """(code - zero_point) * scale, float32 [N, K], over the channel scales: what stands for the original weight."""
         features = self.codes.shape[1]
         zeros = spread(self.zero_points, self.format, features).astype(np.float32)
         weight: Floats = (self.codes.astype(np.float32) - zeros) * spread(self.scales, self.format, features)
-        return weight
+        return weight if self.channel_scales is None else weight / self.channel_scales
 
 
 def spread(per_block: npt.NDArray[Any], block_format: BlockFormat, features: int) -> npt.NDArray[Any]:

@@ -71,6 +71,7 @@ class FolderStore:
                         scales=arrays[f"{name}/scales"],
                         zero_points=arrays[f"{name}/zero_points"],
                         format=BlockFormat(**fields),
+                        channel_scales=arrays.get(f"{name}/channel_scales"),
                     )
                     for name, fields in formats.items()
                 }
@@ -89,6 +90,8 @@ class FolderStore:
             arrays[f"{name}/codes"] = result.codes
             arrays[f"{name}/scales"] = result.scales
             arrays[f"{name}/zero_points"] = result.zero_points
+            if result.channel_scales is not None:
+                arrays[f"{name}/channel_scales"] = result.channel_scales
         path = self._path(index)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:

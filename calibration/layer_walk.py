@@ -7,7 +7,7 @@ two layers are kept, [windows, T, C]; above a limit they lie in a memory-mapped 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ class HiddenStates:
         output = layer(hidden, *positional, **named)
         return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]
 
-    def advance(self, layer: torch.nn.Module, *, name: str, tick: Callable[[], None] | None = None) -> None:
+    def advance(self, layer: torch.nn.Module, *, name: str) -> None:
         """Replace the states by the layer's outputs.
 
         Raises:
@@ -83,8 +83,6 @@ class HiddenStates:
             if not torch.isfinite(output).all():
                 raise not_finite(f"the output of {name}", window)
             self._states[window] = output[0].numpy()
-            if tick:
-                tick()
 
     def close(self) -> None:
         """Forget the states and delete their file."""

@@ -70,7 +70,7 @@ def quantize_sequentially(
         keep: says of a layer's full name that it stays as it is.
         restore: give each layer its own weights back once the next one's inputs are known.
         store: where finished layers are kept; layers found there are not computed again.
-        progress: called with the steps done and their number, one per window of each layer.
+        progress: called with the decoder layers done and their number.
 
     Raises:
         ActivationError: NaN or infinite activations (names the layer), or a linear layer that is never called.
@@ -120,6 +120,7 @@ def split_rows(stacked: BlockQuantized, rows: Sequence[int]) -> list[BlockQuanti
                 scales=stacked.scales[part],
                 zero_points=stacked.zero_points[part],
                 format=stacked.format,
+                channel_scales=stacked.channel_scales,
             )
         )
         start += count

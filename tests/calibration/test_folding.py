@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from calibration.errors import FormatError
 from calibration.folding import (
     divide_norm,
+    divide_quantized_rows,
     divide_rows,
     multiply_columns,
     one_per_value_head,
     share_between_query_heads,
     widest_columns,
 )
+from calibration.formats import BlockFormat
+from calibration.round_to_nearest import round_to_nearest
 
 RANDOM = np.random.default_rng(0)
 SCALES = np.array([0.5, 2.0, 4.0], dtype=np.float32)
@@ -48,6 +53,24 @@ def test_grouped_query_heads_share_the_factor_of_their_value_head() -> None:
 def test_the_widest_weight_of_a_feature_is_over_all_layers() -> None:
     widest = widest_columns([np.array([[1.0, -5.0]], np.float32), np.array([[-2.0, 3.0], [0.0, 4.0]], np.float32)])
     assert widest.tolist() == [2, 5]
+
+
+def test_folding_into_quantized_rows_changes_no_code() -> None:
+    weight = RANDOM.standard_normal((3, 32)).astype(np.float32)
+    quantized = round_to_nearest(weight, BlockFormat(bits=4, block_size=16, symmetric=False), layer="w")
+    divided = divide_quantized_rows(quantized, SCALES)
+
+    assert (divided.codes == quantized.codes).all()
+    assert np.allclose(divided.dequantize(), divide_rows(quantized.dequantize(), SCALES))
+
+
+def test_channel_scales_are_divided_out_of_what_stands_for_the_weight() -> None:
+    weight, scales = RANDOM.standard_normal((4, 32)).astype(np.float32), np.full(32, 4.0, dtype=np.float32)
+    form = BlockFormat(bits=8, block_size=16, symmetric=False)
+    quantized = round_to_nearest(multiply_columns(weight, scales), form, layer="w")
+
+    assert np.allclose(replace(quantized, channel_scales=scales).dequantize(), weight, atol=0.02)
+    assert not np.allclose(quantized.dequantize(), weight, atol=0.02)
 
 
 @pytest.mark.parametrize("scales", [[1.0, 1.0], [1.0, 0.0, 1.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0]])

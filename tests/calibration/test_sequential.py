@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
     FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 4}))
     with pytest.raises(StatisticsError, match="quantized from something else"):
         FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 8}))
+
+
+def test_channel_scales_are_kept_with_a_layer(tmp_path: Path) -> None:
+    scales = np.linspace(1, 2, 32, dtype=np.float32)
+    scaled = replace(round_to_nearest(np.ones((4, 32), np.float32), FORMAT, layer="w"), channel_scales=scales)
+    store = FolderStore(tmp_path, Origin(model="a", windows="w", settings={}))
+    store.save(0, {"w": scaled})
+    loaded = store.load(0)
+
+    assert loaded is not None
+    assert np.array_equal(loaded["w"].dequantize(), scaled.dequantize())
 
 
 def test_a_damaged_layer_is_refused(tmp_path: Path) -> None:
