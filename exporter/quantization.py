@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 # Calibration text for GPTQ: enough that more does not change the result beyond its noise.
-WINDOWS, WINDOW_TOKENS = 64, 512
+WINDOWS, WINDOW_TOKENS = 32, 256
 
 
 @dataclass(frozen=True, kw_only=True)
