@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -16,6 +16,7 @@ from runtimes.result import Result
 from runtimes.scoring import TokenScores, score_tokens
 from runtimes.text import TextCodec, open_codec
 from runtimes.text_run import TextRun
+from runtimes.text_stream import TextStream
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,6 +64,9 @@ class Engine:
         self.backend = backend
         self._codec = open_codec(artifact.folder)
         self._template = open_chat_template(artifact.folder)
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.artifact.folder} on {self.backend.name}>"
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
@@ -217,33 +221,3 @@ class Engine:
 
     def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> TextRun:
         return TextRun(self.backend, prompts, options=options, codec=self._codec, eos=self.artifact.manifest.model.eos)
-
-
-class TextStream:
-    """The pieces of one answer; when they are through, ``result`` has the whole."""
-
-    def __init__(self, run: TextRun) -> None:
-        self._run = run
-        self._pieces = self._texts()
-        self._result: Result | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    @property
-    def result(self) -> Result:
-        """The finished answer; raises InputError before the last piece was taken."""
-        if self._result is None:
-            raise InputError(
-                "The answer is not finished", received="a stream with pieces left", fix="Iterate to the end first."
-            )
-        return self._result
-
-    def _texts(self) -> Iterator[str]:
-        for pieces in self._run:
-            for _, text in pieces:
-                yield text
-        self._result = self._run.results()[0]

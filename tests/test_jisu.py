@@ -167,6 +167,15 @@ def test_public_names_and_all_agree() -> None:
     assert sorted([*jisu.NAMES, "main"]) == sorted(jisu.__all__)
 
 
+def test_dir_lists_the_public_names() -> None:
+    assert set(jisu.__all__) | {"__version__"} == set(dir(jisu))
+
+
+def test_the_version_is_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jisu.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"jisu {jisu.__version__}\n"
+
+
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="exprot"):
         jisu.exprot  # noqa: B018

@@ -11,8 +11,8 @@ from exporter.errors import InputError
 from runtimes.commands.engine_arguments import add_engine_arguments, load_engine, read_text_file, sampling_options
 
 if TYPE_CHECKING:
-    from runtimes.engine import TextStream
     from runtimes.result import Result
+    from runtimes.text_stream import TextStream
 
 INTERRUPTED = 130
 

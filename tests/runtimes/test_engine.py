@@ -167,11 +167,6 @@ def test_a_batch_of_texts_gives_a_list(tmp_path: Path) -> None:
     assert [result.text for result in results] == ["yes", "yes"]
 
 
-def test_a_stream_has_no_result_before_its_end(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not finished"):
-        _ = saying(tmp_path, "yes", "say").stream("say", chat=False).result
-
-
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_refused(tmp_path: Path, prompt: str) -> None:
     with pytest.raises(InputError, match="prompt is empty"):
@@ -227,6 +222,10 @@ def test_scores_are_the_log_probabilities_of_each_token(tiny: Engine) -> None:
         assert len(found.logprobs) == len(sequence) - 1
         np.testing.assert_allclose(found.logprobs, wanted, atol=1e-3)
         assert found.greedy.tolist() == [logits[at].argmax() == token for at, token in enumerate(sequence[1:])]
+
+
+def test_an_engine_says_what_it_is(tiny: Engine) -> None:
+    assert repr(tiny) == f"<Engine {tiny.artifact.folder} on ort-cpu>"
 
 
 def test_an_engine_closes_with_its_block(tmp_path: Path) -> None:
