@@ -181,7 +181,7 @@ def test_no_prompts_are_refused(tiny: Engine) -> None:
 
 
 def test_a_prompt_beyond_the_positions_names_both_numbers(tiny: Engine) -> None:
-    with pytest.raises(InputError, match=r"70 tokens.*64 positions"):
+    with pytest.raises(InputError, match=r"^The prompt is too long.*70 tokens.*64 positions"):
         tiny.generate_ids([[1] * 70])
     with pytest.raises(InputError, match=r"60 prompt tokens and 10 new ones.*64 together.*at most 4"):
         tiny.generate_ids([[1] * 60], max_new_tokens=10)
@@ -192,7 +192,7 @@ def test_an_artifact_without_a_tokenizer_takes_ids_only(tiny: Engine) -> None:
         tiny.generate("hello")
     with pytest.raises(InputError, match="Stop strings need a tokenizer"):
         tiny.generate_ids([[1]], stop="x")
-    with pytest.raises(InputError, match="no chat template"):
+    with pytest.raises(InputError, match="no tokenizer"):
         tiny.chat([{"role": "user", "content": "hi"}])
 
 
@@ -222,6 +222,43 @@ def test_scores_are_the_log_probabilities_of_each_token(tiny: Engine) -> None:
         assert len(found.logprobs) == len(sequence) - 1
         np.testing.assert_allclose(found.logprobs, wanted, atol=1e-3)
         assert found.greedy.tolist() == [logits[at].argmax() == token for at, token in enumerate(sequence[1:])]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [{"role": "user", "content": "hi"}], [["a"]]], ids=str)
+def test_what_is_no_prompt_is_refused_everywhere(tmp_path: Path, wrong: Any) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    for method in (engine.generate, engine.stream):
+        with pytest.raises(InputError, match="not a prompt"):
+            method(wrong)
+
+
+def test_a_stream_takes_one_prompt(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="several texts to generate"):
+        saying(tmp_path, "yes", "say").stream(["a", "b"])  # type: ignore[arg-type]
+
+
+def test_one_text_or_list_of_ids_has_one_score(tmp_path: Path, tiny: Engine) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    text = engine.score("hello")
+    assert text.token_ids == tuple(engine.tokenize("hello"))
+    assert engine.score(["hello"])[0].token_ids == text.token_ids
+    ids = tiny.score(PROMPTS[0])
+    np.testing.assert_array_equal(ids.logprobs, tiny.score([PROMPTS[0]])[0].logprobs)
+    assert tiny.score(np.array(PROMPTS[0])).token_ids == tuple(PROMPTS[0])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [None], [[1.5]], [["a"]]], ids=str)
+def test_what_has_no_tokens_cannot_be_scored(tiny: Engine, wrong: Any) -> None:
+    with pytest.raises(InputError, match="cannot be scored"):
+        tiny.score(wrong)
+
+
+def test_bytes_that_are_no_utf8_are_an_input_error(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    broken = b"hi \xff".decode("utf-8", "surrogateescape")
+    for use in (engine.generate, engine.stream, engine.score, engine.tokenize):
+        with pytest.raises(InputError, match="not Unicode"):
+            use(broken)
 
 
 def test_an_engine_says_what_it_is(tiny: Engine) -> None:
