@@ -50,6 +50,8 @@ class TextRun:
             new_token_limit(len(prompt), backend.max_positions, options, name=prompt_name(row, len(prompts)))
             for row, prompt in enumerate(prompts)
         ]
+        options = options.with_seed()
+        self._seed = options.seed
         self._samplers = [
             RowSampler(options, row=row, prompt=prompt, vocab_size=backend.vocab_size)
             for row, prompt in enumerate(prompts)
@@ -88,11 +90,6 @@ class TextRun:
 
     def results(self) -> list[Result]:
         """What each row has become; to be called when the iteration has ended."""
-        timings = Timings(
-            time_to_first_token=self._seconds[0],
-            decode_seconds=sum(self._seconds[1:]),
-            decode_steps=len(self._seconds) - 1,
-        )
         results = []
         for row, reason in enumerate(self._stopping.reasons):
             assert reason is not None, "results are there when every row has ended"
@@ -103,10 +100,19 @@ class TextRun:
                     prompt_tokens=len(self._prompts[row]),
                     finish_reason=reason,
                     logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
-                    timings=timings,
+                    seed=self._seed,
+                    timings=self._timings(len(self._tokens[row])),
                 )
             )
         return results
+
+    def _timings(self, tokens: int) -> Timings:
+        """What a row of so many tokens was there for: one token a step, from the first on."""
+        return Timings(
+            time_to_first_token=self._seconds[0],
+            decode_seconds=sum(self._seconds[1:tokens]),
+            decode_steps=tokens - 1,
+        )
 
     def _timed_step(self) -> list[SampledToken] | None:
         start = time.perf_counter()

@@ -58,6 +58,25 @@ def test_a_batch_of_unequal_lengths_gives_each_row_what_it_gets_alone(tiny: Engi
     assert [list(result.token_ids) for result in together] == [greedy_alone(prompt, 20, {EOS}) for prompt in PROMPTS]
 
 
+def test_each_row_counts_the_steps_it_was_in(tiny: Engine) -> None:
+    results = tiny.generate_ids([[3] * 60, [5]], ignore_eos=True)
+    assert [result.timings.decode_steps for result in results] == [3, 62]
+    short, long = (result.timings for result in results)
+    assert short.time_to_first_token == long.time_to_first_token
+    assert 0 < short.decode_seconds < long.decode_seconds
+    assert short.decode_tokens_per_second == pytest.approx(3 / short.decode_seconds)
+
+
+def test_a_drawn_seed_repeats_the_answer(tiny: Engine) -> None:
+    options = {"max_new_tokens": 24, "temperature": 2.0, "ignore_eos": True}
+    first = tiny.generate_ids(PROMPTS, **options)
+    seeds = {result.seed for result in first}
+    assert len(seeds) == 1
+    again = tiny.generate_ids(PROMPTS, **options, seed=seeds.pop())
+    assert [result.token_ids for result in again] == [result.token_ids for result in first]
+    assert tiny.generate_ids([PROMPTS[0]], max_new_tokens=1)[0].seed is None
+
+
 def test_rows_that_end_early_leave_the_others_alone(tiny: Engine) -> None:
     free = [greedy_alone(prompt, 12, set()) for prompt in PROMPTS]
     stop = free[0][2]
