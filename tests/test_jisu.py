@@ -79,6 +79,21 @@ def test_interrupt_is_130_without_traceback(verb: Callable[[Outcome], str], caps
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("raised", [ImportError("numpy failed to import"), InputError("It is not installed")])
+def test_an_interrupt_that_an_import_turned_into_another_error_is_130(
+    verb: Callable[[Outcome], str], capsys: pytest.CaptureFixture[str], raised: Exception
+) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise raised from interrupt
+
+    verb(run)
+    assert jisu.main(["try"]) == 130
+    assert capsys.readouterr().err == "\n"
+
+
 @pytest.mark.parametrize("length", [1, 1_000_000], ids=["still buffered", "written at once"])
 def test_broken_pipe_is_quiet(length: int) -> None:
     script = (
@@ -124,6 +139,25 @@ def test_wrong_usage_is_2_and_names_the_nearest(
 def test_words_after_two_dashes_are_no_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert jisu.main(["inspect", "--", "--hases"]) == 2
     assert "--hases is not an artifact" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["M", "--max-new-tokens", "5", "--", "--hello"],
+        ["M", "--max-new-tokens=5", "--", "--hello"],
+        ["--max-new-tokens", "5", "--", "M", "--hello"],
+        ["--max-new-tokens", "5", "M", "--", "--hello"],
+    ],
+    ids=" ".join,
+)
+def test_two_dashes_let_a_prompt_begin_with_dashes(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    from runtimes.commands import generate
+
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr(generate, "run", lambda arguments: seen.append(arguments) or 0)  # type: ignore[func-returns-value]
+    assert jisu.main(["generate", *words]) == 0
+    assert (seen[0].artifact, seen[0].prompt, seen[0].max_new_tokens) == ("M", "--hello", 5)
 
 
 def test_a_prompt_that_begins_with_dashes_and_has_blanks_is_no_option(
