@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from exporter.errors import JisuError
+from runtimes.commands.standard_streams import abandon_output, is_full, prepare_streams
 
 if TYPE_CHECKING:
     from exporter import export, load_source, verify
@@ -62,9 +63,15 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,24 +83,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verb = words[0] if words and words[0] in VERBS else None
+    name = f"jisu {verb}" if verb else "jisu"
     try:
-        code = _run_verb(verb, words[1:]) if verb else _answer_without_verb(words)
+        prepare_streams()
+        try:
+            code = _run_verb(verb, words[1:]) if verb else _answer_without_verb(words)
+        except SystemExit as end:  # argparse ends this way after --help (0) and after a usage error (2)
+            code = end.code if isinstance(end.code, int) else 2
         sys.stdout.flush()
-    except SystemExit as end:  # argparse ends this way after --help (0) and after a usage error (2)
-        return end.code if isinstance(end.code, int) else 2
-    except JisuError as error:
-        sys.stderr.write(f"jisu {verb}: error: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every way to end has its exit code
+        return _report(error, name=name)
+    return code
+
+
+def _report(error: BaseException, *, name: str) -> int:
+    """Say on standard error what ended the command, as much as it needs, and return the exit code."""
+    if _has_interrupt(error):
         sys.stderr.write("\n")
         return INTERRUPTED
-    except BrokenPipeError:
+    if isinstance(error, JisuError):
+        sys.stderr.write(f"{name}: error: {error}\n")
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        abandon_output()
         return BROKEN_PIPE
-    except Exception:  # noqa: BLE001 - whatever else arrives here is our bug, and is shown as one
-        traceback.print_exc()
-        sys.stderr.write("\nThis is a bug in jisu. Please report it with the lines above and the command you ran.\n")
-        return 1
-    return code
+    if is_full(error):
+        abandon_output()
+        sys.stderr.write(f"{name}: error: Writing failed: {error}. Make room, or write elsewhere.\n")
+        return 2
+    traceback.print_exception(error)
+    sys.stderr.write("\nThis is a bug in jisu. Please report it with the lines above and the command you ran.\n")
+    return 1
+
+
+def _has_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: compiled packages interrupted while being imported raise errors of their own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _run_verb(verb: str, words: list[str]) -> int:
@@ -126,18 +153,33 @@ def _answer_without_verb(words: list[str]) -> int:
     return 0 if words else 2
 
 
+class _PlainWord(str):
+    """A word that came after ``--``."""
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser that names the nearest option when it meets an unknown one."""
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         words = list(args or [])
-        options = words[: words.index("--")] if "--" in words else words
+        end = words.index("--") if "--" in words else len(words)
+        options, plain = words[:end], [_PlainWord(word) for word in words[end + 1 :]]
         for word in options:
             name = word.split("=")[0]
             # The same reading as argparse's: two dashes and no blank make an option.
             if name.startswith("--") and " " not in word and name not in self._option_string_actions:
                 self.error(f"unknown option {name}{_nearest(name, self._option_string_actions)}")
-        return super().parse_args(words, namespace)
+        return super().parse_intermixed_args([*options, *plain], namespace)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Let argparse take what came after ``--`` for no option, wherever the other positional words were.
+
+        Its own reading of ``--`` gives up when an option stands between two positional words.
+        """
+        return None if isinstance(arg_string, _PlainWord) else super()._parse_optional(arg_string)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # argparse's own lets the errors of a full device pass
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\nTry `{self.prog} --help`.\n")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runtimes.conversation import Conversation as Conversation
     from runtimes.engine import Engine as Engine
-    from runtimes.engine import TextStream as TextStream
     from runtimes.engine import load as load
     from runtimes.options import SamplingOptions as SamplingOptions
     from runtimes.registry import BACKENDS as BACKENDS
     from runtimes.registry import register_backend as register_backend
     from runtimes.result import Result as Result
     from runtimes.scoring import TokenScores as TokenScores
+    from runtimes.text_stream import TextStream as TextStream
 
 _PUBLIC = {
     "BACKENDS": "runtimes.registry",
@@ -22,7 +22,7 @@ _PUBLIC = {
     "Engine": "runtimes.engine",
     "Result": "runtimes.result",
     "SamplingOptions": "runtimes.options",
-    "TextStream": "runtimes.engine",
+    "TextStream": "runtimes.text_stream",
     "TokenScores": "runtimes.scoring",
     "load": "runtimes.engine",
     "register_backend": "runtimes.registry",

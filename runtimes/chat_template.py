@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError
+from runtimes.prompts import is_listed, shown
 from runtimes.text import read_tokenizer_config, special_token_texts
 
 CHAT_TEMPLATE = "chat_template.jinja"
+ROLES = ("system", "user", "assistant")
 Message = Mapping[str, Any]
 
 
@@ -39,22 +41,11 @@ class ChatTemplate:
         """The prompt that asks for the assistant's next message.
 
         Raises:
-            InputError: no messages, a message without role or content, or the template refuses them.
+            InputError: no messages, a message without one of `ROLES` or without text, or the template refuses them.
         """
         from jinja2 import TemplateError
 
-        wrong = [
-            f"message {index} is {message!r}"
-            for index, message in enumerate(messages)
-            if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message
-        ]
-        if wrong or not messages:
-            raise InputError(
-                "These are not chat messages",
-                received="; ".join(wrong) or "no message",
-                allowed='a list of {"role": "system" | "user" | "assistant", "content": text}',
-                fix="Give each message a role and a content.",
-            )
+        _check_messages(messages)
         try:
             prompt: str = self._template.render(
                 messages=[dict(message) for message in messages],
@@ -81,6 +72,23 @@ def open_chat_template(folder: Path) -> ChatTemplate | None:
     if not isinstance(source, str):
         return None
     return ChatTemplate(source, special_tokens=special_token_texts(folder))
+
+
+def _check_messages(messages: object) -> None:
+    given = messages if is_listed(messages) else [messages]
+    wrong = [f"message {index} is {shown(message)}" for index, message in enumerate(given) if not _is_message(message)]
+    if wrong or not given or given is not messages:
+        roles = " | ".join(f'"{role}"' for role in ROLES)
+        raise InputError(
+            "These are not chat messages",
+            received="; ".join(wrong) or ("no message" if not given else "one message"),
+            allowed=f'a list of {{"role": {roles}, "content": text}}',
+            fix="Give a list, and each message a role and a text.",
+        )
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, Mapping) and message.get("role") in ROLES and isinstance(message.get("content"), str)
 
 
 def _environment() -> Any:
@@ -127,5 +135,5 @@ def _template_error(error: Exception) -> InputError:
         "The model's chat template failed",
         received=f"{type(error).__name__}: {error}",
         allowed="messages that the template accepts",
-        fix="Change the messages, or give the prompt without the chat template (--raw, chat=False).",
+        fix="Change the messages, or continue a text without the template (jisu generate --raw, or chat=False).",
     )

@@ -77,7 +77,9 @@ class Conversation:
 
     def _begin(self, prompt: Sequence[int]) -> TextRun:
         engine, options = self._engine, self._options
-        needed = len(prompt) + new_token_limit(len(prompt), engine.backend.max_positions, options, 0)
+        needed = len(prompt) + new_token_limit(
+            len(prompt), engine.backend.max_positions, options, name="The conversation"
+        )
         if self._state is None or self._state.capacity < needed:
             # Twice what is needed now, so that a long conversation is computed anew only a few times.
             self._state = engine.backend.new_state(1, _bounded(2 * needed, engine.backend))

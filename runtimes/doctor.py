@@ -119,9 +119,10 @@ def judge_backend(name: str, machine: Machine, *, implemented: Collection[str]) 
         "torch": _judge_torch,
     }[name]
     verdict = judge(machine)
-    if verdict.ready and name not in implemented:
-        return _blocked(name, "this version of jisu has no such backend yet; the machine has what it needs")
-    return verdict
+    if name in implemented:
+        return verdict
+    # No install line: it would install what nothing here uses.
+    return _blocked(name, f"not part of this version of jisu; {verdict.reason or 'the machine has what it needs'}")
 
 
 def judge_fit(machine: Machine, model: ModelSize) -> list[FitVerdict]:

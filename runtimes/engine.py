@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -11,11 +11,13 @@ from exporter.errors import InputError
 from runtimes.backend import Backend
 from runtimes.chat_template import Message, open_chat_template
 from runtimes.options import OptionChanges, SamplingOptions, changed_options
+from runtimes.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, shown, token_ids
 from runtimes.registry import open_backend
 from runtimes.result import Result
 from runtimes.scoring import TokenScores, score_tokens
 from runtimes.text import TextCodec, open_codec
 from runtimes.text_run import TextRun
+from runtimes.text_stream import TextStream
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,6 +66,9 @@ class Engine:
         self._codec = open_codec(artifact.folder)
         self._template = open_chat_template(artifact.folder)
 
+    def __repr__(self) -> str:
+        return f"<Engine {self.artifact.folder} on {self.backend.name}>"
+
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
         self,
@@ -100,8 +105,8 @@ class Engine:
         Raises:
             InputError: an empty or too long prompt, an option out of range, or no chat template though one is wanted.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        results = self.generate_ids([self.prompt_ids(text, chat=chat) for text in prompts], options=options, **changes)
+        ids = [self.prompt_ids(text, chat=chat) for text in check_prompts(prompt)]
+        results = self.generate_ids(ids, options=options, **changes)
         return results[0] if isinstance(prompt, str) else results
 
     def generate_ids(
@@ -112,11 +117,7 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> list[Result]:
         """Continue prompts given as token ids."""
-        if not prompts:
-            raise InputError(
-                "There is no prompt", received="an empty list", allowed="one or more", fix="Give a prompt."
-            )
-        run = self._run(prompts, changed_options(options, changes))
+        run = self._run(check_id_prompts(prompts), changed_options(options, changes))
         for _ in run:
             pass
         return run.results()
@@ -152,13 +153,29 @@ class Engine:
         """Answer a conversation piece by piece."""
         return TextStream(self._run([self.message_ids(messages)], changed_options(options, changes)))
 
-    def score(self, texts: Sequence[str] | Sequence[Sequence[int]]) -> list[TokenScores]:
-        """Log-probability of every token but the first of each text, given the tokens before it.
+    @overload
+    def score(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
+        self, texts: str | Sequence[int]
+    ) -> TokenScores: ...
 
-        Texts are encoded with the special tokens that the tokenizer adds, and are not rendered as chat.
+    @overload
+    def score(self, texts: Sequence[str] | Sequence[Sequence[int]]) -> list[TokenScores]: ...
+
+    def score(
+        self, texts: str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]]
+    ) -> TokenScores | list[TokenScores]:
+        """Log-probability of every token but the first of a text or a list of token ids, given the tokens before it.
+
+        One text or one list of ids gives its scores, a list of them gives a list. Texts are encoded with the special
+        tokens that the tokenizer adds, and are not rendered as chat.
+
+        Raises:
+            InputError: nothing to score, something too long for the model, or neither texts nor ids.
         """
-        sequences = [self.tokenize(text) if isinstance(text, str) else list(text) for text in texts]
-        return score_tokens(self.backend, sequences)
+        alone = isinstance(texts, str) or bool(token_ids(texts))
+        sequences = [self._ids_to_score(text) for text in (texts if is_listed(texts) and not alone else [texts])]
+        scores = score_tokens(self.backend, sequences)
+        return scores[0] if alone else scores
 
     def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Token ids of a text, with the tokenizer's own special tokens unless they are unwanted."""
@@ -170,22 +187,22 @@ class Engine:
 
     def prompt_ids(self, text: str, *, chat: bool | None = None) -> list[int]:
         """Token ids of a prompt as `generate` would give it to the model; raises InputError for an empty one."""
-        if not text.strip():
-            raise InputError("The prompt is empty", received=repr(text), allowed="some text", fix="Write something.")
+        check_prompt(text)
         if chat is None:
             chat = self.has_chat_template
         return self.message_ids([{"role": "user", "content": text}]) if chat else self.tokenize(text)
 
     def message_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation; the template writes the special tokens itself."""
+        codec = self.codec
         if self._template is None:
             raise InputError(
                 f"The artifact {self.artifact.folder} has no chat template",
                 received="chat messages",
                 allowed="a model with a chat template",
-                fix="Give the prompt as it is (--raw, chat=False).",
+                fix="Continue a text with it instead: jisu generate, or Engine.generate without chat.",
             )
-        return self.tokenize(self._template.render(messages), special_tokens=False)
+        return codec.encode(self._template.render(messages), special_tokens=False)
 
     @property
     def has_chat_template(self) -> bool:
@@ -198,7 +215,7 @@ class Engine:
             raise InputError(
                 f"The artifact {self.artifact.folder} has no tokenizer",
                 received="text",
-                allowed="token ids (generate_ids, score)",
+                allowed="from Python token ids, with Engine.generate_ids and Engine.score",
                 fix="Export the model with its tokenizer.",
             )
         return self._codec
@@ -215,35 +232,16 @@ class Engine:
     ) -> None:
         self.close()
 
+    def _ids_to_score(self, text: object) -> list[int]:
+        ids = self.tokenize(text) if isinstance(text, str) else token_ids(text)
+        if ids is None:
+            raise InputError(
+                "This cannot be scored",
+                received=shown(text),
+                allowed="a text, a list of token ids, or a list of one of these",
+                fix="Give several sequences as a list of lists.",
+            )
+        return ids
+
     def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> TextRun:
         return TextRun(self.backend, prompts, options=options, codec=self._codec, eos=self.artifact.manifest.model.eos)
-
-
-class TextStream:
-    """The pieces of one answer; when they are through, ``result`` has the whole."""
-
-    def __init__(self, run: TextRun) -> None:
-        self._run = run
-        self._pieces = self._texts()
-        self._result: Result | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    @property
-    def result(self) -> Result:
-        """The finished answer; raises InputError before the last piece was taken."""
-        if self._result is None:
-            raise InputError(
-                "The answer is not finished", received="a stream with pieces left", fix="Iterate to the end first."
-            )
-        return self._result
-
-    def _texts(self) -> Iterator[str]:
-        for pieces in self._run:
-            for _, text in pieces:
-                yield text
-        self._result = self._run.results()[0]

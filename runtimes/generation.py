@@ -9,6 +9,7 @@ import numpy as np
 
 from exporter.errors import InputError
 from runtimes.backend import Backend, Logits, State
+from runtimes.prompts import prompt_name
 from runtimes.sampling import RowSampler, TokenLogprobs, token_logprobs
 from runtimes.stopping import Stopping
 
@@ -77,7 +78,7 @@ def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]]) ->
     lengths = np.array([len(rest) for rest in rests], np.int64)
     if (lengths < 1).any():
         raise InputError(
-            f"Prompt {int(np.argmin(lengths))} has no tokens",
+            f"{prompt_name(int(np.argmin(lengths)), len(prompts))} has no tokens",
             received="an empty prompt",
             allowed="at least one token",
             fix="Write something to continue.",

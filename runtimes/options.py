@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TypedDict
@@ -12,8 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.errors import InputError
+from runtimes.prompts import is_unicode
 
 DEFAULT_NEW_TOKENS = 256
+# Options that only say how a token is drawn: they mean nothing to the most likely one.
+_DRAWING = ("top_k", "top_p", "min_p", "seed")
+_SEED_BITS = 32  # enough to differ, short enough to type again
 
 LogitsProcessor = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 """``(token ids of the row so far, logits float64 [V]) -> logits float64 [V]``."""
@@ -28,7 +33,8 @@ class SamplingOptions:
 
     Args:
         max_new_tokens: 1 or more; None for 256 or what the model's positions leave room for.
-        temperature: above 0 divides the logits; None or 0 takes the most likely token (greedy).
+        temperature: above 0 divides the logits; None or 0 takes the most likely token (greedy), and then top_k, top_p,
+            min_p and seed are refused: nothing would read them.
         top_k: keep the k most likely tokens, 1 or more.
         top_p: keep the most likely tokens that together reach this probability, in (0, 1].
         min_p: drop tokens less likely than this times the most likely one, in [0, 1].
@@ -36,7 +42,8 @@ class SamplingOptions:
             the answer (Keskar et al. 2019, CTRL, section 4.1).
         frequency_penalty: subtracted once for each time the answer has the token.
         presence_penalty: subtracted when the answer has the token.
-        seed: a whole number from 0 up; None draws a new one. Row r of a batch draws from (seed, r).
+        seed: a whole number from 0 up; None draws a new one, which the result names. Row r of a batch draws from
+            (seed, r).
         logit_bias: token id -> number added to its logit; -inf forbids the token.
         logits_processors: functions from (token ids so far, logits [V]) to logits [V].
         stop: strings that end the answer; they are not part of it.
@@ -46,7 +53,7 @@ class SamplingOptions:
             probabilities are the model's own, before any of the above.
 
     Raises:
-        InputError: an option out of its range; all of them are named at once.
+        InputError: an option out of its range or without effect; all of them are named at once.
     """
 
     max_new_tokens: int | None = None
@@ -76,10 +83,24 @@ class SamplingOptions:
             raise InputError(
                 f"Generation options are out of range: {'; '.join(faults)}", fix="Correct or leave out these options."
             )
+        unread = [name for name in _DRAWING if self.is_greedy and getattr(self, name) is not None]
+        if unread:
+            raise InputError(
+                f"Without a temperature nothing is drawn, and nothing reads {', '.join(unread)}",
+                received=f"temperature {self.temperature}",
+                allowed="a temperature above 0",
+                fix="Set a temperature, or leave these options out.",
+            )
 
     @property
     def is_greedy(self) -> bool:
         return not self.temperature
+
+    def with_seed(self) -> SamplingOptions:
+        """These options, with a seed drawn from the system where one is needed and none was given."""
+        if self.is_greedy or self.seed is not None:
+            return self
+        return replace(self, seed=secrets.randbits(_SEED_BITS))
 
     def _faults(self) -> list[str]:
         return [
@@ -101,9 +122,9 @@ class SamplingOptions:
                 if not _is_number(bias) or math.isnan(bias) or bias == math.inf
             ),
             *(
-                f"stop has {text!r}, allowed: strings that are not empty"
+                f"stop has {text!r}, allowed: Unicode strings that are not empty"
                 for text in self.stop
-                if not isinstance(text, str) or not text
+                if not isinstance(text, str) or not text or not is_unicode(text)
             ),
             *(
                 f"logits_processors has {function!r}, allowed: functions"

@@ -14,6 +14,7 @@ from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.external_data import check_external_data
 from runtimes.host_state import HostState, row_view
 from runtimes.lengths import check_call
+from runtimes.memory import told_memory
 from runtimes.ort_signature import check_session
 
 PROVIDER = "CPUExecutionProvider"
@@ -82,7 +83,8 @@ class OrtCpuBackend:
                 allowed="1 or more of each",
                 fix="Give at least one prompt.",
             )
-        return HostState(self._specs, batch=batch, capacity=capacity)
+        with told_memory(rows=batch, tokens=capacity):
+            return HostState(self._specs, batch=batch, capacity=capacity)
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
@@ -92,6 +94,21 @@ class OrtCpuBackend:
         token_ids = np.ascontiguousarray(token_ids, np.int64)
         past = state.lengths
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
+        with told_memory(rows=len(past), tokens=int((past + new).max())):
+            found = self._run(session, token_ids, state, past=past, new=new, logits=logits)
+        state.advance(new)
+        return found if found.dtype == np.float32 else found.astype(np.float32)
+
+    def _run(
+        self,
+        session: Any,
+        token_ids: TokenIds,
+        state: HostState,
+        *,
+        past: TokenIds,
+        new: TokenIds,
+        logits: WantedLogits,
+    ) -> npt.NDArray[Any]:
         width = token_ids.shape[1]
         if width == 1:
             found = self._decode(session, token_ids, state, past)
@@ -101,8 +118,7 @@ class OrtCpuBackend:
             state.swap()
         else:
             found = self._row_by_row(session, token_ids, state, new, logits)
-        state.advance(new)
-        return found if found.dtype == np.float32 else found.astype(np.float32)
+        return found
 
     def close(self) -> None:
         self._session = None

@@ -24,28 +24,35 @@ class BackendEntry:
     """Where a backend is found and what it runs.
 
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
-    ``targets`` are the artifacts it can run.
+    ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
+    naming one is an error.
     """
 
     opener: str
     extra: str
     targets: tuple[str, ...]
+    reads_source: bool = False
 
 
+# Designed for and not there yet.
+PLANNED = ("ort-cuda", "tensorrt", "tensorrt-rtx")
 BACKENDS: dict[str, BackendEntry] = {
     "ort-cpu": BackendEntry(opener="runtimes.ort_cpu:open_ort_cpu", extra="cpu", targets=("ort-cpu", "portable")),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
-    "torch": BackendEntry(opener="runtimes.torch_module:open_torch", extra="export", targets=TARGETS),
+    "torch": BackendEntry(
+        opener="runtimes.torch_module:open_torch", extra="export", targets=TARGETS, reads_source=True
+    ),
 }
 
 
-def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[str]) -> None:
+def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[str], reads_source: bool = False) -> None:
     """Make a backend of another package known under ``name``.
 
     Args:
         opener: ``"package.module:function"``, imported when the backend is first asked for.
         extra: what to install when it is missing.
         targets: the targets whose artifacts it can run.
+        reads_source: whether it uses the checkpoint that ``load`` was given as ``source``.
 
     Raises:
         InputError: the name is taken or the opener is not of that form.
@@ -65,7 +72,7 @@ def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[st
             allowed="package.module:function",
             fix="Name the function that opens an artifact.",
         )
-    BACKENDS[name] = BackendEntry(opener=opener, extra=extra, targets=tuple(targets))
+    BACKENDS[name] = BackendEntry(opener=opener, extra=extra, targets=tuple(targets), reads_source=reads_source)
 
 
 def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: str | None = None) -> Backend:
@@ -83,7 +90,7 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
     if entry is None:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
         raise InputError(
-            "There is no such backend",
+            f"The backend {name} is not part of this version" if name in PLANNED else "There is no such backend",
             received=name,
             allowed=", ".join(sorted(BACKENDS)),
             fix=f"Did you mean {near[0]}?" if near else "Choose one of these.",
@@ -94,6 +101,14 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
             received=f"an artifact for the target {artifact.manifest.target}",
             allowed=f"artifacts for {', '.join(entry.targets)}",
             fix=f"Export the model with --target {entry.targets[0]}, or choose another --backend.",
+        )
+    if source is not None and not entry.reads_source:
+        readers = [other for other, known in BACKENDS.items() if known.reads_source]
+        raise InputError(
+            f"The backend {name} runs the artifact and reads no source",
+            received=f"the source {source}",
+            allowed=f"a source for {', '.join(readers)}",
+            fix=f"Leave --source out, or choose --backend {readers[0]}.",
         )
     if threads is not None and threads < 1:
         raise InputError(

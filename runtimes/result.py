@@ -12,8 +12,9 @@ from runtimes.stopping import FinishReason
 class Timings:
     """Seconds spent in the loop: the model, the sampling and nothing of what the caller does with the text.
 
-    ``time_to_first_token`` covers the prompt, ``decode_seconds`` the ``decode_steps`` steps after it. In a batch they
-    are the batch's.
+    ``time_to_first_token`` covers the prompt, ``decode_seconds`` the ``decode_steps`` steps after it until this answer
+    ended. The rows of a batch take their steps together: a step's seconds count in full for every row that was in it,
+    so the rows' seconds must not be added up, nor their speeds.
     """
 
     time_to_first_token: float
@@ -22,7 +23,7 @@ class Timings:
 
     @property
     def decode_tokens_per_second(self) -> float | None:
-        """Steps per second (tokens per second of one row); None for a single token."""
+        """Tokens per second of this row alone; None for a single token."""
         return self.decode_steps / self.decode_seconds if self.decode_seconds > 0 else None
 
 
@@ -32,11 +33,13 @@ class Result:
 
     ``text`` continues the prompt's text; it is empty when the artifact has no tokenizer. ``token_ids`` are all sampled
     tokens, the one that ended the answer included. ``logprobs`` has one entry for each of them when asked for.
+    ``seed`` repeats the answer: the one that was given, or the one that was drawn; None where nothing was drawn.
     """
 
     text: str
     token_ids: tuple[int, ...]
     prompt_tokens: int
     finish_reason: FinishReason
+    seed: int | None
     logprobs: tuple[TokenLogprobs, ...] | None
     timings: Timings

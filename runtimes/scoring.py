@@ -41,7 +41,7 @@ def score_tokens(backend: Backend, sequences: Sequence[Sequence[int]]) -> list[T
     for index, sequence in enumerate(sequences):
         if not sequence or (limit is not None and len(sequence) > limit):
             raise InputError(
-                f"Sequence {index} cannot be scored",
+                f"Sequence {index} cannot be scored" if len(sequences) > 1 else "The sequence cannot be scored",
                 received=f"{len(sequence)} tokens",
                 allowed="at least 1 token" if limit is None else f"1 to {limit} tokens",
                 fix="Leave out empty texts and split long ones.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError, MissingDependencyError
+from runtimes.prompts import is_unicode, shown
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -27,7 +28,18 @@ class TextCodec:
         tokenizer.no_padding()
 
     def encode(self, text: str, *, special_tokens: bool) -> list[int]:
-        """Token ids of a text; ``special_tokens`` lets the tokenizer add its own, such as one for the beginning."""
+        """Token ids of a text; ``special_tokens`` lets the tokenizer add its own, such as one for the beginning.
+
+        Raises:
+            InputError: the text holds lone surrogates, which no tokenizer takes.
+        """
+        if not is_unicode(text):
+            raise InputError(
+                "The text is not Unicode",
+                received=shown(text),
+                allowed="text that UTF-8 can write; lone surrogates stand for bytes that were no UTF-8",
+                fix="Correct the text, or convert it to UTF-8.",
+            )
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special_tokens).ids
         return ids
 

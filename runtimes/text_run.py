@@ -9,6 +9,7 @@ from exporter.errors import InputError
 from runtimes.backend import Backend, State
 from runtimes.generation import SampledToken, generate_tokens
 from runtimes.options import DEFAULT_NEW_TOKENS, SamplingOptions
+from runtimes.prompts import prompt_name
 from runtimes.result import Result, Timings
 from runtimes.sampling import RowSampler, TokenLogprobs
 from runtimes.stopping import Stopping, StopStrings
@@ -46,8 +47,11 @@ class TextRun:
                 fix="Name the end tokens by their ids.",
             )
         limits = [
-            new_token_limit(len(prompt), backend.max_positions, options, row) for row, prompt in enumerate(prompts)
+            new_token_limit(len(prompt), backend.max_positions, options, name=prompt_name(row, len(prompts)))
+            for row, prompt in enumerate(prompts)
         ]
+        options = options.with_seed()
+        self._seed = options.seed
         self._samplers = [
             RowSampler(options, row=row, prompt=prompt, vocab_size=backend.vocab_size)
             for row, prompt in enumerate(prompts)
@@ -86,11 +90,6 @@ class TextRun:
 
     def results(self) -> list[Result]:
         """What each row has become; to be called when the iteration has ended."""
-        timings = Timings(
-            time_to_first_token=self._seconds[0],
-            decode_seconds=sum(self._seconds[1:]),
-            decode_steps=len(self._seconds) - 1,
-        )
         results = []
         for row, reason in enumerate(self._stopping.reasons):
             assert reason is not None, "results are there when every row has ended"
@@ -101,10 +100,19 @@ class TextRun:
                     prompt_tokens=len(self._prompts[row]),
                     finish_reason=reason,
                     logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
-                    timings=timings,
+                    seed=self._seed,
+                    timings=self._timings(len(self._tokens[row])),
                 )
             )
         return results
+
+    def _timings(self, tokens: int) -> Timings:
+        """What a row of so many tokens was there for: one token a step, from the first on."""
+        return Timings(
+            time_to_first_token=self._seconds[0],
+            decode_seconds=sum(self._seconds[1:tokens]),
+            decode_steps=tokens - 1,
+        )
 
     def _timed_step(self) -> list[SampledToken] | None:
         start = time.perf_counter()
@@ -131,31 +139,36 @@ class TextRun:
         return shown
 
 
-def new_token_limit(prompt: int, positions: int | None, options: SamplingOptions, row: int) -> int:
+def new_token_limit(prompt: int, positions: int | None, options: SamplingOptions, *, name: str) -> int:
     """New tokens that a row may have: what was asked for, or the default within what the positions leave room for.
+
+    Args:
+        prompt: how many tokens it has.
+        positions: how many the model has; None for any number.
+        name: what an error calls the prompt.
 
     Raises:
         InputError: the prompt has no tokens or leaves no room, or more was asked for than there is room.
     """
     if prompt < 1:
         raise InputError(
-            f"Prompt {row} has no tokens", received="an empty prompt", allowed="some text", fix="Write something."
+            f"{name} has no tokens", received="an empty prompt", allowed="some text", fix="Write something."
         )
     if positions is None:
         return options.max_new_tokens or DEFAULT_NEW_TOKENS
     room = positions - prompt
     if room < 1:
         raise InputError(
-            f"Prompt {row} is too long for this model",
+            f"{name} is too long for this model",
             received=f"{prompt} tokens",
             allowed=f"at most {positions - 1} of the model's {positions} positions, one is for the answer",
-            fix="Shorten the prompt.",
+            fix="Shorten it.",
         )
     if options.max_new_tokens is not None and options.max_new_tokens > room:
         raise InputError(
-            f"The answer to prompt {row} would go past the model's positions",
+            f"{name} and its answer would go past the model's positions",
             received=f"{prompt} prompt tokens and {options.max_new_tokens} new ones",
             allowed=f"{positions} together",
-            fix=f"Ask for at most {room} new tokens, or shorten the prompt.",
+            fix=f"Ask for at most {room} new tokens, or shorten what is asked.",
         )
     return options.max_new_tokens or min(DEFAULT_NEW_TOKENS, room)

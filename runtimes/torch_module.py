@@ -13,6 +13,7 @@ from exporter.errors import InputError
 from exporter.signature import CAPACITY
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.lengths import check_call, check_reorder, check_rewind
+from runtimes.memory import told_memory
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +110,8 @@ class TorchBackend:
                 allowed="1 or more of each",
                 fix="Give at least one prompt.",
             )
-        return TorchState(self._specs, batch=batch, capacity=capacity)
+        with told_memory(rows=batch, tokens=capacity):
+            return TorchState(self._specs, batch=batch, capacity=capacity)
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
@@ -124,7 +126,7 @@ class TorchBackend:
         padded = not bool((new == width).all())
         # A padded row may reach behind the buffer's end, and padding would run through a recurrent state.
         alone = padded and (state.recurrent or int(past.max()) + width > state.capacity)
-        with torch.inference_mode():
+        with told_memory(rows=len(past), tokens=int((past + new).max())), torch.inference_mode():
             ids, seen = torch.from_numpy(token_ids), torch.from_numpy(past)
             if not alone:
                 out, state.tensors = self._call(ids, seen, state.tensors)

@@ -79,6 +79,21 @@ def test_interrupt_is_130_without_traceback(verb: Callable[[Outcome], str], caps
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("raised", [ImportError("numpy failed to import"), InputError("It is not installed")])
+def test_an_interrupt_that_an_import_turned_into_another_error_is_130(
+    verb: Callable[[Outcome], str], capsys: pytest.CaptureFixture[str], raised: Exception
+) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise raised from interrupt
+
+    verb(run)
+    assert jisu.main(["try"]) == 130
+    assert capsys.readouterr().err == "\n"
+
+
 @pytest.mark.parametrize("length", [1, 1_000_000], ids=["still buffered", "written at once"])
 def test_broken_pipe_is_quiet(length: int) -> None:
     script = (
@@ -126,6 +141,25 @@ def test_words_after_two_dashes_are_no_options(tmp_path: Path, capsys: pytest.Ca
     assert "--hases is not an artifact" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["M", "--max-new-tokens", "5", "--", "--hello"],
+        ["M", "--max-new-tokens=5", "--", "--hello"],
+        ["--max-new-tokens", "5", "--", "M", "--hello"],
+        ["--max-new-tokens", "5", "M", "--", "--hello"],
+    ],
+    ids=" ".join,
+)
+def test_two_dashes_let_a_prompt_begin_with_dashes(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    from runtimes.commands import generate
+
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr(generate, "run", lambda arguments: seen.append(arguments) or 0)  # type: ignore[func-returns-value]
+    assert jisu.main(["generate", *words]) == 0
+    assert (seen[0].artifact, seen[0].prompt, seen[0].max_new_tokens) == ("M", "--hello", 5)
+
+
 def test_a_prompt_that_begins_with_dashes_and_has_blanks_is_no_option(
     verb: Callable[[Outcome], str],
 ) -> None:
@@ -165,6 +199,15 @@ def test_every_public_name_is_the_packages_own(name: str) -> None:
 
 def test_public_names_and_all_agree() -> None:
     assert sorted([*jisu.NAMES, "main"]) == sorted(jisu.__all__)
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert set(jisu.__all__) | {"__version__"} == set(dir(jisu))
+
+
+def test_the_version_is_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jisu.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"jisu {jisu.__version__}\n"
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

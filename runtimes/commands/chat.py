@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 from typing import TYPE_CHECKING
 
+from exporter.errors import InputError
 from runtimes.commands.engine_arguments import add_engine_arguments, load_engine, sampling_options
 from runtimes.commands.generate import summary
+from runtimes.commands.terminal import edit_lines, read_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
     from runtimes.conversation import Conversation
 
 PROMPT = "> "
-QUIT = ("/quit", "/exit")
-RESET = "/reset"
+HELP, RESET, QUIT = "/help", "/reset", ("/quit", "/exit")
+COMMANDS = {HELP: "show this list", RESET: "forget the conversation", **dict.fromkeys(QUIT, "leave")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Talk until the input ends; returns 0. Raises InputError when the model cannot chat at all."""
-    from exporter.errors import InputError
     from runtimes.conversation import Conversation
 
     options = sampling_options(arguments)
@@ -40,38 +42,57 @@ def run(arguments: argparse.Namespace) -> int:
         engine.message_ids([{"role": "user", "content": "?"}])  # refuses now what it would refuse at the first message
         conversation = Conversation(engine, system=arguments.system, options=options)
         if interactive:
+            edit_lines()
             sys.stderr.write("Ctrl-C stops an answer, Ctrl-D or /quit leaves, /reset forgets the conversation.\n")
-        for line in _messages(interactive=interactive):
-            if line == RESET:
-                conversation.reset()
-                continue
+        for line in _lines(interactive=interactive):
             try:
-                _answer(conversation, line, interactive=interactive)
+                if _is_command(line):
+                    _obey(line, conversation)
+                else:
+                    _answer(conversation, line, interactive=interactive)
             except InputError as error:
                 if not interactive:
                     raise
-                sys.stderr.write(f"{error}\n")
+                sys.stderr.write(f"jisu chat: error: {error}\n")
     return 0
 
 
-def _messages(*, interactive: bool) -> Iterator[str]:
-    """The user's messages until the input ends or asks to leave."""
-    if interactive:
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  (gives input() a history and keys to edit)
+def _lines(*, interactive: bool) -> Iterator[str]:
+    """What the user says until the input ends or asks to leave."""
     while True:
         try:
-            line = input(PROMPT) if interactive else sys.stdin.readline()
+            line = read_line(PROMPT) if interactive else sys.stdin.readline()
         except EOFError:
             sys.stdout.write("\n")
             return
-        except KeyboardInterrupt:  # at the prompt it only drops the line
-            sys.stdout.write("\n")
+        except KeyboardInterrupt:
+            if not interactive:
+                raise
+            sys.stdout.write("\n")  # at the prompt it only drops the line
             continue
         if (not interactive and not line) or line.strip() in QUIT:
             return
         if line.strip():
             yield line.strip()
+
+
+def _is_command(line: str) -> bool:
+    """One word behind a slash; a path with more slashes, or with words after it, is something to talk about."""
+    return re.fullmatch(r"/\w*", line) is not None
+
+
+def _obey(command: str, conversation: Conversation) -> None:
+    if command == RESET:
+        conversation.reset()
+    elif command == HELP:
+        sys.stderr.writelines(f"{name:8}{text}\n" for name, text in COMMANDS.items())
+    else:
+        raise InputError(
+            "There is no such command",
+            received=command,
+            allowed=", ".join(f"{name} ({text})" for name, text in COMMANDS.items()),
+            fix="Put more words beside it to ask the model.",
+        )
 
 
 def _answer(conversation: Conversation, text: str, *, interactive: bool) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
+from runtimes.commands.standard_streams import write_json
 from runtimes.doctor import Diagnosis, diagnose
 from runtimes.machine import Machine, probe_machine
 from runtimes.model_size import measure_model
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = measure_model(arguments.model) if arguments.model else None
     diagnosis = diagnose(probe_machine(Path.cwd()), implemented=BACKENDS, model=model)
     if arguments.json:
-        sys.stdout.write(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_json(diagnosis.to_dict(), indent=2)
     else:
         sys.stdout.write(format_diagnosis(diagnosis))
     return diagnosis.exit_code

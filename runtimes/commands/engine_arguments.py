@@ -58,7 +58,7 @@ def read_text_file(path: str) -> str:
 
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # without the mark that some editors put before a text
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"The file {path} cannot be read", received=error, allowed="a UTF-8 text file", fix="Check the path."

@@ -51,7 +51,22 @@ def test_the_message_of_a_template_is_passed_on() -> None:
         render("{{ raise_exception('roles must alternate') }}")
 
 
-@pytest.mark.parametrize("messages", [[], ["hi"], [{"role": "user"}], [{"content": "hi"}]], ids=str)
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        ["hi"],
+        [{"role": "user"}],
+        [{"content": "hi"}],
+        [{"role": "human", "content": "hi"}],
+        [{"role": ["user"], "content": "hi"}],
+        [{"role": "user", "content": None}],
+        {"role": "user", "content": "hi"},
+        "hi",
+        None,
+    ],
+    ids=str,
+)
 def test_what_is_no_message_is_refused(messages: list[dict[str, str]]) -> None:
     with pytest.raises(InputError, match="not chat messages"):
         ChatTemplate(TEMPLATE, special_tokens={}).render(messages)

@@ -65,8 +65,21 @@ def test_backends_are_ready_where_all_is_there(machine: Machine, ready: set[str]
 def test_backend_that_this_version_lacks_is_not_ready() -> None:
     verdict = judge_backend("tensorrt", GPU_MACHINE, implemented=("ort-cpu",))
     assert not verdict.ready
-    assert "no such backend yet" in (verdict.reason or "")
+    assert verdict.reason == "not part of this version of jisu; the machine has what it needs"
     assert verdict.install is None
+
+
+def test_backend_that_this_version_lacks_is_said_before_what_the_machine_lacks() -> None:
+    verdict = judge_backend("ort-cuda", replace(GPU_MACHINE, packages={}), implemented=("ort-cpu",))
+    assert verdict.reason == "not part of this version of jisu; onnxruntime-gpu is not installed"
+    assert verdict.install is None
+
+
+def test_every_backend_is_there_or_planned() -> None:
+    from runtimes.registry import BACKENDS, PLANNED
+
+    assert {*BACKENDS, *PLANNED} == set(BACKEND_NAMES)
+    assert not set(BACKENDS) & set(PLANNED)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,25 @@ def test_a_batch_of_unequal_lengths_gives_each_row_what_it_gets_alone(tiny: Engi
     assert [list(result.token_ids) for result in together] == [greedy_alone(prompt, 20, {EOS}) for prompt in PROMPTS]
 
 
+def test_each_row_counts_the_steps_it_was_in(tiny: Engine) -> None:
+    results = tiny.generate_ids([[3] * 60, [5]], ignore_eos=True)
+    assert [result.timings.decode_steps for result in results] == [3, 62]
+    short, long = (result.timings for result in results)
+    assert short.time_to_first_token == long.time_to_first_token
+    assert 0 < short.decode_seconds < long.decode_seconds
+    assert short.decode_tokens_per_second == pytest.approx(3 / short.decode_seconds)
+
+
+def test_a_drawn_seed_repeats_the_answer(tiny: Engine) -> None:
+    options = {"max_new_tokens": 24, "temperature": 2.0, "ignore_eos": True}
+    first = tiny.generate_ids(PROMPTS, **options)
+    seeds = {result.seed for result in first}
+    assert len(seeds) == 1
+    again = tiny.generate_ids(PROMPTS, **options, seed=seeds.pop())
+    assert [result.token_ids for result in again] == [result.token_ids for result in first]
+    assert tiny.generate_ids([PROMPTS[0]], max_new_tokens=1)[0].seed is None
+
+
 def test_rows_that_end_early_leave_the_others_alone(tiny: Engine) -> None:
     free = [greedy_alone(prompt, 12, set()) for prompt in PROMPTS]
     stop = free[0][2]
@@ -167,11 +186,6 @@ def test_a_batch_of_texts_gives_a_list(tmp_path: Path) -> None:
     assert [result.text for result in results] == ["yes", "yes"]
 
 
-def test_a_stream_has_no_result_before_its_end(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not finished"):
-        _ = saying(tmp_path, "yes", "say").stream("say", chat=False).result
-
-
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_refused(tmp_path: Path, prompt: str) -> None:
     with pytest.raises(InputError, match="prompt is empty"):
@@ -186,7 +200,7 @@ def test_no_prompts_are_refused(tiny: Engine) -> None:
 
 
 def test_a_prompt_beyond_the_positions_names_both_numbers(tiny: Engine) -> None:
-    with pytest.raises(InputError, match=r"70 tokens.*64 positions"):
+    with pytest.raises(InputError, match=r"^The prompt is too long.*70 tokens.*64 positions"):
         tiny.generate_ids([[1] * 70])
     with pytest.raises(InputError, match=r"60 prompt tokens and 10 new ones.*64 together.*at most 4"):
         tiny.generate_ids([[1] * 60], max_new_tokens=10)
@@ -197,7 +211,7 @@ def test_an_artifact_without_a_tokenizer_takes_ids_only(tiny: Engine) -> None:
         tiny.generate("hello")
     with pytest.raises(InputError, match="Stop strings need a tokenizer"):
         tiny.generate_ids([[1]], stop="x")
-    with pytest.raises(InputError, match="no chat template"):
+    with pytest.raises(InputError, match="no tokenizer"):
         tiny.chat([{"role": "user", "content": "hi"}])
 
 
@@ -227,6 +241,47 @@ def test_scores_are_the_log_probabilities_of_each_token(tiny: Engine) -> None:
         assert len(found.logprobs) == len(sequence) - 1
         np.testing.assert_allclose(found.logprobs, wanted, atol=1e-3)
         assert found.greedy.tolist() == [logits[at].argmax() == token for at, token in enumerate(sequence[1:])]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [{"role": "user", "content": "hi"}], [["a"]]], ids=str)
+def test_what_is_no_prompt_is_refused_everywhere(tmp_path: Path, wrong: Any) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    for method in (engine.generate, engine.stream):
+        with pytest.raises(InputError, match="not a prompt"):
+            method(wrong)
+
+
+def test_a_stream_takes_one_prompt(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="several texts to generate"):
+        saying(tmp_path, "yes", "say").stream(["a", "b"])  # type: ignore[arg-type]
+
+
+def test_one_text_or_list_of_ids_has_one_score(tmp_path: Path, tiny: Engine) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    text = engine.score("hello")
+    assert text.token_ids == tuple(engine.tokenize("hello"))
+    assert engine.score(["hello"])[0].token_ids == text.token_ids
+    ids = tiny.score(PROMPTS[0])
+    np.testing.assert_array_equal(ids.logprobs, tiny.score([PROMPTS[0]])[0].logprobs)
+    assert tiny.score(np.array(PROMPTS[0])).token_ids == tuple(PROMPTS[0])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [None], [[1.5]], [["a"]]], ids=str)
+def test_what_has_no_tokens_cannot_be_scored(tiny: Engine, wrong: Any) -> None:
+    with pytest.raises(InputError, match="cannot be scored"):
+        tiny.score(wrong)
+
+
+def test_bytes_that_are_no_utf8_are_an_input_error(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "yes", "say")
+    broken = b"hi \xff".decode("utf-8", "surrogateescape")
+    for use in (engine.generate, engine.stream, engine.score, engine.tokenize):
+        with pytest.raises(InputError, match="not Unicode"):
+            use(broken)
+
+
+def test_an_engine_says_what_it_is(tiny: Engine) -> None:
+    assert repr(tiny) == f"<Engine {tiny.artifact.folder} on ort-cpu>"
 
 
 def test_an_engine_closes_with_its_block(tmp_path: Path) -> None:

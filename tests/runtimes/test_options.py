@@ -27,6 +27,7 @@ from runtimes.options import OptionChanges, SamplingOptions, changed_options
         {"max_new_tokens": 0},
         {"logprobs": -1},
         {"stop": [""]},
+        {"stop": "\udcff"},
         {"stop_ids": [-1]},
         {"logit_bias": {1: math.nan}},
         {"logit_bias": {1: math.inf}},
@@ -46,9 +47,24 @@ def test_all_problems_come_at_once() -> None:
 
 def test_good_edges_are_accepted() -> None:
     options = SamplingOptions(
-        temperature=0, top_k=1, top_p=1, min_p=1, seed=0, logprobs=0, logit_bias={0: -math.inf}, frequency_penalty=-2.0
+        temperature=9, top_k=1, top_p=1, min_p=1, seed=0, logprobs=0, logit_bias={0: -math.inf}, frequency_penalty=-2.0
     )
-    assert options.is_greedy
+    assert not options.is_greedy
+    assert SamplingOptions(temperature=0).is_greedy
+
+
+@pytest.mark.parametrize("temperature", [None, 0])
+@pytest.mark.parametrize("options", [{"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}, {"seed": 0}], ids=str)
+def test_an_option_that_nothing_reads_is_refused(temperature: float | None, options: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=f"nothing reads {next(iter(options))}.*Set a temperature"):
+        SamplingOptions(temperature=temperature, **options)  # type: ignore[arg-type]
+
+
+def test_a_seed_is_drawn_only_where_it_is_needed() -> None:
+    drawing = SamplingOptions(temperature=1.0)
+    assert drawing.with_seed().seed != drawing.with_seed().seed
+    assert SamplingOptions(temperature=1.0, seed=7).with_seed().seed == 7
+    assert SamplingOptions().with_seed().seed is None
 
 
 def test_single_values_are_taken_for_lists() -> None:

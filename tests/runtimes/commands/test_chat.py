@@ -97,6 +97,34 @@ def test_a_message_that_is_too_long_does_not_end_the_program(
     assert "too long" in err
 
 
+def test_a_line_that_is_no_utf8_does_not_end_the_program(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_lines(monkeypatch, ["hi \udcff", "hi"])
+    assert run(folder) == 0
+    out, err = capsys.readouterr()
+    assert "hello!" in out
+    assert "jisu chat: error: The text is not Unicode." in err
+
+
+def test_a_piped_line_that_is_no_utf8_is_an_input_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hi \udcff\n"))
+    with pytest.raises(InputError, match="not Unicode"):
+        run(folder)
+
+
+def test_help_and_unknown_commands_list_the_commands_and_ask_nobody(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_lines(monkeypatch, ["/help", "/restart", "/", "/etc/passwd is what?", "/exit", "never"])
+    assert run(folder) == 0
+    out, err = capsys.readouterr()
+    assert out.count("hello!") == 1
+    assert "/reset  forget the conversation\n" in err
+    assert err.count("There is no such command") == 2
+    assert "Received: /restart. Allowed: /help (show this list), /reset" in err
+
+
 def test_a_model_without_a_template_is_refused_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "chat_template.jinja").unlink()
     manifest = (folder / "manifest.json").read_text(encoding="utf-8")

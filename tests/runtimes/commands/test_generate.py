@@ -44,7 +44,7 @@ def test_json_is_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_options_reach_the_generation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(folder, "hi", "--backend", "answering", "--max-new-tokens", 2, "--stop", "zz", "--seed", 1) == 0
+    assert run(folder, "hi", "--backend", "answering", "--max-new-tokens", 2, "--stop", "zz") == 0
     assert capsys.readouterr().out == "hello\n"
 
 
@@ -67,8 +67,56 @@ def test_the_prompt_may_come_from_a_file_or_stdin(
     assert json.loads(capsys.readouterr().out)["prompt_tokens"] == 3
 
 
+@pytest.mark.parametrize("words", [["-"], []], ids=str)
+def test_without_a_prompt_standard_input_is_the_prompt(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("你".encode())))
+    assert run(folder, *words, "--raw", "--json", "--backend", "answering") == 0
+    assert json.loads(capsys.readouterr().out)["prompt_tokens"] == 3
+
+
+def test_the_mark_at_the_beginning_of_a_file_is_no_text(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("你", encoding="utf-8-sig")
+    assert run(folder, "--prompt-file", path, "--raw", "--json", "--backend", "answering") == 0
+    assert json.loads(capsys.readouterr().out)["prompt_tokens"] == 3
+
+
+def test_a_system_message_comes_before_the_prompt(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def prompt_tokens(*words: str) -> int:
+        assert run(folder, "hi", "--backend", "answering", "--json", *words) == 0
+        return int(json.loads(capsys.readouterr().out)["prompt_tokens"])
+
+    assert prompt_tokens("--system", "be kind") == prompt_tokens() + len("<system\nbe kind>\n")
+    with pytest.raises(InputError, match="The prompt is empty"):
+        run(folder, " ", "--backend", "answering", "--system", "be kind")
+
+
+def test_quiet_leaves_the_numbers_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "hi", "--backend", "answering", "--quiet") == 0
+    assert capsys.readouterr() == ("hello 世界\n", "")
+
+
+@pytest.mark.parametrize("words", [["--logprobs", "2"], ["--raw", "--system", "x"], ["--seed", "1"]], ids=str)
+def test_an_option_without_effect_is_refused(folder: Path, words: list[str]) -> None:
+    with pytest.raises(InputError, match="[Ww]ithout|leaves out"):
+        run(folder, "hi", "--backend", "answering", *words)
+
+
+def test_a_drawn_seed_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, "hi", "--backend", "answering", "--temperature", 0.1) == 0
+    assert ", seed " in capsys.readouterr().err
+    assert run(folder, "hi", "--backend", "answering", "--temperature", 0.1, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["seed"] >= 0
+
+
 @pytest.mark.parametrize("words", [[], ["hi", "--prompt-file", "x"]])
-def test_there_is_exactly_one_prompt(folder: Path, words: list[str]) -> None:
+def test_there_is_exactly_one_prompt(folder: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     with pytest.raises(InputError, match="one prompt"):
         run(folder, *words)
 
