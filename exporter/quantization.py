@@ -6,7 +6,7 @@ The source's own weights are as before when it returns: the gate compares with t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,13 +135,22 @@ def _gptq_layers(
 ) -> dict[str, BlockQuantized]:
     import numpy as np
 
+    from calibration.awq import search_channel_scales
+    from calibration.folding import multiply_columns
     from calibration.gptq import gptq
     from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
 
     def quantize(group: GroupStatistics) -> Sequence[BlockQuantized]:
         # Rows are independent and the statistics are one: matrices with one input are quantized as one.
-        stacked = gptq(np.concatenate(group.weights), group.hessian, form, layer=group.names[0])
-        return split_rows(stacked, [len(weight) for weight in group.weights])
+        stacked, layer = np.concatenate(group.weights), group.names[0]
+        rows = [len(weight) for weight in group.weights]
+        if len(rows) == 1:
+            return [gptq(stacked, group.hessian, form, layer=layer)]
+        # Several products of one input mostly follow a norm, which their channel scales fold into for nothing.
+        found = search_channel_scales([stacked], form, mean_abs=group.mean_abs, hessian=group.hessian, layer=layer)
+        scales = found.scales
+        result = gptq(multiply_columns(stacked, scales), group.hessian / np.outer(scales, scales), form, layer=layer)
+        return split_rows(replace(result, channel_scales=scales), rows)
 
     results = quantize_sequentially(source.module, list(layers), windows, quantize, restore=True, progress=progress)
     return {f"{name}.weight": value for name, value in results}

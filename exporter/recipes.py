@@ -78,12 +78,17 @@ ORT_FP32 = (
 # The products are merged first: a merged weight is quantized as the parts it is made of.
 ORT_WEIGHT_ONLY = (
     *ORT_FP32[:-1],
+    Step(name="fold_channel_scales", expect="all"),
     Step(name="quantize_weights", expect="all"),
     Step(name="lower_matmul_nbits", expect="all"),
     Step(name="lower_quantized_embedding", expect="all"),
     ORT_FP32[-1],
 )
-PORTABLE_WEIGHT_ONLY = (*PORTABLE, Step(name="quantize_weights", expect="all"))
+PORTABLE_WEIGHT_ONLY = (
+    *PORTABLE,
+    Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_weights", expect="all"),
+)
 
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,

@@ -1,0 +1,88 @@
+"""Undoes the scaling of a weight's input channels in what feeds it (Lin et al. 2023, AWQ, section 3.2).
+
+A weight quantized as W * s needs its input divided by s. Behind an RMS norm that is free: the norm's own weight is
+divided. Anywhere else a product with 1 / s is put in front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from exporter.passes.match import add_initializer, emit, is_weight, nodes_of
+from exporter.passes.merge_weights import parameters_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import onnx_ir as ir
+
+    from calibration.formats import BlockQuantized
+
+# Operator -> the input that holds the weight its normalized output is multiplied with.
+_NORMS = {"RMSNormalization": 1, "SkipSimplifiedLayerNormalization": 2}
+_FOLDED = "folded_channel_scales"
+
+
+def candidates(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> int:
+    """Products whose weights were scaled."""
+    return sum(1 for node in nodes_of(graph, "MatMul") if _scales(node, quantized) is not None)
+
+
+def fold_channel_scales(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> int:
+    """Divide what enters each product by its weight's channel scales."""
+    import numpy as np
+    import onnx_ir as ir
+
+    count = 0
+    for node in nodes_of(graph, "MatMul"):
+        scales, source = _scales(node, quantized), node.inputs[0]
+        if scales is None or source is None:
+            continue
+        users = [user for user in source.consumers() if user.op_type == "MatMul"]
+        found = [_scales(user, quantized) for user in users]
+        alike = len(users) == len(source.uses()) and all(
+            other is not None and np.array_equal(other, scales) for other in found
+        )
+        weight = _norm_weight(source)
+        if alike and weight is not None:
+            assert weight.const_value is not None
+            divided = (weight.const_value.numpy() / scales).astype(np.float32)
+            name = f"{weight.name}.divided"
+            norm = source.producer()
+            assert norm is not None
+            norm.replace_input_with(_NORMS[norm.op_type], add_initializer(graph, ir.tensor(divided, name=name)))
+            done = users
+        else:
+            factor = add_initializer(
+                graph, ir.tensor(1 / scales, name=f"{parameters_of_weight(node)[0]}.inverse_scales")
+            )
+            node.replace_input_with(0, emit(node, "Mul", [source, factor], like=source))
+            done = [node]
+        for user in done:
+            user.meta[_FOLDED] = True
+        count += len(done)
+    return count
+
+
+def parameters_of_weight(node: ir.Node) -> tuple[str, ...]:
+    """Names of the parameters in a product's weight, none when it has no constant weight."""
+    weight = node.inputs[1]
+    return parameters_of(weight) if weight is not None and is_weight(weight) else ()
+
+
+def _scales(node: ir.Node, quantized: Mapping[str, BlockQuantized]) -> npt.NDArray[np.float32] | None:
+    """The channel scales of a product's weight, None when there are none or they have been folded."""
+    parts = parameters_of_weight(node)
+    if _FOLDED in node.meta or not parts or not set(parts) <= set(quantized):
+        return None
+    return quantized[parts[0]].channel_scales
+
+
+def _norm_weight(source: ir.Value) -> ir.Value | None:
+    """The weight of the norm that gives a value, when nothing else reads it."""
+    norm = source.producer()
+    if norm is None or norm.op_type not in _NORMS or norm.outputs[0] is not source:
+        return None
+    weight = norm.inputs[_NORMS[norm.op_type]]
+    return weight if weight is not None and is_weight(weight) and len(weight.uses()) == 1 else None
