@@ -34,7 +34,7 @@ def gate_says(monkeypatch):
     def install(passed):
         check = Check(name="prefill-2", passed=passed, value=1.0, limit=0.1, unit="", detail="Made up by a test.")
         result = GateResult(checks=(check,), reference="none")
-        monkeypatch.setattr(pipeline, "prove", lambda artifact, source, stages=None: result)
+        monkeypatch.setattr(pipeline, "prove", lambda artifact, source, **options: result)
 
     return install
 

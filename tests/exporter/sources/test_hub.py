@@ -87,7 +87,10 @@ def test_a_failed_download_is_one_clear_sentence(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "snapshot_download", fail)
-    with pytest.raises(InputError, match=f"There is no folder or file org/name here, and as a model of the hub it cannot be fetched: .*{words}"):
+    with pytest.raises(
+        InputError,
+        match=f"There is no folder or file org/name here, and as a model of the hub it cannot be fetched: .*{words}",
+    ):
         load_source("org/name")
 
 
