@@ -23,7 +23,7 @@ SEQLENS = "seqlens_k"
 TOTAL = "total_sequence_length"
 # A window that is not seen within so many positions of a model without a stated maximum is taken for none.
 _LONGEST = 1 << 15
-# Masks are run over no more positions than these (5 rows of bytes each), and over no fewer, where windows would not show.
+# Masks are run over no more positions than these (15 bytes each), and over no fewer, where windows would not show.
 _MOST, _FEWEST = 1 << 22, 16
 # Head sizes that the kernels take are multiples of it (onnxruntime 1.32: "head_size must be a multiple of 8").
 _HEAD_UNIT = 8
@@ -252,8 +252,8 @@ def lengths(graph: ir.Graph) -> tuple[ir.Value, ir.Value]:
 def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None:
     """How many keys, its own included, each query sees under a mask; None when the mask is not of that kind.
 
-    The mask's own arithmetic is run for rows of different lengths at the far end of the model's range (``positions``, at
-    least 12), so that a window of any size shows.
+    The mask's own arithmetic is run for rows of different lengths at the far end of the model's range (``positions``,
+    at least 12), so that a window of any size shows.
     """
     import numpy as np
 
