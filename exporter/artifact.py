@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from exporter.errors import InputError
-from exporter.signature import Signature
+from exporter.manifest_rules import manifest_problems
+from exporter.signature import LOGITS, Signature
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -109,6 +110,7 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact
         for name, record in manifest.files.items()
         if (line := _damage(folder, name, record, check_hash=check_hashes))
     ]
+    damage += [f"{name} is not recorded" for name in _names(folder) if name not in manifest.files]
     if damage:
         raise InputError(
             f"The artifact {folder} is damaged: {'; '.join(damage)}",
@@ -120,12 +122,16 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Hash every file below ``folder`` except the manifest and the timings; names use forward slashes, sorted."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {
         name: FileRecord(size=(folder / name).stat().st_size, sha256=hash_file(folder / name))
-        for name in names
-        if name not in (MANIFEST, TIMINGS)
+        for name in _names(folder)
     }
+
+
+def _names(folder: Path) -> list[str]:
+    """Every file below a folder that a manifest records; a name with a dot first is nobody's to read (.DS_Store)."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if name not in (MANIFEST, TIMINGS) and not name.startswith(".")]
 
 
 def hash_file(path: Path) -> str:
@@ -251,12 +257,22 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
+    problems = manifest_problems(data)
+    if isinstance(data.get("files"), dict) and GRAPH not in data["files"]:
+        problems.append(f"files has no {GRAPH}")
+    if problems:
+        raise ValueError("; ".join(problems))
     model = {**data["model"], "eos": tuple(data["model"]["eos"])}
+    signature = Signature.from_dict(data["signature"])
+    for spec in signature.outputs:
+        columns = spec.dims[-1] if spec.name == LOGITS and spec.dims else None
+        if isinstance(columns, int) and columns != model["vocab_size"]:
+            raise ValueError(f"model.vocab_size is {model['vocab_size']!r} where the logits have {columns} columns")
     return Manifest(
         **{
             **data,
             "model": ModelFacts(**model),
-            "signature": Signature.from_dict(data["signature"]),
+            "signature": signature,
             "files": {name: FileRecord(**record) for name, record in data["files"].items()},
         }
     )

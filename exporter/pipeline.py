@@ -126,6 +126,7 @@ def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages 
         stages: told of the progress.
     """
     from exporter.gate import gate_prompts, run_gate
+    from exporter.gate.facts import check_facts
     from exporter.gate.localize import locate_layer
     from exporter.gate.tokenizer import check_tokenizer
     from exporter.reference import TorchReference
@@ -154,7 +155,7 @@ def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages 
 
     backend = open_backend("ort-cpu", artifact)
     try:
-        return run_gate(
+        result = run_gate(
             backend,
             reference,
             prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions),
@@ -165,6 +166,7 @@ def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages 
         )
     finally:
         backend.close()
+    return replace(result, checks=(*result.checks, check_facts(artifact.manifest.model, facts)))
 
 
 def _load(checkpoint: str | Path, *, revision: str | None, allow_pickle: bool) -> Source:

@@ -1,8 +1,8 @@
 """x * cos + rotate_half(x) * sin -> `RotaryEmbedding` with tables of cos and sin (Su et al. 2021, eq. 34; opset 23).
 
 The tables are computed by running the model's own position arithmetic over every position, so that any scaling rule is
-carried over exactly, and checked to depend on nothing but the position. Where a table would be too large, the arithmetic
-stays in the graph and the operator reads its results.
+carried over exactly, and checked to depend on nothing but the position. Where a table would be too large, the
+arithmetic stays in the graph and the operator reads its results.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny_source, tmp_path):
 
 
 def test_a_wrong_recipe_is_refused_before_the_checkpoint_is_read(tmp_path):
-    with pytest.raises(InputError, match="no recipe"):
+    with pytest.raises(InputError, match="no such precision"):
         export(tmp_path / "absent", tmp_path / "out", precision="int1")
 
 
@@ -231,6 +231,29 @@ def test_verify_rejects_another_model_as_source(tiny_artifact, other_source):
     result = verify(tiny_artifact.folder, source=other_source)
     assert not result.accepted
     assert result.first_failure.name.startswith("prefill")
+
+
+@pytest.mark.parametrize("changes", [{"eos": [77]}, {"max_positions": 100_000}, {"pad": None}])
+def test_verify_rejects_a_manifest_with_other_facts_than_its_source(tiny_artifact, tmp_path, changes):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_artifact.folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"] |= changes
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = verify(folder)
+    assert result.first_failure.name == "model-facts"
+    assert next(iter(changes)) in result.first_failure.detail
+
+
+def test_verify_says_first_that_the_source_is_another_one(tiny_artifact, other_source, capsys):
+    assert jisu.main(["verify", str(tiny_artifact.folder), "--source", str(other_source)]) == 3
+    assert capsys.readouterr().out.startswith("This is not the checkpoint it was made from")
+
+
+def test_verify_says_that_a_tokenizer_was_not_proved(tiny_artifact, tiny_source, tmp_path):
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(tiny_source / name, tmp_path / name)
+    assert any("was not proved" in note for note in verify(tiny_artifact.folder, source=tmp_path).notes)
 
 
 def test_verify_refuses_an_altered_file(tiny_artifact, tmp_path):
