@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from exporter.artifact import (
     WEIGHTS,
     Manifest,
     ModelFacts,
+    check_place,
     publish,
     read_artifact,
     record_files,
     refuse_existing,
+    remove_stale,
     staging_folder,
 )
 from exporter.errors import InputError
@@ -370,3 +374,44 @@ def test_a_file_that_is_not_recorded_is_named(folder: Path, name: str) -> None:
     alter_manifest(folder, lambda data: data["files"].pop(name))
     with pytest.raises(InputError, match=f"{name} is not recorded"):
         read_artifact(folder)
+
+
+def test_what_a_killed_export_left_is_removed(tmp_path: Path) -> None:
+    stale, other, empty = (tmp_path / name for name in (".out.a1.partial", ".other.a1.partial", ".out.b2.partial"))
+    for place in (stale, other, empty):
+        place.mkdir()
+    for place in (stale, other):
+        (place / GRAPH).write_text("half")
+    assert remove_stale(tmp_path / "out") == [stale]
+    assert not stale.exists()
+    assert other.exists()
+
+
+def test_what_a_running_export_writes_is_left_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from exporter.artifact import staging_folder\n"
+        "with staging_folder(Path(sys.argv[1])) as staged:\n"
+        "    (staged / 'model.onnx').write_text('half'); print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        assert remove_stale(tmp_path / "out") == []
+        assert len(list(tmp_path.iterdir())) == 1
+        running.kill()
+        running.wait()
+    assert len(remove_stale(tmp_path / "out")) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 240, "x/" + "b" * 300, "bad\udcff", "nul\0"])
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot have this name"):
+        check_place(tmp_path / name, checkpoint="m")
+
+
+@pytest.mark.parametrize("name", ["out", "a" * 220, "a/b/c", "语言"])
+def test_other_names_pass(tmp_path: Path, name: str) -> None:
+    check_place(tmp_path / name, checkpoint="m")

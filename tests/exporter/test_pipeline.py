@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from collections import namedtuple
 
 import numpy as np
@@ -156,6 +157,48 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(traced, monkeypatch, 
     with pytest.raises(InputError, match="No space left on device"):
         export(tiny_source, tmp_path / "out")
     assert below(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_below_the_tokenizer_leaves_nothing(traced, monkeypatch, tiny_source, tmp_path):
+    from exporter.sources.source import Source
+
+    def full(source, folder):
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(Source, "save_tokenizer", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        export(tiny_source, tmp_path / "out")
+    assert below(tmp_path) == []
+
+
+def test_a_bug_while_writing_stays_a_bug(traced, monkeypatch, tiny_source, tmp_path):
+    from exporter.sources.source import Source
+
+    def broken(source, folder):
+        raise Exception("index out of range")
+
+    monkeypatch.setattr(Source, "save_tokenizer", broken)
+    with pytest.raises(Exception, match="index out of range") as caught:
+        export(tiny_source, tmp_path / "out")
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_terminated_export_leaves_nothing(traced, monkeypatch, tiny_source, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(pipeline, "prove", lambda *arguments, **options: os.kill(os.getpid(), signal.SIGTERM))
+    assert jisu.main(["export", str(tiny_source), "--out", str(tmp_path / "out"), "--quiet"]) == 143
+    assert below(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_next_export_removes_what_a_killed_one_left(traced, gate_says, tiny_source, tmp_path, capsys):
+    gate_says(True)
+    stale = tmp_path / ".out.abc.partial"
+    stale.mkdir()
+    (stale / "model.onnx").write_text("half")
+    assert jisu.main(["export", str(tiny_source), "--out", str(tmp_path / "out")]) == 0
+    assert f"Removed {stale}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_disk_that_fills_up_while_publishing_leaves_nothing(traced, monkeypatch, gate_says, tiny_source, tmp_path):
