@@ -7,6 +7,7 @@ present in the recorded sizes; it is written under a temporary name and renamed,
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from exporter.errors import InputError
-from exporter.signature import Signature
+from exporter.manifest_rules import manifest_problems
+from exporter.signature import LOGITS, Signature
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -27,6 +29,8 @@ WEIGHTS = "model.onnx.data"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
+STAGING_SUFFIX = ".partial"
+_LONGEST_NAME = 255  # bytes, on every common file system
 
 Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
@@ -109,6 +113,7 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact
         for name, record in manifest.files.items()
         if (line := _damage(folder, name, record, check_hash=check_hashes))
     ]
+    damage += [f"{name} is not recorded" for name in _names(folder) if name not in manifest.files]
     if damage:
         raise InputError(
             f"The artifact {folder} is damaged: {'; '.join(damage)}",
@@ -120,12 +125,16 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Hash every file below ``folder`` except the manifest and the timings; names use forward slashes, sorted."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {
         name: FileRecord(size=(folder / name).stat().st_size, sha256=hash_file(folder / name))
-        for name in names
-        if name not in (MANIFEST, TIMINGS)
+        for name in _names(folder)
     }
+
+
+def _names(folder: Path) -> list[str]:
+    """Every file below a folder that a manifest records; a name with a dot first is nobody's to read (.DS_Store)."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if name not in (MANIFEST, TIMINGS) and not name.startswith(".")]
 
 
 def hash_file(path: Path) -> str:
@@ -142,6 +151,7 @@ def check_place(out: Path, *, checkpoint: str | Path) -> None:
 
     An export never overwrites, and never writes into the checkpoint it reads.
     """
+    _refuse_name(out)
     refuse_existing(out)
     place = next(parent for parent in out.absolute().parents if parent.exists())
     source = Path(checkpoint)
@@ -157,6 +167,25 @@ def check_place(out: Path, *, checkpoint: str | Path) -> None:
             f"No output folder can be made in {place}",
             received="a file" if not place.is_dir() else "a folder that cannot be written",
             allowed="a writable folder",
+            fix="Choose another --out.",
+        )
+
+
+def _refuse_name(out: Path) -> None:
+    """Raise InputError when the name cannot be a folder's, or leaves no room for that of the temporary one."""
+    temporary = f".{out.name}.12345678{STAGING_SUFFIX}"
+    try:
+        fits = all(len(part.encode("utf-8")) <= _LONGEST_NAME for part in (*out.parts, temporary))
+        os.lstat(out.parent)  # a whole path may be too long for the system as well
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # said in better words by who looks at the parents
+    except (OSError, ValueError):  # too long, not UTF-8
+        fits = False
+    if not fits or "\0" in str(out):
+        raise InputError(
+            "The output folder cannot have this name",
+            received=ascii(str(out)[:80]),
+            allowed=f"UTF-8 without NUL, parts of at most {_LONGEST_NAME - len(temporary) + len(out.name)} bytes",
             fix="Choose another --out.",
         )
 
@@ -183,7 +212,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
     made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=STAGING_SUFFIX, dir=out.parent))
     except OSError as error:
         _remove_empty(made)
         raise InputError(
@@ -192,6 +221,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
             allowed="a writable folder",
             fix="Choose another --out.",
         ) from error
+    lock = _locked(folder)
     try:
         folder.chmod(0o755)  # mkdtemp makes it private; an artifact is as readable as any other file of the user
         yield folder
@@ -199,6 +229,51 @@ def staging_folder(out: Path) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         _remove_empty(made)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_stale(out: Path) -> list[Path]:
+    """Remove temporary folders for ``out`` that a killed export left behind, and return them.
+
+    An export holds a lock on its folder for as long as it lives, which the system lifts however it ends: a folder whose
+    lock can be had is nobody's. Where the system knows no such locks nothing is removed, nor are
+    empty folders, which an export may be about to lock.
+    """
+    pattern = f".{glob.escape(out.name)}.*{STAGING_SUFFIX}"
+    removed = []
+    for folder in sorted(out.parent.glob(pattern)):
+        # An export that has just made its folder is about to lock it; it is empty until then.
+        if folder.is_symlink() or not folder.is_dir() or next(folder.iterdir(), None) is None:
+            continue
+        lock = _locked(folder)
+        if lock is None:
+            continue
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+        if not folder.exists():
+            removed.append(folder)
+    return removed
+
+
+def _locked(folder: Path) -> int | None:
+    """An open handle that holds the folder's lock; None when another process has it or there are no locks here."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -251,12 +326,22 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
+    problems = manifest_problems(data)
+    if isinstance(data.get("files"), dict) and GRAPH not in data["files"]:
+        problems.append(f"files has no {GRAPH}")
+    if problems:
+        raise ValueError("; ".join(problems))
     model = {**data["model"], "eos": tuple(data["model"]["eos"])}
+    signature = Signature.from_dict(data["signature"])
+    for spec in signature.outputs:
+        columns = spec.dims[-1] if spec.name == LOGITS and spec.dims else None
+        if isinstance(columns, int) and columns != model["vocab_size"]:
+            raise ValueError(f"model.vocab_size is {model['vocab_size']!r} where the logits have {columns} columns")
     return Manifest(
         **{
             **data,
             "model": ModelFacts(**model),
-            "signature": Signature.from_dict(data["signature"]),
+            "signature": signature,
             "files": {name: FileRecord(**record) for name, record in data["files"].items()},
         }
     )

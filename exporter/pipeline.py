@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,9 +23,10 @@ from exporter.artifact import (
     check_place,
     publish,
     record_files,
+    remove_stale,
     staging_folder,
 )
-from exporter.errors import GateRejectedError, InputError
+from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.precision import precision_named, with_limits
 from exporter.quantization import quantize_source
 from exporter.recipes import StepRecord, recipe_for, run_recipe
@@ -42,6 +44,8 @@ REJECTED_SUFFIX = ".rejected"
 _VERSIONED = ("jisu", "torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 # Tokenizer, manifest and a graph without its weights; small beside any model.
 _SIDE_FILES = 64 << 20
+# How Rust spells an error of the operating system.
+_OS_ERROR = re.compile(r"\(os error \d+\)|No space left on device|File too large|Disk quota exceeded")
 
 
 def export(
@@ -87,6 +91,8 @@ def export(
     )
     steps = recipe_for(target, precision)
     check_place(out, checkpoint=checkpoint)
+    for stale in remove_stale(out):
+        stages.say(f"Removed {stale}, which an export that was killed left behind.")
     with stages.stage("load"):
         source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
     _check_disk(out, source)
@@ -126,6 +132,7 @@ def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages 
         stages: told of the progress.
     """
     from exporter.gate import gate_prompts, run_gate
+    from exporter.gate.facts import check_facts
     from exporter.gate.localize import locate_layer
     from exporter.gate.tokenizer import check_tokenizer
     from exporter.reference import TorchReference
@@ -154,7 +161,7 @@ def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages 
 
     backend = open_backend("ort-cpu", artifact)
     try:
-        return run_gate(
+        result = run_gate(
             backend,
             reference,
             prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions),
@@ -165,6 +172,7 @@ def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages 
         )
     finally:
         backend.close()
+    return replace(result, checks=(*result.checks, check_facts(artifact.manifest.model, facts)))
 
 
 def _load(checkpoint: str | Path, *, revision: str | None, allow_pickle: bool) -> Source:
@@ -227,10 +235,15 @@ def _refusing_to_write(place: Path) -> Iterator[None]:
     """Turn a full disk or a folder that takes no files into an InputError."""
     try:
         yield
-    except OSError as error:
+    except JisuError:
+        raise
+    except Exception as error:
+        # The tokenizers package reports a full disk by an Exception of no class of its own (0.22).
+        if not isinstance(error, OSError) and not (type(error) is Exception and _OS_ERROR.search(str(error))):
+            raise
         raise InputError(
             f"The artifact cannot be written to {place.parent}",
-            received=error.strerror or error,
+            received=getattr(error, "strerror", None) or error,
             allowed="a folder with room for it",
             fix="Make room or choose another --out.",
         ) from error

@@ -33,17 +33,22 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """What a pass did: how many places it changed, how many it might have, and the seconds it took."""
+    """What a pass did: how many places it changed, how many it might have, and the seconds it took.
+
+    ``note`` says in words what it left as it was, and why.
+    """
 
     name: str
     count: int
     candidates: int | None
     seconds: float
+    note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Without the time, so that the same export writes the same manifest."""
-        record = {"pass": self.name, "count": self.count}
-        return record if self.candidates is None else {**record, "candidates": self.candidates}
+        record: dict[str, Any] = {"pass": self.name, "count": self.count}
+        more = {"candidates": self.candidates, "note": self.note}
+        return record | {key: value for key, value in more.items() if value is not None}
 
 
 class PassFailedError(JisuError):
@@ -131,17 +136,19 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[S
         module = import_module(f"exporter.passes.{step.name}")
         function: Callable[..., int] = getattr(module, step.name)
         possible: int | None = _call(module.candidates, model.graph, facts) if hasattr(module, "candidates") else None
+        note: str | None = _call(module.note, model.graph, facts) if hasattr(module, "note") else None
         before = _interface(model.graph)
         started = time.perf_counter()
         count = _call(function, model.graph, facts)
         common_passes.RemoveUnusedNodesPass()(model)
-        record = StepRecord(name=step.name, count=count, candidates=possible, seconds=time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        record = StepRecord(name=step.name, count=count, candidates=possible, seconds=seconds, note=note)
         _check(step, record, before, _interface(model.graph))
         records.append(record)
     return records
 
 
-def _call(function: Callable[..., int], graph: ir.Graph, facts: dict[str, Any]) -> int:
+def _call(function: Callable[..., Any], graph: ir.Graph, facts: dict[str, Any]) -> Any:
     wanted = inspect.signature(function).parameters
     return function(graph, **{name: value for name, value in facts.items() if name in wanted})
 

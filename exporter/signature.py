@@ -17,6 +17,8 @@ from exporter.errors import InputError
 StateKind = Literal["kv", "recurrent"]
 STATE_KINDS: tuple[StateKind, ...] = ("kv", "recurrent")
 CAPACITY = "capacity"
+_LARGEST = 1 << 31  # of one axis
+DTYPES = ("float16", "float32", "float64", "bfloat16", "int8", "int32", "int64", "uint8", "bool")
 
 # Inputs a graph may have besides its state. A runtime feeds the ones that the signature lists.
 INPUT_IDS = "input_ids"  # int64 [B, T]
@@ -110,7 +112,7 @@ class Signature:
             return cls(
                 inputs=tuple(_tensor(spec) for spec in data["inputs"]),
                 outputs=tuple(_tensor(spec) for spec in data["outputs"]),
-                state=tuple(StateSpec(**{**spec, "dims": _dims(spec["dims"])}) for spec in data["state"]),
+                state=tuple(StateSpec(**_checked(spec)) for spec in data["state"]),
             )
         except (KeyError, TypeError) as error:
             raise InputError(
@@ -121,10 +123,24 @@ class Signature:
 
 
 def _tensor(data: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(**{**data, "dims": _dims(data["dims"])})
+    return TensorSpec(**_checked(data))
+
+
+def _checked(data: dict[str, Any]) -> dict[str, Any]:
+    """A specification with its dims as a tuple; raises TypeError when a name is no text or a dtype is unknown."""
+    if not isinstance(data, dict):
+        raise TypeError(f"a specification must be an object, not {data!r}")
+    for name in ("name", "past", "present"):
+        if not isinstance(data.get(name, ""), str):
+            raise TypeError(f"{name} must be a text, not {data[name]!r}")
+    if data["dtype"] not in DTYPES:
+        raise TypeError(f"dtype must be one of {', '.join(DTYPES)}, not {data['dtype']!r}")
+    return {**data, "dims": _dims(data["dims"])}
 
 
 def _dims(data: Any) -> tuple[int | str, ...]:
     if not isinstance(data, (list, tuple)) or not all(isinstance(dim, (int, str)) for dim in data):
         raise TypeError(f"dims must be a list of sizes and names, not {data!r}")
+    if any(isinstance(dim, int) and (isinstance(dim, bool) or not 0 < dim <= _LARGEST) for dim in data):
+        raise TypeError(f"sizes must be from 1 to {_LARGEST}, not {data!r}")
     return tuple(data)

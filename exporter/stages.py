@@ -75,6 +75,11 @@ class Stages:
         if self._running:
             self._running[-1].display.advance(done, total)
 
+    def say(self, text: str) -> None:
+        """Print a line where finished stages are announced."""
+        if self._verbose or _is_terminal(self._stream):
+            self._stream.write(f"{text}\n")
+
     def table(self) -> str:
         """The records as text, one line each, with the total time and the highest peak last."""
         rows = [(record.name, record.seconds, record.peak_bytes) for record in self.records]

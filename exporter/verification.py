@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,17 @@ def verify(
         loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle)
     with stages.stage("prove"):
         budget = _recorded_budget(opened)
-        return prove(opened, loaded, budget=budget, stages=stages)
+        result = prove(opened, loaded, budget=budget, stages=stages)
+    return replace(result, notes=tuple(_notes(opened, loaded)))
+
+
+def _notes(artifact: Artifact, source: Source) -> list[str]:
+    notes = []
+    if _hashes(source.provenance) != _hashes(artifact.manifest.source):
+        notes.append("This is not the checkpoint it was made from: its files have other hashes than the recorded ones.")
+    if source.tokenizer is None:
+        notes.append("The source has no tokenizer: the artifact's was not proved.")
+    return notes
 
 
 def _recorded_budget(artifact: Artifact) -> Budget:
@@ -105,4 +116,4 @@ def load_recorded_source(
 
 
 def _hashes(provenance: dict[str, Any]) -> list[str]:
-    return sorted(record["sha256"] for record in provenance.get("files", {}).values())
+    return sorted(str(record.get("sha256")) for record in provenance.get("files", {}).values())

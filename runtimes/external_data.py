@@ -29,6 +29,13 @@ def check_external_data(graph: Path) -> None:
     """Raise InputError when weights of ``graph`` lie outside its folder or are missing, or the file is truncated."""
     folder = graph.parent.resolve()
     for location in sorted(external_locations(graph)):
+        if "\0" in location:
+            raise InputError(
+                f"{graph} keeps weights in a file that cannot exist",
+                received=repr(location),
+                allowed=f"files below {graph.parent}",
+                fix="Do not use this artifact; export the model again.",
+            )
         escapes = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
         target = folder / location
         if escapes or not target.resolve().is_relative_to(folder):

@@ -133,6 +133,6 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise InputError(f"{path} is not JSON", received=error, fix="Export the model again.") from error
     return config if isinstance(config, dict) else {}

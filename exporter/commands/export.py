@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.artifact import TARGETS, TOKENIZER
 from exporter.precision import PRECISIONS
+
+TERMINATED = 143  # 128 + SIGTERM, what a shell reports for a program ended that way
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,24 +46,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
+@contextlib.contextmanager
+def _ending_cleanly() -> Iterator[None]:
+    """Let SIGTERM unwind the export like Ctrl-C, so that nothing half-written stays; only the exit code differs."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run(arguments: argparse.Namespace) -> int:
     from exporter.pipeline import export
     from exporter.stages import Stages
 
     stages = Stages(verbose=not arguments.quiet)
-    artifact = export(
-        arguments.checkpoint,
-        arguments.out,
-        target=arguments.target,
-        precision=arguments.precision,
-        calibration=arguments.calibration,
-        max_kl=arguments.max_kl,
-        min_top1=arguments.min_top1,
-        max_perplexity_ratio=arguments.max_ppl_ratio,
-        revision=arguments.revision,
-        allow_pickle=arguments.allow_pickle,
-        stages=stages,
-    )
+    with _ending_cleanly():
+        artifact = export(
+            arguments.checkpoint,
+            arguments.out,
+            target=arguments.target,
+            precision=arguments.precision,
+            calibration=arguments.calibration,
+            max_kl=arguments.max_kl,
+            min_top1=arguments.min_top1,
+            max_perplexity_ratio=arguments.max_ppl_ratio,
+            revision=arguments.revision,
+            allow_pickle=arguments.allow_pickle,
+            stages=stages,
+        )
     if not arguments.quiet:
         checks = artifact.manifest.gate["checks"]
         sys.stderr.write(f"{stages.table().splitlines()[-1]}\n")

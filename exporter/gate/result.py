@@ -36,11 +36,15 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """The verdict. ``where`` names the first layer that differs, when that was looked for and could be told."""
+    """The verdict. ``where`` names the first layer that differs, when that was looked for and could be told.
+
+    ``notes`` say what the checks do not: what else differs, and what was not proved.
+    """
 
     checks: tuple[Check, ...]
     reference: str
     where: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -62,7 +66,9 @@ class GateResult:
         return f"{failed} of {len(self.checks)} checks failed, first {failure.name}: {failure.detail}{where}"
 
     def to_dict(self) -> dict[str, Any]:
+        notes = {"notes": list(self.notes)} if self.notes else {}
         return {
+            **notes,
             "accepted": self.accepted,
             "reference": self.reference,
             "where": self.where,

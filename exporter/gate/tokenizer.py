@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ MESSAGES: tuple[tuple[dict[str, str], ...], ...] = (
         {"role": "user", "content": "  Sum these:\n1, 2\n"},
     ),
 )
-CHAT_TEMPLATE = "chat_template.jinja"
 UNIT = "texts that differ"
 
 
@@ -86,59 +84,24 @@ def _check_round_trip(source: Any, ours: Any, texts: Sequence[str]) -> Check:
 
 def _check_chat_template(source: Any, folder: Path) -> Check:
     name = "chat-template"
-    template = _template(folder)
+    # What users will run, on the files that they will have.
+    from runtimes.chat_template import open_chat_template
+
+    template = open_chat_template(folder)
     if not getattr(source, "chat_template", None):
         differing = ["The artifact has a chat template, the source has none."] if template is not None else []
         return _check(name, differing, "The source has none.")
     if template is None:
         return _check(name, [f"The source has a chat template, {folder.name} has none."], "")
-    special = _special_tokens(folder)
     differing = []
     for messages in MESSAGES:
         conversation = [dict(message) for message in messages]
+        # Ours first: it is bounded, and what ends in it ends in the source's as well when both are equal.
+        mine = template.render(conversation)
         theirs = source.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-        mine = _render(template, conversation, special)
         if mine != theirs:
             differing.append(f"A conversation of {len(messages)} messages becomes {mine!r} instead of {theirs!r}.")
     return _check(name, differing, f"Same prompt as the source for {len(MESSAGES)} conversations.")
-
-
-def _template(folder: Path) -> str | None:
-    """The template from its own file, or from ``tokenizer_config.json`` where older folders keep it."""
-    own = folder / CHAT_TEMPLATE
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
-    template = _tokenizer_config(folder).get("chat_template")
-    return template if isinstance(template, str) else None
-
-
-def _render(template: str, messages: list[dict[str, str]], special_tokens: dict[str, str]) -> str:
-    # The environment that chat templates are written for: trimmed blocks, loop controls, and no way out of the sandbox.
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    compiled = environment.from_string(template)
-    return compiled.render(messages=messages, add_generation_prompt=True, tools=None, documents=None, **special_tokens)
-
-
-def _special_tokens(folder: Path) -> dict[str, str]:
-    """``eos_token`` and the like from the artifact's own configuration, since that is what a runtime has."""
-    special = {}
-    for name, value in _tokenizer_config(folder).items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):
-            special[name] = text
-    return special
-
-
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config
 
 
 def _check(name: str, differing: list[str], fine: str) -> Check:

@@ -1,13 +1,15 @@
 """x * cos + rotate_half(x) * sin -> `RotaryEmbedding` with tables of cos and sin (Su et al. 2021, eq. 34; opset 23).
 
 The tables are computed by running the model's own position arithmetic over every position, so that any scaling rule is
-carried over exactly, and checked to depend on nothing but the position.
+carried over exactly, and checked to depend on nothing but the position. Where a table would be too large, the
+arithmetic stays in the graph and the operator reads its results.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from exporter.errors import InputError
 from exporter.passes.match import constant, dims, emit, new_constant, nodes_of, producer, replace, used_once
 from exporter.signature import INPUT_IDS, PAST_LENGTH
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 _END = 1 << 62
 # The runtime computes the last few elements of an array one by one and the others several at once: one unit of 1.2e-7.
 _ROUNDING = 1e-6
+# Bytes of one table: a million positions of heads of 128 are just below. There are two, cos and sin.
+LARGEST_TABLE = 256 << 20
+# Positions that are computed at a time, which bounds the memory for what lies between positions and angles.
+_BLOCK = 1 << 16
 
 
 def candidates(graph: ir.Graph) -> int:
@@ -26,11 +32,18 @@ def candidates(graph: ir.Graph) -> int:
 
 
 def fuse_rope(graph: ir.Graph, *, max_positions: int | None) -> int:
-    """Replace each rotation of the "half" layout, partial ones included; none where no table can be long enough."""
+    """Replace each rotation of the "half" layout, partial ones included.
+
+    Args:
+        max_positions: rows of the tables; None for a model that states no limit, whose angles stay computed.
+
+    Raises:
+        InputError: the angles depend on the length of the call, which no table and no cached token can follow.
+    """
     from exporter.passes.evaluate import find_positions
 
     positions = find_positions(graph, PAST_LENGTH, INPUT_IDS)
-    if positions is None or max_positions is None:
+    if positions is None:
         return 0
     tables: dict[int, ir.Value | None] = {}
     count = 0
@@ -51,7 +64,9 @@ def fuse_rope(graph: ir.Graph, *, max_positions: int | None) -> int:
         attributes = {} if whole is source else {"rotary_embedding_dim": size}
         anchor = result.producer()
         assert anchor is not None
-        inputs = [whole, tables[id(cos)], tables[id(sin)], positions]
+        inputs = [whole, tables[id(cos)], tables[id(sin)]]
+        if tables[id(cos)].const_value is not None:  # type: ignore[union-attr]
+            inputs.append(positions)
         replace(result, emit(anchor, "RotaryEmbedding", inputs, attributes, like=result))
         count += 1
     return count
@@ -126,9 +141,13 @@ def _partial(source: ir.Value, result: ir.Value, size: int) -> tuple[ir.Value, i
 
 
 def _table(
-    graph: ir.Graph, angle: ir.Value, positions: ir.Value, max_positions: int, *, number: int
+    graph: ir.Graph, angle: ir.Value, positions: ir.Value, max_positions: int | None, *, number: int
 ) -> ir.Value | None:
-    """A constant [max_positions, D/2]: ``angle`` [B, T, D] at each position; None if it is no such function."""
+    """``angle`` [B, T, D] as the operator reads it; None if it is no function of the positions with two equal halves.
+
+    Returns:
+        A constant [max_positions, D/2], or where that would be too large the computed angles [B, T, D/2].
+    """
     import numpy as np
 
     from exporter.passes.evaluate import evaluate
@@ -136,21 +155,60 @@ def _table(
     assert positions.name is not None
 
     def at(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """[len(ids), D]"""
         found: np.ndarray[Any, Any] = evaluate(
             angle, {positions.name or "": ids[None, :]}, opset=graph.opset_imports[""]
         )[0]
         return found
 
+    size = (dims(angle) or ("",))[-1]
+    tabled = max_positions is not None and isinstance(size, int) and max_positions * size // 2 * 4 <= LARGEST_TABLE
+    count = max_positions if max_positions is not None and tabled else _BLOCK
     try:
-        rows = at(np.arange(max_positions))
-    except KeyError:
-        return None
-    half = rows.shape[1] // 2
-    if not np.array_equal(rows[:, :half], rows[:, half:]):
+        rows = np.concatenate(
+            [_half(at(np.arange(start, min(start + _BLOCK, count)))) for start in range(0, count, _BLOCK)]
+        )
+    except (KeyError, _UnequalHalvesError):
         return None
     # The first tokens by themselves and some in disorder, never the last: angles that depend on the longest position
     # of a call (dynamic scaling) or on a token's place in it differ.
-    for ids in (np.arange(min(4, max_positions)), np.random.default_rng(0).integers(0, max_positions // 2 + 1, 17)):
-        if not np.allclose(at(ids), rows[ids], rtol=0, atol=_ROUNDING):
-            return None
-    return new_constant(graph, f"rotary_table_{number}", np.ascontiguousarray(rows[:, :half]))
+    for ids in (np.arange(min(4, count)), np.random.default_rng(0).integers(0, count // 2 + 1, 17)):
+        if ids.max() < count and not np.allclose(_half(at(ids)), rows[ids], rtol=0, atol=_ROUNDING):
+            raise InputError(
+                "The rotary positions of the model depend on the length of the text",
+                received="another angle for the same position in a longer text",
+                allowed="angles that depend on nothing but a token's position",
+                fix="Set another rope_type in config.json, or choose a model without dynamic scaling.",
+            )
+    if tabled:
+        return new_constant(graph, f"rotary_table_{number}", np.ascontiguousarray(rows))
+    return _first_half(graph, angle)
+
+
+class _UnequalHalvesError(Exception):
+    """The rotation pairs elements that have different angles."""
+
+
+def _half(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """[N, D] -> [N, D/2], which has to be both halves."""
+    import numpy as np
+
+    half = rows.shape[1] // 2
+    if not np.allclose(rows[:, :half], rows[:, half:], rtol=0, atol=_ROUNDING):
+        raise _UnequalHalvesError
+    return rows[:, :half]
+
+
+def _first_half(graph: ir.Graph, angle: ir.Value) -> ir.Value:
+    """[B, T, D] -> [B, T, D/2] right behind what computes it."""
+    import numpy as np
+    import onnx_ir as ir
+
+    whole, node = dims(angle), angle.producer()
+    assert whole is not None and node is not None and isinstance(whole[-1], int)
+    numbers = [np.array([number], dtype=np.int64) for number in (0, whole[-1] // 2, -1)]
+    names = ["slice_0", f"slice_{whole[-1] // 2}", "axis_minus_1"]
+    inputs = [angle, *(new_constant(graph, name, number) for name, number in zip(names, numbers, strict=True))]
+    found = ir.Value(type=angle.type, shape=ir.Shape([*whole[:-1], whole[-1] // 2]))
+    graph.insert_after(node, ir.Node("", "Slice", inputs, outputs=[found]))
+    return found

@@ -6,6 +6,7 @@ the right, `seqlens_k` int32 [B] the last valid key position of each row, `total
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,21 @@ SEQLENS = "seqlens_k"
 TOTAL = "total_sequence_length"
 # A window that is not seen within so many positions of a model without a stated maximum is taken for none.
 _LONGEST = 1 << 15
+# Masks are run over no more positions than these (15 bytes each), and over no fewer, where windows would not show.
+_MOST, _FEWEST = 1 << 22, 16
+# Head sizes that the kernels take are multiples of it (onnxruntime 1.32: "head_size must be a multiple of 8").
+_HEAD_UNIT = 8
 
 
-def candidates(graph: ir.Graph) -> int:
-    """Attention operators whose keys come from a cache."""
-    return sum(1 for node in nodes_of(graph, "Attention") if producer(node.inputs[1], "TensorScatter") is not None)
+def candidates(graph: ir.Graph, *, max_positions: int | None) -> int:
+    """Attention operators over a cache that are within what `GroupQueryAttention` is documented to compute."""
+    return sum(reason is None for reason in _reasons(graph, max_positions))
+
+
+def note(graph: ir.Graph, *, max_positions: int | None) -> str | None:
+    """How many attentions over a cache stay standard operators, and why; None when all of them can be replaced."""
+    counts = Counter(reason for reason in _reasons(graph, max_positions) if reason is not None)
+    return "; ".join(f"{count} attentions kept: {reason}" for reason, count in counts.items()) or None
 
 
 def lower_gqa(graph: ir.Graph, *, max_positions: int | None) -> int:
@@ -34,20 +45,51 @@ def lower_gqa(graph: ir.Graph, *, max_positions: int | None) -> int:
     from exporter.passes.evaluate import find_positions
 
     positions = find_positions(graph, PAST_LENGTH, INPUT_IDS)
-    windows: dict[int, int | None] = {}
+    windows = _Windows(graph, max_positions)
+    longest = min(max_positions or _LONGEST, _MOST)
     count = 0
     for node in nodes_of(graph, "Attention"):
         found = _match(node)
-        if found is None:
+        window = windows.of(found.mask) if found is not None else None
+        if found is None or window is None:
             continue
-        if id(found.mask) not in windows:
-            windows[id(found.mask)] = causal_window(graph, found.mask, max_positions or _LONGEST)
-        window = windows[id(found.mask)]
-        if window is None:
-            continue
-        _rewrite(graph, node, found, positions, window if window < (max_positions or _LONGEST) else -1)
+        _rewrite(graph, node, found, positions, window if window < longest else -1)
         count += 1
     return count
+
+
+def _reasons(graph: ir.Graph, max_positions: int | None) -> list[str | None]:
+    """For each attention over a cache, why the operator cannot express it; None where it can."""
+    windows = _Windows(graph, max_positions)
+    return [
+        _limit(node, windows)
+        for node in nodes_of(graph, "Attention")
+        if producer(node.inputs[1], "TensorScatter") is not None
+    ]
+
+
+def _limit(node: ir.Node, windows: _Windows) -> str | None:
+    sizes = [(dims(value) or ("",))[-1] for value in node.inputs[:3] if value is not None]
+    if len(set(sizes)) != 1:
+        return "keys and values have heads of different sizes"
+    if not isinstance(sizes[0], int) or sizes[0] % _HEAD_UNIT:
+        return f"head size {sizes[0]} is not a multiple of {_HEAD_UNIT}"
+    mask = node.inputs[3] if len(node.inputs) > 3 else None
+    return "mask is not causal" if mask is None or windows.of(mask) is None else None
+
+
+class _Windows:
+    """The windows of a graph's masks, each looked for once: layers share them."""
+
+    def __init__(self, graph: ir.Graph, max_positions: int | None) -> None:
+        self._graph = graph
+        self._positions = min(max(max_positions or _LONGEST, _FEWEST), _MOST)
+        self._known: dict[int, int | None] = {}
+
+    def of(self, mask: ir.Value) -> int | None:
+        if id(mask) not in self._known:
+            self._known[id(mask)] = causal_window(self._graph, mask, self._positions)
+        return self._known[id(mask)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +115,7 @@ def _match(node: ir.Node) -> _Attention | None:
         return None
     pasts = [scatter.inputs[0] for scatter in scatters if scatter is not None]
     shapes = [dims(past) for past in pasts if past is not None and past.is_graph_input()]
-    # One head size for keys and values, a multiple of 8 as the kernels want it.
-    if len(shapes) != 2 or shapes[0] != shapes[1] or shapes[0] is None or int(shapes[0][3]) % 8:
+    if len(shapes) != 2 or shapes[0] != shapes[1] or shapes[0] is None or int(shapes[0][3]) % _HEAD_UNIT:
         return None
     key, value = scatters[0].inputs[1], scatters[1].inputs[1]
     assert key is not None and value is not None
@@ -211,8 +252,8 @@ def lengths(graph: ir.Graph) -> tuple[ir.Value, ir.Value]:
 def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None:
     """How many keys, its own included, each query sees under a mask; None when the mask is not of that kind.
 
-    The mask's own arithmetic is run for rows of different lengths at the far end of the model's range, so that a window
-    of any size shows.
+    The mask's own arithmetic is run for rows of different lengths at the far end of the model's range (``positions``,
+    at least 12), so that a window of any size shows.
     """
     import numpy as np
 

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from exporter.artifact import ModelFacts
+from exporter.errors import InputError
+
+_ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def describe_model(model: Any, tokenizer: Any | None) -> ModelFacts:
     """The facts of a transformers causal language model.
 
-    ``eos`` collects every id that the generation settings, the configuration or the tokenizer name, in this order.
+    ``eos`` collects every id that the generation settings, the configuration or the tokenizer name, in this order. Ids
+    without a row, which defaults of transformers can be, are left out.
     """
     config = model.config.get_text_config()
     holders = [model.generation_config, model.config, config, tokenizer]
+    rows = vocab_size(model)
+    ids = {role: [one for one in _token_ids(role, holders) if one < rows] for role in _ROLES}
     return ModelFacts(
         architecture=type(model).__name__,
-        vocab_size=vocab_size(model),
+        vocab_size=rows,
         max_positions=_positive(getattr(config, "max_position_embeddings", None)),
         layers=int(config.num_hidden_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        bos=next(iter(_token_ids("bos_token_id", holders)), None),
-        eos=_token_ids("eos_token_id", holders),
-        pad=next(iter(_token_ids("pad_token_id", holders)), None),
+        bos=next(iter(ids["bos_token_id"]), None),
+        eos=tuple(ids["eos_token_id"]),
+        pad=next(iter(ids["pad_token_id"]), None),
     )
+
+
+def check_token_ids(stated: Iterable[Mapping[str, Any]], rows: int, checkpoint: Path) -> None:
+    """Raise InputError when a checkpoint names a special token for which its model has no row.
+
+    Args:
+        stated: what it states itself, under the names of transformers; defaults of transformers are not its word.
+        rows: of the logits.
+        checkpoint: named in the error.
+    """
+    holders = [SimpleNamespace(**{role: record.get(role) for role in _ROLES}) for record in stated]
+    beyond = {role: [one for one in _token_ids(role, holders) if one >= rows] for role in _ROLES}
+    if any(beyond.values()):
+        raise InputError(
+            f"{checkpoint} names special tokens that its model does not have",
+            received=", ".join(f"{role} {one}" for role, ids in beyond.items() for one in ids),
+            allowed=f"ids below {rows}",
+            fix="Correct config.json and generation_config.json, or convert the checkpoint again.",
+        )
 
 
 def vocab_size(model: Any) -> int:

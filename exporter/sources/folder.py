@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError
-from exporter.sources.facts import describe_model, vocab_size, weight_bytes
+from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.model import LazyWeight, build_empty, check_stored, decoder_class, load_weights
+from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 from exporter.sources.safetensors_files import StoredTensor, find_pickles, find_safetensors, read_tables
 from exporter.sources.source import Source
-from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, load_folder_tokenizer
+from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_template, load_folder_tokenizer
 
+# In the spelling of safetensors and in torch's.
+_INTEGER = re.compile(r"u?int|bool|[IU]\d+$|BOOL")
 _LICENCE = re.compile(r"\A---\n.*?^license:[ \t]*[\"']?([^\n\"']+)", re.MULTILINE | re.DOTALL)
 
 
@@ -37,24 +40,28 @@ def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle)
     config = _read_config(folder)
     model_class = decoder_class(config, folder)
-    empty = build_empty(model_class, config, folder)
-    # A broken or foreign tokenizer is found in a second; the weights take longer.
-    tokenizer = load_folder_tokenizer(folder, config)
-    if tokenizer is not None:
-        check_ids(tokenizer, vocab_size(empty), folder)
-    generation = _read_generation(folder)
     with contextlib.ExitStack() as stack:
         weights: Mapping[str, LazyWeight]
         if pickled:
             weights = _unpickle(files)
             shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-            dtypes = {str(weight.dtype).removeprefix("torch.") for weight in weights.values()}
+            dtype_of = {name: str(weight.dtype).removeprefix("torch.") for name, weight in weights.items()}
         else:
             tensors = read_tables(files)
             weights = stack.enter_context(_opened(tensors))
             shapes = {name: tensor.shape for name, tensor in tensors.items()}
-            dtypes = {tensor.dtype for tensor in tensors.values()}
-        check_stored(empty, shapes, folder)
+            dtype_of = {name: tensor.dtype for name, tensor in tensors.items()}
+        check_config(config, folder, stored=len(shapes))
+        empty = build_empty(model_class, config, folder)
+        # A broken or foreign tokenizer is found in a second; the weights take longer.
+        tokenizer = load_folder_tokenizer(folder, config)
+        if tokenizer is not None:
+            check_ids(tokenizer, vocab_size(empty), folder)
+            check_template(tokenizer, folder)
+        generation = _read_generation(folder)
+        check_token_ids(_stated(folder), vocab_size(empty), folder)
+        integers = {name for name, dtype in dtype_of.items() if _INTEGER.match(dtype)}
+        check_stored(empty, shapes, folder, integers=integers)
         del empty
         model, unused = load_weights(model_class, config, weights, folder)
     if generation is not None:
@@ -68,13 +75,24 @@ def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str
         tokenizer=tokenizer,
         provenance={
             **record_origin(
-                {**default, **(origin or {})}, licence=_read_licence(folder), dtypes=dtypes, files=recorded
+                {**default, **(origin or {})},
+                licence=_read_licence(folder),
+                dtypes=set(dtype_of.values()),
+                files=recorded,
             ),
             # Heads for other tasks, for example. An exporter that is puzzled by its results looks here first.
             "unused_weights": unused,
         },
         weight_bytes=weight_bytes(model),
     )
+
+
+def _stated(folder: Path) -> list[dict[str, Any]]:
+    """The objects in which a folder may name special tokens."""
+    records = [
+        read_json(folder / name) for name in ("config.json", "generation_config.json") if (folder / name).is_file()
+    ]
+    return [part for record in records for part in (record, record.get("text_config")) if isinstance(part, dict)]
 
 
 def _weight_files(folder: Path, *, allow_pickle: bool) -> tuple[list[Path], bool]:
@@ -142,6 +160,8 @@ def _read_config(folder: Path) -> Any:
             allowed=f"a model type of transformers{', such as ' + ', '.join(near) if near else ''}",
             fix="Update transformers, or choose another model.",
         )
+    for part in (data, *(one for one in data.values() if isinstance(one, dict))):
+        check_layer_count(part.get("num_hidden_layers"), path)
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)

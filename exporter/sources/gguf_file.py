@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError, MissingDependencyError
-from exporter.sources.facts import describe_model, vocab_size, weight_bytes
+from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.gguf_header import GgufHeader, read_gguf_header
 from exporter.sources.gguf_weights import lazy_weights, read_tensor
 from exporter.sources.model import (
@@ -20,14 +20,23 @@ from exporter.sources.model import (
     refuse_unfinished,
     shorten,
 )
+from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 from exporter.sources.source import Source
-from exporter.sources.tokenizer import check_ids, load_gguf_tokenizer
+from exporter.sources.tokenizer import check_ids, check_template, load_gguf_tokenizer
 
 # Frequency factors of long-context Llama models: no weight of a module, but divisors of its rotary frequencies.
 _ROPE_FACTORS = "rope_freqs.weight"
+_END_OF_TURN = "tokenizer.ggml.eot_token_id"
+_ROLES = {
+    "tokenizer.ggml.bos_token_id": "bos_token_id",
+    "tokenizer.ggml.eos_token_id": "eos_token_id",
+    "tokenizer.ggml.padding_token_id": "pad_token_id",
+    _END_OF_TURN: "eos_token_id",
+}
+_EMBEDDING = "token_embd.weight"
 
 
 def load_gguf_file(path: Path) -> Source:
@@ -41,11 +50,14 @@ def load_gguf_file(path: Path) -> Source:
     header = read_gguf_header(path)
     config = _read_config(header)
     model_class = decoder_class(config, path)
+    check_config(config, path, stored=len(header.tensors))
     empty = build_empty(model_class, config, path)
     tokenizer = None
     if "tokenizer.ggml.model" in header.fields:
         tokenizer = load_gguf_tokenizer(path, tokens=header.fields.get("tokenizer.ggml.tokens", 0))
         check_ids(tokenizer, vocab_size(empty), path)
+        check_template(tokenizer, path)
+    check_token_ids(({role: header.fields.get(key)} for key, role in _ROLES.items()), vocab_size(empty), path)
     if _has_own_loader(header.architecture):
         model = _load_whole(model_class, config, header)
     else:
@@ -69,6 +81,7 @@ def _read_config(header: GgufHeader) -> Any:
     """The transformers configuration that a GGUF file's metadata describes."""
     from transformers import AutoConfig
 
+    check_layer_count(header.fields.get(f"{header.architecture}.block_count"), header.path)
     with tempfile.TemporaryDirectory() as folder:
         stub = Path(folder) / "header.gguf"
         stub.write_bytes(header.without_data())
@@ -85,8 +98,13 @@ def _read_config(header: GgufHeader) -> Any:
     config.name_or_path = ""
     _refuse_unread_scaling(header, config)
     # Where the metadata does not state it, the size of the vocabulary is taken from the table that was left out.
-    if not config.vocab_size:
-        config.vocab_size = header.fields.get("tokenizer.ggml.tokens", 0)
+    text = config.get_text_config()
+    stated = f"{header.architecture}.vocab_size" in header.fields
+    tokens = header.fields.get("tokenizer.ggml.tokens", 0)
+    if not text.vocab_size or not (stated or tokens):
+        # Without a tokenizer a default of transformers would stand here: the embedding has a row for each token.
+        rows = next((tensor.shape[0] for tensor in header.tensors if tensor.name == _EMBEDDING), 0)
+        text.vocab_size = tokens or rows
     return config
 
 
@@ -109,7 +127,7 @@ def _refuse_unread_scaling(header: GgufHeader, config: Any) -> None:
 
 def _add_end_of_turn(model: Any, header: GgufHeader) -> None:
     """Let the token that ends a chat turn end an answer as well; the configuration has room for one id only."""
-    end_of_turn = header.fields.get("tokenizer.ggml.eot_token_id")
+    end_of_turn = header.fields.get(_END_OF_TURN)
     if isinstance(end_of_turn, int):
         known = model.generation_config.eos_token_id
         known = known if isinstance(known, list) else [] if known is None else [known]

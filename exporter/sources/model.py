@@ -7,7 +7,7 @@ that only the model itself holds all of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,7 +38,8 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    architectures = list(getattr(config, "architectures", None) or [])
+    named = getattr(config, "architectures", None)
+    architectures = [str(one) for one in ([named] if isinstance(named, str) else named or [])]
     received = f"model type {config.model_type!r}" + (f", {', '.join(architectures)}" if architectures else "")
     if getattr(config, "quantization_config", None):
         raise InputError(
@@ -80,14 +81,17 @@ def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:
         ) from error
 
 
-def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path) -> None:
+def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path, *, integers: Collection[str] = ()) -> None:
     """Compare stored names and shapes with what the model needs, before a single weight is read.
 
     Names go through the same renaming that transformers applies when it loads. Weights that it merges or splits on
     the way are compared by name only.
 
+    Args:
+        integers: names of the stored tensors that hold integers; a mask may, a weight may not.
+
     Raises:
-        InputError: names all missing and misshapen weights, the first five of each in full.
+        InputError: names all missing and misshapen weights and those of integers, the first five of each in full.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
@@ -100,11 +104,14 @@ def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path) -> N
     needed: dict[str, Shape] = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     found: set[str] = set()
     misshapen: list[tuple[str, Shape, Shape]] = []
+    whole: list[str] = []
     for original, shape in stored.items():
         name, pattern = rename_source_key(original, renamings, converters, empty.base_model_prefix, state)
         if name not in state and original in state:
             name, pattern = original, None
         found.add(name)
+        if name in needed and original in integers:
+            whole.append(name)
         if pattern is None and name in needed and needed[name] != shape:
             misshapen.append((name, shape, needed[name]))
         for converter in converters:
@@ -115,7 +122,7 @@ def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path) -> N
     present = {id(parameters[name]) for name in found if name in parameters}
     missing = {name for name, parameter in parameters.items() if name not in found and id(parameter) not in present}
     missing -= _ignored(empty, missing)
-    refuse_incomplete(checkpoint, missing=missing, misshapen=misshapen)
+    refuse_incomplete(checkpoint, missing=missing, misshapen=misshapen, integers=whole)
 
 
 def load_weights(
@@ -169,9 +176,13 @@ def finish(model: Any) -> Any:
 
 
 def refuse_incomplete(
-    checkpoint: Path, *, missing: Iterable[str], misshapen: Iterable[tuple[str, Iterable[int], Iterable[int]]]
+    checkpoint: Path,
+    *,
+    missing: Iterable[str],
+    misshapen: Iterable[tuple[str, Iterable[int], Iterable[int]]],
+    integers: Iterable[str] = (),
 ) -> None:
-    """Raise InputError that lists weights which are missing or have another shape; return when there are none."""
+    """Raise InputError that lists weights which are missing or not what they should be; return when there are none."""
     missing = sorted(missing)
     wrong = [f"{name} is {list(stored)} instead of {list(needed)}" for name, stored, needed in sorted(misshapen)]
     problems = []
@@ -179,10 +190,12 @@ def refuse_incomplete(
         problems.append(f"{len(missing)} missing ({shorten(missing)})")
     if wrong:
         problems.append(f"{len(wrong)} of another shape ({shorten(wrong)})")
+    if whole := sorted(integers):
+        problems.append(f"{len(whole)} of integers ({shorten(whole)})")
     if problems:
         raise InputError(
             f"The weights of {checkpoint} do not fit its configuration: {'; '.join(problems)}",
-            allowed="every weight that the configuration asks for, in its shape",
+            allowed="every weight that the configuration asks for, in its shape and in floating-point numbers",
             fix="Download or convert the checkpoint again, with the config.json that belongs to it.",
         )
 

@@ -123,7 +123,7 @@ def _read_table(file: Path) -> dict[str, StoredTensor]:
             raise _damaged(file, f"{size} bytes, too few for its header")
         text = stream.read(length)
     try:
-        entries: dict[str, Any] = json.loads(text)
+        entries: dict[str, Any] = json.loads(text, object_pairs_hook=_without_repeats)
         entries.pop("__metadata__", None)
         tensors = {
             name: StoredTensor(file=file, dtype=str(entry["dtype"]), shape=tuple(int(dim) for dim in entry["shape"]))
@@ -135,6 +135,15 @@ def _read_table(file: Path) -> dict[str, StoredTensor]:
     if 8 + length + end != size:
         raise _damaged(file, f"{size} bytes where its header describes {8 + length + end}")
     return tensors
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dictionary; of a name that comes twice a reader would have to choose one."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is listed twice")
+    return found
 
 
 def _damaged(file: Path, received: str) -> InputError:

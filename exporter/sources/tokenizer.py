@@ -94,6 +94,27 @@ def check_ids(tokenizer: Any, rows: int, checkpoint: Path) -> None:
         )
 
 
+def check_template(tokenizer: Any, checkpoint: Path) -> None:
+    """Raise InputError when the chat template cannot be read, does not end, or refuses a single question."""
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        return
+    from runtimes.chat_template import ChatTemplate
+
+    special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
+    try:
+        ChatTemplate(template, special_tokens=special).render([{"role": "user", "content": "Hello"}])
+    except InputError as error:
+        raise InputError(
+            f"The chat template of {checkpoint} cannot be used",
+            received=error,
+            allowed="a template that writes a prompt for one question",
+            fix="Correct the template, or remove it to export without one.",
+        ) from error
+
+
 def _drop_strays(tokenizer: Any, tokens: int) -> Any:
     """Remove tokens that the file does not list.
 

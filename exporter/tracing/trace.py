@@ -6,6 +6,7 @@ One trace, batch and length dynamic, state explicit.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import warnings
@@ -112,11 +113,21 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
         {0: batch},
         [{axis: dims[dim] for axis, dim in enumerate(item.dims) if dim in dims} for item in spec],
     )
-    quiet = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)  # it warns that torchvision, which no language model needs, is not installed
+    # The first warns that torchvision, which no language model needs, is not installed; the others print the graph of a
+    # model that cannot be traced, which the error below says in a sentence.
+    talkers = [
+        logging.getLogger(name)
+        for name in (
+            "torch.onnx._internal.exporter._registration",
+            "torch.export",
+            "torch.fx.experimental.symbolic_shapes",
+        )
+    ]
+    levels = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
             exported = torch.onnx.export(program, dynamo=True, optimize=False, opset_version=OPSET, verbose=False)
@@ -130,7 +141,8 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
             fix="Rewrite the part of the model that torch.export names.",
         ) from error
     finally:
-        quiet.setLevel(level)
+        for talker, level in zip(talkers, levels, strict=True):
+            talker.setLevel(level)
     assert exported is not None
     model = exported.model
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from exporter.artifact import (
     WEIGHTS,
     Manifest,
     ModelFacts,
+    check_place,
     publish,
     read_artifact,
     record_files,
     refuse_existing,
+    remove_stale,
     staging_folder,
 )
 from exporter.errors import InputError
@@ -290,3 +294,124 @@ def test_refuse_existing_sees_every_kind(tmp_path: Path, kind: str) -> None:
 
 def test_refuse_existing_lets_a_free_path_pass(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "out")
+
+
+WRONG = {
+    "vocab_size": [10**15, "7", -1, 0, True, 7.0],
+    "max_positions": ["512", -1, 0, 10**15],
+    "layers": ["x", 0],
+    "parameters": ["many", -1],
+    "eos": [[10**20], ["x"], "ab", 5, [7], [-1], [None]],
+    "bos": ["x", 7],
+    "pad": [10**9],
+    "architecture": [5],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_model_fact_of_the_wrong_kind_is_named(folder: Path, name: str, value: object) -> None:
+    alter_manifest(folder, lambda data: data["model"].update({name: value}))
+    with pytest.raises(InputError, match="is not a manifest") as caught:
+        read_artifact(folder)
+    assert f"model.{name}" in str(caught.value)
+
+
+SECTIONS = {
+    "target": [5, ["a"]],
+    "precision": [{}],
+    "recipe": [{}, [5]],
+    "gate": [[], {"checks": 5}, {"accepted": "yes"}, {"checks": [5]}],
+    "source": [[], {"name": 5}, {"files": []}, {"files": {"a": 5}}],
+    "versions": [5, {"a": 5}],
+    "files": [[], {"model.onnx": 5}, {"model.onnx": {"size": -1, "sha256": ""}}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in SECTIONS.items() for value in values])
+def test_a_section_of_the_wrong_kind_is_named(folder: Path, name: str, value: object) -> None:
+    alter_manifest(folder, lambda data: data.update({name: value}))
+    with pytest.raises(InputError, match="is not a manifest") as caught:
+        read_artifact(folder)
+    assert f"Received: ValueError: {name}" in str(caught.value)
+
+
+def test_all_wrong_entries_are_named_at_once(folder: Path) -> None:
+    alter_manifest(folder, lambda data: (data.update(target=5), data["model"].update(layers=0, eos=[99])))
+    with pytest.raises(InputError) as caught:
+        read_artifact(folder)
+    for part in ("target is 5", "model.layers is 0", "model.eos names 99 instead of an id below 7"):
+        assert part in str(caught.value)
+
+
+def test_a_vocabulary_of_another_size_than_the_logits_is_refused(folder: Path) -> None:
+    alter_manifest(folder, lambda data: data["model"].update(vocab_size=8))
+    with pytest.raises(InputError, match="the logits have 7 columns"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("dims", [["B", 1, "capacity", 10**12], ["B", -2, "capacity", 4], ["B", True, "capacity", 4]])
+def test_a_state_of_impossible_size_is_refused(folder: Path, dims: list[object]) -> None:
+    alter_manifest(folder, lambda data: data["signature"]["state"][0].update(dims=dims))
+    with pytest.raises(InputError, match="sizes must be"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("dtype", ["evil", 5, "O"])
+def test_a_tensor_of_an_unknown_type_is_refused(folder: Path, dtype: object) -> None:
+    alter_manifest(folder, lambda data: data["signature"]["state"][0].update(dtype=dtype))
+    with pytest.raises(InputError, match="dtype must be one of"):
+        read_artifact(folder)
+
+
+def test_a_manifest_that_records_no_graph_is_refused(folder: Path) -> None:
+    alter_manifest(folder, lambda data: data.update(files={}))
+    with pytest.raises(InputError, match="files has no model.onnx"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "extra/note.txt"])
+def test_a_file_that_is_not_recorded_is_named(folder: Path, name: str) -> None:
+    alter_manifest(folder, lambda data: data["files"].pop(name))
+    with pytest.raises(InputError, match=f"{name} is not recorded"):
+        read_artifact(folder)
+
+
+def test_what_a_killed_export_left_is_removed(tmp_path: Path) -> None:
+    stale, other, empty = (tmp_path / name for name in (".out.a1.partial", ".other.a1.partial", ".out.b2.partial"))
+    for place in (stale, other, empty):
+        place.mkdir()
+    for place in (stale, other):
+        (place / GRAPH).write_text("half")
+    assert remove_stale(tmp_path / "out") == [stale]
+    assert not stale.exists()
+    assert other.exists()
+
+
+def test_what_a_running_export_writes_is_left_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from exporter.artifact import staging_folder\n"
+        "with staging_folder(Path(sys.argv[1])) as staged:\n"
+        "    (staged / 'model.onnx').write_text('half'); print('ready', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "ready\n"
+        assert remove_stale(tmp_path / "out") == []
+        assert len(list(tmp_path.iterdir())) == 1
+        running.kill()
+        running.wait()
+    assert len(remove_stale(tmp_path / "out")) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 240, "x/" + "b" * 300, "bad\udcff", "nul\0"])
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot have this name"):
+        check_place(tmp_path / name, checkpoint="m")
+
+
+@pytest.mark.parametrize("name", ["out", "a" * 220, "a/b/c", "语言"])
+def test_other_names_pass(tmp_path: Path, name: str) -> None:
+    check_place(tmp_path / name, checkpoint="m")

@@ -45,3 +45,37 @@ def test_a_family_is_exported_and_proved(family, tmp_path):
     found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
     assert {step: found[step] for step in counts} == counts
     assert found["lower_gqa"] == SETTINGS["num_hidden_layers"]
+
+
+def settings_of(tmp_path, **changes):
+    from transformers import LlamaConfig
+
+    write_tiny(tmp_path / "source", LlamaConfig(**{**SETTINGS, **changes}))
+    artifact = export(tmp_path / "source", tmp_path / "out")
+    return artifact, {step["pass"]: step for step in artifact.manifest.recipe}
+
+
+@pytest.mark.parametrize("size", [6, 20])
+def test_heads_that_no_fast_operator_takes_are_exported_with_standard_ones(size, tmp_path):
+    from runtimes import load
+
+    artifact, steps = settings_of(tmp_path, head_dim=size)
+    assert steps["lower_gqa"]["count"] == 0
+    assert steps["lower_gqa"]["note"] == f"2 attentions kept: head size {size} is not a multiple of 8"
+    with load(artifact.folder) as engine:
+        prompts = [[5, 6, 7], [9] * 20, [11]]
+        together = engine.generate_ids(prompts, max_new_tokens=12, ignore_eos=True)
+        alone = [engine.generate_ids([ids], max_new_tokens=12, ignore_eos=True)[0] for ids in prompts]
+    assert [row.token_ids for row in together] == [row.token_ids for row in alone]
+
+
+def test_a_model_that_states_a_thousand_million_positions_gets_no_table_of_them(tmp_path):
+    artifact, steps = settings_of(tmp_path, max_position_embeddings=10**9)
+    assert steps["fuse_rope"]["count"] == 4
+    assert artifact.size < 2_000_000
+
+
+@pytest.mark.parametrize("positions", [8, 11])
+def test_a_model_of_very_few_positions_is_lowered_too(positions, tmp_path):
+    _, steps = settings_of(tmp_path, max_position_embeddings=positions)
+    assert steps["lower_gqa"]["count"] == 2

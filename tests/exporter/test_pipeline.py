@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import signal
 from collections import namedtuple
 
 import numpy as np
@@ -34,7 +35,7 @@ def gate_says(monkeypatch):
     def install(passed):
         check = Check(name="prefill-2", passed=passed, value=1.0, limit=0.1, unit="", detail="Made up by a test.")
         result = GateResult(checks=(check,), reference="none")
-        monkeypatch.setattr(pipeline, "prove", lambda artifact, source, *, budget, stages=None: result)
+        monkeypatch.setattr(pipeline, "prove", lambda artifact, source, **options: result)
 
     return install
 
@@ -160,6 +161,48 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(traced, monkeypatch, 
     assert below(tmp_path) == []
 
 
+def test_a_disk_that_fills_up_below_the_tokenizer_leaves_nothing(traced, monkeypatch, tiny_source, tmp_path):
+    from exporter.sources.source import Source
+
+    def full(source, folder):
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(Source, "save_tokenizer", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        export(tiny_source, tmp_path / "out")
+    assert below(tmp_path) == []
+
+
+def test_a_bug_while_writing_stays_a_bug(traced, monkeypatch, tiny_source, tmp_path):
+    from exporter.sources.source import Source
+
+    def broken(source, folder):
+        raise Exception("index out of range")
+
+    monkeypatch.setattr(Source, "save_tokenizer", broken)
+    with pytest.raises(Exception, match="index out of range") as caught:
+        export(tiny_source, tmp_path / "out")
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_terminated_export_leaves_nothing(traced, monkeypatch, tiny_source, tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(pipeline, "prove", lambda *arguments, **options: os.kill(os.getpid(), signal.SIGTERM))
+    assert jisu.main(["export", str(tiny_source), "--out", str(tmp_path / "out"), "--quiet"]) == 143
+    assert below(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_next_export_removes_what_a_killed_one_left(traced, gate_says, tiny_source, tmp_path, capsys):
+    gate_says(True)
+    stale = tmp_path / ".out.abc.partial"
+    stale.mkdir()
+    (stale / "model.onnx").write_text("half")
+    assert jisu.main(["export", str(tiny_source), "--out", str(tmp_path / "out")]) == 0
+    assert f"Removed {stale}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_disk_that_fills_up_while_publishing_leaves_nothing(traced, monkeypatch, gate_says, tiny_source, tmp_path):
     def full(staged, out):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -233,6 +276,29 @@ def test_verify_rejects_another_model_as_source(tiny_artifact, other_source):
     result = verify(tiny_artifact.folder, source=other_source)
     assert not result.accepted
     assert result.first_failure.name.startswith("prefill")
+
+
+@pytest.mark.parametrize("changes", [{"eos": [77]}, {"max_positions": 100_000}, {"pad": None}])
+def test_verify_rejects_a_manifest_with_other_facts_than_its_source(tiny_artifact, tmp_path, changes):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_artifact.folder, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"] |= changes
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    result = verify(folder)
+    assert result.first_failure.name == "model-facts"
+    assert next(iter(changes)) in result.first_failure.detail
+
+
+def test_verify_says_first_that_the_source_is_another_one(tiny_artifact, other_source, capsys):
+    assert jisu.main(["verify", str(tiny_artifact.folder), "--source", str(other_source)]) == 3
+    assert capsys.readouterr().out.startswith("This is not the checkpoint it was made from")
+
+
+def test_verify_says_that_a_tokenizer_was_not_proved(tiny_artifact, tiny_source, tmp_path):
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        shutil.copy(tiny_source / name, tmp_path / name)
+    assert any("was not proved" in note for note in verify(tiny_artifact.folder, source=tmp_path).notes)
 
 
 def test_verify_refuses_an_altered_file(tiny_artifact, tmp_path):

@@ -22,8 +22,10 @@ def small_model():
 def pretend(monkeypatch):
     """Let the recipe find a pass of the test's own instead of a file."""
 
-    def install(function, candidates=None):
+    def install(function, candidates=None, note=None):
         module = SimpleNamespace(made_up=function)
+        if note is not None:
+            module.note = lambda graph: note
         if candidates is not None:
             module.candidates = lambda graph: candidates
         monkeypatch.setattr(recipes, "import_module", lambda name: module)
@@ -91,6 +93,12 @@ def test_the_real_norm_pass_fails_on_a_norm_it_does_not_know():
     model = draft.model(y=draft.op("Div", x, draft.op("Exp", mean)))
     with pytest.raises(PassFailedError, match="fuse_rms_norm"):
         run_recipe(model, (Step(name="fuse_rms_norm", expect="all"),), max_positions=8)
+
+
+def test_what_a_pass_left_as_it_was_is_recorded(pretend):
+    pretend(lambda graph: 1, 1, "2 attentions kept: mask is not causal")
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="all"),), max_positions=8)
+    assert record.to_dict()["note"] == "2 attentions kept: mask is not causal"
 
 
 def renames_an_input(graph):

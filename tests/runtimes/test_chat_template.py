@@ -88,3 +88,52 @@ def test_the_template_may_stand_in_the_configuration(tmp_path: Path) -> None:
     assert open_chat_template(tmp_path).render(HELLO) == "two"  # type: ignore[union-attr]
     (tmp_path / "chat_template.jinja").write_text("three", encoding="utf-8")
     assert open_chat_template(tmp_path).render(HELLO) == "three"  # type: ignore[union-attr]
+
+
+BOMBS = {
+    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "loops over a text": "{% for a in 'x' * 9999 %}{% for b in 'x' * 9999 %}{% endfor %}{% endfor %}",
+    "a loop that writes much": "{% for i in range(99999) %}{{ 'x' * 10000 }}{% endfor %}",
+    "a range without end": "{% for i in range(10 ** 12) %}{% endfor %}",
+    "a repeated text": "{{ 'a' * (10 ** 11) }}",
+    "a repeated list": "{{ [1] * (10 ** 11) }}",
+    "a power": "{{ 10 ** (10 ** 9) }}",
+    "a wide number": "{{ '%99999999999d' % 1 }}",
+    "a width from an argument": "{{ '%*d' % (99999999999, 1) }}",
+    "a macro that calls itself": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "a macro called again and again": (
+        "{% macro m() %}{% endmacro %}{% for i in range(9999) %}"
+        "{% for j in range(9999) %}{{ m() }}{% endfor %}{% endfor %}"
+    ),
+    "many parentheses": "{{ " + "(" * 5000 + ")" * 5000 + " }}",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_template_that_does_not_end_or_grows_is_refused(bomb: str) -> None:
+    with pytest.raises(InputError, match="template failed"):
+        render(BOMBS[bomb])
+
+
+def test_arithmetic_of_real_templates_is_allowed() -> None:
+    assert render("{{ 3 * 4 }} {{ 2 ** 10 }} {{ '-' * 5 }} {{ '%s is %d' % ('it', 7) }} {{ 7 % 4 }}") == (
+        "12 1024 ----- it is 7 3"
+    )
+
+
+def test_steps_are_counted_anew_for_each_conversation() -> None:
+    template = ChatTemplate("{% for i in range(90000) %}{% endfor %}ok", special_tokens={})
+    assert [template.render(HELLO) for _ in range(13)] == ["ok"] * 13
+
+
+def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="UnicodeDecodeError"):
+        open_chat_template(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[" * 200_000])
+def test_a_tokenizer_configuration_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "tokenizer_config.json").write_bytes(content)
+    with pytest.raises(InputError, match="is not JSON"):
+        open_chat_template(tmp_path)

@@ -33,6 +33,11 @@ def test_every_location_is_found_also_in_attributes_and_subgraphs(tmp_path: Path
     assert external_locations(save(tmp_path, [external("a.bin")], [node])) == {"a.bin", "b.bin", "c.bin"}
 
 
+def test_a_location_with_a_nul_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot exist"):
+        check_external_data(save(tmp_path, [external("a\0b")]))
+
+
 @pytest.mark.parametrize("location", ["../secret", "sub/../../secret", "/etc/hostname", "C:\\secret"])
 def test_a_location_outside_the_folder_is_refused(tmp_path: Path, location: str) -> None:
     folder = tmp_path / "artifact"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from exporter.artifact import Artifact, Manifest, ModelFacts
+from exporter.artifact import Artifact, ModelFacts
 from tests.runtimes.tiny_models import ListBackend, manifest
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
@@ -95,6 +96,7 @@ def text_artifact(folder: Path, *, eos: Sequence[int], template: str | None = TE
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     if template is not None:
         (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (folder / "model.onnx").write_bytes(b"")
     base = manifest("ort-cpu")
     model = ModelFacts(
         **{
@@ -105,4 +107,6 @@ def text_artifact(folder: Path, *, eos: Sequence[int], template: str | None = TE
             **facts,
         }
     )
-    return Artifact(folder=folder, manifest=Manifest(**{**base.__dict__, "model": model}))
+    logits = replace(base.signature.outputs[0], dims=("B", "K", model.vocab_size))
+    signature = replace(base.signature, outputs=(logits,))
+    return Artifact(folder=folder, manifest=replace(base, model=model, signature=signature))

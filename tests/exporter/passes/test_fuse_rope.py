@@ -4,6 +4,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import exporter.passes.fuse_rope as fuse_rope_file
+from exporter.errors import InputError
 from exporter.passes.fuse_rope import candidates, fuse_rope
 from tests.exporter.passes.attention_draft import END, AttentionDraft
 from tests.exporter.passes.draft import copied, noise, operators, run, signature_names
@@ -113,7 +115,6 @@ NEAR_MISSES = {
     "not negated": {"negated": False},
     "halves of the angle differ": {"build": interleaved},
     "angle depends on the tokens": {"build": by_data},
-    "angle depends on the longest position": {"build": by_length},
 }
 
 
@@ -171,5 +172,47 @@ def test_a_graph_without_token_positions_is_left_alone():
     assert fuse_rope(model.graph, max_positions=LONGEST) == 0
 
 
-def test_a_model_without_a_longest_position_gets_no_table():
-    assert fuse_rope(drafted().graph, max_positions=None) == 0
+def test_angles_that_depend_on_the_longest_position_are_refused_with_the_reason():
+    with pytest.raises(InputError, match="depend on the length of the text"):
+        fuse_rope(drafted(build=by_length).graph, max_positions=LONGEST)
+
+
+@pytest.mark.parametrize("longest", [None, 10**9, 4 * 10**9, fuse_rope_file.LARGEST_TABLE // 16 + 1])
+def test_a_table_that_would_be_too_large_is_not_built(longest):
+    """The angles stay computed, and the operator reads them instead of a table."""
+    model = drafted()
+    before, names = run(copied(model), FEEDS), signature_names(model)
+    assert fuse_rope(model.graph, max_positions=longest) == candidates(drafted().graph) == 1
+    assert {"RotaryEmbedding", "Cos", "Sin"} <= set(operators(model))
+    assert all(value.const_value.size < 100 for value in model.graph.initializers.values())
+    assert signature_names(model) == names
+    np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
+    assert fuse_rope(model.graph, max_positions=longest) == 0
+
+
+def test_computed_angles_are_shared_by_query_and_key():
+    draft = AttentionDraft()
+    x, other = draft.input("x", "B", HEADS, "T", SIZE), draft.input("even", "B", 3, "T", SIZE)
+    cos, sin = draft.angle("Cos", SIZE), draft.angle("Sin", SIZE)
+    model = draft.model(y=draft.rotated(x, SIZE, cos=cos, sin=sin), z=draft.rotated(other, SIZE, cos=cos, sin=sin))
+    assert fuse_rope(model.graph, max_positions=None) == 2
+    first, second = (node for node in model.graph if node.op_type == "RotaryEmbedding")
+    assert list(first.inputs[1:]) == list(second.inputs[1:])
+
+
+def test_a_table_is_the_same_however_many_positions_are_computed_at_a_time(monkeypatch):
+    tables = []
+    for block in (LONGEST, 5):
+        monkeypatch.setattr(fuse_rope_file, "_BLOCK", block)
+        model = drafted()
+        fuse_rope(model.graph, max_positions=LONGEST)
+        tables.append(model.graph.initializers["rotary_table_0"].const_value.numpy())
+    assert tables[0].shape == tables[1].shape == (LONGEST, SIZE // 2)
+    np.testing.assert_allclose(*tables, rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 3, 5])
+def test_a_model_of_very_few_positions_gets_its_table(longest):
+    model = drafted()
+    assert fuse_rope(model.graph, max_positions=longest) == 1
+    assert model.graph.initializers["rotary_table_0"].shape == (longest, SIZE // 2)

@@ -242,7 +242,7 @@ def test_what_transformers_makes_up_is_refused_even_if_the_first_check_let_it_pa
 ) -> None:
     from exporter.sources import folder as module
 
-    monkeypatch.setattr(module, "check_stored", lambda *_: None)
+    monkeypatch.setattr(module, "check_stored", lambda *_, **__: None)
     _edit_weights(folder, lambda weights: weights.pop("model.norm.weight"))
     _refused(folder, "1 missing (model.norm.weight)")
 

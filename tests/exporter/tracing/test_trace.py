@@ -233,3 +233,16 @@ def test_a_state_that_is_handed_through_stays_an_output():
     assert [value.name for value in graph.graph.outputs] == ["logits", "present.0.key"]
     state = [torch.randn(2, 1, 7, 4)]
     np.testing.assert_array_equal(on_graph(graph, tokens(2, 5, vocab=10), [1, 4], state)[1][0], state[0].numpy())
+
+
+def test_a_model_that_cannot_be_traced_prints_nothing_but_the_error(tmp_path, capfd):
+    import jisu
+    from tests.models import write_tiny_llama
+
+    rotary = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    source = write_tiny_llama(tmp_path / "source", rope_parameters=rotary)
+    assert jisu.main(["export", str(source), "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    found = capfd.readouterr()
+    assert found.out == ""
+    assert found.err.startswith("jisu export: error: CausalLM cannot be traced")
+    assert len(found.err.splitlines()) == 1
