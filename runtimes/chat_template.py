@@ -66,8 +66,8 @@ class ChatTemplate:
         """The prompt that asks for the assistant's next message.
 
         Raises:
-            InputError: no messages, a message without one of `ROLES` or without text, or the template refuses them, fails,
-                or exceeds the bounds of this file.
+            InputError: no messages, a message without one of `ROLES` or without text, or the template refuses them,
+                fails, or exceeds the bounds of this file.
         """
         from jinja2 import TemplateError
 
