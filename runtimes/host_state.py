@@ -14,15 +14,16 @@ import numpy.typing as npt
 
 from exporter.signature import CAPACITY, StateSpec
 from runtimes.backend import TokenIds
-from runtimes.lengths import check_reorder, check_rewind
+from runtimes.lengths import RowLengths, check_reorder, check_rewind
 
 BATCH = "B"
 
 
-class HostState:
+class HostState(RowLengths):
     """What ``batch`` rows of at most ``capacity`` tokens have left behind."""
 
     def __init__(self, specs: Sequence[StateSpec], *, batch: int, capacity: int) -> None:
+        super().__init__(batch=batch, capacity=capacity)
         self.specs = tuple(specs)
         self.batch = batch
         self.past = [_zeros(spec, batch, capacity) for spec in specs]
@@ -33,21 +34,6 @@ class HostState:
         # Bindings that a backend has prepared for this memory; 0 and 1 tell which recurrent array is read.
         self.phase = 0
         self.prepared: dict[int, Any] = {}
-        self._capacity = capacity
-        self._lengths: TokenIds = np.zeros(batch, np.int64)
-
-    @property
-    def lengths(self) -> TokenIds:
-        lengths: TokenIds = self._lengths.copy()
-        return lengths
-
-    @property
-    def capacity(self) -> int:
-        return self._capacity
-
-    def advance(self, new_lengths: TokenIds) -> None:
-        """Count the tokens of a call that has written its results; int64 [B]."""
-        self._lengths += new_lengths
 
     def swap(self) -> None:
         """Make what the last call wrote the past of the next one."""

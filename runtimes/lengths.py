@@ -1,4 +1,7 @@
-"""Row lengths: the checks every backend makes before it touches its memory, so that all refuse the same calls."""
+"""Row lengths: their counters, and the checks that every backend makes before it touches its memory.
+
+That all backends use these is why all of them refuse the same calls.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,38 @@ import numpy as np
 
 from exporter.errors import InputError
 from runtimes.backend import TokenIds
+
+
+class RowLengths:
+    """How far each row of a state has come, and how far it may go: the part of a state that all backends share."""
+
+    def __init__(self, *, batch: int, capacity: int) -> None:
+        self._capacity = capacity
+        self._lengths: TokenIds = np.zeros(batch, np.int64)
+
+    @property
+    def lengths(self) -> TokenIds:
+        lengths: TokenIds = self._lengths.copy()
+        return lengths
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    def advance(self, new_lengths: TokenIds) -> None:
+        """Count the tokens of a call that has written its results; int64 [B]."""
+        self._lengths += new_lengths
+
+
+def check_size(batch: int, capacity: int) -> None:
+    """Raise InputError for a state without rows or without room."""
+    if batch < 1 or capacity < 1:
+        raise InputError(
+            "A state needs at least one row and room for one token",
+            received=f"batch {batch}, capacity {capacity}",
+            allowed="1 or more of each",
+            fix="Give at least one prompt.",
+        )
 
 
 def check_call(

@@ -13,7 +13,7 @@ from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIO
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.external_data import check_external_data
 from runtimes.host_state import HostState, row_view
-from runtimes.lengths import check_call
+from runtimes.lengths import check_call, check_size
 from runtimes.memory import told_memory
 from runtimes.ort_signature import check_session
 
@@ -76,13 +76,7 @@ class OrtCpuBackend:
         self._declared_rows = logits.dims[1] if isinstance(logits.dims[1], int) else None
 
     def new_state(self, batch: int, capacity: int) -> HostState:
-        if batch < 1 or capacity < 1:
-            raise InputError(
-                "A state needs at least one row and room for one token",
-                received=f"batch {batch}, capacity {capacity}",
-                allowed="1 or more of each",
-                fix="Give at least one prompt.",
-            )
+        check_size(batch, capacity)
         with told_memory(rows=batch, tokens=capacity):
             return HostState(self._specs, batch=batch, capacity=capacity)
 

@@ -12,7 +12,7 @@ from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import CAPACITY
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
-from runtimes.lengths import check_call, check_reorder, check_rewind
+from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
 from runtimes.memory import told_memory
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: str | None) -
     return TorchBackend(module, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
 
 
-class TorchState:
+class TorchState(RowLengths):
     """The module's own state tensors and the lengths of their rows."""
 
     def __init__(self, specs: Sequence[tuple[str, str, Sequence[Any], Any]], *, batch: int, capacity: int) -> None:
         import torch
 
+        super().__init__(batch=batch, capacity=capacity)
         self.kinds = [kind for _, kind, _, _ in specs]
         self.axes = [list(dims).index("B") for _, _, dims, _ in specs]
         self.recurrent = "recurrent" in self.kinds
@@ -53,20 +54,6 @@ class TorchState:
             torch.zeros([{"B": batch, CAPACITY: capacity}.get(dim, dim) for dim in dims], dtype=_torch_dtype(dtype))
             for _, _, dims, dtype in specs
         ]
-        self._capacity = capacity
-        self._lengths: TokenIds = np.zeros(batch, np.int64)
-
-    @property
-    def lengths(self) -> TokenIds:
-        lengths: TokenIds = self._lengths.copy()
-        return lengths
-
-    @property
-    def capacity(self) -> int:
-        return self._capacity
-
-    def advance(self, new_lengths: TokenIds) -> None:
-        self._lengths += new_lengths
 
     def rewind(self, lengths: TokenIds) -> None:
         lengths = np.asarray(lengths, np.int64)
@@ -103,13 +90,7 @@ class TorchBackend:
         self._specs: list[tuple[str, str, Sequence[Any], Any]] = list(module.state_spec())  # type: ignore[operator]
 
     def new_state(self, batch: int, capacity: int) -> TorchState:
-        if batch < 1 or capacity < 1:
-            raise InputError(
-                "A state needs at least one row and room for one token",
-                received=f"batch {batch}, capacity {capacity}",
-                allowed="1 or more of each",
-                fix="Give at least one prompt.",
-            )
+        check_size(batch, capacity)
         with told_memory(rows=batch, tokens=capacity):
             return TorchState(self._specs, batch=batch, capacity=capacity)
 
