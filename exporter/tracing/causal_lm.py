@@ -7,6 +7,7 @@ a `Cache` that hands tensors through, and the shapes of the state are read off o
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,12 +15,16 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from exporter.errors import InputError
 from exporter.signature import CAPACITY, StateItem
+from exporter.sources.quiet import quiet_transformers
 from exporter.tracing.operators import attention, scatter_cache
 
 ATTENTION = "jisu"
+# transformers' name for attention that each model spells out itself.
+SPELLED_OUT = "eager"
 # Values of these arguments change nothing here: dropout is off, the mask already holds windows and causality.
 _IGNORED_ARGUMENTS = frozenset({"dropout", "is_causal", "sliding_window", "position_ids", "use_cache"})
 
@@ -34,6 +39,7 @@ class CausalLM(nn.Module):
         self.model = model
         # Read off now, while the model still has an attention of its own to run with.
         self._state_spec = self._observed_state()
+        self._attention = ATTENTION if self._asks_for_attention() else SPELLED_OUT
 
     def state_spec(self) -> list[StateItem]:
         """Name, kind, dims and dtype of each tensor that the model carries from call to call."""
@@ -59,9 +65,30 @@ class CausalLM(nn.Module):
             for role, tensor in (("key", layer.keys), ("value", layer.values))
         ]
 
+    def _asks_for_attention(self) -> bool:
+        """Whether the model asks transformers' interface for its attention, found out by listening to two tokens.
+
+        Others spell it out in their own forward: slower in the graph, and as right.
+        """
+        asked = []
+
+        def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
+            asked.append(True)
+            return _attention(*arguments, **options)
+
+        # An attention that this file refuses is asked for all the same, and refused with its reason when traced.
+        ours = _attention_of_ours(self.model, ATTENTION, attention_function=listen)
+        with quiet_transformers(), torch.inference_mode(), contextlib.suppress(Exception), ours:
+            self.model(input_ids=torch.tensor([[0, 1]]), use_cache=False)
+        return bool(asked)
+
     def route_attention(self) -> None:
-        """Keep the model's attention routed through this file, which saves the switch at every call."""
-        _route(self.model)
+        """Keep the model's attention routed through this file, which saves the switch at every call.
+
+        A model that spells its attention out is switched at each call: its masks are registered for all such models.
+        """
+        if self._attention == ATTENTION:
+            _route(self.model, ATTENTION)
 
     def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Append tokens to the state.
@@ -76,13 +103,16 @@ class CausalLM(nn.Module):
         """
         position_ids = past_length[:, None] + torch.arange(input_ids.shape[1], device=input_ids.device)[None, :]
         layers = [_BufferLayer(key, value, past_length) for key, value in zip(state[::2], state[1::2], strict=True)]
-        with _attention_of_ours(self.model):
-            output = self.model(
-                input_ids=input_ids,
-                position_ids=position_ids,
-                past_key_values=Cache(layers=list(layers)),
-                use_cache=True,
-            )
+        arguments: dict[str, Any] = {"input_ids": input_ids, "past_key_values": Cache(layers=list(layers))}
+        accepted = inspect.signature(self.model.forward).parameters
+        if "position_ids" in accepted:
+            arguments["position_ids"] = position_ids
+        if self._attention == SPELLED_OUT:
+            # Such models read positions and biases off the padding mask: a one for every token seen so far.
+            key = torch.arange(state[0].shape[2], device=input_ids.device)[None, :]
+            arguments["attention_mask"] = (key < past_length[:, None] + input_ids.shape[1]).to(torch.int64)
+        with _attention_of_ours(self.model, self._attention):
+            output = self.model(**arguments, use_cache=True)
         return output.logits, [tensor for layer in layers for tensor in (layer.keys, layer.values)]
 
 
@@ -164,21 +194,36 @@ def _attention(
     return output.transpose(1, 2), None
 
 
-def _route(model: PreTrainedModel) -> None:
-    AttentionInterface.register(ATTENTION, _attention)
-    AttentionMaskInterface.register(ATTENTION, _mask)
-    model.set_attn_implementation(ATTENTION)
+def _additive_mask(*, dtype: torch.dtype, **arguments: Any) -> Tensor:
+    """`_mask` for attention that is spelled out in the model: 0 where a key is seen, else the lowest number."""
+    seen = _mask(**arguments)
+    return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)
+
+
+def _route(model: PreTrainedModel, implementation: str, attention_function: Callable[..., Any] = _attention) -> None:
+    """Let masks, and attention where the model asks for it, come from this file."""
+    if implementation == SPELLED_OUT:
+        AttentionMaskInterface.register(SPELLED_OUT, _additive_mask)
+    else:
+        AttentionInterface.register(ATTENTION, attention_function)
+        AttentionMaskInterface.register(ATTENTION, _mask)
+    if model.config._attn_implementation != implementation:
+        model.set_attn_implementation(implementation)
 
 
 @contextlib.contextmanager
-def _attention_of_ours(model: PreTrainedModel) -> Iterator[None]:
+def _attention_of_ours(
+    model: PreTrainedModel, implementation: str, *, attention_function: Callable[..., Any] = _attention
+) -> Iterator[None]:
     """Route the model's attention and masks through this file for one call, then restore its own choice."""
-    before = model.config._attn_implementation
-    if before == ATTENTION:
+    before, spelled_out = model.config._attn_implementation, ALL_MASK_ATTENTION_FUNCTIONS[SPELLED_OUT]
+    if before == ATTENTION or spelled_out is _additive_mask:
         yield
         return
-    _route(model)
     try:
+        _route(model, implementation, attention_function)
         yield
     finally:
-        model.set_attn_implementation(before)
+        AttentionMaskInterface.register(SPELLED_OUT, spelled_out)
+        if model.config._attn_implementation != before:
+            model.set_attn_implementation(before)

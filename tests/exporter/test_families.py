@@ -47,6 +47,27 @@ def test_a_family_is_exported_and_proved(family, tmp_path):
     assert found["lower_gqa"] == SETTINGS["num_hidden_layers"]
 
 
+def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_path):
+    """ALiBi biases are read off the padding mask, and no fused operator takes them: slower, and proved all the same."""
+    from transformers import BloomConfig
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    from runtimes import load
+
+    before = ALL_MASK_ATTENTION_FUNCTIONS["eager"]
+    changes = {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": TINY_VOCAB}
+    ids = {key: SETTINGS[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    write_tiny(tmp_path / "source", BloomConfig(**changes, **ids))
+    artifact = export(tmp_path / "source", tmp_path / "out")
+    assert ALL_MASK_ATTENTION_FUNCTIONS["eager"] is before
+    found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    assert found["lower_gqa"] == 0
+    with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:
+        prompts = ["a", "A longer prompt of several words."]
+        ours = [result.token_ids for result in engine.generate(prompts, chat=False, max_new_tokens=8)]
+        assert ours == [result.token_ids for result in source.generate(prompts, chat=False, max_new_tokens=8)]
+
+
 def settings_of(tmp_path, **changes):
     from transformers import LlamaConfig
 
