@@ -15,22 +15,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import (
-    MANIFEST,
-    TIMINGS,
-    Artifact,
-    Manifest,
-    check_place,
-    publish,
-    record_files,
-    remove_stale,
-    staging_folder,
-)
+from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.precision import precision_named, with_limits
 from exporter.quantization import quantize_source
 from exporter.recipes import StepRecord, recipe_for, run_recipe
 from exporter.stages import Stages
+from exporter.staging import check_place, publish, remove_stale, staging_folder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
