@@ -9,16 +9,19 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
+from exporter.calibration_data import read_calibration_data
 from exporter.errors import GateRejectedError, InputError, JisuError
-from exporter.precision import precision_named, with_limits
-from exporter.quantization import quantize_source
+from exporter.evaluation_text import EvaluationText, read_evaluation_text
+from exporter.plan import QuantizationPlan, matrices_of, plan_quantization
+from exporter.precision import Precision, precision_named, with_limits
+from exporter.quantization import QuantizedWeights, quantize_source
 from exporter.recipes import StepRecord, recipe_for, run_recipe
 from exporter.stages import Stages
 from exporter.staging import check_place, publish, remove_stale, staging_folder
@@ -46,6 +49,11 @@ def export(
     target: str = "ort-cpu",
     precision: str = "fp32",
     calibration: str | Path | None = None,
+    calibration_field: str = "text",
+    evaluation: str | Path | None = None,
+    keep: Sequence[str] = (),
+    block_size: int | None = None,
+    symmetric: bool | None = None,
     max_kl: float | None = None,
     min_top1: float | None = None,
     max_perplexity_ratio: float | None = None,
@@ -60,7 +68,13 @@ def export(
         out: the artifact's folder, which must not exist yet.
         target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
         precision: one of `exporter.precision.PRECISIONS`.
-        calibration: text for the precisions that are calibrated; the first half of CPython's own prose when None.
+        calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder; the
+            first half of CPython's own prose when None.
+        calibration_field: the column or key that holds the text of a CSV, JSONL or dataset.
+        evaluation: text that the quality figures are measured on; the second half of CPython's own prose when None.
+        keep: patterns of module paths whose weights stay float32, such as ``*.down_proj``.
+        block_size: input features that share a scale; the precision's own when None.
+        symmetric: whether zero points are the middle of the codes; the precision's own choice when None.
         max_kl: most mean KL divergence from the source on held-out text, in nats; a default per precision when None.
         min_top1: least share of tokens on which the most likely next token agrees, 0..1.
         max_perplexity_ratio: most perplexity over the source's.
@@ -87,21 +101,31 @@ def export(
     with stages.stage("load"):
         source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
     _check_disk(out, source)
+    plan = QuantizationPlan(formats={}, algorithm="none")
+    if wanted.layers is not None or keep or block_size is not None or symmetric is not None:
+        matrices = matrices_of(source.module)
+        plan = plan_quantization(matrices, wanted, keep=keep, block_size=block_size, symmetric=symmetric)
+    held_out = read_evaluation_text(evaluation)
+    data = None
+    if plan.calibrated:
+        text = None if calibration is None else Path(calibration)
+        data = read_calibration_data(source, text, field=calibration_field, evaluation=held_out.text)
+    elif calibration is not None:
+        raise _unused_calibration(wanted, calibration)
     with stages.stage("trace"):
         model = _trace(source)
     with stages.stage("quantize"):
-        text = None if calibration is None else Path(calibration)
-        quantized = quantize_source(source, wanted, text=text, progress=stages.advance)
+        quantized = quantize_source(source, plan, data=data, progress=stages.advance)
     with stages.stage("optimize"):
         recipe = run_recipe(model, steps, max_positions=source.model.max_positions, quantized=quantized.by_name)
     with staging_folder(out) as staged:
         with stages.stage("write"):
             manifest = _write(staged, model, source, recipe, target=target, precision=precision)
-            manifest = replace(manifest, quantization=quantized.record)
+            manifest = replace(manifest, quantization=_quantization_record(quantized, wanted, held_out))
             del model, quantized
         with stages.stage("prove"):
             staged_artifact = Artifact(folder=staged, manifest=manifest)
-            result = prove(staged_artifact, source, budget=wanted.budget, stages=stages)
+            result = prove(staged_artifact, source, budget=wanted.budget, evaluation=held_out.given, stages=stages)
         manifest = replace(manifest, gate=result.to_dict())
         with _refusing_to_write(out):
             _write_timings(staged, stages, recipe)
@@ -113,13 +137,21 @@ def export(
     return Artifact(folder=out, manifest=manifest)
 
 
-def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages | None = None) -> GateResult:
+def prove(
+    artifact: Artifact,
+    source: Source,
+    *,
+    budget: Budget,
+    evaluation: str | None = None,
+    stages: Stages | None = None,
+) -> GateResult:
     """Run the gate on a written artifact, through the backend that users will run it on.
 
     Args:
         artifact: its files lie in its folder; whether a manifest does is of no matter.
         source: the model it has to match.
         budget: how far it may be from it.
+        evaluation: held-out text for the quality figures; the default one when None.
         stages: told of the progress.
     """
     from exporter.gate import gate_prompts, run_gate
@@ -155,7 +187,7 @@ def prove(artifact: Artifact, source: Source, *, budget: Budget, stages: Stages 
         result = run_gate(
             backend,
             reference,
-            prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions),
+            prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation),
             budget=budget,
             tokenizer_check=None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder),
             locate=locate,
@@ -178,6 +210,24 @@ def _trace(source: Source) -> ir.Model:
 
     module = CausalLM(source.module)  # type: ignore[arg-type]
     return trace(module, module.state_spec())
+
+
+def _unused_calibration(precision: Precision, calibration: str | Path) -> InputError:
+    return InputError(
+        f"The precision {precision.name} uses no calibration text",
+        received=f"--calibration {calibration}",
+        allowed="a precision that is calibrated",
+        fix="Leave it out, or use --precision int4.",
+    )
+
+
+def _quantization_record(
+    quantized: QuantizedWeights, precision: Precision, evaluation: EvaluationText
+) -> dict[str, Any]:
+    if not quantized.record:
+        return {}
+    record = {**quantized.record, "budget": asdict(precision.budget)}
+    return {**record, **({"evaluation": evaluation.to_record()} if evaluation.given else {})}
 
 
 def _check_disk(out: Path, source: Source) -> None:

@@ -1,4 +1,4 @@
-"""A source's weights -> integers, by parameter name: which weights, from what text, by which algorithm.
+"""A source's weights -> integers, by parameter name, as a plan says.
 
 The source's own weights are as before when it returns: the gate compares with them.
 """
@@ -6,23 +6,20 @@ The source's own weights are as before when it returns: the gate compares with t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
-from exporter.precision import Precision
+from exporter.plan import QuantizationPlan
+from exporter.precision import WeightFormat
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from calibration.formats import BlockFormat, BlockQuantized
+    from calibration.formats import BlockQuantized
+    from calibration.sequential import GroupStatistics, LayerStore
+    from exporter.calibration_data import CalibrationData
     from exporter.sources.source import Source
 
 Progress = Callable[[int, int], None]
-# Calibration text for GPTQ: enough that more does not change the result beyond its noise.
-WINDOWS, WINDOW_TOKENS = 32, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +28,7 @@ class QuantizedWeights:
 
     Attributes:
         by_name: parameter name -> integers, the names as in the checkpoint; tied weights share one value.
-        record: formats, algorithm, budget and calibration text, for the manifest.
+        record: formats, algorithm and calibration text, for the manifest.
     """
 
     by_name: dict[str, BlockQuantized]
@@ -39,149 +36,129 @@ class QuantizedWeights:
 
 
 def quantize_source(
-    source: Source, precision: Precision, *, text: Path | None = None, progress: Progress | None = None
+    source: Source,
+    plan: QuantizationPlan,
+    *,
+    data: CalibrationData | None = None,
+    store: LayerStore | None = None,
+    progress: Progress | None = None,
 ) -> QuantizedWeights:
-    """Quantize every linear layer of the decoder, the embedding and the output projection.
+    """Quantize every weight that the plan gives a format.
 
     Args:
         source: its module is changed while this runs and restored before it ends.
-        precision: formats and algorithm; nothing is quantized where a format is None.
-        text: calibration text; None for the first half of the prose that every CPython carries.
+        plan: see `exporter.plan`.
+        data: calibration windows, which a plan that is `calibrated` needs.
+        store: where finished decoder layers are kept, so that an interrupted run goes on.
         progress: called with the layers done and their number.
 
     Raises:
-        InputError: unusable calibration text, a block size that does not divide a layer, or activations that are not
-            finite.
+        InputError: a block size that does not divide a layer, or activations that are not finite.
     """
     from calibration.errors import CalibrationError
 
-    if text is not None and precision.algorithm != "gptq":
-        raise InputError(
-            f"The precision {precision.name} uses no calibration text",
-            received=f"--calibration {text}",
-            allowed="a precision that is calibrated",
-            fix="Leave it out, or use --precision int4.",
-        )
     found: dict[str, BlockQuantized] = {}
-    record: dict[str, Any] = {}
-    if precision.layers is None or precision.embedding is None:
-        return QuantizedWeights(by_name=found, record=record)
-    record |= {"layers": asdict(precision.layers), "embedding": asdict(precision.embedding)}
-    record |= {"algorithm": precision.algorithm, "budget": asdict(precision.budget)}
+    if not any(plan.formats.values()):
+        return QuantizedWeights(by_name=found, record={})
+    record = plan.to_record()
     try:
-        found |= _quantize_embeddings(source, precision.embedding.to_block_format())
-        path, layers = _decoder_layers(source)
-        form = precision.layers.to_block_format()
-        if precision.algorithm == "gptq":
-            windows, record["calibration"] = calibration_windows(source, text)
-            found |= _gptq_layers(source, layers, form, windows, progress)
-        else:
-            found |= _round_layers(path, layers, form, progress)
+        if plan.calibrated:
+            assert data is not None, "a calibrated plan without calibration text"
+            record["calibration"] = data.record
+            found |= _walk_layers(source, plan, data, store, progress)
+        found |= _round_rest(source, plan, set(found), progress)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
     return QuantizedWeights(by_name=found, record=record)
 
 
-def _quantize_embeddings(source: Source, form: BlockFormat) -> dict[str, BlockQuantized]:
-    from calibration.round_to_nearest import round_to_nearest
-
-    module: Any = source.module
-    done: dict[int, BlockQuantized] = {}
-    found = {}
-    ends = (module.get_input_embeddings(), module.get_output_embeddings())
-    for name, child in module.named_modules():
-        if any(child is end for end in ends):
-            weight = child.weight
-            if id(weight) not in done:
-                done[id(weight)] = round_to_nearest(weight.detach().numpy(), form, layer=name)
-            found[f"{name}.weight"] = done[id(weight)]
-    return found
-
-
-def _decoder_layers(source: Source) -> tuple[str, Any]:
-    """Path and list of the decoder layers."""
-    from exporter.tracing.layers import plan_layers
-
-    plan = plan_layers(source.module)
-    if plan is None:
-        raise InputError(
-            f"{source.model.architecture} has no list of decoder layers to quantize", fix="Export it in fp32."
-        )
-    return plan.path, source.module.get_submodule(plan.path)
-
-
-def _round_layers(path: str, layers: Any, form: BlockFormat, progress: Progress | None) -> dict[str, BlockQuantized]:
-    from torch import nn
-
-    from calibration.round_to_nearest import round_to_nearest
-
-    found = {}
-    for index, layer in enumerate(layers):
-        for name, child in layer.named_modules():
-            if isinstance(child, nn.Linear):
-                full = f"{path}.{index}.{name}"
-                found[f"{full}.weight"] = round_to_nearest(child.weight.detach().numpy(), form, layer=full)
-        if progress is not None:
-            progress(index + 1, len(layers))
-    return found
-
-
-def _gptq_layers(
-    source: Source,
-    layers: Any,
-    form: BlockFormat,
-    windows: list[npt.NDArray[np.int64]],
-    progress: Progress | None,
-) -> dict[str, BlockQuantized]:
+def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[BlockQuantized]:
+    """Quantize matrices that read one input: 8 bits to nearest, fewer with GPTQ on channel scales found by AWQ."""
     import numpy as np
 
     from calibration.awq import search_channel_scales
     from calibration.folding import multiply_columns
     from calibration.gptq import gptq
-    from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
+    from calibration.round_to_nearest import round_to_nearest
+    from calibration.sequential import split_rows
+
+    block_format = form.to_block_format()
+    if form.bits == 8:
+        pairs = zip(group.names, group.weights, strict=True)
+        return [round_to_nearest(weight, block_format, layer=name) for name, weight in pairs]
+    # Rows are independent and the statistics are one: matrices with one input are quantized as one.
+    stacked, layer = np.concatenate(group.weights), group.names[0]
+    rows = [len(weight) for weight in group.weights]
+    if len(rows) == 1:
+        return [gptq(stacked, group.hessian, block_format, layer=layer)]
+    # Several products of one input mostly follow a norm, which their channel scales fold into for nothing.
+    found = search_channel_scales([stacked], block_format, mean_abs=group.mean_abs, hessian=group.hessian, layer=layer)
+    scales = found.scales
+    hessian = group.hessian / np.outer(scales, scales)
+    result = gptq(multiply_columns(stacked, scales), hessian, block_format, layer=layer)
+    return split_rows(replace(result, channel_scales=scales), rows)
+
+
+def _walk_layers(
+    source: Source,
+    plan: QuantizationPlan,
+    data: CalibrationData,
+    store: LayerStore | None,
+    progress: Progress | None,
+) -> dict[str, BlockQuantized]:
+    """The decoder's layers one after another, each on what the quantized ones before it give."""
+    from calibration.sequential import quantize_sequentially
 
     def quantize(group: GroupStatistics) -> Sequence[BlockQuantized]:
-        # Rows are independent and the statistics are one: matrices with one input are quantized as one.
-        stacked, layer = np.concatenate(group.weights), group.names[0]
-        rows = [len(weight) for weight in group.weights]
-        if len(rows) == 1:
-            return [gptq(stacked, group.hessian, form, layer=layer)]
-        # Several products of one input mostly follow a norm, which their channel scales fold into for nothing.
-        found = search_channel_scales([stacked], form, mean_abs=group.mean_abs, hessian=group.hessian, layer=layer)
-        scales = found.scales
-        result = gptq(multiply_columns(stacked, scales), group.hessian / np.outer(scales, scales), form, layer=layer)
-        return split_rows(replace(result, channel_scales=scales), rows)
+        forms = [plan.formats[name] for name in group.names]
+        results: dict[str, BlockQuantized] = {}
+        for form in dict.fromkeys(forms):
+            assert form is not None
+            members = [i for i, other in enumerate(forms) if other == form]
+            part = replace(
+                group,
+                names=tuple(group.names[i] for i in members),
+                weights=tuple(group.weights[i] for i in members),
+            )
+            results |= zip(part.names, quantize_group(part, form), strict=True)
+        return [results[name] for name in group.names]
 
-    results = quantize_sequentially(source.module, list(layers), windows, quantize, restore=True, progress=progress)
+    results = quantize_sequentially(
+        source.module,
+        list(_decoder_layers(source)),
+        data.windows.as_list(),
+        quantize,
+        keep=lambda name: plan.formats.get(name) is None,
+        restore=True,
+        store=store,
+        progress=progress,
+    )
     return {f"{name}.weight": value for name, value in results}
 
 
-def calibration_windows(source: Source, text: Path | None) -> tuple[list[npt.NDArray[np.int64]], dict[str, Any]]:
-    """Seeded windows of the calibration text in the source's own tokens, int64 [WINDOW_TOKENS] each, and their record.
+def _round_rest(
+    source: Source, plan: QuantizationPlan, done: set[str], progress: Progress | None
+) -> dict[str, BlockQuantized]:
+    """Round to nearest whatever the plan has and nothing else has quantized; a shared weight once."""
+    from calibration.round_to_nearest import round_to_nearest
 
-    Raises:
-        InputError: the source has no tokenizer to read text with.
-        CalibrationError: the text cannot be used.
-    """
-    from calibration.text import default_text, read_text
-    from calibration.windows import draw_windows
+    found: dict[str, BlockQuantized] = {}
+    by_storage: dict[int, BlockQuantized] = {}
+    wanted = {name: form for name, form in plan.formats.items() if form is not None and f"{name}.weight" not in done}
+    for index, (name, form) in enumerate(wanted.items()):
+        weight: Any = source.module.get_submodule(name).weight
+        if id(weight) not in by_storage:
+            block_format = form.to_block_format()
+            by_storage[id(weight)] = round_to_nearest(weight.detach().numpy(), block_format, layer=name)
+        found[f"{name}.weight"] = by_storage[id(weight)]
+        if progress is not None and not done:
+            progress(index + 1, len(wanted))
+    return found
 
-    if source.tokenizer is None:
-        raise InputError(
-            "The model has no tokenizer to calibrate with",
-            allowed="a checkpoint with tokenizer.json",
-            fix="Add the tokenizer's files to the checkpoint, or use --precision int8, which needs no text.",
-        )
-    found = default_text() if text is None else read_text(text)
-    limit = source.model.max_positions or WINDOW_TOKENS
-    ids = source.tokenizer(found.text, add_special_tokens=False, verbose=False)["input_ids"]
-    windows = draw_windows(ids, count=WINDOWS, length=min(WINDOW_TOKENS, limit))
-    record = {
-        "text": found.origin,
-        "text_sha256": found.sha256,
-        "windows": len(windows.ids),
-        "window_tokens": windows.ids.shape[1],
-        "seed": windows.seed,
-        "windows_sha256": windows.sha256,
-    }
-    return windows.as_list(), record
+
+def _decoder_layers(source: Source) -> Any:
+    from exporter.tracing.layers import plan_layers
+
+    plan = plan_layers(source.module)
+    assert plan is not None, "a plan was made for a module without decoder layers"
+    return source.module.get_submodule(plan.path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import Artifact, read_artifact
 from exporter.errors import InputError
+from exporter.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.precision import precision_named
 from exporter.stages import Stages
 
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
 
 
 def verify(
-    artifact: str | Path, *, source: str | Path | None = None, allow_pickle: bool = False, stages: Stages | None = None
+    artifact: str | Path,
+    *,
+    source: str | Path | None = None,
+    evaluation: str | Path | None = None,
+    allow_pickle: bool = False,
+    stages: Stages | None = None,
 ) -> GateResult:
     """Compare an artifact with its source again, after checking every file's SHA-256.
 
     Args:
         artifact: a folder written by `exporter.export`.
         source: the checkpoint to compare with; None for the one that the manifest names.
+        evaluation: text for the quality figures; the default one when None, also where it was proved on another.
         allow_pickle: also read pickled weights of the source.
         stages: collects the time and peak memory of each step.
 
@@ -38,16 +45,20 @@ def verify(
 
     stages = stages or Stages()
     opened = read_artifact(artifact, check_hashes=True)
+    held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
         loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle)
     with stages.stage("prove"):
         budget = _recorded_budget(opened)
-        result = prove(opened, loaded, budget=budget, stages=stages)
-    return replace(result, notes=tuple(_notes(opened, loaded)))
+        result = prove(opened, loaded, budget=budget, evaluation=held_out.given, stages=stages)
+    return replace(result, notes=tuple(_notes(opened, loaded, held_out)))
 
 
-def _notes(artifact: Artifact, source: Source) -> list[str]:
+def _notes(artifact: Artifact, source: Source, evaluation: EvaluationText) -> list[str]:
     notes = []
+    recorded = artifact.manifest.quantization.get("evaluation", {}).get("text_sha256")
+    if recorded != evaluation.sha256:
+        notes.append("Its quality was first measured on another evaluation text; the budget is the same.")
     if _hashes(source.provenance) != _hashes(artifact.manifest.source):
         notes.append("This is not the checkpoint it was made from: its files have other hashes than the recorded ones.")
     if source.tokenizer is None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.artifact import TARGETS, TOKENIZER
+from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
 
 TERMINATED = 143  # 128 + SIGTERM, what a shell reports for a program ended that way
@@ -29,14 +30,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         type=Path,
         metavar="TEXT",
-        help="text, JSONL or CSV to calibrate int4 with (default: half of the prose that every CPython carries)",
+        help="text, JSONL, CSV or dataset to calibrate with (default: half of the prose that every CPython carries)",
     )
+    parser.add_argument(
+        "--calibration-field", default="text", metavar="NAME", help="its column or key with the text (%(default)s)"
+    )
+    weights = parser.add_argument_group("integer weights")
+    weights.add_argument(
+        "--keep", action="append", default=[], metavar="PATTERN", help="layers that stay fp32, such as '*.down_proj'"
+    )
+    weights.add_argument(
+        "--block-size", type=int, choices=BLOCK_SIZES, help="input features that share a scale (default: by precision)"
+    )
+    signs = weights.add_mutually_exclusive_group()
+    signs.add_argument("--symmetric", action="store_true", default=None, help="zero points in the middle of the codes")
+    signs.add_argument("--asymmetric", action="store_false", dest="symmetric", help="a zero point for every block")
     limits = parser.add_argument_group("budget of a reduced precision on held-out text; over it nothing is published")
     limits.add_argument("--max-kl", type=float, metavar="NATS", help="most mean KL divergence from the source")
     limits.add_argument(
         "--min-top1", type=float, metavar="SHARE", help="least agreement of the most likely token, 0..1"
     )
     limits.add_argument("--max-ppl-ratio", type=float, metavar="RATIO", help="most perplexity over the source's")
+    limits.add_argument(
+        "--evaluation", type=Path, metavar="TEXT", help="text to measure it on (default: the other half of that prose)"
+    )
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     parser.add_argument(
         "--allow-pickle",
@@ -75,6 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
             target=arguments.target,
             precision=arguments.precision,
             calibration=arguments.calibration,
+            calibration_field=arguments.calibration_field,
+            evaluation=arguments.evaluation,
+            keep=arguments.keep,
+            block_size=arguments.block_size,
+            symmetric=arguments.symmetric,
             max_kl=arguments.max_kl,
             min_top1=arguments.min_top1,
             max_perplexity_ratio=arguments.max_ppl_ratio,

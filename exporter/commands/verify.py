@@ -11,6 +11,9 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`")
     parser.add_argument("--source", help="the checkpoint it was made from; default: where the manifest says it was")
+    parser.add_argument(
+        "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: half of CPython's prose)"
+    )
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
     parser.add_argument("--json", action="store_true", help="print the gate's record as JSON")
 
@@ -20,7 +23,13 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.verification import verify
 
     stages = Stages(verbose=not arguments.json)
-    result = verify(arguments.artifact, source=arguments.source, allow_pickle=arguments.allow_pickle, stages=stages)
+    result = verify(
+        arguments.artifact,
+        source=arguments.source,
+        evaluation=arguments.evaluation,
+        allow_pickle=arguments.allow_pickle,
+        stages=stages,
+    )
     if arguments.json:
         sys.stdout.write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:

@@ -82,15 +82,19 @@ def held_out_text() -> str:
     return prose[len(prose) // 2 :]
 
 
-def gate_prompts(tokenizer: Encoder | None, vocab_size: int, max_positions: int | None = None) -> GatePrompts:
+def gate_prompts(
+    tokenizer: Encoder | None, vocab_size: int, max_positions: int | None = None, *, evaluation: str | None = None
+) -> GatePrompts:
     """Plan the gate for one model. Without a tokenizer the ids are random, seeded, uniform over the vocabulary.
 
     Args:
         vocab_size: ids stay below it.
         max_positions: tokens the model can hold; a small number shortens the plan.
+        evaluation: held-out text for the quality figures; `held_out_text` when None.
 
     Raises:
-        InputError: fewer than 8 positions, or a tokenizer whose ids the model has no embedding for.
+        InputError: fewer than 8 positions, a tokenizer whose ids the model has no embedding for, or an evaluation text
+            that is shorter than one window or that nothing can read.
     """
     limit = max_positions if max_positions is not None else LONGEST + GREEDY_STEPS
     if limit < 8:
@@ -105,6 +109,12 @@ def gate_prompts(tokenizer: Encoder | None, vocab_size: int, max_positions: int 
     greedy_steps = min(GREEDY_STEPS, limit // 2)
     window = min(WINDOW, limit)
     if tokenizer is None:
+        if evaluation is not None:
+            raise InputError(
+                "The evaluation text cannot be read without a tokenizer",
+                allowed="a checkpoint with tokenizer.json",
+                fix="Leave --evaluation out, or add the tokenizer's files to the checkpoint.",
+            )
         text = "random token ids, seed 0"
         generator = np.random.default_rng(0)
         stream = generator.integers(0, vocab_size, n + WINDOWS * window, dtype=np.int64)
@@ -116,6 +126,17 @@ def gate_prompts(tokenizer: Encoder | None, vocab_size: int, max_positions: int 
         stream = _encode(tokenizer, prose, vocab_size)
         others = [_encode(tokenizer, string, vocab_size) for string in (CHINESE, CODE, CHAT)]
     n = min(n, len(stream))
+    windows = _windows(stream[n:], window)
+    if evaluation is not None and tokenizer is not None:
+        windows = _windows(_encode(tokenizer, evaluation, vocab_size), window)
+        if not windows:
+            raise InputError(
+                "The evaluation text is shorter than one window",
+                received=f"{len(tokenizer.encode(evaluation))} tokens",
+                allowed=f"at least {window} tokens",
+                fix="Give a longer --evaluation text.",
+            )
+        text += "; quality on a text of the user's"
     rows = _unequal_rows(others, limit)
     return GatePrompts(
         sequence=stream[:n],
@@ -125,7 +146,7 @@ def gate_prompts(tokenizer: Encoder | None, vocab_size: int, max_positions: int 
         batch_steps=min(batch_steps, min(len(row) for row in rows) - 1),
         greedy=tuple(row[: max(1, limit - greedy_steps)] for row in (*rows[:2], stream[: min(12, n)])),
         greedy_steps=greedy_steps,
-        windows=_windows(stream[n:], window),
+        windows=windows,
         text=text,
     )
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from exporter.passes.match import dims, emit, is_weight, nodes_of, producer, replace
-from exporter.passes.merge_weights import concat_weights, drop_unread
+from exporter.passes.merge_weights import concat_weights, drop_unread, quantized_alike
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from calibration.formats import BlockQuantized
 
-def fuse_gate_up(graph: ir.Graph) -> int:
-    """Merge x @ gate and x @ up where an element-wise product joins what comes of them."""
+
+def fuse_gate_up(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized] | None = None) -> int:
+    """Merge x @ gate and x @ up where an element-wise product joins what comes of them.
+
+    Weights that are quantized in different formats stay apart.
+    """
     import onnx_ir as ir
 
     count = 0
@@ -22,6 +28,8 @@ def fuse_gate_up(graph: ir.Graph) -> int:
             continue
         gate, _ = pair
         weights = [node.inputs[1] for node in pair if node.inputs[1] is not None]
+        if not quantized_alike(weights, quantized or {}):
+            continue
         source, width = gate.inputs[0], (dims(weights[0]) or ())[1]
         whole = dims(gate.outputs[0])
         if source is None or whole is None or not isinstance(width, int):

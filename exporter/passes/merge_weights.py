@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from exporter.passes.match import add_initializer, sizes_of
@@ -11,6 +11,7 @@ from exporter.passes.match import add_initializer, sizes_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from calibration.formats import BlockQuantized
 
 _PARAMETERS = "parameters"
 
@@ -39,6 +40,12 @@ def parameters_of(weight: ir.Value) -> tuple[str, ...]:
     """Names of the model's parameters that lie side by side in a weight; its own name when it was never merged."""
     parts: tuple[str, ...] = weight.meta.get(_PARAMETERS, (weight.name or "",))
     return parts
+
+
+def quantized_alike(weights: Sequence[ir.Value], quantized: Mapping[str, BlockQuantized]) -> bool:
+    """Whether weights can become one: all of them in one format, or none of them quantized."""
+    parts = [quantized.get(name) for weight in weights for name in parameters_of(weight)]
+    return len({None if part is None else part.format for part in parts}) == 1
 
 
 def _numbered(name: str) -> Iterator[str]:

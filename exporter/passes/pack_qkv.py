@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.passes.match import dims, emit, is_weight, nodes_of, producer, used_once
-from exporter.passes.merge_weights import concat_weights, drop_unread
+from exporter.passes.merge_weights import concat_weights, drop_unread, quantized_alike
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from calibration.formats import BlockQuantized
 
-def pack_qkv(graph: ir.Graph) -> int:
-    """Merge query, key and value projections, biases included, where nothing lies between them and the attention."""
+
+def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized] | None = None) -> int:
+    """Merge query, key and value projections, biases included, where nothing lies between them and the attention.
+
+    Weights that are quantized in different formats stay apart.
+    """
     import onnx_ir as ir
 
     count = 0
@@ -25,6 +31,8 @@ def pack_qkv(graph: ir.Graph) -> int:
         if len({item.bias is None for item in projections}) != 1:
             continue
         weights = [item.weight for item in projections]
+        if not quantized_alike(weights, quantized or {}):
+            continue
         name = _common_name(weights)
         source = projections[0].source
         packed = emit(node, "MatMul", [source, concat_weights(graph, weights, f"{name}.weight")])

@@ -1,0 +1,95 @@
+"""Calibration text -> windows of token ids, and their record; never the text that the gate evaluates with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import InputError
+
+if TYPE_CHECKING:
+    from calibration.windows import Windows
+    from exporter.sources.source import Source
+
+# Calibration text for GPTQ: enough that more does not change the result beyond its noise.
+WINDOWS, WINDOW_TOKENS = 32, 256
+# A passage of this many characters in both texts is no coincidence.
+_PASSAGE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationData:
+    """Seeded windows in the source's own tokens, and where they come from."""
+
+    windows: Windows
+    record: dict[str, Any]
+
+
+def read_calibration_data(
+    source: Source,
+    text: Path | None,
+    *,
+    field: str = "text",
+    evaluation: str | None = None,
+    windows: int = WINDOWS,
+    window_tokens: int = WINDOW_TOKENS,
+) -> CalibrationData:
+    """Draw windows from a text.
+
+    Args:
+        text: plain text, JSONL, CSV or a dataset's folder; the first half of CPython's own prose when None.
+        field: the column of a CSV file or dataset, or the key of a JSONL record.
+        evaluation: the text that the gate scores; calibrating on it would make the figures worthless.
+        windows, window_tokens: how many, and tokens of each (fewer where the model holds fewer).
+
+    Raises:
+        InputError: the source has no tokenizer, or the text cannot be used: empty, too short, not UTF-8, or shared with
+            the evaluation.
+    """
+    from calibration.errors import CalibrationError
+    from calibration.text import default_text, read_text
+    from calibration.windows import draw_windows
+
+    if source.tokenizer is None:
+        raise InputError(
+            "The model has no tokenizer to calibrate with",
+            allowed="a checkpoint with tokenizer.json",
+            fix="Add the tokenizer's files to the checkpoint, or use --precision int8, which needs no text.",
+        )
+    try:
+        found = default_text() if text is None else read_text(text, field=field)
+        if evaluation is not None:
+            refuse_shared_text(found.text, evaluation, origin=found.origin)
+        ids = source.tokenizer(found.text, add_special_tokens=False, verbose=False)["input_ids"]
+        limit = source.model.max_positions or window_tokens
+        drawn = draw_windows(ids, count=windows, length=min(window_tokens, limit))
+    except CalibrationError as error:
+        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+    record = {
+        "text": found.origin,
+        "text_sha256": found.sha256,
+        "windows": len(drawn.ids),
+        "window_tokens": drawn.ids.shape[1],
+        "seed": drawn.seed,
+        "windows_sha256": drawn.sha256,
+    }
+    return CalibrationData(windows=drawn, record=record)
+
+
+def refuse_shared_text(calibration: str, evaluation: str, *, origin: str) -> None:
+    """Raise InputError when a passage of the evaluation text stands in the calibration text.
+
+    Looked for are passages at regular places, so that a copied file, a part of it and a file with both are found.
+    """
+    step = max(_PASSAGE, len(evaluation) // 200)
+    passages = [evaluation[start : start + _PASSAGE] for start in range(0, len(evaluation), step)]
+    shared = [passage for passage in passages if passage.strip() and passage in calibration]
+    if shared:
+        raise InputError(
+            "The model would be calibrated on the text that its quality is measured with",
+            received=f"{origin}, which has {len(shared)} of {len(passages)} passages of the evaluation text, such as "
+            f"{shared[0][:60]!r}",
+            allowed="two texts without a common passage",
+            fix="Choose another --calibration, or another --evaluation.",
+        )
