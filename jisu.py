@@ -18,7 +18,7 @@ from exporter.errors import JisuError
 from runtimes.commands.standard_streams import abandon_output, is_full, prepare_streams
 
 if TYPE_CHECKING:
-    from exporter import export, load_source, verify
+    from exporter import calibrate, export, load_source, verify
     from exporter.errors import GateRejectedError, InputError
     from runtimes import Engine, load, register_backend
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 VERBS = {
     "export": ("exporter.commands.export", "turn a checkpoint into an engine that is proved to match it"),
     "verify": ("exporter.commands.verify", "compare an artifact with its source again"),
+    "calibrate": ("exporter.commands.calibrate", "collect statistics of a checkpoint's activations for later exports"),
+    "sensitivity": ("exporter.commands.sensitivity", "measure which layers suffer from which number format"),
     "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was proved and where it came from"),
     "generate": ("runtimes.commands.generate", "answer one prompt"),
     "chat": ("runtimes.commands.chat", "talk with a model"),
@@ -38,6 +40,7 @@ NAMES = {
     "GateRejectedError": "exporter.errors",
     "InputError": "exporter.errors",
     "JisuError": "exporter.errors",
+    "calibrate": "exporter",
     "export": "exporter",
     "load": "runtimes",
     "load_source": "exporter",
@@ -50,6 +53,7 @@ __all__ = [
     "GateRejectedError",
     "InputError",
     "JisuError",
+    "calibrate",
     "export",
     "load",
     "load_source",

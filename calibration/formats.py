@@ -91,7 +91,7 @@ class BlockQuantized:
 
     Attributes:
         codes: uint8 [N, K], each 0..2**bits-1, one per byte.
-        scales: float32 [N, blocks], positive.
+        scales: float32 [N, blocks]; positive, except where a file's own blocks were taken over.
         zero_points: uint8 [N, blocks], each 0..2**bits-1.
         format: what they mean.
         channel_scales: float32 [K] or None. What is quantized is the weight times these, column by column, and what

@@ -59,6 +59,12 @@ class HiddenStates:
         assert self._states is not None
         return self._states.nbytes
 
+    def state(self, window: int) -> npt.NDArray[np.float32]:
+        """What enters the next layer on one window, float32 [T, C]; to be read, not changed."""
+        assert self._states is not None
+        state: npt.NDArray[np.float32] = self._states[window]
+        return state
+
     def run(self, layer: torch.nn.Module, window: int) -> torch.Tensor:
         """The layer's output on one window, [1, T, C]; a `StopForwardError` passes through."""
         import torch

@@ -143,14 +143,14 @@ def _quantize_layer(
     if not targets:
         return done
     for group in find_groups(layer, lambda: states.run(layer, 0), names=targets):
-        statistics = _observe(layer, prefix, group, states)
+        statistics = observe_group(layer, prefix, group, states)
         results = quantize(statistics)
         _write_back(layer, dict(zip(group.names, results, strict=True)))
         done.update(zip(statistics.names, results, strict=True))
     return done
 
 
-def _observe(layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates) -> GroupStatistics:
+def observe_group(layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates) -> GroupStatistics:
     """The group's input on all windows, summed up; each forward stops as soon as the input is there."""
     import torch
 

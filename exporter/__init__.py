@@ -10,14 +10,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from exporter.calibrate import calibrate
     from exporter.pipeline import export
     from exporter.sources import load_source
     from exporter.verification import verify
 
 # public name -> the module that has it
-NAMES = {"export": "exporter.pipeline", "load_source": "exporter.sources", "verify": "exporter.verification"}
+NAMES = {
+    "calibrate": "exporter.calibrate",
+    "export": "exporter.pipeline",
+    "load_source": "exporter.sources",
+    "verify": "exporter.verification",
+}
 
-__all__ = ["export", "load_source", "verify"]
+__all__ = ["calibrate", "export", "load_source", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,11 @@
-"""Calibration text -> windows of token ids, and their record; never the text that the gate evaluates with."""
+"""Calibration text -> windows of token ids, and their record; never the text that the gate evaluates with.
+
+A folder of statistics holds its windows, and stands for its text.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,21 +13,25 @@ from typing import TYPE_CHECKING, Any
 from exporter.errors import InputError
 
 if TYPE_CHECKING:
+    from calibration.statistics import Statistics
     from calibration.windows import Windows
     from exporter.sources.source import Source
 
 # Calibration text for GPTQ: enough that more does not change the result beyond its noise.
 WINDOWS, WINDOW_TOKENS = 32, 256
+# Beside the statistics of a folder: the windows they are of, int64 [windows, length], and where these came from.
+WINDOWS_FILE, RECORD = "windows.npy", "calibration.json"
 # A passage of this many characters in both texts is no coincidence.
 _PASSAGE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationData:
-    """Seeded windows in the source's own tokens, and where they come from."""
+    """Seeded windows in the source's own tokens, where they come from, and their statistics where there are any."""
 
     windows: Windows
     record: dict[str, Any]
+    statistics: Statistics | None = None
 
 
 def read_calibration_data(
@@ -38,7 +46,8 @@ def read_calibration_data(
     """Draw windows from a text.
 
     Args:
-        text: plain text, JSONL, CSV or a dataset's folder; the first half of CPython's own prose when None.
+        text: plain text, JSONL, CSV, a dataset's folder, or a folder of statistics; the first half of CPython's own
+            prose when None.
         field: the column of a CSV file or dataset, or the key of a JSONL record.
         evaluation: the text that the gate scores; calibrating on it would make the figures worthless.
         windows, window_tokens: how many, and tokens of each (fewer where the model holds fewer).
@@ -48,6 +57,7 @@ def read_calibration_data(
             the evaluation.
     """
     from calibration.errors import CalibrationError
+    from calibration.statistics import has_statistics
     from calibration.text import default_text, read_text
     from calibration.windows import draw_windows
 
@@ -58,6 +68,8 @@ def read_calibration_data(
             fix="Add the tokenizer's files to the checkpoint, or use --precision int8, which needs no text.",
         )
     try:
+        if text is not None and has_statistics(text):
+            return _of_statistics(source, text, evaluation)
         found = default_text() if text is None else read_text(text, field=field)
         if evaluation is not None:
             refuse_shared_text(found.text, evaluation, origin=found.origin)
@@ -75,6 +87,34 @@ def read_calibration_data(
         "windows_sha256": drawn.sha256,
     }
     return CalibrationData(windows=drawn, record=record)
+
+
+def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> CalibrationData:
+    """The windows of a folder of statistics; raises StatisticsError when they are of another model, or unfinished."""
+    import numpy as np
+
+    from calibration.fingerprint import model_fingerprint
+    from calibration.statistics import Statistics
+    from calibration.windows import Windows
+
+    statistics = Statistics(folder)
+    statistics.require(model=model_fingerprint(source.module))
+    try:
+        ids = np.load(folder / WINDOWS_FILE, allow_pickle=False)
+        stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        windows, record = Windows(ids=ids, seed=stored["seed"]), dict(stored["record"])
+        statistics.require(model=statistics.origin.model, windows=windows.sha256)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"The windows of the statistics in {folder} cannot be read",
+            received=f"{type(error).__name__}: {error}",
+            allowed="a folder as `jisu calibrate` writes it",
+            fix="Delete the folder and collect again.",
+        ) from error
+    if evaluation is not None:
+        text = "\n".join(source.tokenizer.decode(row) for row in windows.ids.tolist())  # type: ignore[union-attr]
+        refuse_shared_text(text, evaluation, origin=str(folder))
+    return CalibrationData(windows=windows, record={**record, "statistics": folder.name}, statistics=statistics)
 
 
 def refuse_shared_text(calibration: str, evaluation: str, *, origin: str) -> None:

@@ -9,19 +9,25 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
-from exporter.calibration_data import read_calibration_data
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
-from exporter.plan import QuantizationPlan, matrices_of, plan_quantization
-from exporter.precision import Precision, precision_named, with_limits
-from exporter.quantization import QuantizedWeights, quantize_source
+from exporter.mixed_precision import Goal, Measured
+from exporter.precision import KEPT, MIXED, Precision, precision_named, with_limits
+from exporter.quantization import QuantizedWeights
+from exporter.quantization_options import (
+    QuantizationOptions,
+    measure_artifact,
+    prepare_quantization,
+    run_quantization,
+)
 from exporter.recipes import StepRecord, recipe_for, run_recipe
 from exporter.stages import Stages
 from exporter.staging import check_place, publish, remove_stale, staging_folder
@@ -29,9 +35,11 @@ from exporter.staging import check_place, publish, remove_stale, staging_folder
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from calibration.formats import BlockQuantized
     from exporter.gate import Budget, GateResult
     from exporter.sources.source import Source
 
+FP32 = "fp32"
 # Written instead of the manifest when the gate says no: a folder with it is evidence, never an artifact.
 REJECTED = "rejected.json"
 REJECTED_SUFFIX = ".rejected"
@@ -47,13 +55,16 @@ def export(
     out: str | Path,
     *,
     target: str = "ort-cpu",
-    precision: str = "fp32",
+    precision: str | None = None,
+    target_size: int | None = None,
+    keep_quantization: bool = False,
     calibration: str | Path | None = None,
     calibration_field: str = "text",
     evaluation: str | Path | None = None,
     keep: Sequence[str] = (),
     block_size: int | None = None,
     symmetric: bool | None = None,
+    sensitivity: str | Path | None = None,
     max_kl: float | None = None,
     min_top1: float | None = None,
     max_perplexity_ratio: float | None = None,
@@ -67,7 +78,10 @@ def export(
         checkpoint: a Hugging Face folder, a GGUF file, or a hub id such as ``org/name``.
         out: the artifact's folder, which must not exist yet.
         target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
-        precision: one of `exporter.precision.PRECISIONS`.
+        precision: one of `exporter.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
+            ``target_size`` is given.
+        target_size: most bytes of the whole artifact; the mix of formats that is closest to the source is chosen.
+        keep_quantization: take over the integers of a GGUF file as they are instead of quantizing anew.
         calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder; the
             first half of CPython's own prose when None.
         calibration_field: the column or key that holds the text of a CSV, JSONL or dataset.
@@ -75,7 +89,9 @@ def export(
         keep: patterns of module paths whose weights stay float32, such as ``*.down_proj``.
         block_size: input features that share a scale; the precision's own when None.
         symmetric: whether zero points are the middle of the codes; the precision's own choice when None.
+        sensitivity: file that keeps what a mix is chosen by, so that the next export need not measure it again.
         max_kl: most mean KL divergence from the source on held-out text, in nats; a default per precision when None.
+            Without a precision, the smallest mix of formats within it is chosen.
         min_top1: least share of tokens on which the most likely next token agrees, 0..1.
         max_perplexity_ratio: most perplexity over the source's.
         revision: branch, tag or commit of a hub id.
@@ -91,41 +107,70 @@ def export(
     """
     out = Path(out)
     stages = stages or Stages()
+    goal = Goal(max_kl=max_kl, max_bytes=target_size)
+    if keep_quantization:
+        if precision not in (None, KEPT):
+            raise InputError(
+                "A file's own quantization cannot be kept and be changed",
+                received=f"--keep-quantization --precision {precision}",
+                allowed="one of the two",
+                fix="Leave one of them out.",
+            )
+        precision = KEPT
+    precision = precision or (FP32 if goal == Goal() else MIXED)
     wanted = with_limits(
         precision_named(precision), max_kl=max_kl, min_top1=min_top1, max_perplexity_ratio=max_perplexity_ratio
+    )
+    options = QuantizationOptions(
+        precision=wanted,
+        goal=goal if precision == MIXED else Goal(max_bytes=target_size),
+        keep=tuple(keep),
+        block_size=block_size,
+        symmetric=symmetric,
+        calibration=None if calibration is None else Path(calibration),
+        calibration_field=calibration_field,
+        sensitivity=None if sensitivity is None else Path(sensitivity),
+        checkpoint=checkpoint,
     )
     steps = recipe_for(target, precision)
     check_place(out, checkpoint=checkpoint)
     for stale in remove_stale(out):
         stages.say(f"Removed {stale}, which an export that was killed left behind.")
+    held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
         source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
     _check_disk(out, source)
-    plan = QuantizationPlan(formats={}, algorithm="none")
-    if wanted.layers is not None or keep or block_size is not None or symmetric is not None:
-        matrices = matrices_of(source.module)
-        plan = plan_quantization(matrices, wanted, keep=keep, block_size=block_size, symmetric=symmetric)
-    held_out = read_evaluation_text(evaluation)
-    data = None
-    if plan.calibrated:
-        text = None if calibration is None else Path(calibration)
-        data = read_calibration_data(source, text, field=calibration_field, evaluation=held_out.text)
-    elif calibration is not None:
-        raise _unused_calibration(wanted, calibration)
+    ready = prepare_quantization(source, options, evaluation=held_out)
     with stages.stage("trace"):
         model = _trace(source)
-    with stages.stage("quantize"):
-        quantized = quantize_source(source, plan, data=data, progress=stages.advance)
-    with stages.stage("optimize"):
-        recipe = run_recipe(model, steps, max_positions=source.model.max_positions, quantized=quantized.by_name)
+
+    def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
+        recipe = run_recipe(
+            model, steps, max_positions=source.model.max_positions, quantized=quantized.by_name, target=target
+        )
+        manifest = _write(folder, model, source, recipe, target=target, precision=precision)
+        return Artifact(folder=folder, manifest=manifest), recipe
+
+    def measure(traced: ir.Model, quantized: QuantizedWeights) -> Measured:
+        with staging_folder(out) as folder:
+            return measure_artifact(build(folder, traced.clone(), quantized)[0], source, ready.check_windows)
+
+    quantized = run_quantization(source, ready, measure=partial(measure, model), target=target, stages=stages)
     with staging_folder(out) as staged:
-        with stages.stage("write"):
-            manifest = _write(staged, model, source, recipe, target=target, precision=precision)
-            manifest = replace(manifest, quantization=_quantization_record(quantized, wanted, held_out))
-            del model, quantized
+        with stages.stage("optimize and write"):
+            staged_artifact, recipe = build(staged, model, quantized)
+            record = _quantization_record(quantized, wanted, held_out)
+            manifest = replace(staged_artifact.manifest, quantization=record)
+            del model
         with stages.stage("prove"):
-            staged_artifact = Artifact(folder=staged, manifest=manifest)
-            result = prove(staged_artifact, source, budget=wanted.budget, evaluation=held_out.given, stages=stages)
+            result = prove(
+                staged_artifact,
+                source,
+                budget=wanted.budget,
+                evaluation=held_out.given,
+                intended=quantized.by_name,
+                stages=stages,
+            )
         manifest = replace(manifest, gate=result.to_dict())
         with _refusing_to_write(out):
             _write_timings(staged, stages, recipe)
@@ -143,6 +188,7 @@ def prove(
     *,
     budget: Budget,
     evaluation: str | None = None,
+    intended: Mapping[str, BlockQuantized] | None = None,
     stages: Stages | None = None,
 ) -> GateResult:
     """Run the gate on a written artifact, through the backend that users will run it on.
@@ -152,12 +198,15 @@ def prove(
         source: the model it has to match.
         budget: how far it may be from it.
         evaluation: held-out text for the quality figures; the default one when None.
+        intended: integers by parameter name that the files have to hold. None where they are not known any more: the
+            hashes of the files then prove that they are what was proved once.
         stages: told of the progress.
     """
     from exporter.gate import gate_prompts, run_gate
     from exporter.gate.facts import check_facts
     from exporter.gate.localize import locate_layer
     from exporter.gate.tokenizer import check_tokenizer
+    from exporter.gate.weights import check_weights
     from exporter.reference import TorchReference
     from exporter.tracing.layers import plan_layers
 
@@ -195,7 +244,10 @@ def prove(
         )
     finally:
         backend.close()
-    return replace(result, checks=(*result.checks, check_facts(artifact.manifest.model, facts)))
+    more = [check_facts(artifact.manifest.model, facts)]
+    if intended:
+        more.append(check_weights(artifact.graph, intended))
+    return replace(result, checks=(*result.checks, *more))
 
 
 def _load(checkpoint: str | Path, *, revision: str | None, allow_pickle: bool) -> Source:
@@ -210,15 +262,6 @@ def _trace(source: Source) -> ir.Model:
 
     module = CausalLM(source.module)  # type: ignore[arg-type]
     return trace(module, module.state_spec())
-
-
-def _unused_calibration(precision: Precision, calibration: str | Path) -> InputError:
-    return InputError(
-        f"The precision {precision.name} uses no calibration text",
-        received=f"--calibration {calibration}",
-        allowed="a precision that is calibrated",
-        fix="Leave it out, or use --precision int4.",
-    )
 
 
 def _quantization_record(

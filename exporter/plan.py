@@ -102,7 +102,7 @@ def plan_quantization(
             formats[matrix.name] = None
             continue
         form = replace(form, symmetric=form.symmetric if symmetric is None else symmetric)
-        fitted = _fit(form, matrix.features, block_size)
+        fitted = fit_block_size(form, matrix.features, wanted=block_size)
         if fitted is None:
             misfits.append((matrix, block_size or form.block_size))
         elif block_size is None and fitted != form:
@@ -166,10 +166,10 @@ def _examples(matrices: Sequence[Matrix]) -> list[str]:
     return [names[0], names[len(names) // 2], names[-1]] if len(names) > 2 else names
 
 
-def _fit(form: WeightFormat, features: int, block_size: int | None) -> WeightFormat | None:
+def fit_block_size(form: WeightFormat, features: int, *, wanted: int | None = None) -> WeightFormat | None:
     """The format with the wanted block size, or with the largest up to its own that divides the features."""
-    if block_size is not None:
-        return replace(form, block_size=block_size) if features % block_size == 0 else None
+    if wanted is not None:
+        return replace(form, block_size=wanted) if features % wanted == 0 else None
     fitting = [size for size in BLOCK_SIZES if size <= form.block_size and features % size == 0]
     return replace(form, block_size=fitting[-1]) if fitting else None
 

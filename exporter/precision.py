@@ -50,6 +50,7 @@ class Precision:
     budget: Budget
 
 
+MIXED, KEPT = "mixed", "gguf"
 PRECISIONS = {
     "fp32": Precision(name="fp32", layers=None, embedding=None, algorithm="none", budget=FP32_BUDGET),
     "int8": Precision(
@@ -65,6 +66,18 @@ PRECISIONS = {
         embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
         algorithm="gptq",
         budget=quality_budget(max_mean_kl=0.15, min_top1=0.80, max_perplexity_ratio=1.15),
+    ),
+    # Each layer in a format of its own, chosen by measurement: see `exporter.mixed_precision`.
+    MIXED: Precision(
+        name=MIXED, layers=None, embedding=None, algorithm="gptq", budget=quality_budget(max_mean_kl=0.15)
+    ),
+    # The integers of a GGUF file as they are: see `exporter.kept_quantization`.
+    KEPT: Precision(
+        name=KEPT,
+        layers=None,
+        embedding=None,
+        algorithm="none",
+        budget=quality_budget(max_mean_kl=0.02, min_top1=0.93, max_perplexity_ratio=1.02),
     ),
 }
 

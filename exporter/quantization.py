@@ -40,6 +40,7 @@ def quantize_source(
     plan: QuantizationPlan,
     *,
     data: CalibrationData | None = None,
+    windows: list[Any] | None = None,
     store: LayerStore | None = None,
     progress: Progress | None = None,
 ) -> QuantizedWeights:
@@ -49,6 +50,7 @@ def quantize_source(
         source: its module is changed while this runs and restored before it ends.
         plan: see `exporter.plan`.
         data: calibration windows, which a plan that is `calibrated` needs.
+        windows: those of them that are used, int64 [T] each; all when None.
         store: where finished decoder layers are kept, so that an interrupted run goes on.
         progress: called with the layers done and their number.
 
@@ -65,7 +67,8 @@ def quantize_source(
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
             record["calibration"] = data.record
-            found |= _walk_layers(source, plan, data, store, progress)
+            chosen = data.windows.as_list() if windows is None else windows
+            found |= _walk_layers(source, plan, chosen, store, progress)
         found |= _round_rest(source, plan, set(found), progress)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
@@ -102,7 +105,7 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
 def _walk_layers(
     source: Source,
     plan: QuantizationPlan,
-    data: CalibrationData,
+    windows: list[Any],
     store: LayerStore | None,
     progress: Progress | None,
 ) -> dict[str, BlockQuantized]:
@@ -125,8 +128,8 @@ def _walk_layers(
 
     results = quantize_sequentially(
         source.module,
-        list(_decoder_layers(source)),
-        data.windows.as_list(),
+        list(decoder_layers(source)),
+        windows,
         quantize,
         keep=lambda name: plan.formats.get(name) is None,
         restore=True,
@@ -156,7 +159,8 @@ def _round_rest(
     return found
 
 
-def _decoder_layers(source: Source) -> Any:
+def decoder_layers(source: Source) -> Any:
+    """The list of decoder layers."""
     from exporter.tracing.layers import plan_layers
 
     plan = plan_layers(source.module)

@@ -102,6 +102,10 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cpu", "int8"): ORT_WEIGHT_ONLY,
     ("portable", "int4"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "int4"): ORT_WEIGHT_ONLY,
+    ("portable", "mixed"): PORTABLE_WEIGHT_ONLY,
+    ("ort-cpu", "mixed"): ORT_WEIGHT_ONLY,
+    ("portable", "gguf"): PORTABLE_WEIGHT_ONLY,
+    ("ort-cpu", "gguf"): ORT_WEIGHT_ONLY,
 }
 
 
@@ -123,7 +127,8 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[S
 
     Args:
         facts: what is known beyond the graph, by name; each pass is given those that its parameters name:
-            ``max_positions`` (the model's positions, or None), ``quantized`` (parameter name -> `BlockQuantized`).
+            ``max_positions`` (the model's positions, or None), ``quantized`` (parameter name -> `BlockQuantized`), and
+            ``target``.
 
     Raises:
         PassFailedError: a step fired less often than the recipe demands, or changed the graph's inputs or outputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from exporter.artifact import TARGETS, TOKENIZER
 from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
 
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 TERMINATED = 143  # 128 + SIGTERM, what a shell reports for a program ended that way
 
 
@@ -24,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", choices=TARGETS, default="ort-cpu", help="what to lower the graph for (%(default)s)"
     )
     parser.add_argument(
-        "--precision", choices=tuple(PRECISIONS), default="fp32", help="number format of the weights (%(default)s)"
+        "--precision",
+        choices=tuple(PRECISIONS),
+        help="number format of the weights (fp32; mixed with --max-kl or --target-size alone)",
     )
     parser.add_argument(
         "--calibration",
@@ -42,11 +46,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument(
         "--block-size", type=int, choices=BLOCK_SIZES, help="input features that share a scale (default: by precision)"
     )
+    weights.add_argument(
+        "--target-size", type=size_in_bytes, metavar="SIZE", help="the best mix of formats within it, such as 90MB"
+    )
+    weights.add_argument(
+        "--keep-quantization", action="store_true", help="take over the integers of a GGUF file as they are"
+    )
+    weights.add_argument(
+        "--sensitivity", type=Path, metavar="FILE", help="keeps what a mix is chosen by, to be used again"
+    )
     signs = weights.add_mutually_exclusive_group()
     signs.add_argument("--symmetric", action="store_true", default=None, help="zero points in the middle of the codes")
     signs.add_argument("--asymmetric", action="store_false", dest="symmetric", help="a zero point for every block")
     limits = parser.add_argument_group("budget of a reduced precision on held-out text; over it nothing is published")
-    limits.add_argument("--max-kl", type=float, metavar="NATS", help="most mean KL divergence from the source")
+    limits.add_argument(
+        "--max-kl",
+        type=float,
+        metavar="NATS",
+        help="most mean KL divergence; without --precision: the smallest mix of formats within it",
+    )
     limits.add_argument(
         "--min-top1", type=float, metavar="SHARE", help="least agreement of the most likely token, 0..1"
     )
@@ -61,6 +79,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also read .bin and .pt weights, through torch's restricted unpickler",
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def size_in_bytes(text: str) -> int:
+    """``90MB``, ``1.5 GB`` or ``200MiB`` -> bytes; raises what argparse turns into a usage error."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if found is None or found[2].upper() not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; use a number with kB, MB, GB, MiB or GiB, such as 90MB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 @contextlib.contextmanager
@@ -91,12 +117,15 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             target=arguments.target,
             precision=arguments.precision,
+            target_size=arguments.target_size,
+            keep_quantization=arguments.keep_quantization,
             calibration=arguments.calibration,
             calibration_field=arguments.calibration_field,
             evaluation=arguments.evaluation,
             keep=arguments.keep,
             block_size=arguments.block_size,
             symmetric=arguments.symmetric,
+            sensitivity=arguments.sensitivity,
             max_kl=arguments.max_kl,
             min_top1=arguments.min_top1,
             max_perplexity_ratio=arguments.max_ppl_ratio,

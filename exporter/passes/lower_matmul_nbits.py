@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.passes.lower_gqa import DOMAIN
 from exporter.passes.match import add_initializer, emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
+from exporter.passes.merge_weights import mark, marked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +49,7 @@ def lower_matmul_nbits(graph: ir.Graph) -> int:
             inputs.append(stored(graph, zeros[0], axis, bits=bits, shape=(rows, -(-blocks * bits // 8))))
         attributes = {"K": features, "N": rows, "bits": bits, "block_size": block, "accuracy_level": ACCURACY_LEVEL}
         output = emit(node, "MatMulNBits", inputs, attributes, domain=DOMAIN, like=node.outputs[0])
+        mark(output, marked(dequantize))
         replace(node.outputs[0], output)
         graph.remove(node, safe=True)
         graph.opset_imports.setdefault(DOMAIN, 1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from exporter.passes.lower_gqa import DOMAIN
 from exporter.passes.lower_matmul_nbits import stored
 from exporter.passes.match import emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
+from exporter.passes.merge_weights import mark, marked
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -41,6 +42,7 @@ def lower_quantized_embedding(graph: ir.Graph) -> int:
             inputs.append(stored(graph, zeros[0], 1, bits=bits, shape=(rows, -(-blocks * bits // 8))))
         attributes = {"bits": bits, "block_size": block, "gather_axis": 0, "quantize_axis": 1}
         output = emit(node, "GatherBlockQuantized", inputs, attributes, domain=DOMAIN, like=node.outputs[0])
+        mark(output, marked(node))
         replace(node.outputs[0], output)
         graph.remove((node, *gathers), safe=True)
         graph.opset_imports.setdefault(DOMAIN, 1)

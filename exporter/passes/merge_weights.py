@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from calibration.formats import BlockQuantized
 
 _PARAMETERS = "parameters"
+# Key of a node's metadata in the file: the parameters whose integers it reads, side by side, separated by spaces.
+INTEGERS_OF = "jisu.integers_of"
 
 
 def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> ir.Value:
@@ -40,6 +42,18 @@ def parameters_of(weight: ir.Value) -> tuple[str, ...]:
     """Names of the model's parameters that lie side by side in a weight; its own name when it was never merged."""
     parts: tuple[str, ...] = weight.meta.get(_PARAMETERS, (weight.name or "",))
     return parts
+
+
+def mark(value: ir.Value, parameters: Sequence[str]) -> None:
+    """Let the node that makes a value say, in the file as well, which parameters' integers it reads."""
+    node = value.producer()
+    assert node is not None
+    node.metadata_props[INTEGERS_OF] = " ".join(parameters)
+
+
+def marked(node: ir.Node) -> tuple[str, ...]:
+    """What `mark` said of a node."""
+    return tuple(node.metadata_props.get(INTEGERS_OF, "").split())
 
 
 def quantized_alike(weights: Sequence[ir.Value], quantized: Mapping[str, BlockQuantized]) -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.passes.match import add_initializer, dims, emit, is_weight, nodes_of, producer, replace
-from exporter.passes.merge_weights import drop_unread, parameters_of
+from exporter.passes.merge_weights import drop_unread, mark, parameters_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +34,11 @@ def candidates(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> i
     return products + sum(1 for node in nodes_of(graph, "Gather") if _parts(node.inputs[0], names))
 
 
-def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> int:
-    """Replace each weight that ``quantized`` has, by parameter name; merged weights need all their parts there."""
+def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized], target: str = "portable") -> int:
+    """Replace each weight that ``quantized`` has, by parameter name; merged weights need all their parts there.
+
+    Where the target has an operator of its own for embeddings, their gathered codes may have fewer bits for the while.
+    """
     names = set(quantized)
     count = 0
     for node in nodes_of(graph, "Gather"):
@@ -43,7 +46,7 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         parts = _parts(weight, names)
         if weight is None or not parts:
             continue
-        if quantized[parts[0]].format.bits != _GATHERED_BITS:
+        if target == "portable" and quantized[parts[0]].format.bits != _GATHERED_BITS:
             raise ValueError(
                 f"the embedding {weight.name} needs {_GATHERED_BITS} bits: ONNX gathers no smaller integers"
             )
@@ -51,6 +54,7 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         rows = [emit(node, "Gather", [value, node.inputs[1]], {"axis": 0}) for value in constants]
         block = quantized[parts[0]].format.block_size
         result = emit(node, "DequantizeLinear", rows, {"axis": 2, "block_size": block}, like=node.outputs[0])
+        mark(result, parts)
         replace(node.outputs[0], result)
         graph.remove(node, safe=True)
         count += 1
@@ -66,6 +70,7 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         axis = 0 if transpose is None else 1
         constants = _stored(graph, stored, [quantized[name] for name in parts], axis=axis)
         float_weight = emit(node, "DequantizeLinear", constants, {"axis": axis, "block_size": block}, like=stored)
+        mark(float_weight, parts)
         if transpose is not None:
             float_weight = emit(node, "Transpose", [float_weight], {"perm": [1, 0]}, like=weight)
         node.replace_input_with(1, float_weight)

@@ -1,0 +1,191 @@
+"""How much a model's predictions move when one group of weights is quantized and everything else stays as it is.
+
+For each group of linear layers with one input, and for each candidate, the rest of the model runs on from the layer's
+own float32 input: KL divergence of the next-token distribution on a few windows. Nothing before the layer is computed
+again, and the model's weights are as before when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.formats import BlockQuantized
+from calibration.layer_walk import HiddenStates, TokenIds, inference
+from calibration.linear_groups import find_groups, linear_names
+from calibration.sequential import GroupStatistics, observe_group
+
+if TYPE_CHECKING:
+    import torch
+
+# What is kept of the reference's distributions; fewer windows are scored when the vocabulary is large.
+REFERENCE_BYTES = 128 << 20
+
+# A group's statistics -> (label, result per matrix) of every candidate.
+Candidates = Callable[[GroupStatistics], Iterator[tuple[str, Sequence[BlockQuantized]]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupSensitivity:
+    """What quantizing one group costs.
+
+    Attributes:
+        names: full names of the matrices that are quantized together.
+        kl: label of the candidate -> mean KL divergence in nats per token.
+    """
+
+    names: tuple[str, ...]
+    kl: Mapping[str, float]
+
+
+class Scorer:
+    """The model's own next-token distributions on some windows, to compare a changed model with."""
+
+    def __init__(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module], windows: Sequence[TokenIds]) -> None:
+        """Run the model on as many windows as `REFERENCE_BYTES` allow, and on one at least."""
+        import torch
+
+        self._model, self._layers = model, layers
+        self._returned: list[int | None] = [None] * len(layers)
+        self._windows: list[Any] = []
+        self._truth: list[tuple[torch.Tensor, torch.Tensor]] = []
+        stored = 0
+        with inference(model), self._watching():
+            for window in windows:
+                ids = torch.from_numpy(np.ascontiguousarray(window))[None]
+                logits = model(ids, use_cache=False).logits[0].float()
+                stored += logits.nbytes
+                if self._windows and stored > REFERENCE_BYTES:
+                    break
+                probabilities = logits.softmax(-1)
+                # sum p log p, with 0 log 0 = 0
+                negative_entropy = torch.special.xlogy(probabilities, probabilities).sum(-1)
+                self._windows.append(ids)
+                self._truth.append((probabilities, negative_entropy))
+
+    @property
+    def windows(self) -> list[TokenIds]:
+        """The windows that are scored, int64 [T] each."""
+        return [ids[0].numpy() for ids in self._windows]
+
+    def divergence(self, states: HiddenStates | None = None, *, start: int = 0) -> float:
+        """Mean KL divergence in nats from the model as it was to the model as it is now.
+
+        Args:
+            states: what enters the layer ``start`` on each of the windows; None to run the whole model.
+            start: layers before it are not run.
+        """
+        import torch
+
+        total, tokens = 0.0, 0
+        with inference(self._model):
+            for i, (ids, (probabilities, negative_entropy)) in enumerate(zip(self._windows, self._truth, strict=True)):
+                with self._starting_at(start, None if states is None else states.state(i)):
+                    logits = self._model(ids, use_cache=False).logits[0].float()
+                cross = torch.linalg.vecdot(probabilities, logits.log_softmax(-1))
+                total += float((negative_entropy - cross).double().sum())
+                tokens += len(cross)
+        return total / tokens
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Learn which layers return a tuple, and of how many."""
+        handles = []
+        for index, layer in enumerate(self._layers):
+
+            def hook(_: Any, inputs: Any, output: Any, index: int = index) -> None:
+                self._returned[index] = len(output) if isinstance(output, tuple) else None
+
+            handles.append(layer.register_forward_hook(hook))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _starting_at(self, start: int, state: npt.NDArray[np.float32] | None) -> Iterator[None]:
+        """Let every layer before ``start`` hand on the state that enters that layer."""
+        import torch
+
+        if state is None:
+            yield
+            return
+        hidden = torch.from_numpy(np.array(state))[None]
+        skipped = list(self._layers[:start])
+        for layer, count in zip(skipped, self._returned, strict=False):
+            output = hidden if count is None else (hidden, *[None] * (count - 1))
+            layer.forward = lambda *_, output=output, **__: output
+        try:
+            yield
+        finally:
+            for layer in skipped:
+                del layer.forward
+
+
+def measure_groups(
+    model: torch.nn.Module,
+    layers: Sequence[torch.nn.Module],
+    *,
+    calibration: Sequence[TokenIds],
+    scorer: Scorer,
+    candidates: Candidates,
+    keep: Callable[[str], bool] = lambda name: False,
+    known: Mapping[int, Sequence[GroupSensitivity]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, list[GroupSensitivity]]]:
+    """Measure every group of every decoder layer; yields (layer, its groups) as soon as a layer is done.
+
+    Args:
+        layers: the decoder layers, parts of the model, in running order.
+        calibration: windows for the candidates' statistics, int64 [T] each, all of one length.
+        scorer: of the same model, made before anything was changed.
+        candidates: makes the results to compare.
+        keep: says of a layer's full name that it is not quantized.
+        known: layers measured earlier, which are passed by.
+        progress: called with the layers done and their number.
+
+    Raises:
+        ActivationError: NaN or infinite activations (names the layer).
+    """
+    import torch
+
+    names = {id(module): name for name, module in model.named_modules()}
+    with inference(model):
+        inputs = HiddenStates(model, layers[0], list(calibration))
+        scored = HiddenStates(model, layers[0], scorer.windows)
+        try:
+            for index, layer in enumerate(layers):
+                prefix = names[id(layer)]
+                if known and index in known:
+                    found = list(known[index])
+                else:
+                    found = []
+                    targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
+                    groups = find_groups(layer, lambda layer=layer: inputs.run(layer, 0), names=targets)  # type: ignore[misc]
+                    for group in groups if targets else []:
+                        statistics = observe_group(layer, prefix, group, inputs)
+                        weights: list[Any] = [layer.get_submodule(name).weight for name in group.names]
+                        own = [weight.detach().clone() for weight in weights]
+                        kl = {}
+                        for label, results in candidates(statistics):
+                            for weight, result in zip(weights, results, strict=True):
+                                weight.data.copy_(torch.from_numpy(result.dequantize()))
+                            kl[label] = scorer.divergence(scored, start=index)
+                        for weight, copy in zip(weights, own, strict=True):
+                            weight.data.copy_(copy)
+                        found.append(GroupSensitivity(names=statistics.names, kl=kl))
+                yield index, found
+                if index + 1 < len(layers):
+                    inputs.advance(layer, name=prefix)
+                    scored.advance(layer, name=prefix)
+                if progress:
+                    progress(index + 1, len(layers))
+        finally:
+            inputs.close()
+            scored.close()

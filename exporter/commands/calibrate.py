@@ -1,0 +1,53 @@
+"""``jisu calibrate``: statistics of a checkpoint's activations, to be used by several exports."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a Hugging Face folder, a GGUF file, or a hub id such as org/name")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder; an unfinished collection there is gone on with"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="TEXT",
+        help="text, JSONL, CSV or dataset (default: half of the prose that every CPython carries)",
+    )
+    parser.add_argument("--field", default="text", metavar="NAME", help="its column or key with the text (%(default)s)")
+    parser.add_argument("--windows", type=int, default=44, help="pieces of text to run, drawn at random (%(default)s)")
+    parser.add_argument("--window-tokens", type=int, default=256, help="tokens of each (%(default)s)")
+    parser.add_argument(
+        "--hessians", action="store_true", help="keep what GPTQ needs as well; 4 bytes per pair of input features"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from exporter.calibrate import calibrate
+    from exporter.stages import Stages
+
+    found = calibrate(
+        arguments.checkpoint,
+        arguments.out,
+        data=arguments.data,
+        field=arguments.field,
+        windows=arguments.windows,
+        window_tokens=arguments.window_tokens,
+        hessians=arguments.hessians,
+        revision=arguments.revision,
+        allow_pickle=arguments.allow_pickle,
+        stages=Stages(verbose=not arguments.quiet),
+    )
+    if not arguments.quiet:
+        sys.stdout.write(
+            f"{found.folder}: inputs of {sum(map(len, found.groups))} layers over {found.windows_done} windows; "
+            f"use it with `jisu export --calibration {found.folder}`\n"
+        )
+    return 0

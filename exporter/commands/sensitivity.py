@@ -1,0 +1,60 @@
+"""``jisu sensitivity``: which layers of a checkpoint suffer from which format."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a Hugging Face folder, a GGUF file, or a hub id such as org/name")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON file; an unfinished measurement there is gone on with"
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="TEXT",
+        help="text or statistics (default: half of the prose that every CPython carries)",
+    )
+    parser.add_argument(
+        "--calibration-field", default="text", metavar="NAME", help="its column or key with the text (%(default)s)"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from exporter.calibration_data import read_calibration_data
+    from exporter.evaluation_text import read_evaluation_text
+    from exporter.quantization_options import MIX_WINDOWS
+    from exporter.sensitivity import measure_sensitivity
+    from exporter.sources import load_source
+    from exporter.stages import Stages
+
+    stages = Stages(verbose=not arguments.quiet)
+    with stages.stage("load"):
+        source = load_source(arguments.checkpoint, revision=arguments.revision, allow_pickle=arguments.allow_pickle)
+    data = read_calibration_data(
+        source,
+        arguments.calibration,
+        field=arguments.calibration_field,
+        evaluation=read_evaluation_text(None).text,
+        windows=MIX_WINDOWS,
+    )
+    with stages.stage("sensitivity"):
+        found = measure_sensitivity(source, data, path=arguments.out, progress=stages.advance)
+    if arguments.quiet:
+        return 0
+    ranked = sorted(found.units, key=lambda unit: -unit.kl.get("int4", 0.0))
+    sys.stdout.write(f"mean KL divergence in nats when only this is quantized; {len(ranked)} groups in all\n")
+    for unit in ranked[:SHOWN]:
+        figures = "  ".join(f"{label} {kl:.2e}" for label, kl in unit.kl.items() if label != "fp32")
+        more = f" and {len(unit.names) - 1} more" if len(unit.names) > 1 else ""
+        sys.stdout.write(f"  {figures}  {unit.names[0]}{more}\n")
+    sys.stdout.write(f"{arguments.out}: use it with `jisu export --max-kl 0.05 --sensitivity {arguments.out}`\n")
+    return 0

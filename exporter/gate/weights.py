@@ -1,0 +1,213 @@
+"""Whether the written files multiply with exactly the integers that calibration intended.
+
+Quality figures never notice one block among millions. Every node that reads quantized weights is cut out of the file
+and run alone by ONNX Runtime, the independent reader of the packed formats, with activations that are not rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.gate.result import Check
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from calibration.formats import BlockQuantized
+
+NAME = "stored-weights"
+# Largest difference of a product, as a share of the sum of its terms' magnitudes over `_SPAN` features. Sums of that
+# many float32 numbers are off by 1e-6 at most; one 8-bit code that is off by one moves them by 1e-5, a zero point more.
+LIMIT = 4e-6
+_SPAN = 256
+_ROWS = 4096  # of an embedding, compared at once
+
+Floats = npt.NDArray[np.float32]
+
+
+def check_weights(graph_file: Path, intended: Mapping[str, BlockQuantized]) -> Check:
+    """Run every node that reads quantized weights alone and compare with the intended integers.
+
+    Args:
+        graph_file: the ONNX file, its weights beside it.
+        intended: parameter name -> integers; channel scales are not part of what is stored.
+    """
+    import onnx_ir as ir
+
+    from exporter.passes.merge_weights import marked
+
+    model = ir.load(graph_file)
+    worst, where, seen = 0.0, "", set()
+    for node in model.graph:
+        names = marked(node)
+        if not names:
+            if node.op_type in ("MatMulNBits", "GatherBlockQuantized"):
+                return _check(float("inf"), f"{node.name or node.op_type} reads integers that nobody intended")
+            continue
+        unknown = [name for name in names if name not in intended]
+        if unknown:
+            return _check(float("inf"), f"the file holds integers for {unknown[0]}, which was not quantized")
+        seen |= set(names)
+        for error, place in _errors(node, [intended[name] for name in names], names):
+            if not (error <= worst):
+                worst, where = error, place
+    missing = sorted(set(intended) - seen)
+    if missing:
+        return _check(float("inf"), f"no node of the file reads the integers of {missing[0]}")
+    return _check(worst, where)
+
+
+def _check(value: float, where: str) -> Check:
+    passed = bool(value <= LIMIT)
+    what = "largest difference" if passed else "the file's weights are not the intended ones"
+    detail = f"{what}: {value:.2g} of the terms' magnitude{f', {where}' if where else ''}; at most {LIMIT:g}."
+    return Check(name=NAME, passed=passed, value=value, limit=LIMIT, unit="relative", detail=detail)
+
+
+def _errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:
+    """(relative error, where) of each parameter, or of each piece of one."""
+    if node.op_type == "MatMulNBits":
+        yield from _product_errors(node, parts, names)
+    elif node.op_type == "GatherBlockQuantized":
+        yield from _row_errors(node, parts[0], names[0])
+    else:
+        yield from _dequantized_errors(node, parts, names)
+
+
+def _product_errors(
+    node: ir.Node, parts: Sequence[BlockQuantized], names: Sequence[str]
+) -> Iterator[tuple[float, str]]:
+    features = node.attributes["K"].as_int()
+    # One row for each span of features, nothing but positive numbers in it: neither a code nor a zero point cancels.
+    probe: Floats = np.zeros((-(-features // _SPAN), features), np.float32)
+    generator = np.random.default_rng(0)
+    for row, start in enumerate(range(0, features, _SPAN)):
+        width = min(_SPAN, features - start)
+        probe[row, start : start + width] = generator.uniform(0.5, 1.5, width)
+    product = _run(node, {0: probe}, attributes={"accuracy_level": 1})
+    first = 0
+    for name, part in zip(names, parts, strict=True):
+        weight = _stored_values(part)
+        found = product[:, first : first + len(weight)]
+        first += len(weight)
+        expected = probe.astype(np.float64) @ weight.T.astype(np.float64)
+        terms = probe.astype(np.float64) @ np.abs(weight.T.astype(np.float64))
+        yield _worst(np.abs(found - expected) / np.maximum(terms, np.finfo(np.float32).tiny), name)
+
+
+def _row_errors(node: ir.Node, part: BlockQuantized, name: str) -> Iterator[tuple[float, str]]:
+    weight = _stored_values(part)
+    run = _Runner(node, {1: np.zeros(1, np.int64)}, attributes={})
+    for start in range(0, len(weight), _ROWS):
+        rows = np.arange(start, min(start + _ROWS, len(weight)), dtype=np.int64)
+        yield _compared(run({1: rows}), weight[rows], f"{name} from row {start}")
+
+
+def _dequantized_errors(
+    node: ir.Node, parts: Sequence[BlockQuantized], names: Sequence[str]
+) -> Iterator[tuple[float, str]]:
+    axis = node.attributes["axis"].as_int()
+    found = _run(node, {}, attributes={"axis": min(axis, 1)})
+    found = found.T if axis == 0 else found
+    first = 0
+    for name, part in zip(names, parts, strict=True):
+        weight = _stored_values(part)
+        yield _compared(found[first : first + len(weight)], weight, name)
+        first += len(weight)
+
+
+def _stored_values(part: BlockQuantized) -> Floats:
+    """(code - zero point) * scale, whatever the channels were scaled by before."""
+    from dataclasses import replace
+
+    return replace(part, channel_scales=None).dequantize()
+
+
+def _compared(found: Floats, expected: Floats, name: str) -> tuple[float, str]:
+    if found.shape != expected.shape:
+        return float("inf"), f"{name} has the shape {found.shape}"
+    scale = np.maximum(np.abs(expected).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return _worst((np.abs(found - expected) / scale).T, name)
+
+
+def _worst(errors: npt.NDArray[Any], name: str) -> tuple[float, str]:
+    """The largest error of [probes, rows], a NaN counting as the largest, and its row."""
+    errors = np.where(np.isnan(errors), np.inf, errors)
+    row = int(errors.max(axis=0).argmax())
+    return float(errors.max()), f"row {row} of {name}"
+
+
+def _run(node: ir.Node, fed: dict[int, npt.NDArray[Any]], *, attributes: dict[str, int]) -> Floats:
+    return _Runner(node, fed, attributes=attributes)(fed)
+
+
+class _Runner:
+    """One node of the file as a model of its own: the inputs in ``fed`` are fed, all others are its constants."""
+
+    def __init__(self, node: ir.Node, fed: Mapping[int, npt.NDArray[Any]], *, attributes: dict[str, int]) -> None:
+        import onnx
+        import onnx_ir as ir
+        import onnxruntime
+
+        from exporter.passes.match import sizes_of
+
+        inputs: list[ir.Value | None] = []
+        initializers: list[ir.Value] = []
+        for index, value in enumerate(node.inputs):
+            if value is None:
+                inputs.append(None)
+            elif index in fed:
+                kind = ir.DataType.from_numpy(fed[index].dtype)
+                inputs.append(ir.Value(name=f"input_{index}", type=ir.TensorType(kind)))
+            else:
+                tensor = _constant(value)
+                constant = ir.Value(
+                    name=f"constant_{index}",
+                    type=ir.TensorType(tensor.dtype),
+                    shape=ir.Shape(sizes_of(tensor)),
+                    const_value=tensor,
+                )
+                inputs.append(constant)
+                initializers.append(constant)
+        kept = {name: item for name, item in node.attributes.items() if name not in attributes}
+        changed = [ir.AttrInt64(name, value) for name, value in attributes.items()]
+        alone = ir.Node(node.domain, node.op_type, inputs, [*kept.values(), *changed], num_outputs=1)
+        output = alone.outputs[0]
+        output.name, output.type = "output", ir.TensorType(ir.DataType.FLOAT)
+        graph = ir.Graph(
+            [value for value in inputs if value is not None and value not in initializers],
+            [output],
+            nodes=[alone],
+            initializers=initializers,
+            opset_imports={"": 24, "com.microsoft": 1},
+        )
+        proto = ir.to_proto(ir.Model(graph, ir_version=10))
+        assert isinstance(proto, onnx.ModelProto)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, fed: Mapping[int, npt.NDArray[Any]]) -> Floats:
+        result: Floats = self._session.run(None, {f"input_{index}": array for index, array in fed.items()})[0]
+        return result
+
+
+def _constant(value: ir.Value) -> ir.TensorProtocol:
+    """A constant, or the table that a value was gathered from."""
+    import onnx_ir as ir
+
+    producer = value.producer()
+    if producer is not None and producer.op_type == "Gather" and producer.inputs[0] is not None:
+        value = producer.inputs[0]
+    stored = value.const_value
+    assert stored is not None, f"{value.name} is no constant"
+    # In memory: a model that is handed over as bytes has no folder that its weights could lie in.
+    return ir.Tensor(stored.numpy(), dtype=stored.dtype)

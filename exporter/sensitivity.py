@@ -1,0 +1,246 @@
+"""Which weights of a source suffer from which format: measured one group at a time, kept in a file, resumable.
+
+The file is written after every decoder layer. It is reused only for the same model, windows and candidates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import InputError
+from exporter.plan import Matrix, fit_block_size, matrices_of
+from exporter.precision import WeightFormat
+from exporter.quantization import decoder_layers, quantize_group
+
+if TYPE_CHECKING:
+    from calibration.formats import BlockQuantized
+    from calibration.sensitivity import GroupSensitivity, Scorer
+    from calibration.sequential import GroupStatistics
+    from exporter.calibration_data import CalibrationData
+    from exporter.sources.source import Source
+
+Progress = Callable[[int, int], None]
+SCHEMA = 1
+FLOAT = "fp32"
+# label -> format; fp32, which costs no quality, is always a candidate as well.
+LAYER_CANDIDATES = {
+    "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int4": WeightFormat(bits=4, block_size=64, symmetric=False),
+}
+TABLE_CANDIDATES = {
+    "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
+}
+# Of every eleven windows eight are for statistics, one is scored here, and two are left to check a whole mix with.
+_SHARES = (*["statistics"] * 4, "score", *["statistics"] * 4, "check", "check")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Weights that get one format together, and what each candidate costs.
+
+    Attributes:
+        names: module paths; layers that read one input, or the names of one table.
+        kind: ``layers`` or ``tables``, which have candidates of their own.
+        features: K, the input features of each.
+        elements: of all of them, tied ones counted once.
+        kl: label -> mean KL divergence in nats when only this unit is quantized.
+        bytes: label -> stored size.
+    """
+
+    names: tuple[str, ...]
+    kind: str
+    features: int
+    elements: int
+    kl: dict[str, float]
+    bytes: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """Measured units in the order of the model, tables last."""
+
+    units: tuple[Unit, ...]
+    candidates: dict[str, dict[str, WeightFormat]]
+    calibration: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        candidates = {kind: {label: asdict(form) for label, form in known.items()} for kind, known in _kinds().items()}
+        units = [asdict(unit) for unit in self.units]
+        return {"candidates": candidates, "calibration": self.calibration, "units": units}
+
+
+def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
+    """Windows by what they are for: ``statistics``, ``score`` and ``check``; int64 [T] each.
+
+    Raises:
+        InputError: too few windows for all three.
+    """
+    windows = data.windows.as_list()
+    if len(windows) < len(_SHARES):
+        raise InputError(
+            "The calibration text is too short to measure layers one by one",
+            received=f"{len(windows)} windows of {data.windows.ids.shape[1]} tokens",
+            allowed=f"at least {len(_SHARES)} windows",
+            fix="Give more text with --calibration, or use --precision int8 or int4.",
+        )
+    shares: dict[str, list[Any]] = {"statistics": [], "score": [], "check": []}
+    for index, window in enumerate(windows):
+        shares[_SHARES[index % len(_SHARES)]].append(window)
+    return shares
+
+
+def measure_sensitivity(
+    source: Source, data: CalibrationData, *, path: Path | None = None, progress: Progress | None = None
+) -> Sensitivity:
+    """Measure every unit with every candidate.
+
+    Args:
+        source: its module is changed while this runs and restored before it ends.
+        data: calibration windows, see `split_windows`.
+        path: file to keep the figures in; an unfinished one of the same model and windows is gone on with, a finished
+            one is only read.
+        progress: called with the layers done and their number.
+
+    Raises:
+        InputError: the file holds figures of something else, the text is too short, or activations are not finite.
+    """
+    from calibration.errors import CalibrationError
+    from calibration.fingerprint import model_fingerprint
+    from calibration.sensitivity import GroupSensitivity, Scorer, measure_groups
+
+    shares = split_windows(data)
+    origin = {
+        "schema": SCHEMA,
+        "model": model_fingerprint(source.module),
+        "windows": data.windows.sha256,
+        **Sensitivity(units=(), candidates=_kinds(), calibration=data.record).to_dict(),
+    }
+    del origin["units"]
+    state = _read(path, origin) or {**origin, "layers": {}, "tables": None}
+    known = {
+        int(index): [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in groups]
+        for index, groups in state["layers"].items()
+    }
+    layers = list(decoder_layers(source))
+    matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
+    try:
+        if state["tables"] is None or len(known) < len(layers):
+            scorer = Scorer(source.module, layers, shares["score"])
+            for index, groups in measure_groups(
+                source.module,
+                layers,
+                calibration=shares["statistics"],
+                scorer=scorer,
+                candidates=_layer_candidates,
+                known=known,
+                progress=progress,
+            ):
+                known[index] = groups
+                state["layers"][str(index)] = [asdict(group) for group in groups]
+                _write(path, state)
+            tables = _measure_tables(source, [matrix for matrix in matrices.values() if matrix.table], scorer)
+            state["tables"] = [asdict(group) for group in tables]
+            _write(path, state)
+    except CalibrationError as error:
+        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+    found = [group for index in sorted(known) for group in known[index]]
+    found += [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in state["tables"]]
+    units = tuple(_unit(group, matrices) for group in found)
+    return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
+
+
+def _kinds() -> dict[str, dict[str, WeightFormat]]:
+    return {"layers": LAYER_CANDIDATES, "tables": TABLE_CANDIDATES}
+
+
+def _layer_candidates(group: GroupStatistics) -> Iterator[tuple[str, Sequence[BlockQuantized]]]:
+    for label, form in LAYER_CANDIDATES.items():
+        fitted = fit_block_size(form, group.weights[0].shape[1])
+        if fitted is not None:
+            yield label, quantize_group(group, fitted)
+
+
+def _measure_tables(source: Source, tables: Sequence[Matrix], scorer: Scorer) -> list[GroupSensitivity]:
+    import torch
+
+    from calibration.round_to_nearest import round_to_nearest
+    from calibration.sensitivity import GroupSensitivity
+
+    found = []
+    for storage in dict.fromkeys(table.storage for table in tables):
+        names = tuple(table.name for table in tables if table.storage == storage)
+        matrix = next(table for table in tables if table.storage == storage)
+        weight: Any = source.module.get_submodule(names[0]).weight
+        own, kl = weight.detach().clone(), {}
+        try:
+            for label, form in TABLE_CANDIDATES.items():
+                fitted = fit_block_size(form, matrix.features)
+                if fitted is None:
+                    continue
+                result = round_to_nearest(own.numpy(), fitted.to_block_format(), layer=names[0])
+                weight.data.copy_(torch.from_numpy(result.dequantize()))
+                kl[label] = scorer.divergence()
+        finally:
+            weight.data.copy_(own)
+        found.append(GroupSensitivity(names=names, kl=kl))
+    return found
+
+
+def _unit(group: GroupSensitivity, matrices: dict[str, Matrix]) -> Unit:
+    members = list({matrices[name].storage: matrices[name] for name in group.names}.values())
+    candidates = TABLE_CANDIDATES if members[0].table else LAYER_CANDIDATES
+    elements = sum(member.elements for member in members)
+    sizes = {FLOAT: 4 * elements}
+    for label in group.kl:
+        form = fit_block_size(candidates[label], members[0].features)
+        assert form is not None, "a candidate was measured that does not fit"
+        block_format = form.to_block_format()
+        sizes[label] = sum(
+            block_format.stored_bytes(member.rows, member.features, layer=member.name) for member in members
+        )
+    return Unit(
+        names=group.names,
+        kind="tables" if members[0].table else "layers",
+        features=members[0].features,
+        elements=elements,
+        kl={FLOAT: 0.0, **group.kl},
+        bytes=sizes,
+    )
+
+
+def _read(path: Path | None, origin: dict[str, Any]) -> dict[str, Any] | None:
+    if path is None or not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(state["layers"], dict) or "tables" not in state:
+            raise ValueError("no layers")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a sensitivity file",
+            received=f"{type(error).__name__}: {error}",
+            allowed="a file written by `jisu sensitivity`",
+            fix="Choose another file, or delete this one.",
+        ) from error
+    other = [key for key in origin if state.get(key) != json.loads(json.dumps(origin[key]))]
+    if other:
+        raise InputError(
+            f"{path} holds the sensitivity of something else",
+            received=f"another {', another '.join(other)}",
+            allowed="figures of the same model, calibration text and formats",
+            fix="Choose another file, or delete this one.",
+        )
+    return dict(state)
+
+
+def _write(path: Path | None, state: dict[str, Any]) -> None:
+    if path is None:
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from exporter import pipeline
+from exporter.errors import GateRejectedError
+from exporter.gate.weights import LIMIT, check_weights
+from exporter.passes import lower_matmul_nbits, quantize_weights
+from exporter.pipeline import export
+from tests.exporter.passes.draft import copied
+
+FORMATS = [("int8", "ort-cpu"), ("int4", "ort-cpu"), ("int8", "portable"), ("int4", "portable")]
+# Random weights amplify whatever a reduced precision changes; these tests are not about quality.
+LOOSE = {"max_kl": 5.0, "min_top1": 0.0, "max_perplexity_ratio": 50.0}
+
+
+@pytest.fixture(autouse=True)
+def traced(monkeypatch, tiny_traced):
+    """Spare each export the seconds of its trace."""
+    monkeypatch.setattr(pipeline, "_trace", lambda source: copied(tiny_traced))
+
+
+@pytest.fixture
+def intended(monkeypatch):
+    """What was quantized in the export that follows."""
+    kept = {}
+    original = pipeline.run_quantization
+
+    def keep(*arguments, **options):
+        result = original(*arguments, **options)
+        kept.update(result.by_name)
+        return result
+
+    monkeypatch.setattr(pipeline, "run_quantization", keep)
+    return kept
+
+
+def exported(tiny_source, tmp_path, precision, target):
+    return export(tiny_source, tmp_path / "out", precision=precision, target=target, **LOOSE)
+
+
+@pytest.mark.parametrize(("precision", "target"), FORMATS)
+def test_what_was_written_is_what_was_intended(tiny_source, tmp_path, intended, precision, target):
+    artifact = exported(tiny_source, tmp_path, precision, target)
+    check = check_weights(artifact.graph, intended)
+    assert check.passed
+    assert check.value < LIMIT / 4
+
+
+def one_zero_point(part):
+    zeros = part.zero_points.copy()
+    zeros[-1, -1] ^= 1
+    return replace(part, zero_points=zeros)
+
+
+def one_code(part):
+    codes = part.codes.copy()
+    codes[3, 5] ^= 1
+    return replace(part, codes=codes)
+
+
+def one_row(part):
+    codes = part.codes.copy()
+    codes[[0, 1]] = codes[[1, 0]]
+    return replace(part, codes=codes)
+
+
+@pytest.mark.parametrize("fault", [one_zero_point, one_code, one_row])
+@pytest.mark.parametrize(
+    "name", ["model.layers.1.mlp.down_proj.weight", "model.layers.2.self_attn.k_proj.weight", "lm_head.weight"]
+)
+def test_the_smallest_difference_is_found_and_named(tiny_source, tmp_path, intended, fault, name):
+    artifact = exported(tiny_source, tmp_path, "int4", "ort-cpu")
+    if fault is one_zero_point and intended[name].format.symmetric:
+        pytest.skip("a symmetric weight stores no zero points")
+    check = check_weights(artifact.graph, {**intended, name: fault(intended[name])})
+    assert not check.passed
+    assert name in check.detail
+
+
+@pytest.mark.parametrize(("precision", "target"), FORMATS)
+def test_one_code_of_an_embedding_is_found(tiny_source, tmp_path, intended, precision, target):
+    artifact = exported(tiny_source, tmp_path, precision, target)
+    name = "model.embed_tokens.weight"
+    check = check_weights(artifact.graph, {**intended, name: one_code(intended[name])})
+    assert not check.passed
+    assert f"row 3 of {name}" in check.detail
+
+
+def test_weights_that_no_node_reads_and_nodes_that_nobody_intended_are_failures(tiny_source, tmp_path, intended):
+    artifact = exported(tiny_source, tmp_path, "int8", "ort-cpu")
+    other = {"other.weight": intended["lm_head.weight"]}
+    assert "no node of the file reads the integers of other.weight" in (
+        check_weights(artifact.graph, intended | other).detail
+    )
+    del intended["lm_head.weight"]
+    assert "lm_head.weight, which was not quantized" in check_weights(artifact.graph, intended).detail
+
+
+def swapped_nibbles(codes):
+    even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
+    return np.bitwise_or(even[:, 1::2], even[:, 0::2] << 4, dtype=np.uint8)
+
+
+def test_swapped_nibbles_are_rejected(tiny_source, tmp_path, monkeypatch):
+    monkeypatch.setattr(lower_matmul_nbits, "pack_nibbles", swapped_nibbles)
+    with pytest.raises(GateRejectedError, match="stored-weights"):
+        exported(tiny_source, tmp_path, "int4", "ort-cpu")
+
+
+def planted(monkeypatch, kind, change):
+    """Let the pass store one kind of array (codes, scales, zero_points) changed."""
+    original = quantize_weights._tensor
+
+    def tensor(parts, which, dtype, *, transposed):
+        result = original(parts, which, dtype, transposed=transposed)
+        return ir.tensor(change(result.numpy()).astype(dtype.numpy())) if which == kind else result
+
+    monkeypatch.setattr(quantize_weights, "_tensor", tensor)
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
+def test_transposed_scales_are_rejected(tiny_source, tmp_path, monkeypatch, target):
+    planted(monkeypatch, "scales", lambda array: np.ascontiguousarray(array.T).reshape(array.shape))
+    with pytest.raises(GateRejectedError, match="stored-weights"):
+        exported(tiny_source, tmp_path, "int4", target)
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
+def test_one_zero_point_that_is_off_by_one_is_rejected(tiny_source, tmp_path, monkeypatch, target):
+    done = []
+
+    def change(array):
+        array = array.astype(np.uint8)
+        if not done:
+            array[-1, -1] ^= 1
+            done.append(True)
+        return array
+
+    planted(monkeypatch, "zero_points", change)
+    with pytest.raises(GateRejectedError, match="stored-weights"):
+        exported(tiny_source, tmp_path, "int4", target)
