@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exporter.calibrate import calibrate
+    from exporter.activation_statistics import calibrate
     from exporter.pipeline import export
     from exporter.sources import load_source
     from exporter.verification import verify
 
 # public name -> the module that has it
 NAMES = {
-    "calibrate": "exporter.calibrate",
+    "calibrate": "exporter.activation_statistics",
     "export": "exporter.pipeline",
     "load_source": "exporter.sources",
     "verify": "exporter.verification",

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.calibrate import calibrate
+    from exporter.activation_statistics import calibrate
     from exporter.stages import Stages
 
     found = calibrate(
