@@ -35,7 +35,7 @@ from exporter.staging import check_place, publish, remove_stale, staging_folder
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.formats import BlockQuantized
+    from calibration.integer_products import Quantized
     from exporter.gate import Budget, GateResult
     from exporter.sources.source import Source
 
@@ -188,7 +188,7 @@ def prove(
     *,
     budget: Budget,
     evaluation: str | None = None,
-    intended: Mapping[str, BlockQuantized] | None = None,
+    intended: Mapping[str, Quantized] | None = None,
     stages: Stages | None = None,
 ) -> GateResult:
     """Run the gate on a written artifact, through the backend that users will run it on.

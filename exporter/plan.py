@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
-from exporter.precision import Algorithm, Precision, WeightFormat
+from exporter.precision import Algorithm, Format, Precision, ProductFormat, WeightFormat
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,22 +44,26 @@ class QuantizationPlan:
 
     Attributes:
         formats: of every matrix of the decoder layers, the embedding and the output projection.
-        algorithm: how fewer than 8 bits are rounded; 8 bits are always rounded to nearest.
+        algorithm: how layers are rounded; 8-bit weights by themselves are always rounded to nearest.
+        max_kl: what the model may lose by it, mean KL divergence in nats; None where nothing is chosen by that.
         notes: what was decided differently from the precision's default, in words, for the manifest.
     """
 
-    formats: Mapping[str, WeightFormat | None]
+    formats: Mapping[str, Format | None]
     algorithm: Algorithm
+    max_kl: float | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def calibrated(self) -> bool:
         """Whether carrying it out takes calibration text."""
-        return self.algorithm == "gptq" and any(form is not None and form.bits < 8 for form in self.formats.values())
+        forms = self.formats.values()
+        few_bits = any(isinstance(form, WeightFormat) and form.bits < 8 for form in forms)
+        return (self.algorithm == "gptq" and few_bits) or any(isinstance(form, ProductFormat) for form in forms)
 
     def to_record(self) -> dict[str, Any]:
         """For the manifest: each format once, with the modules it is used for when there are several formats."""
-        groups: dict[WeightFormat | None, list[str]] = {}
+        groups: dict[Format | None, list[str]] = {}
         for name, form in self.formats.items():
             groups.setdefault(form, []).append(name)
         formats = [
@@ -94,12 +98,14 @@ def plan_quantization(
         _refuse_options(precision, keep=keep, block_size=block_size, symmetric=symmetric)
         return QuantizationPlan(formats={}, algorithm="none")
     kept = _kept(matrices, keep)
-    formats: dict[str, WeightFormat | None] = {}
+    if isinstance(precision.layers, ProductFormat):
+        _refuse_options(precision, block_size=block_size, symmetric=symmetric)
+    formats: dict[str, Format | None] = {}
     notes, misfits = [], []
     for matrix in matrices:
         form = precision.embedding if matrix.table else precision.layers
-        if form is None or matrix.name in kept:
-            formats[matrix.name] = None
+        if matrix.name in kept or not isinstance(form, WeightFormat):
+            formats[matrix.name] = None if matrix.name in kept else form
             continue
         form = replace(form, symmetric=form.symmetric if symmetric is None else symmetric)
         fitted = fit_block_size(form, matrix.features, wanted=block_size)
@@ -110,7 +116,12 @@ def plan_quantization(
         formats[matrix.name] = fitted
     if misfits:
         _refuse_misfits(misfits)
-    return QuantizationPlan(formats=formats, algorithm=precision.algorithm, notes=tuple(notes))
+    return QuantizationPlan(
+        formats=formats,
+        algorithm=precision.algorithm,
+        max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,
+        notes=tuple(notes),
+    )
 
 
 def matrices_of(module: nn.Module) -> list[Matrix]:
@@ -188,15 +199,15 @@ def _refuse_misfits(misfits: Sequence[tuple[Matrix, int]]) -> None:
 
 
 def _refuse_options(
-    precision: Precision, *, keep: Sequence[str], block_size: int | None, symmetric: bool | None
+    precision: Precision, *, keep: Sequence[str] = (), block_size: int | None, symmetric: bool | None
 ) -> None:
     given = [f"--keep {pattern}" for pattern in keep]
     given += [] if block_size is None else [f"--block-size {block_size}"]
     given += [] if symmetric is None else ["--symmetric" if symmetric else "--asymmetric"]
     if given:
         raise InputError(
-            f"The precision {precision.name} has no integers that these options could change",
+            f"The precision {precision.name} has no blocks that these options could change",
             received=", ".join(given),
-            allowed="a precision with integer weights",
+            allowed="a precision whose weights are integers in blocks",
             fix="Leave them out, or use --precision int8 or int4.",
         )

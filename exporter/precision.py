@@ -15,7 +15,7 @@ from exporter.gate.budget import FP32_BUDGET, Budget, quality_budget
 if TYPE_CHECKING:
     from calibration.formats import BlockFormat
 
-Algorithm = Literal["none", "rtn", "gptq"]
+Algorithm = Literal["none", "rtn", "gptq", "smoothquant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,19 @@ class WeightFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProductFormat:
+    """Weights of 8 bits with a scale per output row, times inputs of 8 bits; see `calibration.integer_products`.
+
+    ``static``: the scale of an input is fixed by calibration; otherwise it is found at run time, one for a whole batch.
+    """
+
+    static: bool
+
+
+Format = WeightFormat | ProductFormat
+
+
+@dataclass(frozen=True, kw_only=True)
 class Precision:
     """One row of `PRECISIONS`.
 
@@ -44,7 +57,7 @@ class Precision:
     """
 
     name: str
-    layers: WeightFormat | None
+    layers: Format | None
     embedding: WeightFormat | None
     algorithm: Algorithm
     budget: Budget
@@ -67,6 +80,16 @@ PRECISIONS = {
         algorithm="gptq",
         budget=quality_budget(max_mean_kl=0.15, min_top1=0.80, max_perplexity_ratio=1.15),
     ),
+    **{
+        name: Precision(
+            name=name,
+            layers=ProductFormat(static=static),
+            embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
+            algorithm="smoothquant",
+            budget=quality_budget(max_mean_kl=0.05, min_top1=0.87, max_perplexity_ratio=1.05),
+        )
+        for name, static in (("w8a8", True), ("w8a8-dynamic", False))
+    },
     # Each layer in a format of its own, chosen by measurement: see `exporter.mixed_precision`.
     MIXED: Precision(
         name=MIXED, layers=None, embedding=None, algorithm="gptq", budget=quality_budget(max_mean_kl=0.15)

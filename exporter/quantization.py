@@ -5,16 +5,17 @@ The source's own weights are as before when it returns: the gate compares with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
-from exporter.plan import QuantizationPlan
+from exporter.plan import QuantizationPlan, fit_block_size
 from exporter.precision import WeightFormat
 
 if TYPE_CHECKING:
     from calibration.formats import BlockQuantized
+    from calibration.integer_products import Quantized
     from calibration.sequential import GroupStatistics, LayerStore
     from exporter.calibration_data import CalibrationData
     from exporter.sources.source import Source
@@ -31,7 +32,7 @@ class QuantizedWeights:
         record: formats, algorithm and calibration text, for the manifest.
     """
 
-    by_name: dict[str, BlockQuantized]
+    by_name: Mapping[str, Quantized]
     record: dict[str, Any]
 
 
@@ -59,20 +60,40 @@ def quantize_source(
     """
     from calibration.errors import CalibrationError
 
-    found: dict[str, BlockQuantized] = {}
+    found: dict[str, Quantized] = {}
     if not any(plan.formats.values()):
         return QuantizedWeights(by_name=found, record={})
-    record = plan.to_record()
+    more: dict[str, Any] = {}
     try:
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
-            record["calibration"] = data.record
+            more["calibration"] = data.record
+        if plan.algorithm == "smoothquant" and data is not None:
+            products, plan, more["products"] = _integer_products(source, plan, data, progress)
+            found |= products
+        elif plan.calibrated and data is not None:
             chosen = data.windows.as_list() if windows is None else windows
             found |= _walk_layers(source, plan, chosen, store, progress)
         found |= _round_rest(source, plan, set(found), progress)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
-    return QuantizedWeights(by_name=found, record=record)
+    return QuantizedWeights(by_name=found, record={**plan.to_record(), **more})
+
+
+def _integer_products(
+    source: Source, plan: QuantizationPlan, data: CalibrationData, progress: Progress | None
+) -> tuple[dict[str, Quantized], QuantizationPlan, dict[str, Any]]:
+    """(products by parameter name, the plan with the layers that keep float32 inputs, how they were chosen)."""
+    from exporter.integer_products import KEPT_FORMAT, find_products
+
+    assert plan.max_kl is not None, "a plan without the divergence that it is for"
+    found = find_products(source, plan, data, max_kl=plan.max_kl, progress=progress)
+    formats = dict(plan.formats)
+    for name in (name for group in found.kept for name in group):
+        layer: Any = source.module.get_submodule(name)
+        formats[name] = fit_block_size(KEPT_FORMAT, layer.weight.shape[1])
+    products = {f"{name}.weight": product for name, product in found.products.items()}
+    return dict(products), replace(plan, formats=formats), found.record
 
 
 def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[BlockQuantized]:
@@ -116,7 +137,7 @@ def _walk_layers(
         forms = [plan.formats[name] for name in group.names]
         results: dict[str, BlockQuantized] = {}
         for form in dict.fromkeys(forms):
-            assert form is not None
+            assert isinstance(form, WeightFormat)
             members = [i for i, other in enumerate(forms) if other == form]
             part = replace(
                 group,
@@ -147,7 +168,8 @@ def _round_rest(
 
     found: dict[str, BlockQuantized] = {}
     by_storage: dict[int, BlockQuantized] = {}
-    wanted = {name: form for name, form in plan.formats.items() if form is not None and f"{name}.weight" not in done}
+    forms = {name: form for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
+    wanted = {name: form for name, form in forms.items() if f"{name}.weight" not in done}
     for index, (name, form) in enumerate(wanted.items()):
         weight: Any = source.module.get_submodule(name).weight
         if id(weight) not in by_storage:

@@ -95,6 +95,15 @@ PORTABLE_WEIGHT_ONLY = (
     Step(name="quantize_weights", expect="all"),
 )
 
+# Decoder layers whose inputs have 8 bits too; the tables, and layers that would suffer, have blocks as above.
+ORT_W8A8 = (
+    *ORT_WEIGHT_ONLY[:-3],
+    Step(name="quantize_matmuls", expect="all"),
+    Step(name="lower_integer_matmul", expect="all"),
+    *ORT_WEIGHT_ONLY[-3:],
+)
+PORTABLE_W8A8 = (*PORTABLE_WEIGHT_ONLY, Step(name="quantize_matmuls", expect="all"))
+
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,
     ("ort-cpu", "fp32"): ORT_FP32,
@@ -102,6 +111,10 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cpu", "int8"): ORT_WEIGHT_ONLY,
     ("portable", "int4"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "int4"): ORT_WEIGHT_ONLY,
+    ("portable", "w8a8"): PORTABLE_W8A8,
+    ("ort-cpu", "w8a8"): ORT_W8A8,
+    ("portable", "w8a8-dynamic"): PORTABLE_W8A8,
+    ("ort-cpu", "w8a8-dynamic"): ORT_W8A8,
     ("portable", "mixed"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "mixed"): ORT_WEIGHT_ONLY,
     ("portable", "gguf"): PORTABLE_WEIGHT_ONLY,
@@ -127,7 +140,7 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[S
 
     Args:
         facts: what is known beyond the graph, by name; each pass is given those that its parameters name:
-            ``max_positions`` (the model's positions, or None), ``quantized`` (parameter name -> `BlockQuantized`), and
+            ``max_positions`` (the model's positions, or None), ``quantized`` (parameter name -> `Quantized`), and
             ``target``.
 
     Raises:

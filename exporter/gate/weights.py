@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from calibration.formats import BlockQuantized
+    from calibration.integer_products import IntegerProduct, Quantized
 
 NAME = "stored-weights"
 # Largest difference of a product, as a share of the sum of its terms' magnitudes over `_SPAN` features. Sums of that
@@ -26,11 +27,13 @@ NAME = "stored-weights"
 LIMIT = 4e-6
 _SPAN = 256
 _ROWS = 4096  # of an embedding, compared at once
+# Operators that nobody but our own passes makes.
+_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger")
 
 Floats = npt.NDArray[np.float32]
 
 
-def check_weights(graph_file: Path, intended: Mapping[str, BlockQuantized]) -> Check:
+def check_weights(graph_file: Path, intended: Mapping[str, Quantized]) -> Check:
     """Run every node that reads quantized weights alone and compare with the intended integers.
 
     Args:
@@ -46,7 +49,7 @@ def check_weights(graph_file: Path, intended: Mapping[str, BlockQuantized]) -> C
     for node in model.graph:
         names = marked(node)
         if not names:
-            if node.op_type in ("MatMulNBits", "GatherBlockQuantized"):
+            if node.op_type in _OURS:
                 return _check(float("inf"), f"{node.name or node.op_type} reads integers that nobody intended")
             continue
         unknown = [name for name in names if name not in intended]
@@ -71,14 +74,74 @@ def _check(value: float, where: str) -> Check:
     return Check(name=NAME, passed=passed, value=value, limit=LIMIT, unit="relative", detail=detail)
 
 
-def _errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:
+def _errors(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     """(relative error, where) of each parameter, or of each piece of one."""
+    from calibration.formats import BlockQuantized
+    from calibration.integer_products import IntegerProduct
+
+    products = [part for part in parts if isinstance(part, IntegerProduct)]
+    blocks = [part for part in parts if isinstance(part, BlockQuantized)]
+    if products and blocks:
+        yield float("inf"), f"{node.name or node.op_type} mixes formats"
+    elif products:
+        yield from _integer_errors(node, products, names)
+    else:
+        yield from _block_errors(node, blocks, names)
+
+
+def _block_errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     if node.op_type == "MatMulNBits":
         yield from _product_errors(node, parts, names)
     elif node.op_type == "GatherBlockQuantized":
         yield from _row_errors(node, parts[0], names[0])
     else:
-        yield from _dequantized_errors(node, parts, names)
+        axis = node.attributes["axis"].as_int()
+        found = _run(node, {}, attributes={"axis": min(axis, 1)})
+        yield from _each(found.T if axis == 0 else found, [_stored_values(part) for part in parts], names)
+
+
+def _integer_errors(
+    node: ir.Node, parts: Sequence[IntegerProduct], names: Sequence[str]
+) -> Iterator[tuple[float, str]]:
+    """Integer products are exact up to one last multiplication, so that rows can be compared as they are."""
+    from dataclasses import replace
+
+    weights = [replace(part, channel_scales=np.float32(1)).dequantize() for part in parts]
+    fixed = parts[0].format.activation
+    if node.op_type == "Mul":
+        stored = node.inputs[1]
+        assert stored is not None
+        scales = _constant(stored).numpy()[:, None]
+        yield from _each(scales, [part.scales[:, None] for part in parts], names)
+    elif node.op_type == "DequantizeLinear":
+        yield from _each(_run(node, {}, attributes={}).T, weights, names)
+    elif node.op_type == "MatMulInteger":
+        codes = _integer_probe(weights[0].shape[1])
+        found = _run(node, {0: codes, 2: np.uint8(0)}, attributes={})
+        truth = [part.codes.astype(np.int64) @ codes.T.astype(np.int64) for part in parts]
+        yield from _each(found.T, truth, names)
+    elif fixed is None:
+        # From 0 to 255 over the whole tensor: the operator finds the scale one, and rounds nothing.
+        codes = _integer_probe(weights[0].shape[1])
+        found = _run(node, {0: codes.astype(np.float32)}, attributes={})
+        yield from _each(found.T, [weight @ codes.T.astype(np.float32) for weight in weights], names)
+    else:
+        grid = fixed.as_unsigned()
+        codes = _integer_probe(weights[0].shape[1], zero=grid.zero_point)
+        values = (codes.astype(np.float64) - grid.zero_point) * grid.scale
+        found = _run(node, {0: codes}, attributes={})
+        yield from _each(found.T, [weight @ values.T for weight in weights], names)
+
+
+def _integer_probe(features: int, *, zero: int = 0) -> npt.NDArray[np.uint8]:
+    """Codes [rows, features] with one span of features in each row above the zero point, all others at it."""
+    probe = np.full((-(-features // _SPAN), features), zero, np.uint8)
+    generator = np.random.default_rng(0)
+    for row, start in enumerate(range(0, features, _SPAN)):
+        width = min(_SPAN, features - start)
+        probe[row, start : start + width] = generator.integers(zero + 1, 256, width)
+        probe[row, start] = 255
+    return probe
 
 
 def _product_errors(
@@ -110,17 +173,12 @@ def _row_errors(node: ir.Node, part: BlockQuantized, name: str) -> Iterator[tupl
         yield _compared(run({1: rows}), weight[rows], f"{name} from row {start}")
 
 
-def _dequantized_errors(
-    node: ir.Node, parts: Sequence[BlockQuantized], names: Sequence[str]
-) -> Iterator[tuple[float, str]]:
-    axis = node.attributes["axis"].as_int()
-    found = _run(node, {}, attributes={"axis": min(axis, 1)})
-    found = found.T if axis == 0 else found
+def _each(found: Floats, truth: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> Iterator[tuple[float, str]]:
+    """Compare values [rows, ...] with those of parameters that lie side by side."""
     first = 0
-    for name, part in zip(names, parts, strict=True):
-        weight = _stored_values(part)
-        yield _compared(found[first : first + len(weight)], weight, name)
-        first += len(weight)
+    for name, values in zip(names, truth, strict=True):
+        yield _compared(found[first : first + len(values)], values, name)
+        first += len(values)
 
 
 def _stored_values(part: BlockQuantized) -> Floats:
@@ -180,7 +238,8 @@ class _Runner:
         changed = [ir.AttrInt64(name, value) for name, value in attributes.items()]
         alone = ir.Node(node.domain, node.op_type, inputs, [*kept.values(), *changed], num_outputs=1)
         output = alone.outputs[0]
-        output.name, output.type = "output", ir.TensorType(ir.DataType.FLOAT)
+        kind = ir.DataType.INT32 if node.op_type == "MatMulInteger" else ir.DataType.FLOAT
+        output.name, output.type = "output", ir.TensorType(kind)
         graph = ir.Graph(
             [value for value in inputs if value is not None and value not in initializers],
             [output],

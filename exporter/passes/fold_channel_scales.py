@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from calibration.formats import BlockQuantized
+    from calibration.integer_products import Quantized
 
 # Operator -> the input that holds the weight its normalized output is multiplied with.
 _NORMS = {"RMSNormalization": 1, "SkipSimplifiedLayerNormalization": 2}
 _FOLDED = "folded_channel_scales"
 
 
-def candidates(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> int:
+def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Products whose weights were scaled."""
     return sum(1 for node in nodes_of(graph, "MatMul") if _scales(node, quantized) is not None)
 
 
-def fold_channel_scales(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> int:
+def fold_channel_scales(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Divide what enters each product by its weight's channel scales."""
     import numpy as np
     import onnx_ir as ir
@@ -71,7 +71,7 @@ def parameters_of_weight(node: ir.Node) -> tuple[str, ...]:
     return parameters_of(weight) if weight is not None and is_weight(weight) else ()
 
 
-def _scales(node: ir.Node, quantized: Mapping[str, BlockQuantized]) -> npt.NDArray[np.float32] | None:
+def _scales(node: ir.Node, quantized: Mapping[str, Quantized]) -> npt.NDArray[np.float32] | None:
     """The channel scales of a product's weight, None when there are none or they have been folded."""
     parts = parameters_of_weight(node)
     if _FOLDED in node.meta or not parts or not set(parts) <= set(quantized):

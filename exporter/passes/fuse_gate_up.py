@@ -11,10 +11,10 @@ from exporter.passes.merge_weights import concat_weights, drop_unread, quantized
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.formats import BlockQuantized
+    from calibration.integer_products import Quantized
 
 
-def fuse_gate_up(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized] | None = None) -> int:
+def fuse_gate_up(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = None) -> int:
     """Merge x @ gate and x @ up where an element-wise product joins what comes of them.
 
     Weights that are quantized in different formats stay apart.

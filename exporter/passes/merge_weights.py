@@ -11,7 +11,7 @@ from exporter.passes.match import add_initializer, sizes_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.formats import BlockQuantized
+    from calibration.integer_products import Quantized
 
 _PARAMETERS = "parameters"
 # Key of a node's metadata in the file: the parameters whose integers it reads, side by side, separated by spaces.
@@ -56,7 +56,7 @@ def marked(node: ir.Node) -> tuple[str, ...]:
     return tuple(node.metadata_props.get(INTEGERS_OF, "").split())
 
 
-def quantized_alike(weights: Sequence[ir.Value], quantized: Mapping[str, BlockQuantized]) -> bool:
+def quantized_alike(weights: Sequence[ir.Value], quantized: Mapping[str, Quantized]) -> bool:
     """Whether weights can become one: all of them in one format, or none of them quantized."""
     parts = [quantized.get(name) for weight in weights for name in parameters_of(weight)]
     return len({None if part is None else part.format for part in parts}) == 1

@@ -12,10 +12,10 @@ from exporter.passes.merge_weights import concat_weights, drop_unread, quantized
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.formats import BlockQuantized
+    from calibration.integer_products import Quantized
 
 
-def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized] | None = None) -> int:
+def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = None) -> int:
     """Merge query, key and value projections, biases included, where nothing lies between them and the attention.
 
     Weights that are quantized in different formats stay apart.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from calibration.formats import BlockQuantized
+    from calibration.integer_products import Quantized
 
 
 # An embedding is read with Gather, which takes whole bytes only.
@@ -27,32 +28,33 @@ _GATHERED_BITS = 8
 _INTEGERS = {4: ("INT4", "UINT4"), 8: ("INT8", "UINT8")}
 
 
-def candidates(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]) -> int:
-    """Products and embeddings whose weights have been quantized."""
-    names = set(quantized)
+def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+    """Products and embeddings whose weights have been quantized in blocks."""
+    names = set(_in_blocks(quantized))
     products = sum(1 for node in nodes_of(graph, "MatMul") if _parts(node.inputs[1], names))
     return products + sum(1 for node in nodes_of(graph, "Gather") if _parts(node.inputs[0], names))
 
 
-def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized], target: str = "portable") -> int:
-    """Replace each weight that ``quantized`` has, by parameter name; merged weights need all their parts there.
+def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], target: str = "portable") -> int:
+    """Replace each weight that ``quantized`` has in blocks, by parameter name; merged ones need all their parts there.
 
     Where the target has an operator of its own for embeddings, their gathered codes may have fewer bits for the while.
     """
-    names = set(quantized)
+    known = _in_blocks(quantized)
+    names = set(known)
     count = 0
     for node in nodes_of(graph, "Gather"):
         weight = node.inputs[0]
         parts = _parts(weight, names)
         if weight is None or not parts:
             continue
-        if target == "portable" and quantized[parts[0]].format.bits != _GATHERED_BITS:
+        if target == "portable" and known[parts[0]].format.bits != _GATHERED_BITS:
             raise ValueError(
                 f"the embedding {weight.name} needs {_GATHERED_BITS} bits: ONNX gathers no smaller integers"
             )
-        constants = _stored(graph, weight, [quantized[name] for name in parts], axis=1)
+        constants = _stored(graph, weight, [known[name] for name in parts], axis=1)
         rows = [emit(node, "Gather", [value, node.inputs[1]], {"axis": 0}) for value in constants]
-        block = quantized[parts[0]].format.block_size
+        block = known[parts[0]].format.block_size
         result = emit(node, "DequantizeLinear", rows, {"axis": 2, "block_size": block}, like=node.outputs[0])
         mark(result, parts)
         replace(node.outputs[0], result)
@@ -63,12 +65,12 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         parts = _parts(weight, names)
         if weight is None or not parts:
             continue
-        block = quantized[parts[0]].format.block_size
+        block = known[parts[0]].format.block_size
         transpose = producer(weight, "Transpose")
         stored = weight if transpose is None else transpose.inputs[0]
         assert stored is not None
         axis = 0 if transpose is None else 1
-        constants = _stored(graph, stored, [quantized[name] for name in parts], axis=axis)
+        constants = _stored(graph, stored, [known[name] for name in parts], axis=axis)
         float_weight = emit(node, "DequantizeLinear", constants, {"axis": axis, "block_size": block}, like=stored)
         mark(float_weight, parts)
         if transpose is not None:
@@ -77,6 +79,12 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, BlockQuantized]
         count += 1
     drop_unread(graph, [value for value in list(graph.initializers.values()) if not value.uses()])
     return count
+
+
+def _in_blocks(quantized: Mapping[str, Quantized]) -> dict[str, BlockQuantized]:
+    from calibration.formats import BlockQuantized
+
+    return {name: value for name, value in quantized.items() if isinstance(value, BlockQuantized)}
 
 
 def _parts(weight: ir.Value | None, names: set[str]) -> tuple[str, ...]:

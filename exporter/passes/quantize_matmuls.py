@@ -1,0 +1,134 @@
+"""Products of two 8-bit factors (W8A8) in standard operators: int8 weights with a scale per column, rounded inputs.
+
+Static: the input goes through `QuantizeLinear` and `DequantizeLinear` with a fixed symmetric scale, the weight through
+`DequantizeLinear`, which is the form that TensorRT reads. Dynamic: `DynamicQuantizeLinear` finds one scale for the
+whole tensor, and `MatMulInteger` multiplies the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from exporter.passes.match import add_initializer, emit, is_weight, new_constant, nodes_of, replace
+from exporter.passes.merge_weights import drop_unread, mark, parameters_of
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from calibration.integer_products import IntegerProduct, Quantized
+    from calibration.static_activations import ActivationScale
+
+
+def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+    """Products whose weights and inputs are to be integers."""
+    return sum(1 for node in nodes_of(graph, "MatMul") if _products(node, quantized))
+
+
+def quantize_matmuls(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+    """Replace each product whose weight ``quantized`` has with an input of 8 bits; an input is rounded once."""
+    count = 0
+    rounded: dict[tuple[int, ActivationScale | None], list[ir.Value]] = {}
+    for node in nodes_of(graph, "MatMul"):
+        parts = _products(node, quantized)
+        source, weight = node.inputs
+        if not parts or source is None or weight is None:
+            continue
+        form = parts[0].format
+        if any(part.format != form for part in parts):
+            raise ValueError(f"the parts of {weight.name} round their input differently")
+        codes, scales = _stored(graph, weight, parts)
+        key = (id(source), form.activation)
+        if key not in rounded:
+            rounded[key] = _rounded(graph, node, source, form.activation)
+        if form.activation is None:
+            result = _product_of_codes(node, rounded[key], codes, scales, parameters_of(weight))
+        else:
+            float_weight = emit(node, "DequantizeLinear", [codes, scales], {"axis": 1}, like=weight)
+            mark(float_weight, parameters_of(weight))
+            result = emit(node, "MatMul", [*rounded[key], float_weight], like=node.outputs[0])
+        replace(node.outputs[0], result)
+        graph.remove(node, safe=True)
+        drop_unread(graph, [weight])
+        count += 1
+    return count
+
+
+def _products(node: ir.Node, quantized: Mapping[str, Quantized]) -> list[IntegerProduct]:
+    """What the parameters in a product's weight became, when all of them became integer products."""
+    from calibration.integer_products import IntegerProduct
+
+    weight = node.inputs[1]
+    if weight is None or not is_weight(weight):
+        return []
+    found = [quantized.get(name) for name in parameters_of(weight)]
+    products = [part for part in found if isinstance(part, IntegerProduct)]
+    return products if len(products) == len(found) else []
+
+
+def _rounded(graph: ir.Graph, node: ir.Node, source: ir.Value, fixed: ActivationScale | None) -> list[ir.Value]:
+    """The rounded input: one float32 value, or the codes, scale and zero point found at run time."""
+    import numpy as np
+    import onnx_ir as ir
+
+    if fixed is None:
+        byte = ir.TensorType(ir.DataType.UINT8)
+        found = [
+            ir.Value(type=byte, shape=source.shape),
+            ir.Value(type=source.type, shape=ir.Shape([])),
+            ir.Value(type=byte, shape=ir.Shape([])),
+        ]
+        emit(node, "DynamicQuantizeLinear", [source], outputs=found)
+        return found
+    name = f"{source.name}.input"
+    scale = new_constant(graph, f"{name}_scale", np.array(fixed.scale, np.float32))
+    zero = new_constant(graph, f"{name}_zero_point", np.array(fixed.zero_point, np.dtype(fixed.dtype)))
+    codes = emit(node, "QuantizeLinear", [source, scale, zero])
+    codes.type, codes.shape = ir.TensorType(ir.DataType[fixed.dtype.upper()]), source.shape
+    return [emit(node, "DequantizeLinear", [codes, scale, zero], like=source)]
+
+
+def _product_of_codes(
+    node: ir.Node, rounded: Sequence[ir.Value], codes: ir.Value, scales: ir.Value, parameters: Sequence[str]
+) -> ir.Value:
+    """(codes of x - zero point) @ codes of w, times both scales."""
+    import onnx_ir as ir
+
+    values, scale, zero = rounded
+    output = node.outputs[0]
+    product = emit(node, "MatMulInteger", [values, codes, zero])
+    product.type, product.shape = ir.TensorType(ir.DataType.INT32), output.shape
+    mark(product, parameters)
+    product = emit(node, "Cast", [product], {"to": ir.DataType.FLOAT.value}, like=output)
+    both = emit(node, "Mul", [scale, scales], like=scales)
+    mark(both, parameters)
+    return emit(node, "Mul", [product, both], like=output)
+
+
+def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[IntegerProduct]) -> tuple[ir.Value, ir.Value]:
+    """Initializers for the codes int8 [K, N] and the scales float32 [N]."""
+    import onnx_ir as ir
+
+    rows, features = sum(len(part.codes) for part in parts), parts[0].codes.shape[1]
+    codes = ir.LazyTensor(
+        partial(_codes, parts), dtype=ir.DataType.INT8, shape=ir.Shape((features, rows)), name=f"{weight.name}.codes"
+    )
+    scales = ir.LazyTensor(
+        partial(_scales, parts), dtype=ir.DataType.FLOAT, shape=ir.Shape((rows,)), name=f"{weight.name}.scales"
+    )
+    return add_initializer(graph, codes), add_initializer(graph, scales)
+
+
+def _codes(parts: Sequence[IntegerProduct]) -> ir.TensorProtocol:
+    import numpy as np
+    import onnx_ir as ir
+
+    return ir.tensor(np.ascontiguousarray(np.concatenate([part.codes for part in parts]).T))
+
+
+def _scales(parts: Sequence[IntegerProduct]) -> ir.TensorProtocol:
+    import numpy as np
+    import onnx_ir as ir
+
+    return ir.tensor(np.concatenate([part.scales for part in parts]))
