@@ -1,8 +1,9 @@
-"""Cuts token ids into windows of one length and draws some of them, reproducibly."""
+"""Cuts token ids into windows of one length and draws some of them, or invents some, reproducibly."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +68,18 @@ def draw_windows(token_ids: npt.ArrayLike, *, count: int, length: int, seed: int
     chosen = np.random.default_rng(seed).permutation(available)[:count]
     cut = ids[: available * length].reshape(available, length)
     return Windows(ids=np.ascontiguousarray(cut[np.sort(chosen)]), seed=seed)
+
+
+def random_windows(vocabulary: int, *, count: int, length: int, first: Sequence[int] = (), seed: int = 0) -> Windows:
+    """Windows of tokens that are all equally likely, such as no text of one language or kind has.
+
+    Args:
+        vocabulary: number of token ids.
+        count, length: how many, and tokens of each.
+        first: ids that the windows begin with, by turns; special tokens, after which models react most strongly.
+        seed: the same arguments give the same windows.
+    """
+    ids = np.random.default_rng(seed).integers(0, vocabulary, (count, length))
+    if first:
+        ids[:, 0] = np.resize(np.asarray(first, np.int64), count)
+    return Windows(ids=ids, seed=seed)

@@ -2,13 +2,17 @@
 
 Language models have layers whose inputs hold a few enormous values, for which one scale is too coarse. Layers are
 ranked by how far their rounding moves each token, and the worst keep float32 inputs, as many as the budget asks for.
+
+Where the ranges come from one kind of text only, another kind leaves them: with English prose alone, Chinese has 10
+times the divergence. Windows of random tokens, each behind a special token, reach further than any text.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
 
 # Of the smoothing; measured on SmolLM2-135M, less leaves outliers in the inputs, more moves them into the weights.
 STRENGTHS = (0.5, 0.65, 0.75, 0.85)
-# Windows that no range is taken from: what is chosen there has not seen its own extremes.
-_CHECKED, _COMPARED = 4, 2
+# Windows of text that no range is taken from: what is chosen there has not seen its own extremes.
+_CHECKED = 4
+# Windows of random tokens whose ranges count beside those of the text; twice as many help by little.
+RANDOM_WINDOWS = 16
 # Share of the budget that the rounded layers may use: the gate judges on another text.
 _SHARE = 0.5
 KEPT_FORMAT = WeightFormat(bits=8, block_size=32, symmetric=True)
@@ -66,16 +72,21 @@ def find_products(
     from calibration.sensitivity import Scorer
 
     forms = {name: form for name, form in plan.formats.items() if isinstance(form, ProductFormat)}
-    windows = data.windows.as_list()
-    checked = windows[-_CHECKED:] if len(windows) > _CHECKED else windows
+    checked = data.windows.as_list()[-_CHECKED:]
+    *varied, unseen = _random_windows(source, data, count=RANDOM_WINDOWS + 1)
     layers = list(decoder_layers(source))
     reduce_range = saturates()
     with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
-        statistics = data.statistics or _collect(source, data, folder, forms, progress)
-        groups = [part for names in statistics.groups if (part := tuple(name for name in names if name in forms))]
+        text = data.statistics
+        if text is None:
+            used = data.windows.ids[:-_CHECKED] if len(data.windows.ids) > _CHECKED else data.windows.ids
+            text = _collect(source, used, Path(folder, "text"), forms, progress)
+        random = _collect(source, np.stack(varied), Path(folder, "random"), forms, progress)
+        groups = [part for names in text.groups if (part := tuple(name for name in names if name in forms))]
 
         def candidates(names: tuple[str, ...]) -> Iterator[dict[str, IntegerProduct]]:
-            seen: InputStatistics = statistics.of(names[0])
+            seen: InputStatistics = text.of(names[0])
+            seen = replace(seen, max_abs=np.maximum(seen.max_abs, random.of(names[0]).max_abs))
             modules: list[Any] = [source.module.get_submodule(name) for name in names]
             weights = [module.weight.detach().numpy() for module in modules]
             static = forms[names[0]].static
@@ -83,7 +94,8 @@ def find_products(
                 results = quantize_products(seen, weights, static=static, strength=strength, reduce_range=reduce_range)
                 yield dict(zip(names, results, strict=True))
 
-        chosen = choose_products(source.module, layers, checked[:_COMPARED], groups, candidates, progress=progress)
+        compared = [checked[-1], unseen]
+        chosen = choose_products(source.module, layers, compared, groups, candidates, progress=progress)
         ranked = sorted(chosen, key=lambda pair: -pair[1])
     scorer = Scorer(source.module, layers, checked)
 
@@ -98,23 +110,32 @@ def find_products(
         "kept": [{"names": list(found), "token_error": error} for found, error in ranked[:count]],
         "largest_token_error": ranked[count][1] if count < len(ranked) else None,
         "calibration_kl": [{"kept": number, "kl": kl} for number, kl in sorted(measured.items())],
+        "random_windows": RANDOM_WINDOWS,
         "reduced_range": reduce_range,
     }
     products = {name: product for found, _ in ranked[count:] for name, product in found.items()}
     return FoundProducts(products=products, kept=kept, record=record)
 
 
+def _random_windows(source: Source, data: CalibrationData, *, count: int) -> list[Any]:
+    """Windows of random tokens, as long as those of the text, behind the tokenizer's special tokens by turns."""
+    from calibration.windows import random_windows
+
+    tokenizer: Any = source.tokenizer
+    known = min(len(tokenizer), source.model.vocab_size)
+    special = sorted(number for number in set(tokenizer.all_special_ids) if number < known)
+    return random_windows(known, count=count, length=data.windows.ids.shape[1], first=special).as_list()
+
+
 def _collect(
-    source: Source, data: CalibrationData, folder: str, forms: dict[str, ProductFormat], progress: Progress | None
+    source: Source, ids: Any, folder: Path, forms: dict[str, ProductFormat], progress: Progress | None
 ) -> Statistics:
     from calibration.collect import CollectSettings, collect
     from calibration.windows import Windows
 
-    ids = data.windows.ids
-    used = Windows(ids=ids[:-_CHECKED] if len(ids) > _CHECKED else ids, seed=data.windows.seed)
     return collect(
         source.module,
-        used,
+        Windows(ids=ids, seed=0),
         folder,
         settings=CollectSettings(histograms=False),
         keep=lambda name: name not in forms,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calibration.errors import TextError
-from calibration.windows import draw_windows
+from calibration.windows import draw_windows, random_windows
 
 
 def test_windows_are_whole_cuts_in_the_order_of_the_text() -> None:
@@ -42,3 +42,14 @@ def test_a_text_shorter_than_one_window_is_refused() -> None:
 def test_windows_without_size_are_refused(count: int, length: int) -> None:
     with pytest.raises(TextError, match="have no size"):
         draw_windows(np.arange(4), count=count, length=length)
+
+
+def test_random_windows_begin_with_the_given_tokens_by_turns() -> None:
+    windows = random_windows(100, count=5, length=200, first=[7, 3], seed=1)
+
+    assert windows.ids[:, 0].tolist() == [7, 3, 7, 3, 7]
+    assert windows.ids.shape == (5, 200)
+    assert 0 <= windows.ids.min() < 5
+    assert 95 <= windows.ids.max() < 100
+    assert windows.sha256 == random_windows(100, count=5, length=200, first=[7, 3], seed=1).sha256
+    assert windows.sha256 != random_windows(100, count=5, length=200, first=[7, 3], seed=2).sha256

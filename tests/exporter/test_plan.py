@@ -70,7 +70,7 @@ def test_symmetry_is_the_users_choice(symmetric):
 
 @pytest.mark.parametrize("options", [{"keep": ["*"]}, {"block_size": 32}, {"symmetric": False}])
 def test_options_of_integers_are_refused_for_floats(options):
-    with pytest.raises(InputError, match="has no integers"):
+    with pytest.raises(InputError, match="has no blocks"):
         plan_quantization(LAYERS, precision_named("fp32"), **options)
 
 
