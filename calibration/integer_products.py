@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from calibration.feeders import Feeder
     from calibration.statistics import InputStatistics
 
 
@@ -42,25 +43,25 @@ class IntegerProduct:
         codes: int8 [N, K].
         scales: float32 [N].
         format: how the input is rounded.
-        channel_scales: float32 [K]. What is quantized is the weight times these, column by column, and what makes the
-            input has to be divided by them.
+        channel_scales: float32 [K] or None. What is quantized is the weight times these, column by column, and what
+            makes the input has to be divided by them (`calibration.folding`).
     """
 
     codes: npt.NDArray[np.int8]
     scales: Floats
     format: ProductFormat
-    channel_scales: Floats
+    channel_scales: Floats | None = None
 
     def dequantize(self) -> Floats:
         """code * scale, float32 [N, K], over the channel scales: what stands for the original weight."""
         weight: Floats = self.codes.astype(np.float32) * self.scales[:, None]
-        return weight / self.channel_scales
+        return weight if self.channel_scales is None else weight / self.channel_scales
 
     def round_input(self, values: torch.Tensor) -> torch.Tensor:
         """What the product makes of an input, float32 [..., K]."""
         import torch
 
-        channels = torch.from_numpy(self.channel_scales)
+        channels = 1 if self.channel_scales is None else torch.from_numpy(self.channel_scales)
         values = values / channels
         fixed = self.format.activation
         if fixed is None:
@@ -79,6 +80,7 @@ def quantize_products(
     *,
     static: bool,
     strength: float,
+    feeder: Feeder | None = None,
     reduce_range: bool = False,
 ) -> list[IntegerProduct]:
     """Quantize the weights that read one input.
@@ -88,6 +90,7 @@ def quantize_products(
         weights: float32 [N_i, K] each.
         static: with a fixed scale for the input; otherwise it is found at run time.
         strength: of the smoothing, 0..1; see `calibration.smoothquant`.
+        feeder: the layer that makes the input; channels of one of its rows are then smoothed alike.
         reduce_range: see `calibration.static_activations.quantize_rows`.
 
     Raises:
@@ -95,6 +98,8 @@ def quantize_products(
     """
     layer = statistics.names[0]
     scales = smoothing_scales(statistics.max_abs, weights, strength=strength)
+    if feeder is not None:
+        scales = feeder.tie(scales)
     largest = float((statistics.max_abs / scales).max())
     scale = activation_scale(-largest, largest, layer=layer) if static else None
     results = []

@@ -23,6 +23,8 @@ from calibration.sequential import GroupStatistics, observe_group
 if TYPE_CHECKING:
     import torch
 
+    from calibration.feeders import Feeder
+
 # What is kept of the reference's distributions; fewer windows are scored when the vocabulary is large.
 REFERENCE_BYTES = 128 << 20
 
@@ -136,6 +138,7 @@ def measure_groups(
     scorer: Scorer,
     candidates: Candidates,
     keep: Callable[[str], bool] = lambda name: False,
+    feeders: Mapping[str, Feeder] | None = None,
     known: Mapping[int, Sequence[GroupSensitivity]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, list[GroupSensitivity]]]:
@@ -147,6 +150,7 @@ def measure_groups(
         scorer: of the same model, made before anything was changed.
         candidates: makes the results to compare.
         keep: says of a layer's full name that it is not quantized.
+        feeders: see `calibration.feeders.find_feeders`; handed on to the candidates.
         known: layers measured earlier, which are passed by.
         progress: called with the layers done and their number.
 
@@ -169,7 +173,7 @@ def measure_groups(
                     targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
                     groups = find_groups(layer, lambda layer=layer: inputs.run(layer, 0), names=targets)  # type: ignore[misc]
                     for group in groups if targets else []:
-                        statistics = observe_group(layer, prefix, group, inputs)
+                        statistics = observe_group(layer, prefix, group, inputs, feeders=feeders)
                         weights: list[Any] = [layer.get_submodule(name).weight for name in group.names]
                         own = [weight.detach().clone() for weight in weights]
                         kl = {}

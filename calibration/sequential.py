@@ -8,7 +8,7 @@ layers). Which algorithm is used is the caller's: it is handed weights and stati
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,8 @@ from calibration.linear_groups import LinearGroup, find_groups, linear_names
 
 if TYPE_CHECKING:
     import torch
+
+    from calibration.feeders import Feeder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,7 @@ class GroupStatistics:
         hessian: mean of x x^T over the tokens, float32 [K, K].
         mean_abs: mean |x| of each channel, float32 [K].
         tokens: how many there were.
+        feeder: the layer that makes the input, into whose rows channel scales can be folded; see `calibration.feeders`.
     """
 
     names: tuple[str, ...]
@@ -37,6 +40,7 @@ class GroupStatistics:
     hessian: Floats
     mean_abs: Floats
     tokens: int
+    feeder: Feeder | None = None
 
 
 class Quantize(Protocol):
@@ -52,6 +56,7 @@ def quantize_sequentially(
     quantize: Quantize,
     *,
     keep: Callable[[str], bool] = lambda name: False,
+    feeders: Mapping[str, Feeder] | None = None,
     store: LayerStore | None = None,
     restore: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -68,6 +73,7 @@ def quantize_sequentially(
         windows: token ids, int64 [T] each, all of one length.
         quantize: the algorithm.
         keep: says of a layer's full name that it stays as it is.
+        feeders: see `calibration.feeders.find_feeders`; handed on to the algorithm.
         restore: give each layer its own weights back once the next one's inputs are known.
         store: where finished layers are kept; layers found there are not computed again.
         progress: called with the decoder layers done and their number.
@@ -87,7 +93,7 @@ def quantize_sequentially(
                 own = _copies(layer, targets) if restore else {}
                 done = store.load(index) if store else None
                 if done is None:
-                    done = _quantize_layer(layer, prefix, targets, states, quantize)
+                    done = _quantize_layer(layer, prefix, targets, states, quantize, feeders=feeders or {})
                     if store:
                         store.save(index, done)
                 else:
@@ -137,20 +143,33 @@ class LayerStore(Protocol):
 
 
 def _quantize_layer(
-    layer: torch.nn.Module, prefix: str, targets: tuple[str, ...], states: HiddenStates, quantize: Quantize
+    layer: torch.nn.Module,
+    prefix: str,
+    targets: tuple[str, ...],
+    states: HiddenStates,
+    quantize: Quantize,
+    *,
+    feeders: Mapping[str, Feeder],
 ) -> dict[str, BlockQuantized]:
     done: dict[str, BlockQuantized] = {}
     if not targets:
         return done
     for group in find_groups(layer, lambda: states.run(layer, 0), names=targets):
-        statistics = observe_group(layer, prefix, group, states)
+        statistics = observe_group(layer, prefix, group, states, feeders=feeders)
         results = quantize(statistics)
         _write_back(layer, dict(zip(group.names, results, strict=True)))
         done.update(zip(statistics.names, results, strict=True))
     return done
 
 
-def observe_group(layer: torch.nn.Module, prefix: str, group: LinearGroup, states: HiddenStates) -> GroupStatistics:
+def observe_group(
+    layer: torch.nn.Module,
+    prefix: str,
+    group: LinearGroup,
+    states: HiddenStates,
+    *,
+    feeders: Mapping[str, Feeder] | None = None,
+) -> GroupStatistics:
     """The group's input on all windows, summed up; each forward stops as soon as the input is there."""
     import torch
 
@@ -181,6 +200,7 @@ def observe_group(layer: torch.nn.Module, prefix: str, group: LinearGroup, state
         hessian=(gram / tokens).numpy(),
         mean_abs=(sum_abs / tokens).float().numpy(),
         tokens=tokens,
+        feeder=(feeders or {}).get(f"{prefix}.{group.names[0]}"),
     )
 
 

@@ -10,7 +10,7 @@ times the divergence. Windows of random tokens, each behind a special token, rea
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from exporter.precision import ProductFormat, WeightFormat
 from exporter.quantization import Progress, decoder_layers
 
 if TYPE_CHECKING:
+    from calibration.feeders import Feeder
     from calibration.integer_products import IntegerProduct
     from calibration.statistics import InputStatistics, Statistics
     from exporter.calibration_data import CalibrationData
@@ -54,7 +55,13 @@ class FoundProducts:
 
 
 def find_products(
-    source: Source, plan: QuantizationPlan, data: CalibrationData, *, max_kl: float, progress: Progress | None = None
+    source: Source,
+    plan: QuantizationPlan,
+    data: CalibrationData,
+    *,
+    max_kl: float,
+    feeders: Mapping[str, Feeder],
+    progress: Progress | None = None,
 ) -> FoundProducts:
     """Quantize every layer that the plan gives a `ProductFormat`.
 
@@ -62,6 +69,7 @@ def find_products(
         source: its module is changed while this runs and restored before it ends.
         data: calibration windows; their statistics are collected where they have none.
         max_kl: budget of the whole model, mean KL divergence in nats.
+        feeders: see `calibration.feeders.find_feeders`.
         progress: called with the steps done and their number.
 
     Raises:
@@ -91,7 +99,14 @@ def find_products(
             weights = [module.weight.detach().numpy() for module in modules]
             static = forms[names[0]].static
             for strength in STRENGTHS:
-                results = quantize_products(seen, weights, static=static, strength=strength, reduce_range=reduce_range)
+                results = quantize_products(
+                    seen,
+                    weights,
+                    static=static,
+                    strength=strength,
+                    feeder=feeders.get(names[0]),
+                    reduce_range=reduce_range,
+                )
                 yield dict(zip(names, results, strict=True))
 
         compared = [checked[-1], unseen]

@@ -14,6 +14,7 @@ from exporter.plan import QuantizationPlan, fit_block_size
 from exporter.precision import WeightFormat
 
 if TYPE_CHECKING:
+    from calibration.feeders import Feeder
     from calibration.formats import BlockQuantized
     from calibration.integer_products import Quantized
     from calibration.sequential import GroupStatistics, LayerStore
@@ -59,35 +60,52 @@ def quantize_source(
         InputError: a block size that does not divide a layer, or activations that are not finite.
     """
     from calibration.errors import CalibrationError
+    from calibration.feeders import fold_into_feeders
 
     found: dict[str, Quantized] = {}
     if not any(plan.formats.values()):
         return QuantizedWeights(by_name=found, record={})
     more: dict[str, Any] = {}
+    feeders: dict[str, Feeder] = {}
     try:
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
             more["calibration"] = data.record
+            feeders = _feeders(source, plan, data)
         if plan.algorithm == "smoothquant" and data is not None:
-            products, plan, more["products"] = _integer_products(source, plan, data, progress)
+            products, plan, more["products"] = _integer_products(source, plan, data, feeders, progress)
             found |= products
         elif plan.calibrated and data is not None:
             chosen = data.windows.as_list() if windows is None else windows
-            found |= _walk_layers(source, plan, chosen, store, progress)
+            found |= _walk_layers(source, plan, chosen, feeders, store, progress)
         found |= _round_rest(source, plan, set(found), progress)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
-    return QuantizedWeights(by_name=found, record={**plan.to_record(), **more})
+    folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in found.items()}, feeders)
+    by_name = {f"{name}.weight": part for name, part in folded.items()}
+    return QuantizedWeights(by_name=by_name, record={**plan.to_record(), **more})
+
+
+def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> dict[str, Feeder]:
+    """Layers that can take over the channel scales of those that read them: quantized ones only."""
+    from calibration.feeders import find_feeders
+
+    found = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
+    return {reader: feeder for reader, feeder in found.items() if plan.formats.get(feeder.name) is not None}
 
 
 def _integer_products(
-    source: Source, plan: QuantizationPlan, data: CalibrationData, progress: Progress | None
+    source: Source,
+    plan: QuantizationPlan,
+    data: CalibrationData,
+    feeders: Mapping[str, Feeder],
+    progress: Progress | None,
 ) -> tuple[dict[str, Quantized], QuantizationPlan, dict[str, Any]]:
     """(products by parameter name, the plan with the layers that keep float32 inputs, how they were chosen)."""
     from exporter.integer_products import KEPT_FORMAT, find_products
 
     assert plan.max_kl is not None, "a plan without the divergence that it is for"
-    found = find_products(source, plan, data, max_kl=plan.max_kl, progress=progress)
+    found = find_products(source, plan, data, max_kl=plan.max_kl, feeders=feeders, progress=progress)
     formats = dict(plan.formats)
     for name in (name for group in found.kept for name in group):
         layer: Any = source.module.get_submodule(name)
@@ -113,10 +131,12 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
     # Rows are independent and the statistics are one: matrices with one input are quantized as one.
     stacked, layer = np.concatenate(group.weights), group.names[0]
     rows = [len(weight) for weight in group.weights]
-    if len(rows) == 1:
+    if len(rows) == 1 and group.feeder is None:
         return [gptq(stacked, group.hessian, block_format, layer=layer)]
-    # Several products of one input mostly follow a norm, which their channel scales fold into for nothing.
-    found = search_channel_scales([stacked], block_format, mean_abs=group.mean_abs, hessian=group.hessian, layer=layer)
+    # Channel scales fold for nothing into the layer before, or into a norm, which several products of one input mostly
+    # follow.
+    mean_abs = group.mean_abs if group.feeder is None else group.feeder.tie(group.mean_abs)
+    found = search_channel_scales([stacked], block_format, mean_abs=mean_abs, hessian=group.hessian, layer=layer)
     scales = found.scales
     hessian = group.hessian / np.outer(scales, scales)
     result = gptq(multiply_columns(stacked, scales), hessian, block_format, layer=layer)
@@ -127,6 +147,7 @@ def _walk_layers(
     source: Source,
     plan: QuantizationPlan,
     windows: list[Any],
+    feeders: Mapping[str, Feeder],
     store: LayerStore | None,
     progress: Progress | None,
 ) -> dict[str, BlockQuantized]:
@@ -153,6 +174,7 @@ def _walk_layers(
         windows,
         quantize,
         keep=lambda name: plan.formats.get(name) is None,
+        feeders=feeders,
         restore=True,
         store=store,
         progress=progress,

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 Progress = Callable[[int, int], None]
-SCHEMA = 1
+SCHEMA = 2
 FLOAT = "fp32"
 # label -> format; fp32, which costs no quality, is always a candidate as well.
 LAYER_CANDIDATES = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int4-block32": WeightFormat(bits=4, block_size=32, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=64, symmetric=False),
 }
 TABLE_CANDIDATES = {
@@ -110,6 +111,7 @@ def measure_sensitivity(
         InputError: the file holds figures of something else, the text is too short, or activations are not finite.
     """
     from calibration.errors import CalibrationError
+    from calibration.feeders import find_feeders
     from calibration.fingerprint import model_fingerprint
     from calibration.sensitivity import GroupSensitivity, Scorer, measure_groups
 
@@ -137,6 +139,7 @@ def measure_sensitivity(
                 calibration=shares["statistics"],
                 scorer=scorer,
                 candidates=_layer_candidates,
+                feeders=find_feeders(source.module, layers, shares["statistics"][0]),
                 known=known,
                 progress=progress,
             ):
