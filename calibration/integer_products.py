@@ -27,10 +27,16 @@ if TYPE_CHECKING:
     from calibration.feeders import Feeder
     from calibration.statistics import InputStatistics
 
+# Least max|x| that a scale is found from at run time, so that a token of zeros has one.
+SMALLEST_MAGNITUDE = 1e-30
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProductFormat:
-    """What products with one input have in common; ``activation`` is None when its scale is found at run time."""
+    """What products with one input have in common.
+
+    ``activation`` is None when each token has a scale of its own, found at run time: s = max|x| / 127.
+    """
 
     activation: ActivationScale | None
 
@@ -65,13 +71,11 @@ class IntegerProduct:
         values = values / channels
         fixed = self.format.activation
         if fixed is None:
-            # DynamicQuantizeLinear: one uint8 scale for the whole tensor, from a range that holds zero.
-            low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-            found = activation_scale(low, high, layer="input", symmetric=False)
-        else:
-            found = fixed.as_unsigned()
-        codes = torch.clamp(torch.round(values / found.scale) + found.zero_point, 0, 255)
-        return (codes - found.zero_point) * found.scale * channels
+            scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_MAGNITUDE) / 127
+            return torch.round(values / scale) * scale * channels
+        grid = fixed.as_unsigned()
+        codes = torch.clamp(torch.round(values / grid.scale) + grid.zero_point, 0, 255)
+        return (codes - grid.zero_point) * grid.scale * channels
 
 
 def quantize_products(

@@ -26,9 +26,10 @@ NAME = "stored-weights"
 # many float32 numbers are off by 1e-6 at most; one 8-bit code that is off by one moves them by 1e-5, a zero point more.
 LIMIT = 4e-6
 _SPAN = 256
+_UNSIGNED_MIDDLE = 128  # zero point of inputs whose scale is found at run time
 _ROWS = 4096  # of an embedding, compared at once
 # Operators that nobody but our own passes makes.
-_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulInteger")
+_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger")
 
 Floats = npt.NDArray[np.float32]
 
@@ -116,19 +117,14 @@ def _integer_errors(
     elif node.op_type == "DequantizeLinear":
         yield from _each(_run(node, {}, attributes={}).T, weights, names)
     elif node.op_type == "MatMulInteger":
-        codes = _integer_probe(weights[0].shape[1])
-        found = _run(node, {0: codes, 2: np.uint8(0)}, attributes={})
-        truth = [part.codes.astype(np.int64) @ codes.T.astype(np.int64) for part in parts]
+        codes = _integer_probe(weights[0].shape[1], zero=_UNSIGNED_MIDDLE)
+        found = _run(node, {0: codes}, attributes={})
+        truth = [part.codes.astype(np.int64) @ (codes.T.astype(np.int64) - _UNSIGNED_MIDDLE) for part in parts]
         yield from _each(found.T, truth, names)
-    elif fixed is None:
-        # From 0 to 255 over the whole tensor: the operator finds the scale one, and rounds nothing.
-        codes = _integer_probe(weights[0].shape[1])
-        found = _run(node, {0: codes.astype(np.float32)}, attributes={})
-        yield from _each(found.T, [weight @ codes.T.astype(np.float32) for weight in weights], names)
     else:
-        grid = fixed.as_unsigned()
-        codes = _integer_probe(weights[0].shape[1], zero=grid.zero_point)
-        values = (codes.astype(np.float64) - grid.zero_point) * grid.scale
+        zero, scale = (_UNSIGNED_MIDDLE, 1.0) if fixed is None else (fixed.as_unsigned().zero_point, fixed.scale)
+        codes = _integer_probe(weights[0].shape[1], zero=zero)
+        values = (codes.astype(np.float64) - zero) * scale
         found = _run(node, {0: codes}, attributes={})
         yield from _each(found.T, [weight @ values.T for weight in weights], names)
 

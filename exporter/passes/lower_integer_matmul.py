@@ -1,7 +1,8 @@
 """Products of rounded inputs and int8 weights -> ONNX Runtime's integer products, which give float32 at once.
 
 A fixed input scale becomes `QuantizeLinear` to uint8 and `MatMulIntegerToFloat`: on x86 the kernels are fast for
-unsigned inputs only, and the same grid shifted by 128 is unsigned. A scale found at run time: `DynamicQuantizeMatMul`.
+unsigned inputs only, and the same grid shifted by 128 is unsigned. Where every token has its own scale, the operator
+multiplies with those of the weight, and the token's are multiplied with as before.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ _SHIFT = 128
 
 def candidates(graph: ir.Graph) -> int:
     fixed = sum(1 for node in nodes_of(graph, "MatMul") if _fixed(node) is not None)
-    return fixed + sum(1 for node in nodes_of(graph, "MatMulInteger") if _dynamic(node) is not None)
+    return fixed + sum(1 for node in nodes_of(graph, "MatMulInteger") if _scaled(node) is not None)
 
 
 def lower_integer_matmul(graph: ir.Graph) -> int:
     """Replace each product of an input and a weight that both have 8 bits."""
+    import numpy as np
+
     count = 0
     rounded: dict[int, tuple[ir.Value, ir.Value]] = {}
     for node in nodes_of(graph, "MatMul"):
@@ -42,13 +45,13 @@ def lower_integer_matmul(graph: ir.Graph) -> int:
         graph.remove(node, safe=True)
         count += 1
     for node in nodes_of(graph, "MatMulInteger"):
-        end = _dynamic(node)
-        if end is None:
+        scaled = _scaled(node)
+        if scaled is None:
             continue
-        quantize, scales, last = end
-        output = emit(
-            node, "DynamicQuantizeMatMul", [quantize.inputs[0], node.inputs[1], scales], domain=DOMAIN, like=last
-        )
+        scales, last = scaled
+        one = new_constant(graph, "unit_scale", np.array(1, np.float32))
+        inputs = [node.inputs[0], node.inputs[1], one, scales, node.inputs[2]]
+        output = emit(node, "MatMulIntegerToFloat", inputs, domain=DOMAIN, like=last)
         mark(output, marked(node))
         replace(last, output)
         count += 1
@@ -86,19 +89,17 @@ def _unsigned(graph: ir.Graph, quantize: ir.Node) -> tuple[ir.Value, ir.Value]:
     return codes, moved
 
 
-def _dynamic(node: ir.Node) -> tuple[ir.Node, ir.Value, ir.Value] | None:
-    """(DynamicQuantizeLinear, weight scales, scaled product) around a `MatMulInteger`."""
-    quantize = producer(node.inputs[0], "DynamicQuantizeLinear")
-    if quantize is None or len(node.inputs) != 3 or node.inputs[2] is not quantize.outputs[2]:
+def _scaled(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """(weight scales, the product times them) of a `MatMulInteger` with a constant zero point for its input only."""
+    if len(node.inputs) != 3 or constant(node.inputs[2]) is None or not is_weight(node.inputs[1]):
         return None
     cast = _only_user(node.outputs[0], "Cast")
     last = None if cast is None else _only_user(cast.outputs[0], "Mul")
-    both = None if last is None else next((p for v in last.inputs if (p := producer(v, "Mul")) is not None), None)
-    if last is None or both is None or both.inputs[0] is not quantize.outputs[1] or not is_weight(both.inputs[1]):
+    if last is None or cast is None or last.inputs[0] is not cast.outputs[0] or not is_weight(last.inputs[1]):
         return None
-    scales = both.inputs[1]
+    scales = last.inputs[1]
     assert scales is not None
-    return quantize, scales, last.outputs[0]
+    return scales, last.outputs[0]
 
 
 def _only_user(value: ir.Value, op_type: str) -> ir.Node | None:

@@ -1,8 +1,9 @@
 """Products of two 8-bit factors (W8A8) in standard operators: int8 weights with a scale per column, rounded inputs.
 
 Static: the input goes through `QuantizeLinear` and `DequantizeLinear` with a fixed symmetric scale, the weight through
-`DequantizeLinear`, which is the form that TensorRT reads. Dynamic: `DynamicQuantizeLinear` finds one scale for the
-whole tensor, and `MatMulInteger` multiplies the codes.
+`DequantizeLinear`, which is the form that TensorRT reads. Dynamic: every token is divided by a scale of its own, which
+its largest value gives, and `MatMulInteger` multiplies the codes. (`DynamicQuantizeLinear` has one scale for the whole
+tensor, with which a row's result depends on the other rows of its batch.)
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def quantize_matmuls(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> 
         if key not in rounded:
             rounded[key] = _rounded(graph, node, source, form.activation)
         if form.activation is None:
-            result = _product_of_codes(node, rounded[key], codes, scales, parameters_of(weight))
+            result = _product_of_codes(graph, node, rounded[key], codes, scales, parameters_of(weight))
         else:
             float_weight = emit(node, "DequantizeLinear", [codes, scales], {"axis": 1}, like=weight)
             mark(float_weight, parameters_of(weight))
@@ -68,19 +69,12 @@ def _products(node: ir.Node, quantized: Mapping[str, Quantized]) -> list[Integer
 
 
 def _rounded(graph: ir.Graph, node: ir.Node, source: ir.Value, fixed: ActivationScale | None) -> list[ir.Value]:
-    """The rounded input: one float32 value, or the codes, scale and zero point found at run time."""
+    """The rounded input: one float32 value, or the codes and each token's scale found at run time."""
     import numpy as np
     import onnx_ir as ir
 
     if fixed is None:
-        byte = ir.TensorType(ir.DataType.UINT8)
-        found = [
-            ir.Value(type=byte, shape=source.shape),
-            ir.Value(type=source.type, shape=ir.Shape([])),
-            ir.Value(type=byte, shape=ir.Shape([])),
-        ]
-        emit(node, "DynamicQuantizeLinear", [source], outputs=found)
-        return found
+        return _rounded_by_token(graph, node, source)
     name = f"{source.name}.input"
     scale = new_constant(graph, f"{name}_scale", np.array(fixed.scale, np.float32))
     zero = new_constant(graph, f"{name}_zero_point", np.array(fixed.zero_point, np.dtype(fixed.dtype)))
@@ -89,21 +83,48 @@ def _rounded(graph: ir.Graph, node: ir.Node, source: ir.Value, fixed: Activation
     return [emit(node, "DequantizeLinear", [codes, scale, zero], like=source)]
 
 
-def _product_of_codes(
-    node: ir.Node, rounded: Sequence[ir.Value], codes: ir.Value, scales: ir.Value, parameters: Sequence[str]
-) -> ir.Value:
-    """(codes of x - zero point) @ codes of w, times both scales."""
+def _rounded_by_token(graph: ir.Graph, node: ir.Node, source: ir.Value) -> list[ir.Value]:
+    """Codes uint8 like x, round(x / s) + 128, and s = max|x| / 127 of each token, float32 [..., 1]."""
+    import numpy as np
     import onnx_ir as ir
 
-    values, scale, zero = rounded
+    from calibration.integer_products import SMALLEST_MAGNITUDE
+
+    each = ir.Value(type=source.type, shape=ir.Shape([*(source.shape or [])[:-1], 1]))
+    last = new_constant(graph, "last_axis", np.array([-1], np.int64))
+    # So that a token of zeros is divided by something.
+    least = new_constant(graph, "least_magnitude", np.array(SMALLEST_MAGNITUDE, np.float32))
+    share = new_constant(graph, "share_of_magnitude", np.array(1 / 127, np.float32))
+    one = new_constant(graph, "unit_scale", np.array(1, np.float32))
+    middle = new_constant(graph, "unsigned_middle", np.array(128, np.uint8))
+    high = emit(node, "ReduceMax", [source, last], like=each)
+    low = emit(node, "Neg", [emit(node, "ReduceMin", [source, last], like=each)], like=each)
+    scale = emit(node, "Mul", [emit(node, "Max", [high, low, least], like=each), share], like=each)
+    codes = emit(node, "QuantizeLinear", [emit(node, "Div", [source, scale], like=source), one, middle])
+    codes.type, codes.shape = ir.TensorType(ir.DataType.UINT8), source.shape
+    return [codes, scale]
+
+
+def _product_of_codes(
+    graph: ir.Graph,
+    node: ir.Node,
+    rounded: Sequence[ir.Value],
+    codes: ir.Value,
+    scales: ir.Value,
+    parameters: Sequence[str],
+) -> ir.Value:
+    """(codes of x - 128) @ codes of w, times both scales."""
+    import onnx_ir as ir
+
+    values, scale = rounded
     output = node.outputs[0]
-    product = emit(node, "MatMulInteger", [values, codes, zero])
+    product = emit(node, "MatMulInteger", [values, codes, graph.initializers["unsigned_middle"]])
     product.type, product.shape = ir.TensorType(ir.DataType.INT32), output.shape
     mark(product, parameters)
     product = emit(node, "Cast", [product], {"to": ir.DataType.FLOAT.value}, like=output)
-    both = emit(node, "Mul", [scale, scales], like=scales)
-    mark(both, parameters)
-    return emit(node, "Mul", [product, both], like=output)
+    product = emit(node, "Mul", [product, scales], like=output)
+    mark(product, parameters)
+    return emit(node, "Mul", [product, scale], like=output)
 
 
 def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[IntegerProduct]) -> tuple[ir.Value, ir.Value]:

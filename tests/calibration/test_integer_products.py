@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from calibration.errors import ActivationError
+from calibration.feeders import Feeder
 from calibration.integer_products import IntegerProduct, ProductFormat, emulated, quantize_products
 from calibration.static_activations import ActivationScale
 from calibration.statistics import InputStatistics
@@ -72,10 +73,22 @@ def test_a_fixed_scale_rounds_and_clips_the_input():
     assert found.tolist() == [[0.5, 3.0], [63.5, -128.0]]  # 127 steps up, 128 down; the second channel in steps of 1
 
 
-def test_a_scale_found_at_run_time_spans_the_whole_tensor_and_zero():
-    found = product([[1, 1]], [1], [1, 1]).round_input(torch.tensor([[[51.0, 0.0]], [[0.31, 0.09]]]))
-    # 51 / 255 = 0.2 a step.
-    np.testing.assert_allclose(found, [[[51.0, 0.0]], [[0.4, 0.0]]], rtol=1e-6)
+def test_each_token_has_its_own_scale_at_run_time():
+    tokens = torch.tensor([[[127.0, 1.4]], [[-0.127, 0.0014]], [[0.0, 0.0]]])
+    found = product([[1, 1]], [1], [1, 1]).round_input(tokens)
+    np.testing.assert_allclose(found, [[[127.0, 1.0]], [[-0.127, 0.001]], [[0.0, 0.0]]], rtol=1e-5)
+
+
+def test_channels_are_smoothed_before_they_are_rounded():
+    found = product([[1, 1]], [1], [100, 1]).round_input(torch.tensor([[12700.0, 1.4]]))
+    np.testing.assert_allclose(found, [[12700.0, 1.0]], rtol=1e-5)
+
+
+def test_channels_of_one_row_are_smoothed_alike():
+    feeder = Feeder(name="value", rows=np.array([0, 0]))
+    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5, feeder=feeder)
+    assert found.channel_scales is not None
+    assert found.channel_scales.tolist() == [1.5, 1.5]  # of 2 and 1
 
 
 def test_statistics_without_a_usable_range_name_the_layer():

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from calibration.static_activations import ActivationScale
+from exporter.passes.lower_integer_matmul import candidates, lower_integer_matmul
+from exporter.passes.merge_weights import marked
+from exporter.passes.quantize_matmuls import quantize_matmuls
+from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
+from tests.exporter.passes.test_quantize_matmuls import FEEDS, FIXED, ROUNDED_BY_TOKEN, product, two_products
+
+UNSIGNED = ActivationScale(scale=0.05, zero_point=120, dtype="uint8")
+
+
+def quantized(activation: ActivationScale | None) -> ir.Model:
+    first, second = noise(8, 32), noise(4, 32, seed=1)
+    model = two_products(Draft(), first, second)
+    quantize_matmuls(model.graph, quantized={"a": product(first, activation), "b": product(second, activation)})
+    return model
+
+
+@pytest.mark.parametrize("activation", [FIXED, UNSIGNED], ids=["int8", "uint8"])
+def test_a_fixed_input_scale_gives_unsigned_codes_and_the_same_numbers(activation):
+    model = quantized(activation)
+    truth, names = run(copied(model), FEEDS), signature_names(model)
+    assert candidates(model.graph) == 2
+    assert lower_integer_matmul(model.graph) == 2
+    assert signature_names(model) == names
+    assert operators(model) == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 2}
+    [quantize] = [node for node in model.graph if node.op_type == "QuantizeLinear"]
+    assert quantize.inputs[2].const_value.numpy() == (128 if activation is FIXED else 120)
+    found = run(model, FEEDS)
+    for name, values in truth.items():
+        # The sum is exact in integers; in float32 it was not.
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+    assert lower_integer_matmul(model.graph) == 0
+
+
+def test_the_shifted_grid_clips_where_the_signed_one_does():
+    model = quantized(FIXED)
+    extreme = {"x": np.array([[[1e6] * 16 + [-1e6] * 16]], np.float32)}
+    truth = run(copied(model), extreme)
+    lower_integer_matmul(model.graph)
+    np.testing.assert_allclose(run(model, extreme)["y_a"], truth["y_a"], rtol=1e-5, atol=1e-4)
+
+
+def test_a_scale_found_at_run_time_is_multiplied_with_afterwards():
+    model = quantized(None)
+    truth, names = run(copied(model), FEEDS), signature_names(model)
+    assert candidates(model.graph) == 2
+    assert lower_integer_matmul(model.graph) == 2
+    assert signature_names(model) == names
+    assert operators(model) == ROUNDED_BY_TOKEN | {"MatMulIntegerToFloat": 2, "Mul": 1 + 2}
+    found = run(model, FEEDS)
+    for name, values in truth.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+    assert lower_integer_matmul(model.graph) == 0
+
+
+@pytest.mark.parametrize("activation", [FIXED, None], ids=["fixed", "found at run time"])
+def test_the_operator_knows_its_parameter(activation):
+    model = quantized(activation)
+    lower_integer_matmul(model.graph)
+    operators(model)
+    assert [list(marked(node)) for node in model.graph if "MatMul" in node.op_type] == [["a"], ["b"]]
+
+
+def test_a_product_of_float_weights_and_one_with_blocks_stay():
+    draft = Draft()
+    x = draft.input("x", "B", "T", 32)
+    y = draft.op("MatMul", x, draft.weight(noise(32, 8), "w"), dims=["B", "T", 8])
+    model = draft.model(y=y)
+    assert candidates(model.graph) == 0
+    assert lower_integer_matmul(model.graph) == 0
+
+    model = quantized(FIXED)
+    for node in model.graph:
+        if node.op_type == "DequantizeLinear" and node.inputs[0].name in ("a.codes", "b.codes"):
+            node.attributes["block_size"] = ir.AttrInt64("block_size", 32)
+    assert candidates(model.graph) == 0
+
+
+def test_an_input_that_is_rounded_twice_differently_stays():
+    model = quantized(FIXED)
+    [back] = [
+        node for node in model.graph if node.op_type == "DequantizeLinear" and node.inputs[1].name == "x.input_scale"
+    ]
+    other = ir.Value(name="other", const_value=ir.tensor(np.array(0.1, np.float32), name="other"))
+    model.graph.register_initializer(other)
+    back.replace_input_with(1, other)
+    assert candidates(model.graph) == 0
