@@ -107,7 +107,6 @@ def _integer_errors(
     """Integer products are exact up to one last multiplication, so that rows can be compared as they are."""
     from dataclasses import replace
 
-    weights = [replace(part, channel_scales=np.float32(1)).dequantize() for part in parts]
     fixed = parts[0].format.activation
     if node.op_type == "Mul":
         stored = node.inputs[1]
@@ -115,18 +114,17 @@ def _integer_errors(
         scales = _constant(stored).numpy()[:, None]
         yield from _each(scales, [part.scales[:, None] for part in parts], names)
     elif node.op_type == "DequantizeLinear":
+        weights = [replace(part, channel_scales=None).dequantize() for part in parts]
         yield from _each(_run(node, {}, attributes={}).T, weights, names)
-    elif node.op_type == "MatMulInteger":
-        codes = _integer_probe(weights[0].shape[1], zero=_UNSIGNED_MIDDLE)
-        found = _run(node, {0: codes}, attributes={})
-        truth = [part.codes.astype(np.int64) @ (codes.T.astype(np.int64) - _UNSIGNED_MIDDLE) for part in parts]
-        yield from _each(found.T, truth, names)
     else:
         zero, scale = (_UNSIGNED_MIDDLE, 1.0) if fixed is None else (fixed.as_unsigned().zero_point, fixed.scale)
-        codes = _integer_probe(weights[0].shape[1], zero=zero)
-        values = (codes.astype(np.float64) - zero) * scale
+        codes = _integer_probe(parts[0].codes.shape[1], zero=zero)
         found = _run(node, {0: codes}, attributes={})
-        yield from _each(found.T, [weight @ values.T for weight in weights], names)
+        sums = [part.codes.astype(np.int64) @ (codes.T.astype(np.int64) - zero) for part in parts]
+        if node.op_type == "MatMulIntegerToFloat":
+            scaled = [part.scales[:, None].astype(np.float64) * scale for part in parts]
+            sums = [total * factor for total, factor in zip(sums, scaled, strict=True)]
+        yield from _each(found.T, sums, names)
 
 
 def _integer_probe(features: int, *, zero: int = 0) -> npt.NDArray[np.uint8]:

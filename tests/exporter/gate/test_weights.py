@@ -6,14 +6,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from calibration.integer_products import IntegerProduct
 from exporter import pipeline
 from exporter.errors import GateRejectedError
 from exporter.gate.weights import LIMIT, check_weights
-from exporter.passes import lower_matmul_nbits, quantize_weights
+from exporter.passes import lower_matmul_nbits, quantize_matmuls, quantize_weights
 from exporter.pipeline import export
 from tests.exporter.passes.draft import copied
 
-FORMATS = [("int8", "ort-cpu"), ("int4", "ort-cpu"), ("int8", "portable"), ("int4", "portable")]
+TARGETS = ("ort-cpu", "portable")
+FORMATS = [(precision, target) for precision in ("int8", "int4", "w8a8", "w8a8-dynamic") for target in TARGETS]
+PRODUCTS = [(precision, target) for precision in ("w8a8", "w8a8-dynamic") for target in TARGETS]
 # Random weights amplify whatever a reduced precision changes; these tests are not about quality.
 LOOSE = {"max_kl": 5.0, "min_top1": 0.0, "max_perplexity_ratio": 50.0}
 
@@ -82,6 +85,25 @@ def test_the_smallest_difference_is_found_and_named(tiny_source, tmp_path, inten
     assert name in check.detail
 
 
+def one_scale(part):
+    scales = part.scales.copy()
+    scales[3] *= np.float32(1 + 1e-5)
+    return replace(part, scales=scales)
+
+
+@pytest.mark.parametrize("fault", [one_code, one_row, one_scale])
+@pytest.mark.parametrize(("precision", "target"), PRODUCTS)
+def test_the_smallest_difference_of_an_integer_product_is_found(
+    tiny_source, tmp_path, intended, precision, target, fault
+):
+    artifact = exported(tiny_source, tmp_path, precision, target)
+    for name in ("model.layers.1.mlp.down_proj.weight", "model.layers.2.self_attn.k_proj.weight"):
+        assert isinstance(intended[name], IntegerProduct)
+        check = check_weights(artifact.graph, {**intended, name: fault(intended[name])})
+        assert not check.passed
+        assert f" of {name}" in check.detail
+
+
 @pytest.mark.parametrize(("precision", "target"), FORMATS)
 def test_one_code_of_an_embedding_is_found(tiny_source, tmp_path, intended, precision, target):
     artifact = exported(tiny_source, tmp_path, precision, target)
@@ -123,14 +145,27 @@ def planted(monkeypatch, kind, change):
     monkeypatch.setattr(quantize_weights, "_tensor", tensor)
 
 
-@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_transposed_scales_are_rejected(tiny_source, tmp_path, monkeypatch, target):
     planted(monkeypatch, "scales", lambda array: np.ascontiguousarray(array.T).reshape(array.shape))
     with pytest.raises(GateRejectedError, match="stored-weights"):
         exported(tiny_source, tmp_path, "int4", target)
 
 
-@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_transposed_codes_of_a_product_are_rejected(tiny_source, tmp_path, monkeypatch, target):
+    original = quantize_matmuls._codes
+
+    def codes(parts):
+        array = original(parts).numpy()
+        return ir.tensor(np.ascontiguousarray(array.T).reshape(array.shape))
+
+    monkeypatch.setattr(quantize_matmuls, "_codes", codes)
+    with pytest.raises(GateRejectedError, match="stored-weights"):
+        exported(tiny_source, tmp_path, "w8a8", target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_one_zero_point_that_is_off_by_one_is_rejected(tiny_source, tmp_path, monkeypatch, target):
     done = []
 
