@@ -43,7 +43,9 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     names = _add_measures(model.graph)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    # No value is kept longer than it is read: each of them is measured, and all together are larger than the model.
     options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
         ir.serde.serialize_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -33,8 +33,6 @@ def write_cpu_graph(folder: Path) -> bool:
 
 def widen_half(graph: ir.Graph) -> int:
     """Put casts around every operator that computes in half; returns how many there were."""
-    import onnx_ir as ir
-
     widened: dict[int, ir.Value] = {}
     count = 0
     for node in list(graph):

@@ -1,4 +1,4 @@
-"""What a half precision means for a target: what its passes need to know, what the manifest records, what a user gains."""
+"""What a half precision means for a target: what passes need to know, what the manifest records, what a user gains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from exporter.quantization_options import Ready
 
 # Windows of calibration text that activations are measured on. The largest ones stand at the first tokens of any text.
-MEASURED_WINDOWS = 8
+MEASURED_WINDOWS = 4
 
 
 def measures_activations(precision: Precision, target: str) -> bool:
@@ -45,8 +45,8 @@ def describe_half(target: str, precision: str) -> str | None:
     if known is None or known.half is None or not _stores_only(target):
         return None
     return (
-        f"On {target}, {precision} halves the files and nothing else: processors compute in float32, so that it decodes no "
-        "faster than fp32 and takes as much memory. --precision int8 is smaller and faster."
+        f"On {target}, {precision} halves the files and nothing else: processors compute in float32, so that it "
+        "decodes no faster than fp32. --precision int8 is smaller and faster."
     )
 
 

@@ -91,7 +91,7 @@ def plan_quantization(
         symmetric: the zero point of every block is the middle of the codes, instead of the precision's own choice.
 
     Raises:
-        InputError: an option for a precision without what it changes, a pattern that matches nothing or everything, or a block
+        InputError: an option for a precision without integers, a pattern that matches nothing or everything, or a block
             size that does not divide the features of a layer.
     """
     own = (precision.layers, precision.embedding)

@@ -51,14 +51,13 @@ def compute_half(graph: ir.Graph, *, half: HalfType) -> int:
     _refuse_subgraphs(nodes)
     dtype = stored_type(half)
     _convert_state(graph, dtype)
-    outputs = set(graph.outputs)
     for node in nodes:
         if id(node) in converted:
             if node.op_type == "Attention":
                 node.attributes["softmax_precision"] = ir.AttrInt64("softmax_precision", _FLOAT)
-            for value in node.outputs:
-                if value.dtype == ir.DataType.FLOAT:
-                    value.type = ir.TensorType(dtype)
+            for output in node.outputs:
+                if output.dtype == ir.DataType.FLOAT:
+                    output.type = ir.TensorType(dtype)
     _convert_weights(graph, converted, half)
     casts: dict[tuple[int, ir.DataType], ir.Value] = {}
     for node in nodes:
@@ -70,7 +69,7 @@ def compute_half(graph: ir.Graph, *, half: HalfType) -> int:
                 if (id(value), wanted) not in casts:
                     casts[id(value), wanted] = _cast(node, value, wanted)
                 node.replace_input_with(index, casts[id(value), wanted])
-    for value in outputs:
+    for value in list(graph.outputs):
         if value.dtype == dtype and not _is_state(value):
             _cast_output(graph, value)
     return len(converted)

@@ -7,12 +7,15 @@ follows.
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
+from exporter.gate.localize import LAYERS_KEY
 from exporter.passes.match import is_weight, producer
 from exporter.passes.merge_weights import parameters_of
 from exporter.passes.store_half import largest
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 # Key in a node's notes: why it stays in float32.
 REASON = "stays float32"
+# The same in the file, among the node's metadata.
+FLOAT32_BECAUSE = "jisu.float32_because"
 # Operators that take whatever type comes and compute with none.
 ANY_TYPE = frozenset({"Cast", "Shape", "Size"})
 # What calibration text reaches may be this much larger on other text without becoming infinite.
@@ -40,6 +45,7 @@ _RULES = {
     "RotaryEmbedding": "its tables of angles would lose digits",
 }
 _POSITIONS = "computed from positions alone, which need all digits"
+_MEASURED = " on calibration text"
 # Readers of a smaller constant may each have it in their own type.
 _SHARED = 1024
 
@@ -66,9 +72,10 @@ def keep_float(
     positional = _positional(graph)
     broken = _first_broken(graph, ranges, positional)
     if broken is not None:
+        name = broken.outputs[0].name or ""
         raise InputError(
             f"The model computes numbers that are not finite, first in {_place(graph, broken)}",
-            received=f"{ranges[broken]} in {broken} on the calibration text",
+            received=f"{ranges[name]} in {name} ({broken.op_type}) on the calibration text",
             allowed="finite activations",
             fix="Repair the checkpoint; no precision can represent them.",
         )
@@ -81,20 +88,30 @@ def keep_float(
             node.meta.setdefault(REASON, reason)
     while _spread_over_weights(graph) or _spread_over_states(graph):
         pass
+    for node in graph:
+        if REASON in node.meta:
+            node.metadata_props[FLOAT32_BECAUSE] = node.meta[REASON]
     return sum(REASON in node.meta for node in graph) - before
 
 
 def kept_nodes(graph: ir.Graph) -> str | None:
-    """Every operator that stays in float32, in words: those of a rule counted, the others one by one."""
+    """What stays in float32 and why, counted; the graph says it of each operator (`FLOAT32_BECAUSE`)."""
     rules: Counter[tuple[str, str]] = Counter()
-    single = []
+    measured, single = [], []
     for node in graph:
-        reason = node.meta.get(REASON)
+        reason = node.meta.get(REASON, "")
         if reason in (_POSITIONS, *_RULES.values()):
             rules[node.op_type, reason] += 1
-        elif reason is not None:
-            single.append(f"{node.op_type} {_place(graph, node.outputs[0].name or '')}: {reason}")
+        elif reason.endswith(_MEASURED):
+            measured.append(node)
+        elif reason:
+            single.append(f"{node.op_type} {_place(graph, node)}: {reason}")
     lines = [f"{count} {op_type}: {reason}" for (op_type, reason), count in rules.items()]
+    if measured:
+        counts = Counter(node.op_type for node in measured)
+        kinds = ", ".join(f"{count} {op_type}" for op_type, count in counts.items())
+        first, last = (_place(graph, node) for node in (measured[0], measured[-1]))
+        lines.append(f"{kinds} from {first} to {last}, first: {measured[0].meta[REASON]}")
     return "; ".join([*lines, *single]) or None
 
 
@@ -125,12 +142,13 @@ def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, flo
     for value in (*node.inputs, *node.outputs):
         peak = ranges.get(value.name or "", 0.0) if value is not None else 0.0
         if peak > limit:
-            return f"{value.name} reaches {peak:.3g} on calibration text, above {limit:.3g}"  # type: ignore[union-attr]
+            assert value is not None
+            return f"{value.name} reaches {peak:.3g}, above {limit:.5g}{_MEASURED}"
     return None
 
 
 def _positional(graph: ir.Graph) -> set[int]:
-    """Ids of nodes whose floats come from integers alone: positions and masks, never a weight's or a state's numbers."""
+    """Ids of nodes whose floats come from integers alone: positions and masks, no numbers of a weight or state."""
     activations = {id(value) for value in graph.inputs if _is_float_value(value)}
     integers: set[int] = set()
     nodes = set()
@@ -188,15 +206,15 @@ def states(graph: ir.Graph) -> list[tuple[ir.Value, ir.Value, list[ir.Node]]]:
     return found
 
 
-def _first_broken(graph: ir.Graph, ranges: dict[str, float], positional: set[int]) -> str | None:
-    """The first value with a NaN, or with an infinity that no mask brought in."""
+def _first_broken(graph: ir.Graph, ranges: dict[str, float], positional: set[int]) -> ir.Node | None:
+    """The first node that makes a NaN, or an infinity that no mask brought in."""
     for node in graph:
         if node.outputs[0].name not in ranges:
             continue
         peak = ranges[node.outputs[0].name]
         infinite = any(value is not None and math.isinf(_peak_of(value, ranges)) for value in node.inputs)
         if math.isnan(peak) or (math.isinf(peak) and not infinite and id(node) not in positional):
-            return node.outputs[0].name
+            return node
     return None
 
 
@@ -207,21 +225,15 @@ def _peak_of(value: ir.Value, ranges: dict[str, float]) -> float:
     return ranges.get(value.name or "", 0.0)
 
 
-def _place(graph: ir.Graph, value: str) -> str:
-    """Where a value is made: its product's parameter, or the decoder layer that it lies in."""
-    import json
-
-    from exporter.gate.localize import LAYERS_KEY
-
+def _place(graph: ir.Graph, wanted: ir.Node) -> str:
+    """Where a node is: its product's parameter, or the decoder layer that it lies in."""
+    names = [name for weight in weights_of(wanted) for name in parameters_of(weight) if "." in name]
     ends = json.loads(graph.metadata_props.get(LAYERS_KEY, "[]"))
-    layer = 0
-    for node in graph:
-        if any(output.name == value for output in node.outputs):
-            names = [name for weight in weights_of(node) for name in parameters_of(weight) if "." in name]
-            where = f"layer {layer}" if layer < len(ends) else "the last norm and projection"
-            return names[0].removesuffix(".weight") if names else where if ends else node.op_type
-        layer += any(output.name in ends for output in node.outputs)
-    return value
+    if names or not ends:
+        return names[0].removesuffix(".weight") if names else wanted.outputs[0].name or wanted.op_type
+    before = itertools.takewhile(lambda node: node is not wanted, graph)
+    layer = sum(output.name in ends for node in before for output in node.outputs)
+    return f"layer {layer}" if layer < len(ends) else "the last norm and projection"
 
 
 def _is_float(node: ir.Node) -> bool:
