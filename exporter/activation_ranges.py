@@ -43,7 +43,9 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     names = _add_measures(model.graph)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # No value is kept longer than it is read: each of them is measured, and all together are larger than the model.
+    # No value is kept longer than until it is measured, which happens right behind its node: all together they may be
+    # larger than the model.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 3
@@ -84,25 +86,24 @@ def _add_measures(graph: ir.Graph) -> list[str]:
     """Make two outputs for each float value, in the order of the graph; returns the values' names."""
     import onnx_ir as ir
 
-    values = []
-    for node in list(graph):
-        values += [value for value in node.outputs if value.dtype == ir.DataType.FLOAT and value.name]
-        if node.op_type == "Attention":
-            scores = _scores(graph, node)
-            values += [] if scores is None else [scores]
     names = []
-    for value in values:
-        assert value.name is not None
-        magnitudes = _append(graph, "Abs", [value])
-        for ending, op_type, source in ((_LARGEST, "ReduceMax", magnitudes), (_SUM, "ReduceL1", value)):
-            output = _append(graph, op_type, [source], keepdims=0)
-            output.name, output.type, output.shape = value.name + ending, value.type, ir.Shape([])
-            graph.outputs.append(output)
-        names.append(value.name)
+    for node in list(graph):
+        behind = _Behind(node)
+        values = [value for value in node.outputs if value.dtype == ir.DataType.FLOAT and value.name]
+        if node.op_type == "Attention" and (scores := _scores(graph, node, behind)) is not None:
+            values.append(scores)
+        for value in values:
+            assert value.name is not None
+            magnitudes = behind.add("Abs", [value])
+            for ending, op_type, source in ((_LARGEST, "ReduceMax", magnitudes), (_SUM, "ReduceL1", value)):
+                output = behind.add(op_type, [source], keepdims=0)
+                output.name, output.type, output.shape = value.name + ending, value.type, ir.Shape([])
+                graph.outputs.append(output)
+            names.append(value.name)
     return names
 
 
-def _scores(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
+def _scores(graph: ir.Graph, node: ir.Node, behind: _Behind) -> ir.Value | None:
     """scale * q @ k^T of an attention without its mask, when its heads have an axis of their own."""
     import numpy as np
     import onnx_ir as ir
@@ -122,19 +123,27 @@ def _scores(graph: ir.Graph, node: ir.Node) -> ir.Value | None:
     scale.type, scale.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
     graph.register_initializer(dims)
     graph.register_initializer(scale)
-    grouped = _append(graph, "Reshape", [query, dims])  # [B, Hkv, H / Hkv * T, D]
-    products = _append(graph, "MatMul", [grouped, _append(graph, "Transpose", [key], perm=[0, 1, 3, 2])])
-    scores = _append(graph, "Mul", [products, scale])
+    grouped = behind.add("Reshape", [query, dims])  # [B, Hkv, H / Hkv * T, D]
+    products = behind.add("MatMul", [grouped, behind.add("Transpose", [key], perm=[0, 1, 3, 2])])
+    scores = behind.add("Mul", [products, scale])
     scores.name, scores.type = f"{node.outputs[0].name}{_SCORES}", query.type
     return scores
 
 
-def _append(graph: ir.Graph, op_type: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
-    import onnx_ir as ir
+class _Behind:
+    """Adds nodes behind one node, each behind the one before."""
 
-    node = ir.node(op_type, inputs, attributes)
-    graph.append(node)
-    return node.outputs[0]
+    def __init__(self, node: ir.Node) -> None:
+        self._last = node
+
+    def add(self, op_type: str, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
+        import onnx_ir as ir
+
+        node = ir.node(op_type, inputs, attributes)
+        assert self._last.graph is not None
+        self._last.graph.insert_after(self._last, node)
+        self._last = node
+        return node.outputs[0]
 
 
 def _first_call(graph: ir.Graph, window: Any) -> dict[str, np.ndarray[Any, Any]]:

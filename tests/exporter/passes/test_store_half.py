@@ -40,7 +40,7 @@ def test_a_product_reads_the_rounded_weight_through_a_cast(half):
 
 
 def test_rounding_is_to_the_nearest_and_ties_go_to_even():
-    # Between 1 and 2 float16 has steps of 2^-10: a quarter step, a half step (down to even), three quarters, a half (up).
+    # Between 1 and 2 float16 has steps of 2^-10: a quarter, a half (down to even), three quarters, one and a half (up).
     weight = np.array([[1 + 2**-12, 1 + 2**-11, 1 + 3 * 2**-12, 1 + 3 * 2**-11]], np.float32)
     model = product(weight)
     store_half(model.graph, half="float16")
