@@ -45,6 +45,9 @@ _RULES = {
     "RotaryEmbedding": "its tables of angles would lose digits",
 }
 _POSITIONS = "computed from positions alone, which need all digits"
+# Rotations and position biases that a model spells out.
+_MEETS = "applies what was computed from positions"
+_ELEMENTWISE = ("Add", "Sub", "Mul")
 _MEASURED = " on calibration text"
 # Readers of a smaller constant may each have it in their own type.
 _SHARED = 1024
@@ -82,8 +85,8 @@ def keep_float(
     before = sum(REASON in node.meta for node in graph)
     for node in graph:
         reason = _reason(node, half, set(kept), ranges)
-        if reason is None and id(node) in positional:
-            reason = _POSITIONS
+        if reason is None:
+            reason = positional.get(id(node))
         if reason is not None and _is_float(node):
             node.meta.setdefault(REASON, reason)
     while _spread_over_weights(graph) or _spread_over_states(graph):
@@ -96,23 +99,25 @@ def keep_float(
 
 def kept_nodes(graph: ir.Graph) -> str | None:
     """What stays in float32 and why, counted; the graph says it of each operator (`FLOAT32_BECAUSE`)."""
-    rules: Counter[tuple[str, str]] = Counter()
+    rules: dict[str, list[ir.Node]] = {}
     measured, single = [], []
     for node in graph:
         reason = node.meta.get(REASON, "")
-        if reason in (_POSITIONS, *_RULES.values()):
-            rules[node.op_type, reason] += 1
+        if reason in (_POSITIONS, _MEETS, *_RULES.values()):
+            rules.setdefault(reason, []).append(node)
         elif reason.endswith(_MEASURED):
             measured.append(node)
         elif reason:
             single.append(f"{node.op_type} {_place(graph, node)}: {reason}")
-    lines = [f"{count} {op_type}: {reason}" for (op_type, reason), count in rules.items()]
+    lines = [f"{_counted(nodes)}: {reason}" for reason, nodes in rules.items()]
     if measured:
-        counts = Counter(node.op_type for node in measured)
-        kinds = ", ".join(f"{count} {op_type}" for op_type, count in counts.items())
         first, last = (_place(graph, node) for node in (measured[0], measured[-1]))
-        lines.append(f"{kinds} from {first} to {last}, first: {measured[0].meta[REASON]}")
+        lines.append(f"{_counted(measured)} from {first} to {last}, first: {measured[0].meta[REASON]}")
     return "; ".join([*lines, *single]) or None
+
+
+def _counted(nodes: Sequence[ir.Node]) -> str:
+    return ", ".join(f"{count} {op_type}" for op_type, count in Counter(node.op_type for node in nodes).items())
 
 
 def weights_of(node: ir.Node) -> list[ir.Value]:
@@ -147,20 +152,23 @@ def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, flo
     return None
 
 
-def _positional(graph: ir.Graph) -> set[int]:
-    """Ids of nodes whose floats come from integers alone: positions and masks, no numbers of a weight or state."""
+def _positional(graph: ir.Graph) -> dict[int, str]:
+    """By id, nodes whose floats come from integers alone (positions and masks), and those that bring them to others."""
     activations = {id(value) for value in graph.inputs if _is_float_value(value)}
     integers: set[int] = set()
-    nodes = set()
+    found = {}
     for node in graph:
         floats = [value for value in node.inputs if value is not None and _is_float_value(value)]
         table = node.op_type == "Gather" and floats and is_weight(floats[0])
+        meets = any(id(value) in integers for value in floats)
         if table or any(id(value) in activations for value in floats):
             activations |= {id(value) for value in node.outputs}
-        elif not floats or any(id(value) in integers for value in floats):
+            if meets and node.op_type in _ELEMENTWISE:
+                found[id(node)] = _MEETS
+        elif not floats or meets:
             integers |= {id(value) for value in node.outputs if _is_float_value(value)}
-            nodes.add(id(node))
-    return nodes
+            found[id(node)] = _POSITIONS
+    return found
 
 
 def _spread_over_weights(graph: ir.Graph) -> bool:
@@ -206,14 +214,14 @@ def states(graph: ir.Graph) -> list[tuple[ir.Value, ir.Value, list[ir.Node]]]:
     return found
 
 
-def _first_broken(graph: ir.Graph, ranges: dict[str, float], positional: set[int]) -> ir.Node | None:
+def _first_broken(graph: ir.Graph, ranges: dict[str, float], positional: dict[int, str]) -> ir.Node | None:
     """The first node that makes a NaN, or an infinity that no mask brought in."""
     for node in graph:
         if node.outputs[0].name not in ranges:
             continue
         peak = ranges[node.outputs[0].name]
         infinite = any(value is not None and math.isinf(_peak_of(value, ranges)) for value in node.inputs)
-        if math.isnan(peak) or (math.isinf(peak) and not infinite and id(node) not in positional):
+        if math.isnan(peak) or (math.isinf(peak) and not infinite and positional.get(id(node)) != _POSITIONS):
             return node
     return None
 
