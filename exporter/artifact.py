@@ -20,6 +20,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
+# Beside a graph that computes in half precision: the same for processors, see `exporter.cpu_graph`.
+CPU_GRAPH = "model.cpu.onnx"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
@@ -84,6 +86,11 @@ class Artifact:
     @property
     def graph(self) -> Path:
         return self.folder / GRAPH
+
+    @property
+    def cpu_graph(self) -> Path:
+        """The graph that processors run: a file of its own where they could not run `graph`, or not as it is meant."""
+        return self.folder / (CPU_GRAPH if CPU_GRAPH in self.manifest.files else GRAPH)
 
     @property
     def size(self) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
+from exporter.half_precision import half_facts, half_record
 from exporter.mixed_precision import Goal, Measured
 from exporter.precision import KEPT, MIXED, Precision, precision_named, with_limits
 from exporter.quantization import QuantizedWeights
@@ -140,14 +141,13 @@ def export(
     with stages.stage("load"):
         source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
     _check_disk(out, source)
-    ready = prepare_quantization(source, options, evaluation=held_out)
+    ready = prepare_quantization(source, options, evaluation=held_out, target=target)
     with stages.stage("trace"):
         model = _trace(source)
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
-        recipe = run_recipe(
-            model, steps, max_positions=source.model.max_positions, quantized=quantized.by_name, target=target
-        )
+        facts = {"max_positions": source.model.max_positions, "quantized": quantized.by_name, "target": target}
+        recipe = run_recipe(model, steps, **facts, **half_facts(ready))
         manifest = _write(folder, model, source, recipe, target=target, precision=precision)
         return Artifact(folder=folder, manifest=manifest), recipe
 
@@ -159,7 +159,7 @@ def export(
     with staging_folder(out) as staged:
         with stages.stage("optimize and write"):
             staged_artifact, recipe = build(staged, model, quantized)
-            record = _quantization_record(quantized, wanted, held_out)
+            record = _quantization_record(quantized.record or half_record(ready), wanted, held_out)
             manifest = replace(staged_artifact.manifest, quantization=record)
             del model
         with stages.stage("prove"):
@@ -204,6 +204,7 @@ def prove(
     """
     from exporter.gate import gate_prompts, run_gate
     from exporter.gate.facts import check_facts
+    from exporter.gate.half import check_half_graph, check_half_weights
     from exporter.gate.localize import locate_layer
     from exporter.gate.tokenizer import check_tokenizer
     from exporter.gate.weights import check_weights
@@ -224,7 +225,7 @@ def prove(
         layers: Any = source.module.get_submodule(plan.path)
         signature = artifact.manifest.signature
         return locate_layer(
-            artifact.graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids
+            artifact.cpu_graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids
         )
 
     def progress(name: str, number: int, total: int) -> None:
@@ -245,6 +246,8 @@ def prove(
     finally:
         backend.close()
     more = [check_facts(artifact.manifest.model, facts)]
+    if precision_named(artifact.manifest.precision).half is not None:
+        more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
     if intended:
         more.append(check_weights(artifact.graph, intended))
     return replace(result, checks=(*result.checks, *more))
@@ -264,12 +267,10 @@ def _trace(source: Source) -> ir.Model:
     return trace(module, module.state_spec())
 
 
-def _quantization_record(
-    quantized: QuantizedWeights, precision: Precision, evaluation: EvaluationText
-) -> dict[str, Any]:
-    if not quantized.record:
+def _quantization_record(what: dict[str, Any], precision: Precision, evaluation: EvaluationText) -> dict[str, Any]:
+    if not what:
         return {}
-    record = {**quantized.record, "budget": asdict(precision.budget)}
+    record = {**what, "budget": asdict(precision.budget)}
     return {**record, **({"evaluation": evaluation.to_record()} if evaluation.given else {})}
 
 
@@ -290,6 +291,7 @@ def _write(
     folder: Path, model: ir.Model, source: Source, recipe: list[StepRecord], *, target: str, precision: str
 ) -> Manifest:
     """Write graph, weights and tokenizer, and say in a manifest (without gate) what they are."""
+    from exporter.cpu_graph import write_cpu_graph
     from exporter.genai_config import write_genai_config
     from exporter.graph_signature import signature_of
     from exporter.weights_file import save_graph
@@ -298,6 +300,8 @@ def _write(
     with _refusing_to_write(folder):
         save_graph(model, folder)
         source.save_tokenizer(folder)
+        if precision_named(precision).half is not None and target == "portable":
+            write_cpu_graph(folder)
         if target.startswith("ort-"):
             write_genai_config(folder, signature, source.model)
         files = record_files(folder)

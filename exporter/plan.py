@@ -85,7 +85,8 @@ def plan_quantization(
 
     Args:
         matrices: see `matrices_of`.
-        keep: patterns (``*``, ``?``, ``[...]``) of module paths that stay float32, such as ``*.down_proj``.
+        keep: patterns (``*``, ``?``, ``[...]``) of module paths that stay float32, such as ``*.down_proj``. The plan of
+            a half precision, which has no integers, lists these alone.
         block_size: input features that share a scale, instead of the precision's own for layers and tables.
         symmetric: the zero point of every block is the middle of the codes, instead of the precision's own choice.
 
@@ -94,6 +95,9 @@ def plan_quantization(
             size that does not divide the features of a layer.
     """
     own = (precision.layers, precision.embedding)
+    if precision.half is not None:
+        _refuse_options(precision, keep=(), block_size=block_size, symmetric=symmetric)
+        return QuantizationPlan(formats=dict.fromkeys(sorted(_kept(matrices, keep))), algorithm="none")
     if own == (None, None):
         _refuse_options(precision, keep=keep, block_size=block_size, symmetric=symmetric)
         return QuantizationPlan(formats={}, algorithm="none")

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from calibration.formats import BlockFormat
 
 Algorithm = Literal["none", "rtn", "gptq", "smoothquant"]
+# In numpy's spelling, like the dtypes of a signature.
+HalfType = Literal["float16", "bfloat16"]
+# Largest number of each; the smallest that rounds to infinity lies half a unit above.
+LARGEST: dict[HalfType, float] = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class Precision:
         embedding: format of the embedding and the output projection, one table when they are tied.
         algorithm: how the layers are rounded; the embedding is always rounded to nearest.
         budget: what the gate allows when the user says nothing.
+        half: floating-point format of two bytes that weights are stored in, and computed in where a target can; None
+            for float32. Whatever else the fields say, a half precision has no integers.
     """
 
     name: str
@@ -61,11 +67,28 @@ class Precision:
     embedding: WeightFormat | None
     algorithm: Algorithm
     budget: Budget
+    half: HalfType | None = None
 
 
 MIXED, KEPT = "mixed", "gguf"
 PRECISIONS = {
     "fp32": Precision(name="fp32", layers=None, embedding=None, algorithm="none", budget=FP32_BUDGET),
+    "fp16": Precision(
+        name="fp16",
+        layers=None,
+        embedding=None,
+        algorithm="none",
+        budget=quality_budget(max_mean_kl=0.001, min_top1=0.98, max_perplexity_ratio=1.005),
+        half="float16",
+    ),
+    "bf16": Precision(
+        name="bf16",
+        layers=None,
+        embedding=None,
+        algorithm="none",
+        budget=quality_budget(max_mean_kl=0.01, min_top1=0.93, max_perplexity_ratio=1.02),
+        half="bfloat16",
+    ),
     "int8": Precision(
         name="int8",
         layers=WeightFormat(bits=8, block_size=32, symmetric=True),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.calibration_data import WINDOWS, CalibrationData, read_calibration_data
 from exporter.errors import InputError
+from exporter.half_precision import MEASURED_WINDOWS, measures_activations
 from exporter.kept_quantization import describe_kept, keep_quantization
 from exporter.mixed_precision import Goal, Measured, find_mix
 from exporter.plan import QuantizationPlan, matrices_of, plan_quantization
@@ -95,7 +96,9 @@ class Ready:
     check_windows: list[Any] = field(default_factory=list)
 
 
-def prepare_quantization(source: Source, options: QuantizationOptions, *, evaluation: EvaluationText) -> Ready:
+def prepare_quantization(
+    source: Source, options: QuantizationOptions, *, evaluation: EvaluationText, target: str = "ort-cpu"
+) -> Ready:
     """Make the plan and read the text, so that whatever is wrong with them is known before anything long begins.
 
     Raises:
@@ -105,7 +108,8 @@ def prepare_quantization(source: Source, options: QuantizationOptions, *, evalua
     plan = QuantizationPlan(formats={}, algorithm="none")
     if not mixed:
         changed = bool(options.keep) or options.block_size is not None or options.symmetric is not None
-        matrices = matrices_of(source.module) if options.precision.layers is not None or changed else []
+        changed |= options.precision.layers is not None
+        matrices = matrices_of(source.module) if changed else []
         plan = plan_quantization(
             matrices,
             options.precision,
@@ -113,10 +117,11 @@ def prepare_quantization(source: Source, options: QuantizationOptions, *, evalua
             block_size=options.block_size,
             symmetric=options.symmetric,
         )
-    if not mixed and not plan.calibrated:
+    measured = measures_activations(options.precision, target)
+    if not mixed and not plan.calibrated and not measured:
         if options.calibration is not None:
             raise InputError(
-                f"The precision {options.precision.name} uses no calibration text",
+                f"The precision {options.precision.name} uses no calibration text for the target {target}",
                 received=f"--calibration {options.calibration}",
                 allowed="a precision that is calibrated",
                 fix="Leave it out, or use --precision int4.",
@@ -127,7 +132,7 @@ def prepare_quantization(source: Source, options: QuantizationOptions, *, evalua
         options.calibration,
         field=options.calibration_field,
         evaluation=evaluation.text,
-        windows=MIX_WINDOWS if mixed else WINDOWS,
+        windows=MIX_WINDOWS if mixed else MEASURED_WINDOWS if measured else WINDOWS,
     )
     return Ready(options=options, plan=plan, data=data, check_windows=split_windows(data)["check"] if mixed else [])
 

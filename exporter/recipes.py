@@ -104,10 +104,21 @@ ORT_W8A8 = (
     *ORT_WEIGHT_ONLY[-3:],
 )
 PORTABLE_W8A8 = (*PORTABLE_WEIGHT_ONLY, Step(name="quantize_matmuls", expect="all"))
+# The weights last, when every product that can be merged has been.
+ORT_HALF = (*ORT_FP32, Step(name="store_half", expect="all"))
+PORTABLE_HALF = (
+    *PORTABLE,
+    Step(name="keep_float"),
+    Step(name="compute_half", expect="all", changes_signature=True),
+)
 
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,
     ("ort-cpu", "fp32"): ORT_FP32,
+    ("portable", "fp16"): PORTABLE_HALF,
+    ("ort-cpu", "fp16"): ORT_HALF,
+    ("portable", "bf16"): PORTABLE_HALF,
+    ("ort-cpu", "bf16"): ORT_HALF,
     ("portable", "int8"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "int8"): ORT_WEIGHT_ONLY,
     ("portable", "int4"): PORTABLE_WEIGHT_ONLY,
@@ -141,8 +152,9 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[S
 
     Args:
         facts: what is known beyond the graph, by name; each pass is given those that its parameters name:
-            ``max_positions`` (the model's positions, or None), ``quantized`` (parameter name -> `Quantized`), and
-            ``target``.
+            ``max_positions`` (the model's positions, or None), ``quantized`` (parameter name -> `Quantized`),
+            ``target``, ``half`` (a half precision's format), ``kept`` (names of parameters that stay float32), and
+            ``windows`` (token ids to measure activations on, int64 [T] each).
 
     Raises:
         PassFailedError: a step fired less often than the recipe demands, or changed the graph's inputs or outputs

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from exporter.signature import CAPACITY, StateSpec
 from runtimes.backend import TokenIds
+from runtimes.element_types import storage_dtype
 from runtimes.lengths import RowLengths, check_reorder, check_rewind
 
 BATCH = "B"
@@ -75,4 +76,4 @@ def row_view(spec: StateSpec, tensor: npt.NDArray[Any], row: int) -> npt.NDArray
 def _zeros(spec: StateSpec, batch: int, capacity: int) -> npt.NDArray[Any]:
     axis = batch_axis(spec)
     dims = [batch if index == axis else capacity if dim == CAPACITY else dim for index, dim in enumerate(spec.dims)]
-    return np.zeros([int(dim) for dim in dims], np.dtype(spec.dtype))
+    return np.zeros([int(dim) for dim in dims], storage_dtype(spec.dtype))

@@ -11,6 +11,7 @@ from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
+from runtimes.element_types import element_type
 from runtimes.external_data import check_external_data
 from runtimes.host_state import HostState, row_view
 from runtimes.lengths import check_call, check_size
@@ -30,7 +31,8 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None)
     """
     import onnxruntime
 
-    check_external_data(artifact.graph)
+    graph = artifact.cpu_graph
+    check_external_data(graph)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3  # its warnings are about its own choices, not about anything a user can change
@@ -39,10 +41,10 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None)
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(str(artifact.graph), options, providers=[PROVIDER])
+        session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot open {artifact.graph}",
+            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
             received=str(error).strip().splitlines()[0],
             allowed="a graph that its processor provider can run",
             fix="Export the model again, or install the onnxruntime version that the manifest names.",
@@ -190,8 +192,9 @@ class _Call:
         self._state = (pasts, presents)
         self._binding = session.io_binding()
         for spec, past, present in zip(backend._specs, pasts, presents, strict=True):
-            self._bind(spec.past, past)
-            self._binding.bind_output(spec.present, "cpu", 0, present.dtype, present.shape, present.ctypes.data)
+            self._bind(spec.past, past, spec.dtype)
+            kind = element_type(spec.dtype)
+            self._binding.bind_output(spec.present, "cpu", 0, kind, present.shape, present.ctypes.data)
         self._ids = np.zeros((batch, width), np.int64)
         self._bind(INPUT_IDS, self._ids)
         if PAST_LENGTH in self._inputs:
@@ -244,5 +247,6 @@ class _Call:
             self._mask = (np.arange(longest) < totals[:, None]).astype(np.int64)
         self._bind(ATTENTION_MASK, self._mask)
 
-    def _bind(self, name: str, array: npt.NDArray[Any]) -> None:
-        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+    def _bind(self, name: str, array: npt.NDArray[Any], dtype: str | None = None) -> None:
+        kind = array.dtype if dtype is None else element_type(dtype)
+        self._binding.bind_input(name, "cpu", 0, kind, array.shape, array.ctypes.data)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.artifact import TARGETS, TOKENIZER
+from exporter.half_precision import describe_half
 from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
 
@@ -138,6 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"{stages.table().splitlines()[-1]}\n")
         if TOKENIZER not in artifact.manifest.files:
             sys.stderr.write("The checkpoint has no tokenizer: the artifact takes token ids only.\n")
+        if (gains := describe_half(artifact.manifest.target, artifact.manifest.precision)) is not None:
+            sys.stderr.write(f"{gains}\n")
         sys.stdout.write(
             f"{artifact.folder}: {artifact.size / 1e6:.0f} MB, accepted after {len(checks)} checks against the source\n"
         )

@@ -100,3 +100,15 @@ def test_a_model_that_states_a_thousand_million_positions_gets_no_table_of_them(
 def test_a_model_of_very_few_positions_is_lowered_too(positions, tmp_path):
     _, steps = settings_of(tmp_path, max_position_embeddings=positions)
     assert steps["lower_gqa"]["count"] == 2
+
+
+@pytest.mark.parametrize("family", ["norms without a mean, interleaved rotation", "learned positions"])
+def test_a_family_is_computed_in_half(family, tmp_path):
+    import transformers
+
+    name, changes, _ = FAMILIES[family]
+    write_tiny(tmp_path / "source", getattr(transformers, name)(**{**SETTINGS, **changes}))
+    artifact = export(tmp_path / "source", tmp_path / "out", target="portable", precision="fp16")
+    (types,) = (check for check in artifact.manifest.gate["checks"] if check["name"] == "float-types")
+    assert types["passed"] is True
+    assert {spec.dtype for spec in artifact.manifest.signature.state} == {"float16"}

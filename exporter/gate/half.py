@@ -1,0 +1,123 @@
+"""Whether a half-precision artifact holds the source's weights, each rounded to the nearest, in a graph of exact types.
+
+Quality figures notice neither a number that is off by one unit nor one row among thousands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.gate.result import Check
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from exporter.artifact import Artifact
+
+WEIGHTS_NAME, TYPES_NAME, CPU_NAME = "stored-weights", "float-types", "cpu-graph"
+# Constants of fewer elements are a model's own numbers folded together, such as one plus the weight of a norm.
+_SMALL = 1 << 14
+# Operators whose inputs may be of several float types: they read one as nothing but a number, or convert.
+_MAY_MIX = frozenset({"Cast"})
+
+
+def check_half_weights(graph_file: Path, module: Any) -> Check:
+    """Compare every half weight in the file with the source's parameter, bit for bit.
+
+    Args:
+        graph_file: the ONNX file, its weights beside it.
+        module: the source, its parameters in float32.
+    """
+    import onnx_ir as ir
+
+    from exporter.passes.store_half import ROUNDED_FROM
+
+    # Tied parameters are one under several names, and the file knows any of them.
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    wrong, where = 0, []
+    checked = 0
+    for name, value in ir.load(graph_file).graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype not in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+            continue
+        sources = value.metadata_props.get(ROUNDED_FROM, "").split()
+        if not sources or not set(sources) <= set(parameters):
+            if tensor.size >= _SMALL:
+                wrong += tensor.size
+                where.append(f"{name}, which is made of no parameter of the source")
+            continue
+        parts = [parameters[source].detach().numpy() for source in sources]
+        count = _differences(tensor.numpy(), parts, tensor.dtype.numpy())
+        checked += 1
+        wrong += count
+        if count:
+            where.append(name)
+    detail = f"{checked} weights are the source's, rounded to the nearest."
+    if where:
+        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        detail = f"{wrong} numbers are not the source's, rounded to the nearest: in {where[0]}{more}."
+    elif not checked:
+        detail = "The file holds no weight in half precision."
+    passed = wrong == 0 and checked > 0
+    return Check(name=WEIGHTS_NAME, passed=passed, value=wrong, limit=0, unit="numbers", detail=detail)
+
+
+def check_half_graph(artifact: Artifact) -> list[Check]:
+    """Does every operator have one float type, and do processors run this very graph?"""
+    import onnx_ir as ir
+
+    from exporter.cpu_graph import widen_half
+
+    model = ir.load(artifact.graph)
+    mixed = mixed_types(model.graph)
+    detail = (
+        f"{len(mixed)} operators mix float types, first {mixed[0]}." if mixed else "Every operator has one float type."
+    )
+    checks = [Check(name=TYPES_NAME, passed=not mixed, value=len(mixed), limit=0, unit="operators", detail=detail)]
+    if artifact.cpu_graph != artifact.graph:
+        widen_half(model.graph)
+        same = ir.to_proto(model) == ir.to_proto(ir.load(artifact.cpu_graph))
+        detail = (
+            "The graph that was run is the half one with casts." if same else "The graph that was run is another one."
+        )
+        checks.append(Check(name=CPU_NAME, passed=same, value=None, limit=None, unit="", detail=detail))
+    return checks
+
+
+def mixed_types(graph: ir.Graph) -> list[str]:
+    """Operators that read floats of several types, in words; strict runtimes refuse each of them."""
+    found = []
+    for node in graph:
+        kinds = {
+            value.dtype.name
+            for value in node.inputs
+            if value is not None and value.dtype is not None and value.dtype.is_floating_point()
+        }
+        if len(kinds) > 1 and node.op_type not in _MAY_MIX:
+            found.append(f"{node.op_type} {node.name or node.outputs[0].name} ({' and '.join(sorted(kinds))})")
+    return found
+
+
+def _differences(stored: npt.NDArray[Any], parts: list[npt.NDArray[Any]], dtype: Any) -> int:
+    """How many elements differ; products are stored with their weights transposed and side by side."""
+    if len(parts) == 1 and stored.shape == parts[0].shape:
+        straight = int((_bits(parts[0].astype(dtype)) != _bits(stored)).sum())
+        if not straight or stored.shape != parts[0].T.shape:
+            return straight
+        return min(straight, int((_bits(parts[0].T.astype(dtype)) != _bits(stored)).sum()))
+    if any(part.ndim != 2 for part in parts) or stored.shape != (parts[0].shape[1], sum(len(part) for part in parts)):
+        return int(stored.size)
+    wrong, first = 0, 0
+    for part in parts:
+        columns = stored[:, first : first + len(part)]
+        wrong += int((_bits(part.T.astype(dtype)) != _bits(columns)).sum())
+        first += len(part)
+    return wrong
+
+
+def _bits(array: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    return np.ascontiguousarray(array).view(np.uint16)
