@@ -133,11 +133,11 @@ def _resume(folder: Path, origin: Origin) -> tuple[int, list[_Sum] | None]:
     former = Statistics(folder)
     former_origin = former.origin
     if former_origin != origin:
-        parts = ("model", "windows", "settings")
-        other = [part for part in parts if getattr(former_origin, part) != getattr(origin, part)]
+        parts = {"model": "another model", "windows": "other windows of text", "settings": "other settings"}
+        other = [words for part, words in parts.items() if getattr(former_origin, part) != getattr(origin, part)]
         raise StatisticsError(
             f"{folder} holds statistics of something else",
-            received=f"another {' and other '.join(other)}",
+            received=" and ".join(other),
             allowed="an empty folder, or one with statistics of the same model, windows and settings",
             fix="Choose another folder.",
         )

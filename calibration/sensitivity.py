@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.formats import BlockQuantized
-from calibration.layer_walk import HiddenStates, TokenIds, inference
+from calibration.layer_walk import HiddenStates, TokenIds, inference, not_finite
 from calibration.linear_groups import find_groups, linear_names
 from calibration.sequential import GroupStatistics, observe_group
 
@@ -49,18 +49,25 @@ class Scorer:
     """The model's own next-token distributions on some windows, to compare a changed model with."""
 
     def __init__(self, model: torch.nn.Module, layers: Sequence[torch.nn.Module], windows: Sequence[TokenIds]) -> None:
-        """Run the model on as many windows as `REFERENCE_BYTES` allow, and on one at least."""
+        """Run the model on as many windows as `REFERENCE_BYTES` allow, and on one at least.
+
+        Raises:
+            ActivationError: NaN or infinite logits, or those of a layer that come before them (names the layer).
+        """
         import torch
 
         self._model, self._layers = model, layers
         self._returned: list[int | None] = [None] * len(layers)
+        self._first_not_finite: str | None = None
         self._windows: list[Any] = []
         self._truth: list[tuple[torch.Tensor, torch.Tensor]] = []
         stored = 0
         with inference(model), self._watching():
-            for window in windows:
+            for number, window in enumerate(windows):
                 ids = torch.from_numpy(np.ascontiguousarray(window))[None]
                 logits = model(ids, use_cache=False).logits[0].float()
+                if not torch.isfinite(logits).all():
+                    raise not_finite(f"the output of {self._first_not_finite or 'the model'}", number)
                 stored += logits.nbytes
                 if self._windows and stored > REFERENCE_BYTES:
                     break
@@ -96,12 +103,18 @@ class Scorer:
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Learn which layers return a tuple, and of how many."""
+        """Learn which layers return a tuple, and of how many, and which is the first with NaN or infinite outputs."""
+        import torch
+
         handles = []
+        names = {id(module): name for name, module in self._model.named_modules()}
         for index, layer in enumerate(self._layers):
 
             def hook(_: Any, inputs: Any, output: Any, index: int = index) -> None:
                 self._returned[index] = len(output) if isinstance(output, tuple) else None
+                hidden = output[0] if isinstance(output, tuple) else output
+                if self._first_not_finite is None and not torch.isfinite(hidden).all():
+                    self._first_not_finite = names[id(self._layers[index])]
 
             handles.append(layer.register_forward_hook(hook))
         try:
@@ -177,12 +190,14 @@ def measure_groups(
                         weights: list[Any] = [layer.get_submodule(name).weight for name in group.names]
                         own = [weight.detach().clone() for weight in weights]
                         kl = {}
-                        for label, results in candidates(statistics):
-                            for weight, result in zip(weights, results, strict=True):
-                                weight.data.copy_(torch.from_numpy(result.dequantize()))
-                            kl[label] = scorer.divergence(scored, start=index)
-                        for weight, copy in zip(weights, own, strict=True):
-                            weight.data.copy_(copy)
+                        try:
+                            for label, results in candidates(statistics):
+                                for weight, result in zip(weights, results, strict=True):
+                                    weight.data.copy_(torch.from_numpy(result.dequantize()))
+                                kl[label] = scorer.divergence(scored, start=index)
+                        finally:
+                            for weight, copy in zip(weights, own, strict=True):
+                                weight.data.copy_(copy)
                         found.append(GroupSensitivity(names=statistics.names, kl=kl))
                 yield index, found
                 if index + 1 < len(layers):

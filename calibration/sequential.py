@@ -92,16 +92,18 @@ def quantize_sequentially(
                 targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
                 own = _copies(layer, targets) if restore else {}
                 done = store.load(index) if store else None
-                if done is None:
-                    done = _quantize_layer(layer, prefix, targets, states, quantize, feeders=feeders or {})
-                    if store:
-                        store.save(index, done)
-                else:
-                    _write_back(layer, {name.removeprefix(f"{prefix}."): value for name, value in done.items()})
-                if index + 1 < len(layers):
-                    states.advance(layer, name=prefix)
-                for weight, copy in own.values():
-                    weight.data.copy_(copy)
+                try:
+                    if done is None:
+                        done = _quantize_layer(layer, prefix, targets, states, quantize, feeders=feeders or {})
+                        if store:
+                            store.save(index, done)
+                    else:
+                        _write_back(layer, {name.removeprefix(f"{prefix}."): value for name, value in done.items()})
+                    if index + 1 < len(layers):
+                        states.advance(layer, name=prefix)
+                finally:
+                    for weight, copy in own.values():
+                        weight.data.copy_(copy)
                 if progress:
                     progress(index + 1, len(layers))
                 yield from done.items()

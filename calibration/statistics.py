@@ -23,6 +23,15 @@ from calibration.histogram import Histogram
 
 SCHEMA = 1
 INDEX = "statistics.json"
+_ENTRIES = {
+    "model": str,
+    "windows": str,
+    "settings": dict,
+    "windows_done": int,
+    "windows_wanted": int,
+    "arrays": str,
+    "groups": list,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +187,7 @@ class Statistics:
 def write_statistics(
     folder: Path, origin: Origin, groups: Iterable[InputStatistics], *, windows_done: int, windows_wanted: int
 ) -> None:
-    """Write all groups, then make them the folder's content in one rename."""
+    """Write all groups, then make them the folder's content in one rename; raises OSError where that is impossible."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"after-{windows_done}"
     temporary = folder / f"{name}.partial"
@@ -186,9 +195,13 @@ def write_statistics(
         shutil.rmtree(temporary)
     temporary.mkdir()
     names = []
-    for i, group in enumerate(groups):
-        names.append(list(group.names))
-        np.savez(temporary / _file_of(i), **_to_arrays(group))  # type: ignore[arg-type]
+    try:
+        for i, group in enumerate(groups):
+            names.append(list(group.names))
+            np.savez(temporary / _file_of(i), **_to_arrays(group))  # type: ignore[arg-type]
+    except OSError:  # a full disk: what is there of it helps nobody, and the former state stays
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     if (folder / name).exists():
         shutil.rmtree(folder / name)
     temporary.rename(folder / name)
@@ -210,7 +223,15 @@ def write_statistics(
 
 def has_statistics(folder: Path) -> bool:
     """Whether the folder holds finished or unfinished statistics."""
-    return (folder / INDEX).exists()
+    try:
+        return (folder / INDEX).exists()
+    except OSError:  # no path that the system could have, such as one too long
+        return False
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether an entry of a folder is what a killed `write_statistics` leaves there before its first index."""
+    return path.name == f"{INDEX}.partial" or (path.is_dir() and path.name.startswith("after-"))
 
 
 def _file_of(index: int) -> str:
@@ -222,8 +243,11 @@ def _read_index(folder: Path) -> dict[str, Any]:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         if index["schema"] != SCHEMA:
             raise ValueError(f"schema {index['schema']}")
-        for key in ("model", "windows", "settings", "windows_done", "windows_wanted", "arrays", "groups"):
-            index[key]
+        for key, kind in _ENTRIES.items():
+            if not isinstance(index[key], kind):
+                raise ValueError(f"{key} is {index[key]!r:.40}")
+        if not all(isinstance(names, list) for names in index["groups"]):
+            raise ValueError("groups that are no lists of names")
         # The folder's name comes from a file; it must not lead elsewhere.
         if Path(index["arrays"]).name != index["arrays"]:
             raise ValueError(f"arrays in {index['arrays']!r}")

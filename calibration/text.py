@@ -60,7 +60,11 @@ def read_text(path: str | Path, *, field: str = DEFAULT_FIELD) -> CalibrationTex
         MissingPackageError: a dataset on disk without pyarrow.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError:  # no path that the system could have, such as one too long
+        there = False
+    if not there:
         raise TextError(
             f"There is no calibration text at {path}",
             received="a path that does not exist",
@@ -87,7 +91,15 @@ def read_text(path: str | Path, *, field: str = DEFAULT_FIELD) -> CalibrationTex
 
 
 def _decoded(path: Path) -> str:
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TextError(
+            f"The calibration text {path} cannot be read",
+            received=error.strerror or error,
+            allowed="a file that may be read",
+            fix="Check its permissions, or give another file.",
+        ) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

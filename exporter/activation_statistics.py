@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from exporter.calibration_data import RECORD, WINDOWS_FILE, read_calibration_data
 from exporter.errors import InputError
 from exporter.evaluation_text import read_evaluation_text
+from exporter.finite_weights import check_finite_weights
+from exporter.output_place import cannot_write, check_name, check_parent, try_to_write
 from exporter.stages import Stages
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def calibrate(
     windows: int = CALIBRATION_WINDOWS,
     window_tokens: int = 256,
     hessians: bool = False,
+    evaluation: str | Path | None = None,
     revision: str | None = None,
     allow_pickle: bool = False,
     stages: Stages | None = None,
@@ -41,28 +44,36 @@ def calibrate(
         field: the column or key that holds the text.
         windows, window_tokens: how much of it is run, drawn with a fixed seed.
         hessians: also keep X^T X of every input, 4 K**2 bytes each: int4 then needs no further run of the model.
+        evaluation: text that later exports are judged on, which must have nothing in common with the data; the second
+            half of CPython's own prose when None.
         stages: collects the time and peak memory of each step.
 
     Raises:
-        InputError: an unusable text or folder, or activations that are not finite; names the layer.
+        InputError: an unusable text or folder, or weights or activations that are not finite; names the layer.
     """
     from calibration.collect import CollectSettings, collect
     from calibration.errors import CalibrationError
     from exporter.sources import load_source
 
     stages, out = stages or Stages(), Path(out)
+    check_name(out, what="folder of statistics", temporary="{name}")
+    check_parent(out, what="folder of statistics")
     _refuse_other_files(out)
+    text = None if data is None else Path(data)
+    _refuse_statistics(text)
+    held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
         source = load_source(checkpoint, revision=revision, allow_pickle=allow_pickle)
-    text = None if data is None else Path(data)
     drawn = read_calibration_data(
         source,
         text,
         field=field,
-        evaluation=read_evaluation_text(None).text,
+        evaluation=held_out.text,
         windows=windows,
         window_tokens=window_tokens,
     )
+    check_finite_weights(source.module)
+    try_to_write(out / RECORD, what="statistics", option="--out")
     try:
         with stages.stage("calibrate"):
             settings = CollectSettings(hessians=hessians)
@@ -71,24 +82,34 @@ def calibrate(
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
     except OSError as error:
-        raise InputError(
-            f"The statistics cannot be written to {out}",
-            received=error.strerror or error,
-            allowed="a folder with room for them",
-            fix="Make room or choose another --out.",
-        ) from error
+        raise cannot_write(out, error, what="statistics", option="--out") from error
     return found
 
 
 def _refuse_other_files(out: Path) -> None:
-    from calibration.statistics import has_statistics
+    from calibration.statistics import has_statistics, is_leftover
 
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not has_statistics(out))):
+    if not out.exists() and not out.is_symlink():
+        return
+    # A collection that was killed during its first save leaves a folder without an index.
+    if not out.is_dir() or not (has_statistics(out) or all(map(is_leftover, out.iterdir()))):
         raise InputError(
             f"{out} is no folder for statistics",
             received="a file" if not out.is_dir() else "a folder with other files",
             allowed="a new folder, or one with statistics to go on with",
             fix="Choose another --out.",
+        )
+
+
+def _refuse_statistics(text: Path | None) -> None:
+    from calibration.statistics import has_statistics
+
+    if text is not None and has_statistics(text):
+        raise InputError(
+            f"{text} holds statistics, which are no text to collect others from",
+            received="a folder of statistics",
+            allowed="text, JSONL, CSV or a dataset's folder",
+            fix="Give the text that they were made of with --data.",
         )
 
 

@@ -23,6 +23,7 @@ WINDOWS, WINDOW_TOKENS = 32, 256
 WINDOWS_FILE, RECORD = "windows.npy", "calibration.json"
 # A passage of this many characters in both texts is no coincidence.
 _PASSAGE = 200
+_LONG_WINDOW = 150
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
     """The windows of a folder of statistics; raises StatisticsError when they are of another model, or unfinished."""
     import numpy as np
 
+    from calibration.errors import CalibrationError
     from calibration.fingerprint import model_fingerprint
     from calibration.statistics import Statistics
     from calibration.windows import Windows
@@ -101,10 +103,14 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
     statistics.require(model=model_fingerprint(source.module))
     try:
         ids = np.load(folder / WINDOWS_FILE, allow_pickle=False)
+        if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 2:
+            raise ValueError(f"{WINDOWS_FILE} holds no windows of token ids")
         stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         windows, record = Windows(ids=ids, seed=stored["seed"]), dict(stored["record"])
         statistics.require(model=statistics.origin.model, windows=windows.sha256)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CalibrationError):
+            raise
         raise InputError(
             f"The windows of the statistics in {folder} cannot be read",
             received=f"{type(error).__name__}: {error}",
@@ -112,9 +118,12 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
             fix="Delete the folder and collect again.",
         ) from error
     if evaluation is not None:
-        text = "\n".join(source.tokenizer.decode(row) for row in windows.ids.tolist())  # type: ignore[union-attr]
-        refuse_shared_text(text, evaluation, origin=str(folder))
-    return CalibrationData(windows=windows, record={**record, "statistics": folder.name}, statistics=statistics)
+        # A window may be shorter than a passage: each is looked for in the evaluation text, less its first and last
+        # characters, which may be halves.
+        texts = [source.tokenizer.decode(row) for row in windows.ids.tolist()]  # type: ignore[union-attr]
+        refuse_shared_text("\n".join(texts), evaluation, origin=str(folder))
+        _refuse_shared_windows([text.strip("\ufffd")[4:-4] for text in texts], evaluation, origin=str(folder))
+    return CalibrationData(windows=windows, record={**record, "folder": folder.name}, statistics=statistics)
 
 
 def refuse_shared_text(calibration: str, evaluation: str, *, origin: str) -> None:
@@ -131,5 +140,21 @@ def refuse_shared_text(calibration: str, evaluation: str, *, origin: str) -> Non
             received=f"{origin}, which has {len(shared)} of {len(passages)} passages of the evaluation text, such as "
             f"{shared[0][:60]!r}",
             allowed="two texts without a common passage",
-            fix="Choose another --calibration, or another --evaluation.",
+            fix="Choose another text to calibrate with, or another --evaluation.",
+        )
+
+
+def _refuse_shared_windows(windows: list[str], evaluation: str, *, origin: str) -> None:
+    """Raise InputError for windows out of the evaluation text: one long one, or a quarter of short ones.
+
+    Two texts on one matter have a phrase of a hundred characters in common now and then.
+    """
+    shared = [window for window in windows if window.strip() and window in evaluation]
+    if any(len(window) >= _LONG_WINDOW for window in shared) or 4 * len(shared) > len(windows):
+        raise InputError(
+            "The model would be calibrated on the text that its quality is measured with",
+            received=f"{origin}, with {len(shared)} of {len(windows)} windows from the evaluation text, such as "
+            f"{shared[0][:60]!r}",
+            allowed="two texts without a common passage",
+            fix="Choose another text to calibrate with, or another --evaluation.",
         )

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
+from exporter.finite_weights import check_finite_weights
+from exporter.one_shot import has_hessians, quantize_from_statistics
 from exporter.plan import QuantizationPlan, fit_block_size
 from exporter.precision import WeightFormat
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from calibration.formats import BlockQuantized
     from calibration.integer_products import Quantized
     from calibration.sequential import GroupStatistics, LayerStore
+    from calibration.statistics import Statistics
     from exporter.calibration_data import CalibrationData
     from exporter.sources.source import Source
 
@@ -52,7 +56,8 @@ def quantize_source(
         source: its module is changed while this runs and restored before it ends.
         plan: see `exporter.plan`.
         data: calibration windows, which a plan that is `calibrated` needs.
-        windows: those of them that are used, int64 [T] each; all when None.
+        windows: those of them that are used, int64 [T] each; when None all, or the Hessians of stored statistics, where
+            there are any, instead of another run of the model (see `exporter.one_shot`).
         store: where finished decoder layers are kept, so that an interrupted run goes on.
         progress: called with the layers done and their number.
 
@@ -65,6 +70,7 @@ def quantize_source(
     found: dict[str, Quantized] = {}
     if not any(plan.formats.values()):
         return QuantizedWeights(by_name=found, record={})
+    check_finite_weights(source.module)
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
     try:
@@ -76,8 +82,13 @@ def quantize_source(
             products, plan, more["products"] = _integer_products(source, plan, data, feeders, progress)
             found |= products
         elif plan.calibrated and data is not None:
-            chosen = data.windows.as_list() if windows is None else windows
-            found |= _walk_layers(source, plan, chosen, feeders, store, progress)
+            if windows is None and data.statistics is not None and has_hessians(data.statistics):
+                more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
+                found |= _from_statistics(source, plan, data.statistics, feeders, progress)
+            else:
+                more["statistics"] = "sequential, layer after layer"
+                chosen = data.windows.as_list() if windows is None else windows
+                found |= _walk_layers(source, plan, chosen, feeders, store, progress)
         found |= _round_rest(source, plan, set(found), progress)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
@@ -154,25 +165,11 @@ def _walk_layers(
     """The decoder's layers one after another, each on what the quantized ones before it give."""
     from calibration.sequential import quantize_sequentially
 
-    def quantize(group: GroupStatistics) -> Sequence[BlockQuantized]:
-        forms = [plan.formats[name] for name in group.names]
-        results: dict[str, BlockQuantized] = {}
-        for form in dict.fromkeys(forms):
-            assert isinstance(form, WeightFormat)
-            members = [i for i, other in enumerate(forms) if other == form]
-            part = replace(
-                group,
-                names=tuple(group.names[i] for i in members),
-                weights=tuple(group.weights[i] for i in members),
-            )
-            results |= zip(part.names, quantize_group(part, form), strict=True)
-        return [results[name] for name in group.names]
-
     results = quantize_sequentially(
         source.module,
         list(decoder_layers(source)),
         windows,
-        quantize,
+        partial(_quantize_by_format, plan),
         keep=lambda name: plan.formats.get(name) is None,
         feeders=feeders,
         restore=True,
@@ -180,6 +177,37 @@ def _walk_layers(
         progress=progress,
     )
     return {f"{name}.weight": value for name, value in results}
+
+
+def _from_statistics(
+    source: Source,
+    plan: QuantizationPlan,
+    statistics: Statistics,
+    feeders: Mapping[str, Feeder],
+    progress: Progress | None,
+) -> dict[str, BlockQuantized]:
+    """The decoder's layers, each on what the unquantized model was seen to feed it."""
+    prefix = f"{layers_path(source)}."
+    names = [name for name, form in plan.formats.items() if form is not None and name.startswith(prefix)]
+    quantize = partial(_quantize_by_format, plan)
+    results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
+    return {f"{name}.weight": value for name, value in results}
+
+
+def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Sequence[BlockQuantized]:
+    """Quantize the matrices of a group, those of one format together."""
+    forms = [plan.formats[name] for name in group.names]
+    results: dict[str, BlockQuantized] = {}
+    for form in dict.fromkeys(forms):
+        assert isinstance(form, WeightFormat)
+        members = [i for i, other in enumerate(forms) if other == form]
+        part = replace(
+            group,
+            names=tuple(group.names[i] for i in members),
+            weights=tuple(group.weights[i] for i in members),
+        )
+        results |= zip(part.names, quantize_group(part, form), strict=True)
+    return [results[name] for name in group.names]
 
 
 def _round_rest(
@@ -205,8 +233,13 @@ def _round_rest(
 
 def decoder_layers(source: Source) -> Any:
     """The list of decoder layers."""
+    return source.module.get_submodule(layers_path(source))
+
+
+def layers_path(source: Source) -> str:
+    """Module path of the list of decoder layers."""
     from exporter.tracing.layers import plan_layers
 
     plan = plan_layers(source.module)
     assert plan is not None, "a plan was made for a module without decoder layers"
-    return source.module.get_submodule(plan.path)
+    return plan.path

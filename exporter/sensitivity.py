@@ -5,6 +5,7 @@ The file is written after every decoder layer. It is reused only for the same mo
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
+from exporter.finite_weights import check_finite_weights
+from exporter.output_place import cannot_write, check_name, try_to_write
 from exporter.plan import Matrix, fit_block_size, matrices_of
 from exporter.precision import WeightFormat
 from exporter.quantization import decoder_layers, quantize_group
@@ -26,6 +29,13 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 SCHEMA = 2
 FLOAT = "fp32"
+# Entries of a file that have to be the same for its figures to be used again, and what they are called.
+_ORIGIN = {
+    "schema": "another schema",
+    "model": "another model",
+    "windows": "other windows of text",
+    "candidates": "other formats",
+}
 # label -> format; fp32, which costs no quality, is always a candidate as well.
 LAYER_CANDIDATES = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
@@ -116,6 +126,7 @@ def measure_sensitivity(
     from calibration.sensitivity import GroupSensitivity, Scorer, measure_groups
 
     shares = split_windows(data)
+    check_finite_weights(source.module)
     origin = {
         "schema": SCHEMA,
         "model": model_fingerprint(source.module),
@@ -123,6 +134,7 @@ def measure_sensitivity(
         **Sensitivity(units=(), candidates=_kinds(), calibration=data.record).to_dict(),
     }
     del origin["units"]
+    _check_place(path)
     state = _read(path, origin) or {**origin, "layers": {}, "tables": None}
     known = {
         int(index): [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in groups]
@@ -216,25 +228,38 @@ def _unit(group: GroupSensitivity, matrices: dict[str, Matrix]) -> Unit:
     )
 
 
+def _check_place(path: Path | None) -> None:
+    """Raise InputError when the file could not be written, which would otherwise come out after the first layer."""
+    if path is None:
+        return
+    check_name(path, what="sensitivity file", temporary="{name}.partial")
+    if not path.exists():
+        try_to_write(path, what="sensitivity file", option="file")
+
+
 def _read(path: Path | None, origin: dict[str, Any]) -> dict[str, Any] | None:
     if path is None or not path.exists():
         return None
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(state["layers"], dict) or "tables" not in state:
-            raise ValueError("no layers")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        groups = [group for layer in state["layers"].values() for group in layer] + (state["tables"] or [])
+        if not all(isinstance(group["names"], list) and isinstance(group["kl"], dict) for group in groups):
+            raise ValueError("no groups of layers")
+        if not all(index.isdecimal() for index in state["layers"]):
+            raise ValueError("layers without a number")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} cannot be read as a sensitivity file",
             received=f"{type(error).__name__}: {error}",
             allowed="a file written by `jisu sensitivity`",
             fix="Choose another file, or delete this one.",
         ) from error
-    other = [key for key in origin if state.get(key) != json.loads(json.dumps(origin[key]))]
+    # The windows say what was measured; where they came from (a text, or statistics of it) does not matter.
+    other = [words for key, words in _ORIGIN.items() if state.get(key) != json.loads(json.dumps(origin[key]))]
     if other:
         raise InputError(
             f"{path} holds the sensitivity of something else",
-            received=f"another {', another '.join(other)}",
+            received=" and ".join(other),
             allowed="figures of the same model, calibration text and formats",
             fix="Choose another file, or delete this one.",
         )
@@ -245,5 +270,11 @@ def _write(path: Path | None, state: dict[str, Any]) -> None:
     if path is None:
         return
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise cannot_write(path, error, what="sensitivity file", option="file") from error

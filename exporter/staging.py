@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.errors import InputError
+from exporter.output_place import check_name, check_parent
 
 STAGING_SUFFIX = ".partial"
-_LONGEST_NAME = 255  # bytes, on every common file system
 
 
 def check_place(out: Path, *, checkpoint: str | Path) -> None:
@@ -24,9 +24,8 @@ def check_place(out: Path, *, checkpoint: str | Path) -> None:
 
     An export never overwrites, and never writes into the checkpoint it reads.
     """
-    _refuse_name(out)
+    check_name(out, temporary=f".{{name}}.12345678{STAGING_SUFFIX}")
     refuse_existing(out)
-    place = next(parent for parent in out.absolute().parents if parent.exists())
     source = Path(checkpoint)
     if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InputError(
@@ -35,32 +34,7 @@ def check_place(out: Path, *, checkpoint: str | Path) -> None:
             allowed="a folder outside of it",
             fix="Choose another --out.",
         )
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(
-            f"No output folder can be made in {place}",
-            received="a file" if not place.is_dir() else "a folder that cannot be written",
-            allowed="a writable folder",
-            fix="Choose another --out.",
-        )
-
-
-def _refuse_name(out: Path) -> None:
-    """Raise InputError when the name cannot be a folder's, or leaves no room for that of the temporary one."""
-    temporary = f".{out.name}.12345678{STAGING_SUFFIX}"
-    try:
-        fits = all(len(part.encode("utf-8")) <= _LONGEST_NAME for part in (*out.parts, temporary))
-        os.lstat(out.parent)  # a whole path may be too long for the system as well
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # said in better words by who looks at the parents
-    except (OSError, ValueError):  # too long, not UTF-8
-        fits = False
-    if not fits or "\0" in str(out):
-        raise InputError(
-            "The output folder cannot have this name",
-            received=ascii(str(out)[:80]),
-            allowed=f"UTF-8 without NUL, parts of at most {_LONGEST_NAME - len(temporary) + len(out.name)} bytes",
-            fix="Choose another --out.",
-        )
+    check_parent(out)
 
 
 def refuse_existing(out: Path) -> None:

@@ -22,7 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--windows", type=int, default=44, help="pieces of text to run, drawn at random (%(default)s)")
     parser.add_argument("--window-tokens", type=int, default=256, help="tokens of each (%(default)s)")
     parser.add_argument(
-        "--hessians", action="store_true", help="keep what GPTQ needs as well; 4 bytes per pair of input features"
+        "--hessians",
+        action="store_true",
+        help="keep what GPTQ needs as well, 4 bytes per pair of input features: int4 then needs no run of the model",
+    )
+    parser.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="TEXT",
+        help="what exports will be judged on, to make sure that the two have nothing in common",
     )
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights")
@@ -41,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         windows=arguments.windows,
         window_tokens=arguments.window_tokens,
         hessians=arguments.hessians,
+        evaluation=arguments.evaluation,
         revision=arguments.revision,
         allow_pickle=arguments.allow_pickle,
         stages=Stages(verbose=not arguments.quiet),

@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration-field", default="text", metavar="NAME", help="its column or key with the text (%(default)s)"
     )
+    parser.add_argument(
+        "--evaluation",
+        type=Path,
+        metavar="TEXT",
+        help="what exports will be judged on, to make sure that the two have nothing in common",
+    )
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
@@ -37,20 +43,21 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.stages import Stages
 
     stages = Stages(verbose=not arguments.quiet)
+    held_out = read_evaluation_text(arguments.evaluation)
     with stages.stage("load"):
         source = load_source(arguments.checkpoint, revision=arguments.revision, allow_pickle=arguments.allow_pickle)
     data = read_calibration_data(
         source,
         arguments.calibration,
         field=arguments.calibration_field,
-        evaluation=read_evaluation_text(None).text,
+        evaluation=held_out.text,
         windows=MIX_WINDOWS,
     )
     with stages.stage("sensitivity"):
         found = measure_sensitivity(source, data, path=arguments.out, progress=stages.advance)
     if arguments.quiet:
         return 0
-    ranked = sorted(found.units, key=lambda unit: -unit.kl.get("int4", 0.0))
+    ranked = sorted(found.units, key=lambda unit: -max(unit.kl.values()))
     sys.stdout.write(f"mean KL divergence in nats when only this is quantized; {len(ranked)} groups in all\n")
     for unit in ranked[:SHOWN]:
         figures = "  ".join(f"{label} {kl:.2e}" for label, kl in unit.kl.items() if label != "fp32")

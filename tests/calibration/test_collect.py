@@ -117,7 +117,7 @@ def test_statistics_of_something_else_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StatisticsError, match="Received: another model. "):
         collect(tiny_decoder(seed=1), WINDOWS, tmp_path)
-    with pytest.raises(StatisticsError, match="Received: another windows. "):
+    with pytest.raises(StatisticsError, match="Received: other windows of text. "):
         collect(tiny_decoder(), other_windows, tmp_path)
     with pytest.raises(StatisticsError, match="Received: another settings. "):
         collect(tiny_decoder(), WINDOWS, tmp_path, settings=ALL)
