@@ -119,7 +119,7 @@ def test_statistics_of_something_else_are_refused(tmp_path: Path) -> None:
         collect(tiny_decoder(seed=1), WINDOWS, tmp_path)
     with pytest.raises(StatisticsError, match="Received: other windows of text. "):
         collect(tiny_decoder(), other_windows, tmp_path)
-    with pytest.raises(StatisticsError, match="Received: another settings. "):
+    with pytest.raises(StatisticsError, match="Received: other settings. "):
         collect(tiny_decoder(), WINDOWS, tmp_path, settings=ALL)
 
 
