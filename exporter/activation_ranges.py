@@ -36,7 +36,10 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     """
     import numpy as np
     import onnx_ir as ir
-    import onnxruntime
+
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     model = ir.Model(graph.clone(), ir_version=11)
     weights = _weights_to_inputs(model.graph)

@@ -182,8 +182,11 @@ def saturates() -> bool:
     Found by multiplying 255 by 127, which only needs 16 bits when it is added to its like.
     """
     import onnx
-    import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     width = 64
     weight = numpy_helper.from_array(np.full((width, width), 127, np.int8), "w")

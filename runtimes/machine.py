@@ -63,7 +63,10 @@ CPU_FEATURES = {
     "neon_i8mm": ("i8mm",),
 }
 
-ORT_PROBE = "import onnxruntime; print('providers:' + ','.join(onnxruntime.get_available_providers()))"
+ORT_PROBE = """
+from exporter.silent_onnxruntime import import_onnxruntime
+print('providers:' + ','.join(import_onnxruntime().get_available_providers()))
+"""
 ORT_PROBE_SECONDS = 60
 
 

@@ -29,7 +29,9 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None)
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    import onnxruntime
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     graph = artifact.cpu_graph
     check_external_data(graph)

@@ -120,7 +120,10 @@ def _graph_states(
     model: onnx.ModelProto, folder: Path, signature: Signature, token_ids: npt.NDArray[np.int64], names: list[str]
 ) -> dict[str, Hidden]:
     import onnx
-    import onnxruntime as ort
+
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    ort = import_onnxruntime()
 
     present = {output.name for output in model.graph.output}
     model.graph.output.extend(

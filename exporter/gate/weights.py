@@ -206,9 +206,11 @@ class _Runner:
     def __init__(self, node: ir.Node, fed: Mapping[int, npt.NDArray[Any]], *, attributes: dict[str, int]) -> None:
         import onnx
         import onnx_ir as ir
-        import onnxruntime
 
         from exporter.passes.match import sizes_of
+        from exporter.silent_onnxruntime import import_onnxruntime
+
+        onnxruntime = import_onnxruntime()
 
         inputs: list[ir.Value | None] = []
         initializers: list[ir.Value] = []

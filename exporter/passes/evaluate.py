@@ -34,7 +34,10 @@ def evaluate(value: ir.Value, feeds: Mapping[str, np.ndarray[Any, Any]], *, opse
         KeyError: the value depends on a graph input that is not fed.
     """
     import onnx_ir as ir
-    import onnxruntime
+
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     known: dict[int, ir.Value] = {}
     inputs, initializers, nodes = [], [], []
