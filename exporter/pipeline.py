@@ -20,16 +20,12 @@ from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_file
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.half_precision import half_facts, half_record
-from exporter.mixed_precision import Goal, Measured
-from exporter.precision import KEPT, MIXED, Precision, precision_named, with_limits
+from exporter.mixed_precision import Measured
+from exporter.precision import Precision, precision_named
 from exporter.quantization import QuantizedWeights
-from exporter.quantization_options import (
-    QuantizationOptions,
-    measure_artifact,
-    prepare_quantization,
-    run_quantization,
-)
-from exporter.recipes import StepRecord, recipe_for, run_recipe
+from exporter.quantization_options import measure_artifact, prepare_quantization, run_quantization
+from exporter.recipes import StepRecord, run_recipe
+from exporter.request import ExportRequest
 from exporter.stages import Stages
 from exporter.staging import check_place, publish, remove_stale, staging_folder
 
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
     from exporter.gate import Budget, GateResult
     from exporter.sources.source import Source
 
-FP32 = "fp32"
 # Written instead of the manifest when the gate says no: a folder with it is evidence, never an artifact.
 REJECTED = "rejected.json"
 REJECTED_SUFFIX = ".rejected"
@@ -106,42 +101,41 @@ def export(
         InputError: bad options, checkpoint or place; nothing was written.
         GateRejectedError: the result is not the same model; it lies in ``<out>.rejected`` with the numbers.
     """
-    out = Path(out)
     stages = stages or Stages()
-    goal = Goal(max_kl=max_kl, max_bytes=target_size)
-    if keep_quantization:
-        if precision not in (None, KEPT):
-            raise InputError(
-                "A file's own quantization cannot be kept and be changed",
-                received=f"--keep-quantization --precision {precision}",
-                allowed="one of the two",
-                fix="Leave one of them out.",
-            )
-        precision = KEPT
-    precision = precision or (FP32 if goal == Goal() else MIXED)
-    wanted = with_limits(
-        precision_named(precision), max_kl=max_kl, min_top1=min_top1, max_perplexity_ratio=max_perplexity_ratio
-    )
-    options = QuantizationOptions(
-        precision=wanted,
-        goal=goal if precision == MIXED else Goal(max_bytes=target_size),
-        keep=tuple(keep),
-        block_size=block_size,
-        symmetric=symmetric,
+    request = ExportRequest(
+        checkpoint=checkpoint,
+        out=Path(out),
+        target=target,
+        precision=precision,
+        target_size=target_size,
+        keep_quantization=keep_quantization,
         calibration=None if calibration is None else Path(calibration),
         calibration_field=calibration_field,
+        evaluation=None if evaluation is None else Path(evaluation),
+        keep=keep,
+        block_size=block_size,
+        symmetric=symmetric,
         sensitivity=None if sensitivity is None else Path(sensitivity),
-        checkpoint=checkpoint,
+        max_kl=max_kl,
+        min_top1=min_top1,
+        max_perplexity_ratio=max_perplexity_ratio,
+        revision=revision,
+        allow_pickle=allow_pickle,
     )
-    steps = recipe_for(target, precision)
-    check_place(out, checkpoint=checkpoint)
+    return _export(request, stages)
+
+
+def _export(request: ExportRequest, stages: Stages) -> Artifact:
+    out, wanted, steps = request.out, request.wanted, request.steps
+    target, precision = request.target, wanted.name
+    check_place(out, checkpoint=request.checkpoint)
     for stale in remove_stale(out):
         stages.say(f"Removed {stale}, which an export that was killed left behind.")
-    held_out = read_evaluation_text(evaluation)
+    held_out = read_evaluation_text(request.evaluation)
     with stages.stage("load"):
-        source = _load(checkpoint, revision=revision, allow_pickle=allow_pickle)
+        source = _load(request.checkpoint, revision=request.revision, allow_pickle=request.allow_pickle)
     _check_disk(out, source)
-    ready = prepare_quantization(source, options, evaluation=held_out, target=target)
+    ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
     with stages.stage("trace"):
         model = _trace(source)
 

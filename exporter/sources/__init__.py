@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["load_source"]
 
 
-def load_source(checkpoint: str | Path, *, revision: str | None = None, allow_pickle: bool = False) -> Source:
+def load_source(
+    checkpoint: str | Path, *, revision: str | None = None, allow_pickle: bool = False, outline: bool = False
+) -> Source:
     """Load a checkpoint as float32 on the CPU.
 
     Args:
         checkpoint: a Hugging Face folder, a GGUF file, or a hub id such as ``org/name``.
         revision: branch, tag or commit of a hub id.
         allow_pickle: also read ``.bin`` and ``.pt`` weights, through torch's restricted unpickler.
+        outline: read no weights; the module is on torch's meta device, and the provenance is short. Everything that can
+            be found wrong without them is.
 
     Raises:
         InputError: the checkpoint is missing, damaged, incomplete, not a decoder, or wants to run code of its own.
@@ -42,11 +46,11 @@ def load_source(checkpoint: str | Path, *, revision: str | None = None, allow_pi
     if kind == "gguf":
         from exporter.sources.gguf_file import load_gguf_file
 
-        return load_gguf_file(Path(checkpoint))
+        return load_gguf_file(Path(checkpoint), outline=outline)
     if kind == "hf-hub":
         from exporter.sources.hub import load_hub_model
 
-        return load_hub_model(str(checkpoint), revision=revision, allow_pickle=allow_pickle)
+        return load_hub_model(str(checkpoint), revision=revision, allow_pickle=allow_pickle, outline=outline)
     from exporter.sources.folder import load_folder
 
-    return load_folder(Path(checkpoint), allow_pickle=allow_pickle)
+    return load_folder(Path(checkpoint), allow_pickle=allow_pickle, outline=outline)

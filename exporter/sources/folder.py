@@ -12,7 +12,14 @@ from typing import Any
 from exporter.errors import InputError
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.jsonfile import read_json, refuse_remote_code
-from exporter.sources.model import LazyWeight, build_empty, check_stored, decoder_class, load_weights
+from exporter.sources.model import (
+    LazyWeight,
+    build_empty,
+    check_stored,
+    decoder_class,
+    load_weights,
+)
+from exporter.sources.outline import outline_source
 from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
@@ -26,18 +33,21 @@ _INTEGER = re.compile(r"u?int|bool|[IU]\d+$|BOOL")
 _LICENCE = re.compile(r"\A---\n.*?^license:[ \t]*[\"']?([^\n\"']+)", re.MULTILINE | re.DOTALL)
 
 
-def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str, Any] | None = None) -> Source:
+def load_folder(
+    folder: Path, *, allow_pickle: bool = False, origin: Mapping[str, Any] | None = None, outline: bool = False
+) -> Source:
     """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
 
     Args:
         folder: the folder.
         allow_pickle: read ``.bin``/``.pt`` weights where there are no safetensors files.
         origin: replaces kind, name and revision in the provenance; for a folder that came from a hub.
+        outline: read tables of contents only; the weights may be missing altogether.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
     """
-    files, pickled = _weight_files(folder, allow_pickle=allow_pickle)
+    files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)
     config = _read_config(folder)
     model_class = decoder_class(config, folder)
     with contextlib.ExitStack() as stack:
@@ -51,7 +61,8 @@ def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str
             weights = stack.enter_context(_opened(tensors))
             shapes = {name: tensor.shape for name, tensor in tensors.items()}
             dtype_of = {name: tensor.dtype for name, tensor in tensors.items()}
-        check_config(config, folder, stored=len(shapes))
+        if shapes or not outline:
+            check_config(config, folder, stored=len(shapes))
         empty = build_empty(model_class, config, folder)
         # A broken or foreign tokenizer is found in a second; the weights take longer.
         tokenizer = load_folder_tokenizer(folder, config)
@@ -61,7 +72,10 @@ def load_folder(folder: Path, *, allow_pickle: bool = False, origin: Mapping[str
         generation = _read_generation(folder)
         check_token_ids(_stated(folder), vocab_size(empty), folder)
         integers = {name for name, dtype in dtype_of.items() if _INTEGER.match(dtype)}
-        check_stored(empty, shapes, folder, integers=integers)
+        if shapes or not outline:
+            check_stored(empty, shapes, folder, integers=integers)
+        if outline:
+            return outline_source(empty, tokenizer, {"kind": "hf-folder", "name": str(folder)})
         del empty
         model, unused = load_weights(model_class, config, weights, folder)
     if generation is not None:
@@ -95,8 +109,12 @@ def _stated(folder: Path) -> list[dict[str, Any]]:
     return [part for record in records for part in (record, record.get("text_config")) if isinstance(part, dict)]
 
 
-def _weight_files(folder: Path, *, allow_pickle: bool) -> tuple[list[Path], bool]:
-    """The weight files and whether they are pickles; also makes sure that config.json lies beside them."""
+def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> tuple[list[Path], bool]:
+    """The weight files and whether they are pickles; also makes sure that config.json lies beside them.
+
+    Args:
+        needed: there have to be some.
+    """
     try:
         if not any(folder.iterdir()):
             raise InputError(
@@ -127,7 +145,7 @@ def _weight_files(folder: Path, *, allow_pickle: bool) -> tuple[list[Path], bool
             allowed="config.json beside the weights",
             fix="Add the config.json that belongs to the weights, or give a GGUF file by its own path.",
         )
-    if not files and not pickles:
+    if not files and not pickles and needed:
         raise InputError(
             f"{folder} has a config.json but no weights",
             allowed="model.safetensors, or several safetensors files with model.safetensors.index.json",

@@ -20,6 +20,7 @@ from exporter.sources.model import (
     refuse_unfinished,
     shorten,
 )
+from exporter.sources.outline import outline_source
 from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
@@ -39,8 +40,8 @@ _ROLES = {
 _EMBEDDING = "token_embd.weight"
 
 
-def load_gguf_file(path: Path) -> Source:
-    """Load a GGUF file, every tensor dequantized to float32.
+def load_gguf_file(path: Path, *, outline: bool = False) -> Source:
+    """Load a GGUF file, every tensor dequantized to float32, or only what its header says of it.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
@@ -58,6 +59,8 @@ def load_gguf_file(path: Path) -> Source:
         check_ids(tokenizer, vocab_size(empty), path)
         check_template(tokenizer, path)
     check_token_ids(({role: header.fields.get(key)} for key, role in _ROLES.items()), vocab_size(empty), path)
+    if outline:
+        return outline_source(empty, tokenizer, {"kind": "gguf", "name": str(path)})
     if _has_own_loader(header.architecture):
         model = _load_whole(model_class, config, header)
     else:

@@ -9,15 +9,21 @@ from exporter.sources.folder import load_folder
 from exporter.sources.source import Source
 
 _PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
+# What tells of the weights without being them; an index, where they are many.
+_OUTLINE = _PATTERNS[1:]
 _PICKLES = ("pytorch_model*.bin",)
 
 
-def load_hub_model(name: str, *, revision: str | None = None, allow_pickle: bool = False) -> Source:
-    """Download (or find in the local cache) a model of the hub and load it.
+def load_hub_model(
+    name: str, *, revision: str | None = None, allow_pickle: bool = False, outline: bool = False
+) -> Source:
+    """Download (or find in the local cache) a model of the hub and load it, its weights unless ``outline``.
 
     Raises:
         InputError: the network or the repository cannot be reached, or see `exporter.sources.load_source`.
     """
+    if outline:
+        return load_folder(_download(name, revision, _OUTLINE), outline=True)
     folder = _download(name, revision, _PATTERNS)
     if allow_pickle and not any(folder.glob("*.safetensors")):
         folder = _download(name, revision, (*_PATTERNS, *_PICKLES))

@@ -1,0 +1,87 @@
+"""What a user asks of an export, checked as far as that is possible without reading the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.errors import InputError
+from exporter.mixed_precision import Goal
+from exporter.precision import KEPT, MIXED, Precision, precision_named, with_limits
+from exporter.quantization_options import QuantizationOptions
+from exporter.recipes import Step, recipe_for
+
+FP32 = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """The arguments of `exporter.pipeline.export`, which explains them, and what follows from them.
+
+    Attributes:
+        wanted: the precision with the user's limits.
+        options: what concerns the weights.
+        steps: the recipe.
+
+    Raises:
+        InputError: options that are unknown, or do not go together.
+    """
+
+    checkpoint: str | Path
+    out: Path
+    target: str = "ort-cpu"
+    precision: str | None = None
+    target_size: int | None = None
+    keep_quantization: bool = False
+    calibration: Path | None = None
+    calibration_field: str = "text"
+    evaluation: Path | None = None
+    keep: Sequence[str] = ()
+    block_size: int | None = None
+    symmetric: bool | None = None
+    sensitivity: Path | None = None
+    max_kl: float | None = None
+    min_top1: float | None = None
+    max_perplexity_ratio: float | None = None
+    revision: str | None = None
+    allow_pickle: bool = False
+    wanted: Precision = field(init=False)
+    options: QuantizationOptions = field(init=False)
+    steps: tuple[Step, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        goal = Goal(max_kl=self.max_kl, max_bytes=self.target_size)
+        name = self._precision_name(goal)
+        wanted = with_limits(
+            precision_named(name),
+            max_kl=self.max_kl,
+            min_top1=self.min_top1,
+            max_perplexity_ratio=self.max_perplexity_ratio,
+        )
+        options = QuantizationOptions(
+            precision=wanted,
+            goal=goal if name == MIXED else Goal(max_bytes=self.target_size),
+            keep=tuple(self.keep),
+            block_size=self.block_size,
+            symmetric=self.symmetric,
+            calibration=self.calibration,
+            calibration_field=self.calibration_field,
+            sensitivity=self.sensitivity,
+            checkpoint=self.checkpoint,
+        )
+        found = {"wanted": wanted, "options": options, "steps": recipe_for(self.target, name)}
+        for key, value in found.items():
+            object.__setattr__(self, key, value)
+
+    def _precision_name(self, goal: Goal) -> str:
+        if not self.keep_quantization:
+            return self.precision or (FP32 if goal == Goal() else MIXED)
+        if self.precision not in (None, KEPT):
+            raise InputError(
+                "A file's own quantization cannot be kept and be changed",
+                received=f"--keep-quantization --precision {self.precision}",
+                allowed="one of the two",
+                fix="Leave one of them out.",
+            )
+        return KEPT

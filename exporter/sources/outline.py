@@ -1,0 +1,26 @@
+"""A source without weights, for whoever asks only what an export would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.sources.facts import describe_model, weight_bytes
+from exporter.sources.source import Source
+
+
+def outline_source(empty: Any, tokenizer: Any | None, origin: dict[str, Any]) -> Source:
+    """The source around a model on torch's meta device, in which weights that are one are tied."""
+    empty.tie_weights()
+    empty.eval()
+    return Source(
+        module=empty,
+        model=describe_model(empty, tokenizer),
+        tokenizer=tokenizer,
+        provenance=origin,
+        weight_bytes=weight_bytes(empty),
+    )
+
+
+def is_outline(source: Source) -> bool:
+    """Whether the weights were not read."""
+    return any(parameter.is_meta for parameter in source.module.parameters())
