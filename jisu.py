@@ -18,7 +18,7 @@ from exporter.errors import JisuError
 from runtimes.commands.standard_streams import abandon_output, is_full, prepare_streams
 
 if TYPE_CHECKING:
-    from exporter import calibrate, export, load_source, verify
+    from exporter import ExportRequest, calibrate, export, load_source, plan_export, verify
     from exporter.errors import GateRejectedError, InputError
     from runtimes import Engine, load, register_backend
 
@@ -37,6 +37,7 @@ VERBS = {
 # public name -> the package that has it
 NAMES = {
     "Engine": "runtimes",
+    "ExportRequest": "exporter",
     "GateRejectedError": "exporter.errors",
     "InputError": "exporter.errors",
     "JisuError": "exporter.errors",
@@ -44,12 +45,14 @@ NAMES = {
     "export": "exporter",
     "load": "runtimes",
     "load_source": "exporter",
+    "plan_export": "exporter",
     "register_backend": "runtimes",
     "verify": "exporter",
 }
 
 __all__ = [
     "Engine",
+    "ExportRequest",
     "GateRejectedError",
     "InputError",
     "JisuError",
@@ -58,6 +61,7 @@ __all__ = [
     "load",
     "load_source",
     "main",
+    "plan_export",
     "register_backend",
     "verify",
 ]

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exporter.activation_statistics import calibrate
+    from exporter.dry_run import plan_export
     from exporter.pipeline import export
+    from exporter.request import ExportRequest
     from exporter.sources import load_source
     from exporter.verification import verify
 
 # public name -> the module that has it
 NAMES = {
+    "ExportRequest": "exporter.request",
     "calibrate": "exporter.activation_statistics",
     "export": "exporter.pipeline",
     "load_source": "exporter.sources",
+    "plan_export": "exporter.dry_run",
     "verify": "exporter.verification",
 }
 
-__all__ = ["calibrate", "export", "load_source", "verify"]
+__all__ = ["ExportRequest", "calibrate", "export", "load_source", "plan_export", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
+from exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
     from calibration.statistics import Statistics
@@ -100,7 +101,8 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
     from calibration.windows import Windows
 
     statistics = Statistics(folder)
-    statistics.require(model=model_fingerprint(source.module))
+    if not is_outline(source):  # which has no weights to tell models apart by
+        statistics.require(model=model_fingerprint(source.module))
     try:
         ids = np.load(folder / WINDOWS_FILE, allow_pickle=False)
         if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 2:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
+from exporter.disk_space import disk_space, require_disk
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.half_precision import half_facts, half_record
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 REJECTED = "rejected.json"
 REJECTED_SUFFIX = ".rejected"
 _VERSIONED = ("jisu", "torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
-# Tokenizer, manifest and a graph without its weights; small beside any model.
-_SIDE_FILES = 64 << 20
 # How Rust spells an error of the operating system.
 _OS_ERROR = re.compile(r"\(os error \d+\)|No space left on device|File too large|Disk quota exceeded")
 
@@ -134,7 +133,7 @@ def _export(request: ExportRequest, stages: Stages) -> Artifact:
     held_out = read_evaluation_text(request.evaluation)
     with stages.stage("load"):
         source = _load(request.checkpoint, revision=request.revision, allow_pickle=request.allow_pickle)
-    _check_disk(out, source)
+    require_disk(*disk_space(out, source), out=out)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
     with stages.stage("trace"):
         model = _trace(source)
@@ -266,19 +265,6 @@ def _quantization_record(what: dict[str, Any], precision: Precision, evaluation:
         return {}
     record = {**what, "budget": asdict(precision.budget)}
     return {**record, **({"evaluation": evaluation.to_record()} if evaluation.given else {})}
-
-
-def _check_disk(out: Path, source: Source) -> None:
-    """Raise InputError when the weights would not fit, before anything is written."""
-    place = next(parent for parent in (out.parent.absolute(), *out.parent.absolute().parents) if parent.exists())
-    free, needed = shutil.disk_usage(place).free, source.weight_bytes + _SIDE_FILES
-    if free < needed:
-        raise InputError(
-            f"The disk under {place} is too small for the artifact",
-            received=f"{free / 1e6:.0f} MB free",
-            allowed=f"at least {needed / 1e6:.0f} MB",
-            fix="Make room or choose another --out.",
-        )
 
 
 def _write(

@@ -16,6 +16,7 @@ from exporter.plan import QuantizationPlan, matrices_of, plan_quantization
 from exporter.precision import KEPT, MIXED, Precision
 from exporter.quantization import QuantizedWeights, quantize_source
 from exporter.sensitivity import FLOAT, measure_sensitivity, split_windows
+from exporter.size_estimate import refuse_unreachable_size
 
 if TYPE_CHECKING:
     from exporter.artifact import Artifact
@@ -96,13 +97,19 @@ class Ready:
     check_windows: list[Any] = field(default_factory=list)
 
 
+def table_labels(target: str) -> tuple[str, ...]:
+    """Formats that a target can read an embedding in, of those that a mix chooses from."""
+    return _TABLE_LABELS.get(target, _ALL_TABLE_LABELS)
+
+
 def prepare_quantization(
     source: Source, options: QuantizationOptions, *, evaluation: EvaluationText, target: str = "ort-cpu"
 ) -> Ready:
     """Make the plan and read the text, so that whatever is wrong with them is known before anything long begins.
 
     Raises:
-        InputError: see `exporter.plan.plan_quantization` and `exporter.calibration_data.read_calibration_data`.
+        InputError: a target size that nothing reaches; see `exporter.plan.plan_quantization` and
+            `exporter.calibration_data.read_calibration_data` for the rest.
     """
     mixed = options.precision.name == MIXED
     plan = QuantizationPlan(formats={}, algorithm="none")
@@ -134,7 +141,10 @@ def prepare_quantization(
         evaluation=evaluation.text,
         windows=MIX_WINDOWS if mixed else MEASURED_WINDOWS if measured else WINDOWS,
     )
-    return Ready(options=options, plan=plan, data=data, check_windows=split_windows(data)["check"] if mixed else [])
+    check_windows = split_windows(data)["check"] if mixed else []
+    ready = Ready(options=options, plan=plan, data=data, check_windows=check_windows)
+    refuse_unreachable_size(source, ready, target=target)
+    return ready
 
 
 def run_quantization(
@@ -169,7 +179,7 @@ def run_quantization(
             quantize=lambda plan: quantize_source(source, plan, data=data, windows=statistics, progress=stages.advance),
             measure=measure,
             keep=options.keep,
-            table_labels=_TABLE_LABELS.get(target, _ALL_TABLE_LABELS),
+            table_labels=table_labels(target),
             say=stages.say,
         )
     return QuantizedWeights(by_name=mix.quantized.by_name, record={**mix.quantized.record, "mix": mix.record})

@@ -51,6 +51,9 @@ class ExportRequest:
     steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("out", "calibration", "evaluation", "sensitivity"):  # strings are welcome too
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         goal = Goal(max_kl=self.max_kl, max_bytes=self.target_size)
         name = self._precision_name(goal)
         wanted = with_limits(

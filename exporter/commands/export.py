@@ -9,12 +9,15 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from exporter.artifact import TARGETS, TOKENIZER
 from exporter.half_precision import describe_half
 from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
+from exporter.request import ExportRequest
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 TERMINATED = 143  # 128 + SIGTERM, what a shell reports for a program ended that way
@@ -79,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also read .bin and .pt weights, through torch's restricted unpickler",
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done, its size, time and memory; read no weights and write nothing",
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -107,33 +115,32 @@ def _ending_cleanly() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments under the names that `exporter.pipeline.export` gives them."""
+    names = {field.name for field in fields(ExportRequest) if field.init} - {"max_perplexity_ratio"}
+    return {name: getattr(arguments, name) for name in names} | {"max_perplexity_ratio": arguments.max_ppl_ratio}
+
+
+def _dry_run(options: dict[str, Any]) -> int:
+    from exporter.disk_space import require_disk
+    from exporter.dry_run import plan_export
+
+    plan = plan_export(ExportRequest(**options))
+    sys.stdout.write(f"{plan.describe()}\n")
+    require_disk(plan.disk_needed, plan.disk_free, out=options["out"])
+    return 0
+
+
 def run(arguments: argparse.Namespace) -> int:
     from exporter.pipeline import export
     from exporter.stages import Stages
 
+    options = _options(arguments)
+    if arguments.dry_run:
+        return _dry_run(options)
     stages = Stages(verbose=not arguments.quiet)
     with _ending_cleanly():
-        artifact = export(
-            arguments.checkpoint,
-            arguments.out,
-            target=arguments.target,
-            precision=arguments.precision,
-            target_size=arguments.target_size,
-            keep_quantization=arguments.keep_quantization,
-            calibration=arguments.calibration,
-            calibration_field=arguments.calibration_field,
-            evaluation=arguments.evaluation,
-            keep=arguments.keep,
-            block_size=arguments.block_size,
-            symmetric=arguments.symmetric,
-            sensitivity=arguments.sensitivity,
-            max_kl=arguments.max_kl,
-            min_top1=arguments.min_top1,
-            max_perplexity_ratio=arguments.max_ppl_ratio,
-            revision=arguments.revision,
-            allow_pickle=arguments.allow_pickle,
-            stages=stages,
-        )
+        artifact = export(**options, stages=stages)
     if not arguments.quiet:
         checks = artifact.manifest.gate["checks"]
         sys.stderr.write(f"{stages.table().splitlines()[-1]}\n")

@@ -1,0 +1,194 @@
+"""What an export would do, and what it would take, without doing it: weights are not read and nothing is written.
+
+Options, place, texts and shapes are checked as the export checks them, so that what passes here fails there only for
+what the weights hold.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from exporter.disk_space import disk_space
+from exporter.evaluation_text import read_evaluation_text
+from exporter.quantization_options import prepare_quantization
+from exporter.staging import check_place
+
+if TYPE_CHECKING:
+    from exporter.cost_estimate import StageCost
+    from exporter.gate.budget import Budget
+    from exporter.gate.prompts import GatePrompts
+    from exporter.request import ExportRequest
+    from exporter.size_estimate import SizeEstimate
+    from exporter.sources.source import Source
+
+_WIDTH = 110  # of a line
+_MEGABYTE = 1e6
+_LIMITS = {
+    "max_mean_kl": "mean KL divergence at most {:g} nats",
+    "max_p99_kl": "its 99th percentile at most {:g} nats",
+    "min_top1": "the same most likely token for at least {:.1%}",
+    "max_perplexity_ratio": "perplexity at most {:g} times the source's",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """Everything that is known of an export before it is begun.
+
+    Attributes:
+        model: architecture, parameters, layers.
+        size: of the artifact, by format.
+        passes: names of the recipe's steps in their order.
+        calibration: text and windows; None where none is used.
+        checks: what the gate will ask, in words.
+        stages: seconds and peak memory, estimated.
+        disk_needed, disk_free: bytes, at the place of the artifact.
+    """
+
+    checkpoint: str
+    out: str
+    target: str
+    precision: str
+    model: dict[str, Any]
+    size: SizeEstimate
+    passes: tuple[str, ...]
+    calibration: dict[str, Any] | None
+    checks: tuple[str, ...]
+    stages: tuple[StageCost, ...]
+    disk_needed: int
+    disk_free: int
+
+    @property
+    def seconds(self) -> float:
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(stage.peak_bytes for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, with the totals, ready for JSON."""
+        size = {**asdict(self.size), "smallest": self.size.smallest_bytes, "largest": self.size.largest_bytes}
+        return {**asdict(self), "size": size, "seconds": self.seconds, "peak_bytes": self.peak_bytes}
+
+    def describe(self) -> str:
+        """The plan as text of several lines."""
+        model, size = self.model, self.size
+        parts = [
+            (share.smallest_bytes, share.largest_bytes, f"{share.weights} x {share.label}") for share in size.shares
+        ]
+        parts += [
+            (count, count, what)
+            for what, count in (("tables of rotations", size.table_bytes), ("tokenizer", size.tokenizer_bytes))
+            if count
+        ]
+        sections = {
+            "model": [f"{model['architecture']}, {model['parameters']:,} parameters, {model['layers']} layers"],
+            "artifact": [
+                f"{_range(size.smallest_bytes, size.largest_bytes)} in {self.out}",
+                *(f"{_range(low, high)}: {what}" for low, high, what in parts),
+            ],
+            "passes": [", ".join(self.passes)],
+            "calibration": [_describe_calibration(self.calibration)],
+            "gate": list(self.checks),
+            "time": [
+                *(
+                    f"{stage.name}: about {_duration(stage.seconds)}, {_memory(stage.peak_bytes)}"
+                    for stage in self.stages
+                ),
+                f"in all about {_duration(self.seconds)}, {_memory(self.peak_bytes)} at the peak",
+            ],
+            "disk": [f"{_range(self.disk_needed, self.disk_needed)} needed, {self.disk_free / 1e9:.1f} GB free"],
+        }
+        lines = [f"{self.checkpoint} for {self.target} in {self.precision}; nothing is written"]
+        for name, entries in sections.items():
+            for index, entry in enumerate(entries):
+                head = name if index == 0 else ""
+                lines += textwrap.wrap(
+                    entry, width=_WIDTH, initial_indent=f"{head:13}", subsequent_indent=" " * 15, break_on_hyphens=False
+                )
+        return "\n".join(lines)
+
+
+def plan_export(request: ExportRequest) -> ExportPlan:
+    """Plan an export from a checkpoint's configuration, tokenizer and header.
+
+    Raises:
+        InputError: whatever `exporter.pipeline.export` would find wrong before it computes anything.
+    """
+    from exporter.cost_estimate import estimate_cost
+    from exporter.gate.prompts import gate_prompts
+    from exporter.size_estimate import estimate_size
+    from exporter.sources import load_source
+
+    check_place(request.out, checkpoint=request.checkpoint)
+    held_out = read_evaluation_text(request.evaluation)
+    source = load_source(request.checkpoint, revision=request.revision, allow_pickle=request.allow_pickle, outline=True)
+    needed, free = disk_space(request.out, source)
+    ready = prepare_quantization(source, request.options, evaluation=held_out, target=request.target)
+    prompts = gate_prompts(
+        source.tokenizer, source.model.vocab_size, source.model.max_positions, evaluation=held_out.given
+    )
+    size = estimate_size(source, ready, target=request.target)
+    return ExportPlan(
+        checkpoint=str(request.checkpoint),
+        out=str(request.out),
+        target=request.target,
+        precision=request.wanted.name,
+        model={
+            "architecture": source.model.architecture,
+            "parameters": source.model.parameters,
+            "layers": source.model.layers,
+        },
+        size=size,
+        passes=tuple(step.name for step in request.steps),
+        calibration=None if ready.data is None else ready.data.record,
+        checks=_checks(prompts, request.wanted.budget, source),
+        stages=estimate_cost(source, ready, size),
+        disk_needed=needed,
+        disk_free=free,
+    )
+
+
+def _checks(prompts: GatePrompts, budget: Budget, source: Source) -> tuple[str, ...]:
+    """What `exporter.gate` asks of the artifact, in words."""
+    lengths = ", ".join(map(str, prompts.prefill_lengths))
+    found = [
+        f"prefill of {lengths} tokens; {len(prompts.rows)} rows alone and as a batch; "
+        f"{prompts.decode_steps} cached decode steps; chunks; rewinding"
+    ]
+    if budget.max_logit_error is not None:
+        found.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
+    if budget.same_greedy_tokens:
+        found.append(f"the same greedy tokens, {len(prompts.greedy)} x {prompts.greedy_steps}")
+    limits = {key: getattr(budget, key) for key in _LIMITS}
+    judged = [_LIMITS[key].format(value) for key, value in limits.items() if value is not None]
+    if judged:
+        tokens = sum(len(window) for window in prompts.windows)
+        found.append(f"on {tokens} tokens of held-out text: {', '.join(judged)}")
+    if source.tokenizer is not None:
+        found.append("tokenizer and chat template")
+    return tuple(found)
+
+
+def _describe_calibration(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return "none"
+    return f"{record['windows']} windows of {record['window_tokens']} tokens from {record['text']}"
+
+
+def _range(smallest: int, largest: int) -> str:
+    low, high = f"{smallest / _MEGABYTE:,.1f}", f"{largest / _MEGABYTE:,.1f}"
+    return f"{low} MB" if low == high else f"{low} to {high} MB"
+
+
+def _memory(size: int) -> str:
+    return f"{size / 1e9:.1f} GB of memory"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

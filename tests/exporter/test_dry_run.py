@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import time
+from collections import namedtuple
+
+import pytest
+
+import jisu
+from exporter import pipeline
+from exporter.artifact import WEIGHTS
+from exporter.dry_run import plan_export
+from exporter.errors import InputError
+from exporter.gate import GateResult
+from exporter.gate.result import Check
+from exporter.pipeline import export
+from exporter.request import ExportRequest
+from exporter.sources import load_source
+from tests.exporter.passes.draft import copied
+from tests.models import tiny_tokenizer, write_tiny_gguf, write_tiny_llama
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Wide enough that weights outweigh everything that is stored beside them, and tied."""
+    folder = tmp_path_factory.mktemp("planned") / "source"
+    return write_tiny_llama(folder, layers=2, hidden=256, heads=4, kv_heads=2, vocab=512)
+
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory):
+    return write_tiny_gguf(tmp_path_factory.mktemp("planned") / "model.gguf", quantization="Q4_1")
+
+
+def plan(checkpoint, out, **options):
+    return plan_export(ExportRequest(checkpoint=checkpoint, out=out, **options))
+
+
+@pytest.fixture(scope="module")
+def traced(checkpoint):
+    return pipeline._trace(load_source(checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("precision", "target"),
+    [
+        *((name, "ort-cpu") for name in ("fp32", "bf16", "int8", "int4", "w8a8-dynamic")),
+        ("fp16", "portable"),
+        ("int8", "portable"),
+    ],
+)
+def test_sizes_are_those_of_the_export(checkpoint, traced, tmp_path, monkeypatch, precision, target):
+    passed = Check(name="prefill-2", passed=True, value=0.0, limit=0.1, unit="", detail="Not asked.")
+    nothing = GateResult(checks=(passed,), reference="none")
+    monkeypatch.setattr(pipeline, "prove", lambda artifact, source, **options: nothing)
+    monkeypatch.setattr(pipeline, "_trace", lambda source: copied(traced))
+    planned = plan(checkpoint, tmp_path / "out", precision=precision, target=target)
+    written = export(checkpoint, tmp_path / "out", precision=precision, target=target)
+    weights = planned.size.table_bytes + sum(share.largest_bytes for share in planned.size.shares)
+    assert weights == pytest.approx((written.folder / WEIGHTS).stat().st_size, rel=0.01)
+    assert planned.size.largest_bytes == pytest.approx(written.size, rel=0.06)  # of two megabytes a graph is much
+    assert [step["pass"] for step in written.manifest.recipe] == list(planned.passes)
+    assert planned.size.smallest_bytes == planned.size.largest_bytes
+
+
+@pytest.mark.slow
+def test_the_size_of_the_real_model_is_right_within_a_hundredth(smollm2_gguf, smollm2_artifact, tmp_path):
+    planned = plan(smollm2_gguf, tmp_path / "out")
+    assert planned.size.largest_bytes == pytest.approx(smollm2_artifact.size, rel=0.01)
+
+
+def test_nothing_is_written_and_no_weight_is_read(checkpoint, tmp_path):
+    outline = tmp_path / "outline"
+    outline.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (outline / name).write_bytes((checkpoint / name).read_bytes())
+    before = sorted(tmp_path.rglob("*"))
+    planned = plan(outline, tmp_path / "out", precision="int4")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert planned.calibration["windows"] == 32
+
+
+def test_seven_billion_parameters_are_planned_in_seconds(tmp_path):
+    from transformers import LlamaConfig
+
+    folder = tmp_path / "large"
+    LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        vocab_size=32000,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        max_position_embeddings=4096,
+        pad_token_id=0,
+    ).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    started = time.perf_counter()
+    planned = plan(folder, tmp_path / "out", precision="int8")
+    assert time.perf_counter() - started < 30
+    assert planned.model["parameters"] == 6_738_415_616
+    assert planned.size.largest_bytes == pytest.approx(6.738e9 * (1 + 4 / 32), rel=0.01)
+    assert planned.disk_needed > 4 * 6.7e9
+    assert planned.peak_bytes > 4 * 6.7e9
+
+
+def test_what_is_kept_of_a_gguf_file_is_told_by_type(gguf, tmp_path):
+    planned = plan(gguf, tmp_path / "out", keep_quantization=True)
+    assert any("closest to Q4_1" in share.label for share in planned.size.shares)
+
+
+def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
+    planned = plan(checkpoint, tmp_path / "out", max_kl=0.05)
+    assert planned.size.smallest_bytes < planned.size.largest_bytes / 3
+    limit = planned.size.smallest_bytes + 100_000
+    assert plan(checkpoint, tmp_path / "out", target_size=limit).size.largest_bytes == limit
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4", "keep": ["*.nowhere"]}, "matches nothing"),
+        ({"precision": "int8", "block_size": 256, "keep": []}, "does not divide"),
+        ({"precision": "fp32", "block_size": 32}, "no blocks"),
+        ({"target_size": 100_000}, "No mix of formats is this small"),
+        ({"precision": "int4", "calibration": "missing.txt"}, "missing.txt"),
+        ({"keep_quantization": True}, "GGUF"),
+    ],
+)
+def test_what_the_export_refuses_the_plan_refuses(tmp_path, options, message, tiny_source):
+    said = []
+    for attempt in (plan, export):
+        with pytest.raises(InputError, match=message) as refused:
+            attempt(tiny_source, tmp_path / "out", **options)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_prints_the_plan_and_ends(checkpoint, tmp_path, capsys):
+    code = jisu.main(["export", str(checkpoint), "--out", str(tmp_path / "out"), "--precision", "int4", "--dry-run"])
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "nothing is written" in said
+    assert "4 bits in blocks of 64, with zero points" in said
+    assert "mean KL divergence at most 0.15 nats" in said
+    assert max(map(len, said.splitlines()[1:])) <= 120
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_an_error_after_the_plan(checkpoint, tmp_path, capsys, monkeypatch):
+    usage = namedtuple("usage", "total used free")(10, 9, 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
+    code = jisu.main(["export", str(checkpoint), "--out", str(tmp_path / "out"), "--dry-run"])
+    captured = capsys.readouterr()
+    assert code == 2
+    assert "too small" in captured.err
+    assert "artifact" in captured.out
+
+
+def test_the_plan_is_json(checkpoint, tmp_path):
+    record = json.loads(json.dumps(plan(checkpoint, tmp_path / "out", precision="int8").to_dict()))
+    assert record["size"]["smallest"] == record["size"]["largest"]
+    assert record["seconds"] > 0
