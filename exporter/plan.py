@@ -106,8 +106,11 @@ def plan_quantization(
         _refuse_options(precision, block_size=block_size, symmetric=symmetric)
     formats: dict[str, Format | None] = {}
     notes, misfits = [], []
+    longest = _longest(matrices)
     for matrix in matrices:
         form = precision.embedding if matrix.table else precision.layers
+        if not matrix.table and matrix.features == longest:
+            form = precision.longest or form
         if matrix.name in kept or not isinstance(form, WeightFormat):
             formats[matrix.name] = None if matrix.name in kept else form
             continue
@@ -179,6 +182,12 @@ def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
 def _examples(matrices: Sequence[Matrix]) -> list[str]:
     names = [matrix.name for matrix in matrices]
     return [names[0], names[len(names) // 2], names[-1]] if len(names) > 2 else names
+
+
+def _longest(matrices: Sequence[Matrix]) -> int | None:
+    """The most input features of a decoder's layer; None where all have as many."""
+    features = {matrix.features for matrix in matrices if not matrix.table}
+    return max(features) if len(features) > 1 else None
 
 
 def fit_block_size(form: WeightFormat, features: int, *, wanted: int | None = None) -> WeightFormat | None:

@@ -58,6 +58,7 @@ class Precision:
         embedding: format of the embedding and the output projection, one table when they are tied.
         algorithm: how the layers are rounded; the embedding is always rounded to nearest.
         budget: what the gate allows when the user says nothing.
+        longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
         half: floating-point format of two bytes that weights are stored in, and computed in where a target can; None
             for float32. Whatever else the fields say, a half precision has no integers.
     """
@@ -67,6 +68,7 @@ class Precision:
     embedding: WeightFormat | None
     algorithm: Algorithm
     budget: Budget
+    longest: WeightFormat | None = None
     half: HalfType | None = None
 
 
@@ -93,6 +95,8 @@ PRECISIONS = {
         name="int8",
         layers=WeightFormat(bits=8, block_size=32, symmetric=True),
         embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
+        # Measured on SmolLM2-135M: 1.7 MB less for 0.0007 nats more; longer blocks elsewhere cost several times that.
+        longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         algorithm="rtn",
         budget=quality_budget(max_mean_kl=0.02, min_top1=0.93, max_perplexity_ratio=1.02),
     ),

@@ -57,6 +57,7 @@ class Source:
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
             _clean_tokenizer_config(folder / "tokenizer_config.json")
+            _compact(folder / "tokenizer.json")
         _write_json(folder / "generation_config.json", self._generation_defaults())
 
     def _generation_defaults(self) -> dict[str, Any]:
@@ -81,6 +82,12 @@ def _clean_tokenizer_config(path: Path) -> None:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         config.pop("backend", None)
     _write_json(path, config)
+
+
+def _compact(path: Path) -> None:
+    """Take the indentation out, which is more than half of the file."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(stored, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

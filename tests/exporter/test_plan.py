@@ -89,3 +89,13 @@ def test_a_model_lists_its_linear_layers_and_tables(tiny_source):
     assert len(found) == 3 * 7 + 2
     query = next(item for item in found if item.name == "model.layers.0.self_attn.q_proj")
     assert (query.rows, query.features, query.elements) == (64, 64, 4096)
+
+
+def test_the_layers_with_most_input_features_have_longer_blocks_in_int8():
+    plan = plan_quantization([*LAYERS, matrix("layers.0.down", 128), *TIED], precision_named("int8"))
+    assert {name: form.block_size for name, form in plan.formats.items()} == {
+        **dict.fromkeys(("layers.0.q", "layers.0.up", "layers.1.q", "layers.1.up", "embed", "lm_head"), 32),
+        "layers.0.down": 64,
+    }
+    alike = plan_quantization([*LAYERS, *TIED], precision_named("int8"))
+    assert {form.block_size for form in alike.formats.values()} == {32}

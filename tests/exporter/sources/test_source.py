@@ -68,3 +68,20 @@ def test_generation_settings_are_kept_and_foreign_ones_dropped(tmp_path: Path) -
 def test_without_a_tokenizer_only_the_generation_settings_are_saved(tmp_path: Path) -> None:
     source = load_source(write_tiny(tmp_path / "model", llama_config(layers=1), tokenizer=False))
     assert _saved(source, tmp_path / "saved").keys() == {"generation_config.json"}
+
+
+def test_the_tokenizer_is_written_without_indentation_and_means_the_same(tmp_path):
+    from transformers import AutoTokenizer
+
+    from exporter.sources import load_source
+    from tests.models import write_tiny_llama
+
+    source = load_source(write_tiny_llama(tmp_path / "source"))
+    written = tmp_path / "written"
+    written.mkdir()
+    source.save_tokenizer(written)
+    text = (written / "tokenizer.json").read_text(encoding="utf-8")
+    assert "\n" not in text
+    again = AutoTokenizer.from_pretrained(written)
+    for sample in ("The capital of France", "你好，世界", "a\n\tb 🙂"):
+        assert again(sample).input_ids == source.tokenizer(sample).input_ids
