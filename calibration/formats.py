@@ -77,12 +77,12 @@ class BlockFormat:
             )
         return -(-features // self.block_size)
 
-    def stored_bytes(self, rows: int, features: int, *, layer: str) -> int:
-        """Bytes of an [rows, features] matrix: packed codes, float32 scales, and packed zero points if asymmetric."""
+    def stored_bytes(self, rows: int, features: int, *, layer: str, scale_bytes: int = SCALE_BYTES) -> int:
+        """Bytes of an [rows, features] matrix: packed codes, scales, and packed zero points if asymmetric."""
         blocks = self.count_blocks(features, layer=layer)
         codes = rows * blocks * (self.block_size * self.bits // 8)
         zero_points = 0 if self.symmetric else rows * -(-blocks * self.bits // 8)
-        return codes + rows * blocks * SCALE_BYTES + zero_points
+        return codes + rows * blocks * scale_bytes + zero_points
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,7 @@ def keep_quantization(
 
     from calibration.errors import CalibrationError
     from calibration.gguf_blocks import FLOATS, blocks_to_quantized, widen
+    from calibration.half_scales import round_scales
     from exporter.sources.gguf_header import read_gguf_header
     from exporter.sources.gguf_weights import lazy_weights
 
@@ -116,6 +117,8 @@ def keep_quantization(
             found = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
         except CalibrationError as error:
             raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+        if tensor.type_name in _closest():
+            found = round_scales(found)
         found = _in_order(found, _row_order(weight, tensor), name)
         loaded: Any = source.module.get_submodule(matrix.name).weight
         own = loaded.detach().numpy()

@@ -184,6 +184,11 @@ def _examples(matrices: Sequence[Matrix]) -> list[str]:
     return [names[0], names[len(names) // 2], names[-1]] if len(names) > 2 else names
 
 
+def scale_bytes(target: str) -> int:
+    """Bytes of the scale of a block: two where the recipe has `store_half_scales`, which holds nearly all of them."""
+    return 2 if target == "ort-cpu" else 4
+
+
 def _longest(matrices: Sequence[Matrix]) -> int | None:
     """The most input features of a decoder's layer; None where all have as many."""
     features = {matrix.features for matrix in matrices if not matrix.table}

@@ -66,6 +66,8 @@ def quantize_source(
     """
     from calibration.errors import CalibrationError
     from calibration.feeders import fold_into_feeders
+    from calibration.formats import BlockQuantized
+    from calibration.half_scales import round_scales
 
     found: dict[str, Quantized] = {}
     if not any(plan.formats.values()):
@@ -93,7 +95,9 @@ def quantize_source(
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
     folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in found.items()}, feeders)
-    by_name = {f"{name}.weight": part for name, part in folded.items()}
+    # Tied weights stay one object.
+    rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
+    by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()}
     return QuantizedWeights(by_name=by_name, record={**plan.to_record(), **more})
 
 

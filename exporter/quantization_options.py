@@ -170,7 +170,9 @@ def run_quantization(
     assert ready.data is not None
     data = ready.data
     with stages.stage("sensitivity"):
-        sensitivity = measure_sensitivity(source, data, path=options.sensitivity, progress=stages.advance)
+        sensitivity = measure_sensitivity(
+            source, data, path=options.sensitivity, target=target, progress=stages.advance
+        )
     statistics = split_windows(data)["statistics"]
     with stages.stage("mix"):
         mix = find_mix(

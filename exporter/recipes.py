@@ -87,6 +87,7 @@ ORT_WEIGHT_ONLY = (
     Step(name="quantize_weights", expect="all"),
     Step(name="lower_matmul_nbits", expect="all"),
     Step(name="lower_quantized_embedding", expect="all"),
+    Step(name="store_half_scales", expect="all"),
     ORT_FP32[-1],
 )
 PORTABLE_WEIGHT_ONLY = (
@@ -98,10 +99,10 @@ PORTABLE_WEIGHT_ONLY = (
 # Decoder layers whose inputs have 8 bits too; the tables, and layers that would suffer, have blocks as above. Gate and
 # up stay apart: for long inputs, which this is for, cutting their common product costs more than a second one.
 ORT_W8A8 = (
-    *(step for step in ORT_WEIGHT_ONLY[:-3] if step.name != "fuse_gate_up"),
+    *(step for step in ORT_WEIGHT_ONLY[:-4] if step.name != "fuse_gate_up"),
     Step(name="quantize_matmuls", expect="all"),
     Step(name="lower_integer_matmul", expect="all"),
-    *ORT_WEIGHT_ONLY[-3:],
+    *ORT_WEIGHT_ONLY[-4:],
 )
 PORTABLE_W8A8 = (*PORTABLE_WEIGHT_ONLY, Step(name="quantize_matmuls", expect="all"))
 # The weights last, when every product that can be merged has been.

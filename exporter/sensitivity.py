@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.errors import InputError
 from exporter.finite_weights import check_finite_weights
 from exporter.output_place import cannot_write, check_name, try_to_write
-from exporter.plan import Matrix, fit_block_size, matrices_of
+from exporter.plan import Matrix, fit_block_size, matrices_of, scale_bytes
 from exporter.precision import WeightFormat
 from exporter.quantization import decoder_layers, quantize_group
 
@@ -106,7 +106,12 @@ def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
 
 
 def measure_sensitivity(
-    source: Source, data: CalibrationData, *, path: Path | None = None, progress: Progress | None = None
+    source: Source,
+    data: CalibrationData,
+    *,
+    path: Path | None = None,
+    target: str = "ort-cpu",
+    progress: Progress | None = None,
 ) -> Sensitivity:
     """Measure every unit with every candidate.
 
@@ -115,6 +120,7 @@ def measure_sensitivity(
         data: calibration windows, see `split_windows`.
         path: file to keep the figures in; an unfinished one of the same model and windows is gone on with, a finished
             one is only read.
+        target: whose stored sizes the units get; the file does not depend on it.
         progress: called with the layers done and their number.
 
     Raises:
@@ -165,7 +171,7 @@ def measure_sensitivity(
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
     found = [group for index in sorted(known) for group in known[index]]
     found += [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in state["tables"]]
-    units = tuple(_unit(group, matrices) for group in found)
+    units = tuple(_unit(group, matrices, scale_bytes(target)) for group in found)
     return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
 
 
@@ -206,7 +212,7 @@ def _measure_tables(source: Source, tables: Sequence[Matrix], scorer: Scorer) ->
     return found
 
 
-def _unit(group: GroupSensitivity, matrices: dict[str, Matrix]) -> Unit:
+def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], bytes_per_scale: int) -> Unit:
     members = list({matrices[name].storage: matrices[name] for name in group.names}.values())
     candidates = TABLE_CANDIDATES if members[0].table else LAYER_CANDIDATES
     elements = sum(member.elements for member in members)
@@ -216,7 +222,8 @@ def _unit(group: GroupSensitivity, matrices: dict[str, Matrix]) -> Unit:
         assert form is not None, "a candidate was measured that does not fit"
         block_format = form.to_block_format()
         sizes[label] = sum(
-            block_format.stored_bytes(member.rows, member.features, layer=member.name) for member in members
+            block_format.stored_bytes(member.rows, member.features, layer=member.name, scale_bytes=bytes_per_scale)
+            for member in members
         )
     return Unit(
         names=group.names,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
-from exporter.plan import Matrix, fit_block_size, matrices_of
+from exporter.plan import Matrix, fit_block_size, matrices_of, scale_bytes
 from exporter.precision import KEPT, MIXED, ProductFormat, WeightFormat
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Of graph and manifest; measured from 2 to 30 layers. Scarcely anything beside the weights of a real model.
 _GRAPH_BYTES, _GRAPH_BYTES_PER_LAYER = 45_000, 7_000
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
+# Types of GGUF blocks whose scales are products, which two bytes do not hold.
+_FINE_SCALES = ("Q3_K", "Q6_K", "IQ4_XS")
 # Label of what no plan speaks of: biases, norms, and weights of other shapes than a matrix of a linear layer.
 _OTHERS = "float32"
 
@@ -133,7 +135,7 @@ def _known_forms(source: Source, ready: Ready, target: str) -> dict[str, tuple[s
         found = _stored_forms(source, matrices, ready.options.checkpoint, target)
     else:
         found = {
-            matrix.name: _planned_form(matrix, form)
+            matrix.name: _planned_form(matrix, form, scale_bytes(target))
             for matrix in matrices
             if (form := ready.plan.formats.get(matrix.name)) is not None
         }
@@ -142,12 +144,12 @@ def _known_forms(source: Source, ready: Ready, target: str) -> dict[str, tuple[s
     return {f"{m.name}.weight": by_storage[m.storage] for m in matrices if m.storage in by_storage}
 
 
-def _planned_form(matrix: Matrix, form: WeightFormat | ProductFormat) -> tuple[str, int, int]:
+def _planned_form(matrix: Matrix, form: WeightFormat | ProductFormat, bytes_per_scale: int) -> tuple[str, int, int]:
     if isinstance(form, ProductFormat):
         inputs = "8-bit inputs of a calibrated range" if form.static else "8-bit inputs, each row its own range"
         size = matrix.elements + _FLOAT_BYTES * matrix.rows
         return f"8 bits, one scale a row, {inputs}", size, size
-    size = _block_bytes(matrix, form)
+    size = _block_bytes(matrix, form, bytes_per_scale)
     return describe_blocks(form), size, size
 
 
@@ -163,7 +165,7 @@ def _mixed_form(matrix: Matrix, ready: Ready, target: str) -> tuple[str, int, in
     candidates = TABLE_CANDIDATES if matrix.table else LAYER_CANDIDATES
     allowed = table_labels(target) if matrix.table else tuple(candidates)
     fitted = [fit_block_size(form, matrix.features) for label, form in candidates.items() if label in allowed]
-    sizes = [_block_bytes(matrix, form) for form in fitted if form is not None]
+    sizes = [_block_bytes(matrix, form, scale_bytes(target)) for form in fitted if form is not None]
     return f"measured: {', '.join(candidates)} or fp32", min([*sizes, whole]), whole
 
 
@@ -191,14 +193,16 @@ def _stored_forms(
         stored = CLOSEST[kind] if kind in CLOSEST else EXACT[kind].format
         bits = 8 if matrix.table and target == "portable" else stored.bits
         form = WeightFormat(bits=bits, block_size=stored.block_size, symmetric=stored.symmetric)
-        size = _block_bytes(matrix, form)
+        size = _block_bytes(matrix, form, 4 if kind in _FINE_SCALES else scale_bytes(target))
         exact = "closest to" if kind in CLOSEST else "exactly"
         found[matrix.name] = (f"{describe_blocks(form)}, {exact} {kind}", size, size)
     return found
 
 
-def _block_bytes(matrix: Matrix, form: WeightFormat) -> int:
-    return form.to_block_format().stored_bytes(matrix.rows, matrix.features, layer=matrix.name)
+def _block_bytes(matrix: Matrix, form: WeightFormat, bytes_per_scale: int) -> int:
+    return form.to_block_format().stored_bytes(
+        matrix.rows, matrix.features, layer=matrix.name, scale_bytes=bytes_per_scale
+    )
 
 
 def describe_blocks(form: WeightFormat) -> str:

@@ -155,7 +155,7 @@ def measure_quality(
 
 
 def quality_checks(quality: Quality, budget: Budget) -> list[Check]:
-    """Judge the figures that the budget limits."""
+    """Judge the figures that the budget limits and state the others; none when it limits none."""
     on = f"on {quality.tokens} tokens of held-out text"
     figures: list[tuple[str, float, float | None, str]] = [
         ("mean-kl", quality.mean_kl, budget.max_mean_kl, "nats"),
@@ -163,9 +163,14 @@ def quality_checks(quality: Quality, budget: Budget) -> list[Check]:
         ("top-1", quality.top1, budget.min_top1, "share"),
         ("perplexity-ratio", quality.perplexity_ratio, budget.max_perplexity_ratio, "ratio"),
     ]
-    checks = []
+    checks: list[Check] = []
+    if not budget.judges_quality:
+        return checks
     for name, value, limit, unit in figures:
         if limit is None:
+            detail = f"{name} is {value:.4g} {on}; the budget sets no limit."
+            finite = bool(np.isfinite(value))
+            checks.append(Check(name=name, passed=finite, value=value, limit=None, unit=unit, detail=detail))
             continue
         passed = value >= limit if name == "top-1" else value <= limit
         bound = "at least" if name == "top-1" else "at most"

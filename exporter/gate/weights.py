@@ -258,13 +258,16 @@ class _Runner:
 
 
 def _constant(value: ir.Value) -> ir.TensorProtocol:
-    """A constant, or the table that a value was gathered from."""
+    """A constant, or the one behind a `Gather` of its rows, an `Identity`, or a `Cast`, which is carried out."""
     import onnx_ir as ir
 
     producer = value.producer()
-    if producer is not None and producer.op_type == "Gather" and producer.inputs[0] is not None:
+    if producer is not None and producer.inputs[0] is not None:
         value = producer.inputs[0]
     stored = value.const_value
     assert stored is not None, f"{value.name} is no constant"
     # In memory: a model that is handed over as bytes has no folder that its weights could lie in.
+    if producer is not None and producer.op_type == "Cast":
+        wide = ir.DataType(producer.attributes["to"].as_int())
+        return ir.Tensor(stored.numpy().astype(wide.numpy()), dtype=wide)
     return ir.Tensor(stored.numpy(), dtype=stored.dtype)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,22 @@ def test_predictions_off_by_one_are_measured_against_the_right_target():
     assert quality.top1 == 0
     # Its logit 3 is on another token than the one that comes.
     assert quality.perplexity == pytest.approx(math.exp(3) + 7)
+
+
+def test_figures_without_a_limit_are_stated_and_fail_only_when_they_are_no_numbers():
+    quality = Quality(mean_kl=0.1, p99_kl=1.0, top1=0.9, perplexity=11.0, reference_perplexity=10.0, tokens=5)
+    budget = quality_budget(max_mean_kl=0.2)
+    stated = {check.name: check for check in quality_checks(quality, budget)}
+    assert [stated[name].limit for name in ("mean-kl", "p99-kl", "top-1", "perplexity-ratio")] == [
+        0.2,
+        None,
+        None,
+        None,
+    ]
+    assert stated["top-1"].value == 0.9
+    assert all(check.passed for check in stated.values())
+    broken = quality_checks(replace(quality, p99_kl=math.nan), budget)
+    assert [check.name for check in broken if not check.passed] == ["p99-kl"]
 
 
 def test_each_limit_judges_its_own_figure():

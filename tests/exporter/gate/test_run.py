@@ -116,7 +116,7 @@ def test_bf16_weights_fail_fp32_and_pass_a_quality_budget(llama, reference, shor
     budget = quality_budget(max_mean_kl=0.05, min_top1=0.9, max_perplexity_ratio=1.2)
     result = judge(candidate, reference, replace(short_prompts, windows=short_prompts.windows[:2]), budget=budget)
     assert result.accepted, result.summary
-    assert [check.name for check in result.checks][-3:] == ["mean-kl", "top-1", "perplexity-ratio"]
+    assert [check.name for check in result.checks][-4:] == ["mean-kl", "p99-kl", "top-1", "perplexity-ratio"]
     strict = quality_budget(max_mean_kl=1e-9)
     result = judge(candidate, reference, replace(short_prompts, windows=short_prompts.windows[:2]), budget=strict)
     assert result.first_failure.name == "mean-kl"
