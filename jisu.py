@@ -18,7 +18,7 @@ from exporter.errors import JisuError
 from runtimes.commands.standard_streams import abandon_output, is_full, prepare_streams
 
 if TYPE_CHECKING:
-    from exporter import ExportRequest, calibrate, export, load_source, plan_export, verify
+    from exporter import ExportRequest, advise, calibrate, export, load_source, plan_export, verify
     from exporter.errors import GateRejectedError, InputError
     from runtimes import Engine, load, register_backend
 
@@ -41,6 +41,7 @@ NAMES = {
     "GateRejectedError": "exporter.errors",
     "InputError": "exporter.errors",
     "JisuError": "exporter.errors",
+    "advise": "exporter",
     "calibrate": "exporter",
     "export": "exporter",
     "load": "runtimes",
@@ -56,6 +57,7 @@ __all__ = [
     "GateRejectedError",
     "InputError",
     "JisuError",
+    "advise",
     "calibrate",
     "export",
     "load",

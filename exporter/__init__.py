@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from exporter.activation_statistics import calibrate
+    from exporter.advice import advise
     from exporter.dry_run import plan_export
     from exporter.pipeline import export
     from exporter.request import ExportRequest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # public name -> the module that has it
 NAMES = {
     "ExportRequest": "exporter.request",
+    "advise": "exporter.advice",
     "calibrate": "exporter.activation_statistics",
     "export": "exporter.pipeline",
     "load_source": "exporter.sources",
@@ -27,7 +29,7 @@ NAMES = {
     "verify": "exporter.verification",
 }
 
-__all__ = ["ExportRequest", "calibrate", "export", "load_source", "plan_export", "verify"]
+__all__ = ["ExportRequest", "advise", "calibrate", "export", "load_source", "plan_export", "verify"]
 
 
 def __getattr__(name: str) -> Any:

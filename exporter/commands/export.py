@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import TARGETS, TOKENIZER
+from exporter.artifact import TARGETS, TOKENIZER, Artifact
 from exporter.half_precision import describe_half
 from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
@@ -87,6 +87,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="say what would be done, its size, time and memory; read no weights and write nothing",
     )
+    parser.add_argument(
+        "--no-advice", action="store_true", help="leave out the measurement of what the format buys on this machine"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -131,6 +134,18 @@ def _dry_run(options: dict[str, Any]) -> int:
     return 0
 
 
+def _advise(artifact: Artifact) -> None:
+    """Say what the format buys on this machine, and keep it with the artifact's timings."""
+    from exporter.advice import advise, record_advice
+
+    advice = advise(artifact)
+    if advice is None:
+        return
+    sys.stderr.write("".join(f"{line}\n" for line in advice.describe()))
+    with contextlib.suppress(OSError):  # the artifact is published and whole; this is beside it
+        record_advice(artifact, advice)
+
+
 def run(arguments: argparse.Namespace) -> int:
     from exporter.pipeline import export
     from exporter.stages import Stages
@@ -148,6 +163,8 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write("The checkpoint has no tokenizer: the artifact takes token ids only.\n")
         if (gains := describe_half(artifact.manifest.target, artifact.manifest.precision)) is not None:
             sys.stderr.write(f"{gains}\n")
+        if not arguments.no_advice:
+            _advise(artifact)
         sys.stdout.write(
             f"{artifact.folder}: {artifact.size / 1e6:.0f} MB, accepted after {len(checks)} checks against the source\n"
         )
