@@ -137,6 +137,12 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     return Advice(precision=precision, measured=measured, others=rates)
 
 
+def advice_of(record: Mapping[str, Any]) -> Advice:
+    """What `Advice.to_dict` gave; raises an ordinary error for anything else."""
+    others = {name: Rates(**rates) for name, rates in record["others"].items()}
+    return Advice(precision=str(record["precision"]), measured=Rates(**record["measured"]), others=others)
+
+
 def record_advice(artifact: Artifact, advice: Advice) -> None:
     """Add what was found to the artifact's ``timings.json``, which its manifest does not vouch for."""
     path = artifact.folder / TIMINGS

@@ -5,10 +5,13 @@ It reads the manifest and judges nothing; records of an older or newer make are 
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
-from exporter.artifact import Artifact
+from exporter.advice import advice_of
+from exporter.artifact import TIMINGS, Artifact
+from exporter.describe_quantization import describe_quantization
 from exporter.signature import StateSpec, TensorSpec
 
 
@@ -43,10 +46,11 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
         _describe_signature(artifact),
         _describe_gate(manifest.gate),
         *(
-            [["Quantization", *(f"  {line}" for line in _lines(manifest.quantization))]]
+            [["Quantization", *(f"  {line}" for line in describe_quantization(manifest.quantization))]]
             if manifest.quantization
             else []
         ),
+        *_describe_advice(artifact),
         ["Source", *(f"  {line}" for line in _lines(manifest.source))],
         ["Recipe", *_describe_recipe(manifest.recipe)],
         ["Written with", *(f"  {line}" for line in _lines(manifest.versions))],
@@ -101,6 +105,16 @@ def _describe_gate(gate: dict[str, Any]) -> list[str]:
         parts = [f"  {word}  {check.get('name')!s:{width}}", _measured(check), check.get("detail") or ""]
         lines.append("  ".join(part for part in parts if part).rstrip())
     return lines
+
+
+def _describe_advice(artifact: Artifact) -> list[list[str]]:
+    """What was measured where it was exported; no section where nothing was, or the file is gone or not ours."""
+    try:
+        record = json.loads((artifact.folder / TIMINGS).read_text(encoding="utf-8"))["advice"]
+        lines = advice_of(record).describe()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        return []
+    return [["Speed where it was exported", *(f"  {line}" for line in lines)]]
 
 
 def _measured(check: dict[str, Any]) -> str:

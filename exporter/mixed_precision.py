@@ -17,9 +17,9 @@ from exporter.plan import QuantizationPlan, fit_block_size
 from exporter.quantization import QuantizedWeights
 from exporter.sensitivity import FLOAT, Sensitivity, Unit
 
-# The gate judges on another text than the one that mixes are measured on here. On SmolLM2-135M it found from a tenth
-# less to 0.09 more, which is the noise of two thousand tokens.
-_MARGIN = 0.9
+# The gate judges on another text than the one that mixes are measured on here. On SmolLM2-135M it found up to a seventh
+# more: weights are calibrated on the one text, and both figures are of two thousand tokens.
+_MARGIN = 0.85
 # A mix that uses less than this share of what is allowed is worth another try.
 _WORTHWHILE = 0.9
 _TRIES = 4

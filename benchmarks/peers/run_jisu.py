@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 
 from benchmarks.peers.worker import Generate, serve
-from jisu import __version__
 from runtimes import load
 
 
@@ -17,7 +17,7 @@ def open_engine() -> tuple[Generate, str]:
         timings = engine.generate_ids([prompt], max_new_tokens=new_tokens, ignore_eos=True)[0].timings
         return timings.time_to_first_token, timings.decode_seconds
 
-    return generate, f"jisu {__version__}"
+    return generate, f"jisu {metadata.version('jisu')}"
 
 
 if __name__ == "__main__":
