@@ -77,6 +77,7 @@ ORT_FP32 = (
     Step(name="pack_qkv"),
     Step(name="fuse_gate_up"),
     Step(name="lower_skip_norm", expect="all"),
+    Step(name="compute_rope_tables"),
     Step(name="lower_attention_mask", expect="once", changes_signature=True),
 )
 

@@ -101,7 +101,7 @@ def estimate_size(source: Source, ready: Ready, *, target: str) -> SizeEstimate:
     layers = source.model.layers
     return SizeEstimate(
         shares=tuple(sorted(shares, key=lambda share: -share.elements)),
-        table_bytes=_rotation_bytes(source),
+        table_bytes=0 if target == "ort-cpu" else _rotation_bytes(source),
         tokenizer_bytes=_tokenizer_bytes(source),
         graph_bytes=_GRAPH_BYTES + _GRAPH_BYTES_PER_LAYER * layers,
         limit=ready.options.goal.max_bytes,
@@ -211,7 +211,10 @@ def describe_blocks(form: WeightFormat) -> str:
 
 
 def _rotation_bytes(source: Source) -> int:
-    """Cosines and sines of every position, which the rotations of most decoders are turned into."""
+    """Cosines and sines of every position, which the rotations of most decoders are turned into.
+
+    They are computed anew on ort-cpu, but for a few scaling rules (`exporter.passes.compute_rope_tables`).
+    """
     from exporter.passes.fuse_rope import LARGEST_TABLE
 
     positions = source.model.max_positions or 0
