@@ -190,14 +190,15 @@ def measure_groups(
                         weights: list[Any] = [layer.get_submodule(name).weight for name in group.names]
                         own = [weight.detach().clone() for weight in weights]
                         kl = {}
-                        try:
-                            for label, results in candidates(statistics):
+                        for label, results in candidates(statistics):
+                            try:
                                 for weight, result in zip(weights, results, strict=True):
                                     weight.data.copy_(torch.from_numpy(result.dequantize()))
                                 kl[label] = scorer.divergence(scored, start=index)
-                        finally:
-                            for weight, copy in zip(weights, own, strict=True):
-                                weight.data.copy_(copy)
+                            finally:
+                                # Before the next candidate is made: it is made of the very weights.
+                                for weight, copy in zip(weights, own, strict=True):
+                                    weight.data.copy_(copy)
                         found.append(GroupSensitivity(names=statistics.names, kl=kl))
                 yield index, found
                 if index + 1 < len(layers):

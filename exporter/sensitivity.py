@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 Progress = Callable[[int, int], None]
-SCHEMA = 2
+SCHEMA = 3
 FLOAT = "fp32"
 # Entries of a file that have to be the same for its figures to be used again, and what they are called.
 _ORIGIN = {
