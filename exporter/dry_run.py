@@ -44,6 +44,7 @@ class ExportPlan:
         calibration: text and windows; None where none is used.
         checks: what the gate will ask, in words.
         stages: seconds and peak memory, estimated.
+        warnings: what the export will say beforehand.
         disk_needed, disk_free: bytes, at the place of the artifact.
     """
 
@@ -57,6 +58,7 @@ class ExportPlan:
     calibration: dict[str, Any] | None
     checks: tuple[str, ...]
     stages: tuple[StageCost, ...]
+    warnings: tuple[str, ...]
     disk_needed: int
     disk_free: int
 
@@ -90,6 +92,7 @@ class ExportPlan:
                 f"{_range(size.smallest_bytes, size.largest_bytes)} in {self.out}",
                 *(f"{_range(low, high)}: {what}" for low, high, what in parts),
             ],
+            **({"warning": list(self.warnings)} if self.warnings else {}),
             "passes": [", ".join(self.passes)],
             "calibration": [_describe_calibration(self.calibration)],
             "gate": list(self.checks),
@@ -147,6 +150,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         calibration=None if ready.data is None else ready.data.record,
         checks=_checks(prompts, request.wanted.budget, source),
         stages=estimate_cost(source, ready, size),
+        warnings=ready.warnings,
         disk_needed=needed,
         disk_free=free,
     )

@@ -17,6 +17,7 @@ from exporter.precision import Algorithm, Format, Precision, ProductFormat, Weig
 if TYPE_CHECKING:
     from torch import nn
 
+_SHOWN = 3  # names in a message
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 
 
@@ -154,6 +155,34 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
             rows, features = weight.shape
             found.append(Matrix(name=name, rows=rows, features=features, table=table, storage=id(weight)))
     return found
+
+
+def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | None:
+    """Which large weights of the decoder layers no format is planned for, in words; None where there are none.
+
+    Raises:
+        InputError: not one weight of the decoder layers can be quantized.
+    """
+    from exporter.tracing.layers import plan_layers
+
+    plan = plan_layers(module)
+    assert plan is not None, "matrices were found in a module without decoder layers"
+    covered = {f"{matrix.name}.weight" for matrix in matrices}
+    inside = {name: weight for name, weight in module.named_parameters() if name.startswith(f"{plan.path}.")}
+    others = {name: weight.numel() for name, weight in inside.items() if weight.dim() > 1 and name not in covered}
+    if not others:
+        return None
+    shown = ", ".join(list(others)[:_SHOWN])
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    if not covered & set(inside):
+        raise InputError(
+            "The decoder layers have no linear layers that could be quantized",
+            received=f"{shown}{more}",
+            allowed="weights of nn.Linear",
+            fix="Export it in fp32 or fp16.",
+        )
+    share = sum(others.values()) / sum(weight.numel() for weight in module.parameters())
+    return f"{share:.0%} of the weights stay float32, because they belong to no linear layer: {shown}{more}"
 
 
 def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from exporter.errors import InputError
 from exporter.half_precision import MEASURED_WINDOWS, measures_activations
 from exporter.kept_quantization import describe_kept, keep_quantization
 from exporter.mixed_precision import Goal, Measured, find_mix
-from exporter.plan import QuantizationPlan, matrices_of, plan_quantization
+from exporter.plan import QuantizationPlan, describe_uncovered, matrices_of, plan_quantization
 from exporter.precision import KEPT, MIXED, Precision
 from exporter.quantization import QuantizedWeights, quantize_source
 from exporter.sensitivity import FLOAT, measure_sensitivity, split_windows
@@ -89,11 +89,17 @@ class QuantizationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """Options that have been checked against a source. ``check_windows`` are int64 [T] each."""
+    """Options that have been checked against a source.
+
+    Attributes:
+        warnings: what the user would want to know before; also for the manifest.
+        check_windows: of a mix, int64 [T] each.
+    """
 
     options: QuantizationOptions
     plan: QuantizationPlan
     data: CalibrationData | None
+    warnings: tuple[str, ...] = ()
     check_windows: list[Any] = field(default_factory=list)
 
 
@@ -124,6 +130,10 @@ def prepare_quantization(
             block_size=options.block_size,
             symmetric=options.symmetric,
         )
+    warnings: tuple[str, ...] = ()
+    if mixed or any(plan.formats.values()):
+        uncovered = describe_uncovered(source.module, matrices_of(source.module))
+        warnings = () if uncovered is None else (uncovered,)
     measured = measures_activations(options.precision, target)
     if not mixed and not plan.calibrated and not measured:
         if options.calibration is not None:
@@ -133,7 +143,7 @@ def prepare_quantization(
                 allowed="a precision that is calibrated",
                 fix="Leave it out, or use --precision int4.",
             )
-        return Ready(options=options, plan=plan, data=None)
+        return Ready(options=options, plan=plan, data=None, warnings=warnings)
     data = read_calibration_data(
         source,
         options.calibration,
@@ -142,7 +152,7 @@ def prepare_quantization(
         windows=MIX_WINDOWS if mixed else MEASURED_WINDOWS if measured else WINDOWS,
     )
     check_windows = split_windows(data)["check"] if mixed else []
-    ready = Ready(options=options, plan=plan, data=data, check_windows=check_windows)
+    ready = Ready(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
     refuse_unreachable_size(source, ready, target=target)
     return ready
 
@@ -150,11 +160,22 @@ def prepare_quantization(
 def run_quantization(
     source: Source, ready: Ready, *, measure: Callable[[QuantizedWeights], Measured], target: str, stages: Stages
 ) -> QuantizedWeights:
-    """Quantize as was prepared.
+    """Quantize as was prepared, and say what was warned of.
 
     Args:
         measure: builds an artifact of quantized weights and measures it; only a mix needs it.
     """
+    for warning in ready.warnings:
+        stages.say(f"{warning}.")
+    found = _run_quantization(source, ready, measure=measure, target=target, stages=stages)
+    if not ready.warnings or not found.record:
+        return found
+    return replace(found, record={**found.record, "notes": [*found.record.get("notes", []), *ready.warnings]})
+
+
+def _run_quantization(
+    source: Source, ready: Ready, *, measure: Callable[[QuantizedWeights], Measured], target: str, stages: Stages
+) -> QuantizedWeights:
     options = ready.options
     if options.precision.name == KEPT:
         with stages.stage("quantize"):

@@ -12,6 +12,7 @@ from typing import Any
 from exporter.errors import InputError
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.jsonfile import read_json, refuse_remote_code
+from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
     LazyWeight,
     build_empty,
@@ -78,6 +79,7 @@ def load_folder(
             return outline_source(empty, tokenizer, {"kind": "hf-folder", "name": str(folder)})
         del empty
         model, unused = load_weights(model_class, config, weights, folder)
+        use_linear_layers(model)
     if generation is not None:
         model.generation_config = generation
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)

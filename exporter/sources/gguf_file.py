@@ -10,6 +10,7 @@ from exporter.errors import InputError, MissingDependencyError
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.gguf_header import GgufHeader, read_gguf_header
 from exporter.sources.gguf_weights import lazy_weights, read_tensor
+from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
     build_empty,
     count_elements,
@@ -66,6 +67,7 @@ def load_gguf_file(path: Path, *, outline: bool = False) -> Source:
     else:
         model = _load_lazily(model_class, config, header, empty)
     _add_end_of_turn(model, header)
+    use_linear_layers(model)
     return Source(
         module=model,
         model=describe_model(model, tokenizer),

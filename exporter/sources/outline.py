@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.sources.facts import describe_model, weight_bytes
+from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.source import Source
 
 
@@ -12,6 +13,7 @@ def outline_source(empty: Any, tokenizer: Any | None, origin: dict[str, Any]) ->
     """The source around a model on torch's meta device, in which weights that are one are tied."""
     empty.tie_weights()
     empty.eval()
+    use_linear_layers(empty)
     return Source(
         module=empty,
         model=describe_model(empty, tokenizer),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from exporter.sources import load_source
+from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.quiet import quiet_transformers
 from tests.models import write_tiny_gguf, write_tiny_llama
 
@@ -118,6 +119,7 @@ def _load_slowly(path: Path) -> Any:
 def _assert_same_weights(model: Any, reference: Any) -> None:
     import torch
 
+    use_linear_layers(reference)
     expected = reference.state_dict()
     found = model.state_dict()
     assert found.keys() == expected.keys()
