@@ -102,8 +102,11 @@ def main() -> None:
         candidates += others(arguments.models, arguments.python or Path(sys.executable), arguments.threads)
     vocabulary = read_artifact(arguments.artifacts[0]).manifest.model.vocab_size
     draw = random.Random(0)
-    prompt = [draw.randrange(100, vocabulary) for _ in range(arguments.prompt_tokens)]
-    rows = measure(candidates, prompt, new_tokens=arguments.new_tokens, trials=arguments.trials)
+    # Another prompt in every round: some engines keep what they computed for the last one.
+    prompts = [
+        [draw.randrange(100, vocabulary) for _ in range(arguments.prompt_tokens)] for _ in range(arguments.trials + 1)
+    ]
+    rows = measure(candidates, prompts, new_tokens=arguments.new_tokens)
     ratios = {f"{a} / {b}": ratios_of(rows, a, b) for a, b in arguments.ratio}
     text = render(rows, ratios)
     print(text)
@@ -150,8 +153,8 @@ def others(models: Path, python: Path, threads: int) -> list[Candidate]:
     return found
 
 
-def measure(candidates: list[Candidate], prompt: list[int], *, new_tokens: int, trials: int) -> list[dict[str, Any]]:
-    """One warm-up and ``trials`` rounds; a record for each candidate, its numbers in the order of the rounds."""
+def measure(candidates: list[Candidate], prompts: list[list[int]], *, new_tokens: int) -> list[dict[str, Any]]:
+    """A round for each prompt, the first to warm up; a record for each candidate, its numbers in their order."""
     rows: list[dict[str, Any]] = []
     workers = []
     try:
@@ -168,10 +171,10 @@ def measure(candidates: list[Candidate], prompt: list[int], *, new_tokens: int, 
                     _DECODE: [],
                 }
             )
-        for trial in range(trials + 1):
+        for number, prompt in enumerate(prompts):
             for worker, row in zip(workers, rows, strict=True):
                 answer = worker.ask(prompt, new_tokens)
-                if trial:
+                if number:
                     row[_PREFILL].append(len(prompt) / answer["prefill_seconds"])
                     row[_DECODE].append((new_tokens - 1) / answer["decode_seconds"])
                 row |= {key: answer[key] for key in ("resident_bytes", "peak_bytes")}

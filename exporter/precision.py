@@ -103,7 +103,7 @@ PRECISIONS = {
     "int4": Precision(
         name="int4",
         layers=WeightFormat(bits=4, block_size=64, symmetric=False),
-        embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
+        embedding=WeightFormat(bits=8, block_size=64, symmetric=True),
         algorithm="gptq",
         budget=quality_budget(max_mean_kl=0.15, min_top1=0.80, max_perplexity_ratio=1.15),
     ),

@@ -24,17 +24,16 @@ def open_engine() -> tuple[Generate, str]:
         n_threads_batch=int(sys.argv[2]),
         verbose=False,
     )
-    context = engine.ctx
     sampler = api.llama_sampler_init_greedy()
 
     def decode(tokens: list[int]) -> int:
         array = (ctypes.c_int32 * len(tokens))(*tokens)
-        if api.llama_decode(context, api.llama_batch_get_one(array, len(tokens))) != 0:
+        if api.llama_decode(engine.ctx, api.llama_batch_get_one(array, len(tokens))) != 0:
             raise RuntimeError("llama_decode failed")
-        return int(api.llama_sampler_sample(sampler, context, -1))
+        return int(api.llama_sampler_sample(sampler, engine.ctx, -1))
 
     def generate(prompt: list[int], new_tokens: int) -> tuple[float, float]:
-        api.llama_memory_clear(api.llama_get_memory(context), 1)
+        api.llama_memory_clear(api.llama_get_memory(engine.ctx), 1)
         started = time.perf_counter()
         token = decode(prompt)
         first = time.perf_counter()
