@@ -117,8 +117,8 @@ def refuse_unreachable_size(source: Source, ready: Ready, *, target: str) -> Non
     if 0.99 * smallest > limit:
         raise InputError(
             "No mix of formats is this small",
-            received=f"--target-size {limit / 1e6:.1f}MB",
-            allowed=f"about {smallest / 1e6:.1f} MB, everything in its smallest format",
+            received=f"--target-size {limit / 1e6:g}MB",
+            allowed=f"about {smallest / 1e6:.3g} MB, everything in its smallest format",
             fix="Allow more.",
         )
 
