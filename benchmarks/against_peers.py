@@ -4,7 +4,8 @@
         --python build/peers/bin/python --ratio build/int4 q4_k_m --out build/peers.json
 
 The models are made by `benchmarks.peers.prepare`. Rounds run A B C, A B C, ...; every process but the one that is timed
-is stopped meanwhile, so that nobody's idle threads cost anybody anything. A ratio is taken round by round.
+is stopped meanwhile. With two engines in one process, either would lose a quarter of its speed to the other's spinning
+threads. A ratio is taken round by round.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from benchmarks.trials import Summary, machine
 from exporter.artifact import MANIFEST, read_artifact
 
 # Ending of a model's name -> the worker that runs it.
-_WORKERS = {"genai-int4": "run_genai", "openvino-int8": "run_openvino", "gguf": "run_llama_cpp"}
+_WORKERS = {
+    "genai-fp32": "run_genai",
+    "genai-int4": "run_genai",
+    "openvino-int8": "run_openvino",
+    "gguf": "run_llama_cpp",
+}
 _PREFILL, _DECODE = "prefill tok/s", "decode tok/s"
 _FIGURES = {"mean-kl": "mean KL", "top-1": "top-1", "perplexity-ratio": "perplexity ratio"}
 

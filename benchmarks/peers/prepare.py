@@ -3,9 +3,9 @@
     python -m venv build/peers && build/peers/bin/pip install -r benchmarks/peers/requirements.txt
     python -m benchmarks.peers.prepare MODEL.gguf --python build/peers/bin/python --out build/peer-models
 
-Into the folder: the checkpoint for transformers in float32, onnxruntime-genai's int4 (its builder's default),
-llama.cpp's Q8_0 and Q4_K_M, OpenVINO's int8. What is there already stays; what cannot be made is said, and the rest
-goes on.
+Into the folder: the checkpoint for transformers in float32, onnxruntime-genai's fp32 and int4 as its builder makes
+them, llama.cpp's Q8_0 and Q4_K_M, OpenVINO's int8. What is there already stays; what cannot be made is said, and the
+rest goes on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def main() -> None:
     folder, whole = out / "transformers", out / "f32.gguf"
     steps: dict[Path, Callable[[], None]] = {
         folder: lambda: save_for_transformers(arguments.checkpoint, folder),
-        out / "genai-int4": lambda: build_for_genai(folder, out / "genai-int4"),
+        out / "genai-fp32": lambda: build_for_genai(folder, out / "genai-fp32", "fp32"),
+        out / "genai-int4": lambda: build_for_genai(folder, out / "genai-int4", "int4"),
         whole: lambda: quantize(python, arguments.checkpoint, whole, "LLAMA_FTYPE_ALL_F32"),
         out / "q8_0.gguf": lambda: quantize(python, whole, out / "q8_0.gguf", "LLAMA_FTYPE_MOSTLY_Q8_0"),
         out / "q4_k_m.gguf": lambda: quantize(python, whole, out / "q4_k_m.gguf", "LLAMA_FTYPE_MOSTLY_Q4_K_M"),
@@ -70,8 +71,8 @@ def save_for_transformers(checkpoint: Path, folder: Path) -> None:
         tokenizer.save_pretrained(str(folder))
 
 
-def build_for_genai(folder: Path, target: Path) -> None:
-    options: list[str | Path] = ["-i", folder, "-o", target, "-p", "int4", "-e", "cpu", "-c", target / "cache"]
+def build_for_genai(folder: Path, target: Path, precision: str) -> None:
+    options: list[str | Path] = ["-i", folder, "-o", target, "-p", precision, "-e", "cpu", "-c", target / "cache"]
     call([sys.executable, "-m", "onnxruntime_genai.models.builder", *options])
 
 
