@@ -72,7 +72,7 @@ class Advice:
                 f"{own.prefill / whole.prefill:.1f}x as fast ({own.decode:.0f} and {own.prefill:.0f} tokens/s)."
             )
         else:
-            lines.append(f"It decodes {own.decode:.0f} and prefills {own.prefill:.0f} tokens/s here.")
+            lines.append(f"{self.precision} decodes {own.decode:.0f} and prefills {own.prefill:.0f} tokens/s here.")
         better = self._better()
         if better is not None:
             rates = self.others[better]
