@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.precision import KEPT, MIXED, ProductFormat
+from exporter.sensitivity import split_windows
 from exporter.size_estimate import SizeEstimate, shape_facts
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ _IMPORT_SECONDS, _TRACE_SECONDS, _TRACE_SECONDS_PER_LAYER = 3.5, 4.0, 0.03
 _WRITE_BYTES_PER_SECOND = 3e8
 # Weights rounded to the nearest in a second, with a search for each block's scale.
 _ROUNDED_PER_SECOND = 1.5e7
-# Tokens that the gate runs through the model and its source, and the runs of every calibration token.
-_GATE_TOKENS, _QUALITY_TOKENS = 3000, 4096
-_PRODUCT_RUNS, _SENSITIVITY_RUNS = 9.0, 70.0
-_MIXES = 4
+# Tokens that the gate runs through the model or its source, and the runs of every calibration token.
+_GATE_TOKENS, _QUALITY_TOKENS = 2600, 3500
+_PRODUCT_RUNS, _SENSITIVITY_RUNS = 2.6, 12.0
+# Layers are quantized once for every candidate, and once for every mix that is tried; the first takes no GPTQ.
+_CANDIDATES, _MIXES = 3, 2.5
 # Shares of the measured arithmetic that the model's own forward pass and GPTQ reach.
 _FORWARD_SHARE, _GPTQ_SHARE = 0.6, 0.4
 _MEASURED_SECONDS = 0.2
@@ -80,7 +82,7 @@ def estimate_cost(
     opened = size.largest_bytes if budget.max_logit_error is not None else 2 * size.largest_bytes
     prove = StageCost(
         name="prove",
-        seconds=2 + tokens * 2 * forward,
+        seconds=2 + tokens * forward,
         peak_bytes=loaded + opened + copies * _WINDOW * source.model.vocab_size,
     )
     return (*stages, prove)
@@ -104,6 +106,8 @@ def _quantization(
         return [StageCost(name="quantize", seconds=seconds, peak_bytes=2 * loaded - _BASE_BYTES + 300_000_000)]
     facts = shape_facts(source)
     windows, length = ready.data.windows.ids.shape if ready.data is not None else (0, 0)
+    if precision.name == MIXED:
+        windows = len(split_windows(ready.data)["statistics"]) if ready.data is not None else 0
     needs = sequential_needs(
         facts["groups"], layers=source.model.layers, windows=windows, length=length, width=facts["width"]
     )
@@ -111,7 +115,9 @@ def _quantization(
     peak = loaded + needs.memory_bytes + int(parameters)
     if precision.name != MIXED:
         return [StageCost(name="quantize", seconds=gptq, peak_bytes=peak)]
-    measured = StageCost(name="sensitivity", seconds=_SENSITIVITY_RUNS * tokens * forward + 2 * gptq, peak_bytes=peak)
+    measured = StageCost(
+        name="sensitivity", seconds=_SENSITIVITY_RUNS * tokens * forward + _CANDIDATES * gptq, peak_bytes=peak
+    )
     mix = StageCost(name="mix", seconds=_MIXES * gptq, peak_bytes=peak + size.largest_bytes)
     sensitivity = ready.options.sensitivity
     return [mix] if sensitivity is not None and sensitivity.exists() else [measured, mix]
