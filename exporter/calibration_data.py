@@ -101,7 +101,9 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
     from calibration.windows import Windows
 
     statistics = Statistics(folder)
-    if not is_outline(source):  # which has no weights to tell models apart by
+    if is_outline(source):  # which has no weights to tell models apart by, but names
+        _require_layers(source, statistics)
+    else:
         statistics.require(model=model_fingerprint(source.module))
     try:
         ids = np.load(folder / WINDOWS_FILE, allow_pickle=False)
@@ -126,6 +128,20 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
         refuse_shared_text("\n".join(texts), evaluation, origin=str(folder))
         _refuse_shared_windows([text.strip("\ufffd")[4:-4] for text in texts], evaluation, origin=str(folder))
     return CalibrationData(windows=windows, record={**record, "folder": folder.name}, statistics=statistics)
+
+
+def _require_layers(source: Source, statistics: Statistics) -> None:
+    from exporter.plan import matrices_of
+
+    known = {name for group in statistics.groups for name in group}
+    layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.table}
+    if not layers <= known:
+        raise InputError(
+            f"The statistics in {statistics.folder} are of another model",
+            received=f"statistics of {len(known)} layers",
+            allowed=f"statistics of this model's {len(layers)}",
+            fix="Collect statistics of this model.",
+        )
 
 
 def refuse_shared_text(calibration: str, evaluation: str, *, origin: str) -> None:

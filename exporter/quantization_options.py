@@ -15,7 +15,7 @@ from exporter.mixed_precision import Goal, Measured, find_mix
 from exporter.plan import QuantizationPlan, describe_uncovered, matrices_of, plan_quantization
 from exporter.precision import KEPT, MIXED, Precision
 from exporter.quantization import QuantizedWeights, quantize_source
-from exporter.sensitivity import FLOAT, measure_sensitivity, split_windows
+from exporter.sensitivity import FLOAT, check_sensitivity_file, measure_sensitivity, split_windows
 from exporter.size_estimate import refuse_unreachable_size
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ def prepare_quantization(
         windows=MIX_WINDOWS if mixed else MEASURED_WINDOWS if measured else WINDOWS,
     )
     check_windows = split_windows(data)["check"] if mixed else []
+    if options.sensitivity is not None:
+        check_sensitivity_file(options.sensitivity, data)
     ready = Ready(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
     refuse_unreachable_size(source, ready, target=target)
     return ready

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,6 +176,20 @@ def measure_sensitivity(
     return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
 
 
+def check_sensitivity_file(path: Path, data: CalibrationData) -> None:
+    """Raise InputError for a file that cannot be used with these windows, before anything long begins.
+
+    Whether it is of the same model is seen when it is used: that takes the weights.
+    """
+    _check_place(path)
+    _read(path, {"schema": SCHEMA, "windows": data.windows.sha256, **_stored_candidates()})
+
+
+def _stored_candidates() -> dict[str, Any]:
+    record = Sensitivity(units=(), candidates=_kinds(), calibration={}).to_dict()
+    return {"candidates": record["candidates"]}
+
+
 def _kinds() -> dict[str, dict[str, WeightFormat]]:
     return {"layers": LAYER_CANDIDATES, "tables": TABLE_CANDIDATES}
 
@@ -252,6 +267,9 @@ def _read(path: Path | None, origin: dict[str, Any]) -> dict[str, Any] | None:
         groups = [group for layer in state["layers"].values() for group in layer] + (state["tables"] or [])
         if not all(isinstance(group["names"], list) and isinstance(group["kl"], dict) for group in groups):
             raise ValueError("no groups of layers")
+        figures = [kl for group in groups for kl in group["kl"].values()]
+        if not all(isinstance(kl, float | int) and math.isfinite(kl) for kl in figures):
+            raise ValueError("figures that are no finite numbers")
         if not all(index.isdecimal() for index in state["layers"]):
             raise ValueError("layers without a number")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -262,7 +280,8 @@ def _read(path: Path | None, origin: dict[str, Any]) -> dict[str, Any] | None:
             fix="Choose another file, or delete this one.",
         ) from error
     # The windows say what was measured; where they came from (a text, or statistics of it) does not matter.
-    other = [words for key, words in _ORIGIN.items() if state.get(key) != json.loads(json.dumps(origin[key]))]
+    asked = {key: words for key, words in _ORIGIN.items() if key in origin}
+    other = [words for key, words in asked.items() if state.get(key) != json.loads(json.dumps(origin[key]))]
     if other:
         raise InputError(
             f"{path} holds the sensitivity of something else",

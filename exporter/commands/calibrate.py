@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         stages=Stages(verbose=not arguments.quiet),
     )
     if not arguments.quiet:
+        if found.windows_done < arguments.windows:
+            sys.stderr.write(f"The text has {found.windows_done} windows, not {arguments.windows}.\n")
         sys.stdout.write(
             f"{found.folder}: inputs of {sum(map(len, found.groups))} layers over {found.windows_done} windows; "
             f"use it with `jisu export --calibration {found.folder}`\n"

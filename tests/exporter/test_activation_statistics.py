@@ -82,6 +82,12 @@ def test_an_outline_may_use_them_although_it_has_no_weights(collected, tiny_sour
     assert len(read_calibration_data(outline, collected[1]).windows.ids) == 12
 
 
+def test_an_outline_of_more_layers_is_refused(collected, tmp_path):
+    other = load_source(write_tiny_llama(tmp_path / "other", layers=4, tied=False, vocab=384), outline=True)
+    with pytest.raises(InputError, match="of another model"):
+        read_calibration_data(other, collected[1])
+
+
 def test_the_command_collects_and_an_export_uses_it(tiny_source, tmp_path, capsys):
     stats, out = tmp_path / "stats", tmp_path / "out"
     words = ["calibrate", str(tiny_source), "--out", str(stats), "--windows", "12", "--window-tokens", "64"]

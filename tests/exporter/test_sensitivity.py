@@ -9,7 +9,7 @@ import jisu
 from exporter import sensitivity
 from exporter.calibration_data import read_calibration_data
 from exporter.errors import InputError
-from exporter.sensitivity import SCHEMA, measure_sensitivity, split_windows
+from exporter.sensitivity import SCHEMA, check_sensitivity_file, measure_sensitivity, split_windows
 from exporter.sources import load_source
 
 
@@ -105,6 +105,23 @@ def test_a_file_of_another_kind_is_one_sentence(source, data, tmp_path, content)
     with pytest.raises(InputError, match="cannot be read as a sensitivity file"):
         measure_sensitivity(source, data, path=tmp_path / "s.json")
     assert (tmp_path / "s.json").read_text() == content
+
+
+@pytest.mark.parametrize("figure", ["x", None, float("nan"), float("inf"), [1]])
+def test_figures_that_are_no_finite_numbers_are_refused_before_anything_begins(measured, data, tmp_path, figure):
+    state = json.loads(measured[1].read_text())
+    state["layers"]["1"][0]["kl"]["int4"] = figure
+    (tmp_path / "s.json").write_text(json.dumps(state))
+    with pytest.raises(InputError, match="no finite numbers"):
+        check_sensitivity_file(tmp_path / "s.json", data)
+
+
+def test_a_file_is_checked_before_it_is_used(measured, data, source, tmp_path):
+    check_sensitivity_file(measured[1], data)
+    check_sensitivity_file(tmp_path / "new.json", data)
+    other = read_calibration_data(source, None, windows=12, window_tokens=32)
+    with pytest.raises(InputError, match="other windows"):
+        check_sensitivity_file(measured[1], other)
 
 
 def test_weights_that_are_not_finite_are_found_first(tiny_source, data):
