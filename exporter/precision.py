@@ -144,8 +144,8 @@ def with_limits(
     Raises:
         InputError: a limit out of range, or any for fp32, which has to reproduce logits and tokens instead.
     """
-    given = {"max_mean_kl": max_kl, "min_top1": min_top1, "max_perplexity_ratio": max_perplexity_ratio}
-    given = {name: value for name, value in given.items() if value is not None}
+    wanted = {"max_mean_kl": max_kl, "min_top1": min_top1, "max_perplexity_ratio": max_perplexity_ratio}
+    given = {name: value for name, value in wanted.items() if value is not None}
     if not given:
         return precision
     own = precision.budget
@@ -155,6 +155,16 @@ def with_limits(
             received=", ".join(f"{name}={value}" for name, value in given.items()),
             allowed="limits for a reduced precision",
             fix="Leave the limits out, or use --precision int8 or int4.",
+        )
+    options = {"max_mean_kl": "--max-kl", "min_top1": "--min-top1", "max_perplexity_ratio": "--max-ppl-ratio"}
+    # Written so that NaN is out of range.
+    wrong = [name for name, value in given.items() if not 0 <= value <= (1 if name == "min_top1" else float("inf"))]
+    if wrong:
+        raise InputError(
+            "A limit of the quality budget is out of range",
+            received=", ".join(f"{options[name]} {given[name]:g}" for name in wrong),
+            allowed="--max-kl and --max-ppl-ratio of 0 or more, --min-top1 from 0 to 1",
+            fix="Correct it, or leave it out.",
         )
     limits = {"min_top1": own.min_top1, "max_perplexity_ratio": own.max_perplexity_ratio, **given}
     mean_kl = limits.pop("max_mean_kl", None)
