@@ -41,7 +41,7 @@ def verify(
     Raises:
         InputError: the artifact is damaged, or the source cannot be found or loaded.
     """
-    from exporter.pipeline import prove
+    from exporter.proof import prove
 
     stages = stages or Stages()
     opened = read_artifact(artifact, check_hashes=True)

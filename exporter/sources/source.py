@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import ModelFacts
+from exporter.artifact import TASKS, ModelFacts, Task
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class Source:
     """A model ready to be traced, in float32 on the CPU, in eval mode, without gradients, weights tied as it ties them.
 
     ``tokenizer`` is a transformers fast tokenizer, or None where the checkpoint has none. ``provenance`` is JSON-able.
-    ``weight_bytes`` counts each float32 parameter once, in bytes.
+    ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for.
     """
 
     module: torch.nn.Module
@@ -48,6 +48,7 @@ class Source:
     tokenizer: Any | None
     provenance: dict[str, Any]
     weight_bytes: int
+    task: Task = TASKS[0]
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.

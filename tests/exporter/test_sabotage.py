@@ -27,7 +27,7 @@ def edit_trace(monkeypatch, tiny_traced):
             edit(model.graph)
             return model
 
-        monkeypatch.setattr(pipeline, "_trace", trace)
+        monkeypatch.setattr(pipeline, "trace_source", trace)
 
     install(lambda graph: None)
     return install
