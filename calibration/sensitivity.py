@@ -19,6 +19,7 @@ from calibration.formats import BlockQuantized
 from calibration.layer_walk import HiddenStates, TokenIds, inference, not_finite
 from calibration.linear_groups import find_groups, linear_names
 from calibration.sequential import GroupStatistics, observe_group
+from calibration.whole_sequences import run_whole
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ class Scorer:
         with inference(model), self._watching():
             for number, window in enumerate(windows):
                 ids = torch.from_numpy(np.ascontiguousarray(window))[None]
-                logits = model(ids, use_cache=False).logits[0].float()
+                logits = run_whole(model, ids)[0].float()
                 if not torch.isfinite(logits).all():
                     raise not_finite(f"the output of {self._first_not_finite or 'the model'}", number)
                 stored += logits.nbytes
@@ -95,7 +96,7 @@ class Scorer:
         with inference(self._model):
             for i, (ids, (probabilities, negative_entropy)) in enumerate(zip(self._windows, self._truth, strict=True)):
                 with self._starting_at(start, None if states is None else states.state(i)):
-                    logits = self._model(ids, use_cache=False).logits[0].float()
+                    logits = run_whole(self._model, ids)[0].float()
                 cross = torch.linalg.vecdot(probabilities, logits.log_softmax(-1))
                 total += float((negative_entropy - cross).double().sum())
                 tokens += len(cross)

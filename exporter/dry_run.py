@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.disk_space import disk_space
@@ -126,9 +127,16 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     from exporter.size_estimate import estimate_size
     from exporter.sources import load_source
 
-    check_place(request.out, checkpoint=request.checkpoint)
+    own = not isinstance(request.checkpoint, (str, Path))
+    check_place(request.out, checkpoint=None if own else request.checkpoint)  # type: ignore[arg-type]
     held_out = read_evaluation_text(request.evaluation)
-    source = load_source(request.checkpoint, revision=request.revision, allow_pickle=request.allow_pickle, outline=True)
+    source = load_source(
+        request.checkpoint,
+        revision=request.revision,
+        allow_pickle=request.allow_pickle,
+        tokenizer=request.tokenizer,
+        outline=True,
+    )
     needed, free = disk_space(request.out, source)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=request.target)
     prompts = gate_prompts(
@@ -136,7 +144,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     )
     size = estimate_size(source, ready, target=request.target)
     return ExportPlan(
-        checkpoint=str(request.checkpoint),
+        checkpoint=source.model.architecture if own else str(request.checkpoint),
         out=str(request.out),
         target=request.target,
         precision=request.wanted.name,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
 from exporter.disk_space import disk_space, require_disk
 from exporter.errors import GateRejectedError, InputError, JisuError
+from exporter.evaluation_mode import evaluation_mode
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.half_precision import half_facts, half_record
 from exporter.mixed_precision import Measured
@@ -34,6 +35,7 @@ from exporter.trace_source import trace_source
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
     from exporter.gate import GateResult
     from exporter.sources.source import Source
@@ -47,9 +49,10 @@ _OS_ERROR = re.compile(r"\(os error \d+\)|No space left on device|File too large
 
 
 def export(
-    checkpoint: str | Path,
+    checkpoint: str | Path | nn.Module,
     out: str | Path,
     *,
+    tokenizer: Any = None,
     target: str = "ort-cpu",
     precision: str | None = None,
     target_size: int | None = None,
@@ -71,8 +74,11 @@ def export(
     """Export a checkpoint and publish it when it is proved to be the same model.
 
     Args:
-        checkpoint: a Hugging Face folder, a GGUF file, or a hub id such as ``org/name``.
+        checkpoint: a Hugging Face folder, a GGUF file, a hub id such as ``org/name``, a factory such as
+            ``package.module:build`` that returns an `nn.Module`, or the module itself.
         out: the artifact's folder, which must not exist yet.
+        tokenizer: of a module or a factory: ``tokenizer.json``, its folder, a `tokenizers.Tokenizer` or a fast
+            tokenizer of transformers.
         target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
         precision: one of `exporter.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
             ``target_size`` is given.
@@ -105,6 +111,7 @@ def export(
     request = ExportRequest(
         checkpoint=checkpoint,
         out=Path(out),
+        tokenizer=tokenizer,
         target=target,
         precision=precision,
         target_size=target_size,
@@ -126,14 +133,23 @@ def export(
 
 
 def _export(request: ExportRequest, stages: Stages) -> Artifact:
-    out, wanted, steps = request.out, request.wanted, request.steps
-    target, precision = request.target, wanted.name
-    check_place(out, checkpoint=request.checkpoint)
+    out = request.out
+    check_place(out, checkpoint=request.checkpoint if isinstance(request.checkpoint, (str, Path)) else None)
     for stale in remove_stale(out):
         stages.say(f"Removed {stale}, which an export that was killed left behind.")
     held_out = read_evaluation_text(request.evaluation)
     with stages.stage("load"):
-        source = _load(request.checkpoint, revision=request.revision, allow_pickle=request.allow_pickle)
+        source = _load(request)
+    for note in source.notes:
+        stages.say(note)
+    # A module that was handed over goes on being trained, maybe: it gets its mode back.
+    with evaluation_mode(source.module):
+        return _export_source(source, request, held_out, stages)
+
+
+def _export_source(source: Source, request: ExportRequest, held_out: EvaluationText, stages: Stages) -> Artifact:
+    out, wanted, steps = request.out, request.wanted, request.steps
+    target, precision = request.target, wanted.name
     require_disk(*disk_space(out, source), out=out)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
     with stages.stage("trace"):
@@ -176,10 +192,15 @@ def _export(request: ExportRequest, stages: Stages) -> Artifact:
     return Artifact(folder=out, manifest=manifest)
 
 
-def _load(checkpoint: str | Path, *, revision: str | None, allow_pickle: bool) -> Source:
+def _load(request: ExportRequest) -> Source:
     from exporter.sources import load_source
 
-    return load_source(checkpoint, revision=revision, allow_pickle=allow_pickle)
+    return load_source(
+        request.checkpoint,
+        revision=request.revision,
+        allow_pickle=request.allow_pickle,
+        tokenizer=request.tokenizer,
+    )
 
 
 def _quantization_record(what: dict[str, Any], precision: Precision, evaluation: EvaluationText) -> dict[str, Any]:

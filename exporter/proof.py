@@ -42,14 +42,14 @@ def prove(
     from exporter.gate.localize import locate_layer
     from exporter.gate.tokenizer import check_tokenizer
     from exporter.gate.weights import check_weights
-    from exporter.reference import TorchReference
+    from exporter.reference import reference_of
     from exporter.tracing.layers import plan_layers
 
     # The arrow points from runtimes to exporter; proving what users will run is the one step that looks back, here.
     from runtimes.registry import open_backend
 
     facts = source.model
-    reference = TorchReference(source.module)
+    reference = reference_of(source)
     plan = plan_layers(source.module)
     tokenizer = source.tokenizer
 
@@ -66,12 +66,15 @@ def prove(
         if stages is not None:
             stages.advance(number, total)
 
+    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
+    if any(spec.kind == "recurrent" for spec in artifact.manifest.signature.state):
+        prompts = replace(prompts, rewinds=False)
     backend = open_backend("ort-cpu", artifact)
     try:
         result = run_gate(
             backend,
             reference,
-            prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation),
+            prompts=prompts,
             budget=budget,
             tokenizer_check=None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder),
             locate=locate,

@@ -213,12 +213,12 @@ def _run_quantization(
 def measure_artifact(artifact: Artifact, source: Source, windows: list[Any]) -> Measured:
     """Mean KL divergence of an artifact from its source on some windows, and its size."""
     from exporter.gate.quality import measure_quality
-    from exporter.reference import TorchReference
+    from exporter.reference import reference_of
     from runtimes.registry import open_backend
 
     backend = open_backend("ort-cpu", artifact)
     try:
-        quality = measure_quality(backend, TorchReference(source.module), windows)
+        quality = measure_quality(backend, reference_of(source), windows)
     finally:
         backend.close()
     return Measured(kl=quality.mean_kl, bytes=artifact.size + _RECORDS)

@@ -1,7 +1,7 @@
 """The truth that an exported graph is judged by: the source's own forward, whole prefixes, no cache.
 
-It knows nothing of graphs. A module that was given another attention implementation for tracing gets a stock one while
-the reference runs and its former one back afterwards; the same tokens always give the same numbers.
+It knows nothing of graphs. A transformers model that was given another attention implementation for tracing gets a
+stock one while the reference runs and its former one back afterwards; the same tokens always give the same numbers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     import torch
+
+    from exporter.sources.source import Source
 
 
 class Reference(Protocol):
@@ -35,6 +37,37 @@ class Reference(Protocol):
             float32 [T, V], or only the rows asked for.
         """
         ...
+
+
+def reference_of(source: Source) -> TorchReference | ModuleReference:
+    """The reference that a source's kind of module needs."""
+    from transformers import PreTrainedModel
+
+    if isinstance(source.module, PreTrainedModel):
+        return TorchReference(source.module)
+    return ModuleReference(source.module, vocab_size=source.model.vocab_size)
+
+
+class ModuleReference:
+    """`Reference` of a module of the user's own; a state, where there is one, is empty before every sequence."""
+
+    def __init__(self, module: torch.nn.Module, *, vocab_size: int) -> None:
+        import torch
+
+        self._module = module
+        self.vocab_size = vocab_size
+        self.description = f"{type(module).__name__} in torch {torch.__version__}, {_dtype_name(module)}, from nothing"
+
+    def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]:
+        """See `Reference.logits`."""
+        import torch
+
+        from calibration.layer_walk import inference
+        from calibration.whole_sequences import run_whole
+
+        ids = torch.from_numpy(np.ascontiguousarray(token_ids, dtype=np.int64))[None]
+        with inference(self._module):
+            return _as_float32(run_whole(self._module, ids)[0, positions or slice(None)])
 
 
 class TorchReference:

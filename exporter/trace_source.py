@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
     from exporter.sources.source import Source
 
@@ -16,8 +17,22 @@ def trace_source(source: Source) -> ir.Model:
     Raises:
         InputError: the module cannot be traced.
     """
-    from exporter.tracing.causal_lm import CausalLM
+    from calibration.whole_sequences import has_state
     from exporter.tracing.trace import trace
 
-    module = CausalLM(source.module)  # type: ignore[arg-type]
-    return trace(module, module.state_spec())
+    module = traced_interface(source.module)
+    return trace(module, module.state_spec() if has_state(module) else [])  # type: ignore[operator]
+
+
+def traced_interface(module: nn.Module) -> nn.Module:
+    """A source's module as ``forward(input_ids, past_length, state)`` with `state_spec()`, or ``forward(input_ids)``.
+
+    Modules of transformers get an adapter; a module of the user's own is what it is.
+    """
+    from transformers import PreTrainedModel
+
+    if isinstance(module, PreTrainedModel):
+        from exporter.tracing.causal_lm import CausalLM
+
+        return CausalLM(module)
+    return module

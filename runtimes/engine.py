@@ -12,7 +12,7 @@ from runtimes.backend import Backend
 from runtimes.chat_template import Message, open_chat_template
 from runtimes.options import OptionChanges, SamplingOptions, changed_options
 from runtimes.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, shown, token_ids
-from runtimes.registry import open_backend
+from runtimes.registry import Source, open_backend
 from runtimes.result import Result
 from runtimes.scoring import TokenScores, score_tokens
 from runtimes.text import TextCodec, open_codec
@@ -33,7 +33,7 @@ def load(
     *,
     threads: int | None = None,
     check_hashes: bool = False,
-    source: str | None = None,
+    source: Source = None,
 ) -> Engine:
     """Open an artifact.
 
@@ -42,7 +42,7 @@ def load(
         backend: a name in `runtimes.registry.BACKENDS`; no other one is taken in its place.
         threads: how many threads compute; None leaves the choice to the backend.
         check_hashes: compare the SHA-256 of every file; their sizes are always compared.
-        source: the checkpoint the artifact was made from, for the backend ``torch``.
+        source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.
 
     Raises:
         InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.

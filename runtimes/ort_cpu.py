@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,20 @@ import numpy.typing as npt
 from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
-from runtimes.backend import Logits, State, TokenIds, WantedLogits
+from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import element_type
 from runtimes.external_data import check_external_data
 from runtimes.host_state import HostState, row_view
 from runtimes.lengths import check_call, check_size
 from runtimes.memory import told_memory
 from runtimes.ort_signature import check_session
+from runtimes.prefix_backend import PrefixBackend
 
 PROVIDER = "CPUExecutionProvider"
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 
 
-def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None) -> OrtCpuBackend:
+def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
     """Open an artifact's graph; ``source`` is not needed.
 
     Raises:
@@ -51,10 +53,21 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None)
             allowed="a graph that its processor provider can run",
             fix="Export the model again, or install the onnxruntime version that the manifest names.",
         ) from error
-    facts = artifact.manifest.model
-    return OrtCpuBackend(
-        session, artifact.manifest.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions
-    )
+    facts, signature = artifact.manifest.model, artifact.manifest.signature
+    if not signature.state:
+        check_session(session, signature, provider=PROVIDER)
+        run = partial(_run_whole, session, positions=signature.has_input(LOGITS_POSITIONS))
+        return PrefixBackend(OrtCpuBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+    return OrtCpuBackend(session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+
+
+def _run_whole(session: Any, token_ids: TokenIds, wanted: TokenIds, *, positions: bool) -> Logits:
+    """Logits after some tokens of whole sequences; see `runtimes.prefix_backend.Run`."""
+    feeds = {INPUT_IDS: token_ids, **({LOGITS_POSITIONS: wanted} if positions else {})}
+    logits: npt.NDArray[Any] = session.run([LOGITS], feeds)[0]
+    if not positions:
+        logits = np.take_along_axis(logits, wanted[:, :, None], axis=1)
+    return logits.astype(np.float32, copy=False)
 
 
 class OrtCpuBackend:

@@ -6,17 +6,21 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from exporter.artifact import TARGETS, Artifact
 from exporter.errors import InputError, MissingDependencyError
 from runtimes.backend import Backend
 
+# A checkpoint by its place, or the module itself, which only the exporter can tell apart.
+Source = Any
+
 
 class OpenBackend(Protocol):
     """Opens an artifact; raises InputError when it cannot, and lets the ImportError of a missing package through."""
 
-    def __call__(self, artifact: Artifact, *, threads: int | None, source: str | None) -> Backend: ...
+    def __call__(self, artifact: Artifact, *, threads: int | None, source: Source) -> Backend: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +79,12 @@ def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[st
     BACKENDS[name] = BackendEntry(opener=opener, extra=extra, targets=tuple(targets), reads_source=reads_source)
 
 
-def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: str | None = None) -> Backend:
+def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: Source = None) -> Backend:
     """Open an artifact on the named backend, on that one or not at all.
 
     Args:
         threads: how many threads compute; None leaves the choice to the backend.
-        source: the checkpoint, for backends that run it instead of the graph.
+        source: the checkpoint or the module, for backends that run it instead of the graph.
 
     Raises:
         InputError: unknown name, an artifact of a target it cannot run, or what its opener refuses.
@@ -106,7 +110,7 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
         readers = [other for other, known in BACKENDS.items() if known.reads_source]
         raise InputError(
             f"The backend {name} runs the artifact and reads no source",
-            received=f"the source {source}",
+            received=f"the source {source if isinstance(source, (str, Path)) else type(source).__name__}",
             allowed=f"a source for {', '.join(readers)}",
             fix=f"Leave --source out, or choose --backend {readers[0]}.",
         )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from exporter.reference import TorchReference
+    from exporter.reference import Reference
 
 # Key in the graph's metadata: a JSON list with the name of the value that holds each decoder layer's output [B, T, C],
 # in order, null where a fusion took it away.
@@ -63,7 +63,7 @@ def locate_layer(
     graph: Path,
     *,
     signature: Signature,
-    reference: TorchReference,
+    reference: Reference,
     layers: torch.nn.ModuleList,
     token_ids: npt.NDArray[np.int64],
 ) -> str | None:
@@ -76,7 +76,7 @@ def compare_layers(
     graph: Path,
     *,
     signature: Signature,
-    reference: TorchReference,
+    reference: Reference,
     layers: torch.nn.ModuleList,
     token_ids: npt.NDArray[np.int64],
 ) -> Localization | None:
@@ -157,9 +157,7 @@ def _first_call(signature: Signature, token_ids: npt.NDArray[np.int64]) -> dict[
     return feeds
 
 
-def _source_states(
-    reference: TorchReference, layers: torch.nn.ModuleList, token_ids: npt.NDArray[np.int64]
-) -> list[Hidden]:
+def _source_states(reference: Reference, layers: torch.nn.ModuleList, token_ids: npt.NDArray[np.int64]) -> list[Hidden]:
     seen: list[Hidden] = []
 
     def keep(module: torch.nn.Module, inputs: Any, output: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from exporter.passes.match import add_initializer, dims, emit, is_weight, new_constant, producer
-from exporter.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS
+from exporter.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -104,7 +104,8 @@ def _index(graph: ir.Graph, first: ir.Node) -> ir.Value:
 
     positions = add_initializer(graph, ir.tensor(np.array([[-1]], dtype=np.int64), name=LOGITS_POSITIONS))
     positions.shape = ir.Shape(["Bp", "K"])
-    graph.inputs.insert(2, positions)
+    inputs = [value.name for value in graph.inputs]
+    graph.inputs.insert(inputs.index(PAST_LENGTH if PAST_LENGTH in inputs else INPUT_IDS) + 1, positions)
     input_ids = next(value for value in graph.inputs if value.name == INPUT_IDS)
     batch = emit(first, "Shape", [input_ids], {"start": 0, "end": 1})
     new = emit(first, "Shape", [input_ids], {"start": 1, "end": 2})

@@ -40,7 +40,8 @@ class Source:
     """A model ready to be traced, in float32 on the CPU, in eval mode, without gradients, weights tied as it ties them.
 
     ``tokenizer`` is a transformers fast tokenizer, or None where the checkpoint has none. ``provenance`` is JSON-able.
-    ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for.
+    ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for. ``notes``
+    are sentences that whoever exports it should read.
     """
 
     module: torch.nn.Module
@@ -49,6 +50,7 @@ class Source:
     provenance: dict[str, Any]
     weight_bytes: int
     task: Task = TASKS[0]
+    notes: tuple[str, ...] = ()
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.

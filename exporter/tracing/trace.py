@@ -23,6 +23,7 @@ from exporter.errors import InputError
 from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, StateItem, StateSpec, state_specs
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.operators import OPSET
+from exporter.tracing.recurrent_layers import HOLDER, recurrent_operators
 from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
 
 # Keys in the graph's metadata: the values that hold each layer's hidden states (a JSON list of names), and how many
@@ -34,7 +35,7 @@ _MODULE = "traced"
 
 
 class Traceable(Protocol):
-    """What a module has to offer to be traced, see `exporter.tracing.causal_lm`."""
+    """What a module has to offer to be traced, see `exporter.tracing.causal_lm`; without state, token ids alone."""
 
     def state_spec(self) -> list[StateItem]: ...
 
@@ -48,9 +49,14 @@ class _Root(nn.Module):
         super().__init__()
         self.traced = traced
 
-    def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        output: tuple[Tensor, list[Tensor]] = self.traced(input_ids, past_length, state)
-        return output
+    def forward(
+        self, input_ids: Tensor, past_length: Tensor | None = None, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        if past_length is None:
+            output = self.traced(input_ids)
+            return getattr(output, "logits", output), []
+        logits, after = self.traced(input_ids, past_length, state)
+        return logits, list(after)
 
 
 def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
@@ -58,11 +64,12 @@ def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
 
     Args:
         module: implements `Traceable`, in eval mode.
-        items: the module's own `state_spec()`.
+        items: the module's own `state_spec()`; empty for a module that takes ``input_ids`` alone.
 
     Returns:
-        A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] and the state, and outputs ``logits``
-        [B, T, V] and the state. Weights are views of the module's parameters, not copies.
+        A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] where anything reads it, and the
+        state, and outputs ``logits`` [B, T, V] and the state. Weights are views of the module's parameters, not copies,
+        but for those of recurrent layers.
 
     Raises:
         InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
@@ -105,14 +112,15 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
         torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in item.dims], dtype=_dtype(item))
         for item in spec
     ]
-    arguments = (torch.ones((_BATCH, _NEW), dtype=torch.int64), torch.tensor([1, 2]), state)
+    ids = torch.ones((_BATCH, _NEW), dtype=torch.int64)
+    arguments: tuple[Any, ...] = (ids, torch.tensor([1, 2]), state) if state else (ids,)
     batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1)
     dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1)}
-    shapes = (
+    shapes: tuple[Any, ...] = (
         {0: batch, 1: new},
         {0: batch},
         [{axis: dims[dim] for axis, dim in enumerate(item.dims) if dim in dims} for item in spec],
-    )
+    )[: len(arguments)]
     # The first warns that torchvision, which no language model needs, is not installed; the others print the graph of a
     # model that cannot be traced, which the error below says in a sentence.
     talkers = [
@@ -127,7 +135,8 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
     for talker in talkers:
         talker.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+        quiet = contextlib.redirect_stderr(io.StringIO())
+        with warnings.catch_warnings(), torch.no_grad(), quiet, recurrent_operators(root):
             warnings.simplefilter("ignore")
             program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
             exported = torch.onnx.export(program, dynamo=True, optimize=False, opset_version=OPSET, verbose=False)
@@ -169,7 +178,7 @@ def _reads_no_parameter(node: ir.Node) -> bool | None:
 def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden: Sequence[ir.Value]) -> ir.Model:
     """Give inputs, outputs and dimensions their names, and check that nothing was frozen on the way."""
     graph = model.graph
-    names = [INPUT_IDS, PAST_LENGTH, *(item.past for item in spec)]
+    names = [INPUT_IDS, *([PAST_LENGTH] if spec else []), *(item.past for item in spec)]
     if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(spec):
         raise InputError(
             "The trace lost a tensor",
@@ -181,6 +190,8 @@ def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden:
         value.name = name
     _name_outputs(graph, [LOGITS, *(item.present for item in spec)])
     _name_dims(graph, spec)
+    if spec and not graph.inputs[1].uses():  # a recurrent state needs no positions
+        del graph.inputs[1]
     expected = {LOGITS: ("B", "T"), **{item.present: item.dims for item in spec}}
     for value in graph.outputs:
         dims = _dims(value)
@@ -211,7 +222,7 @@ def _strip_prefix(graph: ir.Graph, weight: ir.Value, prefix: str) -> None:
     """Give a parameter the name that it has in the checkpoint."""
     old = weight.name or ""
     if old.startswith(f"{_MODULE}."):
-        name = old.removeprefix(f"{_MODULE}.").removeprefix(prefix)
+        name = old.removeprefix(f"{_MODULE}.").removeprefix(prefix).replace(f"{HOLDER}.", "")
         del graph.initializers[old]
         weight.name = name
         graph.initializers[name] = weight
@@ -233,7 +244,8 @@ def _name_outputs(graph: ir.Graph, names: list[str]) -> None:
 def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec]) -> None:
     """Replace torch's symbols (s28, s70 ...) by the names of the signature, everywhere."""
     letters: dict[str, str] = {}
-    wanted = [(graph.inputs[0], ("B", "T")), *((v, s.dims) for v, s in zip(graph.inputs[2:], spec, strict=True))]
+    states = graph.inputs[len(graph.inputs) - len(spec) :]
+    wanted = [(graph.inputs[0], ("B", "T")), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
     for value, dims in wanted:
         for found, dim in zip(_dims(value), dims, strict=True):
             if isinstance(dim, str):
