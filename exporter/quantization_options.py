@@ -12,8 +12,9 @@ from exporter.errors import InputError
 from exporter.half_precision import MEASURED_WINDOWS, measures_activations
 from exporter.kept_quantization import describe_kept, keep_quantization
 from exporter.mixed_precision import Goal, Measured, find_mix
+from exporter.module_kind import is_of_transformers
 from exporter.plan import QuantizationPlan, describe_uncovered, matrices_of, plan_quantization
-from exporter.precision import KEPT, MIXED, Precision
+from exporter.precision import KEPT, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization import QuantizedWeights, quantize_source
 from exporter.sensitivity import FLOAT, check_sensitivity_file, measure_sensitivity, split_windows
 from exporter.size_estimate import refuse_unreachable_size
@@ -118,6 +119,8 @@ def prepare_quantization(
             `exporter.calibration_data.read_calibration_data` for the rest.
     """
     mixed = options.precision.name == MIXED
+    if not is_of_transformers(source.module):
+        _refuse_layer_walks(source, options.precision)
     plan = QuantizationPlan(formats={}, algorithm="none")
     if not mixed:
         changed = bool(options.keep) or options.block_size is not None or options.symmetric is not None
@@ -157,6 +160,22 @@ def prepare_quantization(
     ready = Ready(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
     refuse_unreachable_size(source, ready, target=target)
     return ready
+
+
+def _refuse_layer_walks(source: Source, precision: Precision) -> None:
+    """Raise InputError for what is measured decoder layer by decoder layer, of a module whose layers nobody knows."""
+    if precision.name in (MIXED, KEPT) or isinstance(precision.layers, ProductFormat):
+        raise InputError(
+            f"The precision {precision.name} is chosen decoder layer by decoder layer, and "
+            f"{type(source.module).__name__} is no model of transformers, whose layers are known",
+            received=f"--precision {precision.name}",
+            allowed=", ".join(
+                name
+                for name, other in PRECISIONS.items()
+                if name not in (MIXED, KEPT) and not isinstance(other.layers, ProductFormat)
+            ),
+            fix="Choose one of these.",
+        )
 
 
 def run_quantization(

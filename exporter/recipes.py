@@ -85,6 +85,7 @@ ORT_FP32 = (
 ORT_WEIGHT_ONLY = (
     *ORT_FP32[:-1],
     Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_recurrent", expect="all"),
     Step(name="quantize_weights", expect="all"),
     Step(name="lower_matmul_nbits", expect="all"),
     Step(name="lower_quantized_embedding", expect="all"),
@@ -94,6 +95,7 @@ ORT_WEIGHT_ONLY = (
 PORTABLE_WEIGHT_ONLY = (
     *PORTABLE,
     Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_recurrent", expect="all"),
     Step(name="quantize_weights", expect="all"),
 )
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from exporter.module_kind import is_of_transformers
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,9 +43,7 @@ class Reference(Protocol):
 
 def reference_of(source: Source) -> TorchReference | ModuleReference:
     """The reference that a source's kind of module needs."""
-    from transformers import PreTrainedModel
-
-    if isinstance(source.module, PreTrainedModel):
+    if is_of_transformers(source.module):
         return TorchReference(source.module)
     return ModuleReference(source.module, vocab_size=source.model.vocab_size)
 

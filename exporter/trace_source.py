@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.module_kind import is_of_transformers
+
 if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import nn
@@ -29,9 +31,7 @@ def traced_interface(module: nn.Module) -> nn.Module:
 
     Modules of transformers get an adapter; a module of the user's own is what it is.
     """
-    from transformers import PreTrainedModel
-
-    if isinstance(module, PreTrainedModel):
+    if is_of_transformers(module):
         from exporter.tracing.causal_lm import CausalLM
 
         return CausalLM(module)

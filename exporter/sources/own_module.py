@@ -16,6 +16,7 @@ from calibration.fingerprint import model_fingerprint
 from exporter.artifact import ModelFacts
 from exporter.errors import InputError
 from exporter.evaluation_mode import evaluation_mode
+from exporter.module_kind import is_of_transformers
 from exporter.sources.facts import describe_model, weight_bytes
 from exporter.sources.given_tokenizer import read_tokenizer
 from exporter.sources.module_behaviour import check_behaviour
@@ -123,9 +124,9 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
 
 def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tuple[str, ...]]:
     """(facts, task, what the user should know) of a module in evaluation mode."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
+    if is_of_transformers(module):
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if isinstance(module, PreTrainedModel):
         if type(module) not in set(_flat(MODEL_FOR_CAUSAL_LM_MAPPING.values())):
             raise InputError(
                 f"{type(module).__name__} is handed over as an object",

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.errors import InputError
-from exporter.gate_orders import GATE_ORDERS
+from exporter.recurrent_weights import GATE_ORDERS
 from exporter.tracing.operators import OPSET
 
 # The child under which a layer holds its weights in ONNX's form while it is traced; names in the graph lose it.
@@ -47,6 +47,16 @@ def recurrent_operators(root: nn.Module) -> Iterator[None]:
         for _, layer in layers:
             layer.__dict__.pop("forward", None)
             layer._modules.pop(HOLDER, None)
+
+
+def onnx_weights(root: nn.Module) -> dict[str, Tensor]:
+    """The weights of all recurrent layers as the graph has them, by their names in it."""
+    layers = [(name, child) for name, child in root.named_modules() if isinstance(child, nn.RNNBase)]
+    return {
+        f"{name}.{one}" if name else one: parameter.detach()
+        for name, layer in layers
+        for one, parameter in _Weights(layer).named_parameters()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
