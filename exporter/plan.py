@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
+from exporter.layer_stack import find_stack
 from exporter.module_kind import is_of_transformers
 from exporter.precision import Algorithm, Format, Precision, ProductFormat, RowFormat, WeightFormat
 from exporter.recurrent_weights import is_recurrent
@@ -28,7 +29,7 @@ class Matrix:
     """A weight that can be quantized: its module's path, [N, K] of its product, and whether it is a table.
 
     A table is the embedding or the output projection; tied ones are two matrices with one ``storage``. A recurrent
-    layer has several matrices, each with its parameter's name.
+    layer has several matrices, each with its parameter's name. ``stacked`` matrices stand in a layer of the stack.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Matrix:
     table: bool
     storage: int
     recurrent: bool = False
+    stacked: bool = True
 
     @property
     def parameter(self) -> str:
@@ -121,6 +123,8 @@ def plan_quantization(
         form = precision.embedding if matrix.table else RowFormat() if matrix.recurrent else precision.layers
         if not (matrix.table or matrix.recurrent) and matrix.features == longest:
             form = precision.longest or form
+        if isinstance(form, ProductFormat) and not matrix.stacked:
+            form = precision.embedding  # how much inputs of 8 bits cost is found out layer by layer
         if matrix.name in kept or not isinstance(form, WeightFormat):
             formats[matrix.name] = None if matrix.name in kept else form
             continue
@@ -151,16 +155,15 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     """
     from torch import nn
 
-    from exporter.tracing.layers import plan_layers
-
+    stack = find_stack(module)
+    inside = "" if stack is None else f"{stack.path}."
     prefix = ""
     if is_of_transformers(module):
-        plan = plan_layers(module)
-        if plan is None:
+        if stack is None:
             raise InputError(
                 f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32."
             )
-        prefix = f"{plan.path}."
+        prefix = inside
     ends = {id(end) for end in _tables(module)}
     found = []
     for name, child in module.named_modules():
@@ -168,7 +171,10 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
         if table or (isinstance(child, nn.Linear) and name.startswith(prefix)):
             weight: Any = child.weight
             rows, features = weight.shape
-            found.append(Matrix(name=name, rows=rows, features=features, table=table, storage=id(weight)))
+            stacked = bool(inside) and name.startswith(inside)
+            found.append(
+                Matrix(name=name, rows=rows, features=features, table=table, storage=id(weight), stacked=stacked)
+            )
         elif isinstance(child, nn.RNNBase):
             found += [
                 Matrix(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 from exporter.finite_weights import check_finite_weights
-from exporter.module_kind import is_of_transformers
+from exporter.layer_stack import find_stack
 from exporter.one_shot import has_hessians, quantize_from_statistics
 from exporter.plan import QuantizationPlan, fit_block_size, matrices_of
-from exporter.precision import RowFormat, WeightFormat
+from exporter.precision import ProductFormat, RowFormat, WeightFormat
 
 if TYPE_CHECKING:
     from calibration.feeders import Feeder
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 Progress = Callable[[int, int], None]
+# Weights of so many bits are rounded to the nearest, whatever the algorithm.
+_ROUNDED_BITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,8 @@ def quantize_source(
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
             more["calibration"] = data.record
-            feeders = _feeders(source, plan, data) if is_of_transformers(source.module) else {}
+            walks = _walks_all(source, plan)
+            feeders = _feeders(source, plan, data) if walks else {}
         if plan.algorithm == "smoothquant" and data is not None:
             products, plan, more["products"] = _integer_products(source, plan, data, feeders, progress)
             found |= products
@@ -90,8 +93,7 @@ def quantize_source(
             if windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
                 found |= _from_statistics(source, plan, data.statistics, feeders, progress)
-            elif not is_of_transformers(source.module):
-                # Nothing says in which order the layers of somebody's module run, and what each hands to the next.
+            elif not walks:
                 more["statistics"] = "one-shot"
                 with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
                     collected = _collect(source, plan, data, Path(folder), progress)
@@ -109,6 +111,19 @@ def quantize_source(
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
     by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()} | recurrent
     return QuantizedWeights(by_name=by_name, record={**plan.to_record(), **more})
+
+
+def _walks_all(source: Source, plan: QuantizationPlan) -> bool:
+    """Whether every layer that calibration speaks of stands in a stack, which can be walked."""
+    stack = find_stack(source.module)
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
+    calibrated = [
+        matrix.name
+        for matrix in matrices
+        if isinstance(form := plan.formats.get(matrix.name), ProductFormat)
+        or (isinstance(form, WeightFormat) and form.bits < _ROUNDED_BITS)
+    ]
+    return stack is not None and all(name.startswith(f"{stack.path}.") for name in calibrated)
 
 
 def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> dict[str, Feeder]:
@@ -284,8 +299,6 @@ def decoder_layers(source: Source) -> Any:
 
 def layers_path(source: Source) -> str:
     """Module path of the list of decoder layers."""
-    from exporter.tracing.layers import plan_layers
-
-    plan = plan_layers(source.module)
+    plan = find_stack(source.module)
     assert plan is not None, "a plan was made for a module without decoder layers"
     return plan.path

@@ -11,8 +11,8 @@ from exporter.calibration_data import WINDOWS, CalibrationData, read_calibration
 from exporter.errors import InputError
 from exporter.half_precision import MEASURED_WINDOWS, measures_activations
 from exporter.kept_quantization import describe_kept, keep_quantization
+from exporter.layer_stack import find_stack
 from exporter.mixed_precision import Goal, Measured, find_mix
-from exporter.module_kind import is_of_transformers
 from exporter.plan import QuantizationPlan, describe_uncovered, matrices_of, plan_quantization
 from exporter.precision import KEPT, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization import QuantizedWeights, quantize_source
@@ -119,8 +119,7 @@ def prepare_quantization(
             `exporter.calibration_data.read_calibration_data` for the rest.
     """
     mixed = options.precision.name == MIXED
-    if not is_of_transformers(source.module):
-        _refuse_layer_walks(source, options.precision)
+    _refuse_without_stack(source, options.precision)
     plan = QuantizationPlan(formats={}, algorithm="none")
     if not mixed:
         changed = bool(options.keep) or options.block_size is not None or options.symmetric is not None
@@ -162,12 +161,14 @@ def prepare_quantization(
     return ready
 
 
-def _refuse_layer_walks(source: Source, precision: Precision) -> None:
-    """Raise InputError for what is measured decoder layer by decoder layer, of a module whose layers nobody knows."""
-    if precision.name in (MIXED, KEPT) or isinstance(precision.layers, ProductFormat):
+def _refuse_without_stack(source: Source, precision: Precision) -> None:
+    """Raise InputError for what is chosen layer by layer, of a module that has no stack of them."""
+    if precision.name == MIXED or isinstance(precision.layers, ProductFormat):
+        if find_stack(source.module) is not None:
+            return
         raise InputError(
-            f"The precision {precision.name} is chosen decoder layer by decoder layer, and "
-            f"{type(source.module).__name__} is no model of transformers, whose layers are known",
+            f"The precision {precision.name} is chosen layer by layer, and {type(source.module).__name__} has no "
+            "nn.ModuleList of layers of which each reads what the one before gives",
             received=f"--precision {precision.name}",
             allowed=", ".join(
                 name

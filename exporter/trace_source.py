@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.module_kind import is_of_transformers
 
@@ -22,8 +22,14 @@ def trace_source(source: Source) -> ir.Model:
     from calibration.whole_sequences import has_state
     from exporter.tracing.trace import trace
 
-    module = traced_interface(source.module)
-    return trace(module, module.state_spec() if has_state(module) else [])  # type: ignore[operator]
+    module: Any = traced_interface(source.module)
+    if not has_state(module):
+        return trace(module, [])
+    # A user may write dims as a list, and dtypes as torch's.
+    items = [
+        (name, kind, tuple(dims), str(dtype).removeprefix("torch.")) for name, kind, dims, dtype in module.state_spec()
+    ]
+    return trace(module, items)
 
 
 def traced_interface(module: nn.Module) -> nn.Module:

@@ -48,6 +48,7 @@ CONTRACT = (
 # Tests of no single module: the house rules, the packaging, the backend protocol as a whole.
 TESTS_WITHOUT_MODULE = {
     "exporter/test_families.py",
+    "exporter/test_own_exports.py",
     "exporter/test_sabotage.py",
     "runtimes/test_contract.py",
     "test_architecture.py",

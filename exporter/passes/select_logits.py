@@ -23,7 +23,7 @@ NEW_LENGTH = "new_length"
 
 
 def select_logits(graph: ir.Graph) -> int:
-    """Gather the wanted tokens as early as nothing but the logits depends on the rest.
+    """Gather the wanted tokens as early as nothing but the logits depends on the rest; at the latest behind them.
 
     Adds the optional input ``logits_positions`` int64 [1 or B, K] with the default [[-1]]: places among the new tokens
     of this call, negative ones counted from each row's end. The logits become [B, K, V].
@@ -33,7 +33,8 @@ def select_logits(graph: ir.Graph) -> int:
         return 0
     region = _region(graph, logits)
     if not any(node.op_type == "MatMul" for node in region):
-        return 0
+        _choose_rows(graph, logits)
+        return 1
     # In graph order, not the set's: the same model has to give the same bytes.
     ordered = [node for node in graph if node in region]
     frontier = list(dict.fromkeys(value for node in ordered for value in node.inputs if _is_wide(value)))
@@ -51,6 +52,23 @@ def select_logits(graph: ir.Graph) -> int:
     for node in region:
         node.outputs[0].shape = _with_k(node.outputs[0])
     return 1
+
+
+def _choose_rows(graph: ir.Graph, logits: ir.Value) -> None:
+    """Gather rows of finished logits: nothing is saved, but the graph is called like any other."""
+    import onnx_ir as ir
+
+    last = logits.producer()
+    assert last is not None, "logits that are an input"
+    # The index is computed in front of the last node, the rows are taken behind it.
+    index = _index(graph, last)
+    node = ir.node("GatherND", [logits, index], {"batch_dims": 1})
+    graph.insert_after(last, node)
+    chosen = node.outputs[0]
+    chosen.type, chosen.shape = logits.type, _with_k(logits)
+    graph.outputs[list(graph.outputs).index(logits)] = chosen
+    name, logits.name = logits.name, f"{LOGITS}.all"
+    chosen.name = name
 
 
 def _region(graph: ir.Graph, logits: ir.Value) -> set[ir.Node]:
