@@ -225,12 +225,15 @@ def prove(
         if stages is not None:
             stages.advance(number, total)
 
+    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
+    # What a recurrent state was is gone: nobody asks a backend to take it back.
+    prompts = replace(prompts, rewinds=all(spec.kind == "kv" for spec in artifact.manifest.signature.state))
     backend = open_backend("ort-cpu", artifact)
     try:
         result = run_gate(
             backend,
             reference,
-            prompts=gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation),
+            prompts=prompts,
             budget=budget,
             tokenizer_check=None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder),
             locate=locate,

@@ -1,0 +1,71 @@
+"""Whether a module takes several new tokens at once, found out by running it.
+
+A scan over the tokens is often written as a loop, or begins anew whenever there are several tokens: such a module is
+right for one token at a time only, and is traced that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from exporter.signature import CAPACITY, StateItem
+
+_BATCH, _PAST, _NEW = 2, 2, 3
+# Sums of another order; a state that was not read is off by about one standard deviation.
+_NEAR = 1e-2
+# A loop over the tokens, or over a block that they are filled up to, becomes as many copies of its body in a graph.
+_MOST_OPERATORS = 3
+
+
+def zero_state(items: Sequence[StateItem], *, batch: int, capacity: int) -> list[Tensor]:
+    """The state of rows that have seen nothing."""
+    sizes = {"B": batch, CAPACITY: capacity}
+    return [
+        torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in dims], dtype=getattr(torch, dtype))
+        for _, _, dims, dtype in items
+    ]
+
+
+def takes_several_tokens(module: nn.Module, items: Sequence[StateItem]) -> bool:
+    """Whether three tokens at once, behind two others, give the logits and the state of three calls, without a loop."""
+    with torch.inference_mode():
+        ids = torch.arange(_BATCH * (_PAST + _NEW)).reshape(_BATCH, -1) % 2
+        state = zero_state(items, batch=_BATCH, capacity=_PAST + _NEW)
+        for place in range(_PAST):
+            _, state = module(ids[:, place : place + 1], torch.full((_BATCH,), place), state)
+        try:
+            with _Operators() as many:
+                together, after = module(ids[:, _PAST:], torch.full((_BATCH,), _PAST), [one.clone() for one in state])
+        except Exception:  # noqa: BLE001 - whatever it raises, it does not take them
+            return False
+        apart = []
+        for place in range(_PAST, _PAST + _NEW):
+            with _Operators() as single:
+                logits, state = module(ids[:, place : place + 1], torch.full((_BATCH,), place), state)
+            apart.append(logits)
+        if many.count > _MOST_OPERATORS * single.count:
+            return False
+        pairs = [(together, torch.cat(apart, 1)), *zip(after, state, strict=True)]
+        return all(one.shape == other.shape and _near(one, other) for one, other in pairs)
+
+
+class _Operators(TorchDispatchMode):
+    """Counts the operators that run while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    difference, size = (one - other).abs().max(), other.std()
+    return bool(difference <= _NEAR * size) or bool(difference == 0)
