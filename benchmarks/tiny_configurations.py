@@ -79,10 +79,16 @@ def _shrunk(config_class: Any, default: Any, layers: int, changes: dict[str, Any
         if renamed.get(name) in known or name not in known:
             continue
         value, small = known[name], {**_SIZES, **_IDS}[name]
-        if name in _IDS:
+        if name in _IDS or (value is None and "experts_per" in name):
             settings[name] = small
         elif isinstance(value, int) and not isinstance(value, bool) and value > small:
             settings[name] = layers if name in _LAYERS else small
+    if known.get("head_dim") is not None and known.get("head_dim") == known.get("qk_rope_head_dim"):
+        settings["head_dim"] = settings["qk_rope_head_dim"]
+    if {"expand", "num_heads", "head_dim"} <= set(known):  # the heads of a state-space block fill its width
+        settings["num_heads"] = known["expand"] * HIDDEN // settings["head_dim"]
+    if "attention_types" in known:  # [[[kind, ...], repeats], ...] for all layers
+        settings["attention_types"] = [[known["attention_types"][0][0], layers // 2]]
     heads = next((known[name] for name in ("num_attention_heads", "n_head") if name in known), None)
     for name in ("num_key_value_heads", "num_kv_heads"):
         if name in settings and known.get(name) == heads:

@@ -166,7 +166,7 @@ class OrtCpuBackend:
             out = self._decode(session, np.ascontiguousarray(token_ids[:, place : place + 1]), state, past + place)
             if logits == "all" or place == shortest - 1:
                 found[:, place if logits == "all" else 0] = out[:, 0]
-        for row in np.flatnonzero(new > shortest):
+        for row in np.flatnonzero(new > shortest).tolist():
             tensors = [
                 [
                     np.ascontiguousarray(row_view(spec, tensor, row))

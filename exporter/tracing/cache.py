@@ -138,7 +138,9 @@ class _RecurrentLayer(LinearAttentionLayer):
         self.is_conv_states_initialized = {number: state is not None for number, state in self.conv_states.items()}
         self.is_recurrent_states_initialized = dict.fromkeys(self.recurrent_states, True)
 
-    def update_conv_state(self, conv_states: Tensor, state_idx: int = 0, **_: Any) -> Tensor:
+    def update_conv_state(  # type: ignore[override]
+        self, conv_states: Tensor, state_idx: int = 0, **_: Any
+    ) -> Tensor:
         """Append the new columns, keep the last ones, return all of them."""
         past = self.conv_states[state_idx]
         assert past is not None
@@ -154,7 +156,7 @@ class _RecurrentLayer(LinearAttentionLayer):
         return -1
 
 
-class _HybridLayer(_RecurrentLayer, _BufferLayer):
+class _HybridLayer(_RecurrentLayer, _BufferLayer):  # type: ignore[no-untyped-call, override]
     """A layer that keeps both."""
 
     def __init__(self, tensors: dict[tuple[str, int], Tensor], past_length: Tensor) -> None:

@@ -27,7 +27,7 @@ SPELLED_OUT = "eager"
 # Names under which a model that cannot be routed may look for its masks, and whether those are added to the scores.
 _STOCK_MASKS = {SPELLED_OUT: True, "sdpa": False}
 # Values of these arguments change nothing here: dropout is off, the mask already holds windows and causality.
-_IGNORED_ARGUMENTS = frozenset({"dropout", "is_causal", "sliding_window", "position_ids", "use_cache"})
+_KNOWN = frozenset({"dropout", "is_causal", "sliding_window", "position_ids", "use_cache", "softcap", "scaling"})
 
 
 def route(model: PreTrainedModel, implementation: str) -> None:
@@ -65,27 +65,32 @@ def routed(model: PreTrainedModel, implementation: str, *, past_length: Tensor |
         with quiet_transformers():
             if model.config._attn_implementation != attention_before:
                 model.set_attn_implementation(attention_before)
-            if _experts(model) != experts_before:
+            if experts_before is not None and _experts(model) != experts_before:
                 model.set_experts_implementation(experts_before)
 
 
 def asks_for_attention(model: PreTrainedModel, call: Callable[[], Any]) -> bool:
-    """Whether the model asks transformers' interface for its attention, found out by listening to a call.
+    """Whether the model asks transformers' interface for an attention that `attend` knows, found out by listening.
 
-    Others spell it out in their own forward: slower in the graph, and as right.
+    Others spell it out in their own forward, and what `attend` does not know the model's own function does: slower in
+    the graph, and as right.
     """
     asked = []
 
     def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
-        asked.append(True)
+        asked.append(not _unknown(options))
         return attend(*arguments, **options)
 
-    # An attention that `attend` refuses is asked for all the same, and refused with its reason when traced.
     with torch.inference_mode(), contextlib.suppress(Exception), routed(model, ATTENTION):
         AttentionInterface.register(ATTENTION, listen)
         call()
     AttentionInterface.register(ATTENTION, attend)
-    return bool(asked)
+    return bool(asked) and all(asked)
+
+
+def _unknown(arguments: dict[str, Any]) -> list[str]:
+    """Tensors that `attend` has no place for."""
+    return sorted(name for name, given in arguments.items() if torch.is_tensor(given) and name not in _KNOWN)
 
 
 def _experts(model: PreTrainedModel) -> str | None:
@@ -103,10 +108,7 @@ def attend(
     **arguments: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention function: [B, H, T, D] in, [B, T, H, Dv] out."""
-    unknown = sorted(
-        name for name, given in arguments.items() if torch.is_tensor(given) and name not in _IGNORED_ARGUMENTS
-    )
-    if unknown:
+    if unknown := _unknown(arguments):
         raise InputError(
             f"The attention of {type(module).__name__} takes an argument that its trace would drop",
             received=", ".join(unknown),

@@ -39,6 +39,8 @@ def takes_several_tokens(module: nn.Module, items: Sequence[StateItem]) -> bool:
         for place in range(_PAST):
             _, state = module(ids[:, place : place + 1], torch.full((_BATCH,), place), state)
         try:
+            with _Operators() as fewer:
+                module(ids[:, _PAST:-1], torch.full((_BATCH,), _PAST), [one.clone() for one in state])
             with _Operators() as many:
                 together, after = module(ids[:, _PAST:], torch.full((_BATCH,), _PAST), [one.clone() for one in state])
         except Exception:  # noqa: BLE001 - whatever it raises, it does not take them
@@ -48,22 +50,31 @@ def takes_several_tokens(module: nn.Module, items: Sequence[StateItem]) -> bool:
             with _Operators() as single:
                 logits, state = module(ids[:, place : place + 1], torch.full((_BATCH,), place), state)
             apart.append(logits)
-        if many.count > _MOST_OPERATORS * single.count:
+        if many.count > _MOST_OPERATORS * single.count or many.fills_blocks(fewer):
             return False
         pairs = [(together, torch.cat(apart, 1)), *zip(after, state, strict=True)]
         return all(one.shape == other.shape and _near(one, other) for one, other in pairs)
 
 
-class _Operators(TorchDispatchMode):
-    """Counts the operators that run while it is entered."""
+class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the operators that run while it is entered, and keeps the sizes of what is padded."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
+        self.padded: list[tuple[torch.Size, torch.Size]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
-        return func(*args, **(kwargs or {}))
+        found = func(*args, **(kwargs or {}))
+        if func in (torch.ops.aten.constant_pad_nd.default, torch.ops.aten.pad.default):
+            self.padded.append((args[0].shape, found.shape))
+        return found
+
+    def fills_blocks(self, other: _Operators) -> bool:
+        """Whether tensors of different sizes are padded to the same one: a number of blocks, which a trace freezes."""
+        pairs = zip(self.padded, other.padded, strict=False)
+        return any(given != less and filled == same for (given, filled), (less, same) in pairs)
 
 
 def _near(one: Tensor, other: Tensor) -> bool:

@@ -130,9 +130,11 @@ def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Mo
         for item in spec
     ]
     arguments = (torch.ones((_BATCH, new_tokens), dtype=torch.int64), torch.tensor([1, 2]), state)
-    batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1)
-    # A model may compare the buffer's length with the positions that it has; no more are ever asked of it.
+    # A model may compare lengths with the positions that it has; no more are ever asked of it. One less, since a model
+    # that makes something of exactly that length has another case for it.
     longest = getattr(root.get_submodule(_MODULE), "max_positions", None)
+    longest = None if longest is None or longest <= _CAPACITY + 1 else longest - 1
+    batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1, max=longest)
     dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1, max=longest)}
     shapes = (
         {0: batch, 1: new} if tokens == "many" else {0: batch},
