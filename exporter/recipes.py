@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter.artifact import TASKS, Task
 from exporter.errors import InputError, JisuError
 
 if TYPE_CHECKING:
@@ -138,8 +139,14 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
 }
 
 
-def recipe_for(target: str, precision: str) -> tuple[Step, ...]:
-    """The steps for a target and precision; raises InputError when there is no such recipe."""
+# Steps that only a model with a state, or one that gives logits token by token, has a place for.
+_GENERATORS_ONLY = frozenset({"select_logits", "lower_gqa", "lower_attention_mask"})
+
+
+def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step, ...]:
+    """The steps for a target, a precision and a task; raises InputError when there is no such recipe."""
+    if task == "text-classification":
+        return tuple(step for step in recipe_for(target, precision) if step.name not in _GENERATORS_ONLY)
     try:
         return RECIPES[target, precision]
     except KeyError:

@@ -223,9 +223,9 @@ def test_positions_off_by_one_after_a_past(edit_lowered, rejected):
 def test_a_stamped_layer_that_reads_another_layers_weights(monkeypatch, rejected):
     from exporter.tracing import trace
 
-    parameter = trace._parameter
+    parameter = trace.parameter_of
     monkeypatch.setattr(
-        trace, "_parameter", lambda root, name: parameter(root, name.replace(".layers.2.", ".layers.1."))
+        trace, "parameter_of", lambda root, name: parameter(root, name.replace(".layers.2.", ".layers.1."))
     )
     message, gate = rejected()
     assert "first prefill-1" in message
