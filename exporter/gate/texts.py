@@ -11,9 +11,9 @@ import numpy as np
 from exporter.errors import InputError
 from exporter.gate.prompts import TokenIds, gate_prompts, held_out_text
 
-WINDOWS = 96
+WINDOWS = 64
 # Tokens of the held-out texts by turns, special tokens included.
-WINDOW_LENGTHS = (6, 12, 24, 48, 96, 192)
+WINDOW_LENGTHS = (6, 12, 24, 48, 96, 128)
 # Characters that a text of so many tokens is cut from; no tokenizer makes fewer than one token of sixteen of them.
 _CHARACTERS = 16
 
