@@ -149,7 +149,8 @@ def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step
     """The steps for a target, a precision and a task; raises InputError when there is no such recipe."""
     if task == "text-classification":
         steps = [step for step in recipe_for(target, precision) if step.name not in _GENERATORS_ONLY]
-        return tuple(replace(step, expect="any") if step.name in _OPTIONAL_FOR_CLASSIFIERS else step for step in steps)
+        steps = [replace(step, expect="any") if step.name in _OPTIONAL_FOR_CLASSIFIERS else step for step in steps]
+        return (Step(name="split_gemm"), *steps[:4], Step(name="widen_masks"), *steps[4:])
     try:
         return RECIPES[target, precision]
     except KeyError:

@@ -152,8 +152,17 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
     except InputError:
         raise
     except Exception as error:  # torch reports a model that it cannot trace by any kind of exception
+        name = _name_of(root.get_submodule(_MODULE))
+        if "Constraints violated" in _cause(error):
+            raise InputError(
+                f"The trace of {name} works for a few numbers of rows or tokens only",
+                received=_cause(error).partition("!")[0],
+                allowed="a forward for any number of rows (B) and tokens (T)",
+                fix="Remove what depends on the example's sizes from the forward; a module that holds a limited number "
+                "of tokens says so in an attribute max_positions.",
+            ) from error
         raise InputError(
-            f"{type(root.get_submodule(_MODULE)).__name__} cannot be traced",
+            f"{name} cannot be traced",
             received=_cause(error),
             allowed="a forward without data-dependent control flow",
             fix="Rewrite the part of the model that torch.export names.",
@@ -169,6 +178,11 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
     common_passes.RemoveUnusedNodesPass()(model)
     common_passes.ShapeInferencePass()(model)
     return model
+
+
+def _name_of(traced: nn.Module) -> str:
+    """The class of the traced module, or of the one that an adapter stands around."""
+    return type(traced.get_submodule(getattr(traced, "weight_prefix", "").removesuffix("."))).__name__
 
 
 def _cause(error: BaseException) -> str:
