@@ -245,3 +245,92 @@ def test_weights_swapped_on_the_disk_after_writing(edit_lowered, monkeypatch, re
     monkeypatch.setattr(pipeline, "record_files", alter)
     message, _ = rejected()
     assert "first prefill-1" in message or "first finite" in message
+
+
+@pytest.fixture
+def rejected_classifier(tiny_classifier_source, tmp_path, capsys):
+    """Export a classifier through the command line; returns the message and the names of the checks that failed."""
+
+    def export(*words):
+        out = tmp_path / "out"
+        words = ("export", str(tiny_classifier_source), "--out", str(out), "--quiet", *words)
+        assert jisu.main(list(words)) == GateRejectedError.exit_code
+        assert not out.exists()
+        record = json.loads((tmp_path / "out.rejected" / "rejected.json").read_text())
+        return capsys.readouterr().err, [check["name"] for check in record["gate"]["checks"] if not check["passed"]]
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def traced_classifier(tiny_classifier_source):
+    from exporter.sources import load_source
+    from exporter.trace_source import trace_source
+
+    return trace_source(load_source(tiny_classifier_source))
+
+
+@pytest.fixture
+def edit_classifier(monkeypatch, traced_classifier):
+    def install(edit):
+        model = copied(traced_classifier)
+        edit(model.graph)
+        monkeypatch.setattr(pipeline, "trace_source", lambda source: model)
+
+    return install
+
+
+def drop_mask(graph):
+    """Every attention sees every key; the mask goes on being read, so that no input is lost."""
+    for node in [node for node in graph if node.op_type == "Attention"]:
+        opposite = ir.node("Not", [node.inputs[3]])
+        everything = ir.node("Or", [node.inputs[3], opposite.outputs[0]])
+        graph.insert_before(node, [opposite, everything])
+        for made in (opposite, everything):
+            made.outputs[0].type, made.outputs[0].shape = node.inputs[3].type, node.inputs[3].shape
+        node.replace_input_with(3, everything.outputs[0])
+
+
+def exchange_labels(graph):
+    for name in ("classifier.weight", "classifier.bias"):
+        set_weight(graph, name, lambda array: array[[1, 0, 2]])
+
+
+def shuffle_layers(graph):
+    for name in [name for name in graph.initializers if ".layer.0." in name]:
+        first, second = graph.initializers[name], graph.initializers[name.replace(".layer.0.", ".layer.1.")]
+        first.const_value, second.const_value = second.const_value, first.const_value
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(
+    ("edit", "first"),
+    [
+        (drop_mask, "batch-3"),
+        (exchange_labels, "text-1"),
+        (shuffle_layers, "text-1"),
+        (lambda graph: set_weight(graph, "classifier.bias", lambda array: array * np.float32(np.nan)), "finite"),
+    ],
+    ids=["mask", "labels", "layers", "nan"],
+)
+def test_a_classifier_that_is_wrong(edit, first, precision, edit_classifier, rejected_classifier):
+    edit_classifier(edit)
+    message, failed = rejected_classifier("--precision", precision)
+    if precision == "fp32":
+        assert failed[0] == first
+        assert f"first {first}" in message
+
+
+def test_a_classifier_whose_manifest_exchanges_two_labels(monkeypatch, edit_classifier, rejected_classifier):
+    from dataclasses import replace
+
+    write = pipeline._write
+
+    def exchanged(*arguments, **options):
+        manifest = write(*arguments, **options)
+        return replace(manifest, model=replace(manifest.model, labels=("neutral", "sad", "glad")))
+
+    edit_classifier(lambda graph: None)
+    monkeypatch.setattr(pipeline, "_write", exchanged)
+    _, failed = rejected_classifier()
+    assert failed == ["model-facts"]
