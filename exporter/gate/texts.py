@@ -10,6 +10,7 @@ import numpy as np
 
 from exporter.errors import InputError
 from exporter.gate.prompts import TokenIds, gate_prompts, held_out_text
+from exporter.sources.quiet import quiet_transformers
 
 WINDOWS = 64
 # Tokens of the held-out texts by turns, special tokens included.
@@ -39,7 +40,8 @@ def gate_texts(
     tokenizer: Any | None, vocab_size: int, max_positions: int | None = None, *, evaluation: str | None = None
 ) -> GateTexts:
     """Plan the gate for one classifier; arguments and errors are those of `exporter.gate.prompts.gate_prompts`."""
-    prompts = gate_prompts(tokenizer, vocab_size, max_positions)
+    with quiet_transformers():  # which warns of a long text before anything of it is given to the model
+        prompts = gate_prompts(tokenizer, vocab_size, max_positions)
     limit = max_positions or max(WINDOW_LENGTHS)
     lengths = [min(limit, length) for length in WINDOW_LENGTHS]
     if tokenizer is None:
