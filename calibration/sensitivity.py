@@ -33,6 +33,11 @@ REFERENCE_BYTES = 128 << 20
 Candidates = Callable[[GroupStatistics], Iterator[tuple[str, Sequence[BlockQuantized]]]]
 
 
+def rows_of(logits: torch.Tensor) -> torch.Tensor:
+    """One row for each distribution of a single sequence: [1, T, V] or, of a classifier, [1, labels] -> [N, V]."""
+    return logits.reshape(-1, logits.shape[-1]).float()
+
+
 @dataclass(frozen=True, kw_only=True)
 class GroupSensitivity:
     """What quantizing one group costs.
@@ -66,7 +71,7 @@ class Scorer:
         with inference(model), self._watching():
             for number, window in enumerate(windows):
                 ids = torch.from_numpy(np.ascontiguousarray(window))[None]
-                logits = run_whole(model, ids)[0].float()
+                logits = rows_of(run_whole(model, ids))
                 if not torch.isfinite(logits).all():
                     raise not_finite(f"the output of {self._first_not_finite or 'the model'}", number)
                 stored += logits.nbytes
@@ -96,7 +101,7 @@ class Scorer:
         with inference(self._model):
             for i, (ids, (probabilities, negative_entropy)) in enumerate(zip(self._windows, self._truth, strict=True)):
                 with self._starting_at(start, None if states is None else states.state(i)):
-                    logits = run_whole(self._model, ids)[0].float()
+                    logits = rows_of(run_whole(self._model, ids))
                 cross = torch.linalg.vecdot(probabilities, logits.log_softmax(-1))
                 total += float((negative_entropy - cross).double().sum())
                 tokens += len(cross)

@@ -27,10 +27,11 @@ from exporter.precision import Precision, precision_named
 from exporter.proof import prove
 from exporter.quantization import QuantizedWeights
 from exporter.quantization_options import measure_artifact, prepare_quantization, run_quantization
-from exporter.recipes import StepRecord, run_recipe
+from exporter.recipes import StepRecord, recipe_for, run_recipe
 from exporter.request import ExportRequest
 from exporter.stages import Stages
 from exporter.staging import check_place, publish, remove_stale, staging_folder
+from exporter.task import check_task
 from exporter.trace_source import trace_source
 
 if TYPE_CHECKING:
@@ -148,8 +149,10 @@ def _export(request: ExportRequest, stages: Stages) -> Artifact:
 
 
 def _export_source(source: Source, request: ExportRequest, held_out: EvaluationText, stages: Stages) -> Artifact:
-    out, wanted, steps = request.out, request.wanted, request.steps
+    out, wanted = request.out, request.wanted
     target, precision = request.target, wanted.name
+    check_task(request, source)
+    steps = recipe_for(target, precision, source.task)
     require_disk(*disk_space(out, source), out=out)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
     with stages.stage("trace"):

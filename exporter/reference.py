@@ -91,23 +91,8 @@ class TorchReference:
     @contextlib.contextmanager
     def stock(self) -> Iterator[Any]:
         """Yield the module as its authors ship it: stock attention, evaluation mode, no gradients."""
-        import torch
-
-        module = self._module
-        attention = getattr(module.config, "_attn_implementation", None)
-        training = module.training
-        wanted = "sdpa" if getattr(module, "_supports_sdpa", False) else "eager"
-        changed = attention not in ("sdpa", "eager", None)
-        if changed:
-            module.set_attn_implementation(wanted)
-        module.eval()
-        try:
-            with torch.inference_mode():
-                yield module
-        finally:
-            module.train(training)
-            if changed:
-                module.set_attn_implementation(attention)
+        with stock_attention(self._module) as module:
+            yield module
 
     def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]:
         """See `Reference.logits`."""
@@ -122,6 +107,27 @@ class TorchReference:
                 options["logits_to_keep"] = torch.arange(rows.start, rows.stop, device=device)
                 return _as_float32(module(ids, **options).logits[0])
             return _as_float32(module(ids, **options).logits[0, rows.start : rows.stop])
+
+
+@contextlib.contextmanager
+def stock_attention(module: Any) -> Iterator[Any]:
+    """Yield a module as its authors ship it: stock attention, evaluation mode, no gradients."""
+    import torch
+
+    attention = getattr(getattr(module, "config", None), "_attn_implementation", None)
+    training = module.training
+    wanted = "sdpa" if getattr(module, "_supports_sdpa", False) else "eager"
+    changed = attention not in ("sdpa", "eager", None) and hasattr(module, "set_attn_implementation")
+    if changed:
+        module.set_attn_implementation(wanted)
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield module
+    finally:
+        module.train(training)
+        if changed:
+            module.set_attn_implementation(attention)
 
 
 def _as_float32(logits: torch.Tensor) -> npt.NDArray[np.float32]:

@@ -20,6 +20,12 @@ def trace_source(source: Source) -> ir.Model:
         InputError: the module cannot be traced.
     """
     from calibration.whole_sequences import has_state
+
+    if source.task == "text-classification":
+        from exporter.tracing.classifier import Classifier, trace_classifier
+
+        classifier, facts = Classifier(source.module), source.model
+        return trace_classifier(classifier, labels=len(facts.labels), max_positions=facts.max_positions)
     from exporter.tracing.trace import trace
 
     module: Any = traced_interface(source.module)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from exporter.gate import Budget, GateResult
     from exporter.sources.source import Source
+    from exporter.tracing.classifier import Classifier
 
 
 def verify(
@@ -97,6 +98,13 @@ def open_torch_module(artifact: Artifact, source: str | nn.Module | None) -> nn.
     if hasattr(module, "route_attention"):
         module.route_attention()
     return module  # type: ignore[no-any-return]
+
+
+def open_torch_classifier(artifact: Artifact, source: str | Path | nn.Module | None) -> Classifier:
+    """The source of an artifact that classifies, for the backend ``torch``; raises InputError as the other does."""
+    from exporter.tracing.classifier import Classifier
+
+    return Classifier(load_recorded_source(artifact, source, same_files=True).module)
 
 
 def load_recorded_source(

@@ -13,14 +13,13 @@ from exporter.errors import InputError
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import element_type
-from runtimes.external_data import check_external_data
 from runtimes.host_state import HostState, row_view
 from runtimes.lengths import check_call, check_size
 from runtimes.memory import told_memory
+from runtimes.ort_session import PROVIDER, open_session
 from runtimes.ort_signature import check_session
 from runtimes.prefix_backend import PrefixBackend
 
-PROVIDER = "CPUExecutionProvider"
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 
 
@@ -31,28 +30,7 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    from exporter.silent_onnxruntime import import_onnxruntime
-
-    onnxruntime = import_onnxruntime()
-
-    graph = artifact.cpu_graph
-    check_external_data(graph)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3  # its warnings are about its own choices, not about anything a user can change
-    # Each decode step has shapes of its own (the mask grows), so a memory plan per shape is made and never used again.
-    options.enable_mem_pattern = False
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
-    except Exception as error:  # the package's errors share no class of their own
-        raise InputError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
-            received=str(error).strip().splitlines()[0],
-            allowed="a graph that its processor provider can run",
-            fix="Export the model again, or install the onnxruntime version that the manifest names.",
-        ) from error
+    session = open_session(artifact, threads=threads)
     facts, signature = artifact.manifest.model, artifact.manifest.signature
     if not signature.state:
         check_session(session, signature, provider=PROVIDER)

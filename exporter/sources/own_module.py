@@ -17,6 +17,7 @@ from exporter.artifact import ModelFacts
 from exporter.errors import InputError
 from exporter.evaluation_mode import evaluation_mode
 from exporter.module_kind import is_of_transformers
+from exporter.sources.classifier import classifier_facts, read_labels
 from exporter.sources.facts import describe_model, weight_bytes
 from exporter.sources.given_tokenizer import read_tokenizer
 from exporter.sources.module_behaviour import check_behaviour
@@ -125,12 +126,16 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
 def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tuple[str, ...]]:
     """(facts, task, what the user should know) of a module in evaluation mode."""
     if is_of_transformers(module):
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
+        if type(module) in set(_flat(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.values())):
+            labels = read_labels(module.config, Path(type(module).__name__))
+            facts = classifier_facts(describe_model(module, tokenizer), module, labels)
+            return facts, "text-classification", ()
         if type(module) not in set(_flat(MODEL_FOR_CAUSAL_LM_MAPPING.values())):
             raise InputError(
                 f"{type(module).__name__} is handed over as an object",
-                allowed="a causal language model, or any other model as a folder",
+                allowed="a causal language model or a classifier of texts, or any other model as a folder",
                 fix="Save it with save_pretrained, and export the folder.",
             )
         return describe_model(module, tokenizer), "text-generation", ()

@@ -55,13 +55,15 @@ class Source:
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.
 
-        Without a tokenizer only generation_config.json is written. The same source gives the same bytes.
+        Without a tokenizer only generation_config.json is written, and for a classifier not that either. The same
+        source gives the same bytes.
         """
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
             _clean_tokenizer_config(folder / "tokenizer_config.json")
             _compact(folder / "tokenizer.json")
-        _write_json(folder / "generation_config.json", self._generation_defaults())
+        if self.task != "text-classification":
+            _write_json(folder / "generation_config.json", self._generation_defaults())
 
     def _generation_defaults(self) -> dict[str, Any]:
         config: Any = getattr(self.module, "generation_config", None)
