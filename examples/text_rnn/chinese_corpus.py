@@ -71,6 +71,9 @@ REVIEWS = (
     "{services}{services_said}，{goods}的{aspects}也{goods_said}。",
     "给家人买的{goods}，{aspects}{goods_said}，{summaries}。",
     "{summaries}，{services}{services_said}，{goods}也{goods_said}。",
+    # The other opinion first: what comes after "but" is what counts.
+    "虽然{services}{services_other}，但是{goods}的{aspects}{goods_said}，{summaries}。",
+    "{aspects}{goods_other}，不过{services}{services_said}，{summaries}。",
 )
 LABELS = ("好评", "差评")
 
@@ -99,6 +102,8 @@ def chinese_labelled(count: int = 3000, *, seed: int = 0) -> list[tuple[str, str
             "goods": GOODS, "aspects": ASPECTS, "services": SERVICES,
             "goods_said": tuple(pair[side] for pair in GOODS_SAID),
             "services_said": tuple(pair[side] for pair in SERVICES_SAID),
+            "goods_other": tuple(pair[1 - side] for pair in GOODS_SAID),
+            "services_other": tuple(pair[1 - side] for pair in SERVICES_SAID),
             "summaries": tuple(pair[side] for pair in SUMMARIES),
         }  # fmt: skip
         found[_fill(choose.choice(REVIEWS), words, choose)] = LABELS[side]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from runtimes import Engine
 
 
-def open_engine(folder: Path, backend: str, model: TrainedModel) -> Engine:
+def open_engine(folder: Path, backend: str, model: TrainedModel, *, threads: int | None = None) -> Engine:
     """Open an engine; the backend ``torch`` runs the trained model itself.
 
     Raises:
@@ -18,4 +18,4 @@ def open_engine(folder: Path, backend: str, model: TrainedModel) -> Engine:
     """
     from runtimes import load
 
-    return load(folder, backend=backend)
+    return load(folder, backend=backend, threads=threads, source=model.module if backend == "torch" else None)

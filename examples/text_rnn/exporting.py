@@ -9,7 +9,7 @@ from typing import Any
 from examples.text_rnn.csv_table import read_table
 from examples.text_rnn.prepared_data import TEST, TRAIN, Preparation
 from examples.text_rnn.trained_model import TrainedModel
-from examples.text_rnn.vocabulary import BEGIN, END, PAD, UNKNOWN
+from examples.text_rnn.vocabulary import BEGIN, END
 
 
 def export_model(model: TrainedModel, data: Path, out: Path, *, target: str, precision: str) -> Any:
@@ -21,14 +21,8 @@ def export_model(model: TrainedModel, data: Path, out: Path, *, target: str, pre
         InputError: the data cannot be read, or the folder is there already.
         GateRejectedError: the engine is not the model; nothing was published.
     """
-    from transformers import PreTrainedTokenizerFast
-
     from exporter import export
 
-    # The tokenizer with the meaning of its special tokens: the engine stops at `<eos>`.
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=model.tokenizer, bos_token=BEGIN, eos_token=END, pad_token=PAD, unk_token=UNKNOWN
-    )
     with tempfile.TemporaryDirectory() as folder:
         texts = {name: Path(folder) / f"{name}.txt" for name in (TRAIN, TEST)}
         for name, path in texts.items():
@@ -36,7 +30,7 @@ def export_model(model: TrainedModel, data: Path, out: Path, *, target: str, pre
         return export(
             model.module,
             out,
-            tokenizer=tokenizer,
+            tokenizer=model.tokenizer,
             target=target,
             precision=precision,
             calibration=texts[TRAIN] if precision not in ("fp32", "fp16", "bf16", "int8") else None,

@@ -46,7 +46,8 @@ class TrainingSettings:
         patience: epochs without a lower validation loss after which training stops.
         longest: tokens of a text; what is longer is cut.
         freeze_embeddings: keep given word vectors as they are.
-        seed: same seed, same data, same number of threads: same model.
+        seed: same seed, same data, same settings: same model.
+        threads: that compute; networks this small gain little from more than one, and lose much on a busy machine.
     """
 
     loss: Loss = "cross-entropy"
@@ -58,13 +59,14 @@ class TrainingSettings:
     longest: int = 64
     freeze_embeddings: bool = False
     seed: int = 0
+    threads: int = 1
 
     def __post_init__(self) -> None:
         if self.rate is None and self.optimizer in LEARNING_RATES:
             object.__setattr__(self, "rate", LEARNING_RATES[self.optimizer])
         wrong = [
             f"{name} {getattr(self, name)}"
-            for name in ("epochs", "batch_size", "patience")
+            for name in ("epochs", "batch_size", "patience", "threads")
             if not getattr(self, name) >= 1
         ]
         if self.loss not in LOSSES:
@@ -115,6 +117,7 @@ def train(
     """
     identity = _identity(data, model, training, vectors)
     fitted, validated = _split(examples, training.seed)
+    torch.set_num_threads(training.threads)
     torch.manual_seed(training.seed)
     module = build_module(model, preparation)
     if vectors is not None and vocabulary is not None:

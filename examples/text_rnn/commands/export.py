@@ -24,4 +24,4 @@ def run(arguments: argparse.Namespace) -> None:
         model, arguments.data, arguments.out, target=arguments.target, precision=arguments.precision
     )
     size = sum(path.stat().st_size for path in artifact.folder.iterdir())
-    print(f"{artifact.folder}: {size / 1e6:.1f} MB, accepted after {len(artifact.manifest.gate)} checks")
+    print(f"{artifact.folder}: {size / 1e6:.1f} MB, accepted after {len(artifact.manifest.gate['checks'])} checks")

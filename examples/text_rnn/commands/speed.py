@@ -14,11 +14,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", required=True, type=Path, action="append", metavar="FOLDER", help="what export wrote"
     )
     parser.add_argument("--backend", default="ort-cpu", metavar="NAME")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of the engine and of PyTorch")
     parser.add_argument("--data", type=Path, metavar="DATA", help="what prepare wrote; texts for a classifier")
 
 
 def run(arguments: argparse.Namespace) -> None:
     from contextlib import ExitStack
+
+    import torch
 
     from examples.text_rnn.csv_table import read_table
     from examples.text_rnn.engines import open_engine
@@ -27,12 +30,15 @@ def run(arguments: argparse.Namespace) -> None:
     from examples.text_rnn.trained_model import check_same_vocabulary, read_model
     from exporter.models.language_model import LanguageModel
 
+    torch.set_num_threads(arguments.threads)
     model = read_model(arguments.model)
     with ExitStack() as stack:
         engines = {}
         for folder in arguments.engine:
             check_same_vocabulary(model, folder)
-            engines[folder.name] = stack.enter_context(open_engine(folder, arguments.backend, model))
+            engines[folder.name] = stack.enter_context(
+                open_engine(folder, arguments.backend, model, threads=arguments.threads)
+            )
         if isinstance(model.module, LanguageModel):
             print(speed_table(generation_speeds(model.module, engines), "words"))
             return

@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patience", type=int, default=3, metavar="N", help="stop after N epochs without a better one")
     parser.add_argument("--longest", type=int, default=64, metavar="N", help="words of a text; the rest is cut off")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, metavar="N")
     parser.add_argument("--resume", action="store_true", help="go on where a training into --out ended")
 
 
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         longest=arguments.longest,
         freeze_embeddings=arguments.freeze_embeddings,
         seed=arguments.seed,
+        threads=arguments.threads,
     )
     preparation = read_preparation(arguments.data)
     vocabulary = read_tokenizer(arguments.data / TOKENIZER).get_vocab()
