@@ -50,8 +50,8 @@ def _chinese_words(text: str) -> list[str]:
 
 
 def _english_words(text: str) -> list[str]:
-    # The tokenizer takes a full stop off the end of its input only.
-    sentences = re.split(r"(?<=[.!?])\s+", text)
+    # The tokenizer takes a full stop off the end of its input only. That of "e.g." ends no sentence.
+    sentences = re.split(r"(?<=[.!?])(?<!\.\w\.)\s+", text)
     return [word for sentence in sentences for word in _treebank()(sentence)]
 
 
