@@ -11,6 +11,8 @@ from examples.text_rnn.prepared_data import TEST, TRAIN, Preparation
 from examples.text_rnn.trained_model import TrainedModel
 from examples.text_rnn.vocabulary import BEGIN, END
 
+_FEWEST_WORDS = 1024
+
 
 def export_model(model: TrainedModel, data: Path, out: Path, *, target: str, precision: str) -> Any:
     """Export, prove and publish; returns the artifact.
@@ -39,6 +41,11 @@ def export_model(model: TrainedModel, data: Path, out: Path, *, target: str, pre
 
 
 def prepared_text(path: Path, preparation: Preparation) -> str:
-    """The texts of a CSV file after preprocessing, one a line, each between `<bos>` and `<eos>`."""
+    """The texts of a CSV file after preprocessing, one a line, each between `<bos>` and `<eos>`.
+
+    Fewer than `_FEWEST_WORDS` are repeated: the export measures whole windows of text.
+    """
     prepare = preparation.preprocessing.prepare
-    return "\n".join(f"{BEGIN} {prepare(text)} {END}" for text in read_table(path).texts)
+    lines = [f"{BEGIN} {prepare(text)} {END}" for text in read_table(path).texts]
+    words = sum(len(line.split()) for line in lines)
+    return "\n".join(lines * -(-_FEWEST_WORDS // words))
