@@ -19,7 +19,7 @@ PARTS = (
 )
 
 
-def main(folder: str, topic: str, *, seed: int = 1, words: int = 120) -> None:
+def main(folder: str, topic: str, *, seed: int = 1, longest: int = 160) -> None:
     with load(folder) as engine:
         print(f"{topic[:1].upper()}{topic[1:]}\n")
         messages = [{"role": "system", "content": SYSTEM}]
@@ -27,7 +27,7 @@ def main(folder: str, topic: str, *, seed: int = 1, words: int = 120) -> None:
             # Each paragraph is asked for with those before it in view, so that it goes on from them.
             messages.append({"role": "user", "content": part.format(topic=topic)})
             stream = engine.stream_chat(
-                messages, temperature=0.6, top_p=0.9, repetition_penalty=1.1, seed=seed, max_new_tokens=words
+                messages, temperature=0.6, top_p=0.9, repetition_penalty=1.1, seed=seed, max_new_tokens=longest
             )
             for piece in stream:
                 print(piece, end="", flush=True)

@@ -13,13 +13,14 @@ from collections.abc import Iterable
 
 from runtimes import Conversation, SamplingOptions, load
 
-RULES = (
-    "You are the customer service assistant of Lantern Books, an online book shop. "
-    "Orders arrive within three working days. Books can be returned within 30 days, and the money comes back within a "
-    "week. Shipping is free for orders over 25 euros. Answer politely and in at most two sentences."
-)
-# An answer that is the likeliest one does not change from day to day; the penalty keeps it from going in circles.
-OPTIONS = SamplingOptions(max_new_tokens=80, repetition_penalty=1.1)
+RULES = """You are the customer service assistant of an online book shop. Facts:
+- Orders arrive within three working days.
+- Books can be returned within 30 days.
+- Refunds are paid within a week.
+- Shipping is free for orders over 25 euros.
+Answer each question with the fact that fits, in one short sentence."""
+# The likeliest answer: what a customer is told must not change from one day to the next.
+OPTIONS = SamplingOptions(max_new_tokens=80)
 
 
 def main(folder: str, questions: Iterable[str] = sys.stdin) -> None:
