@@ -19,8 +19,14 @@ def write_folder(out: Path) -> Iterator[Path]:
     """
     check_new(out)
     partial = out.with_name(f"{out.name}.partial")
+    if partial.exists():
+        raise InputError(
+            f"{partial} is in the way",
+            received="what a run that was killed left there, or another run at work",
+            allowed="a path that is free",
+            fix="Remove it when no other run writes it.",
+        )
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
         partial.mkdir(parents=True)
     except OSError as error:
         raise InputError(

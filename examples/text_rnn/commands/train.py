@@ -67,11 +67,11 @@ def run(arguments: argparse.Namespace) -> None:
             allowed="both, or neither",
             fix="Give a file of word vectors.",
         )
-    size = arguments.embedding_size or (128 if vectors is None else vector_size(vectors))
+    size = vector_size(vectors) if vectors is not None else arguments.embedding_size
     settings = ModelSettings(
         network=arguments.network,
         vocab_size=len(vocabulary),
-        embedding_size=size,
+        embedding_size=128 if size is None else size,
         hidden_size=arguments.hidden_size,
         layers=arguments.layers,
         heads=arguments.heads,

@@ -67,7 +67,10 @@ def test_word_vectors_can_be_trained_and_used(chinese, tmp_path, capsys):
     ("words", "message"),
     [
         (["train", "{none}", "--out", "{out}"], "no prepared data"),
-        (["train", "{data}", "--out", "{out}", "--hidden-size", "0"], "hidden_size 0"),
+        (
+            ["train", "{data}", "--out", "{out}", "--hidden-size", "0", "--embedding-size", "0"],
+            "embedding_size 0, hidden_size 0",
+        ),
         (["train", "{data}", "--out", "{out}", "--network", "transformer", "--heads", "3"], "256 with 3 heads"),
         (["train", "{data}", "--out", "{out}", "--freeze-embeddings"], "no word vectors"),
         (["train", "{data}", "--out", "{out}", "--embeddings", "{ragged}"], "Line 2"),
