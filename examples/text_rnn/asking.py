@@ -33,8 +33,7 @@ def continue_text(engine: Engine, text: str, preparation: Preparation, options: 
 
 def probabilities_of(engine: Engine, text: str, preparation: Preparation) -> dict[str, float]:
     """The probability of each label; raises InputError when no word is left of the text."""
-    result = engine.classify([_prepared(text, preparation)])[0]
-    return dict(zip(result.labels, result.probabilities, strict=True))
+    return dict(engine.classify(_prepared(text, preparation)).probabilities)
 
 
 def _prepared(text: str, preparation: Preparation) -> str:

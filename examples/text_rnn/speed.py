@@ -103,7 +103,7 @@ def _generation(engine: Engine, new_tokens: int) -> Callable[[], object]:
 
 
 def _classification(engine: Engine, texts: Sequence[str]) -> Callable[[], object]:
-    return lambda: [engine.classify([text]) for text in texts]
+    return lambda: [engine.classify(text) for text in texts]
 
 
 def _measure(runs: Mapping[str, Callable[[], object]], *, count: int, trials: int) -> list[Speed]:
