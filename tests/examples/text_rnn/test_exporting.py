@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from examples.text_rnn.asking import continue_text
+import pytest
+import torch
+
+from examples.text_rnn.asking import continue_text, probabilities_of
+from examples.text_rnn.csv_table import read_table
 from examples.text_rnn.engines import open_engine
 from examples.text_rnn.exporting import export_model, prepared_text
-from examples.text_rnn.prepared_data import read_examples, read_preparation
+from examples.text_rnn.prepared_data import read_examples, read_preparation, token_ids
 from examples.text_rnn.speed import loop
 from examples.text_rnn.trained_model import TrainedModel, read_model
 from examples.text_rnn.training import TrainingSettings, train
@@ -26,20 +30,35 @@ def texts(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
-def model(request, texts, tmp_path_factory) -> TrainedModel:
-    folder = tmp_path_factory.mktemp(request.param) / "model"
-    vocab_size = read_tokenizer(texts / "tokenizer.json").get_vocab_size()
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reviews") / "data"
+    prepare(folder, task="classify", texts=400)
+    return folder
+
+
+def trained(folder: Path, data: Path, network: str) -> TrainedModel:
+    vocab_size = read_tokenizer(data / "tokenizer.json").get_vocab_size()
     train(
         folder,
-        texts,
-        read_examples(texts, "train.csv", longest=64),
-        model=sizes(request.param, vocab_size, embedding_size=32, hidden_size=64),
+        data,
+        read_examples(data, "train.csv", longest=64),
+        model=sizes(network, vocab_size, embedding_size=32, hidden_size=64),
         training=TrainingSettings(epochs=6, rate=0.01, batch_size=8),
-        preparation=read_preparation(texts),
+        preparation=read_preparation(data),
         say=lambda line: None,
     )
     return read_model(folder)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request, texts, tmp_path_factory) -> TrainedModel:
+    return trained(tmp_path_factory.mktemp(request.param) / "model", texts, request.param)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def classifier(request, reviews, tmp_path_factory) -> TrainedModel:
+    return trained(tmp_path_factory.mktemp(request.param) / "classifier", reviews, request.param)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -55,6 +74,25 @@ def test_language_model_answers_on_every_backend(model, texts, tmp_path, precisi
         if precision == "fp32" or backend == "torch":
             assert list(found) == loop(model.module, prompt, 12)
         assert text.startswith("今天妈妈") and " " not in text
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_classifier_tells_texts_apart_on_every_backend(classifier, reviews, tmp_path, precision):
+    artifact = export_model(classifier, reviews, tmp_path / "engine", target="ort-cpu", precision=precision)
+    assert artifact.manifest.gate["accepted"]
+    table = read_table(reviews / "test.csv", label="label")
+    ids = [token_ids(text, classifier.tokenizer, classifier.preparation) for text in table.texts]
+    with torch.inference_mode():
+        expected = [classifier.module(torch.tensor([row])).softmax(1)[0].tolist() for row in ids]
+    for backend in ("ort-cpu", "torch"):
+        with open_engine(artifact.folder, backend, classifier) as engine:
+            found = [probabilities_of(engine, text, classifier.preparation) for text in table.texts]
+        # Rounded weights move a probability by a few hundredths at most; float32 by rounding alone.
+        atol = 1e-5 if precision == "fp32" or backend == "torch" else 0.05
+        for probabilities, reference in zip(found, expected, strict=True):
+            assert [probabilities[label] for label in classifier.module.labels] == pytest.approx(reference, abs=atol)
+        right = sum(max(row, key=row.get) == label for row, label in zip(found, table.labels, strict=True))
+        assert right >= 0.8 * len(found)
 
 
 def test_short_texts_are_repeated_to_fill_a_window(texts, tmp_path):

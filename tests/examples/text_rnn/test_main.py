@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from examples.text_rnn.__main__ import VERBS, main
+from examples.text_rnn.csv_table import write_table
 
 SMALL = ["--embedding-size", "16", "--hidden-size", "32", "--heads", "2", "--epochs", "12", "--rate", "0.02"]
 
@@ -54,6 +55,22 @@ def test_evaluate_and_speed_print_their_figures(chinese, capsys):
     assert run("speed", chinese / "model", "--engine", chinese / "engine") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["PyTorch loop", "PyTorch loop without state", "engine"]
+
+
+def test_prompt_labels_english(tmp_path, monkeypatch, capsys):
+    rows = [("this is good", "praise"), ("this is bad", "blame")] * 12
+    write_table(tmp_path / "own.csv", ["text", "label"], rows)
+    own = ["--train", tmp_path / "own.csv", "--test", tmp_path / "own.csv"]
+    assert run("prepare", "--language", "en", "--task", "classify", *own, "--out", tmp_path / "data") == 0
+    assert run("train", tmp_path / "data", "--network", "gru", *SMALL, "--out", tmp_path / "model") == 0
+    assert run("export", tmp_path / "model", "--data", tmp_path / "data", "--out", tmp_path / "engine") == 0
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("This is good\nThis is BAD\n"))
+    assert run("prompt", tmp_path / "model", "--engine", tmp_path / "engine") == 0
+    first, second, _ = capsys.readouterr().out.split("Enter text: ")[1:]
+    assert first.startswith("Prediction: praise (praise ") and second.startswith("Prediction: blame (blame ")
+    assert run("speed", tmp_path / "model", "--engine", tmp_path / "engine", "--data", tmp_path / "data") == 0
+    assert "texts/s" in capsys.readouterr().out
 
 
 def test_word_vectors_can_be_trained_and_used(chinese, tmp_path, capsys):
