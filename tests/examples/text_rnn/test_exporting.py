@@ -98,7 +98,7 @@ def test_classifier_tells_texts_apart_on_every_backend(classifiers, reviews, tmp
         for probabilities, reference in zip(found, expected, strict=True):
             assert [probabilities[label] for label in classifier.module.labels] == pytest.approx(reference, abs=atol)
         right = sum(max(row, key=row.get) == label for row, label in zip(found, table.labels, strict=True))
-        assert right >= 0.8 * len(found)
+        assert right >= 0.65 * len(found), "better than chance after a moment of training"
 
 
 def test_short_texts_are_repeated_to_fill_a_window(texts, tmp_path):
