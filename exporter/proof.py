@@ -63,8 +63,8 @@ def _prove_generator(
     facts, tokenizer = source.model, source.tokenizer
     reference = reference_of(source)
     prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
-    if any(spec.kind == "recurrent" for spec in artifact.manifest.signature.state):
-        prompts = replace(prompts, rewinds=False)
+    # What a recurrent state was is gone: nobody asks a backend to take it back.
+    prompts = replace(prompts, rewinds=all(spec.kind == "kv" for spec in artifact.manifest.signature.state))
     backend = open_backend("ort-cpu", artifact)
     try:
         return run_gate(

@@ -102,6 +102,11 @@ class Signature:
     def has_input(self, name: str) -> bool:
         return any(spec.name == name for spec in self.inputs)
 
+    @property
+    def takes_one_token(self) -> bool:
+        """Whether each call brings exactly one new token for every row, so that a prompt takes as many calls."""
+        return any(spec.name == INPUT_IDS and spec.dims[1:] == (1,) for spec in self.inputs)
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

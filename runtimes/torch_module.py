@@ -45,7 +45,12 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
     if not artifact.manifest.signature.state:
         run = partial(_run_whole, module.eval())
         return PrefixBackend(TorchBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
-    return TorchBackend(module, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+    return TorchBackend(
+        module,
+        vocab_size=facts.vocab_size,
+        max_positions=facts.max_positions,
+        one_token=artifact.manifest.signature.takes_one_token,
+    )
 
 
 def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -> Logits:
@@ -97,13 +102,17 @@ class TorchBackend:
 
     Args:
         module: ``forward(input_ids [B, T], past_length [B], state) -> (logits [B, T, V], state)`` and ``state_spec()``.
+        one_token: the module is right for T = 1 only, and is called as often as there are tokens.
     """
 
     name = "torch"
 
-    def __init__(self, module: torch.nn.Module, *, vocab_size: int, max_positions: int | None) -> None:
+    def __init__(
+        self, module: torch.nn.Module, *, vocab_size: int, max_positions: int | None, one_token: bool = False
+    ) -> None:
         self.vocab_size = vocab_size
         self.max_positions = max_positions
+        self._one_token = one_token
         self._module: torch.nn.Module | None = module.eval()
         self._specs: list[tuple[str, str, Sequence[Any], Any]] = list(module.state_spec())  # type: ignore[operator]
 
@@ -154,8 +163,16 @@ class TorchBackend:
             raise InputError(
                 "The backend torch is closed", received="a call after close", fix="Load the artifact again."
             )
-        logits, written = self._module(ids, past, state)
-        return logits, list(written)
+        import torch
+
+        if not self._one_token:
+            logits, written = self._module(ids, past, state)
+            return logits, list(written)
+        found = []
+        for place in range(ids.shape[1]):
+            logits, state = self._module(ids[:, place : place + 1], past + place, state)
+            found.append(logits)
+        return torch.cat(found, 1), list(state)
 
 
 def _torch_dtype(dtype: Any) -> Any:
