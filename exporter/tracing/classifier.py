@@ -79,16 +79,17 @@ class Classifier(nn.Module):
         asked = []
 
         def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
-            asked.append(True)
-            return attend(*arguments, **options)
+            asked.append(False)
+            found = attend(*arguments, **options)  # raises at what it does not know, which the model then does itself
+            asked[-1] = True
+            return found
 
         two = torch.tensor([[0, 1]])
         more = {**self._more, **({ATTENTION_MASK: torch.ones_like(two)} if self.takes_mask else {})}
         ours = _attention_of(self.model, ATTENTION, attention_function=listen)
-        # An attention that is refused is asked for all the same, and refused with its reason when traced.
         with quiet_transformers(), torch.inference_mode(), contextlib.suppress(Exception), ours:
             self.model(two, **more)
-        return bool(asked)
+        return bool(asked) and all(asked)
 
 
 class _Root(nn.Module):
