@@ -43,8 +43,8 @@ def stale(table: Families) -> str | None:
     if installed == table.transformers:
         return None
     return (
-        f"This table was made with transformers {table.transformers}; {installed} is installed, whose models may differ. "
-        "The gate decides about every export."
+        f"This table was made with transformers {table.transformers}; {installed} is installed, whose models may "
+        "differ. The gate decides about every export."
     )
 
 
