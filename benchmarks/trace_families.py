@@ -2,6 +2,7 @@
 
     python -m benchmarks.trace_families                       # all types; an hour on two cores
     python -m benchmarks.trace_families llama falcon          # these only; the others keep their lines
+    python -m benchmarks.trace_families --missing             # those that the table does not have yet
     python -m benchmarks.trace_families --render              # docs/families.md from the table as it is
 
 Each type runs in a process of its own, which is ended when it takes too long. The table is written after each.
@@ -37,10 +38,16 @@ def main() -> None:
     parser.add_argument("types", nargs="*", help="model types; all when none is named")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (%(default)s)")
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="processor seconds for each (%(default)s)")
+    parser.add_argument("--missing", action="store_true", help="go on with a table that is not complete")
     parser.add_argument("--render", action="store_true", help="only write the document")
     arguments = parser.parse_args()
     if not arguments.render:
-        measure(arguments.types or all_types(), jobs=arguments.jobs, limit=arguments.limit)
+        known = {family.model_type for family in read_families().families} if arguments.missing else set()
+        measure(
+            [name for name in arguments.types or all_types() if name not in known],
+            jobs=arguments.jobs,
+            limit=arguments.limit,
+        )
     DOCS.parent.mkdir(exist_ok=True)
     DOCS.write_text(render(read_families()), encoding="utf-8")
 
@@ -132,7 +139,7 @@ def examine(model_type: str, folder: Path) -> Family:
         names = ", ".join(check["name"] for check in failed)
         return _failed(model_type, f"The gate rejects it ({names}): {failed[0]['detail']}")
     except Exception as error:  # noqa: BLE001
-        return _failed(model_type, _sentence(error))
+        return _failed(model_type, _sentence(error).replace(str(folder / "source"), "The model"))
     seconds = round(time.process_time() - begun, 1)
     signature = artifact.manifest.signature
     checks = artifact.manifest.gate["checks"]

@@ -21,6 +21,8 @@ SETTINGS = {
     "pad_token_id": 2,
 }
 
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
 # config class, further settings, counts of passes that say what was recognized
 FAMILIES = {
     "biases on query, key and value": ("Qwen2Config", {}, {"pack_qkv": 2, "fuse_rope": 4}),
@@ -33,6 +35,37 @@ FAMILIES = {
     "a rotation of part of the head": ("PhiConfig", {"partial_rotary_factor": 0.5}, {"fuse_rope": 4}),
     "norms without a mean, interleaved rotation": ("CohereConfig", {}, {"fuse_rms_norm": 3, "fuse_rope": 0}),
     "learned positions": ("GPT2Config", {"n_positions": 128}, {"fuse_rope": 0, "lower_gqa": 2}),
+    "a window shorter than the prompt": ("MistralConfig", {"sliding_window": 8}, {"lower_gqa": 2, "pack_qkv": 2}),
+    "two rotations, windows by turns": (
+        "Gemma3TextConfig",
+        {"head_dim": 16, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
+        {"lower_gqa": 2, "fuse_rope": 4},
+    ),
+    "merged projections": ("Phi3Config", {}, {"lower_gqa": 2, "fuse_rope": 4}),
+    "positions from a padding mask": ("OPTConfig", {"ffn_dim": 64, "word_embed_proj_dim": 64}, {"lower_gqa": 2}),
+    "parallel residual, part of the head rotated": ("GPTNeoXConfig", {"rotary_pct": 0.25}, {"fuse_rope": 4}),
+    "one key head, attention called by torch's name": ("FalconConfig", {}, {"lower_gqa": 2}),
+    "experts": ("MixtralConfig", {"num_local_experts": 4}, {"lower_gqa": 2}),
+}
+# Attention that no fused operator takes, and states without any: config class, further settings, kinds of state.
+UNFUSED = {
+    "biases of distance, computed in bfloat16": ("FalconConfig", {"alibi": True}, {"kv"}),
+    "biases of distance, cut to the length": (
+        "MptConfig",
+        {"d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 128},
+        {"kv"},
+    ),
+    "a sink in the softmax, experts with biases": (
+        "GptOssConfig",
+        {"head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 8},
+        {"kv"},
+    ),
+    "a selective scan": ("MambaConfig", {"state_size": 8}, {"recurrent"}),
+    "scan and attention layers by turns": (
+        "JambaConfig",
+        {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_d_state": 8, "mamba_dt_rank": 4},
+        {"kv", "recurrent"},
+    ),
 }
 
 
@@ -57,12 +90,36 @@ def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_pat
 
     before = ALL_MASK_ATTENTION_FUNCTIONS["eager"]
     changes = {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": TINY_VOCAB}
-    ids = {key: SETTINGS[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    ids = {key: SETTINGS[key] for key in IDS}
     write_tiny(tmp_path / "source", BloomConfig(**changes, **ids))
     artifact = export(tmp_path / "source", tmp_path / "out")
     assert ALL_MASK_ATTENTION_FUNCTIONS["eager"] is before
     found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
     assert found["lower_gqa"] == 0
+    with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:
+        prompts = ["a", "A longer prompt of several words."]
+        ours = [result.token_ids for result in engine.generate(prompts, chat=False, max_new_tokens=8)]
+        assert ours == [result.token_ids for result in source.generate(prompts, chat=False, max_new_tokens=8)]
+
+
+@pytest.mark.parametrize("family", UNFUSED)
+def test_a_family_without_fused_attention_is_exported_and_proved(family, tmp_path):
+    import transformers
+
+    from runtimes import load
+
+    name, changes, kinds = UNFUSED[family]
+    known = SETTINGS if name != "MptConfig" else {key: SETTINGS[key] for key in ("vocab_size", *IDS)}
+    write_tiny(tmp_path / "source", getattr(transformers, name)(**{**known, **changes}))
+    artifact = export(tmp_path / "source", tmp_path / "out")
+    signature = artifact.manifest.signature
+    assert {spec.kind for spec in signature.state} == kinds
+    recurrent = "recurrent" in kinds
+    assert signature.takes_one_token is recurrent
+    assert ("rewind" in {check["name"] for check in artifact.manifest.gate["checks"]}) is not recurrent
+    steps = {step["pass"]: step for step in artifact.manifest.recipe}
+    assert ("token by token" in steps["select_logits"].get("note", "")) is recurrent
+    assert not (recurrent and (artifact.folder / "genai_config.json").exists())
     with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:
         prompts = ["a", "A longer prompt of several words."]
         ours = [result.token_ids for result in engine.generate(prompts, chat=False, max_new_tokens=8)]

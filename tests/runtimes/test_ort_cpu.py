@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import Signature, StateSpec, TensorSpec
+from exporter.silent_onnxruntime import import_onnxruntime
 from runtimes.engine import Engine, load
 from runtimes.ort_cpu import OrtCpuBackend, open_ort_cpu
 from tests.runtimes.tiny_models import V, manifest, write_artifact
@@ -217,3 +218,91 @@ def test_a_recurrent_model_without_a_limit_generates_in_batches(recurrent: Artif
         for _ in range(9):
             tokens.append(int(recurrent_logits(tokens)[-1].argmax()))
         assert list(result.token_ids) == tokens[len(prompt) :]
+
+
+ONE_TOKEN_SIZE = 3
+
+
+@pytest.fixture(scope="module")
+def one_token(tmp_path_factory):
+    """h <- h / 2 + embedding + position, logits are h times a matrix; one token a call. With the truth in numpy."""
+    random = np.random.default_rng(5)
+    embed, head = (random.normal(size=shape).astype(np.float32) for shape in ((V, ONE_TOKEN_SIZE), (ONE_TOKEN_SIZE, V)))
+    constants = {"embed": embed, "head": head, "half": np.float32(0.5), "one": np.array([1])}
+    nodes = [
+        helper.make_node("Gather", ["embed", "input_ids"], ["x3"]),
+        helper.make_node("Squeeze", ["x3", "one"], ["x"]),
+        helper.make_node("Mul", ["past_state.0", "half"], ["faded"]),
+        helper.make_node("Add", ["faded", "x"], ["mixed"]),
+        helper.make_node("Cast", ["past_length"], ["place"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["place", "one"], ["places"]),
+        helper.make_node("Add", ["mixed", "places"], ["present_state.0"]),
+        helper.make_node("MatMul", ["present_state.0", "head"], ["flat"]),
+        helper.make_node("Unsqueeze", ["flat", "one"], ["logits"]),
+    ]
+    state = StateSpec(
+        past="past_state.0", present="present_state.0", kind="recurrent", dtype="float32", dims=("B", ONE_TOKEN_SIZE)
+    )
+    signature = Signature(
+        inputs=(
+            TensorSpec(name="input_ids", dtype="int64", dims=("B", 1)),
+            TensorSpec(name="past_length", dtype="int64", dims=("B",)),
+        ),
+        outputs=(TensorSpec(name="logits", dtype="float32", dims=("B", 1, V)),),
+        state=(state,),
+    )
+    graph = helper.make_graph(
+        nodes,
+        "one token",
+        [
+            helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["B", 1]),
+            helper.make_tensor_value_info("past_length", TensorProto.INT64, ["B"]),
+            helper.make_tensor_value_info("past_state.0", TensorProto.FLOAT, ["B", ONE_TOKEN_SIZE]),
+        ],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", 1, V]),
+            helper.make_tensor_value_info("present_state.0", TensorProto.FLOAT, ["B", ONE_TOKEN_SIZE]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    path = tmp_path_factory.mktemp("one") / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10), path)
+    session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def truth(tokens):
+        hidden, found = np.zeros(ONE_TOKEN_SIZE), []
+        for place, token in enumerate(tokens):
+            hidden = hidden / 2 + embed[token] + place
+            found.append(hidden @ head)
+        return np.array(found)
+
+    return OrtCpuBackend(session, signature, vocab_size=V, max_positions=None), truth
+
+
+@pytest.mark.parametrize("wanted", ["last", "all"])
+def test_rows_of_unequal_lengths_run_token_by_token(one_token, wanted):
+    backend, truth = one_token
+    rows = [[3, 7, 1, 9, 2], [8, 2], [5, 5, 5, 4]]
+    more = [[1, 2, 3], [4], [6, 7]]
+    state = backend.new_state(3, 9)
+    for before, now in (([[], [], []], rows), (rows, more)):
+        width = max(map(len, now))
+        ids = np.array([row + [0] * (width - len(row)) for row in now])
+        lengths = np.array([len(row) for row in now])
+        found = backend.forward(ids, state, new_lengths=lengths, logits=wanted)
+        for index, (past, new) in enumerate(zip(before, now, strict=True)):
+            whole = truth(past + new)[len(past) :]
+            ours = found[index, : len(new)] if wanted == "all" else found[index]
+            np.testing.assert_allclose(ours, whole if wanted == "all" else whole[-1:], rtol=1e-4, atol=1e-4)
+    assert state.lengths.tolist() == [8, 3, 6]
+    step = backend.forward(np.array([[1], [2], [3]]), state)
+    for index, (past, new, last) in enumerate(zip(rows, more, (1, 2, 3), strict=True)):
+        np.testing.assert_allclose(step[index, 0], truth([*past, *new, last])[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_rows_of_equal_lengths_run_token_by_token_together(one_token):
+    backend, truth = one_token
+    state = backend.new_state(2, 6)
+    rows = [[3, 7, 1], [8, 2, 4]]
+    found = backend.forward(np.array(rows), state, logits="all")
+    np.testing.assert_allclose(found, [truth(row) for row in rows], rtol=1e-4, atol=1e-4)

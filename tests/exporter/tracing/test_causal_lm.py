@@ -28,12 +28,31 @@ def test_the_state_is_keys_and_values_of_each_layer(model):
     ]
 
 
-def test_a_model_without_a_cache_of_keys_is_refused():
+def test_convolution_and_recurrent_states_are_described_layer_by_layer():
     from transformers import MambaConfig
 
     mamba = random_model(MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=TINY_VOCAB, state_size=4)).eval()
-    with pytest.raises(InputError, match="cannot be carried from token to token"):
-        CausalLM(mamba).state_spec()
+    assert CausalLM(mamba).state_spec() == [
+        ("0.conv.0", "recurrent", ("B", 32, 4), "float32"),
+        ("0.recurrent.0", "recurrent", ("B", 32, 4), "float32"),
+    ]
+
+
+def test_a_state_that_is_no_tensor_of_a_known_kind_is_refused():
+    class Compressed:
+        layers = (type("Blocks", (), {"keys": torch.zeros(1, 1, 5, 8), "values": torch.zeros(1, 1, 5, 8)})(),)
+
+    model = random_model(llama_config()).eval()
+    forward = model.forward
+
+    def with_other_cache(**arguments):
+        output = forward(**arguments)
+        output.past_key_values = Compressed()
+        return output
+
+    model.forward = with_other_cache
+    with pytest.raises(InputError, match="cannot be carried from token to token. Received: a cache of Blocks"):
+        CausalLM(model)
 
 
 @pytest.mark.parametrize(("batch", "length"), [(1, 1), (1, 9), (3, 5)])
@@ -112,7 +131,8 @@ def test_attention_routed_once_stays_routed(model):
         model.set_attn_implementation(own)
 
 
-def test_an_argument_that_would_be_dropped_is_refused():
+def test_an_attention_with_an_argument_of_its_own_is_left_to_the_model():
+    """Sinks: another logit for each head in the softmax, which no operator of ours takes."""
     from transformers import GptOssConfig
 
     config = GptOssConfig(
@@ -120,6 +140,72 @@ def test_an_argument_that_would_be_dropped_is_refused():
         head_dim=16, vocab_size=TINY_VOCAB, num_local_experts=2, num_experts_per_tok=1,
     )  # fmt: skip
     model = random_model(config).eval()
-    module = CausalLM(model)
-    with pytest.raises(InputError, match="s_aux"):
-        eager(module, tokens(1, 2), [0], empty_state(module, 1, 4))
+    module, ids = CausalLM(model), tokens(2, 9)
+    logits, _ = eager(module, ids, [0, 0], empty_state(module, 2, 12))
+    np.testing.assert_allclose(logits.numpy(), stock_logits(model, ids), atol=ROUNDING)
+
+
+def ragged(module, ids, lengths):
+    """Logits of one more token for rows of different lengths, each fed by itself before."""
+    parts = []
+    for row, length in enumerate(lengths):
+        state = empty_state(module, 1, 12)
+        for place in range(length):
+            _, state = eager(module, ids[row : row + 1, place : place + 1], [place], state)
+        parts.append(state)
+    state = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
+    after = torch.stack([ids[row, length] for row, length in enumerate(lengths)])[:, None]
+    return eager(module, after, list(lengths), state)[0]
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": TINY_VOCAB}
+# Each reads the past in its own way: off a padding mask, off the cache's length as a number, off both; or keeps states.
+READERS = {
+    "positions from a padding mask": ("OPTConfig", {"ffn_dim": 32, "word_embed_proj_dim": 32}),
+    "alibi as long as past and new tokens": ("FalconConfig", {"alibi": True}),
+    "alibi cut to the length of the past": ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 2,
+        "max_seq_len": 64}),
+    "a scan": ("MambaConfig", {"state_size": 4}),
+    "attention beside a scan": ("FalconH1Config", {"intermediate_size": 32, "num_key_value_heads": 2, "head_dim": 8,
+        "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_rows_of_different_lengths_are_right_however_a_model_reads_its_past(reader):
+    import transformers
+
+    name, changes = READERS[reader]
+    known = SMALL if name != "MptConfig" else {"vocab_size": TINY_VOCAB}
+    model = random_model(getattr(transformers, name)(**known, **changes)).eval()
+    ids, lengths = tokens(3, 8), [2, 7, 4]
+    found = ragged(CausalLM(model), ids, lengths)
+    for row, length in enumerate(lengths):
+        whole = stock_logits(model, ids[row : row + 1, : length + 1])
+        np.testing.assert_allclose(found[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
+
+
+def test_a_model_that_cannot_be_called_says_why():
+    model = random_model(llama_config()).eval()
+    forward = model.forward
+
+    def refusing(input_ids=None, past_key_values=None, use_cache=None):
+        if past_key_values is not None:
+            raise ValueError("no past, please")
+        return forward(input_ids=input_ids, use_cache=use_cache)
+
+    model.forward = refusing
+    with pytest.raises(InputError, match="cannot continue from a state of ours. Received: ValueError: no past, please"):
+        CausalLM(model)
+
+
+def test_every_registration_is_as_it_was_after_a_call():
+    from transformers import FalconConfig
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    before = {name: ALL_MASK_ATTENTION_FUNCTIONS[name] for name in ("eager", "sdpa")}
+    model = random_model(FalconConfig(**SMALL)).eval()
+    own = model.config._attn_implementation
+    CausalLM(model)
+    assert {name: ALL_MASK_ATTENTION_FUNCTIONS[name] for name in before} == before
+    assert model.config._attn_implementation == own
