@@ -74,7 +74,7 @@ class CausalLM(nn.Module):
 
         def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
             asked.append(True)
-            return _attention(*arguments, **options)
+            return attend(*arguments, **options)
 
         # An attention that this file refuses is asked for all the same, and refused with its reason when traced.
         ours = _attention_of_ours(self.model, ATTENTION, attention_function=listen)
@@ -168,7 +168,7 @@ def _mask(
     return mask_function(batch, head, query, key).expand(batch_size, -1, q_length, kv_length)
 
 
-def _attention(
+def attend(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -200,7 +200,7 @@ def _additive_mask(*, dtype: torch.dtype, **arguments: Any) -> Tensor:
     return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype)
 
 
-def _route(model: PreTrainedModel, implementation: str, attention_function: Callable[..., Any] = _attention) -> None:
+def _route(model: PreTrainedModel, implementation: str, attention_function: Callable[..., Any] = attend) -> None:
     """Let masks, and attention where the model asks for it, come from this file."""
     if implementation == SPELLED_OUT:
         AttentionMaskInterface.register(SPELLED_OUT, _additive_mask)
@@ -213,7 +213,7 @@ def _route(model: PreTrainedModel, implementation: str, attention_function: Call
 
 @contextlib.contextmanager
 def _attention_of_ours(
-    model: PreTrainedModel, implementation: str, *, attention_function: Callable[..., Any] = _attention
+    model: PreTrainedModel, implementation: str, *, attention_function: Callable[..., Any] = attend
 ) -> Iterator[None]:
     """Route the model's attention and masks through this file for one call, then restore its own choice."""
     before, spelled_out = model.config._attn_implementation, ALL_MASK_ATTENTION_FUNCTIONS[SPELLED_OUT]

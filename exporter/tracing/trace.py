@@ -94,19 +94,19 @@ def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan) -
     with only_first_layers(root, plan):
         model = _export(root, spec[: plan.traced * per_layer])
     hidden = stamp_layers(
-        model.graph, plan, "", lambda name: ir.tensor(_parameter(root, name), name=name), state_per_layer=per_layer
+        model.graph, plan, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=per_layer
     )
     return _finish(root, model, spec, hidden)
 
 
-def _parameter(root: nn.Module, name: str) -> Tensor:
+def parameter_of(root: nn.Module, name: str) -> Tensor:
     path, _, last = name.rpartition(".")
     tensor: Tensor = getattr(root.get_submodule(path), last)
     return tensor.detach()
 
 
 def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
-    """Run torch's exporter on example inputs and fold the constants it leaves."""
+    """Run torch's exporter on example inputs of the traced interface."""
     sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY}
     state = [
         torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in item.dims], dtype=_dtype(item))
@@ -121,6 +121,15 @@ def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
         {0: batch},
         [{axis: dims[dim] for axis, dim in enumerate(item.dims) if dim in dims} for item in spec],
     )[: len(arguments)]
+    return run_exporter(root, arguments, shapes)
+
+
+def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any, ...]) -> ir.Model:
+    """Trace a module, whose attribute `traced` is what it wraps, on example arguments and fold what is constant.
+
+    Raises:
+        InputError: torch cannot trace it.
+    """
     # The first warns that torchvision, which no language model needs, is not installed; the others print the graph of a
     # model that cannot be traced, which the error below says in a sentence.
     talkers = [
@@ -188,13 +197,13 @@ def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden:
         )
     for value, name in zip(graph.inputs, names, strict=True):
         value.name = name
-    _name_outputs(graph, [LOGITS, *(item.present for item in spec)])
+    name_outputs(graph, [LOGITS, *(item.present for item in spec)])
     _name_dims(graph, spec)
     if spec and not graph.inputs[1].uses():  # a recurrent state needs no positions
         del graph.inputs[1]
     expected = {LOGITS: ("B", "T"), **{item.present: item.dims for item in spec}}
     for value in graph.outputs:
-        dims = _dims(value)
+        dims = dims_of(value)
         if dims[: len(expected[value.name or ""])] != expected[value.name or ""]:
             raise InputError(
                 f"The trace froze or changed a dimension of {value.name}",
@@ -202,6 +211,13 @@ def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden:
                 allowed=f"dims {list(expected[value.name or ''])}",
                 fix="Remove what depends on the example's sizes from the forward.",
             )
+    clean(root, model, hidden)
+    return model
+
+
+def clean(root: nn.Module, model: ir.Model, hidden: Sequence[ir.Value]) -> None:
+    """Take torch's records out, note where layers end, and give parameters the names of the checkpoint."""
+    graph = model.graph
     graph.metadata_props.clear()
     graph.metadata_props[LAYERS_KEY] = json.dumps([value.name for value in hidden])
     model.producer_name, model.producer_version = "jisu", None
@@ -215,7 +231,6 @@ def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden:
     for value in list(graph.initializers.values()):
         _strip_prefix(graph, value, prefix)
     model.metadata_props.clear()
-    return model
 
 
 def _strip_prefix(graph: ir.Graph, weight: ir.Value, prefix: str) -> None:
@@ -228,7 +243,7 @@ def _strip_prefix(graph: ir.Graph, weight: ir.Value, prefix: str) -> None:
         graph.initializers[name] = weight
 
 
-def _name_outputs(graph: ir.Graph, names: list[str]) -> None:
+def name_outputs(graph: ir.Graph, names: list[str]) -> None:
     """Name the outputs; a value that is an input, or two outputs at once, gets a node of its own."""
     seen: set[int] = {id(value) for value in graph.inputs}
     for place, (value, name) in enumerate(zip(list(graph.outputs), names, strict=True)):
@@ -247,24 +262,24 @@ def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec]) -> None:
     states = graph.inputs[len(graph.inputs) - len(spec) :]
     wanted = [(graph.inputs[0], ("B", "T")), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
     for value, dims in wanted:
-        for found, dim in zip(_dims(value), dims, strict=True):
+        for found, dim in zip(dims_of(value), dims, strict=True):
             if isinstance(dim, str):
                 letters.setdefault(str(found), dim)
     for node in graph.all_nodes():
         for value in node.outputs:
-            _rename_dims(value, letters)
+            rename_dims(value, letters)
     for value in graph.inputs:
-        _rename_dims(value, letters)
+        rename_dims(value, letters)
 
 
-def _rename_dims(value: ir.Value, letters: dict[str, str]) -> None:
+def rename_dims(value: ir.Value, letters: dict[str, str]) -> None:
     if value.shape is not None:
         value.shape = ir.Shape(
-            [dim if isinstance(dim, int) else letters.get(str(dim), str(dim)) for dim in _dims(value)]
+            [dim if isinstance(dim, int) else letters.get(str(dim), str(dim)) for dim in dims_of(value)]
         )
 
 
-def _dims(value: ir.Value) -> tuple[int | str, ...]:
+def dims_of(value: ir.Value) -> tuple[int | str, ...]:
     if value.shape is None:
         return ()
     return tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
