@@ -37,6 +37,7 @@ def prove(
         stages: told of the progress.
     """
     from exporter.gate import gate_prompts, run_gate
+    from exporter.gate.conditioned import ConditionedBackend, ConditionedReference, condition
     from exporter.gate.facts import check_facts
     from exporter.gate.half import check_half_graph, check_half_weights
     from exporter.gate.localize import locate_layer
@@ -66,18 +67,25 @@ def prove(
         if stages is not None:
             stages.advance(number, total)
 
-    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
+    positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
+    prompts = gate_prompts(tokenizer, facts.vocab_size, min(positions, default=None), evaluation=evaluation)
     if any(spec.kind == "recurrent" for spec in artifact.manifest.signature.state):
         prompts = replace(prompts, rewinds=False)
-    backend = open_backend("ort-cpu", artifact)
+    backend: Any = open_backend("ort-cpu", artifact)
     try:
+        candidate: Any = backend
+        truth: Any = reference
+        if facts.decoder_start is not None:
+            prompts, sources = condition(prompts)
+            candidate = ConditionedBackend(backend, sources, start=facts.decoder_start)
+            truth = ConditionedReference(reference, sources, start=facts.decoder_start)
         result = run_gate(
-            backend,
-            reference,
+            candidate,
+            truth,
             prompts=prompts,
             budget=budget,
             tokenizer_check=None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder),
-            locate=locate,
+            locate=locate if facts.decoder_start is None else None,
             progress=progress,
         )
     finally:

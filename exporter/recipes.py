@@ -35,7 +35,7 @@ class Step:
 class StepRecord:
     """What a pass did: how many places it changed, how many it might have, and the seconds it took.
 
-    ``note`` says in words what it left as it was, and why.
+    ``note`` says in words what it left as it was, and why. ``graph`` tells of which graph, where there are two.
     """
 
     name: str
@@ -43,11 +43,12 @@ class StepRecord:
     candidates: int | None
     seconds: float
     note: str | None = None
+    graph: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Without the time, so that the same export writes the same manifest."""
         record: dict[str, Any] = {"pass": self.name, "count": self.count}
-        more = {"candidates": self.candidates, "note": self.note}
+        more = {"candidates": self.candidates, "note": self.note, "graph": self.graph}
         return record | {key: value for key, value in more.items() if value is not None}
 
 
@@ -149,6 +150,15 @@ def recipe_for(target: str, precision: str) -> tuple[Step, ...]:
             allowed=", ".join(f"{known} {format_}" for known, format_ in RECIPES),
             fix="Choose one of these.",
         ) from None
+
+
+# They concern what is carried from token to token, and the logits of it: an encoder, which runs once, has neither.
+_OF_STATE = frozenset({"select_logits", "lower_gqa", "compute_rope_tables", "lower_attention_mask"})
+
+
+def encoder_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Those steps of a decoder's recipe that its encoder needs too."""
+    return tuple(step for step in steps if step.name not in _OF_STATE)
 
 
 def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[StepRecord]:

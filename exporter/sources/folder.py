@@ -9,8 +9,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from exporter.artifact import TASKS, TEXT_TO_TEXT, ModelFacts
 from exporter.errors import InputError
-from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
+from exporter.sources.facts import (
+    check_token_ids,
+    describe_model,
+    describe_text_to_text,
+    vocab_size,
+    weight_bytes,
+)
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
@@ -19,6 +26,7 @@ from exporter.sources.model import (
     check_stored,
     decoder_class,
     load_weights,
+    text_to_text_class,
 )
 from exporter.sources.outline import outline_source
 from exporter.sources.plausible import check_config, check_layer_count
@@ -50,7 +58,9 @@ def load_folder(
     """
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)
     config = _read_config(folder)
-    model_class = decoder_class(config, folder)
+    text_to_text = text_to_text_class(config, folder)
+    model_class = text_to_text or decoder_class(config, folder)
+    task = TEXT_TO_TEXT if text_to_text else TASKS[0]
     with contextlib.ExitStack() as stack:
         weights: Mapping[str, LazyWeight]
         if pickled:
@@ -76,7 +86,11 @@ def load_folder(
         if shapes or not outline:
             check_stored(empty, shapes, folder, integers=integers)
         if outline:
-            return outline_source(empty, tokenizer, {"kind": "hf-folder", "name": str(folder)})
+            if generation is not None:
+                empty.generation_config = generation
+            facts = _facts(empty, tokenizer, folder, text_to_text=bool(text_to_text))
+            origin = {"kind": "hf-folder", "name": str(folder)}
+            return outline_source(empty, tokenizer, origin, task=task, facts=facts)
         del empty
         model, unused = load_weights(model_class, config, weights, folder)
         use_linear_layers(model)
@@ -87,7 +101,8 @@ def load_folder(
     default = {"kind": "hf-folder", "name": str(folder), "revision": None}
     return Source(
         module=model,
-        model=describe_model(model, tokenizer),
+        model=_facts(model, tokenizer, folder, text_to_text=bool(text_to_text)),
+        task=task,
         tokenizer=tokenizer,
         provenance={
             **record_origin(
@@ -101,6 +116,10 @@ def load_folder(
         },
         weight_bytes=weight_bytes(model),
     )
+
+
+def _facts(model: Any, tokenizer: Any | None, folder: Path, *, text_to_text: bool) -> ModelFacts:
+    return describe_text_to_text(model, tokenizer, folder) if text_to_text else describe_model(model, tokenizer)
 
 
 def _stated(folder: Path) -> list[dict[str, Any]]:
