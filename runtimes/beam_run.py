@@ -41,10 +41,11 @@ class BeamRun:
         self._eos = () if options.ignore_eos else tuple(eos)
         self._read = prompts if sources is None else sources
         self._limits = row_limits(prompts, backend, options)
+        started = time.perf_counter()
         self._state = begin_state(backend, prompts, self._limits, sources=sources, copies=options.num_beams or 1)
+        self._seconds = time.perf_counter() - started
         self._found: list[BeamResult] = []
         self._texts: list[str] = []
-        self._seconds = 0.0
 
     def __iter__(self) -> Iterator[list[tuple[int, str]]]:
         """Yield once, the (row, text) pairs of all answers."""
@@ -57,7 +58,7 @@ class BeamRun:
             limits=self._limits,
             eos=self._eos,
         )
-        self._seconds = time.perf_counter() - start
+        self._seconds += time.perf_counter() - start
         self._texts = [self._text(row) for row in range(len(self._found))]
         yield [(row, text) for row, text in enumerate(self._texts) if text]
 

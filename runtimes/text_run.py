@@ -62,8 +62,11 @@ class TextRun:
             RowSampler(options, row=row, prompt=prompt, vocab_size=backend.vocab_size)
             for row, prompt in enumerate(prompts)
         ]
+        started = time.perf_counter()
         if state is None:
             state = begin_state(backend, prompts, limits, sources=sources)
+        # An encoder has done its work by now, and nobody can have a token before.
+        self._encode_seconds = 0.0 if sources is None else time.perf_counter() - started
         self._stopping = Stopping(limits=limits, eos=() if options.ignore_eos else eos, stop_ids=options.stop_ids)
         self._steps = generate_tokens(
             backend,
@@ -114,7 +117,7 @@ class TextRun:
     def _timings(self, tokens: int) -> Timings:
         """What a row of so many tokens was there for: one token a step, from the first on."""
         return Timings(
-            time_to_first_token=self._seconds[0],
+            time_to_first_token=self._encode_seconds + self._seconds[0],
             decode_seconds=sum(self._seconds[1:tokens]),
             decode_steps=tokens - 1,
         )

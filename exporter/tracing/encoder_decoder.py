@@ -185,6 +185,8 @@ class _Buffer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer's key/value buffers of fixed capacity; writes go to each row's own length."""
 
     is_sliding = False
+    # Of fixed size: its keys behind the last token have to be masked for a single query as well.
+    is_compileable = True
 
     def __init__(self, keys: Tensor, values: Tensor, past_length: Tensor, seen: Tensor | int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
