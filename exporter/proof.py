@@ -43,7 +43,7 @@ def prove(
     from exporter.gate.localize import locate_layer
     from exporter.gate.tokenizer import check_tokenizer
     from exporter.gate.weights import check_weights
-    from exporter.reference import reference_of
+    from exporter.reference import TorchReference, reference_of
     from exporter.tracing.layers import plan_layers
 
     # The arrow points from runtimes to exporter; proving what users will run is the one step that looks back, here.
@@ -75,7 +75,7 @@ def prove(
     try:
         candidate: Any = backend
         truth: Any = reference
-        if facts.decoder_start is not None:
+        if facts.decoder_start is not None and isinstance(reference, TorchReference):
             prompts, sources = condition(prompts)
             candidate = ConditionedBackend(backend, sources, start=facts.decoder_start)
             truth = ConditionedReference(reference, sources, start=facts.decoder_start)
@@ -90,9 +90,12 @@ def prove(
         )
     finally:
         backend.close()
+    encoder = artifact.encoder if facts.decoder_start is not None else None
     more = [check_facts(artifact.manifest.model, facts)]
     if precision_named(artifact.manifest.precision).half is not None:
         more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
+        if encoder is not None:
+            more.append(replace(check_half_weights(encoder, source.module), name="stored-weights-encoder"))
     if intended:
-        more.append(check_weights(artifact.graph, intended))
+        more.append(check_weights(artifact.graph, intended, encoder=encoder))
     return replace(result, checks=(*result.checks, *more))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import TEXT_TO_TEXT, Artifact, read_artifact
+from exporter.artifact import Artifact, read_artifact
 from exporter.errors import InputError
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.precision import precision_named
