@@ -103,12 +103,12 @@ class Advice:
 
 
 def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
-    """Measure for about two seconds; None for a target whose speed this machine says nothing of.
+    """Measure for about two seconds; None for a target whose speed this machine says nothing of, and with an encoder.
 
     Raises:
         InputError: the artifact cannot be opened.
     """
-    if artifact.manifest.target != TARGET:
+    if artifact.manifest.target != TARGET or artifact.manifest.signature.encoded:
         return None
     # The arrow points from runtimes to exporter; like the gate, this looks at what users will run.
     from runtimes.registry import open_backend

@@ -15,6 +15,7 @@ from exporter.disk_space import disk_space
 from exporter.evaluation_text import read_evaluation_text
 from exporter.quantization_options import prepare_quantization
 from exporter.staging import check_place
+from exporter.text_to_text import check_text_to_text
 
 if TYPE_CHECKING:
     from exporter.cost_estimate import StageCost
@@ -137,6 +138,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         tokenizer=request.tokenizer,
         outline=True,
     )
+    check_text_to_text(source, request)
     needed, free = disk_space(request.out, source)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=request.target)
     prompts = gate_prompts(

@@ -30,3 +30,14 @@ def check_text_to_text(source: Source, request: ExportRequest) -> None:
         allowed=f"{', '.join(PRECISIONS)}; for portable, fp32 and int8",
         fix="Choose one of these; int8 is the smallest.",
     )
+
+
+def refuse_activations(source: Source, *, what: str) -> None:
+    """Raise InputError for a job that looks at a decoder's activations, where an encoder's output would be missing."""
+    if source.task == TEXT_TO_TEXT:
+        raise InputError(
+            f"{source.model.architecture} has an encoder and a decoder, and there is no {what} of it",
+            received="a model that turns a text into another",
+            allowed="a model that continues a text",
+            fix="Export it with --precision int8, which needs no calibration.",
+        )

@@ -131,7 +131,12 @@ def found_in(table: list[list[float]], *, limit: int, **options: Any) -> Any:
     backend: Any = Table(table)
     beams = options["num_beams"]
     return search_beams(
-        backend, backend.new_state(beams, limit + 1), [[3]], options=SamplingOptions(**options), limits=[limit], eos=(0,)
+        backend,
+        backend.new_state(beams, limit + 1),
+        [[3]],
+        options=SamplingOptions(**options),
+        limits=[limit],
+        eos=(0,),
     )[0]
 
 
