@@ -28,6 +28,7 @@ VERBS = {
     "verify": ("exporter.commands.verify", "compare an artifact with its source again"),
     "calibrate": ("exporter.commands.calibrate", "collect statistics of a checkpoint's activations for later exports"),
     "sensitivity": ("exporter.commands.sensitivity", "measure which layers suffer from which number format"),
+    "families": ("exporter.commands.families", "list which kinds of models of transformers export and pass"),
     "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was proved and where it came from"),
     "generate": ("runtimes.commands.generate", "answer one prompt"),
     "chat": ("runtimes.commands.chat", "talk with a model"),

@@ -8,6 +8,7 @@ with an ``attention_mask`` where the forward has one.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ def run_whole(model: torch.nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
     import torch
 
     if has_state(model):
-        past = torch.zeros(len(input_ids), dtype=torch.int64, device=input_ids.device)
-        logits, _ = model(input_ids, past, empty_state(model, batch=len(input_ids), capacity=input_ids.shape[1]))
+        batch, tokens = input_ids.shape
+        items: Any = model.state_spec()  # type: ignore[operator]
+        past = torch.zeros(batch, dtype=torch.int64, device=input_ids.device)
+        logits, _ = model(input_ids, past, empty_state(items, batch=batch, capacity=tokens))
         return logits  # type: ignore[no-any-return]
     accepted = inspect.signature(model.forward).parameters
     options: dict[str, Any] = {}
@@ -49,14 +52,13 @@ def has_state(model: torch.nn.Module) -> bool:
     return callable(getattr(model, "state_spec", None))
 
 
-def empty_state(model: Any, *, batch: int, capacity: int) -> list[torch.Tensor]:
-    """Zeros of every tensor that `state_spec()` lists, for ``batch`` rows of at most ``capacity`` tokens."""
+def empty_state(items: Iterable[Any], *, batch: int, capacity: int) -> list[torch.Tensor]:
+    """Zeros of every tensor that a `state_spec()` lists, for ``batch`` rows of at most ``capacity`` tokens."""
     import torch
 
     sizes = {_BATCH: batch, _CAPACITY: capacity}
     return [
-        torch.zeros([sizes.get(dim, dim) for dim in dims], dtype=_torch_dtype(dtype))
-        for _, _, dims, dtype in model.state_spec()
+        torch.zeros([sizes.get(dim, dim) for dim in dims], dtype=_torch_dtype(dtype)) for _, _, dims, dtype in items
     ]
 
 

@@ -17,9 +17,11 @@ _TYPE = "llama"
 def write_genai_config(folder: Path, signature: Signature, facts: ModelFacts) -> bool:
     """Write the file when the graph is one that onnxruntime-genai can run; returns whether it is.
 
-    It asks for the attention mask, and for key/value buffers of one shape in all layers.
+    It asks for the attention mask, for prompts in one call, and for key/value buffers of one shape in all layers.
     """
     shapes = {(spec.kind, spec.dims) for spec in signature.state}
+    if signature.takes_one_token:
+        return False
     if not signature.has_input(ATTENTION_MASK) or len(shapes) != 1 or not facts.eos:
         return False
     kind, dims = shapes.pop()

@@ -69,8 +69,8 @@ def prove(
 
     positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
     prompts = gate_prompts(tokenizer, facts.vocab_size, min(positions, default=None), evaluation=evaluation)
-    if any(spec.kind == "recurrent" for spec in artifact.manifest.signature.state):
-        prompts = replace(prompts, rewinds=False)
+    # What a recurrent state was is gone: nobody asks a backend to take it back.
+    prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
     backend: Any = open_backend("ort-cpu", artifact)
     try:
         candidate: Any = backend

@@ -116,6 +116,11 @@ class Signature:
         return any(spec.name == name for spec in self.inputs)
 
     @property
+    def takes_one_token(self) -> bool:
+        """Whether each call brings exactly one new token for every row, so that a prompt takes as many calls."""
+        return any(spec.name == INPUT_IDS and spec.dims[1:] == (1,) for spec in self.inputs)
+
+    @property
     def written(self) -> tuple[StateSpec, ...]:
         """The state tensors that the graph gives back."""
         return tuple(spec for spec in self.state if spec.kind != "encoder")

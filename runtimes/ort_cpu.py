@@ -97,6 +97,7 @@ class OrtCpuBackend:
         self._specs = signature.state
         self._inputs = frozenset(name for name in _FED if signature.has_input(name))
         self._recurrent = any(spec.kind == "recurrent" for spec in signature.state)
+        self._one_token = signature.takes_one_token
         logits = next(spec for spec in signature.outputs if spec.name == LOGITS)
         self._logits_dtype = np.dtype(logits.dtype)
         self._declared_rows = logits.dims[1] if isinstance(logits.dims[1], int) else None
@@ -132,6 +133,8 @@ class OrtCpuBackend:
         width = token_ids.shape[1]
         if width == 1:
             found = self._decode(session, token_ids, state, past)
+        elif self._one_token:
+            found = self._token_by_token(session, token_ids, state, past=past, new=new, logits=logits)
         elif self._fits_one_call(past, new, width, state.capacity):
             call = _Call(self, session, state.past, state.present, batch=len(past), width=width, logits=logits)
             found = call.run(token_ids, past, new)
@@ -163,6 +166,51 @@ class OrtCpuBackend:
             state.prepared[state.phase] = call
         found: npt.NDArray[Any] = call.run(token_ids, past, np.ones(len(past), np.int64))
         state.swap()
+        return found
+
+    def _token_by_token(
+        self,
+        session: Any,
+        token_ids: TokenIds,
+        state: HostState,
+        *,
+        past: TokenIds,
+        new: TokenIds,
+        logits: WantedLogits,
+    ) -> npt.NDArray[Any]:
+        """All rows together as far as the shortest goes; then each longer one by itself, since padding would count."""
+        batch, width = token_ids.shape
+        found = np.zeros((batch, width if logits == "all" else 1, self.vocab_size), self._logits_dtype)
+        shortest = int(new.min())
+        for place in range(shortest):
+            out = self._decode(session, np.ascontiguousarray(token_ids[:, place : place + 1]), state, past + place)
+            if logits == "all" or place == shortest - 1:
+                found[:, place if logits == "all" else 0] = out[:, 0]
+        for row in np.flatnonzero(new > shortest).tolist():
+            tensors = [
+                [
+                    np.ascontiguousarray(row_view(spec, tensor, row))
+                    for spec, tensor in zip(self._specs, side, strict=True)
+                ]
+                for side in (state.past, state.present)
+            ]
+            calls = [
+                _Call(self, session, given, taken, batch=1, width=1, logits="last")
+                for given, taken in (tensors, tensors[::-1])
+            ]
+            for step, place in enumerate(range(shortest, int(new[row]))):
+                out = calls[step % 2].run(
+                    np.ascontiguousarray(token_ids[row : row + 1, place : place + 1]),
+                    past[row : row + 1] + place,
+                    np.ones(1, np.int64),
+                )
+                found[row, place if logits == "all" else 0] = out[0, 0]
+            # What was written last lies in the one or the other, by how many steps there were.
+            written = tensors[(int(new[row]) - shortest) % 2]
+            for spec, past_tensor, result in zip(self._specs, state.past, written, strict=True):
+                view = row_view(spec, past_tensor, row)
+                if not np.shares_memory(view, result):
+                    view[...] = result
         return found
 
     def _row_by_row(

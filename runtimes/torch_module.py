@@ -53,7 +53,12 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
     if not artifact.manifest.signature.state:
         run = partial(_run_whole, module.eval())
         return PrefixBackend(TorchBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
-    backend = TorchBackend(module, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+    backend = TorchBackend(
+        module,
+        vocab_size=facts.vocab_size,
+        max_positions=facts.max_positions,
+        one_token=artifact.manifest.signature.takes_one_token,
+    )
     return TorchEncoderBackend(backend, module, facts) if artifact.manifest.signature.encoded else backend
 
 
@@ -121,13 +126,17 @@ class TorchBackend:
 
     Args:
         module: ``forward(input_ids [B, T], past_length [B], state) -> (logits [B, T, V], state)`` and ``state_spec()``.
+        one_token: the module is right for T = 1 only, and is called as often as there are tokens.
     """
 
     name = "torch"
 
-    def __init__(self, module: torch.nn.Module, *, vocab_size: int, max_positions: int | None) -> None:
+    def __init__(
+        self, module: torch.nn.Module, *, vocab_size: int, max_positions: int | None, one_token: bool = False
+    ) -> None:
         self.vocab_size = vocab_size
         self.max_positions = max_positions
+        self._one_token = one_token
         self._module: torch.nn.Module | None = module.eval()
         self._specs: list[tuple[str, str, Sequence[Any], Any]] = list(module.state_spec())  # type: ignore[operator]
 
@@ -178,8 +187,16 @@ class TorchBackend:
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         if self._module is None:
             raise closed(self.name)
-        logits, written = self._module(ids, past, state)
-        return logits, list(written)
+        import torch
+
+        if not self._one_token:
+            logits, written = self._module(ids, past, state)
+            return logits, list(written)
+        found = []
+        for place in range(ids.shape[1]):
+            logits, state = self._module(ids[:, place : place + 1], past + place, state)
+            found.append(logits)
+        return torch.cat(found, 1), list(state)
 
 
 class TorchEncoderBackend:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from exporter.passes.match import ancestors
+from exporter.passes.match import ancestors, dims
+from exporter.signature import INPUT_IDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,16 +97,26 @@ def evaluate(value: ir.Value, feeds: Mapping[str, np.ndarray[Any, Any]], *, opse
     return output
 
 
+def takes_one_token(graph: ir.Graph) -> bool:
+    """Whether each call of the graph brings exactly one new token for every row."""
+    ids = next((value for value in graph.inputs if value.name == INPUT_IDS), None)
+    return ids is not None and (dims(ids) or ())[1:] == (1,)
+
+
 def find_positions(graph: ir.Graph, past_length: str, input_ids: str) -> ir.Value | None:
     """The value [B, T] that numbers every new token: the row's past length, plus one, plus two ..."""
     import numpy as np
     import onnx_ir as ir
 
-    feeds = {past_length: np.array([3, 10]), input_ids: np.zeros((2, 4), dtype=np.int64)}
-    expected = np.array([[3, 4, 5, 6], [10, 11, 12, 13]])
+    one = takes_one_token(graph)
+    new = 1 if one else 4
+    expected = np.array([3, 10])[:, None] + np.arange(new)
+    feeds = {past_length: expected[:, 0], input_ids: np.zeros((2, new), dtype=np.int64)}
+    kinds = ("Add", "Unsqueeze", "Reshape") if one else ("Add",)
+    read = {past_length} if one else {past_length, input_ids}
     for node in graph:
         value = node.outputs[0]
-        if node.op_type == "Add" and value.dtype == ir.DataType.INT64 and leaves(value) == {past_length, input_ids}:
+        if node.op_type in kinds and value.dtype == ir.DataType.INT64 and leaves(value) == read:
             found = evaluate(value, feeds, opset=graph.opset_imports[""])
             if found.shape == expected.shape and bool((found == expected).all()):
                 return value

@@ -257,11 +257,11 @@ def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None
     """
     import numpy as np
 
-    from exporter.passes.evaluate import evaluate
+    from exporter.passes.evaluate import evaluate, takes_one_token
 
     if any(_reads_contents(node) for node in ancestors(mask)):
         return None
-    new = 5
+    new = 1 if takes_one_token(graph) else 5
     past = np.array([0, 7, positions - new], dtype=np.int64)
     feeds: dict[str, np.ndarray[Any, Any]] = {
         value.name or "": np.zeros((3, 1, positions, 1), dtype=np.float32) for value in graph.inputs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.passes.evaluate import takes_one_token
 from exporter.passes.match import add_initializer, dims, emit, is_weight, new_constant, producer
 from exporter.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
 
@@ -20,6 +21,17 @@ _ACTIVATIONS = ("Tanh", "Erf", "Sigmoid", "Relu", "Gelu", "Silu", "Swish", "Soft
 _PER_TOKEN = frozenset({*_ELEMENTWISE, *_ACTIVATIONS, "MatMul", "RMSNormalization", "LayerNormalization"})
 # Number of new tokens of each row, int64 [B]; a lowering that knows of padding replaces what computes it.
 NEW_LENGTH = "new_length"
+ONE_TOKEN = "the model takes one token at a time: a prompt runs through it token by token"
+
+
+def candidates(graph: ir.Graph) -> int:
+    """One, unless each call brings one token for every row: then there is nothing to choose from."""
+    return 0 if takes_one_token(graph) else 1
+
+
+def note(graph: ir.Graph) -> str | None:
+    """Says so where the graph takes one token at a time."""
+    return ONE_TOKEN if takes_one_token(graph) else None
 
 
 def select_logits(graph: ir.Graph) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 from exporter.artifact import ModelFacts
 from exporter.errors import InputError
 
+# Older models have their own names for it.
+_POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
 _DECODER_ROLES = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
 
@@ -28,7 +30,7 @@ def describe_model(model: Any, tokenizer: Any | None) -> ModelFacts:
     return ModelFacts(
         architecture=type(model).__name__,
         vocab_size=rows,
-        max_positions=_positive(getattr(config, "max_position_embeddings", None)),
+        max_positions=longest_text(config),
         layers=int(config.num_hidden_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         bos=next(iter(ids["bos_token_id"]), None),
@@ -99,6 +101,11 @@ def vocab_size(model: Any) -> int:
     """Rows of the logits."""
     head = model.get_output_embeddings()
     return int(model.config.get_text_config().vocab_size if head is None else head.weight.shape[0])
+
+
+def longest_text(config: Any) -> int | None:
+    """Positions that a configuration states, under any of the names that models have for them; None where none is."""
+    return next((size for name in _POSITIONS if (size := _positive(getattr(config, name, None)))), None)
 
 
 def weight_bytes(model: Any) -> int:

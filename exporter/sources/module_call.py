@@ -110,7 +110,7 @@ def _called(module: Any, ids: torch.Tensor) -> Any:
     try:
         if has_state(module):
             past = torch.zeros(len(ids), dtype=torch.int64)
-            output = module(ids, past, empty_state(module, batch=len(ids), capacity=ids.shape[1]))
+            output = module(ids, past, empty_state(module.state_spec(), batch=len(ids), capacity=ids.shape[1]))
             if not isinstance(output, (tuple, list)) or len(output) != 2 or not isinstance(output[1], (tuple, list)):
                 raise InputError(
                     f"The forward of {type(module).__name__} does not give its state back",
@@ -148,7 +148,7 @@ def _check_state(module: Any, after: Sequence[Any]) -> None:
         state_specs([(name, kind, tuple(dims), str(dtype)) for name, kind, dims, dtype in items])
         if not items:
             problems.append("state_spec() lists nothing; leave it out of a module without state")
-        expected = empty_state(module, batch=_ROWS, capacity=_TOKENS)
+        expected = empty_state(module.state_spec(), batch=_ROWS, capacity=_TOKENS)
         if len(after) != len(expected):
             problems.append(f"{len(after)} tensors came back instead of {len(expected)}")
         problems += [

@@ -22,8 +22,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from exporter.errors import InputError
 from exporter.signature import CAPACITY, SOURCE, StateItem
 from exporter.sources.quiet import quiet_transformers
-from exporter.tracing.causal_lm import SPELLED_OUT, attend
 from exporter.tracing.operators import scatter_cache
+from exporter.tracing.routing import SPELLED_OUT, attend
 
 ATTENTION = "jisu-encoder-decoder"
 MASK = "mask"

@@ -11,7 +11,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
@@ -19,12 +19,16 @@ import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
+from exporter.cpu_graph import widen_half
 from exporter.errors import InputError
 from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, SOURCE, StateItem, StateSpec, state_specs
+from exporter.tracing.experts import expand_experts
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.operators import OPSET
 from exporter.tracing.recurrent_layers import HOLDER, recurrent_operators
 from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
+from exporter.tracing.stepwise import takes_several_tokens
+from exporter.tracing.translations import translation_table
 
 # Keys in the graph's metadata: the values that hold each layer's hidden states (a JSON list of names), and how many
 # attention operators were traced. Passes keep what they can; the gate uses the first to say which layer differs.
@@ -32,6 +36,7 @@ LAYERS_KEY = "jisu.layers"
 # Sizes of the example: all different and above one, since torch.export fixes dimensions of size 0 and 1.
 _BATCH, _NEW, _CAPACITY, _SOURCE = 2, 3, 7, 5
 _MODULE = "traced"
+Tokens = Literal["many", "one"]
 
 
 class Traceable(Protocol):
@@ -69,35 +74,53 @@ def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
     Returns:
         A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] where anything reads it, and the
         state, and outputs ``logits`` [B, T, V] and the state but what an encoder writes. Weights are views of the
-        module's parameters, not copies, but for those of recurrent layers.
+        module's parameters, not copies, but for those of recurrent layers. A module with a state that is not right for
+        several new tokens at once, or that cannot be traced for any number of them, is traced for exactly one: T is
+        then 1.
 
     Raises:
         InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
     """
     root, spec = _Root(module).eval(), state_specs(items)
+    recurrent = any(item.kind == "recurrent" for item in spec)
+    if recurrent and not takes_several_tokens(root, items):
+        return _trace(root, spec, "one")
+    try:
+        return _trace(root, spec, "many")
+    except InputError as reason:
+        if not spec:
+            raise
+        logging.getLogger(__name__).info("Tracing one token at a time: %s.", reason)
+        try:
+            return _trace(root, spec, "one")
+        except InputError:
+            raise reason from None  # what stands in the way of both is said by the first
+
+
+def _trace(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
     # Two lists of layers, an encoder's and a decoder's, are not told apart.
     plan = None if any(item.kind == "encoder" for item in spec) else plan_layers(root)
     if plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
         try:
-            return _trace_prefix(root, spec, plan)
+            return _trace_prefix(root, spec, plan, tokens)
         except NotRepeatableError as reason:
             logging.getLogger(__name__).info("Tracing every layer: %s.", reason)
-    model = _export(root, spec)
+    model = _export(root, spec, tokens)
     hidden: list[ir.Value] = []
     if plan is not None:
         with contextlib.suppress(NotRepeatableError):
             hidden = [body.hidden for body in find_bodies(model.graph, plan.path, plan.total)]
-    return _finish(root, model, spec, hidden)
+    return _finish(root, model, spec, hidden, tokens)
 
 
-def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan) -> ir.Model:
+def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan, tokens: Tokens) -> ir.Model:
     per_layer = len(spec) // plan.total
     with only_first_layers(root, plan):
-        model = _export(root, spec[: plan.traced * per_layer])
+        model = _export(root, spec[: plan.traced * per_layer], tokens)
     hidden = stamp_layers(
         model.graph, plan, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=per_layer
     )
-    return _finish(root, model, spec, hidden)
+    return _finish(root, model, spec, hidden, tokens)
 
 
 def parameter_of(root: nn.Module, name: str) -> Tensor:
@@ -106,20 +129,25 @@ def parameter_of(root: nn.Module, name: str) -> Tensor:
     return tensor.detach()
 
 
-def _export(root: nn.Module, spec: Sequence[StateSpec]) -> ir.Model:
+def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
     """Run torch's exporter on example inputs of the traced interface."""
+    new_tokens = _NEW if tokens == "many" else 1
     sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY, SOURCE: _SOURCE}
     state = [
         torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in item.dims], dtype=_dtype(item))
         for item in spec
     ]
-    ids = torch.ones((_BATCH, _NEW), dtype=torch.int64)
+    ids = torch.ones((_BATCH, new_tokens), dtype=torch.int64)
     arguments: tuple[Any, ...] = (ids, torch.tensor([1, 2]), state) if state else (ids,)
-    batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1)
-    dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1)}
+    # A model may compare lengths with the positions that it has; no more are ever asked of it. One less, since a model
+    # that makes something of exactly that length has another case for it.
+    longest = getattr(root.get_submodule(_MODULE), "max_positions", None)
+    longest = None if longest is None or longest <= _CAPACITY + 1 else longest - 1
+    batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1, max=longest)
+    dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1, max=longest)}
     dims[SOURCE] = torch.export.Dim(SOURCE, min=1)
     shapes: tuple[Any, ...] = (
-        {0: batch, 1: new},
+        {0: batch, 1: new} if tokens == "many" else {0: batch},
         {0: batch},
         [{axis: dims[dim] for axis, dim in enumerate(item.dims) if dim in dims} for item in spec],
     )[: len(arguments)]
@@ -150,7 +178,14 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
         with warnings.catch_warnings(), torch.no_grad(), quiet, recurrent_operators(root):
             warnings.simplefilter("ignore")
             program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
-            exported = torch.onnx.export(program, dynamo=True, optimize=False, opset_version=OPSET, verbose=False)
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                optimize=False,
+                opset_version=OPSET,
+                verbose=False,
+                custom_translation_table=translation_table(),
+            )
     except InputError:
         raise
     except Exception as error:  # torch reports a model that it cannot trace by any kind of exception
@@ -186,7 +221,9 @@ def _reads_no_parameter(node: ir.Node) -> bool | None:
     return False if reads else None
 
 
-def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden: Sequence[ir.Value]) -> ir.Model:
+def _finish(
+    root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden: Sequence[ir.Value], tokens: Tokens
+) -> ir.Model:
     """Give inputs, outputs and dimensions their names, and check that nothing was frozen on the way."""
     graph = model.graph
     names = [INPUT_IDS, *([PAST_LENGTH] if spec else []), *(item.past for item in spec)]
@@ -202,10 +239,11 @@ def _finish(root: nn.Module, model: ir.Model, spec: Sequence[StateSpec], hidden:
     for value, name in zip(graph.inputs, names, strict=True):
         value.name = name
     name_outputs(graph, [LOGITS, *(item.present for item in written)])
-    _name_dims(graph, spec)
+    new: int | str = "T" if tokens == "many" else 1
+    _name_dims(graph, spec, new)
     if spec and not graph.inputs[1].uses():  # a recurrent state needs no positions
         del graph.inputs[1]
-    expected = {LOGITS: ("B", "T"), **{item.present: item.dims for item in written}}
+    expected = {LOGITS: ("B", new), **{item.present: item.dims for item in written}}
     for value in graph.outputs:
         dims = dims_of(value)
         if dims[: len(expected[value.name or ""])] != expected[value.name or ""]:
@@ -230,6 +268,9 @@ def clean(root: nn.Module, model: ir.Model, hidden: Sequence[ir.Value]) -> None:
         node.metadata_props.clear()
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
+    # What a model itself computes in half, biases of positions for example, most processors do not.
+    widen_half(graph)
+    expand_experts(graph, lambda name: parameter_of(root, name))
     # An adapter around somebody else's module says what its own attribute adds to the names in the checkpoint.
     prefix = getattr(root.get_submodule(_MODULE), "weight_prefix", "")
     for value in list(graph.initializers.values()):
@@ -260,11 +301,11 @@ def name_outputs(graph: ir.Graph, names: list[str]) -> None:
         value.name = name
 
 
-def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec]) -> None:
+def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec], new: int | str) -> None:
     """Replace torch's symbols (s28, s70 ...) by the names of the signature, everywhere."""
     letters: dict[str, str] = {}
     states = graph.inputs[len(graph.inputs) - len(spec) :]
-    wanted = [(graph.inputs[0], ("B", "T")), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
+    wanted = [(graph.inputs[0], ("B", new)), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
     for value, dims in wanted:
         for found, dim in zip(dims_of(value), dims, strict=True):
             if isinstance(dim, str):

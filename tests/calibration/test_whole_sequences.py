@@ -15,7 +15,7 @@ IDS = torch.tensor([[3, 1, 4], [1, 5, 9]])
 @pytest.mark.parametrize("module_class", [Recurrent, Attentive])
 def test_a_module_with_state_begins_with_an_empty_one(module_class):
     module = seeded(module_class).eval()
-    state = empty_state(module, batch=2, capacity=3)
+    state = empty_state(module.state_spec(), batch=2, capacity=3)
     assert has_state(module)
     assert not any(tensor.any() for tensor in state)
     with torch.inference_mode():
@@ -28,7 +28,7 @@ def test_a_state_is_made_as_its_specification_says():
         def state_spec(self):
             return [("a", "kv", ("B", 2, "capacity", 4), torch.float16), ("b", "recurrent", (3, "B"), "int64")]
 
-    first, second = empty_state(Both(), batch=5, capacity=7)
+    first, second = empty_state(Both().state_spec(), batch=5, capacity=7)
     assert (tuple(first.shape), first.dtype) == ((5, 2, 7, 4), torch.float16)
     assert (tuple(second.shape), second.dtype) == ((3, 5), torch.int64)
 

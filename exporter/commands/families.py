@@ -1,0 +1,70 @@
+"""``jisu families``: which causal language models of transformers are known to export and to pass."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+from dataclasses import asdict
+
+from exporter.families import Families, Family, read_families
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_type", nargs="?", help="one type, as config.json spells it (default: all)")
+    parser.add_argument("--failed", action="store_true", help="only those that do not pass, with the reason")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    table = read_families()
+    chosen = [
+        family
+        for family in ([table.find(arguments.model_type)] if arguments.model_type else table.families)
+        if not (arguments.failed and family.passes)
+    ]
+    if (warning := stale(table)) is not None:
+        sys.stderr.write(f"{warning}\n")
+    if arguments.json:
+        record = {"transformers": table.transformers, "families": [asdict(family) for family in chosen]}
+        sys.stdout.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(describe(table, chosen))
+    return 0
+
+
+def stale(table: Families) -> str | None:
+    """A warning when another transformers than the table's is installed."""
+    try:
+        installed = importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    if installed == table.transformers:
+        return None
+    return (
+        f"This table was made with transformers {table.transformers}; {installed} is installed, whose models may "
+        "differ. The gate decides about every export."
+    )
+
+
+def describe(table: Families, chosen: list[Family]) -> str:
+    """The chosen lines as text, with a head line for all of them."""
+    lines = [
+        f"transformers {table.transformers}: {table.passing} of {len(table.families)} causal language models pass."
+    ]
+    if chosen:
+        width = max(len(family.model_type) for family in chosen)
+        lines += [f"{family.model_type:{width}}  {_line(family)}" for family in chosen]
+    return "\n".join(lines) + "\n"
+
+
+def _line(family: Family) -> str:
+    if not family.passes:
+        return f"no      {family.reason}"
+    state = "+".join(family.state)
+    tokens = ", one token at a time" if family.one_token else ""
+    return (
+        f"passes  attention {family.attention}, state {state}{tokens}; {family.operators} operators in {family.layers} "
+        f"layers, error {family.worst:.1e}, {family.seconds:.0f} s"
+    )
