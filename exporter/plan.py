@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 from exporter.layer_stack import find_stack
-from exporter.module_kind import is_of_transformers
+from exporter.module_kind import has_encoder, is_of_transformers
 from exporter.precision import Algorithm, Format, Precision, ProductFormat, RowFormat, WeightFormat
 from exporter.recurrent_weights import is_recurrent
 
@@ -148,7 +148,8 @@ def plan_quantization(
 def matrices_of(module: nn.Module) -> list[Matrix]:
     """Every linear and recurrent layer, the embedding and the output projection, as the module lists them.
 
-    Of a model of transformers these are the decoder's layers, of any other module all that it has.
+    Of a model of transformers these are the decoder's layers, and the encoder's where it has one; of any other module
+    all that it has.
 
     Raises:
         InputError: a model of transformers without a list of decoder layers, or a module without any of these.
@@ -158,16 +159,17 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     stack = find_stack(module)
     inside = "" if stack is None else f"{stack.path}."
     prefix = ""
-    if is_of_transformers(module):
+    if is_of_transformers(module) and not has_encoder(module):
         if stack is None:
             raise InputError(
                 f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32."
             )
         prefix = inside
-    ends = {id(end) for end in _tables(module)}
+    # By their weights: one table may go by several names, as that of an encoder and a decoder does.
+    ends = {id(end.weight) for end in _tables(module)}
     found = []
     for name, child in module.named_modules():
-        table = id(child) in ends
+        table = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
         if table or (isinstance(child, nn.Linear) and name.startswith(prefix)):
             weight: Any = child.weight
             rows, features = weight.shape
@@ -222,7 +224,8 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
     from exporter.tracing.layers import plan_layers
 
     plan = plan_layers(module)
-    prefix = f"{plan.path}." if plan is not None and is_of_transformers(module) else ""
+    whole = not is_of_transformers(module) or has_encoder(module)
+    prefix = "" if whole or plan is None else f"{plan.path}."
     covered = {matrix.parameter for matrix in matrices}
     inside = {name: weight for name, weight in module.named_parameters() if name.startswith(prefix)}
     others = {name: weight.numel() for name, weight in inside.items() if weight.dim() > 1 and name not in covered}

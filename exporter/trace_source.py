@@ -1,10 +1,11 @@
-"""A source -> its portable graph, by way of the adapter that its kind of module needs."""
+"""A source -> its portable graphs, by way of the adapter that its kind of module needs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.module_kind import is_of_transformers
+from exporter.artifact import TEXT_TO_TEXT
+from exporter.module_kind import has_encoder, is_of_transformers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def trace_source(source: Source) -> ir.Model:
-    """Trace a source once.
+    """Trace a source once; of a model with an encoder, its decoder.
 
     Raises:
         InputError: the module cannot be traced.
@@ -38,13 +39,32 @@ def trace_source(source: Source) -> ir.Model:
     return trace(module, items)
 
 
+def trace_source_encoder(source: Source) -> ir.Model | None:
+    """Trace the encoder of a model that has one, once; None for any other.
+
+    Raises:
+        InputError: the module cannot be traced.
+    """
+    if source.task != TEXT_TO_TEXT:
+        return None
+    from exporter.tracing.encoder_decoder import EncoderDecoder
+    from exporter.tracing.trace_encoder import trace_encoder
+
+    module: Any = source.module
+    return trace_encoder(EncoderDecoder(module), longest=source.model.max_source_positions)
+
+
 def traced_interface(module: nn.Module) -> nn.Module:
     """A source's module as ``forward(input_ids, past_length, state)`` with `state_spec()`, or ``forward(input_ids)``.
 
     Modules of transformers get an adapter; a module of the user's own is what it is.
     """
-    if is_of_transformers(module):
-        from exporter.tracing.causal_lm import CausalLM
+    if not is_of_transformers(module):
+        return module
+    if has_encoder(module):
+        from exporter.tracing.encoder_decoder import EncoderDecoder
 
-        return CausalLM(module)
-    return module
+        return EncoderDecoder(module)
+    from exporter.tracing.causal_lm import CausalLM
+
+    return CausalLM(module)

@@ -35,20 +35,21 @@ _OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulI
 Floats = npt.NDArray[np.float32]
 
 
-def check_weights(graph_file: Path, intended: Mapping[str, Quantized]) -> Check:
+def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encoder: Path | None = None) -> Check:
     """Run every node that reads quantized weights alone and compare with the intended integers.
 
     Args:
         graph_file: the ONNX file, its weights beside it.
         intended: parameter name -> integers; channel scales are not part of what is stored.
+        encoder: a second file, which may hold some of them as well or instead.
     """
     import onnx_ir as ir
 
     from exporter.passes.merge_weights import marked
 
-    model = ir.load(graph_file)
+    files = [graph_file] if encoder is None else [graph_file, encoder]
     worst, where, seen = 0.0, "", set()
-    for node in model.graph:
+    for node in (node for file in files for node in ir.load(file).graph):
         names = marked(node)
         if not names:
             if node.op_type in _OURS:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from exporter.cpu_graph import widen_half
 from exporter.errors import InputError
-from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, StateItem, StateSpec, state_specs
+from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, SOURCE, StateItem, StateSpec, state_specs
 from exporter.tracing.experts import expand_experts
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.operators import OPSET
@@ -34,7 +34,7 @@ from exporter.tracing.translations import translation_table
 # attention operators were traced. Passes keep what they can; the gate uses the first to say which layer differs.
 LAYERS_KEY = "jisu.layers"
 # Sizes of the example: all different and above one, since torch.export fixes dimensions of size 0 and 1.
-_BATCH, _NEW, _CAPACITY = 2, 3, 7
+_BATCH, _NEW, _CAPACITY, _SOURCE = 2, 3, 7, 5
 _MODULE = "traced"
 Tokens = Literal["many", "one"]
 
@@ -73,9 +73,10 @@ def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
 
     Returns:
         A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] where anything reads it, and the
-        state, and outputs ``logits`` [B, T, V] and the state. Weights are views of the module's parameters, not copies,
-        but for those of recurrent layers. A module with a state that is not right for several new tokens at once, or
-        that cannot be traced for any number of them, is traced for exactly one: T is then 1.
+        state, and outputs ``logits`` [B, T, V] and the state but what an encoder writes. Weights are views of the
+        module's parameters, not copies, but for those of recurrent layers. A module with a state that is not right for
+        several new tokens at once, or that cannot be traced for any number of them, is traced for exactly one: T is
+        then 1.
 
     Raises:
         InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
@@ -97,7 +98,8 @@ def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
 
 
 def _trace(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
-    plan = plan_layers(root)
+    # Two lists of layers, an encoder's and a decoder's, are not told apart.
+    plan = None if any(item.kind == "encoder" for item in spec) else plan_layers(root)
     if plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
         try:
             return _trace_prefix(root, spec, plan, tokens)
@@ -130,7 +132,7 @@ def parameter_of(root: nn.Module, name: str) -> Tensor:
 def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
     """Run torch's exporter on example inputs of the traced interface."""
     new_tokens = _NEW if tokens == "many" else 1
-    sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY}
+    sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY, SOURCE: _SOURCE}
     state = [
         torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in item.dims], dtype=_dtype(item))
         for item in spec
@@ -143,6 +145,7 @@ def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Mo
     longest = None if longest is None or longest <= _CAPACITY + 1 else longest - 1
     batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1, max=longest)
     dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1, max=longest)}
+    dims[SOURCE] = torch.export.Dim(SOURCE, min=1)
     shapes: tuple[Any, ...] = (
         {0: batch, 1: new} if tokens == "many" else {0: batch},
         {0: batch},
@@ -238,21 +241,23 @@ def _finish(
     """Give inputs, outputs and dimensions their names, and check that nothing was frozen on the way."""
     graph = model.graph
     names = [INPUT_IDS, *([PAST_LENGTH] if spec else []), *(item.past for item in spec)]
-    if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(spec):
+    # What an encoder wrote is only read.
+    written = [item for item in spec if item.kind != "encoder"]
+    if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(written):
         raise InputError(
             "The trace lost a tensor",
             received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
-            allowed=f"{len(names)} inputs and {1 + len(spec)} outputs",
+            allowed=f"{len(names)} inputs and {1 + len(written)} outputs",
             fix="Make the forward use every argument and return every state tensor.",
         )
     for value, name in zip(graph.inputs, names, strict=True):
         value.name = name
-    name_outputs(graph, [LOGITS, *(item.present for item in spec)])
+    name_outputs(graph, [LOGITS, *(item.present for item in written)])
     new: int | str = "T" if tokens == "many" else 1
     _name_dims(graph, spec, new)
     if spec and not graph.inputs[1].uses():  # a recurrent state needs no positions
         del graph.inputs[1]
-    expected = {LOGITS: ("B", new), **{item.present: item.dims for item in spec}}
+    expected = {LOGITS: ("B", new), **{item.present: item.dims for item in written}}
     for value in graph.outputs:
         dims = dims_of(value)
         if dims[: len(expected[value.name or ""])] != expected[value.name or ""]:
