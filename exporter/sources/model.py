@@ -34,7 +34,7 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     """The transformers class that loads this configuration as a causal language model.
 
     Raises:
-        InputError: the model is an encoder, an encoder-decoder, stored in a quantized format, or no language model.
+        InputError: the model is an encoder, has one, is stored in a quantized format, or is no language model.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
@@ -48,10 +48,10 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     two_sided = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if found is None or two_sided or getattr(config, "is_encoder_decoder", False):
         raise InputError(
-            f"{checkpoint} is not a decoder-only language model",
+            f"{checkpoint} is not a language model that generates",
             received=received,
-            allowed="a model type with a causal language model head, or a classifier of texts with its labels",
-            fix="Choose a text-generation model, or one whose architecture is ...ForSequenceClassification.",
+            allowed="a model type that continues a text, turns it into another, or is a classifier with its labels",
+            fix="Choose a model for text generation, or one whose architecture is ...ForSequenceClassification.",
         )
     return _chosen(found, architectures)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from calibration.whole_sequences import empty_state, has_state, run_whole
 from exporter.artifact import Task
 from exporter.errors import InputError, JisuError
-from exporter.signature import DTYPES, STATE_KINDS, state_specs
+from exporter.signature import DTYPES, state_specs
 from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _FORMS = (
 ALLOWED_FORMS = "; ".join(_FORMS)
 # The first call: two rows of a length that is neither theirs nor one, of ids that every vocabulary has.
 _ROWS, _TOKENS = 2, 5
+# What a module carries itself; an encoder's state comes from a graph of its own.
+_STATE_KINDS = ("kv", "recurrent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ def _check_state(module: Any, after: Sequence[Any]) -> None:
             problems.append(f"{item!r} is no (name, kind, dims, dtype)")
         elif str(item[3]).removeprefix("torch.") not in DTYPES:
             problems.append(f"{item[0]} has the dtype {item[3]}")
-        elif item[1] not in STATE_KINDS:
+        elif item[1] not in _STATE_KINDS:
             problems.append(f"{item[0]} has the kind {item[1]}")
     if not problems:
         state_specs([(name, kind, tuple(dims), str(dtype)) for name, kind, dims, dtype in items])

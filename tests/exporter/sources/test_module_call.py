@@ -93,6 +93,11 @@ WRONG_STATES = {
         [("h", "hidden", ("B", 4), "float32")],
         "the kind hidden",
     ),
+    "an encoder's kind": (
+        lambda self, ids, past, state: (LOGITS, state),
+        [("h", "encoder", ("B", "source", 4), "float32")],
+        "the kind encoder",
+    ),
 }
 
 
