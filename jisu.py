@@ -32,6 +32,7 @@ VERBS = {
     "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was proved and where it came from"),
     "generate": ("runtimes.commands.generate", "answer one prompt"),
     "chat": ("runtimes.commands.chat", "talk with a model"),
+    "classify": ("runtimes.commands.classify", "give texts the labels of a classifier"),
     "doctor": ("runtimes.commands.doctor", "show what this machine can run and what is wrong with it"),
 }
 

@@ -19,6 +19,7 @@ from calibration.histogram import Histogram
 from calibration.layer_walk import TokenIds, inference, not_finite
 from calibration.linear_groups import find_groups
 from calibration.statistics import InputStatistics, Origin, Statistics, has_statistics, write_statistics
+from calibration.whole_sequences import run_whole
 from calibration.windows import Windows
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def collect(
         model: in float32; its mode is restored afterwards.
         windows: what it is run on.
         folder: for the statistics; may hold unfinished or finished ones of the same model, windows and settings.
-        run: one forward on int64 [T]; by default ``model(ids [1, T], use_cache=False)``.
+        run: one forward on int64 [T]; by default `calibration.whole_sequences.run_whole`.
         keep: says of a layer's full name that nothing is collected for it.
         progress: called with the windows done and their number.
 
@@ -82,7 +83,7 @@ def collect(
         ActivationError: a layer's input or output is NaN or infinite; names the layer and the window.
     """
     settings = settings or CollectSettings()
-    run, folder = run or run_causal_lm, Path(folder)
+    run, folder = run or run_alone, Path(folder)
     collected = {key: value for key, value in asdict(settings).items() if key != "save_every"}
     origin = Origin(model=model_fingerprint(model), windows=windows.sha256, settings=collected)
     wanted = len(windows.ids)
@@ -112,11 +113,11 @@ def collect(
     return Statistics(folder)
 
 
-def run_causal_lm(model: torch.nn.Module, token_ids: TokenIds) -> Any:
-    """One forward of a transformers causal language model without a cache; int64 [T]."""
+def run_alone(model: torch.nn.Module, token_ids: TokenIds) -> Any:
+    """One forward over one sequence, int64 [T]."""
     import torch
 
-    return model(torch.from_numpy(np.ascontiguousarray(token_ids))[None], use_cache=False)
+    return run_whole(model, torch.from_numpy(np.ascontiguousarray(token_ids))[None])
 
 
 def observed_names(model: torch.nn.Module) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from calibration.formats import BlockQuantized, Floats
 from calibration.integer_products import Quantized
 from calibration.layer_walk import HiddenStates, TokenIds, inference
 from calibration.linear_groups import linear_names
+from calibration.whole_sequences import run_whole
 
 if TYPE_CHECKING:
     import torch
@@ -85,9 +86,9 @@ def find_feeders(model: torch.nn.Module, layers: Sequence[torch.nn.Module], wind
         finally:
             states.close()
         ids = torch.from_numpy(np.ascontiguousarray(window))[None]
-        truth = model(ids, use_cache=False).logits
+        truth = run_whole(model, ids)
         with _rescaled(model, found):
-            moved = model(ids, use_cache=False).logits
+            moved = run_whole(model, ids)
         same = torch.allclose(moved, truth, rtol=1e-3, atol=1e-3 * float(truth.abs().max()))
     return found if same else {}
 

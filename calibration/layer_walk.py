@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.errors import ActivationError, TextError
+from calibration.whole_sequences import run_whole
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ class HiddenStates:
 
         handle = first.register_forward_pre_hook(hook, with_kwargs=True)
         try:
-            model(torch.from_numpy(np.ascontiguousarray(window))[None], use_cache=False)
+            run_whole(model, torch.from_numpy(np.ascontiguousarray(window))[None])
         except StopForwardError:
             pass
         finally:

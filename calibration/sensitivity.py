@@ -19,6 +19,7 @@ from calibration.formats import BlockQuantized
 from calibration.layer_walk import HiddenStates, TokenIds, inference, not_finite
 from calibration.linear_groups import find_groups, linear_names
 from calibration.sequential import GroupStatistics, observe_group
+from calibration.whole_sequences import run_whole
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,11 @@ REFERENCE_BYTES = 128 << 20
 
 # A group's statistics -> (label, result per matrix) of every candidate.
 Candidates = Callable[[GroupStatistics], Iterator[tuple[str, Sequence[BlockQuantized]]]]
+
+
+def rows_of(logits: torch.Tensor) -> torch.Tensor:
+    """One row for each distribution of a single sequence: [1, T, V] or, of a classifier, [1, labels] -> [N, V]."""
+    return logits.reshape(-1, logits.shape[-1]).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,7 @@ class Scorer:
         with inference(model), self._watching():
             for number, window in enumerate(windows):
                 ids = torch.from_numpy(np.ascontiguousarray(window))[None]
-                logits = model(ids, use_cache=False).logits[0].float()
+                logits = rows_of(run_whole(model, ids))
                 if not torch.isfinite(logits).all():
                     raise not_finite(f"the output of {self._first_not_finite or 'the model'}", number)
                 stored += logits.nbytes
@@ -95,7 +101,7 @@ class Scorer:
         with inference(self._model):
             for i, (ids, (probabilities, negative_entropy)) in enumerate(zip(self._windows, self._truth, strict=True)):
                 with self._starting_at(start, None if states is None else states.state(i)):
-                    logits = self._model(ids, use_cache=False).logits[0].float()
+                    logits = rows_of(run_whole(self._model, ids))
                 cross = torch.linalg.vecdot(probabilities, logits.log_softmax(-1))
                 total += float((negative_entropy - cross).double().sum())
                 tokens += len(cross)

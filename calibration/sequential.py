@@ -67,7 +67,7 @@ def quantize_sequentially(
     model, windows and algorithm give the same result.
 
     Args:
-        model: called as ``model(input_ids [1, T], use_cache=False)``; its layers run in the given order, and what one
+        model: called by `calibration.whole_sequences.run_whole`; its layers run in the given order, and what one
             returns is what the next one gets.
         layers: the decoder layers, parts of the model.
         windows: token ids, int64 [T] each, all of one length.

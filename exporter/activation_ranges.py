@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.signature import CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH
+from exporter.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,6 +156,7 @@ def _first_call(graph: ir.Graph, window: Any) -> dict[str, np.ndarray[Any, Any]]
     count = len(window)
     feeds: dict[str, np.ndarray[Any, Any]] = {
         INPUT_IDS: np.asarray(window, np.int64)[None],
+        ATTENTION_MASK: np.ones((1, count), np.int64),
         PAST_LENGTH: np.zeros(1, np.int64),
         LOGITS_POSITIONS: np.arange(count)[None],
     }

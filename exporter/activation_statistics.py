@@ -14,6 +14,8 @@ from exporter.output_place import cannot_write, check_name, check_parent, try_to
 from exporter.stages import Stages
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from calibration.statistics import Statistics
     from exporter.calibration_data import CalibrationData
 
@@ -22,9 +24,10 @@ CALIBRATION_WINDOWS = 44
 
 
 def calibrate(
-    checkpoint: str | Path,
+    checkpoint: str | Path | nn.Module,
     out: str | Path,
     *,
+    tokenizer: Any = None,
     data: str | Path | None = None,
     field: str = "text",
     windows: int = CALIBRATION_WINDOWS,
@@ -38,7 +41,7 @@ def calibrate(
     """Collect statistics of a checkpoint into a folder, or go on with an unfinished collection.
 
     Args:
-        checkpoint: a Hugging Face folder, a GGUF file, or a hub id.
+        checkpoint, tokenizer: see `exporter.sources.load_source`.
         out: the folder; new, empty, or with statistics of the same model, text and settings.
         data: text: plain, JSONL, CSV or a dataset's folder; the first half of CPython's own prose when None.
         field: the column or key that holds the text.
@@ -63,7 +66,7 @@ def calibrate(
     _refuse_statistics(text)
     held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
-        source = load_source(checkpoint, revision=revision, allow_pickle=allow_pickle)
+        source = load_source(checkpoint, revision=revision, allow_pickle=allow_pickle, tokenizer=tokenizer)
     drawn = read_calibration_data(
         source,
         text,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import TIMINGS
+from exporter.artifact import TASKS, TIMINGS
 from exporter.product_speed import (
     FLOAT,
     PREFILL_ROWS,
@@ -103,12 +103,13 @@ class Advice:
 
 
 def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
-    """Measure for about two seconds; None for a target whose speed this machine says nothing of.
+    """Measure for about two seconds; None for a target whose speed this machine says nothing of, or a model that does
+    not generate.
 
     Raises:
         InputError: the artifact cannot be opened.
     """
-    if artifact.manifest.target != TARGET:
+    if artifact.manifest.target != TARGET or artifact.manifest.task != TASKS[0]:
         return None
     # The arrow points from runtimes to exporter; like the gate, this looks at what users will run.
     from runtimes.registry import open_backend

@@ -30,6 +30,11 @@ Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 
 
+# What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another.
+Task = Literal["text-generation", "text-classification", "text2text-generation"]
+TASKS: tuple[Task, ...] = ("text-generation", "text-classification", "text2text-generation")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileRecord:
     """Size in bytes and SHA-256 of one file of the artifact."""
@@ -42,8 +47,10 @@ class FileRecord:
 class ModelFacts:
     """What a runtime has to know of the model besides its graph.
 
-    ``max_positions`` is None for a model without a limit (a recurrent one). ``bos`` and ``pad`` are token ids or None;
-    ``eos`` lists every id that ends an answer.
+    ``vocab_size`` counts the token ids that the model takes. ``max_positions`` is None for a model without a limit (a
+    recurrent one). ``bos`` and ``pad`` are token ids or None; ``eos`` lists every id that ends an answer. ``labels``
+    names the columns of a classifier's logits; ``decoder_start`` is the token that a decoder behind an encoder begins
+    with.
     """
 
     architecture: str
@@ -54,6 +61,8 @@ class ModelFacts:
     bos: int | None
     eos: tuple[int, ...]
     pad: int | None
+    labels: tuple[str, ...] = ()
+    decoder_start: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,7 @@ class Manifest:
     source: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, FileRecord] = field(default_factory=dict)
+    task: str = TASKS[0]
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -179,14 +189,17 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
     problems = manifest_problems(data)
     if isinstance(data.get("files"), dict) and GRAPH not in data["files"]:
         problems.append(f"files has no {GRAPH}")
+    if data.get("task", TASKS[0]) not in TASKS:
+        problems.append(f"task is {data['task']!r} instead of one of {', '.join(TASKS)}")
     if problems:
         raise ValueError("; ".join(problems))
-    model = {**data["model"], "eos": tuple(data["model"]["eos"])}
+    model = {**data["model"], "eos": tuple(data["model"]["eos"]), "labels": tuple(data["model"].get("labels", ()))}
     signature = Signature.from_dict(data["signature"])
+    named, counted = ("labels", len(model["labels"])) if model["labels"] else ("vocab_size", model["vocab_size"])
     for spec in signature.outputs:
         columns = spec.dims[-1] if spec.name == LOGITS and spec.dims else None
-        if isinstance(columns, int) and columns != model["vocab_size"]:
-            raise ValueError(f"model.vocab_size is {model['vocab_size']!r} where the logits have {columns} columns")
+        if isinstance(columns, int) and columns != counted:
+            raise ValueError(f"model.{named} is {model[named]!r} where the logits have {columns} columns")
     return Manifest(
         **{
             **data,

@@ -41,6 +41,7 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
             f"  vocabulary    {model.vocab_size:,}",
             f"  positions     {positions}",
             f"  schema        {manifest.schema_version}",
+            *([f"  labels        {', '.join(model.labels)}"] if model.labels else []),
         ],
         _describe_files(artifact, hashes_checked=hashes_checked),
         _describe_signature(artifact),

@@ -51,6 +51,8 @@ def _formats(formats: Sequence[dict[str, Any]]) -> list[str]:
         form = entry["format"]
         if form is None:
             words = "float32"
+        elif set(form) == {"bits"}:
+            words = f"{form['bits']} bits, one scale a row"
         elif "static" in form:
             words = "8 bits, one scale a row, inputs " + ("of a calibrated range" if form["static"] else "each its own")
         else:

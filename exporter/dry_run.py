@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.disk_space import disk_space
 from exporter.evaluation_text import read_evaluation_text
 from exporter.quantization_options import prepare_quantization
+from exporter.recipes import recipe_for
 from exporter.staging import check_place
+from exporter.task import check_task
 
 if TYPE_CHECKING:
     from exporter.cost_estimate import StageCost
     from exporter.gate.budget import Budget
     from exporter.gate.prompts import GatePrompts
+    from exporter.gate.texts import GateTexts
     from exporter.request import ExportRequest
     from exporter.size_estimate import SizeEstimate
     from exporter.sources.source import Source
@@ -123,20 +127,32 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     """
     from exporter.cost_estimate import estimate_cost
     from exporter.gate.prompts import gate_prompts
+    from exporter.gate.texts import gate_texts
     from exporter.size_estimate import estimate_size
     from exporter.sources import load_source
 
-    check_place(request.out, checkpoint=request.checkpoint)
+    own = not isinstance(request.checkpoint, (str, Path))
+    check_place(request.out, checkpoint=None if own else request.checkpoint)  # type: ignore[arg-type]
     held_out = read_evaluation_text(request.evaluation)
-    source = load_source(request.checkpoint, revision=request.revision, allow_pickle=request.allow_pickle, outline=True)
+    source = load_source(
+        request.checkpoint,
+        revision=request.revision,
+        allow_pickle=request.allow_pickle,
+        tokenizer=request.tokenizer,
+        outline=True,
+    )
+    check_task(request, source)
     needed, free = disk_space(request.out, source)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=request.target)
-    prompts = gate_prompts(
-        source.tokenizer, source.model.vocab_size, source.model.max_positions, evaluation=held_out.given
-    )
+    facts = source.model
+    known = (source.tokenizer, facts.vocab_size, facts.max_positions)
+    if facts.labels:
+        checks = _label_checks(gate_texts(*known, evaluation=held_out.given), request.wanted.budget, source)
+    else:
+        checks = _checks(gate_prompts(*known, evaluation=held_out.given), request.wanted.budget, source)
     size = estimate_size(source, ready, target=request.target)
     return ExportPlan(
-        checkpoint=str(request.checkpoint),
+        checkpoint=source.model.architecture if own else str(request.checkpoint),
         out=str(request.out),
         target=request.target,
         precision=request.wanted.name,
@@ -146,9 +162,9 @@ def plan_export(request: ExportRequest) -> ExportPlan:
             "layers": source.model.layers,
         },
         size=size,
-        passes=tuple(step.name for step in request.steps),
+        passes=tuple(step.name for step in recipe_for(request.target, request.wanted.name, source.task)),
         calibration=None if ready.data is None else ready.data.record,
-        checks=_checks(prompts, request.wanted.budget, source),
+        checks=checks,
         stages=estimate_cost(source, ready, size),
         warnings=ready.warnings,
         disk_needed=needed,
@@ -174,6 +190,23 @@ def _checks(prompts: GatePrompts, budget: Budget, source: Source) -> tuple[str, 
         found.append(f"on {tokens} tokens of held-out text: {', '.join(judged)}")
     if source.tokenizer is not None:
         found.append("tokenizer and chat template")
+    return tuple(found)
+
+
+def _label_checks(texts: GateTexts, budget: Budget, source: Source) -> tuple[str, ...]:
+    """What `exporter.gate.classification` asks of the artifact, in words."""
+    lengths = ", ".join(str(len(row)) for row in texts.alone)
+    found = [f"texts of {lengths} tokens alone; {len(texts.rows)} of unequal lengths as a batch"]
+    on = f"on {len(texts.windows)} held-out texts: "
+    if budget.max_logit_error is not None:
+        found.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
+        found.append(f"{on}the same labels")
+    else:
+        limits = {key: getattr(budget, key) for key in ("max_mean_kl", "min_top1")}
+        judged = [_LIMITS[key].format(value) for key, value in limits.items() if value is not None]
+        found.append(on + ", ".join(judged).replace("most likely token", "label"))
+    if source.tokenizer is not None:
+        found.append("tokenizer")
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ Standard library only. A manifest comes with a folder from anywhere; what is not
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 _LARGEST = 1 << 40  # beyond any size, count of parameters or of positions; keeps arithmetic on them small
 
@@ -40,7 +40,8 @@ def _token_problems(model: Mapping[str, Any]) -> list[str]:
     size, eos = model.get("vocab_size"), model.get("eos")
     if not _is_count(size) or not isinstance(eos, list):
         return []
-    ids = [("bos", model.get("bos")), ("pad", model.get("pad")), *(("eos", one) for one in eos)]
+    single = ("bos", "pad", "decoder_start")
+    ids = [*((role, model.get(role)) for role in single), *(("eos", one) for one in eos)]
     return [
         f"model.{name} names {_shown(one)} instead of an id below {size}"
         for name, one in ids
@@ -48,11 +49,11 @@ def _token_problems(model: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return _is_integer(value) and 0 < value <= _LARGEST
 
 
@@ -113,7 +114,8 @@ _FACTS: dict[str, _Rule] = {
     "architecture": ("a text", _is_text),
     "vocab_size": ("a count", _is_count),
     "max_positions": ("a count or null", lambda value: value is None or _is_count(value)),
-    "layers": ("a count", _is_count),
+    "layers": ("a number from 0", lambda value: _is_integer(value) and value >= 0),
     "parameters": ("a number from 0", lambda value: _is_integer(value) and value >= 0),
     "eos": ("a list of ids", lambda value: isinstance(value, list)),
+    "labels": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
 }

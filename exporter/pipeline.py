@@ -9,7 +9,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
@@ -19,22 +19,26 @@ from typing import TYPE_CHECKING, Any
 from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
 from exporter.disk_space import disk_space, require_disk
 from exporter.errors import GateRejectedError, InputError, JisuError
+from exporter.evaluation_mode import evaluation_mode
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.half_precision import half_facts, half_record
 from exporter.mixed_precision import Measured
 from exporter.precision import Precision, precision_named
+from exporter.proof import prove
 from exporter.quantization import QuantizedWeights
 from exporter.quantization_options import measure_artifact, prepare_quantization, run_quantization
-from exporter.recipes import StepRecord, run_recipe
+from exporter.recipes import StepRecord, recipe_for, run_recipe
 from exporter.request import ExportRequest
 from exporter.stages import Stages
 from exporter.staging import check_place, publish, remove_stale, staging_folder
+from exporter.task import check_task
+from exporter.trace_source import trace_source
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import nn
 
-    from calibration.integer_products import Quantized
-    from exporter.gate import Budget, GateResult
+    from exporter.gate import GateResult
     from exporter.sources.source import Source
 
 # Written instead of the manifest when the gate says no: a folder with it is evidence, never an artifact.
@@ -46,9 +50,10 @@ _OS_ERROR = re.compile(r"\(os error \d+\)|No space left on device|File too large
 
 
 def export(
-    checkpoint: str | Path,
+    checkpoint: str | Path | nn.Module,
     out: str | Path,
     *,
+    tokenizer: Any = None,
     target: str = "ort-cpu",
     precision: str | None = None,
     target_size: int | None = None,
@@ -70,8 +75,11 @@ def export(
     """Export a checkpoint and publish it when it is proved to be the same model.
 
     Args:
-        checkpoint: a Hugging Face folder, a GGUF file, or a hub id such as ``org/name``.
+        checkpoint: a Hugging Face folder, a GGUF file, a hub id such as ``org/name``, a factory such as
+            ``package.module:build`` that returns an `nn.Module`, or the module itself.
         out: the artifact's folder, which must not exist yet.
+        tokenizer: of a module or a factory: ``tokenizer.json``, its folder, a `tokenizers.Tokenizer` or a fast
+            tokenizer of transformers.
         target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
         precision: one of `exporter.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
             ``target_size`` is given.
@@ -104,6 +112,7 @@ def export(
     request = ExportRequest(
         checkpoint=checkpoint,
         out=Path(out),
+        tokenizer=tokenizer,
         target=target,
         precision=precision,
         target_size=target_size,
@@ -125,18 +134,29 @@ def export(
 
 
 def _export(request: ExportRequest, stages: Stages) -> Artifact:
-    out, wanted, steps = request.out, request.wanted, request.steps
-    target, precision = request.target, wanted.name
-    check_place(out, checkpoint=request.checkpoint)
+    out = request.out
+    check_place(out, checkpoint=request.checkpoint if isinstance(request.checkpoint, (str, Path)) else None)
     for stale in remove_stale(out):
         stages.say(f"Removed {stale}, which an export that was killed left behind.")
     held_out = read_evaluation_text(request.evaluation)
     with stages.stage("load"):
-        source = _load(request.checkpoint, revision=request.revision, allow_pickle=request.allow_pickle)
+        source = _load(request)
+    for note in source.notes:
+        stages.say(note)
+    # A module that was handed over goes on being trained, maybe: it gets its mode back.
+    with evaluation_mode(source.module):
+        return _export_source(source, request, held_out, stages)
+
+
+def _export_source(source: Source, request: ExportRequest, held_out: EvaluationText, stages: Stages) -> Artifact:
+    out, wanted = request.out, request.wanted
+    target, precision = request.target, wanted.name
+    check_task(request, source)
+    steps = recipe_for(target, precision, source.task)
     require_disk(*disk_space(out, source), out=out)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
     with stages.stage("trace"):
-        model = _trace(source)
+        model = trace_source(source)
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
         facts = {"max_positions": source.model.max_positions, "quantized": quantized.by_name, "target": target}
@@ -175,92 +195,15 @@ def _export(request: ExportRequest, stages: Stages) -> Artifact:
     return Artifact(folder=out, manifest=manifest)
 
 
-def prove(
-    artifact: Artifact,
-    source: Source,
-    *,
-    budget: Budget,
-    evaluation: str | None = None,
-    intended: Mapping[str, Quantized] | None = None,
-    stages: Stages | None = None,
-) -> GateResult:
-    """Run the gate on a written artifact, through the backend that users will run it on.
-
-    Args:
-        artifact: its files lie in its folder; whether a manifest does is of no matter.
-        source: the model it has to match.
-        budget: how far it may be from it.
-        evaluation: held-out text for the quality figures; the default one when None.
-        intended: integers by parameter name that the files have to hold. None where they are not known any more: the
-            hashes of the files then prove that they are what was proved once.
-        stages: told of the progress.
-    """
-    from exporter.gate import gate_prompts, run_gate
-    from exporter.gate.facts import check_facts
-    from exporter.gate.half import check_half_graph, check_half_weights
-    from exporter.gate.localize import locate_layer
-    from exporter.gate.tokenizer import check_tokenizer
-    from exporter.gate.weights import check_weights
-    from exporter.reference import TorchReference
-    from exporter.tracing.layers import plan_layers
-
-    # The arrow points from runtimes to exporter; proving what users will run is the one step that looks back, here.
-    from runtimes.registry import open_backend
-
-    facts = source.model
-    reference = TorchReference(source.module)
-    plan = plan_layers(source.module)
-    tokenizer = source.tokenizer
-
-    def locate(token_ids: Any) -> str | None:
-        if plan is None:
-            return None
-        layers: Any = source.module.get_submodule(plan.path)
-        signature = artifact.manifest.signature
-        return locate_layer(
-            artifact.cpu_graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids
-        )
-
-    def progress(name: str, number: int, total: int) -> None:
-        if stages is not None:
-            stages.advance(number, total)
-
-    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
-    # What a recurrent state was is gone: nobody asks a backend to take it back.
-    prompts = replace(prompts, rewinds=all(spec.kind == "kv" for spec in artifact.manifest.signature.state))
-    backend = open_backend("ort-cpu", artifact)
-    try:
-        result = run_gate(
-            backend,
-            reference,
-            prompts=prompts,
-            budget=budget,
-            tokenizer_check=None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder),
-            locate=locate,
-            progress=progress,
-        )
-    finally:
-        backend.close()
-    more = [check_facts(artifact.manifest.model, facts)]
-    if precision_named(artifact.manifest.precision).half is not None:
-        more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
-    if intended:
-        more.append(check_weights(artifact.graph, intended))
-    return replace(result, checks=(*result.checks, *more))
-
-
-def _load(checkpoint: str | Path, *, revision: str | None, allow_pickle: bool) -> Source:
+def _load(request: ExportRequest) -> Source:
     from exporter.sources import load_source
 
-    return load_source(checkpoint, revision=revision, allow_pickle=allow_pickle)
-
-
-def _trace(source: Source) -> ir.Model:
-    from exporter.tracing.causal_lm import CausalLM
-    from exporter.tracing.trace import trace
-
-    module = CausalLM(source.module)  # type: ignore[arg-type]
-    return trace(module, module.state_spec())
+    return load_source(
+        request.checkpoint,
+        revision=request.revision,
+        allow_pickle=request.allow_pickle,
+        tokenizer=request.tokenizer,
+    )
 
 
 def _quantization_record(what: dict[str, Any], precision: Precision, evaluation: EvaluationText) -> dict[str, Any]:
@@ -289,6 +232,7 @@ def _write(
             write_genai_config(folder, signature, source.model)
         files = record_files(folder)
     return Manifest(
+        task=source.task,
         target=target,
         precision=precision,
         model=source.model,

@@ -12,7 +12,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
-from exporter.precision import Algorithm, Format, Precision, ProductFormat, WeightFormat
+from exporter.layer_stack import find_stack
+from exporter.module_kind import is_of_transformers
+from exporter.precision import Algorithm, Format, Precision, ProductFormat, RowFormat, WeightFormat
+from exporter.recurrent_weights import is_recurrent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +28,8 @@ BLOCK_SIZES = (16, 32, 64, 128, 256)
 class Matrix:
     """A weight that can be quantized: its module's path, [N, K] of its product, and whether it is a table.
 
-    A table is the embedding or the output projection; tied ones are two matrices with one ``storage``.
+    A table is the embedding or the output projection; tied ones are two matrices with one ``storage``. A recurrent
+    layer has several matrices, each with its parameter's name. ``stacked`` matrices stand in a layer of the stack.
     """
 
     name: str
@@ -33,6 +37,13 @@ class Matrix:
     features: int
     table: bool
     storage: int
+    recurrent: bool = False
+    stacked: bool = True
+
+    @property
+    def parameter(self) -> str:
+        """The name of the parameter that the weight is."""
+        return self.name if self.recurrent else f"{self.name}.weight"
 
     @property
     def elements(self) -> int:
@@ -109,9 +120,11 @@ def plan_quantization(
     notes, misfits = [], []
     longest = _longest(matrices)
     for matrix in matrices:
-        form = precision.embedding if matrix.table else precision.layers
-        if not matrix.table and matrix.features == longest:
+        form = precision.embedding if matrix.table else RowFormat() if matrix.recurrent else precision.layers
+        if not (matrix.table or matrix.recurrent) and matrix.features == longest:
             form = precision.longest or form
+        if isinstance(form, ProductFormat) and not matrix.stacked:
+            form = precision.embedding  # how much inputs of 8 bits cost is found out layer by layer
         if matrix.name in kept or not isinstance(form, WeightFormat):
             formats[matrix.name] = None if matrix.name in kept else form
             continue
@@ -133,28 +146,71 @@ def plan_quantization(
 
 
 def matrices_of(module: nn.Module) -> list[Matrix]:
-    """Every linear layer of the decoder, the embedding and the output projection, as the module lists them.
+    """Every linear and recurrent layer, the embedding and the output projection, as the module lists them.
+
+    Of a model of transformers these are the decoder's layers, of any other module all that it has.
 
     Raises:
-        InputError: the module has no list of decoder layers.
+        InputError: a model of transformers without a list of decoder layers, or a module without any of these.
     """
     from torch import nn
 
-    from exporter.tracing.layers import plan_layers
-
-    plan = plan_layers(module)
-    if plan is None:
-        raise InputError(f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32.")
-    model: Any = module
-    ends = {id(end) for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None}
+    stack = find_stack(module)
+    inside = "" if stack is None else f"{stack.path}."
+    prefix = ""
+    if is_of_transformers(module):
+        if stack is None:
+            raise InputError(
+                f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32."
+            )
+        prefix = inside
+    ends = {id(end) for end in _tables(module)}
     found = []
     for name, child in module.named_modules():
         table = id(child) in ends
-        if table or (isinstance(child, nn.Linear) and name.startswith(f"{plan.path}.")):
+        if table or (isinstance(child, nn.Linear) and name.startswith(prefix)):
             weight: Any = child.weight
             rows, features = weight.shape
-            found.append(Matrix(name=name, rows=rows, features=features, table=table, storage=id(weight)))
+            stacked = bool(inside) and name.startswith(inside)
+            found.append(
+                Matrix(name=name, rows=rows, features=features, table=table, storage=id(weight), stacked=stacked)
+            )
+        elif isinstance(child, nn.RNNBase):
+            found += [
+                Matrix(
+                    name=f"{name}.{one}" if name else one,
+                    rows=parameter.shape[0],
+                    features=parameter.shape[1],
+                    table=False,
+                    storage=id(parameter),
+                    recurrent=True,
+                )
+                for one, parameter in child.named_parameters(recurse=False)
+                if is_recurrent(one)
+            ]
+    if not found:
+        raise InputError(
+            f"{type(module).__name__} has nothing that could be quantized",
+            allowed="nn.Linear, nn.Embedding, nn.LSTM, nn.GRU or nn.RNN",
+            fix="Export it in fp32 or fp16.",
+        )
     return found
+
+
+def _tables(module: nn.Module) -> list[Any]:
+    """The modules of the embedding and of the output projection, those there are."""
+    from torch import nn
+
+    model: Any = module
+    if is_of_transformers(module):
+        return [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
+    embeddings = [child for child in module.modules() if isinstance(child, nn.Embedding)]
+    if not embeddings:
+        return []
+    # The one with a row for each token has most of them; the projection onto the vocabulary has as many.
+    table = max(embeddings, key=lambda child: child.num_embeddings)
+    projections = [child for child in module.modules() if isinstance(child, nn.Linear)]
+    return [table, *(child for child in projections if child.out_features == table.num_embeddings)]
 
 
 def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | None:
@@ -166,9 +222,9 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
     from exporter.tracing.layers import plan_layers
 
     plan = plan_layers(module)
-    assert plan is not None, "matrices were found in a module without decoder layers"
-    covered = {f"{matrix.name}.weight" for matrix in matrices}
-    inside = {name: weight for name, weight in module.named_parameters() if name.startswith(f"{plan.path}.")}
+    prefix = f"{plan.path}." if plan is not None and is_of_transformers(module) else ""
+    covered = {matrix.parameter for matrix in matrices}
+    inside = {name: weight for name, weight in module.named_parameters() if name.startswith(prefix)}
     others = {name: weight.numel() for name, weight in inside.items() if weight.dim() > 1 and name not in covered}
     if not others:
         return None
@@ -220,7 +276,7 @@ def scale_bytes(target: str) -> int:
 
 def _longest(matrices: Sequence[Matrix]) -> int | None:
     """The most input features of a decoder's layer; None where all have as many."""
-    features = {matrix.features for matrix in matrices if not matrix.table}
+    features = {matrix.features for matrix in matrices if not (matrix.table or matrix.recurrent)}
     return max(features) if len(features) > 1 else None
 
 

@@ -46,7 +46,17 @@ class ProductFormat:
     static: bool
 
 
-Format = WeightFormat | ProductFormat
+@dataclass(frozen=True, kw_only=True)
+class RowFormat:
+    """Weights of recurrent layers: integers with one scale for every output row.
+
+    Inputs are rounded, call by call, where the target's operator multiplies integers.
+    """
+
+    bits: int = 8
+
+
+Format = WeightFormat | ProductFormat | RowFormat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,19 @@ The source's own weights are as before when it returns: the gate compares with t
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 from exporter.finite_weights import check_finite_weights
+from exporter.layer_stack import find_stack
 from exporter.one_shot import has_hessians, quantize_from_statistics
-from exporter.plan import QuantizationPlan, fit_block_size
-from exporter.precision import WeightFormat
+from exporter.plan import QuantizationPlan, fit_block_size, matrices_of
+from exporter.precision import ProductFormat, RowFormat, WeightFormat
 
 if TYPE_CHECKING:
     from calibration.feeders import Feeder
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 Progress = Callable[[int, int], None]
+# Weights of so many bits are rounded to the nearest, whatever the algorithm.
+_ROUNDED_BITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +84,8 @@ def quantize_source(
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
             more["calibration"] = data.record
-            feeders = _feeders(source, plan, data)
+            walks = _walks_all(source, plan)
+            feeders = _feeders(source, plan, data) if walks else {}
         if plan.algorithm == "smoothquant" and data is not None:
             products, plan, more["products"] = _integer_products(source, plan, data, feeders, progress)
             found |= products
@@ -87,18 +93,37 @@ def quantize_source(
             if windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
                 found |= _from_statistics(source, plan, data.statistics, feeders, progress)
+            elif not walks:
+                more["statistics"] = "one-shot"
+                with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
+                    collected = _collect(source, plan, data, Path(folder), progress)
+                    found |= _from_statistics(source, plan, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
                 chosen = data.windows.as_list() if windows is None else windows
                 found |= _walk_layers(source, plan, chosen, feeders, store, progress)
         found |= _round_rest(source, plan, set(found), progress)
+        recurrent = _round_recurrent(source, plan)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
     folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in found.items()}, feeders)
     # Tied weights stay one object.
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
-    by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()}
+    by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()} | recurrent
     return QuantizedWeights(by_name=by_name, record={**plan.to_record(), **more})
+
+
+def _walks_all(source: Source, plan: QuantizationPlan) -> bool:
+    """Whether every layer that calibration speaks of stands in a stack, which can be walked."""
+    stack = find_stack(source.module)
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
+    calibrated = [
+        matrix.name
+        for matrix in matrices
+        if isinstance(form := plan.formats.get(matrix.name), ProductFormat)
+        or (isinstance(form, WeightFormat) and form.bits < _ROUNDED_BITS)
+    ]
+    return stack is not None and all(name.startswith(f"{stack.path}.") for name in calibrated)
 
 
 def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> dict[str, Feeder]:
@@ -191,8 +216,8 @@ def _from_statistics(
     progress: Progress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
-    prefix = f"{layers_path(source)}."
-    names = [name for name, form in plan.formats.items() if form is not None and name.startswith(prefix)]
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
+    names = [matrix.name for matrix in matrices if plan.formats.get(matrix.name) is not None]
     quantize = partial(_quantize_by_format, plan)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
     return {f"{name}.weight": value for name, value in results}
@@ -235,6 +260,38 @@ def _round_rest(
     return found
 
 
+def _collect(
+    source: Source, plan: QuantizationPlan, data: CalibrationData, folder: Path, progress: Progress | None
+) -> Statistics:
+    """Statistics of the inputs of every linear layer that has a format, with Hessians."""
+    from calibration.collect import CollectSettings, collect
+
+    wanted = {name for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
+    return collect(
+        source.module,
+        data.windows,
+        folder,
+        settings=CollectSettings(hessians=True, histograms=False),
+        keep=lambda name: name not in wanted,
+        progress=progress,
+    )
+
+
+def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quantized]:
+    """The matrices of recurrent layers, to the nearest, row by row; by parameter name."""
+    from calibration.integer_products import IntegerProduct, ProductFormat
+    from calibration.static_activations import quantize_rows
+    from exporter.integer_products import saturates
+
+    names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
+    parameters = dict(source.module.named_parameters(remove_duplicate=False))
+    found: dict[str, Quantized] = {}
+    for name in names:
+        rows = quantize_rows(parameters[name].detach().numpy(), reduce_range=saturates())
+        found[name] = IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
+    return found
+
+
 def decoder_layers(source: Source) -> Any:
     """The list of decoder layers."""
     return source.module.get_submodule(layers_path(source))
@@ -242,8 +299,6 @@ def decoder_layers(source: Source) -> Any:
 
 def layers_path(source: Source) -> str:
     """Module path of the list of decoder layers."""
-    from exporter.tracing.layers import plan_layers
-
-    plan = plan_layers(source.module)
+    plan = find_stack(source.module)
     assert plan is not None, "a plan was made for a module without decoder layers"
     return plan.path

@@ -11,9 +11,10 @@ from exporter.calibration_data import WINDOWS, CalibrationData, read_calibration
 from exporter.errors import InputError
 from exporter.half_precision import MEASURED_WINDOWS, measures_activations
 from exporter.kept_quantization import describe_kept, keep_quantization
+from exporter.layer_stack import find_stack
 from exporter.mixed_precision import Goal, Measured, find_mix
 from exporter.plan import QuantizationPlan, describe_uncovered, matrices_of, plan_quantization
-from exporter.precision import KEPT, MIXED, Precision
+from exporter.precision import KEPT, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization import QuantizedWeights, quantize_source
 from exporter.sensitivity import FLOAT, check_sensitivity_file, measure_sensitivity, split_windows
 from exporter.size_estimate import refuse_unreachable_size
@@ -118,6 +119,7 @@ def prepare_quantization(
             `exporter.calibration_data.read_calibration_data` for the rest.
     """
     mixed = options.precision.name == MIXED
+    _refuse_without_stack(source, options.precision)
     plan = QuantizationPlan(formats={}, algorithm="none")
     if not mixed:
         changed = bool(options.keep) or options.block_size is not None or options.symmetric is not None
@@ -157,6 +159,24 @@ def prepare_quantization(
     ready = Ready(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
     refuse_unreachable_size(source, ready, target=target)
     return ready
+
+
+def _refuse_without_stack(source: Source, precision: Precision) -> None:
+    """Raise InputError for what is chosen layer by layer, of a module that has no stack of them."""
+    if precision.name == MIXED or isinstance(precision.layers, ProductFormat):
+        if find_stack(source.module) is not None:
+            return
+        raise InputError(
+            f"The precision {precision.name} is chosen layer by layer, and {type(source.module).__name__} has no "
+            "nn.ModuleList of layers of which each reads what the one before gives",
+            received=f"--precision {precision.name}",
+            allowed=", ".join(
+                name
+                for name, other in PRECISIONS.items()
+                if name not in (MIXED, KEPT) and not isinstance(other.layers, ProductFormat)
+            ),
+            fix="Choose one of these.",
+        )
 
 
 def run_quantization(
@@ -213,12 +233,12 @@ def _run_quantization(
 def measure_artifact(artifact: Artifact, source: Source, windows: list[Any]) -> Measured:
     """Mean KL divergence of an artifact from its source on some windows, and its size."""
     from exporter.gate.quality import measure_quality
-    from exporter.reference import TorchReference
+    from exporter.reference import reference_of
     from runtimes.registry import open_backend
 
     backend = open_backend("ort-cpu", artifact)
     try:
-        quality = measure_quality(backend, TorchReference(source.module), windows)
+        quality = measure_quality(backend, reference_of(source), windows)
     finally:
         backend.close()
     return Measured(kl=quality.mean_kl, bytes=artifact.size + _RECORDS)

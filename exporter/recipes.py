@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from exporter.artifact import TASKS, Task
 from exporter.errors import InputError, JisuError
 
 if TYPE_CHECKING:
@@ -78,13 +79,14 @@ ORT_FP32 = (
     Step(name="fuse_gate_up"),
     Step(name="lower_skip_norm", expect="all"),
     Step(name="compute_rope_tables"),
-    Step(name="lower_attention_mask", expect="once", changes_signature=True),
+    Step(name="lower_attention_mask", expect="all", changes_signature=True),
 )
 
 # The products are merged first: a merged weight is quantized as the parts it is made of.
 ORT_WEIGHT_ONLY = (
     *ORT_FP32[:-1],
     Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_recurrent", expect="all"),
     Step(name="quantize_weights", expect="all"),
     Step(name="lower_matmul_nbits", expect="all"),
     Step(name="lower_quantized_embedding", expect="all"),
@@ -94,6 +96,7 @@ ORT_WEIGHT_ONLY = (
 PORTABLE_WEIGHT_ONLY = (
     *PORTABLE,
     Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_recurrent", expect="all"),
     Step(name="quantize_weights", expect="all"),
 )
 
@@ -136,8 +139,18 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
 }
 
 
-def recipe_for(target: str, precision: str) -> tuple[Step, ...]:
-    """The steps for a target and precision; raises InputError when there is no such recipe."""
+# Steps that only a model with a state, or one that gives logits token by token, has a place for.
+_GENERATORS_ONLY = frozenset({"select_logits", "lower_gqa", "lower_attention_mask", "compute_rope_tables"})
+# A rotation becomes one operator where positions go on from a past; without one, its arithmetic stays as it is.
+_OPTIONAL_FOR_CLASSIFIERS = frozenset({"fuse_rope"})
+
+
+def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step, ...]:
+    """The steps for a target, a precision and a task; raises InputError when there is no such recipe."""
+    if task == "text-classification":
+        steps = [step for step in recipe_for(target, precision) if step.name not in _GENERATORS_ONLY]
+        steps = [replace(step, expect="any") if step.name in _OPTIONAL_FOR_CLASSIFIERS else step for step in steps]
+        return (Step(name="split_gemm"), *steps[:4], Step(name="widen_masks"), *steps[4:])
     try:
         return RECIPES[target, precision]
     except KeyError:

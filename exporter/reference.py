@@ -1,7 +1,7 @@
 """The truth that an exported graph is judged by: the source's own forward, whole prefixes, no cache.
 
-It knows nothing of graphs. A module that was given another attention implementation for tracing gets a stock one while
-the reference runs and its former one back afterwards; the same tokens always give the same numbers.
+It knows nothing of graphs. A transformers model that was given another attention implementation for tracing gets a
+stock one while the reference runs and its former one back afterwards; the same tokens always give the same numbers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from exporter.module_kind import is_of_transformers
+
 if TYPE_CHECKING:
     import torch
+
+    from exporter.sources.source import Source
 
 
 class Reference(Protocol):
@@ -35,6 +39,35 @@ class Reference(Protocol):
             float32 [T, V], or only the rows asked for.
         """
         ...
+
+
+def reference_of(source: Source) -> TorchReference | ModuleReference:
+    """The reference that a source's kind of module needs."""
+    if is_of_transformers(source.module):
+        return TorchReference(source.module)
+    return ModuleReference(source.module, vocab_size=source.model.vocab_size)
+
+
+class ModuleReference:
+    """`Reference` of a module of the user's own; a state, where there is one, is empty before every sequence."""
+
+    def __init__(self, module: torch.nn.Module, *, vocab_size: int) -> None:
+        import torch
+
+        self._module = module
+        self.vocab_size = vocab_size
+        self.description = f"{type(module).__name__} in torch {torch.__version__}, {_dtype_name(module)}, from nothing"
+
+    def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]:
+        """See `Reference.logits`."""
+        import torch
+
+        from calibration.layer_walk import inference
+        from calibration.whole_sequences import run_whole
+
+        ids = torch.from_numpy(np.ascontiguousarray(token_ids, dtype=np.int64))[None]
+        with inference(self._module):
+            return _as_float32(run_whole(self._module, ids)[0, positions or slice(None)])
 
 
 class TorchReference:
@@ -58,23 +91,8 @@ class TorchReference:
     @contextlib.contextmanager
     def stock(self) -> Iterator[Any]:
         """Yield the module as its authors ship it: stock attention, evaluation mode, no gradients."""
-        import torch
-
-        module = self._module
-        attention = getattr(module.config, "_attn_implementation", None)
-        training = module.training
-        wanted = "sdpa" if getattr(module, "_supports_sdpa", False) else "eager"
-        changed = attention not in ("sdpa", "eager", None)
-        if changed:
-            module.set_attn_implementation(wanted)
-        module.eval()
-        try:
-            with torch.inference_mode():
-                yield module
-        finally:
-            module.train(training)
-            if changed:
-                module.set_attn_implementation(attention)
+        with stock_attention(self._module) as module:
+            yield module
 
     def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]:
         """See `Reference.logits`."""
@@ -89,6 +107,27 @@ class TorchReference:
                 options["logits_to_keep"] = torch.arange(rows.start, rows.stop, device=device)
                 return _as_float32(module(ids, **options).logits[0])
             return _as_float32(module(ids, **options).logits[0, rows.start : rows.stop])
+
+
+@contextlib.contextmanager
+def stock_attention(module: Any) -> Iterator[Any]:
+    """Yield a module as its authors ship it: stock attention, evaluation mode, no gradients."""
+    import torch
+
+    attention = getattr(getattr(module, "config", None), "_attn_implementation", None)
+    training = module.training
+    wanted = "sdpa" if getattr(module, "_supports_sdpa", False) else "eager"
+    changed = attention not in ("sdpa", "eager", None) and hasattr(module, "set_attn_implementation")
+    if changed:
+        module.set_attn_implementation(wanted)
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield module
+    finally:
+        module.train(training)
+        if changed:
+            module.set_attn_implementation(attention)
 
 
 def _as_float32(logits: torch.Tensor) -> npt.NDArray[np.float32]:

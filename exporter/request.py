@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 from exporter.mixed_precision import Goal
 from exporter.precision import KEPT, MIXED, Precision, precision_named, with_limits
 from exporter.quantization_options import QuantizationOptions
 from exporter.recipes import Step, recipe_for
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FP32 = "fp32"
 
@@ -28,8 +32,9 @@ class ExportRequest:
         InputError: options that are unknown, or do not go together.
     """
 
-    checkpoint: str | Path
+    checkpoint: str | Path | nn.Module
     out: Path
+    tokenizer: Any = None
     target: str = "ort-cpu"
     precision: str | None = None
     target_size: int | None = None
@@ -71,7 +76,7 @@ class ExportRequest:
             calibration=self.calibration,
             calibration_field=self.calibration_field,
             sensitivity=self.sensitivity,
-            checkpoint=self.checkpoint,
+            checkpoint=self.checkpoint if isinstance(self.checkpoint, (str, Path)) else "",
         )
         found = {"wanted": wanted, "options": options, "steps": recipe_for(self.target, name)}
         for key, value in found.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 from exporter.plan import Matrix, fit_block_size, matrices_of, scale_bytes
-from exporter.precision import KEPT, MIXED, ProductFormat, WeightFormat
+from exporter.precision import KEPT, MIXED, Format, ProductFormat, RowFormat, WeightFormat
 
 if TYPE_CHECKING:
     from exporter.quantization_options import Ready
@@ -141,10 +141,13 @@ def _known_forms(source: Source, ready: Ready, target: str) -> dict[str, tuple[s
         }
     # Whichever name of a tied weight the module lists first, the weight is found.
     by_storage = {matrix.storage: found[matrix.name] for matrix in matrices if matrix.name in found}
-    return {f"{m.name}.weight": by_storage[m.storage] for m in matrices if m.storage in by_storage}
+    return {m.parameter: by_storage[m.storage] for m in matrices if m.storage in by_storage}
 
 
-def _planned_form(matrix: Matrix, form: WeightFormat | ProductFormat, bytes_per_scale: int) -> tuple[str, int, int]:
+def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[str, int, int]:
+    if isinstance(form, RowFormat):
+        size = matrix.elements + _FLOAT_BYTES * matrix.rows
+        return f"{form.bits} bits, one scale a row", size, size
     if isinstance(form, ProductFormat):
         inputs = "8-bit inputs of a calibrated range" if form.static else "8-bit inputs, each row its own range"
         size = matrix.elements + _FLOAT_BYTES * matrix.rows

@@ -19,15 +19,15 @@ from exporter.output_place import check_name, check_parent
 STAGING_SUFFIX = ".partial"
 
 
-def check_place(out: Path, *, checkpoint: str | Path) -> None:
+def check_place(out: Path, *, checkpoint: str | Path | None) -> None:
     """Raise InputError when an artifact cannot come to lie at ``out``; nothing is written to find out.
 
-    An export never overwrites, and never writes into the checkpoint it reads.
+    An export never overwrites, and never writes into the checkpoint it reads; None is one that lies in no folder.
     """
     check_name(out, temporary=f".{{name}}.12345678{STAGING_SUFFIX}")
     refuse_existing(out)
-    source = Path(checkpoint)
-    if source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+    source = None if checkpoint is None else Path(checkpoint)
+    if source is not None and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InputError(
             f"The output folder {out} lies inside the checkpoint",
             received=out,

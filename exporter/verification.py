@@ -13,15 +13,18 @@ from exporter.precision import precision_named
 from exporter.stages import Stages
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from exporter.gate import Budget, GateResult
     from exporter.sources.source import Source
-    from exporter.tracing.causal_lm import CausalLM
+    from exporter.tracing.classifier import Classifier
 
 
 def verify(
     artifact: str | Path,
     *,
-    source: str | Path | None = None,
+    source: str | Path | nn.Module | None = None,
+    tokenizer: Any = None,
     evaluation: str | Path | None = None,
     allow_pickle: bool = False,
     stages: Stages | None = None,
@@ -30,7 +33,8 @@ def verify(
 
     Args:
         artifact: a folder written by `exporter.export`.
-        source: the checkpoint to compare with; None for the one that the manifest names.
+        source: the checkpoint, or the module, to compare with; None for the one that the manifest names.
+        tokenizer: of a module or factory.
         evaluation: text for the quality figures; the default one when None, also where it was proved on another.
         allow_pickle: also read pickled weights of the source.
         stages: collects the time and peak memory of each step.
@@ -41,13 +45,13 @@ def verify(
     Raises:
         InputError: the artifact is damaged, or the source cannot be found or loaded.
     """
-    from exporter.pipeline import prove
+    from exporter.proof import prove
 
     stages = stages or Stages()
     opened = read_artifact(artifact, check_hashes=True)
     held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
-        loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle)
+        loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle, tokenizer=tokenizer)
     with stages.stage("prove"):
         budget = _recorded_budget(opened)
         result = prove(opened, loaded, budget=budget, evaluation=held_out.given, stages=stages)
@@ -82,33 +86,46 @@ def _recorded_budget(artifact: Artifact) -> Budget:
         ) from error
 
 
-def open_torch_module(artifact: Artifact, source: str | None) -> CausalLM:
+def open_torch_module(artifact: Artifact, source: str | nn.Module | None) -> nn.Module:
     """The artifact's source as a module with the traced interface, for the backend ``torch``.
 
     Raises:
         InputError: no source was given and the recorded one is gone, or its files are not the recorded ones.
     """
-    from exporter.tracing.causal_lm import CausalLM
+    from exporter.trace_source import traced_interface
 
-    loaded = load_recorded_source(artifact, source, same_files=True)
-    module = CausalLM(loaded.module)  # type: ignore[arg-type]
-    module.route_attention()
-    return module
+    module: Any = traced_interface(load_recorded_source(artifact, source, same_files=True).module)
+    if hasattr(module, "route_attention"):
+        module.route_attention()
+    return module  # type: ignore[no-any-return]
+
+
+def open_torch_classifier(artifact: Artifact, source: str | Path | nn.Module | None) -> Classifier:
+    """The source of an artifact that classifies, for the backend ``torch``; raises InputError as the other does."""
+    from exporter.tracing.classifier import Classifier
+
+    return Classifier(load_recorded_source(artifact, source, same_files=True).module)
 
 
 def load_recorded_source(
-    artifact: Artifact, source: str | Path | None, *, allow_pickle: bool = False, same_files: bool = False
+    artifact: Artifact,
+    source: str | Path | nn.Module | None,
+    *,
+    allow_pickle: bool = False,
+    same_files: bool = False,
+    tokenizer: Any = None,
 ) -> Source:
     """Load the given checkpoint, or the one that the manifest names.
 
     Args:
+        tokenizer: of a module or factory.
         same_files: refuse a checkpoint whose files are not the ones that the artifact was made from.
     """
     from exporter.sources import load_source
 
     recorded: dict[str, Any] = artifact.manifest.source
     place = source if source is not None else recorded.get("name")
-    if place is None or (source is None and recorded.get("kind") != "hf-hub" and not Path(place).exists()):
+    if place is None or (source is None and not _can_be_found(recorded)):
         raise InputError(
             f"The source of {artifact.folder} is not where it was",
             received=place,
@@ -117,13 +134,20 @@ def load_recorded_source(
         )
     # The recorded revision belongs to the recorded place, not to another one.
     revision = recorded.get("revision") if source is None else None
-    loaded = load_source(place, revision=revision, allow_pickle=allow_pickle)
+    loaded = load_source(place, revision=revision, allow_pickle=allow_pickle, tokenizer=tokenizer)
     if same_files and _hashes(loaded.provenance) != _hashes(recorded):
+        shown = place if isinstance(place, (str, Path)) else type(place).__name__
         raise InputError(
-            f"{place} is not the checkpoint that {artifact.folder} was made from: its files have other hashes",
+            f"{shown} is not the checkpoint that {artifact.folder} was made from: its weights have other hashes",
             fix="Name the right one with --source.",
         )
     return loaded
+
+
+def _can_be_found(recorded: dict[str, Any]) -> bool:
+    """Whether the place of a recorded source tells where it is; a module that was handed over had none."""
+    kind = recorded.get("kind")
+    return kind in ("hf-hub", "factory") or (kind != "module" and Path(str(recorded.get("name"))).exists())
 
 
 def _hashes(provenance: dict[str, Any]) -> list[str]:

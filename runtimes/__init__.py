@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runtimes.classification import Classification as Classification
     from runtimes.conversation import Conversation as Conversation
     from runtimes.engine import Engine as Engine
     from runtimes.engine import load as load
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "BACKENDS": "runtimes.registry",
+    "Classification": "runtimes.classification",
     "Conversation": "runtimes.conversation",
     "Engine": "runtimes.engine",
     "Result": "runtimes.result",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, cast, overload
 
 from exporter.artifact import Artifact, read_artifact
 from exporter.errors import InputError
 from runtimes.backend import Backend
 from runtimes.chat_template import Message, open_chat_template
+from runtimes.classification import Classification, check_texts, classify_rows
+from runtimes.classifier_backend import ClassifierBackend
 from runtimes.options import OptionChanges, SamplingOptions, changed_options
 from runtimes.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, shown, token_ids
-from runtimes.registry import open_backend
+from runtimes.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
 from runtimes.result import Result
 from runtimes.scoring import TokenScores, score_tokens
 from runtimes.text import TextCodec, open_codec
@@ -33,7 +35,7 @@ def load(
     *,
     threads: int | None = None,
     check_hashes: bool = False,
-    source: str | None = None,
+    source: Source = None,
 ) -> Engine:
     """Open an artifact.
 
@@ -42,32 +44,58 @@ def load(
         backend: a name in `runtimes.registry.BACKENDS`; no other one is taken in its place.
         threads: how many threads compute; None leaves the choice to the backend.
         check_hashes: compare the SHA-256 of every file; their sizes are always compared.
-        source: the checkpoint the artifact was made from, for the backend ``torch``.
+        source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.
 
     Raises:
         InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.
         MissingDependencyError: the backend's package is not installed.
     """
     artifact = read_artifact(folder, check_hashes=check_hashes)
+    if artifact.manifest.task == CLASSIFICATION:
+        return Engine(artifact, open_classifier(backend, artifact, threads=threads, source=source))
     return Engine(artifact, open_backend(backend, artifact, threads=threads, source=source))
 
 
 class Engine:
-    """Generates, chats and scores with one model; use it in a ``with`` block, or close it.
+    """Generates, chats and scores, or classifies, with one model; use it in a ``with`` block, or close it.
 
     A prompt given to a model with a chat template is rendered as one user message; ``chat=False`` gives it to the model
     as it is. Without a temperature the most likely token is taken (greedy). Options are the fields of
     `SamplingOptions`, given one by one or as ``options``.
     """
 
-    def __init__(self, artifact: Artifact, backend: Backend) -> None:
+    def __init__(self, artifact: Artifact, backend: Backend | ClassifierBackend) -> None:
         self.artifact = artifact
-        self.backend = backend
+        self._opened = backend
         self._codec = open_codec(artifact.folder)
         self._template = open_chat_template(artifact.folder)
 
     def __repr__(self) -> str:
-        return f"<Engine {self.artifact.folder} on {self.backend.name}>"
+        return f"<Engine {self.artifact.folder} on {self._opened.name}>"
+
+    @property
+    def backend(self) -> Backend:
+        """What generates; raises InputError when the artifact is a classifier."""
+        if self.artifact.manifest.task == CLASSIFICATION:
+            raise InputError(
+                f"{self.artifact.folder} gives labels to texts and does not continue them",
+                received="a wish for text or scores of tokens",
+                allowed="Engine.classify and Engine.classify_ids",
+                fix="Classify with it, or export a model that generates.",
+            )
+        return cast("Backend", self._opened)
+
+    @property
+    def classifier(self) -> ClassifierBackend:
+        """What classifies; raises InputError when the artifact is no classifier."""
+        if self.artifact.manifest.task != CLASSIFICATION:
+            raise not_a_classifier(self.artifact)
+        return cast("ClassifierBackend", self._opened)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A classifier's labels in the order of its logits; none for any other model."""
+        return self.artifact.manifest.model.labels
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
@@ -177,6 +205,42 @@ class Engine:
         scores = score_tokens(self.backend, sequences)
         return scores[0] if alone else scores
 
+    @overload
+    def classify(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
+        self, texts: str, *, truncate: bool = False
+    ) -> Classification: ...
+
+    @overload
+    def classify(self, texts: Sequence[str], *, truncate: bool = False) -> list[Classification]: ...
+
+    def classify(self, texts: str | Sequence[str], *, truncate: bool = False) -> Classification | list[Classification]:
+        """Give a text its label, or each of several texts of any lengths (a list gives a list).
+
+        Args:
+            truncate: cut a text that is too long for the model off at its end, instead of refusing it.
+
+        Raises:
+            InputError: no text, an empty or a too long one, or a model that does not classify.
+        """
+        limit = self.classifier.max_positions
+        rows = [self.tokenize(text) for text in check_texts(texts)]
+        for row, text in enumerate(check_texts(texts)):
+            if limit is not None and len(rows[row]) > limit:
+                if not truncate:
+                    raise InputError(
+                        "A text is too long for the model",
+                        received=f"{len(rows[row])} tokens in text {row}",
+                        allowed=f"at most {limit}",
+                        fix="Shorten it, or cut it off: truncate=True, or --truncate.",
+                    )
+                rows[row] = self.codec.encode_start(text, limit)
+        found = classify_rows(self.classifier, rows, self.labels)
+        return found[0] if isinstance(texts, str) else found
+
+    def classify_ids(self, rows: Sequence[Sequence[int]]) -> list[Classification]:
+        """Give texts that are lists of token ids, special tokens included, their labels."""
+        return classify_rows(self.classifier, check_id_prompts(rows), self.labels)
+
     def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Token ids of a text, with the tokenizer's own special tokens unless they are unwanted."""
         return self.codec.encode(text, special_tokens=special_tokens)
@@ -194,7 +258,7 @@ class Engine:
 
     def message_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation; the template writes the special tokens itself."""
-        codec = self.codec
+        codec, _ = self.codec, self.backend
         if self._template is None:
             raise InputError(
                 f"The artifact {self.artifact.folder} has no chat template",
@@ -222,7 +286,7 @@ class Engine:
 
     def close(self) -> None:
         """Release the backend; safe to call twice."""
-        self.backend.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

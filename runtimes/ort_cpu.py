@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,51 +11,41 @@ import numpy.typing as npt
 from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
-from runtimes.backend import Logits, State, TokenIds, WantedLogits
+from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import element_type
-from runtimes.external_data import check_external_data
 from runtimes.host_state import HostState, row_view
 from runtimes.lengths import check_call, check_size
 from runtimes.memory import told_memory
+from runtimes.ort_session import PROVIDER, open_session
 from runtimes.ort_signature import check_session
+from runtimes.prefix_backend import PrefixBackend
 
-PROVIDER = "CPUExecutionProvider"
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 
 
-def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: str | None) -> OrtCpuBackend:
+def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
     """Open an artifact's graph; ``source`` is not needed.
 
     Raises:
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    from exporter.silent_onnxruntime import import_onnxruntime
+    session = open_session(artifact, threads=threads)
+    facts, signature = artifact.manifest.model, artifact.manifest.signature
+    if not signature.state:
+        check_session(session, signature, provider=PROVIDER)
+        run = partial(_run_whole, session, positions=signature.has_input(LOGITS_POSITIONS))
+        return PrefixBackend(OrtCpuBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+    return OrtCpuBackend(session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
 
-    onnxruntime = import_onnxruntime()
 
-    graph = artifact.cpu_graph
-    check_external_data(graph)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3  # its warnings are about its own choices, not about anything a user can change
-    # Each decode step has shapes of its own (the mask grows), so a memory plan per shape is made and never used again.
-    options.enable_mem_pattern = False
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
-    except Exception as error:  # the package's errors share no class of their own
-        raise InputError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
-            received=str(error).strip().splitlines()[0],
-            allowed="a graph that its processor provider can run",
-            fix="Export the model again, or install the onnxruntime version that the manifest names.",
-        ) from error
-    facts = artifact.manifest.model
-    return OrtCpuBackend(
-        session, artifact.manifest.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions
-    )
+def _run_whole(session: Any, token_ids: TokenIds, wanted: TokenIds, *, positions: bool) -> Logits:
+    """Logits after some tokens of whole sequences; see `runtimes.prefix_backend.Run`."""
+    feeds = {INPUT_IDS: token_ids, **({LOGITS_POSITIONS: wanted} if positions else {})}
+    logits: npt.NDArray[Any] = session.run([LOGITS], feeds)[0]
+    if not positions:
+        logits = np.take_along_axis(logits, wanted[:, :, None], axis=1)
+    return logits.astype(np.float32, copy=False)
 
 
 class OrtCpuBackend:

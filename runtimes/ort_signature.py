@@ -35,8 +35,6 @@ def check_session(session: Any, signature: Signature, *, provider: str) -> None:
     for spec in signature.state:
         unknown = [str(dim) for dim in spec.dims if isinstance(dim, str) and dim not in ("B", CAPACITY)]
         faults += [f"the dim {dim} of the state {spec.past} is not known" for dim in unknown]
-    if not signature.state:
-        faults.append("it carries no state from token to token")
     if faults:
         raise InputError(
             "The graph does not have the signature of its manifest",

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from exporter.artifact import TARGETS, Artifact
 from exporter.errors import InputError, MissingDependencyError
 from runtimes.backend import Backend
+from runtimes.classifier_backend import ClassifierBackend
+
+# A checkpoint by its place, or the module itself, which only the exporter can tell apart.
+Source = Any
+
+
+class OpenClassifier(Protocol):
+    """The same for an artifact that classifies."""
+
+    def __call__(self, artifact: Artifact, *, threads: int | None, source: Source) -> ClassifierBackend: ...
 
 
 class OpenBackend(Protocol):
     """Opens an artifact; raises InputError when it cannot, and lets the ImportError of a missing package through."""
 
-    def __call__(self, artifact: Artifact, *, threads: int | None, source: str | None) -> Backend: ...
+    def __call__(self, artifact: Artifact, *, threads: int | None, source: Source) -> Backend: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,27 +37,46 @@ class BackendEntry:
 
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
-    naming one is an error.
+    naming one is an error. ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
     """
 
     opener: str
     extra: str
     targets: tuple[str, ...]
     reads_source: bool = False
+    classifier_opener: str | None = None
 
 
+CLASSIFICATION = "text-classification"
 # Designed for and not there yet.
 PLANNED = ("ort-cuda", "tensorrt", "tensorrt-rtx")
 BACKENDS: dict[str, BackendEntry] = {
-    "ort-cpu": BackendEntry(opener="runtimes.ort_cpu:open_ort_cpu", extra="cpu", targets=("ort-cpu", "portable")),
+    "ort-cpu": BackendEntry(
+        opener="runtimes.ort_cpu:open_ort_cpu",
+        extra="cpu",
+        targets=("ort-cpu", "portable"),
+        classifier_opener="runtimes.ort_classifier:open_ort_classifier",
+    ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
-        opener="runtimes.torch_module:open_torch", extra="export", targets=TARGETS, reads_source=True
+        opener="runtimes.torch_module:open_torch",
+        extra="export",
+        targets=TARGETS,
+        reads_source=True,
+        classifier_opener="runtimes.torch_classifier:open_torch_classifier",
     ),
 }
 
 
-def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[str], reads_source: bool = False) -> None:
+def register_backend(
+    name: str,
+    opener: str,
+    *,
+    extra: str,
+    targets: Iterable[str],
+    reads_source: bool = False,
+    classifier_opener: str | None = None,
+) -> None:
     """Make a backend of another package known under ``name``.
 
     Args:
@@ -53,6 +84,7 @@ def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[st
         extra: what to install when it is missing.
         targets: the targets whose artifacts it can run.
         reads_source: whether it uses the checkpoint that ``load`` was given as ``source``.
+        classifier_opener: the same as ``opener`` for artifacts that classify; None when it does not run these.
 
     Raises:
         InputError: the name is taken or the opener is not of that form.
@@ -64,28 +96,88 @@ def register_backend(name: str, opener: str, *, extra: str, targets: Iterable[st
             allowed="a name that is not in use",
             fix="Choose another name.",
         )
-    module, _, function = opener.partition(":")
-    if not module or not function:
-        raise InputError(
-            f"The opener of the backend {name!r} cannot be imported",
-            received=opener,
-            allowed="package.module:function",
-            fix="Name the function that opens an artifact.",
-        )
-    BACKENDS[name] = BackendEntry(opener=opener, extra=extra, targets=tuple(targets), reads_source=reads_source)
+    for path in (opener, classifier_opener):
+        module, _, function = (path or "module:function").partition(":")
+        if not module or not function:
+            raise InputError(
+                f"The opener of the backend {name!r} cannot be imported",
+                received=path,
+                allowed="package.module:function",
+                fix="Name the function that opens an artifact.",
+            )
+    BACKENDS[name] = BackendEntry(
+        opener=opener,
+        extra=extra,
+        targets=tuple(targets),
+        reads_source=reads_source,
+        classifier_opener=classifier_opener,
+    )
 
 
-def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: str | None = None) -> Backend:
-    """Open an artifact on the named backend, on that one or not at all.
+def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: Source = None) -> Backend:
+    """Open an artifact that generates on the named backend, on that one or not at all.
 
     Args:
         threads: how many threads compute; None leaves the choice to the backend.
-        source: the checkpoint, for backends that run it instead of the graph.
+        source: the checkpoint or the module, for backends that run it instead of the graph.
 
     Raises:
         InputError: unknown name, an artifact of a target it cannot run, or what its opener refuses.
         MissingDependencyError: a package that the backend needs is not installed.
     """
+    entry = _entry_for(name, artifact, threads=threads, source=source)
+    if artifact.manifest.task == CLASSIFICATION:
+        raise InputError(
+            f"{artifact.folder} gives labels to texts and does not continue them",
+            received=f"an artifact for {CLASSIFICATION}",
+            allowed="an artifact for text generation",
+            fix="Classify with it: `jisu classify`, or Engine.classify.",
+        )
+    with _told_missing(name, entry):
+        opener: OpenBackend = imported(entry.opener)
+        return opener(artifact, threads=threads, source=source)
+
+
+def open_classifier(
+    name: str, artifact: Artifact, *, threads: int | None = None, source: Source = None
+) -> ClassifierBackend:
+    """Open an artifact that classifies; arguments and errors as for `open_backend`."""
+    entry = _entry_for(name, artifact, threads=threads, source=source)
+    if artifact.manifest.task != CLASSIFICATION:
+        raise not_a_classifier(artifact)
+    if entry.classifier_opener is None:
+        able = [other for other, known in BACKENDS.items() if known.classifier_opener is not None]
+        raise InputError(
+            f"The backend {name} runs no classifiers",
+            received=str(artifact.folder),
+            allowed=", ".join(able),
+            fix="Choose one of these as --backend.",
+        )
+    with _told_missing(name, entry):
+        opener: OpenClassifier = imported(entry.classifier_opener)
+        return opener(artifact, threads=threads, source=source)
+
+
+def not_a_classifier(artifact: Artifact) -> InputError:
+    """The error for whoever wants labels of an artifact that has none."""
+    return InputError(
+        f"{artifact.folder} has no labels to give",
+        received=f"an artifact for {artifact.manifest.task}",
+        allowed=f"an artifact for {CLASSIFICATION}",
+        fix="Generate with it: `jisu generate`, or Engine.generate.",
+    )
+
+
+@contextlib.contextmanager
+def _told_missing(name: str, entry: BackendEntry) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(error.name or name, extra=entry.extra, needed_for=f"The backend {name}") from error
+
+
+def _entry_for(name: str, artifact: Artifact, *, threads: int | None, source: str | None) -> BackendEntry:
+    """The entry of a backend that can run the artifact with these arguments; raises InputError."""
     entry = BACKENDS.get(name)
     if entry is None:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
@@ -106,7 +198,7 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
         readers = [other for other, known in BACKENDS.items() if known.reads_source]
         raise InputError(
             f"The backend {name} runs the artifact and reads no source",
-            received=f"the source {source}",
+            received=f"the source {source if isinstance(source, (str, Path)) else type(source).__name__}",
             allowed=f"a source for {', '.join(readers)}",
             fix=f"Leave --source out, or choose --backend {readers[0]}.",
         )
@@ -114,16 +206,13 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
         raise InputError(
             "The number of threads is too small", received=threads, allowed="1 or more", fix="Correct --threads."
         )
-    try:
-        return imported(entry.opener)(artifact, threads=threads, source=source)
-    except ImportError as error:
-        raise MissingDependencyError(error.name or name, extra=entry.extra, needed_for=f"The backend {name}") from error
+    return entry
 
 
-def imported(path: str) -> OpenBackend:
+def imported(path: str) -> Any:
     """The function that ``"module:function"`` names; raises InputError when the module has none, or ImportError."""
     module_name, _, function = path.partition(":")
-    opener: OpenBackend | None = getattr(importlib.import_module(module_name), function, None)
+    opener: Any | None = getattr(importlib.import_module(module_name), function, None)
     if opener is None:
         raise InputError(
             f"The backend's opener {path} cannot be imported",

@@ -43,6 +43,13 @@ class TextCodec:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special_tokens).ids
         return ids
 
+    def encode_start(self, text: str, limit: int) -> list[int]:
+        """Like `encode` with special tokens, of as much of the text's beginning as ``limit`` tokens have room for."""
+        whole = self._tokenizer.encode(text, add_special_tokens=False)
+        whole.truncate(max(0, limit - self._tokenizer.num_special_tokens_to_add(is_pair=False)))
+        ids: list[int] = self._tokenizer.post_process(whole, None, add_special_tokens=True).ids
+        return ids[:limit]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)

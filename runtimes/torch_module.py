@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import CAPACITY
-from runtimes.backend import Logits, State, TokenIds, WantedLogits
+from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
 from runtimes.memory import told_memory
+from runtimes.prefix_backend import PrefixBackend
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +24,11 @@ if TYPE_CHECKING:
 REFERENCE_OPENER = "exporter.verification:open_torch_module"
 
 
-def open_torch(artifact: Artifact, *, threads: int | None, source: str | None) -> TorchBackend:
-    """Open the checkpoint that an artifact was made from; ``source`` None takes the one its manifest names.
+def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
+    """Open the checkpoint, or the module, that an artifact was made from.
+
+    Args:
+        source: None takes the one that its manifest names.
 
     Raises:
         ImportError: torch or what reads the checkpoint is not installed.
@@ -37,12 +42,25 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: str | None) -
         torch.set_num_threads(threads)
     facts = artifact.manifest.model
     module = open_module(artifact, source)
+    if not artifact.manifest.signature.state:
+        run = partial(_run_whole, module.eval())
+        return PrefixBackend(TorchBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
     return TorchBackend(
         module,
         vocab_size=facts.vocab_size,
         max_positions=facts.max_positions,
         one_token=artifact.manifest.signature.takes_one_token,
     )
+
+
+def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -> Logits:
+    """Logits after some tokens of whole sequences; see `runtimes.prefix_backend.Run`."""
+    import torch
+
+    with torch.inference_mode():
+        output = module(torch.from_numpy(token_ids))
+        logits: Logits = getattr(output, "logits", output).float().numpy()
+    return np.take_along_axis(logits, wanted[:, :, None], axis=1)
 
 
 class TorchState(RowLengths):

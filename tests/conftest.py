@@ -35,6 +35,22 @@ def smollm2_artifact(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactor
     return export(smollm2_gguf, tmp_path_factory.mktemp("smollm2") / "artifact")
 
 
+@pytest.fixture(scope="session")
+def tiny_classifier_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of three layers and three labels, with a tokenizer."""
+    from tests.models import write_tiny_classifier
+
+    return write_tiny_classifier(tmp_path_factory.mktemp("classifier") / "source")
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_classifier_source: Path) -> Any:
+    """Its artifact in fp32; read it, never write into it."""
+    from exporter import export
+
+    return export(tiny_classifier_source, tiny_classifier_source.parent / "artifact")
+
+
 def _do_without(reason: str) -> NoReturn:
     # CI has the model or is broken; a silent skip there would leave the real model untested.
     if os.environ.get("CI") == "true":

@@ -39,14 +39,15 @@ def tiny_tokenizer() -> Any:
     )
 
 
-def random_model(config: Any, *, seed: int = 0) -> Any:
+def random_model(config: Any, *, seed: int = 0, classifies: bool = False) -> Any:
     """The float32 model of a configuration with the random weights that `write_tiny` describes."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    kind: Any = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = kind.from_config(config, dtype=torch.float32)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:
@@ -67,6 +68,44 @@ def write_tiny(folder: Path, config: Any, *, seed: int = 0, tokenizer: bool = Tr
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
         random_model(config, seed=seed).save_pretrained(str(folder))
+    if tokenizer:
+        tiny_tokenizer().save_pretrained(str(folder))
+    return folder
+
+
+LABELS = ("sad", "neutral", "glad")
+
+
+def classifier_config(family: str = "Bert", *, labels: tuple[str, ...] = LABELS, **changes: Any) -> Any:
+    """A small configuration of any transformers family whose classifier is to be built."""
+    import transformers
+
+    settings: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": TINY_VOCAB,
+        "max_position_embeddings": 512,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+    }
+    return getattr(transformers, f"{family}Config")(**{**settings, **changes})
+
+
+def write_tiny_classifier(
+    folder: Path, family: str = "Bert", *, seed: int = 0, tokenizer: bool = True, **changes: Any
+) -> Path:
+    """Write a classifier with random weights; ``changes`` go into its configuration. Returns the folder."""
+    from exporter.sources.quiet import quiet_transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers():
+        random_model(classifier_config(family, **changes), seed=seed, classifies=True).save_pretrained(str(folder))
     if tokenizer:
         tiny_tokenizer().save_pretrained(str(folder))
     return folder

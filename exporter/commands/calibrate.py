@@ -6,9 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a Hugging Face folder, a GGUF file, or a hub id such as org/name")
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="folder; an unfinished collection there is gone on with"
     )
@@ -32,8 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="what exports will be judged on, to make sure that the two have nothing in common",
     )
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-    parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         window_tokens=arguments.window_tokens,
         hessians=arguments.hessians,
         evaluation=arguments.evaluation,
+        tokenizer=arguments.tokenizer,
         revision=arguments.revision,
         allow_pickle=arguments.allow_pickle,
         stages=Stages(verbose=not arguments.quiet),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.artifact import TARGETS, TOKENIZER, Artifact
+from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
 from exporter.half_precision import describe_half
 from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
@@ -24,7 +25,7 @@ TERMINATED = 143  # 128 + SIGTERM, what a shell reports for a program ended that
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a Hugging Face folder, a GGUF file, or a hub id such as org/name")
+    add_checkpoint_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; must not exist yet")
     parser.add_argument(
         "--target", choices=TARGETS, default="ort-cpu", help="what to lower the graph for (%(default)s)"
@@ -75,12 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("--max-ppl-ratio", type=float, metavar="RATIO", help="most perplexity over the source's")
     limits.add_argument(
         "--evaluation", type=Path, metavar="TEXT", help="text to measure it on (default: the other half of that prose)"
-    )
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-    parser.add_argument(
-        "--allow-pickle",
-        action="store_true",
-        help="also read .bin and .pt weights, through torch's restricted unpickler",
     )
     parser.add_argument(
         "--dry-run",

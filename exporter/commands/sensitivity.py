@@ -6,11 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+
 SHOWN = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a Hugging Face folder, a GGUF file, or a hub id such as org/name")
+    add_checkpoint_arguments(parser)
     parser.add_argument(
         "--out", type=Path, required=True, help="JSON file; an unfinished measurement there is gone on with"
     )
@@ -29,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="what exports will be judged on, to make sure that the two have nothing in common",
     )
-    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
-    parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -45,7 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     stages = Stages(verbose=not arguments.quiet)
     held_out = read_evaluation_text(arguments.evaluation)
     with stages.stage("load"):
-        source = load_source(arguments.checkpoint, revision=arguments.revision, allow_pickle=arguments.allow_pickle)
+        source = load_source(
+            arguments.checkpoint,
+            revision=arguments.revision,
+            allow_pickle=arguments.allow_pickle,
+            tokenizer=arguments.tokenizer,
+        )
     data = read_calibration_data(
         source,
         arguments.calibration,

@@ -11,6 +11,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`")
     parser.add_argument("--source", help="the checkpoint it was made from; default: where the manifest says it was")
+    parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="of the module of a factory")
     parser.add_argument(
         "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: half of CPython's prose)"
     )
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     result = verify(
         arguments.artifact,
         source=arguments.source,
+        tokenizer=arguments.tokenizer,
         evaluation=arguments.evaluation,
         allow_pickle=arguments.allow_pickle,
         stages=stages,

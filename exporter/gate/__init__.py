@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from exporter.gate.budget import FP32_BUDGET, Budget, quality_budget
+from exporter.gate.classification import run_classifier_gate
 from exporter.gate.prompts import GatePrompts, gate_prompts
 from exporter.gate.result import Check, GateResult
 from exporter.gate.run import run_gate
+from exporter.gate.texts import GateTexts, gate_texts
 
 __all__ = [
     "FP32_BUDGET",
@@ -13,7 +15,10 @@ __all__ = [
     "Check",
     "GatePrompts",
     "GateResult",
+    "GateTexts",
     "gate_prompts",
+    "gate_texts",
     "quality_budget",
+    "run_classifier_gate",
     "run_gate",
 ]

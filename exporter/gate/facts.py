@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.artifact import ModelFacts
 from exporter.gate.result import Check
 
-COMPARED = ("vocab_size", "max_positions", "layers", "bos", "eos", "pad")
+COMPARED = ("vocab_size", "max_positions", "layers", "bos", "eos", "pad", "labels")
 
 
 def check_facts(recorded: ModelFacts, source: ModelFacts) -> Check:

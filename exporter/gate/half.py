@@ -35,9 +35,10 @@ def check_half_weights(graph_file: Path, module: Any) -> Check:
     import onnx_ir as ir
 
     from exporter.passes.store_half import ROUNDED_FROM
+    from exporter.tracing.recurrent_layers import onnx_weights
 
     # Tied parameters are one under several names, and the file knows any of them.
-    parameters = dict(module.named_parameters(remove_duplicate=False))
+    parameters = {**dict(module.named_parameters(remove_duplicate=False)), **onnx_weights(module)}
     wrong, where = 0, []
     checked = 0
     for name, value in ir.load(graph_file).graph.initializers.items():

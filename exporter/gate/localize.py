@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from exporter.reference import TorchReference
-
 # Key in the graph's metadata: a JSON list with the name of the value that holds each decoder layer's output [B, T, C],
 # in order, null where a fusion took it away.
 LAYERS_KEY = "jisu.layers"
@@ -39,6 +37,12 @@ LAYERS_KEY = "jisu.layers"
 HIDDEN_ERROR = 2e-3
 
 Hidden = npt.NDArray[np.float32]
+
+
+class LayerReference(Protocol):
+    """What is needed of a source here: to run it once over some tokens."""
+
+    def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ def locate_layer(
     graph: Path,
     *,
     signature: Signature,
-    reference: TorchReference,
+    reference: LayerReference,
     layers: torch.nn.ModuleList,
     token_ids: npt.NDArray[np.int64],
 ) -> str | None:
@@ -76,7 +80,7 @@ def compare_layers(
     graph: Path,
     *,
     signature: Signature,
-    reference: TorchReference,
+    reference: LayerReference,
     layers: torch.nn.ModuleList,
     token_ids: npt.NDArray[np.int64],
 ) -> Localization | None:
@@ -158,7 +162,7 @@ def _first_call(signature: Signature, token_ids: npt.NDArray[np.int64]) -> dict[
 
 
 def _source_states(
-    reference: TorchReference, layers: torch.nn.ModuleList, token_ids: npt.NDArray[np.int64]
+    reference: LayerReference, layers: torch.nn.ModuleList, token_ids: npt.NDArray[np.int64]
 ) -> list[Hidden]:
     seen: list[Hidden] = []
 

@@ -57,10 +57,10 @@ def run_gate(
     for index, (name, ask) in enumerate(steps):
         if progress:
             progress(name, index, len(steps))
-        checks.extend(_asked(name, ask))
+        checks.extend(asked(name, ask))
     if vocabulary.passed:
         checks.insert(0, _check_finite(exam, past))
-    where = _located(locate, exam.failing_tokens if exam.failing_tokens is not None else past.failing_tokens)
+    where = located(locate, exam.failing_tokens if exam.failing_tokens is not None else past.failing_tokens)
     return GateResult(checks=(vocabulary, *checks), reference=f"{reference.description}; {prompts.text}", where=where)
 
 
@@ -86,7 +86,7 @@ def _steps(exam: Exam, past: Exam, tokenizer_check: Callable[[], Sequence[Check]
     return steps
 
 
-def _asked(name: str, ask: Callable[[], Check | list[Check]]) -> list[Check]:
+def asked(name: str, ask: Callable[[], Check | list[Check]]) -> list[Check]:
     try:
         answer = ask()
     except MemoryError:
@@ -131,7 +131,7 @@ def _check_quality(exam: Exam, past: Exam) -> list[Check]:
     return quality_checks(measure_quality(exam.backend, exam.truth.reference, exam.prompts.windows), exam.budget)
 
 
-def _located(locate: Callable[[TokenIds], str | None] | None, tokens: TokenIds | None) -> str | None:
+def located(locate: Callable[[TokenIds], str | None] | None, tokens: TokenIds | None) -> str | None:
     if locate is None or tokens is None:
         return None
     try:

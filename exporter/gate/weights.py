@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.gate.result import Check
+from exporter.recurrent_weights import in_onnx_form, is_recurrent
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -29,7 +30,7 @@ _SPAN = 256
 _UNSIGNED_MIDDLE = 128  # zero point of inputs whose scale is found at run time
 _ROWS = 4096  # of an embedding, compared at once
 # Operators that nobody but our own passes makes.
-_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger")
+_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger", "DynamicQuantizeLSTM")
 
 Floats = npt.NDArray[np.float32]
 
@@ -82,7 +83,9 @@ def _errors(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str]) -> 
 
     products = [part for part in parts if isinstance(part, IntegerProduct)]
     blocks = [part for part in parts if isinstance(part, BlockQuantized)]
-    if products and blocks:
+    if any(map(is_recurrent, names)):
+        yield from _recurrent_errors(node, products, names)
+    elif products and blocks:
         yield float("inf"), f"{node.name or node.op_type} mixes formats"
     elif products:
         yield from _integer_errors(node, products, names)
@@ -125,6 +128,40 @@ def _integer_errors(
             scaled = [part.scales[:, None].astype(np.float64) * scale for part in parts]
             sums = [total * factor for total, factor in zip(sums, scaled, strict=True)]
         yield from _each(found.T, sums, names)
+
+
+def _recurrent_errors(
+    node: ir.Node, parts: Sequence[IntegerProduct], names: Sequence[str]
+) -> Iterator[tuple[float, str]]:
+    """Codes times scales as they are stored, [D, rows, features], with those that were meant.
+
+    The operator for integers holds both weights of a layer, each transposed; others read one weight from a node.
+    """
+    if node.op_type == "DynamicQuantizeLSTM":
+        half = len(parts) // 2
+        places = ((node.inputs[1], node.inputs[8]), (node.inputs[2], node.inputs[10]))
+        for (codes, scales), first in zip(places, (0, half), strict=True):
+            assert codes is not None and scales is not None
+            found = _constant(codes).numpy().transpose(0, 2, 1) * _constant(scales).numpy()[..., None]
+            yield from _stacked_errors(found, "LSTM", parts[first : first + half], names[first : first + half])
+        return
+    reader = node.outputs[0].consumers()[0]
+    scales = node.inputs[1] if node.op_type == "DequantizeLinear" else reader.inputs[1]
+    operator = reader if node.op_type == "DequantizeLinear" else reader.outputs[0].consumers()[0]
+    assert node.inputs[0] is not None and scales is not None
+    found = _constant(node.inputs[0]).numpy().astype(np.float32) * _constant(scales).numpy()
+    yield from _stacked_errors(found, operator.op_type, parts, names)
+
+
+def _stacked_errors(
+    found: npt.NDArray[Any], operator: str, parts: Sequence[IntegerProduct], names: Sequence[str]
+) -> Iterator[tuple[float, str]]:
+    meant = in_onnx_form(operator, [part.dequantize() for part in parts])
+    if found.shape != meant.shape:
+        yield float("inf"), f"{names[0]} has the shape {found.shape}"
+        return
+    for direction, name in enumerate(names):
+        yield _compared(found[direction], meant[direction].astype(np.float32), name)
 
 
 def _integer_probe(features: int, *, zero: int = 0) -> npt.NDArray[np.uint8]:

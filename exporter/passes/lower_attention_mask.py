@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+def candidates(graph: ir.Graph) -> int:
+    """The past length, where the graph takes one: a model without keys and values has no use for it."""
+    return sum(value.name == PAST_LENGTH for value in graph.inputs)
+
+
 def lower_attention_mask(graph: ir.Graph) -> int:
     """Compute the past length as max(sum(mask) - T, 0): right for one new token, for one row, for a prefill."""
     import numpy as np

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from exporter.passes.evaluate import takes_one_token
 from exporter.passes.match import add_initializer, dims, emit, is_weight, new_constant, producer
-from exporter.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS
+from exporter.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,7 +35,7 @@ def note(graph: ir.Graph) -> str | None:
 
 
 def select_logits(graph: ir.Graph) -> int:
-    """Gather the wanted tokens as early as nothing but the logits depends on the rest.
+    """Gather the wanted tokens as early as nothing but the logits depends on the rest; at the latest behind them.
 
     Adds the optional input ``logits_positions`` int64 [1 or B, K] with the default [[-1]]: places among the new tokens
     of this call, negative ones counted from each row's end. The logits become [B, K, V].
@@ -45,7 +45,8 @@ def select_logits(graph: ir.Graph) -> int:
         return 0
     region = _region(graph, logits)
     if not any(node.op_type == "MatMul" for node in region):
-        return 0
+        _choose_rows(graph, logits)
+        return 1
     # In graph order, not the set's: the same model has to give the same bytes.
     ordered = [node for node in graph if node in region]
     frontier = list(dict.fromkeys(value for node in ordered for value in node.inputs if _is_wide(value)))
@@ -63,6 +64,23 @@ def select_logits(graph: ir.Graph) -> int:
     for node in region:
         node.outputs[0].shape = _with_k(node.outputs[0])
     return 1
+
+
+def _choose_rows(graph: ir.Graph, logits: ir.Value) -> None:
+    """Gather rows of finished logits: nothing is saved, but the graph is called like any other."""
+    import onnx_ir as ir
+
+    last = logits.producer()
+    assert last is not None, "logits that are an input"
+    # The index is computed in front of the last node, the rows are taken behind it.
+    index = _index(graph, last)
+    node = ir.node("GatherND", [logits, index], {"batch_dims": 1})
+    graph.insert_after(last, node)
+    chosen = node.outputs[0]
+    chosen.type, chosen.shape = logits.type, _with_k(logits)
+    graph.outputs[list(graph.outputs).index(logits)] = chosen
+    name, logits.name = logits.name, f"{LOGITS}.all"
+    chosen.name = name
 
 
 def _region(graph: ir.Graph, logits: ir.Value) -> set[ir.Node]:
@@ -116,7 +134,8 @@ def _index(graph: ir.Graph, first: ir.Node) -> ir.Value:
 
     positions = add_initializer(graph, ir.tensor(np.array([[-1]], dtype=np.int64), name=LOGITS_POSITIONS))
     positions.shape = ir.Shape(["Bp", "K"])
-    graph.inputs.insert(2, positions)
+    inputs = [value.name for value in graph.inputs]
+    graph.inputs.insert(inputs.index(PAST_LENGTH if PAST_LENGTH in inputs else INPUT_IDS) + 1, positions)
     input_ids = next(value for value in graph.inputs if value.name == INPUT_IDS)
     batch = emit(first, "Shape", [input_ids], {"start": 0, "end": 1})
     new = emit(first, "Shape", [input_ids], {"start": 1, "end": 2})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.passes.match import add_initializer, dims, emit, is_weight, nodes_of, replace, sizes_of
 from exporter.passes.merge_weights import parameters_of
 from exporter.precision import LARGEST, HalfType
+from exporter.recurrent_weights import GATE_ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -115,11 +116,12 @@ def _rounded(tensor: ir.TensorProtocol, dtype: ir.DataType) -> ir.TensorProtocol
 
 
 def _weights(graph: ir.Graph) -> list[ir.Value]:
-    """Float32 constants that are read as the matrix of a product, as such a matrix transposed, or as a table."""
+    """Float32 constants read as the matrix of a product, such a matrix transposed, a table, or by a recurrent layer."""
     import onnx_ir as ir
 
     found: dict[int, ir.Value] = {}
-    for op_type, index in (("MatMul", 1), ("Gemm", 1), ("Gather", 0), ("Transpose", 0)):
+    recurrent = [(op_type, index) for op_type in GATE_ORDERS for index in (1, 2)]
+    for op_type, index in (("MatMul", 1), ("Gemm", 1), ("Gather", 0), ("Transpose", 0), *recurrent):
         for node in nodes_of(graph, op_type):
             value = node.inputs[index]
             if value is None or not is_weight(value) or value.dtype != ir.DataType.FLOAT or len(dims(value) or ()) < 2:

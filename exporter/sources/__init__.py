@@ -1,33 +1,43 @@
-"""Checkpoints in, sources out: a Hugging Face folder, a hub id or a GGUF file becomes a loaded torch model.
+"""Checkpoints in, sources out: a Hugging Face folder, a hub id, a GGUF file or a factory becomes a loaded torch model.
 
-Nothing of a checkpoint is ever executed, and the network is touched only for a hub id. Importing this package loads
-neither torch nor transformers.
+Nothing of a stored checkpoint is ever executed, and the network is touched only for a hub id. Importing this package
+loads neither torch nor transformers.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from exporter.sources.source import Source
 
 __all__ = ["load_source"]
 
 
 def load_source(
-    checkpoint: str | Path, *, revision: str | None = None, allow_pickle: bool = False, outline: bool = False
+    checkpoint: str | Path | nn.Module,
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    outline: bool = False,
+    tokenizer: Any = None,
 ) -> Source:
     """Load a checkpoint as float32 on the CPU.
 
     Args:
-        checkpoint: a Hugging Face folder, a GGUF file, or a hub id such as ``org/name``.
+        checkpoint: a Hugging Face folder, a GGUF file, a hub id such as ``org/name``, a factory such as
+            ``package.module:build`` that returns an `nn.Module`, or the module itself.
         revision: branch, tag or commit of a hub id.
         allow_pickle: also read ``.bin`` and ``.pt`` weights, through torch's restricted unpickler.
         outline: read no weights; the module is on torch's meta device, and the provenance is short. Everything that can
-            be found wrong without them is.
+            be found wrong without them is. A factory is called all the same.
+        tokenizer: of a factory's module, see `exporter.sources.given_tokenizer.read_tokenizer`; any other checkpoint
+            brings its own.
 
     Raises:
         InputError: the checkpoint is missing, damaged, incomplete, not a decoder, or wants to run code of its own.
@@ -35,22 +45,37 @@ def load_source(
     """
     from exporter.sources.kinds import kind_of
 
-    kind = kind_of(checkpoint)
+    own = not isinstance(checkpoint, (str, Path))
+    kind = "module" if own else kind_of(checkpoint)  # type: ignore[arg-type]
+    shown = type(checkpoint).__name__ if own else str(checkpoint)
     if revision is not None and kind != "hf-hub":
         raise InputError(
-            f"A revision was given for {checkpoint}, which is not a hub id",
+            f"A revision was given for {shown}, which is not a hub id",
             received=revision,
             allowed="a revision together with a hub id such as org/name",
             fix="Leave the revision out.",
         )
+    if kind in ("module", "factory"):
+        from exporter.sources.own_module import load_factory, source_of_module
+
+        if kind == "factory":
+            return load_factory(str(checkpoint), tokenizer=tokenizer)
+        return source_of_module(checkpoint, tokenizer=tokenizer)
+    if tokenizer is not None:
+        raise InputError(
+            f"A tokenizer was given for {shown}, which brings its own",
+            received=tokenizer if isinstance(tokenizer, (str, Path)) else type(tokenizer).__name__,
+            allowed="a tokenizer together with a module or a factory such as package.module:build",
+            fix="Leave the tokenizer out; to exchange it, put its files into the checkpoint's folder.",
+        )
     if kind == "gguf":
         from exporter.sources.gguf_file import load_gguf_file
 
-        return load_gguf_file(Path(checkpoint), outline=outline)
+        return load_gguf_file(Path(shown), outline=outline)
     if kind == "hf-hub":
         from exporter.sources.hub import load_hub_model
 
-        return load_hub_model(str(checkpoint), revision=revision, allow_pickle=allow_pickle, outline=outline)
+        return load_hub_model(shown, revision=revision, allow_pickle=allow_pickle, outline=outline)
     from exporter.sources.folder import load_folder
 
-    return load_folder(Path(checkpoint), allow_pickle=allow_pickle, outline=outline)
+    return load_folder(Path(shown), allow_pickle=allow_pickle, outline=outline)

@@ -22,7 +22,7 @@ def describe_model(model: Any, tokenizer: Any | None) -> ModelFacts:
     without a row, which defaults of transformers can be, are left out.
     """
     config = model.config.get_text_config()
-    holders = [model.generation_config, model.config, config, tokenizer]
+    holders = [getattr(model, "generation_config", None), model.config, config, tokenizer]
     rows = vocab_size(model)
     ids = {role: [one for one in _token_ids(role, holders) if one < rows] for role in _ROLES}
     return ModelFacts(

@@ -6,10 +6,12 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError
+from exporter.sources.classifier import classifier_class, classifier_facts, read_labels
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.linear_layers import use_linear_layers
@@ -50,7 +52,9 @@ def load_folder(
     """
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)
     config = _read_config(folder)
-    model_class = decoder_class(config, folder)
+    classifier = classifier_class(config)
+    labels = read_labels(config, folder) if classifier is not None else ()
+    model_class = classifier or decoder_class(config, folder)
     with contextlib.ExitStack() as stack:
         weights: Mapping[str, LazyWeight]
         if pickled:
@@ -76,7 +80,7 @@ def load_folder(
         if shapes or not outline:
             check_stored(empty, shapes, folder, integers=integers)
         if outline:
-            return outline_source(empty, tokenizer, {"kind": "hf-folder", "name": str(folder)})
+            return _labelled(outline_source(empty, tokenizer, {"kind": "hf-folder", "name": str(folder)}), labels)
         del empty
         model, unused = load_weights(model_class, config, weights, folder)
         use_linear_layers(model)
@@ -85,7 +89,7 @@ def load_folder(
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
     recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
     default = {"kind": "hf-folder", "name": str(folder), "revision": None}
-    return Source(
+    source = Source(
         module=model,
         model=describe_model(model, tokenizer),
         tokenizer=tokenizer,
@@ -101,6 +105,14 @@ def load_folder(
         },
         weight_bytes=weight_bytes(model),
     )
+    return _labelled(source, labels)
+
+
+def _labelled(source: Source, labels: tuple[str, ...]) -> Source:
+    """The source as a classifier where there are labels, as it is where there are none."""
+    if not labels:
+        return source
+    return replace(source, model=classifier_facts(source.model, source.module, labels), task="text-classification")
 
 
 def _stated(folder: Path) -> list[dict[str, Any]]:

@@ -8,15 +8,17 @@ from typing import Literal
 
 from exporter.errors import InputError
 
-SourceKind = Literal["hf-folder", "hf-hub", "gguf"]
+SourceKind = Literal["hf-folder", "hf-hub", "gguf", "factory"]
 
 GGUF_MAGIC = b"GGUF"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_ALLOWED = "a Hugging Face folder, a GGUF file, or a hub id such as org/name"
+# A module's dotted path and a name in it. A drive letter of Windows is followed by a slash, which no name has.
+_FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_ALLOWED = "a Hugging Face folder, a GGUF file, a hub id such as org/name, or a factory such as package.module:build"
 
 
 def kind_of(checkpoint: str | Path) -> SourceKind:
-    """Tell the kind of a checkpoint; an existing path always wins over a hub id of the same spelling.
+    """Tell the kind of a checkpoint; an existing path always wins over a hub id or factory of the same spelling.
 
     Raises:
         InputError: nothing exists at the path and it is not spelled like a hub id, or the file is no GGUF file.
@@ -35,6 +37,8 @@ def kind_of(checkpoint: str | Path) -> SourceKind:
         )
     if isinstance(checkpoint, str) and path.suffix != ".gguf" and _HUB_ID.fullmatch(checkpoint):
         return "hf-hub"
+    if isinstance(checkpoint, str) and _FACTORY.fullmatch(checkpoint):
+        return "factory"
     raise InputError(
         f"The checkpoint {str(checkpoint)!r} does not exist",
         received="a path with nothing there" if str(checkpoint) else "an empty name",

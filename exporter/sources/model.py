@@ -57,8 +57,8 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
         raise InputError(
             f"{checkpoint} is not a decoder-only language model",
             received=received,
-            allowed="a model type with a causal language model head",
-            fix="Choose a text-generation model.",
+            allowed="a model type with a causal language model head, or a classifier of texts with its labels",
+            fix="Choose a text-generation model, or one whose architecture is ...ForSequenceClassification.",
         )
     if isinstance(found, tuple):
         return next((one for one in found if one.__name__ in architectures), found[0])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import ModelFacts
+from exporter.artifact import TASKS, ModelFacts, Task
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,8 @@ class Source:
     """A model ready to be traced, in float32 on the CPU, in eval mode, without gradients, weights tied as it ties them.
 
     ``tokenizer`` is a transformers fast tokenizer, or None where the checkpoint has none. ``provenance`` is JSON-able.
-    ``weight_bytes`` counts each float32 parameter once, in bytes.
+    ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for. ``notes``
+    are sentences that whoever exports it should read.
     """
 
     module: torch.nn.Module
@@ -48,17 +49,21 @@ class Source:
     tokenizer: Any | None
     provenance: dict[str, Any]
     weight_bytes: int
+    task: Task = TASKS[0]
+    notes: tuple[str, ...] = ()
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.
 
-        Without a tokenizer only generation_config.json is written. The same source gives the same bytes.
+        Without a tokenizer only generation_config.json is written, and for a classifier not that either. The same
+        source gives the same bytes.
         """
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
             _clean_tokenizer_config(folder / "tokenizer_config.json")
             _compact(folder / "tokenizer.json")
-        _write_json(folder / "generation_config.json", self._generation_defaults())
+        if self.task != "text-classification":
+            _write_json(folder / "generation_config.json", self._generation_defaults())
 
     def _generation_defaults(self) -> dict[str, Any]:
         config: Any = getattr(self.module, "generation_config", None)

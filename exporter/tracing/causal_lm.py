@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from calibration.whole_sequences import empty_state
 from exporter.errors import InputError
 from exporter.signature import StateItem
 from exporter.sources.facts import longest_text
@@ -22,7 +23,6 @@ from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 from exporter.tracing.cache import StateCache, describe_cache
 from exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, route, routed
-from exporter.tracing.stepwise import zero_state
 
 # Names that transformers uses for the cache, as an argument and in what a forward returns.
 _CACHES = ("past_key_values", "cache_params")
@@ -168,7 +168,7 @@ class CausalLM(nn.Module):
         """Distance of the last logits [2, V], in standard deviations, of rows fed one by one and continued together."""
         states, lengths = [], []
         for row, past in zip(rows, _PAST, strict=True):
-            state = zero_state(self._state_spec, batch=1, capacity=max(_PAST) + _NEW + 1)
+            state = empty_state(self._state_spec, batch=1, capacity=max(_PAST) + _NEW + 1)
             for begin in range(0, past, step):
                 _, state = self._call(calling, row[:, begin : begin + step], torch.tensor([begin]), state)
             states.append(state)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exporter.signature import CAPACITY, StateItem
+from calibration.whole_sequences import empty_state
+from exporter.signature import StateItem
 
 _BATCH, _PAST, _NEW = 2, 2, 3
 # Sums of another order; a state that was not read is off by about one standard deviation.
@@ -22,20 +23,11 @@ _NEAR = 1e-2
 _MOST_OPERATORS = 3
 
 
-def zero_state(items: Sequence[StateItem], *, batch: int, capacity: int) -> list[Tensor]:
-    """The state of rows that have seen nothing."""
-    sizes = {"B": batch, CAPACITY: capacity}
-    return [
-        torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in dims], dtype=getattr(torch, dtype))
-        for _, _, dims, dtype in items
-    ]
-
-
 def takes_several_tokens(module: nn.Module, items: Sequence[StateItem]) -> bool:
     """Whether three tokens at once, behind two others, give the logits and the state of three calls, without a loop."""
     with torch.inference_mode():
         ids = torch.arange(_BATCH * (_PAST + _NEW)).reshape(_BATCH, -1) % 2
-        state = zero_state(items, batch=_BATCH, capacity=_PAST + _NEW)
+        state = empty_state(items, batch=_BATCH, capacity=_PAST + _NEW)
         for place in range(_PAST):
             _, state = module(ids[:, place : place + 1], torch.full((_BATCH,), place), state)
         try:

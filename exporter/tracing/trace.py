@@ -25,6 +25,7 @@ from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, StateIt
 from exporter.tracing.experts import expand_experts
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.operators import OPSET
+from exporter.tracing.recurrent_layers import HOLDER, recurrent_operators
 from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
 from exporter.tracing.stepwise import takes_several_tokens
 from exporter.tracing.translations import translation_table
@@ -39,7 +40,7 @@ Tokens = Literal["many", "one"]
 
 
 class Traceable(Protocol):
-    """What a module has to offer to be traced, see `exporter.tracing.causal_lm`."""
+    """What a module has to offer to be traced, see `exporter.tracing.causal_lm`; without state, token ids alone."""
 
     def state_spec(self) -> list[StateItem]: ...
 
@@ -53,9 +54,14 @@ class _Root(nn.Module):
         super().__init__()
         self.traced = traced
 
-    def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        output: tuple[Tensor, list[Tensor]] = self.traced(input_ids, past_length, state)
-        return output
+    def forward(
+        self, input_ids: Tensor, past_length: Tensor | None = None, state: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        if past_length is None:
+            output = self.traced(input_ids)
+            return getattr(output, "logits", output), []
+        logits, after = self.traced(input_ids, past_length, state)
+        return logits, list(after)
 
 
 def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
@@ -63,13 +69,13 @@ def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
 
     Args:
         module: implements `Traceable`, in eval mode.
-        items: the module's own `state_spec()`.
+        items: the module's own `state_spec()`; empty for a module that takes ``input_ids`` alone.
 
     Returns:
-        A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] and the state, and outputs ``logits``
-        [B, T, V] and the state. Weights are views of the module's parameters, not copies. A module with a state that
-        is not right for several new tokens at once, or that cannot be traced for any number of them, is traced for
-        exactly one: T is then 1.
+        A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] where anything reads it, and the
+        state, and outputs ``logits`` [B, T, V] and the state. Weights are views of the module's parameters, not copies,
+        but for those of recurrent layers. A module with a state that is not right for several new tokens at once, or
+        that cannot be traced for any number of them, is traced for exactly one: T is then 1.
 
     Raises:
         InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
@@ -110,37 +116,47 @@ def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan, t
     with only_first_layers(root, plan):
         model = _export(root, spec[: plan.traced * per_layer], tokens)
     hidden = stamp_layers(
-        model.graph, plan, "", lambda name: ir.tensor(_parameter(root, name), name=name), state_per_layer=per_layer
+        model.graph, plan, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=per_layer
     )
     return _finish(root, model, spec, hidden, tokens)
 
 
-def _parameter(root: nn.Module, name: str) -> Tensor:
+def parameter_of(root: nn.Module, name: str) -> Tensor:
     path, _, last = name.rpartition(".")
     tensor: Tensor = getattr(root.get_submodule(path), last)
     return tensor.detach()
 
 
 def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
-    """Run torch's exporter on example inputs and fold the constants it leaves."""
+    """Run torch's exporter on example inputs of the traced interface."""
     new_tokens = _NEW if tokens == "many" else 1
     sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY}
     state = [
         torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in item.dims], dtype=_dtype(item))
         for item in spec
     ]
-    arguments = (torch.ones((_BATCH, new_tokens), dtype=torch.int64), torch.tensor([1, 2]), state)
+    ids = torch.ones((_BATCH, new_tokens), dtype=torch.int64)
+    arguments: tuple[Any, ...] = (ids, torch.tensor([1, 2]), state) if state else (ids,)
     # A model may compare lengths with the positions that it has; no more are ever asked of it. One less, since a model
     # that makes something of exactly that length has another case for it.
     longest = getattr(root.get_submodule(_MODULE), "max_positions", None)
     longest = None if longest is None or longest <= _CAPACITY + 1 else longest - 1
     batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1, max=longest)
     dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1, max=longest)}
-    shapes = (
+    shapes: tuple[Any, ...] = (
         {0: batch, 1: new} if tokens == "many" else {0: batch},
         {0: batch},
         [{axis: dims[dim] for axis, dim in enumerate(item.dims) if dim in dims} for item in spec],
-    )
+    )[: len(arguments)]
+    return run_exporter(root, arguments, shapes)
+
+
+def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any, ...]) -> ir.Model:
+    """Trace a module, whose attribute `traced` is what it wraps, on example arguments and fold what is constant.
+
+    Raises:
+        InputError: torch cannot trace it.
+    """
     # The first warns that torchvision, which no language model needs, is not installed; the others print the graph of a
     # model that cannot be traced, which the error below says in a sentence.
     talkers = [
@@ -155,7 +171,8 @@ def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Mo
     for talker in talkers:
         talker.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+        quiet = contextlib.redirect_stderr(io.StringIO())
+        with warnings.catch_warnings(), torch.no_grad(), quiet, recurrent_operators(root):
             warnings.simplefilter("ignore")
             program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
             exported = torch.onnx.export(
@@ -169,8 +186,17 @@ def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Mo
     except InputError:
         raise
     except Exception as error:  # torch reports a model that it cannot trace by any kind of exception
+        name = _name_of(root.get_submodule(_MODULE))
+        if "Constraints violated" in _cause(error):
+            raise InputError(
+                f"The trace of {name} works for a few numbers of rows or tokens only",
+                received=_cause(error).partition("!")[0],
+                allowed="a forward for any number of rows (B) and tokens (T)",
+                fix="Remove what depends on the example's sizes from the forward; a module that holds a limited number "
+                "of tokens says so in an attribute max_positions.",
+            ) from error
         raise InputError(
-            f"{type(root.get_submodule(_MODULE)).__name__} cannot be traced",
+            f"{name} cannot be traced",
             received=_cause(error),
             allowed="a forward without data-dependent control flow",
             fix="Rewrite the part of the model that torch.export names.",
@@ -186,6 +212,11 @@ def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Mo
     common_passes.RemoveUnusedNodesPass()(model)
     common_passes.ShapeInferencePass()(model)
     return model
+
+
+def _name_of(traced: nn.Module) -> str:
+    """The class of the traced module, or of the one that an adapter stands around."""
+    return type(traced.get_submodule(getattr(traced, "weight_prefix", "").removesuffix("."))).__name__
 
 
 def _cause(error: BaseException) -> str:
@@ -206,7 +237,7 @@ def _finish(
 ) -> ir.Model:
     """Give inputs, outputs and dimensions their names, and check that nothing was frozen on the way."""
     graph = model.graph
-    names = [INPUT_IDS, PAST_LENGTH, *(item.past for item in spec)]
+    names = [INPUT_IDS, *([PAST_LENGTH] if spec else []), *(item.past for item in spec)]
     if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(spec):
         raise InputError(
             "The trace lost a tensor",
@@ -216,12 +247,14 @@ def _finish(
         )
     for value, name in zip(graph.inputs, names, strict=True):
         value.name = name
-    _name_outputs(graph, [LOGITS, *(item.present for item in spec)])
+    name_outputs(graph, [LOGITS, *(item.present for item in spec)])
     new: int | str = "T" if tokens == "many" else 1
     _name_dims(graph, spec, new)
+    if spec and not graph.inputs[1].uses():  # a recurrent state needs no positions
+        del graph.inputs[1]
     expected = {LOGITS: ("B", new), **{item.present: item.dims for item in spec}}
     for value in graph.outputs:
-        dims = _dims(value)
+        dims = dims_of(value)
         if dims[: len(expected[value.name or ""])] != expected[value.name or ""]:
             raise InputError(
                 f"The trace froze or changed a dimension of {value.name}",
@@ -229,6 +262,13 @@ def _finish(
                 allowed=f"dims {list(expected[value.name or ''])}",
                 fix="Remove what depends on the example's sizes from the forward.",
             )
+    clean(root, model, hidden)
+    return model
+
+
+def clean(root: nn.Module, model: ir.Model, hidden: Sequence[ir.Value]) -> None:
+    """Take torch's records out, note where layers end, and give parameters the names of the checkpoint."""
+    graph = model.graph
     graph.metadata_props.clear()
     graph.metadata_props[LAYERS_KEY] = json.dumps([value.name for value in hidden])
     model.producer_name, model.producer_version = "jisu", None
@@ -239,26 +279,25 @@ def _finish(
         value.metadata_props.clear()
     # What a model itself computes in half, biases of positions for example, most processors do not.
     widen_half(graph)
-    expand_experts(graph, lambda name: _parameter(root, name))
+    expand_experts(graph, lambda name: parameter_of(root, name))
     # An adapter around somebody else's module says what its own attribute adds to the names in the checkpoint.
     prefix = getattr(root.get_submodule(_MODULE), "weight_prefix", "")
     for value in list(graph.initializers.values()):
         _strip_prefix(graph, value, prefix)
     model.metadata_props.clear()
-    return model
 
 
 def _strip_prefix(graph: ir.Graph, weight: ir.Value, prefix: str) -> None:
     """Give a parameter the name that it has in the checkpoint."""
     old = weight.name or ""
     if old.startswith(f"{_MODULE}."):
-        name = old.removeprefix(f"{_MODULE}.").removeprefix(prefix)
+        name = old.removeprefix(f"{_MODULE}.").removeprefix(prefix).replace(f"{HOLDER}.", "")
         del graph.initializers[old]
         weight.name = name
         graph.initializers[name] = weight
 
 
-def _name_outputs(graph: ir.Graph, names: list[str]) -> None:
+def name_outputs(graph: ir.Graph, names: list[str]) -> None:
     """Name the outputs; a value that is an input, or two outputs at once, gets a node of its own."""
     seen: set[int] = {id(value) for value in graph.inputs}
     for place, (value, name) in enumerate(zip(list(graph.outputs), names, strict=True)):
@@ -274,26 +313,27 @@ def _name_outputs(graph: ir.Graph, names: list[str]) -> None:
 def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec], new: int | str) -> None:
     """Replace torch's symbols (s28, s70 ...) by the names of the signature, everywhere."""
     letters: dict[str, str] = {}
-    wanted = [(graph.inputs[0], ("B", new)), *((v, s.dims) for v, s in zip(graph.inputs[2:], spec, strict=True))]
+    states = graph.inputs[len(graph.inputs) - len(spec) :]
+    wanted = [(graph.inputs[0], ("B", new)), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
     for value, dims in wanted:
-        for found, dim in zip(_dims(value), dims, strict=True):
+        for found, dim in zip(dims_of(value), dims, strict=True):
             if isinstance(dim, str):
                 letters.setdefault(str(found), dim)
     for node in graph.all_nodes():
         for value in node.outputs:
-            _rename_dims(value, letters)
+            rename_dims(value, letters)
     for value in graph.inputs:
-        _rename_dims(value, letters)
+        rename_dims(value, letters)
 
 
-def _rename_dims(value: ir.Value, letters: dict[str, str]) -> None:
+def rename_dims(value: ir.Value, letters: dict[str, str]) -> None:
     if value.shape is not None:
         value.shape = ir.Shape(
-            [dim if isinstance(dim, int) else letters.get(str(dim), str(dim)) for dim in _dims(value)]
+            [dim if isinstance(dim, int) else letters.get(str(dim), str(dim)) for dim in dims_of(value)]
         )
 
 
-def _dims(value: ir.Value) -> tuple[int | str, ...]:
+def dims_of(value: ir.Value) -> tuple[int | str, ...]:
     if value.shape is None:
         return ()
     return tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)

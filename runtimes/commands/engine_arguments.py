@@ -24,12 +24,17 @@ _NUMBERS = {
 }
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """ARTIFACT, --backend, --threads, --source and the sampling options."""
+def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
+    """ARTIFACT, --backend, --threads and --source."""
     parser.add_argument("artifact", metavar="ARTIFACT", help="folder that `jisu export` wrote")
     parser.add_argument("--backend", default="ort-cpu", metavar="NAME", help="what runs it (ort-cpu)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that compute (the backend's choice)")
     parser.add_argument("--source", metavar="CHECKPOINT", help="the checkpoint, for the backend torch")
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """The same, and the sampling options."""
+    add_artifact_arguments(parser)
     sampling = parser.add_argument_group("sampling")
     for name, (kind, letter, text) in _NUMBERS.items():
         sampling.add_argument("--" + name.replace("_", "-"), type=kind, metavar=letter, help=text)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.collect import CollectSettings, collect, observed_names, run_causal_lm
+from calibration.collect import CollectSettings, collect, observed_names, run_alone
 from calibration.errors import ActivationError, CalibrationError, StatisticsError
 from calibration.fingerprint import model_fingerprint
 from calibration.observers import min_max
@@ -26,7 +26,7 @@ def inputs_of(model: torch.nn.Module, name: str) -> np.ndarray:
         lambda _, inputs: seen.append(inputs[0].detach()[0].numpy())
     )
     for window in WINDOWS.ids:
-        run_causal_lm(model, window)
+        run_alone(model, window)
     handle.remove()
     return np.concatenate(seen)
 
@@ -81,7 +81,7 @@ def test_going_on_after_an_interruption_gives_the_same_bits(tmp_path: Path) -> N
         calls += 1
         if calls == 5:  # one probe and three windows; the last save was after two
             raise KeyboardInterrupt
-        return run_causal_lm(model, ids)
+        return run_alone(model, ids)
 
     with pytest.raises(KeyboardInterrupt):
         collect(model, WINDOWS, tmp_path / "cut", settings=ALL, run=failing)

@@ -26,7 +26,7 @@ def tiny_artifact(tiny_source: Path) -> Any:
 @pytest.fixture(scope="session")
 def tiny_traced(tiny_source: Path) -> Any:
     """The portable graph of the tiny checkpoint before any pass; copy it before editing."""
-    from exporter.pipeline import _trace
     from exporter.sources import load_source
+    from exporter.trace_source import trace_source
 
-    return _trace(load_source(tiny_source))
+    return trace_source(load_source(tiny_source))

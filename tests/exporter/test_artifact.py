@@ -208,11 +208,13 @@ def test_what_is_no_artifact_is_called_so(tmp_path: Path, kind: str) -> None:
 WRONG = {
     "vocab_size": [10**15, "7", -1, 0, True, 7.0],
     "max_positions": ["512", -1, 0, 10**15],
-    "layers": ["x", 0],
+    "layers": ["x", -1],
     "parameters": ["many", -1],
     "eos": [[10**20], ["x"], "ab", 5, [7], [-1], [None]],
     "bos": ["x", 7],
     "pad": [10**9],
+    "decoder_start": [10**9, "x"],
+    "labels": ["ab", [5]],
     "architecture": [5],
 }
 
@@ -245,10 +247,10 @@ def test_a_section_of_the_wrong_kind_is_named(folder: Path, name: str, value: ob
 
 
 def test_all_wrong_entries_are_named_at_once(folder: Path) -> None:
-    alter_manifest(folder, lambda data: (data.update(target=5), data["model"].update(layers=0, eos=[99])))
+    alter_manifest(folder, lambda data: (data.update(target=5), data["model"].update(layers=-1, eos=[99])))
     with pytest.raises(InputError) as caught:
         read_artifact(folder)
-    for part in ("target is 5", "model.layers is 0", "model.eos names 99 instead of an id below 7"):
+    for part in ("target is 5", "model.layers is -1", "model.eos names 99 instead of an id below 7"):
         assert part in str(caught.value)
 
 
@@ -282,4 +284,18 @@ def test_a_manifest_that_records_no_graph_is_refused(folder: Path) -> None:
 def test_a_file_that_is_not_recorded_is_named(folder: Path, name: str) -> None:
     alter_manifest(folder, lambda data: data["files"].pop(name))
     with pytest.raises(InputError, match=f"{name} is not recorded"):
+        read_artifact(folder)
+
+
+def test_a_manifest_without_a_task_generates_text_and_an_unknown_one_is_named(folder: Path) -> None:
+    alter_manifest(folder, lambda data: data.pop("task"))
+    assert read_artifact(folder).manifest.task == "text-generation"
+    alter_manifest(folder, lambda data: data.update(task="text-to-speech"))
+    with pytest.raises(InputError, match="task is 'text-to-speech' instead of one of text-generation"):
+        read_artifact(folder)
+
+
+def test_the_columns_of_a_classifiers_logits_are_its_labels(folder: Path) -> None:
+    alter_manifest(folder, lambda data: data["model"].update(labels=["no", "yes"]))
+    with pytest.raises(InputError, match="logits have 7 columns"):
         read_artifact(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from exporter.pipeline import export
 from tests.models import TINY_VOCAB, write_tiny
@@ -169,3 +170,58 @@ def test_a_family_is_computed_in_half(family, tmp_path):
     (types,) = (check for check in artifact.manifest.gate["checks"] if check["name"] == "float-types")
     assert types["passed"] is True
     assert {spec.dtype for spec in artifact.manifest.signature.state} == {"float16"}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("Bert", {"precision": "int8"}),
+        ("DistilBert", {}),
+        ("Qwen2", {}),
+        ("Bert", {"precision": "int4"}),
+        ("Bert", {"precision": "w8a8-dynamic"}),
+        ("Bert", {"precision": "fp16", "target": "portable"}),
+    ],
+)
+def test_a_classifier_is_exported_and_proved(family, changes, tmp_path):
+    from runtimes import load
+    from tests.models import write_tiny_classifier
+
+    sizes = {"dim": 64, "hidden_dim": 64, "n_layers": 2, "n_heads": 4} if family == "DistilBert" else {}
+    write_tiny_classifier(tmp_path / "source", family, num_hidden_layers=2, **sizes)
+    artifact = export(tmp_path / "source", tmp_path / "out", **changes)
+    assert artifact.manifest.task == "text-classification"
+    found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    assert found.get("quantize_weights", 13) + found.get("lower_integer_matmul", 0) >= 13
+    with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:
+        texts = ["a", "A longer text of several words.", "b c d"]
+        pairs = zip(engine.classify(texts), source.classify(texts), strict=True)
+        exact = "precision" not in changes
+        assert all(abs(a.probability - b.probability) < (1e-4 if exact else 0.1) for a, b in pairs)
+
+
+def test_a_classifier_of_the_users_own_is_exported_with_its_labels(tmp_path):
+    from torch import nn
+
+    from runtimes import load
+
+    class Mean(nn.Module):
+        labels = ("ham", "spam")
+
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(384, 32)
+            self.hidden = nn.LSTM(32, 32, batch_first=True, bidirectional=True)
+            self.head = nn.Linear(64, 2)
+
+        def forward(self, input_ids):
+            return self.head(self.hidden(self.table(input_ids))[0].mean(1))
+
+    torch.manual_seed(0)
+    module = Mean()
+    artifact = export(module, out=tmp_path / "out", precision="int8")
+    rows = [[1, 2, 3], [4] * 40, [9], [5, 6, 7]]
+    with load(artifact.folder) as engine, load(artifact.folder, backend="torch", source=module) as source:
+        assert engine.labels == ("ham", "spam")
+        for ours, theirs in zip(engine.classify_ids(rows), source.classify_ids(rows), strict=True):
+            assert abs(ours.probability - theirs.probability) < 0.02

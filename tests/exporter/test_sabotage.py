@@ -27,7 +27,7 @@ def edit_trace(monkeypatch, tiny_traced):
             edit(model.graph)
             return model
 
-        monkeypatch.setattr(pipeline, "_trace", trace)
+        monkeypatch.setattr(pipeline, "trace_source", trace)
 
     install(lambda graph: None)
     return install
@@ -78,18 +78,12 @@ def test_the_harness_itself_is_accepted(edit_lowered, tiny_source, tmp_path):
 
 @pytest.mark.parametrize("target", ["portable", "ort-cpu"])
 def test_a_dropped_causal_mask(monkeypatch, rejected, target):
-    from exporter.tracing import causal_lm
+    from exporter.tracing import routing
 
-    def all_seen(*, batch_size, q_length, kv_length, q_offset, mask_function, **_):
-        real = mask_function(
-            torch.zeros(1, 1, 1, 1, dtype=torch.int64),
-            torch.zeros(1, 1, 1, 1, dtype=torch.int64),
-            q_offset[:, None, None, None] + torch.arange(q_length)[None, None, :, None],
-            torch.arange(kv_length)[None, None, None, :],
-        )
-        return (real | ~real).expand(batch_size, 1, q_length, kv_length)
+    def all_seen(past_length, *, batch_size, q_length, kv_length, **_):
+        return torch.ones((batch_size, 1, q_length, kv_length), dtype=torch.bool)
 
-    monkeypatch.setattr(causal_lm, "_mask", all_seen)
+    monkeypatch.setattr(routing, "_mask", all_seen)
     message, gate = rejected("--target", target)
     assert "first prefill-" in message
     assert "layer 0" in gate["where"]
@@ -223,9 +217,9 @@ def test_positions_off_by_one_after_a_past(edit_lowered, rejected):
 def test_a_stamped_layer_that_reads_another_layers_weights(monkeypatch, rejected):
     from exporter.tracing import trace
 
-    parameter = trace._parameter
+    parameter = trace.parameter_of
     monkeypatch.setattr(
-        trace, "_parameter", lambda root, name: parameter(root, name.replace(".layers.2.", ".layers.1."))
+        trace, "parameter_of", lambda root, name: parameter(root, name.replace(".layers.2.", ".layers.1."))
     )
     message, gate = rejected()
     assert "first prefill-1" in message
@@ -245,3 +239,92 @@ def test_weights_swapped_on_the_disk_after_writing(edit_lowered, monkeypatch, re
     monkeypatch.setattr(pipeline, "record_files", alter)
     message, _ = rejected()
     assert "first prefill-1" in message or "first finite" in message
+
+
+@pytest.fixture
+def rejected_classifier(tiny_classifier_source, tmp_path, capsys):
+    """Export a classifier through the command line; returns the message and the names of the checks that failed."""
+
+    def export(*words):
+        out = tmp_path / "out"
+        words = ("export", str(tiny_classifier_source), "--out", str(out), "--quiet", *words)
+        assert jisu.main(list(words)) == GateRejectedError.exit_code
+        assert not out.exists()
+        record = json.loads((tmp_path / "out.rejected" / "rejected.json").read_text())
+        return capsys.readouterr().err, [check["name"] for check in record["gate"]["checks"] if not check["passed"]]
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def traced_classifier(tiny_classifier_source):
+    from exporter.sources import load_source
+    from exporter.trace_source import trace_source
+
+    return trace_source(load_source(tiny_classifier_source))
+
+
+@pytest.fixture
+def edit_classifier(monkeypatch, traced_classifier):
+    def install(edit):
+        model = copied(traced_classifier)
+        edit(model.graph)
+        monkeypatch.setattr(pipeline, "trace_source", lambda source: model)
+
+    return install
+
+
+def drop_mask(graph):
+    """Every attention sees every key; the mask goes on being read, so that no input is lost."""
+    for node in [node for node in graph if node.op_type == "Attention"]:
+        opposite = ir.node("Not", [node.inputs[3]])
+        everything = ir.node("Or", [node.inputs[3], opposite.outputs[0]])
+        graph.insert_before(node, [opposite, everything])
+        for made in (opposite, everything):
+            made.outputs[0].type, made.outputs[0].shape = node.inputs[3].type, node.inputs[3].shape
+        node.replace_input_with(3, everything.outputs[0])
+
+
+def exchange_labels(graph):
+    for name in ("classifier.weight", "classifier.bias"):
+        set_weight(graph, name, lambda array: array[[1, 0, 2]])
+
+
+def shuffle_layers(graph):
+    for name in [name for name in graph.initializers if ".layer.0." in name]:
+        first, second = graph.initializers[name], graph.initializers[name.replace(".layer.0.", ".layer.1.")]
+        first.const_value, second.const_value = second.const_value, first.const_value
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(
+    ("edit", "first"),
+    [
+        (drop_mask, "batch-3"),
+        (exchange_labels, "text-1"),
+        (shuffle_layers, "text-1"),
+        (lambda graph: set_weight(graph, "classifier.bias", lambda array: array * np.float32(np.nan)), "finite"),
+    ],
+    ids=["mask", "labels", "layers", "nan"],
+)
+def test_a_classifier_that_is_wrong(edit, first, precision, edit_classifier, rejected_classifier):
+    edit_classifier(edit)
+    message, failed = rejected_classifier("--precision", precision)
+    if precision == "fp32":
+        assert failed[0] == first
+        assert f"first {first}" in message
+
+
+def test_a_classifier_whose_manifest_exchanges_two_labels(monkeypatch, edit_classifier, rejected_classifier):
+    from dataclasses import replace
+
+    write = pipeline._write
+
+    def exchanged(*arguments, **options):
+        manifest = write(*arguments, **options)
+        return replace(manifest, model=replace(manifest.model, labels=("neutral", "sad", "glad")))
+
+    edit_classifier(lambda graph: None)
+    monkeypatch.setattr(pipeline, "_write", exchanged)
+    _, failed = rejected_classifier()
+    assert failed == ["model-facts"]

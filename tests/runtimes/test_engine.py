@@ -308,3 +308,34 @@ assert not {{"torch", "transformers", "onnx"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("4", "")
+
+
+def test_a_classifier_gives_a_text_a_label_and_a_list_a_list(tiny_classifier) -> None:
+    with load(tiny_classifier.folder) as engine:
+        one = engine.classify("good morning")
+        several = engine.classify(["good morning", "a much longer text about the evening", "x"])
+        assert several[0].probability == pytest.approx(one.probability, abs=1e-6)
+        assert list(one.probabilities) == list(engine.labels) == ["sad", "neutral", "glad"]
+        ids = engine.classify_ids([engine.tokenize("good morning")])
+        assert ids[0].probabilities == pytest.approx(one.probabilities)
+
+
+def test_a_text_too_long_for_a_classifier_is_refused_or_cut_off(tiny_classifier) -> None:
+    with load(tiny_classifier.folder) as engine:
+        long = "x " * 600
+        with pytest.raises(InputError, match=r"too long for the model.*tokens in text 1.*at most 512"):
+            engine.classify(["x", long])
+        assert engine.classify(long, truncate=True).tokens == 512
+
+
+def test_a_classifier_does_not_generate_and_says_what_it_does(tiny_classifier) -> None:
+    calls = (
+        lambda engine: engine.generate("x", chat=False),
+        lambda engine: engine.chat([{"role": "user", "content": "x"}]),
+        lambda engine: engine.stream("x"),
+        lambda engine: engine.score("some text"),
+    )
+    with load(tiny_classifier.folder) as engine:
+        for call in calls:
+            with pytest.raises(InputError, match=r"gives labels to texts.*Allowed: Engine.classify"):
+                call(engine)

@@ -103,10 +103,17 @@ def test_a_norm_over_the_tokens_needs_all_of_them():
     np.testing.assert_allclose(run(model, feeds())["logits"], whole[:, -1:], atol=1e-5)
 
 
-def test_logits_without_a_projection_are_left_alone():
+def test_logits_that_nothing_projects_are_chosen_when_they_are_finished():
     draft = Draft()
     ids = draft.input("input_ids", "B", "T", dtype=ir.DataType.INT64)
     logits = draft.op(
         "Gather", draft.weight(noise(9, VOCAB), "table"), ids, dims=["B", "T", VOCAB], dtype=ir.DataType.FLOAT
     )
-    assert select_logits(draft.model(logits=logits).graph) == 0
+    model = draft.model(logits=logits)
+    whole = run(copied(model), {"input_ids": IDS})["logits"]
+    assert select_logits(model.graph) == 1
+    assert [value.name for value in model.graph.outputs] == ["logits"]
+    np.testing.assert_array_equal(run(model, {"input_ids": IDS})["logits"], whole[:, -1:])
+    chosen = run(model, {"input_ids": IDS, "logits_positions": np.array([[0, 2], [1, -2]])})["logits"]
+    np.testing.assert_array_equal(chosen, np.stack([whole[0, [0, 2]], whole[1, [1, -2]]]))
+    assert select_logits(model.graph) == 0

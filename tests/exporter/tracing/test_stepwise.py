@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from calibration.whole_sequences import empty_state
 from exporter.errors import InputError
 from exporter.passes.select_logits import ONE_TOKEN, candidates, note
-from exporter.tracing.stepwise import takes_several_tokens, zero_state
+from exporter.tracing.stepwise import takes_several_tokens
 from exporter.tracing.trace import trace
 from tests.exporter.tracing.calls import on_graph, tokens
 
@@ -84,7 +85,7 @@ def test_a_loop_is_traced_for_one_token_and_right_for_rows_of_any_past(rule):
     assert candidates(graph.graph) == 0
     assert note(graph.graph) == ONE_TOKEN
     for batch in (1, 3):
-        ids, state = tokens(batch, 4, vocab=VOCABULARY), zero_state(module.state_spec(), batch=batch, capacity=1)
+        ids, state = tokens(batch, 4, vocab=VOCABULARY), empty_state(module.state_spec(), batch=batch, capacity=1)
         ours = [tensor.numpy() for tensor in state]
         for place in range(4):
             past = [place + 5 * row for row in range(batch)]

@@ -244,5 +244,5 @@ def test_a_model_that_cannot_be_traced_prints_nothing_but_the_error(tmp_path, ca
     assert jisu.main(["export", str(source), "--out", str(tmp_path / "out"), "--quiet"]) == 2
     found = capfd.readouterr()
     assert found.out == ""
-    assert found.err.startswith("jisu export: error: CausalLM cannot be traced")
+    assert found.err.startswith("jisu export: error: LlamaForCausalLM cannot be traced")
     assert len(found.err.splitlines()) == 1

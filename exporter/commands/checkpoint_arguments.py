@@ -1,0 +1,25 @@
+"""What all verbs that read a checkpoint understand: which one, and what belongs to it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    """CHECKPOINT, --tokenizer, --revision and --allow-pickle."""
+    parser.add_argument(
+        "checkpoint",
+        help="a Hugging Face folder, a GGUF file, a hub id such as org/name, or a factory package.module:build "
+        "that returns an nn.Module",
+    )
+    group = parser.add_argument_group("checkpoint")
+    group.add_argument(
+        "--tokenizer", type=Path, metavar="PATH", help="tokenizer.json, or its folder, for the module of a factory"
+    )
+    group.add_argument("--revision", help="branch, tag or commit of a hub id")
+    group.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="also read .bin and .pt weights, through torch's restricted unpickler",
+    )

@@ -1,0 +1,16 @@
+"""Whose module it is: transformers', whose conventions are known, or the user's own."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TypeGuard
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+def is_of_transformers(module: nn.Module) -> TypeGuard[PreTrainedModel]:
+    """Whether the module is a model of transformers, which is not imported to find out."""
+    transformers = sys.modules.get("transformers")
+    return transformers is not None and isinstance(module, transformers.PreTrainedModel)

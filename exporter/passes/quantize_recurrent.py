@@ -1,0 +1,124 @@
+"""Recurrent layers whose weights are integers of 8 bits with a scale for every row.
+
+ONNX Runtime has an operator for LSTMs that multiplies integers (`DynamicQuantizeLSTM`: inputs are rounded call by
+call), measured two to three times as fast as the float one. For the others the weights are stored as integers and
+become floats again: once, when the runtime folds constants (`ort-cpu`), or at every call (`DequantizeLinear`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from exporter.passes.lower_gqa import DOMAIN
+from exporter.passes.match import add_initializer, emit, is_weight, replace
+from exporter.passes.merge_weights import drop_unread, mark
+from exporter.recurrent_weights import GATE_ORDERS, directions_of, in_onnx_form
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import onnx_ir as ir
+
+    from calibration.integer_products import IntegerProduct, Quantized
+
+_WEIGHT, _RECURRENCE = 1, 2  # places among the inputs
+_INTEGER_OPERATOR = "DynamicQuantizeLSTM"
+
+
+def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+    """Recurrent operators both of whose weights have been quantized."""
+    return sum(_parts(node, quantized) is not None for node in graph)
+
+
+def quantize_recurrent(graph: ir.Graph, *, quantized: Mapping[str, Quantized], target: str = "portable") -> int:
+    """Replace the weights of every recurrent operator that ``quantized`` has, by parameter name."""
+    count = 0
+    for node in list(graph):
+        parts = _parts(node, quantized)
+        if parts is None:
+            continue
+        if target == "ort-cpu" and node.op_type == "LSTM":
+            _use_integers(graph, node, parts)
+        else:
+            for place, products in zip((_WEIGHT, _RECURRENCE), parts, strict=True):
+                _store_integers(graph, node, place, products, target=target)
+        count += 1
+    drop_unread(graph, [value for value in list(graph.initializers.values()) if not value.uses()])
+    return count
+
+
+_Products = Sequence["IntegerProduct"]
+
+
+def _names(node: ir.Node, place: int) -> tuple[str, ...]:
+    weight = node.inputs[place]
+    directions = 2 if node.attributes.get_string("direction", "forward") == "bidirectional" else 1
+    return directions_of((weight.name if weight is not None else None) or "", directions)
+
+
+def _parts(node: ir.Node, quantized: Mapping[str, Quantized]) -> tuple[_Products, _Products] | None:
+    """The integers of the weights for input and state, all directions; None where any is missing."""
+    from calibration.integer_products import IntegerProduct
+
+    if node.op_type not in GATE_ORDERS or node.domain or not all(map(is_weight, node.inputs[1:3])):
+        return None
+    found = [[quantized.get(name) for name in _names(node, place)] for place in (_WEIGHT, _RECURRENCE)]
+    whole = [[part for part in parts if isinstance(part, IntegerProduct)] for parts in found]
+    return (whole[0], whole[1]) if [len(parts) for parts in whole] == [len(parts) for parts in found] else None
+
+
+def _stacked(operator: str, products: _Products) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    """Codes int8 [D, G*H, K] and scales float32 [D, G*H] in the operator's order."""
+    codes = in_onnx_form(operator, [product.codes for product in products])
+    return codes, in_onnx_form(operator, [product.scales for product in products])
+
+
+def _store_integers(graph: ir.Graph, node: ir.Node, place: int, products: _Products, *, target: str) -> None:
+    import numpy as np
+    import onnx_ir as ir
+
+    weight = node.inputs[place]
+    assert weight is not None
+    codes, scales = _stacked(node.op_type, products)
+    stored = add_initializer(graph, ir.tensor(codes, name=f"{weight.name}.codes"))
+    scale = add_initializer(graph, ir.tensor(np.ascontiguousarray(scales[..., None]), name=f"{weight.name}.scales"))
+    if target == "ort-cpu":
+        wide = emit(node, "Cast", [stored], {"to": ir.DataType.FLOAT.value})
+        wide.type, wide.shape = weight.type, weight.shape
+        mark(wide, _names(node, place))
+        floats = emit(node, "Mul", [wide, scale], like=weight)
+    else:
+        floats = emit(node, "DequantizeLinear", [stored, scale], _row_blocks(codes), like=weight)
+        mark(floats, _names(node, place))
+    node.replace_input_with(place, floats)
+
+
+def _row_blocks(codes: npt.NDArray[np.generic]) -> dict[str, Any]:
+    return {"axis": 2, "block_size": codes.shape[2]}
+
+
+def _use_integers(graph: ir.Graph, node: ir.Node, parts: tuple[_Products, _Products]) -> None:
+    import numpy as np
+    import onnx_ir as ir
+
+    weights, scales = [], []
+    for place, products in zip((_WEIGHT, _RECURRENCE), parts, strict=True):
+        weight = node.inputs[place]
+        assert weight is not None
+        codes, rows = _stacked("LSTM", products)
+        by_column = np.ascontiguousarray(codes.transpose(0, 2, 1))
+        weights.append(add_initializer(graph, ir.tensor(by_column, name=f"{weight.name}.codes")))
+        scale = add_initializer(graph, ir.tensor(rows, name=f"{weight.name}.scales"))
+        zeros = np.zeros(rows.shape, np.int8)
+        scales += [scale, add_initializer(graph, ir.tensor(zeros, name=f"{weight.name}.zero_points"))]
+    inputs = [node.inputs[0], *weights, *node.inputs[3:]]
+    inputs += [None] * (8 - len(inputs))  # bias, lengths, initial h, initial c, peepholes: places of the float operator
+    attributes = {name: item.value for name, item in node.attributes.items()}
+    outputs = [ir.Value(type=value.type, shape=value.shape) for value in node.outputs]
+    graph.opset_imports.setdefault(DOMAIN, 1)
+    emit(node, _INTEGER_OPERATOR, [*inputs, *scales], attributes, domain=DOMAIN, outputs=outputs)
+    mark(outputs[0], (*_names(node, _WEIGHT), *_names(node, _RECURRENCE)))
+    for old, new in zip(node.outputs, outputs, strict=True):
+        replace(old, new)
+    graph.remove(node, safe=True)

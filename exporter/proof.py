@@ -1,0 +1,137 @@
+"""Runs the gate on a written artifact: opens what users will run, and asks what its task and precision ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from exporter.precision import precision_named
+
+if TYPE_CHECKING:
+    from calibration.integer_products import Quantized
+    from exporter.artifact import Artifact
+    from exporter.gate import Budget, Check, GateResult
+    from exporter.gate.localize import LayerReference
+    from exporter.sources.source import Source
+    from exporter.stages import Stages
+
+
+def prove(
+    artifact: Artifact,
+    source: Source,
+    *,
+    budget: Budget,
+    evaluation: str | None = None,
+    intended: Mapping[str, Quantized] | None = None,
+    stages: Stages | None = None,
+) -> GateResult:
+    """Run the gate on a written artifact, through the backend that users will run it on.
+
+    Args:
+        artifact: its files lie in its folder; whether a manifest does is of no matter.
+        source: the model it has to match.
+        budget: how far it may be from it.
+        evaluation: held-out text for the quality figures; the default one when None.
+        intended: integers by parameter name that the files have to hold. None where they are not known any more: the
+            hashes of the files then prove that they are what was proved once.
+        stages: told of the progress.
+    """
+    from exporter.gate.facts import check_facts
+    from exporter.gate.half import check_half_graph, check_half_weights
+    from exporter.gate.weights import check_weights
+
+    judge = _prove_classifier if source.task == "text-classification" else _prove_generator
+    result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
+    more = [check_facts(artifact.manifest.model, source.model)]
+    if precision_named(artifact.manifest.precision).half is not None:
+        more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
+    if intended:
+        more.append(check_weights(artifact.graph, intended))
+    return replace(result, checks=(*result.checks, *more))
+
+
+def _prove_generator(
+    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+) -> GateResult:
+    from exporter.gate import gate_prompts, run_gate
+    from exporter.reference import reference_of
+
+    # The arrow points from runtimes to exporter; proving what users will run is the one step that looks back, here.
+    from runtimes.registry import open_backend
+
+    facts, tokenizer = source.model, source.tokenizer
+    reference = reference_of(source)
+    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
+    # What a recurrent state was is gone: nobody asks a backend to take it back.
+    prompts = replace(prompts, rewinds=all(spec.kind == "kv" for spec in artifact.manifest.signature.state))
+    backend = open_backend("ort-cpu", artifact)
+    try:
+        return run_gate(
+            backend,
+            reference,
+            prompts=prompts,
+            budget=budget,
+            tokenizer_check=_tokenizer_check(artifact, source),
+            locate=_locator(artifact, source, reference),
+            progress=_progress(stages),
+        )
+    finally:
+        backend.close()
+
+
+def _prove_classifier(
+    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+) -> GateResult:
+    from exporter.classifier_reference import ClassifierReference
+    from exporter.gate import gate_texts, run_classifier_gate
+    from runtimes.registry import open_classifier
+
+    facts = source.model
+    reference = ClassifierReference(source.module, labels=len(facts.labels))
+    backend = open_classifier("ort-cpu", artifact)
+    try:
+        return run_classifier_gate(
+            backend,
+            reference,
+            texts=gate_texts(source.tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation),
+            budget=budget,
+            tokenizer_check=_tokenizer_check(artifact, source),
+            locate=_locator(artifact, source, reference),
+            progress=_progress(stages),
+        )
+    finally:
+        backend.close()
+
+
+def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Check]] | None:
+    from exporter.gate.tokenizer import check_tokenizer
+
+    tokenizer = source.tokenizer
+    return None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder)
+
+
+def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:
+    from exporter.gate.localize import locate_layer
+    from exporter.tracing.layers import plan_layers
+
+    plan = plan_layers(source.module)
+
+    def locate(token_ids: Any) -> str | None:
+        if plan is None:
+            return None
+        layers: Any = source.module.get_submodule(plan.path)
+        signature = artifact.manifest.signature
+        return locate_layer(
+            artifact.cpu_graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids
+        )
+
+    return locate
+
+
+def _progress(stages: Stages | None) -> Callable[[str, int, int], None]:
+    def progress(name: str, number: int, total: int) -> None:
+        if stages is not None:
+            stages.advance(number, total)
+
+    return progress

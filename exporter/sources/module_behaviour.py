@@ -1,0 +1,116 @@
+"""Whether a module of the user's own keeps the promises that its way of being called makes, each tried out on torch.
+
+A graph can be the very same model and still be useless: one that mixes the rows of a batch, looks at later tokens or
+forgets its state. That is a fault of the module, and is said of the module, before anything is traced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from calibration.whole_sequences import empty_state, has_state, run_whole
+from exporter.errors import InputError
+from exporter.gate.budget import FP32_LOGIT_ERROR
+from exporter.gate.exam import logit_errors
+from exporter.gate.prompts import GREEDY_STEPS, LONGEST
+from exporter.sources.reason import reason_of
+
+if TYPE_CHECKING:
+    import torch
+
+_ROWS, _TOKENS, _PREFIX = 3, 12, 7
+
+
+def check_behaviour(module: torch.nn.Module, *, vocab_size: int, max_positions: int | None, generates: bool) -> None:
+    """Run the module on a few random tokens and compare what has to be equal.
+
+    Args:
+        module: in evaluation mode.
+        vocab_size: ids stay below it.
+        max_positions: tokens that it can hold; None for any number.
+        generates: it is a language model, whose logits after a token must not depend on later tokens.
+
+    Raises:
+        InputError: its output is random, depends on other rows, on later tokens or on how the tokens were split into
+            calls, or it fails on inputs of another size.
+    """
+    import torch
+
+    length = min(_TOKENS, max_positions or _TOKENS)
+    ids = torch.randint(0, vocab_size, (_ROWS, length), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        together = _run(module, ids)
+        _compare(
+            module, together, _run(module, ids), "its output is random: the same tokens give other logits",
+            "Switch off whatever draws numbers in evaluation mode.",
+        )  # fmt: skip
+        alone = torch.cat([_run(module, row[None]) for row in ids])
+        _compare(
+            module, alone, together, "it mixes the rows of a batch: a row's logits change when others stand beside it",
+            "Let every operation keep to its row; nn.LSTM, nn.GRU and nn.MultiheadAttention read [T, B, C] unless they "
+            "are made with batch_first=True.",
+        )  # fmt: skip
+        if generates:
+            prefix = min(_PREFIX, length - 1) or 1
+            _compare(
+                module, _run(module, ids[:, :prefix]), together[:, :prefix],
+                "it looks at later tokens: a token's logits change when more tokens follow",
+                "Mask later tokens, and use no bidirectional layers in a model that generates.",
+            )  # fmt: skip
+        if has_state(module):
+            _compare(
+                module, together, _token_by_token(module, ids),
+                "its state does not hold what came before: token by token the logits are others than in one call",
+                "Return in the state whatever later tokens need, start from it, and use past_length for positions.",
+            )  # fmt: skip
+        longest = min(LONGEST + GREEDY_STEPS, max_positions or LONGEST + GREEDY_STEPS)
+        for tokens in (1, longest):
+            _run(module, torch.zeros((1, tokens), dtype=torch.int64))
+
+
+def _token_by_token(module: Any, ids: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    rows, length = ids.shape
+    state, found = empty_state(module.state_spec(), batch=rows, capacity=length), []
+    for position in range(length):
+        token, past = ids[:, position : position + 1], torch.full((rows,), position, dtype=torch.int64)
+        logits, state = _tried(module, token, partial(module, token, past, state))
+        found.append(logits)
+    return torch.cat(found, dim=1)
+
+
+def _run(module: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = _tried(module, ids, lambda: run_whole(module, ids))
+    return logits
+
+
+def _tried(module: torch.nn.Module, ids: torch.Tensor, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:  # somebody else's code may raise anything
+        rows, tokens = ids.shape
+        raise InputError(
+            f"{type(module).__name__} fails on {rows} row{'s' if rows > 1 else ''} of {tokens} "
+            f"token{'s' if tokens > 1 else ''}",
+            received=reason_of(error),
+            allowed="any number of rows and tokens",
+            fix="Correct its forward; a module that holds a limited number of tokens says so in an attribute "
+            "max_positions.",
+        ) from error
+
+
+def _compare(module: torch.nn.Module, truth: torch.Tensor, found: torch.Tensor, what: str, fix: str) -> None:
+    """Raise InputError unless logits are equal but for rounding, in standard deviations of a row."""
+    assert truth.shape == found.shape, "one row of logits for each token was checked before"
+    columns = truth.shape[-1]
+    errors = logit_errors(truth.reshape(-1, columns).numpy(), found.reshape(-1, columns).numpy())
+    if not bool((errors <= FP32_LOGIT_ERROR).all()):
+        raise InputError(
+            f"{type(module).__name__} cannot be exported, since {what}",
+            received=f"logits that differ by {errors.max():.3g} standard deviations",
+            allowed=f"at most {FP32_LOGIT_ERROR:g}, which is rounding",
+            fix=fix,
+        )

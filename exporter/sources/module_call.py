@@ -1,0 +1,210 @@
+"""How a module of the user's own is called and what it gives: read off its forward and one short call, or refused.
+
+Nothing here judges whether the numbers make sense: that is `exporter.sources.module_behaviour`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from calibration.whole_sequences import empty_state, has_state, run_whole
+from exporter.artifact import Task
+from exporter.errors import InputError, JisuError
+from exporter.signature import DTYPES, STATE_KINDS, state_specs
+from exporter.sources.reason import reason_of
+
+if TYPE_CHECKING:
+    import torch
+
+_FORMS = (
+    "forward(input_ids, past_length, state) -> (logits, state) together with state_spec()",
+    "forward(input_ids) -> logits [B, T, V]",
+    "forward(input_ids) or forward(input_ids, attention_mask) -> logits [B, labels]",
+)
+ALLOWED_FORMS = "; ".join(_FORMS)
+# The first call: two rows of a length that is neither theirs nor one, of ids that every vocabulary has.
+_ROWS, _TOKENS = 2, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleCall:
+    """What one call of a module has shown.
+
+    Attributes:
+        task: what its logits are for.
+        columns: of the logits: tokens of the vocabulary, or labels.
+        embedding_rows: rows of the table that the token ids are looked up in; None where they go to no `nn.Embedding`.
+        positions: rows of the smallest table of positions; None where there is none.
+    """
+
+    task: Task
+    columns: int
+    embedding_rows: int | None
+    positions: int | None
+
+
+def inspect_call(module: torch.nn.Module) -> ModuleCall:
+    """Call the module once, with explicit state where it has `state_spec()`.
+
+    Raises:
+        InputError: a forward that is called in no known way, fails, or gives something else than logits.
+    """
+    import torch
+
+    _check_parameters(module)
+    ids = torch.arange(_ROWS * _TOKENS).reshape(_ROWS, _TOKENS) % 2
+    with _watched_tables(module) as tables, torch.inference_mode():
+        output = _called(module, ids)
+    logits = output[0] if has_state(module) else output
+    logits = getattr(logits, "logits", logits)
+    if has_state(module):
+        _check_state(module, output[1])
+    if not torch.is_tensor(logits) or not logits.is_floating_point() or logits.dim() not in (2, 3):
+        raise _no_logits(module, logits)
+    generates = logits.dim() == 3
+    if tuple(logits.shape[:-1]) != ((_ROWS, _TOKENS) if generates else (_ROWS,)):
+        raise _no_logits(module, logits)
+    if has_state(module) and not generates:
+        raise _no_logits(module, logits)
+    return ModuleCall(
+        task="text-generation" if generates else "text-classification",
+        columns=int(logits.shape[-1]),
+        embedding_rows=min((rows for rows, seen in tables if torch.equal(seen, ids)), default=None),
+        # A table that was asked for 0, 1, 2 ... in every row is one of positions.
+        positions=min((rows for rows, seen in tables if _counts_up(seen)), default=None),
+    )
+
+
+def _check_parameters(module: torch.nn.Module) -> None:
+    """Raise InputError unless the forward takes as many arguments as its form has."""
+    try:
+        parameters = list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):
+        return  # a forward that Python cannot describe is called and judged by what happens
+    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    keyword_only = [p.name for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    names = [p.name for p in needed]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    if has_state(module):
+        fits = len(needed) <= 3 and (len(positional) >= 3 or any(p.kind is p.VAR_POSITIONAL for p in positional))
+    else:
+        fits = bool(positional) and (len(needed) <= 1 or names[1:] == ["attention_mask"])
+    if not fits or keyword_only:
+        raise InputError(
+            f"The forward of {type(module).__name__} is called in no way that is known here",
+            received=f"forward({', '.join(str(p) for p in parameters)})"
+            + (" with state_spec()" if has_state(module) else " without state_spec()"),
+            allowed=ALLOWED_FORMS,
+            fix="Wrap the module in one whose forward has one of these forms.",
+        )
+
+
+def _called(module: Any, ids: torch.Tensor) -> Any:
+    """The output of one call; raises InputError with the module's own reason when it fails."""
+    import torch
+
+    try:
+        if has_state(module):
+            past = torch.zeros(len(ids), dtype=torch.int64)
+            output = module(ids, past, empty_state(module.state_spec(), batch=len(ids), capacity=ids.shape[1]))
+            if not isinstance(output, (tuple, list)) or len(output) != 2 or not isinstance(output[1], (tuple, list)):
+                raise InputError(
+                    f"The forward of {type(module).__name__} does not give its state back",
+                    received=_described(output),
+                    allowed="(logits, list of state tensors)",
+                    fix="Return the logits and the state after these tokens.",
+                )
+            return output
+        return run_whole(module, ids)
+    except JisuError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise InputError(
+            f"The forward of {type(module).__name__} fails on {len(ids)} rows of {ids.shape[1]} token ids",
+            received=reason_of(error),
+            allowed=ALLOWED_FORMS,
+            fix="Let it take int64 token ids of any number of rows and tokens.",
+        ) from error
+
+
+def _check_state(module: Any, after: Sequence[Any]) -> None:
+    """Raise InputError unless the specification can be read and the returned state is as it says."""
+    import torch
+
+    items = module.state_spec()
+    problems = []
+    for item in items:
+        if not isinstance(item, (tuple, list)) or len(item) != 4 or not isinstance(item[0], str):
+            problems.append(f"{item!r} is no (name, kind, dims, dtype)")
+        elif str(item[3]).removeprefix("torch.") not in DTYPES:
+            problems.append(f"{item[0]} has the dtype {item[3]}")
+        elif item[1] not in STATE_KINDS:
+            problems.append(f"{item[0]} has the kind {item[1]}")
+    if not problems:
+        state_specs([(name, kind, tuple(dims), str(dtype)) for name, kind, dims, dtype in items])
+        if not items:
+            problems.append("state_spec() lists nothing; leave it out of a module without state")
+        expected = empty_state(module.state_spec(), batch=_ROWS, capacity=_TOKENS)
+        if len(after) != len(expected):
+            problems.append(f"{len(after)} tensors came back instead of {len(expected)}")
+        problems += [
+            f"{item[0]} came back as {_described(found)} instead of {_described(wanted)}"
+            for item, wanted, found in zip(items, expected, after, strict=False)
+            if not torch.is_tensor(found) or found.shape != wanted.shape or found.dtype != wanted.dtype
+        ]
+    if problems:
+        raise InputError(
+            f"The state of {type(module).__name__} is not as it says: {'; '.join(problems)}",
+            allowed='entries (name, "kv" or "recurrent", dims with "B" for rows and "capacity" for the tokens of a kv '
+            "buffer, dtype), and tensors of that shape and dtype in that order",
+            fix="Correct state_spec(), or what forward returns.",
+        )
+
+
+def _no_logits(module: torch.nn.Module, output: Any) -> InputError:
+    return InputError(
+        f"The forward of {type(module).__name__} gives no logits",
+        received=f"{_described(output)} for token ids of shape [{_ROWS}, {_TOKENS}]",
+        allowed=f"floating-point [{_ROWS}, {_TOKENS}, V] of a language model"
+        + ("" if has_state(module) else f", or [{_ROWS}, labels] of a classifier"),
+        fix="Return one row of logits for each token, or for each text.",
+    )
+
+
+def _described(value: Any) -> str:
+    import torch
+
+    if torch.is_tensor(value):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_described, value[:4]))}{', ...' if len(value) > 4 else ''})"
+    return type(value).__name__
+
+
+def _counts_up(ids: torch.Tensor) -> bool:
+    import torch
+
+    return bool(ids.numel() % _TOKENS == 0 and torch.equal(ids, torch.arange(_TOKENS).expand(ids.shape)))
+
+
+@contextlib.contextmanager
+def _watched_tables(module: torch.nn.Module) -> Iterator[list[tuple[int, torch.Tensor]]]:
+    """Collect (rows, ids) of every `nn.Embedding` that is looked into while the block runs."""
+    from torch import nn
+
+    seen: list[tuple[int, torch.Tensor]] = []
+
+    def note(table: Any, inputs: Any) -> None:
+        if inputs[0].dim() and inputs[0].shape[-1] == _TOKENS:
+            seen.append((table.num_embeddings, inputs[0].to("cpu", copy=True)))
+
+    hooks = [child.register_forward_pre_hook(note) for child in module.modules() if isinstance(child, nn.Embedding)]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()

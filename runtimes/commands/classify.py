@@ -1,0 +1,66 @@
+"""`jisu classify`: a line for each text with its label and probability. Texts are words or lines of standard input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from exporter.errors import InputError
+from runtimes.commands.engine_arguments import add_artifact_arguments, load_engine
+from runtimes.commands.standard_streams import write_json
+
+if TYPE_CHECKING:
+    from runtimes.classification import Classification
+
+STDIN = "-"
+# Texts that are read before the first of them is classified: lines of a file are batched, those of a person are not.
+_AHEAD = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the verb understands."""
+    add_artifact_arguments(parser)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to classify; none or - reads lines of the input")
+    parser.add_argument("--truncate", action="store_true", help="cut texts that are too long off instead of refusing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a text, with every probability")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Classify; returns 0. Raises InputError."""
+    interactive = sys.stdin.isatty()
+    texts = iter(arguments.texts)
+    if arguments.texts in ([], [STDIN]):
+        if interactive and not arguments.texts:
+            raise InputError(
+                "There is no text",
+                received="neither TEXT nor lines on standard input",
+                allowed="one text or more",
+                fix="Write each text in quotes after the artifact, or - to type them.",
+            )
+        texts = _lines()
+    with load_engine(arguments) as engine:
+        while block := list(islice(texts, 1 if interactive else _AHEAD)):
+            for text, found in zip(block, engine.classify(block, truncate=arguments.truncate), strict=True):
+                _show(text, found, as_json=arguments.json)
+            sys.stdout.flush()
+    return 0
+
+
+def _lines() -> Iterator[str]:
+    """Lines of standard input that have something in them."""
+    for line in sys.stdin:
+        if line.strip():
+            yield line.rstrip("\r\n")
+
+
+def _show(text: str, found: Classification, *, as_json: bool) -> None:
+    if as_json:
+        probabilities = dict(found.probabilities)
+        write_json(
+            {"text": text, "label": found.label, "probability": found.probability, "probabilities": probabilities}
+        )
+        return
+    sys.stdout.write(f"{found.label}\t{found.probability:.4f}\t{' '.join(text.split())}\n")

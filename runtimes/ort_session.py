@@ -1,0 +1,43 @@
+"""Opens an artifact's graph on ONNX Runtime's processor provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from runtimes.external_data import check_external_data
+
+PROVIDER = "CPUExecutionProvider"
+
+
+def open_session(artifact: Artifact, *, threads: int | None) -> Any:
+    """A session for the graph that processors run.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        InputError: the graph is damaged or keeps weights elsewhere.
+    """
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
+
+    graph = artifact.cpu_graph
+    check_external_data(graph)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # its warnings are about its own choices, not about anything a user can change
+    # A call rarely has the shapes of the one before (masks grow, texts differ), so that a memory plan per shape is made
+    # and never used again.
+    options.enable_mem_pattern = False
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
+    except Exception as error:  # the package's errors share no class of their own
+        raise InputError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
+            received=str(error).strip().splitlines()[0],
+            allowed="a graph that its processor provider can run",
+            fix="Export the model again, or install the onnxruntime version that the manifest names.",
+        ) from error

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from exporter.errors import InputError
+from exporter.gate.texts import WINDOWS, gate_texts
+from tests.models import TINY_VOCAB, tiny_tokenizer
+
+
+def test_lengths_are_those_that_matter():
+    texts = gate_texts(tiny_tokenizer(), TINY_VOCAB)
+    assert [len(row) for row in texts.alone] == [1, 2, 37, 300]
+    assert len({len(row) for row in texts.rows}) == 3
+    assert len(texts.windows) == WINDOWS
+    assert {len(row) for row in texts.windows} == {6, 12, 24, 48, 96, 128}
+
+
+def test_a_short_model_is_not_given_more_than_it_holds():
+    texts = gate_texts(None, 100, 16)
+    assert max(len(row) for row in (*texts.alone, *texts.rows, *texts.windows)) == 16
+
+
+def test_windows_come_from_the_text_of_the_user():
+    tokenizer = tiny_tokenizer()
+    texts = gate_texts(tokenizer, TINY_VOCAB, evaluation="only this sentence. " * 40)
+    assert all(set(tokenizer.decode(row)) <= set("only this sentence. ") for row in texts.windows)
+    assert "a text of the user's" in texts.text
+
+
+def test_an_empty_text_is_refused():
+    with pytest.raises(InputError, match="too short to be judged on"):
+        gate_texts(tiny_tokenizer(), TINY_VOCAB, evaluation="  \n ")

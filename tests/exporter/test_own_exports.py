@@ -1,0 +1,129 @@
+"""Modules of the user's own, from their class to tokens: exported, proved, and run on every backend."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from torch import nn
+
+import jisu
+from exporter import export, verify
+from exporter.errors import GateRejectedError, InputError
+from runtimes import load
+from tests.models import tiny_tokenizer
+from tests.own_modules import Attentive, Recurrent, Stateless, seeded
+
+PROMPTS = [[5, 6, 7], [9] * 20, [11]]
+MODULES = {"recurrent": Recurrent, "kv": Attentive, "stateless": Stateless, "gru": partial(Recurrent, nn.GRU)}
+
+
+def tokens_of(engine, prompts=PROMPTS):
+    return [result.token_ids for result in engine.generate_ids(prompts, max_new_tokens=10, ignore_eos=True)]
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_module_is_exported_proved_and_run_everywhere(kind, tmp_path):
+    module = seeded(MODULES[kind])
+    artifact = export(module, tokenizer=tiny_tokenizer(), out=tmp_path / "out")
+    asked = {check["name"] for check in artifact.manifest.gate["checks"]}
+    assert {"prefill-300", "batch-3", "decode", "chunked-prefill", "greedy", "tokenizer"} <= asked
+    assert ("rewind" in asked) == (kind in ("kv", "stateless"))
+    with load(tmp_path / "out") as engine, load(tmp_path / "out", backend="torch", source=module) as source:
+        found = tokens_of(engine)
+        assert found == tokens_of(source)
+        assert found == [tokens_of(engine, [prompt])[0] for prompt in PROMPTS]
+        assert engine.generate("The fox", max_new_tokens=4).text == source.generate("The fox", max_new_tokens=4).text
+    assert verify(tmp_path / "out", source=module, tokenizer=tiny_tokenizer()).accepted
+
+
+PRECISIONS = [
+    ("recurrent", "ort-cpu", "int8"),
+    ("recurrent", "portable", "int8"),
+    ("recurrent", "ort-cpu", "fp16"),
+    ("recurrent", "portable", "fp16"),
+    ("gru", "ort-cpu", "int4"),
+    ("kv", "ort-cpu", "int4"),
+    ("kv", "portable", "w8a8"),
+    ("stateless", "ort-cpu", "int8"),
+]
+
+
+@pytest.mark.parametrize(("kind", "target", "precision"), PRECISIONS)
+def test_a_module_is_quantized_like_any_other_model(kind, target, precision, tmp_path):
+    module = seeded(MODULES[kind])
+    # Random weights are sharper than any trained model's, and small ones have little to average over.
+    limits = {"max_kl": 0.5, "min_top1": 0.5, "max_perplexity_ratio": 2.0} if precision == "int4" else {}
+    artifact = export(
+        module, tokenizer=tiny_tokenizer(), out=tmp_path / "out", target=target, precision=precision, **limits
+    )
+    (stored,) = (check for check in artifact.manifest.gate["checks"] if check["name"] == "stored-weights")
+    assert stored["passed"] is True
+    whole = sum(4 * parameter.numel() for parameter in module.parameters())
+    assert artifact.manifest.files["model.onnx.data"].size < 0.62 * whole
+
+
+def test_what_is_chosen_layer_by_layer_needs_a_stack_of_layers(tmp_path):
+    with pytest.raises(InputError, match="no nn.ModuleList of layers"):
+        export(seeded(Recurrent), tokenizer=tiny_tokenizer(), out=tmp_path / "out", precision="w8a8-dynamic")
+
+
+def test_a_module_that_is_being_trained_goes_on_in_its_mode(tmp_path):
+    module = seeded(Recurrent).train()
+    export(module, out=tmp_path / "out")
+    assert module.training
+    assert module.layers.training
+
+
+def test_another_module_is_not_the_source(tmp_path):
+    module = seeded(Recurrent)
+    export(module, out=tmp_path / "out")
+    module.output.bias.data += 1
+    with pytest.raises(InputError, match="other hashes"):
+        load(tmp_path / "out", backend="torch", source=module)
+    with pytest.raises(InputError, match="Name it with --source"):
+        load(tmp_path / "out", backend="torch")
+    module.output.bias.data[3] += 5
+    assert not verify(tmp_path / "out", source=module).accepted
+
+
+class Slow(Recurrent):
+    """Right for its first hundred tokens, which a short look finds nothing wrong with."""
+
+    def forward(self, input_ids, past_length, state):
+        logits, after = super().forward(input_ids, past_length, state)
+        return logits + (past_length > 100).float()[:, None, None] * logits.flip(-1), after
+
+
+def test_a_state_that_goes_wrong_later_is_found_by_the_gate(tmp_path):
+    with pytest.raises(GateRejectedError, match="decode"):
+        export(seeded(Slow), out=tmp_path / "out")
+
+
+def test_the_command_exports_a_factory_and_verifies_it_again(tmp_path, capsys):
+    tiny_tokenizer().save_pretrained(str(tmp_path / "tokenizer"))
+    out, tokenizer = str(tmp_path / "out"), str(tmp_path / "tokenizer" / "tokenizer.json")
+    factory = "tests.own_modules:build_recurrent"
+    assert jisu.main(["export", factory, "--tokenizer", tokenizer, "--out", out, "--dry-run"]) == 0
+    assert "Recurrent" in capsys.readouterr().out
+    assert jisu.main(["export", factory, "--tokenizer", tokenizer, "--out", out, "--no-advice"]) == 0
+    assert jisu.main(["verify", out, "--tokenizer", tokenizer]) == 0
+    assert "accepted" in capsys.readouterr().out
+    assert jisu.main(["generate", out, "The fox", "--max-new-tokens", "3"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tests.own_modules:build_nothing"], "returns no module"),
+        (["tests.own_modules:build_recurrent", "--tokenizer", "nowhere.json"], "There is no tokenizer"),
+        (["nowhere.at_all:build"], "cannot be imported"),
+        (["tests.own_modules:build_recurrent", "--revision", "main"], "not a hub id"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(words, said, tmp_path, capsys):
+    assert jisu.main(["export", *words, "--out", str(tmp_path / "out"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
