@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from calibration.layer_walk import inference
+from calibration.whole_sequences import run_whole
 from exporter.errors import InputError
 from exporter.layer_stack import find_stack
 from exporter.module_kind import has_encoder, is_of_transformers
@@ -167,8 +169,11 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
         prefix = inside
     # By their weights: one table may go by several names, as that of an encoder and a decoder does.
     ends = {id(end.weight) for end in _tables(module)}
+    used = None if is_of_transformers(module) else _used(module)
     found = []
     for name, child in module.named_modules():
+        if used is not None and id(child) not in used:
+            continue
         table = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
         if table or (isinstance(child, nn.Linear) and name.startswith(prefix)):
             weight: Any = child.weight
@@ -197,6 +202,32 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
             fix="Export it in fp32 or fp16.",
         )
     return found
+
+
+def _used(module: nn.Module) -> set[int]:
+    """By id, the layers of a user's module that a call runs, and whose weights are parameters.
+
+    What no call runs is in no graph, and a weight that is computed from others is in none as it stands.
+    """
+    import torch
+    from torch import nn
+
+    used: set[int] = set()
+
+    def note(child: nn.Module, *_: Any) -> None:
+        weights = [name for name in child.__dict__.get("_flat_weights_names", ["weight"]) if name.startswith("weight")]
+        if set(weights) <= set(child._parameters):
+            used.add(id(child))
+
+    kinds = (nn.Linear, nn.Embedding, nn.RNNBase)
+    hooks = [child.register_forward_hook(note) for child in module.modules() if isinstance(child, kinds)]
+    try:
+        with inference(module):
+            run_whole(module, torch.zeros((1, 2), dtype=torch.int64))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return used
 
 
 def _tables(module: nn.Module) -> list[Any]:

@@ -26,17 +26,26 @@ def trace_source(source: Source) -> ir.Model:
         from exporter.tracing.classifier import Classifier, trace_classifier
 
         classifier, facts = Classifier(source.module), source.model
-        return trace_classifier(classifier, labels=len(facts.labels), max_positions=facts.max_positions)
+        return trace_classifier(
+            classifier,
+            labels=len(facts.labels),
+            max_positions=facts.max_positions,
+            repeats=is_of_transformers(source.module),
+        )
     from exporter.tracing.trace import trace
 
     module: Any = traced_interface(source.module)
+    own: dict[str, Any] = {}
+    if not is_of_transformers(source.module):
+        # Nobody knows what passes between the layers of somebody's module, such as a mask that differs in a few.
+        own = {"max_positions": source.model.max_positions, "repeats": False}
     if not has_state(module):
-        return trace(module, [])
+        return trace(module, [], **own)
     # A user may write dims as a list, and dtypes as torch's.
     items = [
         (name, kind, tuple(dims), str(dtype).removeprefix("torch.")) for name, kind, dims, dtype in module.state_spec()
     ]
-    return trace(module, items)
+    return trace(module, items, **own)
 
 
 def trace_source_encoder(source: Source) -> ir.Model | None:

@@ -30,7 +30,7 @@ _SPAN = 256
 _UNSIGNED_MIDDLE = 128  # zero point of inputs whose scale is found at run time
 _ROWS = 4096  # of an embedding, compared at once
 # Operators that nobody but our own passes makes.
-_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger", "DynamicQuantizeLSTM")
+_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger")
 
 Floats = npt.NDArray[np.float32]
 
@@ -134,18 +134,7 @@ def _integer_errors(
 def _recurrent_errors(
     node: ir.Node, parts: Sequence[IntegerProduct], names: Sequence[str]
 ) -> Iterator[tuple[float, str]]:
-    """Codes times scales as they are stored, [D, rows, features], with those that were meant.
-
-    The operator for integers holds both weights of a layer, each transposed; others read one weight from a node.
-    """
-    if node.op_type == "DynamicQuantizeLSTM":
-        half = len(parts) // 2
-        places = ((node.inputs[1], node.inputs[8]), (node.inputs[2], node.inputs[10]))
-        for (codes, scales), first in zip(places, (0, half), strict=True):
-            assert codes is not None and scales is not None
-            found = _constant(codes).numpy().transpose(0, 2, 1) * _constant(scales).numpy()[..., None]
-            yield from _stacked_errors(found, "LSTM", parts[first : first + half], names[first : first + half])
-        return
+    """Codes times scales as they are stored, [D, rows, features], with those that were meant."""
     reader = node.outputs[0].consumers()[0]
     scales = node.inputs[1] if node.op_type == "DequantizeLinear" else reader.inputs[1]
     operator = reader if node.op_type == "DequantizeLinear" else reader.outputs[0].consumers()[0]

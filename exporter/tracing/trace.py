@@ -50,9 +50,10 @@ class Traceable(Protocol):
 class _Root(nn.Module):
     """Gives every parameter one known prefix, whatever the traced module is."""
 
-    def __init__(self, traced: nn.Module) -> None:
+    def __init__(self, traced: nn.Module, max_positions: int | None) -> None:
         super().__init__()
         self.traced = traced
+        self.max_positions = max_positions
 
     def forward(
         self, input_ids: Tensor, past_length: Tensor | None = None, state: list[Tensor] | None = None
@@ -64,12 +65,16 @@ class _Root(nn.Module):
         return logits, list(after)
 
 
-def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
+def trace(
+    module: nn.Module, items: Sequence[StateItem], *, max_positions: int | None = None, repeats: bool = True
+) -> ir.Model:
     """Trace ``module`` once and repeat the decoder layers that are equal.
 
     Args:
         module: implements `Traceable`, in eval mode.
         items: the module's own `state_spec()`; empty for a module that takes ``input_ids`` alone.
+        max_positions: tokens that it can hold; when None, what it says itself.
+        repeats: its longest list holds decoder layers that are called alike, so that equal ones may be traced once.
 
     Returns:
         A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] where anything reads it, and the
@@ -81,26 +86,27 @@ def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
     Raises:
         InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
     """
-    root, spec = _Root(module).eval(), state_specs(items)
+    known = getattr(module, "max_positions", None) if max_positions is None else max_positions
+    root, spec = _Root(module, known).eval(), state_specs(items)
     recurrent = any(item.kind == "recurrent" for item in spec)
     if recurrent and not takes_several_tokens(root, items):
-        return _trace(root, spec, "one")
+        return _trace(root, spec, "one", repeats=repeats)
     try:
-        return _trace(root, spec, "many")
+        return _trace(root, spec, "many", repeats=repeats)
     except InputError as reason:
         if not spec:
             raise
         logging.getLogger(__name__).info("Tracing one token at a time: %s.", reason)
         try:
-            return _trace(root, spec, "one")
+            return _trace(root, spec, "one", repeats=repeats)
         except InputError:
             raise reason from None  # what stands in the way of both is said by the first
 
 
-def _trace(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
+def _trace(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens, *, repeats: bool) -> ir.Model:
     # Two lists of layers, an encoder's and a decoder's, are not told apart.
     plan = None if any(item.kind == "encoder" for item in spec) else plan_layers(root)
-    if plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
+    if repeats and plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
         try:
             return _trace_prefix(root, spec, plan, tokens)
         except NotRepeatableError as reason:
@@ -141,7 +147,7 @@ def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Mo
     arguments: tuple[Any, ...] = (ids, torch.tensor([1, 2]), state) if state else (ids,)
     # A model may compare lengths with the positions that it has; no more are ever asked of it. One less, since a model
     # that makes something of exactly that length has another case for it.
-    longest = getattr(root.get_submodule(_MODULE), "max_positions", None)
+    longest = getattr(root, "max_positions", None)
     longest = None if longest is None or longest <= _CAPACITY + 1 else longest - 1
     batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1, max=longest)
     dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1, max=longest)}
@@ -195,8 +201,9 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
                 f"The trace of {name} works for a few numbers of rows or tokens only",
                 received=_cause(error).partition("!")[0],
                 allowed="a forward for any number of rows (B) and tokens (T)",
-                fix="Remove what depends on the example's sizes from the forward; a module that holds a limited number "
-                "of tokens says so in an attribute max_positions.",
+                fix="Remove what depends on the example's sizes from the forward, such as len() of a tensor. A module "
+                "that holds a limited number of tokens says so in an attribute max_positions; one that loops over its "
+                "tokens needs an explicit state, and is then run token by token.",
             ) from error
         raise InputError(
             f"{name} cannot be traced",
