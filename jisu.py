@@ -33,6 +33,7 @@ VERBS = {
     "generate": ("runtimes.commands.generate", "answer one prompt"),
     "chat": ("runtimes.commands.chat", "talk with a model"),
     "classify": ("runtimes.commands.classify", "give texts the labels of a classifier"),
+    "compare": ("benchmarks.commands.compare", "measure speed and quality of artifacts, backends and other engines"),
     "doctor": ("runtimes.commands.doctor", "show what this machine can run and what is wrong with it"),
 }
 

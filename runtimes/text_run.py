@@ -96,6 +96,11 @@ class TextRun:
         """What a row has sampled so far."""
         return tuple(self._tokens[row])
 
+    @property
+    def step_seconds(self) -> tuple[float, ...]:
+        """Seconds of each step so far, the first with the prompt; the model and the sampling, nothing of the text."""
+        return tuple(self._seconds)
+
     def results(self) -> list[Result]:
         """What each row has become; to be called when the iteration has ended."""
         results = []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from importlib import metadata
 from typing import Any
 
-from benchmarks.peers.worker import Generate, serve
+from benchmarks.peers.worker import Generation, Opened, only_prompt, serve
 
 
-def open_engine() -> tuple[Generate, str]:
+def open_engine() -> Opened:
     import numpy as np
     import onnxruntime_genai as genai
 
@@ -18,20 +19,27 @@ def open_engine() -> tuple[Generate, str]:
     config.overlay(f'{{"model": {{"decoder": {{"session_options": {{"intra_op_num_threads": {int(sys.argv[2])}}}}}}}}}')
     model: Any = genai.Model(config)
 
-    def generate(prompt: list[int], new_tokens: int) -> tuple[float, float]:
+    def generate(prompts: list[list[int]], new_tokens: int) -> Generation:
+        prompt = only_prompt(prompts)
         total = len(prompt) + new_tokens
         options = genai.GeneratorParams(model)
         options.set_search_options(max_length=total, min_length=total, do_sample=False)
         generator = genai.Generator(model, options)
-        started = time.perf_counter()
+        moments = [time.perf_counter()]
         generator.append_tokens(np.array(prompt, dtype=np.int32))
-        generator.generate_next_token()
-        first = time.perf_counter()
-        for _ in range(new_tokens - 1):
+        for _ in range(new_tokens):
             generator.generate_next_token()
-        return first - started, time.perf_counter() - first
+            moments.append(time.perf_counter())
+        tokens = [int(token) for token in generator.get_sequence(0)[len(prompt) :]]
+        return Generation(
+            step_seconds=[after - before for before, after in itertools.pairwise(moments)], tokens=[tokens]
+        )
 
-    return generate, f"onnxruntime-genai {metadata.version('onnxruntime-genai')}"
+    return Opened(
+        generate=generate,
+        version=f"onnxruntime-genai {metadata.version('onnxruntime-genai')}",
+        settings=f"intra_op_num_threads {sys.argv[2]}",
+    )
 
 
 if __name__ == "__main__":

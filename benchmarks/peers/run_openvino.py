@@ -6,10 +6,10 @@ import sys
 from importlib import metadata
 from typing import Any
 
-from benchmarks.peers.worker import Generate, serve
+from benchmarks.peers.worker import Generation, Opened, only_prompt, serve
 
 
-def open_engine() -> tuple[Generate, str]:
+def open_engine() -> Opened:
     import numpy as np
     import openvino  # type: ignore[import-not-found,unused-ignore]
     import openvino_genai  # type: ignore[import-not-found,unused-ignore]
@@ -17,15 +17,22 @@ def open_engine() -> tuple[Generate, str]:
     genai: Any = openvino_genai
     pipeline = genai.LLMPipeline(sys.argv[1], "CPU", INFERENCE_NUM_THREADS=int(sys.argv[2]))
 
-    def generate(prompt: list[int], new_tokens: int) -> tuple[float, float]:
+    def generate(prompts: list[list[int]], new_tokens: int) -> Generation:
         options = genai.GenerationConfig()
         options.max_new_tokens, options.ignore_eos, options.do_sample = new_tokens, True, False
-        ids = np.array([prompt], dtype=np.int64)
+        ids = np.array([only_prompt(prompts)], dtype=np.int64)
         inputs = genai.TokenizedInputs(openvino.Tensor(ids), openvino.Tensor(np.ones_like(ids)))
-        metrics = pipeline.generate(inputs, options).perf_metrics
-        return metrics.get_ttft().mean / 1000, metrics.get_tpot().mean / 1000 * (new_tokens - 1)
+        result = pipeline.generate(inputs, options)
+        # In microseconds: the time to the first token, and from each new token to the next.
+        raw = result.perf_metrics.raw_metrics
+        steps = [*raw.m_times_to_first_token[:1], *raw.m_durations]
+        return Generation(step_seconds=[step / 1e6 for step in steps], tokens=[list(map(int, result.tokens[0]))])
 
-    return generate, f"openvino-genai {metadata.version('openvino-genai')}"
+    return Opened(
+        generate=generate,
+        version=f"openvino-genai {metadata.version('openvino-genai')}",
+        settings=f"CPU, INFERENCE_NUM_THREADS {sys.argv[2]}",
+    )
 
 
 if __name__ == "__main__":

@@ -1,38 +1,85 @@
 """What all workers share: requests as JSON lines on standard input, answers on standard output.
 
-Standard library only.
+A request is a generation or, where the engine tells them, the logits of a text. Standard library only.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Token ids of the prompt, number of new tokens -> (seconds to the first new token, seconds of all further ones).
-Generate = Callable[[list[int], int], tuple[float, float]]
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def serve(open_engine: Callable[[], tuple[Generate, str]]) -> None:
-    """Open an engine and answer until the input ends.
+class UnsupportedError(Exception):
+    """The engine cannot do what was asked, and nothing is wrong with it."""
 
-    Args:
-        open_engine: returns what generates, and the engine's version.
+
+@dataclass(frozen=True)
+class Generation:
+    """One run: the new tokens of each row, and the seconds from each new token to the next.
+
+    The first entry of ``step_seconds`` is the time to the first token, so there are as many as new tokens a row.
     """
+
+    step_seconds: list[float]
+    tokens: list[list[int]]
+
+
+# Token ids of each row's prompt, number of new tokens.
+Generate = Callable[[list[list[int]], int], Generation]
+# Token ids of one text, the file to write their float32 logits [T, V] into, as numpy's save does.
+WriteLogits = Callable[[list[int], str], None]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An engine ready to be asked: its version, and the settings that matter for its speed, in words."""
+
+    generate: Generate
+    version: str
+    settings: str = ""
+    write_logits: WriteLogits | None = None
+
+
+def serve(open_engine: Callable[[], Opened]) -> None:
+    """Open an engine and answer until the input ends; an engine that fails says why, and the process ends with 1."""
     # Engines print; the answers need a stream of their own.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    started = time.perf_counter()
-    generate, version = open_engine()
-    _answer(answers, {"load_seconds": time.perf_counter() - started, "version": version, **resident()})
-    for line in sys.stdin:
-        request = json.loads(line)
-        first, rest = generate(request["prompt"], request["new_tokens"])
-        _answer(answers, {"prefill_seconds": first, "decode_seconds": rest, **resident()})
+    end_with_parent()
+    try:
+        started = time.perf_counter()
+        opened = open_engine()
+        seconds = time.perf_counter() - started
+        facts = {"load_seconds": seconds, "version": opened.version, "settings": opened.settings}
+        _answer(answers, {**facts, **resident()})
+        for line in sys.stdin:
+            _answer(answers, {**_reply(opened, json.loads(line)), **resident()})
+    except Exception as error:  # noqa: BLE001 - whatever an engine raises is its answer
+        _answer(answers, {"failed": f"{type(error).__name__}: {error}"})
+        sys.exit(1)
+
+
+def only_prompt(prompts: list[list[int]]) -> list[int]:
+    """The prompt of an engine that runs one at a time; raises UnsupportedError for several."""
+    if len(prompts) != 1:
+        raise UnsupportedError("this engine is asked for one prompt at a time")
+    return prompts[0]
+
+
+def end_with_parent() -> None:
+    """Have this process killed when its parent ends, however that ends: a stopped process would stay for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def resident() -> dict[str, int]:
@@ -43,6 +90,19 @@ def resident() -> dict[str, int]:
         if name in ("VmRSS", "VmHWM"):
             found[{"VmRSS": "resident_bytes", "VmHWM": "peak_bytes"}[name]] = int(value.split()[0]) * 1024
     return found
+
+
+def _reply(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if "logits" in request:
+            if opened.write_logits is None:
+                raise UnsupportedError("this engine does not tell its logits")
+            opened.write_logits(request["logits"], request["file"])
+            return {}
+        found = opened.generate(request["prompts"], request["new_tokens"])
+    except UnsupportedError as reason:
+        return {"unsupported": str(reason)}
+    return {"step_seconds": found.step_seconds, "tokens": found.tokens}
 
 
 def _answer(stream: Any, answer: dict[str, Any]) -> None:

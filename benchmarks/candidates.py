@@ -1,0 +1,206 @@
+"""Who is compared: artifacts on backends, and the models of other engines; what is known of each before it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.artifact import MANIFEST, TIMINGS, TOKENIZER, Artifact, read_artifact
+from exporter.errors import InputError
+from runtimes.registry import BACKENDS
+
+TEXT_GENERATION = "text-generation"
+
+# Ending of a peer's name in the folder of `benchmarks.peers.prepare` -> the worker that runs it.
+PEER_WORKERS = {
+    "genai-fp32": "run_genai",
+    "genai-int4": "run_genai",
+    "openvino-int8": "run_openvino",
+    "gguf": "run_llama_cpp",
+}
+PREPARE = "python -m benchmarks.peers.prepare CHECKPOINT --python build/peers/bin/python --out build/peer-models"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One row to be.
+
+    ``command`` is its worker's. ``facts`` go into the report as they are. ``artifact`` and ``backend`` are None for a
+    peer. ``problem`` says why it cannot even be started.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    artifact: Artifact | None = None
+    backend: str | None = None
+    problem: str | None = None
+
+
+def artifact_candidates(
+    folders: Sequence[Path], backends: Sequence[str], *, threads: int, source: str | None
+) -> list[Candidate]:
+    """Every artifact on every backend, those that cannot be read included, with the reason.
+
+    A backend that runs the source instead of the artifact gives one candidate for each source, not for each artifact.
+
+    Raises:
+        InputError: an unknown backend, or a folder that is named twice.
+    """
+    for name in backends:
+        if name not in BACKENDS:
+            raise InputError(
+                "There is no such backend",
+                received=name,
+                allowed=", ".join(sorted(BACKENDS)),
+                fix="Correct --backends.",
+            )
+    resolved = [folder.resolve() for folder in folders]
+    if len(set(resolved)) < len(resolved):
+        raise InputError(
+            "An artifact is named twice", received=", ".join(map(str, folders)), fix="Name each folder once."
+        )
+    labels = _labels(folders)
+    found: list[Candidate] = []
+    sources: set[tuple[str, str]] = set()
+    model: Artifact | None = None
+    for folder in folders:
+        artifact, problem = _opened(folder)
+        if artifact is not None and problem is None:
+            problem = None if model is None else _another_model(model, artifact)
+            model = model or artifact
+        for backend in backends:
+            reads_source = BACKENDS[backend].reads_source
+            name = labels[folder]
+            if reads_source and artifact is not None:
+                key = (backend, source_key(artifact))
+                if key in sources:
+                    continue
+                name = "source" if not any(known == backend for known, _ in sources) else f"source of {name}"
+                sources.add(key)
+            found.append(
+                Candidate(
+                    name=f"{name} ({backend})",
+                    command=_command(folder, backend, threads, source if reads_source else None),
+                    facts=_facts(folder, artifact, backend, reads_source=reads_source),
+                    artifact=artifact,
+                    backend=backend,
+                    problem=problem,
+                )
+            )
+    return found
+
+
+def peer_candidates(models: Path, python: Path, *, threads: int) -> list[Candidate]:
+    """Every model in the folder that a worker knows; raises InputError when there is none."""
+    paths = sorted(models.iterdir()) if models.is_dir() else []
+    found = []
+    for path in paths:
+        worker = next((worker for ending, worker in PEER_WORKERS.items() if path.name.endswith(ending)), None)
+        if worker is None or path.name.startswith("f32"):
+            continue
+        interpreter = sys.executable if worker == "run_genai" else str(python)
+        found.append(
+            Candidate(
+                name=path.name.removesuffix(".gguf"),
+                command=(interpreter, "-m", f"benchmarks.peers.{worker}", str(path), str(threads)),
+                facts={
+                    "engine": worker.removeprefix("run_"),
+                    "path": str(path),
+                    "size_bytes": _bytes_of(path),
+                    "export_seconds": None,
+                },
+            )
+        )
+    if not found:
+        raise InputError(
+            f"There are no models of other engines in {models}",
+            allowed="a folder that benchmarks.peers.prepare has written",
+            fix=f"Make them with: {PREPARE}",
+        )
+    return found
+
+
+def source_key(artifact: Artifact) -> str:
+    """What tells one source from another: the hashes of its files, or its name where it has none."""
+    record = artifact.manifest.source
+    hashes = sorted(str(item.get("sha256")) for item in record.get("files", {}).values())
+    return ",".join(hashes) or str(record.get("name"))
+
+
+def _labels(folders: Sequence[Path]) -> dict[Path, str]:
+    """The folders' own names, or their paths where two have the same."""
+    names = [folder.resolve().name for folder in folders]
+    return {
+        folder: name if names.count(name) == 1 else str(folder) for folder, name in zip(folders, names, strict=True)
+    }
+
+
+def _opened(folder: Path) -> tuple[Artifact | None, str | None]:
+    try:
+        artifact = read_artifact(folder)
+    except InputError as error:
+        return None, str(error)
+    if artifact.manifest.task != TEXT_GENERATION:
+        return artifact, f"It is for {artifact.manifest.task}; only models that continue a text can be compared."
+    return artifact, None
+
+
+def _another_model(first: Artifact, other: Artifact) -> str | None:
+    """Why the two cannot be fed the same token ids, None when they can."""
+    for name, value in (("vocabulary", "vocab_size"), ("length", "max_positions")):
+        a, b = (getattr(artifact.manifest.model, value) for artifact in (first, other))
+        if a != b:
+            return f"Its {name} is {b} and that of {first.folder} {a}: it cannot be fed the same tokens."
+    files = [artifact.manifest.files.get(TOKENIZER) for artifact in (first, other)]
+    if all(files) and files[0] != files[1]:
+        return f"Its tokenizer is not that of {first.folder}: it cannot be fed the same tokens."
+    return None
+
+
+def _command(folder: Path, backend: str, threads: int, source: str | None) -> tuple[str, ...]:
+    program = (sys.executable, "-m", "benchmarks.peers.run_jisu", str(folder), backend, str(threads))
+    return program if source is None else (*program, source)
+
+
+def _facts(folder: Path, artifact: Artifact | None, backend: str, *, reads_source: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {"engine": "jisu", "path": str(folder), "backend": backend, "size_bytes": None}
+    if artifact is None:
+        return facts
+    manifest = artifact.manifest
+    if reads_source:
+        files = manifest.source.get("files", {}).values()
+        size = sum(record.get("size", 0) for record in files) or None
+        return {**facts, "precision": "source", "size_bytes": size, "export_seconds": None}
+    return {
+        **facts,
+        "precision": manifest.precision,
+        "target": manifest.target,
+        "size_bytes": artifact.size + (folder / MANIFEST).stat().st_size,
+        "export_seconds": _export_seconds(folder),
+        "gate": manifest.gate,
+        "formats": _formats(manifest.quantization),
+    }
+
+
+def _formats(quantization: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each number format and how many layers have it."""
+    formats = quantization.get("formats", [])
+    return [{"format": item.get("format"), "layers": item.get("weights")} for item in formats if isinstance(item, dict)]
+
+
+def _export_seconds(folder: Path) -> float | None:
+    try:
+        return float(json.loads((folder / TIMINGS).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _bytes_of(path: Path) -> int:
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and "cache" not in file.parts)

@@ -1,0 +1,294 @@
+"""`jisu compare`: candidates in, report out. Load each in a process of its own, time them by turns, judge their tokens.
+
+Start reading here. Nothing is rendered and no regression is judged before report.json is written.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.candidates import Candidate, artifact_candidates, peer_candidates, source_key
+from benchmarks.figures import memory_figures, workload_figures
+from benchmarks.journal import Journal
+from benchmarks.memory_traffic import weight_bytes
+from benchmarks.read_bandwidth import measure_read_bandwidth
+from benchmarks.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
+from benchmarks.rounds import Outcome, Processes, Say, is_timed, measure_rounds, open_processes, restored_outcomes
+from benchmarks.timed_process import CandidateError, TimedProcess
+from benchmarks.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
+from benchmarks.trials import machine
+from benchmarks.workloads import Workload, prompts_of, workloads_named
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from runtimes.machine import installed_packages
+
+TRIALS = 5
+TIME_LIMIT = 300.0
+BACKEND = "ort-cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRequest:
+    """What a user asks of a comparison.
+
+    ``workloads`` are names, None for all. ``time_limit`` is the most seconds for loading and for each trial of one
+    candidate. ``source`` is the checkpoint, where the artifacts' manifests do not tell it. ``peers`` is the folder with
+    the models of other engines, ``peers_python`` the interpreter that has these engines.
+    """
+
+    artifacts: tuple[Path, ...]
+    out: Path
+    backends: tuple[str, ...] = (BACKEND,)
+    workloads: tuple[str, ...] | None = None
+    trials: int = TRIALS
+    threads: int = 0
+    time_limit: float = TIME_LIMIT
+    source: str | None = None
+    quality: bool = True
+    peers: Path | None = None
+    peers_python: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.artifacts:
+            raise InputError(
+                "There is nothing to compare", allowed="one artifact or more", fix="Name folders of `jisu export`."
+            )
+        for name, value, least in (("--trials", self.trials, 1), ("--threads", self.threads, 0)):
+            if value < least:
+                raise InputError(f"{name} is too small", received=value, allowed=f"{least} or more", fix="Correct it.")
+        if not self.time_limit > 0:
+            raise InputError(
+                "--time-limit is no time", received=self.time_limit, allowed="seconds above 0", fix="Correct it."
+            )
+
+
+def compare(
+    request: ComparisonRequest,
+    *,
+    candidates: Sequence[Candidate] | None = None,
+    command: Sequence[str] | None = None,
+    say: Say = lambda text: None,
+) -> Report:
+    """Measure and write ``report.json`` into the request's folder.
+
+    Args:
+        candidates: other ones than the request names.
+        command: what was typed, for the report.
+        say: is told what is being done.
+
+    Raises:
+        InputError: bad options, or no place to write to. A candidate that fails is a row of the report, no error.
+    """
+    workloads = workloads_named(None if request.workloads is None else list(request.workloads))
+    threads = request.threads or _physical_threads()
+    if candidates is None:
+        candidates = _candidates(request, threads)
+    prepare_folder(request.out)
+    model = next((item.artifact for item in candidates if item.artifact is not None and item.problem is None), None)
+    workloads, skipped = _fitting(workloads, model)
+    plan = {
+        "schema": SCHEMA_VERSION,
+        "candidates": [
+            [item.name, item.command, dict(item.facts), _files(item.artifact), item.problem] for item in candidates
+        ],
+        "workloads": [item.to_dict() for item in workloads],
+        "settings": [request.trials, threads, request.quality, request.source],
+        "versions": installed_packages(),
+        "machine": _identity(machine()),
+    }
+    journal = Journal(request.out, plan)
+    if journal.records:
+        say(f"going on with an interrupted run: {len(journal.records)} measurements are there")
+    outcomes = restored_outcomes(candidates, journal.records)
+    bandwidth = measure_read_bandwidth(threads)
+    reference: dict[str, Any] | None = None
+
+    def is_needed(outcome: Outcome) -> bool:
+        unjudged = request.quality and outcome.quality is None
+        return unjudged or not is_timed(outcome, workloads, request.trials)
+
+    with open_processes(
+        outcomes, needed=is_needed, time_limit=request.time_limit, journal=journal, say=say
+    ) as processes:
+        feed = _feeder(model)
+        measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
+        if request.quality and model is not None:
+            reference = _judge(request, model, outcomes, processes, threads=threads, journal=journal, say=say)
+    report: Report = finite(
+        {
+            "kind": KIND,
+            "schema_version": SCHEMA_VERSION,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "command": shlex.join(command if command is not None else sys.argv),
+            "machine": machine(),
+            "versions": installed_packages(),
+            "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
+            "read_bandwidth_bytes_per_s": bandwidth,
+            "workloads": [item.to_dict() for item in workloads],
+            "skipped_workloads": skipped,
+            "reference": reference,
+            "rows": [_row(outcome, workloads, bandwidth) for outcome in outcomes.values()],
+        }
+    )
+    write_json(report, request.out / JSON)
+    journal.remove()
+    return report
+
+
+def _candidates(request: ComparisonRequest, threads: int) -> list[Candidate]:
+    found = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
+    if request.peers is not None:
+        python = request.peers_python or Path(sys.executable)
+        found += peer_candidates(request.peers, python, threads=threads)
+    return found
+
+
+def _physical_threads() -> int:
+    """Cores that this process may use: hyperthreads of one core only get into each other's way."""
+    import psutil
+
+    from runtimes.machine import usable_cores
+
+    return max(1, min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
+
+
+def _fitting(workloads: Sequence[Workload], model: Artifact | None) -> tuple[list[Workload], dict[str, str]]:
+    """The workloads that the model has positions for, and why the others are left out."""
+    limit = model.manifest.model.max_positions if model is not None else None
+    fitting, skipped = [], {}
+    for item in workloads:
+        needed = item.prompt_tokens + item.new_tokens
+        if limit is not None and needed > limit:
+            skipped[item.name] = f"it needs {needed} positions and the model has {limit}"
+        else:
+            fitting.append(item)
+    if not fitting:
+        raise InputError(
+            "No workload fits this model",
+            received=f"{limit} positions",
+            allowed="; ".join(f"{name}: {why}" for name, why in skipped.items()),
+            fix="Choose shorter ones with --workloads.",
+        )
+    return fitting, skipped
+
+
+def _feeder(model: Artifact | None) -> Callable[[Workload, int], list[list[int]]]:
+    """What makes the prompts: passages of the text that no calibration has seen, or random ids."""
+    from exporter.gate.prompts import held_out_text
+    from runtimes.text import open_codec
+
+    codec = open_codec(model.folder) if model is not None else None
+    vocab_size = model.manifest.model.vocab_size if model is not None else 1
+    text = held_out_text()
+
+    def encode(passage: str) -> list[int]:
+        assert codec is not None
+        return codec.encode(passage, special_tokens=False)
+
+    def feed(workload: Workload, trial: int) -> list[list[int]]:
+        return prompts_of(
+            workload, trial=trial, vocab_size=vocab_size, encode=encode if codec is not None else None, text=text
+        )
+
+    return feed
+
+
+def _judge(
+    request: ComparisonRequest,
+    model: Artifact,
+    outcomes: Mapping[str, Outcome],
+    processes: Processes,
+    *,
+    threads: int,
+    journal: Journal,
+    say: Say,
+) -> dict[str, Any]:
+    """Measure the quality that is missing; returns what it was measured against, or why it was not."""
+    sets = _token_sets(model)
+    problems: list[str] = []
+    wanted = {
+        name: process
+        for name, process in processes.items()
+        if outcomes[name].quality is None and _same_source(outcomes[name].candidate.artifact, model)
+    }
+    for name, command in _references(request, model, outcomes, threads):
+        say(f"loading the reference: {name}")
+        try:
+            with TimedProcess(command, time_limit=request.time_limit) as process:
+                if wanted:
+                    measure_quality(process, outcomes, wanted, sets, journal=journal, say=say)
+                return {"name": name, "description": process.opened["version"], "problems": problems}
+        except (CandidateError, ReferenceFailedError) as error:
+            problems.append(f"{name}: {error}")
+            say(f"the reference {name} cannot be used: {error}")
+    return {"name": None, "description": None, "problems": problems or ["no source and no fp32 artifact"]}
+
+
+def _references(
+    request: ComparisonRequest, model: Artifact, outcomes: Mapping[str, Outcome], threads: int
+) -> list[tuple[str, tuple[str, ...]]]:
+    """What quality may be measured against, best first: the source, then an fp32 artifact among the candidates."""
+    source = () if request.source is None else (request.source,)
+    program = (sys.executable, "-m", "benchmarks.peers.run_source", str(model.folder), str(threads), *source)
+    found = [("source", program)]
+    for outcome in outcomes.values():
+        item = outcome.candidate
+        if item.facts.get("precision") == "fp32" and outcome.failure is None:
+            found.append((item.name, item.command))
+    return found
+
+
+def _token_sets(model: Artifact) -> TokenSets:
+    from exporter.gate.prompts import gate_prompts
+    from runtimes.text import open_codec
+
+    codec = open_codec(model.folder)
+
+    class Encoder:
+        def encode(self, text: str) -> list[int]:
+            assert codec is not None
+            return codec.encode(text, special_tokens=True)
+
+    facts = model.manifest.model
+    prompts = gate_prompts(Encoder() if codec is not None else None, facts.vocab_size, facts.max_positions)
+    return token_sets(prompts, has_tokenizer=codec is not None)
+
+
+def _same_source(artifact: Artifact | None, model: Artifact) -> bool:
+    return artifact is None or source_key(artifact) == source_key(model)
+
+
+def _row(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float) -> dict[str, Any]:
+    """A candidate's part of the report; one that failed has no figures, whatever it measured before."""
+    item = outcome.candidate
+    row: dict[str, Any] = {"name": item.name, "failure": outcome.failure, **item.facts}
+    opened = outcome.opened or {}
+    row |= {"version": opened.get("version"), "settings": opened.get("settings")}
+    if outcome.failure is not None:
+        return {**row, "load_s": None, "peak_bytes": None, "measured": {}, "quality": None}
+    weights = weight_bytes(item.artifact, str(item.backend)) if item.artifact is not None else None
+    return {
+        **row,
+        "load_s": opened.get("load_seconds"),
+        **memory_figures(outcome),
+        "measured": {
+            workload.name: workload_figures(outcome, workload, weights=weights, bandwidth=bandwidth)
+            for workload in workloads
+        },
+        "quality": outcome.quality,
+    }
+
+
+def _files(artifact: Artifact | None) -> list[str]:
+    return [] if artifact is None else [record.sha256 for record in artifact.manifest.files.values()]
+
+
+def _identity(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a machine the same one: not how busy it is."""
+    return {name: found[name] for name in ("processor", "cores", "memory_bytes", "system")}

@@ -1,0 +1,68 @@
+"""The report: one JSON file that is the truth, and the others rendered from it and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InputError
+
+SCHEMA_VERSION = 1
+KIND = "jisu comparison"
+JSON, MARKDOWN, HTML, JUNIT = "report.json", "report.md", "report.html", "junit.xml"
+
+Report = dict[str, Any]
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the report; numbers that JSON does not have must not be in it."""
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> Report:
+    """Read a report that `write_json` wrote; one of another schema is handed over as it is.
+
+    Raises:
+        InputError: there is none, or the file is none.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The report {path} cannot be read",
+            received=error,
+            allowed="a report.json that `jisu compare` has written",
+            fix="Check the path.",
+        ) from error
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise InputError(
+            f"{path} is no report", allowed="a report.json that `jisu compare` has written", fix="Check the path."
+        )
+    return data
+
+
+def finite(value: Any) -> Any:
+    """The same data with every number that JSON does not have replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the report's folder and see that it can be written to, before anything is measured; raises InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-test"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"The report cannot be written into {folder}",
+            received=error.strerror or error,
+            allowed="a folder that can be written to",
+            fix="Name another one with --out.",
+        ) from error

@@ -1,0 +1,165 @@
+"""The timed trials: A B C, A B C, ... for each workload, every process but the timed one stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.candidates import Candidate
+from benchmarks.energy import joules_between, read_energy
+from benchmarks.journal import Journal
+from benchmarks.timed_process import CandidateError, TimedProcess
+from benchmarks.workloads import Workload
+
+WARM_UP_TOKENS = 4  # the prompt's shape and a decode step have been seen by then
+
+Processes = dict[str, TimedProcess]
+# (workload, trial) -> token ids of each row
+PromptsOf = Callable[[Workload, int], list[list[int]]]
+Say = Callable[[str], None]
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What became of a candidate.
+
+    ``trials`` has by workload the answers in the order of the trials; ``unsupported`` by workload the reason why there
+    are none. ``failure`` says what ended it: then none of its figures count.
+    """
+
+    candidate: Candidate
+    opened: dict[str, Any] | None = None
+    trials: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    quality: dict[str, Any] | None = None
+    failure: str | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        return self.failure is None and bool(self.trials)
+
+
+def restored_outcomes(candidates: Sequence[Candidate], records: Iterable[Mapping[str, Any]]) -> dict[str, Outcome]:
+    """The outcomes so far, by the candidates' names, from the records of a `Journal`."""
+    found = {item.name: Outcome(candidate=item, failure=item.problem) for item in candidates}
+    for record in records:
+        outcome = found[record["candidate"]]
+        if "opened" in record:
+            outcome.opened = record["opened"]
+        elif "failure" in record:
+            outcome.failure = record["failure"]
+        elif "unsupported" in record:
+            outcome.unsupported[record["workload"]] = record["unsupported"]
+        elif "quality" in record:
+            outcome.quality = record["quality"]
+        else:
+            outcome.trials.setdefault(record["workload"], []).append(record["answer"])
+    return found
+
+
+@contextmanager
+def open_processes(
+    outcomes: Mapping[str, Outcome],
+    *,
+    needed: Callable[[Outcome], bool],
+    time_limit: float,
+    journal: Journal,
+    say: Say,
+) -> Iterator[Processes]:
+    """Start the worker of each candidate that is needed and has not failed, one after the other; end all afterwards."""
+    processes: Processes = {}
+    try:
+        for name, outcome in outcomes.items():
+            if outcome.failure is not None or not needed(outcome):
+                continue
+            say(f"loading {name}")
+            try:
+                processes[name] = TimedProcess(outcome.candidate.command, time_limit=time_limit)
+            except CandidateError as error:
+                fail(outcome, str(error), processes, journal=journal, say=say)
+                continue
+            if outcome.opened is None:
+                outcome.opened = processes[name].opened
+                journal.add({"candidate": name, "opened": outcome.opened})
+        yield processes
+    finally:
+        for process in processes.values():
+            process.close()
+
+
+def fail(outcome: Outcome, what: str, processes: Processes, *, journal: Journal, say: Say) -> None:
+    """Take a candidate out: its process is ended, its row says what happened, the others go on."""
+    name = outcome.candidate.name
+    outcome.failure = what
+    journal.add({"candidate": name, "failure": what})
+    say(f"{name} failed: {what}")
+    if name in processes:
+        processes.pop(name).close()
+
+
+def is_timed(outcome: Outcome, workloads: Sequence[Workload], trials: int) -> bool:
+    """Whether all trials of a candidate are there."""
+    return all(
+        item.name in outcome.unsupported or len(outcome.trials.get(item.name, ())) >= trials for item in workloads
+    )
+
+
+def measure_rounds(
+    outcomes: Mapping[str, Outcome],
+    processes: Processes,
+    workloads: Sequence[Workload],
+    prompts_of: PromptsOf,
+    *,
+    trials: int,
+    journal: Journal,
+    say: Say,
+) -> None:
+    """Run the trials that are missing, after one short generation to warm up; the outcomes are filled in."""
+    for workload in workloads:
+        waiting = [outcome for outcome in outcomes.values() if not is_timed(outcome, [workload], trials)]
+        waiting = [outcome for outcome in waiting if outcome.candidate.name in processes]
+        for trial in range(-1, trials):
+            if waiting and trial >= 0:
+                say(f"{workload.name}: round {trial + 1} of {trials}")
+            prompts = prompts_of(workload, trial)
+            for outcome in waiting:
+                warms_up = trial < 0
+                if outcome.failure is not None or workload.name in outcome.unsupported:
+                    continue
+                if not warms_up and len(outcome.trials.get(workload.name, ())) > trial:
+                    continue
+                new_tokens = min(WARM_UP_TOKENS, workload.new_tokens) if warms_up else workload.new_tokens
+                try:
+                    answer = _timed(processes[outcome.candidate.name], prompts, new_tokens)
+                except CandidateError as error:
+                    fail(outcome, f"{workload.name}: {error}", processes, journal=journal, say=say)
+                    continue
+                _keep(outcome, workload.name, answer, journal=journal, counts=not warms_up)
+
+
+def _timed(process: TimedProcess, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
+    before = read_energy()
+    answer = process.generate(prompts, new_tokens)
+    if "unsupported" in answer:
+        return answer
+    joules = joules_between(before, read_energy())
+    steps, tokens = answer["step_seconds"], answer.pop("tokens")
+    # What made fewer tokens than it was asked for would look fast.
+    if len(steps) != new_tokens or [len(row) for row in tokens] != [new_tokens] * len(prompts):
+        raise CandidateError(f"{[len(row) for row in tokens]} tokens in {len(steps)} steps instead of {new_tokens}")
+    if not all(math.isfinite(step) and step > 0 for step in steps):
+        raise CandidateError("a step took no time")
+    return {**answer, "joules": joules}
+
+
+def _keep(outcome: Outcome, workload: str, answer: dict[str, Any], *, journal: Journal, counts: bool) -> None:
+    name = outcome.candidate.name
+    if "unsupported" in answer:
+        outcome.unsupported[workload] = answer["unsupported"]
+        journal.add({"candidate": name, "workload": workload, "unsupported": answer["unsupported"]})
+    elif counts:
+        outcome.trials.setdefault(workload, []).append(answer)
+        journal.add({"candidate": name, "workload": workload, "answer": answer})
