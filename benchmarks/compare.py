@@ -17,8 +17,10 @@ from benchmarks.candidates import Candidate, artifact_candidates, peer_candidate
 from benchmarks.figures import memory_figures, workload_figures
 from benchmarks.journal import Journal
 from benchmarks.memory_traffic import weight_bytes
+from benchmarks.pareto import pareto_front
 from benchmarks.read_bandwidth import measure_read_bandwidth
 from benchmarks.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
+from benchmarks.report_columns import at, headline_set, headline_workloads
 from benchmarks.rounds import Outcome, Processes, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.timed_process import CandidateError, TimedProcess
 from benchmarks.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
@@ -125,7 +127,7 @@ def compare(
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": shlex.join(command if command is not None else sys.argv),
+            "command": shlex.join(command or [Path(sys.argv[0]).name, *sys.argv[1:]]),
             "machine": machine(),
             "versions": installed_packages(),
             "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
@@ -133,12 +135,22 @@ def compare(
             "workloads": [item.to_dict() for item in workloads],
             "skipped_workloads": skipped,
             "reference": reference,
+            "verdict": None,
             "rows": [_row(outcome, workloads, bandwidth) for outcome in outcomes.values()],
         }
     )
+    report["pareto"] = _pareto(report)
     write_json(report, request.out / JSON)
     journal.remove()
     return report
+
+
+def _pareto(report: Report) -> list[int]:
+    """Indices of the rows that no other row beats in decode speed without losing in mean KL."""
+    speed = ("measured", headline_workloads(report)[0], "decode_tokens_per_s", "median")
+    error = ("quality", "sets", headline_set(report), "mean_kl")
+    points = [(index, at(row, speed), at(row, error)) for index, row in enumerate(report["rows"])]
+    return pareto_front([point for point in points if None not in point])
 
 
 def _candidates(request: ComparisonRequest, threads: int) -> list[Candidate]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InputError
+from exporter.errors import InputError, MissingDependencyError
 
 SCHEMA_VERSION = 1
 KIND = "jisu comparison"
@@ -19,6 +20,25 @@ Report = dict[str, Any]
 def write_json(report: Report, path: Path) -> None:
     """Write the report; numbers that JSON does not have must not be in it."""
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_report(report: Report, folder: Path, *, junit: Path | None = None) -> None:
+    """Write the truth and all that is rendered from it; ``junit`` is another place for the JUnit file."""
+    from benchmarks.report_html import render_html
+    from benchmarks.report_markdown import render_markdown
+    from benchmarks.verdict import junit_cases
+    from exporter.junit import write_junit
+
+    write_json(report, folder / JSON)
+    (folder / MARKDOWN).write_text(render_markdown(report), encoding="utf-8")
+    (folder / HTML).write_text(render_html(report), encoding="utf-8")
+    write_junit(junit or folder / JUNIT, "jisu compare", junit_cases(report))
+
+
+def require_plots() -> None:
+    """Raise MissingDependencyError when the package that draws is not there: before anything is measured."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependencyError("matplotlib", extra="report", needed_for="The report's HTML page")
 
 
 def read_report(path: Path) -> Report:

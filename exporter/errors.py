@@ -5,6 +5,8 @@ The command line prints them without a traceback and exits with their code; a tr
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class JisuError(Exception):
     """An error whose message a user can act on.
@@ -44,6 +46,10 @@ class MissingDependencyError(InputError):
 
 
 class GateRejectedError(JisuError):
-    """The exported graph is not the model it was made from; nothing was published."""
+    """The exported graph is not the model it was made from; nothing was published.
+
+    ``gate`` is the record of all checks, as a manifest has it.
+    """
 
     exit_code = 3
+    gate: dict[str, Any] | None = None

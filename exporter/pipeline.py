@@ -292,10 +292,12 @@ def _rejected(staged: Path, out: Path, manifest: Manifest, result: GateResult) -
     if place.exists():
         place = staged.with_suffix(REJECTED_SUFFIX)
     staged.rename(place)
-    return GateRejectedError(
+    error = GateRejectedError(
         f"The exported model is not the model it was made from. {result.summary}",
         fix=f"Nothing was published to {out}; the rejected files and all numbers ({REJECTED}) are in {place}.",
     )
+    error.gate = manifest.gate
+    return error
 
 
 def _versions() -> dict[str, str]:

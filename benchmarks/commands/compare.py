@@ -13,6 +13,25 @@ PEER_PYTHON = Path("build/peers/bin/python")
 REGRESSED = 4
 
 
+def share(text: str) -> float:
+    """``10%`` or ``0.1`` -> 0.1; raises what argparse turns into a usage error."""
+    number = text.removesuffix("%")
+    try:
+        return float(number) / 100 if number != text else float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 10% or 0.1") from None
+
+
+_LIMITS = (
+    ("max-slowdown", share, "SHARE", "most loss of decode and prefill speed against the baseline, such as 10%% (10%%)"),
+    ("max-memory-growth", share, "SHARE", "most growth of the peak memory"),
+    ("max-size-growth", share, "SHARE", "most growth of the size on the disk"),
+    ("max-kl", float, "NATS", "most mean KL divergence from the source"),
+    ("min-top1", share, "SHARE", "least agreement of the most likely token"),
+    ("max-ppl-ratio", float, "RATIO", "most perplexity over the source's"),
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from benchmarks.compare import BACKEND, TIME_LIMIT, TRIALS
     from benchmarks.workloads import WORKLOADS
@@ -51,11 +70,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for loading and for each run of a candidate (%(default)g)",
     )
     parser.add_argument("--no-quality", action="store_true", help="leave out the comparison of predictions")
+    limits = parser.add_argument_group("limits; beyond one of them the exit code is 4")
+    limits.add_argument("--baseline", type=Path, metavar="FILE", help="report.json to compare with")
+    limits.add_argument(
+        "--junit", type=Path, metavar="FILE", help="where to write JUnit XML (into the report's folder)"
+    )
+    for name, kind, letter, text in _LIMITS:
+        limits.add_argument(f"--{name}", type=kind, metavar=letter, help=text)
     parser.add_argument("--quiet", action="store_true", help="print nothing but the table and errors")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from benchmarks.compare import ComparisonRequest, compare
+    from benchmarks.report import read_report, require_plots, write_report
+    from benchmarks.report_markdown import render_markdown
+    from benchmarks.verdict import Limits, judge
+    from exporter.junit import check_place
 
     request = ComparisonRequest(
         artifacts=tuple(arguments.artifacts),
@@ -70,14 +100,30 @@ def run(arguments: argparse.Namespace) -> int:
         peers=arguments.peers,
         peers_python=arguments.peers_python,
     )
+    limits = Limits(
+        max_slowdown=arguments.max_slowdown,
+        max_memory_growth=arguments.max_memory_growth,
+        max_size_growth=arguments.max_size_growth,
+        max_kl=arguments.max_kl,
+        min_top1=arguments.min_top1,
+        max_perplexity_ratio=arguments.max_ppl_ratio,
+    )
+    baseline = None if arguments.baseline is None else read_report(arguments.baseline)
+    require_plots()
+    if arguments.junit is not None:
+        check_place(arguments.junit)
     report = compare(request, say=_silent if arguments.quiet else _say)
+    if baseline is not None or limits.any_is_set:
+        report["verdict"] = judge(report, baseline, limits)
+    write_report(report, request.out, junit=arguments.junit)
+    sys.stdout.write(render_markdown(report))
     if all(row["failure"] is not None for row in report["rows"]):
         raise InputError(
             "Nothing could be measured",
             received="; ".join(f"{row['name']}: {row['failure']}" for row in report["rows"]),
             fix=f"{request.out} has a report of it.",
         )
-    return 0
+    return REGRESSED if any(not case["passed"] for case in (report["verdict"] or {"cases": ()})["cases"]) else 0
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 
 from exporter.artifact import TARGETS, TOKENIZER, Artifact
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from exporter.errors import GateRejectedError
 from exporter.half_precision import describe_half
+from exporter.junit import check_place, gate_cases, write_junit
 from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
 from exporter.request import ExportRequest
@@ -85,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-advice", action="store_true", help="leave out the measurement of what the format buys on this machine"
     )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write what the gate found as JUnit XML")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -141,6 +144,11 @@ def _advise(artifact: Artifact) -> None:
         record_advice(artifact, advice)
 
 
+def _write_report(arguments: argparse.Namespace, gate: dict[str, Any] | None) -> None:
+    if arguments.report is not None and gate is not None:
+        write_junit(arguments.report, f"gate of {arguments.out}", gate_cases(gate))
+
+
 def run(arguments: argparse.Namespace) -> int:
     from exporter.pipeline import export
     from exporter.stages import Stages
@@ -149,8 +157,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _dry_run(options)
     stages = Stages(verbose=not arguments.quiet)
-    with _ending_cleanly():
-        artifact = export(**options, stages=stages)
+    if arguments.report is not None:
+        check_place(arguments.report)
+    try:
+        with _ending_cleanly():
+            artifact = export(**options, stages=stages)
+    except GateRejectedError as error:
+        _write_report(arguments, error.gate)
+        raise
+    _write_report(arguments, artifact.manifest.gate)
     if not arguments.quiet:
         checks = artifact.manifest.gate["checks"]
         sys.stderr.write(f"{stages.table().splitlines()[-1]}\n")

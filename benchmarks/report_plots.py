@@ -1,0 +1,148 @@
+"""The report's plots as SVG to put into a page: text stays text, and takes the page's colour in light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.report_columns import at, headline_set, headline_workloads
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Drawn in this, shown in the text colour of the page.
+_INK = "#010203"
+# Legible on white and on black; Okabe and Ito's colours, which the colour-blind can tell apart.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_WIDTH = 7.2  # inches
+# Below this a divergence is the noise of float32: the axis is linear there.
+_LEAST_KL = 1e-4
+
+
+def draw_pareto(report: Mapping[str, Any]) -> str | None:
+    """Decode speed against mean KL with the Pareto front; None when fewer than two rows have both."""
+    speed = ("measured", headline_workloads(report)[0], "decode_tokens_per_s")
+    quality = ("quality", "sets", headline_set(report), "mean_kl")
+    rows = report["rows"]
+    points = [
+        (index, at(row, speed), at(row, quality))
+        for index, row in enumerate(rows)
+        if at(row, (*speed, "median")) is not None and at(row, quality) is not None
+    ]
+    if len(points) < 2:
+        return None
+    figure = _figure(3.6)
+    axes = figure.subplots()
+    front = sorted((at(rows[i], (*speed, "median")), at(rows[i], quality)) for i in report["pareto"])
+    axes.step(*zip(*front, strict=True), where="pre", color=_INK, alpha=0.45, linewidth=1.2, linestyle="--")
+    for index, summary, kl in points:
+        colour = _COLOURS[index % len(_COLOURS)]
+        median = summary["median"]
+        spread = [[median - summary["low"]], [summary["high"] - median]]
+        axes.errorbar(
+            [median], [kl], xerr=spread, fmt="o", color=colour, markersize=7, capsize=3, gid=f"pareto-{index}"
+        )
+        axes.annotate(rows[index]["name"], (median, kl), xytext=(6, 7), textcoords="offset points", color=_INK)
+    axes.set_yscale("symlog", linthresh=_LEAST_KL)
+    axes.set_ylim(bottom=0, top=2 * max(_LEAST_KL, *(kl for _, _, kl in points)))
+    axes.set_xlim(left=0)
+    axes.margins(x=0.18)
+    axes.set_xlabel("decode, tokens per second (further right is faster)")
+    axes.set_ylabel("mean KL, nats (lower is closer)")
+    return _svg(figure, "pareto")
+
+
+def draw_token_times(report: Mapping[str, Any]) -> str | None:
+    """How long tokens take: box of the middle half, whiskers from 5 to 95 %; None without a row that has them."""
+    workload = headline_workloads(report)[0]
+    found = [
+        (index, dict(map(tuple, steps)))
+        for index, row in enumerate(report["rows"])
+        if (steps := at(row, ("measured", workload, "inter_token_quantiles_s"))) is not None
+    ]
+    if not found:
+        return None
+    figure = _figure(0.9 + 0.42 * len(found))
+    axes = figure.subplots()
+    for place, (index, steps) in enumerate(found):
+        colour = _COLOURS[index % len(_COLOURS)]
+        names = {"whislo": 0.05, "q1": 0.25, "med": 0.5, "q3": 0.75, "whishi": 0.95}
+        box = {name: 1e3 * steps[share] for name, share in names.items()}
+        line = {"color": colour}
+        axes.bxp(
+            [{**box, "fliers": [], "label": report["rows"][index]["name"]}],
+            positions=[place],
+            orientation="horizontal",
+            widths=0.55,
+            showfliers=False,
+            patch_artist=True,
+            boxprops={"facecolor": colour, "alpha": 0.55, "edgecolor": colour, "gid": f"times-{index}"},
+            medianprops={"color": _INK},
+            whiskerprops=line,
+            capprops=line,
+        )
+    axes.set_xscale("log")
+    axes.invert_yaxis()
+    axes.set_xlabel(f"milliseconds per token on {workload}")
+    return _svg(figure, "times")
+
+
+def draw_memory(report: Mapping[str, Any]) -> str | None:
+    """Peak resident memory and size on the disk; None without a row that has either."""
+    found = [(i, row) for i, row in enumerate(report["rows"]) if row["failure"] is None]
+    if not found:
+        return None
+    figure = _figure(1.1 + 0.5 * len(found))
+    axes = figure.subplots()
+    for place, (index, row) in enumerate(found):
+        for offset, key, colour in ((-0.19, "peak_bytes", _COLOURS[0]), (0.19, "size_bytes", _COLOURS[4])):
+            bars = axes.barh([place + offset], [(row[key] or 0) / 1e6], height=0.36, color=colour)
+            bars[0].set_gid(f"memory-{index}-{key}")
+    axes.set_yticks(range(len(found)), [row["name"] for _, row in found])
+    axes.invert_yaxis()
+    axes.set_xlabel("MB: peak resident memory (blue) and size on the disk (orange)")
+    return _svg(figure, "memory")
+
+
+def _figure(height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH, height), layout="constrained")
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The drawing without XML head, fixed size and colours of its own; ids begin with ``name``."""
+    import matplotlib
+
+    for axes in figure.axes:
+        axes.grid(visible=True, color=_INK, alpha=0.15, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=_INK, which="both")
+        for edge, spine in axes.spines.items():
+            spine.set_edgecolor(_INK)
+            spine.set_visible(edge in ("left", "bottom"))
+        axes.xaxis.label.set_color(_INK)
+        axes.yaxis.label.set_color(_INK)
+    stream = io.StringIO()
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "font.size": 9.5,
+        "font.family": ["sans-serif"],
+    }
+    with matplotlib.rc_context(settings):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(
+        r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" class="plot {name}">', text, count=1
+    )
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]*)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'(xlink:href|href)="#([^"]*)"', rf'href="#{name}-\2"', text)
+    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", text)
+    # Text as the page has it: its own family, and a size in the drawing's units.
+    text = re.sub(r"font: ([0-9.]+px) [^;\"]*", r"font-size: \1", text)
+    return text.replace(_INK, "currentColor")
