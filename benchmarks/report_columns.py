@@ -42,7 +42,8 @@ def headline_columns(report: Mapping[str, Any]) -> list[Column]:
         Column(title="first token", path=("measured", chat, "time_to_first_token_s"), unit="ms", better="low"),
         Column(title="mean KL", path=(*quality, "mean_kl"), unit="nats", better="low"),
         Column(title="top-1", path=(*quality, "top1"), unit="%", better="high"),
-        Column(title="perplexity", path=(*quality, "perplexity"), better="low"),
+        # Lower than the source's is not closer to it: nothing is marked.
+        Column(title="perplexity", path=(*quality, "perplexity")),
         Column(title="size", path=("size_bytes",), unit="MB", better="low"),
         Column(title="peak memory", path=("peak_bytes",), unit="MB", better="low"),
         Column(title="load", path=("load_s",), unit="s", better="low"),
@@ -81,8 +82,8 @@ def quality_columns(name: str) -> list[Column]:
         column("p99 KL", "p99_kl", unit="nats"),
         column("top-1", "top1", unit="%", better="high"),
         column("near ties", "near_ties", better=None),
-        column("perplexity", "perplexity"),
-        column("over the source's", "perplexity_ratio"),
+        column("perplexity", "perplexity", better=None),
+        column("over the source's", "perplexity_ratio", better=None),
         column("tokens", "tokens", better=None),
     ]
 
@@ -157,4 +158,4 @@ def shown(value: float, unit: str) -> str:
     if scaled and (abs(scaled) < 1e-4 or abs(scaled) >= 1e7):
         return f"{scaled:.2e}"
     whole = len(str(int(abs(scaled)))) if abs(scaled) >= 1 else 0
-    return f"{scaled:.{max(0, digits - max(1, whole))}f}" if abs(scaled) >= 1 else f"{scaled:.{digits - 1}g}"
+    return f"{scaled:.{max(0, digits - max(1, whole))}f}" if abs(scaled) >= 1 else f"{scaled:.{digits}g}"

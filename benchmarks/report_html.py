@@ -37,7 +37,8 @@ def render_html(report: Mapping[str, Any]) -> str:
     )
     figures = _Figures(report)
     plots = {"pareto": draw_pareto(report), "times": draw_token_times(report), "memory": draw_memory(report)}
-    sets = sorted({name for row in report["rows"] for name in (row.get("quality") or {}).get("sets", {})})
+    # In the order in which they were measured, each once.
+    sets = list(dict.fromkeys(name for row in report["rows"] for name in (row.get("quality") or {}).get("sets", {})))
     chat, prompt = headline_workloads(report)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,

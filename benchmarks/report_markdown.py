@@ -36,16 +36,15 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     lines += [f"- **{row['name']} failed**: {_plain(row['failure'])}" for row in rows if row["failure"] is not None]
     verdict = report.get("verdict")
     if verdict is not None:
-        lines += [
-            "",
-            *(
-                f"- {'**regressed**: ' if not case['passed'] else ''}{_plain(case['text'])}"
-                for case in verdict["cases"]
-            ),
-        ]
+        lines += ["", *(_case(case) for case in verdict["cases"])]
         lines += [f"- {_plain(note)}" for note in verdict["notes"]]
     lines += ["", f"`{report['command']}`"]
     return "\n".join(lines) + "\n"
+
+
+def _case(case: Mapping[str, Any]) -> str:
+    mark = "" if case["passed"] else "**regressed**: "
+    return f"- {mark}{_plain(case['row'])}, {case['metric']}: {_plain(case['text'])}"
 
 
 def _line(cells: list[str]) -> str:

@@ -41,9 +41,10 @@ def draw_pareto(report: Mapping[str, Any]) -> str | None:
         colour = _COLOURS[index % len(_COLOURS)]
         median = summary["median"]
         spread = [[median - summary["low"]], [summary["high"] - median]]
-        axes.errorbar(
-            [median], [kl], xerr=spread, fmt="o", color=colour, markersize=7, capsize=3, gid=f"pareto-{index}"
-        )
+        # Not cut off where it lies on an axis: a divergence of 0 does.
+        look = {"color": colour, "markersize": 7, "capsize": 3, "clip_on": False}
+        drawn = axes.errorbar([median], [kl], xerr=spread, fmt="o", **look)
+        drawn.lines[0].set_gid(f"pareto-{index}")
         axes.annotate(rows[index]["name"], (median, kl), xytext=(6, 7), textcoords="offset points", color=_INK)
     axes.set_yscale("symlog", linthresh=_LEAST_KL)
     axes.set_ylim(bottom=0, top=2 * max(_LEAST_KL, *(kl for _, _, kl in points)))

@@ -53,7 +53,9 @@ def onnxruntimes(names: set[str]) -> set[str]:
 
 
 def test_every_extra_of_the_design_is_there() -> None:
-    assert {"cpu", "cuda", "tensorrt", "tensorrt-rtx", "datasets", "export", "test", "text", "dev"} == set(EXTRAS)
+    assert {"cpu", "cuda", "tensorrt", "tensorrt-rtx", "datasets", "export", "report", "test", "text", "dev"} == set(
+        EXTRAS
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_an_extra_for_a_machine_brings_one_onnxruntime(extra: str, brings: set[s
     assert onnxruntimes(requirements(extra)) == brings
 
 
-@pytest.mark.parametrize("extra", ["export", "tensorrt", "tensorrt-rtx", "test", "text"])
+@pytest.mark.parametrize("extra", ["export", "report", "tensorrt", "tensorrt-rtx", "test", "text"])
 def test_extras_to_combine_bring_no_onnxruntime(extra: str) -> None:
     assert onnxruntimes(requirements(extra)) == set()
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from xml.etree import ElementTree
+
 import jisu
 
 
@@ -14,3 +17,30 @@ def test_it_says_nothing_where_it_was_asked_to(tiny_source, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out"), "--precision", "fp16", "--quiet"]
     assert jisu.main(["export", str(tiny_source), *out]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_gates_checks_are_written_as_junit(tiny_source, tmp_path):
+    report = tmp_path / "reports" / "gate.xml"
+    assert (
+        jisu.main(["export", str(tiny_source), "--out", str(tmp_path / "out"), "--report", str(report), "--quiet"]) == 0
+    )
+    names = [case.get("name") for case in ElementTree.parse(report).iter("testcase")]
+    checks = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["gate"]["checks"]
+    assert names == [check["name"] for check in checks]
+
+
+def test_a_rejected_exports_checks_are_written_too(tiny_source, tmp_path):
+    report = tmp_path / "gate.xml"
+    words = ["export", str(tiny_source), "--out", str(tmp_path / "out"), "--precision", "int8", "--max-kl", "1e-12"]
+    assert jisu.main([*words, "--report", str(report), "--quiet"]) == 3
+    failed = [
+        case.get("name") for case in ElementTree.parse(report).iter("testcase") if case.find("failure") is not None
+    ]
+    assert "mean-kl" in failed
+
+
+def test_a_report_that_cannot_be_written_ends_the_export_before_it_begins(tiny_source, tmp_path, capsys):
+    words = ["export", str(tiny_source), "--out", str(tmp_path / "out"), "--report", "/dev/null/gate.xml"]
+    assert jisu.main(words) == 2
+    assert "The report /dev/null/gate.xml cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,44 @@
+"""Candidates that run no model: a worker program whose answers a test writes down."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import Any
+
+from benchmarks.candidates import Candidate
+
+_PROGRAM = """
+import json, os, signal, sys, time
+from benchmarks.peers.worker import Generation, Opened, UnsupportedError, serve
+asked = []
+def generate(prompts, new_tokens):
+    asked.append(prompts)
+    tokens = [[1] * new_tokens for _ in prompts]
+    {body}
+    return Generation(step_seconds=[0.5] + [0.01 * {factor}] * (new_tokens - 1), tokens=tokens)
+def write_logits(tokens, file):
+    import numpy as np
+    logits = np.zeros((len(tokens), 8), np.float32)
+    {logits}
+    np.save(file, logits)
+def open_engine():
+    {opening}
+    return Opened(generate=generate, version="fake 1", settings="none", write_logits=write_logits)
+serve(open_engine)
+"""
+
+
+def fake_candidate(
+    name: str,
+    *,
+    body: str = "pass",
+    opening: str = "pass",
+    logits: str = "logits[:, 1] = 4",
+    factor: float = 1.0,
+    **facts: Any,
+) -> Candidate:
+    """A candidate whose tokens take ``factor`` times 10 ms; ``body``, ``opening`` and ``logits`` are Python lines."""
+    program = textwrap.dedent(_PROGRAM).format(body=body, opening=opening, logits=logits, factor=factor)
+    facts = {"engine": "jisu", "size_bytes": 5_000_000, "export_seconds": None, **facts}
+    return Candidate(name=name, command=(sys.executable, "-c", program), facts=facts)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.candidates import artifact_candidates, peer_candidates
+from exporter.errors import InputError
+
+
+def candidates(folders, backends=("ort-cpu",), source=None):
+    return artifact_candidates(folders, backends, threads=2, source=source)
+
+
+def test_each_artifact_runs_on_each_backend_and_a_source_once(tiny):
+    found = candidates([tiny.fp32, tiny.int8], ("ort-cpu", "torch"), source="elsewhere")
+    assert [item.name for item in found] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
+    assert [item.command[3:] for item in found] == [
+        (str(tiny.fp32), "ort-cpu", "2"),
+        (str(tiny.fp32), "torch", "2", "elsewhere"),
+        (str(tiny.int8), "ort-cpu", "2"),
+    ]
+    assert found[2].facts["precision"] == "int8"
+    assert found[2].facts["export_seconds"] > 0
+    assert found[2].facts["gate"]["accepted"]
+    assert found[2].facts["size_bytes"] == sum(
+        path.stat().st_size for path in tiny.int8.iterdir() if path.name != "timings.json"
+    )
+
+
+def test_folders_of_the_same_name_are_told_apart(tiny, tmp_path):
+    shutil.copytree(tiny.fp32, tmp_path / "fp32")
+    names = [item.name for item in candidates([tiny.fp32, tmp_path / "fp32"])]
+    assert names == [f"{tiny.fp32} (ort-cpu)", f"{tmp_path / 'fp32'} (ort-cpu)"]
+
+
+def test_what_cannot_be_read_is_a_candidate_with_the_reason(tiny, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny.fp32, damaged)
+    (damaged / "model.onnx.data").write_bytes(b"")
+    found = candidates([tmp_path / "nothing", damaged, tiny.fp32])
+    assert "manifest.json cannot be read" in str(found[0].problem)
+    assert "model.onnx.data has 0 bytes" in str(found[1].problem)
+    assert found[2].problem is None
+
+
+def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):
+    from exporter import export
+    from tests.models import write_tiny_llama
+
+    other = export(write_tiny_llama(tmp_path / "source", vocab=400), tmp_path / "other")
+    found = candidates([tiny.fp32, other.folder])
+    assert found[0].problem is None
+    assert "Its vocabulary is 400" in str(found[1].problem)
+
+
+def test_a_classifier_is_refused_with_the_reason(tiny_classifier):
+    assert "text-classification" in str(candidates([tiny_classifier.folder])[0].problem)
+
+
+def test_bad_names_are_errors(tiny):
+    with pytest.raises(InputError, match="no such backend.*cuda.*ort-cpu, torch"):
+        candidates([tiny.fp32], ("cuda",))
+    with pytest.raises(InputError, match="named twice"):
+        candidates([tiny.fp32, tiny.fp32.parent / "int8" / ".." / "fp32"])
+
+
+def test_peers_are_found_by_the_endings_of_their_names(tmp_path):
+    for name in ("transformers", "genai-int4", "openvino-int8"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(b"1234")
+    for name in ("f32.gguf", "q8_0.gguf"):
+        (tmp_path / name).write_bytes(b"12345")
+    found = peer_candidates(tmp_path, Path("other/python"), threads=3)
+    assert [(item.name, item.command[0], item.command[2], item.facts["size_bytes"]) for item in found] == [
+        ("genai-int4", sys.executable, "benchmarks.peers.run_genai", 4),
+        ("openvino-int8", "other/python", "benchmarks.peers.run_openvino", 4),
+        ("q8_0", "other/python", "benchmarks.peers.run_llama_cpp", 5),
+    ]
+
+
+def test_no_peers_is_an_error_that_says_how_to_make_them(tmp_path):
+    with pytest.raises(InputError, match="python -m benchmarks.peers.prepare"):
+        peer_candidates(tmp_path / "nothing", Path("python"), threads=1)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.report import finite, prepare_folder, read_report, write_json, write_report
+from exporter.errors import InputError
+from tests.benchmarks.made_report import made_report
+
+
+def test_all_four_files_come_from_one_report(tmp_path):
+    write_report(made_report(), tmp_path, junit=tmp_path / "ci" / "junit.xml")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ci", "report.html", "report.json", "report.md"]
+    assert read_report(tmp_path / "report.json") == made_report()
+    assert "<testsuite" in (tmp_path / "ci" / "junit.xml").read_text()
+
+
+def test_numbers_that_json_does_not_have_become_none(tmp_path):
+    data = finite({"a": [float("nan"), 1.5, (float("inf"),)]})
+    assert data == {"a": [None, 1.5, [None]]}
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json({"a": float("nan")}, tmp_path / "report.json")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"kind": "something else"})])
+def test_what_is_no_report_is_an_error(tmp_path, content):
+    path = tmp_path / "report.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="report"):
+        read_report(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_report(tmp_path / "nothing.json")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written into"):
+        prepare_folder(tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be written into"):
+        prepare_folder(tmp_path / "file" / "report")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from benchmarks.report_markdown import render_markdown
+from benchmarks.verdict import Limits, judge
+from tests.benchmarks.made_report import made_report
+
+
+def test_table_has_a_line_for_each_row_with_the_best_in_bold():
+    text = render_markdown(made_report())
+    assert "| int8 | **120.0** |" in text
+    assert "| broken | failed |" in text
+    assert "- **broken failed**: short-chat: the process was ended by signal 9" in text
+    assert "`jisu compare build/fp32 build/int8`" in text
+
+
+def test_a_verdict_names_what_regressed():
+    report = made_report(int8={"failure": None})
+    report["verdict"] = judge(report, None, Limits(max_kl=0.001))
+    assert "**regressed**: int8, mean KL: 0.0054 on prose, limit at most 0.001" in render_markdown(report)
+
+
+def test_a_bar_in_a_name_stays_in_its_cell():
+    report = made_report(fp32={"name": "a|b"})
+    assert "| a\\|b |" in render_markdown(report)

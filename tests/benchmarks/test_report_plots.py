@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from benchmarks.report_plots import draw_memory, draw_pareto, draw_token_times
+from tests.benchmarks.made_report import made_report
+
+
+def outline(svg, name):
+    """The x coordinates of the path of the element with this id."""
+    part = svg[svg.index(f'id="{name}"') :]
+    path = re.search(r' d="([^"]*)"', part)
+    assert path is not None
+    return [float(x) for x in re.findall(r"[ML] ([-\d.]+) [-\d.]+", path[1])]
+
+
+def test_bars_are_as_long_as_the_report_says():
+    report = made_report()
+    svg = draw_memory(report)
+    widths = {}
+    for index in (0, 1):
+        for key in ("peak_bytes", "size_bytes"):
+            xs = outline(svg, f"memory-memory-{index}-{key}")
+            widths[index, key] = max(xs) - min(xs)
+    scale = widths[0, "size_bytes"] / report["rows"][0]["size_bytes"]
+    for (index, key), width in widths.items():
+        assert width == pytest.approx(scale * report["rows"][index][key], rel=1e-3)
+
+
+def test_boxes_of_faster_rows_lie_further_left():
+    svg = draw_token_times(made_report())
+    assert max(outline(svg, "times-times-1")) < min(outline(svg, "times-times-0"))
+
+
+def test_a_failed_row_is_in_no_drawing():
+    report = made_report()
+    for draw in (draw_pareto, draw_token_times, draw_memory):
+        svg = draw(report)
+        assert "int8" in svg
+        assert "broken" not in svg
+
+
+def test_text_takes_the_pages_colour_and_stays_text():
+    svg = draw_pareto(made_report())
+    assert "currentColor" in svg
+    assert "#010203" not in svg
+    assert ">int8<" in svg
+    assert draw_pareto(made_report()) == svg
+
+
+def test_one_row_alone_is_no_comparison():
+    report = made_report()
+    report["rows"] = report["rows"][:1]
+    assert draw_pareto(report) is None
