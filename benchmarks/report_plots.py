@@ -42,7 +42,7 @@ def draw_pareto(report: Mapping[str, Any]) -> str | None:
         median = summary["median"]
         spread = [[median - summary["low"]], [summary["high"] - median]]
         # Not cut off where it lies on an axis: a divergence of 0 does.
-        look = {"color": colour, "markersize": 7, "capsize": 3, "clip_on": False}
+        look: dict[str, Any] = {"color": colour, "markersize": 7, "capsize": 3, "clip_on": False}
         drawn = axes.errorbar([median], [kl], xerr=spread, fmt="o", **look)
         drawn.lines[0].set_gid(f"pareto-{index}")
         axes.annotate(rows[index]["name"], (median, kl), xytext=(6, 7), textcoords="offset points", color=_INK)

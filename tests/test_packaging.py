@@ -30,7 +30,7 @@ DISTRIBUTIONS = {
 # Of an environment apart, in which only the workers beside it run.
 OTHER_ENGINES = ROOT / "benchmarks" / "peers" / "requirements.txt"
 # Libraries that another requirement is known to bring and whose version it decides.
-BROUGHT = {"huggingface_hub": "transformers", "yaml": "transformers", "ml_dtypes": "onnx-ir"}
+BROUGHT = {"huggingface_hub": "transformers", "markupsafe": "jinja2", "yaml": "transformers", "ml_dtypes": "onnx-ir"}
 
 
 def requirements(extra: str) -> set[str]:
