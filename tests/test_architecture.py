@@ -53,6 +53,7 @@ TESTS_WITHOUT_MODULE = {
     "exporter/test_text_to_text.py",
     "runtimes/test_contract.py",
     "runtimes/test_text_to_text.py",
+    "test_action.py",
     "test_architecture.py",
     "test_packaging.py",
 }
