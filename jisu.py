@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done; 1 a bug of ours, after its traceback; 2 usage or bad input; 3 the gate rejected the export;
-        130 interrupted; 141 the reader of our output went away.
+        4 a comparison found a regression; 130 interrupted; 141 the reader of our output went away.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     verb = words[0] if words and words[0] in VERBS else None
