@@ -15,13 +15,17 @@ from runtimes.registry import BACKENDS
 
 TEXT_GENERATION = "text-generation"
 
-# Ending of a peer's name in the folder of `benchmarks.peers.prepare` -> the worker that runs it.
-PEER_WORKERS = {
-    "genai-fp32": "run_genai",
-    "genai-int4": "run_genai",
-    "openvino-int8": "run_openvino",
-    "gguf": "run_llama_cpp",
+# Ending of a peer's name in the folder of `benchmarks.peers.prepare` -> the workers that run it, and their options.
+PEER_WORKERS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "transformers": (("run_transformers", "eager"), ("run_transformers", "compile")),
+    "genai-fp32": (("run_genai",),),
+    "genai-int4": (("run_genai",),),
+    "openvino-int8": (("run_openvino",),),
+    "gguf": (("run_llama_cpp",),),
 }
+# Workers whose engine is in our own environment.
+_OURS = ("run_transformers", "run_genai")
+INSTALL = "python -m venv build/peers && build/peers/bin/pip install -r benchmarks/peers/requirements.txt"
 PREPARE = "python -m benchmarks.peers.prepare CHECKPOINT --python build/peers/bin/python --out build/peer-models"
 
 
@@ -30,7 +34,7 @@ class Candidate:
     """One row to be.
 
     ``command`` is its worker's. ``facts`` go into the report as they are. ``artifact`` and ``backend`` are None for a
-    peer. ``problem`` says why it cannot even be started.
+    peer. ``problem`` says why it cannot even be started, ``install`` how to get the engine when it is not installed.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Candidate:
     artifact: Artifact | None = None
     backend: str | None = None
     problem: str | None = None
+    install: str | None = None
 
 
 def artifact_candidates(
@@ -100,22 +105,24 @@ def peer_candidates(models: Path, python: Path, *, threads: int) -> list[Candida
     paths = sorted(models.iterdir()) if models.is_dir() else []
     found = []
     for path in paths:
-        worker = next((worker for ending, worker in PEER_WORKERS.items() if path.name.endswith(ending)), None)
-        if worker is None or path.name.startswith("f32"):
+        workers = next((workers for ending, workers in PEER_WORKERS.items() if path.name.endswith(ending)), ())
+        if path.name.startswith("f32"):  # what the others were made from
             continue
-        interpreter = sys.executable if worker == "run_genai" else str(python)
-        found.append(
-            Candidate(
-                name=path.name.removesuffix(".gguf"),
-                command=(interpreter, "-m", f"benchmarks.peers.{worker}", str(path), str(threads)),
-                facts={
-                    "engine": worker.removeprefix("run_"),
-                    "path": str(path),
-                    "size_bytes": _bytes_of(path),
-                    "export_seconds": None,
-                },
+        for worker, *options in workers:
+            interpreter = sys.executable if worker in _OURS else str(python)
+            found.append(
+                Candidate(
+                    name=" ".join([path.name.removesuffix(".gguf"), *options]),
+                    command=(interpreter, "-m", f"benchmarks.peers.{worker}", str(path), str(threads), *options),
+                    facts={
+                        "engine": worker.removeprefix("run_"),
+                        "path": str(path),
+                        "size_bytes": _bytes_of(path),
+                        "export_seconds": None,
+                    },
+                    install=None if worker in _OURS else INSTALL,
+                )
             )
-        )
     if not found:
         raise InputError(
             f"There are no models of other engines in {models}",

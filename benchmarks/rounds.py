@@ -79,7 +79,10 @@ def open_processes(
             try:
                 processes[name] = TimedProcess(outcome.candidate.command, time_limit=time_limit)
             except CandidateError as error:
-                fail(outcome, str(error), processes, journal=journal, say=say)
+                what = str(error)
+                if outcome.candidate.install and ("ModuleNotFoundError" in what or "cannot be started" in what):
+                    what += f". Install it with: {outcome.candidate.install}"
+                fail(outcome, what, processes, journal=journal, say=say)
                 continue
             if outcome.opened is None:
                 outcome.opened = processes[name].opened

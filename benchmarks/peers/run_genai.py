@@ -35,10 +35,22 @@ def open_engine() -> Opened:
             step_seconds=[after - before for before, after in itertools.pairwise(moments)], tokens=[tokens]
         )
 
+    def write_logits(tokens: list[int], file: str) -> None:
+        options = genai.GeneratorParams(model)
+        options.set_search_options(max_length=len(tokens) + 1, do_sample=False)
+        generator = genai.Generator(model, options)
+        rows = []
+        # One by one: after a longer call it tells the last token's logits only.
+        for token in tokens:
+            generator.append_tokens(np.array([token], dtype=np.int32))
+            rows.append(np.array(generator.get_logits(), np.float32).reshape(-1))
+        np.save(file, np.stack(rows))
+
     return Opened(
         generate=generate,
         version=f"onnxruntime-genai {metadata.version('onnxruntime-genai')}",
         settings=f"intra_op_num_threads {sys.argv[2]}",
+        write_logits=write_logits,
     )
 
 

@@ -78,6 +78,8 @@ def test_peers_are_found_by_the_endings_of_their_names(tmp_path):
         ("genai-int4", sys.executable, "benchmarks.peers.run_genai", 4),
         ("openvino-int8", "other/python", "benchmarks.peers.run_openvino", 4),
         ("q8_0", "other/python", "benchmarks.peers.run_llama_cpp", 5),
+        ("transformers eager", sys.executable, "benchmarks.peers.run_transformers", 4),
+        ("transformers compile", sys.executable, "benchmarks.peers.run_transformers", 4),
     ]
 
 

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
+from benchmarks.candidates import Candidate, artifact_candidates, peer_candidates
 from benchmarks.compare import ComparisonRequest, compare
 from benchmarks.report import read_report
 from exporter.errors import InputError
@@ -87,6 +90,27 @@ def test_an_fp32_artifact_stands_in_for_a_source_that_is_gone(tiny, tmp_path):
     assert report["reference"]["name"] == "fp32 (ort-cpu)"
     assert "not where it was" in report["reference"]["problems"][0]
     assert report["rows"][0]["quality"]["sets"]["prose"]["mean_kl"] > 1e-6
+
+
+def test_peers_stand_beside_in_speed_and_quality(tiny, tmp_path):
+    """onnxruntime-genai runs our folder unmodified; transformers runs the source."""
+    shutil.copytree(tiny.int8, tmp_path / "peers" / "genai-int4")
+    peers = peer_candidates(tmp_path / "peers", Path("python"), threads=1)
+    program = (sys.executable, "-m", "benchmarks.peers.run_transformers", str(tiny.source), "1", "eager")
+    peers.append(Candidate(name="transformers", command=program, facts={"engine": "transformers"}))
+    ours = artifact_candidates([tiny.int8], ["ort-cpu"], threads=1, source=None)
+    options = {"workloads": ("short-chat", "batch-4"), "trials": 1}
+    report = compare(request(tiny, tmp_path / "report", **options), candidates=[*ours, *peers])
+    int8, genai, transformers = report["rows"]
+    assert [row["failure"] for row in report["rows"]] == [None] * 3
+    assert genai["measured"]["short-chat"]["decode_tokens_per_s"]["median"] > 0
+    assert "one prompt at a time" in genai["measured"]["batch-4"]["unsupported"]
+    assert transformers["measured"]["batch-4"]["decode_tokens_per_s"]["median"] > 0
+    # The same graph in another runtime has the same predictions, and the source its own.
+    expected = int8["quality"]["sets"]["prose"]["mean_kl"]
+    assert genai["quality"]["sets"]["prose"]["mean_kl"] == pytest.approx(expected, rel=1e-3)
+    assert transformers["quality"]["sets"]["prose"]["mean_kl"] < 1e-9
+    assert transformers["quality"]["greedy"]["agreement"] == 1.0
 
 
 def test_a_workload_that_is_too_long_for_the_model_is_said(tiny, tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,13 @@ def test_a_candidate_that_fails_is_taken_out_and_the_others_go_on(tmp_path, faul
     assert not outcomes["bad"].is_measured
     assert outcomes["good"].failure is None
     assert len(outcomes["good"].trials["short"]) == 3
+
+
+@pytest.mark.parametrize("changes", [{"command": ("/nowhere/python",)}, {"opening": "import no_such_engine"}])
+def test_an_engine_that_is_not_installed_says_how_to_install_it(tmp_path, changes):
+    missing = fake_candidate("missing", opening=changes.pop("opening", "pass"))
+    outcomes, _ = measure([replace(missing, install="pip install engine", **changes)], tmp_path)
+    assert outcomes["missing"].failure.endswith("Install it with: pip install engine")
 
 
 def test_what_a_candidate_cannot_do_is_left_out_for_it_alone(tmp_path):
