@@ -88,7 +88,7 @@ def compare(
         InputError: bad options, or no place to write to. A candidate that fails is a row of the report, no error.
     """
     workloads = workloads_named(None if request.workloads is None else list(request.workloads))
-    threads = request.threads or _physical_threads()
+    threads = threads_of(request.threads)
     if candidates is None:
         candidates = _candidates(request, threads)
     prepare_folder(request.out)
@@ -161,12 +161,14 @@ def _candidates(request: ComparisonRequest, threads: int) -> list[Candidate]:
     return found
 
 
-def _physical_threads() -> int:
-    """Cores that this process may use: hyperthreads of one core only get into each other's way."""
+def threads_of(wanted: int) -> int:
+    """That many threads; for 0 one for each core that this process may use, hyperthreads not counted."""
     import psutil
 
     from runtimes.machine import usable_cores
 
+    if wanted:
+        return wanted
     return max(1, min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
 
 

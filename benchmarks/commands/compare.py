@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from exporter.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmarks.candidates import Candidate
+    from benchmarks.compare import ComparisonRequest
+    from benchmarks.report import Report
+    from benchmarks.verdict import Limits
 
 PEER_MODELS = Path("build/peer-models")
 PEER_PYTHON = Path("build/peers/bin/python")
 REGRESSED = 4
+_MATRIX_PROGRESS = "matrix-progress.txt"
 
 
 def share(text: str) -> float:
@@ -56,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON",
         help="of the environment with the other engines (%(default)s)",
     )
+    parser.add_argument(
+        "--matrix", type=Path, metavar="FILE", help="TOML with models, precisions and backends, instead of artifacts"
+    )
     parser.add_argument("--source", metavar="CHECKPOINT", help="what the artifacts were made from, if it was moved")
     parser.add_argument(
         "--workloads", nargs="+", metavar="NAME", help=f"some of {', '.join(WORKLOADS)} (all that fit the model)"
@@ -81,25 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from benchmarks.compare import ComparisonRequest, compare
-    from benchmarks.report import read_report, require_plots, write_report
-    from benchmarks.report_markdown import render_markdown
-    from benchmarks.verdict import Limits, judge
+    from benchmarks.report import read_report, require_plots
+    from benchmarks.verdict import Limits
     from exporter.junit import check_place
 
-    request = ComparisonRequest(
-        artifacts=tuple(arguments.artifacts),
-        out=arguments.out,
-        backends=tuple(arguments.backends),
-        workloads=None if arguments.workloads is None else tuple(arguments.workloads),
-        trials=arguments.trials,
-        threads=arguments.threads,
-        time_limit=arguments.time_limit,
-        source=arguments.source,
-        quality=not arguments.no_quality,
-        peers=arguments.peers,
-        peers_python=arguments.peers_python,
-    )
     limits = Limits(
         max_slowdown=arguments.max_slowdown,
         max_memory_growth=arguments.max_memory_growth,
@@ -112,7 +108,76 @@ def run(arguments: argparse.Namespace) -> int:
     require_plots()
     if arguments.junit is not None:
         check_place(arguments.junit)
-    report = compare(request, say=_silent if arguments.quiet else _say)
+    if arguments.matrix is not None:
+        return _run_matrix(arguments, limits, baseline)
+    return _run_one(arguments, _request(arguments, tuple(arguments.artifacts), arguments.out), limits, baseline)
+
+
+def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Path) -> ComparisonRequest:
+    from benchmarks.compare import ComparisonRequest
+
+    return ComparisonRequest(
+        artifacts=artifacts,
+        out=out,
+        backends=tuple(arguments.backends),
+        workloads=None if arguments.workloads is None else tuple(arguments.workloads),
+        trials=arguments.trials,
+        threads=arguments.threads,
+        time_limit=arguments.time_limit,
+        source=arguments.source,
+        quality=not arguments.no_quality,
+        peers=arguments.peers,
+        peers_python=arguments.peers_python,
+    )
+
+
+def _run_matrix(arguments: argparse.Namespace, limits: Limits, baseline: Report | None) -> int:
+    """One report for each model, in a folder of its own where there are several; those that are there already stay."""
+    from benchmarks.compare import threads_of
+    from benchmarks.matrix import matrix_candidates, read_matrix
+    from benchmarks.report import JSON, prepare_folder
+
+    matrix = read_matrix(arguments.matrix)
+    several = len(matrix.models) > 1
+    if arguments.artifacts or arguments.peers or (several and (baseline is not None or arguments.junit is not None)):
+        raise InputError(
+            "A matrix says itself what is compared",
+            received="--matrix with artifacts, --peers, or several models and one --baseline or --junit",
+            allowed="--matrix alone, or of one model with --baseline and --junit",
+            fix="Leave the others out.",
+        )
+    prepare_folder(arguments.out)
+    done = arguments.out / _MATRIX_PROGRESS
+    finished = done.read_text(encoding="utf-8").splitlines() if done.is_file() else []
+    say = _silent if arguments.quiet else _say
+    codes = [0]
+    for model in matrix.models:
+        out = arguments.out / matrix.labels[model] if several else arguments.out
+        if model in finished and (out / JSON).is_file():
+            say(f"{model} was compared before the interruption")
+            continue
+        folders, candidates = matrix_candidates(matrix, model, threads=threads_of(arguments.threads), say=say)
+        codes.append(_run_one(arguments, _request(arguments, tuple(folders), out), limits, baseline, candidates))
+        with done.open("a", encoding="utf-8") as stream:
+            stream.write(f"{model}\n")
+    done.unlink(missing_ok=True)
+    return max(codes)
+
+
+def _run_one(
+    arguments: argparse.Namespace,
+    request: ComparisonRequest,
+    limits: Limits,
+    baseline: Report | None,
+    candidates: list[Candidate] | None = None,
+) -> int:
+    """Measure, judge, write and print one report."""
+    from benchmarks.compare import compare
+    from benchmarks.report import write_report
+    from benchmarks.report_markdown import render_markdown
+    from benchmarks.verdict import judge
+
+    report = compare(request, candidates=candidates, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:
         report["verdict"] = judge(report, baseline, limits)
     write_report(report, request.out, junit=arguments.junit)

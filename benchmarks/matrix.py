@@ -1,0 +1,131 @@
+"""Models x precisions x backends out of one TOML file: exports what is missing, and names who is compared.
+
+What is exported already is taken as it is, so that an interrupted matrix goes on; an export that fails is a row that
+says why.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from benchmarks.candidates import Candidate, artifact_candidates
+from benchmarks.compare import BACKEND
+from benchmarks.rounds import Say
+from exporter.artifact import MANIFEST
+from exporter.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """What the file says: checkpoints, precisions, backends, where artifacts go, and further options of the export.
+
+    ``options`` has by precision the words that `jisu export` gets besides, such as ``["--block-size", "64"]``; those
+    under ``"all"`` go to every export.
+    """
+
+    models: tuple[str, ...]
+    precisions: tuple[str, ...]
+    backends: tuple[str, ...] = (BACKEND,)
+    build: Path = Path("build/matrix")
+    options: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """A folder's name for each model: the last part of its path or id, without the ending of a file."""
+        return {model: Path(model).stem if Path(model).is_file() else Path(model).name for model in self.models}
+
+
+def read_matrix(path: Path) -> Matrix:
+    """Read a matrix; raises InputError that names everything that is wrong with it."""
+    toml: Any = importlib.import_module("tomllib")  # in the standard library from 3.11 on
+    try:
+        data = toml.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The matrix {path} cannot be read",
+            received=error,
+            allowed='TOML such as: models = ["MODEL"] and precisions = ["fp32", "int8"]',
+            fix="Correct it.",
+        ) from error
+    known = [item.name for item in fields(Matrix)]
+    problems = []
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            problems.append(f"{key} is unknown" + (f" (did you mean {near[0]}?)" if near else ""))
+    for key in ("models", "precisions", "backends"):
+        if key in data and not (_are_words(data[key]) and data[key]):
+            problems.append(f"{key} is no list of words")
+        if key not in data and key != "backends":
+            problems.append(f"{key} is missing")
+    if not isinstance(data.get("build", ""), str):
+        problems.append("build is no path")
+    options = data.get("options", {})
+    if not isinstance(options, dict) or not all(_are_words(words) for words in options.values()):
+        problems.append("options is no table of lists of words")
+    elif isinstance(data.get("precisions"), list):
+        problems += [
+            f"options.{name} is for no precision" for name in options if name not in ("all", *data["precisions"])
+        ]
+    if problems:
+        raise InputError(
+            f"The matrix {path} is not one", received="; ".join(problems), allowed=", ".join(known), fix="Correct it."
+        )
+    given: dict[str, Any] = {key: tuple(data[key]) for key in ("models", "precisions", "backends") if key in data}
+    if "build" in data:
+        given["build"] = Path(data["build"])
+    matrix = Matrix(**given, options=options)
+    if len(set(matrix.labels.values())) < len(matrix.models):
+        raise InputError(
+            f"Two models of {path} have the same name", received=", ".join(matrix.models), fix="Rename one of them."
+        )
+    return matrix
+
+
+def matrix_candidates(matrix: Matrix, model: str, *, threads: int, say: Say) -> tuple[list[Path], list[Candidate]]:
+    """Export what is missing of one model; returns the folders, and the candidates with those that failed."""
+    folders, failed = [], []
+    for precision in matrix.precisions:
+        folder = matrix.build / matrix.labels[model] / precision
+        problem = None
+        if not (folder / MANIFEST).is_file():
+            say(f"exporting {model} in {precision}")
+            problem = _export(
+                model, folder, precision, [*matrix.options.get("all", ()), *matrix.options.get(precision, ())]
+            )
+        if problem is None:
+            folders.append(folder)
+        else:
+            say(f"{model} in {precision} could not be exported: {problem}")
+            failed.append(
+                Candidate(name=precision, command=(), problem=f"export: {problem}", facts=_failed_facts(folder))
+            )
+    source = model if Path(model).exists() else None
+    found = artifact_candidates(folders, matrix.backends, threads=threads, source=source)
+    return [*folders, *(Path(str(item.facts["path"])) for item in failed)], [*found, *failed]
+
+
+def _export(model: str, folder: Path, precision: str, options: Sequence[str]) -> str | None:
+    """Run `jisu export` in a process of its own; returns what it said when it failed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    words = ["export", "--out", str(folder), "--precision", precision, "--no-advice", "--quiet", *options, "--", model]
+    done = subprocess.run([sys.executable, "-m", "jisu", *words], capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines()
+    return f"{lines[-1].strip() if lines else 'no word'} (exit code {done.returncode})"
+
+
+def _failed_facts(folder: Path) -> dict[str, Any]:
+    return {"engine": "jisu", "path": str(folder), "size_bytes": None}
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)

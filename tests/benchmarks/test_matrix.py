@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.matrix import matrix_candidates, read_matrix
+from exporter.errors import InputError
+from jisu import main
+
+
+def write(folder, text):
+    path = folder / "matrix.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_matrix_exports_what_is_missing_and_compares_everything(tiny, tmp_path, capsys):
+    """fp32 is there already, int8 is over its budget: the rejected export is a row, and the other goes on."""
+    build = tmp_path / "build"
+    (build / "source").mkdir(parents=True)
+    (build / "source" / "fp32").symlink_to(tiny.fp32)
+    path = write(
+        tmp_path,
+        f'models = ["{tiny.source}"]\nprecisions = ["fp32", "int8"]\nbuild = "{build}"\n'
+        '[options]\nint8 = ["--max-kl", "1e-12"]\n',
+    )
+    words = ["compare", "--matrix", path, "--out", tmp_path / "report", "--workloads", "short-chat", "--trials", "1"]
+    assert main([str(word) for word in [*words, "--threads", "1", "--no-quality"]]) == 0
+    rows = json.loads((tmp_path / "report" / "report.json").read_text())["rows"]
+    assert [(row["name"], row["failure"] is None) for row in rows] == [("fp32 (ort-cpu)", True), ("int8", False)]
+    assert "exit code 3" in rows[1]["failure"]
+    assert "mean-kl" in rows[1]["failure"]
+    assert not (tmp_path / "report" / "matrix-progress.txt").exists()
+    assert "exporting" in capsys.readouterr().err
+
+
+def test_a_model_that_was_compared_before_an_interruption_is_not_compared_again(tmp_path, capsys):
+    path = write(tmp_path, 'models = ["org/model"]\nprecisions = ["fp32"]\n')
+    (tmp_path / "matrix-progress.txt").write_text("org/model\n")
+    (tmp_path / "report.json").write_text("{}")
+    assert main(["compare", "--matrix", str(path), "--out", str(tmp_path)]) == 0
+    assert "org/model was compared before" in capsys.readouterr().err
+
+
+def test_folders_of_artifacts_are_named_for_model_and_precision(tiny, tmp_path):
+    build = tmp_path / "build"
+    (build / "source").mkdir(parents=True)
+    for name in ("fp32", "int8"):
+        (build / "source" / name).symlink_to(getattr(tiny, name))
+    text = f'models = ["{tiny.source}"]\nprecisions = ["fp32", "int8"]\nbackends = ["ort-cpu", "torch"]\n'
+    text += f'build = "{build}"\n'
+    matrix = read_matrix(write(tmp_path, text))
+    folders, candidates = matrix_candidates(matrix, str(tiny.source), threads=1, say=print)
+    assert folders == [build / "source" / "fp32", build / "source" / "int8"]
+    assert [item.name for item in candidates] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models = [", "cannot be read"),
+        (
+            "precision = ['int8']\nmodels = ['a']",
+            "precision is unknown (did you mean precisions?); precisions is missing",
+        ),
+        ("models = 'a'\nprecisions = [1]", "models is no list of words; precisions is no list of words"),
+        ("models = ['a']\nprecisions = ['int8']\noptions = {int4 = ['--keep']}", "options.int4 is for no precision"),
+        ("models = ['x/a', 'y/a']\nprecisions = ['int8']", "have the same name"),
+    ],
+)
+def test_everything_that_is_wrong_with_a_matrix_is_named(tmp_path, text, said):
+    with pytest.raises(InputError) as found:
+        read_matrix(write(tmp_path, text))
+    assert said in str(found.value)
+
+
+def test_artifacts_and_a_matrix_are_too_much(tmp_path, capsys):
+    path = write(tmp_path, 'models = ["a"]\nprecisions = ["fp32"]\n')
+    assert main(["compare", "build/fp32", "--matrix", str(path), "--out", str(tmp_path)]) == 2
+    assert "A matrix says itself what is compared" in capsys.readouterr().err
