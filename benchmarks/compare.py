@@ -17,6 +17,7 @@ from benchmarks.candidates import Candidate, artifact_candidates, peer_candidate
 from benchmarks.figures import memory_figures, workload_figures
 from benchmarks.journal import Journal
 from benchmarks.memory_traffic import weight_bytes
+from benchmarks.operator_times import measure_operators
 from benchmarks.pareto import pareto_front
 from benchmarks.read_bandwidth import measure_read_bandwidth
 from benchmarks.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
@@ -122,6 +123,7 @@ def compare(
         measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
         if request.quality and model is not None:
             reference = _judge(request, model, outcomes, processes, threads=threads, journal=journal, say=say)
+    _profile(request, outcomes, threads=threads, journal=journal, say=say)
     report: Report = finite(
         {
             "kind": KIND,
@@ -244,6 +246,20 @@ def _judge(
     return {"name": None, "description": None, "problems": problems or ["no source and no fp32 artifact"]}
 
 
+def _profile(
+    request: ComparisonRequest, outcomes: Mapping[str, Outcome], *, threads: int, journal: Journal, say: Say
+) -> None:
+    """Find out where the time goes in the graphs of those that ONNX Runtime ran, once nothing is timed any more."""
+    for name, outcome in outcomes.items():
+        item = outcome.candidate
+        if outcome.failure is not None or outcome.operators is not None:
+            continue
+        if item.backend == BACKEND and item.artifact is not None and item.artifact.manifest.signature.state:
+            say(f"profiling {name}")
+            outcome.operators = measure_operators(item.artifact.folder, threads=threads, time_limit=request.time_limit)
+            journal.add({"candidate": name, "operators": outcome.operators})
+
+
 def _references(
     request: ComparisonRequest, model: Artifact, outcomes: Mapping[str, Outcome], threads: int
 ) -> list[tuple[str, tuple[str, ...]]]:
@@ -285,7 +301,7 @@ def _row(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float) -> d
     opened = outcome.opened or {}
     row |= {"version": opened.get("version"), "settings": opened.get("settings")}
     if outcome.failure is not None:
-        return {**row, "load_s": None, "peak_bytes": None, "measured": {}, "quality": None}
+        return {**row, "load_s": None, "peak_bytes": None, "measured": {}, "quality": None, "operators": None}
     weights = weight_bytes(item.artifact, str(item.backend)) if item.artifact is not None else None
     return {
         **row,
@@ -296,6 +312,7 @@ def _row(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float) -> d
             for workload in workloads
         },
         "quality": outcome.quality,
+        "operators": outcome.operators,
     }
 
 

@@ -22,7 +22,7 @@ from benchmarks.report_columns import (
     shown,
     workload_columns,
 )
-from benchmarks.report_plots import draw_memory, draw_pareto, draw_token_times
+from benchmarks.report_plots import draw_memory, draw_operators, draw_pareto, draw_token_times
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -36,7 +36,12 @@ def render_html(report: Mapping[str, Any]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     figures = _Figures(report)
-    plots = {"pareto": draw_pareto(report), "times": draw_token_times(report), "memory": draw_memory(report)}
+    plots = {
+        "pareto": draw_pareto(report),
+        "times": draw_token_times(report),
+        "memory": draw_memory(report),
+        "operators": draw_operators(report),
+    }
     # In the order in which they were measured, each once.
     sets = list(dict.fromkeys(name for row in report["rows"] for name in (row.get("quality") or {}).get("sets", {})))
     chat, prompt = headline_workloads(report)

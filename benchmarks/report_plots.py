@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _INK = "#010203"
 # Legible on white and on black; Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")
+_NAMED_OPERATORS = 6
 _WIDTH = 7.2  # inches
 # Below this a divergence is the noise of float32: the axis is linear there.
 _LEAST_KL = 1e-4
@@ -88,6 +89,36 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
     axes.invert_yaxis()
     axes.set_xlabel(f"milliseconds per token on {workload}")
     return _svg(figure, "times")
+
+
+def draw_operators(report: Mapping[str, Any]) -> str | None:
+    """The share of each operator in a decode step; None without a row that was profiled."""
+    found = [(index, row) for index, row in enumerate(report["rows"]) if isinstance(row.get("operators"), list)]
+    if not found:
+        return None
+    totals: dict[str, float] = {}
+    for _, row in found:
+        for item in row["operators"]:
+            totals[item["operator"]] = totals.get(item["operator"], 0.0) + item["share"]
+    named = sorted(totals, key=lambda name: -totals[name])[:_NAMED_OPERATORS]
+    figure = _figure(1.5 + 0.42 * len(found))
+    axes = figure.subplots()
+    for place, (index, row) in enumerate(found):
+        shares = {item["operator"]: item["share"] for item in row["operators"]}
+        rest = sum(share for name, share in shares.items() if name not in named)
+        left = 0.0
+        for number, name in enumerate([*named, "all others"]):
+            width = 100 * (rest if number == len(named) else shares.get(name, 0.0))
+            label = name if place == 0 else None
+            bars = axes.barh([place], [width], left=left, height=0.6, color=_COLOURS[number], label=label)
+            bars[0].set_gid(f"operators-{index}-{number}")
+            left += width
+    axes.set_yticks(range(len(found)), [row["name"] for _, row in found])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("% of the time of a decode step")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=_INK, fontsize=8.5)
+    return _svg(figure, "operators")
 
 
 def draw_memory(report: Mapping[str, Any]) -> str | None:

@@ -27,7 +27,8 @@ class Outcome:
     """What became of a candidate.
 
     ``trials`` has by workload the answers in the order of the trials; ``unsupported`` by workload the reason why there
-    are none. ``failure`` says what ended it: then none of its figures count.
+    are none. ``operators`` are the times of the graph's operators, or why there are none. ``failure`` says what ended
+    it: then none of its figures count.
     """
 
     candidate: Candidate
@@ -35,6 +36,7 @@ class Outcome:
     trials: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
     quality: dict[str, Any] | None = None
+    operators: list[dict[str, Any]] | str | None = None
     failure: str | None = None
 
     @property
@@ -53,6 +55,8 @@ def restored_outcomes(candidates: Sequence[Candidate], records: Iterable[Mapping
             outcome.failure = record["failure"]
         elif "unsupported" in record:
             outcome.unsupported[record["workload"]] = record["unsupported"]
+        elif "operators" in record:
+            outcome.operators = record["operators"]
         elif "quality" in record:
             outcome.quality = record["quality"]
         else:

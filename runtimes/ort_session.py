@@ -11,8 +11,12 @@ from runtimes.external_data import check_external_data
 PROVIDER = "CPUExecutionProvider"
 
 
-def open_session(graph: Path, *, threads: int | None) -> Any:
+def open_session(graph: Path, *, threads: int | None, profile: Path | None = None) -> Any:
     """A session for one graph of an artifact.
+
+    Args:
+        threads: how many compute; None leaves the choice to the runtime.
+        profile: beginning of the path of the file that the time of every node is written into.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -31,6 +35,9 @@ def open_session(graph: Path, *, threads: int | None) -> Any:
     options.enable_mem_pattern = False
     if threads is not None:
         options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     try:
         return onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
     except Exception as error:  # the package's errors share no class of their own

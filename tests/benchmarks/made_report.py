@@ -55,6 +55,11 @@ def made_row(name: str, *, speed: float, kl: float) -> dict[str, Any]:
         "settings": "ort-cpu, 2 threads",
         "gate": {"accepted": True, "checks": [check]},
         "formats": [{"format": {"bits": 8, "block_size": 32, "symmetric": True}, "layers": 182}],
+        "operators": [
+            {"operator": "MatMulNBits", "nodes": 121, "s": 0.61 / speed, "share": 0.61},
+            {"operator": "GroupQueryAttention", "nodes": 30, "s": 0.27 / speed, "share": 0.27},
+            {"operator": "SkipSimplifiedLayerNormalization", "nodes": 60, "s": 0.12 / speed, "share": 0.12},
+        ],
         "load_s": 1.25 + kl,
         "peak_bytes": 3 * size + 1234567,
         "resident_bytes": 2 * size,

@@ -43,6 +43,8 @@ def test_rows_have_speed_and_quality_side_by_side(found):
         assert row["load_s"] > 0
         assert set(row["quality"]["sets"]) == {"prose", "chinese", "code", "chat"}
         assert row["quality"]["greedy"]["tokens"] == 96
+        assert sum(item["share"] for item in row["operators"]) == pytest.approx(1.0)
+    assert "MatMulNBits" in [item["operator"] for item in int8["operators"]]
     assert fp32["quality"]["sets"]["prose"]["mean_kl"] < 1e-9
     assert 1e-6 < int8["quality"]["sets"]["prose"]["mean_kl"] < 0.1
     assert "torch" in report["reference"]["description"]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmarks.report_plots import draw_memory, draw_pareto, draw_token_times
+from benchmarks.report_plots import draw_memory, draw_operators, draw_pareto, draw_token_times
 from tests.benchmarks.made_report import made_report
 
 
@@ -29,6 +29,12 @@ def test_bars_are_as_long_as_the_report_says():
         assert width == pytest.approx(scale * report["rows"][index][key], rel=1e-3)
 
 
+def test_operators_take_their_shares_of_the_width():
+    svg = draw_operators(made_report())
+    widths = [max(xs) - min(xs) for number in range(3) for xs in [outline(svg, f"operators-operators-1-{number}")]]
+    assert [width / sum(widths) for width in widths] == pytest.approx([0.61, 0.27, 0.12], rel=1e-3)
+
+
 def test_boxes_of_faster_rows_lie_further_left():
     svg = draw_token_times(made_report())
     assert max(outline(svg, "times-times-1")) < min(outline(svg, "times-times-0"))
@@ -36,7 +42,7 @@ def test_boxes_of_faster_rows_lie_further_left():
 
 def test_a_failed_row_is_in_no_drawing():
     report = made_report()
-    for draw in (draw_pareto, draw_token_times, draw_memory):
+    for draw in (draw_pareto, draw_token_times, draw_memory, draw_operators):
         svg = draw(report)
         assert "int8" in svg
         assert "broken" not in svg
