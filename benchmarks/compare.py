@@ -228,6 +228,10 @@ def _judge(
     """Measure the quality that is missing; returns what it was measured against, or why it was not."""
     sets = _token_sets(model)
     problems: list[str] = []
+    for outcome in outcomes.values():
+        if outcome.is_measured and not _same_source(outcome.candidate.artifact, model):
+            reason = f"it was made from another source than {model.folder}"
+            outcome.quality = {"sets": {}, "greedy": None, "reason": reason}
     wanted = {
         name: process
         for name, process in processes.items()

@@ -60,7 +60,23 @@ def read_report(path: Path) -> Report:
         raise InputError(
             f"{path} is no report", allowed="a report.json that `jisu compare` has written", fix="Check the path."
         )
+    if data.get("schema_version") == SCHEMA_VERSION and not _has_its_parts(data):
+        raise InputError(f"{path} is damaged: parts of a report are missing", fix="Make the report anew.")
     return data
+
+
+def _has_its_parts(data: Report) -> bool:
+    """Whether a report of our schema has what others are compared with."""
+    rows, workloads = data.get("rows"), data.get("workloads")
+    return (
+        isinstance(rows, list)
+        and all(isinstance(row, dict) and {"name", "failure", "measured"} <= row.keys() for row in rows)
+        and isinstance(workloads, list)
+        and all(isinstance(item, dict) and "name" in item for item in workloads)
+        and isinstance(data.get("machine"), dict)
+        and isinstance(data.get("settings"), dict)
+        and "threads" in data["settings"]
+    )
 
 
 def finite(value: Any) -> Any:

@@ -94,6 +94,19 @@ def test_an_fp32_artifact_stands_in_for_a_source_that_is_gone(tiny, tmp_path):
     assert report["rows"][0]["quality"]["sets"]["prose"]["mean_kl"] > 1e-6
 
 
+def test_an_artifact_of_another_source_is_timed_and_not_judged(tiny, tmp_path):
+    shutil.copytree(tiny.int8, tmp_path / "tuned")
+    manifest = json.loads((tmp_path / "tuned" / "manifest.json").read_text())
+    for record in manifest["source"]["files"].values():
+        record["sha256"] = "0" * 64
+    (tmp_path / "tuned" / "manifest.json").write_text(json.dumps(manifest))
+    report = compare(request(tiny, tmp_path / "report", artifacts=(tiny.fp32, tmp_path / "tuned"), trials=1))
+    tuned = report["rows"][1]
+    assert tuned["measured"]["short-chat"]["decode_tokens_per_s"]["median"] > 0
+    assert tuned["quality"]["sets"] == {}
+    assert "another source" in tuned["quality"]["reason"]
+
+
 def test_peers_stand_beside_in_speed_and_quality(tiny, tmp_path):
     """onnxruntime-genai runs our folder unmodified; transformers runs the source."""
     shutil.copytree(tiny.int8, tmp_path / "peers" / "genai-int4")

@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from benchmarks.report import finite, prepare_folder, read_report, write_json, write_report
+from benchmarks.report import KIND, SCHEMA_VERSION, finite, prepare_folder, read_report, write_json, write_report
 from exporter.errors import InputError
 from tests.benchmarks.made_report import made_report
+
+DAMAGED = json.dumps({"kind": KIND, "schema_version": SCHEMA_VERSION, "rows": [{}], "workloads": []})
 
 
 def test_all_four_files_come_from_one_report(tmp_path):
@@ -23,7 +25,7 @@ def test_numbers_that_json_does_not_have_become_none(tmp_path):
         write_json({"a": float("nan")}, tmp_path / "report.json")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"kind": "something else"})])
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"kind": "something else"}), DAMAGED])
 def test_what_is_no_report_is_an_error(tmp_path, content):
     path = tmp_path / "report.json"
     path.write_text(content)
