@@ -25,6 +25,7 @@ DISTRIBUTIONS = {
     "onnxruntime_genai": "onnxruntime-genai",
     "cuda": "cuda-python",
     "llama_cpp": "llama-cpp-python",
+    "lm_eval": "lm-eval",
     "openvino_genai": "openvino-genai",
 }
 # Of an environment apart, in which only the workers beside it run.
@@ -53,9 +54,19 @@ def onnxruntimes(names: set[str]) -> set[str]:
 
 
 def test_every_extra_of_the_design_is_there() -> None:
-    assert {"cpu", "cuda", "tensorrt", "tensorrt-rtx", "datasets", "export", "report", "test", "text", "dev"} == set(
-        EXTRAS
-    )
+    assert {
+        "cpu",
+        "cuda",
+        "tensorrt",
+        "tensorrt-rtx",
+        "datasets",
+        "export",
+        "lm-eval",
+        "report",
+        "test",
+        "text",
+        "dev",
+    } == set(EXTRAS)
 
 
 @pytest.mark.parametrize(
