@@ -226,8 +226,11 @@ def _judge(
     say: Say,
 ) -> dict[str, Any]:
     """Measure the quality that is missing; returns what it was measured against, or why it was not."""
-    sets = _token_sets(model)
     problems: list[str] = []
+    try:
+        sets = _token_sets(model)
+    except InputError as error:  # a tokenizer that is not the model's; the speeds are there all the same
+        return {"name": None, "description": None, "problems": [str(error)]}
     for outcome in outcomes.values():
         if outcome.is_measured and not _same_source(outcome.candidate.artifact, model):
             reason = f"it was made from another source than {model.folder}"

@@ -31,7 +31,7 @@ def share(text: str) -> float:
 
 
 _LIMITS = (
-    ("max-slowdown", share, "SHARE", "most loss of decode and prefill speed against the baseline, such as 10%% (10%%)"),
+    ("max-slowdown", share, "SHARE", "most loss of decode and prefill speed against the baseline (10%%)"),
     ("max-memory-growth", share, "SHARE", "most growth of the peak memory"),
     ("max-size-growth", share, "SHARE", "most growth of the size on the disk"),
     ("max-kl", float, "NATS", "most mean KL divergence from the source"),
