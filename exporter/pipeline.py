@@ -21,7 +21,7 @@ from exporter.disk_space import disk_space, require_disk
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.evaluation_mode import evaluation_mode
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
-from exporter.half_precision import half_facts, half_record
+from exporter.half_precision import computed_half, half_facts, half_record
 from exporter.mixed_precision import Measured
 from exporter.precision import Precision, precision_named
 from exporter.proof import prove
@@ -160,7 +160,7 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
         facts = {"max_positions": source.model.max_positions, "quantized": quantized.by_name, "target": target}
-        recipe = run_recipe(model, steps, **facts, **half_facts(ready))
+        recipe = run_recipe(model, steps, **facts, **half_facts(ready, target))
         manifest = _write(folder, model, source, recipe, target=target, precision=precision)
         return Artifact(folder=folder, manifest=manifest), recipe
 
@@ -226,7 +226,7 @@ def _write(
     with _refusing_to_write(folder):
         save_graph(model, folder)
         source.save_tokenizer(folder)
-        if precision_named(precision).half is not None and target == "portable":
+        if computed_half(precision_named(precision), target) is not None:
             write_cpu_graph(folder)
         if target.startswith("ort-"):
             write_genai_config(folder, signature, source.model)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.errors import InputError
 from exporter.layer_stack import find_stack
 from exporter.module_kind import is_of_transformers
-from exporter.precision import Algorithm, Format, Precision, ProductFormat, RowFormat, WeightFormat
+from exporter.precision import Algorithm, Format, Precision, ProductFormat, WeightFormat
 from exporter.recurrent_weights import is_recurrent
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def plan_quantization(
     notes, misfits = [], []
     longest = _longest(matrices)
     for matrix in matrices:
-        form = precision.embedding if matrix.table else RowFormat() if matrix.recurrent else precision.layers
+        form = precision.embedding if matrix.table else precision.recurrent if matrix.recurrent else precision.layers
         if not (matrix.table or matrix.recurrent) and matrix.features == longest:
             form = precision.longest or form
         if isinstance(form, ProductFormat) and not matrix.stacked:

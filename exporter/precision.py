@@ -6,7 +6,7 @@ Formats are chosen by measurement, see `benchmarks/measure_weight_algorithms.py`
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from exporter.errors import InputError
@@ -69,6 +69,7 @@ class Precision:
         algorithm: how the layers are rounded; the embedding is always rounded to nearest.
         budget: what the gate allows when the user says nothing.
         longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
+        recurrent: format of recurrent layers; None for float32.
         half: floating-point format of two bytes that weights are stored in, and computed in where a target can; None
             for float32. Whatever else the fields say, a half precision has no integers.
     """
@@ -79,6 +80,7 @@ class Precision:
     algorithm: Algorithm
     budget: Budget
     longest: WeightFormat | None = None
+    recurrent: RowFormat | None = field(default_factory=RowFormat)
     half: HalfType | None = None
 
 
@@ -180,6 +182,20 @@ def with_limits(
     mean_kl = limits.pop("max_mean_kl", None)
     budget = quality_budget(max_mean_kl=own.max_mean_kl if mean_kl is None else mean_kl, **limits)
     return replace(precision, budget=budget)
+
+
+def for_target(precision: Precision, target: str) -> Precision:
+    """The precision as a target can hold it.
+
+    TensorRT takes integers without zero points, read by nothing but a product: no rows of a table that are gathered,
+    no recurrent layers. A tied output projection stays float with its table.
+    """
+    if target != "tensorrt" or precision.half is not None:
+        return precision
+    layers = (
+        replace(precision.layers, symmetric=True) if isinstance(precision.layers, WeightFormat) else precision.layers
+    )
+    return replace(precision, layers=layers, embedding=None, recurrent=None)
 
 
 def precision_named(name: str) -> Precision:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from exporter.half_precision import computed_half
 from exporter.precision import precision_named
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from exporter.gate.localize import LayerReference
     from exporter.sources.source import Source
     from exporter.stages import Stages
+
+# The backend that every graph is run on before it is published.
+PROVED_ON = "ort-cpu"
 
 
 def prove(
@@ -26,7 +30,7 @@ def prove(
     intended: Mapping[str, Quantized] | None = None,
     stages: Stages | None = None,
 ) -> GateResult:
-    """Run the gate on a written artifact, through the backend that users will run it on.
+    """Run the gate on a written artifact: the exact graph that users will run, on the processor.
 
     Args:
         artifact: its files lie in its folder; whether a manifest does is of no matter.
@@ -44,11 +48,24 @@ def prove(
     judge = _prove_classifier if source.task == "text-classification" else _prove_generator
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     more = [check_facts(artifact.manifest.model, source.model)]
-    if precision_named(artifact.manifest.precision).half is not None:
+    if computed_half(precision_named(artifact.manifest.precision), artifact.manifest.target) is not None or (
+        precision_named(artifact.manifest.precision).half is not None
+    ):
         more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
     if intended:
         more.append(check_weights(artifact.graph, intended))
-    return replace(result, checks=(*result.checks, *more))
+    return replace(result, checks=(*result.checks, *more), ran_on=_ran_on(artifact))
+
+
+def _ran_on(artifact: Artifact) -> dict[str, str]:
+    """What ran the graph: always the processor, whatever the artifact is for."""
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    return {
+        "backend": PROVED_ON,
+        "version": f"onnxruntime {import_onnxruntime().__version__}",
+        "graph": artifact.cpu_graph.name,
+    }
 
 
 def _prove_generator(
@@ -65,7 +82,7 @@ def _prove_generator(
     prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
     # What a recurrent state was is gone: nobody asks a backend to take it back.
     prompts = replace(prompts, rewinds=all(spec.kind == "kv" for spec in artifact.manifest.signature.state))
-    backend = open_backend("ort-cpu", artifact)
+    backend = open_backend(PROVED_ON, artifact)
     try:
         return run_gate(
             backend,
@@ -89,7 +106,7 @@ def _prove_classifier(
 
     facts = source.model
     reference = ClassifierReference(source.module, labels=len(facts.labels))
-    backend = open_classifier("ort-cpu", artifact)
+    backend = open_classifier(PROVED_ON, artifact)
     try:
         return run_classifier_gate(
             backend,

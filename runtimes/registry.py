@@ -54,7 +54,8 @@ BACKENDS: dict[str, BackendEntry] = {
     "ort-cpu": BackendEntry(
         opener="runtimes.ort_cpu:open_ort_cpu",
         extra="cpu",
-        targets=("ort-cpu", "portable"),
+        # The last one slowly: so that what a GPU is given can be looked at without one.
+        targets=("ort-cpu", "portable", "tensorrt"),
         classifier_opener="runtimes.ort_classifier:open_ort_classifier",
     ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.

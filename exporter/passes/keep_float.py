@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exporter.errors import InputError
 from exporter.gate.localize import LAYERS_KEY
 from exporter.passes.match import is_weight, producer
 from exporter.passes.merge_weights import parameters_of
-from exporter.passes.store_half import largest
+from exporter.passes.store_half import largest, stored_type
 from exporter.precision import LARGEST, HalfType
 from exporter.signature import STATE_PREFIXES
 
@@ -134,6 +136,8 @@ def weights_of(node: ir.Node) -> list[ir.Value]:
 def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, float]) -> str | None:
     if node.op_type in _RULES and not node.domain:
         return _RULES[node.op_type]
+    if node.op_type == "DequantizeLinear" and not _scales_fit(node.inputs[1], half):
+        return "its scales have more digits"
     for weight in weights_of(node):
         if not _is_float_value(weight):
             continue
@@ -150,6 +154,16 @@ def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, flo
             assert value is not None
             return f"{value.name} reaches {peak:.3g}, above {limit:.5g}{_MEASURED}"
     return None
+
+
+def _scales_fit(scales: ir.Value | None, half: HalfType) -> bool:
+    """Whether a half type holds every scale exactly, so that the weights stay what calibration made of them."""
+    if scales is None or scales.const_value is None:
+        return False
+    array = scales.const_value.numpy()
+    with np.errstate(over="ignore"):
+        rounded = array.astype(stored_type(half).numpy()).astype(array.dtype)
+    return bool((rounded == array).all())
 
 
 def _positional(graph: ir.Graph) -> dict[int, str]:
