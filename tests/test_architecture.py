@@ -33,6 +33,8 @@ HEAVY = {
     "onnxruntime",
     "onnxruntime_genai",
     "tensorrt",
+    "tensorrt_rtx",
+    "cuda",
     "onnx",
     "onnx_ir",
     "onnxscript",

@@ -74,7 +74,7 @@ def attention_causal(node: ir.Node) -> str | None:
 
 
 def attention_softcap(node: ir.Node) -> str | None:
-    if _is_attention(node) and node.attributes.get_float("softcap", 0.0):
+    if _is_attention(node) and node.attributes.get_float("softcap", 0.0) != 0.0:
         return f"{_named(node)} has a softcap, which is refused"
     return None
 
