@@ -185,17 +185,22 @@ def with_limits(
 
 
 def for_target(precision: Precision, target: str) -> Precision:
-    """The precision as a target can hold it.
+    """The precision as a target can hold it, or as its kernels are fast with.
 
     TensorRT takes integers without zero points, read by nothing but a product: no rows of a table that are gathered,
-    no recurrent layers. A tied output projection stays float with its table.
+    no recurrent layers. A tied output projection stays float with its table. ONNX Runtime's products on GPUs are fast
+    with symmetric blocks of 32.
     """
-    if target != "tensorrt" or precision.half is not None:
+    if target not in ("tensorrt", "ort-cuda") or precision.half is not None:
         return precision
-    layers = (
-        replace(precision.layers, symmetric=True) if isinstance(precision.layers, WeightFormat) else precision.layers
-    )
-    return replace(precision, layers=layers, embedding=None, recurrent=None)
+    layers, longest = precision.layers, precision.longest
+    if isinstance(layers, WeightFormat):
+        layers = replace(layers, symmetric=True)
+    if target == "tensorrt":
+        return replace(precision, layers=layers, embedding=None, recurrent=None)
+    if isinstance(layers, WeightFormat):
+        layers, longest = replace(layers, block_size=32), None
+    return replace(precision, layers=layers, longest=longest, recurrent=None)
 
 
 def precision_named(name: str) -> Precision:

@@ -148,6 +148,18 @@ TENSORRT_W8A8 = (
     *TENSORRT_END,
 )
 
+# The fused operators of ONNX Runtime with their floats in half precision, which is what its fast kernels are for.
+_CUDA_END = (*_TO_HALF, ORT_FP32[-1])
+ORT_CUDA_HALF = (*ORT_FP32[:-1], *_CUDA_END)
+ORT_CUDA_WEIGHT_ONLY = (
+    *ORT_FP32[:-1],
+    Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_weights", expect="all"),
+    Step(name="lower_matmul_nbits", expect="all"),
+    Step(name="lower_quantized_embedding", expect="all"),
+    *_CUDA_END,
+)
+
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,
     ("ort-cpu", "fp32"): ORT_FP32,
@@ -167,6 +179,11 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cpu", "mixed"): ORT_WEIGHT_ONLY,
     ("portable", "gguf"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "gguf"): ORT_WEIGHT_ONLY,
+    ("ort-cuda", "fp32"): ORT_FP32,
+    ("ort-cuda", "fp16"): ORT_CUDA_HALF,
+    ("ort-cuda", "bf16"): ORT_CUDA_HALF,
+    ("ort-cuda", "int8"): ORT_CUDA_WEIGHT_ONLY,
+    ("ort-cuda", "int4"): ORT_CUDA_WEIGHT_ONLY,
     ("tensorrt", "fp32"): TENSORRT_FP32,
     ("tensorrt", "fp16"): TENSORRT_HALF,
     ("tensorrt", "bf16"): TENSORRT_HALF,

@@ -49,15 +49,16 @@ class BackendEntry:
 
 CLASSIFICATION = "text-classification"
 # Designed for and not there yet.
-PLANNED = ("ort-cuda", "tensorrt", "tensorrt-rtx")
+PLANNED = ("tensorrt", "tensorrt-rtx")
 BACKENDS: dict[str, BackendEntry] = {
     "ort-cpu": BackendEntry(
         opener="runtimes.ort_cpu:open_ort_cpu",
         extra="cpu",
-        # The last one slowly: so that what a GPU is given can be looked at without one.
-        targets=("ort-cpu", "portable", "tensorrt"),
+        # The last two slowly: so that what a GPU is given can be looked at without one.
+        targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
         classifier_opener="runtimes.ort_classifier:open_ort_classifier",
     ),
+    "ort-cuda": BackendEntry(opener="runtimes.ort_cuda:open_ort_cuda", extra="cuda", targets=("ort-cuda", "ort-cpu")),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
         opener="runtimes.torch_module:open_torch",

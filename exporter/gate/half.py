@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 WEIGHTS_NAME, TYPES_NAME, CPU_NAME = "stored-weights", "float-types", "cpu-graph"
 # Constants of fewer elements are a model's own numbers folded together, such as one plus the weight of a norm.
 _SMALL = 1 << 14
+_READ_SCALES = frozenset({"DequantizeLinear", "MatMulNBits", "GatherBlockQuantized"})
 # Operators whose inputs may be of several float types: they read one as nothing but a number, or convert.
 _MAY_MIX = frozenset({"Cast"})
 
@@ -43,7 +44,7 @@ def check_half_weights(graph_file: Path, module: Any) -> Check:
     checked = 0
     for name, value in ir.load(graph_file).graph.initializers.items():
         tensor = value.const_value
-        if any(node.op_type == "DequantizeLinear" for node in value.consumers()):
+        if any(node.op_type in _READ_SCALES for node in value.consumers()):
             continue  # scales, which belong to the check of the integers
         if tensor is None or tensor.dtype not in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
             continue

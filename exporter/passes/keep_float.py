@@ -46,6 +46,8 @@ _RULES = {
     **dict.fromkeys(_CURVES, "a curve that magnifies rounding"),
     "RotaryEmbedding": "its tables of angles would lose digits",
 }
+# Operator -> index of the scales among its inputs.
+_SCALES = {"DequantizeLinear": 1, "MatMulNBits": 2, "GatherBlockQuantized": 2}
 _POSITIONS = "computed from positions alone, which need all digits"
 # Rotations and position biases that a model spells out.
 _MEETS = "applies what was computed from positions"
@@ -136,7 +138,8 @@ def weights_of(node: ir.Node) -> list[ir.Value]:
 def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, float]) -> str | None:
     if node.op_type in _RULES and not node.domain:
         return _RULES[node.op_type]
-    if node.op_type == "DequantizeLinear" and not _scales_fit(node.inputs[1], half):
+    scales = _SCALES.get(node.op_type)
+    if scales is not None and not _scales_fit(node.inputs[scales], half):
         return "its scales have more digits"
     for weight in weights_of(node):
         if not _is_float_value(weight):

@@ -30,13 +30,13 @@ def registered() -> Iterator[str]:
 
 
 def test_an_unknown_name_lists_the_known_ones(artifact: Artifact) -> None:
-    with pytest.raises(InputError, match=r"ort_cpu.*ort-cpu, torch.*Did you mean ort-cpu"):
+    with pytest.raises(InputError, match=r"ort_cpu.*ort-cpu, ort-cuda, torch.*Did you mean ort-cpu"):
         open_backend("ort_cpu", artifact)
 
 
 @pytest.mark.parametrize("name", PLANNED)
 def test_a_planned_name_says_what_exists(artifact: Artifact, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is not part of this version.*Allowed: ort-cpu, torch"):
+    with pytest.raises(InputError, match=f"{name} is not part of this version.*Allowed: ort-cpu, ort-cuda, torch"):
         open_backend(name, artifact)
 
 
