@@ -39,7 +39,7 @@ _DEVICE = "cuda"
 _NO_GRAPH = -1
 
 
-def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
+def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow_cpu_nodes: bool = False) -> Backend:
     """Open an artifact's graph on the GPU; ``threads`` and ``source`` are not needed.
 
     Raises:
@@ -49,7 +49,7 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any) -> Ba
     check_gpu(probe_gpus(), precision=artifact.manifest.precision)
     from exporter.silent_onnxruntime import import_onnxruntime
 
-    return OrtCudaBackend(import_onnxruntime(), artifact)
+    return OrtCudaBackend(import_onnxruntime(), artifact, allow_cpu_nodes=allow_cpu_nodes)
 
 
 def check_gpu(gpus: GpuProbe, *, precision: str) -> None:
@@ -214,7 +214,7 @@ class OrtCudaBackend:
     def _token_by_token(
         self, token_ids: TokenIds, state: DeviceState, *, past: TokenIds, new: TokenIds, wants_all: bool
     ) -> Logits:
-        """All rows together; one that has no more tokens gets its last one again, at the same place, with one result."""
+        """All rows together; one that has no more tokens gets its last one again, at the same place."""
         if state.recurrent and (new != new[0]).any():
             raise InputError(
                 "Rows of unequal lengths cannot go through a recurrent state together on the GPU",

@@ -38,6 +38,7 @@ class BackendEntry:
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
     naming one is an error. ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
+    ``places_nodes`` tells that its opener takes ``allow_cpu_nodes``.
     """
 
     opener: str
@@ -45,6 +46,7 @@ class BackendEntry:
     targets: tuple[str, ...]
     reads_source: bool = False
     classifier_opener: str | None = None
+    places_nodes: bool = False
 
 
 CLASSIFICATION = "text-classification"
@@ -58,7 +60,9 @@ BACKENDS: dict[str, BackendEntry] = {
         targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
         classifier_opener="runtimes.ort_classifier:open_ort_classifier",
     ),
-    "ort-cuda": BackendEntry(opener="runtimes.ort_cuda:open_ort_cuda", extra="cuda", targets=("ort-cuda", "ort-cpu")),
+    "ort-cuda": BackendEntry(
+        opener="runtimes.ort_cuda:open_ort_cuda", extra="cuda", targets=("ort-cuda", "ort-cpu"), places_nodes=True
+    ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
         opener="runtimes.torch_module:open_torch",
@@ -116,10 +120,18 @@ def register_backend(
     )
 
 
-def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: Source = None) -> Backend:
+def open_backend(
+    name: str,
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    source: Source = None,
+    allow_cpu_nodes: bool = False,
+) -> Backend:
     """Open an artifact that generates on the named backend, on that one or not at all.
 
     Args:
+        allow_cpu_nodes: let a backend for GPUs run single operators on the processor; an error for any other one.
         threads: how many threads compute; None leaves the choice to the backend.
         source: the checkpoint or the module, for backends that run it instead of the graph.
 
@@ -135,9 +147,18 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
             allowed="an artifact for text generation",
             fix="Classify with it: `jisu classify`, or Engine.classify.",
         )
+    if allow_cpu_nodes and not entry.places_nodes:
+        placing = [other for other, known in BACKENDS.items() if known.places_nodes]
+        raise InputError(
+            f"The backend {name} places no operators on a GPU",
+            received="--allow-cpu-nodes",
+            allowed=f"the backend {', '.join(placing)}",
+            fix="Leave it out.",
+        )
+    more = {"allow_cpu_nodes": True} if allow_cpu_nodes else {}
     with _told_missing(name, entry):
         opener: OpenBackend = imported(entry.opener)
-        return opener(artifact, threads=threads, source=source)
+        return opener(artifact, threads=threads, source=source, **more)
 
 
 def open_classifier(

@@ -110,3 +110,8 @@ def test_torch_says_what_to_install(artifact: Artifact, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch_module, "REFERENCE_OPENER", "a_missing_package.reference:open")
     with pytest.raises(MissingDependencyError, match=r"a_missing_package.*pip install 'jisu\[export\]'"):
         open_backend("torch", artifact)
+
+
+def test_nodes_on_the_processor_are_a_question_for_gpus_alone(artifact: Artifact) -> None:
+    with pytest.raises(InputError, match="--allow-cpu-nodes.*ort-cuda.*Leave it out"):
+        open_backend("ort-cpu", artifact, allow_cpu_nodes=True)
