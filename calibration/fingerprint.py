@@ -11,17 +11,20 @@ if TYPE_CHECKING:
 SAMPLES = 1024  # values per parameter that go into the hash beside its sum
 
 
-def model_fingerprint(model: torch.nn.Module) -> str:
+def model_fingerprint(model: torch.nn.Module, *, buffers: bool = False) -> str:
     """SHA-256 of every parameter's name, shape, sum and evenly spaced values: a fraction of the time of hashing them
     all.
 
     Two models differ in it unless they differ only in weights whose changes cancel out and that lie between the
     samples.
+
+    Args:
+        buffers: those count too, persistent or not.
     """
     import torch
 
     digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
+    for name, parameter in (*model.named_parameters(), *(model.named_buffers() if buffers else ())):
         values = parameter.detach().reshape(-1)
         step = max(1, values.numel() // SAMPLES)
         total = values.sum(dtype=torch.float64).cpu().numpy().tobytes()

@@ -7,8 +7,9 @@ The text stays on this machine. Facts in it are a small model's: check them.
 
 from __future__ import annotations
 
-import sys
+import argparse
 
+from exporter.errors import InputError
 from runtimes import load
 
 SYSTEM = "You are a writer. You write clear, friendly English prose without lists and headings."
@@ -36,4 +37,10 @@ def main(folder: str, topic: str, *, seed: int = 1, longest: int = 160) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="what `jisu export` wrote")
+    parser.add_argument("topic", help="what to write about")
+    try:
+        main(**vars(parser.parse_args()))
+    except InputError as error:
+        parser.exit(2, f"{error}\n")

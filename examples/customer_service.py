@@ -8,9 +8,11 @@ let it draft answers, and let somebody read them.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterable
 
+from exporter.errors import InputError
 from runtimes import Conversation, SamplingOptions, load
 
 RULES = """You are the customer service assistant of an online book shop. Facts:
@@ -37,4 +39,9 @@ def main(folder: str, questions: Iterable[str] = sys.stdin) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="what `jisu export` wrote")
+    try:
+        main(parser.parse_args().folder)
+    except InputError as error:
+        parser.exit(2, f"{error}\n")

@@ -7,8 +7,9 @@ One worked example shows the model the form of an answer. It is a small model: f
 
 from __future__ import annotations
 
-import sys
+import argparse
 
+from exporter.errors import InputError
 from runtimes import load
 
 SYSTEM = "You are a patient tutor. You solve each question step by step and end with the answer."
@@ -30,4 +31,10 @@ def main(folder: str, question: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="what `jisu export` wrote")
+    parser.add_argument("question", help="what to solve")
+    try:
+        main(**vars(parser.parse_args()))
+    except InputError as error:
+        parser.exit(2, f"{error}\n")

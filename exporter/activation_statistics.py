@@ -12,6 +12,7 @@ from exporter.evaluation_text import read_evaluation_text
 from exporter.finite_weights import check_finite_weights
 from exporter.output_place import cannot_write, check_name, check_parent, try_to_write
 from exporter.stages import Stages
+from exporter.task import refuse_activations
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,6 +68,7 @@ def calibrate(
     held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
         source = load_source(checkpoint, revision=revision, allow_pickle=allow_pickle, tokenizer=tokenizer)
+    refuse_activations(source, what="calibration")
     drawn = read_calibration_data(
         source,
         text,

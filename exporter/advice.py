@@ -104,7 +104,7 @@ class Advice:
 
 def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     """Measure for about two seconds; None for a target whose speed this machine says nothing of, or a model that does
-    not generate.
+    more, or something else, than continue a text.
 
     Raises:
         InputError: the artifact cannot be opened.

@@ -22,6 +22,9 @@ GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
 # Beside a graph that computes in half precision: the same for processors, see `exporter.cpu_graph`.
 CPU_GRAPH = "model.cpu.onnx"
+# Of a model that turns a text into another: reads the text once, for the decoder that is then in `GRAPH`.
+ENCODER = "encoder.onnx"
+ENCODER_WEIGHTS = "encoder.onnx.data"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
@@ -33,6 +36,7 @@ TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 # What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another.
 Task = Literal["text-generation", "text-classification", "text2text-generation"]
 TASKS: tuple[Task, ...] = ("text-generation", "text-classification", "text2text-generation")
+TEXT_TO_TEXT: Task = "text2text-generation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +53,12 @@ class ModelFacts:
 
     ``vocab_size`` counts the token ids that the model takes. ``max_positions`` is None for a model without a limit (a
     recurrent one). ``bos`` and ``pad`` are token ids or None; ``eos`` lists every id that ends an answer. ``labels``
-    names the columns of a classifier's logits; ``decoder_start`` is the token that a decoder behind an encoder begins
-    with.
+    names the columns of a classifier's logits.
+
+    Of a model that turns a text into another, ``decoder_start`` is the token that its decoder begins with,
+    ``forced_bos`` the one that has to follow it, ``forced_eos`` the one that an answer cut off at its limit ends with,
+    and ``suppressed`` are those that no answer may have; ``max_positions`` counts the decoder's and
+    ``max_source_positions`` the encoder's.
     """
 
     architecture: str
@@ -63,6 +71,10 @@ class ModelFacts:
     pad: int | None
     labels: tuple[str, ...] = ()
     decoder_start: int | None = None
+    forced_bos: int | None = None
+    forced_eos: int | None = None
+    suppressed: tuple[int, ...] = ()
+    max_source_positions: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +113,10 @@ class Artifact:
     def cpu_graph(self) -> Path:
         """The graph that processors run: a file of its own where they could not run `graph`, or not as it is meant."""
         return self.folder / (CPU_GRAPH if CPU_GRAPH in self.manifest.files else GRAPH)
+
+    @property
+    def encoder(self) -> Path:
+        return self.folder / ENCODER
 
     @property
     def size(self) -> int:
@@ -193,8 +209,10 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         problems.append(f"task is {data['task']!r} instead of one of {', '.join(TASKS)}")
     if problems:
         raise ValueError("; ".join(problems))
-    model = {**data["model"], "eos": tuple(data["model"]["eos"]), "labels": tuple(data["model"].get("labels", ()))}
+    lists = {name: tuple(data["model"].get(name, ())) for name in ("labels", "suppressed")}
+    model = {**data["model"], "eos": tuple(data["model"]["eos"]), **lists}
     signature = Signature.from_dict(data["signature"])
+    _check_encoder(data, signature)
     named, counted = ("labels", len(model["labels"])) if model["labels"] else ("vocab_size", model["vocab_size"])
     for spec in signature.outputs:
         columns = spec.dims[-1] if spec.name == LOGITS and spec.dims else None
@@ -208,6 +226,21 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
             "files": {name: FileRecord(**record) for name, record in data["files"].items()},
         }
     )
+
+
+def _check_encoder(data: dict[str, Any], signature: Signature) -> None:
+    """Raise ValueError unless task, signature, facts and files agree on whether there is an encoder."""
+    said = {
+        "task": data.get("task", TASKS[0]) == TEXT_TO_TEXT,
+        "signature": bool(signature.encoded),
+        "model.decoder_start": data["model"].get("decoder_start") is not None,
+        "files": ENCODER in data["files"],
+    }
+    if len(set(said.values())) > 1:
+        raise ValueError(
+            f"{', '.join(name for name, has in said.items() if has)} tell of an encoder, "
+            f"{', '.join(name for name, has in said.items() if not has)} of none"
+        )
 
 
 def _damage(folder: Path, name: str, record: FileRecord, *, check_hash: bool) -> str | None:

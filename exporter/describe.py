@@ -33,6 +33,7 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
     sections = [
         [
             f"{artifact.folder}",
+            f"  task          {manifest.task}",
             f"  target        {manifest.target}",
             f"  precision     {manifest.precision}",
             f"  architecture  {model.architecture}",

@@ -63,17 +63,18 @@ class Families:
         return sum(family.passes for family in self.families)
 
     def find(self, model_type: str) -> Family:
-        """Raises InputError when the table has no such model type."""
+        """Raises InputError when the table has no such model type, or it has not been tried."""
         import difflib
 
         names = [family.model_type for family in self.families]
         if model_type not in names:
-            near = difflib.get_close_matches(model_type, names, n=3)
+            near = ", ".join(difflib.get_close_matches(model_type, names, n=3))
             raise InputError(
-                f"transformers {self.transformers} has no causal language model of type {model_type!r}",
+                f"The table for transformers {self.transformers} has no causal language model of type {model_type!r}",
                 received=model_type,
-                allowed=f"a model type{', such as ' + ', '.join(near) if near else ''}",
-                fix="Look for `model_type` in the checkpoint's config.json.",
+                allowed=f"one of {len(names)} model types that were tried{f', such as {near}' if near else ''}",
+                fix="Look for `model_type` in the checkpoint's config.json. A type that was not tried may pass all the "
+                "same: the gate decides about every export.",
             )
         return self.families[names.index(model_type)]
 

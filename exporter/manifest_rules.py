@@ -40,12 +40,14 @@ def _token_problems(model: Mapping[str, Any]) -> list[str]:
     size, eos = model.get("vocab_size"), model.get("eos")
     if not _is_count(size) or not isinstance(eos, list):
         return []
-    single = ("bos", "pad", "decoder_start")
-    ids = [*((role, model.get(role)) for role in single), *(("eos", one) for one in eos)]
+    single = ("bos", "pad", "decoder_start", "forced_bos", "forced_eos")
+    suppressed = model.get("suppressed", ())
+    listed = [("eos", eos), ("suppressed", suppressed if isinstance(suppressed, list) else ())]
+    ids = [*((role, model.get(role)) for role in single), *((name, one) for name, several in listed for one in several)]
     return [
         f"model.{name} names {_shown(one)} instead of an id below {size}"
         for name, one in ids
-        if not ((_is_integer(one) and 0 <= one < size) or (one is None and name != "eos"))
+        if not ((_is_integer(one) and 0 <= one < size) or (one is None and name in single))
     ]
 
 
@@ -116,6 +118,8 @@ _FACTS: dict[str, _Rule] = {
     "max_positions": ("a count or null", lambda value: value is None or _is_count(value)),
     "layers": ("a number from 0", lambda value: _is_integer(value) and value >= 0),
     "parameters": ("a number from 0", lambda value: _is_integer(value) and value >= 0),
+    "max_source_positions": ("a count or null", lambda value: value is None or _is_count(value)),
     "eos": ("a list of ids", lambda value: isinstance(value, list)),
+    "suppressed": ("a list of ids", lambda value: isinstance(value, list)),
     "labels": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
 }

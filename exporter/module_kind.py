@@ -14,3 +14,8 @@ def is_of_transformers(module: nn.Module) -> TypeGuard[PreTrainedModel]:
     """Whether the module is a model of transformers, which is not imported to find out."""
     transformers = sys.modules.get("transformers")
     return transformers is not None and isinstance(module, transformers.PreTrainedModel)
+
+
+def has_encoder(module: nn.Module) -> TypeGuard[PreTrainedModel]:
+    """Whether it is a model of transformers that reads a text with an encoder and says another with a decoder."""
+    return is_of_transformers(module) and bool(getattr(module.config, "is_encoder_decoder", False))

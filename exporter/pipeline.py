@@ -27,12 +27,12 @@ from exporter.precision import Precision, precision_named
 from exporter.proof import prove
 from exporter.quantization import QuantizedWeights
 from exporter.quantization_options import measure_artifact, prepare_quantization, run_quantization
-from exporter.recipes import StepRecord, recipe_for, run_recipe
+from exporter.recipes import StepRecord, encoder_steps, recipe_for, run_recipe
 from exporter.request import ExportRequest
 from exporter.stages import Stages
 from exporter.staging import check_place, publish, remove_stale, staging_folder
 from exporter.task import check_task
-from exporter.trace_source import trace_source
+from exporter.trace_source import trace_source, trace_source_encoder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -157,11 +157,15 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
     with stages.stage("trace"):
         model = trace_source(source)
+        encoder = trace_source_encoder(source)
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
         facts = {"max_positions": source.model.max_positions, "quantized": quantized.by_name, "target": target}
         recipe = run_recipe(model, steps, **facts, **half_facts(ready, target))
-        manifest = _write(folder, model, source, recipe, target=target, precision=precision)
+        if encoder is not None:
+            found = run_recipe(encoder, encoder_steps(steps), **facts, **half_facts(ready, target))
+            recipe += [replace(record, graph="encoder") for record in found]
+        manifest = _write(folder, model, source, recipe, target=target, precision=precision, encoder=encoder)
         return Artifact(folder=folder, manifest=manifest), recipe
 
     def measure(traced: ir.Model, quantized: QuantizedWeights) -> Measured:
@@ -214,21 +218,30 @@ def _quantization_record(what: dict[str, Any], precision: Precision, evaluation:
 
 
 def _write(
-    folder: Path, model: ir.Model, source: Source, recipe: list[StepRecord], *, target: str, precision: str
+    folder: Path,
+    model: ir.Model,
+    source: Source,
+    recipe: list[StepRecord],
+    *,
+    target: str,
+    precision: str,
+    encoder: ir.Model | None = None,
 ) -> Manifest:
-    """Write graph, weights and tokenizer, and say in a manifest (without gate) what they are."""
+    """Write graphs, weights and tokenizer, and say in a manifest (without gate) what they are."""
     from exporter.cpu_graph import write_cpu_graph
     from exporter.genai_config import write_genai_config
     from exporter.graph_signature import signature_of
-    from exporter.weights_file import save_graph
+    from exporter.weights_file import save_encoder, save_graph
 
     signature = signature_of(model.graph)
     with _refusing_to_write(folder):
         save_graph(model, folder)
+        if encoder is not None:
+            save_encoder(encoder, folder, decoder=model)
         source.save_tokenizer(folder)
         if computed_half(precision_named(precision), target) is not None:
             write_cpu_graph(folder)
-        if target.startswith("ort-"):
+        if target.startswith("ort-") and encoder is None:
             write_genai_config(folder, signature, source.model)
         files = record_files(folder)
     return Manifest(

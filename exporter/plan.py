@@ -11,9 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from calibration.layer_walk import inference
+from calibration.whole_sequences import run_whole
 from exporter.errors import InputError
 from exporter.layer_stack import find_stack
-from exporter.module_kind import is_of_transformers
+from exporter.module_kind import has_encoder, is_of_transformers
 from exporter.precision import Algorithm, Format, Precision, ProductFormat, WeightFormat
 from exporter.recurrent_weights import is_recurrent
 
@@ -148,7 +150,8 @@ def plan_quantization(
 def matrices_of(module: nn.Module) -> list[Matrix]:
     """Every linear and recurrent layer, the embedding and the output projection, as the module lists them.
 
-    Of a model of transformers these are the decoder's layers, of any other module all that it has.
+    Of a model of transformers these are the decoder's layers, and the encoder's where it has one; of any other module
+    all that it has.
 
     Raises:
         InputError: a model of transformers without a list of decoder layers, or a module without any of these.
@@ -158,16 +161,20 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     stack = find_stack(module)
     inside = "" if stack is None else f"{stack.path}."
     prefix = ""
-    if is_of_transformers(module):
+    if is_of_transformers(module) and not has_encoder(module):
         if stack is None:
             raise InputError(
                 f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32."
             )
         prefix = inside
-    ends = {id(end) for end in _tables(module)}
+    # By their weights: one table may go by several names, as that of an encoder and a decoder does.
+    ends = {id(end.weight) for end in _tables(module)}
+    used = None if is_of_transformers(module) else _used(module)
     found = []
     for name, child in module.named_modules():
-        table = id(child) in ends
+        if used is not None and id(child) not in used:
+            continue
+        table = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
         if table or (isinstance(child, nn.Linear) and name.startswith(prefix)):
             weight: Any = child.weight
             rows, features = weight.shape
@@ -197,6 +204,32 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     return found
 
 
+def _used(module: nn.Module) -> set[int]:
+    """By id, the layers of a user's module that a call runs, and whose weights are parameters.
+
+    What no call runs is in no graph, and a weight that is computed from others is in none as it stands.
+    """
+    import torch
+    from torch import nn
+
+    used: set[int] = set()
+
+    def note(child: nn.Module, *_: Any) -> None:
+        weights = [name for name in child.__dict__.get("_flat_weights_names", ["weight"]) if name.startswith("weight")]
+        if set(weights) <= set(child._parameters):
+            used.add(id(child))
+
+    kinds = (nn.Linear, nn.Embedding, nn.RNNBase)
+    hooks = [child.register_forward_hook(note) for child in module.modules() if isinstance(child, kinds)]
+    try:
+        with inference(module):
+            run_whole(module, torch.zeros((1, 2), dtype=torch.int64))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return used
+
+
 def _tables(module: nn.Module) -> list[Any]:
     """The modules of the embedding and of the output projection, those there are."""
     from torch import nn
@@ -222,7 +255,8 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
     from exporter.tracing.layers import plan_layers
 
     plan = plan_layers(module)
-    prefix = f"{plan.path}." if plan is not None and is_of_transformers(module) else ""
+    whole = not is_of_transformers(module) or has_encoder(module)
+    prefix = "" if whole or plan is None else f"{plan.path}."
     covered = {matrix.parameter for matrix in matrices}
     inside = {name: weight for name, weight in module.named_parameters() if name.startswith(prefix)}
     others = {name: weight.numel() for name, weight in inside.items() if weight.dim() > 1 and name not in covered}

@@ -48,10 +48,7 @@ class ProductFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class RowFormat:
-    """Weights of recurrent layers: integers with one scale for every output row.
-
-    Inputs are rounded, call by call, where the target's operator multiplies integers.
-    """
+    """Weights of recurrent layers: integers with one scale for every output row; products are computed in float32."""
 
     bits: int = 8
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from exporter.artifact import TEXT_TO_TEXT
 from exporter.half_precision import computed_half
 from exporter.precision import precision_named
 
@@ -45,15 +46,19 @@ def prove(
     from exporter.gate.half import check_half_graph, check_half_weights
     from exporter.gate.weights import check_weights
 
-    judge = _prove_classifier if source.task == "text-classification" else _prove_generator
+    judges = {"text-classification": _prove_classifier, TEXT_TO_TEXT: _prove_text_to_text}
+    judge = judges.get(source.task, _prove_generator)
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
+    encoder = artifact.encoder if source.task == TEXT_TO_TEXT else None
     more = [check_facts(artifact.manifest.model, source.model)]
     if computed_half(precision_named(artifact.manifest.precision), artifact.manifest.target) is not None or (
         precision_named(artifact.manifest.precision).half is not None
     ):
         more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
+        if encoder is not None:
+            more.append(replace(check_half_weights(encoder, source.module), name="stored-weights-encoder"))
     if intended:
-        more.append(check_weights(artifact.graph, intended))
+        more.append(check_weights(artifact.graph, intended, encoder=encoder))
     return replace(result, checks=(*result.checks, *more), ran_on=_ran_on(artifact))
 
 
@@ -81,7 +86,7 @@ def _prove_generator(
     reference = reference_of(source)
     prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
     # What a recurrent state was is gone: nobody asks a backend to take it back.
-    prompts = replace(prompts, rewinds=all(spec.kind == "kv" for spec in artifact.manifest.signature.state))
+    prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
     backend = open_backend(PROVED_ON, artifact)
     try:
         return run_gate(
@@ -91,6 +96,34 @@ def _prove_generator(
             budget=budget,
             tokenizer_check=_tokenizer_check(artifact, source),
             locate=_locator(artifact, source, reference),
+            progress=_progress(stages),
+        )
+    finally:
+        backend.close()
+
+
+def _prove_text_to_text(
+    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+) -> GateResult:
+    from exporter.gate import gate_prompts, run_gate
+    from exporter.gate.conditioned import ConditionedBackend, ConditionedReference, condition
+    from exporter.reference import TorchReference
+    from runtimes.registry import open_backend
+
+    facts, tokenizer = source.model, source.tokenizer
+    start = facts.decoder_start
+    assert start is not None, "a source that turns a text into another says what its answers begin with"
+    positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
+    plan = gate_prompts(tokenizer, facts.vocab_size, min(positions, default=None), evaluation=evaluation)
+    prompts, sources = condition(plan)
+    backend: Any = open_backend(PROVED_ON, artifact)
+    try:
+        return run_gate(
+            ConditionedBackend(backend, sources, start=start),
+            ConditionedReference(TorchReference(source.module), sources, start=start),
+            prompts=prompts,
+            budget=budget,
+            tokenizer_check=_tokenizer_check(artifact, source),
             progress=_progress(stages),
         )
     finally:

@@ -36,7 +36,7 @@ class Step:
 class StepRecord:
     """What a pass did: how many places it changed, how many it might have, and the seconds it took.
 
-    ``note`` says in words what it left as it was, and why.
+    ``note`` says in words what it left as it was, and why. ``graph`` tells of which graph, where there are two.
     """
 
     name: str
@@ -44,11 +44,12 @@ class StepRecord:
     candidates: int | None
     seconds: float
     note: str | None = None
+    graph: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Without the time, so that the same export writes the same manifest."""
         record: dict[str, Any] = {"pass": self.name, "count": self.count}
-        more = {"candidates": self.candidates, "note": self.note}
+        more = {"candidates": self.candidates, "note": self.note, "graph": self.graph}
         return record | {key: value for key, value in more.items() if value is not None}
 
 
@@ -193,8 +194,9 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
 }
 
 
-# Steps that only a model with a state, or one that gives logits token by token, has a place for.
-_GENERATORS_ONLY = frozenset(
+# They concern what is carried from token to token, and the logits of it: a classifier and an encoder, which run once
+# for a text, have neither.
+_OF_STATE = frozenset(
     {"select_logits", "lower_gqa", "lower_attention_mask", "compute_rope_tables", "require_logits_positions"}
 )
 # A rotation becomes one operator where positions go on from a past; without one, its arithmetic stays as it is.
@@ -204,7 +206,7 @@ _OPTIONAL_FOR_CLASSIFIERS = frozenset({"fuse_rope"})
 def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step, ...]:
     """The steps for a target, a precision and a task; raises InputError when there is no such recipe."""
     if task == "text-classification":
-        steps = [step for step in recipe_for(target, precision) if step.name not in _GENERATORS_ONLY]
+        steps = [step for step in recipe_for(target, precision) if step.name not in _OF_STATE]
         steps = [replace(step, expect="any") if step.name in _OPTIONAL_FOR_CLASSIFIERS else step for step in steps]
         return (Step(name="split_gemm"), *steps[:4], Step(name="widen_masks"), *steps[4:])
     try:
@@ -216,6 +218,11 @@ def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step
             allowed=", ".join(f"{known} {format_}" for known, format_ in RECIPES),
             fix="Choose one of these.",
         ) from None
+
+
+def encoder_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Those steps of a decoder's recipe that its encoder needs too."""
+    return tuple(step for step in steps if step.name not in _OF_STATE)
 
 
 def run_recipe(model: ir.Model, steps: tuple[Step, ...], **facts: Any) -> list[StepRecord]:

@@ -71,7 +71,7 @@ class ModuleReference:
 
 
 class TorchReference:
-    """`Reference` of a transformers causal language model. The largest buffer is that of the rows asked for."""
+    """`Reference` of a transformers language model. The largest buffer is that of the rows asked for."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         """Raises TypeError when the module has no output embedding to read the vocabulary's size from."""
@@ -80,7 +80,7 @@ class TorchReference:
         self._module = cast("Any", module)
         embedding = self._module.get_output_embeddings()
         if embedding is None:
-            raise TypeError(f"{type(self._module).__name__} has no output embedding: it is no causal language model")
+            raise TypeError(f"{type(self._module).__name__} has no output embedding: it is no language model")
         self.vocab_size = int(embedding.weight.shape[0])
         # Asking for some rows only is an option of the model's forward, not of every model.
         self._keeps_rows = "logits_to_keep" in inspect.signature(self._module.forward).parameters

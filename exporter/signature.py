@@ -3,7 +3,7 @@
 Standard library only, so that running an artifact needs neither torch nor onnx.
 
 Dimension names: ``B`` batch, ``T`` new tokens, ``S`` total sequence, ``V`` vocabulary, ``K`` requested logits,
-``capacity`` the tokens that a key/value buffer has room for.
+``capacity`` the tokens that a key/value buffer has room for, ``source`` the tokens of the text that an encoder read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from typing import Any, Literal
 
 from exporter.errors import InputError
 
-StateKind = Literal["kv", "recurrent"]
-STATE_KINDS: tuple[StateKind, ...] = ("kv", "recurrent")
+StateKind = Literal["kv", "recurrent", "encoder"]
+STATE_KINDS: tuple[StateKind, ...] = ("kv", "recurrent", "encoder")
 CAPACITY = "capacity"
+SOURCE = "source"
+# The axis that tensors of a kind have, and those of the other kinds have not.
+_AXES: dict[StateKind, str] = {"kv": CAPACITY, "encoder": SOURCE}
 _LARGEST = 1 << 31  # of one axis
 DTYPES = ("float16", "float32", "float64", "bfloat16", "int8", "int32", "int64", "uint8", "bool")
 
@@ -42,7 +45,9 @@ class StateSpec:
     """One tensor that the model carries from call to call.
 
     A ``kv`` tensor is a buffer with one axis named ``capacity``; a ``recurrent`` tensor has a fixed shape per row.
-    ``past`` names the graph input, ``present`` the graph output of the same dtype and dims.
+    ``past`` names the graph input, ``present`` the graph output of the same dtype and dims. An ``encoder`` tensor has
+    one axis named ``source``: the encoder's graph writes it once, under the name by which the decoder's graph reads it
+    in every call.
     """
 
     past: str
@@ -59,12 +64,19 @@ class StateSpec:
                 allowed=", ".join(STATE_KINDS),
                 fix="Export the model again with this version.",
             )
-        if (CAPACITY in self.dims) != (self.kind == "kv"):
+        if any((axis in self.dims) != (self.kind == kind) for kind, axis in _AXES.items()):
             raise InputError(
                 f"State tensor {self.past} of kind {self.kind} has the wrong dims",
                 received=self.dims,
-                allowed=f"one axis named {CAPACITY!r} for kv, none for recurrent",
+                allowed=f"one axis named {CAPACITY!r} for kv, one named {SOURCE!r} for encoder, neither for recurrent",
                 fix="Correct the state specification of the model.",
+            )
+        if self.kind == "encoder" and self.past != self.present:
+            raise InputError(
+                f"State tensor {self.past} of kind encoder has two names",
+                received=f"{self.past} and {self.present}",
+                allowed="one: what the encoder writes is what the decoder reads",
+                fix="Export the model again.",
             )
 
 
@@ -74,6 +86,7 @@ StateItem = tuple[str, StateKind, tuple[int | str, ...], str]
 STATE_PREFIXES: dict[StateKind, tuple[str, str]] = {
     "kv": ("past_key_values.", "present."),
     "recurrent": ("past_state.", "present_state."),
+    "encoder": ("encoder_state.", "encoder_state."),
 }
 
 
@@ -106,6 +119,25 @@ class Signature:
     def takes_one_token(self) -> bool:
         """Whether each call brings exactly one new token for every row, so that a prompt takes as many calls."""
         return any(spec.name == INPUT_IDS and spec.dims[1:] == (1,) for spec in self.inputs)
+
+    @property
+    def written(self) -> tuple[StateSpec, ...]:
+        """The state tensors that the graph gives back."""
+        return tuple(spec for spec in self.state if spec.kind != "encoder")
+
+    @property
+    def encoded(self) -> tuple[StateSpec, ...]:
+        """The state tensors that only the encoder's graph writes; none where there is no encoder."""
+        return tuple(spec for spec in self.state if spec.kind == "encoder")
+
+    def encoder(self) -> Signature:
+        """What goes into the encoder's graph and comes out of it, which follows from what the decoder reads."""
+        dims = ("B", SOURCE)
+        return Signature(
+            inputs=tuple(TensorSpec(name=name, dtype="int64", dims=dims) for name in (INPUT_IDS, ATTENTION_MASK)),
+            outputs=tuple(TensorSpec(name=spec.present, dtype=spec.dtype, dims=spec.dims) for spec in self.encoded),
+            state=(),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,10 +1,11 @@
-"""A source -> its portable graph, by way of the adapter that its kind of module needs."""
+"""A source -> its portable graphs, by way of the adapter that its kind of module needs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.module_kind import is_of_transformers
+from exporter.artifact import TEXT_TO_TEXT
+from exporter.module_kind import has_encoder, is_of_transformers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def trace_source(source: Source) -> ir.Model:
-    """Trace a source once.
+    """Trace a source once; of a model with an encoder, its decoder.
 
     Raises:
         InputError: the module cannot be traced.
@@ -25,17 +26,41 @@ def trace_source(source: Source) -> ir.Model:
         from exporter.tracing.classifier import Classifier, trace_classifier
 
         classifier, facts = Classifier(source.module), source.model
-        return trace_classifier(classifier, labels=len(facts.labels), max_positions=facts.max_positions)
+        return trace_classifier(
+            classifier,
+            labels=len(facts.labels),
+            max_positions=facts.max_positions,
+            repeats=is_of_transformers(source.module),
+        )
     from exporter.tracing.trace import trace
 
     module: Any = traced_interface(source.module)
+    own: dict[str, Any] = {}
+    if not is_of_transformers(source.module):
+        # Nobody knows what passes between the layers of somebody's module, such as a mask that differs in a few.
+        own = {"max_positions": source.model.max_positions, "repeats": False}
     if not has_state(module):
-        return trace(module, [])
+        return trace(module, [], **own)
     # A user may write dims as a list, and dtypes as torch's.
     items = [
         (name, kind, tuple(dims), str(dtype).removeprefix("torch.")) for name, kind, dims, dtype in module.state_spec()
     ]
-    return trace(module, items)
+    return trace(module, items, **own)
+
+
+def trace_source_encoder(source: Source) -> ir.Model | None:
+    """Trace the encoder of a model that has one, once; None for any other.
+
+    Raises:
+        InputError: the module cannot be traced.
+    """
+    if source.task != TEXT_TO_TEXT:
+        return None
+    from exporter.tracing.encoder_decoder import EncoderDecoder
+    from exporter.tracing.trace_encoder import trace_encoder
+
+    module: Any = source.module
+    return trace_encoder(EncoderDecoder(module), longest=source.model.max_source_positions)
 
 
 def traced_interface(module: nn.Module) -> nn.Module:
@@ -43,8 +68,12 @@ def traced_interface(module: nn.Module) -> nn.Module:
 
     Modules of transformers get an adapter; a module of the user's own is what it is.
     """
-    if is_of_transformers(module):
-        from exporter.tracing.causal_lm import CausalLM
+    if not is_of_transformers(module):
+        return module
+    if has_encoder(module):
+        from exporter.tracing.encoder_decoder import EncoderDecoder
 
-        return CausalLM(module)
-    return module
+        return EncoderDecoder(module)
+    from exporter.tracing.causal_lm import CausalLM
+
+    return CausalLM(module)

@@ -5,7 +5,8 @@ A backend knows nothing of text, sampling or stopping; `runtimes.generation` kno
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -72,4 +73,24 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release everything; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class EncoderBackend(Backend, Protocol):
+    """Runs a model that reads a source text once and then says another: `new_state` is `encode` there."""
+
+    max_source_positions: int | None
+
+    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> State:
+        """A state in which nothing has been said of these sources yet.
+
+        Args:
+            sources: token ids of each text, of any lengths.
+            capacity: tokens of the answer that each row has room for.
+            copies: rows for each source, one after the other; the source itself is read once.
+
+        Raises:
+            InputError: an empty source, one that is longer than the model's positions, or an unknown token id.
+        """
         ...

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, overload
 
 from exporter.artifact import Artifact, read_artifact
 from exporter.errors import InputError
 from runtimes.backend import Backend
+from runtimes.beam_run import BeamRun
 from runtimes.chat_template import Message, open_chat_template
 from runtimes.classification import Classification, check_texts, classify_rows
 from runtimes.classifier_backend import ClassifierBackend
+from runtimes.forced_tokens import ForcedTokens
 from runtimes.options import OptionChanges, SamplingOptions, changed_options
 from runtimes.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, shown, token_ids
 from runtimes.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
 from runtimes.result import Result
 from runtimes.scoring import TokenScores, score_tokens
 from runtimes.text import TextCodec, open_codec
-from runtimes.text_run import TextRun
+from runtimes.text_run import TextRun, new_token_limit
 from runtimes.text_stream import TextStream
 
 if TYPE_CHECKING:
@@ -65,6 +69,8 @@ class Engine:
     A prompt given to a model with a chat template is rendered as one user message; ``chat=False`` gives it to the model
     as it is. Without a temperature the most likely token is taken (greedy). Options are the fields of
     `SamplingOptions`, given one by one or as ``options``.
+
+    A model that turns a text into another reads the prompt as it is, and answers with the other text.
     """
 
     def __init__(self, artifact: Artifact, backend: Backend | ClassifierBackend) -> None:
@@ -203,6 +209,13 @@ class Engine:
         Raises:
             InputError: nothing to score, something too long for the model, or neither texts nor ids.
         """
+        if self._reads_sources:
+            raise InputError(
+                f"The artifact {self.artifact.folder} says something about a source, and cannot score a text alone",
+                received="score",
+                allowed="generate, stream and generate_ids",
+                fix="Compare the texts that it generates.",
+            )
         alone = isinstance(texts, str) or bool(token_ids(texts))
         sequences = [self._ids_to_score(text) for text in (texts if is_listed(texts) and not alone else [texts])]
         scores = score_tokens(self.backend, sequences)
@@ -256,12 +269,19 @@ class Engine:
         """Token ids of a prompt as `generate` would give it to the model; raises InputError for an empty one."""
         check_prompt(text)
         if chat is None:
-            chat = self.has_chat_template
+            chat = self.has_chat_template and not self._reads_sources
         return self.message_ids([{"role": "user", "content": text}]) if chat else self.tokenize(text)
 
     def message_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation; the template writes the special tokens itself."""
         codec, _ = self.codec, self.backend
+        if self._reads_sources:
+            raise InputError(
+                f"The artifact {self.artifact.folder} turns a text into another and holds no conversation",
+                received="chat messages",
+                allowed="a text",
+                fix="Give the text itself: jisu generate, or Engine.generate without chat.",
+            )
         if self._template is None:
             raise InputError(
                 f"The artifact {self.artifact.folder} has no chat template",
@@ -310,5 +330,26 @@ class Engine:
             )
         return ids
 
-    def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> TextRun:
-        return TextRun(self.backend, prompts, options=options, codec=self._codec, eos=self.artifact.manifest.model.eos)
+    @property
+    def _reads_sources(self) -> bool:
+        return self.artifact.manifest.model.decoder_start is not None
+
+    def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> TextRun | BeamRun:
+        facts = self.artifact.manifest.model
+        kind = BeamRun if options.searches else TextRun
+        if facts.decoder_start is None:
+            return kind(self.backend, prompts, options=options, codec=self._codec, eos=facts.eos)
+        limit = new_token_limit(1, self.backend.max_positions, options, name="The answer")
+        last = None if options.ignore_eos else facts.forced_eos
+        forced = (
+            []
+            if last is facts.forced_bos is None
+            else [ForcedTokens(first=facts.forced_bos, last=last, prompt=1, limit=limit)]
+        )
+        options = replace(
+            options,
+            logit_bias={**dict.fromkeys(facts.suppressed, -math.inf), **options.logit_bias},
+            logits_processors=(*options.logits_processors, *forced),
+        )
+        begun = [[facts.decoder_start] for _ in prompts]
+        return kind(self.backend, begun, options=options, codec=self._codec, eos=facts.eos, sources=prompts)

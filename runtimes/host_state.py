@@ -1,12 +1,12 @@
 """A state in the memory of this machine: one numpy array per tensor, allocated once, never moved.
 
 Key/value buffers are read and written in place. Recurrent tensors have two arrays that change places after each call,
-because a graph may still read the old value when it has begun to write the new one.
+because a graph may still read the old value when it has begun to write the new one. What an encoder wrote is only read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,33 @@ BATCH = "B"
 
 
 class HostState(RowLengths):
-    """What ``batch`` rows of at most ``capacity`` tokens have left behind."""
+    """What ``batch`` rows of at most ``capacity`` tokens have left behind.
 
-    def __init__(self, specs: Sequence[StateSpec], *, batch: int, capacity: int) -> None:
+    Args:
+        encoded: the tensors that an encoder wrote, by name, with as many rows for each source as ``copies`` says; they
+            become the state's own.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[StateSpec],
+        *,
+        batch: int,
+        capacity: int,
+        encoded: Mapping[str, npt.NDArray[Any]] | None = None,
+        copies: int = 1,
+    ) -> None:
         super().__init__(batch=batch, capacity=capacity)
         self.specs = tuple(specs)
         self.batch = batch
-        self.past = [_zeros(spec, batch, capacity) for spec in specs]
+        given = encoded or {}
+        self.past = [given[spec.past] if spec.kind == "encoder" else _zeros(spec, batch, capacity) for spec in specs]
         self.present = [
-            past if spec.kind == "kv" else np.zeros_like(past) for spec, past in zip(specs, self.past, strict=True)
+            np.zeros_like(past) if spec.kind == "recurrent" else past
+            for spec, past in zip(specs, self.past, strict=True)
         ]
+        # Which source each row is about: rows of one source may change places without its tensors being moved.
+        self._sources = np.arange(batch) // copies
         self.recurrent = any(spec.kind == "recurrent" for spec in specs)
         # Bindings that a backend has prepared for this memory; 0 and 1 tell which recurrent array is read.
         self.phase = 0
@@ -55,7 +72,11 @@ class HostState(RowLengths):
         rows = np.asarray(rows, np.int64)
         check_reorder(rows, batch=self.batch)
         used = int(self._lengths.max())
+        same_sources = bool((self._sources[rows] == self._sources).all())
+        self._sources = self._sources[rows]
         for spec, past in zip(self.specs, self.past, strict=True):
+            if spec.kind == "encoder" and same_sources:
+                continue
             written = past
             if spec.kind == "kv":  # what lies behind the longest row is not worth copying
                 written = past[(slice(None),) * spec.dims.index(CAPACITY) + (slice(used),)]

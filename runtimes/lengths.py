@@ -5,10 +5,13 @@ That all backends use these is why all of them refuse the same calls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from exporter.errors import InputError
 from runtimes.backend import TokenIds
+from runtimes.prompts import prompt_name
 
 
 class RowLengths:
@@ -41,6 +44,41 @@ def check_size(batch: int, capacity: int) -> None:
             allowed="1 or more of each",
             fix="Give at least one prompt.",
         )
+
+
+def padded_sources(
+    sources: Sequence[Sequence[int]], *, padding: int, vocab_size: int, longest: int | None
+) -> tuple[TokenIds, TokenIds]:
+    """Source texts as an encoder takes them: token ids padded on the right, and ones where there are tokens.
+
+    Args:
+        sources: token ids of each text.
+        padding: what to pad with.
+        vocab_size: token ids are 0..vocab_size - 1.
+        longest: tokens that the encoder has positions for; None for any number.
+
+    Returns:
+        Both int64 [B, source].
+
+    Raises:
+        InputError: no source, an empty one, one that is too long, or an unknown token id.
+    """
+    lengths = [len(source) for source in sources]
+    for row, length in enumerate(lengths):
+        if length < 1 or (longest is not None and length > longest):
+            raise InputError(
+                f"{prompt_name(row, len(lengths))} is {'empty' if length < 1 else 'too long for this model to read'}",
+                received=f"{length} tokens",
+                allowed="at least 1 token" if longest is None else f"1 to {longest} tokens",
+                fix="Write some text." if length < 1 else "Shorten it, or give it in parts.",
+            )
+    if not lengths:
+        raise InputError("There is no source", received="an empty list", allowed="one or more", fix="Give a text.")
+    ids = np.full((len(sources), max(lengths)), padding, np.int64)
+    for row, source in enumerate(sources):
+        ids[row, : len(source)] = source
+    _check_ids(ids, vocab_size)
+    return ids, (np.arange(ids.shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
 
 
 def check_call(
@@ -76,14 +114,7 @@ def check_call(
             allowed=f"{batch} numbers between 1 and {width}",
             fix="Count each row's own new tokens.",
         )
-    low, high = int(token_ids.min()), int(token_ids.max())
-    if low < 0 or high >= vocab_size:
-        raise InputError(
-            "A token id is not in the vocabulary",
-            received=low if low < 0 else high,
-            allowed=f"0 to {vocab_size - 1}",
-            fix="Use the tokenizer that belongs to this model.",
-        )
+    _check_ids(token_ids, vocab_size)
     needed = int((lengths + new_lengths).max())
     if needed > capacity:
         raise InputError(
@@ -93,6 +124,17 @@ def check_call(
             fix="Make the state with a larger capacity.",
         )
     return new_lengths
+
+
+def _check_ids(token_ids: TokenIds, vocab_size: int) -> None:
+    low, high = int(token_ids.min()), int(token_ids.max())
+    if low < 0 or high >= vocab_size:
+        raise InputError(
+            "A token id is not in the vocabulary",
+            received=low if low < 0 else high,
+            allowed=f"0 to {vocab_size - 1}",
+            fix="Use the tokenizer that belongs to this model.",
+        )
 
 
 def check_rewind(lengths: TokenIds, *, current: TokenIds, recurrent: bool) -> None:
@@ -122,3 +164,8 @@ def check_reorder(rows: TokenIds, *, batch: int) -> None:
             allowed=f"{batch} numbers between 0 and {batch - 1}",
             fix="Name one existing row for each row.",
         )
+
+
+def closed(backend: str) -> InputError:
+    """The error of a call to a backend after its end."""
+    return InputError(f"The backend {backend} is closed", received="a call after close", fix="Load the artifact again.")

@@ -7,7 +7,7 @@ import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,11 @@ from runtimes.prompts import is_unicode
 DEFAULT_NEW_TOKENS = 256
 # Options that only say how a token is drawn: they mean nothing to the most likely one.
 _DRAWING = ("top_k", "top_p", "min_p", "seed")
+# Options that a search among whole sequences cannot follow: nothing is drawn, and text is known at its end only.
+_UNSEARCHED = ("temperature", "stop", "logprobs")
+# Options of such a search.
+_SEARCHING = ("length_penalty", "early_stopping")
+EarlyStopping = bool | Literal["never"]
 _SEED_BITS = 32  # enough to differ, short enough to type again
 
 LogitsProcessor = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
@@ -51,6 +56,12 @@ class SamplingOptions:
         ignore_eos: go on after the model's own end tokens.
         logprobs: for each token record its log-probability and those of this many most likely tokens; the
             probabilities are the model's own, before any of the above.
+        num_beams: 2 or more follows that many sequences at once and gives the one of the highest score, the sum of its
+            log-probabilities over its length to the power of ``length_penalty``; 1 or None follows one. A temperature,
+            stop strings and logprobs are refused then.
+        length_penalty: above 0 favours longer sequences; 1 when None.
+        early_stopping: True ends when ``num_beams`` sequences have ended; False or None when no better one is likely,
+            judged by the length so far; ``"never"`` when none is possible.
 
     Raises:
         InputError: an option out of its range or without effect; all of them are named at once.
@@ -71,6 +82,9 @@ class SamplingOptions:
     stop_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    num_beams: int | None = None
+    length_penalty: float | None = None
+    early_stopping: EarlyStopping | None = None
 
     def __post_init__(self) -> None:
         for name in ("stop", "stop_ids", "logits_processors"):
@@ -91,6 +105,31 @@ class SamplingOptions:
                 allowed="a temperature above 0",
                 fix="Set a temperature, or leave these options out.",
             )
+
+        if self.searches:
+            refused = [name for name in _UNSEARCHED if getattr(self, name) not in (None, (), 0)]
+            refused += ["logprobs"] if self.logprobs == 0 else []
+            if refused:
+                raise InputError(
+                    f"A search with beams cannot use {', '.join(refused)}",
+                    received=f"num_beams {self.num_beams}",
+                    allowed="limits, penalties, bias, processors and stop_ids",
+                    fix="Leave these options out, or num_beams.",
+                )
+        else:
+            unread = [name for name in _SEARCHING if getattr(self, name) is not None]
+            if unread:
+                raise InputError(
+                    f"Without beams nothing reads {', '.join(unread)}",
+                    received=f"num_beams {self.num_beams}",
+                    allowed="num_beams of 2 or more",
+                    fix="Set num_beams, or leave these options out.",
+                )
+
+    @property
+    def searches(self) -> bool:
+        """Whether several sequences are followed at once."""
+        return self.num_beams is not None and self.num_beams > 1
 
     @property
     def is_greedy(self) -> bool:
@@ -114,6 +153,11 @@ class SamplingOptions:
             _fault("presence_penalty", self.presence_penalty),
             _fault("seed", self.seed, whole=True, low=0),
             _fault("logprobs", self.logprobs, whole=True, low=0),
+            _fault("num_beams", self.num_beams, whole=True, low=1),
+            _fault("length_penalty", self.length_penalty),
+            ""
+            if self.early_stopping is None or self.early_stopping in (True, False, "never")
+            else f"early_stopping is {self.early_stopping!r}, allowed: True, False, 'never'",
             *(_fault("stop_ids", token, whole=True, low=0) for token in self.stop_ids),
             *(_fault("logit_bias token", token, whole=True, low=0) for token in self.logit_bias),
             *(
@@ -152,6 +196,9 @@ class OptionChanges(TypedDict, total=False):
     stop_ids: int | Sequence[int]
     ignore_eos: bool
     logprobs: int | None
+    num_beams: int | None
+    length_penalty: float | None
+    early_stopping: EarlyStopping | None
 
 
 def changed_options(options: SamplingOptions | None, changes: OptionChanges) -> SamplingOptions:

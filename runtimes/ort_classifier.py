@@ -21,7 +21,7 @@ def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any)
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    return OrtClassifier(open_session(artifact, threads=threads), artifact)
+    return OrtClassifier(open_session(artifact.cpu_graph, threads=threads), artifact)
 
 
 class OrtClassifier:

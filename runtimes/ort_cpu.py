@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import Artifact
+from exporter.artifact import Artifact, ModelFacts
 from exporter.errors import InputError
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import element_type
 from runtimes.host_state import HostState, row_view
-from runtimes.lengths import check_call, check_size
+from runtimes.lengths import check_call, check_size, closed, padded_sources
 from runtimes.memory import told_memory
 from runtimes.ort_session import PROVIDER, open_session
-from runtimes.ort_signature import check_session
+from runtimes.ort_signature import check_encoder_session, check_session
 from runtimes.prefix_backend import PrefixBackend
 
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 
 
 def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
-    """Open an artifact's graph; ``source`` is not needed.
+    """Open an artifact's graph, or its two; ``source`` is not needed.
 
     Raises:
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    session = open_session(artifact, threads=threads)
+    session = open_session(artifact.cpu_graph, threads=threads)
     facts, signature = artifact.manifest.model, artifact.manifest.signature
     if not signature.state:
         check_session(session, signature, provider=PROVIDER)
         run = partial(_run_whole, session, positions=signature.has_input(LOGITS_POSITIONS))
         return PrefixBackend(OrtCpuBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
-    return OrtCpuBackend(session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+    backend = OrtCpuBackend(session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+    if not signature.encoded:
+        return backend
+    encoder = open_session(artifact.encoder, threads=threads)
+    return OrtCpuEncoderBackend(backend, encoder, signature, facts)
 
 
 def _run_whole(session: Any, token_ids: TokenIds, wanted: TokenIds, *, positions: bool) -> Logits:
@@ -119,9 +124,7 @@ class OrtCpuBackend:
 
     def _open_session(self) -> Any:
         if self._session is None:
-            raise InputError(
-                "The backend ort-cpu is closed", received="a call after close", fix="Load the artifact again."
-            )
+            raise closed(self.name)
         return self._session
 
     def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int, capacity: int) -> bool:
@@ -200,7 +203,7 @@ class OrtCpuBackend:
             # A row of a tensor whose batch axis is not the first is scattered in memory: it is gathered and put back.
             given = [np.ascontiguousarray(past) for past in pasts]
             taken = [
-                inner if spec.kind == "kv" else np.empty(inner.shape, inner.dtype)
+                np.empty(inner.shape, inner.dtype) if spec.kind == "recurrent" else inner
                 for spec, inner in zip(self._specs, given, strict=True)
             ]
             call = _Call(self, session, given, taken, batch=1, width=count, logits=logits)
@@ -208,11 +211,69 @@ class OrtCpuBackend:
                 np.ascontiguousarray(token_ids[row : row + 1, :count]), past_lengths[row : row + 1], new[row : row + 1]
             )
             found[row, : out.shape[1]] = out[0]
-            for present, result in zip(presents, taken, strict=True):
-                if not np.shares_memory(present, result):
+            for spec, present, result in zip(self._specs, presents, taken, strict=True):
+                if spec.kind != "encoder" and not np.shares_memory(present, result):
                     present[...] = result
         state.swap()
         return found
+
+
+class OrtCpuEncoderBackend:
+    """Runs an encoder's graph once for each batch of sources, and then its decoder's, which goes on as any other.
+
+    Args:
+        decoder: the backend of the decoder's graph.
+        encoder: the session of the encoder's.
+        signature: the decoder's; the encoder's follows from it.
+    """
+
+    name = "ort-cpu"
+
+    def __init__(self, decoder: OrtCpuBackend, encoder: Any, signature: Signature, facts: ModelFacts) -> None:
+        check_encoder_session(encoder, signature, provider=PROVIDER)
+        self.vocab_size = decoder.vocab_size
+        self.max_positions = decoder.max_positions
+        self.max_source_positions = facts.max_source_positions
+        self._decoder = decoder
+        self._encoder: Any | None = encoder
+        self._specs = signature.state
+        self._names = [spec.present for spec in signature.encoded]
+        self._padding = facts.pad or 0
+
+    def new_state(self, batch: int, capacity: int) -> HostState:
+        raise InputError(
+            "This model says something about a source, and there is none",
+            received="a new state",
+            allowed="a state of encoded sources",
+            fix="Call encode.",
+        )
+
+    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> HostState:
+        ids, mask = padded_sources(
+            sources, padding=self._padding, vocab_size=self.vocab_size, longest=self.max_source_positions
+        )
+        check_size(len(sources) * copies, capacity)
+        if self._encoder is None:
+            raise closed(self.name)
+        with told_memory(rows=len(sources) * copies, tokens=capacity + ids.shape[1]):
+            found = self._encoder.run(self._names, {INPUT_IDS: ids, ATTENTION_MASK: mask})
+            rows = [np.ascontiguousarray(np.repeat(tensor, copies, axis=0)) for tensor in found]
+            return HostState(
+                self._specs,
+                batch=len(sources) * copies,
+                capacity=capacity,
+                encoded=dict(zip(self._names, rows, strict=True)),
+                copies=copies,
+            )
+
+    def forward(
+        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
+    ) -> Logits:
+        return self._decoder.forward(token_ids, state, new_lengths=new_lengths, logits=logits)
+
+    def close(self) -> None:
+        self._encoder = None
+        self._decoder.close()
 
 
 class _Call:
@@ -236,6 +297,8 @@ class _Call:
         self._binding = session.io_binding()
         for spec, past, present in zip(backend._specs, pasts, presents, strict=True):
             self._bind(spec.past, past, spec.dtype)
+            if spec.kind == "encoder":
+                continue
             kind = element_type(spec.dtype)
             self._binding.bind_output(spec.present, "cpu", 0, kind, present.shape, present.ctypes.data)
         self._ids = np.zeros((batch, width), np.int64)
@@ -245,7 +308,8 @@ class _Call:
             self._bind(PAST_LENGTH, self._past_length)
         if ATTENTION_MASK in self._inputs:
             self._ones: npt.NDArray[np.int64] = np.ones((1, 0), np.int64)
-        self._logits_index = len(presents)  # outputs come in the order of their binding
+        # Outputs come in the order of their binding.
+        self._logits_index = sum(spec.kind != "encoder" for spec in backend._specs)
         rows = width
         self._positions: npt.NDArray[np.int64] | None = None
         if LOGITS_POSITIONS in self._inputs:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import Artifact
+from exporter.artifact import TASKS, Artifact
 from exporter.errors import InputError
 from exporter.signature import (
     ATTENTION_MASK,
@@ -46,6 +46,14 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
         ImportError: onnxruntime is not installed.
         InputError: no GPU or driver, the processor's package, a damaged graph, or nodes that would not run on the GPU.
     """
+    manifest = artifact.manifest
+    if manifest.task != TASKS[0] or not manifest.signature.state:
+        raise InputError(
+            f"The backend {NAME} does not run {artifact.folder}",
+            received=f"a model for {manifest.task}" + ("" if manifest.signature.state else " without a state"),
+            allowed=f"a model for {TASKS[0]} that carries a state from token to token",
+            fix="Choose --backend ort-cpu.",
+        )
     check_gpu(probe_gpus(), precision=artifact.manifest.precision)
     from exporter.silent_onnxruntime import import_onnxruntime
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from exporter.artifact import Artifact
 from exporter.errors import InputError
 from runtimes.external_data import check_external_data
 
 PROVIDER = "CPUExecutionProvider"
 
 
-def open_session(artifact: Artifact, *, threads: int | None) -> Any:
-    """A session for the graph that processors run.
+def open_session(graph: Path, *, threads: int | None) -> Any:
+    """A session for one graph of an artifact.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -22,7 +22,6 @@ def open_session(artifact: Artifact, *, threads: int | None) -> Any:
 
     onnxruntime = import_onnxruntime()
 
-    graph = artifact.cpu_graph
     check_external_data(graph)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -40,27 +40,14 @@ class RowSampler:
     """
 
     def __init__(self, options: SamplingOptions, *, row: int, prompt: Sequence[int], vocab_size: int) -> None:
-        unknown = [token for token in (*options.logit_bias, *options.stop_ids) if token >= vocab_size]
-        if unknown:
-            raise InputError(
-                "logit_bias or stop_ids name tokens that are not in the vocabulary",
-                received=unknown,
-                allowed=f"0 to {vocab_size - 1}",
-                fix="Use ids of this model's tokenizer.",
-            )
+        check_tokens(options, vocab_size)
         self._options = options
         self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(_entropy(options.seed, row))))
         self._ids = [int(token) for token in prompt]
         self._seen = np.zeros(vocab_size, bool)
         self._seen[self._ids] = True
         self._counts = np.zeros(vocab_size, np.int64)
-        self._edits = bool(
-            options.repetition_penalty not in (None, 1)
-            or options.frequency_penalty
-            or options.presence_penalty
-            or options.logit_bias
-            or options.logits_processors
-        )
+        self._edits = edits_scores(options)
 
     def choose(self, logits: npt.NDArray[np.float32], *, step: int) -> int:
         """Choose the next token from float32 [V] and remember it.
@@ -70,12 +57,18 @@ class RowSampler:
         """
         best = int(np.argmax(logits))  # NaN counts as the largest
         if not np.isfinite(logits[best]):
-            raise _no_token(f"the model's largest logit is {logits[best]}", step)
+            raise no_token(f"the model's largest logit is {logits[best]}", step)
         if self._edits:
-            scores = self._edited(logits.astype(np.float64))
+            scores = edit_scores(
+                logits.astype(np.float64),
+                self._options,
+                ids=self._ids,
+                seen=np.flatnonzero(self._seen),
+                counts=self._counts,
+            )
             best = int(np.argmax(scores))
             if not np.isfinite(scores[best]):
-                raise _no_token(f"after bias, penalties and processors the largest logit is {scores[best]}", step)
+                raise no_token(f"after bias, penalties and processors the largest logit is {scores[best]}", step)
         elif not self._options.is_greedy:
             scores = logits.astype(np.float64)
         token = best if self._options.is_greedy else draw(scores, self._options, float(self._random.random()))
@@ -84,30 +77,68 @@ class RowSampler:
         self._counts[token] += 1
         return token
 
-    def _edited(self, scores: Scores) -> Scores:
-        options = self._options
-        if options.repetition_penalty is not None:
-            seen = np.flatnonzero(self._seen)
-            values = scores[seen]
-            scores[seen] = np.where(
-                values > 0, values / options.repetition_penalty, values * options.repetition_penalty
+
+def edits_scores(options: SamplingOptions) -> bool:
+    """Whether `edit_scores` would change anything."""
+    return bool(
+        options.repetition_penalty not in (None, 1)
+        or options.frequency_penalty
+        or options.presence_penalty
+        or options.logit_bias
+        or options.logits_processors
+    )
+
+
+def edit_scores(
+    scores: Scores,
+    options: SamplingOptions,
+    *,
+    ids: Sequence[int],
+    seen: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+) -> Scores:
+    """Penalties, bias and processors, in this order.
+
+    Args:
+        scores: float64 [V], changed in place.
+        ids: the row's tokens so far, the prompt's included.
+        seen: the tokens among them, each once.
+        counts: how often the answer has each token, int64 [V].
+
+    Raises:
+        InputError: a processor returned something of another shape.
+    """
+    if options.repetition_penalty is not None:
+        values = scores[seen]
+        scores[seen] = np.where(values > 0, values / options.repetition_penalty, values * options.repetition_penalty)
+    if options.frequency_penalty or options.presence_penalty:
+        said = np.flatnonzero(counts)
+        scores[said] -= (options.frequency_penalty or 0) * counts[said] + (options.presence_penalty or 0)
+    for token, bias in options.logit_bias.items():
+        scores[token] += bias
+    for process in options.logits_processors:
+        shape = scores.shape
+        scores = np.asarray(process(tuple(ids), scores), np.float64)
+        if scores.shape != shape:
+            raise InputError(
+                "A logits processor returned another shape",
+                received=scores.shape,
+                allowed=shape,
+                fix="Return one number for each token of the vocabulary.",
             )
-        if options.frequency_penalty or options.presence_penalty:
-            said = np.flatnonzero(self._counts)
-            scores[said] -= (options.frequency_penalty or 0) * self._counts[said] + (options.presence_penalty or 0)
-        for token, bias in options.logit_bias.items():
-            scores[token] += bias
-        for process in options.logits_processors:
-            shape = scores.shape
-            scores = np.asarray(process(tuple(self._ids), scores), np.float64)
-            if scores.shape != shape:
-                raise InputError(
-                    "A logits processor returned another shape",
-                    received=scores.shape,
-                    allowed=shape,
-                    fix="Return one number for each token of the vocabulary.",
-                )
-        return scores
+    return scores
+
+
+def check_tokens(options: SamplingOptions, vocab_size: int) -> None:
+    """Raise InputError when the options name a token that is not in the vocabulary."""
+    unknown = [token for token in (*options.logit_bias, *options.stop_ids) if token >= vocab_size]
+    if unknown:
+        raise InputError(
+            "logit_bias or stop_ids name tokens that are not in the vocabulary",
+            received=unknown,
+            allowed=f"0 to {vocab_size - 1}",
+            fix="Use ids of this model's tokenizer.",
+        )
 
 
 def draw(scores: Scores, options: SamplingOptions, uniform: float) -> int:
@@ -215,7 +246,8 @@ def _entropy(seed: int | None, row: int) -> Sequence[int] | None:
     return None if seed is None else (seed, row)
 
 
-def _no_token(what: str, step: int) -> InputError:
+def no_token(what: str, step: int) -> InputError:
+    """The error of logits from which nothing can be chosen."""
     return InputError(
         f"No token can be chosen at step {step}: {what}",
         allowed="finite logits, or -inf for some of them",

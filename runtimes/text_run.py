@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from exporter.errors import InputError
-from runtimes.backend import Backend, State
+from runtimes.backend import Backend, EncoderBackend, State
 from runtimes.generation import SampledToken, generate_tokens
 from runtimes.options import DEFAULT_NEW_TOKENS, SamplingOptions
 from runtimes.prompts import prompt_name
@@ -24,6 +24,7 @@ class TextRun:
         codec: None runs without text; stop strings are refused then.
         eos: the model's end tokens.
         state: one that holds a beginning of the prompts; None makes one for the prompts and the new tokens.
+        sources: of a model with an encoder, what it reads; the prompts are what its answers begin with.
 
     Raises:
         InputError: an empty prompt, or one that leaves no room; options that this model cannot do.
@@ -38,7 +39,15 @@ class TextRun:
         codec: TextCodec | None,
         eos: Sequence[int],
         state: State | None = None,
+        sources: Sequence[Sequence[int]] | None = None,
     ) -> None:
+        if options.searches:
+            raise InputError(
+                "A conversation follows one answer at a time",
+                received=f"num_beams {options.num_beams}",
+                allowed="num_beams of 1",
+                fix="Leave num_beams out.",
+            )
         if codec is None and options.stop:
             raise InputError(
                 "Stop strings need a tokenizer, and this artifact has none",
@@ -46,19 +55,18 @@ class TextRun:
                 allowed="stop_ids",
                 fix="Name the end tokens by their ids.",
             )
-        limits = [
-            new_token_limit(len(prompt), backend.max_positions, options, name=prompt_name(row, len(prompts)))
-            for row, prompt in enumerate(prompts)
-        ]
+        limits = row_limits(prompts, backend, options)
         options = options.with_seed()
         self._seed = options.seed
         self._samplers = [
             RowSampler(options, row=row, prompt=prompt, vocab_size=backend.vocab_size)
             for row, prompt in enumerate(prompts)
         ]
+        started = time.perf_counter()
         if state is None:
-            needed = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-            state = backend.new_state(len(prompts), needed)
+            state = begin_state(backend, prompts, limits, sources=sources)
+        # An encoder has done its work by now, and nobody can have a token before.
+        self._encode_seconds = 0.0 if sources is None else time.perf_counter() - started
         self._stopping = Stopping(limits=limits, eos=() if options.ignore_eos else eos, stop_ids=options.stop_ids)
         self._steps = generate_tokens(
             backend,
@@ -68,7 +76,7 @@ class TextRun:
             stopping=self._stopping,
             logprobs=options.logprobs,
         )
-        self._prompts = prompts
+        self._read = prompts if sources is None else sources
         self._decoders = [Detokenizer(codec, prompt) if codec else None for prompt in prompts]
         self._stops = [StopStrings(options.stop) for _ in prompts]
         self._texts: list[list[str]] = [[] for _ in prompts]
@@ -97,7 +105,7 @@ class TextRun:
                 Result(
                     text="".join(self._texts[row]),
                     token_ids=tuple(self._tokens[row]),
-                    prompt_tokens=len(self._prompts[row]),
+                    prompt_tokens=len(self._read[row]),
                     finish_reason=reason,
                     logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
                     seed=self._seed,
@@ -109,7 +117,7 @@ class TextRun:
     def _timings(self, tokens: int) -> Timings:
         """What a row of so many tokens was there for: one token a step, from the first on."""
         return Timings(
-            time_to_first_token=self._seconds[0],
+            time_to_first_token=self._encode_seconds + self._seconds[0],
             decode_seconds=sum(self._seconds[1:tokens]),
             decode_steps=tokens - 1,
         )
@@ -137,6 +145,34 @@ class TextRun:
         if stopped:
             self._stopping.finish(row, "stop")
         return shown
+
+
+def row_limits(prompts: Sequence[Sequence[int]], backend: Backend, options: SamplingOptions) -> list[int]:
+    """New tokens that each row may have; raises InputError as `new_token_limit` does."""
+    return [
+        new_token_limit(len(prompt), backend.max_positions, options, name=prompt_name(row, len(prompts)))
+        for row, prompt in enumerate(prompts)
+    ]
+
+
+def begin_state(
+    backend: Backend,
+    prompts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    *,
+    sources: Sequence[Sequence[int]] | None = None,
+    copies: int = 1,
+) -> State:
+    """A state with room for each prompt and its new tokens, which holds the sources where there are some.
+
+    Args:
+        copies: rows for each prompt.
+    """
+    needed = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+    if sources is None:
+        return backend.new_state(len(prompts) * copies, needed)
+    assert isinstance(backend, EncoderBackend), "sources are for a model with an encoder"
+    return backend.encode(sources, capacity=needed, copies=copies)
 
 
 def new_token_limit(prompt: int, positions: int | None, options: SamplingOptions, *, name: str) -> int:

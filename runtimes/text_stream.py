@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from exporter.errors import InputError
+from runtimes.beam_run import BeamRun
 from runtimes.result import Result
 from runtimes.text_run import TextRun
 
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class TextStream:
-    """The pieces of one answer; when they are through, ``result`` has the whole.
+    """The pieces of one answer; when they are through, ``result`` has the whole. A search with beams has one piece.
 
     Leaving it early needs no care: ``close`` (or the end of a ``with`` block) stops the run and frees its memory, and
     the engine goes on with whatever comes next.
     """
 
-    def __init__(self, run: TextRun) -> None:
+    def __init__(self, run: TextRun | BeamRun) -> None:
         self._pieces = self._texts(run)
         self._result: Result | None = None
         self._closed = False
@@ -57,7 +58,7 @@ class TextStream:
     ) -> None:
         self.close()
 
-    def _texts(self, run: TextRun) -> Generator[str, None, None]:
+    def _texts(self, run: TextRun | BeamRun) -> Generator[str, None, None]:
         for pieces in run:
             for _, text in pieces:
                 yield text

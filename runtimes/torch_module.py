@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.artifact import Artifact
+from exporter.artifact import Artifact, ModelFacts
 from exporter.errors import InputError
 from exporter.signature import CAPACITY
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
-from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
+from runtimes.lengths import (
+    RowLengths,
+    check_call,
+    check_reorder,
+    check_rewind,
+    check_size,
+    closed,
+    padded_sources,
+)
 from runtimes.memory import told_memory
 from runtimes.prefix_backend import PrefixBackend
 
@@ -45,12 +53,13 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
     if not artifact.manifest.signature.state:
         run = partial(_run_whole, module.eval())
         return PrefixBackend(TorchBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
-    return TorchBackend(
+    backend = TorchBackend(
         module,
         vocab_size=facts.vocab_size,
         max_positions=facts.max_positions,
         one_token=artifact.manifest.signature.takes_one_token,
     )
+    return TorchEncoderBackend(backend, module, facts) if artifact.manifest.signature.encoded else backend
 
 
 def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -> Logits:
@@ -64,18 +73,33 @@ def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -
 
 
 class TorchState(RowLengths):
-    """The module's own state tensors and the lengths of their rows."""
+    """The module's own state tensors and the lengths of their rows.
 
-    def __init__(self, specs: Sequence[tuple[str, str, Sequence[Any], Any]], *, batch: int, capacity: int) -> None:
+    Args:
+        encoded: the tensors of kind ``encoder``, in the order of ``specs``.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[tuple[str, str, Sequence[Any], Any]],
+        *,
+        batch: int,
+        capacity: int,
+        encoded: Sequence[torch.Tensor] = (),
+    ) -> None:
         import torch
 
         super().__init__(batch=batch, capacity=capacity)
+        given = iter(encoded)
         self.kinds = [kind for _, kind, _, _ in specs]
         self.axes = [list(dims).index("B") for _, _, dims, _ in specs]
         self.recurrent = "recurrent" in self.kinds
+        sizes: dict[Any, int] = {"B": batch, CAPACITY: capacity}
         self.tensors = [
-            torch.zeros([{"B": batch, CAPACITY: capacity}.get(dim, dim) for dim in dims], dtype=_torch_dtype(dtype))
-            for _, _, dims, dtype in specs
+            next(given)
+            if kind == "encoder"
+            else torch.zeros([sizes.get(dim, dim) for dim in dims], dtype=_torch_dtype(dtype))
+            for _, kind, dims, dtype in specs
         ]
 
     def rewind(self, lengths: TokenIds) -> None:
@@ -137,14 +161,16 @@ class TorchBackend:
         with told_memory(rows=len(past), tokens=int((past + new).max())), torch.inference_mode():
             ids, seen = torch.from_numpy(token_ids), torch.from_numpy(past)
             if not alone:
-                out, state.tensors = self._call(ids, seen, state.tensors)
+                out, written = self._call(ids, seen, state.tensors)
+                # What an encoder wrote comes last, and is not given back.
+                state.tensors = [*written, *state.tensors[len(written) :]]
             else:
                 out = torch.zeros((len(past), width, self.vocab_size))
                 for row, count in enumerate(new.tolist()):
                     parts = [t.narrow(axis, row, 1) for axis, t in zip(state.axes, state.tensors, strict=True)]
                     found, written = self._call(ids[row : row + 1, :count], seen[row : row + 1], parts)
                     out[row, :count] = found[0]
-                    for part, result in zip(parts, written, strict=True):
+                    for part, result in zip(parts, written, strict=False):
                         if part.data_ptr() != result.data_ptr():
                             part.copy_(result)
             state.advance(new)
@@ -160,9 +186,7 @@ class TorchBackend:
         self, ids: torch.Tensor, past: torch.Tensor, state: list[torch.Tensor]
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         if self._module is None:
-            raise InputError(
-                "The backend torch is closed", received="a call after close", fix="Load the artifact again."
-            )
+            raise closed(self.name)
         import torch
 
         if not self._one_token:
@@ -173,6 +197,52 @@ class TorchBackend:
             logits, state = self._module(ids[:, place : place + 1], past + place, state)
             found.append(logits)
         return torch.cat(found, 1), list(state)
+
+
+class TorchEncoderBackend:
+    """Runs a module that has ``encode(input_ids, attention_mask) -> list of state tensors`` besides that interface."""
+
+    name = "torch"
+
+    def __init__(self, decoder: TorchBackend, module: torch.nn.Module, facts: ModelFacts) -> None:
+        self.vocab_size = decoder.vocab_size
+        self.max_positions = decoder.max_positions
+        self.max_source_positions = facts.max_source_positions
+        self._decoder = decoder
+        self._module: Any = module
+        self._padding = facts.pad or 0
+
+    def new_state(self, batch: int, capacity: int) -> TorchState:
+        raise InputError(
+            "This model says something about a source, and there is none",
+            received="a new state",
+            allowed="a state of encoded sources",
+            fix="Call encode.",
+        )
+
+    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> TorchState:
+        import torch
+
+        ids, mask = padded_sources(
+            sources, padding=self._padding, vocab_size=self.vocab_size, longest=self.max_source_positions
+        )
+        rows = len(sources) * copies
+        check_size(rows, capacity)
+        if self._module is None:
+            raise closed(self.name)
+        with told_memory(rows=rows, tokens=capacity + ids.shape[1]), torch.inference_mode():
+            found = self._module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
+            encoded = [tensor.repeat_interleave(copies, 0) for tensor in found]
+            return TorchState(self._module.state_spec(), batch=rows, capacity=capacity, encoded=encoded)
+
+    def forward(
+        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
+    ) -> Logits:
+        return self._decoder.forward(token_ids, state, new_lengths=new_lengths, logits=logits)
+
+    def close(self) -> None:
+        self._module = None
+        self._decoder.close()
 
 
 def _torch_dtype(dtype: Any) -> Any:

@@ -51,6 +51,22 @@ def tiny_classifier(tiny_classifier_source: Path) -> Any:
     return export(tiny_classifier_source, tiny_classifier_source.parent / "artifact")
 
 
+@pytest.fixture(scope="session")
+def text_to_text_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint with an encoder, a decoder and a tokenizer."""
+    from tests.models import text_to_text_config, write_tiny
+
+    return write_tiny(tmp_path_factory.mktemp("text-to-text") / "source", text_to_text_config())
+
+
+@pytest.fixture(scope="session")
+def text_to_text_artifact(text_to_text_source: Path) -> Any:
+    """It, exported for ort-cpu in fp32; read it, never write into it."""
+    from exporter import export
+
+    return export(text_to_text_source, text_to_text_source.parent / "artifact")
+
+
 def _do_without(reason: str) -> NoReturn:
     # CI has the model or is broken; a silent skip there would leave the real model untested.
     if os.environ.get("CI") == "true":

@@ -42,9 +42,11 @@ def tiny_tokenizer() -> Any:
 def random_model(config: Any, *, seed: int = 0, classifies: bool = False) -> Any:
     """The float32 model of a configuration with the random weights that `write_tiny` describes."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
-    kind: Any = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
+    kind: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    if classifies:
+        kind = AutoModelForSequenceClassification
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind.from_config(config, dtype=torch.float32)
@@ -58,7 +60,7 @@ def random_model(config: Any, *, seed: int = 0, classifies: bool = False) -> Any
 
 
 def write_tiny(folder: Path, config: Any, *, seed: int = 0, tokenizer: bool = True) -> Path:
-    """Write a model of any transformers causal-LM configuration with random weights; returns the folder.
+    """Write a model of any transformers configuration of a language model with random weights; returns the folder.
 
     The configuration needs ``vocab_size >= TINY_VOCAB`` for the tokenizer to fit. Weights are larger than a fresh
     model's and the norms are not all ones: logits differ clearly, and a weight in the wrong place shows.
@@ -158,6 +160,41 @@ def llama_config(
         "pad_token_id": PAD,
     }
     return LlamaConfig(**{**settings, **config})
+
+
+def text_to_text_config(**changes: Any) -> Any:
+    """An encoder and a decoder of two layers each, with positions that are added to embeddings."""
+    from transformers import MarianConfig
+
+    settings: dict[str, Any] = {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 340,
+    }
+    return MarianConfig(**{**settings, **_TEXT_TO_TEXT_IDS, **changes})
+
+
+def biased_text_to_text_config(**changes: Any) -> Any:
+    """The same with biases of relative positions, which a model hands to attention."""
+    from transformers import T5Config
+
+    settings = {"d_model": 32, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2}
+    return T5Config(**{**settings, **_TEXT_TO_TEXT_IDS, **changes})
+
+
+_TEXT_TO_TEXT_IDS: dict[str, Any] = {
+    "vocab_size": TINY_VOCAB,
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+    "pad_token_id": PAD,
+    "decoder_start_token_id": PAD,
+    "forced_eos_token_id": EOS,
+}
 
 
 def write_tiny_gguf(

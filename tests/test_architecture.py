@@ -47,12 +47,14 @@ CONTRACT = (
     "exporter/manifest_rules.py",
     "exporter/silent_onnxruntime.py",
 )
-# Tests of no single module: the house rules, the packaging, the backend protocol as a whole.
+# Tests of no single module: the house rules, the packaging, the backend protocol as a whole, text to text through all.
 TESTS_WITHOUT_MODULE = {
     "exporter/test_families.py",
     "exporter/test_own_exports.py",
     "exporter/test_sabotage.py",
+    "exporter/test_text_to_text.py",
     "runtimes/test_contract.py",
+    "runtimes/test_text_to_text.py",
     "test_architecture.py",
     "test_packaging.py",
 }

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.sensitivity import measure_sensitivity
     from exporter.sources import load_source
     from exporter.stages import Stages
+    from exporter.task import refuse_activations
 
     stages = Stages(verbose=not arguments.quiet)
     held_out = read_evaluation_text(arguments.evaluation)
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             allow_pickle=arguments.allow_pickle,
             tokenizer=arguments.tokenizer,
         )
+    refuse_activations(source, what="sensitivity")
     data = read_calibration_data(
         source,
         arguments.calibration,

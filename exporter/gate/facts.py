@@ -6,13 +6,16 @@ from exporter.artifact import ModelFacts
 from exporter.gate.result import Check
 
 COMPARED = ("vocab_size", "max_positions", "layers", "bos", "eos", "pad", "labels")
+# Of a model with an encoder.
+COMPARED_TOO = ("max_source_positions", "decoder_start", "forced_bos", "forced_eos", "suppressed")
 
 
 def check_facts(recorded: ModelFacts, source: ModelFacts) -> Check:
     """One check; its detail names every fact that differs, with both values."""
+    compared = COMPARED if source.decoder_start is None else (*COMPARED, *COMPARED_TOO)
     differing = [
         f"{name} is {getattr(recorded, name)} where the source has {getattr(source, name)}"
-        for name in COMPARED
+        for name in compared
         if getattr(recorded, name) != getattr(source, name)
     ]
     return Check(
@@ -21,5 +24,5 @@ def check_facts(recorded: ModelFacts, source: ModelFacts) -> Check:
         value=len(differing),
         limit=0,
         unit="facts that differ",
-        detail="; ".join(differing) + "." if differing else f"Same {', '.join(COMPARED)} as the source.",
+        detail="; ".join(differing) + "." if differing else f"Same {', '.join(compared)} as the source.",
     )

@@ -30,6 +30,17 @@ def check_prefill(exam: Exam, length: int) -> Check:
     return _check(exam, f"prefill-{length}", errors, passed=passed, detail=detail, tokens=tokens)
 
 
+def check_sequence(exam: Exam, name: str, sequence: TokenIds) -> Check:
+    """One more sequence in one call, compared at every position."""
+    start, errors = _prefill(exam, sequence, len(sequence), label=name)
+    first = exam.first_wrong(errors)
+    passed = exam.passes(errors)
+    detail = f"{len(errors)} of {len(sequence)} positions compared, {exam.value(errors):.3g} {exam.unit}."
+    if not passed and first is not None:
+        detail = f"Position {start + first} differs first, by {errors[first]:.3g} {exam.unit}."
+    return _check(exam, name, errors, passed=passed, detail=detail, tokens=sequence)
+
+
 def check_rows_alone(exam: Exam) -> Check:
     """Each short row as a batch of one."""
     details = []

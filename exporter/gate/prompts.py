@@ -58,6 +58,7 @@ class GatePrompts:
         batch_steps: how many of each row's last tokens are fed one by one, as a batch.
         greedy: prompts to continue; ``greedy_steps`` tokens each.
         windows: held-out text for the quality figures.
+        further: more sequences, each by the name of its check: compared at every position.
         rewinds: False for a model whose state cannot be taken back (a recurrent one).
         text: what the tokens were made of, for the record.
     """
@@ -70,6 +71,7 @@ class GatePrompts:
     greedy: tuple[TokenIds, ...]
     greedy_steps: int
     windows: tuple[TokenIds, ...]
+    further: tuple[tuple[str, TokenIds], ...] = ()
     rewinds: bool = True
     text: str = ""
 

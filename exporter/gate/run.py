@@ -15,7 +15,7 @@ from exporter.gate.budget import Budget
 from exporter.gate.cache import check_chunks, check_decode, check_rewind
 from exporter.gate.exam import Exam, OwnPrefill, Truth
 from exporter.gate.greedy import check_greedy
-from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone
+from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
 from exporter.gate.prompts import GatePrompts, TokenIds
 from exporter.gate.quality import measure_quality, quality_checks
 from exporter.gate.result import Check, GateResult
@@ -69,6 +69,7 @@ def _steps(exam: Exam, past: Exam, tokenizer_check: Callable[[], Sequence[Check]
     steps: list[Step] = [
         (f"prefill-{length}", partial(check_prefill, exam, length)) for length in prompts.prefill_lengths
     ]
+    steps += [(name, partial(check_sequence, exam, name, sequence)) for name, sequence in prompts.further]
     steps += [
         ("batch-1", partial(check_rows_alone, exam)),
         (f"batch-{len(prompts.rows)}", partial(check_batch, past)),

@@ -30,25 +30,26 @@ _SPAN = 256
 _UNSIGNED_MIDDLE = 128  # zero point of inputs whose scale is found at run time
 _ROWS = 4096  # of an embedding, compared at once
 # Operators that nobody but our own passes makes.
-_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger", "DynamicQuantizeLSTM")
+_OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger")
 
 Floats = npt.NDArray[np.float32]
 
 
-def check_weights(graph_file: Path, intended: Mapping[str, Quantized]) -> Check:
+def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encoder: Path | None = None) -> Check:
     """Run every node that reads quantized weights alone and compare with the intended integers.
 
     Args:
         graph_file: the ONNX file, its weights beside it.
         intended: parameter name -> integers; channel scales are not part of what is stored.
+        encoder: a second file, which may hold some of them as well or instead.
     """
     import onnx_ir as ir
 
     from exporter.passes.merge_weights import marked
 
-    model = ir.load(graph_file)
+    files = [graph_file] if encoder is None else [graph_file, encoder]
     worst, where, seen = 0.0, "", set()
-    for node in model.graph:
+    for node in (node for file in files for node in ir.load(file).graph):
         names = marked(node)
         if not names:
             if node.op_type in _OURS:
@@ -133,18 +134,7 @@ def _integer_errors(
 def _recurrent_errors(
     node: ir.Node, parts: Sequence[IntegerProduct], names: Sequence[str]
 ) -> Iterator[tuple[float, str]]:
-    """Codes times scales as they are stored, [D, rows, features], with those that were meant.
-
-    The operator for integers holds both weights of a layer, each transposed; others read one weight from a node.
-    """
-    if node.op_type == "DynamicQuantizeLSTM":
-        half = len(parts) // 2
-        places = ((node.inputs[1], node.inputs[8]), (node.inputs[2], node.inputs[10]))
-        for (codes, scales), first in zip(places, (0, half), strict=True):
-            assert codes is not None and scales is not None
-            found = _constant(codes).numpy().transpose(0, 2, 1) * _constant(scales).numpy()[..., None]
-            yield from _stacked_errors(found, "LSTM", parts[first : first + half], names[first : first + half])
-        return
+    """Codes times scales as they are stored, [D, rows, features], with those that were meant."""
     reader = node.outputs[0].consumers()[0]
     scales = node.inputs[1] if node.op_type == "DequantizeLinear" else reader.inputs[1]
     operator = reader if node.op_type == "DequantizeLinear" else reader.outputs[0].consumers()[0]

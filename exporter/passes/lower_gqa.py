@@ -74,6 +74,8 @@ def _limit(node: ir.Node, windows: _Windows) -> str | None:
         return "keys and values have heads of different sizes"
     if not isinstance(sizes[0], int) or sizes[0] % _HEAD_UNIT:
         return f"head size {sizes[0]} is not a multiple of {_HEAD_UNIT}"
+    if producer(node.inputs[2], "TensorScatter") is None:
+        return "values are changed between the cache and the attention"
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     return "mask is not causal" if mask is None or windows.of(mask) is None else None
 

@@ -1,8 +1,9 @@
 """Recurrent layers whose weights are integers of 8 bits with a scale for every row.
 
-ONNX Runtime has an operator for LSTMs that multiplies integers (`DynamicQuantizeLSTM`: inputs are rounded call by
-call), measured two to three times as fast as the float one. For the others the weights are stored as integers and
-become floats again: once, when the runtime folds constants (`ort-cpu`), or at every call (`DequantizeLinear`).
+The weights are stored as integers and become floats again: once, when the runtime folds constants (`ort-cpu`), or at
+every call (`DequantizeLinear`). ONNX Runtime has an operator for LSTMs that multiplies integers
+(`DynamicQuantizeLSTM`, two to three times as fast), which is not used: it takes one range for the inputs of all rows,
+so that an answer would depend on what else stands in its batch (ONNX Runtime 1.32).
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.passes.lower_gqa import DOMAIN
-from exporter.passes.match import add_initializer, emit, is_weight, replace
+from exporter.passes.match import emit, is_weight, new_constant
 from exporter.passes.merge_weights import drop_unread, mark
 from exporter.recurrent_weights import GATE_ORDERS, directions_of, in_onnx_form
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from calibration.integer_products import IntegerProduct, Quantized
 
 _WEIGHT, _RECURRENCE = 1, 2  # places among the inputs
-_INTEGER_OPERATOR = "DynamicQuantizeLSTM"
 
 
 def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
@@ -38,11 +37,8 @@ def quantize_recurrent(graph: ir.Graph, *, quantized: Mapping[str, Quantized], t
         parts = _parts(node, quantized)
         if parts is None:
             continue
-        if target == "ort-cpu" and node.op_type == "LSTM":
-            _use_integers(graph, node, parts)
-        else:
-            for place, products in zip((_WEIGHT, _RECURRENCE), parts, strict=True):
-                _store_integers(graph, node, place, products, target=target)
+        for place, products in zip((_WEIGHT, _RECURRENCE), parts, strict=True):
+            _store_integers(graph, node, place, products, target=target)
         count += 1
     drop_unread(graph, [value for value in list(graph.initializers.values()) if not value.uses()])
     return count
@@ -81,8 +77,9 @@ def _store_integers(graph: ir.Graph, node: ir.Node, place: int, products: _Produ
     weight = node.inputs[place]
     assert weight is not None
     codes, scales = _stacked(node.op_type, products)
-    stored = add_initializer(graph, ir.tensor(codes, name=f"{weight.name}.codes"))
-    scale = add_initializer(graph, ir.tensor(np.ascontiguousarray(scales[..., None]), name=f"{weight.name}.scales"))
+    # A layer that runs twice has its weights once.
+    stored = new_constant(graph, f"{weight.name}.codes", codes)
+    scale = new_constant(graph, f"{weight.name}.scales", np.ascontiguousarray(scales[..., None]))
     if target == "ort-cpu":
         wide = emit(node, "Cast", [stored], {"to": ir.DataType.FLOAT.value})
         wide.type, wide.shape = weight.type, weight.shape
@@ -96,29 +93,3 @@ def _store_integers(graph: ir.Graph, node: ir.Node, place: int, products: _Produ
 
 def _row_blocks(codes: npt.NDArray[np.generic]) -> dict[str, Any]:
     return {"axis": 2, "block_size": codes.shape[2]}
-
-
-def _use_integers(graph: ir.Graph, node: ir.Node, parts: tuple[_Products, _Products]) -> None:
-    import numpy as np
-    import onnx_ir as ir
-
-    weights, scales = [], []
-    for place, products in zip((_WEIGHT, _RECURRENCE), parts, strict=True):
-        weight = node.inputs[place]
-        assert weight is not None
-        codes, rows = _stacked("LSTM", products)
-        by_column = np.ascontiguousarray(codes.transpose(0, 2, 1))
-        weights.append(add_initializer(graph, ir.tensor(by_column, name=f"{weight.name}.codes")))
-        scale = add_initializer(graph, ir.tensor(rows, name=f"{weight.name}.scales"))
-        zeros = np.zeros(rows.shape, np.int8)
-        scales += [scale, add_initializer(graph, ir.tensor(zeros, name=f"{weight.name}.zero_points"))]
-    inputs = [node.inputs[0], *weights, *node.inputs[3:]]
-    inputs += [None] * (8 - len(inputs))  # bias, lengths, initial h, initial c, peepholes: places of the float operator
-    attributes = {name: item.value for name, item in node.attributes.items()}
-    outputs = [ir.Value(type=value.type, shape=value.shape) for value in node.outputs]
-    graph.opset_imports.setdefault(DOMAIN, 1)
-    emit(node, _INTEGER_OPERATOR, [*inputs, *scales], attributes, domain=DOMAIN, outputs=outputs)
-    mark(outputs[0], (*_names(node, _WEIGHT), *_names(node, _RECURRENCE)))
-    for old, new in zip(node.outputs, outputs, strict=True):
-        replace(old, new)
-    graph.remove(node, safe=True)

@@ -40,7 +40,7 @@ def load_source(
             brings its own.
 
     Raises:
-        InputError: the checkpoint is missing, damaged, incomplete, not a decoder, or wants to run code of its own.
+        InputError: the checkpoint is missing, damaged, incomplete, no language model, or wants to run code of its own.
         MissingDependencyError: a package that this kind of checkpoint needs is not installed.
     """
     from exporter.sources.kinds import kind_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ from exporter.errors import InputError
 # Older models have their own names for it.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id")
+_DECODER_ROLES = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
 
 
 def describe_model(model: Any, tokenizer: Any | None) -> ModelFacts:
-    """The facts of a transformers causal language model.
+    """The facts of a transformers language model.
 
     ``eos`` collects every id that the generation settings, the configuration or the tokenizer name, in this order. Ids
     without a row, which defaults of transformers can be, are left out.
@@ -35,6 +37,45 @@ def describe_model(model: Any, tokenizer: Any | None) -> ModelFacts:
         eos=tuple(ids["eos_token_id"]),
         pad=next(iter(ids["pad_token_id"]), None),
     )
+
+
+def describe_text_to_text(model: Any, tokenizer: Any | None, checkpoint: Path) -> ModelFacts:
+    """The facts of a transformers model with an encoder and a decoder.
+
+    Raises:
+        InputError: nothing says which token the decoder begins with.
+    """
+    facts = describe_model(model, tokenizer)
+    settings, config = model.generation_config, model.config
+    first = {role: next(iter(_token_ids(role, [settings, config])), None) for role in _DECODER_ROLES}
+    start = first["decoder_start_token_id"] if first["decoder_start_token_id"] is not None else facts.bos
+    if start is None or start >= facts.vocab_size:
+        raise InputError(
+            f"{checkpoint} does not say which token its decoder begins with",
+            received=f"decoder_start_token_id {start}",
+            allowed=f"an id below {facts.vocab_size} in generation_config.json or config.json",
+            fix="Add decoder_start_token_id to generation_config.json.",
+        )
+    words = getattr(settings, "bad_words_ids", None) or []
+    never = [word[0] for word in words if len(word) == 1] + list(getattr(settings, "suppress_tokens", None) or [])
+    return replace(
+        facts,
+        layers=_first_count(config, "decoder_layers", "num_decoder_layers") or facts.layers,
+        max_positions=_first_count(config, "max_decoder_position_embeddings") or facts.max_positions,
+        max_source_positions=_first_count(config, "max_encoder_position_embeddings") or facts.max_positions,
+        decoder_start=start,
+        forced_bos=_within(first["forced_bos_token_id"], facts.vocab_size),
+        forced_eos=_within(first["forced_eos_token_id"], facts.vocab_size),
+        suppressed=tuple(sorted({one for one in never if 0 <= one < facts.vocab_size})),
+    )
+
+
+def _first_count(config: Any, *names: str) -> int | None:
+    return next((found for name in names if (found := _positive(getattr(config, name, None)))), None)
+
+
+def _within(token: int | None, rows: int) -> int | None:
+    return token if token is not None and token < rows else None
 
 
 def check_token_ids(stated: Iterable[Mapping[str, Any]], rows: int, checkpoint: Path) -> None:

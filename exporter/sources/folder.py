@@ -6,13 +6,19 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from exporter.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
 from exporter.errors import InputError
 from exporter.sources.classifier import classifier_class, classifier_facts, read_labels
-from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
+from exporter.sources.facts import (
+    check_token_ids,
+    describe_model,
+    describe_text_to_text,
+    vocab_size,
+    weight_bytes,
+)
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
@@ -21,6 +27,7 @@ from exporter.sources.model import (
     check_stored,
     decoder_class,
     load_weights,
+    text_to_text_class,
 )
 from exporter.sources.outline import outline_source
 from exporter.sources.plausible import check_config, check_layer_count
@@ -53,8 +60,9 @@ def load_folder(
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)
     config = _read_config(folder)
     classifier = classifier_class(config)
+    text_to_text = None if classifier is not None else text_to_text_class(config, folder)
+    model_class = classifier or text_to_text or decoder_class(config, folder)
     labels = read_labels(config, folder) if classifier is not None else ()
-    model_class = classifier or decoder_class(config, folder)
     with contextlib.ExitStack() as stack:
         weights: Mapping[str, LazyWeight]
         if pickled:
@@ -80,7 +88,11 @@ def load_folder(
         if shapes or not outline:
             check_stored(empty, shapes, folder, integers=integers)
         if outline:
-            return _labelled(outline_source(empty, tokenizer, {"kind": "hf-folder", "name": str(folder)}), labels)
+            if generation is not None:
+                empty.generation_config = generation
+            facts, task = _facts_and_task(empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+            origin = {"kind": "hf-folder", "name": str(folder)}
+            return outline_source(empty, tokenizer, origin, task=task, facts=facts)
         del empty
         model, unused = load_weights(model_class, config, weights, folder)
         use_linear_layers(model)
@@ -89,9 +101,11 @@ def load_folder(
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
     recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
     default = {"kind": "hf-folder", "name": str(folder), "revision": None}
-    source = Source(
+    facts, task = _facts_and_task(model, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+    return Source(
         module=model,
-        model=describe_model(model, tokenizer),
+        model=facts,
+        task=task,
         tokenizer=tokenizer,
         provenance={
             **record_origin(
@@ -105,14 +119,16 @@ def load_folder(
         },
         weight_bytes=weight_bytes(model),
     )
-    return _labelled(source, labels)
 
 
-def _labelled(source: Source, labels: tuple[str, ...]) -> Source:
-    """The source as a classifier where there are labels, as it is where there are none."""
-    if not labels:
-        return source
-    return replace(source, model=classifier_facts(source.model, source.module, labels), task="text-classification")
+def _facts_and_task(
+    model: Any, tokenizer: Any | None, folder: Path, *, labels: tuple[str, ...], text_to_text: bool
+) -> tuple[ModelFacts, Task]:
+    """What is recorded of a model, and what it is for: it classifies where there are labels."""
+    if text_to_text:
+        return describe_text_to_text(model, tokenizer, folder), TEXT_TO_TEXT
+    facts = describe_model(model, tokenizer)
+    return (classifier_facts(facts, model, labels), "text-classification") if labels else (facts, TASKS[0])
 
 
 def _stated(folder: Path) -> list[dict[str, Any]]:

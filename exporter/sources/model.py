@@ -34,20 +34,13 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     """The transformers class that loads this configuration as a causal language model.
 
     Raises:
-        InputError: the model is an encoder, an encoder-decoder, stored in a quantized format, or no language model.
+        InputError: the model is an encoder, has one, is stored in a quantized format, or is no language model.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    named = getattr(config, "architectures", None)
-    architectures = [str(one) for one in ([named] if isinstance(named, str) else named or [])]
-    received = f"model type {config.model_type!r}" + (f", {', '.join(architectures)}" if architectures else "")
-    if getattr(config, "quantization_config", None):
-        raise InputError(
-            f"The weights of {checkpoint} are stored in a quantized format of another tool",
-            received=f"quantization_config in config.json, {received}",
-            allowed="float32, float16 or bfloat16 weights, or a GGUF file",
-            fix="Export from the model that it was quantized from.",
-        )
+    architectures = _architectures(config)
+    received = _described(config)
+    _refuse_quantized(config, checkpoint)
     found: Any = None
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -55,14 +48,52 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     two_sided = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if found is None or two_sided or getattr(config, "is_encoder_decoder", False):
         raise InputError(
-            f"{checkpoint} is not a decoder-only language model",
+            f"{checkpoint} is not a language model that generates",
             received=received,
-            allowed="a model type with a causal language model head, or a classifier of texts with its labels",
-            fix="Choose a text-generation model, or one whose architecture is ...ForSequenceClassification.",
+            allowed="a model type that continues a text, turns it into another, or is a classifier with its labels",
+            fix="Choose a model for text generation, or one whose architecture is ...ForSequenceClassification.",
         )
+    return _chosen(found, architectures)
+
+
+def text_to_text_class(config: Any, checkpoint: Path) -> Any | None:
+    """The transformers class that loads this configuration as an encoder and a decoder; None when it is none.
+
+    Raises:
+        InputError: the weights are stored in a quantized format.
+    """
+    from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+    if not getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        return None
+    _refuse_quantized(config, checkpoint)
+    return _chosen(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], _architectures(config))
+
+
+def _chosen(found: Any, architectures: list[str]) -> Any:
+    """The class that the configuration names where a mapping knows several."""
     if isinstance(found, tuple):
         return next((one for one in found if one.__name__ in architectures), found[0])
     return found
+
+
+def _architectures(config: Any) -> list[str]:
+    named = getattr(config, "architectures", None)
+    return [str(one) for one in ([named] if isinstance(named, str) else named or [])]
+
+
+def _described(config: Any) -> str:
+    return ", ".join([f"model type {config.model_type!r}", *_architectures(config)])
+
+
+def _refuse_quantized(config: Any, checkpoint: Path) -> None:
+    if getattr(config, "quantization_config", None):
+        raise InputError(
+            f"The weights of {checkpoint} are stored in a quantized format of another tool",
+            received=f"quantization_config in config.json, {_described(config)}",
+            allowed="float32, float16 or bfloat16 weights, or a GGUF file",
+            fix="Export from the model that it was quantized from.",
+        )
 
 
 def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:

@@ -6,7 +6,8 @@ forgets its state. That is a fault of the module, and is said of the module, bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
 _ROWS, _TOKENS, _PREFIX = 3, 12, 7
+# Numbers of tokens that are tried in turn, unless one of them took so long.
+_PROBED = (LONGEST + GREEDY_STEPS, 1100, 4200)
+_PATIENCE_SECONDS = 0.5
 
 
 def check_behaviour(module: torch.nn.Module, *, vocab_size: int, max_positions: int | None, generates: bool) -> None:
@@ -40,8 +44,15 @@ def check_behaviour(module: torch.nn.Module, *, vocab_size: int, max_positions: 
 
     length = min(_TOKENS, max_positions or _TOKENS)
     ids = torch.randint(0, vocab_size, (_ROWS, length), generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
+    with torch.no_grad():
         together = _run(module, ids)
+        if not bool(torch.isfinite(together).all()):
+            raise InputError(
+                f"{type(module).__name__} gives logits that are not finite",
+                received=f"NaN or infinity for tokens drawn from its vocabulary of {vocab_size}",
+                allowed="finite logits",
+                fix="Check its weights; they may be damaged, or never have been set.",
+            )
         _compare(
             module, together, _run(module, ids), "its output is random: the same tokens give other logits",
             "Switch off whatever draws numbers in evaluation mode.",
@@ -65,9 +76,47 @@ def check_behaviour(module: torch.nn.Module, *, vocab_size: int, max_positions: 
                 "its state does not hold what came before: token by token the logits are others than in one call",
                 "Return in the state whatever later tokens need, start from it, and use past_length for positions.",
             )  # fmt: skip
+        # The gate will run as many.
         longest = min(LONGEST + GREEDY_STEPS, max_positions or LONGEST + GREEDY_STEPS)
         for tokens in (1, longest):
             _run(module, torch.zeros((1, tokens), dtype=torch.int64))
+
+
+def find_longest(module: torch.nn.Module, tables: Sequence[int] = ()) -> int | None:
+    """Most tokens that the module takes at once, found by trying; None where no limit was met in reasonable time.
+
+    Args:
+        module: in evaluation mode.
+        tables: rows of tables that may be of positions, where a limit is looked for first.
+    """
+    import torch
+
+    def fits(tokens: int) -> bool:
+        try:
+            with torch.no_grad():
+                run_whole(module, torch.zeros((1, tokens), dtype=torch.int64))
+        except Exception:  # noqa: BLE001 - somebody else's code may raise anything
+            return False
+        return True
+
+    for rows in sorted(tables):
+        if fits(rows) and not fits(rows + 1):
+            return rows
+    if not fits(_TOKENS):
+        return None  # said with its reason by `check_behaviour`
+    longest = _TOKENS
+    for tokens in _PROBED:
+        begun = time.perf_counter()
+        if not fits(tokens):
+            low, high = longest, tokens
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if fits(middle) else (low, middle)
+            return low
+        longest = tokens
+        if time.perf_counter() - begun > _PATIENCE_SECONDS:
+            break
+    return None
 
 
 def _token_by_token(module: Any, ids: torch.Tensor) -> torch.Tensor:

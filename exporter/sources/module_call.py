@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from calibration.whole_sequences import empty_state, has_state, run_whole
 from exporter.artifact import Task
 from exporter.errors import InputError, JisuError
-from exporter.signature import DTYPES, STATE_KINDS, state_specs
+from exporter.signature import CAPACITY, DTYPES
 from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _FORMS = (
 ALLOWED_FORMS = "; ".join(_FORMS)
 # The first call: two rows of a length that is neither theirs nor one, of ids that every vocabulary has.
 _ROWS, _TOKENS = 2, 5
+# What a module carries itself; an encoder's state comes from a graph of its own.
+_STATE_KINDS = ("kv", "recurrent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +40,13 @@ class ModuleCall:
         task: what its logits are for.
         columns: of the logits: tokens of the vocabulary, or labels.
         embedding_rows: rows of the table that the token ids are looked up in; None where they go to no `nn.Embedding`.
-        positions: rows of the smallest table of positions; None where there is none.
+        position_tables: rows of tables that were asked for 0, 1, 2 ... in every row, as positions are.
     """
 
     task: Task
     columns: int
     embedding_rows: int | None
-    positions: int | None
+    position_tables: tuple[int, ...]
 
 
 def inspect_call(module: torch.nn.Module) -> ModuleCall:
@@ -56,8 +58,22 @@ def inspect_call(module: torch.nn.Module) -> ModuleCall:
     import torch
 
     _check_parameters(module)
+    if has_state(module):
+        _check_specification(module)
     ids = torch.arange(_ROWS * _TOKENS).reshape(_ROWS, _TOKENS) % 2
-    with _watched_tables(module) as tables, torch.inference_mode():
+    try:
+        return _inspect(module, ids)
+    except InputError as reason:
+        try:
+            return _inspect(module, torch.zeros_like(ids))  # a vocabulary of a single token
+        except InputError:
+            raise reason from None
+
+
+def _inspect(module: torch.nn.Module, ids: torch.Tensor) -> ModuleCall:
+    import torch
+
+    with _watched_tables(module) as tables, torch.no_grad():  # inference tensors that it keeps could not be trained
         output = _called(module, ids)
     logits = output[0] if has_state(module) else output
     logits = getattr(logits, "logits", logits)
@@ -70,12 +86,18 @@ def inspect_call(module: torch.nn.Module) -> ModuleCall:
         raise _no_logits(module, logits)
     if has_state(module) and not generates:
         raise _no_logits(module, logits)
+    if not generates and logits.shape[-1] < 2:
+        raise InputError(
+            f"{type(module).__name__} gives a single number for a text, which is no choice between labels",
+            received=f"logits of shape {list(logits.shape)}",
+            allowed="at least two columns, one for each label",
+            fix="Give yes and no a column each; regressions are not supported.",
+        )
     return ModuleCall(
         task="text-generation" if generates else "text-classification",
         columns=int(logits.shape[-1]),
         embedding_rows=min((rows for rows, seen in tables if torch.equal(seen, ids)), default=None),
-        # A table that was asked for 0, 1, 2 ... in every row is one of positions.
-        positions=min((rows for rows, seen in tables if _counts_up(seen)), default=None),
+        position_tables=tuple(sorted({rows for rows, seen in tables if _counts_up(seen)})),
     )
 
 
@@ -135,34 +157,56 @@ def _check_state(module: Any, after: Sequence[Any]) -> None:
     """Raise InputError unless the specification can be read and the returned state is as it says."""
     import torch
 
-    items = module.state_spec()
+    expected = empty_state(module.state_spec(), batch=_ROWS, capacity=_TOKENS)
     problems = []
+    if len(after) != len(expected):
+        problems.append(f"{len(after)} tensors came back instead of {len(expected)}")
+    problems += [
+        f"{item[0]} came back as {_described(found)} instead of {_described(wanted)}"
+        for item, wanted, found in zip(module.state_spec(), expected, after, strict=False)
+        if not torch.is_tensor(found) or found.shape != wanted.shape or found.dtype != wanted.dtype
+    ]
+    if problems:
+        raise _wrong_state(module, problems)
+
+
+def _check_specification(module: Any) -> None:
+    """Raise InputError unless `state_spec()` can be read."""
+    items = module.state_spec()
+    problems = [] if items else ["it lists nothing; leave state_spec() out of a module without state"]
     for item in items:
         if not isinstance(item, (tuple, list)) or len(item) != 4 or not isinstance(item[0], str):
             problems.append(f"{item!r} is no (name, kind, dims, dtype)")
         elif str(item[3]).removeprefix("torch.") not in DTYPES:
             problems.append(f"{item[0]} has the dtype {item[3]}")
-        elif item[1] not in STATE_KINDS:
+        elif item[1] not in _STATE_KINDS:
             problems.append(f"{item[0]} has the kind {item[1]}")
-    if not problems:
-        state_specs([(name, kind, tuple(dims), str(dtype)) for name, kind, dims, dtype in items])
-        if not items:
-            problems.append("state_spec() lists nothing; leave it out of a module without state")
-        expected = empty_state(module.state_spec(), batch=_ROWS, capacity=_TOKENS)
-        if len(after) != len(expected):
-            problems.append(f"{len(after)} tensors came back instead of {len(expected)}")
-        problems += [
-            f"{item[0]} came back as {_described(found)} instead of {_described(wanted)}"
-            for item, wanted, found in zip(items, expected, after, strict=False)
-            if not torch.is_tensor(found) or found.shape != wanted.shape or found.dtype != wanted.dtype
-        ]
+        else:
+            problems += _wrong_dims(*item[:3])
     if problems:
-        raise InputError(
-            f"The state of {type(module).__name__} is not as it says: {'; '.join(problems)}",
-            allowed='entries (name, "kv" or "recurrent", dims with "B" for rows and "capacity" for the tokens of a kv '
-            "buffer, dtype), and tensors of that shape and dtype in that order",
-            fix="Correct state_spec(), or what forward returns.",
-        )
+        raise _wrong_state(module, problems)
+
+
+def _wrong_dims(name: str, kind: str, dims: Any) -> list[str]:
+    if not isinstance(dims, (tuple, list)):
+        return [f"{name} has dims {dims!r}, which are no list"]
+    letters = [dim for dim in dims if isinstance(dim, str)]
+    unknown = [dim for dim in dims if dim not in ("B", CAPACITY) and (not isinstance(dim, int) or dim < 1)]
+    found = [f"{name} has a dim {dim!r}, where only 'B', '{CAPACITY}' and sizes are known" for dim in unknown]
+    if letters.count("B") != 1:
+        found.append(f"{name} has dims {tuple(dims)} without one 'B', the axis that counts rows")
+    if letters.count(CAPACITY) != (kind == "kv"):
+        found.append(f"{name} of kind {kind} has dims {tuple(dims)}; kv has one axis '{CAPACITY}', recurrent has none")
+    return found
+
+
+def _wrong_state(module: Any, problems: Sequence[str]) -> InputError:
+    return InputError(
+        f"The state of {type(module).__name__} is not as it says: {'; '.join(problems)}",
+        allowed='entries (name, "kv" or "recurrent", dims, dtype) such as ("hidden", "recurrent", (2, "B", 64), '
+        '"float32") and ("0.key", "kv", ("B", 4, "capacity", 16), "float32"), and tensors like that in the same order',
+        fix="Correct state_spec(), or what forward returns.",
+    )
 
 
 def _no_logits(module: torch.nn.Module, output: Any) -> InputError:
@@ -171,7 +215,9 @@ def _no_logits(module: torch.nn.Module, output: Any) -> InputError:
         received=f"{_described(output)} for token ids of shape [{_ROWS}, {_TOKENS}]",
         allowed=f"floating-point [{_ROWS}, {_TOKENS}, V] of a language model"
         + ("" if has_state(module) else f", or [{_ROWS}, labels] of a classifier"),
-        fix="Return one row of logits for each token, or for each text.",
+        fix="Return one row of logits for each token, or for each text."
+        if not isinstance(output, (tuple, list))
+        else "Return the logits alone; what is carried from token to token goes into state_spec() and the state.",
     )
 
 

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from exporter.artifact import TASKS, ModelFacts, Task
 from exporter.sources.facts import describe_model, weight_bytes
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.source import Source
 
 
-def outline_source(empty: Any, tokenizer: Any | None, origin: dict[str, Any]) -> Source:
-    """The source around a model on torch's meta device, in which weights that are one are tied."""
+def outline_source(
+    empty: Any,
+    tokenizer: Any | None,
+    origin: dict[str, Any],
+    *,
+    task: Task = TASKS[0],
+    facts: ModelFacts | None = None,
+) -> Source:
+    """The source around a model on torch's meta device, in which weights that are one are tied.
+
+    Args:
+        facts: of the model; those of a causal language model when None.
+    """
     empty.tie_weights()
     empty.eval()
     use_linear_layers(empty)
     return Source(
         module=empty,
-        model=describe_model(empty, tokenizer),
+        model=facts or describe_model(empty, tokenizer),
+        task=task,
         tokenizer=tokenizer,
         provenance=origin,
         weight_bytes=weight_bytes(empty),

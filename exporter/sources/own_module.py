@@ -20,7 +20,7 @@ from exporter.module_kind import is_of_transformers
 from exporter.sources.classifier import classifier_facts, read_labels
 from exporter.sources.facts import describe_model, weight_bytes
 from exporter.sources.given_tokenizer import read_tokenizer
-from exporter.sources.module_behaviour import check_behaviour
+from exporter.sources.module_behaviour import check_behaviour, find_longest
 from exporter.sources.module_call import ModuleCall, inspect_call
 from exporter.sources.provenance import record_origin
 from exporter.sources.reason import reason_of
@@ -49,7 +49,7 @@ def load_factory(path: str, *, tokenizer: Any = None) -> Source:
         sys.path.insert(0, here)
     try:
         package = importlib.import_module(module_name)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise InputError(
             f"The factory {path} cannot be imported",
             received=reason_of(error),
@@ -67,7 +67,7 @@ def load_factory(path: str, *, tokenizer: Any = None) -> Source:
         )
     try:
         made = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"The factory {path} fails",
             received=reason_of(error),
@@ -92,6 +92,7 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
         InputError: it is no module, not in float32 on the CPU, is called in an unknown way, breaks what its way of
             being called promises, or does not fit its tokenizer.
     """
+    import torch
     from torch import nn
 
     if not isinstance(module, nn.Module):
@@ -102,6 +103,13 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
             fix="Return or pass the module itself.",
         )
     architecture = type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(
+            f"{architecture} is a compiled script, which cannot be traced again",
+            received="a torch.jit.ScriptModule",
+            allowed="the nn.Module that it was made from",
+            fix="Pass that one.",
+        )
     _check_memory(module)
     read = None if tokenizer is None else read_tokenizer(tokenizer)
     origin = {"kind": kind, "name": name or architecture, "revision": None}
@@ -111,7 +119,9 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
         check_ids(read, facts.vocab_size, Path(architecture))
         check_template(read, Path(architecture))
     provenance = record_origin(origin, licence=None, dtypes={"float32"}, files=())
-    provenance["files"] = {PARAMETERS: {"size": weight_bytes(module), "sha256": model_fingerprint(module)}}
+    provenance["files"] = {
+        PARAMETERS: {"size": weight_bytes(module), "sha256": model_fingerprint(module, buffers=True)}
+    }
     return Source(
         module=module,
         model=facts,
@@ -144,7 +154,7 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
 
     call = inspect_call(module)
     generates = call.task == "text-generation"
-    positions = _whole(module, "max_positions") or call.positions
+    positions = _whole(module, "max_positions") or find_longest(module, call.position_tables)
     vocab_size = _vocab_size(module, call, tokenizer)
     check_behaviour(module, vocab_size=vocab_size, max_positions=positions, generates=generates)
     plan = plan_layers(module)
@@ -239,7 +249,7 @@ def _check_memory(module: nn.Module) -> None:
             f"The parameters of {type(module).__name__} are not ready to be exported",
             received=", ".join(f"{dtype.removeprefix('torch.')} on {device}" for dtype, device in wrong) or "none",
             allowed="float32 on the CPU, from which every precision is made",
-            fix="Pass module.float().cpu(), or a copy of it.",
+            fix="Pass module.float().cpu(), or a copy of it." if kinds else "Pass the module that holds the weights.",
         )
 
 

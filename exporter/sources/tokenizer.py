@@ -45,14 +45,31 @@ def load_folder_tokenizer(folder: Path, config: Any) -> Any | None:
         )
     from transformers import AutoTokenizer
 
+    fast_file = (folder / "tokenizer.json").is_file()
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(
                 str(folder), config=config, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
-        raise _broken(folder, error) from error
+        plain = _plain_fast(folder) if fast_file else None
+        if plain is None:
+            raise _broken(folder, error) from error
+        return plain
+    if fast_file and not getattr(tokenizer, "is_fast", False):
+        tokenizer = _plain_fast(folder) or tokenizer
     return _require_fast(tokenizer, folder)
+
+
+def _plain_fast(folder: Path) -> Any | None:
+    """The tokenizer that tokenizer.json describes, whatever class the folder names: some have no fast form of it."""
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        with quiet_transformers():
+            return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    except Exception:  # noqa: BLE001 - what is wrong with the folder, the automatic class has said
+        return None
 
 
 def load_gguf_tokenizer(path: Path, *, tokens: int) -> Any:

@@ -104,13 +104,16 @@ class _Root(nn.Module):
         return logits
 
 
-def trace_classifier(module: Classifier, *, labels: int, max_positions: int | None = None) -> ir.Model:
+def trace_classifier(
+    module: Classifier, *, labels: int, max_positions: int | None = None, repeats: bool = True
+) -> ir.Model:
     """Trace once, and repeat the layers that are equal.
 
     Args:
         module: in eval mode.
         labels: columns that the logits have to have.
         max_positions: tokens of the longest text, where there is a limit.
+        repeats: see `exporter.tracing.trace.trace`.
 
     Returns:
         A graph with inputs ``input_ids`` int64 [B, T] and, where the module takes one, ``attention_mask`` int64 [B, T],
@@ -121,7 +124,7 @@ def trace_classifier(module: Classifier, *, labels: int, max_positions: int | No
     """
     root = _Root(module).eval()
     plan = plan_layers(root)
-    if plan is not None and plan.traced < plan.total:
+    if repeats and plan is not None and plan.traced < plan.total:
         try:
             return _trace_prefix(root, plan, labels, max_positions)
         except NotRepeatableError as reason:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -38,14 +37,18 @@ def recurrent_operators(root: nn.Module) -> Iterator[None]:
     layers = [(name, child) for name, child in root.named_modules() if isinstance(child, nn.RNNBase)]
     for name, layer in layers:
         _check(name, layer)
+    # The classes' own forward is exchanged, not the layers': a class of the user's own may call it from another one.
+    own = {kind: kind.forward for kind in (nn.LSTM, nn.GRU, nn.RNN)}
     try:
         for _, layer in layers:
             layer.add_module(HOLDER, _Weights(layer))
-            layer.forward = partial(_forward, layer)
+        for kind in own:
+            kind.forward = _forward  # type: ignore[assignment, method-assign]
         yield
     finally:
+        for kind, forward in own.items():
+            kind.forward = forward  # type: ignore[method-assign]
         for _, layer in layers:
-            layer.__dict__.pop("forward", None)
             layer._modules.pop(HOLDER, None)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from exporter.cpu_graph import widen_half
 from exporter.errors import InputError
-from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, StateItem, StateSpec, state_specs
+from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, SOURCE, StateItem, StateSpec, state_specs
 from exporter.tracing.experts import expand_experts
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.operators import OPSET
@@ -34,7 +34,7 @@ from exporter.tracing.translations import translation_table
 # attention operators were traced. Passes keep what they can; the gate uses the first to say which layer differs.
 LAYERS_KEY = "jisu.layers"
 # Sizes of the example: all different and above one, since torch.export fixes dimensions of size 0 and 1.
-_BATCH, _NEW, _CAPACITY = 2, 3, 7
+_BATCH, _NEW, _CAPACITY, _SOURCE = 2, 3, 7, 5
 _MODULE = "traced"
 Tokens = Literal["many", "one"]
 
@@ -50,9 +50,10 @@ class Traceable(Protocol):
 class _Root(nn.Module):
     """Gives every parameter one known prefix, whatever the traced module is."""
 
-    def __init__(self, traced: nn.Module) -> None:
+    def __init__(self, traced: nn.Module, max_positions: int | None) -> None:
         super().__init__()
         self.traced = traced
+        self.max_positions = max_positions
 
     def forward(
         self, input_ids: Tensor, past_length: Tensor | None = None, state: list[Tensor] | None = None
@@ -64,41 +65,48 @@ class _Root(nn.Module):
         return logits, list(after)
 
 
-def trace(module: nn.Module, items: Sequence[StateItem]) -> ir.Model:
+def trace(
+    module: nn.Module, items: Sequence[StateItem], *, max_positions: int | None = None, repeats: bool = True
+) -> ir.Model:
     """Trace ``module`` once and repeat the decoder layers that are equal.
 
     Args:
         module: implements `Traceable`, in eval mode.
         items: the module's own `state_spec()`; empty for a module that takes ``input_ids`` alone.
+        max_positions: tokens that it can hold; when None, what it says itself.
+        repeats: its longest list holds decoder layers that are called alike, so that equal ones may be traced once.
 
     Returns:
         A graph with inputs ``input_ids`` int64 [B, T], ``past_length`` int64 [B] where anything reads it, and the
-        state, and outputs ``logits`` [B, T, V] and the state. Weights are views of the module's parameters, not copies,
-        but for those of recurrent layers. A module with a state that is not right for several new tokens at once, or
-        that cannot be traced for any number of them, is traced for exactly one: T is then 1.
+        state, and outputs ``logits`` [B, T, V] and the state but what an encoder writes. Weights are views of the
+        module's parameters, not copies, but for those of recurrent layers. A module with a state that is not right for
+        several new tokens at once, or that cannot be traced for any number of them, is traced for exactly one: T is
+        then 1.
 
     Raises:
         InputError: the module cannot be traced, or a dimension that has to stay dynamic was frozen.
     """
-    root, spec = _Root(module).eval(), state_specs(items)
+    known = getattr(module, "max_positions", None) if max_positions is None else max_positions
+    root, spec = _Root(module, known).eval(), state_specs(items)
     recurrent = any(item.kind == "recurrent" for item in spec)
     if recurrent and not takes_several_tokens(root, items):
-        return _trace(root, spec, "one")
+        return _trace(root, spec, "one", repeats=repeats)
     try:
-        return _trace(root, spec, "many")
+        return _trace(root, spec, "many", repeats=repeats)
     except InputError as reason:
         if not spec:
             raise
         logging.getLogger(__name__).info("Tracing one token at a time: %s.", reason)
         try:
-            return _trace(root, spec, "one")
+            return _trace(root, spec, "one", repeats=repeats)
         except InputError:
             raise reason from None  # what stands in the way of both is said by the first
 
 
-def _trace(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
-    plan = plan_layers(root)
-    if plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
+def _trace(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens, *, repeats: bool) -> ir.Model:
+    # Two lists of layers, an encoder's and a decoder's, are not told apart.
+    plan = None if any(item.kind == "encoder" for item in spec) else plan_layers(root)
+    if repeats and plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
         try:
             return _trace_prefix(root, spec, plan, tokens)
         except NotRepeatableError as reason:
@@ -130,7 +138,7 @@ def parameter_of(root: nn.Module, name: str) -> Tensor:
 def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:
     """Run torch's exporter on example inputs of the traced interface."""
     new_tokens = _NEW if tokens == "many" else 1
-    sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY}
+    sizes: dict[int | str, int] = {"B": _BATCH, CAPACITY: _CAPACITY, SOURCE: _SOURCE}
     state = [
         torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in item.dims], dtype=_dtype(item))
         for item in spec
@@ -139,10 +147,11 @@ def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Mo
     arguments: tuple[Any, ...] = (ids, torch.tensor([1, 2]), state) if state else (ids,)
     # A model may compare lengths with the positions that it has; no more are ever asked of it. One less, since a model
     # that makes something of exactly that length has another case for it.
-    longest = getattr(root.get_submodule(_MODULE), "max_positions", None)
+    longest = getattr(root, "max_positions", None)
     longest = None if longest is None or longest <= _CAPACITY + 1 else longest - 1
     batch, new = torch.export.Dim("B", min=1), torch.export.Dim("T", min=1, max=longest)
     dims: dict[str, Any] = {"B": batch, CAPACITY: torch.export.Dim(CAPACITY, min=1, max=longest)}
+    dims[SOURCE] = torch.export.Dim(SOURCE, min=1)
     shapes: tuple[Any, ...] = (
         {0: batch, 1: new} if tokens == "many" else {0: batch},
         {0: batch},
@@ -192,8 +201,9 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
                 f"The trace of {name} works for a few numbers of rows or tokens only",
                 received=_cause(error).partition("!")[0],
                 allowed="a forward for any number of rows (B) and tokens (T)",
-                fix="Remove what depends on the example's sizes from the forward; a module that holds a limited number "
-                "of tokens says so in an attribute max_positions.",
+                fix="Remove what depends on the example's sizes from the forward, such as len() of a tensor. A module "
+                "that holds a limited number of tokens says so in an attribute max_positions; one that loops over its "
+                "tokens needs an explicit state, and is then run token by token.",
             ) from error
         raise InputError(
             f"{name} cannot be traced",
@@ -238,21 +248,23 @@ def _finish(
     """Give inputs, outputs and dimensions their names, and check that nothing was frozen on the way."""
     graph = model.graph
     names = [INPUT_IDS, *([PAST_LENGTH] if spec else []), *(item.past for item in spec)]
-    if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(spec):
+    # What an encoder wrote is only read.
+    written = [item for item in spec if item.kind != "encoder"]
+    if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(written):
         raise InputError(
             "The trace lost a tensor",
             received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
-            allowed=f"{len(names)} inputs and {1 + len(spec)} outputs",
+            allowed=f"{len(names)} inputs and {1 + len(written)} outputs",
             fix="Make the forward use every argument and return every state tensor.",
         )
     for value, name in zip(graph.inputs, names, strict=True):
         value.name = name
-    name_outputs(graph, [LOGITS, *(item.present for item in spec)])
+    name_outputs(graph, [LOGITS, *(item.present for item in written)])
     new: int | str = "T" if tokens == "many" else 1
     _name_dims(graph, spec, new)
     if spec and not graph.inputs[1].uses():  # a recurrent state needs no positions
         del graph.inputs[1]
-    expected = {LOGITS: ("B", new), **{item.present: item.dims for item in spec}}
+    expected = {LOGITS: ("B", new), **{item.present: item.dims for item in written}}
     for value in graph.outputs:
         dims = dims_of(value)
         if dims[: len(expected[value.name or ""])] != expected[value.name or ""]:

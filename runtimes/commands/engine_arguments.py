@@ -9,7 +9,7 @@ from exporter.errors import InputError
 
 if TYPE_CHECKING:
     from runtimes.engine import Engine
-    from runtimes.options import SamplingOptions
+    from runtimes.options import EarlyStopping, SamplingOptions
 
 _NUMBERS = {
     "max_new_tokens": (int, "N", "most tokens of the answer (256, or what the model has room for)"),
@@ -21,7 +21,12 @@ _NUMBERS = {
     "frequency_penalty": (float, "R", "subtracted from a token's logit each time the answer has it"),
     "presence_penalty": (float, "R", "subtracted from a token's logit when the answer has it"),
     "seed": (int, "S", "the same seed draws the same tokens (a new one)"),
+    "num_beams": (int, "N", "follow N sequences at once and give the best one (1)"),
+    "length_penalty": (float, "P", "with beams: above 0 favours longer answers (1)"),
 }
+
+
+_EARLY_STOPPING: dict[str, EarlyStopping] = {"yes": True, "no": False, "never": "never"}
 
 
 def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +46,11 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling")
     for name, (kind, letter, text) in _NUMBERS.items():
         sampling.add_argument("--" + name.replace("_", "-"), type=kind, metavar=letter, help=text)
+    sampling.add_argument(
+        "--early-stopping",
+        choices=sorted(_EARLY_STOPPING),
+        help="with beams: end when as many answers have ended, when no better one is likely, or possible (no)",
+    )
     sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end the answer here; repeatable")
 
 
@@ -49,7 +59,8 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
     from runtimes.options import SamplingOptions
 
     given = {name: getattr(arguments, name) for name in _NUMBERS}
-    return SamplingOptions(**given, stop=tuple(arguments.stop))
+    early = None if arguments.early_stopping is None else _EARLY_STOPPING[arguments.early_stopping]
+    return SamplingOptions(**given, early_stopping=early, stop=tuple(arguments.stop))
 
 
 def load_engine(arguments: argparse.Namespace) -> Engine:

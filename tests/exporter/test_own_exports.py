@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+import torch
 from torch import nn
 
 import jisu
@@ -98,6 +99,47 @@ class Slow(Recurrent):
 def test_a_state_that_goes_wrong_later_is_found_by_the_gate(tmp_path):
     with pytest.raises(GateRejectedError, match="decode"):
         export(seeded(Slow), out=tmp_path / "out")
+
+
+class Skipping(Attentive):
+    """Its layers are alike, and what passes between them is not the same everywhere."""
+
+    def __init__(self, depth=5):
+        super().__init__(depth)
+
+    def forward(self, input_ids, past_length, state):
+        kept = self.blocks[3].register_forward_pre_hook(lambda _, inputs: (inputs[0] * 1.2, *inputs[1:]))
+        try:
+            return super().forward(input_ids, past_length, state)
+        finally:
+            kept.remove()
+
+
+def test_layers_that_only_look_alike_are_traced_one_by_one(tmp_path):
+    """In 8 bits too, whose budget would hide what is missing."""
+    module = seeded(Skipping)
+    artifact = export(module, out=tmp_path / "out", precision="int8")
+    with load(artifact.folder) as engine:
+        ids = [[5, 6, 7, 8, 9, 10]]
+        scores = engine.score(ids)[0].logprobs
+    module.forward = super(Skipping, module).forward
+    export(module, out=tmp_path / "other", precision="int8")
+    with load(tmp_path / "other") as engine:
+        assert abs(engine.score(ids)[0].logprobs - scores).max() > 0.05
+
+
+def test_a_number_among_the_state_is_carried(tmp_path):
+    class Counting(Recurrent):
+        def state_spec(self):
+            return [*super().state_spec(), ("seen", "recurrent", ["B"], torch.int64)]
+
+        def forward(self, input_ids, past_length, state):
+            logits, after = super().forward(input_ids, past_length, state[:-1])
+            places = state[-1][:, None] + torch.arange(input_ids.shape[1])
+            return logits + torch.sin(places)[..., None], [*after, state[-1] + input_ids.shape[1]]
+
+    artifact = export(seeded(Counting), out=tmp_path / "out")
+    assert [spec.dtype for spec in artifact.manifest.signature.state] == ["float32", "float32", "int64"]
 
 
 def test_the_command_exports_a_factory_and_verifies_it_again(tmp_path, capsys):

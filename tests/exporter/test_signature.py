@@ -64,3 +64,39 @@ def test_missing_section_is_an_input_error() -> None:
     del data["outputs"]
     with pytest.raises(InputError, match="outputs"):
         Signature.from_dict(data)
+
+
+def encoded(**changes):
+    given = {
+        "past": "encoder_state.0.key",
+        "present": "encoder_state.0.key",
+        "kind": "encoder",
+        "dtype": "float32",
+        "dims": ("B", 2, "source", 8),
+    }
+    return StateSpec(**{**given, **changes})
+
+
+def test_an_encoders_inputs_and_outputs_follow_from_what_the_decoder_reads():
+    kv = StateSpec(past="p", present="q", kind="kv", dtype="float32", dims=("B", 2, "capacity", 8))
+    signature = Signature(inputs=(), outputs=(), state=(kv, encoded()))
+    assert signature.written == (kv,)
+    assert signature.encoded == (encoded(),)
+    encoder = signature.encoder()
+    assert [(spec.name, spec.dims) for spec in encoder.inputs] == [
+        ("input_ids", ("B", "source")),
+        ("attention_mask", ("B", "source")),
+    ]
+    assert [(spec.name, spec.dims) for spec in encoder.outputs] == [("encoder_state.0.key", ("B", 2, "source", 8))]
+    assert Signature.from_dict(json.loads(json.dumps(signature.to_dict()))) == signature
+
+
+@pytest.mark.parametrize("changes", [{"dims": ("B", 2, 5, 8)}, {"dims": ("B", 2, "capacity", 8)}, {"kind": "kv"}])
+def test_an_encoders_tensor_has_an_axis_for_the_source(changes):
+    with pytest.raises(InputError, match="has the wrong dims"):
+        encoded(**changes)
+
+
+def test_an_encoders_tensor_has_one_name():
+    with pytest.raises(InputError, match="has two names"):
+        encoded(present="another")

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporter.artifact import GRAPH, WEIGHTS
+from exporter.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
 from exporter.passes.lower_matmul_nbits import lower_matmul_nbits
 from exporter.passes.lower_quantized_embedding import lower_quantized_embedding
 from exporter.passes.quantize_weights import quantize_weights
-from exporter.weights_file import save_graph
+from exporter.weights_file import save_encoder, save_graph
 from tests.exporter.passes.draft import Draft, noise, operators, run
 from tests.exporter.passes.test_quantize_weights import FORMATS, quantized
 
@@ -51,3 +51,31 @@ def test_the_bytes_of_a_tied_table_are_stored_once(tmp_path):
     np.testing.assert_array_equal(found["rows"], integers.dequantize()[feeds["ids"]])
     np.testing.assert_array_equal(found["rows"], before["rows"])
     np.testing.assert_allclose(found["y"], before["y"], atol=1e-4)
+
+
+def product(*weights):
+    """x times one weight after another, of 64 x 64 each."""
+    draft = Draft()
+    value = draft.input("x", "B", 64)
+    for number, weight in enumerate(weights):
+        value = draft.op("MatMul", value, draft.weight(weight, f"w{number}"), dims=["B", 64])
+    return draft.model(y=value)
+
+
+def test_what_an_encoder_shares_with_its_decoder_is_stored_once(tmp_path):
+    shared, own, other = (noise(64, 64, seed=seed) for seed in range(3))
+    decoder, encoder = product(shared, own), product(other, shared)
+    before = run(encoder, {"x": noise(2, 64)})["y"]
+    save_graph(decoder, tmp_path)
+    save_encoder(encoder, tmp_path, decoder=decoder)
+    assert (tmp_path / WEIGHTS).stat().st_size == 2 * 64 * 64 * 4
+    assert (tmp_path / ENCODER_WEIGHTS).stat().st_size == 64 * 64 * 4
+    np.testing.assert_array_equal(session_outputs(tmp_path / ENCODER, {"x": noise(2, 64)})["y"], before)
+
+
+def test_an_encoder_without_weights_of_its_own_needs_no_file(tmp_path):
+    decoder, encoder = product(noise(64, 64)), product(noise(64, 64))
+    save_graph(decoder, tmp_path)
+    save_encoder(encoder, tmp_path, decoder=decoder)
+    assert not (tmp_path / ENCODER_WEIGHTS).exists() or not (tmp_path / ENCODER_WEIGHTS).stat().st_size
+    assert session_outputs(tmp_path / ENCODER, {"x": noise(2, 64)})["y"].shape == (2, 64)

@@ -32,6 +32,10 @@ from runtimes.options import OptionChanges, SamplingOptions, changed_options
         {"logit_bias": {1: math.nan}},
         {"logit_bias": {1: math.inf}},
         {"logits_processors": ["no function"]},
+        {"num_beams": 0},
+        {"num_beams": 1.5},
+        {"length_penalty": math.nan, "num_beams": 2},
+        {"early_stopping": "soon", "num_beams": 2},
     ],
     ids=str,
 )
@@ -80,3 +84,21 @@ def test_an_unknown_option_names_the_nearest_one() -> None:
 
 def test_keyword_arguments_are_the_fields() -> None:
     assert set(OptionChanges.__annotations__) == {field.name for field in dataclasses.fields(SamplingOptions)}
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.5}, {"stop": "."}, {"logprobs": 0}, {"logprobs": 2}], ids=str)
+def test_beams_refuse_what_they_cannot_follow(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"A search with beams cannot use {next(iter(options))}"):
+        SamplingOptions(num_beams=2, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"length_penalty": 2.0}, {"early_stopping": False}], ids=str)
+@pytest.mark.parametrize("beams", [None, 1])
+def test_without_beams_their_options_are_refused(beams: int | None, options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"Without beams nothing reads {next(iter(options))}"):
+        SamplingOptions(num_beams=beams, **options)  # type: ignore[arg-type]
+
+
+def test_one_beam_is_no_search() -> None:
+    assert not SamplingOptions(num_beams=1, temperature=0.5).searches
+    assert SamplingOptions(num_beams=2, early_stopping="never").searches

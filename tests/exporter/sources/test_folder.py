@@ -310,15 +310,20 @@ def test_an_encoder_is_refused(tmp_path: Path) -> None:
 
     config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=50)
     BertModel(config).save_pretrained(str(tmp_path))
-    _refused(tmp_path, "not a decoder-only language model", "BertModel")
+    _refused(tmp_path, "not a language model that generates", "BertModel")
 
 
-def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
-    from transformers import T5Config
+def test_an_encoder_decoder_says_what_its_answers_begin_and_end_with(text_to_text_source: Path, tmp_path: Path) -> None:
+    import shutil
 
-    T5Config(d_model=32, num_layers=1).save_pretrained(str(tmp_path))
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    _refused(tmp_path, "not a decoder-only language model", "'t5'")
+    folder = shutil.copytree(text_to_text_source, tmp_path / "copy")
+    settings = {"forced_bos_token_id": 5, "bad_words_ids": [[2], [3, 4]], "suppress_tokens": [9]}
+    _edit(folder / "generation_config.json", lambda data: data.update(settings))
+    source = load_source(folder)
+    assert source.task == "text2text-generation"
+    assert (source.model.decoder_start, source.model.forced_bos, source.model.forced_eos) == (2, 5, 1)
+    assert source.model.suppressed == (2, 9)
+    assert (source.model.max_positions, source.model.max_source_positions) == (340, 340)
 
 
 def test_an_adapter_is_refused(folder: Path) -> None:
@@ -370,3 +375,14 @@ def _stored_names(folder: Path) -> list[str]:
 
     with safe_open(folder / "model.safetensors", framework="pt") as file:
         return list(file.keys())
+
+
+def test_a_class_without_a_fast_form_does_not_hide_tokenizer_json(text_to_text_source, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(text_to_text_source, tmp_path / "copy")
+    expected = load_source(folder).tokenizer("The quick fox").input_ids
+    _edit(folder / "tokenizer_config.json", lambda data: data.update(tokenizer_class="MarianTokenizer"))
+    tokenizer = load_source(folder).tokenizer
+    assert tokenizer.is_fast
+    assert tokenizer("The quick fox").input_ids == expected

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from exporter.errors import InputError
-from exporter.sources.module_behaviour import check_behaviour
+from exporter.sources.module_behaviour import check_behaviour, find_longest
 from tests.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
 
 
@@ -28,6 +28,49 @@ def test_a_module_of_few_positions_is_never_asked_for_more():
 def test_a_module_that_takes_no_long_text_is_told_how_to_say_so():
     with pytest.raises(InputError, match=r"fails on 1 row of 332 tokens.*attribute max_positions"):
         check(seeded(Short))
+
+
+class Masked(Stateless):
+    """Holds as many tokens as its buffer, as a mask or a table of waves in a buffer does."""
+
+    def __init__(self, length=700):
+        super().__init__()
+        self.register_buffer("waves", torch.randn(length, 32), persistent=False)
+
+    def forward(self, tokens):
+        hidden = self.embedding(tokens) + self.waves[: tokens.shape[1]]
+        return self.output(self.layers(hidden)[0])
+
+
+def test_the_most_tokens_that_a_module_takes_are_found_by_trying():
+    assert find_longest(seeded(Masked).eval()) == 700
+    assert find_longest(seeded(Masked, length=20).eval()) == 20
+    assert find_longest(seeded(Stateless).eval()) is None
+
+
+def test_a_table_is_one_of_positions_only_when_it_sets_a_limit():
+    module = seeded(Attentive).eval()
+    assert find_longest(module, [POSITIONS]) == POSITIONS
+    assert find_longest(seeded(Stateless).eval(), [33]) is None
+
+
+def test_logits_that_are_not_finite_are_said_to_be():
+    module = seeded(Stateless)
+    module.output.bias.data[3] = float("nan")
+    with pytest.raises(InputError, match="not finite"):
+        check(module)
+
+
+def test_what_a_module_keeps_can_still_be_trained():
+    class Keeping(Stateless):
+        def forward(self, tokens):
+            if not hasattr(self, "kept"):
+                self.kept = torch.ones(32)
+            return self.output(self.layers(self.embedding(tokens))[0] * self.kept)
+
+    module = seeded(Keeping)
+    check(module)
+    module.train()(torch.ones(1, 3, dtype=torch.int64)).sum().backward()
 
 
 class Short(Stateless):

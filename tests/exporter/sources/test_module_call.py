@@ -11,10 +11,10 @@ from tests.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless,
 
 def test_a_language_model_shows_its_vocabulary_and_its_table_of_positions():
     call = inspect_call(seeded(Attentive).eval())
-    assert (call.task, call.columns, call.embedding_rows, call.positions) == (
-        "text-generation", VOCAB, VOCAB, POSITIONS,
+    assert (call.task, call.columns, call.embedding_rows, call.position_tables) == (
+        "text-generation", VOCAB, VOCAB, (POSITIONS,),
     )  # fmt: skip
-    assert inspect_call(seeded(Recurrent).eval()).positions is None
+    assert inspect_call(seeded(Recurrent).eval()).position_tables == ()
     assert inspect_call(seeded(Stateless).eval()).task == "text-generation"
 
 
@@ -30,6 +30,19 @@ class Classifier(nn.Module):
 def test_logits_of_a_whole_text_are_those_of_a_classifier():
     call = inspect_call(Classifier().eval())
     assert (call.task, call.columns, call.embedding_rows) == ("text-classification", 3, 11)
+
+
+def test_a_vocabulary_of_one_token_is_taken():
+    assert inspect_call(seeded(Stateless, vocab=1).eval()).columns == 1
+
+
+def test_a_single_number_for_a_text_is_no_choice():
+    class Score(Classifier):
+        def forward(self, input_ids):
+            return super().forward(input_ids)[:, :1]
+
+    with pytest.raises(InputError, match="no choice between labels"):
+        inspect_call(Score().eval())
 
 
 def giving(function, *, spec=None):
@@ -83,6 +96,21 @@ WRONG_STATES = {
     "a tensor is missing": (lambda self, ids, past, state: (LOGITS, []), STATE, "0 tensors came back instead of 1"),
     "another shape": (lambda self, ids, past, state: (LOGITS, [torch.zeros(2, 3)]), STATE, r"float32 \[2, 3\]"),
     "nothing is listed": (lambda self, ids, past, state: (LOGITS, []), [], "lists nothing"),
+    "no rows": (
+        lambda self, ids, past, state: (LOGITS, state),
+        [("h", "recurrent", (2, 4), "float32")],
+        "without one 'B'",
+    ),
+    "another word for rows": (
+        lambda self, ids, past, state: (LOGITS, state),
+        [("h", "recurrent", ("batch", 4), "float32")],
+        "has a dim 'batch'",
+    ),
+    "a buffer without its length": (
+        lambda self, ids, past, state: (LOGITS, state),
+        [("k", "kv", ("B", 4), "float32")],
+        "kv has one axis 'capacity'",
+    ),
     "an unknown dtype": (
         lambda self, ids, past, state: (LOGITS, state),
         [("h", "recurrent", ("B", 4), "float31")],
@@ -93,7 +121,17 @@ WRONG_STATES = {
         [("h", "hidden", ("B", 4), "float32")],
         "the kind hidden",
     ),
+    "an encoder's kind": (
+        lambda self, ids, past, state: (LOGITS, state),
+        [("h", "encoder", ("B", "source", 4), "float32")],
+        "the kind encoder",
+    ),
 }
+
+
+def test_a_textbooks_pair_of_logits_and_state_is_told_what_to_do():
+    with pytest.raises(InputError, match="Return the logits alone; what is carried"):
+        inspect_call(giving(lambda self, ids, hidden=None: (LOGITS, torch.zeros(2, 3))))
 
 
 @pytest.mark.parametrize("case", WRONG_STATES)

@@ -87,7 +87,6 @@ def test_weights_have_the_checkpoints_names_and_the_layers_are_whole_afterwards(
     graph = trace(module, module.state_spec())
     assert {"layers.weight_ih_l0", "layers.weight_hh_l1", "layers.bias_l0"} <= set(graph.graph.initializers)
     assert not any(HOLDER in name for name, _ in module.named_modules())
-    assert "forward" not in vars(module.layers)
     held = onnx_weights(module)
     for name in ("layers.weight_ih_l0", "layers.weight_hh_l1"):
         np.testing.assert_array_equal(graph.graph.initializers[name].const_value.numpy(), held[name].numpy())
@@ -99,6 +98,31 @@ def test_layers_are_whole_after_a_trace_that_failed():
         raise RuntimeError
     assert not any(HOLDER in name for name, _ in module.named_modules())
     assert module(torch.ones(1, 3, dtype=torch.int64)).shape == (1, 3, 384)
+
+
+class Residual(nn.LSTM):
+    """A class of the user's own on top of torch's."""
+
+    def forward(self, hidden):
+        output, _ = super().forward(hidden)
+        return hidden + output
+
+
+def test_a_class_on_top_of_a_layer_keeps_what_it_adds():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.layer = nn.Embedding(20, 6), Residual(6, 6, batch_first=True)
+
+        def forward(self, ids):
+            return self.layer(self.layer(self.embedding(ids)))  # twice, with the same weights
+
+    module, ids = seeded(Model).eval(), torch.arange(14).reshape(2, 7)
+    before = nn.LSTM.forward
+    found = session_of(trace(module, [])).run(None, {"input_ids": ids.numpy()})[0]
+    assert nn.LSTM.forward is before
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, module(ids).numpy(), atol=2e-5)
 
 
 class Odd(nn.Module):

@@ -1,0 +1,77 @@
+"""`jisu families` prints the shipped table, filtered, and warns when it is about another transformers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+
+import pytest
+
+import jisu
+from exporter.commands.families import describe, stale
+from exporter.families import Families, Family, read_families
+
+PASSES = Family(
+    model_type="alpha",
+    passes=True,
+    attention="fused",
+    state=("kv",),
+    layers=2,
+    operators=40,
+    worst=2e-6,
+    seconds=5.0,
+)
+ONE = Family(
+    model_type="scan",
+    passes=True,
+    attention="none",
+    state=("recurrent",),
+    one_token=True,
+    layers=2,
+    operators=90,
+    worst=3e-6,
+    seconds=4.0,
+)
+FAILS = Family(model_type="omega", passes=False, reason="It has no cache.")
+TABLE = Families(transformers="5.0", families=(PASSES, ONE, FAILS))
+
+
+def test_each_line_says_what_became_of_a_type() -> None:
+    text = describe(TABLE, list(TABLE.families))
+    assert text.splitlines() == [
+        "transformers 5.0: 2 of 3 causal language models pass.",
+        "alpha  passes  attention fused, state kv; 40 operators in 2 layers, error 2.0e-06, 5 s",
+        "scan   passes  attention none, state recurrent, one token at a time; 90 operators in 2 layers, error 3.0e-06, "
+        "4 s",
+        "omega  no      It has no cache.",
+    ]
+
+
+def test_a_table_of_another_version_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "6.1")
+    assert stale(TABLE) is not None
+    assert "made with transformers 5.0; 6.1 is installed" in str(stale(TABLE))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "5.0")
+    assert stale(TABLE) is None
+
+
+def test_the_shipped_table_is_printed_and_filtered(capsys: pytest.CaptureFixture[str]) -> None:
+    table = read_families()
+    assert jisu.main(["families"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(table.families)
+    assert jisu.main(["families", "--failed", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["families"]) == len(table.families) - table.passing
+    assert all(entry["reason"] for entry in found["families"])
+    assert jisu.main(["families", "llama"]) == 0
+    assert "llama  passes  attention fused" in capsys.readouterr().out
+
+
+def test_an_unknown_type_is_refused_with_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert jisu.main(["families", "lama"]) == 2
+    assert "such as llama" in capsys.readouterr().err
+
+
+def test_the_table_reads_back_what_it_writes(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "table.json").write_text(TABLE.to_json(), encoding="utf-8")
+    assert read_families(tmp_path / "table.json") == TABLE
