@@ -30,7 +30,7 @@ def artifact(most):
 def test_prompts_and_single_tokens_share_a_cache_of_one_length():
     prefill, decode = profiles_for(SIGNATURE, Shapes(capacity=64, prompt=16, batch=4))
     assert prefill.shapes["input_ids"] == ((1, 1), (4, 8), (4, 16))
-    assert decode.shapes["input_ids"] == ((1, 1), (4, 1), (4, 1))
+    assert decode.shapes["input_ids"] == ((1, 1), (4, 1), (4, 2))
     for profile in (prefill, decode):
         assert profile.shapes["past_key_values.0.key"] == ((1, 2, 64, 8), (4, 2, 64, 8), (4, 2, 64, 8))
         assert profile.shapes["logits_positions"] == ((1, 1), (4, 1), (4, 1))
