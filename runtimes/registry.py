@@ -50,8 +50,6 @@ class BackendEntry:
 
 
 CLASSIFICATION = "text-classification"
-# Designed for and not there yet.
-PLANNED = ("tensorrt", "tensorrt-rtx")
 BACKENDS: dict[str, BackendEntry] = {
     "ort-cpu": BackendEntry(
         opener="runtimes.ort_cpu:open_ort_cpu",
@@ -62,6 +60,10 @@ BACKENDS: dict[str, BackendEntry] = {
     ),
     "ort-cuda": BackendEntry(
         opener="runtimes.ort_cuda:open_ort_cuda", extra="cuda", targets=("ort-cuda", "ort-cpu"), places_nodes=True
+    ),
+    "tensorrt": BackendEntry(opener="runtimes.tensorrt.opening:open_tensorrt", extra="tensorrt", targets=("tensorrt",)),
+    "tensorrt-rtx": BackendEntry(
+        opener="runtimes.tensorrt.opening:open_tensorrt_rtx", extra="tensorrt-rtx", targets=("tensorrt",)
     ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
@@ -205,7 +207,7 @@ def _entry_for(name: str, artifact: Artifact, *, threads: int | None, source: st
     if entry is None:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
         raise InputError(
-            f"The backend {name} is not part of this version" if name in PLANNED else "There is no such backend",
+            "There is no such backend",
             received=name,
             allowed=", ".join(sorted(BACKENDS)),
             fix=f"Did you mean {near[0]}?" if near else "Choose one of these.",

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.artifact import read_artifact
-from exporter.errors import InputError
 
 if TYPE_CHECKING:
-    from runtimes.tensorrt.library import Capability, Library
+    from runtimes.tensorrt.library import Capability
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
 _NEW_LINE = "\r\x1b[K"  # back to the start of a terminal's line, and clear it
@@ -49,6 +48,7 @@ def capability(text: str) -> Capability:
 def run(arguments: argparse.Namespace) -> int:
     from runtimes.tensorrt.build import build_plan, check_artifact
     from runtimes.tensorrt.library import check_capabilities, import_library
+    from runtimes.tensorrt.plan_targets import default_folder, plan_targets
     from runtimes.tensorrt.profiles import default_shapes
 
     artifact = read_artifact(arguments.artifact)
@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = tuple(dict.fromkeys(arguments.compute_capability))
     check_capabilities(library, wanted)
     shapes = default_shapes(artifact, capacity=arguments.capacity, prompt=arguments.prompt, batch=arguments.batch)
-    folder = arguments.out or default_folder(artifact.manifest.files["model.onnx"].sha256)
+    folder = arguments.out or default_folder(artifact)
     say = (lambda line: None) if arguments.quiet else _say
-    for target, one in targets(library, wanted):
+    for target, one in plan_targets(library, wanted):
         built = build_plan(
             artifact,
             library,
@@ -76,38 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
             how = "already there" if built.reason is None else f"built in {built.seconds:.1f} s"
             sys.stdout.write(f"{built.path}: {built.size / 1e6:.1f} MB, {how}\n")
     return 0
-
-
-def targets(library: Library, wanted: tuple[Capability, ...]) -> list[tuple[str, Capability | None]]:
-    """(name, compute capability) of each plan; without a choice the one for the GPU of this machine.
-
-    Raises:
-        InputError: nothing was chosen and there is no GPU.
-    """
-    from runtimes.gpu import probe_gpus
-    from runtimes.tensorrt.build import target_of
-    from runtimes.tensorrt.library import check_capabilities
-
-    if wanted:
-        return [(target_of(one), one) for one in wanted]
-    gpus = probe_gpus()
-    if not gpus.devices:
-        raise InputError(
-            "There is no GPU to build a plan for",
-            received=gpus.problem or "no GPU",
-            allowed="a machine with a GPU, or compute capabilities to build for ahead of time",
-            fix="Name them: --compute-capability 8.6 8.9 12.0.",
-        )
-    here = gpus.devices[0]
-    if library.is_rtx:
-        check_capabilities(library, (here.compute_capability,))
-        return [(target_of(here.compute_capability), here.compute_capability)]
-    return [(f"{here.name} {target_of(here.compute_capability)}", None)]
-
-
-def default_folder(graph_hash: str) -> Path:
-    """Where plans lie when nobody says: found again by the graph that they were built from."""
-    return Path.home() / ".cache" / "jisu" / "plans" / graph_hash[:16]
 
 
 class _Progress:

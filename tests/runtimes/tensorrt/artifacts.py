@@ -18,8 +18,8 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def exported(folder: Path, family: str, precision: str) -> Artifact:
-    """A model of two layers of a family, or an LSTM, for the target tensorrt; nothing but the gate is left out."""
+def exported(folder: Path, family: str | Path, precision: str) -> Artifact:
+    """A model of two layers of a family, an LSTM or a checkpoint, for tensorrt; nothing but the gate is left out."""
     from exporter import pipeline
     from exporter.gate import GateResult
     from exporter.gate.result import Check
@@ -28,7 +28,9 @@ def exported(folder: Path, family: str, precision: str) -> Artifact:
     result = GateResult(checks=(check,), reference="none")
     source: Any = None
     more: dict[str, Any] = {}
-    if family == "lstm":
+    if isinstance(family, Path):
+        source, family = family, family.stem
+    elif family == "lstm":
         source, more = seeded(Recurrent), {"tokenizer": tiny_tokenizer()}
     else:
         source = write_tiny(folder / f"{family}-source", _config(*_FAMILIES[family]))
