@@ -51,10 +51,10 @@ def prove(
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     encoder = artifact.encoder if source.task == TEXT_TO_TEXT else None
     more = [check_facts(artifact.manifest.model, source.model)]
-    if computed_half(precision_named(artifact.manifest.precision), artifact.manifest.target) is not None or (
-        precision_named(artifact.manifest.precision).half is not None
-    ):
-        more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
+    precision = precision_named(artifact.manifest.precision)
+    if precision.half is not None or computed_half(precision, artifact.manifest.target) is not None:
+        weights = check_half_weights(artifact.graph, source.module, beside_integers=precision.half is None)
+        more += [weights, *check_half_graph(artifact)]
         if encoder is not None:
             more.append(replace(check_half_weights(encoder, source.module), name="stored-weights-encoder"))
     if intended:

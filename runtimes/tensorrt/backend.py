@@ -100,7 +100,7 @@ class PlanBackend:
         self.name = library.name
         signature = artifact.manifest.signature
         self.vocab_size = artifact.manifest.model.vocab_size
-        self.max_positions = min(artifact.manifest.model.max_positions or shapes.capacity, shapes.capacity)
+        self.max_positions: int | None = min(artifact.manifest.model.max_positions or shapes.capacity, shapes.capacity)
         self._shapes, self._signature = shapes, signature
         messages = Messages()
         runtime = library.module.Runtime(logger_into(messages, library))

@@ -78,7 +78,7 @@ class Device:
     def _call(self, name: str, *arguments: Any) -> list[Any]:
         code, *found = getattr(self._runtime, name)(*arguments)
         self._check(name, code)
-        return found
+        return list(found)
 
     def _check(self, name: str, code: Any) -> None:
         if int(code) != 0:
