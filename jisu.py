@@ -30,6 +30,7 @@ VERBS = {
     "sensitivity": ("exporter.commands.sensitivity", "measure which layers suffer from which number format"),
     "families": ("exporter.commands.families", "list which kinds of models of transformers export and pass"),
     "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was proved and where it came from"),
+    "build": ("runtimes.commands.build", "compile an artifact for TensorRT, ahead of time or on its GPU"),
     "generate": ("runtimes.commands.generate", "answer one prompt"),
     "chat": ("runtimes.commands.chat", "talk with a model"),
     "classify": ("runtimes.commands.classify", "give texts the labels of a classifier"),

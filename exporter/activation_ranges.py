@@ -73,11 +73,15 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
 
 def _weights_to_inputs(graph: ir.Graph) -> dict[str, np.ndarray[Any, Any]]:
     """Let large constants be inputs, whose memory the runtime reads where it is; returns what to feed."""
+    import onnx_ir as ir
+
     found = {}
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.nbytes <= _INLINE or value.is_graph_input():
             continue
+        if tensor.dtype in (ir.DataType.INT4, ir.DataType.UINT4):
+            continue  # numpy's arrays of them are not taken (onnxruntime 1.32)
         found[name] = tensor.numpy()
         del graph.initializers[name]
         value.const_value = None

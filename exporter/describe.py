@@ -100,6 +100,11 @@ def _describe_gate(gate: dict[str, Any]) -> list[str]:
     verdict = "accepted" if gate.get("accepted") is True else "NOT ACCEPTED"
     where = f" ({gate['where']})" if gate.get("where") else ""
     lines = [f"Gate: {verdict}{where}, against {gate.get('reference', 'unknown')}"]
+    ran_on = gate.get("ran_on")
+    if isinstance(ran_on, dict):
+        lines.append(
+            f"  proved on  {ran_on.get('backend')} ({ran_on.get('version')}), by running {ran_on.get('graph')}"
+        )
     checks = gate.get("checks", [])
     width = max((len(str(check.get("name"))) for check in checks), default=0)
     for check in checks:

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.precision import PRECISIONS, Precision
+from exporter.precision import PRECISIONS, HalfType, Precision, WeightFormat
 
 if TYPE_CHECKING:
     from exporter.quantization_options import Ready
 
 # Windows of calibration text that activations are measured on. The largest ones stand at the first tokens of any text.
 MEASURED_WINDOWS = 4
+# Targets whose products of half activations and integer weights are the fast ones.
+_MULTIPLIES_IN_HALF = ("tensorrt", "ort-cuda")
+
+
+def computed_half(precision: Precision, target: str) -> HalfType | None:
+    """The half type that operators have on a target: a half precision's own, or the one beside integer weights."""
+    if _stores_only(target):
+        return None
+    if precision.half is None and target in _MULTIPLIES_IN_HALF and isinstance(precision.layers, WeightFormat):
+        return "float16"
+    return precision.half
 
 
 def measures_activations(precision: Precision, target: str) -> bool:
     """Whether activations are computed in half, so that it has to be known how large they become."""
-    return precision.half is not None and not _stores_only(target)
+    return computed_half(precision, target) is not None
 
 
-def half_facts(ready: Ready) -> dict[str, Any]:
+def half_facts(ready: Ready, target: str) -> dict[str, Any]:
     """What the passes of a half precision ask for, see `exporter.recipes.run_recipe`; nothing for the other ones."""
     precision = ready.options.precision
-    if precision.half is None:
+    half = precision.half or computed_half(precision, target)
+    if half is None:
         return {}
-    return {
-        "half": precision.half,
-        "kept": frozenset(f"{name}.weight" for name in ready.plan.formats),
-        "windows": None if ready.data is None else ready.data.windows.as_list(),
-    }
+    windows = None if ready.data is None else ready.data.windows.as_list()[:MEASURED_WINDOWS]
+    # A plan with integers lists all layers; what it leaves out becomes half like everything else.
+    kept = () if precision.half is None else ready.plan.formats
+    return {"half": half, "kept": frozenset(f"{name}.weight" for name in kept), "windows": windows}
 
 
 def half_record(ready: Ready) -> dict[str, Any]:

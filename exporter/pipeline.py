@@ -21,7 +21,7 @@ from exporter.disk_space import disk_space, require_disk
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.evaluation_mode import evaluation_mode
 from exporter.evaluation_text import EvaluationText, read_evaluation_text
-from exporter.half_precision import half_facts, half_record
+from exporter.half_precision import computed_half, half_facts, half_record
 from exporter.mixed_precision import Measured
 from exporter.precision import Precision, precision_named
 from exporter.proof import prove
@@ -161,9 +161,9 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
         facts = {"max_positions": source.model.max_positions, "quantized": quantized.by_name, "target": target}
-        recipe = run_recipe(model, steps, **facts, **half_facts(ready))
+        recipe = run_recipe(model, steps, **facts, **half_facts(ready, target))
         if encoder is not None:
-            found = run_recipe(encoder, encoder_steps(steps), **facts, **half_facts(ready))
+            found = run_recipe(encoder, encoder_steps(steps), **facts, **half_facts(ready, target))
             recipe += [replace(record, graph="encoder") for record in found]
         manifest = _write(folder, model, source, recipe, target=target, precision=precision, encoder=encoder)
         return Artifact(folder=folder, manifest=manifest), recipe
@@ -239,7 +239,7 @@ def _write(
         if encoder is not None:
             save_encoder(encoder, folder, decoder=model)
         source.save_tokenizer(folder)
-        if precision_named(precision).half is not None and target == "portable":
+        if computed_half(precision_named(precision), target) is not None:
             write_cpu_graph(folder)
         if target.startswith("ort-") and encoder is None:
             write_genai_config(folder, signature, source.model)

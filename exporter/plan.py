@@ -16,7 +16,7 @@ from calibration.whole_sequences import run_whole
 from exporter.errors import InputError
 from exporter.layer_stack import find_stack
 from exporter.module_kind import has_encoder, is_of_transformers
-from exporter.precision import Algorithm, Format, Precision, ProductFormat, RowFormat, WeightFormat
+from exporter.precision import Algorithm, Format, Precision, ProductFormat, WeightFormat
 from exporter.recurrent_weights import is_recurrent
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def plan_quantization(
     notes, misfits = [], []
     longest = _longest(matrices)
     for matrix in matrices:
-        form = precision.embedding if matrix.table else RowFormat() if matrix.recurrent else precision.layers
+        form = precision.embedding if matrix.table else precision.recurrent if matrix.recurrent else precision.layers
         if not (matrix.table or matrix.recurrent) and matrix.features == longest:
             form = precision.longest or form
         if isinstance(form, ProductFormat) and not matrix.stacked:

@@ -6,7 +6,7 @@ Formats are chosen by measurement, see `benchmarks/measure_weight_algorithms.py`
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from exporter.errors import InputError
@@ -66,6 +66,7 @@ class Precision:
         algorithm: how the layers are rounded; the embedding is always rounded to nearest.
         budget: what the gate allows when the user says nothing.
         longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
+        recurrent: format of recurrent layers; None for float32.
         half: floating-point format of two bytes that weights are stored in, and computed in where a target can; None
             for float32. Whatever else the fields say, a half precision has no integers.
     """
@@ -76,6 +77,7 @@ class Precision:
     algorithm: Algorithm
     budget: Budget
     longest: WeightFormat | None = None
+    recurrent: RowFormat | None = field(default_factory=RowFormat)
     half: HalfType | None = None
 
 
@@ -177,6 +179,25 @@ def with_limits(
     mean_kl = limits.pop("max_mean_kl", None)
     budget = quality_budget(max_mean_kl=own.max_mean_kl if mean_kl is None else mean_kl, **limits)
     return replace(precision, budget=budget)
+
+
+def for_target(precision: Precision, target: str) -> Precision:
+    """The precision as a target can hold it, or as its kernels are fast with.
+
+    TensorRT takes integers without zero points, read by nothing but a product: no rows of a table that are gathered,
+    no recurrent layers. A tied output projection stays float with its table. ONNX Runtime's products on GPUs are fast
+    with symmetric blocks of 32.
+    """
+    if target not in ("tensorrt", "ort-cuda") or precision.half is not None:
+        return precision
+    layers, longest = precision.layers, precision.longest
+    if isinstance(layers, WeightFormat):
+        layers = replace(layers, symmetric=True)
+    if target == "tensorrt":
+        return replace(precision, layers=layers, embedding=None, recurrent=None)
+    if isinstance(layers, WeightFormat):
+        layers, longest = replace(layers, block_size=32), None
+    return replace(precision, layers=layers, longest=longest, recurrent=None)
 
 
 def precision_named(name: str) -> Precision:

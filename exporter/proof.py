@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import TEXT_TO_TEXT
+from exporter.half_precision import computed_half
 from exporter.precision import precision_named
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from exporter.gate.localize import LayerReference
     from exporter.sources.source import Source
     from exporter.stages import Stages
+
+# The backend that every graph is run on before it is published.
+PROVED_ON = "ort-cpu"
 
 
 def prove(
@@ -27,7 +31,7 @@ def prove(
     intended: Mapping[str, Quantized] | None = None,
     stages: Stages | None = None,
 ) -> GateResult:
-    """Run the gate on a written artifact, through the backend that users will run it on.
+    """Run the gate on a written artifact: the exact graph that users will run, on the processor.
 
     Args:
         artifact: its files lie in its folder; whether a manifest does is of no matter.
@@ -47,13 +51,26 @@ def prove(
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     encoder = artifact.encoder if source.task == TEXT_TO_TEXT else None
     more = [check_facts(artifact.manifest.model, source.model)]
-    if precision_named(artifact.manifest.precision).half is not None:
-        more += [check_half_weights(artifact.graph, source.module), *check_half_graph(artifact)]
+    precision = precision_named(artifact.manifest.precision)
+    if precision.half is not None or computed_half(precision, artifact.manifest.target) is not None:
+        weights = check_half_weights(artifact.graph, source.module, beside_integers=precision.half is None)
+        more += [weights, *check_half_graph(artifact)]
         if encoder is not None:
             more.append(replace(check_half_weights(encoder, source.module), name="stored-weights-encoder"))
     if intended:
         more.append(check_weights(artifact.graph, intended, encoder=encoder))
-    return replace(result, checks=(*result.checks, *more))
+    return replace(result, checks=(*result.checks, *more), ran_on=_ran_on(artifact))
+
+
+def _ran_on(artifact: Artifact) -> dict[str, str]:
+    """What ran the graph: always the processor, whatever the artifact is for."""
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    return {
+        "backend": PROVED_ON,
+        "version": f"onnxruntime {import_onnxruntime().__version__}",
+        "graph": artifact.cpu_graph.name,
+    }
 
 
 def _prove_generator(
@@ -70,7 +87,7 @@ def _prove_generator(
     prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
     # What a recurrent state was is gone: nobody asks a backend to take it back.
     prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
-    backend = open_backend("ort-cpu", artifact)
+    backend = open_backend(PROVED_ON, artifact)
     try:
         return run_gate(
             backend,
@@ -99,7 +116,7 @@ def _prove_text_to_text(
     positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
     plan = gate_prompts(tokenizer, facts.vocab_size, min(positions, default=None), evaluation=evaluation)
     prompts, sources = condition(plan)
-    backend: Any = open_backend("ort-cpu", artifact)
+    backend: Any = open_backend(PROVED_ON, artifact)
     try:
         return run_gate(
             ConditionedBackend(backend, sources, start=start),
@@ -122,7 +139,7 @@ def _prove_classifier(
 
     facts = source.model
     reference = ClassifierReference(source.module, labels=len(facts.labels))
-    backend = open_classifier("ort-cpu", artifact)
+    backend = open_classifier(PROVED_ON, artifact)
     try:
         return run_classifier_gate(
             backend,

@@ -151,7 +151,7 @@ def prepare_quantization(
         options.calibration,
         field=options.calibration_field,
         evaluation=evaluation.text,
-        windows=MIX_WINDOWS if mixed else MEASURED_WINDOWS if measured else WINDOWS,
+        windows=MIX_WINDOWS if mixed else WINDOWS if plan.calibrated else MEASURED_WINDOWS,
     )
     check_windows = split_windows(data)["check"] if mixed else []
     if options.sensitivity is not None:

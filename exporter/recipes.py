@@ -118,6 +118,49 @@ PORTABLE_HALF = (
     Step(name="compute_half", expect="all", changes_signature=True),
 )
 
+# What TensorRT's attention layer cannot express is spelled out before float types are chosen, so that softmax and
+# bounds get theirs like any other operator; what it misreads is looked for at the very end.
+TENSORRT = (
+    *PORTABLE,
+    Step(name="explicit_causal_mask", expect="all"),
+    Step(name="decompose_attention", expect="all"),
+)
+TENSORRT_END = (
+    Step(name="require_logits_positions", expect="all", changes_signature=True),
+    Step(name="drop_softmax_precision", expect="all"),
+    Step(name="lint_tensorrt"),
+)
+_TO_HALF = PORTABLE_HALF[len(PORTABLE) :]
+TENSORRT_FP32 = (*TENSORRT, *TENSORRT_END)
+TENSORRT_HALF = (*TENSORRT, *_TO_HALF, *TENSORRT_END)
+# Products with integer weights are computed in float16, what is not quantized is stored in it.
+TENSORRT_WEIGHT_ONLY = (
+    *TENSORRT,
+    Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_weights", expect="all"),
+    *_TO_HALF,
+    *TENSORRT_END,
+)
+# Scales of single rows have more digits than float16: what lies between the integer products stays float32.
+TENSORRT_W8A8 = (
+    *TENSORRT,
+    Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_matmuls", expect="all"),
+    *TENSORRT_END,
+)
+
+# The fused operators of ONNX Runtime with their floats in half precision, which is what its fast kernels are for.
+_CUDA_END = (*_TO_HALF, ORT_FP32[-1])
+ORT_CUDA_HALF = (*ORT_FP32[:-1], *_CUDA_END)
+ORT_CUDA_WEIGHT_ONLY = (
+    *ORT_FP32[:-1],
+    Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_weights", expect="all"),
+    Step(name="lower_matmul_nbits", expect="all"),
+    Step(name="lower_quantized_embedding", expect="all"),
+    *_CUDA_END,
+)
+
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,
     ("ort-cpu", "fp32"): ORT_FP32,
@@ -137,12 +180,25 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cpu", "mixed"): ORT_WEIGHT_ONLY,
     ("portable", "gguf"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "gguf"): ORT_WEIGHT_ONLY,
+    ("ort-cuda", "fp32"): ORT_FP32,
+    ("ort-cuda", "fp16"): ORT_CUDA_HALF,
+    ("ort-cuda", "bf16"): ORT_CUDA_HALF,
+    ("ort-cuda", "int8"): ORT_CUDA_WEIGHT_ONLY,
+    ("ort-cuda", "int4"): ORT_CUDA_WEIGHT_ONLY,
+    ("tensorrt", "fp32"): TENSORRT_FP32,
+    ("tensorrt", "fp16"): TENSORRT_HALF,
+    ("tensorrt", "bf16"): TENSORRT_HALF,
+    ("tensorrt", "int8"): TENSORRT_WEIGHT_ONLY,
+    ("tensorrt", "int4"): TENSORRT_WEIGHT_ONLY,
+    ("tensorrt", "w8a8"): TENSORRT_W8A8,
 }
 
 
 # They concern what is carried from token to token, and the logits of it: a classifier and an encoder, which run once
 # for a text, have neither.
-_OF_STATE = frozenset({"select_logits", "lower_gqa", "lower_attention_mask", "compute_rope_tables"})
+_OF_STATE = frozenset(
+    {"select_logits", "lower_gqa", "lower_attention_mask", "compute_rope_tables", "require_logits_positions"}
+)
 # A rotation becomes one operator where positions go on from a past; without one, its arithmetic stays as it is.
 _OPTIONAL_FOR_CLASSIFIERS = frozenset({"fuse_rope"})
 

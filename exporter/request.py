@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 from exporter.mixed_precision import Goal
-from exporter.precision import KEPT, MIXED, Precision, precision_named, with_limits
+from exporter.precision import KEPT, MIXED, Precision, for_target, precision_named, with_limits
 from exporter.quantization_options import QuantizationOptions
 from exporter.recipes import Step, recipe_for
 
@@ -62,11 +62,18 @@ class ExportRequest:
         goal = Goal(max_kl=self.max_kl, max_bytes=self.target_size)
         name = self._precision_name(goal)
         wanted = with_limits(
-            precision_named(name),
+            for_target(precision_named(name), self.target),
             max_kl=self.max_kl,
             min_top1=self.min_top1,
             max_perplexity_ratio=self.max_perplexity_ratio,
         )
+        if self.target == "tensorrt" and self.symmetric is False:
+            raise InputError(
+                "TensorRT takes no weights with zero points",
+                received="--asymmetric --target tensorrt",
+                allowed="symmetric weights",
+                fix="Leave --asymmetric out.",
+            )
         options = QuantizationOptions(
             precision=wanted,
             goal=goal if name == MIXED else Goal(max_bytes=self.target_size),

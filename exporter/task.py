@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Of a model with an encoder: weights alone, each rounded by itself. All others run text through decoder layers or look
 # at their activations.
 TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# Their backends carry a state from token to token and no encoder's output.
+_WITHOUT_ENCODERS = ("ort-cuda", "tensorrt")
 
 
 def check_task(request: ExportRequest, source: Source) -> None:
@@ -53,6 +55,13 @@ def _check_classifier(request: ExportRequest) -> None:
 
 def _check_text_to_text(request: ExportRequest, source: Source) -> None:
     precision = request.wanted
+    if request.target in _WITHOUT_ENCODERS:
+        raise InputError(
+            f"{source.model.architecture} has an encoder and a decoder, which cannot be exported for {request.target}",
+            received=f"--target {request.target}",
+            allowed="--target ort-cpu or portable",
+            fix="Choose one of these.",
+        )
     computed = precision.half is not None and request.target == "portable"
     if precision.name in TEXT_TO_TEXT_PRECISIONS and not computed:
         return

@@ -58,11 +58,12 @@ class FitVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """All verdicts on one machine."""
+    """All verdicts on one machine. ``plans`` tell which of TensorRT's libraries can build plans here."""
 
     machine: Machine
     clashes: tuple[Clash, ...]
     backends: tuple[BackendVerdict, ...]
+    plans: tuple[BackendVerdict, ...]
     fits: tuple[FitVerdict, ...]
 
     @property
@@ -91,6 +92,7 @@ def diagnose(machine: Machine, *, implemented: Collection[str], model: ModelSize
         machine=machine,
         clashes=tuple(find_clashes(machine.packages)),
         backends=tuple(judge_backend(name, machine, implemented=implemented) for name in BACKEND_NAMES),
+        plans=(judge_builder("tensorrt", machine), judge_builder("tensorrt-rtx", machine)),
         fits=tuple(judge_fit(machine, model)) if model else (),
     )
 
@@ -123,6 +125,17 @@ def judge_backend(name: str, machine: Machine, *, implemented: Collection[str]) 
         return verdict
     # No install line: it would install what nothing here uses.
     return _blocked(name, f"not part of this version of jisu; {verdict.reason or 'the machine has what it needs'}")
+
+
+def judge_builder(name: str, machine: Machine) -> BackendVerdict:
+    """Whether plans of ``tensorrt`` or ``tensorrt-rtx`` can be built here; the latter takes no GPU."""
+    if name == "tensorrt":
+        return _judge_tensorrt(machine)
+    if not any(package in machine.packages for package in TENSORRT_RTX_PACKAGES):
+        return _blocked(name, "tensorrt-rtx is not installed", _pip(name))
+    return BackendVerdict(
+        name=name, ready=True, reason=f"for compute capability {_capabilities(TENSORRT_RTX_CAPABILITIES)}"
+    )
 
 
 def judge_fit(machine: Machine, model: ModelSize) -> list[FitVerdict]:

@@ -40,6 +40,7 @@ def load(
     threads: int | None = None,
     check_hashes: bool = False,
     source: Source = None,
+    allow_cpu_nodes: bool = False,
 ) -> Engine:
     """Open an artifact.
 
@@ -49,6 +50,7 @@ def load(
         threads: how many threads compute; None leaves the choice to the backend.
         check_hashes: compare the SHA-256 of every file; their sizes are always compared.
         source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.
+        allow_cpu_nodes: let ``ort-cuda`` run operators on the processor that it has no kernel for.
 
     Raises:
         InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.
@@ -57,7 +59,8 @@ def load(
     artifact = read_artifact(folder, check_hashes=check_hashes)
     if artifact.manifest.task == CLASSIFICATION:
         return Engine(artifact, open_classifier(backend, artifact, threads=threads, source=source))
-    return Engine(artifact, open_backend(backend, artifact, threads=threads, source=source))
+    opened = open_backend(backend, artifact, threads=threads, source=source, allow_cpu_nodes=allow_cpu_nodes)
+    return Engine(artifact, opened)
 
 
 class Engine:

@@ -71,6 +71,8 @@ class OrtCpuBackend:
         self._specs = signature.state
         self._inputs = frozenset(name for name in _FED if signature.has_input(name))
         self._recurrent = any(spec.kind == "recurrent" for spec in signature.state)
+        # Those that have no default are given at every call.
+        self._needs_positions = LOGITS_POSITIONS in {item.name for item in session.get_inputs()}
         self._one_token = signature.takes_one_token
         logits = next(spec for spec in signature.outputs if spec.name == LOGITS)
         self._logits_dtype = np.dtype(logits.dtype)
@@ -309,11 +311,13 @@ class _Call:
         # Outputs come in the order of their binding.
         self._logits_index = sum(spec.kind != "encoder" for spec in backend._specs)
         rows = width
+        self._positions: npt.NDArray[np.int64] | None = None
         if LOGITS_POSITIONS in self._inputs:
             # Always given for more than one token: a graph with past_length cannot know where a padded row ends.
             rows = width if self._wants_all else 1
-            if width > 1:
-                self._positions = np.zeros((1, rows) if self._wants_all else (batch, 1), np.int64)
+            if width > 1 or backend._needs_positions:
+                several = batch if backend._needs_positions or not self._wants_all else 1
+                self._positions = np.zeros((several, rows), np.int64)
                 self._bind(LOGITS_POSITIONS, self._positions)
         # A graph may declare one row of logits, its default, and then takes memory of ours for no other number of rows.
         self._logits: npt.NDArray[Any] | None = None
@@ -331,7 +335,7 @@ class _Call:
             self._past_length[...] = past
         if ATTENTION_MASK in self._inputs:
             self._bind_mask(past + new, width)
-        if LOGITS_POSITIONS in self._inputs and width > 1:
+        if self._positions is not None:
             self._positions[...] = np.arange(width) if self._wants_all else new[:, None] - 1
         self.session.run_with_iobinding(self._binding)
         found = self._logits

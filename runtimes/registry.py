@@ -38,6 +38,7 @@ class BackendEntry:
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
     naming one is an error. ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
+    ``places_nodes`` tells that its opener takes ``allow_cpu_nodes``.
     """
 
     opener: str
@@ -45,17 +46,24 @@ class BackendEntry:
     targets: tuple[str, ...]
     reads_source: bool = False
     classifier_opener: str | None = None
+    places_nodes: bool = False
 
 
 CLASSIFICATION = "text-classification"
-# Designed for and not there yet.
-PLANNED = ("ort-cuda", "tensorrt", "tensorrt-rtx")
 BACKENDS: dict[str, BackendEntry] = {
     "ort-cpu": BackendEntry(
         opener="runtimes.ort_cpu:open_ort_cpu",
         extra="cpu",
-        targets=("ort-cpu", "portable"),
+        # The last two slowly: so that what a GPU is given can be looked at without one.
+        targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
         classifier_opener="runtimes.ort_classifier:open_ort_classifier",
+    ),
+    "ort-cuda": BackendEntry(
+        opener="runtimes.ort_cuda:open_ort_cuda", extra="cuda", targets=("ort-cuda", "ort-cpu"), places_nodes=True
+    ),
+    "tensorrt": BackendEntry(opener="runtimes.tensorrt.opening:open_tensorrt", extra="tensorrt", targets=("tensorrt",)),
+    "tensorrt-rtx": BackendEntry(
+        opener="runtimes.tensorrt.opening:open_tensorrt_rtx", extra="tensorrt-rtx", targets=("tensorrt",)
     ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
@@ -114,10 +122,18 @@ def register_backend(
     )
 
 
-def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, source: Source = None) -> Backend:
+def open_backend(
+    name: str,
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    source: Source = None,
+    allow_cpu_nodes: bool = False,
+) -> Backend:
     """Open an artifact that generates on the named backend, on that one or not at all.
 
     Args:
+        allow_cpu_nodes: let a backend for GPUs run single operators on the processor; an error for any other one.
         threads: how many threads compute; None leaves the choice to the backend.
         source: the checkpoint or the module, for backends that run it instead of the graph.
 
@@ -133,9 +149,18 @@ def open_backend(name: str, artifact: Artifact, *, threads: int | None = None, s
             allowed="an artifact for text generation",
             fix="Classify with it: `jisu classify`, or Engine.classify.",
         )
+    if allow_cpu_nodes and not entry.places_nodes:
+        placing = [other for other, known in BACKENDS.items() if known.places_nodes]
+        raise InputError(
+            f"The backend {name} places no operators on a GPU",
+            received="--allow-cpu-nodes",
+            allowed=f"the backend {', '.join(placing)}",
+            fix="Leave it out.",
+        )
+    more = {"allow_cpu_nodes": True} if allow_cpu_nodes else {}
     with _told_missing(name, entry):
         opener: OpenBackend = imported(entry.opener)
-        return opener(artifact, threads=threads, source=source)
+        return opener(artifact, threads=threads, source=source, **more)
 
 
 def open_classifier(
@@ -182,7 +207,7 @@ def _entry_for(name: str, artifact: Artifact, *, threads: int | None, source: st
     if entry is None:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
         raise InputError(
-            f"The backend {name} is not part of this version" if name in PLANNED else "There is no such backend",
+            "There is no such backend",
             received=name,
             allowed=", ".join(sorted(BACKENDS)),
             fix=f"Did you mean {near[0]}?" if near else "Choose one of these.",

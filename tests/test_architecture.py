@@ -33,6 +33,8 @@ HEAVY = {
     "onnxruntime",
     "onnxruntime_genai",
     "tensorrt",
+    "tensorrt_rtx",
+    "cuda",
     "onnx",
     "onnx_ir",
     "onnxscript",
@@ -48,6 +50,7 @@ CONTRACT = (
 # Tests of no single module: the house rules, the packaging, the backend protocol as a whole, text to text through all.
 TESTS_WITHOUT_MODULE = {
     "exporter/test_families.py",
+    "exporter/test_gpu_exports.py",
     "exporter/test_own_exports.py",
     "exporter/test_sabotage.py",
     "exporter/test_text_to_text.py",

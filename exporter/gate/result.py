@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -38,13 +38,15 @@ class Check:
 class GateResult:
     """The verdict. ``where`` names the first layer that differs, when that was looked for and could be told.
 
-    ``notes`` say what the checks do not: what else differs, and what was not proved.
+    ``notes`` say what the checks do not: what else differs, and what was not proved. ``ran_on`` names what ran the
+    graph: ``backend``, its ``version``, and the file, ``graph``; a proof says nothing of any other runtime.
     """
 
     checks: tuple[Check, ...]
     reference: str
     where: str | None = None
     notes: tuple[str, ...] = ()
+    ran_on: dict[str, str] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -69,6 +71,7 @@ class GateResult:
         notes = {"notes": list(self.notes)} if self.notes else {}
         return {
             **notes,
+            **({"ran_on": self.ran_on} if self.ran_on else {}),
             "accepted": self.accepted,
             "reference": self.reference,
             "where": self.where,

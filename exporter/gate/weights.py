@@ -297,4 +297,6 @@ def _constant(value: ir.Value) -> ir.TensorProtocol:
     if producer is not None and producer.op_type == "Cast":
         wide = ir.DataType(producer.attributes["to"].as_int())
         return ir.Tensor(stored.numpy().astype(wide.numpy()), dtype=wide)
+    if stored.dtype == ir.DataType.FLOAT16:  # scales of a graph computed in half: every one of them is exact
+        return ir.Tensor(stored.numpy().astype(np.float32), dtype=ir.DataType.FLOAT)
     return ir.Tensor(stored.numpy(), dtype=stored.dtype)

@@ -14,11 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exporter.errors import InputError
 from exporter.gate.localize import LAYERS_KEY
 from exporter.passes.match import is_weight, producer
 from exporter.passes.merge_weights import parameters_of
-from exporter.passes.store_half import largest
+from exporter.passes.store_half import largest, stored_type
 from exporter.precision import LARGEST, HalfType
 from exporter.signature import STATE_PREFIXES
 
@@ -44,6 +46,8 @@ _RULES = {
     **dict.fromkeys(_CURVES, "a curve that magnifies rounding"),
     "RotaryEmbedding": "its tables of angles would lose digits",
 }
+# Operator -> index of the scales among its inputs.
+_SCALES = {"DequantizeLinear": 1, "MatMulNBits": 2, "GatherBlockQuantized": 2}
 _POSITIONS = "computed from positions alone, which need all digits"
 # Rotations and position biases that a model spells out.
 _MEETS = "applies what was computed from positions"
@@ -134,6 +138,9 @@ def weights_of(node: ir.Node) -> list[ir.Value]:
 def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, float]) -> str | None:
     if node.op_type in _RULES and not node.domain:
         return _RULES[node.op_type]
+    scales = _SCALES.get(node.op_type)
+    if scales is not None and not _scales_fit(node.inputs[scales], half):
+        return "its scales have more digits"
     for weight in weights_of(node):
         if not _is_float_value(weight):
             continue
@@ -150,6 +157,16 @@ def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, flo
             assert value is not None
             return f"{value.name} reaches {peak:.3g}, above {limit:.5g}{_MEASURED}"
     return None
+
+
+def _scales_fit(scales: ir.Value | None, half: HalfType) -> bool:
+    """Whether a half type holds every scale exactly, so that the weights stay what calibration made of them."""
+    if scales is None or scales.const_value is None:
+        return False
+    array = scales.const_value.numpy()
+    with np.errstate(over="ignore"):
+        rounded = array.astype(stored_type(half).numpy()).astype(array.dtype)
+    return bool((rounded == array).all())
 
 
 def _positional(graph: ir.Graph) -> dict[int, str]:

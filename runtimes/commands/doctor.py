@@ -47,6 +47,12 @@ def format_diagnosis(diagnosis: Diagnosis) -> str:
         lines.append(f"  {backend.name:12}  {'ready' if backend.ready else f'no: {backend.reason}'}")
         if backend.install:
             lines.append(f"  {'':12}  {backend.install}")
+    lines += ["", "Building plans (jisu build)"]
+    for builder in diagnosis.plans:
+        how = f"ready, {builder.reason}" if builder.reason else "ready"
+        lines.append(f"  {builder.name:12}  {how if builder.ready else f'no: {builder.reason}'}")
+        if builder.install:
+            lines.append(f"  {'':12}  {builder.install}")
     if diagnosis.fits:
         lines += ["", "Model"]
     for fit in diagnosis.fits:

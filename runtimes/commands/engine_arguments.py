@@ -35,6 +35,9 @@ def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="ort-cpu", metavar="NAME", help="what runs it (ort-cpu)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads that compute (the backend's choice)")
     parser.add_argument("--source", metavar="CHECKPOINT", help="the checkpoint, for the backend torch")
+    parser.add_argument(
+        "--allow-cpu-nodes", action="store_true", help="let ort-cuda run operators on the processor that it lacks"
+    )
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +67,13 @@ def load_engine(arguments: argparse.Namespace) -> Engine:
     """Open the artifact that was named."""
     from runtimes.engine import load
 
-    return load(arguments.artifact, arguments.backend, threads=arguments.threads, source=arguments.source)
+    return load(
+        arguments.artifact,
+        arguments.backend,
+        threads=arguments.threads,
+        source=arguments.source,
+        allow_cpu_nodes=arguments.allow_cpu_nodes,
+    )
 
 
 def read_text_file(path: str) -> str:

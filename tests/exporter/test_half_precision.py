@@ -7,8 +7,9 @@ import pytest
 
 from exporter import activation_ranges
 from exporter.errors import GateRejectedError, InputError
-from exporter.half_precision import describe_half
+from exporter.half_precision import computed_half, describe_half
 from exporter.pipeline import export
+from exporter.precision import PRECISIONS
 from exporter.verification import verify
 from runtimes import load
 
@@ -97,3 +98,20 @@ def test_what_is_not_gained_is_said_where_it_is_not():
     assert "--precision int8" in (describe_half("ort-cpu", "fp16") or "")
     assert describe_half("portable", "fp16") is None
     assert describe_half("ort-cpu", "fp32") is None
+
+
+@pytest.mark.parametrize(
+    ("precision", "target", "half"),
+    [
+        ("fp16", "ort-cpu", None),
+        ("fp16", "portable", "float16"),
+        ("bf16", "tensorrt", "bfloat16"),
+        ("int4", "tensorrt", "float16"),
+        ("int8", "ort-cuda", "float16"),
+        ("int4", "portable", None),
+        ("w8a8", "tensorrt", None),
+        ("fp32", "tensorrt", None),
+    ],
+)
+def test_gpus_multiply_integer_weights_in_half(precision, target, half):
+    assert computed_half(PRECISIONS[precision], target) == half

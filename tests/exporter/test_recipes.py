@@ -34,7 +34,8 @@ def pretend(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("target", "precision"), [("ort-cpu", "int3"), ("ort-npu", "fp32"), ("tensorrt", "fp32"), ("portable", "fp8")]
+    ("target", "precision"),
+    [("ort-cpu", "int3"), ("ort-npu", "fp32"), ("tensorrt", "w8a8-dynamic"), ("portable", "fp8")],
 )
 def test_an_unknown_recipe_names_the_known_ones(target, precision):
     with pytest.raises(InputError, match="portable fp32, ort-cpu fp32") as caught:

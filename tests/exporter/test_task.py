@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from exporter.errors import InputError
 from exporter.pipeline import export
+from exporter.precision import PRECISIONS
+from exporter.task import check_task
 
 
 @pytest.mark.parametrize(
@@ -17,3 +21,11 @@ def test_a_classifier_has_no_next_tokens(options, received, tiny_classifier_sour
     with pytest.raises(InputError, match=f"judged by its labels.*Received: {received}"):
         export(tiny_classifier_source, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "ort-cuda"])
+def test_an_encoder_is_not_for_gpus_yet(target):
+    source = SimpleNamespace(task="text2text-generation", model=SimpleNamespace(architecture="T5"))
+    request = SimpleNamespace(target=target, wanted=PRECISIONS["fp32"])
+    with pytest.raises(InputError, match=f"T5 has an encoder .*--target {target}.*ort-cpu or portable"):
+        check_task(request, source)

@@ -12,8 +12,10 @@ import pytest
 
 from exporter.errors import InputError
 from runtimes.backend import Backend
+from runtimes.ort_cuda import OrtCudaBackend
 from runtimes.registry import open_backend
 from runtimes.torch_module import TorchBackend
+from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tiny_models import ListBackend, TinyModule, V, logits_of, write_artifact
 
 A = [3, 7, 1, 9, 22, 4, 5]
@@ -29,11 +31,13 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {target: write_artifact(root / target, target) for target in ("ort-cpu", "portable")}
 
 
-@pytest.fixture(params=["ort-cpu", "ort-cpu portable", "torch", "fake"])
+@pytest.fixture(params=["ort-cpu", "ort-cpu portable", "ort-cuda, pretended", "torch", "fake"])
 def backend(request: pytest.FixtureRequest, artifacts: dict[str, Any]) -> Iterator[Backend]:
     found: Any
     if request.param == "torch":
         found = TorchBackend(TinyModule(), vocab_size=V, max_positions=64)
+    elif request.param == "ort-cuda, pretended":
+        found = OrtCudaBackend(pretended_onnxruntime(), artifacts["ort-cpu"])
     elif request.param == "fake":
         found = ListBackend()
     else:

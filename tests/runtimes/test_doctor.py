@@ -14,6 +14,7 @@ from runtimes.doctor import (
     diagnose,
     find_clashes,
     judge_backend,
+    judge_builder,
     judge_fit,
 )
 from runtimes.gpu import Gpu, GpuProbe
@@ -76,10 +77,9 @@ def test_backend_that_this_version_lacks_is_said_before_what_the_machine_lacks()
 
 
 def test_every_backend_is_there_or_planned() -> None:
-    from runtimes.registry import BACKENDS, PLANNED
+    from runtimes.registry import BACKENDS
 
-    assert {*BACKENDS, *PLANNED} == set(BACKEND_NAMES)
-    assert not set(BACKENDS) & set(PLANNED)
+    assert set(BACKENDS) == set(BACKEND_NAMES)
 
 
 @pytest.mark.parametrize(
@@ -191,3 +191,12 @@ def test_diagnosis_is_json() -> None:
     assert data["machine"]["cpu_features"] == {"avx2": True}
     assert data["fits"][0]["fits"] is True
     assert data["exit_code"] == 0
+
+
+def test_plans_of_rtx_are_built_without_a_gpu() -> None:
+    machine = replace(CPU_MACHINE, packages={**CPU_MACHINE.packages, "tensorrt-rtx-cu13": "1.7.1"})
+    verdict = judge_builder("tensorrt-rtx", machine)
+    assert verdict.ready
+    assert "8.6, 8.9, 12.0" in (verdict.reason or "")
+    assert judge_builder("tensorrt-rtx", CPU_MACHINE).install == "pip install 'jisu[tensorrt-rtx]'"
+    assert judge_builder("tensorrt", machine).reason == "no NVIDIA driver: libcuda.so.1 is not here"

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.artifact import Artifact
 from exporter.errors import InputError, MissingDependencyError
-from runtimes.registry import BACKENDS, PLANNED, imported, open_backend, register_backend
+from runtimes.registry import BACKENDS, imported, open_backend, register_backend
 from tests.runtimes.tiny_models import ListBackend, write_artifact
 
 
@@ -30,14 +30,10 @@ def registered() -> Iterator[str]:
 
 
 def test_an_unknown_name_lists_the_known_ones(artifact: Artifact) -> None:
-    with pytest.raises(InputError, match=r"ort_cpu.*ort-cpu, torch.*Did you mean ort-cpu"):
+    with pytest.raises(
+        InputError, match=r"ort_cpu.*ort-cpu, ort-cuda, tensorrt, tensorrt-rtx, torch.*Did you mean ort-cpu"
+    ):
         open_backend("ort_cpu", artifact)
-
-
-@pytest.mark.parametrize("name", PLANNED)
-def test_a_planned_name_says_what_exists(artifact: Artifact, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is not part of this version.*Allowed: ort-cpu, torch"):
-        open_backend(name, artifact)
 
 
 def test_a_source_that_nothing_reads_is_refused(artifact: Artifact, registered: str) -> None:
@@ -110,3 +106,8 @@ def test_torch_says_what_to_install(artifact: Artifact, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch_module, "REFERENCE_OPENER", "a_missing_package.reference:open")
     with pytest.raises(MissingDependencyError, match=r"a_missing_package.*pip install 'jisu\[export\]'"):
         open_backend("torch", artifact)
+
+
+def test_nodes_on_the_processor_are_a_question_for_gpus_alone(artifact: Artifact) -> None:
+    with pytest.raises(InputError, match="--allow-cpu-nodes.*ort-cuda.*Leave it out"):
+        open_backend("ort-cpu", artifact, allow_cpu_nodes=True)

@@ -134,3 +134,15 @@ def test_both_ends_of_a_state_are_kept_together(ranges):
     model = draft.model(**{"present.0.key": written, "y": draft.op("Neg", written)})
     assert keep_float(model.graph, half="float16", windows=[]) == 2
     assert set(noted(model)) == {"new", "present.0.key"}
+
+
+@pytest.mark.parametrize(("scale", "kept"), [(0.5, 0), (0.1, 1), (1e-7, 1)])
+def test_scales_that_half_does_not_hold_exactly_stay_float32(scale, kept):
+    draft = Draft()
+    codes = ir.tensor(np.ones((8, 4), np.int8), name="codes")
+    stored = ir.Value(name="codes", type=ir.TensorType(codes.dtype), shape=ir.Shape([8, 4]), const_value=codes)
+    draft.weights.append(stored)
+    weight = draft.op("DequantizeLinear", stored, draft.weight(scale), dtype=ir.DataType.FLOAT, name="weight")
+    model = draft.model(y=draft.op("MatMul", draft.input("x", "B", 8), weight, dims=["B", 4]))
+    assert keep_float(model.graph, half="float16") == kept
+    assert list(noted(model)) == ["weight"] * kept

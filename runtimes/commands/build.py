@@ -1,0 +1,97 @@
+"""``jisu build``: an artifact for TensorRT in, compiled plans out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.artifact import read_artifact
+
+if TYPE_CHECKING:
+    from runtimes.tensorrt.library import Capability
+
+BACKENDS = ("tensorrt", "tensorrt-rtx")
+_NEW_LINE = "\r\x1b[K"  # back to the start of a terminal's line, and clear it
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", metavar="ARTIFACT", help="folder that `jisu export --target tensorrt` wrote")
+    parser.add_argument("--backend", choices=BACKENDS, required=True, help="what the plans are for")
+    parser.add_argument(
+        "--compute-capability",
+        type=capability,
+        nargs="+",
+        default=[],
+        metavar="X.Y",
+        help="build ahead of time for these GPUs (tensorrt-rtx; default: the one here)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where the plans go (a cache below ~/.cache/jisu, by the graph)"
+    )
+    parser.add_argument("--capacity", type=int, metavar="N", help="tokens of a row, its answer included (up to 2048)")
+    parser.add_argument("--prompt", type=int, metavar="N", help="tokens of a prompt in one call (512)")
+    parser.add_argument("--batch", type=int, metavar="N", help="most rows (1)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def capability(text: str) -> Capability:
+    """``8.9`` -> (8, 9); raises what argparse turns into a usage error."""
+    found = re.fullmatch(r"(\d{1,2})\.(\d)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no compute capability; write it as 8.9")
+    return int(found[1]), int(found[2])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from runtimes.tensorrt.build import build_plan, check_artifact
+    from runtimes.tensorrt.library import check_capabilities, import_library
+    from runtimes.tensorrt.plan_targets import default_folder, plan_targets
+    from runtimes.tensorrt.profiles import default_shapes
+
+    artifact = read_artifact(arguments.artifact)
+    check_artifact(artifact)
+    library = import_library(arguments.backend)
+    wanted = tuple(dict.fromkeys(arguments.compute_capability))
+    check_capabilities(library, wanted)
+    shapes = default_shapes(artifact, capacity=arguments.capacity, prompt=arguments.prompt, batch=arguments.batch)
+    folder = arguments.out or default_folder(artifact)
+    say = (lambda line: None) if arguments.quiet else _say
+    for target, one in plan_targets(library, wanted):
+        built = build_plan(
+            artifact,
+            library,
+            folder,
+            target=target,
+            capability=one,
+            shapes=shapes,
+            progress=None if arguments.quiet else _Progress(target),
+            say=say,
+        )
+        for note in built.notes:
+            say(f"{built.path.name}: {note}")
+        if not arguments.quiet:
+            how = "already there" if built.reason is None else f"built in {built.seconds:.1f} s"
+            sys.stdout.write(f"{built.path}: {built.size / 1e6:.1f} MB, {how}\n")
+    return 0
+
+
+class _Progress:
+    """One line on a terminal that is written over and over; silent where nobody watches."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._last = ""
+
+    def __call__(self, phase: str, step: int, steps: int) -> None:
+        line = f"{self._target}: {phase} {step} of {steps}"
+        if sys.stderr.isatty() and line != self._last:
+            sys.stderr.write(_NEW_LINE + line)
+            self._last = line
+
+
+def _say(line: str) -> None:
+    start = _NEW_LINE if sys.stderr.isatty() else ""
+    sys.stderr.write(f"{start}{line}\n")

@@ -1,0 +1,307 @@
+"""ONNX Runtime on an NVIDIA GPU: state and logits stay in its memory, single tokens run as a captured CUDA graph.
+
+Strict: a session with a node that costs anything and is not on the GPU is refused, unless it was allowed. Written
+against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for the package.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.artifact import TASKS, Artifact
+from exporter.errors import InputError
+from exporter.signature import (
+    ATTENTION_MASK,
+    CAPACITY,
+    INPUT_IDS,
+    LOGITS,
+    LOGITS_POSITIONS,
+    PAST_LENGTH,
+    Signature,
+    StateSpec,
+)
+from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
+from runtimes.element_types import element_type, storage_dtype
+from runtimes.external_data import check_external_data
+from runtimes.gpu import GpuProbe, probe_gpus
+from runtimes.host_state import BATCH, batch_axis
+from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
+from runtimes.ort_placement import check_placement
+from runtimes.ort_signature import check_session
+
+PROVIDER = "CUDAExecutionProvider"
+NAME = "ort-cuda"
+CUDA_MAJOR = 13  # that onnxruntime-gpu from PyPI is built for since 1.31
+_DEVICE = "cuda"
+_NO_GRAPH = -1
+
+
+def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow_cpu_nodes: bool = False) -> Backend:
+    """Open an artifact's graph on the GPU; ``threads`` and ``source`` are not needed.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        InputError: no GPU or driver, the processor's package, a damaged graph, or nodes that would not run on the GPU.
+    """
+    manifest = artifact.manifest
+    if manifest.task != TASKS[0] or not manifest.signature.state:
+        raise InputError(
+            f"The backend {NAME} does not run {artifact.folder}",
+            received=f"a model for {manifest.task}" + ("" if manifest.signature.state else " without a state"),
+            allowed=f"a model for {TASKS[0]} that carries a state from token to token",
+            fix="Choose --backend ort-cpu.",
+        )
+    check_gpu(probe_gpus(), precision=artifact.manifest.precision)
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    return OrtCudaBackend(import_onnxruntime(), artifact, allow_cpu_nodes=allow_cpu_nodes)
+
+
+def check_gpu(gpus: GpuProbe, *, precision: str) -> None:
+    """Raise InputError where no GPU can run this: asked before any library that needs one is loaded."""
+    if not gpus.devices:
+        raise InputError(
+            f"The backend {NAME} needs an NVIDIA GPU",
+            received=gpus.problem or "no GPU",
+            allowed="a GPU with its driver",
+            fix="Run it where there is one, or choose --backend ort-cpu.",
+        )
+    if gpus.driver_cuda is not None and gpus.driver_cuda[0] < CUDA_MAJOR:
+        raise InputError(
+            f"The NVIDIA driver is too old for the backend {NAME}",
+            received=f"CUDA {gpus.driver_cuda[0]}.{gpus.driver_cuda[1]}",
+            allowed=f"CUDA {CUDA_MAJOR} or newer",
+            fix="Update the driver.",
+        )
+    capability = gpus.devices[0].compute_capability
+    if precision == "bf16" and capability < (8, 0):
+        raise InputError(
+            f"{gpus.devices[0].name} is too old for bf16",
+            received=f"compute capability {capability[0]}.{capability[1]}",
+            allowed="8.0 or newer",
+            fix="Export the model in fp16.",
+        )
+
+
+class DeviceState(RowLengths):
+    """A state in the GPU's memory. Caches are read and written in place; recurrent tensors change places."""
+
+    def __init__(self, onnxruntime: Any, signature: Signature, *, batch: int, capacity: int) -> None:
+        super().__init__(batch=batch, capacity=capacity)
+        self.specs, self.batch = signature.state, batch
+        self._ort = onnxruntime
+        shapes = [_sizes(spec.dims, batch, capacity, batch_axis(spec)) for spec in self.specs]
+        self.past = [self._new(spec, sizes) for spec, sizes in zip(self.specs, shapes, strict=True)]
+        self.present = [
+            past if spec.kind == "kv" else self._new(spec, sizes)
+            for spec, past, sizes in zip(self.specs, self.past, shapes, strict=True)
+        ]
+        self.recurrent = any(spec.kind == "recurrent" for spec in self.specs)
+        self.decode: dict[int, Any] = {}
+        self.phase = 0
+
+    def _new(self, spec: StateSpec, sizes: list[int]) -> Any:
+        array = np.zeros(sizes, storage_dtype(spec.dtype))
+        try:
+            if spec.dtype == "bfloat16":
+                # numpy has no such type to hand zeros over in; the attention operator reads nothing behind a row's end.
+                return self._ort.OrtValue.ortvalue_from_shape_and_type(sizes, element_type(spec.dtype), _DEVICE, 0)
+            return self._ort.OrtValue.ortvalue_from_numpy(array, _DEVICE, 0)
+        except Exception as error:  # the package's errors share no class of their own
+            raise InputError(
+                "The GPU has no room for the state",
+                received=f"{array.nbytes / 1e6:.0f} MB needed for {spec.past}, of {2 * len(self.specs)} tensors",
+                allowed="what is free",
+                fix="Use fewer rows or a smaller --max-new-tokens.",
+            ) from error
+
+    def swap(self) -> None:
+        if self.recurrent:
+            self.past, self.present = self.present, self.past
+            self.phase ^= 1
+
+    def rewind(self, lengths: TokenIds) -> None:
+        lengths = np.asarray(lengths, np.int64)
+        check_rewind(lengths, current=self._lengths, recurrent=self.recurrent)
+        for spec, past in zip(self.specs, self.past, strict=True):
+            rows = np.flatnonzero(lengths < self._lengths)
+            if spec.kind == "recurrent" and len(rows):
+                array = past.numpy()
+                np.moveaxis(array, batch_axis(spec), 0)[rows] = 0
+                past.update_inplace(array)
+        self._lengths[:] = lengths
+
+    def reorder(self, rows: TokenIds) -> None:
+        """By way of this machine's memory: beams are rare, and the package copies no parts of a tensor."""
+        rows = np.asarray(rows, np.int64)
+        check_reorder(rows, batch=self.batch)
+        for spec, past in zip(self.specs, self.past, strict=True):
+            past.update_inplace(np.ascontiguousarray(np.take(past.numpy(), rows, axis=batch_axis(spec))))
+        self._lengths[:] = self._lengths[rows]
+
+
+class OrtCudaBackend:
+    """Runs a graph that follows the signature contract on the GPU.
+
+    Args:
+        onnxruntime: the package, or what stands in for it.
+        allow_cpu_nodes: let operators that cost something run on the processor.
+    """
+
+    name = NAME
+
+    def __init__(self, onnxruntime: Any, artifact: Artifact, *, allow_cpu_nodes: bool = False) -> None:
+        if PROVIDER not in onnxruntime.get_available_providers():
+            raise InputError(
+                "The installed onnxruntime cannot use a GPU",
+                received=", ".join(onnxruntime.get_available_providers()),
+                allowed=PROVIDER,
+                fix="pip uninstall -y onnxruntime && pip install 'jisu[cuda]'.",
+            )
+        check_external_data(artifact.graph)
+        self._ort, self._signature = onnxruntime, artifact.manifest.signature
+        self.vocab_size = artifact.manifest.model.vocab_size
+        self.max_positions = artifact.manifest.model.max_positions
+        self._session: Any | None = self._open(artifact)
+        check_session(self._session, self._signature, provider=PROVIDER)
+        self.placement = check_placement(self._session, provider=PROVIDER, allow_cpu_nodes=allow_cpu_nodes)
+        self._logits = next(spec for spec in self._signature.outputs if spec.name == LOGITS)
+        self._next_graph = 1
+
+    def _open(self, artifact: Artifact) -> Any:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        # One graph is captured for every batch size of single tokens; prompts, whose lengths vary, are not captured.
+        providers = [(PROVIDER, {"enable_cuda_graph": "1", "use_tf32": "0"})]
+        try:
+            return self._ort.InferenceSession(str(artifact.graph), options, providers=providers)
+        except Exception as error:  # the package's errors share no class of their own
+            raise InputError(
+                f"ONNX Runtime {self._ort.__version__} cannot open {artifact.graph} on the GPU",
+                received=str(error).strip().splitlines()[0],
+                allowed="a graph that its CUDA provider can run",
+                fix="See `jisu doctor`; a full GPU needs a smaller precision, such as int8.",
+            ) from error
+
+    def new_state(self, batch: int, capacity: int) -> DeviceState:
+        check_size(batch, capacity)
+        return DeviceState(self._ort, self._signature, batch=batch, capacity=capacity)
+
+    def forward(
+        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
+    ) -> Logits:
+        assert isinstance(state, DeviceState), "a state belongs to the backend that made it"
+        if self._session is None:
+            raise InputError(f"The backend {NAME} is closed", received="a call after close", fix="Load it again.")
+        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        past, width = state.lengths, token_ids.shape[1]
+        new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
+        wants_all = logits == "all"
+        if width == 1 or self._fits_one_call(past, new, width):
+            call = self._decode_call(state) if width == 1 else _Call(self, state, width=width, wants_all=wants_all)
+            found = call.run(token_ids, past, new)
+            state.swap()
+        else:
+            found = self._token_by_token(token_ids, state, past=past, new=new, wants_all=wants_all)
+        state.advance(new)
+        return found
+
+    def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int) -> bool:
+        """Several tokens behind a past are taken for one row alone, and padding would run through a recurrent state."""
+        if self._signature.takes_one_token:
+            return False
+        whole = bool((new == width).all())
+        recurrent = any(spec.kind == "recurrent" for spec in self._signature.state)
+        behind = ATTENTION_MASK in {spec.name for spec in self._signature.inputs} and bool(past.any())
+        return (whole or not recurrent) and ((len(past) == 1 and whole) or not behind)
+
+    def _token_by_token(
+        self, token_ids: TokenIds, state: DeviceState, *, past: TokenIds, new: TokenIds, wants_all: bool
+    ) -> Logits:
+        """All rows together; one that has no more tokens gets its last one again, at the same place."""
+        if state.recurrent and (new != new[0]).any():
+            raise InputError(
+                "Rows of unequal lengths cannot go through a recurrent state together on the GPU",
+                received=f"{new.tolist()} new tokens",
+                allowed="as many in each row",
+                fix="Run them one after the other.",
+            )
+        batch, width = token_ids.shape
+        found = np.zeros((batch, width if wants_all else 1, self.vocab_size), np.float32)
+        rows = np.arange(batch)
+        for step in range(int(new.max())):
+            places = np.minimum(step, new - 1)
+            one = np.ascontiguousarray(token_ids[rows, places][:, None])
+            logits = self._decode_call(state).run(one, past + places, np.ones(batch, np.int64))
+            state.swap()
+            found[:, step if wants_all else 0] = logits[:, 0]
+        return found
+
+    def _decode_call(self, state: DeviceState) -> _Call:
+        if state.phase not in state.decode:
+            state.decode[state.phase] = _Call(self, state, width=1, wants_all=False, graph=self._next_graph)
+            self._next_graph += 1
+        call: _Call = state.decode[state.phase]
+        return call
+
+    def close(self) -> None:
+        self._session = None
+
+
+class _Call:
+    """A binding for calls of one shape on one state; single tokens always use the same addresses."""
+
+    def __init__(
+        self, backend: OrtCudaBackend, state: DeviceState, *, width: int, wants_all: bool, graph: int = _NO_GRAPH
+    ) -> None:
+        ort, signature = backend._ort, backend._signature
+        self._ort, self._session = ort, backend._session
+        self._wants_all = wants_all
+        batch = state.batch
+        rows = width if wants_all else 1
+        # A captured graph has one shape of mask: the whole buffer's. To the operator a prompt is one when the mask is
+        # as long as it.
+        self._span = state.capacity if graph != _NO_GRAPH else max(int(state.lengths.max()) + width, width)
+        arrays: dict[str, npt.NDArray[Any]] = {
+            INPUT_IDS: np.zeros((batch, width), np.int64),
+            PAST_LENGTH: np.zeros(batch, np.int64),
+            LOGITS_POSITIONS: np.zeros((batch, rows), np.int64),
+            ATTENTION_MASK: np.zeros((batch, self._span), np.int64),
+        }
+        self._values = {
+            name: ort.OrtValue.ortvalue_from_numpy(array, _DEVICE, 0)
+            for name, array in arrays.items()
+            if signature.has_input(name)
+        }
+        self._binding = backend._session.io_binding()  # type: ignore[union-attr]
+        for name, value in self._values.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for spec, past, present in zip(state.specs, state.past, state.present, strict=True):
+            self._binding.bind_ortvalue_input(spec.past, past)
+            self._binding.bind_ortvalue_output(spec.present, present)
+        logits = np.zeros((batch, rows, backend.vocab_size), storage_dtype(backend._logits.dtype))
+        self._logits = ort.OrtValue.ortvalue_from_numpy(logits, _DEVICE, 0)
+        self._binding.bind_ortvalue_output(LOGITS, self._logits)
+        self._options = ort.RunOptions()
+        self._options.add_run_config_entry("gpu_graph_id", str(graph))
+
+    def run(self, token_ids: TokenIds, past: TokenIds, new: TokenIds) -> Logits:
+        """Run once; all int64: token_ids [B, T], past [B], new [B]. Returns float32 [B, 1 or T, V]."""
+        width = token_ids.shape[1]
+        positions = np.arange(width)[None].repeat(len(past), 0) if self._wants_all else new[:, None] - 1
+        seen = (np.arange(self._span) < (past + new)[:, None]).astype(np.int64)
+        fed = {INPUT_IDS: token_ids, PAST_LENGTH: past, LOGITS_POSITIONS: positions, ATTENTION_MASK: seen}
+        for name, value in self._values.items():
+            value.update_inplace(np.ascontiguousarray(fed[name]))
+        self._session.run_with_iobinding(self._binding, self._options)  # type: ignore[union-attr]
+        found: npt.NDArray[Any] = self._logits.numpy()
+        return found.astype(np.float32, copy=False)
+
+
+def _sizes(dims: tuple[int | str, ...], batch: int, capacity: int, axis: int) -> list[int]:
+    named = {BATCH: batch, CAPACITY: capacity}
+    return [batch if index == axis else int(named.get(str(dim), dim)) for index, dim in enumerate(dims)]

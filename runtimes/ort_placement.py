@@ -1,0 +1,68 @@
+"""Which execution provider runs each node of an open ONNX Runtime session, and whether that is what was asked for.
+
+Read back from the session (``session.record_ep_graph_assignment_info``), never assumed: the runtime moves what a
+provider lacks to the processor without a word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.errors import InputError
+
+# On shapes and counts they cost nothing, and the runtime places them on the processor on purpose.
+FREE_ON_CPU = frozenset(
+    {"Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice", "Range", "Add", "Sub", "Mul", "Max"}
+    | {"ReduceMax", "ReduceSum", "Constant", "ConstantOfShape", "Identity", "Reshape", "Where", "Equal", "Less"}
+)
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Nodes by provider: provider -> operator -> how many; and the names of those that cost something elsewhere."""
+
+    counts: dict[str, dict[str, int]]
+    strays: tuple[str, ...]
+
+    def describe(self) -> list[str]:
+        """A line for each provider."""
+        return [
+            f"{provider}: " + ", ".join(f"{count} {op_type}" for op_type, count in sorted(found.items()))
+            for provider, found in self.counts.items()
+        ]
+
+
+def check_placement(session: Any, *, provider: str, allow_cpu_nodes: bool) -> Placement:
+    """Read the placement back.
+
+    Raises:
+        InputError: the session does not tell, or nodes that cost something run elsewhere and that was not allowed.
+    """
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    if tell is None:
+        raise InputError(
+            "ONNX Runtime does not tell which provider runs which node",
+            received="a session without get_provider_graph_assignment_info",
+            allowed="onnxruntime-gpu 1.30 or newer",
+            fix="pip install -U 'jisu[cuda]'.",
+        )
+    counts: dict[str, Counter[str]] = {}
+    strays = []
+    for subgraph in tell():
+        for node in subgraph.get_nodes():
+            counts.setdefault(subgraph.ep_name, Counter())[node.op_type] += 1
+            if subgraph.ep_name != provider and node.op_type not in FREE_ON_CPU:
+                strays.append(f"{node.op_type} {node.name}")
+    placement = Placement(counts={name: dict(found) for name, found in counts.items()}, strays=tuple(strays))
+    if strays and not allow_cpu_nodes:
+        more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""
+        raise InputError(
+            f"Operators that cost something would not run on {provider}",
+            received=", ".join(strays[:_SHOWN]) + more,
+            allowed=f"every one of them on {provider}",
+            fix="Export the model for --target ort-cuda with this version, or allow it with --allow-cpu-nodes.",
+        )
+    return placement

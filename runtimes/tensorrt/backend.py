@@ -1,0 +1,244 @@
+"""Runs a plan: two contexts over one set of weights, state tensors at addresses that never change.
+
+Written against TensorRT 11 and TensorRT-RTX 1.7 and **never run on a GPU**: the tests stand in for library and driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, StateSpec
+from runtimes.backend import Logits, State, TokenIds, WantedLogits
+from runtimes.element_types import storage_dtype
+from runtimes.host_state import batch_axis
+from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
+from runtimes.tensorrt.device import Device
+from runtimes.tensorrt.library import Library
+from runtimes.tensorrt.messages import Messages, logger_into
+from runtimes.tensorrt.profiles import DECODE, PREFILL, Shapes, profiles_for
+
+_FED = (INPUT_IDS, PAST_LENGTH, LOGITS_POSITIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tensor:
+    """A state tensor of some rows: where its past lies and where its present is written (one place for a cache)."""
+
+    spec: StateSpec
+    sizes: tuple[int, ...]
+    places: list[int] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.sizes)) * storage_dtype(self.spec.dtype).itemsize
+
+
+class PlanState(RowLengths):
+    """A state in the GPU's memory, as long as the plan's rows."""
+
+    def __init__(self, device: Device, specs: tuple[StateSpec, ...], *, batch: int, capacity: int, room: int) -> None:
+        super().__init__(batch=batch, capacity=capacity)
+        self.batch, self._device = batch, device
+        self.recurrent = any(spec.kind == "recurrent" for spec in specs)
+        self.tensors = [_Tensor(spec=spec, sizes=_sizes(spec, batch, room)) for spec in specs]
+        total = sum(tensor.nbytes for tensor in self.tensors)
+        for tensor in self.tensors:
+            for _ in range(1 if tensor.spec.kind == "kv" else 2):
+                purpose = f"a state of {total / 1e6:.0f} MB"
+                tensor.places.append(device.allocate(tensor.nbytes, purpose=purpose))
+
+    def swap(self) -> None:
+        """Make what the last call wrote the past of the next one."""
+        for tensor in self.tensors:
+            tensor.places.reverse()
+
+    def rewind(self, lengths: TokenIds) -> None:
+        lengths = np.asarray(lengths, np.int64)
+        check_rewind(lengths, current=self._lengths, recurrent=self.recurrent)
+        rows = np.flatnonzero(lengths < self._lengths)
+        for tensor in self.tensors:
+            if tensor.spec.kind == "recurrent" and len(rows):
+                self._change(tensor, lambda array: _cleared(array, rows))
+        self._lengths[:] = lengths
+
+    def reorder(self, rows: TokenIds) -> None:
+        rows = np.asarray(rows, np.int64)
+        check_reorder(rows, batch=self.batch)
+        for tensor in self.tensors:
+            self._change(tensor, lambda array: np.ascontiguousarray(array[rows]))
+        self._lengths[:] = self._lengths[rows]
+
+    def _change(self, tensor: _Tensor, change: Any) -> None:
+        """By way of this machine's memory, rows first; it happens between answers, not between tokens."""
+        array = np.empty(tensor.sizes, storage_dtype(tensor.spec.dtype))
+        self._device.read(tensor.places[0], array)
+        axis = batch_axis(tensor.spec)
+        changed = np.moveaxis(change(np.moveaxis(array, axis, 0)), 0, axis)
+        self._device.write(tensor.places[0], np.ascontiguousarray(changed))
+
+
+class PlanBackend:
+    """Runs one plan.
+
+    Args:
+        plan: its bytes, see `runtimes.tensorrt.plan_file.read_plan`.
+        artifact: what it was built from.
+        shapes: what it was built for.
+        cuda: the module ``cuda.bindings.runtime``, or what stands in for it.
+
+    Raises:
+        InputError: the library cannot read the plan here.
+    """
+
+    def __init__(self, library: Library, plan: bytes, artifact: Artifact, *, shapes: Shapes, cuda: Any) -> None:
+        self.name = library.name
+        signature = artifact.manifest.signature
+        self.vocab_size = artifact.manifest.model.vocab_size
+        self.max_positions: int | None = min(artifact.manifest.model.max_positions or shapes.capacity, shapes.capacity)
+        self._shapes, self._signature = shapes, signature
+        messages = Messages()
+        runtime = library.module.Runtime(logger_into(messages, library))
+        self._engine = runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise InputError(
+                f"The plan of {artifact.folder} cannot be opened by {library.name} {library.version}",
+                received=messages.shown(),
+                allowed="a plan that this library built for this GPU",
+                fix="Delete it and build it again: jisu build.",
+            )
+        self._device: Device | None = Device(cuda)
+        self._contexts = {}
+        for index, profile in enumerate(profiles_for(signature, shapes)):
+            context = self._engine.create_execution_context()
+            context.set_optimization_profile_async(index, self._device.stream)
+            self._contexts[profile.name] = context
+        self._device.wait()
+        self._fed = {
+            name: self._device.allocate(8 * shapes.batch * shapes.prompt, purpose="inputs")
+            for name in _FED
+            if signature.has_input(name)
+        }
+        logits = next(spec for spec in signature.outputs if spec.name == LOGITS)
+        self._dtype = storage_dtype(logits.dtype)
+        size = self._dtype.itemsize * shapes.batch * self.vocab_size
+        self._logits = self._device.allocate(size, purpose="logits")
+
+    def new_state(self, batch: int, capacity: int) -> PlanState:
+        check_size(batch, capacity)
+        if batch > self._shapes.batch or capacity > self._shapes.capacity:
+            raise InputError(
+                "The plan was not built for this",
+                received=f"{batch} rows of {capacity} tokens",
+                allowed=f"{self._shapes.batch} rows of {self._shapes.capacity} tokens",
+                fix="Build another plan, with a larger --batch or --capacity, or ask for less.",
+            )
+        device = self._open_device()
+        return PlanState(device, self._signature.state, batch=batch, capacity=capacity, room=self._shapes.capacity)
+
+    def forward(
+        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
+    ) -> Logits:
+        assert isinstance(state, PlanState), "a state belongs to the backend that made it"
+        self._open_device()
+        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        past, width = state.lengths, token_ids.shape[1]
+        new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
+        whole = bool((new == width).all())
+        if logits == "last" and PREFILL in self._contexts and (whole or self._fits(past, width, state)):
+            found = self._in_pieces(token_ids, state, past=past, new=new)
+        else:
+            found = self._token_by_token(token_ids, state, past=past, new=new, wants_all=logits == "all")
+        state.advance(new)
+        return found
+
+    def _fits(self, past: TokenIds, width: int, state: PlanState) -> bool:
+        """Whether rows padded to one width go through in one call: padding stays within the cache, and ends in it."""
+        room = int(past.max()) + width <= self._shapes.capacity
+        return width <= self._shapes.prompt and room and not state.recurrent
+
+    def _in_pieces(self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, new: TokenIds) -> Logits:
+        """As many tokens at once as the plan takes; the last piece gives the logits."""
+        found: Logits = np.zeros((0,), np.float32)
+        for start in range(0, token_ids.shape[1], self._shapes.prompt):
+            piece = np.ascontiguousarray(token_ids[:, start : start + self._shapes.prompt])
+            last = np.minimum(new - start, piece.shape[1]) - 1
+            found = self._run(piece, state, past=past + start, positions=last)
+        return found
+
+    def _token_by_token(
+        self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, new: TokenIds, wants_all: bool
+    ) -> Logits:
+        """All rows together; one that has no more tokens gets its last one again, at the same place."""
+        if state.recurrent and (new != new[0]).any():
+            raise InputError(
+                "Rows of unequal lengths cannot go through a recurrent state together in a plan",
+                received=f"{new.tolist()} new tokens",
+                allowed="as many in each row",
+                fix="Run them one after the other.",
+            )
+        batch, width = token_ids.shape
+        found = np.zeros((batch, width if wants_all else 1, self.vocab_size), np.float32)
+        rows = np.arange(batch)
+        for step in range(int(new.max())):
+            places = np.minimum(step, new - 1)
+            one = np.ascontiguousarray(token_ids[rows, places][:, None])
+            logits = self._run(one, state, past=past + places, positions=np.zeros(batch, np.int64))
+            found[:, step if wants_all else 0] = logits[:, 0]
+        return found
+
+    def _run(self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, positions: TokenIds) -> Logits:
+        device = self._open_device()
+        context = self._contexts[DECODE if token_ids.shape[1] == 1 and DECODE in self._contexts else PREFILL]
+        fed = {INPUT_IDS: token_ids, PAST_LENGTH: past, LOGITS_POSITIONS: positions[:, None]}
+        for name, address in self._fed.items():
+            array = np.ascontiguousarray(fed[name])
+            device.write(address, array)
+            context.set_input_shape(name, array.shape)
+            context.set_tensor_address(name, address)
+        for tensor in state.tensors:
+            context.set_input_shape(tensor.spec.past, tensor.sizes)
+            context.set_tensor_address(tensor.spec.past, tensor.places[0])
+            context.set_tensor_address(tensor.spec.present, tensor.places[-1])
+        context.set_tensor_address(LOGITS, self._logits)
+        if not context.execute_async_v3(device.stream):
+            raise InputError(
+                "TensorRT did not run the plan",
+                received=f"{token_ids.shape[0]} rows of {token_ids.shape[1]} tokens",
+                allowed="shapes within the plan's profiles",
+                fix="Build the plan again; should that not help, please report it.",
+            )
+        state.swap()
+        found: npt.NDArray[Any] = np.empty((len(past), 1, self.vocab_size), self._dtype)
+        device.read(self._logits, found)
+        return found.astype(np.float32, copy=False)
+
+    def close(self) -> None:
+        if self._device is not None:
+            self._contexts.clear()
+            self._device.close()
+            self._device = None
+
+    def _open_device(self) -> Device:
+        if self._device is None:
+            raise InputError(
+                f"The backend {self.name} is closed", received="a call after close", fix="Load the artifact again."
+            )
+        return self._device
+
+
+def _sizes(spec: StateSpec, batch: int, room: int) -> tuple[int, ...]:
+    axis = batch_axis(spec)
+    return tuple(
+        batch if index == axis else room if dim == CAPACITY else int(dim) for index, dim in enumerate(spec.dims)
+    )
+
+
+def _cleared(array: npt.NDArray[Any], rows: TokenIds) -> npt.NDArray[Any]:
+    array[rows] = 0
+    return array

@@ -1,0 +1,248 @@
+"""Builds plans: the artifact's graph, compiled by TensorRT for one GPU or, by TensorRT-RTX, for one compute capability.
+
+One plan holds a profile for prompts and one for single tokens. Nothing is tuned away from what the graph says: the
+network is strongly typed, and a warning that something was dropped ends the build.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from runtimes.tensorrt.frozen_graph import frozen_graph
+from runtimes.tensorrt.library import Capability, Library, spelled
+from runtimes.tensorrt.messages import Messages, logger_into, monitor_into
+from runtimes.tensorrt.plan_file import PlanKey, PlanRecord, graph_hashes, plan_path, reason_to_build, write_plan
+from runtimes.tensorrt.profiles import Profile, Shapes, profiles_for
+
+TARGET = "tensorrt"
+TIMING_CACHE = "timing.cache"
+# TensorRT's own words for an attention that none of its fused kernels computes.
+_NOT_FUSED = "is_decomposable()"
+DECOMPOSED = "attention is computed by single operators: TensorRT has no fused kernel for it here"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltPlan:
+    """One plan, and what was done for it. ``reason`` is why it was built, None where it was there already."""
+
+    path: Path
+    target: str
+    size: int
+    seconds: float
+    reason: str | None
+    notes: tuple[str, ...] = ()
+
+
+def build_plan(
+    artifact: Artifact,
+    library: Library,
+    folder: Path,
+    *,
+    target: str,
+    capability: Capability | None,
+    shapes: Shapes,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> BuiltPlan:
+    """Build the plan of one target into a folder, or find it there.
+
+    Args:
+        artifact: one exported for the target ``tensorrt``.
+        target: what the plan is for, part of its name: ``sm89``, or the GPU's name.
+        capability: what TensorRT-RTX builds for; None for the GPU of this machine.
+        progress: called with (phase, step, steps).
+        say: told why a plan is built.
+
+    Raises:
+        InputError: the artifact is for something else, the library refuses the graph or the target, or the folder takes
+            no files.
+    """
+    check_artifact(artifact)
+    key = plan_key(artifact, library, target=target, shapes=shapes)
+    path = plan_path(folder, backend=library.name, target=target)
+    reason = reason_to_build(path, key)
+    if reason is None:
+        return BuiltPlan(path=path, target=target, size=path.stat().st_size, seconds=0.0, reason=None)
+    say(f"{path.name}: building, since {reason}")
+    started = time.perf_counter()
+    plan, notes = _build(artifact, library, folder, capability=capability, shapes=shapes, progress=progress)
+    seconds = time.perf_counter() - started
+    data = memoryview(plan)
+    record = PlanRecord(
+        key=key.to_dict(), size=data.nbytes, sha256=_sha256(data), seconds=round(seconds, 3), notes=tuple(notes)
+    )
+    write_plan(path, data, record)
+    return BuiltPlan(path=path, target=target, size=data.nbytes, seconds=seconds, reason=reason, notes=tuple(notes))
+
+
+def check_artifact(artifact: Artifact) -> None:
+    """Raise InputError for an artifact whose graph TensorRT would misread."""
+    if artifact.manifest.target != TARGET:
+        raise InputError(
+            f"{artifact.folder} is no artifact for TensorRT",
+            received=f"an artifact for the target {artifact.manifest.target}",
+            allowed=f"an artifact for the target {TARGET}",
+            fix=f"Export the model with --target {TARGET}.",
+        )
+
+
+def plan_key(artifact: Artifact, library: Library, *, target: str, shapes: Shapes) -> PlanKey:
+    """What the plan of this artifact depends on."""
+    return PlanKey(
+        graph=graph_hashes(artifact), library=f"{library.name} {library.version}", target=target, shapes=shapes
+    )
+
+
+def target_of(capability: Capability) -> str:
+    """``sm89``"""
+    return f"sm{capability[0]}{capability[1]}"
+
+
+def _build(
+    artifact: Artifact,
+    library: Library,
+    folder: Path,
+    *,
+    capability: Capability | None,
+    shapes: Shapes,
+    progress: Progress | None,
+) -> tuple[Any, list[str]]:
+    graph = frozen_graph(artifact, capacity=shapes.capacity)
+    profiles = profiles_for(artifact.manifest.signature, shapes)
+    for_whom = library.name if capability is None else f"{library.name} for compute capability {spelled([capability])}"
+    notes: list[str] = []
+    # Fused attention first: whether there is a kernel depends on the GPU, the float type and the head size.
+    for decomposable in (False, True):
+        messages = Messages()
+        logger = logger_into(messages, library)
+        builder = library.module.Builder(logger)
+        network = _network(artifact, library, builder, logger, graph, messages, for_whom=for_whom)
+        if _allow_decomposition(library, network, every=decomposable):
+            notes = [DECOMPOSED]
+        config = _config(library, builder, profiles, capability=capability)
+        cache = None if library.is_rtx else _timing_cache(config, folder)
+        if progress is not None:
+            monitor = monitor_into(progress, library)
+            config.progress_monitor = monitor
+        plan = builder.build_serialized_network(network, config)
+        if plan is not None:
+            _refuse_warnings(messages, for_whom)
+            if cache is not None:
+                _keep_timing_cache(config, folder)
+            return plan, notes
+        if not any(_NOT_FUSED in line for line in messages.errors):
+            break
+    raise InputError(
+        f"{artifact.folder} cannot be built by {for_whom}",
+        received=messages.shown(),
+        allowed="a graph whose operators and number formats the target has",
+        fix=f"Choose another precision than {artifact.manifest.precision}, or leave this target out.",
+    )
+
+
+def _network(
+    artifact: Artifact,
+    library: Library,
+    builder: Any,
+    logger: Any,
+    graph: bytes,
+    messages: Messages,
+    *,
+    for_whom: str,
+) -> Any:
+    network = builder.create_network(0)
+    parser = library.module.OnnxParser(network, logger)
+    # The path tells where the weights lie.
+    if not parser.parse(graph, str(artifact.graph)):
+        raise InputError(
+            f"{for_whom} does not take the graph of {artifact.folder}",
+            received=messages.shown(),
+            allowed=f"what the lint of the target {TARGET} lets through",
+            fix="Export the model again with this version; should that not help, please report it.",
+        )
+    _refuse_warnings(messages, for_whom)
+    expected = {spec.name for spec in artifact.manifest.signature.inputs}
+    expected |= {spec.past for spec in artifact.manifest.signature.state}
+    found = {network.get_input(index).name for index in range(network.num_inputs)}
+    if found != expected:
+        raise InputError(
+            f"{for_whom} reads another interface than the manifest's",
+            received=", ".join(sorted(found ^ expected)),
+            allowed="the same inputs",
+            fix="Export the model again; the graph or the manifest was exchanged.",
+        )
+    return network
+
+
+def _refuse_warnings(messages: Messages, for_whom: str) -> None:
+    if messages.fatal:
+        raise InputError(
+            f"{for_whom} would build another model than the one that was proved",
+            received="; ".join(dict.fromkeys(messages.fatal)),
+            allowed="a graph that is read as it is",
+            fix="Please report the model; `--target ort-cuda` does not need TensorRT.",
+        )
+
+
+def _allow_decomposition(library: Library, network: Any, *, every: bool) -> bool:
+    """Let TensorRT compute attention by single operators where it has no kernel; whether it was let.
+
+    In float32 it never has one; of the others ``every`` one is meant.
+    """
+    module = library.module
+    allowed = False
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == module.LayerType.ATTENTION_INPUT and (
+            every or layer.get_input(0).dtype == module.DataType.FLOAT
+        ):
+            layer.__class__ = module.IAttentionInputLayer  # the binding gives every layer as its base class
+            layer.attention.decomposable = allowed = True
+    return allowed
+
+
+def _config(library: Library, builder: Any, profiles: tuple[Profile, ...], *, capability: Capability | None) -> Any:
+    config = builder.create_builder_config()
+    for wanted in profiles:
+        profile = builder.create_optimization_profile()
+        for name, (smallest, usual, largest) in wanted.shapes.items():
+            profile.set_shape(name, smallest, usual, largest)
+        config.add_optimization_profile(profile)
+    if capability is not None:
+        config.num_compute_capabilities = 1
+        known = library.module.ComputeCapability.__members__
+        config.set_compute_capability(known[f"SM{capability[0]}{capability[1]}"], 0)
+    return config
+
+
+def _timing_cache(config: Any, folder: Path) -> Any:
+    """Timings of an earlier build, so that a similar one need not measure again; an empty cache when there are none."""
+    place = folder / TIMING_CACHE
+    try:
+        data = place.read_bytes()
+    except OSError:
+        data = b""
+    cache = config.create_timing_cache(data)
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _keep_timing_cache(config: Any, folder: Path) -> None:
+    from contextlib import suppress
+
+    with suppress(OSError):  # it saves time the next time, and nothing depends on it
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TIMING_CACHE).write_bytes(bytes(config.get_timing_cache().serialize()))
+
+
+def _sha256(data: memoryview) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()

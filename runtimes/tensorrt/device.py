@@ -1,0 +1,90 @@
+"""Memory of an NVIDIA GPU and a stream to work on, through cuda-python: TensorRT's runtime is given addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from exporter.errors import InputError
+
+_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+_TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
+
+
+class Device:
+    """The current GPU: allocations and one stream, released together.
+
+    Args:
+        runtime: the module ``cuda.bindings.runtime``, or what stands in for it.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+        self._held: dict[int, int] = {}
+        self.stream: Any = self._call("cudaStreamCreate")[0]
+
+    def allocate(self, size: int, *, purpose: str) -> int:
+        """The address of ``size`` bytes of zeros.
+
+        Raises:
+            InputError: so much memory is not free; the message says how much was needed.
+        """
+        code, *found = self._runtime.cudaMalloc(max(size, 1))
+        if int(code) == _OUT_OF_MEMORY:
+            free, total = self._call("cudaMemGetInfo")
+            raise InputError(
+                f"The GPU has no room for {purpose}",
+                received=f"{size / 1e6:.0f} MB needed, {free / 1e6:.0f} of {total / 1e6:.0f} MB free",
+                allowed="what is free",
+                fix="Use fewer rows, or a plan with a smaller --capacity.",
+            )
+        self._check("cudaMalloc", code)
+        address = int(found[0])
+        self._held[address] = size
+        self.clear(address, size)
+        return address
+
+    def clear(self, address: int, size: int) -> None:
+        """Fill with zeros."""
+        self._call("cudaMemsetAsync", address, 0, size, self.stream)
+
+    def write(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Copy an array to an address and wait until it is there."""
+        assert array.flags.c_contiguous
+        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, _TO_DEVICE, self.stream)
+        self.wait()
+
+    def read(self, address: int, array: npt.NDArray[Any]) -> None:
+        """Fill an array from an address, behind everything that the stream has to do."""
+        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, _TO_HOST, self.stream)
+        self.wait()
+
+    def wait(self) -> None:
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def free(self, address: int) -> None:
+        if self._held.pop(address, None) is not None:
+            self._call("cudaFree", address)
+
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
+        for address in list(self._held):
+            self.free(address)
+        if self.stream is not None:
+            self._call("cudaStreamDestroy", self.stream)
+            self.stream = None
+
+    def _call(self, name: str, *arguments: Any) -> list[Any]:
+        code, *found = getattr(self._runtime, name)(*arguments)
+        self._check(name, code)
+        return list(found)
+
+    def _check(self, name: str, code: Any) -> None:
+        if int(code) != 0:
+            raise InputError(
+                f"The GPU answers {name} with error {int(code)}",
+                received=getattr(code, "name", None),
+                allowed="a GPU and a driver that work",
+                fix="Look at them with: jisu doctor.",
+            )

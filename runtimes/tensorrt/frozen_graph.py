@@ -1,0 +1,39 @@
+"""The artifact's graph with its cache of one fixed length, as TensorRT reads it.
+
+Nothing but the letter ``capacity`` is replaced by a number: TensorRT updates no cache of a length that varies. What was
+proved on the processor is the same graph with the letter.
+"""
+
+from __future__ import annotations
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from exporter.signature import CAPACITY
+
+
+def frozen_graph(artifact: Artifact, *, capacity: int) -> bytes:
+    """The graph as a serialized ONNX model; its weights stay in the artifact's file.
+
+    Raises:
+        InputError: the file is damaged, or keeps weights outside the artifact.
+    """
+    import onnx_ir as ir
+
+    from runtimes.external_data import check_external_data
+
+    check_external_data(artifact.graph)
+    try:
+        model = ir.load(artifact.graph)
+    except Exception as error:  # protobuf's errors share no class of their own
+        raise InputError(
+            f"{artifact.graph} cannot be read",
+            received=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            allowed="a graph as the export wrote it",
+            fix="Export the model again.",
+        ) from error
+    values = [*model.graph.inputs, *model.graph.outputs, *(output for node in model.graph for output in node.outputs)]
+    for value in values:
+        if value.shape is not None and any(str(dim) == CAPACITY for dim in value.shape):
+            value.shape = ir.Shape([capacity if str(dim) == CAPACITY else dim for dim in value.shape])
+    data: bytes = ir.serde.serialize_model(model).SerializeToString()
+    return data

@@ -1,0 +1,40 @@
+"""Which plans are wanted, for named compute capabilities or the GPU of this machine, and where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from runtimes.gpu import probe_gpus
+from runtimes.tensorrt.build import target_of
+from runtimes.tensorrt.library import Capability, Library, check_capabilities
+from runtimes.tensorrt.plan_file import graph_hashes
+
+
+def plan_targets(library: Library, wanted: tuple[Capability, ...]) -> list[tuple[str, Capability | None]]:
+    """(name, compute capability) of each plan; without a choice the one for the GPU of this machine.
+
+    Raises:
+        InputError: nothing was chosen and there is no GPU.
+    """
+    if wanted:
+        return [(target_of(one), one) for one in wanted]
+    gpus = probe_gpus()
+    if not gpus.devices:
+        raise InputError(
+            "There is no GPU to build a plan for",
+            received=gpus.problem or "no GPU",
+            allowed="a machine with a GPU, or compute capabilities to build for ahead of time",
+            fix="Name them: --compute-capability 8.6 8.9 12.0.",
+        )
+    here = gpus.devices[0]
+    if library.is_rtx:
+        check_capabilities(library, (here.compute_capability,))
+        return [(target_of(here.compute_capability), here.compute_capability)]
+    return [(f"{here.name} {target_of(here.compute_capability)}", None)]
+
+
+def default_folder(artifact: Artifact) -> Path:
+    """Where plans lie when nobody says: found again by the graph that they were built from."""
+    return Path.home() / ".cache" / "jisu" / "plans" / graph_hashes(artifact)[0][:16]

@@ -1,0 +1,111 @@
+"""Stands in for TensorRT and the CUDA driver: addresses are this machine's, and ONNX Runtime computes."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from exporter.artifact import Artifact
+from runtimes.tensorrt.library import Library
+
+PLAN = b"a plan"
+_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+
+
+class Cuda:
+    """The few calls of ``cuda.bindings.runtime`` that are made, on memory of this machine."""
+
+    def __init__(self, *, room: int = 1 << 30) -> None:
+        self.room = room
+        self.held: dict[int, Any] = {}
+
+    def cudaStreamCreate(self) -> tuple[int, str]:
+        return 0, "stream"
+
+    def cudaStreamDestroy(self, stream: str) -> tuple[int]:
+        return (0,)
+
+    def cudaStreamSynchronize(self, stream: str) -> tuple[int]:
+        return (0,)
+
+    def cudaMemGetInfo(self) -> tuple[int, int, int]:
+        return 0, self.room, 2 * self.room
+
+    def cudaMalloc(self, size: int) -> tuple[int, int]:
+        if size > self.room:
+            return 2, 0
+        buffer = ctypes.create_string_buffer(size)
+        self.held[ctypes.addressof(buffer)] = buffer
+        return 0, ctypes.addressof(buffer)
+
+    def cudaFree(self, address: int) -> tuple[int]:
+        del self.held[address]
+        return (0,)
+
+    def cudaMemsetAsync(self, address: int, value: int, size: int, stream: str) -> tuple[int]:
+        ctypes.memset(address, value, size)
+        return (0,)
+
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: str) -> tuple[int]:
+        ctypes.memmove(target, source, size)
+        return (0,)
+
+
+class Context:
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.profile: int | None = None
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+
+    def set_optimization_profile_async(self, index: int, stream: str) -> bool:
+        self.profile = index
+        return True
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = tuple(shape)
+        return True
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: str) -> bool:
+        assert (self.profile == 1) == (self.shapes["input_ids"][1] == 1), "single tokens have a profile of their own"
+        for layer in ("key", "value"):  # a cache is updated in place
+            assert self.addresses[f"past_key_values.0.{layer}"] == self.addresses[f"present.0.{layer}"]
+        inputs = {item.name: _TYPES[item.type] for item in self._session.get_inputs()}
+        inputs |= {item.name: _TYPES[item.type] for item in self._session.get_overridable_initializers()}
+        feeds = {}
+        for name, dtype in inputs.items():
+            count = int(np.prod(self.shapes[name]))
+            data = ctypes.string_at(self.addresses[name], count * np.dtype(dtype).itemsize)
+            feeds[name] = np.frombuffer(data, dtype).reshape(self.shapes[name])
+        names = [item.name for item in self._session.get_outputs()]
+        for name, found in zip(names, self._session.run(names, feeds), strict=True):
+            ctypes.memmove(self.addresses[name], found.ctypes.data, found.nbytes)
+        return True
+
+
+def pretended_library(artifact: Artifact) -> Library:
+    """A library whose one plan is the artifact's graph."""
+
+    class Logger:
+        ERROR, INTERNAL_ERROR, WARNING = range(3)
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
+
+        def deserialize_cuda_engine(self, plan: bytes) -> Any:
+            if plan != PLAN:
+                self._logger.log(Logger.ERROR, "the plan's header is not ours")
+                return None
+            session = onnxruntime.InferenceSession(str(artifact.graph), providers=["CPUExecutionProvider"])
+            return SimpleNamespace(create_execution_context=lambda: Context(session))
+
+    return Library(name="tensorrt", module=SimpleNamespace(ILogger=Logger, Runtime=Runtime, __version__="11.4"))

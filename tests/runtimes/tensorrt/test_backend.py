@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from exporter.errors import InputError
+from exporter.signature import LOGITS_POSITIONS
+from runtimes.tensorrt.backend import PlanBackend
+from runtimes.tensorrt.profiles import Shapes
+from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
+from tests.runtimes.tiny_models import logits_of, write_artifact
+
+SHAPES = Shapes(capacity=24, prompt=4, batch=3)
+ROWS = [[3, 7, 1, 9, 22, 4, 5], [8, 2, 6], [11]]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    found = write_artifact(tmp_path_factory.mktemp("plan") / "a", "portable")
+    signature = found.manifest.signature
+    inputs = tuple(
+        replace(spec, dims=("B", "K")) if spec.name == LOGITS_POSITIONS else spec for spec in signature.inputs
+    )
+    return replace(found, manifest=replace(found.manifest, signature=replace(signature, inputs=inputs)))
+
+
+def opened(artifact, *, plan=PLAN, cuda=None):
+    return PlanBackend(pretended_library(artifact), plan, artifact, shapes=SHAPES, cuda=cuda or Cuda())
+
+
+def padded(rows):
+    width = max(map(len, rows))
+    return np.array([row + [0] * (width - len(row)) for row in rows]), np.array([len(row) for row in rows])
+
+
+def near(found, wanted):
+    np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-4)
+
+
+def test_a_prompt_longer_than_the_profile_goes_through_in_pieces(artifact):
+    backend = opened(artifact)
+    state = backend.new_state(1, 10)
+    near(backend.forward(np.array([ROWS[0]]), state)[0], logits_of(ROWS[0])[-1:])
+    near(backend.forward(np.array([[5]]), state)[0], logits_of([*ROWS[0], 5])[-1:])
+    assert state.lengths.tolist() == [8]
+
+
+@pytest.mark.parametrize("rows", [ROWS, [row[:4] for row in ROWS]])
+def test_rows_of_unequal_lengths_give_their_own_last_logits(artifact, rows):
+    backend = opened(artifact)
+    state = backend.new_state(3, 24)
+    ids, new = padded(rows)
+    out = backend.forward(ids, state, new_lengths=new)
+    for row, found in zip(rows, out, strict=True):
+        near(found, logits_of(row)[-1:])
+    out = backend.forward(np.array([[1], [2], [3]]), state)
+    for row, token, found in zip(rows, (1, 2, 3), out, strict=True):
+        near(found, logits_of([*row, token])[-1:])
+
+
+def test_all_logits_are_those_of_every_position(artifact):
+    backend = opened(artifact)
+    out = backend.forward(np.array([ROWS[0]]), backend.new_state(1, 10), logits="all")
+    near(out[0], logits_of(ROWS[0]))
+
+
+def test_a_state_is_rewound_and_reordered(artifact):
+    backend = opened(artifact)
+    state = backend.new_state(2, 24)
+    backend.forward(np.array([ROWS[0][:3], ROWS[1]]), state)
+    state.reorder(np.array([1, 1]))
+    state.rewind(np.array([2, 3]))
+    out = backend.forward(np.array([[9], [9]]), state)
+    near(out[0], logits_of([*ROWS[1][:2], 9])[-1:])
+    near(out[1], logits_of([*ROWS[1], 9])[-1:])
+
+
+def test_a_foreign_plan_is_one_clear_error(artifact):
+    with pytest.raises(InputError, match="header is not ours.*build it again: jisu build"):
+        opened(artifact, plan=b"another")
+
+
+def test_more_than_the_plan_was_built_for_is_refused(artifact):
+    backend = opened(artifact)
+    for batch, capacity in ((4, 8), (1, 25)):
+        with pytest.raises(InputError, match="3 rows of 24 tokens.*larger --batch or --capacity"):
+            backend.new_state(batch, capacity)
+
+
+def test_memory_that_is_not_there_says_how_much_was_needed(artifact):
+    cuda = Cuda()
+    backend = opened(artifact, cuda=cuda)
+    cuda.room = 16
+    with pytest.raises(InputError, match="no room for a state of .* MB needed, 0 of 0 MB free"):
+        backend.new_state(1, 8)
+
+
+def test_closing_gives_everything_back(artifact):
+    cuda = Cuda()
+    backend = opened(artifact, cuda=cuda)
+    state = backend.new_state(1, 8)
+    backend.close()
+    backend.close()
+    assert cuda.held == {}
+    with pytest.raises(InputError, match="is closed"):
+        backend.forward(np.array([[1]]), state)

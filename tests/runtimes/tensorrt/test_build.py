@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import jisu
+from exporter.errors import InputError
+from runtimes.tensorrt import build as building
+from runtimes.tensorrt.build import DECOMPOSED, build_plan
+from runtimes.tensorrt.library import Library
+from runtimes.tensorrt.messages import Messages
+from runtimes.tensorrt.profiles import Shapes
+from tests.runtimes.tensorrt.artifacts import exported
+from tests.runtimes.tiny_models import write_artifact
+
+SHAPES = Shapes(capacity=128, prompt=32)
+ADA = {"target": "sm89", "capability": (8, 9), "shapes": SHAPES}
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    return tmp_path_factory.mktemp("plans")
+
+
+def test_a_plan_is_built_once_and_found_again(rtx, trt_llama, plans):
+    said, steps = [], []
+    built = build_plan(trt_llama, rtx, plans, **ADA, say=said.append, progress=lambda *step: steps.append(step))
+    assert built.reason == "there is none yet"
+    assert said == ["tensorrt-rtx-sm89.plan: building, since there is none yet"]
+    assert built.path.stat().st_size == built.size > 100_000
+    assert built.notes == ()  # fused attention
+    assert steps
+    again = build_plan(trt_llama, rtx, plans, **ADA, say=said.append)
+    assert (again.reason, again.size, again.path) == (None, built.size, built.path)
+    assert len(said) == 1
+
+
+def test_other_shapes_are_another_plan_and_the_reason_is_said(rtx, trt_llama, plans):
+    build_plan(trt_llama, rtx, plans, **ADA)
+    built = build_plan(trt_llama, rtx, plans, **{**ADA, "shapes": Shapes(capacity=256, prompt=32, batch=2)})
+    assert built.reason == "capacity, prompt or batch changed"
+    record = json.loads(built.path.with_name(f"{built.path.name}.json").read_text())
+    assert record["key"]["shapes"] == {"capacity": 256, "prompt": 32, "batch": 2}
+    assert record["key"]["library"].startswith("tensorrt-rtx 1.")
+
+
+@pytest.mark.parametrize(("family", "precision"), [("qwen3", "bf16"), ("gemma2", "fp16"), ("lstm", "fp16")])
+def test_other_families_build_too(rtx, trt_folder, plans, family, precision):
+    artifact = exported(trt_folder, family, precision)
+    built = build_plan(artifact, rtx, plans / family, **ADA)
+    assert built.size > 100_000
+    record = next(step for step in artifact.manifest.recipe if step["pass"] == "decompose_attention")
+    assert record["count"] == (2 if family == "gemma2" else 0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "w8a8"])
+def test_other_precisions_build_too(rtx, trt_folder, plans, precision):
+    artifact = exported(trt_folder, "llama", precision)
+    built = build_plan(artifact, rtx, plans / precision, **ADA)
+    floats = precision in ("fp32", "w8a8")
+    assert built.notes == ((DECOMPOSED,) if floats else ())
+    if precision == "int4":
+        with pytest.raises(InputError, match="tensorrt-rtx for compute capability 7.5") as caught:
+            build_plan(artifact, rtx, plans / precision, target="sm75", capability=(7, 5), shapes=SHAPES)
+        assert "int4" in str(caught.value)
+        assert not list(plans.glob("int4/*sm75*"))
+
+
+def test_an_artifact_for_something_else_is_refused(tmp_path):
+    with pytest.raises(InputError, match="Export the model with --target tensorrt"):
+        build_plan(
+            write_artifact(tmp_path / "out", "ort-cpu"), Library(name="tensorrt-rtx", module=None), tmp_path, **ADA
+        )
+
+
+def test_a_warning_that_something_was_dropped_ends_the_build():
+    messages = Messages(warnings=["Make sure input input_ids has Int64 binding.", "Unused Input: position_ids"])
+    with pytest.raises(InputError, match="another model than the one that was proved.*Unused Input: position_ids"):
+        building._refuse_warnings(messages, "tensorrt-rtx")
+    messages.warnings.pop()
+    building._refuse_warnings(messages, "tensorrt-rtx")
+
+
+def test_an_input_that_the_parser_drops_ends_the_build(rtx, trt_llama, tmp_path, monkeypatch):
+    import onnx_ir as ir
+
+    whole = building.frozen_graph
+
+    def with_another(artifact, *, capacity):
+        model = ir.serde.deserialize_model(ir.serde.onnx.ModelProto.FromString(whole(artifact, capacity=capacity)))
+        extra = ir.Value(name="position_ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["B", "T"]))
+        model.graph.inputs.append(extra)
+        return ir.serde.serialize_model(model).SerializeToString()
+
+    monkeypatch.setattr(building, "frozen_graph", with_another)
+    with pytest.raises(InputError, match="position_ids"):
+        build_plan(trt_llama, rtx, tmp_path, **ADA)
+
+
+def test_the_command_builds_for_several_gpus(rtx, trt_llama, tmp_path, capsys):
+    words = ["build", str(trt_llama.folder), "--backend", "tensorrt-rtx", "--out", str(tmp_path / "plans")]
+    words += ["--capacity", "128", "--prompt", "32", "--compute-capability"]
+    assert jisu.main([*words, "8.6", "12.0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].split("/")[-1] for line in lines] == [
+        "tensorrt-rtx-sm86.plan",
+        "tensorrt-rtx-sm120.plan",
+    ]
+    assert jisu.main([*words, "9.0"]) == 2
+    assert "no plans for compute capability 9.0" in capsys.readouterr().err
+    assert jisu.main([*words[:-1]]) == 2
+    assert "--compute-capability 8.6" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_plan_of_the_real_model_holds_its_weights_once(rtx, smollm2_gguf, tmp_path):
+    artifact = exported(tmp_path, smollm2_gguf, "fp16")
+    built = build_plan(artifact, rtx, tmp_path / "plans", target="sm89", capability=(8, 9), shapes=Shapes())
+    assert built.notes == ()
+    # 1.108 measured: the kernels, and a few weights that the two profiles lay out differently. Twice would be 1.86.
+    assert built.size < 1.12 * artifact.manifest.files["model.onnx.data"].size

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from exporter.errors import InputError
+from runtimes import ort_cuda
+from runtimes.gpu import Gpu, GpuProbe
+from runtimes.ort_cuda import OrtCudaBackend, check_gpu, open_ort_cuda
+from tests.runtimes.pretended_gpu import pretended_onnxruntime
+from tests.runtimes.tiny_models import write_artifact
+
+
+def gpus(*, capability=(9, 0), cuda=(13, 0)):
+    device = Gpu(name="NVIDIA H200", memory=1 << 37, compute_capability=capability)
+    return GpuProbe(devices=(device,), driver_cuda=cuda)
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    return write_artifact(tmp_path / "a", "ort-cpu")
+
+
+def test_past_and_present_are_one_address(artifact):
+    state = OrtCudaBackend(pretended_onnxruntime(), artifact).new_state(2, 16)
+    assert all(past is present for past, present in zip(state.past, state.present, strict=True))
+
+
+def test_single_tokens_are_captured_once_for_each_state(artifact):
+    backend = OrtCudaBackend(pretended_onnxruntime(), artifact)
+    for batch in (1, 3):
+        state = backend.new_state(batch, 16)
+        backend.forward(np.full((batch, 4), 5), state)
+        for token in (1, 2, 3):
+            backend.forward(np.full((batch, 1), token), state)
+    assert sorted(backend._session.captured) == ["1", "2"]
+
+
+def test_a_node_on_the_processor_ends_the_opening_unless_it_is_allowed(artifact):
+    runtime = pretended_onnxruntime(strays=(("MatMulNBits", "layers.3"), ("Shape", "free")))
+    with pytest.raises(InputError, match="MatMulNBits layers.3.*--allow-cpu-nodes"):
+        OrtCudaBackend(runtime, artifact)
+    allowed = OrtCudaBackend(runtime, artifact, allow_cpu_nodes=True)
+    assert allowed.placement.strays == ("MatMulNBits layers.3",)
+
+
+def test_the_processors_package_is_one_clear_error(artifact):
+    runtime = SimpleNamespace(get_available_providers=lambda: ["CPUExecutionProvider"])
+    with pytest.raises(InputError, match="pip uninstall -y onnxruntime && pip install 'jisu"):
+        OrtCudaBackend(runtime, artifact)
+
+
+def test_no_driver_is_told_before_anything_is_loaded(artifact, monkeypatch):
+    monkeypatch.setattr(ort_cuda, "probe_gpus", lambda: GpuProbe(problem="no NVIDIA driver: libcuda.so.1 is not here"))
+    with pytest.raises(InputError, match="libcuda.so.1 is not here.*--backend ort-cpu"):
+        open_ort_cuda(artifact, threads=None, source=None)
+
+
+def test_an_old_driver_and_an_old_gpu_are_told_apart():
+    check_gpu(gpus(), precision="bf16")
+    with pytest.raises(InputError, match="CUDA 12.4.*Update the driver"):
+        check_gpu(gpus(cuda=(12, 4)), precision="fp16")
+    with pytest.raises(InputError, match="too old for bf16.*7.5.*Export the model in fp16"):
+        check_gpu(gpus(capability=(7, 5)), precision="bf16")
+    check_gpu(gpus(capability=(7, 5)), precision="fp16")
+
+
+def test_memory_that_is_not_there_says_how_much_was_needed(artifact):
+    runtime = pretended_onnxruntime()
+
+    def full(*_):
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    backend = OrtCudaBackend(runtime, artifact)
+    runtime.OrtValue = SimpleNamespace(ortvalue_from_numpy=full)
+    with pytest.raises(InputError, match="no room for the state.*MB needed.*smaller --max-new-tokens"):
+        backend.new_state(1, 1 << 16)
+
+
+def test_a_closed_backend_says_so(artifact):
+    backend = OrtCudaBackend(pretended_onnxruntime(), artifact)
+    state = backend.new_state(1, 4)
+    backend.close()
+    with pytest.raises(InputError, match="is closed"):
+        backend.forward(np.array([[1]]), state)
