@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.candidates import Candidate, artifact_candidates, peer_candidates, source_key
+from benchmarks.candidates import Candidate, artifact_candidates, peer_candidates
 from benchmarks.figures import memory_figures, workload_figures
 from benchmarks.journal import Journal
+from benchmarks.judging import judge_candidates
 from benchmarks.memory_traffic import weight_bytes
 from benchmarks.operator_times import measure_operators
 from benchmarks.pareto import pareto_front
 from benchmarks.read_bandwidth import measure_read_bandwidth
 from benchmarks.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
 from benchmarks.report_columns import at, headline_set, headline_workloads
-from benchmarks.rounds import Outcome, Processes, Say, is_timed, measure_rounds, open_processes, restored_outcomes
-from benchmarks.timed_process import CandidateError, TimedProcess
-from benchmarks.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
+from benchmarks.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.trials import machine
 from benchmarks.workloads import Workload, prompts_of, workloads_named
 from exporter.artifact import Artifact
@@ -122,7 +121,16 @@ def compare(
         feed = _feeder(model)
         measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
         if request.quality and model is not None:
-            reference = _judge(request, model, outcomes, processes, threads=threads, journal=journal, say=say)
+            reference = judge_candidates(
+                model,
+                outcomes,
+                processes,
+                source=request.source,
+                threads=threads,
+                time_limit=request.time_limit,
+                journal=journal,
+                say=say,
+            )
     _profile(request, outcomes, threads=threads, journal=journal, say=say)
     report: Report = finite(
         {
@@ -215,44 +223,6 @@ def _feeder(model: Artifact | None) -> Callable[[Workload, int], list[list[int]]
     return feed
 
 
-def _judge(
-    request: ComparisonRequest,
-    model: Artifact,
-    outcomes: Mapping[str, Outcome],
-    processes: Processes,
-    *,
-    threads: int,
-    journal: Journal,
-    say: Say,
-) -> dict[str, Any]:
-    """Measure the quality that is missing; returns what it was measured against, or why it was not."""
-    problems: list[str] = []
-    try:
-        sets = _token_sets(model)
-    except InputError as error:  # a tokenizer that is not the model's; the speeds are there all the same
-        return {"name": None, "description": None, "problems": [str(error)]}
-    for outcome in outcomes.values():
-        if outcome.is_measured and not _same_source(outcome.candidate.artifact, model):
-            reason = f"it was made from another source than {model.folder}"
-            outcome.quality = {"sets": {}, "greedy": None, "reason": reason}
-    wanted = {
-        name: process
-        for name, process in processes.items()
-        if outcomes[name].quality is None and _same_source(outcomes[name].candidate.artifact, model)
-    }
-    for name, command in _references(request, model, outcomes, threads):
-        say(f"loading the reference: {name}")
-        try:
-            with TimedProcess(command, time_limit=request.time_limit) as process:
-                if wanted:
-                    measure_quality(process, outcomes, wanted, sets, journal=journal, say=say)
-                return {"name": name, "description": process.opened["version"], "problems": problems}
-        except (CandidateError, ReferenceFailedError) as error:
-            problems.append(f"{name}: {error}")
-            say(f"the reference {name} cannot be used: {error}")
-    return {"name": None, "description": None, "problems": problems or ["no source and no fp32 artifact"]}
-
-
 def _profile(
     request: ComparisonRequest, outcomes: Mapping[str, Outcome], *, threads: int, journal: Journal, say: Say
 ) -> None:
@@ -265,40 +235,6 @@ def _profile(
             say(f"profiling {name}")
             outcome.operators = measure_operators(item.artifact.folder, threads=threads, time_limit=request.time_limit)
             journal.add({"candidate": name, "operators": outcome.operators})
-
-
-def _references(
-    request: ComparisonRequest, model: Artifact, outcomes: Mapping[str, Outcome], threads: int
-) -> list[tuple[str, tuple[str, ...]]]:
-    """What quality may be measured against, best first: the source, then an fp32 artifact among the candidates."""
-    source = () if request.source is None else (request.source,)
-    program = (sys.executable, "-m", "benchmarks.peers.run_source", str(model.folder), str(threads), *source)
-    found = [("source", program)]
-    for outcome in outcomes.values():
-        item = outcome.candidate
-        if item.facts.get("precision") == "fp32" and outcome.failure is None:
-            found.append((item.name, item.command))
-    return found
-
-
-def _token_sets(model: Artifact) -> TokenSets:
-    from exporter.gate.prompts import gate_prompts
-    from runtimes.text import open_codec
-
-    codec = open_codec(model.folder)
-
-    class Encoder:
-        def encode(self, text: str) -> list[int]:
-            assert codec is not None
-            return codec.encode(text, special_tokens=True)
-
-    facts = model.manifest.model
-    prompts = gate_prompts(Encoder() if codec is not None else None, facts.vocab_size, facts.max_positions)
-    return token_sets(prompts, has_tokenizer=codec is not None)
-
-
-def _same_source(artifact: Artifact | None, model: Artifact) -> bool:
-    return artifact is None or source_key(artifact) == source_key(model)
 
 
 def _row(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float) -> dict[str, Any]:
