@@ -14,6 +14,7 @@ from typing import Any
 
 from exporter.artifact import Artifact
 from exporter.errors import InputError
+from exporter.signature import INPUT_IDS
 from runtimes.tensorrt.frozen_graph import frozen_graph
 from runtimes.tensorrt.library import Capability, Library, spelled
 from runtimes.tensorrt.messages import Messages, logger_into, monitor_into
@@ -95,8 +96,13 @@ def check_artifact(artifact: Artifact) -> None:
 
 def plan_key(artifact: Artifact, library: Library, *, target: str, shapes: Shapes) -> PlanKey:
     """What the plan of this artifact depends on."""
+    profiles = profiles_for(artifact.manifest.signature, shapes)
     return PlanKey(
-        graph=graph_hashes(artifact), library=f"{library.name} {library.version}", target=target, shapes=shapes
+        graph=graph_hashes(artifact),
+        library=f"{library.name} {library.version}",
+        target=target,
+        shapes=shapes,
+        options=tuple(f"{profile.name} {profile.shapes[INPUT_IDS]}" for profile in profiles),
     )
 
 

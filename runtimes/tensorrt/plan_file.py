@@ -24,7 +24,7 @@ _WORDS = {
     "library": "the library is another one",
     "target": "it is for another GPU",
     "shapes": "capacity, prompt or batch changed",
-    "options": "the options changed",
+    "options": "the profiles or options changed",
 }
 
 

@@ -39,7 +39,7 @@ def test_a_plan_is_built_once_and_found_again(rtx, trt_llama, plans):
 def test_other_shapes_are_another_plan_and_the_reason_is_said(rtx, trt_llama, plans):
     build_plan(trt_llama, rtx, plans, **ADA)
     built = build_plan(trt_llama, rtx, plans, **{**ADA, "shapes": Shapes(capacity=256, prompt=32, batch=2)})
-    assert built.reason == "capacity, prompt or batch changed"
+    assert built.reason == "capacity, prompt or batch changed, the profiles or options changed"
     record = json.loads(built.path.with_name(f"{built.path.name}.json").read_text())
     assert record["key"]["shapes"] == {"capacity": 256, "prompt": 32, "batch": 2}
     assert record["key"]["library"].startswith("tensorrt-rtx 1.")

@@ -42,7 +42,7 @@ def test_a_gpu_with_a_long_name_gets_a_plain_file(tmp_path):
         ({"library": "tensorrt-rtx 1.8"}, "the library is another one"),
         ({"target": "sm86"}, "it is for another GPU"),
         ({"shapes": Shapes(capacity=64, prompt=64)}, "capacity, prompt or batch changed"),
-        ({"options": ("refit",)}, "the options changed"),
+        ({"options": ("refit",)}, "the profiles or options changed"),
         ({"target": "sm86", "library": "x"}, "the library is another one, it is for another GPU"),
     ],
 )
