@@ -45,7 +45,7 @@ def test_text_says_unknown_for_what_the_machine_does_not_tell(capsys: pytest.Cap
     assert "memory        unknown, free unknown, limited to 2.0 GiB" in shown
     assert "Test GPU, 24.0 GiB, compute capability 8.9" in shown
     assert "ort-cpu       ready" in shown
-    assert "tensorrt      no: not part of this version of jisu" in shown
+    assert "tensorrt      no: tensorrt is not installed" in shown
     assert (
         "torch         no: torch and transformers are not installed\n                pip install 'jisu[export]'"
         in shown
