@@ -121,7 +121,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny_source, tmp_path):
 
 def test_a_wrong_recipe_is_refused_before_the_checkpoint_is_read(tmp_path):
     with pytest.raises(InputError, match="no recipe"):
-        export(tmp_path / "absent", tmp_path / "out", target="tensorrt")
+        export(tmp_path / "absent", tmp_path / "out", target="tensorrt", precision="w8a8-dynamic")
     with pytest.raises(InputError, match="Did you mean int8"):
         export(tmp_path / "absent", tmp_path / "out", precision="int1")
 
