@@ -131,7 +131,7 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
 
 
 def _require_layers(source: Source, statistics: Statistics) -> None:
-    from exporter.plan import matrices_of
+    from exporter.matrices import matrices_of
 
     known = {name for group in statistics.groups for name in group}
     layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.table}

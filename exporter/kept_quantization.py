@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
-from exporter.plan import matrices_of
+from exporter.matrices import matrices_of
 from exporter.quantization import Progress, QuantizedWeights
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from exporter.errors import InputError
 from exporter.finite_weights import check_finite_weights
 from exporter.layer_stack import find_stack
+from exporter.matrices import matrices_of
 from exporter.one_shot import has_hessians, quantize_from_statistics
-from exporter.plan import QuantizationPlan, fit_block_size, matrices_of
+from exporter.plan import QuantizationPlan, fit_block_size
 from exporter.precision import ProductFormat, RowFormat, WeightFormat
 
 if TYPE_CHECKING:

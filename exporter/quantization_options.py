@@ -12,8 +12,9 @@ from exporter.errors import InputError
 from exporter.half_precision import MEASURED_WINDOWS, measures_activations
 from exporter.kept_quantization import describe_kept, keep_quantization
 from exporter.layer_stack import find_stack
+from exporter.matrices import describe_uncovered, matrices_of
 from exporter.mixed_precision import Goal, Measured, find_mix
-from exporter.plan import QuantizationPlan, describe_uncovered, matrices_of, plan_quantization
+from exporter.plan import QuantizationPlan, plan_quantization
 from exporter.precision import KEPT, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization import QuantizedWeights, quantize_source
 from exporter.sensitivity import FLOAT, check_sensitivity_file, measure_sensitivity, split_windows

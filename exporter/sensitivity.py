@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
 from exporter.finite_weights import check_finite_weights
+from exporter.matrices import Matrix, matrices_of
 from exporter.output_place import cannot_write, check_name, try_to_write
-from exporter.plan import Matrix, fit_block_size, matrices_of, scale_bytes
+from exporter.plan import fit_block_size, scale_bytes
 from exporter.precision import WeightFormat
 from exporter.quantization import decoder_layers, quantize_group
 

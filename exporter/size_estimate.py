@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
-from exporter.plan import Matrix, fit_block_size, matrices_of, scale_bytes
+from exporter.matrices import Matrix, matrices_of
+from exporter.plan import fit_block_size, scale_bytes
 from exporter.precision import KEPT, MIXED, Format, ProductFormat, RowFormat, WeightFormat
 
 if TYPE_CHECKING:

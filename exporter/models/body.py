@@ -6,9 +6,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from exporter.models.gru import GRU
-from exporter.models.lstm import LSTM
 from exporter.models.ngram import NGram
+from exporter.models.recurrent import GRU, LSTM
 from exporter.models.settings import ModelSettings
 from exporter.models.transformer import Transformer
 from exporter.signature import StateItem

@@ -9,8 +9,9 @@ from exporter.activation_statistics import calibrate
 from exporter.calibration_data import read_calibration_data
 from exporter.errors import InputError
 from exporter.evaluation_text import read_evaluation_text
+from exporter.matrices import matrices_of
 from exporter.one_shot import has_hessians
-from exporter.plan import matrices_of, plan_quantization
+from exporter.plan import plan_quantization
 from exporter.precision import precision_named
 from exporter.quantization import quantize_source
 from exporter.sources import load_source

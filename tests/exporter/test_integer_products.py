@@ -6,7 +6,8 @@ import pytest
 from exporter.calibration_data import read_calibration_data
 from exporter.errors import InputError
 from exporter.integer_products import RANDOM_WINDOWS, _fewest, find_products, saturates
-from exporter.plan import matrices_of, plan_quantization
+from exporter.matrices import matrices_of
+from exporter.plan import plan_quantization
 from exporter.precision import WeightFormat, precision_named
 from exporter.quantization import quantize_source
 from exporter.sources import load_source

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from exporter.errors import InputError
-from exporter.plan import Matrix, matrices_of, plan_quantization
+from exporter.matrices import Matrix
+from exporter.plan import plan_quantization
 from exporter.precision import precision_named
 
 
@@ -78,17 +79,6 @@ def test_the_record_names_the_weights_of_each_format():
     record = plan_quantization(LAYERS, precision_named("int8"), keep=["layers.0.q"]).to_record()
     kept = [entry for entry in record["formats"] if entry["format"] is None]
     assert [(entry["weights"], entry["names"]) for entry in kept] == [(1, ["layers.0.q"])]
-
-
-def test_a_model_lists_its_linear_layers_and_tables(tiny_source):
-    from exporter.sources import load_source
-
-    found = matrices_of(load_source(tiny_source).module)
-    tables = [item.name for item in found if item.table]
-    assert tables == ["model.embed_tokens", "lm_head"]
-    assert len(found) == 3 * 7 + 2
-    query = next(item for item in found if item.name == "model.layers.0.self_attn.q_proj")
-    assert (query.rows, query.features, query.elements) == (64, 64, 4096)
 
 
 def test_the_layers_with_most_input_features_have_longer_blocks_in_int8():

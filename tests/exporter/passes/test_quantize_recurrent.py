@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from exporter.gate.weights import check_weights
+from exporter.matrices import Matrix, matrices_of
 from exporter.passes.quantize_recurrent import candidates, quantize_recurrent
-from exporter.plan import Matrix, matrices_of, plan_quantization
+from exporter.plan import plan_quantization
 from exporter.precision import PRECISIONS, RowFormat
 from exporter.quantization import quantize_source
 from exporter.sources import load_source

@@ -7,7 +7,7 @@ import torch
 
 import jisu
 from exporter.errors import InputError
-from exporter.plan import describe_uncovered, matrices_of
+from exporter.matrices import describe_uncovered, matrices_of
 from exporter.sources import load_source
 from exporter.sources.linear_layers import use_linear_layers
 from tests.models import TINY_VOCAB, random_model, write_tiny
