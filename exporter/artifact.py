@@ -105,6 +105,12 @@ class Artifact:
     folder: Path
     manifest: Manifest
 
+    def __repr__(self) -> str:
+        made = self.manifest
+        return (
+            f"Artifact({str(self.folder)!r}, target={made.target!r}, precision={made.precision!r}, {self.size:,} bytes)"
+        )
+
     @property
     def graph(self) -> Path:
         return self.folder / GRAPH

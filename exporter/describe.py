@@ -64,10 +64,10 @@ def _describe_files(artifact: Artifact, *, hashes_checked: bool) -> list[str]:
     files = artifact.manifest.files
     width = max((len(name) for name in files), default=0)
     checked = "sizes and SHA-256 checked" if hashes_checked else "sizes checked"
-    lines = [f"Files ({_megabytes(artifact.size)}, {checked})"]
+    lines = [f"Files ({size_in_words(artifact.size)}, {checked})"]
     for name, record in files.items():
         digest = f"  {record.sha256}" if hashes_checked else ""
-        lines.append(f"  {name:{width}}  {_megabytes(record.size):>12}{digest}")
+        lines.append(f"  {name:{width}}  {size_in_words(record.size):>12}{digest}")
     return lines
 
 
@@ -165,5 +165,8 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _megabytes(size: int) -> str:
+def size_in_words(size: int) -> str:
+    """Bytes, or MB with the digits that matter."""
+    if size >= 10_000_000:
+        return f"{size / 1e6:,.0f} MB"
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size:,} bytes"

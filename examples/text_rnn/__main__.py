@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from exporter.errors import JisuError
+from runtimes.commands.standard_streams import is_full
 
 DESCRIPTION = """Trains a small text model in Chinese or English and turns it into a proved engine.
 
@@ -52,6 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except JisuError as error:
         sys.stderr.write(f"{arguments.verb}: error: {error}\n")
         return error.exit_code
+    except OSError as error:
+        if not is_full(error):
+            raise
+        sys.stderr.write(f"{arguments.verb}: error: Writing failed: {error}. Make room, or write elsewhere.\n")
+        return 2
     except KeyboardInterrupt:
         sys.stderr.write("\n")
         return INTERRUPTED

@@ -5,6 +5,7 @@ The file is written beside its place and renamed. It is read with `weights_only`
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from dataclasses import dataclass, fields
@@ -42,14 +43,28 @@ class Progress:
 
 
 def save_progress(folder: Path, progress: Progress) -> None:
-    """Write the checkpoint; whoever reads it sees the old one or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the checkpoint; whoever reads it sees the old one or the new one.
+
+    Raises:
+        InputError: it cannot be written, as on a full disk.
+    """
     partial = folder / f"{CHECKPOINT}.partial"
-    with partial.open("wb") as file:
-        torch.save({field.name: getattr(progress, field.name) for field in fields(progress)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / CHECKPOINT)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({field.name: getattr(progress, field.name) for field in fields(progress)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(folder / CHECKPOINT)
+    except (OSError, RuntimeError) as error:  # torch's writer raises the second
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise InputError(
+            f"The checkpoint of the training cannot be written into {folder}",
+            received=getattr(error, "strerror", None) or str(error).splitlines()[0],
+            allowed="a folder with room for three times the model",
+            fix="Make room, and go on with --resume where an earlier checkpoint lies there.",
+        ) from error
 
 
 def read_progress(folder: Path, identity: dict[str, Any]) -> Progress:

@@ -15,6 +15,7 @@ from typing import Any
 
 from exporter.artifact import TARGETS, TOKENIZER, Artifact
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from exporter.describe import size_in_words
 from exporter.errors import GateRejectedError
 from exporter.half_precision import describe_half
 from exporter.junit import check_place, gate_cases, write_junit
@@ -176,6 +177,6 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.no_advice:
             _advise(artifact)
         sys.stdout.write(
-            f"{artifact.folder}: {artifact.size / 1e6:.0f} MB, accepted after {len(checks)} checks against the source\n"
+            f"{artifact.folder}: {size_in_words(artifact.size)}, accepted after {len(checks)} checks against the source\n"
         )
     return 0

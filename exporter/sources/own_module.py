@@ -18,7 +18,7 @@ from exporter.errors import InputError
 from exporter.evaluation_mode import evaluation_mode
 from exporter.module_kind import is_of_transformers
 from exporter.sources.classifier import classifier_facts, read_labels
-from exporter.sources.facts import describe_model, weight_bytes
+from exporter.sources.facts import describe_model, describe_text_to_text, weight_bytes
 from exporter.sources.given_tokenizer import read_tokenizer
 from exporter.sources.module_behaviour import check_behaviour, find_longest
 from exporter.sources.module_call import ModuleCall, inspect_call
@@ -84,7 +84,7 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
     ``bos_token_id``, ``eos_token_id`` (one or several) and ``pad_token_id``. Without them, ids come from the tokenizer.
 
     Args:
-        module: see `exporter.sources.module_call.ALLOWED_FORMS`; or a causal language model of transformers.
+        module: see `exporter.sources.module_call.ALLOWED_FORMS`; or a model of transformers with the head of its task.
         tokenizer: see `exporter.sources.given_tokenizer.read_tokenizer`.
         kind, name: for the provenance.
 
@@ -136,17 +136,24 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
 def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tuple[str, ...]]:
     """(facts, task, what the user should know) of a module in evaluation mode."""
     if is_of_transformers(module):
-        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+        from transformers import (
+            MODEL_FOR_CAUSAL_LM_MAPPING,
+            MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+            MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        )
 
         if type(module) in set(_flat(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.values())):
             labels = read_labels(module.config, Path(type(module).__name__))
             facts = classifier_facts(describe_model(module, tokenizer), module, labels)
             return facts, "text-classification", ()
+        if type(module) in set(_flat(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.values())):
+            facts = describe_text_to_text(module, tokenizer, Path(type(module).__name__))
+            return facts, "text2text-generation", ()
         if type(module) not in set(_flat(MODEL_FOR_CAUSAL_LM_MAPPING.values())):
             raise InputError(
                 f"{type(module).__name__} is handed over as an object",
-                allowed="a causal language model or a classifier of texts, or any other model as a folder",
-                fix="Save it with save_pretrained, and export the folder.",
+                allowed="a causal language model, one that turns texts into others, or a classifier of texts",
+                fix="Pass the class of the task, such as AutoModelForCausalLM or AutoModelForSequenceClassification loads.",
             )
         return describe_model(module, tokenizer), "text-generation", ()
     from calibration.whole_sequences import has_state

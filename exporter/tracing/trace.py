@@ -9,8 +9,10 @@ import contextlib
 import io
 import json
 import logging
+import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import onnx_ir as ir
@@ -36,6 +38,8 @@ LAYERS_KEY = "jisu.layers"
 # Sizes of the example: all different and above one, since torch.export fixes dimensions of size 0 and 1.
 _BATCH, _NEW, _CAPACITY, _SOURCE = 2, 3, 7, 5
 _MODULE = "traced"
+# Folders of code that traces, which is never where a model's own mistake is.
+_TOOLS = {"torch", "sympy", "onnxscript", "onnx_ir", "contextlib.py"}
 Tokens = Literal["many", "one"]
 
 
@@ -207,9 +211,9 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
             ) from error
         raise InputError(
             f"{name} cannot be traced",
-            received=_cause(error),
+            received=f"{_cause(error)}{_place(error)}",
             allowed="a forward without data-dependent control flow",
-            fix="Rewrite the part of the model that torch.export names.",
+            fix="Rewrite the part of the model that is named.",
         ) from error
     finally:
         for talker, level in zip(talkers, levels, strict=True):
@@ -234,6 +238,19 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def _place(error: BaseException) -> str:
+    """Where in a model's own code an error was raised first, with the line itself; nothing where it was elsewhere."""
+    chain = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for one in reversed(chain):
+        for frame in reversed(traceback.extract_tb(one.__traceback__)):
+            file = Path(frame.filename)
+            if frame.line and not _TOOLS & set(file.parts) and file.parent != Path(__file__).parent:
+                return f", in {file.name}, line {frame.lineno}: {frame.line}"
+    return ""
 
 
 def _reads_no_parameter(node: ir.Node) -> bool | None:

@@ -176,3 +176,17 @@ def test_other_vocabulary_is_noticed(texts, reviews, tmp_path):
     (tmp_path / "model" / "tokenizer.json").write_bytes((reviews / "tokenizer.json").read_bytes())
     with pytest.raises(InputError, match="not the one that the model was trained with"):
         read_model(tmp_path / "model")
+
+
+def test_full_disk_is_one_sentence(texts, tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # what is longer meets the errors of a full disk
+    try:
+        with pytest.raises(InputError, match="cannot be written") as caught:
+            run(tmp_path / "model", texts, training=replace(FAST, epochs=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "--resume" in str(caught.value)
+    assert not list((tmp_path / "model").glob("*.partial"))

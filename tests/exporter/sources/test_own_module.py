@@ -50,11 +50,11 @@ def test_a_model_of_transformers_is_taken_as_an_object():
     assert (source.model.architecture, source.model.eos) == ("LlamaForCausalLM", (1,))
 
 
-def test_other_models_of_transformers_are_taken_as_folders():
+def test_a_model_of_transformers_without_a_head_is_refused():
     from transformers import BertConfig, BertModel
 
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50)
-    with pytest.raises(InputError, match="export the folder"):
+    with pytest.raises(InputError, match="Pass the class of the task"):
         load_source(BertModel(config))
 
 
@@ -149,3 +149,10 @@ def test_weights_are_neither_copied_nor_changed():
     source = load_source(module)
     assert source.module is module
     assert all(torch.equal(before[name], parameter) for name, parameter in module.named_parameters())
+
+
+def test_a_text_to_text_model_of_transformers_is_taken_as_an_object():
+    from tests.models import text_to_text_config
+
+    source = load_source(random_model(text_to_text_config()), tokenizer=tiny_tokenizer())
+    assert (source.task, source.model.decoder_start) == ("text2text-generation", 2)

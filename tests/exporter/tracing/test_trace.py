@@ -215,7 +215,11 @@ def forgetful(self, hidden, input_ids, state):
 
 @pytest.mark.parametrize(
     ("rule", "said"),
-    [(frozen, "froze|cannot be traced"), (branching, "cannot be traced"), (forgetful, "lost a tensor")],
+    [
+        (frozen, "froze|cannot be traced"),
+        (branching, r"in test_trace.py, line \d+: if hidden.sum\(\) > 0:"),
+        (forgetful, "lost a tensor"),
+    ],
 )
 def test_what_cannot_be_traced_is_refused_in_one_sentence(rule, said):
     module = Small(1, rule).eval()
