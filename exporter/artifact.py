@@ -107,9 +107,7 @@ class Artifact:
 
     def __repr__(self) -> str:
         made = self.manifest
-        return (
-            f"Artifact({str(self.folder)!r}, target={made.target!r}, precision={made.precision!r}, {self.size:,} bytes)"
-        )
+        return f"Artifact({str(self.folder)!r}, {made.target}, {made.precision}, {self.size:,} bytes)"
 
     @property
     def graph(self) -> Path:

@@ -176,7 +176,6 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"{gains}\n")
         if not arguments.no_advice:
             _advise(artifact)
-        sys.stdout.write(
-            f"{artifact.folder}: {size_in_words(artifact.size)}, accepted after {len(checks)} checks against the source\n"
-        )
+        size = size_in_words(artifact.size)
+        sys.stdout.write(f"{artifact.folder}: {size}, accepted after {len(checks)} checks against the source\n")
     return 0

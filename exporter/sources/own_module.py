@@ -153,7 +153,7 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
             raise InputError(
                 f"{type(module).__name__} is handed over as an object",
                 allowed="a causal language model, one that turns texts into others, or a classifier of texts",
-                fix="Pass the class of the task, such as AutoModelForCausalLM or AutoModelForSequenceClassification loads.",
+                fix="Pass the class of the task, such as AutoModelForCausalLM loads.",
             )
         return describe_model(module, tokenizer), "text-generation", ()
     from calibration.whole_sequences import has_state

@@ -25,6 +25,7 @@ from exporter.cpu_graph import widen_half
 from exporter.errors import InputError
 from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, SOURCE, StateItem, StateSpec, state_specs
 from exporter.tracing.experts import expand_experts
+from exporter.tracing.explicit_masks import explicit_masks
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.operators import OPSET
 from exporter.tracing.recurrent_layers import HOLDER, recurrent_operators
@@ -185,7 +186,7 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
         talker.setLevel(logging.CRITICAL)
     try:
         quiet = contextlib.redirect_stderr(io.StringIO())
-        with warnings.catch_warnings(), torch.no_grad(), quiet, recurrent_operators(root):
+        with warnings.catch_warnings(), torch.no_grad(), quiet, recurrent_operators(root), explicit_masks():
             warnings.simplefilter("ignore")
             program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
             exported = torch.onnx.export(
