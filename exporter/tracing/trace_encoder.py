@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from exporter.errors import InputError
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, SOURCE, state_specs
 from exporter.tracing.encoder_decoder import EncoderDecoder, EncoderHalf
-from exporter.tracing.trace import clean, dims_of, name_outputs, rename_dims, run_exporter
+from exporter.tracing.torch_exporter import run_exporter
+from exporter.tracing.trace import clean, dims_of, name_outputs, rename_dims
 
 # Sizes of the example: different, and above one, since torch.export fixes dimensions of size 0 and 1.
 _BATCH, _TOKENS = 2, 5
