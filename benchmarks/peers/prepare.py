@@ -92,6 +92,8 @@ def build_for_genai(folder: Path, target: Path, precision: str) -> None:
 
 def convert_for_openvino(python: Path, folder: Path, target: Path, weights: str) -> None:
     options: list[str | Path] = ["-m", folder, "--weight-format", weights, "--task", "text-generation-with-past"]
+    if weights == "int4":  # its groups of 128 do not divide every model: smaller ones where they do not
+        options += ["--group-size-fallback", "adjust"]
     call([python, "-c", _OPTIMUM, "export", "openvino", *options, target])
 
 
