@@ -1,4 +1,4 @@
-"""Who is compared: artifacts on backends, and the models of other engines; what is known of each before it runs."""
+"""Who is compared: artifacts on backends, and what is known of each before it runs."""
 
 from __future__ import annotations
 
@@ -15,26 +15,13 @@ from runtimes.registry import BACKENDS
 
 TEXT_GENERATION = "text-generation"
 
-# Ending of a peer's name in the folder of `benchmarks.peers.prepare` -> the workers that run it, and their options.
-PEER_WORKERS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "transformers": (("run_transformers", "eager"), ("run_transformers", "compile")),
-    "genai-fp32": (("run_genai",),),
-    "genai-int4": (("run_genai",),),
-    "openvino-int8": (("run_openvino",),),
-    "gguf": (("run_llama_cpp",),),
-}
-# Workers whose engine is in our own environment.
-_OURS = ("run_transformers", "run_genai")
-INSTALL = "python -m venv build/peers && build/peers/bin/pip install -r benchmarks/peers/requirements.txt"
-PREPARE = "python -m benchmarks.peers.prepare CHECKPOINT --python build/peers/bin/python --out build/peer-models"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One row to be.
 
     ``command`` is its worker's. ``facts`` go into the report as they are. ``artifact`` and ``backend`` are None for a
-    peer. ``problem`` says why it cannot even be started, ``install`` how to get the engine when it is not installed.
+    peer. ``problem`` says why it cannot even be started.
     """
 
     name: str
@@ -43,7 +30,6 @@ class Candidate:
     artifact: Artifact | None = None
     backend: str | None = None
     problem: str | None = None
-    install: str | None = None
 
 
 def artifact_candidates(
@@ -97,38 +83,6 @@ def artifact_candidates(
                     problem=problem,
                 )
             )
-    return found
-
-
-def peer_candidates(models: Path, python: Path, *, threads: int) -> list[Candidate]:
-    """Every model in the folder that a worker knows; raises InputError when there is none."""
-    paths = sorted(models.iterdir()) if models.is_dir() else []
-    found = []
-    for path in paths:
-        workers = next((workers for ending, workers in PEER_WORKERS.items() if path.name.endswith(ending)), ())
-        if path.name.startswith("f32"):  # what the others were made from
-            continue
-        for worker, *options in workers:
-            interpreter = sys.executable if worker in _OURS else str(python)
-            found.append(
-                Candidate(
-                    name=" ".join([path.name.removesuffix(".gguf"), *options]),
-                    command=(interpreter, "-m", f"benchmarks.peers.{worker}", str(path), str(threads), *options),
-                    facts={
-                        "engine": worker.removeprefix("run_"),
-                        "path": str(path),
-                        "size_bytes": _bytes_of(path),
-                        "export_seconds": None,
-                    },
-                    install=None if worker in _OURS else INSTALL,
-                )
-            )
-    if not found:
-        raise InputError(
-            f"There are no models of other engines in {models}",
-            allowed="a folder that benchmarks.peers.prepare has written",
-            fix=f"Make them with: {PREPARE}",
-        )
     return found
 
 
@@ -205,9 +159,3 @@ def _export_seconds(folder: Path) -> float | None:
         return float(json.loads((folder / TIMINGS).read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _bytes_of(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and "cache" not in file.parts)

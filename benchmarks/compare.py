@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.candidates import Candidate, artifact_candidates, peer_candidates
+from benchmarks.candidates import Candidate, artifact_candidates
 from benchmarks.figures import memory_figures, workload_figures
 from benchmarks.journal import Journal
 from benchmarks.judging import judge_candidates
 from benchmarks.memory_traffic import weight_bytes
 from benchmarks.operator_times import measure_operators
 from benchmarks.pareto import pareto_front
+from benchmarks.peer_candidates import peer_candidates
 from benchmarks.read_bandwidth import measure_read_bandwidth
 from benchmarks.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
 from benchmarks.report_columns import at, headline_set, headline_workloads
@@ -74,13 +75,15 @@ def compare(
     request: ComparisonRequest,
     *,
     candidates: Sequence[Candidate] | None = None,
+    model: Artifact | None = None,
     command: Sequence[str] | None = None,
     say: Say = lambda text: None,
 ) -> Report:
     """Measure and write ``report.json`` into the request's folder.
 
     Args:
-        candidates: other ones than the request names.
+        candidates: other ones than the request's artifacts.
+        model: whose tokenizer and source count for all; that of the first candidate that has one when None.
         command: what was typed, for the report.
         say: is told what is being done.
 
@@ -89,21 +92,11 @@ def compare(
     """
     workloads = workloads_named(None if request.workloads is None else list(request.workloads))
     threads = threads_of(request.threads)
-    if candidates is None:
-        candidates = _candidates(request, threads)
+    candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
     prepare_folder(request.out)
-    model = next((item.artifact for item in candidates if item.artifact is not None and item.problem is None), None)
+    model = model or model_of(candidates)
     workloads, skipped = _fitting(workloads, model)
-    plan = {
-        "schema": SCHEMA_VERSION,
-        "candidates": [
-            [item.name, item.command, dict(item.facts), _files(item.artifact), item.problem] for item in candidates
-        ],
-        "workloads": [item.to_dict() for item in workloads],
-        "settings": [request.trials, threads, request.quality, request.source],
-        "versions": installed_packages(),
-        "machine": _identity(machine()),
-    }
+    plan = plan_of(request, candidates, workloads, threads=threads)
     journal = Journal(request.out, plan)
     if journal.records:
         say(f"going on with an interrupted run: {len(journal.records)} measurements are there")
@@ -137,38 +130,75 @@ def compare(
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": shlex.join(command or [Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command_line() if command is None else shlex.join(command),
             "machine": machine(),
             "versions": installed_packages(),
             "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
             "read_bandwidth_bytes_per_s": bandwidth,
             "workloads": [item.to_dict() for item in workloads],
             "skipped_workloads": skipped,
+            "missing_peers": missing,
             "reference": reference,
             "verdict": None,
-            "rows": [_row(outcome, workloads, bandwidth) for outcome in outcomes.values()],
+            "rows": [row_of(outcome, workloads, bandwidth) for outcome in outcomes.values()],
         }
     )
-    report["pareto"] = _pareto(report)
+    report["pareto"] = pareto_of(report)
     write_json(report, request.out / JSON)
     journal.remove()
     return report
 
 
-def _pareto(report: Report) -> list[int]:
+def command_line() -> str:
+    """What was typed."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def who_is_compared(
+    request: ComparisonRequest, candidates: Sequence[Candidate] | None, *, threads: int, say: Say
+) -> tuple[list[Candidate], dict[str, str]]:
+    """All candidates with the peers, and by the names of the peers that are not there how to get them.
+
+    Args:
+        candidates: instead of the request's artifacts on its backends.
+    """
+    if candidates is None:
+        candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
+    if request.peers is None:
+        return list(candidates), {}
+    peers, missing = peer_candidates(request.peers, request.peers_python or Path(sys.executable), threads=threads)
+    for name, why in missing.items():
+        say(f"{name} is left out: {why}")
+    return [*candidates, *peers], missing
+
+
+def model_of(candidates: Sequence[Candidate]) -> Artifact | None:
+    """The artifact whose tokenizer and source count for all: the first one that can be used."""
+    return next((item.artifact for item in candidates if item.artifact is not None and item.problem is None), None)
+
+
+def plan_of(
+    request: ComparisonRequest, candidates: Sequence[Candidate], workloads: Sequence[Workload], *, threads: int
+) -> dict[str, Any]:
+    """Everything that the measurement depends on."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "candidates": [
+            [item.name, item.command, dict(item.facts), _files(item.artifact), item.problem] for item in candidates
+        ],
+        "workloads": [item.to_dict() for item in workloads],
+        "settings": [request.trials, threads, request.quality, request.source],
+        "versions": installed_packages(),
+        "machine": _identity(machine()),
+    }
+
+
+def pareto_of(report: Report) -> list[int]:
     """Indices of the rows that no other row beats in decode speed without losing in mean KL."""
     speed = ("measured", headline_workloads(report)[0], "decode_tokens_per_s", "median")
     error = ("quality", "sets", headline_set(report), "mean_kl")
     points = [(index, at(row, speed), at(row, error)) for index, row in enumerate(report["rows"])]
     return pareto_front([point for point in points if None not in point])
-
-
-def _candidates(request: ComparisonRequest, threads: int) -> list[Candidate]:
-    found = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
-    if request.peers is not None:
-        python = request.peers_python or Path(sys.executable)
-        found += peer_candidates(request.peers, python, threads=threads)
-    return found
 
 
 def threads_of(wanted: int) -> int:
@@ -237,7 +267,7 @@ def _profile(
             journal.add({"candidate": name, "operators": outcome.operators})
 
 
-def _row(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float) -> dict[str, Any]:
+def row_of(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float | None) -> dict[str, Any]:
     """A candidate's part of the report; one that failed has no figures, whatever it measured before."""
     item = outcome.candidate
     row: dict[str, Any] = {"name": item.name, "failure": outcome.failure, **item.facts}

@@ -10,7 +10,7 @@ import difflib
 import importlib
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from benchmarks.candidates import Candidate, artifact_candidates
 from benchmarks.compare import BACKEND
 from benchmarks.rounds import Say
 from exporter.artifact import MANIFEST
+from exporter.cluster import Task
 from exporter.errors import InputError
 
 
@@ -89,30 +90,46 @@ def read_matrix(path: Path) -> Matrix:
     return matrix
 
 
-def matrix_candidates(matrix: Matrix, model: str, *, threads: int, say: Say) -> tuple[list[Path], list[Candidate]]:
-    """Export what is missing of one model; returns the folders, and the candidates with those that failed."""
-    folders, failed = [], []
-    for precision in matrix.precisions:
-        folder = matrix.build / matrix.labels[model] / precision
-        problem = None
-        if not (folder / MANIFEST).is_file():
-            say(f"exporting {model} in {precision}")
-            problem = _export(
-                model, folder, precision, [*matrix.options.get("all", ()), *matrix.options.get(precision, ())]
-            )
-        if problem is None:
-            folders.append(folder)
-        else:
-            say(f"{model} in {precision} could not be exported: {problem}")
-            failed.append(
-                Candidate(name=precision, command=(), problem=f"export: {problem}", facts=_failed_facts(folder))
-            )
+def matrix_candidates(
+    matrix: Matrix, model: str, *, threads: int, say: Say, run: Callable[[list[Task]], Iterator[tuple[int, Any]]]
+) -> tuple[list[Path], list[Candidate]]:
+    """Export what is missing of one model; returns the folders, and the candidates with those that failed.
+
+    Args:
+        run: runs the exports, `exporter.cluster.run_here` or `exporter.cluster.run_tasks`.
+    """
+    folders = {precision: matrix.build / matrix.labels[model] / precision for precision in matrix.precisions}
+    missing = [precision for precision, folder in folders.items() if not (folder / MANIFEST).is_file()]
+    tasks = [_export_task(matrix, model, precision, folders[precision], threads=threads) for precision in missing]
+    problems: dict[str, str] = {}
+    if tasks:
+        say(f"exporting {model} in {', '.join(missing)}")
+    for index, problem in run(tasks):
+        if problem is not None:
+            problems[missing[index]] = f"export: {problem}"
+            say(f"{model} in {missing[index]} could not be exported: {problem}")
     source = model if Path(model).exists() else None
-    found = artifact_candidates(folders, matrix.backends, threads=threads, source=source)
-    return [*folders, *(Path(str(item.facts["path"])) for item in failed)], [*found, *failed]
+    made = [folder for precision, folder in folders.items() if precision not in problems]
+    found = artifact_candidates(made, matrix.backends, threads=threads, source=source)
+    failed = [
+        Candidate(name=precision, command=(), problem=problem, facts=_failed_facts(folders[precision]))
+        for precision, problem in problems.items()
+    ]
+    return [*made, *(folders[precision] for precision in problems)], [*found, *failed]
 
 
-def _export(model: str, folder: Path, precision: str, options: Sequence[str]) -> str | None:
+def _export_task(matrix: Matrix, model: str, precision: str, folder: Path, *, threads: int) -> Task:
+    name = str(Path(model).resolve()) if Path(model).exists() else model
+    options = [*matrix.options.get("all", ()), *matrix.options.get(precision, ())]
+    return Task(
+        name=f"export {matrix.labels[model]} in {precision}",
+        function=export_artifact,
+        arguments=(name, folder.resolve(), precision, options),
+        cores=threads,
+    )
+
+
+def export_artifact(model: str, folder: Path, precision: str, options: Sequence[str]) -> str | None:
     """Run `jisu export` in a process of its own; returns what it said when it failed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     words = ["export", "--out", str(folder), "--precision", precision, "--no-advice", "--quiet", *options, "--", model]

@@ -34,6 +34,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     reference = (report["reference"] or {}).get("description")
     lines += [f"Quality against {reference}."] if reference else []
     lines += [f"- **{row['name']} failed**: {_plain(row['failure'])}" for row in rows if row["failure"] is not None]
+    lines += [f"- {name} was not compared: {_plain(why)}" for name, why in report.get("missing_peers", {}).items()]
     verdict = report.get("verdict")
     if verdict is not None:
         lines += ["", *(_case(case) for case in verdict["cases"])]

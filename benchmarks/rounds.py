@@ -51,8 +51,8 @@ def restored_outcomes(candidates: Sequence[Candidate], records: Iterable[Mapping
         outcome = found[record["candidate"]]
         if "opened" in record:
             outcome.opened = record["opened"]
-        elif "failure" in record:
-            outcome.failure = record["failure"]
+        elif "failure" in record:  # it is tried again: whatever ended it may be over
+            continue
         elif "unsupported" in record:
             outcome.unsupported[record["workload"]] = record["unsupported"]
         elif "operators" in record:
@@ -83,10 +83,7 @@ def open_processes(
             try:
                 processes[name] = TimedProcess(outcome.candidate.command, time_limit=time_limit)
             except CandidateError as error:
-                what = str(error)
-                if outcome.candidate.install and ("ModuleNotFoundError" in what or "cannot be started" in what):
-                    what += f". Install it with: {outcome.candidate.install}"
-                fail(outcome, what, processes, journal=journal, say=say)
+                fail(outcome, str(error), processes, journal=journal, say=say)
                 continue
             if outcome.opened is None:
                 outcome.opened = processes[name].opened

@@ -66,6 +66,7 @@ def collect(
     settings: CollectSettings | None = None,
     run: Run | None = None,
     keep: Callable[[str], bool] = lambda name: False,
+    probe: TokenIds | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Statistics:
     """Collect statistics into a folder, or go on with what is there.
@@ -76,6 +77,7 @@ def collect(
         folder: for the statistics; may hold unfinished or finished ones of the same model, windows and settings.
         run: one forward on int64 [T]; by default `calibration.whole_sequences.run_whole`.
         keep: says of a layer's full name that nothing is collected for it.
+        probe: shows which layers share an input, int64 [T]; the beginning of the first window when None.
         progress: called with the windows done and their number.
 
     Raises:
@@ -91,8 +93,8 @@ def collect(
         done, sums = _resume(folder, origin)
         if sums is None:
             names = tuple(name for name in observed_names(model) if not keep(name))
-            probe = windows.ids[0][:PROBE_TOKENS]
-            groups = find_groups(model, lambda: run(model, probe), names=names, require_all=False)
+            first = windows.ids[0][:PROBE_TOKENS] if probe is None else probe
+            groups = find_groups(model, lambda: run(model, first), names=names, require_all=False)
             sums = [_Sum(model, group.names, settings) for group in groups]
         try:
             for total in sums:

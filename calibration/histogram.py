@@ -78,9 +78,23 @@ class Histogram:
         places = np.floor(flat / self.width).astype(np.int64) + self.half
         self.counts += np.bincount(places, minlength=2 * self.half)
 
+    def add_histogram(self, other: Histogram) -> None:
+        """Count the values of another histogram with as many bins, which is left as it is."""
+        assert other.half == self.half, f"{other.half} bins are not {self.half}"
+        copy = Histogram.restore(other.counts, width=other.width, low=other.low, high=other.high, zeros=other.zeros)
+        for one, wider in ((self, copy), (copy, self)):
+            if wider.width:
+                one._widen(wider.width)
+        self.counts += copy.counts
+        self.low, self.high = min(self.low, copy.low), max(self.high, copy.high)
+        self.zeros += copy.zeros
+
     def _cover(self, largest: float) -> None:
         # frexp: largest = m * 2**e with 0.5 <= m < 1, so 2**e > largest, and 2**e / half bins reach beyond it.
-        needed = math.ldexp(1.0, max(math.frexp(largest)[1], -900)) / self.half
+        self._widen(math.ldexp(1.0, max(math.frexp(largest)[1], -900)) / self.half)
+
+    def _widen(self, needed: float) -> None:
+        """Make the bins at least so wide, a power of two."""
         if self.width == 0:
             self.width = needed
             self.counts[self.half] += self.zeros

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.calibration_data import RECORD, WINDOWS_FILE, read_calibration_data
+from exporter.calibration_shards import collect_on_cluster
+from exporter.cluster import cluster
 from exporter.errors import InputError
 from exporter.evaluation_text import read_evaluation_text
 from exporter.finite_weights import check_finite_weights
 from exporter.output_place import cannot_write, check_name, check_parent, try_to_write
 from exporter.stages import Stages
 from exporter.task import refuse_activations
+from exporter.worker_source import task_bytes, worker_source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +40,7 @@ def calibrate(
     evaluation: str | Path | None = None,
     revision: str | None = None,
     allow_pickle: bool = False,
+    ray: str | None = None,
     stages: Stages | None = None,
 ) -> Statistics:
     """Collect statistics of a checkpoint into a folder, or go on with an unfinished collection.
@@ -50,6 +54,7 @@ def calibrate(
         hessians: also keep X^T X of every input, 4 K**2 bytes each: int4 then needs no further run of the model.
         evaluation: text that later exports are judged on, which must have nothing in common with the data; the second
             half of CPython's own prose when None.
+        ray: address of a Ray cluster that runs the windows, see `exporter.cluster.cluster`; None runs them here.
         stages: collects the time and peak memory of each step.
 
     Raises:
@@ -57,6 +62,7 @@ def calibrate(
     """
     from calibration.collect import CollectSettings, collect
     from calibration.errors import CalibrationError
+    from calibration.statistics import has_statistics
     from exporter.sources import load_source
 
     stages, out = stages or Stages(), Path(out)
@@ -82,7 +88,15 @@ def calibrate(
     try:
         with stages.stage("calibrate"):
             settings = CollectSettings(hessians=hessians)
-            found = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
+            if ray is None or has_statistics(out):  # which are gone on with, or only read
+                found = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
+            else:
+                named = worker_source(checkpoint, tokenizer=tokenizer, revision=revision, allow_pickle=allow_pickle)
+                memory = task_bytes(source)
+                with cluster(ray):
+                    found = collect_on_cluster(
+                        named, drawn.windows, out, settings=settings, memory_bytes=memory, progress=stages.advance
+                    )
         _write_windows(out, drawn)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 Progress = Callable[[int, int], None]
+# A decoder layer by its number, or `TABLES`: what is measured at once and kept in the file.
+Part = int | str
+# Parts -> (part, its groups) of each as soon as it is measured, in any order.
+Measure = Callable[[Sequence[Part]], Iterator[tuple[Part, list["GroupSensitivity"]]]]
+TABLES = "tables"
 SCHEMA = 3
 FLOAT = "fp32"
 # Entries of a file that have to be the same for its figures to be used again, and what they are called.
@@ -114,6 +120,7 @@ def measure_sensitivity(
     path: Path | None = None,
     target: str = "ort-cpu",
     progress: Progress | None = None,
+    measure: Measure | None = None,
 ) -> Sensitivity:
     """Measure every unit with every candidate.
 
@@ -124,14 +131,14 @@ def measure_sensitivity(
             one is only read.
         target: whose stored sizes the units get; the file does not depend on it.
         progress: called with the layers done and their number.
+        measure: measures the parts that are missing; `measure_parts` of this source when None.
 
     Raises:
         InputError: the file holds figures of something else, the text is too short, or activations are not finite.
     """
     from calibration.errors import CalibrationError
-    from calibration.feeders import find_feeders
     from calibration.fingerprint import model_fingerprint
-    from calibration.sensitivity import GroupSensitivity, Scorer, measure_groups
+    from calibration.sensitivity import GroupSensitivity
 
     shares = split_windows(data)
     check_finite_weights(source.module)
@@ -144,37 +151,63 @@ def measure_sensitivity(
     del origin["units"]
     _check_place(path)
     state = _read(path, origin) or {**origin, "layers": {}, "tables": None}
-    known = {
-        int(index): [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in groups]
-        for index, groups in state["layers"].items()
-    }
-    layers = list(decoder_layers(source))
-    matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
+    count = len(list(decoder_layers(source)))
+    missing: list[Part] = [index for index in range(count) if str(index) not in state["layers"]]
+    missing += [TABLES] if state[TABLES] is None else []
     try:
-        if state["tables"] is None or len(known) < len(layers):
-            scorer = Scorer(source.module, layers, shares["score"])
-            for index, groups in measure_groups(
-                source.module,
-                layers,
-                calibration=shares["statistics"],
-                scorer=scorer,
-                candidates=_layer_candidates,
-                feeders=find_feeders(source.module, layers, shares["statistics"][0]),
-                known=known,
-                progress=progress,
-            ):
-                known[index] = groups
-                state["layers"][str(index)] = [asdict(group) for group in groups]
-                _write(path, state)
-            tables = _measure_tables(source, [matrix for matrix in matrices.values() if matrix.table], scorer)
-            state["tables"] = [asdict(group) for group in tables]
+        for part, groups in (measure or partial(measure_parts, source, shares))(missing) if missing else ():
+            stored = [asdict(group) for group in groups]
+            if part == TABLES:
+                state[TABLES] = stored
+            else:
+                state["layers"][str(part)] = stored
             _write(path, state)
+            if progress and part != TABLES:
+                progress(len(state["layers"]), count)
     except CalibrationError as error:
         raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
-    found = [group for index in sorted(known) for group in known[index]]
-    found += [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in state["tables"]]
+    kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[TABLES]
+    found = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
+    matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
     units = tuple(_unit(group, matrices, scale_bytes(target)) for group in found)
     return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
+
+
+def measure_parts(
+    source: Source, shares: Mapping[str, Sequence[Any]], parts: Sequence[Part]
+) -> Iterator[tuple[Part, list[GroupSensitivity]]]:
+    """Measure some parts of a source, in running order; its module is as before when this ends.
+
+    Args:
+        shares: windows by what they are for, see `split_windows`.
+
+    Raises:
+        CalibrationError: activations are not finite.
+    """
+    from calibration.feeders import find_feeders
+    from calibration.sensitivity import Scorer, measure_groups
+
+    layers = list(decoder_layers(source))
+    scorer = Scorer(source.module, layers, shares["score"])
+    wanted = {part for part in parts if isinstance(part, int)}
+    if wanted:
+        measured = measure_groups(
+            source.module,
+            layers,
+            calibration=shares["statistics"],
+            scorer=scorer,
+            candidates=_layer_candidates,
+            feeders=find_feeders(source.module, layers, shares["statistics"][0]),
+            known={index: () for index in range(len(layers)) if index not in wanted},
+        )
+        for index, groups in measured:
+            if index in wanted:
+                yield index, groups
+            if index == max(wanted):  # nobody needs what enters the layers after it
+                break
+    if TABLES in parts:
+        tables = [matrix for matrix in matrices_of(source.module) if matrix.table]
+        yield TABLES, _measure_tables(source, tables, scorer)
 
 
 def check_sensitivity_file(path: Path, data: CalibrationData) -> None:

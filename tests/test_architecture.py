@@ -38,6 +38,7 @@ HEAVY = {
     "onnx",
     "onnx_ir",
     "onnxscript",
+    "ray",
     "rich",
 }
 CONTRACT = (

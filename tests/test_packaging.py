@@ -62,6 +62,7 @@ def test_every_extra_of_the_design_is_there() -> None:
         "datasets",
         "export",
         "lm-eval",
+        "ray",
         "report",
         "test",
         "text",
@@ -76,7 +77,7 @@ def test_an_extra_for_a_machine_brings_one_onnxruntime(extra: str, brings: set[s
     assert onnxruntimes(requirements(extra)) == brings
 
 
-@pytest.mark.parametrize("extra", ["export", "report", "tensorrt", "tensorrt-rtx", "test", "text"])
+@pytest.mark.parametrize("extra", ["export", "ray", "report", "tensorrt", "tensorrt-rtx", "test", "text"])
 def test_extras_to_combine_bring_no_onnxruntime(extra: str) -> None:
     assert onnxruntimes(requirements(extra)) == set()
 

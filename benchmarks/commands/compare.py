@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,7 @@ _LIMITS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from benchmarks.compare import BACKEND, TIME_LIMIT, TRIALS
     from benchmarks.workloads import WORKLOADS
+    from exporter.commands.ray_argument import add_ray_argument
 
     parser.add_argument("artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="folders that `jisu export` wrote")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (%(default)s)")
@@ -55,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=PEER_MODELS,
         metavar="FOLDER",
-        help=f"also the models of other engines in it ({PEER_MODELS})",
+        help=f"also the models of other engines in it ({PEER_MODELS}), or of several models in a folder for each",
     )
     parser.add_argument(
         "--peers-python",
@@ -80,9 +83,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="for loading and for each run of a candidate (%(default)g)",
     )
+    add_ray_argument(parser, what="candidates, and a matrix's exports,")
     parser.add_argument("--no-quality", action="store_true", help="leave out the comparison of predictions")
     limits = parser.add_argument_group("limits; beyond one of them the exit code is 4")
-    limits.add_argument("--baseline", type=Path, metavar="FILE", help="report.json to compare with")
+    limits.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="report.json to compare with, or of several models their folder",
+    )
     limits.add_argument(
         "--junit", type=Path, metavar="FILE", help="where to write JUnit XML (into the report's folder)"
     )
@@ -92,8 +101,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from benchmarks.report import read_report, require_plots
+    from benchmarks.report import require_plots
     from benchmarks.verdict import Limits
+    from exporter.cluster import cluster
     from exporter.junit import check_place
 
     limits = Limits(
@@ -104,13 +114,20 @@ def run(arguments: argparse.Namespace) -> int:
         min_top1=arguments.min_top1,
         max_perplexity_ratio=arguments.max_ppl_ratio,
     )
-    baseline = None if arguments.baseline is None else read_report(arguments.baseline)
     require_plots()
     if arguments.junit is not None:
         check_place(arguments.junit)
-    if arguments.matrix is not None:
-        return _run_matrix(arguments, limits, baseline)
-    return _run_one(arguments, _request(arguments, tuple(arguments.artifacts), arguments.out), limits, baseline)
+    with cluster(arguments.ray) if arguments.ray is not None else nullcontext():
+        if arguments.matrix is not None:
+            return _run_matrix(arguments, limits)
+        request = _request(arguments, tuple(arguments.artifacts), arguments.out)
+        return _run_one(arguments, request, limits, _baseline(arguments.baseline), junit=arguments.junit)
+
+
+def _baseline(path: Path | None) -> Report | None:
+    from benchmarks.report import read_report
+
+    return None if path is None else read_report(path)
 
 
 def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Path) -> ComparisonRequest:
@@ -131,33 +148,49 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
     )
 
 
-def _run_matrix(arguments: argparse.Namespace, limits: Limits, baseline: Report | None) -> int:
+def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     """One report for each model, in a folder of its own where there are several; those that are there already stay."""
     from benchmarks.compare import threads_of
     from benchmarks.matrix import matrix_candidates, read_matrix
     from benchmarks.report import JSON, prepare_folder
+    from exporter.cluster import run_here, run_tasks
 
     matrix = read_matrix(arguments.matrix)
     several = len(matrix.models) > 1
-    if arguments.artifacts or arguments.peers or (several and (baseline is not None or arguments.junit is not None)):
+    if arguments.artifacts:
         raise InputError(
             "A matrix says itself what is compared",
-            received="--matrix with artifacts, --peers, or several models and one --baseline or --junit",
-            allowed="--matrix alone, or of one model with --baseline and --junit",
-            fix="Leave the others out.",
+            received="--matrix with artifacts",
+            allowed="--matrix alone",
+            fix="Leave the artifacts out.",
         )
+    # All that can be wrong with them is seen before anything is exported.
+    baselines = {
+        model: _baseline(arguments.baseline / matrix.labels[model] / JSON if several else arguments.baseline)
+        for model in matrix.models
+        if arguments.baseline is not None
+    }
     prepare_folder(arguments.out)
     done = arguments.out / _MATRIX_PROGRESS
     finished = done.read_text(encoding="utf-8").splitlines() if done.is_file() else []
     say = _silent if arguments.quiet else _say
     codes = [0]
     for model in matrix.models:
-        out = arguments.out / matrix.labels[model] if several else arguments.out
+        label = matrix.labels[model]
+        out = arguments.out / label if several else arguments.out
         if model in finished and (out / JSON).is_file():
             say(f"{model} was compared before the interruption")
             continue
-        folders, candidates = matrix_candidates(matrix, model, threads=threads_of(arguments.threads), say=say)
-        codes.append(_run_one(arguments, _request(arguments, tuple(folders), out), limits, baseline, candidates))
+        run = run_here if arguments.ray is None else run_tasks
+        threads = threads_of(arguments.threads)
+        folders, candidates = matrix_candidates(matrix, model, threads=threads, say=say, run=run)
+        request = _request(arguments, tuple(folders), out)
+        if several and request.peers is not None:
+            request = replace(request, peers=request.peers / label)
+        junit = arguments.junit
+        if several and junit is not None:
+            junit = junit.with_name(f"{junit.stem}-{label}{junit.suffix}")
+        codes.append(_run_one(arguments, request, limits, baselines.get(model), junit=junit, candidates=candidates))
         with done.open("a", encoding="utf-8") as stream:
             stream.write(f"{model}\n")
     done.unlink(missing_ok=True)
@@ -169,18 +202,22 @@ def _run_one(
     request: ComparisonRequest,
     limits: Limits,
     baseline: Report | None,
+    *,
+    junit: Path | None,
     candidates: list[Candidate] | None = None,
 ) -> int:
     """Measure, judge, write and print one report."""
+    from benchmarks.cluster_comparison import compare_on_cluster
     from benchmarks.compare import compare
     from benchmarks.report import write_report
     from benchmarks.report_markdown import render_markdown
     from benchmarks.verdict import judge
 
-    report = compare(request, candidates=candidates, say=_silent if arguments.quiet else _say)
+    measure = compare if arguments.ray is None else compare_on_cluster
+    report = measure(request, candidates=candidates, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:
         report["verdict"] = judge(report, baseline, limits)
-    write_report(report, request.out, junit=arguments.junit)
+    write_report(report, request.out, junit=junit)
     sys.stdout.write(render_markdown(report))
     if all(row["failure"] is not None for row in report["rows"]):
         raise InputError(

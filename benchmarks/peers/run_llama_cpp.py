@@ -47,10 +47,29 @@ def open_engine() -> Opened:
             step_seconds=[after - before for before, after in itertools.pairwise(moments)], tokens=[tokens]
         )
 
+    def write_logits(tokens: list[int], file: str) -> None:
+        import numpy as np
+
+        api.llama_memory_clear(api.llama_get_memory(engine.ctx), 1)
+        batch = api.llama_batch_init(len(tokens), 0, 1)
+        try:
+            batch.n_tokens = len(tokens)
+            for place, token in enumerate(tokens):
+                batch.token[place], batch.pos[place] = token, place
+                batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
+                batch.logits[place] = 1  # those of every token, not of the last one only
+            if api.llama_decode(engine.ctx, batch) != 0:
+                raise RuntimeError("llama_decode failed")
+            shape = (len(tokens), engine.n_vocab())
+            np.save(file, np.ctypeslib.as_array(api.llama_get_logits(engine.ctx), shape=shape))
+        finally:
+            api.llama_batch_free(batch)
+
     return Opened(
         generate=generate,
         version=f"llama-cpp-python {api.__version__}",
         settings=f"n_threads {sys.argv[2]}, n_batch {BATCH}, n_ctx {CONTEXT}",
+        write_logits=write_logits,
     )
 
 

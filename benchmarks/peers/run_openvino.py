@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.worker import Generation, Opened, only_prompt, serve
@@ -15,7 +16,9 @@ def open_engine() -> Opened:
     import openvino_genai  # type: ignore[import-not-found,unused-ignore]
 
     genai: Any = openvino_genai
-    pipeline = genai.LLMPipeline(sys.argv[1], "CPU", INFERENCE_NUM_THREADS=int(sys.argv[2]))
+    folder, threads = Path(sys.argv[1]), int(sys.argv[2])
+    pipeline = genai.LLMPipeline(str(folder), "CPU", INFERENCE_NUM_THREADS=threads)
+    plain: list[Any] = []
 
     def generate(prompts: list[list[int]], new_tokens: int) -> Generation:
         options = genai.GenerationConfig()
@@ -28,10 +31,24 @@ def open_engine() -> Opened:
         steps = [*raw.m_times_to_first_token[:1], *raw.m_durations]
         return Generation(step_seconds=[step / 1e6 for step in steps], tokens=[list(map(int, result.tokens[0]))])
 
+    def write_logits(tokens: list[int], file: str) -> None:
+        """The pipeline does not tell its logits: those of the same model on the same device without it."""
+        if not plain:
+            core: Any = openvino.Core()
+            compiled = core.compile_model(str(folder / "openvino_model.xml"), "CPU", {"INFERENCE_NUM_THREADS": threads})
+            plain.append(compiled.create_infer_request())
+        request = plain[0]
+        request.reset_state()
+        ids = np.array([tokens], dtype=np.int64)
+        fed = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(len(tokens))[None]}
+        request.infer({**fed, "beam_idx": np.zeros(1, np.int32)})
+        np.save(file, request.get_tensor("logits").data[0].astype(np.float32))
+
     return Opened(
         generate=generate,
         version=f"openvino-genai {metadata.version('openvino-genai')}",
-        settings=f"CPU, INFERENCE_NUM_THREADS {sys.argv[2]}",
+        settings=f"CPU, INFERENCE_NUM_THREADS {threads}",
+        write_logits=write_logits,
     )
 
 

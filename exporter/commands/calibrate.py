@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from exporter.commands.ray_argument import add_ray_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="what exports will be judged on, to make sure that the two have nothing in common",
     )
+    add_ray_argument(parser, what="the windows")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
@@ -53,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         tokenizer=arguments.tokenizer,
         revision=arguments.revision,
         allow_pickle=arguments.allow_pickle,
+        ray=arguments.ray,
         stages=Stages(verbose=not arguments.quiet),
     )
     if not arguments.quiet:

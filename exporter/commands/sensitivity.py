@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from exporter.commands.ray_argument import add_ray_argument
 
 SHOWN = 10
 
@@ -31,17 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="what exports will be judged on, to make sure that the two have nothing in common",
     )
+    add_ray_argument(parser, what="the layers")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from exporter.calibration_data import read_calibration_data
+    from exporter.cluster import cluster
     from exporter.evaluation_text import read_evaluation_text
     from exporter.quantization_options import MIX_WINDOWS
-    from exporter.sensitivity import measure_sensitivity
+    from exporter.sensitivity import measure_sensitivity, split_windows
+    from exporter.sensitivity_tasks import measure_parts_on_cluster
     from exporter.sources import load_source
     from exporter.stages import Stages
     from exporter.task import refuse_activations
+    from exporter.worker_source import task_bytes, worker_source
 
     stages = Stages(verbose=not arguments.quiet)
     held_out = read_evaluation_text(arguments.evaluation)
@@ -60,8 +66,20 @@ def run(arguments: argparse.Namespace) -> int:
         evaluation=held_out.text,
         windows=MIX_WINDOWS,
     )
+    measure = partial(measure_sensitivity, source, data, path=arguments.out, progress=stages.advance)
     with stages.stage("sensitivity"):
-        found = measure_sensitivity(source, data, path=arguments.out, progress=stages.advance)
+        if arguments.ray is None:
+            found = measure()
+        else:
+            named = worker_source(
+                arguments.checkpoint,
+                tokenizer=arguments.tokenizer,
+                revision=arguments.revision,
+                allow_pickle=arguments.allow_pickle,
+            )
+            shares, memory = split_windows(data), task_bytes(source)
+            with cluster(arguments.ray):
+                found = measure(measure=partial(measure_parts_on_cluster, named, shares, memory_bytes=memory))
     if arguments.quiet:
         return 0
     ranked = sorted(found.units, key=lambda unit: -max(unit.kl.values()))

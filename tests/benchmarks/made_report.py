@@ -35,6 +35,7 @@ def made_report(**rows: dict[str, Any]) -> dict[str, Any]:
             {"name": "long-prompt", "prompt_tokens": 512, "new_tokens": 16, "batch": 1, "grounded": False},
         ],
         "skipped_workloads": {"batch-8": "it has no room"},
+        "missing_peers": {"llama.cpp F16": "llama_cpp is not installed; install it with: pip install it"},
         "reference": {"name": "source", "description": "Llama in torch", "problems": []},
         "verdict": None,
         "rows": made,

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 
-from benchmarks.candidates import artifact_candidates, peer_candidates
+from benchmarks.candidates import artifact_candidates
 from exporter.errors import InputError
 
 
@@ -65,24 +63,3 @@ def test_bad_names_are_errors(tiny):
         candidates([tiny.fp32], ("cuda",))
     with pytest.raises(InputError, match="named twice"):
         candidates([tiny.fp32, tiny.fp32.parent / "int8" / ".." / "fp32"])
-
-
-def test_peers_are_found_by_the_endings_of_their_names(tmp_path):
-    for name in ("transformers", "genai-int4", "openvino-int8"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "weights").write_bytes(b"1234")
-    for name in ("f32.gguf", "q8_0.gguf"):
-        (tmp_path / name).write_bytes(b"12345")
-    found = peer_candidates(tmp_path, Path("other/python"), threads=3)
-    assert [(item.name, item.command[0], item.command[2], item.facts["size_bytes"]) for item in found] == [
-        ("genai-int4", sys.executable, "benchmarks.peers.run_genai", 4),
-        ("openvino-int8", "other/python", "benchmarks.peers.run_openvino", 4),
-        ("q8_0", "other/python", "benchmarks.peers.run_llama_cpp", 5),
-        ("transformers eager", sys.executable, "benchmarks.peers.run_transformers", 4),
-        ("transformers compile", sys.executable, "benchmarks.peers.run_transformers", 4),
-    ]
-
-
-def test_no_peers_is_an_error_that_says_how_to_make_them(tmp_path):
-    with pytest.raises(InputError, match="python -m benchmarks.peers.prepare"):
-        peer_candidates(tmp_path / "nothing", Path("python"), threads=1)

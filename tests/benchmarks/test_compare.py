@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.candidates import Candidate, artifact_candidates, peer_candidates
+from benchmarks.candidates import Candidate, artifact_candidates
 from benchmarks.compare import ComparisonRequest, compare
+from benchmarks.peer_candidates import peer_candidates
 from benchmarks.report import read_report
 from exporter.errors import InputError
 from tests.benchmarks.fake_worker import fake_candidate
@@ -110,7 +111,8 @@ def test_an_artifact_of_another_source_is_timed_and_not_judged(tiny, tmp_path):
 def test_peers_stand_beside_in_speed_and_quality(tiny, tmp_path):
     """onnxruntime-genai runs our folder unmodified; transformers runs the source."""
     shutil.copytree(tiny.int8, tmp_path / "peers" / "genai-int4")
-    peers = peer_candidates(tmp_path / "peers", Path("python"), threads=1)
+    peers, missing = peer_candidates(tmp_path / "peers", Path("/nowhere/python"), threads=1)
+    assert "genai int4" not in missing
     program = (sys.executable, "-m", "benchmarks.peers.run_transformers", str(tiny.source), "1", "eager")
     peers.append(Candidate(name="transformers", command=program, facts={"engine": "transformers"}))
     ours = artifact_candidates([tiny.int8], ["ort-cpu"], threads=1, source=None)

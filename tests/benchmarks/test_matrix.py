@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks.matrix import matrix_candidates, read_matrix
+from exporter.cluster import run_here
 from exporter.errors import InputError
 from jisu import main
 
@@ -51,7 +52,7 @@ def test_folders_of_artifacts_are_named_for_model_and_precision(tiny, tmp_path):
     text = f'models = ["{tiny.source}"]\nprecisions = ["fp32", "int8"]\nbackends = ["ort-cpu", "torch"]\n'
     text += f'build = "{build}"\n'
     matrix = read_matrix(write(tmp_path, text))
-    folders, candidates = matrix_candidates(matrix, str(tiny.source), threads=1, say=print)
+    folders, candidates = matrix_candidates(matrix, str(tiny.source), threads=1, say=print, run=run_here)
     assert folders == [build / "source" / "fp32", build / "source" / "int8"]
     assert [item.name for item in candidates] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
 
@@ -79,3 +80,35 @@ def test_artifacts_and_a_matrix_are_too_much(tmp_path, capsys):
     path = write(tmp_path, 'models = ["a"]\nprecisions = ["fp32"]\n')
     assert main(["compare", "build/fp32", "--matrix", str(path), "--out", str(tmp_path)]) == 2
     assert "A matrix says itself what is compared" in capsys.readouterr().err
+
+
+def test_several_models_have_a_report_a_baseline_and_peers_of_their_own(tiny, tmp_path, capsys):
+    build = tmp_path / "build"
+    for name in ("one", "two"):
+        (tmp_path / name).symlink_to(tiny.source)
+        (build / name).mkdir(parents=True)
+        (build / name / "int8").symlink_to(tiny.int8)
+    (tmp_path / "peers" / "one").mkdir(parents=True)
+    (tmp_path / "peers" / "one" / "genai-int4").symlink_to(tiny.int8)
+    (tmp_path / "peers" / "two").mkdir()
+    text = f'models = ["{tmp_path / "one"}", "{tmp_path / "two"}"]\nprecisions = ["int8"]\nbuild = "{build}"\n'
+    words = ["compare", "--matrix", write(tmp_path, text), "--workloads", "short-chat", "--threads", "1"]
+    words += ["--trials", "1", "--no-quality"]
+    peers = ["--peers", tmp_path / "peers", "--peers-python", "/nowhere/python"]
+    first = tmp_path / "first"
+    assert main([str(word) for word in [*words, *peers, "--out", first]]) == 0
+    names = {
+        name: [row["name"] for row in json.loads((first / name / "report.json").read_text())["rows"]]
+        for name in ("one", "two")
+    }
+    assert names == {"one": ["int8 (ort-cpu)", "genai int4"], "two": ["int8 (ort-cpu)"]}
+    assert "llama.cpp Q8_0 was not compared: llama_cpp is not installed" in capsys.readouterr().out
+    # One of the baselines had a smaller artifact.
+    smaller = json.loads((first / "two" / "report.json").read_text())
+    smaller["rows"][0]["size_bytes"] //= 2
+    (first / "two" / "report.json").write_text(json.dumps(smaller))
+    limits = ["--baseline", first, "--max-size-growth", "10%", "--max-slowdown", "1000", "--junit", tmp_path / "j.xml"]
+    assert main([str(word) for word in [*words, *limits, "--out", tmp_path / "second"]]) == 4
+    assert "size" in (tmp_path / "j-two.xml").read_text()
+    assert "failure" in (tmp_path / "j-two.xml").read_text()
+    assert "<failure" not in (tmp_path / "j-one.xml").read_text()

@@ -10,6 +10,7 @@ def test_table_has_a_line_for_each_row_with_the_best_in_bold():
     assert "| int8 | **120.0** |" in text
     assert "| broken | failed |" in text
     assert "- **broken failed**: short-chat: the process was ended by signal 9" in text
+    assert "- llama.cpp F16 was not compared: llama_cpp is not installed; install it with: pip install it" in text
     assert "`jisu compare build/fp32 build/int8`" in text
 
 

@@ -69,3 +69,18 @@ def test_restoring_gives_the_same_histogram() -> None:
 
     assert other.counts.tolist() == one.counts.tolist()
     assert (other.width, other.low, other.high) == (one.width, one.low, one.high)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 500, 1000])
+def test_histograms_of_two_parts_add_up_to_that_of_the_whole(cut: int) -> None:
+    values = (np.random.default_rng(0).standard_normal(1000) ** 3).astype(np.float32)
+    values[:5] = 0
+    whole, one, other = Histogram(), Histogram(), Histogram()
+    whole.add(values, layer="w")
+    one.add(values[:cut], layer="w")
+    other.add(values[cut:], layer="w")
+    kept = other.counts.copy()
+    one.add_histogram(other)
+    assert np.array_equal(one.counts, whole.counts)
+    assert (one.width, one.low, one.high, one.total) == (whole.width, whole.low, whole.high, 1000)
+    assert np.array_equal(other.counts, kept)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import os
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from exporter.cluster import LostTaskError, Task, cluster, run_here, run_tasks
+from exporter.errors import InputError, MissingDependencyError
+from tests.ray_cluster import killing_a_worker
+
+
+@pytest.fixture(scope="module")
+def running():
+    with cluster():
+        yield
+
+
+def square(number):
+    return number * number
+
+
+def note_times(folder, name):
+    """Write down when a task ran, on the clock of the machine."""
+    started = time.monotonic()
+    time.sleep(0.4)
+    Path(folder, name).write_text(f"{started} {time.monotonic()}")
+
+
+def wait_for(path, seconds):
+    """A task that says that it has begun and takes its time."""
+    with Path(path).open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return "done"
+
+
+def fail():
+    raise InputError("It went wrong", received="nonsense")
+
+
+def end_at_once():
+    os.abort()
+
+
+def test_results_come_with_the_number_of_their_task(running):
+    tasks = [Task(name=f"square of {number}", function=square, arguments=(number,)) for number in range(5)]
+    assert sorted(run_tasks(tasks)) == [(number, number * number) for number in range(5)]
+    assert list(run_here(tasks)) == sorted(run_tasks(tasks))
+
+
+def test_a_task_whose_worker_is_killed_runs_again(running, tmp_path):
+    log = tmp_path / "begun"
+    tasks = [Task(name="long task", function=wait_for, arguments=(str(log), 1.5))]
+    with killing_a_worker("long task", after=0.5) as killed:
+        assert list(run_tasks(tasks)) == [(0, "done")]
+    begun = [int(line) for line in log.read_text().splitlines()]
+    assert len(killed) == 1
+    assert begun[0] == killed[0]
+    assert len(begun) == 2
+
+
+def test_what_is_timed_is_alone_on_its_machine(running, tmp_path):
+    tasks = [
+        Task(name=name, function=note_times, arguments=(str(tmp_path), name), timed=True) for name in ("a", "b", "c")
+    ]
+    list(run_tasks(tasks))
+    spans = sorted(tuple(map(float, path.read_text().split())) for path in tmp_path.iterdir())
+    assert len(spans) == 3
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_a_task_that_always_ends_its_worker_is_given_up_and_the_others_go_on(running):
+    tasks = [
+        Task(name="bad", function=end_at_once),
+        Task(name="good", function=square, arguments=(3,)),
+    ]
+    found = dict(run_tasks(tasks))
+    assert isinstance(found[0], LostTaskError)
+    assert "lost 4 times" in str(found[0])
+    assert found[1] == 9
+
+
+def test_an_error_of_a_task_is_raised_as_what_it_is(running):
+    with pytest.raises(InputError, match="It went wrong. Received: nonsense."):
+        list(run_tasks([Task(name="bad", function=fail)]))
+
+
+@pytest.mark.parametrize("takes", [{"cores": 10_000}, {"memory_bytes": 1 << 60}])
+def test_what_no_machine_can_run_is_an_error_instead_of_waiting_for_ever(running, takes):
+    with pytest.raises(InputError, match="No machine of the Ray cluster can run big"):
+        list(run_tasks([Task(name="big", function=square, arguments=(1,), **takes)]))
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("127.0.0.1:1", "Connection refused"), ("127.0.0.1:port", "invalid literal")]
+)
+def test_an_address_without_a_cluster_is_an_error(address, said):
+    with pytest.raises(InputError, match=f"There is no Ray cluster at {address}.*{said}"), cluster(address):
+        pass
+
+
+def test_a_missing_package_is_an_error(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'jisu\[ray\]'"), cluster():
+        pass
