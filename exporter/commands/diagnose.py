@@ -21,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the smallest failing subgraph goes (ARTIFACT.failing)"
     )
+    parser.add_argument(
+        "--backend",
+        choices=("tensorrt", "tensorrt-rtx"),
+        help="ask TensorRT instead whether it takes the graph, and for the least that it refuses (needs no source)",
+    )
+    parser.add_argument("--compute-capability", metavar="X.Y", help="the GPU to ask for, with --backend (8.9)")
     parser.add_argument("--prompt-tokens", type=int, default=16, metavar="N", help="tokens of the prompt (16)")
     parser.add_argument("--steps", type=int, default=8, metavar="N", help="tokens decoded behind it, one by one (8)")
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
@@ -30,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from exporter.diagnosis import diagnose
 
+    if arguments.backend is not None:
+        return _ask_tensorrt(arguments)
     found = diagnose(
         arguments.artifact,
         source=arguments.source,
@@ -61,3 +69,31 @@ def _described(found: Diagnosis) -> str:
         lines.append(sentence[0].upper() + sentence[1:])
         lines += [f"Within it: {finding.operators}.", f"The smallest failing subgraph: {finding.subgraph}"]
     return "\n".join(lines) + "\n"
+
+
+def _ask_tensorrt(arguments: argparse.Namespace) -> int:
+    # The arrow points from runtimes to exporter; asking who is to run the graph is a look back, here.
+    from exporter.artifact import read_artifact
+    from runtimes.commands.build import capability
+    from runtimes.tensorrt.library import check_capabilities, import_library
+    from runtimes.tensorrt.profiles import default_shapes
+    from runtimes.tensorrt.refusal import find_refusal
+
+    artifact = read_artifact(arguments.artifact, or_rejected=True)
+    library = import_library(arguments.backend)
+    wanted = None
+    if library.is_rtx or arguments.compute_capability:
+        wanted = capability(arguments.compute_capability or "8.9")
+        check_capabilities(library, (wanted,))
+    folder = arguments.out or artifact.folder.with_name(f"{artifact.folder.name}.failing")
+    found = find_refusal(
+        artifact, library, capability=wanted, shapes=default_shapes(artifact), out=folder / artifact.graph.name
+    )
+    if found.parser is None and found.builder is None:
+        sys.stdout.write(f"{library.name} takes the graph and builds it.\n")
+        return 0
+    lines = [f"{library.name} refuses the graph: {found.parser or found.builder}"]
+    if found.subgraph is not None:
+        lines += [f"What it refuses: {found.operators}.", f"The smallest refused subgraph: {found.subgraph}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return PARTED

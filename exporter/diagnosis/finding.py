@@ -72,7 +72,7 @@ class Finding:
     def sentence(self) -> str:
         when = "the prompt" if self.step == 0 else f"decode step {self.step}"
         return (
-            f"{self.piece} parts from the source at {when}: off by {self.error:.3g} sd, where {self.limit:.3g} is due."
+            f"{self.piece} parts from the source at {when}: {self.error:.3g} sd, where up to {self.limit:.3g} is due."
         )
 
 
