@@ -6,7 +6,7 @@ import pytest
 
 import jisu
 from exporter.errors import InputError
-from runtimes import ort_cuda, registry
+from runtimes import ort_cuda
 from runtimes.ort_cuda import OrtCudaBackend
 from runtimes.placement_report import placement_report
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
@@ -36,7 +36,6 @@ def test_what_is_not_on_the_gpu_is_named(artifact, monkeypatch):
     report = placement_report(artifact, "ort-cuda")
     assert report.elsewhere == ("MatMulNBits layers.3",)
     assert "not on the GPU: MatMulNBits layers.3" in report.describe()
-    assert registry.BACKENDS["ort-cuda"].places_nodes
 
 
 def test_a_plan_runs_as_a_whole(tmp_path):
