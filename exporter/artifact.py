@@ -28,6 +28,8 @@ ENCODER_WEIGHTS = "encoder.onnx.data"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
+# Stands in the manifest's place in a folder that the gate rejected, so that nothing takes it for an artifact.
+REJECTED = "rejected.json"
 
 Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
@@ -128,21 +130,26 @@ class Artifact:
         return sum(record.size for record in self.manifest.files.values())
 
 
-def read_artifact(folder: str | Path, *, check_hashes: bool = False) -> Artifact:
+def read_artifact(folder: str | Path, *, check_hashes: bool = False, or_rejected: bool = False) -> Artifact:
     """Open an artifact: read its manifest, check every file's size and, on request, its SHA-256.
+
+    Args:
+        or_rejected: also open what the gate rejected, for whoever looks for the reason.
 
     Raises:
         InputError: the folder is no artifact, is of a newer schema, or a file is missing, truncated or altered;
             all damaged files are named at once.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    rejected = or_rejected and not (folder / MANIFEST).exists() and (folder / REJECTED).is_file()
+    manifest = _read_manifest(folder / (REJECTED if rejected else MANIFEST))
     damage = [
         line
         for name, record in manifest.files.items()
         if (line := _damage(folder, name, record, check_hash=check_hashes))
     ]
-    damage += [f"{name} is not recorded" for name in _names(folder) if name not in manifest.files]
+    known = {*manifest.files, *([REJECTED] if rejected else [])}
+    damage += [f"{name} is not recorded" for name in _names(folder) if name not in known]
     if damage:
         raise InputError(
             f"The artifact {folder} is damaged: {'; '.join(damage)}",
@@ -175,13 +182,12 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
+def _read_manifest(path: Path) -> Manifest:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"{folder} is not an artifact: {MANIFEST} cannot be read",
+            f"{path.parent} is not an artifact: {path.name} cannot be read",
             received=error.strerror,
             allowed="a folder written by `jisu export`",
             fix="Check the path, or export the model first.",

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import MANIFEST, TIMINGS, Artifact, Manifest, record_files
+from exporter.artifact import MANIFEST, REJECTED, TIMINGS, Artifact, Manifest, record_files
 from exporter.disk_space import disk_space, require_disk
 from exporter.errors import GateRejectedError, InputError, JisuError
 from exporter.evaluation_mode import evaluation_mode
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 # Written instead of the manifest when the gate says no: a folder with it is evidence, never an artifact.
-REJECTED = "rejected.json"
 REJECTED_SUFFIX = ".rejected"
 _VERSIONED = ("jisu", "torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 # How Rust spells an error of the operating system.

@@ -41,6 +41,8 @@ def load(
     check_hashes: bool = False,
     source: Source = None,
     allow_cpu_nodes: bool = False,
+    plan: str | Path | None = None,
+    capacity: int | None = None,
 ) -> Engine:
     """Open an artifact.
 
@@ -51,6 +53,8 @@ def load(
         check_hashes: compare the SHA-256 of every file; their sizes are always compared.
         source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.
         allow_cpu_nodes: let ``ort-cuda`` run operators on the processor that it has no kernel for.
+        plan: the folder that ``jisu build --out`` wrote plans into, or one of them, for the backends of TensorRT.
+        capacity: tokens that the rows of a plan have room for, for the same.
 
     Raises:
         InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.
@@ -59,7 +63,15 @@ def load(
     artifact = read_artifact(folder, check_hashes=check_hashes)
     if artifact.manifest.task == CLASSIFICATION:
         return Engine(artifact, open_classifier(backend, artifact, threads=threads, source=source))
-    opened = open_backend(backend, artifact, threads=threads, source=source, allow_cpu_nodes=allow_cpu_nodes)
+    opened = open_backend(
+        backend,
+        artifact,
+        threads=threads,
+        source=source,
+        allow_cpu_nodes=allow_cpu_nodes,
+        plan=None if plan is None else Path(plan),
+        capacity=capacity,
+    )
     return Engine(artifact, opened)
 
 

@@ -29,7 +29,7 @@ from runtimes.external_data import check_external_data
 from runtimes.gpu import GpuProbe, probe_gpus
 from runtimes.host_state import BATCH, batch_axis
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
-from runtimes.ort_placement import check_placement
+from runtimes.ort_placement import RECORDS_PLACEMENT, check_placement
 from runtimes.ort_signature import check_session
 
 PROVIDER = "CUDAExecutionProvider"
@@ -174,7 +174,7 @@ class OrtCudaBackend:
     def _open(self, artifact: Artifact) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        options.add_session_config_entry(RECORDS_PLACEMENT, "1")
         # One graph is captured for every batch size of single tokens; prompts, whose lengths vary, are not captured.
         providers = [(PROVIDER, {"enable_cuda_graph": "1", "use_tf32": "0"})]
         try:

@@ -12,6 +12,8 @@ from typing import Any
 
 from exporter.errors import InputError
 
+# The entry of a session's configuration without which it keeps no such record.
+RECORDS_PLACEMENT = "session.record_ep_graph_assignment_info"
 # On shapes and counts they cost nothing, and the runtime places them on the processor on purpose.
 FREE_ON_CPU = frozenset(
     {"Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice", "Range", "Add", "Sub", "Mul", "Max"}
@@ -35,19 +37,19 @@ class Placement:
         ]
 
 
-def check_placement(session: Any, *, provider: str, allow_cpu_nodes: bool) -> Placement:
-    """Read the placement back.
+def read_placement(session: Any, *, provider: str) -> Placement:
+    """Read back where everything runs, and what is not on the provider.
 
     Raises:
-        InputError: the session does not tell, or nodes that cost something run elsewhere and that was not allowed.
+        InputError: the session does not tell.
     """
     tell = getattr(session, "get_provider_graph_assignment_info", None)
     if tell is None:
         raise InputError(
             "ONNX Runtime does not tell which provider runs which node",
             received="a session without get_provider_graph_assignment_info",
-            allowed="onnxruntime-gpu 1.30 or newer",
-            fix="pip install -U 'jisu[cuda]'.",
+            allowed="onnxruntime or onnxruntime-gpu 1.30 or newer",
+            fix="Install a newer one: pip install -U 'jisu[cuda]', or 'jisu[cpu]' for the processor.",
         )
     counts: dict[str, Counter[str]] = {}
     strays = []
@@ -56,7 +58,17 @@ def check_placement(session: Any, *, provider: str, allow_cpu_nodes: bool) -> Pl
             counts.setdefault(subgraph.ep_name, Counter())[node.op_type] += 1
             if subgraph.ep_name != provider and node.op_type not in FREE_ON_CPU:
                 strays.append(f"{node.op_type} {node.name}")
-    placement = Placement(counts={name: dict(found) for name, found in counts.items()}, strays=tuple(strays))
+    return Placement(counts={name: dict(found) for name, found in counts.items()}, strays=tuple(strays))
+
+
+def check_placement(session: Any, *, provider: str, allow_cpu_nodes: bool) -> Placement:
+    """The same, where every operator that costs something has to be on the provider.
+
+    Raises:
+        InputError: one is not, and that was not allowed.
+    """
+    placement = read_placement(session, provider=provider)
+    strays = placement.strays
     if strays and not allow_cpu_nodes:
         more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""
         raise InputError(

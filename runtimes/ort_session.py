@@ -7,16 +7,20 @@ from typing import Any
 
 from exporter.errors import InputError
 from runtimes.external_data import check_external_data
+from runtimes.ort_placement import RECORDS_PLACEMENT
 
 PROVIDER = "CPUExecutionProvider"
 
 
-def open_session(graph: Path, *, threads: int | None, profile: Path | None = None) -> Any:
+def open_session(
+    graph: Path, *, threads: int | None, profile: Path | None = None, records_placement: bool = False
+) -> Any:
     """A session for one graph of an artifact.
 
     Args:
         threads: how many compute; None leaves the choice to the runtime.
         profile: beginning of the path of the file that the time of every node is written into.
+        records_placement: let `runtimes.ort_placement` read back which provider runs which node.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -33,6 +37,8 @@ def open_session(graph: Path, *, threads: int | None, profile: Path | None = Non
     # A call rarely has the shapes of the one before (masks grow, texts differ), so that a memory plan per shape is made
     # and never used again.
     options.enable_mem_pattern = False
+    if records_placement:
+        options.add_session_config_entry(RECORDS_PLACEMENT, "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     if profile is not None:

@@ -38,7 +38,7 @@ class BackendEntry:
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
     naming one is an error. ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
-    ``places_nodes`` tells that its opener takes ``allow_cpu_nodes``.
+    ``options`` names what its opener takes besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
     """
 
     opener: str
@@ -46,7 +46,7 @@ class BackendEntry:
     targets: tuple[str, ...]
     reads_source: bool = False
     classifier_opener: str | None = None
-    places_nodes: bool = False
+    options: tuple[str, ...] = ()
 
 
 CLASSIFICATION = "text-classification"
@@ -59,11 +59,22 @@ BACKENDS: dict[str, BackendEntry] = {
         classifier_opener="runtimes.ort_classifier:open_ort_classifier",
     ),
     "ort-cuda": BackendEntry(
-        opener="runtimes.ort_cuda:open_ort_cuda", extra="cuda", targets=("ort-cuda", "ort-cpu"), places_nodes=True
+        opener="runtimes.ort_cuda:open_ort_cuda",
+        extra="cuda",
+        targets=("ort-cuda", "ort-cpu"),
+        options=("allow_cpu_nodes",),
     ),
-    "tensorrt": BackendEntry(opener="runtimes.tensorrt.opening:open_tensorrt", extra="tensorrt", targets=("tensorrt",)),
+    "tensorrt": BackendEntry(
+        opener="runtimes.tensorrt.opening:open_tensorrt",
+        extra="tensorrt",
+        targets=("tensorrt",),
+        options=("plan", "capacity"),
+    ),
     "tensorrt-rtx": BackendEntry(
-        opener="runtimes.tensorrt.opening:open_tensorrt_rtx", extra="tensorrt-rtx", targets=("tensorrt",)
+        opener="runtimes.tensorrt.opening:open_tensorrt_rtx",
+        extra="tensorrt-rtx",
+        targets=("tensorrt",),
+        options=("plan", "capacity"),
     ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
@@ -129,11 +140,15 @@ def open_backend(
     threads: int | None = None,
     source: Source = None,
     allow_cpu_nodes: bool = False,
+    plan: Path | None = None,
+    capacity: int | None = None,
 ) -> Backend:
     """Open an artifact that generates on the named backend, on that one or not at all.
 
     Args:
         allow_cpu_nodes: let a backend for GPUs run single operators on the processor; an error for any other one.
+        plan: a folder of plans, or one of them, that `jisu build` wrote; an error for a backend without plans.
+        capacity: tokens that a plan's rows have room for; the same.
         threads: how many threads compute; None leaves the choice to the backend.
         source: the checkpoint or the module, for backends that run it instead of the graph.
 
@@ -149,15 +164,16 @@ def open_backend(
             allowed="an artifact for text generation",
             fix="Classify with it: `jisu classify`, or Engine.classify.",
         )
-    if allow_cpu_nodes and not entry.places_nodes:
-        placing = [other for other, known in BACKENDS.items() if known.places_nodes]
-        raise InputError(
-            f"The backend {name} places no operators on a GPU",
-            received="--allow-cpu-nodes",
-            allowed=f"the backend {', '.join(placing)}",
-            fix="Leave it out.",
-        )
-    more = {"allow_cpu_nodes": True} if allow_cpu_nodes else {}
+    given = {"allow_cpu_nodes": allow_cpu_nodes or None, "plan": plan, "capacity": capacity}
+    more = {option: value for option, value in given.items() if value is not None}
+    for option in more:
+        if option not in entry.options:
+            raise InputError(
+                f"The backend {name} does not take --{option.replace('_', '-')}",
+                received=str(artifact.folder),
+                allowed="it for " + ", ".join(other for other, known in BACKENDS.items() if option in known.options),
+                fix="Leave it out.",
+            )
     with _told_missing(name, entry):
         opener: OpenBackend = imported(entry.opener)
         return opener(artifact, threads=threads, source=source, **more)

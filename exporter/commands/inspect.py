@@ -5,22 +5,40 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exporter.artifact import read_artifact
+from exporter.artifact import Artifact, read_artifact
 from exporter.describe import artifact_to_dict, describe_artifact
+
+if TYPE_CHECKING:
+    from runtimes.placement_report import PlacementReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--hashes", action="store_true", help="compare every file with its SHA-256, and show them")
+    parser.add_argument("--backend", metavar="NAME", help="open it there, and show what runs each operator")
 
 
 def run(arguments: argparse.Namespace) -> int:
     artifact = read_artifact(arguments.artifact, check_hashes=arguments.hashes)
+    placement = None if arguments.backend is None else _placement(artifact, arguments.backend)
     if arguments.json:
-        sys.stdout.write(json.dumps(artifact_to_dict(artifact), indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(describe_artifact(artifact, hashes_checked=arguments.hashes))
+        more = {} if placement is None else {"placement": asdict(placement)}
+        sys.stdout.write(json.dumps({**artifact_to_dict(artifact), **more}, indent=2, ensure_ascii=False) + "\n")
+        return 0
+    sys.stdout.write(describe_artifact(artifact, hashes_checked=arguments.hashes))
+    if placement is not None:
+        lines = [f"Placement on {placement.backend}", *(f"  {line}" for line in placement.describe())]
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")
     return 0
+
+
+def _placement(artifact: Artifact, backend: str) -> PlacementReport:
+    # The arrow points from runtimes to exporter; showing what runs a graph is a look back, here.
+    from runtimes.placement_report import placement_report
+
+    return placement_report(artifact, backend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import InputError
@@ -37,6 +38,12 @@ def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", metavar="CHECKPOINT", help="the checkpoint, for the backend torch")
     parser.add_argument(
         "--allow-cpu-nodes", action="store_true", help="let ort-cuda run operators on the processor that it lacks"
+    )
+    parser.add_argument(
+        "--plan", type=Path, metavar="PATH", help="folder of `jisu build --out`, or a plan in it, for tensorrt backends"
+    )
+    parser.add_argument(
+        "--capacity", type=int, metavar="N", help="tokens of a row, its answer included, for tensorrt backends (2048)"
     )
 
 
@@ -73,13 +80,14 @@ def load_engine(arguments: argparse.Namespace) -> Engine:
         threads=arguments.threads,
         source=arguments.source,
         allow_cpu_nodes=arguments.allow_cpu_nodes,
+        plan=arguments.plan,
+        capacity=arguments.capacity,
     )
 
 
 def read_text_file(path: str) -> str:
     """The text of a UTF-8 file, or of standard input for ``-``; raises InputError when it cannot be read."""
     import sys
-    from pathlib import Path
 
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from exporter.artifact import TASKS, Artifact
@@ -13,17 +14,30 @@ from runtimes.gpu import probe_gpus
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.build import build_plan, check_artifact, plan_key
 from runtimes.tensorrt.library import import_library
-from runtimes.tensorrt.plan_file import read_plan
+from runtimes.tensorrt.plan_file import plan_path, read_plan, read_record
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
-from runtimes.tensorrt.profiles import default_shapes
+from runtimes.tensorrt.profiles import Shapes, default_shapes
 
 
-def open_plan(artifact: Artifact, *, threads: int | None, source: Any, name: str) -> Backend:
-    """Open an artifact's plan for the first GPU, one of the shapes that `jisu build` gives without options.
+def open_plan(
+    artifact: Artifact,
+    *,
+    threads: int | None,
+    source: Any,
+    name: str,
+    plan: Path | None = None,
+    capacity: int | None = None,
+) -> Backend:
+    """Open an artifact's plan for the first GPU.
+
+    Args:
+        plan: a plan of `jisu build`, or the folder that it lies in: taken as it is and never built. None takes the
+            one of the shapes that `jisu build` gives without options, and builds it where it is missing.
+        capacity: tokens of a row; None for the plan's own, or the default.
 
     Raises:
         ImportError: cuda-python is not installed.
-        InputError: no GPU, one that the library has no plans for, or a graph that it refuses.
+        InputError: no GPU, one that the library has no plans for, a graph that it refuses, or a plan of something else.
     """
     check_artifact(artifact)
     if artifact.manifest.task != TASKS[0] or not artifact.manifest.signature.state:
@@ -43,11 +57,49 @@ def open_plan(artifact: Artifact, *, threads: int | None, source: Any, name: str
         )
     library = import_library(name)
     cuda = importlib.import_module("cuda.bindings.runtime")
-    shapes, folder = default_shapes(artifact), default_folder(artifact)
     ((target, capability),) = plan_targets(library, ())
-    built = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes)
-    plan = read_plan(built.path, plan_key(artifact, library, target=target, shapes=shapes))
-    return PlanBackend(library, plan, artifact, shapes=shapes, cuda=cuda)
+    if plan is not None:
+        path = _given_plan(plan, backend=name, target=target)
+        shapes = _recorded_shapes(path, capacity)
+    else:
+        shapes = default_shapes(artifact, capacity=capacity)
+        folder = default_folder(artifact)
+        path = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes).path
+    data = read_plan(path, plan_key(artifact, library, target=target, shapes=shapes))
+    return PlanBackend(library, data, artifact, shapes=shapes, cuda=cuda)
+
+
+def _given_plan(place: Path, *, backend: str, target: str) -> Path:
+    """The plan at a place that the user named; raises InputError when there is none for this GPU."""
+    path = place if place.suffix == ".plan" else plan_path(place, backend=backend, target=target)
+    if path.is_file():
+        return path
+    others = sorted(item.name for item in path.parent.glob("*.plan"))
+    raise InputError(
+        f"There is no plan {path.name} in {path.parent}",
+        received=f"a folder with {', '.join(others)}" if others else "a folder without plans",
+        allowed=f"a plan of {backend} for {target}, the GPU here",
+        fix=f"Build it: jisu build ARTIFACT --backend {backend} --out {path.parent}.",
+    )
+
+
+def _recorded_shapes(path: Path, capacity: int | None) -> Shapes:
+    """What a plan was built for; raises InputError when that is not the capacity that was asked for."""
+    recorded = read_record(path).key.get("shapes")
+    try:
+        shapes = Shapes(**recorded)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(
+            f"The record of the plan {path} does not say its shapes", received=error, fix="Build the plan again."
+        ) from error
+    if capacity is not None and capacity != shapes.capacity:
+        raise InputError(
+            f"The plan {path} has rows of another length",
+            received=f"--capacity {capacity}",
+            allowed=f"{shapes.capacity} tokens, what it was built for",
+            fix=f"Leave --capacity out, or build another plan: jisu build ARTIFACT --capacity {capacity} --out FOLDER.",
+        )
+    return shapes
 
 
 open_tensorrt = partial(open_plan, name="tensorrt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +15,11 @@ from exporter.errors import InputError
 from runtimes.backend import Backend
 from runtimes.ort_cuda import OrtCudaBackend
 from runtimes.registry import open_backend
+from runtimes.tensorrt.backend import PlanBackend
+from runtimes.tensorrt.profiles import Shapes
 from runtimes.torch_module import TorchBackend
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
+from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import ListBackend, TinyModule, V, logits_of, write_artifact
 
 A = [3, 7, 1, 9, 22, 4, 5]
@@ -28,18 +32,40 @@ TOLERANCE = 2e-4
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root: Path = tmp_path_factory.mktemp("contract")
-    return {target: write_artifact(root / target, target) for target in ("ort-cpu", "portable")}
+    return {target: write_artifact(root / target, target) for target in ("ort-cpu", "portable", "tensorrt")}
 
 
-@pytest.fixture(params=["ort-cpu", "ort-cpu portable", "ort-cuda, pretended", "torch", "fake"])
+BACKENDS = [
+    "ort-cpu",
+    "ort-cpu portable",
+    "ort-cuda, pretended",
+    "tensorrt, pretended",
+    "torch",
+    "fake",
+    pytest.param("ort-cuda", marks=pytest.mark.cuda),
+    pytest.param("tensorrt", marks=pytest.mark.tensorrt),
+]
+# Longer prompts go through a plan in pieces.
+SHAPES = Shapes(capacity=16, prompt=4, batch=3)
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, artifacts: dict[str, Any]) -> Iterator[Backend]:
     found: Any
     if request.param == "torch":
         found = TorchBackend(TinyModule(), vocab_size=V, max_positions=64)
     elif request.param == "ort-cuda, pretended":
         found = OrtCudaBackend(pretended_onnxruntime(), artifacts["ort-cpu"])
+    elif request.param == "tensorrt, pretended":
+        artifact = artifacts["tensorrt"]
+        found = PlanBackend(pretended_library(artifact), PLAN, artifact, shapes=SHAPES, cuda=Cuda())
     elif request.param == "fake":
         found = ListBackend()
+    elif request.param == "ort-cuda":
+        found = open_backend("ort-cuda", artifacts["ort-cpu"])
+    elif request.param == "tensorrt":
+        name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt-rtx"
+        found = open_backend(name, artifacts["tensorrt"])
     else:
         target = "portable" if request.param.endswith("portable") else "ort-cpu"
         found = open_backend("ort-cpu", artifacts[target], threads=1)

@@ -28,13 +28,13 @@ def weights() -> dict[str, np.ndarray]:
 
 def signature(target: str) -> Signature:
     length = TensorSpec(name="attention_mask", dtype="int64", dims=("B", "S"))
-    if target == "portable":
+    if target != "ort-cpu":
         length = TensorSpec(name="past_length", dtype="int64", dims=("B",))
     return Signature(
         inputs=(
             TensorSpec(name="input_ids", dtype="int64", dims=("B", "T")),
             length,
-            TensorSpec(name="logits_positions", dtype="int64", dims=("P", "K")),
+            TensorSpec(name="logits_positions", dtype="int64", dims=("B" if target == "tensorrt" else "P", "K")),
         ),
         outputs=(TensorSpec(name="logits", dtype="float32", dims=("B", "K", V)),),
         state=tuple(
@@ -100,6 +100,8 @@ def build_graph(target: str) -> onnx.ModelProto:
         "kvheads": [0, 0, HKV, D],
         "flat": [0, 0, H * D],
     }
+    if target == "tensorrt":  # which reads a default as a constant
+        del constants["logits_positions"]
     initializers = [numpy_helper.from_array(value, name) for name, value in weights().items()]
     initializers += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
 

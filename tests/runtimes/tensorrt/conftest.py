@@ -24,6 +24,12 @@ def trt_llama(trt_folder: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
+def trt_int4(trt_folder: Path) -> Any:
+    """The same in int4."""
+    return exported(trt_folder, "llama", "int4")
+
+
+@pytest.fixture(scope="session")
 def rtx() -> Any:
     """TensorRT-RTX; where it is not installed, the tests that need it are skipped."""
     from runtimes.tensorrt.library import import_library

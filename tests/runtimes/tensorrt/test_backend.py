@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from exporter.errors import InputError
-from exporter.signature import LOGITS_POSITIONS
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.profiles import Shapes
 from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
@@ -18,12 +15,7 @@ ROWS = [[3, 7, 1, 9, 22, 4, 5], [8, 2, 6], [11]]
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory):
-    found = write_artifact(tmp_path_factory.mktemp("plan") / "a", "portable")
-    signature = found.manifest.signature
-    inputs = tuple(
-        replace(spec, dims=("B", "K")) if spec.name == LOGITS_POSITIONS else spec for spec in signature.inputs
-    )
-    return replace(found, manifest=replace(found.manifest, signature=replace(signature, inputs=inputs)))
+    return write_artifact(tmp_path_factory.mktemp("plan") / "a", "tensorrt")
 
 
 def opened(artifact, *, plan=PLAN, cuda=None):

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from exporter.errors import InputError
-from exporter.signature import LOGITS_POSITIONS
+from runtimes import load
 from runtimes.gpu import Gpu, GpuProbe
 from runtimes.registry import open_backend
 from runtimes.tensorrt import opening, plan_targets
+from runtimes.tensorrt.build import build_plan
+from runtimes.tensorrt.profiles import Shapes
 from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import logits_of, write_artifact
 
@@ -19,11 +20,22 @@ HERE = GpuProbe(devices=(Gpu(name="NVIDIA H200", memory=1 << 37, compute_capabil
 
 @pytest.fixture
 def artifact(tmp_path):
-    found = write_artifact(tmp_path / "a", "portable")
-    signature = found.manifest.signature
-    inputs = tuple(replace(one, dims=("B", "K")) if one.name == LOGITS_POSITIONS else one for one in signature.inputs)
-    manifest = replace(found.manifest, target="tensorrt", signature=replace(signature, inputs=inputs))
-    return replace(found, manifest=manifest)
+    return write_artifact(tmp_path / "a", "tensorrt")
+
+
+@pytest.fixture
+def library(artifact, monkeypatch, tmp_path):
+    """The library of a machine with a GPU, both pretended; what is built is counted in ``builds``."""
+    from runtimes.tensorrt import build
+
+    found, builds = pretended_library(artifact), []
+    monkeypatch.setattr(opening, "probe_gpus", lambda: HERE)
+    monkeypatch.setattr(plan_targets, "probe_gpus", lambda: HERE)
+    monkeypatch.setattr(opening, "import_library", lambda name: found)
+    monkeypatch.setattr(opening, "default_folder", lambda artifact: tmp_path / "cache")
+    monkeypatch.setattr(opening, "importlib", SimpleNamespace(import_module=lambda name: Cuda()))
+    monkeypatch.setattr(build, "_build", lambda *given, **more: builds.append(more) or (PLAN, []))
+    return SimpleNamespace(library=found, builds=builds)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
@@ -34,21 +46,39 @@ def test_no_driver_is_told_before_anything_is_loaded(artifact, name, monkeypatch
         open_backend(name, artifact)
 
 
-def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, monkeypatch, tmp_path):
-    from runtimes.tensorrt import build
-
-    library, builds = pretended_library(artifact), []
-    monkeypatch.setattr(opening, "probe_gpus", lambda: HERE)
-    monkeypatch.setattr(plan_targets, "probe_gpus", lambda: HERE)
-    monkeypatch.setattr(opening, "import_library", lambda name: library)
-    monkeypatch.setattr(opening, "default_folder", lambda artifact: tmp_path / "plans")
-    monkeypatch.setattr(opening, "importlib", SimpleNamespace(import_module=lambda name: Cuda()))
-    monkeypatch.setattr(build, "_build", lambda *given, **more: builds.append(more) or (PLAN, []))
+def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_path):
     for _ in range(2):
-        backend = open_backend("tensorrt", artifact)
+        backend = open_backend("tensorrt", artifact, capacity=32)
         out = backend.forward(np.array([[3, 7, 1]]), backend.new_state(1, 8))
         np.testing.assert_allclose(out[0], logits_of([3, 7, 1])[-1:], rtol=2e-4, atol=2e-4)
         backend.close()
-    assert len(builds) == 1
-    assert builds[0]["capability"] is None
-    assert [item.name for item in (tmp_path / "plans").glob("*.plan")] == ["tensorrt-nvidia-h200-sm90.plan"]
+    (build,) = library.builds
+    assert build["capability"] is None
+    assert build["shapes"].capacity == 32
+    assert [item.name for item in (tmp_path / "cache").glob("*.plan")] == ["tensorrt-nvidia-h200-sm90.plan"]
+
+
+def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tmp_path):
+    plans = tmp_path / "plans"
+    (target,) = plan_targets.plan_targets(library.library, ())
+    shapes = Shapes(capacity=24, prompt=4, batch=2)
+    built = build_plan(artifact, library.library, plans, target=target[0], capability=None, shapes=shapes)
+    for place in (plans, built.path):
+        with load(artifact.folder, "tensorrt", plan=place) as engine:
+            assert engine.backend.max_positions == 24
+            assert engine.backend.new_state(2, 24).capacity == 24
+    assert len(library.builds) == 1
+    assert not (tmp_path / "cache").exists()
+    with pytest.raises(InputError, match="rows of another length.*--capacity 48.*24 tokens"):
+        open_backend("tensorrt", artifact, plan=plans, capacity=48)
+    built.path.write_bytes(b"corrupted")
+    with pytest.raises(InputError, match="cannot be used: it has 9 bytes.*jisu build"):
+        open_backend("tensorrt", artifact, plan=plans)
+    built.path.rename(plans / "tensorrt-rtx-sm89.plan")
+    with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.*the GPU here.*jisu build"):
+        open_backend("tensorrt", artifact, plan=plans)
+
+
+def test_backends_without_plans_say_who_has_them(artifact):
+    with pytest.raises(InputError, match="ort-cpu does not take --plan.*it for tensorrt, tensorrt-rtx"):
+        open_backend("ort-cpu", artifact, plan=artifact.folder)

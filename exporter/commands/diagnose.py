@@ -1,0 +1,99 @@
+"""``jisu diagnose``: where a graph parts from the model it was made from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.diagnosis import Diagnosis
+
+PARTED = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`, for any target")
+    parser.add_argument("--source", help="the checkpoint it was made from; default: where the manifest says it was")
+    parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="of the module of a factory")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="where the smallest failing subgraph goes (ARTIFACT.failing)"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("tensorrt", "tensorrt-rtx"),
+        help="ask TensorRT instead whether it takes the graph, and for the least that it refuses (needs no source)",
+    )
+    parser.add_argument("--compute-capability", metavar="X.Y", help="the GPU to ask for, with --backend (8.9)")
+    parser.add_argument("--prompt-tokens", type=int, default=16, metavar="N", help="tokens of the prompt (16)")
+    parser.add_argument("--steps", type=int, default=8, metavar="N", help="tokens decoded behind it, one by one (8)")
+    parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
+    parser.add_argument("--json", action="store_true", help="print every piece's error as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from exporter.diagnosis import diagnose
+
+    if arguments.backend is not None:
+        return _ask_tensorrt(arguments)
+    found = diagnose(
+        arguments.artifact,
+        source=arguments.source,
+        tokenizer=arguments.tokenizer,
+        out=arguments.out,
+        prompt=arguments.prompt_tokens,
+        steps=arguments.steps,
+        allow_pickle=arguments.allow_pickle,
+    )
+    if arguments.json:
+        sys.stdout.write(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(_described(found))
+    return 0 if found.finding is None else PARTED
+
+
+def _described(found: Diagnosis) -> str:
+    width = max(map(len, found.pieces))
+    lines = [f"{'':{width}}  prompt    worst step", *found.notes]
+    for piece, errors in zip(found.pieces, found.errors, strict=True):
+        step = f"{errors[1:].max():.2e}" if len(errors) > 1 else "-"
+        lines.append(f"{piece:{width}}  {errors[0]:.2e}  {step}")
+    lines.append("Errors in standard deviations, each piece given what the source gives the piece before it.")
+    finding = found.finding
+    if finding is None:
+        lines.append("Nothing parts from the source.")
+    else:
+        sentence = finding.sentence
+        lines.append(sentence[0].upper() + sentence[1:])
+        lines += [f"Within it: {finding.operators}.", f"The smallest failing subgraph: {finding.subgraph}"]
+    return "\n".join(lines) + "\n"
+
+
+def _ask_tensorrt(arguments: argparse.Namespace) -> int:
+    # The arrow points from runtimes to exporter; asking who is to run the graph is a look back, here.
+    from exporter.artifact import read_artifact
+    from runtimes.commands.build import capability
+    from runtimes.tensorrt.library import check_capabilities, import_library
+    from runtimes.tensorrt.profiles import default_shapes
+    from runtimes.tensorrt.refusal import find_refusal
+
+    artifact = read_artifact(arguments.artifact, or_rejected=True)
+    library = import_library(arguments.backend)
+    wanted = None
+    if library.is_rtx or arguments.compute_capability:
+        wanted = capability(arguments.compute_capability or "8.9")
+        check_capabilities(library, (wanted,))
+    folder = arguments.out or artifact.folder.with_name(f"{artifact.folder.name}.failing")
+    found = find_refusal(
+        artifact, library, capability=wanted, shapes=default_shapes(artifact), out=folder / artifact.graph.name
+    )
+    if found.parser is None and found.builder is None:
+        sys.stdout.write(f"{library.name} takes the graph and builds it.\n")
+        return 0
+    lines = [f"{library.name} refuses the graph: {found.parser or found.builder}"]
+    if found.subgraph is not None:
+        lines += [f"What it refuses: {found.operators}.", f"The smallest refused subgraph: {found.subgraph}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return PARTED

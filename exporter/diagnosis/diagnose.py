@@ -1,0 +1,99 @@
+"""Compares an artifact's graph with its source piece by piece, and narrows the first piece that parts.
+
+The graph is the one that processors run; of a graph for a GPU it is the same one, with the same weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.artifact import TEXT_TO_TEXT, read_artifact
+from exporter.diagnosis.finding import Diagnosis, Limits, limits_of
+from exporter.diagnosis.narrow import narrow
+from exporter.diagnosis.subject import Subject, make_subject
+from exporter.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PROMPT, STEPS = 16, 8
+
+
+def diagnose(
+    artifact: str | Path,
+    *,
+    source: str | Path | nn.Module | None = None,
+    tokenizer: Any = None,
+    out: str | Path | None = None,
+    prompt: int = PROMPT,
+    steps: int = STEPS,
+    allow_pickle: bool = False,
+) -> Diagnosis:
+    """Find the first decode step and the first layer at which a graph parts from its source.
+
+    Args:
+        artifact: a folder written by `exporter.export`, or one that the gate rejected.
+        source: the checkpoint, or the module; None for the one that the manifest names.
+        tokenizer: of a module or factory.
+        out: where the smallest failing subgraph goes; ``ARTIFACT.failing`` when None. Nothing is written where nothing
+            parts.
+        prompt: tokens of the prompt, at least 1.
+        steps: tokens that are decoded behind it, one by one.
+        allow_pickle: also read pickled weights of the source.
+
+    Raises:
+        InputError: the artifact or its source cannot be read, or has an encoder.
+    """
+    from exporter.verification import load_recorded_source
+
+    for name, value, least in (("prompt", prompt, 1), ("steps", steps, 0)):
+        if value < least:
+            raise InputError(
+                f"A diagnosis needs more of --{name}", received=value, allowed=f"{least} or more", fix="Correct it."
+            )
+    opened = read_artifact(artifact, or_rejected=True)
+    if opened.manifest.task == TEXT_TO_TEXT:
+        raise InputError(
+            f"{opened.folder} has an encoder and a decoder, which are not diagnosed yet",
+            received=f"an artifact for {TEXT_TO_TEXT}",
+            allowed="a model that continues a text, or one that gives it a label",
+            fix="`jisu verify` names the check that differs first.",
+        )
+    loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle, tokenizer=tokenizer)
+    subject, notes = make_subject(opened, loaded, prompt=prompt, steps=steps)
+    errors = _errors(subject)
+    names = tuple(piece.name for piece in subject.pieces)
+    limits = limits_of(opened.manifest.precision)
+    where = _first(errors, limits)
+    if where is None:
+        return Diagnosis(pieces=names, errors=errors, finding=None, notes=notes)
+    folder = Path(out) if out is not None else opened.folder.with_name(f"{opened.folder.name}.failing")
+    finding = narrow(subject, errors, limits, where=where, folder=folder)
+    return Diagnosis(pieces=names, errors=errors, finding=finding, notes=notes)
+
+
+def _errors(subject: Subject) -> npt.NDArray[np.float64]:
+    """Each piece's own error, [pieces, 1 + steps]."""
+    names = [piece.given for piece in subject.pieces]
+    errors = np.zeros((len(names), 1 + subject.calls[-1].step))
+    for call, _, found in subject.run.over(subject.token_ids, subject.calls, subject.fed, names):
+        for index, name in enumerate(names):
+            error = subject.error(name, found[name], call)
+            # Several calls may belong to the prompt; written so that NaN stays.
+            if not error <= errors[index, call.step]:
+                errors[index, call.step] = error
+    return errors
+
+
+def _first(errors: npt.NDArray[np.float64], limits: Limits) -> tuple[int, int] | None:
+    """(piece, step) of the earliest step at which anything parts, and the first piece that does there."""
+    for step in range(errors.shape[1]):
+        # Written so that NaN counts as parted.
+        parted = np.flatnonzero(~(errors[:, step] <= limits.at(errors[:, step])))
+        if len(parted):
+            return int(parted[0]), step
+    return None

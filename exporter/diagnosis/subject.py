@@ -1,0 +1,141 @@
+"""What a diagnosis looks at: a graph cut into pieces, its source, and the text that both are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.artifact import Artifact
+from exporter.diagnosis.cut_graph import Seam, cut_graph
+from exporter.diagnosis.graph_run import Call, GraphRun, calls
+from exporter.diagnosis.source_states import SourceStates, observe
+from exporter.gate.exam import logit_errors
+from exporter.gate.localize import hidden_error
+from exporter.signature import LOGITS
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from exporter.gate.localize import LayerReference
+    from exporter.sources.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A stretch between two seams that can be seen; ``layer`` is the one whose weights it has."""
+
+    name: str
+    layer: int | None
+    given: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """All that is looked at: the graph in its pieces, the source, and the text."""
+
+    artifact: Artifact
+    model: ir.Model
+    seams: tuple[Seam, ...]
+    pieces: tuple[Piece, ...]
+    reference: LayerReference
+    layers: Any
+    path: str | None
+    truth: SourceStates
+    token_ids: npt.NDArray[np.int64]
+    calls: list[Call]
+
+    @property
+    def run(self) -> GraphRun:
+        """The graph, ready to be run."""
+        return GraphRun(self.model, self.artifact.folder, self.artifact.manifest.signature)
+
+    @property
+    def fed(self) -> dict[str, npt.NDArray[np.float32]]:
+        return {seam.fed: self.truth.seams[seam.place] for seam in self.seams}  # type: ignore[misc]
+
+    def of_seam(self, given: str) -> npt.NDArray[np.float32]:
+        return next(self.fed[seam.fed] for seam in self.seams if seam.given == given)
+
+    def error(self, name: str, found: npt.NDArray[Any], call: Call) -> float:
+        """How far a seam or the logits are from the source's, in sd."""
+        if name != LOGITS:
+            return hidden_error(self.of_seam(name)[call.start : call.stop], found[0])
+        if found.ndim == 2:  # labels
+            return float(logit_errors(self.truth.logits, found.astype(np.float32)).max())
+        truth = self.truth.logits[call.start : call.stop][-found.shape[1] :]
+        return float(logit_errors(truth, found[0].astype(np.float32)).max())
+
+
+def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int) -> tuple[Subject, tuple[str, ...]]:
+    """Open graph and source, and run the source; also notes on what cannot be seen."""
+    import onnx_ir as ir
+
+    from exporter.tracing.layers import plan_layers
+
+    classifies = artifact.manifest.task == "text-classification"
+    signature = artifact.manifest.signature
+    plan = plan_layers(source.module)
+    layers: Any = () if plan is None else source.module.get_submodule(plan.path)
+    reference = _reference(source)
+    token_ids, prompt = _text(source, prompt, 0 if classifies or not signature.state else steps)
+    truth = observe(reference, list(layers), token_ids)
+    model = ir.load(artifact.cpu_graph)
+    visible = {place for place, seam in enumerate(truth.seams) if seam is not None}
+    seams = cut_graph(model, layers=len(layers), path=None if plan is None else plan.path)
+    hidden = [seam for seam in seams if seam.place not in visible]
+    assert not hidden or plan is not None
+    if hidden:  # what the source does not show cannot be fed
+        model = ir.load(artifact.cpu_graph)
+        seams = ()
+    notes = []
+    if len(seams) < len(layers) + 1:
+        notes.append(f"The graph and the source show {len(seams)} of {len(layers) + 1} seams between their layers.")
+    subject = Subject(
+        artifact=artifact,
+        model=model,
+        seams=seams,
+        pieces=_pieces(seams),
+        reference=reference,
+        layers=layers,
+        path=None if plan is None else plan.path,
+        truth=truth,
+        token_ids=token_ids,
+        calls=calls(prompt=prompt, steps=len(token_ids) - prompt, one_token=signature.takes_one_token),
+    )
+    return subject, tuple(notes)
+
+
+def _reference(source: Source) -> Any:
+    from exporter.classifier_reference import ClassifierReference
+    from exporter.reference import reference_of
+
+    if source.task == "text-classification":
+        return ClassifierReference(source.module, labels=len(source.model.labels))
+    return reference_of(source)
+
+
+def _text(source: Source, prompt: int, steps: int) -> tuple[npt.NDArray[np.int64], int]:
+    """The text that the gate begins with, as much of it as the model holds; and how long the prompt is."""
+    from exporter.gate import gate_prompts
+
+    ids = gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions).sequence
+    ids = ids[: prompt + steps]
+    return ids, min(prompt, len(ids))
+
+
+def _pieces(seams: tuple[Seam, ...]) -> tuple[Piece, ...]:
+    found = []
+    last = -1
+    for seam in seams:
+        if seam.place == 0:
+            found.append(Piece(name="embedding", layer=None, given=seam.given))
+        else:
+            inside = range(max(last, 0), seam.place)
+            name = f"layer {inside[0]}" if len(inside) == 1 else f"layers {inside[0]} to {inside[-1]}"
+            name = f"embedding and {name}" if last < 0 else name
+            found.append(Piece(name=name, layer=inside[-1], given=seam.given))
+        last = seam.place
+    return (*found, Piece(name="output" if found else "the whole graph", layer=None, given=LOGITS))

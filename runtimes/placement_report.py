@@ -1,0 +1,97 @@
+"""What runs each operator of an artifact on a backend, read back from what was opened, for `jisu inspect --backend`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from runtimes.ort_placement import Placement, read_placement
+
+_PLANS = ("tensorrt", "tensorrt-rtx")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementReport:
+    """``counts``: who runs -> operator -> how many. ``elsewhere`` names what costs something and is not on the GPU."""
+
+    backend: str
+    counts: dict[str, dict[str, int]]
+    elsewhere: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> list[str]:
+        """A line for each operator under whoever runs it, and what there is to say."""
+        lines = []
+        for runner, found in self.counts.items():
+            lines.append(f"{runner}: {sum(found.values())} operators")
+            ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+            lines += [f"  {count:5}  {op_type}" for op_type, count in ordered]
+        lines += [f"not on the GPU: {name}" for name in self.elsewhere]
+        return [*lines, *self.notes]
+
+
+def placement_report(artifact: Artifact, backend: str) -> PlacementReport:
+    """Open an artifact on a backend and read back what runs where.
+
+    Raises:
+        InputError: the backend cannot open it here, or has no operators to place.
+    """
+    if backend == "ort-cpu":
+        return _on_the_processor(artifact)
+    if backend == "ort-cuda":
+        return _on_a_gpu(artifact)
+    if backend in _PLANS:
+        return _in_plans(artifact, backend)
+    raise InputError(
+        f"The backend {backend} places no operators of a graph",
+        received=f"--backend {backend}",
+        allowed=", ".join(("ort-cpu", "ort-cuda", *_PLANS)),
+        fix="Choose one of these.",
+    )
+
+
+def _on_the_processor(artifact: Artifact) -> PlacementReport:
+    from runtimes.ort_session import PROVIDER, open_session
+
+    session = open_session(artifact.cpu_graph, threads=None, records_placement=True)
+    found = read_placement(session, provider=PROVIDER)
+    note = () if artifact.cpu_graph == artifact.graph else (f"The graph is {artifact.cpu_graph.name}, for processors.",)
+    return PlacementReport(backend="ort-cpu", counts=found.counts, notes=note)
+
+
+def _on_a_gpu(artifact: Artifact) -> PlacementReport:
+    from runtimes.registry import open_backend
+
+    opened: Any = open_backend("ort-cuda", artifact, allow_cpu_nodes=True)
+    try:
+        found: Placement = opened.placement
+    finally:
+        opened.close()
+    return PlacementReport(backend="ort-cuda", counts=found.counts, elsewhere=found.strays)
+
+
+def _in_plans(artifact: Artifact, backend: str) -> PlacementReport:
+    """A plan runs as a whole on the GPU; what TensorRT decided by itself stands in the plans' records."""
+    from runtimes.tensorrt.build import check_artifact
+    from runtimes.tensorrt.plan_file import read_record
+    from runtimes.tensorrt.plan_targets import default_folder
+
+    check_artifact(artifact)
+    counts = {backend: _operators(artifact)}
+    folder = default_folder(artifact)
+    notes = []
+    for path in sorted(folder.glob(f"{backend}-*.plan")):
+        record = read_record(path)
+        notes += [f"{path.name}: {record.size / 1e6:.1f} MB, {'; '.join(record.notes) or 'attention is fused'}"]
+    return PlacementReport(backend=backend, counts=counts, notes=tuple(notes) or (f"No plan lies in {folder} yet.",))
+
+
+def _operators(artifact: Artifact) -> dict[str, int]:
+    """How many of each operator the graph has."""
+    from collections import Counter
+
+    import onnx_ir as ir
+
+    return dict(Counter(node.op_type for node in ir.load(artifact.graph).graph))

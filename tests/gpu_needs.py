@@ -1,0 +1,44 @@
+"""What the markers ``cuda`` and ``tensorrt`` ask of a machine, and why this one has it not."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+
+NEEDS = ("cuda", "tensorrt")
+
+
+@functools.cache
+def missing(need: str) -> str | None:
+    """Why tests with this marker cannot run here; None where they can."""
+    from runtimes.gpu import probe_gpus
+
+    gpus = probe_gpus()
+    if not gpus.devices:
+        return f"needs an NVIDIA GPU: {gpus.problem}"
+    if need == "cuda":
+        import onnxruntime
+
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            return "needs onnxruntime-gpu: make gpu"
+        return None
+    return _without_tensorrt(gpus.devices[0].compute_capability)
+
+
+def _without_tensorrt(capability: tuple[int, int]) -> str | None:
+    if importlib.util.find_spec("cuda") is None:
+        return "needs cuda-python: make gpu"
+    if importlib.util.find_spec("tensorrt") is not None:
+        return None
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        return "needs TensorRT or TensorRT-RTX"
+    from runtimes.tensorrt.library import import_library, spelled
+
+    known = import_library("tensorrt-rtx").capabilities
+    return None if capability in known else f"TensorRT-RTX has no plans for compute capability {spelled([capability])}"
+
+
+def is_required(need: str) -> bool:
+    """Whether whoever started the tests wants a failure instead of a skip: ``REQUIRE=cuda,tensorrt``."""
+    return need in os.environ.get("REQUIRE", "").split(",")

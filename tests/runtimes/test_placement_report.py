@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import jisu
+from exporter.errors import InputError
+from runtimes import ort_cuda
+from runtimes.ort_cuda import OrtCudaBackend
+from runtimes.placement_report import placement_report
+from tests.runtimes.pretended_gpu import pretended_onnxruntime
+from tests.runtimes.tiny_models import write_artifact
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    return write_artifact(tmp_path / "a", "ort-cpu")
+
+
+def test_the_processor_really_tells_what_it_runs(artifact, capsys):
+    assert jisu.main(["inspect", str(artifact.folder), "--backend", "ort-cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "Placement on ort-cpu\n  CPUExecutionProvider: " in said
+    assert "1  GroupQueryAttention" in said
+    assert jisu.main(["inspect", str(artifact.folder), "--backend", "ort-cpu", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)["placement"]["counts"]
+    assert counts["CPUExecutionProvider"]["MatMul"] == 5
+
+
+def test_what_is_not_on_the_gpu_is_named(artifact, monkeypatch):
+    runtime = pretended_onnxruntime(strays=(("MatMulNBits", "layers.3"),))
+    monkeypatch.setattr(
+        ort_cuda, "open_ort_cuda", lambda artifact, **_: OrtCudaBackend(runtime, artifact, allow_cpu_nodes=True)
+    )
+    report = placement_report(artifact, "ort-cuda")
+    assert report.elsewhere == ("MatMulNBits layers.3",)
+    assert "not on the GPU: MatMulNBits layers.3" in report.describe()
+
+
+def test_a_plan_runs_as_a_whole(tmp_path):
+    report = placement_report(write_artifact(tmp_path / "t", "tensorrt"), "tensorrt-rtx")
+    assert report.counts["tensorrt-rtx"]["TensorScatter"] == 2
+    assert "No plan lies in" in report.notes[0]
+
+
+def test_other_backends_have_nothing_to_place(artifact):
+    with pytest.raises(InputError, match="Allowed: ort-cpu, ort-cuda, tensorrt"):
+        placement_report(artifact, "torch")
