@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from exporter.precision import PRECISIONS, RowFormat
 from exporter.quantization import quantize_source
 from exporter.sources import load_source
 from exporter.tracing.trace import trace
+from tests.exporter.passes.draft import copied
 from tests.own_modules import Recurrent, seeded
 
 LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "both ways": partial(nn.LSTM, bidirectional=True)}
@@ -56,13 +58,18 @@ def test_a_layer_that_runs_twice_is_stored_once(target):
     assert sum(name.endswith(".codes") for name in model.graph.initializers) == 2
 
 
+@functools.cache
+def traced(layer):
+    return trace(seeded(Tagger, LAYERS[layer]).eval(), [])
+
+
 @pytest.fixture(params=[(layer, target) for layer in LAYERS for target in ("ort-cpu", "portable")], ids=str)
 def quantized(request, tmp_path):
     layer, target = request.param
     module = seeded(Tagger, LAYERS[layer]).eval()
     names = [name for name, _ in module.layer.named_parameters() if name.startswith("weight")]
     intended = {f"layer.{name}": rounded(getattr(module.layer, name)) for name in names}
-    model = trace(module, [])
+    model = copied(traced(layer))
     assert candidates(model.graph, quantized=intended) == 1
     assert quantize_recurrent(model.graph, quantized=intended, target=target) == 1
     assert quantize_recurrent(model.graph, quantized=intended, target=target) == 0
