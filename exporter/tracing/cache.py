@@ -17,8 +17,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer, LinearA
 from exporter.signature import CAPACITY, StateItem
 from exporter.tracing.operators import scatter_cache
 
-# Roles of state tensors; the last two count, since a layer may keep several states of each.
-KEY, VALUE, CONVOLUTION, RECURRENT = "key", "value", "conv", "recurrent"
+# Roles of state tensors; the last two count, since a layer may keep several states of each. An index is one more key
+# per token, by which sparse attention chooses the tokens that it looks at.
+KEY, VALUE, INDEX, CONVOLUTION, RECURRENT = "key", "value", "index", "conv", "recurrent"
 
 
 def describe_cache(layers: Sequence[Any], tokens: int) -> list[StateItem] | None:
@@ -29,6 +30,8 @@ def describe_cache(layers: Sequence[Any], tokens: int) -> list[StateItem] | None
     items: list[StateItem] = []
     for index, layer in enumerate(layers):
         kept = [(KEY, getattr(layer, "keys", None)), (VALUE, getattr(layer, "values", None))]
+        if (index_keys := getattr(layer, "indexer_keys", None)) is not None:  # [B, tokens, D]
+            kept.append((INDEX, index_keys[:, None]))
         for role, tensor in kept:
             if tensor is None:
                 continue
@@ -41,7 +44,7 @@ def describe_cache(layers: Sequence[Any], tokens: int) -> list[StateItem] | None
                 if tensor is not None:
                     name = f"{index}.{role}.{number}"
                     items.append((name, "recurrent", ("B", *tensor.shape[1:]), _dtype(tensor)))
-        if getattr(layer, "indexer_keys", None) is not None:
+        if getattr(layer, "indexer_position_ids", None) is not None:
             return None
     return items
 
@@ -83,6 +86,8 @@ class StateCache(Cache):
         for index, role, number in self._places:
             layer: Any = self.layers[index]
             tensors = {KEY: {0: layer.keys}, VALUE: {0: layer.values}} if role in (KEY, VALUE) else {}
+            if role == INDEX:
+                tensors[INDEX] = {0: layer.index_keys}
             tensors |= {
                 CONVOLUTION: getattr(layer, "conv_states", {}),
                 RECURRENT: getattr(layer, "recurrent_states", {}),
@@ -119,6 +124,18 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def get_max_length(self) -> int:
         return -1
+
+
+class _IndexedLayer(_BufferLayer):
+    """A buffer layer with one more key [B, 1, capacity, D] for each token."""
+
+    def __init__(self, tensors: dict[tuple[str, int], Tensor], past_length: Tensor) -> None:
+        super().__init__(tensors[KEY, 0], tensors[VALUE, 0], past_length)
+        self.index_keys = tensors[INDEX, 0]
+
+    def update_indexer(self, indexer_key_states: Tensor) -> Tensor:
+        self.index_keys = scatter_cache(self.index_keys, indexer_key_states[:, None], self.past_length)
+        return self.index_keys[:, 0]
 
 
 class _RecurrentLayer(LinearAttentionLayer):
@@ -176,6 +193,8 @@ def _layer(tensors: dict[tuple[str, int], Tensor], past_length: Tensor) -> Any:
         return DummyLayer()  # type: ignore[no-untyped-call]
     if roles == {KEY, VALUE}:
         return _BufferLayer(tensors[KEY, 0], tensors[VALUE, 0], past_length)
+    if roles == {KEY, VALUE, INDEX}:
+        return _IndexedLayer(tensors, past_length)
     return _HybridLayer(tensors, past_length) if KEY in roles else _RecurrentLayer(tensors)
 
 
