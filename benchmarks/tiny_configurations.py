@@ -36,7 +36,9 @@ _SIZES: dict[str, int] = {
     **dict.fromkeys(("swa_head_dim", "global_head_dim", "q_lora_rank", "rotary_dim", "linear_key_head_dim"), 16),
     **dict.fromkeys(("linear_value_head_dim", "index_head_dim", "head_size", "kv_channels", "swa_v_head_dim"), 16),
     **dict.fromkeys(("linear_head_dim", "moe_latent_size"), 16),
-    **dict.fromkeys(("qk_rope_head_dim", "index_n_heads", "index_topk"), 8),
+    **dict.fromkeys(("qk_rope_head_dim", "index_topk"), 8),
+    # As many that a token for which all of them have a negative weight, whose best keys are equal, does not occur.
+    **dict.fromkeys(("index_n_heads",), 32),
     **dict.fromkeys(("mamba_d_head", "mamba_head_dim", "mamba_headdim"), 32),
     **dict.fromkeys(("state_size", "mamba_d_state", "ssm_state_size"), 8),
     **dict.fromkeys(("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"), 4),

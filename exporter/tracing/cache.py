@@ -58,10 +58,19 @@ class StateCache(Cache):
         count: layers of the model, those without state included.
         past_length: int64 [B].
         reported: what the model is told when it asks how many tokens the cache holds.
+        spare: empty places that the model sees behind each buffer. No mask lets a query see them. A model that
+            chooses a number of keys by an index finds as many in the shortest text.
     """
 
     def __init__(
-        self, items: Sequence[StateItem], state: Sequence[Tensor], *, count: int, past_length: Tensor, reported: Any
+        self,
+        items: Sequence[StateItem],
+        state: Sequence[Tensor],
+        *,
+        count: int,
+        past_length: Tensor,
+        reported: Any,
+        spare: int = 0,
     ) -> None:
         self._reported = reported
         self._places = [_place(name) for name, *_ in items]
@@ -69,6 +78,8 @@ class StateCache(Cache):
         for (index, role, number), tensor in zip(self._places, state, strict=True):
             held[index][role, number] = tensor
         super().__init__(layers=[_layer(tensors, past_length) for tensors in held])
+        for layer in self.layers:
+            layer.spare = spare
 
     def get_seq_length(self, layer_idx: int = 0) -> Any:
         return self._reported
@@ -100,6 +111,7 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer's key/value buffers of fixed capacity; writes go to each row's own length."""
 
     is_sliding = False
+    spare = 0
 
     def __init__(self, keys: Tensor, values: Tensor, past_length: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -114,10 +126,13 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self.keys = scatter_cache(self.keys, key_states, self.past_length)
         self.values = scatter_cache(self.values, value_states, self.past_length)
-        return self.keys, self.values
+        return self._with_spare(self.keys), self._with_spare(self.values)
+
+    def _with_spare(self, buffer: Tensor) -> Tensor:
+        return torch.nn.functional.pad(buffer, (0, 0, 0, self.spare)) if self.spare else buffer
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.keys.shape[2], 0
+        return self.keys.shape[2] + self.spare, 0
 
     def get_seq_length(self) -> Tensor:  # type: ignore[override]  # one length per row
         return self.past_length
@@ -135,7 +150,7 @@ class _IndexedLayer(_BufferLayer):
 
     def update_indexer(self, indexer_key_states: Tensor) -> Tensor:
         self.index_keys = scatter_cache(self.index_keys, indexer_key_states[:, None], self.past_length)
-        return self.index_keys[:, 0]
+        return self._with_spare(self.index_keys)[:, 0]
 
 
 class _RecurrentLayer(LinearAttentionLayer):

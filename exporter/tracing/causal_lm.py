@@ -22,7 +22,7 @@ from exporter.signature import StateItem
 from exporter.sources.facts import longest_text
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
-from exporter.tracing.cache import StateCache, describe_cache
+from exporter.tracing.cache import INDEX, StateCache, describe_cache
 from exporter.tracing.positions import rows_of_positions
 from exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, route, routed
 
@@ -77,6 +77,8 @@ class CausalLM(nn.Module):
         self.model = model
         # Read off now, while the model still has an attention of its own to run with.
         self._cache_name, self._layers, self._state_spec = self._observed_state()
+        chosen = getattr(model.config.get_text_config(), "index_topk", None) or 0
+        self._spare = chosen if any(name.endswith(f".{INDEX}") for name, *_ in self._state_spec) else 0
         self._attention = ATTENTION if asks_for_attention(model, self._call_plainly) else SPELLED_OUT
         self.max_positions = longest_text(model.config.get_text_config())
         self._accepted = frozenset(inspect.signature(model.forward).parameters)
@@ -116,12 +118,14 @@ class CausalLM(nn.Module):
         columns = calling.reported == "columns"
         if columns:
             reported = past_length[:, None]
-        cache = StateCache(items, state, count=self._layers, past_length=past_length, reported=reported)
+        cache = StateCache(
+            items, state, count=self._layers, past_length=past_length, reported=reported, spare=self._spare
+        )
         arguments: dict[str, Any] = {"input_ids": input_ids, self._cache_name: cache}
         if "position_ids" in self._accepted:
             arguments["position_ids"] = past_length[:, None] + torch.arange(new, device=input_ids.device)[None, :]
         if calling.padding_mask and capacity is not None:
-            key = torch.arange(capacity, device=input_ids.device)[None, :]
+            key = torch.arange(capacity + self._spare, device=input_ids.device)[None, :]
             arguments["attention_mask"] = (key < past_length[:, None] + new).to(torch.int64)
         rows = rows_of_positions(self.model) if columns else contextlib.nullcontext()
         with routed(self.model, self._attention, past_length=past_length), rows:

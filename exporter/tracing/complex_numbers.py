@@ -18,7 +18,18 @@ from torch.overrides import TorchFunctionMode
 from exporter.errors import InputError
 
 # Methods that do the same to both parts.
-_ALIKE = ("unsqueeze", "squeeze", "transpose", "permute", "flatten", "expand", "contiguous", "detach", "clone", "repeat")
+_ALIKE = (
+    "unsqueeze",
+    "squeeze",
+    "transpose",
+    "permute",
+    "flatten",
+    "expand",
+    "contiguous",
+    "detach",
+    "clone",
+    "repeat",
+)
 
 
 class ComplexPair:

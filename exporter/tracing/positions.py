@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 
 @contextlib.contextmanager
