@@ -215,22 +215,26 @@ def render(table: Families) -> str:
     lines = [
         "# Model types",
         "",
-        f"What became of the causal language model types of transformers {table.transformers} that were tried: a small",
-        "model of the default configuration with random weights is exported for `ort-cpu` in fp32 and has to pass the",
-        f"whole gate. {len(passing)} of {len(table.families)} do. No export reads this table: support comes from",
-        "tracing, and the gate decides about every model, tried here or not. `jisu families` prints the table,",
-        "`python -m benchmarks.trace_families` makes it, and with `--missing` goes on with what was not tried yet.",
+        f"What became of the causal language model types of transformers {table.transformers}: a small model of the",
+        "default configuration with random weights is exported for `ort-cpu` in fp32 and has to pass the whole gate.",
+        f"{len(passing)} of {len(table.families)} do. Types that are encoders by default are tried as decoders",
+        "(`is_decoder`). No export reads this table: support comes from tracing, and the gate decides about every",
+        "model, in this table or not. `jisu families` prints it, `python -m benchmarks.trace_families` makes it, and",
+        "with `--missing` goes on where it was broken off.",
         "",
         "Attention is *fused* (`GroupQueryAttention`), the *standard* ONNX operator, or *decomposed* as the model",
-        "spells it out. *One token*: prompts run through the model token by token. The error is the gate's largest, in",
-        "standard deviations of the logits; seconds are processor time of the whole export.",
+        "spells it out. A type without *state* runs the whole text again for each new token, since what it keeps",
+        "cannot be carried: slow, and said at the export. *One token*: prompts run through the model token by token.",
+        "The error is the gate's largest, in standard deviations of the logits; seconds are processor time of the",
+        "whole export.",
         "",
         "| model type | attention | state | one token | layers | operators | error | seconds |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {family.model_type} | {family.attention} | {', '.join(family.state)} | {'yes' if family.one_token else ''} "
-        f"| {family.layers} | {family.operators} | {family.worst:.1e} | {family.seconds:.0f} |"
+        f"| {family.model_type} | {family.attention} | {', '.join(family.state) or 'no'} "
+        f"| {'yes' if family.one_token else ''} | {family.layers} | {family.operators} "
+        f"| {family.worst:.1e} | {family.seconds:.0f} |"
         for family in passing
     ]
     lines += ["", "## What does not pass", "", "| model type | reason |", "|---|---|"]

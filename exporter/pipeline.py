@@ -155,7 +155,7 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
     require_disk(*disk_space(out, source), out=out)
     ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
     with stages.stage("trace"):
-        model = trace_source(source)
+        model = trace_source(source, say=stages.say)
         encoder = trace_source_encoder(source)
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
@@ -178,6 +178,9 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
             record = _quantization_record(quantized.record or half_record(ready), wanted, held_out)
             manifest = replace(staged_artifact.manifest, quantization=record)
             del model
+        for step in recipe:
+            if step.missed:
+                stages.say(f"{step.name}: {step.note}.")
         with stages.stage("prove"):
             result = prove(
                 staged_artifact,

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import TEXT_TO_TEXT
+from exporter.errors import InputError
 from exporter.module_kind import has_encoder, is_of_transformers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import nn
+    from transformers import PreTrainedModel
 
     from exporter.sources.source import Source
 
 
-def trace_source(source: Source) -> ir.Model:
+def trace_source(source: Source, *, say: Callable[[str], None] | None = None) -> ir.Model:
     """Trace a source once; of a model with an encoder, its decoder.
+
+    Args:
+        say: told what whoever exports the model should know of the way in which it was traced.
 
     Raises:
         InputError: the module cannot be traced.
     """
-    from calibration.whole_sequences import has_state
 
     if source.task == "text-classification":
         from exporter.tracing.classifier import Classifier, trace_classifier
@@ -32,13 +37,36 @@ def trace_source(source: Source) -> ir.Model:
             max_positions=facts.max_positions,
             repeats=is_of_transformers(source.module),
         )
-    from exporter.tracing.trace import trace
-
-    module: Any = traced_interface(source.module)
+    if is_of_transformers(source.module) and not has_encoder(source.module):
+        return _trace_decoder(source.module, say)
     own: dict[str, Any] = {}
     if not is_of_transformers(source.module):
         # Nobody knows what passes between the layers of somebody's module, such as a mask that differs in a few.
         own = {"max_positions": source.model.max_positions, "repeats": False}
+    return _trace_interface(traced_interface(source.module), **own)
+
+
+def _trace_decoder(module: PreTrainedModel, say: Callable[[str], None] | None) -> ir.Model:
+    """With the model's state where it can be carried from token to token, otherwise over whole texts."""
+    from exporter.tracing.causal_lm import CausalLM
+    from exporter.tracing.whole_text import WholeText
+
+    try:
+        return _trace_interface(CausalLM(module))
+    except InputError as reason:
+        try:
+            model = _trace_interface(WholeText(module))
+        except InputError:
+            raise reason from None  # what stands in the way of both is said by the first
+        if say is not None:
+            say(f"Every new token runs the whole text before it again, which is slow for long texts. {reason}")
+        return model
+
+
+def _trace_interface(module: Any, **own: Any) -> ir.Model:
+    from calibration.whole_sequences import has_state
+    from exporter.tracing.trace import trace
+
     if not has_state(module):
         return trace(module, [], **own)
     # A user may write dims as a list, and dtypes as torch's.
@@ -74,6 +102,10 @@ def traced_interface(module: nn.Module) -> nn.Module:
         from exporter.tracing.encoder_decoder import EncoderDecoder
 
         return EncoderDecoder(module)
-    from exporter.tracing.causal_lm import CausalLM
+    from exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
+    from exporter.tracing.whole_text import WholeText
 
-    return CausalLM(module)
+    try:
+        return CausalLM(module)
+    except StateNotCarriedError:
+        return WholeText(module)

@@ -178,7 +178,8 @@ def _table(
                 "The rotary positions of the model depend on the length of the text",
                 received="another angle for the same position in a longer text",
                 allowed="angles that depend on nothing but a token's position",
-                fix="Set another rope_type in config.json, or choose a model without dynamic scaling.",
+                fix="Set max_position_embeddings in config.json to the length from which the angles change, mostly "
+                "original_max_position_embeddings, or set another rope_type.",
             )
     if tabled:
         return new_constant(graph, f"rotary_table_{number}", np.ascontiguousarray(rows))

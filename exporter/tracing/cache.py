@@ -17,8 +17,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer, LinearA
 from exporter.signature import CAPACITY, StateItem
 from exporter.tracing.operators import scatter_cache
 
-# Roles of state tensors; the last two count, since a layer may keep several states of each.
-KEY, VALUE, CONVOLUTION, RECURRENT = "key", "value", "conv", "recurrent"
+# Roles of state tensors; the last two count, since a layer may keep several states of each. An index is one more key
+# per token, by which sparse attention chooses the tokens that it looks at.
+KEY, VALUE, INDEX, CONVOLUTION, RECURRENT = "key", "value", "index", "conv", "recurrent"
 
 
 def describe_cache(layers: Sequence[Any], tokens: int) -> list[StateItem] | None:
@@ -29,6 +30,8 @@ def describe_cache(layers: Sequence[Any], tokens: int) -> list[StateItem] | None
     items: list[StateItem] = []
     for index, layer in enumerate(layers):
         kept = [(KEY, getattr(layer, "keys", None)), (VALUE, getattr(layer, "values", None))]
+        if (index_keys := getattr(layer, "indexer_keys", None)) is not None:  # [B, tokens, D]
+            kept.append((INDEX, index_keys[:, None]))
         for role, tensor in kept:
             if tensor is None:
                 continue
@@ -41,7 +44,7 @@ def describe_cache(layers: Sequence[Any], tokens: int) -> list[StateItem] | None
                 if tensor is not None:
                     name = f"{index}.{role}.{number}"
                     items.append((name, "recurrent", ("B", *tensor.shape[1:]), _dtype(tensor)))
-        if getattr(layer, "indexer_keys", None) is not None:
+        if getattr(layer, "indexer_position_ids", None) is not None:
             return None
     return items
 
@@ -55,10 +58,19 @@ class StateCache(Cache):
         count: layers of the model, those without state included.
         past_length: int64 [B].
         reported: what the model is told when it asks how many tokens the cache holds.
+        spare: empty places that the model sees behind each buffer. No mask lets a query see them. A model that
+            chooses a number of keys by an index finds as many in the shortest text.
     """
 
     def __init__(
-        self, items: Sequence[StateItem], state: Sequence[Tensor], *, count: int, past_length: Tensor, reported: Any
+        self,
+        items: Sequence[StateItem],
+        state: Sequence[Tensor],
+        *,
+        count: int,
+        past_length: Tensor,
+        reported: Any,
+        spare: int = 0,
     ) -> None:
         self._reported = reported
         self._places = [_place(name) for name, *_ in items]
@@ -66,6 +78,8 @@ class StateCache(Cache):
         for (index, role, number), tensor in zip(self._places, state, strict=True):
             held[index][role, number] = tensor
         super().__init__(layers=[_layer(tensors, past_length) for tensors in held])
+        for layer in self.layers:
+            layer.spare = spare
 
     def get_seq_length(self, layer_idx: int = 0) -> Any:
         return self._reported
@@ -83,6 +97,8 @@ class StateCache(Cache):
         for index, role, number in self._places:
             layer: Any = self.layers[index]
             tensors = {KEY: {0: layer.keys}, VALUE: {0: layer.values}} if role in (KEY, VALUE) else {}
+            if role == INDEX:
+                tensors[INDEX] = {0: layer.index_keys}
             tensors |= {
                 CONVOLUTION: getattr(layer, "conv_states", {}),
                 RECURRENT: getattr(layer, "recurrent_states", {}),
@@ -95,6 +111,7 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer's key/value buffers of fixed capacity; writes go to each row's own length."""
 
     is_sliding = False
+    spare = 0
 
     def __init__(self, keys: Tensor, values: Tensor, past_length: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -109,16 +126,31 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self.keys = scatter_cache(self.keys, key_states, self.past_length)
         self.values = scatter_cache(self.values, value_states, self.past_length)
-        return self.keys, self.values
+        return self._with_spare(self.keys), self._with_spare(self.values)
+
+    def _with_spare(self, buffer: Tensor) -> Tensor:
+        return torch.nn.functional.pad(buffer, (0, 0, 0, self.spare)) if self.spare else buffer
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.keys.shape[2], 0
+        return self.keys.shape[2] + self.spare, 0
 
     def get_seq_length(self) -> Tensor:  # type: ignore[override]  # one length per row
         return self.past_length
 
     def get_max_length(self) -> int:
         return -1
+
+
+class _IndexedLayer(_BufferLayer):
+    """A buffer layer with one more key [B, 1, capacity, D] for each token."""
+
+    def __init__(self, tensors: dict[tuple[str, int], Tensor], past_length: Tensor) -> None:
+        super().__init__(tensors[KEY, 0], tensors[VALUE, 0], past_length)
+        self.index_keys = tensors[INDEX, 0]
+
+    def update_indexer(self, indexer_key_states: Tensor) -> Tensor:
+        self.index_keys = scatter_cache(self.index_keys, indexer_key_states[:, None], self.past_length)
+        return self._with_spare(self.index_keys)[:, 0]
 
 
 class _RecurrentLayer(LinearAttentionLayer):
@@ -176,6 +208,8 @@ def _layer(tensors: dict[tuple[str, int], Tensor], past_length: Tensor) -> Any:
         return DummyLayer()  # type: ignore[no-untyped-call]
     if roles == {KEY, VALUE}:
         return _BufferLayer(tensors[KEY, 0], tensors[VALUE, 0], past_length)
+    if roles == {KEY, VALUE, INDEX}:
+        return _IndexedLayer(tensors, past_length)
     return _HybridLayer(tensors, past_length) if KEY in roles else _RecurrentLayer(tensors)
 
 

@@ -7,6 +7,7 @@ model has to be called is found out by comparing a few tokens with the model's o
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,15 +22,19 @@ from exporter.signature import StateItem
 from exporter.sources.facts import longest_text
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
-from exporter.tracing.cache import StateCache, describe_cache
+from exporter.tracing.cache import INDEX, StateCache, describe_cache
+from exporter.tracing.positions import rows_of_positions
 from exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, route, routed
 
 # Names that transformers uses for the cache, as an argument and in what a forward returns.
 _CACHES = ("past_key_values", "cache_params")
 _OBSERVED = 2  # tokens that the model is watched with
 # Two rows of different lengths, the tokens that follow them, and how near a call that is right comes to the model's own
-# logits, in their standard deviations; a wrong one is off by about one. What is proved is proved by the gate.
-_PAST, _NEW, _NEAR = (4, 2), 2, 1e-2
+# logits, in their standard deviations; float32 is off by 1e-5, a wrong call by about one. What is proved is proved by
+# the gate.
+_PAST, _NEW, _NEAR = (4, 2), 2, 1e-3
+# Places in their buffers: more than the usual windows, since a model may count them from the buffer's end.
+_ROOM = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +43,29 @@ class Calling:
 
     Attributes:
         padding_mask: give it a 2-d mask of the tokens seen so far, off which some models read positions and biases.
-        reported: what the cache says its length is: each row's own length [B], or the place in the buffer at which
-            the new tokens would end it, a plain number, for models that make tensors of that size.
+        reported: what the cache says its length is: each row's own length [B]; the same as a column [B, 1], for models
+            that add the new tokens' places to it; or the place in the buffer at which the new tokens would end it, a
+            plain number, for models that make tensors of that size.
     """
 
     padding_mask: bool
-    reported: Literal["rows", "end"]
+    reported: Literal["rows", "columns", "end"]
 
 
 _WITHOUT_MASK = (
     Calling(padding_mask=False, reported="rows"),
     Calling(padding_mask=False, reported="end"),
+    Calling(padding_mask=False, reported="columns"),
 )
 _WITH_MASK = (
     Calling(padding_mask=True, reported="rows"),
     Calling(padding_mask=True, reported="end"),
+    Calling(padding_mask=True, reported="columns"),
 )
+
+
+class StateNotCarriedError(InputError):
+    """A model cannot continue from a state of ours; its own forward over a whole text may be traced all the same."""
 
 
 class CausalLM(nn.Module):
@@ -66,6 +78,8 @@ class CausalLM(nn.Module):
         self.model = model
         # Read off now, while the model still has an attention of its own to run with.
         self._cache_name, self._layers, self._state_spec = self._observed_state()
+        chosen = getattr(model.config.get_text_config(), "index_topk", None) or 0
+        self._spare = chosen if any(name.endswith(f".{INDEX}") for name, *_ in self._state_spec) else 0
         self._attention = ATTENTION if asks_for_attention(model, self._call_plainly) else SPELLED_OUT
         self.max_positions = longest_text(model.config.get_text_config())
         self._accepted = frozenset(inspect.signature(model.forward).parameters)
@@ -99,15 +113,23 @@ class CausalLM(nn.Module):
         new = input_ids.shape[1]
         items = self._state_spec[: len(state)]  # of the first layers only, where only those are traced
         capacity = next((t.shape[2] for t, item in zip(state, items, strict=True) if item[1] == "kv"), None)
-        reported = capacity - new if calling.reported == "end" and capacity is not None else past_length
-        cache = StateCache(items, state, count=self._layers, past_length=past_length, reported=reported)
+        reported: Tensor | int = past_length
+        if calling.reported == "end" and capacity is not None:
+            reported = capacity - new
+        columns = calling.reported == "columns"
+        if columns:
+            reported = past_length[:, None]
+        cache = StateCache(
+            items, state, count=self._layers, past_length=past_length, reported=reported, spare=self._spare
+        )
         arguments: dict[str, Any] = {"input_ids": input_ids, self._cache_name: cache}
         if "position_ids" in self._accepted:
             arguments["position_ids"] = past_length[:, None] + torch.arange(new, device=input_ids.device)[None, :]
         if calling.padding_mask and capacity is not None:
-            key = torch.arange(capacity, device=input_ids.device)[None, :]
+            key = torch.arange(capacity + self._spare, device=input_ids.device)[None, :]
             arguments["attention_mask"] = (key < past_length[:, None] + new).to(torch.int64)
-        with routed(self.model, self._attention, past_length=past_length):
+        rows = rows_of_positions(self.model) if columns else contextlib.nullcontext()
+        with routed(self.model, self._attention, past_length=past_length), rows:
             output = self.model(**arguments, use_cache=True)
         return output.logits, cache.written()
 
@@ -125,7 +147,7 @@ class CausalLM(nn.Module):
         items = describe_cache(layers, _OBSERVED) if layers else None
         if not items:
             kinds = sorted({type(layer).__name__ for layer in layers or [cache]})
-            raise InputError(
+            raise StateNotCarriedError(
                 f"The state of {type(self.model).__name__} cannot be carried from token to token",
                 received="no cache" if cache is None else f"a cache of {', '.join(kinds)}",
                 allowed="keys and values that grow with the tokens, convolution and recurrent states of fixed size",
@@ -134,15 +156,12 @@ class CausalLM(nn.Module):
         return name, len(layers or ()), items
 
     def _fitting_call(self) -> Calling:
-        """The first way of calling the model that gives its own logits for rows of different lengths.
-
-        Where none does, the first that can be called at all: what is wrong with it is for the gate to say.
-        """
+        """The first way of calling the model that gives its own logits for rows of different lengths."""
         order = (*_WITHOUT_MASK, *_WITH_MASK) if self._attention == ATTENTION else (*_WITH_MASK, *_WITHOUT_MASK)
         with quiet_transformers(), torch.inference_mode():
             rows = [torch.arange(past + _NEW)[None] % self._vocabulary() for past in _PAST]
             truth = torch.cat([self.model(input_ids=row, use_cache=False).logits[:, -1] for row in rows])
-            possible, refused = [], []
+            errors, refused = [], []
             for step in (_NEW, 1):
                 for calling in order:
                     try:
@@ -154,21 +173,20 @@ class CausalLM(nn.Module):
                         continue
                     if error <= _NEAR:
                         return calling
-                    possible.append(calling)
-        if possible:
-            return possible[0]
-        raise InputError(
+                    errors.append(error)
+        wrong = f"other logits than from the beginning, by {min(errors):.2g} sd" if errors else ""
+        raise StateNotCarriedError(
             f"{type(self.model).__name__} cannot continue from a state of ours",
-            received=reason_of(refused[0]),
+            received=wrong or reason_of(refused[0]),
             allowed="a model that appends to a cache at each row's own length",
             fix="Use another architecture.",
-        ) from refused[0]
+        ) from (None if wrong else refused[0])
 
     def _distance(self, calling: Calling, rows: list[Tensor], truth: Tensor, step: int) -> float:
         """Distance of the last logits [2, V], in standard deviations, of rows fed one by one and continued together."""
         states, lengths = [], []
         for row, past in zip(rows, _PAST, strict=True):
-            state = empty_state(self._state_spec, batch=1, capacity=max(_PAST) + _NEW + 1)
+            state = empty_state(self._state_spec, batch=1, capacity=min(_ROOM, self.max_positions or _ROOM))
             for begin in range(0, past, step):
                 _, state = self._call(calling, row[:, begin : begin + step], torch.tensor([begin]), state)
             states.append(state)

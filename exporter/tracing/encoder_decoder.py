@@ -23,6 +23,7 @@ from exporter.errors import InputError
 from exporter.signature import CAPACITY, SOURCE, StateItem
 from exporter.sources.quiet import quiet_transformers
 from exporter.tracing.operators import scatter_cache
+from exporter.tracing.positions import rows_of_positions
 from exporter.tracing.routing import SPELLED_OUT, attend
 
 ATTENTION = "jisu-encoder-decoder"
@@ -162,7 +163,7 @@ class EncoderDecoder(nn.Module):
         }
         if exporting:
             lookup = _BiasLookup(buffers, past_length, capacity)
-            with _attention_of_ours(self.model, self._attention, lookup.attend), _rows_of_positions(self.model):
+            with _attention_of_ours(self.model, self._attention, lookup.attend), rows_of_positions(self.model):
                 logits = self.model(**arguments).logits
         else:
             logits = self.model(**arguments).logits
@@ -321,24 +322,6 @@ def _attend(
         if seen is not None:
             attention_mask = torch.where(seen, position_bias, torch.finfo(position_bias.dtype).min)
     return attend(module, query, key, value, attention_mask, **arguments)
-
-
-@contextlib.contextmanager
-def _rows_of_positions(model: nn.Module) -> Iterator[None]:
-    """Let embeddings of positions that are [B, T] already stay [B, T, C].
-
-    Models that expect positions [T] put an axis of one before them, which would go through all layers.
-    """
-
-    def drop(module: nn.Module, inputs: Any, output: Any) -> Tensor | None:
-        return output[0] if output.dim() == 4 and output.shape[0] == 1 else None
-
-    hooks = [child.register_forward_hook(drop) for child in model.modules() if isinstance(child, nn.Embedding)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _holds_tensors(layer: Any) -> bool:

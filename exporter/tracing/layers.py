@@ -91,14 +91,14 @@ def _kind(layer: nn.Module, index: int, total: int) -> Hashable:
 def _settings(module: nn.Module, index: int) -> tuple[tuple[str, Any], ...]:
     """Plain values and functions that a module stores; its own layer number counts as equal in every layer."""
     return tuple(
-        (name, "its own number" if value == index and _is_layer_number(name) else value)
+        (name, "its own number" if _is_layer_number(name, value) and value == index else value)
         for name, value in sorted(vars(module).items())
         if isinstance(value, (bool, int, float, str, FunctionType)) and not name.startswith("_")
     )
 
 
-def _is_layer_number(name: str) -> bool:
-    return "layer" in name or "idx" in name
+def _is_layer_number(name: str, value: Any) -> bool:
+    return ("layer" in name or "idx" in name) and type(value) is int  # False is a setting that equals 0
 
 
 def _configuration(layer: nn.Module, index: int, total: int) -> tuple[tuple[str, str], ...]:

@@ -50,8 +50,11 @@ def find_bodies(graph: ir.Graph, path: str, count: int) -> list[Body]:
         NotRepeatableError: a layer left no nodes, or hands on something other than one tensor of hidden states.
     """
     nodes: list[list[ir.Node]] = [[] for _ in range(count)]
+    numbers: dict[int, int | None] = {id(node): layer_of(node, path) for node in graph}
     for node in graph:
-        number = layer_of(node, path)
+        number = numbers[id(node)]
+        if number is None and _SCOPES not in node.metadata_props:
+            number = numbers[id(node)] = _layer_around(node, numbers)
         if number is not None and number < count:
             nodes[number].append(node)
     outputs = {id(value) for value in graph.outputs}
@@ -66,6 +69,13 @@ def find_bodies(graph: ir.Graph, path: str, count: int) -> list[Body]:
             raise NotRepeatableError(f"layer {number} hands on {names} instead of its hidden states alone")
         bodies.append(Body(nodes=tuple(own), hidden=leaving[0]))
     return bodies
+
+
+def _layer_around(node: ir.Node, numbers: dict[int, int | None]) -> int | None:
+    """The layer that a node without a record reads from, when nothing outside reads it: torch (2.13) forgets splits."""
+    before = {numbers[id(maker)] for value in node.inputs if value is not None and (maker := value.producer())}
+    after = {numbers[id(user)] for value in node.outputs for user in value.consumers()}
+    return after.pop() if len(after) == 1 and after <= before else None
 
 
 def stamp_layers(

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from exporter.errors import InputError
+from exporter.tracing.complex_numbers import complex_pairs
 from exporter.tracing.decomposition import spare_decomposition
 from exporter.tracing.explicit_masks import explicit_masks
 from exporter.tracing.operators import OPSET
@@ -52,7 +53,8 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
         quiet = contextlib.redirect_stderr(io.StringIO())
         with warnings.catch_warnings(), torch.no_grad(), quiet, recurrent_operators(root), explicit_masks():
             warnings.simplefilter("ignore")
-            program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
+            with complex_pairs():
+                program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
             spare_decomposition(program)
             exported = torch.onnx.export(
                 program,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,11 @@ def test_a_type_that_passes_is_measured(tmp_path: Path) -> None:
     assert family.worst is not None and 0 < family.worst < 1e-3
 
 
-def test_a_type_that_does_not_pass_has_its_reason_without_a_path(tmp_path: Path) -> None:
+def test_a_type_that_does_not_pass_has_its_reason_without_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = partial(tiny_configuration, is_decoder=False)
+    monkeypatch.setattr("benchmarks.trace_families.tiny_configuration", encoder)
     family = examine("bert", tmp_path)
     assert not family.passes
     assert family.reason is not None
@@ -42,6 +47,31 @@ def test_sizes_are_small_and_fit_each_other(model_type: str, wanted: dict[str, i
 
     config = tiny_configuration(CONFIG_MAPPING[model_type])
     assert {name: getattr(config, name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [
+        "gemma3",  # parts with configurations of their own
+        "zamba2",  # a list with an entry per layer that the class does not make again
+        "bamba",  # no layer with attention unless they are named
+        "nemotron",  # key heads that are left open
+        "cohere_compass_text",  # rotations that are left open
+        "dbrx",  # a part whose class lacks what its model reads
+    ],
+)
+def test_a_small_model_of_every_kind_of_configuration_runs(model_type: str) -> None:
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    config = tiny_configuration(CONFIG_MAPPING[model_type])
+    model = AutoModelForCausalLM.from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 2e6
+    logits = model(input_ids=torch.tensor([[5, 6, 7]])).logits
+    assert logits.shape[:2] == (1, 3)
+    assert logits.isfinite().all()
+    if getattr(config, "layers_block_type", None):
+        assert len(set(config.layers_block_type)) == 2
 
 
 def test_the_document_has_a_line_for_each_type_and_no_broken_cell() -> None:

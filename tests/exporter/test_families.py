@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 
+from exporter.errors import InputError
 from exporter.pipeline import export
 from tests.models import TINY_VOCAB, write_tiny
 
@@ -124,6 +127,41 @@ def test_a_family_without_fused_attention_is_exported_and_proved(family, tmp_pat
         prompts = ["a", "A longer prompt of several words."]
         ours = [result.token_ids for result in engine.generate(prompts, chat=False, max_new_tokens=8)]
         assert ours == [result.token_ids for result in source.generate(prompts, chat=False, max_new_tokens=8)]
+
+
+def test_a_model_that_keeps_nothing_runs_the_whole_text_again_and_says_so(tmp_path):
+    from transformers import OpenAIGPTConfig
+
+    from exporter.stages import Stages
+    from runtimes import load
+
+    config = OpenAIGPTConfig(n_embd=64, n_layer=2, n_head=4, n_positions=128, vocab_size=TINY_VOCAB)
+    write_tiny(tmp_path / "source", config)
+    said = io.StringIO()
+    artifact = export(tmp_path / "source", tmp_path / "out", stages=Stages(verbose=True, stream=said))
+    assert artifact.manifest.signature.state == ()
+    assert "runs the whole text before it again, which is slow for long texts" in said.getvalue()
+    assert "Received: no cache" in said.getvalue()
+    with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:
+        prompts = ["a", "A longer prompt of several words."]
+        ours = [result.token_ids for result in engine.generate(prompts, chat=False, max_new_tokens=8)]
+        assert ours == [result.token_ids for result in source.generate(prompts, chat=False, max_new_tokens=8)]
+
+
+LONG = {"rope_type": "longrope", "short_factor": [1.0, 1.5] * 4, "long_factor": [2.0, 4.0] * 4}
+
+
+def test_angles_that_change_with_the_length_of_the_text_are_refused_unless_it_stays_short(tmp_path):
+    from transformers import Phi3Config
+
+    rope = {**LONG, "rope_theta": 10_000.0, "original_max_position_embeddings": 64}
+    lengths = {"rope_parameters": rope, "original_max_position_embeddings": 64}
+    write_tiny(tmp_path / "long", Phi3Config(**{**SETTINGS, **lengths}))
+    with pytest.raises(InputError, match="depend on the length of the text.*original_max_position_embeddings"):
+        export(tmp_path / "long", tmp_path / "no")
+    write_tiny(tmp_path / "short", Phi3Config(**{**SETTINGS, **lengths, "max_position_embeddings": 64}))
+    found = {step["pass"]: step["count"] for step in export(tmp_path / "short", tmp_path / "out").manifest.recipe}
+    assert found["fuse_rope"] == 4
 
 
 def settings_of(tmp_path, **changes):

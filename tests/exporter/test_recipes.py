@@ -54,7 +54,7 @@ def test_each_step_has_a_file_with_a_function_of_its_name():
     for step in {step for steps in RECIPES.values() for step in steps}:
         module = import_module(f"exporter.passes.{step.name}")
         assert callable(getattr(module, step.name))
-        assert step.expect != "all" or callable(module.candidates)
+        assert step.expect not in ("all", "told") or callable(module.candidates)
 
 
 def test_counts_are_recorded_in_order_without_times():
@@ -66,6 +66,16 @@ def test_counts_are_recorded_in_order_without_times():
         {"pass": "remove_noops", "count": 0},
     ]
     assert all(record.seconds >= 0 for record in records)
+
+
+def test_places_that_a_fusion_leaves_are_told(pretend):
+    pretend(lambda graph: 2, candidates=3)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), max_positions=8)
+    assert record.missed == 1
+    assert record.to_dict()["note"].startswith("1 of 3 places have a form that the pass does not know")
+    pretend(lambda graph: 3, candidates=3)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), max_positions=8)
+    assert record.note is None
 
 
 @pytest.mark.parametrize(("expect", "count", "candidates"), [("all", 2, 3), ("all", 0, 1), ("once", 0, None)])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from exporter.errors import InputError
-from exporter.tracing.causal_lm import CausalLM
+from exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
 from tests.exporter.tracing.calls import eager, empty_state, stock_logits, tokens
 from tests.models import TINY_VOCAB, llama_config, random_model
 
@@ -165,6 +165,8 @@ READERS = {
     "alibi as long as past and new tokens": ("FalconConfig", {"alibi": True}),
     "alibi cut to the length of the past": ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 2,
         "max_seq_len": 64}),
+    "places of new tokens added to the past's length": ("BartConfig", {"d_model": 32, "is_encoder_decoder": False,
+        "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 32, "vocab_size": TINY_VOCAB}),
     "a scan": ("MambaConfig", {"state_size": 4}),
     "attention beside a scan": ("FalconH1Config", {"intermediate_size": 32, "num_key_value_heads": 2, "head_dim": 8,
         "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8}),
@@ -176,13 +178,31 @@ def test_rows_of_different_lengths_are_right_however_a_model_reads_its_past(read
     import transformers
 
     name, changes = READERS[reader]
-    known = SMALL if name != "MptConfig" else {"vocab_size": TINY_VOCAB}
-    model = random_model(getattr(transformers, name)(**known, **changes)).eval()
+    own_names = name in ("MptConfig", "BartConfig")
+    known = {"vocab_size": TINY_VOCAB} if own_names else SMALL
+    model = random_model(getattr(transformers, name)(**{**known, **changes})).eval()
     ids, lengths = tokens(3, 8), [2, 7, 4]
     found = ragged(CausalLM(model), ids, lengths)
     for row, length in enumerate(lengths):
         whole = stock_logits(model, ids[row : row + 1, : length + 1])
         np.testing.assert_allclose(found[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
+
+
+def test_keys_that_an_index_chooses_are_state_as_well():
+    """Eight of them, also where a buffer has room for fewer."""
+    from transformers import CONFIG_MAPPING
+
+    from benchmarks.tiny_configurations import tiny_configuration
+
+    model = random_model(tiny_configuration(CONFIG_MAPPING["deepseek_v32"])).eval()
+    module, ids, lengths = CausalLM(model), tokens(2, 12), [11, 9]
+    assert ("0.index", "kv", ("B", 1, "capacity", 16), "float32") in module.state_spec()
+    found = ragged(module, ids, lengths)
+    for row, length in enumerate(lengths):
+        whole = stock_logits(model, ids[row : row + 1, : length + 1])
+        np.testing.assert_allclose(found[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
+    logits, _ = eager(module, ids[:, :3], [0, 0], empty_state(module, 2, 3))
+    np.testing.assert_allclose(logits.numpy(), stock_logits(model, ids[:, :3]), atol=ROUNDING)
 
 
 def test_a_model_that_cannot_be_called_says_why():
@@ -197,6 +217,18 @@ def test_a_model_that_cannot_be_called_says_why():
     model.forward = refusing
     with pytest.raises(InputError, match="cannot continue from a state of ours. Received: ValueError: no past, please"):
         CausalLM(model)
+
+
+def test_a_window_that_is_counted_from_the_end_of_a_buffer_is_found_to_be_wrong():
+    """Its rows agree while the buffer is no longer than the window."""
+    from transformers import GPTNeoConfig
+
+    config = GPTNeoConfig(
+        hidden_size=32, num_layers=2, num_heads=2, intermediate_size=32, window_size=16, vocab_size=TINY_VOCAB,
+        max_position_embeddings=64, attention_types=[[["global", "local"], 1]],
+    )  # fmt: skip
+    with pytest.raises(StateNotCarriedError, match="other logits than from the beginning"):
+        CausalLM(random_model(config).eval())
 
 
 def test_every_registration_is_as_it_was_after_a_call():

@@ -102,3 +102,11 @@ def test_the_list_is_whole_again_after_an_exception():
         assert len(model.layers) == 2
         raise RuntimeError
     assert model.layers is layers
+
+
+def test_a_switch_that_is_off_is_no_layer_number():
+    """False equals 0: the first layer is like the others."""
+    layers = [Layer(4) for _ in range(3)]
+    for layer in layers:
+        layer.scaled_by_layer_idx = False
+    assert planned(stack(*layers)) == planned(stack(*(Layer(4) for _ in range(3))))

@@ -166,6 +166,46 @@ def test_layers_that_cannot_be_repeated_are_traced_one_by_one(rule):
     fallback(rule)
 
 
+class Splitting(nn.Module):
+    """A layer whose hidden states are split, which torch's exporter leaves without a record of where it belongs."""
+
+    def __init__(self):
+        super().__init__()
+        self.both, self.back = nn.Linear(4, 8), nn.Linear(4, 4)
+
+    def forward(self, hidden, buffer):
+        gate, up = self.both(hidden).chunk(2, dim=-1)
+        return hidden + self.back(torch.sigmoid(gate) * up), buffer + hidden.sum()
+
+
+class OfLayers(Small):
+    """Layers that each take the hidden states and a state of their own."""
+
+    def __init__(self, layers):
+        super().__init__(len(layers))
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, input_ids, past_length, state):
+        hidden, after = self.embedding(input_ids) + past_length[:, None, None], []
+        for layer, buffer in zip(self.layers, state, strict=False):
+            hidden, buffer = layer(hidden, buffer)
+            after.append(buffer)
+        return hidden * 2.0, after  # the last layer's hidden states are no output of the graph, as behind a norm
+
+
+def test_layers_that_split_their_hidden_states_are_repeated(caplog):
+    torch.manual_seed(1)
+    module = OfLayers([Splitting() for _ in range(4)]).eval()
+    with caplog.at_level("INFO", logger="exporter.tracing.trace"):
+        graph = trace(module, module.state_spec())
+    assert "Tracing every layer" not in caplog.text
+    assert sum(node.op_type == "Split" for node in graph.graph) == 4
+    ids, state = tokens(2, 5, vocab=10), [torch.randn(2, 1, 7, 4) for _ in range(4)]
+    with torch.inference_mode():
+        logits, _ = module(ids, torch.tensor([1, 4]), state)
+    np.testing.assert_allclose(on_graph(graph, ids, [1, 4], state)[0], logits.numpy(), rtol=1e-4, atol=1e-4)
+
+
 class Stateful(nn.Module):
     """A layer with a number in its arithmetic that no setting shows."""
 
@@ -179,19 +219,7 @@ class Stateful(nn.Module):
 
 
 def test_a_hidden_constant_that_counts_layers_is_found_by_comparing():
-    class Model(Small):
-        def __init__(self):
-            super().__init__(4)
-            self.layers = nn.ModuleList(Stateful(number) for number in range(4))
-
-        def forward(self, input_ids, past_length, state):
-            hidden, after = self.embedding(input_ids) + past_length[:, None, None], []
-            for layer, buffer in zip(self.layers, state, strict=False):
-                hidden, buffer = layer(hidden, buffer)
-                after.append(buffer)
-            return hidden, after
-
-    module = Model().eval()
+    module = OfLayers([Stateful(number) for number in range(4)]).eval()
     graph = trace(module, module.state_spec())
     ids, state = tokens(2, 5, vocab=10), [torch.randn(2, 1, 7, 4) for _ in range(4)]
     with torch.inference_mode():
