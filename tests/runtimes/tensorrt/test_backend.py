@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from exporter.errors import InputError
+from runtimes.options import SamplingOptions
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.profiles import Shapes
+from runtimes.text_run import new_token_limit
 from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import logits_of, write_artifact
 
@@ -98,3 +103,70 @@ def test_closing_gives_everything_back(artifact):
     assert cuda.held == {}
     with pytest.raises(InputError, match="is closed"):
         backend.forward(np.array([[1]]), state)
+
+
+def test_single_tokens_are_recorded_once_for_each_state(artifact):
+    cuda = Cuda()
+    backend = opened(artifact, cuda=cuda)
+    said = {}
+    for batch in (1, 2):
+        state = backend.new_state(batch, 12)
+        rows = [list(ROWS[0][:3]) for _ in range(batch)]
+        backend.forward(np.array(rows), state)
+        for token in (5, 6, 7, 8):
+            out = backend.forward(np.full((batch, 1), token), state)
+            rows = [[*row, token] for row in rows]
+        near(out[-1], logits_of(rows[-1])[-1:])
+        said[batch] = state
+    assert backend.captured == 2
+    assert cuda.launched == 6  # the second to fourth token of each
+    # Going back to the first state, the recording is still that of its addresses.
+    near(backend.forward(np.array([[1]]), said[1])[0], logits_of([*ROWS[0][:3], 5, 6, 7, 8, 1])[-1:])
+    assert cuda.launched == 7
+
+
+def test_what_cannot_be_recorded_is_run_all_the_same(artifact):
+    cuda = Cuda()
+    cuda.records = False
+    backend = opened(artifact, cuda=cuda)
+    state = backend.new_state(1, 12)
+    for token in (5, 6, 7):
+        out = backend.forward(np.array([[token]]), state)
+    near(out[0], logits_of([5, 6, 7])[-1:])
+    assert (backend.captured, cuda.launched) == (0, 0)
+
+
+def test_a_state_that_nobody_holds_gives_its_memory_back(artifact):
+    cuda = Cuda()
+    backend = opened(artifact, cuda=cuda)
+    before = len(cuda.held)
+    state = backend.new_state(1, 8)
+    for token in (1, 2):
+        backend.forward(np.array([[token]]), state)
+    assert len(cuda.held) > before
+    assert len(cuda.graphs) == 1
+    del state
+    assert len(cuda.held) == before
+    assert cuda.graphs == []
+
+
+def test_a_plan_that_does_not_fit_says_what_lowers_the_need(artifact, monkeypatch):
+    library = pretended_library(artifact)
+    runtime = library.module.Runtime
+
+    class Full(runtime):
+        def deserialize_cuda_engine(self, plan):
+            return SimpleNamespace(create_execution_context=lambda: None, device_memory_size_v2=5_000_000)
+
+    monkeypatch.setattr(library.module, "Runtime", Full)
+    with pytest.raises(InputError, match="no room for the plan.*5 MB needed.*smaller --prompt, --batch or --capacity"):
+        PlanBackend(library, PLAN, artifact, shapes=SHAPES, cuda=Cuda())
+
+
+def test_a_prompt_beyond_the_plan_names_the_option(artifact):
+    backend = opened(artifact)
+    limit = partial(new_token_limit, positions=backend.max_positions, name="The prompt", longer=backend.longer)
+    with pytest.raises(InputError, match="too long for this plan.*30 tokens.*23 of the plan's 24.*larger --capacity"):
+        limit(30, options=SamplingOptions())
+    with pytest.raises(InputError, match="past the plan's positions.*at most 4 new tokens, or open a plan with"):
+        limit(20, options=SamplingOptions(max_new_tokens=9))
