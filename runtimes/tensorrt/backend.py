@@ -1,10 +1,13 @@
-"""Runs a plan: two contexts over one set of weights, state tensors at addresses that never change.
+"""Runs a plan: two contexts over one set of weights, and a state whose addresses never change.
+
+Single tokens run as a captured CUDA graph.
 
 Written against TensorRT 11 and TensorRT-RTX 1.7 and **never run on a GPU**: the tests stand in for library and driver.
 """
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +42,15 @@ class _Tensor:
         return int(np.prod(self.sizes)) * storage_dtype(self.spec.dtype).itemsize
 
 
+@dataclass(kw_only=True)
+class Recording:
+    """Single tokens on one state: TensorRT runs them once by itself, then they are recorded. ``graph`` is None before,
+    and for good where ``possible`` says that it cannot be done."""
+
+    graph: Any = None
+    possible: bool = True
+
+
 class PlanState(RowLengths):
     """A state in the GPU's memory, as long as the plan's rows."""
 
@@ -47,16 +59,24 @@ class PlanState(RowLengths):
         self.batch, self._device = batch, device
         self.recurrent = any(spec.kind == "recurrent" for spec in specs)
         self.tensors = [_Tensor(spec=spec, sizes=_sizes(spec, batch, room)) for spec in specs]
+        # A recurrent tensor is read at one of two places; each way round has a recording of its own.
+        self.phase = 0
+        self.recorded: dict[int, Recording] = {}
         total = sum(tensor.nbytes for tensor in self.tensors)
         for tensor in self.tensors:
             for _ in range(1 if tensor.spec.kind == "kv" else 2):
                 purpose = f"a state of {total / 1e6:.0f} MB"
                 tensor.places.append(device.allocate(tensor.nbytes, purpose=purpose))
+        places = [place for tensor in self.tensors for place in tensor.places]
+        # An answer's state goes when nobody holds it any more; the backend lives on.
+        weakref.finalize(self, _release, device, places, self.recorded)
 
     def swap(self) -> None:
         """Make what the last call wrote the past of the next one."""
         for tensor in self.tensors:
             tensor.places.reverse()
+        if self.recurrent:
+            self.phase ^= 1
 
     def rewind(self, lengths: TokenIds) -> None:
         lengths = np.asarray(lengths, np.int64)
@@ -116,7 +136,7 @@ class PlanBackend:
         self._contexts = {}
         for index, profile in enumerate(profiles_for(signature, shapes)):
             context = self._engine.create_execution_context()
-            context.set_optimization_profile_async(index, self._device.stream)
+            context.set_optimization_profile_async(index, self._device.handle)
             self._contexts[profile.name] = context
         self._device.wait()
         self._fed = {
@@ -128,6 +148,7 @@ class PlanBackend:
         self._dtype = storage_dtype(logits.dtype)
         size = self._dtype.itemsize * shapes.batch * self.vocab_size
         self._logits = self._device.allocate(size, purpose="logits")
+        self.captured = 0
 
     def new_state(self, batch: int, capacity: int) -> PlanState:
         check_size(batch, capacity)
@@ -194,29 +215,59 @@ class PlanBackend:
 
     def _run(self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, positions: TokenIds) -> Logits:
         device = self._open_device()
-        context = self._contexts[DECODE if token_ids.shape[1] == 1 and DECODE in self._contexts else PREFILL]
+        single = token_ids.shape[1] == 1 and DECODE in self._contexts
         fed = {INPUT_IDS: token_ids, PAST_LENGTH: past, LOGITS_POSITIONS: positions[:, None]}
-        for name, address in self._fed.items():
-            array = np.ascontiguousarray(fed[name])
-            device.write(address, array)
+        given = {name: np.ascontiguousarray(fed[name]) for name in self._fed}
+        for name, array in given.items():
+            device.write(self._fed[name], array)
+        if not single:
+            self._enqueue(self._contexts[PREFILL], given, state)
+        else:
+            self._decode(given, state)
+        state.swap()
+        found: npt.NDArray[Any] = np.empty((len(past), 1, self.vocab_size), self._dtype)
+        device.read(self._logits, found)
+        return found.astype(np.float32, copy=False)
+
+    def _decode(self, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
+        """The first time as any call, since TensorRT prepares itself then; recorded the second time; then replayed."""
+        device, context = self._open_device(), self._contexts[DECODE]
+        recording = state.recorded.get(state.phase)
+        if recording is None:
+            state.recorded[state.phase] = Recording()
+            self._enqueue(context, given, state)
+            return
+        if recording.graph is None and recording.possible:
+            # Another state may have had the context in between.
+            self._bind(context, given, state)
+            recording.graph = device.capture(lambda: bool(context.execute_async_v3(device.handle)))
+            recording.possible = recording.graph is not None
+            self.captured += recording.possible
+        if recording.graph is None:
+            self._enqueue(context, given, state)
+        else:
+            device.launch(recording.graph)
+
+    def _enqueue(self, context: Any, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
+        self._bind(context, given, state)
+        if not context.execute_async_v3(self._open_device().handle):
+            rows, tokens = given[INPUT_IDS].shape
+            raise InputError(
+                "TensorRT did not run the plan",
+                received=f"{rows} rows of {tokens} tokens",
+                allowed="shapes within the plan's profiles",
+                fix="Build the plan again; should that not help, please report it.",
+            )
+
+    def _bind(self, context: Any, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
+        for name, array in given.items():
             context.set_input_shape(name, array.shape)
-            context.set_tensor_address(name, address)
+            context.set_tensor_address(name, self._fed[name])
         for tensor in state.tensors:
             context.set_input_shape(tensor.spec.past, tensor.sizes)
             context.set_tensor_address(tensor.spec.past, tensor.places[0])
             context.set_tensor_address(tensor.spec.present, tensor.places[-1])
         context.set_tensor_address(LOGITS, self._logits)
-        if not context.execute_async_v3(device.stream):
-            raise InputError(
-                "TensorRT did not run the plan",
-                received=f"{token_ids.shape[0]} rows of {token_ids.shape[1]} tokens",
-                allowed="shapes within the plan's profiles",
-                fix="Build the plan again; should that not help, please report it.",
-            )
-        state.swap()
-        found: npt.NDArray[Any] = np.empty((len(past), 1, self.vocab_size), self._dtype)
-        device.read(self._logits, found)
-        return found.astype(np.float32, copy=False)
 
     def close(self) -> None:
         if self._device is not None:
@@ -237,6 +288,13 @@ def _sizes(spec: StateSpec, batch: int, room: int) -> tuple[int, ...]:
     return tuple(
         batch if index == axis else room if dim == CAPACITY else int(dim) for index, dim in enumerate(spec.dims)
     )
+
+
+def _release(device: Device, places: list[int], recorded: dict[int, Recording]) -> None:
+    for recording in recorded.values():
+        device.forget(recording.graph)
+    for place in places:
+        device.free(place)
 
 
 def _cleared(array: npt.NDArray[Any], rows: TokenIds) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from exporter.errors import InputError
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+_THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is not recorded
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
 
 
@@ -22,7 +24,13 @@ class Device:
     def __init__(self, runtime: Any) -> None:
         self._runtime = runtime
         self._held: dict[int, int] = {}
+        self._graphs: list[Any] = []
         self.stream: Any = self._call("cudaStreamCreate")[0]
+
+    @property
+    def handle(self) -> int:
+        """The stream as TensorRT takes it."""
+        return int(self.stream)
 
     def allocate(self, size: int, *, purpose: str) -> int:
         """The address of ``size`` bytes of zeros.
@@ -63,12 +71,39 @@ class Device:
     def wait(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
 
+    def capture(self, work: Callable[[], bool]) -> Any | None:
+        """Record what ``work`` gives the stream, without doing it; None where that cannot be recorded.
+
+        The graph belongs to the device, see `launch` and `forget`. It reads and writes the addresses of now.
+        """
+        self._call("cudaStreamBeginCapture", self.stream, _THREAD_LOCAL)
+        recorded = work()
+        code, *found = self._runtime.cudaStreamEndCapture(self.stream)
+        if not recorded or int(code) != 0:
+            return None
+        graph = self._call("cudaGraphInstantiate", found[0], 0)[0]
+        self._call("cudaGraphDestroy", found[0])
+        self._graphs.append(graph)
+        return graph
+
+    def launch(self, graph: Any) -> None:
+        """Do what was recorded."""
+        self._call("cudaGraphLaunch", graph, self.stream)
+
+    def forget(self, graph: Any) -> None:
+        """Release a graph; safe to call twice, and after `close`."""
+        if any(held is graph for held in self._graphs):
+            self._graphs = [held for held in self._graphs if held is not graph]
+            self._call("cudaGraphExecDestroy", graph)
+
     def free(self, address: int) -> None:
         if self._held.pop(address, None) is not None:
             self._call("cudaFree", address)
 
     def close(self) -> None:
         """Release everything; safe to call twice."""
+        for graph in list(self._graphs):
+            self.forget(graph)
         for address in list(self._held):
             self.free(address)
         if self.stream is not None:

@@ -13,6 +13,7 @@ from exporter.artifact import Artifact
 from runtimes.tensorrt.library import Library
 
 PLAN = b"a plan"
+STREAM = 7
 _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 
 
@@ -22,14 +23,44 @@ class Cuda:
     def __init__(self, *, room: int = 1 << 30) -> None:
         self.room = room
         self.held: dict[int, Any] = {}
+        self.launched = 0
+        self.graphs: list[Any] = []
+        # As a driver that cannot record what the library does.
+        self.records = True
 
-    def cudaStreamCreate(self) -> tuple[int, str]:
-        return 0, "stream"
-
-    def cudaStreamDestroy(self, stream: str) -> tuple[int]:
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
+        assert (stream, mode) == (STREAM, 1)
+        Context.recorded = []
         return (0,)
 
-    def cudaStreamSynchronize(self, stream: str) -> tuple[int]:
+    def cudaStreamEndCapture(self, stream: int) -> tuple[int, Any]:
+        work, Context.recorded = Context.recorded, None
+        return (0, work) if self.records else (900, None)
+
+    def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:
+        self.graphs.append(graph)
+        return 0, graph
+
+    def cudaGraphDestroy(self, graph: Any) -> tuple[int]:
+        return (0,)
+
+    def cudaGraphLaunch(self, graph: Any, stream: int) -> tuple[int]:
+        for work in graph:
+            work()
+        self.launched += 1
+        return (0,)
+
+    def cudaGraphExecDestroy(self, graph: Any) -> tuple[int]:
+        self.graphs = [held for held in self.graphs if held is not graph]
+        return (0,)
+
+    def cudaStreamCreate(self) -> tuple[int, int]:
+        return 0, STREAM
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:
+        return (0,)
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
         return (0,)
 
     def cudaMemGetInfo(self) -> tuple[int, int, int]:
@@ -46,23 +77,26 @@ class Cuda:
         del self.held[address]
         return (0,)
 
-    def cudaMemsetAsync(self, address: int, value: int, size: int, stream: str) -> tuple[int]:
+    def cudaMemsetAsync(self, address: int, value: int, size: int, stream: int) -> tuple[int]:
         ctypes.memset(address, value, size)
         return (0,)
 
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: str) -> tuple[int]:
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
         ctypes.memmove(target, source, size)
         return (0,)
 
 
 class Context:
+    # What is recorded instead of done; None while nothing is.
+    recorded: list[Any] | None = None
+
     def __init__(self, session: Any) -> None:
         self._session = session
         self.profile: int | None = None
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
 
-    def set_optimization_profile_async(self, index: int, stream: str) -> bool:
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         self.profile = index
         return True
 
@@ -74,21 +108,29 @@ class Context:
         self.addresses[name] = address
         return True
 
-    def execute_async_v3(self, stream: str) -> bool:
-        assert (self.profile == 1) == (self.shapes["input_ids"][1] == 1), "single tokens have a profile of their own"
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream == STREAM
+        shapes, addresses = dict(self.shapes), dict(self.addresses)
+        if Context.recorded is not None:
+            Context.recorded.append(lambda: self._execute(shapes, addresses))
+        else:
+            self._execute(shapes, addresses)
+        return True
+
+    def _execute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+        assert (self.profile == 1) == (shapes["input_ids"][1] == 1), "single tokens have a profile of their own"
         for layer in ("key", "value"):  # a cache is updated in place
-            assert self.addresses[f"past_key_values.0.{layer}"] == self.addresses[f"present.0.{layer}"]
+            assert addresses[f"past_key_values.0.{layer}"] == addresses[f"present.0.{layer}"]
         inputs = {item.name: _TYPES[item.type] for item in self._session.get_inputs()}
         inputs |= {item.name: _TYPES[item.type] for item in self._session.get_overridable_initializers()}
         feeds = {}
         for name, dtype in inputs.items():
-            count = int(np.prod(self.shapes[name]))
-            data = ctypes.string_at(self.addresses[name], count * np.dtype(dtype).itemsize)
-            feeds[name] = np.frombuffer(data, dtype).reshape(self.shapes[name])
+            count = int(np.prod(shapes[name]))
+            data = ctypes.string_at(addresses[name], count * np.dtype(dtype).itemsize)
+            feeds[name] = np.frombuffer(data, dtype).reshape(shapes[name])
         names = [item.name for item in self._session.get_outputs()]
         for name, found in zip(names, self._session.run(names, feeds), strict=True):
-            ctypes.memmove(self.addresses[name], found.ctypes.data, found.nbytes)
-        return True
+            ctypes.memmove(addresses[name], found.ctypes.data, found.nbytes)
 
 
 def pretended_library(artifact: Artifact) -> Library:

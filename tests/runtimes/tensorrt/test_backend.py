@@ -98,3 +98,48 @@ def test_closing_gives_everything_back(artifact):
     assert cuda.held == {}
     with pytest.raises(InputError, match="is closed"):
         backend.forward(np.array([[1]]), state)
+
+
+def test_single_tokens_are_recorded_once_for_each_state(artifact):
+    cuda = Cuda()
+    backend = opened(artifact, cuda=cuda)
+    said = {}
+    for batch in (1, 2):
+        state = backend.new_state(batch, 12)
+        rows = [list(ROWS[0][:3]) for _ in range(batch)]
+        backend.forward(np.array(rows), state)
+        for token in (5, 6, 7, 8):
+            out = backend.forward(np.full((batch, 1), token), state)
+            rows = [[*row, token] for row in rows]
+        near(out[-1], logits_of(rows[-1])[-1:])
+        said[batch] = state
+    assert backend.captured == 2
+    assert cuda.launched == 6  # the second to fourth token of each
+    # Going back to the first state, the recording is still that of its addresses.
+    near(backend.forward(np.array([[1]]), said[1])[0], logits_of([*ROWS[0][:3], 5, 6, 7, 8, 1])[-1:])
+    assert cuda.launched == 7
+
+
+def test_what_cannot_be_recorded_is_run_all_the_same(artifact):
+    cuda = Cuda()
+    cuda.records = False
+    backend = opened(artifact, cuda=cuda)
+    state = backend.new_state(1, 12)
+    for token in (5, 6, 7):
+        out = backend.forward(np.array([[token]]), state)
+    near(out[0], logits_of([5, 6, 7])[-1:])
+    assert (backend.captured, cuda.launched) == (0, 0)
+
+
+def test_a_state_that_nobody_holds_gives_its_memory_back(artifact):
+    cuda = Cuda()
+    backend = opened(artifact, cuda=cuda)
+    before = len(cuda.held)
+    state = backend.new_state(1, 8)
+    for token in (1, 2):
+        backend.forward(np.array([[token]]), state)
+    assert len(cuda.held) > before
+    assert len(cuda.graphs) == 1
+    del state
+    assert len(cuda.held) == before
+    assert cuda.graphs == []
