@@ -212,12 +212,18 @@ def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step
     try:
         return RECIPES[target, precision]
     except KeyError:
+        known = [format_ for goal, format_ in RECIPES if goal == target]
+        able = [goal for goal, format_ in RECIPES if format_ == precision]
         raise InputError(
             f"There is no recipe for target {target} in precision {precision}",
             received=f"--target {target} --precision {precision}",
-            allowed=", ".join(f"{known} {format_}" for known, format_ in RECIPES),
-            fix="Choose one of these.",
+            allowed=f"--target {target} with --precision {', '.join(known)}" if known else ", ".join(_targets()),
+            fix=f"Choose one of these, or --target {' or '.join(able)}." if able else "Choose one of these.",
         ) from None
+
+
+def _targets() -> list[str]:
+    return list(dict.fromkeys(target for target, _ in RECIPES))
 
 
 def encoder_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from runtimes.gpu_needs import CUDA_MAJOR
 from runtimes.machine import Machine
 from runtimes.model_size import ModelSize
 
@@ -20,8 +21,6 @@ TENSORRT_PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 TENSORRT_RTX_PACKAGES = ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13")
 # The compute capabilities that TensorRT-RTX 1.7 accepts at build time, found by trying; 9.0 (H100, H200) is not there.
 TENSORRT_RTX_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
-# onnxruntime-gpu from PyPI is built for CUDA 13 since 1.31.
-ORT_GPU_CUDA_MAJOR = 13
 MIN_ORT = (1, 30)
 
 
@@ -168,10 +167,10 @@ def _judge_ort_cuda(machine: Machine) -> BackendVerdict:
     if obstacle is not None:
         return obstacle
     cuda = machine.gpu.driver_cuda
-    if cuda is not None and cuda[0] < ORT_GPU_CUDA_MAJOR:
+    if cuda is not None and cuda[0] < CUDA_MAJOR:
         return _blocked(
             name,
-            f"the driver runs CUDA {cuda[0]}.{cuda[1]}, onnxruntime-gpu needs CUDA {ORT_GPU_CUDA_MAJOR}; "
+            f"the driver runs CUDA {cuda[0]}.{cuda[1]}, onnxruntime-gpu needs CUDA {CUDA_MAJOR}; "
             "update the NVIDIA driver",
         )
     return BackendVerdict(name=name, ready=True)

@@ -24,19 +24,23 @@ from exporter.signature import (
     StateSpec,
 )
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
+from runtimes.doctor import find_clashes
 from runtimes.element_types import element_type, storage_dtype
 from runtimes.external_data import check_external_data
-from runtimes.gpu import GpuProbe, probe_gpus
+from runtimes.gpu import probe_gpus
+from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.host_state import BATCH, batch_axis
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
+from runtimes.machine import installed_packages
 from runtimes.ort_placement import RECORDS_PLACEMENT, check_placement
 from runtimes.ort_signature import check_session
 
 PROVIDER = "CUDAExecutionProvider"
 NAME = "ort-cuda"
-CUDA_MAJOR = 13  # that onnxruntime-gpu from PyPI is built for since 1.31
 _DEVICE = "cuda"
 _NO_GRAPH = -1
+# Words of CUDA and of the runtime's own arena for memory that is not there.
+_FULL = ("out of memory", "failed to allocate", "available memory")
 
 
 def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow_cpu_nodes: bool = False) -> Backend:
@@ -54,35 +58,18 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
             allowed=f"a model for {TASKS[0]} that carries a state from token to token",
             fix="Choose --backend ort-cpu.",
         )
-    check_gpu(probe_gpus(), precision=artifact.manifest.precision)
+    require_type(require_gpu(probe_gpus(), backend=NAME), artifact.manifest.precision)
+    refuse_clashes(installed_packages())
     from exporter.silent_onnxruntime import import_onnxruntime
 
     return OrtCudaBackend(import_onnxruntime(), artifact, allow_cpu_nodes=allow_cpu_nodes)
 
 
-def check_gpu(gpus: GpuProbe, *, precision: str) -> None:
-    """Raise InputError where no GPU can run this: asked before any library that needs one is loaded."""
-    if not gpus.devices:
+def refuse_clashes(packages: dict[str, str]) -> None:
+    """Raise InputError where onnxruntime is installed twice: which of the two is loaded is then chance."""
+    for clash in find_clashes(packages):
         raise InputError(
-            f"The backend {NAME} needs an NVIDIA GPU",
-            received=gpus.problem or "no GPU",
-            allowed="a GPU with its driver",
-            fix="Run it where there is one, or choose --backend ort-cpu.",
-        )
-    if gpus.driver_cuda is not None and gpus.driver_cuda[0] < CUDA_MAJOR:
-        raise InputError(
-            f"The NVIDIA driver is too old for the backend {NAME}",
-            received=f"CUDA {gpus.driver_cuda[0]}.{gpus.driver_cuda[1]}",
-            allowed=f"CUDA {CUDA_MAJOR} or newer",
-            fix="Update the driver.",
-        )
-    capability = gpus.devices[0].compute_capability
-    if precision == "bf16" and capability < (8, 0):
-        raise InputError(
-            f"{gpus.devices[0].name} is too old for bf16",
-            received=f"compute capability {capability[0]}.{capability[1]}",
-            allowed="8.0 or newer",
-            fix="Export the model in fp16.",
+            clash.problem, allowed="onnxruntime-gpu alone", fix=f"Mend it with: {clash.fix.removesuffix('.')}."
         )
 
 
@@ -252,6 +239,20 @@ class OrtCudaBackend:
         self._session = None
 
 
+def _not_run(error: Exception, *, rows: int, tokens: int) -> InputError:
+    """What the runtime says of a call that failed: most often that memory for the call itself was missing."""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    full = any(word in said.lower() for word in _FULL)
+    return InputError(
+        "The GPU has no room for a call" if full else "ONNX Runtime cannot run the graph on the GPU",
+        received=f"{rows} rows of {tokens} tokens: {said}",
+        allowed="what is free" if full else "a call that its CUDA provider can run",
+        fix="Use fewer rows, a shorter prompt, or a smaller precision, such as int8."
+        if full
+        else "Look at the machine with: jisu doctor.",
+    )
+
+
 class _Call:
     """A binding for calls of one shape on one state; single tokens always use the same addresses."""
 
@@ -297,7 +298,10 @@ class _Call:
         fed = {INPUT_IDS: token_ids, PAST_LENGTH: past, LOGITS_POSITIONS: positions, ATTENTION_MASK: seen}
         for name, value in self._values.items():
             value.update_inplace(np.ascontiguousarray(fed[name]))
-        self._session.run_with_iobinding(self._binding, self._options)  # type: ignore[union-attr]
+        try:
+            self._session.run_with_iobinding(self._binding, self._options)  # type: ignore[union-attr]
+        except Exception as error:  # the package's errors share no class of their own
+            raise _not_run(error, rows=len(past), tokens=width) from error
         found: npt.NDArray[Any] = self._logits.numpy()
         return found.astype(np.float32, copy=False)
 

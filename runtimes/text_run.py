@@ -155,7 +155,13 @@ class TextRun:
 def row_limits(prompts: Sequence[Sequence[int]], backend: Backend, options: SamplingOptions) -> list[int]:
     """New tokens that each row may have; raises InputError as `new_token_limit` does."""
     return [
-        new_token_limit(len(prompt), backend.max_positions, options, name=prompt_name(row, len(prompts)))
+        new_token_limit(
+            len(prompt),
+            backend.max_positions,
+            options,
+            name=prompt_name(row, len(prompts)),
+            longer=getattr(backend, "longer", None),
+        )
         for row, prompt in enumerate(prompts)
     ]
 
@@ -180,13 +186,16 @@ def begin_state(
     return backend.encode(sources, capacity=needed, copies=copies)
 
 
-def new_token_limit(prompt: int, positions: int | None, options: SamplingOptions, *, name: str) -> int:
+def new_token_limit(
+    prompt: int, positions: int | None, options: SamplingOptions, *, name: str, longer: str | None = None
+) -> int:
     """New tokens that a row may have: what was asked for, or the default within what the positions leave room for.
 
     Args:
         prompt: how many tokens it has.
         positions: how many the model has; None for any number.
         name: what an error calls the prompt.
+        longer: how to get more positions, where it is not the model that has no more.
 
     Raises:
         InputError: the prompt has no tokens or leaves no room, or more was asked for than there is room.
@@ -197,19 +206,20 @@ def new_token_limit(prompt: int, positions: int | None, options: SamplingOptions
         )
     if positions is None:
         return options.max_new_tokens or DEFAULT_NEW_TOKENS
+    owner = "plan" if longer else "model"
     room = positions - prompt
     if room < 1:
         raise InputError(
-            f"{name} is too long for this model",
+            f"{name} is too long for this {owner}",
             received=f"{prompt} tokens",
-            allowed=f"at most {positions - 1} of the model's {positions} positions, one is for the answer",
-            fix="Shorten it.",
+            allowed=f"at most {positions - 1} of the {owner}'s {positions} positions, one is for the answer",
+            fix=f"Shorten it, or {longer}." if longer else "Shorten it.",
         )
     if options.max_new_tokens is not None and options.max_new_tokens > room:
         raise InputError(
-            f"{name} and its answer would go past the model's positions",
+            f"{name} and its answer would go past the {owner}'s positions",
             received=f"{prompt} prompt tokens and {options.max_new_tokens} new ones",
             allowed=f"{positions} together",
-            fix=f"Ask for at most {room} new tokens, or shorten what is asked.",
+            fix=f"Ask for at most {room} new tokens, or {longer or 'shorten what is asked'}.",
         )
     return options.max_new_tokens or min(DEFAULT_NEW_TOKENS, room)

@@ -122,6 +122,9 @@ class PlanBackend:
         self.vocab_size = artifact.manifest.model.vocab_size
         self.max_positions: int | None = min(artifact.manifest.model.max_positions or shapes.capacity, shapes.capacity)
         self._shapes, self._signature = shapes, signature
+        most = artifact.manifest.model.max_positions
+        # Said to whoever asks for more tokens than fit.
+        self.longer = "open a plan with a larger --capacity" if most is None or most > shapes.capacity else None
         messages = Messages()
         runtime = library.module.Runtime(logger_into(messages, library))
         self._engine = runtime.deserialize_cuda_engine(plan)
@@ -136,6 +139,14 @@ class PlanBackend:
         self._contexts = {}
         for index, profile in enumerate(profiles_for(signature, shapes)):
             context = self._engine.create_execution_context()
+            if context is None:
+                needed = int(getattr(self._engine, "device_memory_size_v2", 0))
+                raise InputError(
+                    f"The GPU has no room for the plan of {artifact.folder}",
+                    received=f"{needed / 1e6:.0f} MB needed beside the weights: {messages.shown()}",
+                    allowed="what is free",
+                    fix="Build a plan with a smaller --prompt, --batch or --capacity, or of a smaller precision.",
+                )
             context.set_optimization_profile_async(index, self._device.handle)
             self._contexts[profile.name] = context
         self._device.wait()

@@ -18,7 +18,15 @@ from exporter.signature import INPUT_IDS
 from runtimes.tensorrt.frozen_graph import frozen_graph
 from runtimes.tensorrt.library import Capability, Library, spelled
 from runtimes.tensorrt.messages import Messages, logger_into, monitor_into
-from runtimes.tensorrt.plan_file import PlanKey, PlanRecord, graph_hashes, plan_path, reason_to_build, write_plan
+from runtimes.tensorrt.plan_file import (
+    PlanKey,
+    PlanRecord,
+    graph_hashes,
+    plan_path,
+    reason_to_build,
+    require_folder,
+    write_plan,
+)
 from runtimes.tensorrt.profiles import Profile, Shapes, profiles_for
 
 TARGET = "tensorrt"
@@ -71,6 +79,7 @@ def build_plan(
     reason = reason_to_build(path, key)
     if reason is None:
         return BuiltPlan(path=path, target=target, size=path.stat().st_size, seconds=0.0, reason=None)
+    require_folder(folder)
     say(f"{path.name}: building, since {reason}")
     started = time.perf_counter()
     plan, notes = _build(artifact, library, folder, capability=capability, shapes=shapes, progress=progress)

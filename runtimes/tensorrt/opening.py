@@ -11,6 +11,7 @@ from exporter.artifact import TASKS, Artifact
 from exporter.errors import InputError
 from runtimes.backend import Backend
 from runtimes.gpu import probe_gpus
+from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.build import build_plan, check_artifact, plan_key
 from runtimes.tensorrt.library import import_library
@@ -47,14 +48,7 @@ def open_plan(
             allowed=f"a model for {TASKS[0]} that carries a state from token to token",
             fix="Choose --backend ort-cpu.",
         )
-    gpus = probe_gpus()
-    if not gpus.devices:
-        raise InputError(
-            f"The backend {name} needs an NVIDIA GPU",
-            received=gpus.problem or "no GPU",
-            allowed="a GPU with its driver",
-            fix="Run it where there is one, or choose --backend ort-cpu.",
-        )
+    require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
     cuda = importlib.import_module("cuda.bindings.runtime")
     ((target, capability),) = plan_targets(library, ())

@@ -120,6 +120,22 @@ def read_record(path: Path) -> PlanRecord:
     return record
 
 
+def require_folder(folder: Path) -> None:
+    """Raise InputError for a folder that takes no files, before anything long begins."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".writable.")
+        os.close(handle)
+        Path(name).unlink()
+    except OSError as error:
+        raise InputError(
+            f"No plan can be written to {folder}",
+            received=error.strerror or error,
+            allowed="a folder that takes files",
+            fix="Choose another one: jisu build ARTIFACT --out FOLDER, and --plan FOLDER to run it.",
+        ) from error
+
+
 def write_plan(path: Path, plan: Any, record: PlanRecord) -> None:
     """Write a plan and its record, each whole or not at all.
 

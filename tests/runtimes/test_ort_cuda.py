@@ -8,7 +8,7 @@ import pytest
 from exporter.errors import InputError
 from runtimes import ort_cuda
 from runtimes.gpu import Gpu, GpuProbe
-from runtimes.ort_cuda import OrtCudaBackend, check_gpu, open_ort_cuda
+from runtimes.ort_cuda import OrtCudaBackend, open_ort_cuda
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tiny_models import write_artifact
 
@@ -58,13 +58,32 @@ def test_no_driver_is_told_before_anything_is_loaded(artifact, monkeypatch):
         open_ort_cuda(artifact, threads=None, source=None)
 
 
-def test_an_old_driver_and_an_old_gpu_are_told_apart():
-    check_gpu(gpus(), precision="bf16")
-    with pytest.raises(InputError, match="CUDA 12.4.*Update the driver"):
-        check_gpu(gpus(cuda=(12, 4)), precision="fp16")
-    with pytest.raises(InputError, match="too old for bf16.*7.5.*Export the model in fp16"):
-        check_gpu(gpus(capability=(7, 5)), precision="bf16")
-    check_gpu(gpus(capability=(7, 5)), precision="fp16")
+def test_two_packages_in_one_environment_are_refused(artifact, monkeypatch):
+    monkeypatch.setattr(ort_cuda, "probe_gpus", gpus)
+    monkeypatch.setattr(ort_cuda, "installed_packages", lambda: {"onnxruntime": "1.32", "onnxruntime-gpu": "1.31"})
+    with pytest.raises(InputError, match="installed together.*pip uninstall -y onnxruntime onnxruntime-gpu && pip"):
+        open_ort_cuda(artifact, threads=None, source=None)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "CUDA failure 2: out of memory\n at x",
+            "no room for a call.*1 rows of 3 tokens.*fewer rows, a shorter prompt",
+        ),
+        ("Non-zero status code", "cannot run the graph on the GPU.*Non-zero status code.*jisu doctor"),
+    ],
+)
+def test_a_call_that_fails_is_one_sentence(artifact, said, told, monkeypatch):
+    backend = OrtCudaBackend(pretended_onnxruntime(), artifact)
+
+    def fail(*_):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(backend._session, "run_with_iobinding", fail)
+    with pytest.raises(InputError, match=told):
+        backend.forward(np.array([[1, 2, 3]]), backend.new_state(1, 8))
 
 
 def test_memory_that_is_not_there_says_how_much_was_needed(artifact):

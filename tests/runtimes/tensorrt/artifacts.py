@@ -1,4 +1,7 @@
-"""Artifacts for TensorRT, exported in a moment: the gate's minutes are another test's business."""
+"""Artifacts for TensorRT, exported in a moment: the gate's minutes are another test's business.
+
+A family is written and traced once, and calibrated on a page.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from exporter.artifact import Artifact
-from tests.models import TINY_VOCAB, tiny_tokenizer, write_tiny
+from exporter.artifact import Artifact, read_artifact
+from tests.exporter.passes.draft import copied
+from tests.models import TINY_VOCAB, tiny_tokenizer, write_tiny, write_tiny_classifier
 from tests.own_modules import Recurrent, seeded
 
 RTX_MISSING = "TensorRT-RTX is not installed: pip install -c constraints.txt -e '.[tensorrt-rtx]'"
@@ -15,11 +19,15 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", {}),
     "qwen3": ("Qwen3Config", {"head_dim": 16}),
     "gemma2": ("Gemma2Config", {"head_dim": 16, "sliding_window": 8}),
+    # Their scores get numbers added (ALiBi), in two ways of saying so.
+    "bloom": ("BloomConfig", {"n_head": 4, "n_layer": 2}),
+    "falcon": ("FalconConfig", {"alibi": True, "multi_query": True, "new_decoder_architecture": False}),
 }
+_PAGE = "\n".join(f"The {number}th line of a page says little more than the one before it." for number in range(400))
 
 
-def exported(folder: Path, family: str | Path, precision: str) -> Artifact:
-    """A model of two layers of a family, an LSTM or a checkpoint, for tensorrt; nothing but the gate is left out."""
+def exported(folder: Path, family: str | Path, precision: str, *, target: str = "tensorrt") -> Artifact:
+    """A model of two layers of a family, an LSTM or a checkpoint, each once; nothing but the gate is left out."""
     from exporter import pipeline
     from exporter.gate import GateResult
     from exporter.gate.result import Check
@@ -33,9 +41,36 @@ def exported(folder: Path, family: str | Path, precision: str) -> Artifact:
     elif family == "lstm":
         source, more = seeded(Recurrent), {"tokenizer": tiny_tokenizer()}
     else:
-        source = write_tiny(folder / f"{family}-source", _config(*_FAMILIES[family]))
-    with mock.patch.object(pipeline, "prove", lambda *_, **__: result):
-        return pipeline.export(source, folder / f"{family}-{precision}", target="tensorrt", precision=precision, **more)
+        source = _source(folder / f"{family}-source", family)
+    page = folder / "page.txt"
+    page.write_text(_PAGE, encoding="utf-8")
+    if precision in ("fp16", "bf16", "int8", "int4", "w8a8"):
+        more["calibration"] = page
+    out = folder / f"{family}-{target}-{precision}"
+    if out.exists():
+        return read_artifact(out)
+    with (
+        mock.patch.object(pipeline, "prove", lambda *_, **__: result),
+        mock.patch.object(pipeline, "trace_source", lambda given: _traced(family, given)),
+    ):
+        return pipeline.export(source, out, target=target, precision=precision, **more)
+
+
+_TRACED: dict[str, Any] = {}
+
+
+def _traced(family: str, source: Any) -> Any:
+    from exporter.trace_source import trace_source
+
+    if family not in _TRACED:
+        _TRACED[family] = trace_source(source)
+    return copied(_TRACED[family]) if family in _FAMILIES else _TRACED.pop(family)
+
+
+def _source(place: Path, family: str) -> Path:
+    if place.exists():
+        return place
+    return write_tiny_classifier(place) if family == "bert" else write_tiny(place, _config(*_FAMILIES[family]))
 
 
 def _config(kind: str, changes: dict[str, Any]) -> Any:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from exporter.errors import InputError
+from runtimes.options import SamplingOptions
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.profiles import Shapes
+from runtimes.text_run import new_token_limit
 from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import logits_of, write_artifact
 
@@ -143,3 +148,25 @@ def test_a_state_that_nobody_holds_gives_its_memory_back(artifact):
     del state
     assert len(cuda.held) == before
     assert cuda.graphs == []
+
+
+def test_a_plan_that_does_not_fit_says_what_lowers_the_need(artifact, monkeypatch):
+    library = pretended_library(artifact)
+    runtime = library.module.Runtime
+
+    class Full(runtime):
+        def deserialize_cuda_engine(self, plan):
+            return SimpleNamespace(create_execution_context=lambda: None, device_memory_size_v2=5_000_000)
+
+    monkeypatch.setattr(library.module, "Runtime", Full)
+    with pytest.raises(InputError, match="no room for the plan.*5 MB needed.*smaller --prompt, --batch or --capacity"):
+        PlanBackend(library, PLAN, artifact, shapes=SHAPES, cuda=Cuda())
+
+
+def test_a_prompt_beyond_the_plan_names_the_option(artifact):
+    backend = opened(artifact)
+    limit = partial(new_token_limit, positions=backend.max_positions, name="The prompt", longer=backend.longer)
+    with pytest.raises(InputError, match="too long for this plan.*30 tokens.*23 of the plan's 24.*larger --capacity"):
+        limit(30, options=SamplingOptions())
+    with pytest.raises(InputError, match="past the plan's positions.*at most 4 new tokens, or open a plan with"):
+        limit(20, options=SamplingOptions(max_new_tokens=9))

@@ -7,7 +7,15 @@ from hashlib import sha256
 import pytest
 
 from exporter.errors import InputError
-from runtimes.tensorrt.plan_file import PlanKey, PlanRecord, plan_path, read_plan, reason_to_build, write_plan
+from runtimes.tensorrt.plan_file import (
+    PlanKey,
+    PlanRecord,
+    plan_path,
+    read_plan,
+    reason_to_build,
+    require_folder,
+    write_plan,
+)
 from runtimes.tensorrt.profiles import Shapes
 
 KEY = PlanKey(graph=("a" * 64, "b" * 64), library="tensorrt-rtx 1.7", target="sm89", shapes=Shapes())
@@ -88,6 +96,14 @@ def test_a_folder_that_takes_no_files_is_one_clear_error(tmp_path):
     place = plan_path(tmp_path / "file" / "plans", backend="tensorrt", target="sm90")
     with pytest.raises(InputError, match="cannot be written.*choose another --out"):
         write_plan(place, PLAN, record_of(PLAN))
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_build(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="No plan can be written to .*file.*jisu build ARTIFACT --out FOLDER"):
+        require_folder(tmp_path / "file")
+    require_folder(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_full_folder_leaves_nothing_half_written(tmp_path, monkeypatch):
