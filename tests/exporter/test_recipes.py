@@ -138,3 +138,13 @@ def test_a_pass_that_asks_for_the_longest_position_gets_it(pretend):
     pretend(lambda graph, *, max_positions: seen.append(max_positions) or 0)
     run_recipe(small_model(), (Step(name="made_up"),), max_positions=77)
     assert seen == [77]
+
+
+@pytest.mark.parametrize("precision", ["mixed", "gguf", "w8a8-dynamic"])
+@pytest.mark.parametrize("target", ["tensorrt", "ort-cuda"])
+def test_what_is_not_for_gpus_says_what_is_and_who_takes_it(target, precision):
+    with pytest.raises(InputError) as caught:
+        recipe_for(target, precision)
+    said = str(caught.value)
+    assert f"Allowed: --target {target} with --precision fp32, fp16, bf16, int8, int4" in said
+    assert "or --target portable or ort-cpu" in said
