@@ -77,6 +77,20 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class TopBackend(Backend, Protocol):
+    """Has its logits on a device, from which a few of them are fetched faster than all."""
+
+    def forward_top(self, token_ids: TokenIds, state: State, *, count: int) -> Logits:
+        """As `forward` for one new token in each row, int64 [B, 1].
+
+        Returns:
+            float32 [B, 1, V], in which all but the ``count`` largest logits of each row may be -inf (among equal ones
+            the lower ids stay).
+        """
+        ...
+
+
+@runtime_checkable
 class EncoderBackend(Backend, Protocol):
     """Runs a model that reads a source text once and then says another: `new_state` is `encode` there."""
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.errors import InputError
-from runtimes.backend import Backend, Logits, State
+from runtimes.backend import Backend, Logits, State, TopBackend
 from runtimes.prompts import prompt_name
 from runtimes.sampling import RowSampler, TokenLogprobs, token_logprobs
 from runtimes.stopping import Stopping
 
 # A prompt's attention scores take memory with the square of the tokens of one call; longer prompts come in pieces.
 PREFILL_CHUNK = 1024
+# Beyond so many, picking the largest logits on a device costs more than fetching all of them.
+FEW = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,9 @@ def generate_tokens(
     Raises:
         InputError: an empty prompt, or logits from which no token can be chosen.
     """
+    needs = [sampler.needs for sampler in samplers]
+    # What alternatives are recorded of, and what is edited, are all logits.
+    few = None if logprobs is not None or None in needs else max((need or 0 for need in needs), default=None)
     logits = prefill(backend, state, prompts)
     fed = np.zeros((len(prompts), 1), np.int64)
     step = 0
@@ -68,7 +73,10 @@ def generate_tokens(
             lengths = np.zeros(len(prompts), np.int64)
             lengths[active] = state.lengths[active]
             state.rewind(lengths)
-        logits = backend.forward(fed, state)
+        if few is not None and few <= FEW and isinstance(backend, TopBackend):
+            logits = backend.forward_top(fed, state, count=few)
+        else:
+            logits = backend.forward(fed, state)
         step += 1
 
 

@@ -34,6 +34,7 @@ from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind
 from runtimes.machine import installed_packages
 from runtimes.ort_placement import RECORDS_PLACEMENT, check_placement
 from runtimes.ort_signature import check_session
+from runtimes.ort_top import DeviceTop
 
 PROVIDER = "CUDAExecutionProvider"
 NAME = "ort-cuda"
@@ -157,6 +158,7 @@ class OrtCudaBackend:
         self.placement = check_placement(self._session, provider=PROVIDER, allow_cpu_nodes=allow_cpu_nodes)
         self._logits = next(spec for spec in self._signature.outputs if spec.name == LOGITS)
         self._next_graph = 1
+        self._tops: dict[int, DeviceTop] = {}
 
     def _open(self, artifact: Artifact) -> Any:
         options = self._ort.SessionOptions()
@@ -196,6 +198,27 @@ class OrtCudaBackend:
             found = self._token_by_token(token_ids, state, past=past, new=new, wants_all=wants_all)
         state.advance(new)
         return found
+
+    def forward_top(self, token_ids: TokenIds, state: State, *, count: int) -> Logits:
+        """See `runtimes.backend.TopBackend`."""
+        assert isinstance(state, DeviceState), "a state belongs to the backend that made it"
+        if self._session is None:
+            raise InputError(f"The backend {NAME} is closed", received="a call after close", fix="Load it again.")
+        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        past = state.lengths
+        new = check_call(token_ids, None, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
+        call = self._decode_call(state)
+        call.start(token_ids, past, new)
+        found = self._top(count).of(call.logits)
+        state.swap()
+        state.advance(new)
+        return call.fetch() if found is None else found
+
+    def _top(self, count: int) -> DeviceTop:
+        count = min(count, self.vocab_size)
+        if count not in self._tops:
+            self._tops[count] = DeviceTop(self._ort, dtype=self._logits.dtype, count=count, vocab_size=self.vocab_size)
+        return self._tops[count]
 
     def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int) -> bool:
         """Several tokens behind a past are taken for one row alone, and padding would run through a recurrent state."""
@@ -285,13 +308,18 @@ class _Call:
             self._binding.bind_ortvalue_input(spec.past, past)
             self._binding.bind_ortvalue_output(spec.present, present)
         logits = np.zeros((batch, rows, backend.vocab_size), storage_dtype(backend._logits.dtype))
-        self._logits = ort.OrtValue.ortvalue_from_numpy(logits, _DEVICE, 0)
-        self._binding.bind_ortvalue_output(LOGITS, self._logits)
+        self.logits = ort.OrtValue.ortvalue_from_numpy(logits, _DEVICE, 0)
+        self._binding.bind_ortvalue_output(LOGITS, self.logits)
         self._options = ort.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(graph))
 
     def run(self, token_ids: TokenIds, past: TokenIds, new: TokenIds) -> Logits:
         """Run once; all int64: token_ids [B, T], past [B], new [B]. Returns float32 [B, 1 or T, V]."""
+        self.start(token_ids, past, new)
+        return self.fetch()
+
+    def start(self, token_ids: TokenIds, past: TokenIds, new: TokenIds) -> None:
+        """The same, leaving the logits on the GPU."""
         width = token_ids.shape[1]
         positions = np.arange(width)[None].repeat(len(past), 0) if self._wants_all else new[:, None] - 1
         seen = (np.arange(self._span) < (past + new)[:, None]).astype(np.int64)
@@ -302,7 +330,9 @@ class _Call:
             self._session.run_with_iobinding(self._binding, self._options)  # type: ignore[union-attr]
         except Exception as error:  # the package's errors share no class of their own
             raise _not_run(error, rows=len(past), tokens=width) from error
-        found: npt.NDArray[Any] = self._logits.numpy()
+
+    def fetch(self) -> Logits:
+        found: npt.NDArray[Any] = self.logits.numpy()
         return found.astype(np.float32, copy=False)
 
 

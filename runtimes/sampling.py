@@ -49,6 +49,13 @@ class RowSampler:
         self._counts = np.zeros(vocab_size, np.int64)
         self._edits = edits_scores(options)
 
+    @property
+    def needs(self) -> int | None:
+        """How many of the largest logits are enough to choose by; None where all of them are needed."""
+        if self._edits:
+            return None
+        return 1 if self._options.is_greedy else self._options.top_k
+
     def choose(self, logits: npt.NDArray[np.float32], *, step: int) -> int:
         """Choose the next token from float32 [V] and remember it.
 

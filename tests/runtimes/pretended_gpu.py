@@ -25,6 +25,9 @@ class Value:
     def numpy(self) -> np.ndarray:
         return self.array.copy()
 
+    def shape(self) -> list[int]:
+        return list(self.array.shape)
+
     def update_inplace(self, array: np.ndarray) -> None:
         assert array.shape == self.array.shape
         assert array.dtype == self.array.dtype
@@ -54,7 +57,9 @@ class RunOptions:
 class Session:
     """Runs on the processor and says that it does not; a captured graph must never see another address."""
 
-    def __init__(self, path: str, options: Any, providers: Any, *, strays: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, path: str | bytes, options: Any, providers: Any, *, strays: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         assert providers[0][0] == PROVIDER
         self._real = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self._strays = strays
@@ -85,7 +90,7 @@ class Session:
         return Binding()
 
     def run_with_iobinding(self, binding: Binding, options: RunOptions) -> None:
-        graph = options.entries["gpu_graph_id"]
+        graph = options.entries.get("gpu_graph_id", "-1")
         addresses = {name: id(value.array) for name, value in {**binding.inputs, **binding.outputs}.items()}
         if graph != "-1":
             assert self.captured.setdefault(graph, addresses) == addresses
@@ -98,7 +103,7 @@ class Session:
 def pretended_onnxruntime(*, strays: tuple[tuple[str, str], ...] = ()) -> Any:
     """A module like onnxruntime-gpu's."""
 
-    def session(path: str, options: Any, providers: Any) -> Session:
+    def session(path: str | bytes, options: Any, providers: Any) -> Session:
         return Session(path, options, providers, strays=strays)
 
     return SimpleNamespace(

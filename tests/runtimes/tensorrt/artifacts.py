@@ -5,11 +5,13 @@ A family is written and traced once, and calibrated on a page.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from exporter.artifact import Artifact, read_artifact
+from exporter.precision import PRECISIONS
 from tests.exporter.passes.draft import copied
 from tests.models import TINY_VOCAB, tiny_tokenizer, write_tiny, write_tiny_classifier
 from tests.own_modules import Recurrent, seeded
@@ -49,7 +51,10 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
     out = folder / f"{family}-{target}-{precision}"
     if out.exists():
         return read_artifact(out)
+    # How well 4 bits are chosen is no matter here, and takes most of an export.
+    nearest = replace(PRECISIONS["int4"], algorithm="rtn")
     with (
+        mock.patch.dict(PRECISIONS, {"int4": nearest}),
         mock.patch.object(pipeline, "prove", lambda *_, **__: result),
         mock.patch.object(pipeline, "trace_source", lambda given: _traced(family, given)),
     ):
