@@ -6,6 +6,7 @@ the same time. So its trials do not go by turns with the others', and its row na
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,7 +40,10 @@ def compare_on_cluster(
     candidates: Sequence[Candidate] | None = None,
     say: Say = lambda text: None,
 ) -> Report:
-    """Measure on the connected cluster and write ``report.json``; arguments and errors are those of `compare`."""
+    """Measure on the connected cluster and write ``report.json``; arguments and errors are those of `compare`.
+
+    Paths are from the root, and mean the same on every machine.
+    """
     threads = threads_of(request.threads)
     candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
     prepare_folder(request.out)
@@ -62,6 +66,7 @@ def compare_on_cluster(
     report = _joined([reports[index] for index in range(len(candidates))], missing)
     write_json(report, request.out / JSON)
     journal.remove()
+    shutil.rmtree(request.out / CANDIDATES, ignore_errors=True)
     return report
 
 

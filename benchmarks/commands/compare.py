@@ -133,18 +133,21 @@ def _baseline(path: Path | None) -> Report | None:
 def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Path) -> ComparisonRequest:
     from benchmarks.compare import ComparisonRequest
 
+    # A cluster's workers have a working folder of their own.
+    place = Path.absolute if arguments.ray is not None else Path
+    source = arguments.source
     return ComparisonRequest(
-        artifacts=artifacts,
+        artifacts=tuple(place(path) for path in artifacts),
         out=out,
         backends=tuple(arguments.backends),
         workloads=None if arguments.workloads is None else tuple(arguments.workloads),
         trials=arguments.trials,
         threads=arguments.threads,
         time_limit=arguments.time_limit,
-        source=arguments.source,
+        source=str(place(Path(source))) if source is not None and Path(source).exists() else source,
         quality=not arguments.no_quality,
-        peers=arguments.peers,
-        peers_python=arguments.peers_python,
+        peers=None if arguments.peers is None else place(arguments.peers),
+        peers_python=place(arguments.peers_python),
     )
 
 
@@ -156,6 +159,8 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     from exporter.cluster import run_here, run_tasks
 
     matrix = read_matrix(arguments.matrix)
+    if arguments.ray is not None:
+        matrix = replace(matrix, build=matrix.build.absolute())
     several = len(matrix.models) > 1
     if arguments.artifacts:
         raise InputError(
