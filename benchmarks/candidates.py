@@ -145,6 +145,7 @@ def _facts(folder: Path, artifact: Artifact | None, backend: str, *, reads_sourc
         "export_seconds": _export_seconds(folder),
         "gate": manifest.gate,
         "formats": _formats(manifest.quantization),
+        "sensitivity": _sensitivity(manifest.quantization),
     }
 
 
@@ -152,6 +153,27 @@ def _formats(quantization: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Each number format and how many layers have it."""
     formats = quantization.get("formats", [])
     return [{"format": item.get("format"), "layers": item.get("weights")} for item in formats if isinstance(item, dict)]
+
+
+def _sensitivity(quantization: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Of a mix: what each group of layers got, and what each format costs it in nats and bytes; None of others."""
+    mix = quantization.get("mix")
+    if not isinstance(mix, dict):
+        return None
+    return [
+        {
+            "layers": ", ".join(unit["names"]),
+            "format": unit["format"],
+            "kl": max(0.0, unit["kl"][unit["format"]]),
+            "bytes": unit["bytes"][unit["format"]],
+            "others": [
+                {"format": label, "kl": max(0.0, kl), "bytes": unit["bytes"][label]}
+                for label, kl in unit["kl"].items()
+                if label != unit["format"]
+            ],
+        }
+        for unit in mix.get("units", ())
+    ]
 
 
 def _export_seconds(folder: Path) -> float | None:

@@ -56,6 +56,15 @@ def made_row(name: str, *, speed: float, kl: float) -> dict[str, Any]:
         "settings": "ort-cpu, 2 threads",
         "gate": {"accepted": True, "checks": [check]},
         "formats": [{"format": {"bits": 8, "block_size": 32, "symmetric": True}, "layers": 182}],
+        "sensitivity": [
+            {
+                "layers": "model.layers.0.mlp.gate_proj, model.layers.0.mlp.up_proj",
+                "format": "int4",
+                "kl": 0.00123,
+                "bytes": 345_678,
+                "others": [{"format": "int8", "kl": 0.0000456, "bytes": 654_321}],
+            }
+        ],
         "operators": [
             {"operator": "MatMulNBits", "nodes": 121, "s": 0.61 / speed, "share": 0.61},
             {"operator": "GroupQueryAttention", "nodes": 30, "s": 0.27 / speed, "share": 0.27},

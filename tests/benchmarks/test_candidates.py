@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from benchmarks.candidates import artifact_candidates
+from benchmarks.candidates import _sensitivity, artifact_candidates
 from exporter.errors import InputError
 
 
@@ -63,3 +63,21 @@ def test_bad_names_are_errors(tiny):
         candidates([tiny.fp32], ("cuda",))
     with pytest.raises(InputError, match="named twice"):
         candidates([tiny.fp32, tiny.fp32.parent / "int8" / ".." / "fp32"])
+
+
+def test_a_mix_brings_what_each_group_of_layers_costs():
+    mix = {
+        "units": [
+            {"names": ["a", "b"], "format": "int8", "kl": {"fp32": 0.0, "int8": -1e-9}, "bytes": {"fp32": 8, "int8": 2}}
+        ]
+    }
+    assert _sensitivity({"mix": mix}) == [
+        {
+            "layers": "a, b",
+            "format": "int8",
+            "kl": 0.0,
+            "bytes": 2,
+            "others": [{"format": "fp32", "kl": 0.0, "bytes": 8}],
+        }
+    ]
+    assert _sensitivity({"formats": []}) is None
