@@ -22,20 +22,28 @@ STEPS = {step["name"]: step for step in ACTION["runs"]["steps"] if "name" in ste
 
 
 def run(name: str, folder: Path, **given: str) -> list[list[str]]:
-    """Run a step's script with its inputs; returns the words of every call of `jisu`."""
-    log = folder / "log"
-    program = folder / "bin" / "jisu"
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(f'#!/bin/bash\nprintf "%q " "$@" >> {log}\necho >> {log}\n')
-    program.chmod(0o755)
+    """Run a step's script with its inputs; returns the words of every call of `jisu`, `gh` and `python`."""
     inputs = {key: str(item.get("default", "")) for key, item in ACTION["inputs"].items()} | given
     variables = {
         key: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda found: inputs[found[1]], value)
-        for key, value in STEPS[name]["env"].items()
+        for key, value in STEPS[name].get("env", {}).items()
     }
-    environment = {**os.environ, **variables, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    variables = {key: value for key, value in variables.items() if "${{" not in value}
+    return run_script(STEPS[name]["run"], folder, **variables)
+
+
+def run_script(script: str, folder: Path, **variables: str) -> list[list[str]]:
+    """Run a script with programs that only note what they were called with; returns the words of each call."""
+    log = folder / "log"
+    log.touch()
+    (folder / "bin").mkdir(exist_ok=True)
+    for name in ("jisu", "gh", "python", "pip", "curl"):
+        program = folder / "bin" / name
+        program.write_text(f'#!/bin/bash\nprintf "%q " {name} "$@" >> {log}\necho >> {log}\n')
+        program.chmod(0o755)
+    environment = {**os.environ, **variables, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     # As GitHub runs a step with `shell: bash`.
-    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", STEPS[name]["run"]]
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script]
     subprocess.run(command, env=environment, cwd=folder, check=True)
     return [shlex.split(line) for line in log.read_text().splitlines()]
 
@@ -48,8 +56,8 @@ def parser_of(module: object) -> argparse.ArgumentParser:
 
 def test_every_precision_is_exported_with_options_that_exist(tmp_path: Path) -> None:
     calls = run("Export and prove", tmp_path, checkpoint="my model", precisions="fp32 int8")
-    assert [call[0] for call in calls] == ["export", "export"]
-    parsed = [parser_of(exporter.commands.export).parse_args(call[1:]) for call in calls]
+    assert [call[:2] for call in calls] == [["jisu", "export"]] * 2
+    parsed = [parser_of(exporter.commands.export).parse_args(call[2:]) for call in calls]
     assert [(item.checkpoint, item.precision, str(item.report)) for item in parsed] == [
         ("my model", "fp32", "jisu-build/report/gate-fp32.xml"),
         ("my model", "int8", "jisu-build/report/gate-int8.xml"),
@@ -62,7 +70,7 @@ def test_what_was_exported_is_compared_with_a_baseline_where_there_is_one(tmp_pa
         (tmp_path / "base.json").touch()
     limits = "--max-slowdown 10% --max-kl 0.08"
     calls = run("Compare", tmp_path, precisions="fp32 int8", baseline="base.json", limits=limits)
-    parsed = parser_of(benchmarks.commands.compare).parse_args(calls[0][1:])
+    parsed = parser_of(benchmarks.commands.compare).parse_args(calls[0][2:])
     assert list(map(str, parsed.artifacts)) == ["jisu-build/fp32", "jisu-build/int8"]
     assert (parsed.max_slowdown, parsed.max_kl) == (0.1, 0.08)
     assert parsed.baseline == (Path("base.json") if there else None)
@@ -74,3 +82,46 @@ def test_what_was_exported_is_compared_with_a_baseline_where_there_is_one(tmp_pa
 def test_every_input_that_is_used_is_declared_and_the_other_way_round() -> None:
     text = (ROOT / "action.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"inputs\.([\w-]+)", text)) == set(ACTION["inputs"])
+
+
+def test_the_package_is_installed_with_its_pins(tmp_path: Path) -> None:
+    [call] = run_script(STEPS["Install jisu"]["run"], tmp_path, GITHUB_ACTION_PATH=str(ROOT))
+    assert call[:4] == ["python", "-m", "pip", "install"]
+    assert (ROOT / "constraints.txt").samefile(call[call.index("-c") + 1])
+    assert call[-1] == f"{ROOT}[cpu,export,report]"
+
+
+def test_the_table_is_shown_and_commented_where_there_is_one(tmp_path: Path) -> None:
+    script, comment = STEPS["Show the table"]["run"], STEPS["Comment the table"]["run"]
+    variables = {"OUT": "out", "GITHUB_STEP_SUMMARY": "summary", "NUMBER": "7", "GITHUB_REPOSITORY": "me/mine"}
+    assert run_script(script, tmp_path, **variables) == run_script(comment, tmp_path, **variables) == []
+    assert not (tmp_path / "summary").exists()
+    (tmp_path / "out" / "report").mkdir(parents=True)
+    (tmp_path / "out" / "report" / "report.md").write_text("the table")
+    run_script(script, tmp_path, **variables)
+    assert (tmp_path / "summary").read_text() == "the table"
+    [call] = run_script(comment, tmp_path, **variables)
+    assert call[:6] == ["gh", "pr", "comment", "7", "--repo", "me/mine"]
+    assert "out/report/report.md" in call
+
+
+def test_the_documented_jobs_use_what_there_is(tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(encoding="utf-8"), re.DOTALL)
+    github, gitlab = (yaml.safe_load(block) for block in blocks)
+    [step] = [step for step in github["jobs"]["compare"]["steps"] if "jisu" in step["uses"]]
+    assert set(step["with"]) <= set(ACTION["inputs"])
+    job = gitlab["compare-model"]
+    pip, export, compare = run_script("\n".join(job["script"]), tmp_path)
+    assert pip[0] == "pip"
+    assert (
+        str(parser_of(exporter.commands.export).parse_args(export[2:]).report) in job["artifacts"]["reports"]["junit"]
+    )
+    parsed = parser_of(benchmarks.commands.compare).parse_args(compare[2:])
+    assert f"{parsed.out}/junit.xml" in job["artifacts"]["reports"]["junit"]
+    assert job["artifacts"]["paths"] == [str(parsed.out)]
+    (tmp_path / "build" / "report").mkdir(parents=True)
+    (tmp_path / "build" / "report" / "report.md").touch()
+    variables = {"CI_MERGE_REQUEST_IID": "3", "CI_API_V4_URL": "https://lab", "CI_PROJECT_ID": "5", "JISU_TOKEN": "t"}
+    call = run_script("\n".join(job["after_script"]), tmp_path, **variables)[-1]
+    assert call[0] == "curl"
+    assert call[-1] == "https://lab/projects/5/merge_requests/3/notes"
