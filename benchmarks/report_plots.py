@@ -86,6 +86,8 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 def draw_token_times(report: Mapping[str, Any]) -> str | None:
     """How long tokens take: box of the middle half, whiskers from 5 to 95 %; None without a row that has them."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     workload = headline_workloads(report)[0]
     found = [
         (index, dict(map(tuple, steps)))
@@ -114,6 +116,9 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
             capprops=line,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.invert_yaxis()
     axes.set_xlabel(f"milliseconds per token on {workload}")
     return _svg(figure, "times")

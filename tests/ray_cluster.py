@@ -23,9 +23,9 @@ def killing_a_worker(of: str, *, after: float = 0.0) -> Iterator[list[int]]:
 
     def hunt() -> None:
         while not over.is_set() and not killed:
-            for process in psutil.process_iter(["cmdline"]):
-                title = " ".join(process.info["cmdline"] or ())
-                if title.startswith(f"ray::{of}"):
+            # Our own workers only: another process may run the same tests at the same time.
+            for process in psutil.Process().children(recursive=True):
+                if _title(process).startswith(f"ray::{of}"):
                     time.sleep(after)
                     os.kill(process.pid, signal.SIGKILL)
                     killed.append(process.pid)
@@ -39,3 +39,10 @@ def killing_a_worker(of: str, *, after: float = 0.0) -> Iterator[list[int]]:
     finally:
         over.set()
         hunter.join()
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""
