@@ -173,15 +173,15 @@ def test_the_decoders_mask_of_the_source_dropped(rejected):
 
 
 def test_relative_positions_shifted_by_one(monkeypatch, tmp_path):
-    from exporter.tracing.encoder_decoder import _BiasLookup
+    from exporter.tracing.relative_biases import BiasLookup
 
-    lookup = _BiasLookup._of_rows
+    lookup = BiasLookup._of_rows
 
     def shifted(self, bias, new):
         self._past_length = self._past_length + 1
         return lookup(self, bias, new)
 
-    monkeypatch.setattr(_BiasLookup, "_of_rows", shifted)
+    monkeypatch.setattr(BiasLookup, "_of_rows", shifted)
     write_tiny(tmp_path / "source", biased_text_to_text_config(num_layers=1))
     with pytest.raises(GateRejectedError, match="first prefill-2"):
         export(tmp_path / "source", tmp_path / "out")

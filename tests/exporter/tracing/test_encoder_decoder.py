@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
 
-from exporter.tracing.encoder_decoder import EncoderDecoder, _BiasLookup, _mask
+from exporter.tracing.encoder_decoder import EncoderDecoder
+from exporter.tracing.relative_biases import BiasLookup, _mask
 from tests.models import PAD, biased_text_to_text_config, random_model, text_to_text_config
 
 # Softmax over a buffer with masked places instead of over the prefix alone: another order of summation.
@@ -77,14 +78,14 @@ def test_rows_of_unequal_sources_and_pasts_do_not_touch_each_other(model):
 def test_biases_of_the_last_place_are_taken_by_distance():
     """A buffer of 5 places; the first query's biases are those of distances 4, 3, 2, 1, 0."""
     bias = torch.tensor([[[[40.0, 30.0, 20.0, 10.0, 0.0], [-1.0] * 5]]])
-    rows = _BiasLookup([], torch.tensor([0, 3]), 5)._of_rows(bias, 2)
+    rows = BiasLookup([], torch.tensor([0, 3]), 5)._of_rows(bias, 2)
     assert rows.shape == (2, 1, 2, 5)
     assert rows[0, 0].tolist() == [[0, 0, 0, 0, 0], [10, 0, 0, 0, 0]]
     assert rows[1, 0].tolist() == [[30, 20, 10, 0, 0], [40, 30, 20, 10, 0]]
 
 
 def test_one_lookup_serves_all_layers_that_share_their_biases():
-    lookup = _BiasLookup([], torch.tensor([1]), 3)
+    lookup = BiasLookup([], torch.tensor([1]), 3)
     bias = torch.zeros(1, 2, 1, 3)
     assert lookup._of_rows(bias, 1) is lookup._of_rows(bias, 1)
     assert lookup._of_rows(bias.clone(), 1) is not lookup._of_rows(bias, 1)
