@@ -77,9 +77,10 @@ class StateCache(Cache):
         held: list[dict[tuple[str, int], Tensor]] = [{} for _ in range(count)]
         for (index, role, number), tensor in zip(self._places, state, strict=True):
             held[index][role, number] = tensor
-        super().__init__(layers=[_layer(tensors, past_length) for tensors in held])
-        for layer in self.layers:
+        layers = [_layer(tensors, past_length) for tensors in held]
+        for layer in layers:
             layer.spare = spare
+        super().__init__(layers=layers)
 
     def get_seq_length(self, layer_idx: int = 0) -> Any:
         return self._reported
@@ -141,7 +142,7 @@ class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return -1
 
 
-class _IndexedLayer(_BufferLayer):
+class _IndexedLayer(_BufferLayer):  # type: ignore[no-untyped-call]
     """A buffer layer with one more key [B, 1, capacity, D] for each token."""
 
     def __init__(self, tensors: dict[tuple[str, int], Tensor], past_length: Tensor) -> None:
