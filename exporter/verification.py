@@ -52,13 +52,10 @@ def verify(
     held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
         loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle, tokenizer=tokenizer)
-    notes = _notes(opened, loaded, held_out)
-    for note in notes:
-        stages.say(note)
     with stages.stage("prove"):
         budget = _recorded_budget(opened)
         result = prove(opened, loaded, budget=budget, evaluation=held_out.given, stages=stages)
-    return replace(result, notes=tuple(notes))
+    return replace(result, notes=tuple(_notes(opened, loaded, held_out)))
 
 
 def _notes(artifact: Artifact, source: Source, evaluation: EvaluationText) -> list[str]:

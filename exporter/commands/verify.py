@@ -35,9 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:
+        for note in result.notes:
+            sys.stdout.write(f"{note}\n")
         for check in result.checks:
             sys.stdout.write(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}\n")
-        for note in result.notes:  # a verdict is read with what it was measured against
-            sys.stdout.write(f"\n{note}")
         sys.stdout.write(f"\n{'accepted' if result.accepted else 'REJECTED'}: {result.summary}\n")
     return 0 if result.accepted else 3

@@ -63,7 +63,7 @@ def test_facts_files_and_signature_are_shown() -> None:
         "  architecture  LlamaForCausalLM",
         "  parameters    134,515,008",
         "  positions     8,192",
-        "Files (538.0 MB, sizes checked)",
+        "Files (538 MB, sizes checked)",
         "  model.onnx           77 bytes",
         "  in     input_ids int64 [B, T]",
         "  out    logits float32 [B, K, 49152]",

@@ -53,7 +53,7 @@ def test_sizes_are_those_of_the_export(checkpoint, traced, tmp_path, monkeypatch
     passed = Check(name="prefill-2", passed=True, value=0.0, limit=0.1, unit="", detail="Not asked.")
     nothing = GateResult(checks=(passed,), reference="none")
     monkeypatch.setattr(pipeline, "prove", lambda artifact, source, **options: nothing)
-    monkeypatch.setattr(pipeline, "trace_source", lambda source: copied(traced))
+    monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: copied(traced))
     planned = plan(checkpoint, tmp_path / "out", precision=precision, target=target)
     written = export(checkpoint, tmp_path / "out", precision=precision, target=target)
     weights = planned.size.table_bytes + sum(share.largest_bytes for share in planned.size.shares)

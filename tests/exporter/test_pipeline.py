@@ -27,7 +27,7 @@ PROMPTS = ["The capital of France is", "你好", "def add(a, b):"]
 @pytest.fixture
 def traced(monkeypatch, tiny_traced):
     """Spare each export the seconds of its trace."""
-    monkeypatch.setattr(pipeline, "trace_source", lambda source: copied(tiny_traced))
+    monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: copied(tiny_traced))
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_an_interrupted_export_leaves_nothing(traced, monkeypatch, gate_says, ti
 def test_a_disk_too_small_is_refused_before_tracing(monkeypatch, tiny_source, tmp_path):
     usage = namedtuple("usage", "total used free")(1, 1, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage)
-    monkeypatch.setattr(pipeline, "trace_source", lambda source: pytest.fail("it was traced"))
+    monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: pytest.fail("it was traced"))
     with pytest.raises(InputError, match="too small for the artifact"):
         export(tiny_source, tmp_path / "out")
     assert below(tmp_path) == []

@@ -22,7 +22,7 @@ def edit_trace(monkeypatch, tiny_traced):
     """Edit the portable graph before the passes see it."""
 
     def install(edit):
-        def trace(source):
+        def trace(source, **_):
             model = copied(tiny_traced)
             edit(model.graph)
             return model
@@ -269,7 +269,7 @@ def edit_classifier(monkeypatch, traced_classifier):
     def install(edit):
         model = copied(traced_classifier)
         edit(model.graph)
-        monkeypatch.setattr(pipeline, "trace_source", lambda source: model)
+        monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: model)
 
     return install
 

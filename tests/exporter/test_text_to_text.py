@@ -117,7 +117,7 @@ def rejected(monkeypatch, traced, text_to_text_source, tmp_path):
     def attempt(edit):
         decoder, encoder = copied(traced[0]), copied(traced[1])
         edit(decoder.graph, encoder.graph)
-        monkeypatch.setattr(pipeline, "trace_source", lambda source: decoder)
+        monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: decoder)
         monkeypatch.setattr(pipeline, "trace_source_encoder", lambda source: encoder)
         with pytest.raises(GateRejectedError) as caught:
             export(text_to_text_source, tmp_path / "out")
@@ -131,7 +131,7 @@ def rejected(monkeypatch, traced, text_to_text_source, tmp_path):
 @pytest.fixture
 def unedited(monkeypatch, traced):
     """Export the graphs that were traced once."""
-    monkeypatch.setattr(pipeline, "trace_source", lambda source: copied(traced[0]))
+    monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: copied(traced[0]))
     monkeypatch.setattr(pipeline, "trace_source_encoder", lambda source: copied(traced[1]))
 
 

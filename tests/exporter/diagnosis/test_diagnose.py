@@ -37,7 +37,7 @@ def lowered(tiny_source, tiny_artifact, tiny_traced, tmp_path_factory):
             out = tmp_path_factory.mktemp("diagnose") / f"{target}-{precision}"
             with (
                 mock.patch.object(pipeline, "prove", lambda *_, **__: GateResult(checks=(check,), reference="none")),
-                mock.patch.object(pipeline, "trace_source", lambda _: copied(tiny_traced)),
+                mock.patch.object(pipeline, "trace_source", lambda _, **__: copied(tiny_traced)),
             ):
                 made[target, precision] = pipeline.export(tiny_source, out, target=target, precision=precision)
         return made[target, precision]

@@ -24,7 +24,7 @@ LOOSE = {"max_kl": 5.0, "min_top1": 0.0, "max_perplexity_ratio": 50.0}
 @pytest.fixture(autouse=True)
 def traced(monkeypatch, tiny_traced):
     """Spare each export the seconds of its trace."""
-    monkeypatch.setattr(pipeline, "trace_source", lambda source: copied(tiny_traced))
+    monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: copied(tiny_traced))
 
 
 @pytest.fixture

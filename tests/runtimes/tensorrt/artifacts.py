@@ -56,7 +56,7 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
     with (
         mock.patch.dict(PRECISIONS, {"int4": nearest}),
         mock.patch.object(pipeline, "prove", lambda *_, **__: result),
-        mock.patch.object(pipeline, "trace_source", lambda given: _traced(family, given)),
+        mock.patch.object(pipeline, "trace_source", lambda given, **__: _traced(family, given)),
     ):
         return pipeline.export(source, out, target=target, precision=precision, **more)
 
