@@ -1,0 +1,70 @@
+"""What measuring costs: the decode speed that `jisu compare` reports, beside a bare loop over the same backend.
+
+    python -m benchmarks.harness_overhead build/smollm2
+
+The harness runs as it does in a comparison, in a worker process that is stopped while it is not timed. The bare loop
+does nothing but call the backend and take the most likely token, in this process. They take turns, on the same prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.candidates import artifact_candidates
+from benchmarks.timed_process import TimedProcess
+from benchmarks.trials import Numbers, interleave, report
+from runtimes import load
+from runtimes.backend import Backend
+
+PROMPT = list(range(100, 132))
+LIMIT_SECONDS = 120.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("--new-tokens", type=int, default=96)
+    parser.add_argument("--trials", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    tokens = arguments.new_tokens
+    backend = load(arguments.artifact, threads=arguments.threads).backend
+    (candidate,) = artifact_candidates([arguments.artifact], ["ort-cpu"], threads=arguments.threads, source=None)
+    with TimedProcess(candidate.command, time_limit=LIMIT_SECONDS) as process:
+        results = interleave(
+            {"harness": lambda: ask_harness(process, tokens), "bare": lambda: run_bare(backend, tokens)},
+            trials=arguments.trials,
+        )
+    report("harness_overhead", results, out=arguments.out)
+    harness, bare = (results[name]["tokens per second"].median for name in ("harness", "bare"))
+    print(f"the harness decodes at {harness / bare:.3f} of the bare loop's speed")
+
+
+def ask_harness(process: TimedProcess, new_tokens: int) -> Numbers:
+    return _speed(process.generate([PROMPT], new_tokens)["step_seconds"])
+
+
+def run_bare(backend: Backend, new_tokens: int) -> Numbers:
+    state = backend.new_state(1, len(PROMPT) + new_tokens)
+    token_ids, steps = np.array([PROMPT]), []
+    for _ in range(new_tokens):
+        start = time.perf_counter()
+        logits = backend.forward(token_ids, state)
+        token_ids = logits[:, -1].argmax(-1, keepdims=True)
+        steps.append(time.perf_counter() - start)
+    return _speed(steps)
+
+
+def _speed(step_seconds: list[float]) -> Numbers:
+    """Of all steps but the first, which reads the prompt."""
+    return {"tokens per second": 1 / statistics.mean(step_seconds[1:])}
+
+
+if __name__ == "__main__":
+    main()
