@@ -18,8 +18,13 @@ Report = dict[str, Any]
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write the report; numbers that JSON does not have must not be in it."""
-    path.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Write the report, whole or not at all; numbers that JSON does not have must not be in it."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_report(report: Report, folder: Path, *, junit: Path | None = None) -> None:
@@ -48,8 +53,8 @@ def read_report(path: Path) -> Report:
         InputError: there is none, or the file is none.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"The report {path} cannot be read",
             received=error,
@@ -65,8 +70,24 @@ def read_report(path: Path) -> Report:
     return data
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
 def _has_its_parts(data: Report) -> bool:
-    """Whether a report of our schema has what others are compared with."""
+    """Whether a report of our schema has what others are compared with: it can be compared with itself."""
+    from benchmarks.verdict import Limits, judge
+
+    if not _has_its_frame(data):
+        return False
+    try:
+        judge(data, data, Limits(max_slowdown=1.0, max_memory_growth=1.0, max_size_growth=1.0))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _has_its_frame(data: Report) -> bool:
     rows, workloads = data.get("rows"), data.get("workloads")
     return (
         isinstance(rows, list)

@@ -20,6 +20,7 @@ from exporter.module_kind import is_of_transformers
 from exporter.sources.classifier import classifier_facts, read_labels
 from exporter.sources.facts import describe_model, describe_text_to_text, weight_bytes
 from exporter.sources.given_tokenizer import read_tokenizer
+from exporter.sources.model import decoder_class
 from exporter.sources.module_behaviour import check_behaviour, find_longest
 from exporter.sources.module_call import ModuleCall, inspect_call
 from exporter.sources.provenance import record_origin
@@ -155,6 +156,7 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
                 allowed="a causal language model, one that turns texts into others, or a classifier of texts",
                 fix="Pass the class of the task, such as AutoModelForCausalLM loads.",
             )
+        decoder_class(module.config, Path(type(module).__name__))
         return describe_model(module, tokenizer), "text-generation", ()
     from calibration.whole_sequences import has_state
     from exporter.tracing.layers import plan_layers

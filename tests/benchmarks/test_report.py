@@ -25,7 +25,9 @@ def test_numbers_that_json_does_not_have_become_none(tmp_path):
         write_json({"a": float("nan")}, tmp_path / "report.json")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"kind": "something else"}), DAMAGED])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", "[" * 100_000, json.dumps({"kind": "something else"}), DAMAGED], ids=range(6)
+)
 def test_what_is_no_report_is_an_error(tmp_path, content):
     path = tmp_path / "report.json"
     path.write_text(content)
@@ -33,6 +35,31 @@ def test_what_is_no_report_is_an_error(tmp_path, content):
         read_report(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_report(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize("wrong", [0.0, None, "fast", float("nan"), []])
+@pytest.mark.parametrize("figure", ["median", "confidence"])
+def test_a_report_whose_figures_are_none_is_damaged(tmp_path, figure, wrong):
+    if figure == "confidence" and wrong == 0.0:
+        pytest.skip("no confidence at all is a number")
+    report = made_report()
+    row = next(row for row in report["rows"] if row["failure"] is None)
+    speeds = [value for value in next(iter(row["measured"].values())).values() if isinstance(value, dict)]
+    for speed in speeds:
+        speed[figure] = wrong
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    with pytest.raises(InputError, match="damaged|cannot be read"):
+        read_report(path)
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path):
+    path = tmp_path / "report.json"
+    write_json(made_report(), path)
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json({"a": float("nan")}, path)
+    assert read_report(path) == made_report()
+    assert [file.name for file in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):

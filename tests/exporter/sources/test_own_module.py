@@ -156,3 +156,11 @@ def test_a_text_to_text_model_of_transformers_is_taken_as_an_object():
 
     source = load_source(random_model(text_to_text_config()), tokenizer=tiny_tokenizer())
     assert (source.task, source.model.decoder_start) == ("text2text-generation", 2)
+
+
+def test_an_encoder_with_a_head_for_generation_is_refused_as_its_folder_is():
+    from transformers import BertConfig, BertLMHeadModel
+
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50)
+    with pytest.raises(InputError, match="not a language model that generates"):
+        load_source(BertLMHeadModel(config))

@@ -43,6 +43,33 @@ def test_a_rotation_is_traced_without_complex_tensors() -> None:
     np.testing.assert_allclose(found, module(ids).detach().numpy(), atol=1e-6)
 
 
+class Tabled(nn.Module):
+    """The same with a complex table that was made beforehand, a number, and parts put together."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(10, 8)
+        angles = torch.arange(20)[:, None] * torch.linspace(0.1, 1.0, 4)
+        self.register_buffer("turns", torch.polar(torch.ones_like(angles), angles))
+
+    def forward(self, input_ids):
+        parts = self.embedding(input_ids).unflatten(-1, (-1, 2))
+        turns = self.turns[: input_ids.shape[1]]
+        left, right = torch.view_as_complex(parts) * turns, turns * torch.complex(parts[..., 0], parts[..., 1])
+        return torch.view_as_real((left + right * 1j - 0.5) / 2.0).flatten(2)
+
+
+def test_tables_and_numbers_of_the_model_take_part() -> None:
+    import onnxruntime
+
+    module = Tabled().eval()
+    session = onnxruntime.InferenceSession(ir.to_proto(trace(module, [], max_positions=20)).SerializeToString())
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6], [5, 4, 3, 2, 1, 0]])
+    found = session.run(None, {"input_ids": ids.numpy()})[0]
+    np.testing.assert_allclose(found, module(ids).detach().numpy(), atol=1e-6)
+
+
 def test_what_has_no_form_in_a_graph_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="complex numbers that has no form in a graph. Received: angle"):
         trace(Rotating(torch.angle).eval(), [])
