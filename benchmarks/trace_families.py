@@ -140,7 +140,7 @@ def examine(model_type: str, folder: Path) -> Family:
         names = ", ".join(check["name"] for check in failed)
         return _failed(model_type, f"The gate rejects it ({names}): {failed[0]['detail']}")
     except Exception as error:  # noqa: BLE001
-        return _failed(model_type, _sentence(error).replace(str(folder / "source"), "The model"))
+        return _failed(model_type, _named(_sentence(error), folder / "source"))
     seconds = round(time.process_time() - begun, 1)
     signature = artifact.manifest.signature
     checks = artifact.manifest.gate["checks"]
@@ -200,6 +200,12 @@ def _attention(operators: Counter[str]) -> str:
 
 def _failed(model_type: str, reason: str) -> Family:
     return Family(model_type=model_type, passes=False, reason=reason)
+
+
+def _named(reason: str, checkpoint: Path) -> str:
+    """The reason with a word for the checkpoint's path."""
+    named = reason.replace(str(checkpoint), "the model")
+    return named[:1].upper() + named[1:]
 
 
 def _sentence(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +58,8 @@ def probabilities_of(logits: Logits) -> Probabilities:
 def check_texts(texts: object) -> list[str]:
     """One text, or each of several; raises InputError for anything else and for an empty one."""
     found: list[str] = []
-    for text in texts if is_listed(texts) else [texts]:
+    given: Any = texts if is_listed(texts) else [texts]
+    for number, text in enumerate(given, start=1):
         if not isinstance(text, str):
             raise InputError(
                 "This is not a text",
@@ -66,7 +68,8 @@ def check_texts(texts: object) -> list[str]:
                 fix="Give token ids to classify_ids, one list for each text.",
             )
         if not text.strip():
-            raise InputError("The text is empty", received=repr(text), allowed="some text", fix="Leave it out.")
+            which = "The text" if len(given) == 1 else f"Text {number} of {len(given)}"
+            raise InputError(f"{which} is empty", received=repr(text), allowed="some text", fix="Leave it out.")
         found.append(text)
     return found
 

@@ -102,7 +102,7 @@ class Engine:
                 f"{self.artifact.folder} gives labels to texts and does not continue them",
                 received="a wish for text or scores of tokens",
                 allowed="Engine.classify and Engine.classify_ids",
-                fix="Classify with it, or export a model that generates.",
+                fix="Classify with it (`jisu classify` on the command line), or export a model that generates.",
             )
         return cast("Backend", self._opened)
 

@@ -62,7 +62,7 @@ def describe(table: Families, chosen: list[Family]) -> str:
 def _line(family: Family) -> str:
     if not family.passes:
         return f"no      {family.reason}"
-    state = "+".join(family.state)
+    state = "+".join(family.state) or "none"
     tokens = ", one token at a time" if family.one_token else ""
     return (
         f"passes  attention {family.attention}, state {state}{tokens}; {family.operators} operators in {family.layers} "

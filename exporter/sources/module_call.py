@@ -149,7 +149,7 @@ def _called(module: Any, ids: torch.Tensor) -> Any:
             f"The forward of {type(module).__name__} fails on {len(ids)} rows of {ids.shape[1]} token ids",
             received=reason_of(error),
             allowed=ALLOWED_FORMS,
-            fix="Let it take int64 token ids of any number of rows and tokens.",
+            fix="Let it take int64 token ids of any number of rows and tokens; recurrent layers with batch_first=True.",
         ) from error
 
 

@@ -64,7 +64,7 @@ def test_probabilities_of_large_logits_are_finite():
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [("", "The text is empty"), (["good", " \n"], "The text is empty"), (5, "not a text"), ([["a"]], "not a text")],
+    [("", "The text is empty"), (["good", " \n"], "Text 2 of 2 is empty"), (5, "not a text"), ([["a"]], "not a text")],
 )
 def test_what_is_no_text_is_refused(texts, message):
     with pytest.raises(InputError, match=message):
