@@ -1,4 +1,4 @@
-"""Comparisons of what does not simply continue a text: labels, answers about a source, modules of a user's own."""
+"""The worker asked for what does not simply continue a text: labels, answers about a source, modules of one's own."""
 
 from __future__ import annotations
 
