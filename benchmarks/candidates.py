@@ -13,8 +13,6 @@ from exporter.artifact import MANIFEST, TIMINGS, TOKENIZER, Artifact, read_artif
 from exporter.errors import InputError
 from runtimes.registry import BACKENDS
 
-TEXT_GENERATION = "text-generation"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -40,7 +38,7 @@ def artifact_candidates(
     A backend that runs the source instead of the artifact gives one candidate for each source, not for each artifact.
 
     Raises:
-        InputError: an unknown backend, or a folder that is named twice.
+        InputError: an unknown backend, a folder that is named twice, or models that are for different things.
     """
     for name in backends:
         if name not in BACKENDS:
@@ -61,8 +59,10 @@ def artifact_candidates(
     model: Artifact | None = None
     for folder in folders:
         artifact, problem = _opened(folder)
-        if artifact is not None and problem is None:
-            problem = None if model is None else _another_model(model, artifact)
+        if artifact is not None:
+            if model is not None:
+                _check_task(model, artifact)
+                problem = _another_model(model, artifact)
             model = model or artifact
         for backend in backends:
             reads_source = BACKENDS[backend].reads_source
@@ -106,17 +106,30 @@ def _opened(folder: Path) -> tuple[Artifact | None, str | None]:
         artifact = read_artifact(folder)
     except InputError as error:
         return None, str(error)
-    if artifact.manifest.task != TEXT_GENERATION:
-        return artifact, f"It is for {artifact.manifest.task}; only models that continue a text can be compared."
     return artifact, None
+
+
+def _check_task(first: Artifact, other: Artifact) -> None:
+    """Raise InputError for models whose speeds are of different things."""
+    tasks = [artifact.manifest.task for artifact in (first, other)]
+    if tasks[0] != tasks[1]:
+        raise InputError(
+            "Models that are for different things cannot be compared",
+            received="; ".join(f"{artifact.folder} for {artifact.manifest.task}" for artifact in (first, other)),
+            allowed="artifacts for one task",
+            fix="Compare those of each task by themselves.",
+        )
 
 
 def _another_model(first: Artifact, other: Artifact) -> str | None:
     """Why the two cannot be fed the same token ids, None when they can."""
-    for name, value in (("vocabulary", "vocab_size"), ("length", "max_positions")):
+    facts = {"vocabulary": "vocab_size", "length": "max_positions", "length of sources": "max_source_positions"}
+    for name, value in facts.items():
         a, b = (getattr(artifact.manifest.model, value) for artifact in (first, other))
         if a != b:
             return f"Its {name} is {b} and that of {first.folder} {a}: it cannot be fed the same tokens."
+    if first.manifest.model.labels != other.manifest.model.labels:
+        return f"Its labels are not those of {first.folder}: it cannot be compared with it."
     files = [artifact.manifest.files.get(TOKENIZER) for artifact in (first, other)]
     if all(files) and files[0] != files[1]:
         return f"Its tokenizer is not that of {first.folder}: it cannot be fed the same tokens."

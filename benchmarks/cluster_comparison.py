@@ -20,12 +20,12 @@ from benchmarks.compare import (
     plan_of,
     row_of,
     threads_of,
+    wanted_workloads,
     who_is_compared,
 )
 from benchmarks.journal import Journal
 from benchmarks.report import JSON, Report, prepare_folder, write_json
 from benchmarks.rounds import Outcome, Say
-from benchmarks.workloads import workloads_named
 from exporter.artifact import Artifact
 from exporter.cluster import Task, run_tasks
 from exporter.errors import InputError
@@ -48,7 +48,7 @@ def compare_on_cluster(
     candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
     prepare_folder(request.out)
     model = model_of(candidates)
-    workloads = workloads_named(None if request.workloads is None else list(request.workloads))
+    workloads = wanted_workloads(request, model)
     journal = Journal(request.out, plan_of(request, candidates, workloads, threads=threads))
     reports: dict[int, Report] = {record["index"]: record["report"] for record in journal.records}
     waiting = [index for index in range(len(candidates)) if index not in reports]

@@ -23,10 +23,10 @@ from benchmarks.pareto import pareto_front
 from benchmarks.peer_candidates import peer_candidates
 from benchmarks.read_bandwidth import measure_read_bandwidth
 from benchmarks.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
-from benchmarks.report_columns import at, headline_set, headline_workloads
+from benchmarks.report_columns import at, headline_set, speed_column
 from benchmarks.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.trials import machine
-from benchmarks.workloads import Workload, prompts_of, workloads_named
+from benchmarks.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
 from exporter.artifact import Artifact
 from exporter.errors import InputError
 from runtimes.machine import installed_packages
@@ -90,11 +90,11 @@ def compare(
     Raises:
         InputError: bad options, or no place to write to. A candidate that fails is a row of the report, no error.
     """
-    workloads = workloads_named(None if request.workloads is None else list(request.workloads))
     threads = threads_of(request.threads)
     candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
-    prepare_folder(request.out)
     model = model or model_of(candidates)
+    workloads = wanted_workloads(request, model)
+    prepare_folder(request.out)
     workloads, skipped = _fitting(workloads, model)
     plan = plan_of(request, candidates, workloads, threads=threads)
     journal = Journal(request.out, plan)
@@ -129,6 +129,7 @@ def compare(
         {
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
+            "task": task_of(model),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "command": command_line() if command is None else shlex.join(command),
             "machine": machine(),
@@ -166,6 +167,13 @@ def who_is_compared(
         candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
     if request.peers is None:
         return list(candidates), {}
+    if (task := task_of(model_of(candidates))) != TEXT_GENERATION:
+        raise InputError(
+            f"Other engines cannot be compared for {task}",
+            received="--peers",
+            allowed=f"it for {TEXT_GENERATION}",
+            fix="Leave --peers out.",
+        )
     peers, missing = peer_candidates(request.peers, request.peers_python or Path(sys.executable), threads=threads)
     for name, why in missing.items():
         say(f"{name} is left out: {why}")
@@ -175,6 +183,16 @@ def who_is_compared(
 def model_of(candidates: Sequence[Candidate]) -> Artifact | None:
     """The artifact whose tokenizer and source count for all: the first one that can be used."""
     return next((item.artifact for item in candidates if item.artifact is not None and item.problem is None), None)
+
+
+def task_of(model: Artifact | None) -> str:
+    """What all candidates are for."""
+    return TEXT_GENERATION if model is None else model.manifest.task
+
+
+def wanted_workloads(request: ComparisonRequest, model: Artifact | None) -> list[Workload]:
+    """Those that were asked for, of those for the model's task; raises InputError for a name of none."""
+    return workloads_named(None if request.workloads is None else list(request.workloads), task=task_of(model))
 
 
 def plan_of(
@@ -194,8 +212,8 @@ def plan_of(
 
 
 def pareto_of(report: Report) -> list[int]:
-    """Indices of the rows that no other row beats in decode speed without losing in mean KL."""
-    speed = ("measured", headline_workloads(report)[0], "decode_tokens_per_s", "median")
+    """Indices of the rows that no other row beats in speed without losing in mean KL."""
+    speed = (*speed_column(report).path, "median")
     error = ("quality", "sets", headline_set(report), "mean_kl")
     points = [(index, at(row, speed), at(row, error)) for index, row in enumerate(report["rows"])]
     return pareto_front([point for point in points if None not in point])
@@ -214,19 +232,26 @@ def threads_of(wanted: int) -> int:
 
 def _fitting(workloads: Sequence[Workload], model: Artifact | None) -> tuple[list[Workload], dict[str, str]]:
     """The workloads that the model has positions for, and why the others are left out."""
-    limit = model.manifest.model.max_positions if model is not None else None
+    facts = model.manifest.model if model is not None else None
+    limit = facts.max_positions if facts is not None else None
     fitting, skipped = [], {}
     for item in workloads:
         needed = item.prompt_tokens + item.new_tokens
-        if limit is not None and needed > limit:
-            skipped[item.name] = f"it needs {needed} positions and the model has {limit}"
+        if facts is not None and facts.decoder_start is not None:
+            # Source and answer have positions of their own, and the answer has its start token besides.
+            limits = [(item.prompt_tokens, facts.max_source_positions), (1 + item.new_tokens, facts.max_positions)]
         else:
+            limits = [(needed, limit)]
+        for needed, limit in limits:
+            if limit is not None and needed > limit:
+                skipped[item.name] = f"it needs {needed} positions and the model has {limit}"
+        if item.name not in skipped:
             fitting.append(item)
     if not fitting:
         raise InputError(
             "No workload fits this model",
-            received=f"{limit} positions",
-            allowed="; ".join(f"{name}: {why}" for name, why in skipped.items()),
+            received="; ".join(f"{name}: {why}" for name, why in skipped.items()),
+            allowed="a workload that needs no more positions than the model has",
             fix="Choose shorter ones with --workloads.",
         )
     return fitting, skipped
@@ -261,7 +286,9 @@ def _profile(
         item = outcome.candidate
         if outcome.failure is not None or outcome.operators is not None:
             continue
-        if item.backend == BACKEND and item.artifact is not None and item.artifact.manifest.signature.state:
+        if item.backend != BACKEND or item.artifact is None or task_of(item.artifact) != TEXT_GENERATION:
+            continue
+        if item.artifact.manifest.signature.state:
             say(f"profiling {name}")
             outcome.operators = measure_operators(item.artifact.folder, threads=threads, time_limit=request.time_limit)
             journal.add({"candidate": name, "operators": outcome.operators})

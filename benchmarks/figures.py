@@ -27,6 +27,8 @@ def workload_figures(
     if workload.name in outcome.unsupported:
         return {"unsupported": outcome.unsupported[workload.name]}
     answers = outcome.trials[workload.name]
+    if workload.calls:
+        return _call_figures(answers, workload)
     trials = [answer["step_seconds"] for answer in answers]
     decoded = workload.batch * (workload.new_tokens - 1)
     rates = [decoded / sum(steps[1:]) for steps in trials]
@@ -40,9 +42,26 @@ def workload_figures(
             name: _summary([percentile(steps[1:], share) for steps in trials]) for name, share in PERCENTILES.items()
         },
         "inter_token_quantiles_s": [[share, percentile(pooled, share)] for share in QUANTILES],
-        "joules_per_token": _energy(answers, workload),
+        "joules_per_token": _energy(answers, per=workload.batch * workload.new_tokens),
     }
+    if "encode_seconds" in answers[0]:
+        figures["encode_s"] = _summary([answer["encode_seconds"] for answer in answers])
     return {**figures, **_traffic(outcome, workload, figures["decode_tokens_per_s"]["median"], weights, bandwidth)}
+
+
+def _call_figures(answers: Sequence[dict[str, Any]], workload: Workload) -> dict[str, Any]:
+    """A classifier's: texts per second, and how long a call with all rows takes."""
+    trials = [answer["step_seconds"] for answer in answers]
+    pooled = [seconds for trial in trials for seconds in trial]
+    texts = workload.batch * workload.calls
+    return {
+        "texts_per_s": _summary([texts / sum(trial) for trial in trials]),
+        "latency_s": {
+            name: _summary([percentile(trial, share) for trial in trials]) for name, share in PERCENTILES.items()
+        },
+        "latency_quantiles_s": [[share, percentile(pooled, share)] for share in QUANTILES],
+        "joules_per_text": _energy(answers, per=texts),
+    }
 
 
 def memory_figures(outcome: Outcome) -> dict[str, Any]:
@@ -62,8 +81,10 @@ def _traffic(
     artifact = outcome.candidate.artifact
     if artifact is None or weights is None:
         return {"bytes_per_token": None, "gb_per_s": None, "share_of_bandwidth": None}
-    length = workload.prompt_tokens + workload.new_tokens / 2
-    read = (weights + state_bytes(artifact, batch=workload.batch, length=length)) / workload.batch
+    prompt, length = workload.prompt_tokens, workload.new_tokens / 2
+    encoded = bool(artifact.manifest.signature.encoded)
+    sizes = {"length": length, "source": prompt} if encoded else {"length": prompt + length}
+    read = (weights + state_bytes(artifact, batch=workload.batch, **sizes)) / workload.batch
     return {
         "bytes_per_token": read,
         "gb_per_s": read * rate / 1e9,
@@ -71,12 +92,16 @@ def _traffic(
     }
 
 
-def _energy(answers: Sequence[dict[str, Any]], workload: Workload) -> dict[str, Any] | None:
-    """Joules for each new token, the prompt's included; None where the machine does not tell."""
+def _energy(answers: Sequence[dict[str, Any]], *, per: int) -> dict[str, Any] | None:
+    """Joules for each new token, the prompt's included, or text; None where the machine does not tell.
+
+    Args:
+        per: so many of them a trial.
+    """
     joules = [answer["joules"] for answer in answers]
     if any(value is None for value in joules):
         return None
-    return _summary([value / (workload.batch * workload.new_tokens) for value in joules])
+    return _summary([value / per for value in joules])
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.candidates import source_key
 from benchmarks.journal import Journal
+from benchmarks.label_quality import label_sets, measure_label_quality
 from benchmarks.rounds import Outcome, Processes, Say
 from benchmarks.timed_process import CandidateError, TimedProcess
-from benchmarks.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
+from benchmarks.token_quality import ReferenceFailedError, measure_quality, token_sets
 from exporter.artifact import Artifact
 from exporter.errors import InputError
+from runtimes.registry import CLASSIFICATION
+
+if TYPE_CHECKING:
+    from runtimes.text import TextCodec
+
+_SOURCE = "source"
 
 
 def judge_candidates(
@@ -34,8 +42,8 @@ def judge_candidates(
     """
     problems: list[str] = []
     try:
-        sets = _token_sets(model)
-    except InputError as error:  # a tokenizer that is not the model's; the speeds are there all the same
+        measure = _measurement(model)
+    except (InputError, ImportError) as error:  # a tokenizer that is not the model's; the speeds are there all the same
         return {"name": None, "description": None, "problems": [str(error)]}
     for outcome in outcomes.values():
         if outcome.is_measured and not _same_source(outcome.candidate.artifact, model):
@@ -51,8 +59,10 @@ def judge_candidates(
         try:
             with TimedProcess(command, time_limit=time_limit) as process:
                 if wanted:
-                    measure_quality(process, outcomes, wanted, sets, journal=journal, say=say)
-                return {"name": name, "description": process.opened["version"], "problems": problems}
+                    measure(process, outcomes, wanted, journal=journal, say=say)
+                version = process.opened["version"]
+                description = version if name == _SOURCE else f"{name}, {version}"
+                return {"name": name, "description": description, "problems": problems}
         except (CandidateError, ReferenceFailedError) as error:
             problems.append(f"{name}: {error}")
             say(f"the reference {name} cannot be used: {error}")
@@ -65,7 +75,7 @@ def _references(
     """What quality may be measured against, best first: the source, then an fp32 artifact among the candidates."""
     place = () if source is None else (source,)
     program = (sys.executable, "-m", "benchmarks.peers.run_source", str(model.folder), str(threads), *place)
-    found = [("source", program)]
+    found = [(_SOURCE, program)]
     for outcome in outcomes.values():
         item = outcome.candidate
         if item.facts.get("precision") == "fp32" and outcome.failure is None:
@@ -73,20 +83,35 @@ def _references(
     return found
 
 
-def _token_sets(model: Artifact) -> TokenSets:
+def _measurement(model: Artifact) -> Callable[..., None]:
+    """`measure_quality` or `measure_label_quality` with the texts that the model can be judged on."""
     from exporter.gate.prompts import gate_prompts
+    from exporter.gate.texts import gate_texts
     from runtimes.text import open_codec
 
     codec = open_codec(model.folder)
-
-    class Encoder:
-        def encode(self, text: str) -> list[int]:
-            assert codec is not None
-            return codec.encode(text, special_tokens=True)
-
+    encoder, has_tokenizer = None if codec is None else _Encoder(codec), codec is not None
     facts = model.manifest.model
-    prompts = gate_prompts(Encoder() if codec is not None else None, facts.vocab_size, facts.max_positions)
-    return token_sets(prompts, has_tokenizer=codec is not None)
+    if model.manifest.task == CLASSIFICATION:
+        texts = gate_texts(encoder, facts.vocab_size, facts.max_positions)
+        return partial(measure_label_quality, sets=label_sets(texts, has_tokenizer=has_tokenizer))
+    limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]
+    prompts = gate_prompts(encoder, facts.vocab_size, min(limits, default=None))
+    sets = token_sets(prompts, has_tokenizer=has_tokenizer, start=facts.decoder_start, suppressed=facts.suppressed)
+    return partial(measure_quality, sets=sets)
+
+
+class _Encoder:
+    """An artifact's tokenizer as the gate asks for texts."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        self._codec = codec
+
+    def encode(self, text: str) -> list[int]:
+        return self._codec.encode(text, special_tokens=True)
+
+    def __call__(self, text: str, *, truncation: bool, max_length: int) -> dict[str, list[int]]:
+        return {"input_ids": self._codec.encode_start(text, max_length)}
 
 
 def _same_source(artifact: Artifact | None, model: Artifact) -> bool:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 
 from exporter.artifact import Artifact
-from exporter.signature import CAPACITY
+from exporter.signature import CAPACITY, SOURCE
 
-_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "int8": 1, "uint8": 1, "bool": 1, "int32": 4}
+_BYTES = {
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+    "int32": 4,
+    "int64": 8,
+}
 _FLOAT32 = 4
 
 
@@ -17,6 +27,9 @@ def weight_bytes(artifact: Artifact, backend: str) -> float | None:
     An embedding of which a step reads one row counts only where it is the output projection, too.
     """
     if backend == "torch":
+        # A step leaves an encoder's alone, and nothing says how many those are.
+        if artifact.manifest.signature.encoded:
+            return None
         return float(_FLOAT32 * artifact.manifest.model.parameters)
     from exporter.product_speed import products_of
 
@@ -27,9 +40,9 @@ def weight_bytes(artifact: Artifact, backend: str) -> float | None:
     return sum(product.bytes * product.count for product in products) or None
 
 
-def state_bytes(artifact: Artifact, *, batch: int, length: float) -> float:
-    """What a step reads of the rows' states when each holds ``length`` tokens."""
-    sizes = {"B": batch, CAPACITY: length}
+def state_bytes(artifact: Artifact, *, batch: int, length: float, source: float = 0) -> float:
+    """What a step reads of the rows' states when each holds ``length`` tokens, and an encoder has read ``source``."""
+    sizes = {"B": batch, CAPACITY: length, SOURCE: source}
     return float(
         sum(
             _BYTES[spec.dtype] * math.prod(sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in spec.dims)

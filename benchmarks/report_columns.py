@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from exporter.artifact import TEXT_TO_TEXT
+from runtimes.registry import CLASSIFICATION
+
 Better = Literal["high", "low"]
 # Unit as it is written -> how many of the stored units it is, and how many digits count.
 UNITS: dict[str, tuple[float, int]] = {
     "": (1.0, 4),
     "tok/s": (1.0, 4),
+    "texts/s": (1.0, 4),
     "ms": (1e-3, 4),
     "s": (1.0, 4),
     "MB": (1e6, 4),
@@ -33,32 +37,73 @@ class Column:
 
 
 def headline_columns(report: Mapping[str, Any]) -> list[Column]:
-    """The columns of the first table: an answer's speed, a long prompt's, closeness, size and memory."""
-    chat, prompt = headline_workloads(report)
+    """The columns of the first table: speed of short and of long texts, closeness, size and memory."""
     quality = ("quality", "sets", headline_set(report))
+    # Lower than the source's is not closer to it: nothing is marked.
+    perplexity = Column(title="perplexity", path=(*quality, "perplexity"))
     return [
-        Column(title="decode", path=("measured", chat, "decode_tokens_per_s"), unit="tok/s", better="high"),
-        Column(title="prefill", path=("measured", prompt, "prefill_tokens_per_s"), unit="tok/s", better="high"),
-        Column(title="first token", path=("measured", chat, "time_to_first_token_s"), unit="ms", better="low"),
+        *_speed_columns(report),
         Column(title="mean KL", path=(*quality, "mean_kl"), unit="nats", better="low"),
         Column(title="top-1", path=(*quality, "top1"), unit="%", better="high"),
-        # Lower than the source's is not closer to it: nothing is marked.
-        Column(title="perplexity", path=(*quality, "perplexity")),
+        *([] if classifies(report) else [perplexity]),
         Column(title="size", path=("size_bytes",), unit="MB", better="low"),
         Column(title="peak memory", path=("peak_bytes",), unit="MB", better="low"),
         Column(title="load", path=("load_s",), unit="s", better="low"),
     ]
 
 
+def _speed_columns(report: Mapping[str, Any]) -> list[Column]:
+    """An answer's speed and a long prompt's; or how fast short and long texts get their labels."""
+    short, long = (("measured", name) for name in headline_workloads(report))
+    if classifies(report):
+        return [
+            Column(title="short", path=(*short, "texts_per_s"), unit="texts/s", better="high"),
+            Column(title="long", path=(*long, "texts_per_s"), unit="texts/s", better="high"),
+            Column(title="latency", path=(*short, "latency_s", "p50"), unit="ms", better="low"),
+            Column(title="latency p99", path=(*short, "latency_s", "p99"), unit="ms", better="low"),
+        ]
+    encode = Column(title="encode", path=(*short, "encode_s"), unit="ms", better="low")
+    return [
+        Column(title="decode", path=(*short, "decode_tokens_per_s"), unit="tok/s", better="high"),
+        Column(title="prefill", path=(*long, "prefill_tokens_per_s"), unit="tok/s", better="high"),
+        *([encode] if report.get("task") == TEXT_TO_TEXT else []),
+        Column(title="first token", path=(*short, "time_to_first_token_s"), unit="ms", better="low"),
+    ]
+
+
+def speed_column(report: Mapping[str, Any]) -> Column:
+    """The speed that a candidate is known by."""
+    return _speed_columns(report)[0]
+
+
+def headline_words(report: Mapping[str, Any]) -> str:
+    """What the speeds of the first table were measured on."""
+    short, long = headline_workloads(report)
+    if classifies(report):
+        return f"Short texts and latency on {short}, long ones on {long}"
+    return f"Decode and first token on {short}, prefill on {long}"
+
+
+def classifies(report: Mapping[str, Any]) -> bool:
+    """Whether a report is of classifiers; one that does not say what it is of is of models that continue a text."""
+    return bool(report.get("task") == CLASSIFICATION)
+
+
 def workload_columns(workload: str) -> list[Column]:
-    """All figures of one workload."""
+    """All figures of one workload; a candidate has those of tokens or those of texts."""
 
     def column(title: str, *path: str, unit: str, better: Better | None = "low") -> Column:
         return Column(title=title, path=("measured", workload, *path), unit=unit, better=better)
 
     return [
+        column("speed", "texts_per_s", unit="texts/s", better="high"),
+        column("latency p50", "latency_s", "p50", unit="ms"),
+        column("latency p90", "latency_s", "p90", unit="ms"),
+        column("latency p99", "latency_s", "p99", unit="ms"),
+        column("energy per text", "joules_per_text", unit="J"),
         column("decode", "decode_tokens_per_s", unit="tok/s", better="high"),
         column("prefill", "prefill_tokens_per_s", unit="tok/s", better="high"),
+        column("encode", "encode_s", unit="ms"),
         column("first token", "time_to_first_token_s", unit="ms"),
         column("token p50", "inter_token_s", "p50", unit="ms"),
         column("token p90", "inter_token_s", "p90", unit="ms"),
@@ -85,6 +130,7 @@ def quality_columns(name: str) -> list[Column]:
         column("perplexity", "perplexity", better=None),
         column("over the source's", "perplexity_ratio", better=None),
         column("tokens", "tokens", better=None),
+        column("texts", "texts", better=None),
     ]
 
 

@@ -14,10 +14,11 @@ from benchmarks.report_columns import (
     Column,
     at,
     best_rows,
+    classifies,
     figure_path,
     greedy_columns,
     headline_columns,
-    headline_workloads,
+    headline_words,
     quality_columns,
     shown,
     workload_columns,
@@ -44,7 +45,6 @@ def render_html(report: Mapping[str, Any]) -> str:
     }
     # In the order in which they were measured, each once.
     sets = list(dict.fromkeys(name for row in report["rows"] for name in (row.get("quality") or {}).get("sets", {})))
-    chat, prompt = headline_workloads(report)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,
         rows=report["rows"],
@@ -57,8 +57,8 @@ def render_html(report: Mapping[str, Any]) -> str:
         qualities=[(name, figures.table(quality_columns(name))) for name in sets],
         greedy=figures.table(greedy_columns()),
         plots={name: Markup(svg) for name, svg in plots.items() if svg is not None},
-        chat=chat,
-        prompt=prompt,
+        measured_on=headline_words(report),
+        classifies=classifies(report),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report_columns import at, best_rows, figure_path, headline_columns, headline_workloads, shown
+from benchmarks.report_columns import at, best_rows, figure_path, headline_columns, headline_words, shown
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -24,11 +24,10 @@ def render_markdown(report: Mapping[str, Any]) -> str:
                 cell = shown(at(row, path), column.unit)
             cells.append(f"**{cell}**" if index in winners else cell)
         lines.append(_line(cells))
-    chat, prompt = headline_workloads(report)
     settings, machine = report["settings"], report["machine"]
     lines += [
         "",
-        f"Decode and first token on {chat}, prefill on {prompt}; medians of {settings['trials']} interleaved trials, "
+        f"{headline_words(report)}; medians of {settings['trials']} interleaved trials, "
         f"{settings['threads']} threads, {machine['processor']}.",
     ]
     reference = (report["reference"] or {}).get("description")

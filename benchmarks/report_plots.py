@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report_columns import at, headline_set, headline_workloads
+from benchmarks.report_columns import at, classifies, headline_set, headline_workloads, speed_column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ _INK = "#010203"
 # Legible on white and on black; Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")
 _NAMED_OPERATORS = 6
+_SPEEDS = {"tok/s": "tokens", "texts/s": "texts"}
 _WIDTH = 7.2  # inches
 # Below this a divergence is the noise of float32: the axis is linear there.
 _LEAST_KL = 1e-4
@@ -27,8 +28,9 @@ _RISES = (5.0, 16.0, 27.0, 38.0, 49.0, 60.0, 71.0, 82.0, -14.0, -25.0)
 
 
 def draw_pareto(report: Mapping[str, Any]) -> str | None:
-    """Decode speed against mean KL with the Pareto front; None when fewer than two rows have both."""
-    speed = ("measured", headline_workloads(report)[0], "decode_tokens_per_s")
+    """Speed against mean KL with the Pareto front; None when fewer than two rows have both."""
+    column = speed_column(report)
+    speed = column.path
     quality = ("quality", "sets", headline_set(report), "mean_kl")
     rows = report["rows"]
     points = [
@@ -55,7 +57,7 @@ def draw_pareto(report: Mapping[str, Any]) -> str | None:
     axes.set_xlim(left=0)
     axes.set_xlim(right=1.22 * max(summary["high"] for _, summary, _ in points))
     _label_points(axes, [(rows[index]["name"], (summary["median"], kl)) for index, summary, kl in points])
-    axes.set_xlabel("decode, tokens per second (further right is faster)")
+    axes.set_xlabel(f"{column.title}, {_SPEEDS[column.unit]} per second (further right is faster)")
     axes.set_ylabel("mean KL, nats (lower is closer)")
     return _svg(figure, "pareto")
 
@@ -85,14 +87,18 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def draw_token_times(report: Mapping[str, Any]) -> str | None:
-    """How long tokens take: box of the middle half, whiskers from 5 to 95 %; None without a row that has them."""
+    """How long a token, or a classifier's call, takes: box of the middle half, whiskers from 5 to 95 %.
+
+    None without a row that has them.
+    """
     from matplotlib.ticker import LogLocator, NullFormatter
 
     workload = headline_workloads(report)[0]
+    quantiles, what = ("latency_quantiles_s", "call") if classifies(report) else ("inter_token_quantiles_s", "token")
     found = [
         (index, dict(map(tuple, steps)))
         for index, row in enumerate(report["rows"])
-        if (steps := at(row, ("measured", workload, "inter_token_quantiles_s"))) is not None
+        if (steps := at(row, ("measured", workload, quantiles))) is not None
     ]
     if not found:
         return None
@@ -120,7 +126,7 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.invert_yaxis()
-    axes.set_xlabel(f"milliseconds per token on {workload}")
+    axes.set_xlabel(f"milliseconds per {what} on {workload}")
     return _svg(figure, "times")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.candidates import Candidate
@@ -15,6 +15,7 @@ from benchmarks.timed_process import CandidateError, TimedProcess
 from benchmarks.workloads import Workload
 
 WARM_UP_TOKENS = 4  # the prompt's shape and a decode step have been seen by then
+WARM_UP_CALLS = 2
 
 Processes = dict[str, TimedProcess]
 # (workload, trial) -> token ids of each row
@@ -121,7 +122,7 @@ def measure_rounds(
     journal: Journal,
     say: Say,
 ) -> None:
-    """Run the trials that are missing, after one short generation to warm up; the outcomes are filled in."""
+    """Run the trials that are missing, after one short one to warm up; the outcomes are filled in."""
     for workload in workloads:
         waiting = [outcome for outcome in outcomes.values() if not is_timed(outcome, [workload], trials)]
         waiting = [outcome for outcome in waiting if outcome.candidate.name in processes]
@@ -135,25 +136,39 @@ def measure_rounds(
                     continue
                 if not warms_up and len(outcome.trials.get(workload.name, ())) > trial:
                     continue
-                new_tokens = min(WARM_UP_TOKENS, workload.new_tokens) if warms_up else workload.new_tokens
+                asked = _shortened(workload) if warms_up else workload
                 try:
-                    answer = _timed(processes[outcome.candidate.name], prompts, new_tokens)
+                    answer = _timed(processes[outcome.candidate.name], prompts, asked)
                 except CandidateError as error:
                     fail(outcome, f"{workload.name}: {error}", processes, journal=journal, say=say)
                     continue
                 _keep(outcome, workload.name, answer, journal=journal, counts=not warms_up)
 
 
-def _timed(process: TimedProcess, prompts: list[list[int]], new_tokens: int) -> dict[str, Any]:
+def _shortened(workload: Workload) -> Workload:
+    return replace(
+        workload,
+        new_tokens=min(WARM_UP_TOKENS, workload.new_tokens),
+        calls=min(WARM_UP_CALLS, workload.calls),
+    )
+
+
+def _timed(process: TimedProcess, prompts: list[list[int]], workload: Workload) -> dict[str, Any]:
     before = read_energy()
-    answer = process.generate(prompts, new_tokens)
+    classifies = workload.calls > 0
+    answer = process.classify(prompts, workload.calls) if classifies else process.generate(prompts, workload.new_tokens)
     if "unsupported" in answer:
         return answer
     joules = joules_between(before, read_energy())
-    steps, tokens = answer["step_seconds"], answer.pop("tokens")
-    # What made fewer tokens than it was asked for would look fast.
-    if len(steps) != new_tokens or [len(row) for row in tokens] != [new_tokens] * len(prompts):
-        raise CandidateError(f"{[len(row) for row in tokens]} tokens in {len(steps)} steps instead of {new_tokens}")
+    steps = answer["step_seconds"]
+    # What did less than it was asked for would look fast.
+    if classifies:
+        if len(steps) != workload.calls:
+            raise CandidateError(f"{len(steps)} calls instead of {workload.calls}")
+    else:
+        made, wanted = [len(row) for row in answer.pop("tokens")], workload.new_tokens
+        if len(steps) != wanted or made != [wanted] * len(prompts):
+            raise CandidateError(f"{made} tokens in {len(steps)} steps instead of {wanted}")
     if not all(math.isfinite(step) and step > 0 for step in steps):
         raise CandidateError("a step took no time")
     return {**answer, "joules": joules}

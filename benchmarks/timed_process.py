@@ -75,9 +75,18 @@ class TimedProcess:
         """One generation: ``step_seconds`` and ``tokens``, or ``unsupported``; and the process's memory."""
         return self._ask({"prompts": prompts, "new_tokens": new_tokens}, "generating")
 
-    def write_logits(self, tokens: list[int], file: str) -> dict[str, Any]:
-        """Have the logits of a text written into a file; the answer says ``unsupported`` when they are not told."""
-        return self._ask({"logits": tokens, "file": file}, "computing logits")
+    def classify(self, rows: list[list[int]], calls: int) -> dict[str, Any]:
+        """Labels of the same rows so many times: ``step_seconds``, or ``unsupported``; and the process's memory."""
+        return self._ask({"rows": rows, "calls": calls}, "classifying")
+
+    def write_logits(self, tokens: list[int], file: str, source: list[int] | None = None) -> dict[str, Any]:
+        """Have the logits of a text written into a file; the answer says ``unsupported`` when they are not told.
+
+        Args:
+            source: what the text is said about, of a model that turns a text into another.
+        """
+        more = {} if source is None else {"source": source}
+        return self._ask({"logits": tokens, "file": file, **more}, "computing logits")
 
     def close(self) -> None:
         """End the process, whatever it does; safe to call twice."""

@@ -37,11 +37,28 @@ class ReferenceFailedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSets:
-    """Texts by the name of their set, int64 [T] each, and prompts to continue greedily."""
+    """Texts by the name of their set, int64 [T] each, and prompts to continue greedily.
+
+    A model that turns a text into another is judged on each text as an answer about itself, as the gate does, and on
+    its answers about the prompts. ``start`` is the token that its answers begin with, None for any other model;
+    ``suppressed`` are those that no answer has.
+    """
 
     texts: Mapping[str, Sequence[TokenIds]]
     prompts: Sequence[TokenIds]
     new_tokens: int
+    start: int | None = None
+    suppressed: Sequence[int] = ()
+
+    def given(self, text: TokenIds) -> tuple[TokenIds, TokenIds | None]:
+        """What is fed to have a text's tokens predicted, and the source that it is about."""
+        if self.start is None:
+            return text, None
+        return np.concatenate([[self.start], text[1:]]), text
+
+    def begun(self, prompt: TokenIds) -> tuple[TokenIds, TokenIds | None]:
+        """What an answer to a prompt begins with, and the source that it is about."""
+        return (prompt, None) if self.start is None else (np.array([self.start], np.int64), prompt)
 
 
 @dataclass
@@ -57,7 +74,9 @@ class _Tally:
     reason: str | None = None
 
 
-def token_sets(prompts: GatePrompts, *, has_tokenizer: bool) -> TokenSets:
+def token_sets(
+    prompts: GatePrompts, *, has_tokenizer: bool, start: int | None = None, suppressed: Sequence[int] = ()
+) -> TokenSets:
     """The gate's texts under their names; without a tokenizer they are random ids."""
     texts: dict[str, Sequence[TokenIds]]
     if has_tokenizer:
@@ -65,7 +84,9 @@ def token_sets(prompts: GatePrompts, *, has_tokenizer: bool) -> TokenSets:
         texts |= {name: (row,) for name, row in zip(_ROWS, prompts.rows, strict=True)}
     else:
         texts = {RANDOM: (*prompts.windows, *prompts.rows)}
-    return TokenSets(texts=texts, prompts=prompts.greedy, new_tokens=prompts.greedy_steps)
+    return TokenSets(
+        texts=texts, prompts=prompts.greedy, new_tokens=prompts.greedy_steps, start=start, suppressed=suppressed
+    )
 
 
 def measure_quality(
@@ -84,20 +105,21 @@ def measure_quality(
         for name, texts in sets.texts.items():
             for number, text in enumerate(texts):
                 say(f"quality on {name}: text {number + 1} of {len(texts)}")
-                truth = _truth(reference, text, truth_file)
+                fed, source = sets.given(text)
+                truth = true_logits(reference, fed, truth_file, source)
                 for candidate in list(processes):
                     tally = tallies[candidate]
                     if tally.reason is not None:
                         continue
                     try:
-                        guess = _guess(processes[candidate], text, guess_file, tally)
+                        guess, tally.reason = told_logits(processes[candidate], fed, guess_file, source)
                     except CandidateError as error:
                         fail(outcomes[candidate], f"quality: {error}", processes, journal=journal, say=say)
                         continue
                     if guess is not None:
                         meter = tally.meters.setdefault(name, QualityMeter())
                         meter.add(truth[:-1], guess[:-1], text[1:])
-                        tally.ties[name] = tally.ties.get(name, 0) + _tied(truth[:-1], guess[:-1])
+                        tally.ties[name] = tally.ties.get(name, 0) + near_ties(truth[:-1], guess[:-1])
         for number, prompt in enumerate(sets.prompts):
             say(f"greedy answers: prompt {number + 1} of {len(sets.prompts)}")
             for candidate in list(processes):
@@ -108,15 +130,17 @@ def measure_quality(
                     fail(outcomes[candidate], f"greedy answer: {error}", processes, journal=journal, say=say)
                     continue
                 if "unsupported" not in answer:
-                    _judge(reference, prompt, np.array(answer["tokens"][0], np.int64), truth_file, tally, number)
+                    tokens = np.array(answer["tokens"][0], np.int64)
+                    _judge(_choices(reference, sets, prompt, tokens, truth_file), tokens, tally, number)
     for name in processes:
         outcomes[name].quality = _figures(tallies[name])
         journal.add({"candidate": name, "quality": outcomes[name].quality})
 
 
-def _truth(reference: TimedProcess, tokens: TokenIds, file: str) -> Floats:
+def true_logits(reference: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None) -> Floats:
+    """The reference's logits of a text, through a file; raises ReferenceFailedError."""
     try:
-        reference.write_logits(tokens.tolist(), file)
+        reference.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
     except CandidateError as error:
         raise ReferenceFailedError(str(error)) from error
     logits: Floats = np.load(file)
@@ -125,29 +149,37 @@ def _truth(reference: TimedProcess, tokens: TokenIds, file: str) -> Floats:
     return logits
 
 
-def _guess(process: TimedProcess, tokens: TokenIds, file: str, tally: _Tally) -> Floats | None:
-    """A candidate's logits of a text; None when it does not tell them. Raises CandidateError for NaN."""
-    answer = process.write_logits(tokens.tolist(), file)
+def told_logits(
+    process: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None
+) -> tuple[Floats | None, str | None]:
+    """A candidate's logits of a text, or why it does not tell them. Raises CandidateError for NaN."""
+    answer = process.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
     if "unsupported" in answer:
-        tally.reason = answer["unsupported"]
-        return None
+        return None, answer["unsupported"]
     logits: Floats = np.load(file)
     bad = ~np.isfinite(logits)
     if bad.any():
         raise CandidateError(f"{int(bad.sum())} logits of {len(tokens)} tokens are not finite")
-    return logits
+    return logits, None
 
 
-def _tied(truth: Floats, guess: Floats) -> int:
-    """Positions at which another token is the likeliest and the source's two candidates are a near tie."""
+def near_ties(truth: Floats, guess: Floats) -> int:
+    """Rows in which another column is the likeliest and the source's two candidates are a near tie."""
     rows = np.arange(len(truth))
     best, other = truth.argmax(axis=1), guess.argmax(axis=1)
     return int(((best != other) & (truth[rows, best] - truth[rows, other] <= NEAR_TIE)).sum())
 
 
-def _judge(reference: TimedProcess, prompt: TokenIds, tokens: TokenIds, file: str, tally: _Tally, number: int) -> None:
-    """Let the reference judge a continuation, all its tokens in one run."""
-    rows = _truth(reference, np.concatenate([prompt, tokens[:-1]]), file)[len(prompt) - 1 :]
+def _choices(reference: TimedProcess, sets: TokenSets, prompt: TokenIds, tokens: TokenIds, file: str) -> Floats:
+    """The reference's logits at each step of a continuation, all in one run; float32 [T, V]."""
+    begun, source = sets.begun(prompt)
+    rows = true_logits(reference, np.concatenate([begun, tokens[:-1]]), file, source)[len(begun) - 1 :]
+    rows[:, list(sets.suppressed)] = -np.inf
+    return rows
+
+
+def _judge(rows: Floats, tokens: TokenIds, tally: _Tally, number: int) -> None:
+    """Count the steps at which the reference would have chosen the same token."""
     parted = False
     for step, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
         best = int(row.argmax())

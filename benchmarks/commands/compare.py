@@ -72,7 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--source", metavar="CHECKPOINT", help="what the artifacts were made from, if it was moved")
     parser.add_argument(
-        "--workloads", nargs="+", metavar="NAME", help=f"some of {', '.join(WORKLOADS)} (all that fit the model)"
+        "--workloads",
+        nargs="+",
+        metavar="NAME",
+        help="; ".join(f"for {task} some of {', '.join(names)}" for task, names in WORKLOADS.items())
+        + " (all that fit the model)",
     )
     parser.add_argument("--trials", type=int, default=TRIALS, metavar="N", help="timed runs of each (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads that compute (one for each core)")

@@ -35,7 +35,7 @@ def open_engine() -> Opened:
             step_seconds=[after - before for before, after in itertools.pairwise(moments)], tokens=[tokens]
         )
 
-    def write_logits(tokens: list[int], file: str) -> None:
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
         options = genai.GeneratorParams(model)
         options.set_search_options(max_length=len(tokens) + 1, do_sample=False)
         generator = genai.Generator(model, options)

@@ -6,20 +6,35 @@ run_jisu FOLDER BACKEND THREADS [SOURCE]
 from __future__ import annotations
 
 import sys
+import time
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers.worker import Generation, Opened, serve
 
+if TYPE_CHECKING:
+    from runtimes import Engine
+
 
 def open_engine() -> Opened:
-    import numpy as np
-
+    from exporter.artifact import TEXT_TO_TEXT
     from runtimes import load
-    from runtimes.options import SamplingOptions
-    from runtimes.text_run import TextRun
+    from runtimes.registry import CLASSIFICATION
 
     folder, backend_name, threads, *source = sys.argv[1:]
     engine = load(folder, backend_name, threads=int(threads), source=source[0] if source else None)
+    version = f"jisu {metadata.version('jisu')}"
+    settings = f"{backend_name}, {threads} threads, {_library(backend_name)}"
+    opened = {CLASSIFICATION: _classifier, TEXT_TO_TEXT: _text_to_text}.get(engine.artifact.manifest.task, _generator)
+    return Opened(version=version, settings=settings, **opened(engine))
+
+
+def _generator(engine: Engine) -> dict[str, Any]:
+    import numpy as np
+
+    from runtimes.options import SamplingOptions
+    from runtimes.text_run import TextRun
+
     backend = engine.backend
 
     def generate(prompts: list[list[int]], new_tokens: int) -> Generation:
@@ -31,16 +46,64 @@ def open_engine() -> Opened:
         tokens = [list(run.token_ids(row)) for row in range(len(prompts))]
         return Generation(step_seconds=list(run.step_seconds), tokens=tokens)
 
-    def write_logits(tokens: list[int], file: str) -> None:
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
         ids = np.array([tokens], np.int64)
         np.save(file, backend.forward(ids, backend.new_state(1, len(tokens)), logits="all")[0])
 
-    return Opened(
-        generate=generate,
-        version=f"jisu {metadata.version('jisu')}",
-        settings=f"{backend_name}, {threads} threads, {_library(backend_name)}",
-        write_logits=write_logits,
-    )
+    return {"generate": generate, "write_logits": write_logits}
+
+
+def _text_to_text(engine: Engine) -> dict[str, Any]:
+    import numpy as np
+
+    from runtimes.backend import EncoderBackend
+    from runtimes.options import SamplingOptions
+    from runtimes.text_run import TextRun
+
+    backend, facts = engine.backend, engine.artifact.manifest.model
+    assert isinstance(backend, EncoderBackend) and facts.decoder_start is not None
+    start = facts.decoder_start
+    # What the model never says; what it is forced to say at an answer's ends would only hide what it says by itself.
+    never = dict.fromkeys(facts.suppressed, -float("inf"))
+
+    def generate(sources: list[list[int]], new_tokens: int) -> Generation:
+        options = SamplingOptions(max_new_tokens=new_tokens, ignore_eos=True, logit_bias=never)
+        run = TextRun(backend, [[start] for _ in sources], options=options, codec=None, eos=(), sources=sources)
+        for _ in run:
+            pass
+        first, *others = run.step_seconds
+        tokens = [list(run.token_ids(row)) for row in range(len(sources))]
+        return Generation(
+            step_seconds=[run.encode_seconds + first, *others], tokens=tokens, encode_seconds=run.encode_seconds
+        )
+
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
+        assert source is not None, "a text is said about another"
+        state = backend.encode([source], capacity=len(tokens))
+        np.save(file, backend.forward(np.array([tokens], np.int64), state, logits="all")[0])
+
+    return {"generate": generate, "write_logits": write_logits}
+
+
+def _classifier(engine: Engine) -> dict[str, Any]:
+    import numpy as np
+
+    backend = engine.classifier
+
+    def classify(rows: list[list[int]], calls: int) -> list[float]:
+        seconds = []
+        for _ in range(calls):
+            started = time.perf_counter()
+            logits = backend.logits(rows)
+            seconds.append(time.perf_counter() - started)
+            if logits.shape != (len(rows), backend.labels) or not np.isfinite(logits).all():
+                raise ValueError(f"logits of shape {logits.shape} that are not all finite, or not of {len(rows)} texts")
+        return seconds
+
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
+        np.save(file, backend.logits([tokens]))
+
+    return {"classify": classify, "write_logits": write_logits}
 
 
 def _library(backend_name: str) -> str:

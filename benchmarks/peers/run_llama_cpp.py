@@ -47,7 +47,7 @@ def open_engine() -> Opened:
             step_seconds=[after - before for before, after in itertools.pairwise(moments)], tokens=[tokens]
         )
 
-    def write_logits(tokens: list[int], file: str) -> None:
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
         import numpy as np
 
         api.llama_memory_clear(api.llama_get_memory(engine.ctx), 1)

@@ -31,7 +31,7 @@ def open_engine() -> Opened:
         steps = [*raw.m_times_to_first_token[:1], *raw.m_durations]
         return Generation(step_seconds=[step / 1e6 for step in steps], tokens=[list(map(int, result.tokens[0]))])
 
-    def write_logits(tokens: list[int], file: str) -> None:
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
         """The pipeline does not tell its logits: those of the same model on the same device without it."""
         if not plain:
             core: Any = openvino.Core()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.peers.worker import Generation, Opened, UnsupportedError, serve
+from benchmarks.peers.worker import Opened, serve
 
 
 def open_engine() -> Opened:
@@ -15,21 +15,33 @@ def open_engine() -> Opened:
     import torch
 
     from exporter.artifact import read_artifact
-    from exporter.reference import reference_of
+    from exporter.classifier_reference import ClassifierReference
+    from exporter.gate.conditioned import ConditionedReference
+    from exporter.reference import TorchReference, reference_of
     from exporter.verification import load_recorded_source
+    from runtimes.registry import CLASSIFICATION
 
-    folder, threads, *source = sys.argv[1:]
+    folder, threads, *place = sys.argv[1:]
     torch.set_num_threads(int(threads))
-    loaded = load_recorded_source(read_artifact(folder), source[0] if source else None, same_files=True)
-    reference = reference_of(loaded)
+    artifact = read_artifact(folder)
+    facts = artifact.manifest.model
+    loaded = load_recorded_source(artifact, place[0] if place else None, same_files=True)
+    reference = (
+        ClassifierReference(loaded.module, labels=len(facts.labels))
+        if artifact.manifest.task == CLASSIFICATION
+        else reference_of(loaded)
+    )
 
-    def generate(prompts: list[list[int]], new_tokens: int) -> Generation:
-        raise UnsupportedError("the reference tells logits only")
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
+        ids = np.array(tokens, np.int64)
+        if source is None:
+            np.save(file, reference.logits(ids))
+            return
+        assert isinstance(reference, TorchReference) and facts.decoder_start is not None
+        about = ConditionedReference(reference, [np.array(source, np.int64)], start=facts.decoder_start)
+        np.save(file, about.logits(np.array([0, *tokens[1:]], np.int64)))  # of the only source
 
-    def write_logits(tokens: list[int], file: str) -> None:
-        np.save(file, reference.logits(np.array(tokens, np.int64)))
-
-    return Opened(generate=generate, version=reference.description, write_logits=write_logits)
+    return Opened(version=reference.description, write_logits=write_logits)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def open_engine() -> Opened:
                     row.append(token)
         return Generation(step_seconds=seconds, tokens=tokens)
 
-    def write_logits(tokens: list[int], file: str) -> None:
+    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
         with torch.inference_mode():
             np.save(file, model(input_ids=torch.tensor([tokens])).logits[0].float().numpy())
 

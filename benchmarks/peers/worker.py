@@ -1,6 +1,7 @@
 """What all workers share: requests as JSON lines on standard input, answers on standard output.
 
-A request is a generation or, where the engine tells them, the logits of a text. Standard library only.
+A request is a generation, or labels of a classifier, or, where the engine tells them, the logits of a text. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -28,25 +29,31 @@ class Generation:
     """One run: the new tokens of each row, and the seconds from each new token to the next.
 
     The first entry of ``step_seconds`` is the time to the first token, so there are as many as new tokens a row.
+    ``encode_seconds`` is what an encoder took of it, None without one.
     """
 
     step_seconds: list[float]
     tokens: list[list[int]]
+    encode_seconds: float | None = None
 
 
 # Token ids of each row's prompt, number of new tokens.
 Generate = Callable[[list[list[int]], int], Generation]
-# Token ids of one text, the file to write their float32 logits [T, V] into, as numpy's save does.
-WriteLogits = Callable[[list[int], str], None]
+# Token ids of each row, how many times; returns the seconds of each. NaN among the logits is an error.
+Classify = Callable[[list[list[int]], int], list[float]]
+# Token ids of one text, the file to write their float32 logits [T, V] into ([1, labels] of a classifier), as numpy's
+# save does, and what the text is about: the source of a model that turns a text into another.
+WriteLogits = Callable[[list[int], str, list[int] | None], None]
 
 
 @dataclass(frozen=True)
 class Opened:
     """An engine ready to be asked: its version, and the settings that matter for its speed, in words."""
 
-    generate: Generate
     version: str
     settings: str = ""
+    generate: Generate | None = None
+    classify: Classify | None = None
     write_logits: WriteLogits | None = None
 
 
@@ -97,12 +104,19 @@ def _reply(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
         if "logits" in request:
             if opened.write_logits is None:
                 raise UnsupportedError("this engine does not tell its logits")
-            opened.write_logits(request["logits"], request["file"])
+            opened.write_logits(request["logits"], request["file"], request.get("source"))
             return {}
+        if "calls" in request:
+            if opened.classify is None:
+                raise UnsupportedError("this engine gives no labels")
+            return {"step_seconds": opened.classify(request["rows"], request["calls"])}
+        if opened.generate is None:
+            raise UnsupportedError("this engine makes no tokens")
         found = opened.generate(request["prompts"], request["new_tokens"])
     except UnsupportedError as reason:
         return {"unsupported": str(reason)}
-    return {"step_seconds": found.step_seconds, "tokens": found.tokens}
+    more = {} if found.encode_seconds is None else {"encode_seconds": found.encode_seconds}
+    return {"step_seconds": found.step_seconds, "tokens": found.tokens, **more}
 
 
 def _answer(stream: Any, answer: dict[str, Any]) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,9 @@ from exporter.junit import check_place, gate_cases, write_junit
 from exporter.plan import BLOCK_SIZES
 from exporter.precision import PRECISIONS
 from exporter.request import ExportRequest
+from exporter.termination import ending_cleanly
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
-TERMINATED = 143  # 128 + SIGTERM, what a shell reports for a program ended that way
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,23 +97,6 @@ def size_in_bytes(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-@contextlib.contextmanager
-def _ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM unwind the export like Ctrl-C, so that nothing half-written stays; only the exit code differs."""
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments under the names that `exporter.pipeline.export` gives them."""
     names = {field.name for field in fields(ExportRequest) if field.init} - {"max_perplexity_ratio"}
@@ -161,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report is not None:
         check_place(arguments.report)
     try:
-        with _ending_cleanly():
+        with ending_cleanly():
             artifact = export(**options, stages=stages)
     except GateRejectedError as error:
         _write_report(arguments, error.gate)

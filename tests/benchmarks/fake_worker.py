@@ -17,14 +17,20 @@ def generate(prompts, new_tokens):
     tokens = [[1] * new_tokens for _ in prompts]
     {body}
     return Generation(step_seconds=[0.5] + [0.01 * {factor}] * (new_tokens - 1), tokens=tokens)
-def write_logits(tokens, file):
+def classify(rows, calls):
+    seconds = [0.01 * {factor}] * calls
+    {labels}
+    return seconds
+def write_logits(tokens, file, source):
     import numpy as np
     logits = np.zeros((len(tokens), 8), np.float32)
     {logits}
     np.save(file, logits)
 def open_engine():
     {opening}
-    return Opened(generate=generate, version="fake 1", settings="none", write_logits=write_logits)
+    return Opened(
+        version="fake 1", settings="none", generate=generate, classify=classify, write_logits=write_logits
+    )
 serve(open_engine)
 """
 
@@ -35,10 +41,12 @@ def fake_candidate(
     body: str = "pass",
     opening: str = "pass",
     logits: str = "logits[:, 1] = 4",
+    labels: str = "pass",
     factor: float = 1.0,
     **facts: Any,
 ) -> Candidate:
-    """A candidate whose tokens take ``factor`` times 10 ms; ``body``, ``opening`` and ``logits`` are Python lines."""
-    program = textwrap.dedent(_PROGRAM).format(body=body, opening=opening, logits=logits, factor=factor)
+    """A candidate whose tokens take ``factor`` times 10 ms; the other strings are Python lines."""
+    lines = {"body": body, "opening": opening, "logits": logits, "labels": labels}
+    program = textwrap.dedent(_PROGRAM).format(**lines, factor=factor)
     facts = {"engine": "jisu", "size_bytes": 5_000_000, "export_seconds": None, **facts}
     return Candidate(name=name, command=(sys.executable, "-c", program), facts=facts)

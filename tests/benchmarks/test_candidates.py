@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -54,8 +55,17 @@ def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):
     assert "Its vocabulary is 400" in str(found[1].problem)
 
 
-def test_a_classifier_is_refused_with_the_reason(tiny_classifier):
-    assert "text-classification" in str(candidates([tiny_classifier.folder])[0].problem)
+def test_models_for_different_things_are_an_error(tiny, tiny_classifier):
+    with pytest.raises(InputError, match=r"different things.*int8 for text-generation; .* for text-classification"):
+        candidates([tiny.int8, tiny_classifier.folder])
+
+
+def test_other_labels_cannot_be_compared(tiny_classifier, tmp_path):
+    shutil.copytree(tiny_classifier.folder, tmp_path / "other")
+    manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
+    manifest["model"]["labels"].reverse()
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps(manifest))
+    assert "Its labels are not those" in candidates([tiny_classifier.folder, tmp_path / "other"])[1].problem
 
 
 def test_bad_names_are_errors(tiny):

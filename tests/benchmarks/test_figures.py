@@ -38,6 +38,21 @@ def test_figures_of_steps_one_can_check_by_hand(tiny):
     assert found["share_of_bandwidth"] == pytest.approx(found["gb_per_s"])
 
 
+def test_figures_of_a_classifiers_calls_one_can_check_by_hand(tiny):
+    pair = Workload(name="pair", prompt_tokens=10, new_tokens=0, batch=2, calls=4)
+    trials = [[0.1, 0.1, 0.1, 0.1], [0.2, 0.2, 0.2, 1.0], [0.2, 0.1, 0.1, 0.4]]
+    found = workload_figures(outcome(tiny, trials), pair, weights=1e6, bandwidth=1e9)
+    assert found["texts_per_s"]["median"] == pytest.approx(2 * 4 / 0.8)
+    assert {name: summary["median"] for name, summary in found["latency_s"].items()} == {
+        "p50": 0.1,
+        "p90": 0.4,
+        "p99": 0.4,
+    }
+    assert found["latency_quantiles_s"][-1] == [1.0, 1.0]
+    assert found["joules_per_text"]["median"] == pytest.approx(4.0 / 8)
+    assert "decode_tokens_per_s" not in found
+
+
 def test_energy_that_the_machine_does_not_tell_is_none(tiny):
     trials = [[1.0, 0.1, 0.1, 0.1, 0.1]]
     assert (

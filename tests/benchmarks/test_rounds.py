@@ -13,6 +13,9 @@ SHORT = Workload(name="short", prompt_tokens=4, new_tokens=6)
 PAIR = Workload(name="pair", prompt_tokens=4, new_tokens=6, batch=2)
 
 
+CALLS = Workload(name="calls", prompt_tokens=4, new_tokens=0, batch=2, calls=5)
+
+
 def prompts(workload, trial):
     return [[trial + 1] * workload.prompt_tokens] * workload.batch
 
@@ -69,6 +72,20 @@ def test_a_candidate_that_fails_is_taken_out_and_the_others_go_on(tmp_path, faul
     assert not outcomes["bad"].is_measured
     assert outcomes["good"].failure is None
     assert len(outcomes["good"].trials["short"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("seconds = seconds[:-1] if calls > 2 else seconds", "4 calls instead of 5"),
+        ("if calls > 2: raise ValueError('logits that are not all finite')", "not all finite"),
+    ],
+)
+def test_a_classifier_that_does_less_or_gives_no_numbers_is_taken_out(tmp_path, labels, said):
+    candidates = [fake_candidate("bad", labels=labels), fake_candidate("good")]
+    outcomes, _ = measure(candidates, tmp_path, workloads=(CALLS,), trials=2)
+    assert said in outcomes["bad"].failure
+    assert [answer["step_seconds"] for answer in outcomes["good"].trials["calls"]] == [[0.01] * 5] * 2
 
 
 def test_what_a_candidate_cannot_do_is_left_out_for_it_alone(tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,7 +19,7 @@ SETS = TokenSets(
 )
 
 
-def judge(candidates, folder, *, reference=None):
+def judge(candidates, folder, *, reference=None, sets=SETS):
     """The reference finds token 1 likeliest everywhere, by 4 over all others."""
     journal = Journal(folder, "plan")
     outcomes = restored_outcomes(candidates, [])
@@ -25,7 +27,7 @@ def judge(candidates, folder, *, reference=None):
         open_processes(outcomes, needed=lambda _: True, time_limit=60, journal=journal, say=print) as processes,
         TimedProcess((reference or fake_candidate("reference")).command, time_limit=60) as truth,
     ):
-        measure_quality(truth, outcomes, processes, SETS, journal=journal, say=print)
+        measure_quality(truth, outcomes, processes, sets, journal=journal, say=print)
     return {name: outcome.quality or outcome.failure for name, outcome in outcomes.items()}, journal
 
 
@@ -85,6 +87,23 @@ def test_an_engine_that_does_not_tell_its_logits_has_its_answers_judged(tmp_path
 def test_a_reference_without_numbers_is_no_reference(tmp_path):
     with pytest.raises(ReferenceFailedError, match="not all finite"):
         judge([fake_candidate("a")], tmp_path, reference=fake_candidate("r", logits="logits[:] = np.nan"))
+
+
+def test_a_text_about_itself_begins_with_the_start_token():
+    """So does the gate ask a model that turns a text into another; nothing is said of a prompt yet."""
+    sets = TokenSets(texts={}, prompts=(), new_tokens=3, start=9)
+    fed, source = sets.given(np.array([4, 5, 6]))
+    assert (fed.tolist(), source.tolist()) == ([9, 5, 6], [4, 5, 6])
+    begun, source = sets.begun(np.array([4, 5]))
+    assert (begun.tolist(), source.tolist()) == ([9], [4, 5])
+
+
+def test_what_no_answer_may_say_is_no_choice_of_the_reference(tmp_path):
+    sets = replace(SETS, texts={}, suppressed=(1,))
+    second = fake_candidate("second", body="tokens = [[2] * new_tokens]")
+    likes = fake_candidate("reference", logits="logits[:, 1] = 4; logits[:, 2] = 3")
+    found, _ = judge([second], tmp_path, reference=likes, sets=sets)
+    assert found["second"]["greedy"]["agreement"] == 1.0
 
 
 def test_sets_have_the_names_of_their_texts():

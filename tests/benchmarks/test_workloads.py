@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.workloads import WORKLOADS, prompts_of, workloads_named
+from benchmarks.workloads import WORKLOADS as SUITES
+from benchmarks.workloads import prompts_of, workloads_named
 from exporter.errors import InputError
 
+WORKLOADS = {name: item for suite in SUITES.values() for name, item in suite.items()}
 TEXT = "".join(chr(97 + i * i % 26) for i in range(5000))
 
 

@@ -6,15 +6,14 @@ import pytest
 from calibration.statistics import Statistics
 from exporter import calibrate, load_source
 from exporter.errors import InputError
-from tests.ray_cluster import killing_a_worker
+from tests.rerun_tasks import without_a_cluster
 
 
-def test_a_cluster_that_loses_a_worker_collects_the_same_as_this_process(tiny_source, tmp_path):
+def test_tasks_that_are_lost_and_run_again_collect_the_same_as_this_process(tiny_source, tmp_path, monkeypatch):
     sizes = {"windows": 20, "window_tokens": 32, "hessians": True}
     here = calibrate(tiny_source, tmp_path / "here", **sizes)
-    with killing_a_worker("calibration windows", after=0.3) as killed:
-        there = calibrate(tiny_source, tmp_path / "there", ray="local", **sizes)
-    assert len(killed) == 1
+    without_a_cluster(monkeypatch, connects="exporter.activation_statistics", runs="exporter.calibration_shards")
+    there = calibrate(tiny_source, tmp_path / "there", ray="local", **sizes)
     assert there.origin == here.origin
     assert there.groups == here.groups
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "there"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -10,12 +11,6 @@ import pytest
 from exporter.cluster import LostTaskError, Task, cluster, run_here, run_tasks
 from exporter.errors import InputError, MissingDependencyError
 from tests.ray_cluster import killing_a_worker
-
-
-@pytest.fixture(scope="module")
-def running():
-    with cluster():
-        yield
 
 
 def square(number):
@@ -45,13 +40,13 @@ def end_at_once():
     os.abort()
 
 
-def test_results_come_with_the_number_of_their_task(running):
+def test_results_come_with_the_number_of_their_task(ray_cluster):
     tasks = [Task(name=f"square of {number}", function=square, arguments=(number,)) for number in range(5)]
     assert sorted(run_tasks(tasks)) == [(number, number * number) for number in range(5)]
     assert list(run_here(tasks)) == sorted(run_tasks(tasks))
 
 
-def test_a_task_whose_worker_is_killed_runs_again(running, tmp_path):
+def test_a_task_whose_worker_is_killed_runs_again(ray_cluster, tmp_path):
     log = tmp_path / "begun"
     tasks = [Task(name="long task", function=wait_for, arguments=(str(log), 1.5))]
     with killing_a_worker("long task", after=0.5) as killed:
@@ -62,7 +57,7 @@ def test_a_task_whose_worker_is_killed_runs_again(running, tmp_path):
     assert len(begun) == 2
 
 
-def test_what_is_timed_is_alone_on_its_machine(running, tmp_path):
+def test_what_is_timed_is_alone_on_its_machine(ray_cluster, tmp_path):
     tasks = [
         Task(name=name, function=note_times, arguments=(str(tmp_path), name), timed=True) for name in ("a", "b", "c")
     ]
@@ -72,7 +67,7 @@ def test_what_is_timed_is_alone_on_its_machine(running, tmp_path):
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
-def test_a_task_that_always_ends_its_worker_is_given_up_and_the_others_go_on(running):
+def test_a_task_that_always_ends_its_worker_is_given_up_and_the_others_go_on(ray_cluster):
     tasks = [
         Task(name="bad", function=end_at_once),
         Task(name="good", function=square, arguments=(3,)),
@@ -83,13 +78,37 @@ def test_a_task_that_always_ends_its_worker_is_given_up_and_the_others_go_on(run
     assert found[1] == 9
 
 
-def test_an_error_of_a_task_is_raised_as_what_it_is(running):
+def test_sigterm_ends_a_run_on_a_cluster_as_any_other(ray_cluster):
+    """Ray's own handlers end the process with 15 or 1."""
+    with pytest.raises(SystemExit) as ended:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143
+
+
+def test_sigterm_does_afterwards_what_it_did_before(monkeypatch):
+    def takes_it(**options):
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(15))
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", takes_it)
+    monkeypatch.setattr("ray.shutdown", takes_it)
+    own = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended, cluster():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.value.code == 143
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, own)
+
+
+def test_an_error_of_a_task_is_raised_as_what_it_is(ray_cluster):
     with pytest.raises(InputError, match="It went wrong. Received: nonsense."):
         list(run_tasks([Task(name="bad", function=fail)]))
 
 
 @pytest.mark.parametrize("takes", [{"cores": 10_000}, {"memory_bytes": 1 << 60}])
-def test_what_no_machine_can_run_is_an_error_instead_of_waiting_for_ever(running, takes):
+def test_what_no_machine_can_run_is_an_error_instead_of_waiting_for_ever(ray_cluster, takes):
     with pytest.raises(InputError, match="No machine of the Ray cluster can run big"):
         list(run_tasks([Task(name="big", function=square, arguments=(1,), **takes)]))
 

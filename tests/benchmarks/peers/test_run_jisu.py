@@ -1,0 +1,77 @@
+"""The worker asked for what does not simply continue a text: labels, answers about a source, modules of one's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.compare import ComparisonRequest, compare
+from benchmarks.report import read_report, write_report
+from benchmarks.verdict import Limits, judge
+from exporter.errors import InputError
+
+
+def compared(folder, out, *workloads, **changes):
+    options = {"backends": ("ort-cpu", "torch"), "trials": 3, "threads": 1, **changes}
+    return compare(ComparisonRequest(artifacts=(folder,), out=out, workloads=workloads, **options))
+
+
+def test_classifiers_have_texts_per_second_and_their_labels_judged(tiny_classifier, tmp_path):
+    report = compared(tiny_classifier.folder, tmp_path, "short-text", "long-texts-4")
+    assert report["task"] == "text-classification"
+    for row in report["rows"]:
+        assert row["failure"] is None
+        figures = row["measured"]["long-texts-4"]
+        assert figures["texts_per_s"]["median"] > 0
+        assert 0 < figures["latency_s"]["p50"]["median"] <= figures["latency_s"]["p99"]["median"]
+        assert (row["load_s"] > 0, row["peak_bytes"] > 1e7, row["size_bytes"] > 0) == (True,) * 3
+        prose = row["quality"]["sets"]["prose"]
+        assert (prose["texts"], prose["top1"]) == (64, 1.0)
+        assert prose["mean_kl"] < 1e-9
+    assert "BertForSequenceClassification" in report["reference"]["description"]
+    assert report["pareto"]
+    # It is a baseline as well, and is rendered without words of tokens.
+    report["verdict"] = judge(report, read_report(tmp_path / "report.json"), Limits(max_kl=0.1))
+    cases = {case["metric"]: case for case in report["verdict"]["cases"] if case["row"] == "artifact (ort-cpu)"}
+    assert set(cases) == {"mean KL", "speed on short-text", "speed on long-texts-4"}
+    assert " texts/s after " in cases["speed on short-text"]["text"]
+    write_report(report, tmp_path)
+    page, table = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
+    assert "| short texts/s | long texts/s | latency ms | latency p99 ms | mean KL nats | top-1 % |" in table
+    assert "How long a call takes" in page
+    assert "tokens a text" in page
+    assert "Greedy answers" not in page
+
+
+def test_what_turns_a_text_into_another_has_its_encoder_timed_and_answers_judged(text_to_text_artifact, tmp_path):
+    report = compared(text_to_text_artifact.folder, tmp_path, "sentence", trials=1)
+    for row in report["rows"]:
+        assert row["failure"] is None
+        figures = row["measured"]["sentence"]
+        assert 0 < figures["encode_s"]["median"] < figures["time_to_first_token_s"]["median"]
+        assert figures["decode_tokens_per_s"]["median"] > 0
+        assert set(row["quality"]["sets"]) == {"prose", "chinese", "code", "chat"}
+        assert row["quality"]["sets"]["prose"]["mean_kl"] < 1e-9
+        assert row["quality"]["greedy"]["agreement"] == 1.0
+    assert report["rows"][0]["measured"]["sentence"]["share_of_bandwidth"] > 0
+
+
+def test_a_module_of_ones_own_is_compared_with_its_factory(tmp_path):
+    from exporter import export
+    from tests.models import tiny_tokenizer
+
+    factory = "tests.own_modules:build_recurrent"
+    folder = export(factory, tmp_path / "own", tokenizer=tiny_tokenizer()).folder
+    report = compared(folder, tmp_path / "report", "batch-4", trials=1, source=factory)
+    assert [row["failure"] for row in report["rows"]] == [None, None]
+    for row in report["rows"]:
+        assert row["measured"]["batch-4"]["decode_tokens_per_s"]["median"] > 0
+        assert row["quality"]["sets"]["prose"]["mean_kl"] < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"workloads": ("short-chat",)}, "no such workload for text-classification"), ({"peers": "."}, "Other engines")],
+)
+def test_what_is_for_other_models_is_an_error(tiny_classifier, tmp_path, changes, said):
+    with pytest.raises(InputError, match=said):
+        compare(ComparisonRequest(artifacts=(tiny_classifier.folder,), out=tmp_path, **changes))
