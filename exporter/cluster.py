@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exporter.errors import InputError, JisuError, MissingDependencyError
-from exporter.termination import ending_cleanly, keeping_the_ending
+from exporter.termination import TERMINATED, ending_cleanly, keeping_the_ending
 
 LOCAL = "local"
 # A machine has one of it, and what is timed takes it: nothing else is timed there at the same time.
@@ -64,19 +64,24 @@ def cluster(address: str = LOCAL) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is sent anywhere
     import ray
 
-    if address == LOCAL and ray.is_initialized():
+    connected = ray.is_initialized()
+    if connected and address == LOCAL:
         yield
         return
     with ending_cleanly():
         try:
             with keeping_the_ending():  # Ray's own would end us with another code
                 _connect(address)
-        except (OSError, RuntimeError, ValueError) as error:
+        except SystemExit:  # its own, while it starts
+            raise SystemExit(TERMINATED) from None
+        except Exception as error:  # Ray raises that class itself when its processes do not start in time
+            if not connected:  # what has started does not stay
+                ray.shutdown()
             raise InputError(
                 f"There is no Ray cluster at {address}",
-                received=str(error).splitlines()[0],
+                received=(str(error) or type(error).__name__).splitlines()[0],
                 allowed="the address that `ray start --head` has printed, auto, or nothing for one on this machine",
-                fix="Start one, or correct --ray.",
+                fix="Start one, or correct --ray; where this machine is too busy to start one, try again.",
             ) from error
         try:
             yield

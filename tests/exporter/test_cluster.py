@@ -121,6 +121,17 @@ def test_an_address_without_a_cluster_is_an_error(address, said):
         pass
 
 
+def test_a_cluster_that_does_not_start_in_time_is_an_error(monkeypatch):
+    def is_slow(**options):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", is_slow)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    with pytest.raises(InputError, match="no Ray cluster at local.*timed out during startup"), cluster():
+        pass
+
+
 def test_a_missing_package_is_an_error(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'jisu\[ray\]'"), cluster():
