@@ -13,14 +13,26 @@ TERMINATED = 143  # 128 + SIGTERM, what a shell reports for a program ended that
 
 @contextlib.contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit in the body.
+    """Let SIGTERM raise SystemExit in the body, with `TERMINATED` whatever a library between makes of it.
 
     A handler that somebody has set stays; and only the main thread may set one, any other goes on without.
     """
+    told = False
+
+    def end(number: int, frame: object) -> NoReturn:
+        nonlocal told
+        told = True
+        raise SystemExit(TERMINATED)
+
     with keeping_the_ending():
         if _may_set() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _end)
-        yield
+            signal.signal(signal.SIGTERM, end)
+        try:
+            yield
+        except BaseException:
+            if told:  # Ray, that was waiting, raises one with 1 instead
+                raise SystemExit(TERMINATED) from None
+            raise
 
 
 @contextlib.contextmanager
@@ -36,7 +48,3 @@ def keeping_the_ending() -> Iterator[None]:
 
 def _may_set() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _end(number: int, frame: object) -> NoReturn:
-    raise SystemExit(TERMINATED)
