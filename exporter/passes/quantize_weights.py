@@ -1,7 +1,8 @@
 """Weights -> integers with `DequantizeLinear` in blocks (ONNX opset 21): the portable form of weight-only quantization.
 
-A product's weight is stored [K, N] with blocks along K, or with one scale for each of the N; a tied embedding [V, C] with blocks along C, read by row and,
-transposed, by the output projection. Which integers is somebody else's choice: this pass only stores them.
+A product's weight is stored [K, N] with blocks along K, or one scale for each of the N; a tied embedding [V, C] with
+blocks along C, read by row and, transposed, by the output projection. Which integers is somebody else's choice: this
+pass only stores them.
 """
 
 from __future__ import annotations
