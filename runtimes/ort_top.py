@@ -11,7 +11,6 @@ from runtimes.ort_cuda_session import DEVICE, PROVIDER
 from runtimes.top_graph import IDS, INPUT, SUM, VALUES, top_graph
 
 
-
 class DeviceTop:
     """Picks ``count`` logits of a vocabulary.
 
