@@ -6,12 +6,13 @@ against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import TASKS, Artifact
+from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import (
     ATTENTION_MASK,
@@ -42,48 +43,74 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
         InputError: no GPU or driver, the processor's package, a damaged graph, or nodes that would not run on the GPU.
     """
     manifest = artifact.manifest
-    if manifest.task != TASKS[0] or not manifest.signature.state:
+    if not manifest.signature.state:
         raise InputError(
             f"The backend {NAME} does not run {artifact.folder}",
-            received=f"a model for {manifest.task}" + ("" if manifest.signature.state else " without a state"),
-            allowed=f"a model for {TASKS[0]} that carries a state from token to token",
+            received="a model without a state",
+            allowed="a model that carries a state from token to token",
             fix="Choose --backend ort-cpu.",
         )
     package = onnxruntime_for_gpu(manifest.precision)
+    if manifest.signature.encoded:
+        from runtimes.ort_cuda_encoder import OrtCudaEncoderBackend
+
+        return OrtCudaEncoderBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
     return OrtCudaBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
 
 
-class DeviceState(RowLengths):
-    """A state in the GPU's memory. Caches are read and written in place; recurrent tensors change places."""
+def device_zeros(onnxruntime: Any, sizes: list[int], dtype: str, *, purpose: str) -> Any:
+    """Zeros in the GPU's memory, where the package can write them; raises InputError where there is no room."""
+    array = np.zeros(sizes, storage_dtype(dtype))
+    try:
+        if dtype == "bfloat16":
+            # numpy has no such type to hand zeros over in; the attention operator reads nothing behind a row's end.
+            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(sizes, element_type(dtype), DEVICE, 0)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array, DEVICE, 0)
+    except Exception as error:  # the package's errors share no class of their own
+        raise InputError(
+            "The GPU has no room for the state",
+            received=f"{array.nbytes / 1e6:.0f} MB needed for {purpose}",
+            allowed="what is free",
+            fix="Use fewer rows or a smaller --max-new-tokens.",
+        ) from error
 
-    def __init__(self, onnxruntime: Any, signature: Signature, *, batch: int, capacity: int) -> None:
+
+class DeviceState(RowLengths):
+    """A state in the GPU's memory. Caches are read and written in place; recurrent tensors change places.
+
+    Args:
+        encoded: the tensors that an encoder wrote, by name, with as many rows for each source as ``copies`` says; they
+            become the state's own, and are only read.
+    """
+
+    def __init__(
+        self,
+        onnxruntime: Any,
+        signature: Signature,
+        *,
+        batch: int,
+        capacity: int,
+        encoded: Mapping[str, Any] | None = None,
+        copies: int = 1,
+    ) -> None:
         super().__init__(batch=batch, capacity=capacity)
         self.specs, self.batch = signature.state, batch
         self._ort = onnxruntime
-        shapes = [_sizes(spec.dims, batch, capacity, batch_axis(spec)) for spec in self.specs]
-        self.past = [self._new(spec, sizes) for spec, sizes in zip(self.specs, shapes, strict=True)]
+        given = encoded or {}
+        self.past = [given[spec.past] if spec.kind == "encoder" else self._new(spec) for spec in self.specs]
         self.present = [
-            past if spec.kind == "kv" else self._new(spec, sizes)
-            for spec, past, sizes in zip(self.specs, self.past, shapes, strict=True)
+            self._new(spec) if spec.kind == "recurrent" else past
+            for spec, past in zip(self.specs, self.past, strict=True)
         ]
+        # Which source each row is about: rows of one source may change places without its tensors being moved.
+        self._sources = np.arange(batch) // copies
         self.recurrent = any(spec.kind == "recurrent" for spec in self.specs)
         self.decode: dict[int, Any] = {}
         self.phase = 0
 
-    def _new(self, spec: StateSpec, sizes: list[int]) -> Any:
-        array = np.zeros(sizes, storage_dtype(spec.dtype))
-        try:
-            if spec.dtype == "bfloat16":
-                # numpy has no such type to hand zeros over in; the attention operator reads nothing behind a row's end.
-                return self._ort.OrtValue.ortvalue_from_shape_and_type(sizes, element_type(spec.dtype), DEVICE, 0)
-            return self._ort.OrtValue.ortvalue_from_numpy(array, DEVICE, 0)
-        except Exception as error:  # the package's errors share no class of their own
-            raise InputError(
-                "The GPU has no room for the state",
-                received=f"{array.nbytes / 1e6:.0f} MB needed for {spec.past}, of {2 * len(self.specs)} tensors",
-                allowed="what is free",
-                fix="Use fewer rows or a smaller --max-new-tokens.",
-            ) from error
+    def _new(self, spec: StateSpec) -> Any:
+        sizes = _sizes(spec.dims, self.batch, self.capacity, batch_axis(spec))
+        return device_zeros(self._ort, sizes, spec.dtype, purpose=f"{spec.past}, of {2 * len(self.specs)} tensors")
 
     def swap(self) -> None:
         if self.recurrent:
@@ -105,7 +132,11 @@ class DeviceState(RowLengths):
         """By way of this machine's memory: beams are rare, and the package copies no parts of a tensor."""
         rows = np.asarray(rows, np.int64)
         check_reorder(rows, batch=self.batch)
+        same_sources = bool((self._sources[rows] == self._sources).all())
+        self._sources = self._sources[rows]
         for spec, past in zip(self.specs, self.past, strict=True):
+            if spec.kind == "encoder" and same_sources:
+                continue
             past.update_inplace(np.ascontiguousarray(np.take(past.numpy(), rows, axis=batch_axis(spec))))
         self._lengths[:] = self._lengths[rows]
 
@@ -250,7 +281,8 @@ class _Call:
             self._binding.bind_ortvalue_input(name, value)
         for spec, past, present in zip(state.specs, state.past, state.present, strict=True):
             self._binding.bind_ortvalue_input(spec.past, past)
-            self._binding.bind_ortvalue_output(spec.present, present)
+            if spec.kind != "encoder":
+                self._binding.bind_ortvalue_output(spec.present, present)
         logits = np.zeros((batch, rows, backend.vocab_size), storage_dtype(backend._logits.dtype))
         self.logits = ort.OrtValue.ortvalue_from_numpy(logits, DEVICE, 0)
         self._binding.bind_ortvalue_output(LOGITS, self.logits)

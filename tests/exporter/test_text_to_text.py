@@ -92,12 +92,22 @@ def test_int8_is_judged_by_quality_and_holds_the_intended_integers(unedited, tex
 
 
 @pytest.mark.parametrize(
-    ("precision", "target"), [("int4", "ort-cpu"), ("w8a8-dynamic", "ort-cpu"), ("fp16", "portable")]
+    ("precision", "target"),
+    [("int4", "ort-cpu"), ("w8a8-dynamic", "ort-cpu"), ("fp16", "portable"), ("fp16", "ort-cuda")],
 )
 def test_what_needs_a_decoder_alone_is_refused_at_once(text_to_text_source, tmp_path, precision, target):
-    with pytest.raises(InputError, match=f"cannot be exported in {precision} for {target}.*Allowed: fp32, fp16"):
+    with pytest.raises(InputError, match=f"cannot be exported in {precision} for {target}.*Allowed: fp32"):
         export(text_to_text_source, tmp_path / "out", precision=precision, target=target)
     assert not (tmp_path / "out").exists()
+
+
+def test_it_is_proved_for_a_gpu_and_refused_for_plans(unedited, text_to_text_source, tmp_path):
+    artifact = export(text_to_text_source, tmp_path / "out", target="ort-cuda")
+    gate = artifact.manifest.gate
+    assert (gate["accepted"], gate["ran_on"]["backend"]) == (True, "ort-cpu")
+    assert operators(artifact.graph)["GroupQueryAttention"] == 2
+    with pytest.raises(InputError, match="cannot be exported for tensorrt.*--target ort-cpu or portable or ort-cuda"):
+        export(text_to_text_source, tmp_path / "plans", target="tensorrt")
 
 
 def test_it_is_verified_again(text_to_text_artifact, text_to_text_source):
