@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TEXT_TO_TEXT_PRECISIONS = {
     "ort-cpu": ("fp32", "fp16", "bf16", "int8"),
     "portable": ("fp32", "int8"),
-    "ort-cuda": ("fp32",),
+    "ort-cuda": ("fp32", "fp16"),
 }
 
 
