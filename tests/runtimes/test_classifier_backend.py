@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from exporter.errors import InputError
+from runtimes import Engine
 from runtimes.ort_cuda_classifier import OrtCudaClassifier
 from runtimes.registry import open_backend, open_classifier
+from runtimes.tensorrt import opening
 from runtimes.tensorrt.classifier import PlanClassifier
 from runtimes.tensorrt.profiles import Shapes
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
@@ -100,3 +104,18 @@ def test_options_of_another_backend_are_refused(tiny_classifier):
 def test_an_artifact_of_another_task_is_refused(tiny_classifier):
     with pytest.raises(InputError, match="gives labels to texts and does not continue them"):
         open_backend("ort-cpu", tiny_classifier)
+
+
+def test_a_plan_of_a_classifier_is_opened_as_any_other(tiny_classifier, monkeypatch, tmp_path):
+    artifact = replace(tiny_classifier, manifest=replace(tiny_classifier.manifest, target="tensorrt"))
+    asked = []
+
+    def found(artifact, **options):
+        asked.append(options)
+        library = pretended_library(artifact)
+        return {"library": library, "plan": PLAN, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
+
+    monkeypatch.setattr(opening, "_opened", found)
+    with Engine(artifact, open_classifier("tensorrt-rtx", artifact, plan=tmp_path)) as engine:
+        assert [row.tokens for row in engine.classify_ids(ROWS)] == [3, 20, 1, 2]
+    assert asked == [{"name": "tensorrt-rtx", "plan": tmp_path, "capacity": None}]
