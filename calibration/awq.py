@@ -112,7 +112,8 @@ def clip_blocks(
         FormatError: the block size does not divide K.
     """
     blocks = to_blocks(np.ascontiguousarray(weight, dtype=np.float32), block_format, layer=layer)
-    features, size = weight.shape[1], block_format.block_size
+    features = weight.shape[1]
+    size = block_format.width(features)
     scale, zero = full_range(blocks, block_format)
     for block in range(blocks.shape[1]):
         places = slice(block * size, min((block + 1) * size, features))

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
+ROW = 0  # instead of a block size: one scale for a whole row, whatever its length
 SCALE_BYTES = 4  # float32
 
 
@@ -28,7 +29,7 @@ class BlockFormat:
 
     Attributes:
         bits: 2..8 per code.
-        block_size: input features that share a scale, one of `BLOCK_SIZES`.
+        block_size: input features that share a scale, one of `BLOCK_SIZES`, or `ROW`.
         symmetric: the zero point of every block is 2**(bits-1), and need not be stored.
         short_last_block: accept a K that the block size does not divide; the last block of each row is then shorter.
             MatMulNBits stores such a block padded, and other runtimes may refuse it.
@@ -44,7 +45,7 @@ class BlockFormat:
             raise FormatError(
                 "No integer format has this many bits", received=self.bits, allowed="2..8", fix="Use 4 or 8 bits."
             )
-        if self.block_size not in BLOCK_SIZES:
+        if self.block_size not in (ROW, *BLOCK_SIZES):
             raise FormatError(
                 "The block size is not one that the kernels know",
                 received=self.block_size,
@@ -61,13 +62,18 @@ class BlockFormat:
         """The zero point of a symmetric block, 2**(bits-1)."""
         return 1 << (self.bits - 1)
 
+    def width(self, features: int) -> int:
+        """Columns of a block in a row of ``features`` columns."""
+        return self.block_size or features
+
     def count_blocks(self, features: int, *, layer: str) -> int:
         """Blocks in a row of ``features`` columns.
 
         Raises:
             FormatError: the block size does not divide them and a short last block is not accepted; names the layer.
         """
-        if features % self.block_size and not self.short_last_block:
+        width = self.width(features)
+        if features % width and not self.short_last_block:
             fitting = [str(size) for size in BLOCK_SIZES if features % size == 0]
             raise FormatError(
                 f"INT{self.bits} block size {self.block_size} does not divide K={features} of {layer}",
@@ -75,12 +81,12 @@ class BlockFormat:
                 allowed=f"block size {', '.join(fitting)}" if fitting else "none of the block sizes divides it",
                 fix=f"Use block size {fitting[-1]}, or keep that layer." if fitting else "Keep that layer.",
             )
-        return -(-features // self.block_size)
+        return -(-features // width)
 
     def stored_bytes(self, rows: int, features: int, *, layer: str, scale_bytes: int = SCALE_BYTES) -> int:
         """Bytes of an [rows, features] matrix: packed codes, scales, and packed zero points if asymmetric."""
         blocks = self.count_blocks(features, layer=layer)
-        codes = rows * blocks * (self.block_size * self.bits // 8)
+        codes = rows * blocks * (self.width(features) * self.bits // 8)
         zero_points = 0 if self.symmetric else rows * -(-blocks * self.bits // 8)
         return codes + rows * blocks * scale_bytes + zero_points
 
@@ -114,7 +120,7 @@ class BlockQuantized:
 
 def spread(per_block: npt.NDArray[Any], block_format: BlockFormat, features: int) -> npt.NDArray[Any]:
     """Repeat values [N, blocks] over the columns of their blocks -> [N, features]."""
-    return np.repeat(per_block, block_format.block_size, axis=1)[:, :features]
+    return np.repeat(per_block, block_format.width(features), axis=1)[:, :features]
 
 
 def to_blocks(weight: Floats, block_format: BlockFormat, *, layer: str) -> Floats:
@@ -125,7 +131,8 @@ def to_blocks(weight: Floats, block_format: BlockFormat, *, layer: str) -> Float
     """
     rows, features = weight.shape
     blocks = block_format.count_blocks(features, layer=layer)
-    missing = blocks * block_format.block_size - features
+    width = block_format.width(features)
+    missing = blocks * width - features
     if missing:
         weight = np.pad(weight, ((0, 0), (0, missing)), mode="edge")
-    return weight.reshape(rows, blocks, block_format.block_size)
+    return weight.reshape(rows, blocks, width)

@@ -68,7 +68,8 @@ def gptq(
     options = options or GptqOptions()
     rows, features = weight.shape
     count = block_format.count_blocks(features, layer=layer)
-    blocks = [slice(start, min(start + block_format.block_size, features)) for start in _starts(count, block_format)]
+    width = block_format.width(features)
+    blocks = [slice(start, min(start + width, features)) for start in range(0, count * width, width)]
     diagonal = np.array(np.diagonal(hessian), dtype=np.float64)
     columns, sequence = _walk(diagonal, blocks, options.order)
     factor = inverse_factor(hessian, columns, options.damping, layer=layer)
@@ -95,8 +96,8 @@ def gptq(
     for begin, end in _batches(columns, blocks, sequence, options):
         errors = np.empty((end - begin, rows), dtype=np.float32)
         for i in range(begin, end):
-            block = int(columns[i]) // block_format.block_size
-            if options.order != "columns" and (i == 0 or columns[i - 1] // block_format.block_size != block):
+            block = int(columns[i]) // width
+            if options.order != "columns" and (i == 0 or columns[i - 1] // width != block):
                 set_scales(block, slice(i, i + blocks[block].stop - blocks[block].start))
             scale, zero = scales[block], zeros[block]
             code = encode(left[i][:, None], scale, zero, block_format)[:, 0]
@@ -145,10 +146,6 @@ def inverse_factor(hessian: Hessian, columns: npt.NDArray[np.intp], damping: flo
             allowed="a finite, positive semi-definite matrix",
             fix="Collect them again with more text, or raise the damping.",
         ) from error
-
-
-def _starts(count: int, block_format: BlockFormat) -> range:
-    return range(0, count * block_format.block_size, block_format.block_size)
 
 
 def _walk(

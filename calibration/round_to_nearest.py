@@ -49,9 +49,10 @@ def round_to_nearest(
 def _importance_blocks(
     importance: npt.NDArray[np.floating], block_format: BlockFormat, blocks: int
 ) -> npt.NDArray[np.floating]:
-    padded = np.zeros(blocks * block_format.block_size)
+    width = block_format.width(len(importance))
+    padded = np.zeros(blocks * width)
     padded[: len(importance)] = importance
     # Without scale, so that float32 sums neither overflow nor vanish; a block nothing ever enters weighs evenly.
-    cut = padded.reshape(blocks, block_format.block_size)
+    cut = padded.reshape(blocks, width)
     largest = cut.max(axis=1, keepdims=True)
     return np.where(largest > 0, cut / np.where(largest > 0, largest, 1), 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH
+from exporter.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, SOURCE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,7 +154,10 @@ class _Behind:
 
 
 def _first_call(graph: ir.Graph, window: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """One row with nothing before it, an empty state with room for exactly these tokens, and all logits asked for."""
+    """One row with nothing before it, an empty state with room for exactly these tokens, and all logits asked for.
+
+    Of a source that an encoder read there is one token, whose keys and values are zeros.
+    """
     import numpy as np
 
     count = len(window)
@@ -168,5 +171,6 @@ def _first_call(graph: ir.Graph, window: Any) -> dict[str, np.ndarray[Any, Any]]
         if value.name not in feeds and value.shape is not None and value.dtype is not None and value.name is not None:
             letters = [dim if isinstance(dim, int) else str(dim.value) for dim in value.shape]
             sizes = [dim if isinstance(dim, int) else count if dim == CAPACITY else 1 for dim in letters]
-            feeds[value.name] = np.zeros(sizes, value.dtype.numpy())
+            source_mask = SOURCE in letters and not value.dtype.is_floating_point()
+            feeds[value.name] = np.full(sizes, source_mask, value.dtype.numpy())
     return feeds

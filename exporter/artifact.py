@@ -24,6 +24,7 @@ WEIGHTS = "model.onnx.data"
 CPU_GRAPH = "model.cpu.onnx"
 # Of a model that turns a text into another: reads the text once, for the decoder that is then in `GRAPH`.
 ENCODER = "encoder.onnx"
+CPU_ENCODER = "encoder.cpu.onnx"
 ENCODER_WEIGHTS = "encoder.onnx.data"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
@@ -123,6 +124,11 @@ class Artifact:
     @property
     def encoder(self) -> Path:
         return self.folder / ENCODER
+
+    @property
+    def cpu_encoder(self) -> Path:
+        """The same of `encoder`."""
+        return self.folder / (CPU_ENCODER if CPU_ENCODER in self.manifest.files else ENCODER)
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import CPU_GRAPH, GRAPH
+from exporter.artifact import CPU_ENCODER, CPU_GRAPH, ENCODER, GRAPH
 from exporter.passes.match import emit
 
 if TYPE_CHECKING:
@@ -21,14 +21,18 @@ _MOVES = frozenset({"Cast", "Shape", "Size", "Reshape", "Transpose", "Gather", "
 
 
 def write_cpu_graph(folder: Path) -> bool:
-    """Write the file beside a graph that computes in half precision; returns whether it does."""
+    """Write the file beside each graph that computes in half precision; returns whether any does."""
     import onnx_ir as ir
 
-    model = ir.load(folder / GRAPH)
-    if not widen_half(model.graph):
-        return False
-    ir.save(model, folder / CPU_GRAPH)
-    return True
+    found = False
+    for graph, beside in ((GRAPH, CPU_GRAPH), (ENCODER, CPU_ENCODER)):
+        if not (folder / graph).is_file():
+            continue
+        model = ir.load(folder / graph)
+        if widen_half(model.graph):
+            ir.save(model, folder / beside)
+            found = True
+    return found
 
 
 def widen_half(graph: ir.Graph) -> int:

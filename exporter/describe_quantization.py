@@ -57,7 +57,8 @@ def _formats(formats: Sequence[dict[str, Any]]) -> list[str]:
             words = "8 bits, one scale a row, inputs " + ("of a calibrated range" if form["static"] else "each its own")
         else:
             kind = "symmetric" if form["symmetric"] else "with zero points"
-            words = f"{form['bits']} bits in blocks of {form['block_size']}, {kind}"
+            where = f"in blocks of {form['block_size']}" if form["block_size"] else "with one scale a row"
+            words = f"{form['bits']} bits {where}, {kind}"
         lines.append(f"{words}: {_names(entry['names'])}")
     return lines
 

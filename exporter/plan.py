@@ -13,7 +13,7 @@ from typing import Any
 
 from exporter.errors import InputError
 from exporter.matrices import Matrix
-from exporter.precision import Algorithm, Format, Precision, ProductFormat, WeightFormat
+from exporter.precision import ROW, Algorithm, Format, Precision, ProductFormat, WeightFormat
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 
@@ -156,6 +156,8 @@ def fit_block_size(form: WeightFormat, features: int, *, wanted: int | None = No
     """The format with the wanted block size, or with the largest up to its own that divides the features."""
     if wanted is not None:
         return replace(form, block_size=wanted) if features % wanted == 0 else None
+    if form.block_size == ROW:
+        return form
     fitting = [size for size in BLOCK_SIZES if size <= form.block_size and features % size == 0]
     return replace(form, block_size=fitting[-1]) if fitting else None
 

@@ -22,9 +22,15 @@ HalfType = Literal["float16", "bfloat16"]
 LARGEST: dict[HalfType, float] = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 
 
+ROW = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightFormat:
-    """Integers in blocks along the input features; see `calibration.formats.BlockFormat`."""
+    """Integers in blocks along the input features; see `calibration.formats.BlockFormat`.
+
+    ``block_size`` `ROW` means one scale for each output row.
+    """
 
     bits: int
     block_size: int
@@ -185,8 +191,9 @@ def for_target(precision: Precision, target: str) -> Precision:
     """The precision as a target can hold it, or as its kernels are fast with.
 
     TensorRT takes integers without zero points, read by nothing but a product: no rows of a table that are gathered,
-    no recurrent layers. A tied output projection stays float with its table. ONNX Runtime's products on GPUs are fast
-    with symmetric blocks of 32.
+    no recurrent layers. A tied output projection stays float with its table. Of 8 bits it has one scale a row: blocks
+    would cost a plan 0.3 MB of kernels for each product. ONNX Runtime's products on GPUs are fast with symmetric blocks
+    of 32.
     """
     if target not in ("tensorrt", "ort-cuda") or precision.half is not None:
         return precision
@@ -194,7 +201,9 @@ def for_target(precision: Precision, target: str) -> Precision:
     if isinstance(layers, WeightFormat):
         layers = replace(layers, symmetric=True)
     if target == "tensorrt":
-        return replace(precision, layers=layers, embedding=None, recurrent=None)
+        if isinstance(layers, WeightFormat) and layers.bits == 8:
+            layers, longest = replace(layers, block_size=ROW), None
+        return replace(precision, layers=layers, longest=longest, embedding=None, recurrent=None)
     if isinstance(layers, WeightFormat):
         layers, longest = replace(layers, block_size=32), None
     return replace(precision, layers=layers, longest=longest, recurrent=None)

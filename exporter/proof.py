@@ -54,9 +54,10 @@ def prove(
     precision = precision_named(artifact.manifest.precision)
     if precision.half is not None or computed_half(precision, artifact.manifest.target) is not None:
         weights = check_half_weights(artifact.graph, source.module, beside_integers=precision.half is None)
-        more += [weights, *check_half_graph(artifact)]
+        more += [weights, *check_half_graph(artifact.graph, artifact.cpu_graph)]
         if encoder is not None:
-            more.append(replace(check_half_weights(encoder, source.module), name="stored-weights-encoder"))
+            found = [check_half_weights(encoder, source.module), *check_half_graph(encoder, artifact.cpu_encoder)]
+            more += [replace(check, name=f"{check.name}-encoder") for check in found]
     if intended:
         more.append(check_weights(artifact.graph, intended, encoder=encoder))
     return replace(result, checks=(*result.checks, *more), ran_on=_ran_on(artifact))

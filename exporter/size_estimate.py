@@ -211,7 +211,8 @@ def _block_bytes(matrix: Matrix, form: WeightFormat, bytes_per_scale: int) -> in
 
 def describe_blocks(form: WeightFormat) -> str:
     """A block format in words."""
-    return f"{form.bits} bits in blocks of {form.block_size}, {'symmetric' if form.symmetric else 'with zero points'}"
+    where = f"in blocks of {form.block_size}" if form.block_size else "with one scale a row"
+    return f"{form.bits} bits {where}, {'symmetric' if form.symmetric else 'with zero points'}"
 
 
 def _rotation_bytes(source: Source) -> int:

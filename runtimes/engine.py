@@ -61,17 +61,27 @@ def load(
         MissingDependencyError: the backend's package is not installed.
     """
     artifact = read_artifact(folder, check_hashes=check_hashes)
+    place = None if plan is None else Path(plan)
     if artifact.manifest.task == CLASSIFICATION:
-        return Engine(artifact, open_classifier(backend, artifact, threads=threads, source=source))
-    opened = open_backend(
-        backend,
-        artifact,
-        threads=threads,
-        source=source,
-        allow_cpu_nodes=allow_cpu_nodes,
-        plan=None if plan is None else Path(plan),
-        capacity=capacity,
-    )
+        opened: Backend | ClassifierBackend = open_classifier(
+            backend,
+            artifact,
+            threads=threads,
+            source=source,
+            allow_cpu_nodes=allow_cpu_nodes,
+            plan=place,
+            capacity=capacity,
+        )
+    else:
+        opened = open_backend(
+            backend,
+            artifact,
+            threads=threads,
+            source=source,
+            allow_cpu_nodes=allow_cpu_nodes,
+            plan=place,
+            capacity=capacity,
+        )
     return Engine(artifact, opened)
 
 

@@ -40,7 +40,7 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
     backend = OrtCpuBackend(session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
     if not signature.encoded:
         return backend
-    encoder = open_session(artifact.encoder, threads=threads)
+    encoder = open_session(artifact.cpu_encoder, threads=threads)
     return OrtCpuEncoderBackend(backend, encoder, signature, facts)
 
 

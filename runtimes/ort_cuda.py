@@ -6,12 +6,13 @@ against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import TASKS, Artifact
+from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import (
     ATTENTION_MASK,
@@ -24,24 +25,14 @@ from exporter.signature import (
     StateSpec,
 )
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
-from runtimes.doctor import find_clashes
 from runtimes.element_types import element_type, storage_dtype
-from runtimes.external_data import check_external_data
-from runtimes.gpu import probe_gpus
-from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.host_state import BATCH, batch_axis
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
-from runtimes.machine import installed_packages
-from runtimes.ort_placement import RECORDS_PLACEMENT, check_placement
+from runtimes.ort_cuda_session import DEVICE, NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
 from runtimes.ort_signature import check_session
 from runtimes.ort_top import DeviceTop
 
-PROVIDER = "CUDAExecutionProvider"
-NAME = "ort-cuda"
-_DEVICE = "cuda"
 _NO_GRAPH = -1
-# Words of CUDA and of the runtime's own arena for memory that is not there.
-_FULL = ("out of memory", "failed to allocate", "available memory")
 
 
 def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow_cpu_nodes: bool = False) -> Backend:
@@ -52,59 +43,74 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
         InputError: no GPU or driver, the processor's package, a damaged graph, or nodes that would not run on the GPU.
     """
     manifest = artifact.manifest
-    if manifest.task != TASKS[0] or not manifest.signature.state:
+    if not manifest.signature.state:
         raise InputError(
             f"The backend {NAME} does not run {artifact.folder}",
-            received=f"a model for {manifest.task}" + ("" if manifest.signature.state else " without a state"),
-            allowed=f"a model for {TASKS[0]} that carries a state from token to token",
+            received="a model without a state",
+            allowed="a model that carries a state from token to token",
             fix="Choose --backend ort-cpu.",
         )
-    require_type(require_gpu(probe_gpus(), backend=NAME), artifact.manifest.precision)
-    refuse_clashes(installed_packages())
-    from exporter.silent_onnxruntime import import_onnxruntime
+    package = onnxruntime_for_gpu(manifest.precision)
+    if manifest.signature.encoded:
+        from runtimes.ort_cuda_encoder import OrtCudaEncoderBackend
 
-    return OrtCudaBackend(import_onnxruntime(), artifact, allow_cpu_nodes=allow_cpu_nodes)
+        return OrtCudaEncoderBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
+    return OrtCudaBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
 
 
-def refuse_clashes(packages: dict[str, str]) -> None:
-    """Raise InputError where onnxruntime is installed twice: which of the two is loaded is then chance."""
-    for clash in find_clashes(packages):
+def device_zeros(onnxruntime: Any, sizes: list[int], dtype: str, *, purpose: str) -> Any:
+    """Zeros in the GPU's memory, where the package can write them; raises InputError where there is no room."""
+    array = np.zeros(sizes, storage_dtype(dtype))
+    try:
+        if dtype == "bfloat16":
+            # numpy has no such type to hand zeros over in; the attention operator reads nothing behind a row's end.
+            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(sizes, element_type(dtype), DEVICE, 0)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array, DEVICE, 0)
+    except Exception as error:  # the package's errors share no class of their own
         raise InputError(
-            clash.problem, allowed="onnxruntime-gpu alone", fix=f"Mend it with: {clash.fix.removesuffix('.')}."
-        )
+            "The GPU has no room for the state",
+            received=f"{array.nbytes / 1e6:.0f} MB needed for {purpose}",
+            allowed="what is free",
+            fix="Use fewer rows or a smaller --max-new-tokens.",
+        ) from error
 
 
 class DeviceState(RowLengths):
-    """A state in the GPU's memory. Caches are read and written in place; recurrent tensors change places."""
+    """A state in the GPU's memory. Caches are read and written in place; recurrent tensors change places.
 
-    def __init__(self, onnxruntime: Any, signature: Signature, *, batch: int, capacity: int) -> None:
+    Args:
+        encoded: the tensors that an encoder wrote, by name, with as many rows for each source as ``copies`` says; they
+            become the state's own, and are only read.
+    """
+
+    def __init__(
+        self,
+        onnxruntime: Any,
+        signature: Signature,
+        *,
+        batch: int,
+        capacity: int,
+        encoded: Mapping[str, Any] | None = None,
+        copies: int = 1,
+    ) -> None:
         super().__init__(batch=batch, capacity=capacity)
         self.specs, self.batch = signature.state, batch
         self._ort = onnxruntime
-        shapes = [_sizes(spec.dims, batch, capacity, batch_axis(spec)) for spec in self.specs]
-        self.past = [self._new(spec, sizes) for spec, sizes in zip(self.specs, shapes, strict=True)]
+        given = encoded or {}
+        self.past = [given[spec.past] if spec.kind == "encoder" else self._new(spec) for spec in self.specs]
         self.present = [
-            past if spec.kind == "kv" else self._new(spec, sizes)
-            for spec, past, sizes in zip(self.specs, self.past, shapes, strict=True)
+            self._new(spec) if spec.kind == "recurrent" else past
+            for spec, past in zip(self.specs, self.past, strict=True)
         ]
+        # Which source each row is about: rows of one source may change places without its tensors being moved.
+        self._sources = np.arange(batch) // copies
         self.recurrent = any(spec.kind == "recurrent" for spec in self.specs)
         self.decode: dict[int, Any] = {}
         self.phase = 0
 
-    def _new(self, spec: StateSpec, sizes: list[int]) -> Any:
-        array = np.zeros(sizes, storage_dtype(spec.dtype))
-        try:
-            if spec.dtype == "bfloat16":
-                # numpy has no such type to hand zeros over in; the attention operator reads nothing behind a row's end.
-                return self._ort.OrtValue.ortvalue_from_shape_and_type(sizes, element_type(spec.dtype), _DEVICE, 0)
-            return self._ort.OrtValue.ortvalue_from_numpy(array, _DEVICE, 0)
-        except Exception as error:  # the package's errors share no class of their own
-            raise InputError(
-                "The GPU has no room for the state",
-                received=f"{array.nbytes / 1e6:.0f} MB needed for {spec.past}, of {2 * len(self.specs)} tensors",
-                allowed="what is free",
-                fix="Use fewer rows or a smaller --max-new-tokens.",
-            ) from error
+    def _new(self, spec: StateSpec) -> Any:
+        sizes = _sizes(spec.dims, self.batch, self.capacity, batch_axis(spec))
+        return device_zeros(self._ort, sizes, spec.dtype, purpose=f"{spec.past}, of {2 * len(self.specs)} tensors")
 
     def swap(self) -> None:
         if self.recurrent:
@@ -126,7 +132,11 @@ class DeviceState(RowLengths):
         """By way of this machine's memory: beams are rare, and the package copies no parts of a tensor."""
         rows = np.asarray(rows, np.int64)
         check_reorder(rows, batch=self.batch)
+        same_sources = bool((self._sources[rows] == self._sources).all())
+        self._sources = self._sources[rows]
         for spec, past in zip(self.specs, self.past, strict=True):
+            if spec.kind == "encoder" and same_sources:
+                continue
             past.update_inplace(np.ascontiguousarray(np.take(past.numpy(), rows, axis=batch_axis(spec))))
         self._lengths[:] = self._lengths[rows]
 
@@ -142,39 +152,18 @@ class OrtCudaBackend:
     name = NAME
 
     def __init__(self, onnxruntime: Any, artifact: Artifact, *, allow_cpu_nodes: bool = False) -> None:
-        if PROVIDER not in onnxruntime.get_available_providers():
-            raise InputError(
-                "The installed onnxruntime cannot use a GPU",
-                received=", ".join(onnxruntime.get_available_providers()),
-                allowed=PROVIDER,
-                fix="pip uninstall -y onnxruntime && pip install 'jisu[cuda]'.",
-            )
-        check_external_data(artifact.graph)
         self._ort, self._signature = onnxruntime, artifact.manifest.signature
         self.vocab_size = artifact.manifest.model.vocab_size
         self.max_positions = artifact.manifest.model.max_positions
-        self._session: Any | None = self._open(artifact)
-        check_session(self._session, self._signature, provider=PROVIDER)
-        self.placement = check_placement(self._session, provider=PROVIDER, allow_cpu_nodes=allow_cpu_nodes)
+        # One graph is captured for every batch size of single tokens; prompts, whose lengths vary, are not captured.
+        session, self.placement = open_cuda_session(
+            onnxruntime, artifact.graph, captures=True, allow_cpu_nodes=allow_cpu_nodes
+        )
+        check_session(session, self._signature, provider=PROVIDER)
+        self._session: Any | None = session
         self._logits = next(spec for spec in self._signature.outputs if spec.name == LOGITS)
         self._next_graph = 1
         self._tops: dict[int, DeviceTop] = {}
-
-    def _open(self, artifact: Artifact) -> Any:
-        options = self._ort.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry(RECORDS_PLACEMENT, "1")
-        # One graph is captured for every batch size of single tokens; prompts, whose lengths vary, are not captured.
-        providers = [(PROVIDER, {"enable_cuda_graph": "1", "use_tf32": "0"})]
-        try:
-            return self._ort.InferenceSession(str(artifact.graph), options, providers=providers)
-        except Exception as error:  # the package's errors share no class of their own
-            raise InputError(
-                f"ONNX Runtime {self._ort.__version__} cannot open {artifact.graph} on the GPU",
-                received=str(error).strip().splitlines()[0],
-                allowed="a graph that its CUDA provider can run",
-                fix="See `jisu doctor`; a full GPU needs a smaller precision, such as int8.",
-            ) from error
 
     def new_state(self, batch: int, capacity: int) -> DeviceState:
         check_size(batch, capacity)
@@ -262,20 +251,6 @@ class OrtCudaBackend:
         self._session = None
 
 
-def _not_run(error: Exception, *, rows: int, tokens: int) -> InputError:
-    """What the runtime says of a call that failed: most often that memory for the call itself was missing."""
-    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    full = any(word in said.lower() for word in _FULL)
-    return InputError(
-        "The GPU has no room for a call" if full else "ONNX Runtime cannot run the graph on the GPU",
-        received=f"{rows} rows of {tokens} tokens: {said}",
-        allowed="what is free" if full else "a call that its CUDA provider can run",
-        fix="Use fewer rows, a shorter prompt, or a smaller precision, such as int8."
-        if full
-        else "Look at the machine with: jisu doctor.",
-    )
-
-
 class _Call:
     """A binding for calls of one shape on one state; single tokens always use the same addresses."""
 
@@ -297,7 +272,7 @@ class _Call:
             ATTENTION_MASK: np.zeros((batch, self._span), np.int64),
         }
         self._values = {
-            name: ort.OrtValue.ortvalue_from_numpy(array, _DEVICE, 0)
+            name: ort.OrtValue.ortvalue_from_numpy(array, DEVICE, 0)
             for name, array in arrays.items()
             if signature.has_input(name)
         }
@@ -306,9 +281,10 @@ class _Call:
             self._binding.bind_ortvalue_input(name, value)
         for spec, past, present in zip(state.specs, state.past, state.present, strict=True):
             self._binding.bind_ortvalue_input(spec.past, past)
-            self._binding.bind_ortvalue_output(spec.present, present)
+            if spec.kind != "encoder":
+                self._binding.bind_ortvalue_output(spec.present, present)
         logits = np.zeros((batch, rows, backend.vocab_size), storage_dtype(backend._logits.dtype))
-        self.logits = ort.OrtValue.ortvalue_from_numpy(logits, _DEVICE, 0)
+        self.logits = ort.OrtValue.ortvalue_from_numpy(logits, DEVICE, 0)
         self._binding.bind_ortvalue_output(LOGITS, self.logits)
         self._options = ort.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(graph))
@@ -329,7 +305,7 @@ class _Call:
         try:
             self._session.run_with_iobinding(self._binding, self._options)  # type: ignore[union-attr]
         except Exception as error:  # the package's errors share no class of their own
-            raise _not_run(error, rows=len(past), tokens=width) from error
+            raise not_run(error, rows=len(past), tokens=width) from error
 
     def fetch(self) -> Logits:
         found: npt.NDArray[Any] = self.logits.numpy()

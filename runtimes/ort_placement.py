@@ -78,3 +78,13 @@ def check_placement(session: Any, *, provider: str, allow_cpu_nodes: bool) -> Pl
             fix="Export the model for --target ort-cuda with this version, or allow it with --allow-cpu-nodes.",
         )
     return placement
+
+
+def joined(*placements: Placement) -> Placement:
+    """The placement of several graphs as one."""
+    counts: dict[str, Counter[str]] = {}
+    for placement in placements:
+        for provider, found in placement.counts.items():
+            counts.setdefault(provider, Counter()).update(found)
+    strays = tuple(stray for placement in placements for stray in placement.strays)
+    return Placement(counts={name: dict(found) for name, found in counts.items()}, strays=strays)

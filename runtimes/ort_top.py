@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from runtimes.backend import Logits, TokenIds
+from runtimes.ort_cuda_session import DEVICE, PROVIDER
 from runtimes.top_graph import IDS, INPUT, SUM, VALUES, top_graph
-
-PROVIDER = "CUDAExecutionProvider"
-_DEVICE = "cuda"
 
 
 class DeviceTop:
@@ -62,5 +60,5 @@ class DeviceTop:
         self._ids = np.zeros(shape, np.int64)
         arrays: dict[str, Any] = {VALUES: np.zeros(shape, np.float32), IDS: self._ids, SUM: np.zeros(batch, np.float32)}
         make = self._ort.OrtValue.ortvalue_from_numpy
-        self._outputs = {name: make(array, _DEVICE, 0) for name, array in arrays.items()}
+        self._outputs = {name: make(array, DEVICE, 0) for name, array in arrays.items()}
         self._full = np.full((batch, 1, self._vocab_size), -np.inf, np.float32)

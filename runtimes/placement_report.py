@@ -62,9 +62,10 @@ def _on_the_processor(artifact: Artifact) -> PlacementReport:
 
 
 def _on_a_gpu(artifact: Artifact) -> PlacementReport:
-    from runtimes.registry import open_backend
+    from runtimes.registry import CLASSIFICATION, open_backend, open_classifier
 
-    opened: Any = open_backend("ort-cuda", artifact, allow_cpu_nodes=True)
+    opener: Any = open_classifier if artifact.manifest.task == CLASSIFICATION else open_backend
+    opened: Any = opener("ort-cuda", artifact, allow_cpu_nodes=True)
     try:
         found: Placement = opened.placement
     finally:

@@ -38,7 +38,7 @@ class BackendEntry:
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
     naming one is an error. ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
-    ``options`` names what its opener takes besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
+    ``options`` names what its openers take besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
     """
 
     opener: str
@@ -62,18 +62,21 @@ BACKENDS: dict[str, BackendEntry] = {
         opener="runtimes.ort_cuda:open_ort_cuda",
         extra="cuda",
         targets=("ort-cuda", "ort-cpu"),
+        classifier_opener="runtimes.ort_cuda_classifier:open_ort_cuda_classifier",
         options=("allow_cpu_nodes",),
     ),
     "tensorrt": BackendEntry(
         opener="runtimes.tensorrt.opening:open_tensorrt",
         extra="tensorrt",
         targets=("tensorrt",),
+        classifier_opener="runtimes.tensorrt.opening:open_tensorrt_classifier",
         options=("plan", "capacity"),
     ),
     "tensorrt-rtx": BackendEntry(
         opener="runtimes.tensorrt.opening:open_tensorrt_rtx",
         extra="tensorrt-rtx",
         targets=("tensorrt",),
+        classifier_opener="runtimes.tensorrt.opening:open_tensorrt_rtx_classifier",
         options=("plan", "capacity"),
     ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
@@ -165,22 +168,21 @@ def open_backend(
             fix="Classify with it: `jisu classify`, or Engine.classify.",
         )
     given = {"allow_cpu_nodes": allow_cpu_nodes or None, "plan": plan, "capacity": capacity}
-    more = {option: value for option, value in given.items() if value is not None}
-    for option in more:
-        if option not in entry.options:
-            raise InputError(
-                f"The backend {name} does not take --{option.replace('_', '-')}",
-                received=str(artifact.folder),
-                allowed="it for " + ", ".join(other for other, known in BACKENDS.items() if option in known.options),
-                fix="Leave it out.",
-            )
+    more = _own_options(name, entry, artifact, given)
     with _told_missing(name, entry):
         opener: OpenBackend = imported(entry.opener)
         return opener(artifact, threads=threads, source=source, **more)
 
 
 def open_classifier(
-    name: str, artifact: Artifact, *, threads: int | None = None, source: Source = None
+    name: str,
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    source: Source = None,
+    allow_cpu_nodes: bool = False,
+    plan: Path | None = None,
+    capacity: int | None = None,
 ) -> ClassifierBackend:
     """Open an artifact that classifies; arguments and errors as for `open_backend`."""
     entry = _entry_for(name, artifact, threads=threads, source=source)
@@ -194,9 +196,25 @@ def open_classifier(
             allowed=", ".join(able),
             fix="Choose one of these as --backend.",
         )
+    given = {"allow_cpu_nodes": allow_cpu_nodes or None, "plan": plan, "capacity": capacity}
+    more = _own_options(name, entry, artifact, given)
     with _told_missing(name, entry):
         opener: OpenClassifier = imported(entry.classifier_opener)
-        return opener(artifact, threads=threads, source=source)
+        return opener(artifact, threads=threads, source=source, **more)
+
+
+def _own_options(name: str, entry: BackendEntry, artifact: Artifact, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given of the options that only some backends take; raises InputError where this one does not."""
+    more = {option: value for option, value in given.items() if value is not None}
+    for option in more:
+        if option not in entry.options:
+            raise InputError(
+                f"The backend {name} does not take --{option.replace('_', '-')}",
+                received=str(artifact.folder),
+                allowed="it for " + ", ".join(other for other, known in BACKENDS.items() if option in known.options),
+                fix="Leave it out.",
+            )
+    return more
 
 
 def not_a_classifier(artifact: Artifact) -> InputError:

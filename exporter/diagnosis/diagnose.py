@@ -61,7 +61,7 @@ def diagnose(
             f"{opened.folder} has an encoder and a decoder, which are not diagnosed yet",
             received=f"an artifact for {TEXT_TO_TEXT}",
             allowed="a model that continues a text, or one that gives it a label",
-            fix="`jisu verify` names the check that differs first.",
+            fix="`jisu verify` names the check that differs first; of a rejected export rejected.json does.",
         )
     loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle, tokenizer=tokenizer)
     subject, notes = make_subject(opened, loaded, prompt=prompt, steps=steps)

@@ -16,7 +16,6 @@ from exporter.gate.result import Check
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.artifact import Artifact
 
 WEIGHTS_NAME, TYPES_NAME, CPU_NAME = "stored-weights", "float-types", "cpu-graph"
 # Constants of fewer elements are a model's own numbers folded together, such as one plus the weight of a norm.
@@ -72,21 +71,26 @@ def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool =
     return Check(name=name, passed=passed, value=wrong, limit=0, unit="numbers", detail=detail)
 
 
-def check_half_graph(artifact: Artifact) -> list[Check]:
-    """Does every operator have one float type, and do processors run this very graph?"""
+def check_half_graph(graph_file: Path, cpu_graph: Path) -> list[Check]:
+    """Does every operator have one float type, and do processors run this very graph?
+
+    Args:
+        graph_file: the ONNX file of a graph that computes in half.
+        cpu_graph: what processors run of it; the same file where that is it.
+    """
     import onnx_ir as ir
 
     from exporter.cpu_graph import widen_half
 
-    model = ir.load(artifact.graph)
+    model = ir.load(graph_file)
     mixed = mixed_types(model.graph)
     detail = (
         f"{len(mixed)} operators mix float types, first {mixed[0]}." if mixed else "Every operator has one float type."
     )
     checks = [Check(name=TYPES_NAME, passed=not mixed, value=len(mixed), limit=0, unit="operators", detail=detail)]
-    if artifact.cpu_graph != artifact.graph:
+    if cpu_graph != graph_file:
         widen_half(model.graph)
-        same = ir.to_proto(model) == ir.to_proto(ir.load(artifact.cpu_graph))
+        same = ir.to_proto(model) == ir.to_proto(ir.load(cpu_graph))
         detail = (
             "The graph that was run is the half one with casts." if same else "The graph that was run is another one."
         )

@@ -100,9 +100,11 @@ def _block_errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequenc
     elif node.op_type == "GatherBlockQuantized":
         yield from _row_errors(node, parts[0], names[0])
     else:
-        axis = node.attributes["axis"].as_int()
+        # Blocks lie along the input features, a scale a row along the others: axis 0 of [K, N], axis 1 of [N, K].
+        axis, in_blocks = node.attributes["axis"].as_int(), "block_size" in node.attributes
         found = _run(node, {}, attributes={"axis": min(axis, 1)})
-        yield from _each(found.T if axis == 0 else found, [_stored_values(part) for part in parts], names)
+        meant = [_stored_values(part) for part in parts]
+        yield from _each(found.T if (axis == 0) == in_blocks else found, meant, names)
 
 
 def _integer_errors(

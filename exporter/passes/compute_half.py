@@ -36,8 +36,8 @@ def note(graph: ir.Graph) -> str | None:
 def compute_half(graph: ir.Graph, *, half: HalfType) -> int:
     """Give every operator but the noted ones the type ``half``; returns how many there are of them.
 
-    A state tensor that only half operators read and write becomes ``half`` as well. Other inputs and outputs keep their
-    types.
+    A state tensor that only half operators read and write becomes ``half`` as well, and one that an encoder writes does
+    in any case, since its graph and the one that reads it have to agree. Other inputs and outputs keep their types.
 
     Raises:
         InputError: the graph has branches or loops, whose insides are another graph.
@@ -71,7 +71,9 @@ def compute_half(graph: ir.Graph, *, half: HalfType) -> int:
                 node.replace_input_with(index, casts[id(value), wanted])
     for value in list(graph.outputs):
         if value.dtype == dtype and not _is_state(value):
-            _cast_output(graph, value)
+            _cast_output(graph, value, to=ir.DataType.FLOAT)
+        elif value.dtype == ir.DataType.FLOAT and _is_encoded(value):
+            _cast_output(graph, value, to=dtype)
     return len(converted)
 
 
@@ -89,10 +91,17 @@ def _is_state(value: ir.Value) -> bool:
     return (value.name or "").startswith(prefixes)
 
 
+def _is_encoded(value: ir.Value) -> bool:
+    return (value.name or "").startswith(STATE_PREFIXES["encoder"])
+
+
 def _convert_state(graph: ir.Graph, dtype: ir.DataType) -> None:
-    """Change the type of each state input that `keep_float` did not keep."""
+    """Change the type of each state input that `keep_float` did not keep, and of each that an encoder wrote."""
     import onnx_ir as ir
 
+    for value in graph.inputs:
+        if _is_encoded(value) and value.dtype == ir.DataType.FLOAT:
+            value.type = ir.TensorType(dtype)
     for past, _, users in states(graph):
         if past.dtype == ir.DataType.FLOAT and not any(REASON in node.meta for node in users):
             past.type = ir.TensorType(dtype)
@@ -130,16 +139,16 @@ def _cast(before: ir.Node, value: ir.Value, dtype: ir.DataType) -> ir.Value:
     return result
 
 
-def _cast_output(graph: ir.Graph, value: ir.Value) -> None:
-    """Let a half result leave the graph as float32 under its own name."""
+def _cast_output(graph: ir.Graph, value: ir.Value, *, to: ir.DataType) -> None:
+    """Let a result leave the graph as another type under its own name."""
     import onnx_ir as ir
 
-    node = ir.node("Cast", [value], {"to": _FLOAT})
+    node = ir.node("Cast", [value], {"to": to.value})
     graph.append(node)
     name = value.name
-    value.name = f"{name}.half"
+    value.name = f"{name}.{'half' if to == ir.DataType.FLOAT else 'exact'}"
     output = node.outputs[0]
-    output.name, output.type, output.shape = name, ir.TensorType(ir.DataType.FLOAT), value.shape
+    output.name, output.type, output.shape = name, ir.TensorType(to), value.shape
     graph.outputs[list(graph.outputs).index(value)] = output
 
 

@@ -217,14 +217,16 @@ def _spread(nodes: Sequence[ir.Node], reason: str) -> bool:
 
 
 def states(graph: ir.Graph) -> list[tuple[ir.Value, ir.Value, list[ir.Node]]]:
-    """(past, present, readers of the past and the maker of the present) of each state tensor."""
+    """(past, present, readers of the past and the maker of the present) of each state tensor that the graph writes."""
     outputs = {value.name: value for value in graph.outputs}
     found = []
     for past in graph.inputs:
         name = past.name or ""
         pair = next((pair for pair in STATE_PREFIXES.values() if name.startswith(pair[0])), None)
         if pair is not None:
-            present = outputs[pair[1] + name.removeprefix(pair[0])]
+            present = outputs.get(pair[1] + name.removeprefix(pair[0]))
+            if present is None:
+                continue  # an encoder's
             maker = present.producer()
             users = [*past.consumers(), *([] if maker is None else [maker])]
             found.append((past, present, [node for node in users if node.op_type not in ANY_TYPE]))

@@ -1,7 +1,8 @@
 """Weights -> integers with `DequantizeLinear` in blocks (ONNX opset 21): the portable form of weight-only quantization.
 
-A product's weight is stored [K, N] with blocks along K; a tied embedding [V, C] with blocks along C, read by row and,
-transposed, by the output projection. Which integers is somebody else's choice: this pass only stores them.
+A product's weight is stored [K, N] with blocks along K, or one scale for each of the N; a tied embedding [V, C] with
+blocks along C, read by row and, transposed, by the output projection. Which integers is somebody else's choice: this
+pass only stores them.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], tar
             raise ValueError(
                 f"the embedding {weight.name} needs {_GATHERED_BITS} bits: ONNX gathers no smaller integers"
             )
+        block = known[parts[0]].format.block_size
+        if not block:
+            raise ValueError(f"the embedding {weight.name} needs blocks: its rows are gathered with their scales")
         constants = _stored(graph, weight, [known[name] for name in parts], axis=1)
         rows = [emit(node, "Gather", [value, node.inputs[1]], {"axis": 0}) for value in constants]
-        block = known[parts[0]].format.block_size
         result = emit(node, "DequantizeLinear", rows, {"axis": 2, "block_size": block}, like=node.outputs[0])
         mark(result, parts)
         replace(node.outputs[0], result)
@@ -65,13 +68,14 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], tar
         parts = _parts(weight, names)
         if weight is None or not parts:
             continue
-        block = known[parts[0]].format.block_size
         transpose = producer(weight, "Transpose")
         stored = weight if transpose is None else transpose.inputs[0]
         assert stored is not None
         axis = 0 if transpose is None else 1
         constants = _stored(graph, stored, [known[name] for name in parts], axis=axis)
-        float_weight = emit(node, "DequantizeLinear", constants, {"axis": axis, "block_size": block}, like=stored)
+        block = known[parts[0]].format.block_size
+        attributes = {"axis": axis, "block_size": block} if block else {"axis": 1 - axis}
+        float_weight = emit(node, "DequantizeLinear", constants, attributes, like=stored)
         mark(float_weight, parts)
         if transpose is not None:
             float_weight = emit(node, "Transpose", [float_weight], {"perm": [1, 0]}, like=weight)
@@ -119,22 +123,26 @@ def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[BlockQuantized], 
     values = []
     for kind, dtype in kinds.items():
         width = getattr(parts[0], kind).shape[1]
+        flat = kind != "codes" and not form.block_size
+        sizes = (rows,) if flat else (rows, width) if axis == 1 else (width, rows)
         tensor = ir.LazyTensor(
-            partial(_tensor, parts, kind, dtype, transposed=axis == 0),
+            partial(_tensor, parts, kind, dtype, transposed=axis == 0, flat=flat),
             dtype=dtype,
-            shape=ir.Shape((rows, width) if axis == 1 else (width, rows)),
+            shape=ir.Shape(sizes),
             name=f"{weight.name}.{kind}",
         )
         values.append(add_initializer(graph, tensor))
     return values
 
 
-def _tensor(parts: Sequence[BlockQuantized], kind: str, dtype: ir.DataType, *, transposed: bool) -> ir.TensorProtocol:
+def _tensor(
+    parts: Sequence[BlockQuantized], kind: str, dtype: ir.DataType, *, transposed: bool, flat: bool
+) -> ir.TensorProtocol:
     import numpy as np
     import onnx_ir as ir
 
     array: npt.NDArray[np.generic] = np.concatenate([getattr(part, kind) for part in parts])
     if kind == "codes" and parts[0].format.symmetric:
         array = array.astype(np.int16) - parts[0].format.middle
-    array = np.ascontiguousarray(array.T) if transposed else array
+    array = array.reshape(-1) if flat else np.ascontiguousarray(array.T) if transposed else array
     return ir.tensor(array.astype(dtype.numpy()))

@@ -20,11 +20,11 @@ from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PA
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import storage_dtype
 from runtimes.host_state import batch_axis
-from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
+from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
+from runtimes.tensorrt.contexts import Contexts
 from runtimes.tensorrt.device import Device
 from runtimes.tensorrt.library import Library
-from runtimes.tensorrt.messages import Messages, logger_into
-from runtimes.tensorrt.profiles import DECODE, PREFILL, Shapes, profiles_for
+from runtimes.tensorrt.profiles import DECODE, PREFILL, Shapes
 
 _FED = (INPUT_IDS, PAST_LENGTH, LOGITS_POSITIONS)
 
@@ -113,7 +113,7 @@ class PlanBackend:
         cuda: the module ``cuda.bindings.runtime``, or what stands in for it.
 
     Raises:
-        InputError: the library cannot read the plan here.
+        InputError: the library cannot read the plan here, or it does not fit the GPU.
     """
 
     def __init__(self, library: Library, plan: bytes, artifact: Artifact, *, shapes: Shapes, cuda: Any) -> None:
@@ -125,31 +125,8 @@ class PlanBackend:
         most = artifact.manifest.model.max_positions
         # Said to whoever asks for more tokens than fit.
         self.longer = "open a plan with a larger --capacity" if most is None or most > shapes.capacity else None
-        messages = Messages()
-        runtime = library.module.Runtime(logger_into(messages, library))
-        self._engine = runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise InputError(
-                f"The plan of {artifact.folder} cannot be opened by {library.name} {library.version}",
-                received=messages.shown(),
-                allowed="a plan that this library built for this GPU",
-                fix="Delete it and build it again: jisu build.",
-            )
         self._device: Device | None = Device(cuda)
-        self._contexts = {}
-        for index, profile in enumerate(profiles_for(signature, shapes)):
-            context = self._engine.create_execution_context()
-            if context is None:
-                needed = int(getattr(self._engine, "device_memory_size_v2", 0))
-                raise InputError(
-                    f"The GPU has no room for the plan of {artifact.folder}",
-                    received=f"{needed / 1e6:.0f} MB needed beside the weights: {messages.shown()}",
-                    allowed="what is free",
-                    fix="Build a plan with a smaller --prompt, --batch or --capacity, or of a smaller precision.",
-                )
-            context.set_optimization_profile_async(index, self._device.handle)
-            self._contexts[profile.name] = context
-        self._device.wait()
+        self._contexts = Contexts(library, plan, artifact, shapes=shapes, device=self._device)
         self._fed = {
             name: self._device.allocate(8 * shapes.batch * shapes.prompt, purpose="inputs")
             for name in _FED
@@ -182,7 +159,7 @@ class PlanBackend:
         past, width = state.lengths, token_ids.shape[1]
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         whole = bool((new == width).all())
-        if logits == "last" and PREFILL in self._contexts and (whole or self._fits(past, width, state)):
+        if logits == "last" and PREFILL in self._contexts.by_name and (whole or self._fits(past, width, state)):
             found = self._in_pieces(token_ids, state, past=past, new=new)
         else:
             found = self._token_by_token(token_ids, state, past=past, new=new, wants_all=logits == "all")
@@ -226,13 +203,13 @@ class PlanBackend:
 
     def _run(self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, positions: TokenIds) -> Logits:
         device = self._open_device()
-        single = token_ids.shape[1] == 1 and DECODE in self._contexts
+        single = token_ids.shape[1] == 1 and DECODE in self._contexts.by_name
         fed = {INPUT_IDS: token_ids, PAST_LENGTH: past, LOGITS_POSITIONS: positions[:, None]}
         given = {name: np.ascontiguousarray(fed[name]) for name in self._fed}
         for name, array in given.items():
             device.write(self._fed[name], array)
         if not single:
-            self._enqueue(self._contexts[PREFILL], given, state)
+            self._enqueue(PREFILL, given, state)
         else:
             self._decode(given, state)
         state.swap()
@@ -242,11 +219,11 @@ class PlanBackend:
 
     def _decode(self, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
         """The first time as any call, since TensorRT prepares itself then; recorded the second time; then replayed."""
-        device, context = self._open_device(), self._contexts[DECODE]
+        device, context = self._open_device(), self._contexts.by_name[DECODE]
         recording = state.recorded.get(state.phase)
         if recording is None:
             state.recorded[state.phase] = Recording()
-            self._enqueue(context, given, state)
+            self._enqueue(DECODE, given, state)
             return
         if recording.graph is None and recording.possible:
             # Another state may have had the context in between.
@@ -255,20 +232,14 @@ class PlanBackend:
             recording.possible = recording.graph is not None
             self.captured += recording.possible
         if recording.graph is None:
-            self._enqueue(context, given, state)
+            self._enqueue(DECODE, given, state)
         else:
             device.launch(recording.graph)
 
-    def _enqueue(self, context: Any, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
-        self._bind(context, given, state)
-        if not context.execute_async_v3(self._open_device().handle):
-            rows, tokens = given[INPUT_IDS].shape
-            raise InputError(
-                "TensorRT did not run the plan",
-                received=f"{rows} rows of {tokens} tokens",
-                allowed="shapes within the plan's profiles",
-                fix="Build the plan again; should that not help, please report it.",
-            )
+    def _enqueue(self, name: str, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
+        self._bind(self._contexts.by_name[name], given, state)
+        rows, tokens = given[INPUT_IDS].shape
+        self._contexts.execute(name, rows=rows, tokens=tokens)
 
     def _bind(self, context: Any, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
         for name, array in given.items():
@@ -282,15 +253,13 @@ class PlanBackend:
 
     def close(self) -> None:
         if self._device is not None:
-            self._contexts.clear()
+            self._contexts.close()
             self._device.close()
             self._device = None
 
     def _open_device(self) -> Device:
         if self._device is None:
-            raise InputError(
-                f"The backend {self.name} is closed", received="a call after close", fix="Load the artifact again."
-            )
+            raise closed(self.name)
         return self._device
 
 

@@ -7,13 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import TASKS, Artifact
+from exporter.artifact import Artifact
 from exporter.errors import InputError
 from runtimes.backend import Backend
+from runtimes.classifier_backend import ClassifierBackend
 from runtimes.gpu import probe_gpus
 from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.build import build_plan, check_artifact, plan_key
+from runtimes.tensorrt.classifier import PlanClassifier
 from runtimes.tensorrt.library import import_library
 from runtimes.tensorrt.plan_file import plan_path, read_plan, read_record
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
@@ -41,13 +43,32 @@ def open_plan(
         InputError: no GPU, one that the library has no plans for, a graph that it refuses, or a plan of something else.
     """
     check_artifact(artifact)
-    if artifact.manifest.task != TASKS[0] or not artifact.manifest.signature.state:
+    if not artifact.manifest.signature.state:
         raise InputError(
             f"The backend {name} does not run {artifact.folder}",
-            received=f"a model for {artifact.manifest.task}",
-            allowed=f"a model for {TASKS[0]} that carries a state from token to token",
+            received="a model without a state",
+            allowed="a model that carries a state from token to token",
             fix="Choose --backend ort-cpu.",
         )
+    return PlanBackend(**_opened(artifact, name=name, plan=plan, capacity=capacity))
+
+
+def open_plan_classifier(
+    artifact: Artifact,
+    *,
+    threads: int | None,
+    source: Any,
+    name: str,
+    plan: Path | None = None,
+    capacity: int | None = None,
+) -> ClassifierBackend:
+    """Open a classifier's plan for the first GPU; arguments and errors as for `open_plan`."""
+    check_artifact(artifact)
+    return PlanClassifier(**_opened(artifact, name=name, plan=plan, capacity=capacity))
+
+
+def _opened(artifact: Artifact, *, name: str, plan: Path | None, capacity: int | None) -> dict[str, Any]:
+    """What runs a plan is made from: the library, the plan's bytes and shapes, and the module that reaches the GPU."""
     require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
     cuda = importlib.import_module("cuda.bindings.runtime")
@@ -60,7 +81,7 @@ def open_plan(
         folder = default_folder(artifact)
         path = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes).path
     data = read_plan(path, plan_key(artifact, library, target=target, shapes=shapes))
-    return PlanBackend(library, data, artifact, shapes=shapes, cuda=cuda)
+    return {"library": library, "plan": data, "artifact": artifact, "shapes": shapes, "cuda": cuda}
 
 
 def _given_plan(place: Path, *, backend: str, target: str) -> Path:
@@ -98,3 +119,5 @@ def _recorded_shapes(path: Path, capacity: int | None) -> Shapes:
 
 open_tensorrt = partial(open_plan, name="tensorrt")
 open_tensorrt_rtx = partial(open_plan, name="tensorrt-rtx")
+open_tensorrt_classifier = partial(open_plan_classifier, name="tensorrt")
+open_tensorrt_rtx_classifier = partial(open_plan_classifier, name="tensorrt-rtx")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from calibration.errors import FormatError
-from calibration.formats import BlockFormat, BlockQuantized, to_blocks
+from calibration.formats import ROW, BlockFormat, BlockQuantized, to_blocks
 
 
 def quantized(block_format: BlockFormat) -> BlockQuantized:
@@ -24,6 +24,17 @@ def test_a_weight_is_code_minus_zero_point_times_scale() -> None:
     assert weight.dtype == np.float32
     assert weight[0, :2].tolist() == [3.5, -4.0]  # (15 - 8) * 0.5, (0 - 8) * 0.5
     assert weight[0, 16:18].tolist() == [4.0, -2.0]  # (3 - 1) * 2, (0 - 1) * 2
+
+
+def test_one_scale_a_row_takes_rows_of_any_length() -> None:
+    form = BlockFormat(bits=8, block_size=ROW, symmetric=True)
+    assert (form.width(37), form.count_blocks(37, layer="x")) == (37, 1)
+    assert form.stored_bytes(3, 37, layer="x") == 3 * (37 + 4)
+    assert to_blocks(np.zeros((3, 37), np.float32), form, layer="x").shape == (3, 1, 37)
+    codes = np.full((2, 37), 130, np.uint8)
+    scales, zeros = np.array([[0.5], [2.0]], np.float32), np.full((2, 1), 128, np.uint8)
+    weight = BlockQuantized(codes=codes, scales=scales, zero_points=zeros, format=form).dequantize()
+    assert weight[:, 36].tolist() == [1.0, 4.0]  # (130 - 128) * scale
 
 
 def test_transposed_scales_give_another_weight() -> None:

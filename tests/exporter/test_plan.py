@@ -5,7 +5,7 @@ import pytest
 from exporter.errors import InputError
 from exporter.matrices import Matrix
 from exporter.plan import plan_quantization
-from exporter.precision import precision_named
+from exporter.precision import ROW, WeightFormat, for_target, precision_named
 
 
 def matrix(name, features=64, *, table=False, storage=None):
@@ -89,3 +89,13 @@ def test_the_layers_with_most_input_features_have_longer_blocks_in_int8():
     }
     alike = plan_quantization([*LAYERS, *TIED], precision_named("int8"))
     assert {form.block_size for form in alike.formats.values()} == {32}
+
+
+def test_one_scale_a_row_fits_every_layer_and_a_block_size_replaces_it():
+    precision = for_target(precision_named("int8"), "tensorrt")
+    odd = matrix("layers.0.q", 37)
+    plan = plan_quantization([odd, *LAYERS], precision)
+    assert plan.formats["layers.0.q"] == WeightFormat(bits=8, block_size=ROW, symmetric=True)
+    assert not plan.notes
+    with pytest.raises(InputError, match="block size 32 does not divide K=37 of layers.0.q"):
+        plan_quantization([odd], precision, block_size=32)

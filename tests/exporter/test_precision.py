@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.errors import InputError
-from exporter.precision import PRECISIONS, RowFormat, WeightFormat, for_target
+from exporter.precision import PRECISIONS, ROW, RowFormat, WeightFormat, for_target
 from exporter.request import ExportRequest
 
 
@@ -17,6 +17,9 @@ def test_tensorrt_gets_no_zero_points_no_gathered_integers_and_no_recurrent_ones
     assert int4.layers == WeightFormat(bits=4, block_size=64, symmetric=True)
     assert (int4.embedding, int4.recurrent) == (None, None)
     assert PRECISIONS["int4"].recurrent == RowFormat()
+    int8 = for_target(PRECISIONS["int8"], "tensorrt")
+    assert int8.layers == WeightFormat(bits=8, block_size=ROW, symmetric=True)
+    assert int8.longest is None, "rows have no blocks that could be longer"
     w8a8 = for_target(PRECISIONS["w8a8"], "tensorrt")
     assert (w8a8.layers, w8a8.embedding) == (PRECISIONS["w8a8"].layers, None)
 

@@ -86,6 +86,10 @@ class Session:
             SimpleNamespace(ep_name="CPUExecutionProvider", get_nodes=lambda: theirs),
         ]
 
+    def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found: list[np.ndarray] = self._real.run(names, feeds)
+        return found
+
     def io_binding(self) -> Binding:
         return Binding()
 

@@ -1,21 +1,43 @@
-"""What both backends of a classifier have to do alike, on one small artifact."""
+"""What all backends of a classifier have to do alike, on one small artifact."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from exporter.errors import InputError
+from runtimes import Engine
+from runtimes.ort_cuda_classifier import OrtCudaClassifier
 from runtimes.registry import open_backend, open_classifier
+from runtimes.tensorrt import opening
+from runtimes.tensorrt.classifier import PlanClassifier
+from runtimes.tensorrt.profiles import Shapes
+from tests.runtimes.pretended_gpu import pretended_onnxruntime
+from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
 
 ROWS = [[5, 6, 7], [9] * 20, [11], [12, 300]]
 
 
-@pytest.fixture(scope="module", params=["ort-cpu", "torch"])
+BACKENDS = ["ort-cpu", "torch", "ort-cuda, pretended", "tensorrt, pretended"]
+# More rows than this go through a plan in groups.
+SHAPES = Shapes(capacity=512, prompt=512, batch=3)
+
+
+def opened(name, artifact):
+    if name == "ort-cuda, pretended":
+        return OrtCudaClassifier(pretended_onnxruntime(), artifact)
+    if name == "tensorrt, pretended":
+        return PlanClassifier(pretended_library(artifact), PLAN, artifact, shapes=SHAPES, cuda=Cuda())
+    return open_classifier(name, artifact)
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
 def backend(request, tiny_classifier):
-    opened = open_classifier(request.param, tiny_classifier)
-    yield opened
-    opened.close()
+    found = opened(request.param, tiny_classifier)
+    yield found
+    found.close()
 
 
 def test_a_row_never_depends_on_the_others(backend):
@@ -26,9 +48,10 @@ def test_a_row_never_depends_on_the_others(backend):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_both_give_the_same(tiny_classifier):
-    found = [open_classifier(name, tiny_classifier).logits(ROWS) for name in ("ort-cpu", "torch")]
-    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+def test_all_give_the_same(backend, tiny_classifier):
+    np.testing.assert_allclose(
+        backend.logits(ROWS), open_classifier("ort-cpu", tiny_classifier).logits(ROWS), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,15 +69,53 @@ def test_wrong_rows_are_refused(backend, rows, message):
         backend.logits(rows)
 
 
-def test_a_closed_backend_says_so(tiny_classifier):
-    for name in ("ort-cpu", "torch"):
-        opened = open_classifier(name, tiny_classifier)
-        opened.close()
-        opened.close()
-        with pytest.raises(InputError, match="is closed"):
-            opened.logits(ROWS)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_closed_backend_says_so(tiny_classifier, name):
+    found = opened(name, tiny_classifier)
+    found.close()
+    found.close()
+    with pytest.raises(InputError, match="is closed"):
+        found.logits(ROWS)
+
+
+def test_a_classifier_is_as_strict_on_a_gpu_as_a_generator(tiny_classifier):
+    runtime = pretended_onnxruntime(strays=(("Attention", "layers.1"),))
+    with pytest.raises(InputError, match="Attention layers.1.*--allow-cpu-nodes"):
+        OrtCudaClassifier(runtime, tiny_classifier)
+    assert OrtCudaClassifier(runtime, tiny_classifier, allow_cpu_nodes=True).placement.strays == ("Attention layers.1",)
+
+
+def test_a_call_that_a_gpu_has_no_room_for_is_one_sentence(tiny_classifier, monkeypatch):
+    found = OrtCudaClassifier(pretended_onnxruntime(), tiny_classifier)
+
+    def fail(*_):
+        raise RuntimeError("CUDA failure 2: out of memory")
+
+    monkeypatch.setattr(found._session, "run", fail)
+    with pytest.raises(InputError, match="no room for a call.*4 rows of 20 tokens"):
+        found.logits(ROWS)
+
+
+def test_options_of_another_backend_are_refused(tiny_classifier):
+    with pytest.raises(InputError, match="ort-cpu does not take --plan.*it for tensorrt, tensorrt-rtx"):
+        open_classifier("ort-cpu", tiny_classifier, plan=tiny_classifier.folder)
 
 
 def test_an_artifact_of_another_task_is_refused(tiny_classifier):
     with pytest.raises(InputError, match="gives labels to texts and does not continue them"):
         open_backend("ort-cpu", tiny_classifier)
+
+
+def test_a_plan_of_a_classifier_is_opened_as_any_other(tiny_classifier, monkeypatch, tmp_path):
+    artifact = replace(tiny_classifier, manifest=replace(tiny_classifier.manifest, target="tensorrt"))
+    asked = []
+
+    def found(artifact, **options):
+        asked.append(options)
+        library = pretended_library(artifact)
+        return {"library": library, "plan": PLAN, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
+
+    monkeypatch.setattr(opening, "_opened", found)
+    with Engine(artifact, open_classifier("tensorrt-rtx", artifact, plan=tmp_path)) as engine:
+        assert [row.tokens for row in engine.classify_ids(ROWS)] == [3, 20, 1, 2]
+    assert asked == [{"name": "tensorrt-rtx", "plan": tmp_path, "capacity": None}]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exporter.errors import InputError
-from runtimes import ort_cuda
+from runtimes import ort_cuda_session
 from runtimes.gpu import Gpu, GpuProbe
 from runtimes.ort_cuda import OrtCudaBackend, open_ort_cuda
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
@@ -53,14 +53,18 @@ def test_the_processors_package_is_one_clear_error(artifact):
 
 
 def test_no_driver_is_told_before_anything_is_loaded(artifact, monkeypatch):
-    monkeypatch.setattr(ort_cuda, "probe_gpus", lambda: GpuProbe(problem="no NVIDIA driver: libcuda.so.1 is not here"))
+    monkeypatch.setattr(
+        ort_cuda_session, "probe_gpus", lambda: GpuProbe(problem="no NVIDIA driver: libcuda.so.1 is not here")
+    )
     with pytest.raises(InputError, match="libcuda.so.1 is not here.*--backend ort-cpu"):
         open_ort_cuda(artifact, threads=None, source=None)
 
 
 def test_two_packages_in_one_environment_are_refused(artifact, monkeypatch):
-    monkeypatch.setattr(ort_cuda, "probe_gpus", gpus)
-    monkeypatch.setattr(ort_cuda, "installed_packages", lambda: {"onnxruntime": "1.32", "onnxruntime-gpu": "1.31"})
+    monkeypatch.setattr(ort_cuda_session, "probe_gpus", gpus)
+    monkeypatch.setattr(
+        ort_cuda_session, "installed_packages", lambda: {"onnxruntime": "1.32", "onnxruntime-gpu": "1.31"}
+    )
     with pytest.raises(InputError, match="installed together.*pip uninstall -y onnxruntime onnxruntime-gpu && pip"):
         open_ort_cuda(artifact, threads=None, source=None)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from exporter.errors import InputError
-from runtimes.ort_placement import check_placement
+from runtimes.ort_placement import check_placement, joined
 
 
 def session(**placed):
@@ -35,3 +35,10 @@ def test_everything_else_is_named():
 def test_a_runtime_that_does_not_tell_is_refused():
     with pytest.raises(InputError, match="does not tell"):
         check_placement(SimpleNamespace(), provider="CUDA", allow_cpu_nodes=False)
+
+
+def test_two_graphs_are_told_as_one():
+    sides = [session(CUDA=["MatMul"], CPU=["Attention"]), session(CUDA=["MatMul", "Add"])]
+    found = joined(*(check_placement(side, provider="CUDA", allow_cpu_nodes=True) for side in sides))
+    assert found.counts == {"CUDA": {"MatMul": 2, "Add": 1}, "CPU": {"Attention": 1}}
+    assert found.strays == ("Attention n0",)

@@ -14,12 +14,19 @@ import pytest
 from exporter.artifact import ENCODER, GRAPH, Artifact, hash_file, read_artifact
 from exporter.errors import InputError
 from runtimes import Engine, load
+from runtimes.ort_cuda_encoder import OrtCudaEncoderBackend
+from tests.runtimes.pretended_gpu import pretended_onnxruntime
 
 TEXTS = ["The quick brown fox.", "A language model guesses the next word.", "你好"]
 
 
-@pytest.fixture(scope="module", params=["ort-cpu", "torch"])
+@pytest.fixture(scope="module", params=["ort-cpu", "torch", "ort-cuda, pretended"])
 def engine(request: pytest.FixtureRequest, text_to_text_artifact: Artifact) -> Iterator[Engine]:
+    if request.param == "ort-cuda, pretended":
+        backend = OrtCudaEncoderBackend(pretended_onnxruntime(), text_to_text_artifact)
+        with Engine(text_to_text_artifact, backend) as opened:
+            yield opened
+        return
     with load(text_to_text_artifact.folder, backend=request.param, threads=1) as opened:
         yield opened
 

@@ -96,3 +96,19 @@ def test_a_branch_is_refused():
     model = draft.model(y=draft.op("Add", chosen, x))
     with pytest.raises(InputError, match="A graph with If"):
         compute_half(model.graph, half="float16")
+
+
+def test_what_an_encoder_writes_is_half_on_both_sides_whoever_reads_it():
+    name = "encoder_state.0.key"
+    writer, reader = Draft(), Draft()
+    # A softmax stays in float32: its result is rounded where it leaves, and widened where it is read.
+    x = writer.input("x", "B", "source", 8)
+    model = writer.model(**{name: writer.op("Softmax", writer.op("Mul", x, x), axis=-1)})
+    state = reader.input(name, "B", "source", 8)
+    other = reader.model(logits=reader.op("Softmax", reader.op("Mul", state, state), axis=-1))
+    for made in (model, other):
+        keep_float(made.graph, half="float16")
+        compute_half(made.graph, half="float16")
+        assert mixed_types(made.graph) == []
+    (written,), (read,) = model.graph.outputs, other.graph.inputs
+    assert (written.name, written.dtype) == (read.name, read.dtype) == (name, ir.DataType.FLOAT16)

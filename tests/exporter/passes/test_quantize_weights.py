@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.formats import BlockFormat
+from calibration.formats import ROW, BlockFormat
 from calibration.round_to_nearest import round_to_nearest
 from exporter.passes.merge_weights import concat_weights
 from exporter.passes.quantize_weights import candidates, quantize_weights
@@ -39,6 +39,20 @@ def test_a_product_reads_the_dequantized_weight(form):
     # Sums of 32 products in float32, in another order than numpy's.
     np.testing.assert_allclose(run(model, FEEDS)["y"], truth, atol=1e-5)
     assert quantize_weights(model.graph, quantized=integers) == 0
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_one_scale_a_row_has_one_axis(transposed):
+    weight, draft, form = noise(8, 32), Draft(), BlockFormat(bits=8, block_size=ROW, symmetric=True)
+    x = draft.input("x", "B", "T", 32)
+    stored = draft.weight(weight if transposed else weight.T, "w")
+    factor = draft.op("Transpose", stored, dims=[32, 8], perm=[1, 0]) if transposed else stored
+    model = draft.model(y=draft.op("MatMul", x, factor, dims=["B", "T", 8]))
+    integers = {"w": quantized(weight, form)}
+    assert quantize_weights(model.graph, quantized=integers) == 1
+    assert list(model.graph.initializers["w.scales"].shape) == [8]
+    truth = FEEDS["x"] @ integers["w"].dequantize().T
+    np.testing.assert_allclose(run(model, FEEDS)["y"], truth, atol=1e-5)
 
 
 def test_a_symmetric_weight_is_signed_and_has_no_zero_points():

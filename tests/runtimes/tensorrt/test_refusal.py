@@ -11,7 +11,7 @@ from exporter.errors import InputError, MissingDependencyError
 from runtimes.tensorrt import refusal
 from runtimes.tensorrt.library import Library
 from runtimes.tensorrt.profiles import Shapes
-from runtimes.tensorrt.refusal import find_refusal
+from runtimes.tensorrt.refusal import Refusal, find_refusal
 
 SHAPES = Shapes(capacity=64, prompt=16)
 TABLE = """[I] ===== Summary =====
@@ -31,7 +31,17 @@ def test_an_int4_weight_is_what_an_old_gpu_refuses(rtx, trt_int4, tmp_path, caps
     path = tmp_path / "small" / "model.onnx"
     assert f"The smallest refused subgraph: {path}" in said
     assert path.stat().st_size < trt_int4.graph.stat().st_size
-    assert jisu.main([*words, "--compute-capability", "8.9"]) == 0
+
+
+def test_a_graph_that_is_taken_is_no_refusal(rtx, trt_int4, tmp_path, monkeypatch, capsys):
+    done = SimpleNamespace(returncode=0, stdout="Graph is fully supported by TensorRT", stderr="")
+    out = tmp_path / "x.onnx"
+    found = find_refusal(trt_int4, rtx, capability=(8, 9), shapes=SHAPES, out=out, run=lambda *_, **__: done)
+    assert found == Refusal()
+    assert not out.exists()
+    monkeypatch.setattr(refusal, "find_refusal", lambda *_, **__: found)
+    words = ["diagnose", str(trt_int4.folder), "--backend", "tensorrt-rtx", "--compute-capability", "8.9"]
+    assert jisu.main(words) == 0
     assert "tensorrt-rtx takes the graph and builds it" in capsys.readouterr().out
 
 

@@ -1,0 +1,96 @@
+"""Opens a graph on ONNX Runtime's CUDA provider, or says in a sentence what this machine lacks for it.
+
+Strict: a session with a node that costs anything and is not on the GPU is refused, unless it was allowed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InputError
+from runtimes.doctor import find_clashes
+from runtimes.external_data import check_external_data
+from runtimes.gpu import probe_gpus
+from runtimes.gpu_needs import require_gpu, require_type
+from runtimes.machine import installed_packages
+from runtimes.ort_placement import RECORDS_PLACEMENT, Placement, check_placement
+
+PROVIDER = "CUDAExecutionProvider"
+NAME = "ort-cuda"
+DEVICE = "cuda"
+# Words of CUDA and of the runtime's own arena for memory that is not there.
+_FULL = ("out of memory", "failed to allocate", "available memory")
+
+
+def onnxruntime_for_gpu(precision: str) -> Any:
+    """The package, once a GPU is there that can run the precision.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        InputError: no GPU or driver, one that is too old, or onnxruntime twice.
+    """
+    require_type(require_gpu(probe_gpus(), backend=NAME), precision)
+    refuse_clashes(installed_packages())
+    from exporter.silent_onnxruntime import import_onnxruntime
+
+    return import_onnxruntime()
+
+
+def refuse_clashes(packages: dict[str, str]) -> None:
+    """Raise InputError where onnxruntime is installed twice: which of the two is loaded is then chance."""
+    for clash in find_clashes(packages):
+        raise InputError(
+            clash.problem, allowed="onnxruntime-gpu alone", fix=f"Mend it with: {clash.fix.removesuffix('.')}."
+        )
+
+
+def open_cuda_session(
+    onnxruntime: Any, graph: Path, *, captures: bool, allow_cpu_nodes: bool = False
+) -> tuple[Any, Placement]:
+    """A session for one graph of an artifact, and where its operators run.
+
+    Args:
+        onnxruntime: the package, or what stands in for it.
+        captures: whether calls may be recorded as CUDA graphs, by the ``gpu_graph_id`` that they name.
+        allow_cpu_nodes: let operators that cost something run on the processor.
+
+    Raises:
+        InputError: the processor's package, a damaged graph, or nodes that would not run on the GPU.
+    """
+    if PROVIDER not in onnxruntime.get_available_providers():
+        raise InputError(
+            "The installed onnxruntime cannot use a GPU",
+            received=", ".join(onnxruntime.get_available_providers()),
+            allowed=PROVIDER,
+            fix="pip uninstall -y onnxruntime && pip install 'jisu[cuda]'.",
+        )
+    check_external_data(graph)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry(RECORDS_PLACEMENT, "1")
+    providers = [(PROVIDER, {"enable_cuda_graph": "1" if captures else "0", "use_tf32": "0"})]
+    try:
+        session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    except Exception as error:  # the package's errors share no class of their own
+        raise InputError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph} on the GPU",
+            received=str(error).strip().splitlines()[0],
+            allowed="a graph that its CUDA provider can run",
+            fix="See `jisu doctor`; a full GPU needs a smaller precision, such as int8.",
+        ) from error
+    return session, check_placement(session, provider=PROVIDER, allow_cpu_nodes=allow_cpu_nodes)
+
+
+def not_run(error: Exception, *, rows: int, tokens: int) -> InputError:
+    """What the runtime says of a call that failed: most often that memory for the call itself was missing."""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    full = any(word in said.lower() for word in _FULL)
+    return InputError(
+        "The GPU has no room for a call" if full else "ONNX Runtime cannot run the graph on the GPU",
+        received=f"{rows} rows of {tokens} tokens: {said}",
+        allowed="what is free" if full else "a call that its CUDA provider can run",
+        fix="Use fewer rows, a shorter prompt, or a smaller precision, such as int8."
+        if full
+        else "Look at the machine with: jisu doctor.",
+    )

@@ -1,0 +1,70 @@
+"""Opens a plan: one context for each of its profiles, over one set of weights.
+
+Written against TensorRT 11 and TensorRT-RTX 1.7 and **never run on a GPU**: the tests stand in for library and driver.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.artifact import Artifact
+from exporter.errors import InputError
+from runtimes.tensorrt.device import Device
+from runtimes.tensorrt.library import Library
+from runtimes.tensorrt.messages import Messages, logger_into
+from runtimes.tensorrt.profiles import Shapes, profiles_for
+
+
+class Contexts:
+    """A plan's contexts by the name of their profile; they live as long as this does.
+
+    Args:
+        plan: its bytes, see `runtimes.tensorrt.plan_file.read_plan`.
+        artifact: what it was built from.
+        shapes: what it was built for.
+        device: the GPU that it runs on.
+
+    Raises:
+        InputError: the library cannot read the plan here, or it does not fit the GPU.
+    """
+
+    def __init__(self, library: Library, plan: bytes, artifact: Artifact, *, shapes: Shapes, device: Device) -> None:
+        messages = Messages()
+        self._runtime = library.module.Runtime(logger_into(messages, library))
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        self._device = device
+        if self._engine is None:
+            raise InputError(
+                f"The plan of {artifact.folder} cannot be opened by {library.name} {library.version}",
+                received=messages.shown(),
+                allowed="a plan that this library built for this GPU",
+                fix="Delete it and build it again: jisu build.",
+            )
+        self.by_name: dict[str, Any] = {}
+        for index, profile in enumerate(profiles_for(artifact.manifest.signature, shapes)):
+            context = self._engine.create_execution_context()
+            if context is None:
+                needed = int(getattr(self._engine, "device_memory_size_v2", 0))
+                raise InputError(
+                    f"The GPU has no room for the plan of {artifact.folder}",
+                    received=f"{needed / 1e6:.0f} MB needed beside the weights: {messages.shown()}",
+                    allowed="what is free",
+                    fix="Build a plan with a smaller --prompt, --batch or --capacity, or of a smaller precision.",
+                )
+            context.set_optimization_profile_async(index, device.handle)
+            self.by_name[profile.name] = context
+        device.wait()
+
+    def execute(self, name: str, *, rows: int, tokens: int) -> None:
+        """Run a context on what it was given; raises InputError when the library does not."""
+        if not self.by_name[name].execute_async_v3(self._device.handle):
+            raise InputError(
+                "TensorRT did not run the plan",
+                received=f"{rows} rows of {tokens} tokens",
+                allowed="shapes within the plan's profiles",
+                fix="Build the plan again; should that not help, please report it.",
+            )
+
+    def close(self) -> None:
+        self.by_name.clear()
+        self._engine = self._runtime = None
