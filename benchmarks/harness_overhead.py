@@ -2,8 +2,10 @@
 
     python -m benchmarks.harness_overhead build/smollm2
 
-The harness runs as it does in a comparison, in a worker process that is stopped while it is not timed. The bare loop
-does nothing but call the backend and take the most likely token, in this process. They take turns, on the same prompt.
+``harness`` is what a worker of a comparison does when it is asked, ``bare`` calls the backend and takes the most likely
+token. They take turns in this process, on the same session and prompt. ``worker`` is the same request to a process of
+its own, which is stopped while it is not timed; two processes differ by more than the harness does, by where their
+memory happens to lie.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.candidates import artifact_candidates
+from benchmarks.peers.run_jisu import generator
+from benchmarks.peers.worker import Generate
 from benchmarks.timed_process import TimedProcess
 from benchmarks.trials import Numbers, interleave, report
 from runtimes import load
@@ -34,20 +38,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     tokens = arguments.new_tokens
-    backend = load(arguments.artifact, threads=arguments.threads).backend
+    engine = load(arguments.artifact, threads=arguments.threads)
+    generate: Generate = generator(engine)["generate"]
     (candidate,) = artifact_candidates([arguments.artifact], ["ort-cpu"], threads=arguments.threads, source=None)
     with TimedProcess(candidate.command, time_limit=LIMIT_SECONDS) as process:
         results = interleave(
-            {"harness": lambda: ask_harness(process, tokens), "bare": lambda: run_bare(backend, tokens)},
+            {
+                "harness": lambda: _speed(generate([PROMPT], tokens).step_seconds),
+                "bare": lambda: run_bare(engine.backend, tokens),
+                "worker": lambda: _speed(process.generate([PROMPT], tokens)["step_seconds"]),
+            },
             trials=arguments.trials,
         )
     report("harness_overhead", results, out=arguments.out)
     harness, bare = (results[name]["tokens per second"].median for name in ("harness", "bare"))
     print(f"the harness decodes at {harness / bare:.3f} of the bare loop's speed")
-
-
-def ask_harness(process: TimedProcess, new_tokens: int) -> Numbers:
-    return _speed(process.generate([PROMPT], new_tokens)["step_seconds"])
 
 
 def run_bare(backend: Backend, new_tokens: int) -> Numbers:
