@@ -31,6 +31,7 @@ from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind
 from runtimes.ort_cuda_session import DEVICE, NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
 from runtimes.ort_signature import check_session
 from runtimes.ort_top import DeviceTop
+from runtimes.token_by_token import run_token_by_token
 
 _NO_GRAPH = -1
 
@@ -221,24 +222,20 @@ class OrtCudaBackend:
     def _token_by_token(
         self, token_ids: TokenIds, state: DeviceState, *, past: TokenIds, new: TokenIds, wants_all: bool
     ) -> Logits:
-        """All rows together; one that has no more tokens gets its last one again, at the same place."""
-        if state.recurrent and (new != new[0]).any():
-            raise InputError(
-                "Rows of unequal lengths cannot go through a recurrent state together on the GPU",
-                received=f"{new.tolist()} new tokens",
-                allowed="as many in each row",
-                fix="Run them one after the other.",
-            )
-        batch, width = token_ids.shape
-        found = np.zeros((batch, width if wants_all else 1, self.vocab_size), np.float32)
-        rows = np.arange(batch)
-        for step in range(int(new.max())):
-            places = np.minimum(step, new - 1)
-            one = np.ascontiguousarray(token_ids[rows, places][:, None])
-            logits = self._decode_call(state).run(one, past + places, np.ones(batch, np.int64))
+        def step(one: TokenIds, before: TokenIds) -> Logits:
+            logits = self._decode_call(state).run(one, before, np.ones(len(before), np.int64))
             state.swap()
-            found[:, step if wants_all else 0] = logits[:, 0]
-        return found
+            return logits
+
+        return run_token_by_token(
+            step,
+            token_ids,
+            past=past,
+            new=new,
+            vocab_size=self.vocab_size,
+            wants_all=wants_all,
+            recurrent=bool(state.recurrent),
+        )
 
     def _decode_call(self, state: DeviceState) -> _Call:
         if state.phase not in state.decode:

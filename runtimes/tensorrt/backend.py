@@ -25,6 +25,7 @@ from runtimes.tensorrt.contexts import Contexts
 from runtimes.tensorrt.device import Device
 from runtimes.tensorrt.library import Library
 from runtimes.tensorrt.profiles import DECODE, PREFILL, Shapes
+from runtimes.token_by_token import run_token_by_token
 
 _FED = (INPUT_IDS, PAST_LENGTH, LOGITS_POSITIONS)
 
@@ -183,23 +184,18 @@ class PlanBackend:
     def _token_by_token(
         self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, new: TokenIds, wants_all: bool
     ) -> Logits:
-        """All rows together; one that has no more tokens gets its last one again, at the same place."""
-        if state.recurrent and (new != new[0]).any():
-            raise InputError(
-                "Rows of unequal lengths cannot go through a recurrent state together in a plan",
-                received=f"{new.tolist()} new tokens",
-                allowed="as many in each row",
-                fix="Run them one after the other.",
-            )
-        batch, width = token_ids.shape
-        found = np.zeros((batch, width if wants_all else 1, self.vocab_size), np.float32)
-        rows = np.arange(batch)
-        for step in range(int(new.max())):
-            places = np.minimum(step, new - 1)
-            one = np.ascontiguousarray(token_ids[rows, places][:, None])
-            logits = self._run(one, state, past=past + places, positions=np.zeros(batch, np.int64))
-            found[:, step if wants_all else 0] = logits[:, 0]
-        return found
+        def step(one: TokenIds, before: TokenIds) -> Logits:
+            return self._run(one, state, past=before, positions=np.zeros(len(before), np.int64))
+
+        return run_token_by_token(
+            step,
+            token_ids,
+            past=past,
+            new=new,
+            vocab_size=self.vocab_size,
+            wants_all=wants_all,
+            recurrent=bool(state.recurrent),
+        )
 
     def _run(self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, positions: TokenIds) -> Logits:
         device = self._open_device()
