@@ -58,6 +58,12 @@ def write(x):
     return y
 
 
+def write_a_copy(x):
+    y = x * 1.0
+    y[:, 0] = x[:, 1]
+    return y
+
+
 def branch(x):
     return torch.cond(x.sum() > 0, lambda y: y + 1.0, lambda y: y - 1.0, (x,))
 
@@ -66,6 +72,7 @@ def branch(x):
     "rule",
     [
         write,
+        write_a_copy,
         branch,
         lambda x: x.T,  # a view made of others
         lambda x: torch.logit(x.sigmoid()).argsort(),  # in the table
