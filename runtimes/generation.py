@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from exporter.errors import InputError
-from runtimes.backend import Backend, Logits, State, TopBackend
+from runtimes.backend import Backend, Logits, State, TokenIds, TopBackend
 from runtimes.prompts import prompt_name
 from runtimes.sampling import RowSampler, TokenLogprobs, token_logprobs
 from runtimes.stopping import Stopping
@@ -52,9 +53,7 @@ def generate_tokens(
     Raises:
         InputError: an empty prompt, or logits from which no token can be chosen.
     """
-    needs = [sampler.needs for sampler in samplers]
-    # What alternatives are recorded of, and what is edited, are all logits.
-    few = None if logprobs is not None or None in needs else max((need or 0 for need in needs), default=None)
+    run_step = backend.forward if logprobs is not None else _step_of(backend, samplers)
     logits = prefill(backend, state, prompts)
     fed = np.zeros((len(prompts), 1), np.int64)
     step = 0
@@ -73,11 +72,17 @@ def generate_tokens(
             lengths = np.zeros(len(prompts), np.int64)
             lengths[active] = state.lengths[active]
             state.rewind(lengths)
-        if few is not None and few <= FEW and isinstance(backend, TopBackend):
-            logits = backend.forward_top(fed, state, count=few)
-        else:
-            logits = backend.forward(fed, state)
+        logits = run_step(fed, state)
         step += 1
+
+
+def _step_of(backend: Backend, samplers: Sequence[RowSampler]) -> Callable[[TokenIds, State], Logits]:
+    """What runs one step: a call that fetches a few logits of each row, where these samplers choose by no more."""
+    needs = [sampler.needs for sampler in samplers]
+    few = None if None in needs else max((need or 0 for need in needs), default=None)
+    if few is None or few > FEW or not isinstance(backend, TopBackend):
+        return backend.forward
+    return partial(backend.forward_top, count=few)
 
 
 def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]]) -> Logits:

@@ -22,6 +22,8 @@ from runtimes.ort_signature import check_encoder_session, check_session
 from runtimes.prefix_backend import PrefixBackend
 
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
+# A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.
+_MASK_ROOM = 64
 
 
 def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
@@ -112,7 +114,16 @@ class OrtCpuBackend:
         elif self._one_token:
             found = self._token_by_token(session, token_ids, state, past=past, new=new, logits=logits)
         elif self._fits_one_call(past, new, width, state.capacity):
-            call = _Call(self, session, state.past, state.present, batch=len(past), width=width, logits=logits)
+            call = _Call(
+                self,
+                session,
+                state.past,
+                state.present,
+                capacity=state.capacity,
+                batch=len(past),
+                width=width,
+                logits=logits,
+            )
             found = call.run(token_ids, past, new)
             state.swap()
         else:
@@ -138,7 +149,16 @@ class OrtCpuBackend:
     def _decode(self, session: Any, token_ids: TokenIds, state: HostState, past: TokenIds) -> npt.NDArray[Any]:
         call = state.prepared.get(state.phase)
         if call is None or call.session is not session:
-            call = _Call(self, session, state.past, state.present, batch=len(past), width=1, logits="last")
+            call = _Call(
+                self,
+                session,
+                state.past,
+                state.present,
+                capacity=state.capacity,
+                batch=len(past),
+                width=1,
+                logits="last",
+            )
             state.prepared[state.phase] = call
         found: npt.NDArray[Any] = call.run(token_ids, past, np.ones(len(past), np.int64))
         state.swap()
@@ -171,7 +191,7 @@ class OrtCpuBackend:
                 for side in (state.past, state.present)
             ]
             calls = [
-                _Call(self, session, given, taken, batch=1, width=1, logits="last")
+                _Call(self, session, given, taken, capacity=state.capacity, batch=1, width=1, logits="last")
                 for given, taken in (tensors, tensors[::-1])
             ]
             for step, place in enumerate(range(shortest, int(new[row]))):
@@ -206,7 +226,7 @@ class OrtCpuBackend:
                 np.empty(inner.shape, inner.dtype) if spec.kind == "recurrent" else inner
                 for spec, inner in zip(self._specs, given, strict=True)
             ]
-            call = _Call(self, session, given, taken, batch=1, width=count, logits=logits)
+            call = _Call(self, session, given, taken, capacity=state.capacity, batch=1, width=count, logits=logits)
             out = call.run(
                 np.ascontiguousarray(token_ids[row : row + 1, :count]), past_lengths[row : row + 1], new[row : row + 1]
             )
@@ -286,6 +306,7 @@ class _Call:
         pasts: list[npt.NDArray[Any]],
         presents: list[npt.NDArray[Any]],
         *,
+        capacity: int,
         batch: int,
         width: int,
         logits: WantedLogits,
@@ -307,7 +328,8 @@ class _Call:
             self._past_length = np.zeros(batch, np.int64)
             self._bind(PAST_LENGTH, self._past_length)
         if ATTENTION_MASK in self._inputs:
-            self._ones: npt.NDArray[np.int64] = np.ones((1, 0), np.int64)
+            self._mask = np.zeros((batch, 0), np.int64)
+            self._longest_mask = min(capacity, backend.max_positions or capacity)
         # Outputs come in the order of their binding.
         self._logits_index = sum(spec.kind != "encoder" for spec in backend._specs)
         rows = width
@@ -348,13 +370,15 @@ class _Call:
 
     def _bind_mask(self, totals: TokenIds, width: int) -> None:
         longest = max(int(totals.max()), width)
-        if len(totals) == 1 and totals[0] == longest:  # all ones: a longer and longer piece of the same array
-            if self._ones.size < longest:
-                self._ones = np.ones((1, 2 * longest), np.int64)
-            self._mask = self._ones[:, :longest]
-        else:
-            self._mask = (np.arange(longest) < totals[:, None]).astype(np.int64)
-        self._bind(ATTENTION_MASK, self._mask)
+        if width == 1:
+            # A row may have fewer tokens than the mask has places; of several new tokens, though, the attention takes
+            # those that fill all places for the first ones of their rows.
+            longest = max(longest, min(-(-longest // _MASK_ROOM) * _MASK_ROOM, self._longest_mask))
+        if self._mask.shape[1] != longest:
+            self._mask = np.zeros((len(totals), longest), np.int64)
+            self._places = np.arange(longest)
+            self._bind(ATTENTION_MASK, self._mask)
+        np.less(self._places, totals[:, None], out=self._mask)
 
     def _bind(self, name: str, array: npt.NDArray[Any], dtype: str | None = None) -> None:
         kind = array.dtype if dtype is None else element_type(dtype)

@@ -7,6 +7,7 @@ from typing import Any
 
 from exporter.errors import InputError
 from runtimes.external_data import check_external_data
+from runtimes.huge_pages import in_huge_pages
 from runtimes.ort_placement import RECORDS_PLACEMENT
 
 PROVIDER = "CPUExecutionProvider"
@@ -45,7 +46,8 @@ def open_session(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
+        with in_huge_pages():
+            return onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",

@@ -50,6 +50,38 @@ def test_a_decode_step_prepares_its_memory_once(artifact: Artifact) -> None:
     assert first is second
 
 
+def test_a_mask_with_room_hides_the_places_that_nobody_wrote(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtimes.ort_cpu._MASK_ROOM", 8)
+    backend = opened(artifact)
+    lengths, steps = np.array([5, 2]), 7  # the longer row goes past the first mask's places
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, V, length + steps) for length in lengths]
+    state = backend.new_state(2, 30)
+    prompts = np.zeros((2, lengths.max()), np.int64)
+    for row, length in enumerate(lengths):
+        prompts[row, :length] = rows[row][:length]
+    backend.forward(prompts, state, new_lengths=lengths)
+    for step in range(steps):
+        fed = np.array([[rows[row][length + step]] for row, length in enumerate(lengths)])
+        found = backend.forward(fed, state).copy()
+        for row, length in enumerate(lengths):
+            alone = backend.forward(rows[row][None, : length + step + 1], backend.new_state(1, 30))
+            np.testing.assert_allclose(found[row], alone[0], rtol=1e-4, atol=1e-3)
+
+
+def test_the_last_positions_are_reached_though_a_mask_has_room_for_more(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtimes.ort_cpu._MASK_ROOM", 100)
+    backend = opened(artifact)
+    assert backend.max_positions
+    state = backend.new_state(1, backend.max_positions + 70)
+    backend.forward(np.ones((1, backend.max_positions - 1), np.int64), state)
+    assert np.isfinite(backend.forward(np.array([[1]]), state)).all()
+
+
 def test_a_truncated_graph_is_named(artifact: Artifact) -> None:
     data = artifact.graph.read_bytes()
     artifact.graph.write_bytes(data[: len(data) // 2])
