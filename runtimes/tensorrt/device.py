@@ -10,8 +10,10 @@ import numpy.typing as npt
 from exporter.errors import InputError
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
-_THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: what other threads do meanwhile is not recorded
-_TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
+# Members of the module's enumerations: cuda-python 13.0 takes no numbers for them. Of the second, what other threads do
+# meanwhile is not recorded.
+_TO_DEVICE, _TO_HOST, _ON_DEVICE = "cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost", "cudaMemcpyDeviceToDevice"
+_THREAD_LOCAL = "cudaStreamCaptureModeThreadLocal"
 
 
 class Device:
@@ -60,13 +62,20 @@ class Device:
     def write(self, address: int, array: npt.NDArray[Any]) -> None:
         """Copy an array to an address and wait until it is there."""
         assert array.flags.c_contiguous
-        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, _TO_DEVICE, self.stream)
+        self._copy(address, array.ctypes.data, array.nbytes, _TO_DEVICE)
         self.wait()
 
     def read(self, address: int, array: npt.NDArray[Any]) -> None:
         """Fill an array from an address, behind everything that the stream has to do."""
-        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, _TO_HOST, self.stream)
+        self._copy(array.ctypes.data, address, array.nbytes, _TO_HOST)
         self.wait()
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy bytes from one address to another, behind everything that the stream has to do."""
+        self._copy(target, source, size, _ON_DEVICE)
+
+    def _copy(self, target: int, source: int, size: int, kind: str) -> None:
+        self._call("cudaMemcpyAsync", target, source, size, getattr(self._runtime.cudaMemcpyKind, kind), self.stream)
 
     def wait(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
@@ -76,7 +85,8 @@ class Device:
 
         The graph belongs to the device, see `launch` and `forget`. It reads and writes the addresses of now.
         """
-        self._call("cudaStreamBeginCapture", self.stream, _THREAD_LOCAL)
+        mode = getattr(self._runtime.cudaStreamCaptureMode, _THREAD_LOCAL)
+        self._call("cudaStreamBeginCapture", self.stream, mode)
         recorded = work()
         code, *found = self._runtime.cudaStreamEndCapture(self.stream)
         if not recorded or int(code) != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,12 @@ _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 class Cuda:
     """The few calls of ``cuda.bindings.runtime`` that are made, on memory of this machine."""
 
+    class cudaMemcpyKind(Enum):
+        cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice = range(1, 4)
+
+    class cudaStreamCaptureMode(Enum):
+        cudaStreamCaptureModeThreadLocal = 1
+
     def __init__(self, *, room: int = 1 << 30) -> None:
         self.room = room
         self.held: dict[int, Any] = {}
@@ -28,8 +35,8 @@ class Cuda:
         # As a driver that cannot record what the library does.
         self.records = True
 
-    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
-        assert (stream, mode) == (STREAM, 1)
+    def cudaStreamBeginCapture(self, stream: int, mode: Enum) -> tuple[int]:
+        assert stream == STREAM and mode in self.cudaStreamCaptureMode
         Context.recorded = []
         return (0,)
 
@@ -81,7 +88,8 @@ class Cuda:
         ctypes.memset(address, value, size)
         return (0,)
 
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: Enum, stream: int) -> tuple[int]:
+        assert kind in self.cudaMemcpyKind
         ctypes.memmove(target, source, size)
         return (0,)
 
