@@ -173,6 +173,10 @@ def _judge_ort_cuda(machine: Machine) -> BackendVerdict:
             f"the driver runs CUDA {cuda[0]}.{cuda[1]}, onnxruntime-gpu needs CUDA {CUDA_MAJOR}; "
             "update the NVIDIA driver",
         )
+    if machine.ort.missing:
+        return _blocked(
+            name, f"libraries of CUDA {CUDA_MAJOR} are not here: {', '.join(machine.ort.missing)}", _pip("cuda")
+        )
     return BackendVerdict(name=name, ready=True)
 
 

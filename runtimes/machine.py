@@ -65,16 +65,25 @@ CPU_FEATURES = {
 
 ORT_PROBE = """
 from exporter.silent_onnxruntime import import_onnxruntime
-print('providers:' + ','.join(import_onnxruntime().get_available_providers()))
+onnxruntime = import_onnxruntime()
+providers = onnxruntime.get_available_providers()
+print('providers:' + ','.join(providers))
+if 'CUDAExecutionProvider' in providers:
+    from runtimes.cuda_libraries import missing_libraries
+    print('missing:' + ','.join(missing_libraries(onnxruntime)))
 """
 ORT_PROBE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrtProbe:
-    """What `import onnxruntime` gave in a process of its own: its providers, or why it failed."""
+    """What `import onnxruntime` gave in a process of its own: its providers, or why it failed.
+
+    ``missing`` are libraries of CUDA that a provider for GPUs would need and that are not here.
+    """
 
     providers: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     problem: str | None = None
 
 
@@ -227,11 +236,17 @@ def probe_onnxruntime(code: str = ORT_PROBE) -> OrtProbe:
         return OrtProbe(problem=f"it could not be tried: {error}")
     if done.returncode < 0:
         return OrtProbe(problem=f"importing it ended the process with signal {-done.returncode}")
-    answers = [line for line in done.stdout.splitlines() if line.startswith("providers:")]
-    if done.returncode or not answers:
+    providers, missing = (_answer(done.stdout, name) for name in ("providers", "missing"))
+    if done.returncode or not providers:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
         return OrtProbe(problem=f"importing it failed: {said[-1]}")
-    return OrtProbe(providers=tuple(answers[-1].removeprefix("providers:").split(",")))
+    return OrtProbe(providers=providers, missing=missing)
+
+
+def _answer(said: str, name: str) -> tuple[str, ...]:
+    """The last line ``name:a,b`` of what a probe printed; nothing where there is none."""
+    lines = [line.removeprefix(f"{name}:") for line in said.splitlines() if line.startswith(f"{name}:")]
+    return tuple(item for item in lines[-1].split(",") if item) if lines else ()
 
 
 def _text(path: Path) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError
+from runtimes.cuda_libraries import load_cuda_libraries
 from runtimes.doctor import find_clashes
 from runtimes.external_data import check_external_data
 from runtimes.gpu import probe_gpus
@@ -28,13 +29,15 @@ def onnxruntime_for_gpu(precision: str) -> Any:
 
     Raises:
         ImportError: onnxruntime is not installed.
-        InputError: no GPU or driver, one that is too old, or onnxruntime twice.
+        InputError: no GPU or driver, one that is too old, onnxruntime twice, or no libraries of CUDA.
     """
     require_type(require_gpu(probe_gpus(), backend=NAME), precision)
     refuse_clashes(installed_packages())
     from exporter.silent_onnxruntime import import_onnxruntime
 
-    return import_onnxruntime()
+    package = import_onnxruntime()
+    load_cuda_libraries(package)
+    return package
 
 
 def refuse_clashes(packages: dict[str, str]) -> None:

@@ -148,6 +148,13 @@ def test_missing_provider_is_named_with_those_there() -> None:
     assert "CPUExecutionProvider" in (verdict.reason or "")
 
 
+def test_libraries_of_cuda_that_are_not_here() -> None:
+    ort = replace(GPU_MACHINE.ort, missing=("libcublasLt.so.13", "libcublas.so.13"))
+    verdict = judge("ort-cuda", replace(GPU_MACHINE, ort=ort))
+    assert "libcublasLt.so.13, libcublas.so.13" in (verdict.reason or "")
+    assert verdict.install == "pip install 'jisu[cuda]'"
+
+
 def test_driver_too_old_for_the_cuda_package() -> None:
     verdict = judge("ort-cuda", replace(GPU_MACHINE, gpu=GpuProbe(devices=(GPU,), driver_cuda=(12, 8))))
     assert "CUDA 12.8" in (verdict.reason or "")

@@ -104,6 +104,12 @@ def test_onnxruntime_tells_its_providers() -> None:
     probe = probe_onnxruntime("print('noise'); print('providers:A,B')")
     assert probe.providers == ("A", "B")
     assert probe.problem is None
+    assert probe.missing == ()
+
+
+def test_onnxruntime_tells_which_libraries_of_cuda_are_not_here() -> None:
+    assert probe_onnxruntime("print('providers:A'); print('missing:libcublas.so.13')").missing == ("libcublas.so.13",)
+    assert probe_onnxruntime("print('providers:A'); print('missing:')").missing == ()
 
 
 @pytest.mark.parametrize(
