@@ -170,7 +170,10 @@ def _scales_fit(scales: ir.Value | None, half: HalfType) -> bool:
 
 
 def _positional(graph: ir.Graph) -> dict[int, str]:
-    """By id, nodes whose floats come from integers alone (positions and masks), and those that bring them to others."""
+    """By id, nodes whose floats come from positions and masks alone, and those that bring them to others.
+
+    Such floats come from integers, or are counted off by a `Range`.
+    """
     activations = {id(value) for value in graph.inputs if _is_float_value(value)}
     integers: set[int] = set()
     found = {}
@@ -182,7 +185,7 @@ def _positional(graph: ir.Graph) -> dict[int, str]:
             activations |= {id(value) for value in node.outputs}
             if meets and node.op_type in _ELEMENTWISE:
                 found[id(node)] = _MEETS
-        elif not floats or meets:
+        elif not floats or meets or node.op_type == "Range":
             integers |= {id(value) for value in node.outputs if _is_float_value(value)}
             found[id(node)] = _POSITIONS
     return found

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.artifact import CPU_GRAPH, WEIGHTS
 from exporter.gate import half
-from exporter.gate.half import check_half_graph, check_half_weights, mixed_types
+from exporter.gate.half import check_half_graph, check_half_weights, foreign_types, mixed_types
 from exporter.pipeline import export
 from exporter.sources import load_source
 from tests.exporter.passes.draft import Draft
@@ -107,6 +107,28 @@ def test_an_operator_that_mixes_types_is_named():
     (found,) = mixed_types(model.graph)
     assert found.startswith("Add ")
     assert "(FLOAT and FLOAT16)" in found
+
+
+def test_an_operator_of_a_type_that_the_standard_does_not_give_it_is_named():
+    draft = Draft()
+    half = draft.input("x", dtype=ir.DataType.FLOAT16)
+    model = draft.model(y=draft.op("Range", half, half, half, dims=["T"]))
+    (found,) = foreign_types(model)
+    assert found.startswith("Range ")
+    assert found.endswith("(FLOAT16)")
+    model = draft.model(y=draft.op("Nonsense", half))
+    assert foreign_types(model)[-1].endswith("(no operator of opset 24)")
+
+
+def test_the_gate_refuses_such_a_graph(damaged):
+    model = ir.load(damaged.graph)
+    for node in model.graph:
+        if node.op_type == "RMSNormalization":
+            node.op_type = "BitwiseNot"
+    ir.save(model, damaged.graph)
+    check = check_half_graph(damaged.graph, damaged.graph)[0]
+    assert not check.passed
+    assert "the standard does not give them, first BitwiseNot" in check.detail
 
 
 def test_the_whole_graph_passes_onnx_own_strict_checks(artifact):

@@ -4,8 +4,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from exporter.gate.half import foreign_types
+from exporter.passes.compute_half import compute_half
 from exporter.passes.compute_rope_tables import compute_rope_tables, find_frequencies
 from exporter.passes.evaluate import evaluate
+from exporter.passes.keep_float import keep_float
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 HALF = 32
@@ -57,6 +60,20 @@ def test_the_runtime_gives_the_tables_again_at_every_position(positions):
     (reader,) = (node for node in model.graph if node.op_type == "RotaryEmbedding")
     for index, table in ((1, cos), (2, sin)):
         # Half a unit of the product p * f, where the smallest frequencies are off by one.
+        np.testing.assert_allclose(evaluate(reader.inputs[index], {}, opset=24), table, atol=1e-6)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_a_graph_computed_in_half_keeps_every_digit_of_its_positions(half):
+    # Above 2048 half precision has no odd numbers, and an angle of 3 to two digits more is another angle.
+    cos, sin = tables(5000)
+    model = rotation(cos, sin)
+    assert compute_rope_tables(model.graph) == 1
+    keep_float(model.graph, half=half)
+    compute_half(model.graph, half=half)
+    assert foreign_types(model) == []
+    (reader,) = (node for node in model.graph if node.op_type == "RotaryEmbedding")
+    for index, table in ((1, cos), (2, sin)):
         np.testing.assert_allclose(evaluate(reader.inputs[index], {}, opset=24), table, atol=1e-6)
 
 
