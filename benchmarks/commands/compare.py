@@ -216,12 +216,17 @@ def _run_one(
     candidates: list[Candidate] | None = None,
 ) -> int:
     """Measure, judge, write and print one report."""
+    from benchmarks.candidates import artifact_candidates
     from benchmarks.cluster_comparison import compare_on_cluster
-    from benchmarks.compare import compare
+    from benchmarks.compare import compare, model_of, task_of, threads_of
     from benchmarks.report import write_report
     from benchmarks.report_markdown import render_markdown
     from benchmarks.verdict import judge
 
+    if candidates is None:
+        threads = threads_of(request.threads)
+        candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
+    limits.check(task=task_of(model_of(candidates)), quality=request.quality)
     measure = compare if arguments.ray is None else compare_on_cluster
     report = measure(request, candidates=candidates, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:

@@ -1,7 +1,7 @@
 """`jisu chat`: a conversation on the terminal. Ctrl-C stops one answer, Ctrl-D or /quit leaves, /reset forgets.
 
-When standard input is no terminal it reads one message a line and writes only the answers. A command that does not exist
-is said and passed over there, too, and the end is an error.
+When standard input is no terminal it reads one message a line and writes only the answers. A command that does not
+exist is said and passed over there, too, and the end is an error.
 """
 
 from __future__ import annotations
