@@ -37,7 +37,10 @@ def test_calibration_that_loses_a_worker_collects_the_same_as_this_process(ray_c
     assert Statistics(tmp_path / "there").origin == here.origin
 
 
-def test_sensitivity_that_loses_a_worker_measures_the_same_as_this_process(ray_cluster, tiny_source, tmp_path):
+def test_sensitivity_that_loses_a_worker_measures_the_same_as_this_process(
+    ray_cluster, tiny_source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("exporter.quantization_options.MIX_WINDOWS", 11)  # the least that there may be
     words = ["sensitivity", str(tiny_source), "--quiet", "--out"]
     assert main([*words, str(tmp_path / "here.json")]) == 0
     with killing_a_worker("sensitivity of 2") as killed:
