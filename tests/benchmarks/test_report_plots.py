@@ -60,3 +60,20 @@ def test_one_row_alone_is_no_comparison():
     report = made_report()
     report["rows"] = report["rows"][:1]
     assert draw_pareto(report) is None
+
+
+def test_a_point_has_its_name_where_no_other_interval_lies():
+    """Two rows alike in all but the name: one name stands beside its point, a line leads to the other."""
+    twin = made_report()["rows"][1]
+    svg = draw_pareto(made_report(broken={**twin, "name": "twin", "failure": None}))
+    (first, second), (left, right) = zip(*(text_place(svg, name) for name in ("int8", "twin")), strict=True)
+    assert abs(left - right) > 11 or abs(first - second) > 20
+
+
+def text_place(svg, name):
+    """(x, y) of a text."""
+    found = re.search(rf'<text [^>]*?x="([-\d.]+)" y="([-\d.]+)"[^>]*>{name}</text>', svg) or re.search(
+        rf"<text [^>]*translate\(([-\d.]+) ([-\d.]+)\)[^>]*>{name}</text>", svg
+    )
+    assert found is not None
+    return float(found[1]), float(found[2])
