@@ -45,6 +45,11 @@ class Limits:
                 option = "--" + name.replace("_", "-")
                 raise InputError(f"{option} is no limit", received=value, allowed="0 or more", fix="Correct it.")
 
+        if self.min_top1 is not None and self.min_top1 > 1:
+            raise InputError(
+                "--min-top1 is no share", received=self.min_top1, allowed="0 to 1, or 95%", fix="Correct it."
+            )
+
     @property
     def any_is_set(self) -> bool:
         return any(value is not None for value in vars(self).values())
