@@ -119,7 +119,7 @@ def compare(
     ) as processes:
         feed = _feeder(model)
         measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
-        if request.quality and model is not None:
+        if request.quality and model is not None and any(item.failure is None for item in outcomes.values()):
             reference = judge_candidates(
                 model,
                 outcomes,
