@@ -33,7 +33,7 @@ class Candidate:
 def artifact_candidates(
     folders: Sequence[Path], backends: Sequence[str], *, threads: int, source: str | None
 ) -> list[Candidate]:
-    """Every artifact on every backend, those that cannot be read included, with the reason.
+    """Every artifact on every backend, those that cannot be read or were altered included, with the reason.
 
     A backend that runs the source instead of the artifact gives one candidate for each source, not for each artifact.
 
@@ -103,7 +103,7 @@ def _labels(folders: Sequence[Path]) -> dict[Path, str]:
 
 def _opened(folder: Path) -> tuple[Artifact | None, str | None]:
     try:
-        artifact = read_artifact(folder)
+        artifact = read_artifact(folder, check_hashes=True)  # or it would be a row with a quality of nobody's
     except InputError as error:
         return None, str(error)
     return artifact, None

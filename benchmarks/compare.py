@@ -5,6 +5,7 @@ Start reading here. Nothing is rendered and no regression is judged before repor
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -33,6 +34,7 @@ from runtimes.machine import installed_packages
 
 TRIALS = 5
 TIME_LIMIT = 300.0
+LONGEST = 1e6  # seconds that the system can be asked to wait for an answer
 BACKEND = "ort-cpu"
 
 
@@ -65,9 +67,12 @@ class ComparisonRequest:
         for name, value, least in (("--trials", self.trials, 1), ("--threads", self.threads, 0)):
             if value < least:
                 raise InputError(f"{name} is too small", received=value, allowed=f"{least} or more", fix="Correct it.")
-        if not self.time_limit > 0:
+        if not 0 < self.time_limit <= LONGEST:
             raise InputError(
-                "--time-limit is no time", received=self.time_limit, allowed="seconds above 0", fix="Correct it."
+                "--time-limit is no time to wait",
+                received=self.time_limit,
+                allowed=f"seconds above 0, up to {LONGEST:g}",
+                fix="Correct it.",
             )
 
 
@@ -91,6 +96,7 @@ def compare(
         InputError: bad options, or no place to write to. A candidate that fails is a row of the report, no error.
     """
     threads = threads_of(request.threads)
+    _check_threads(threads)
     candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
     model = model or model_of(candidates)
     workloads = wanted_workloads(request, model)
@@ -113,7 +119,7 @@ def compare(
     ) as processes:
         feed = _feeder(model)
         measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
-        if request.quality and model is not None:
+        if request.quality and model is not None and any(item.failure is None for item in outcomes.values()):
             reference = judge_candidates(
                 model,
                 outcomes,
@@ -228,6 +234,15 @@ def threads_of(wanted: int) -> int:
     if wanted:
         return wanted
     return max(1, min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
+
+
+def _check_threads(threads: int) -> None:
+    """Raise InputError for more threads than this machine can run at a time: they would only wait for each other."""
+    cores = os.cpu_count() or 1
+    if threads > cores:
+        raise InputError(
+            "--threads is more than this machine has", received=threads, allowed=f"1 to {cores}", fix="Correct it."
+        )
 
 
 def _fitting(workloads: Sequence[Workload], model: Artifact | None) -> tuple[list[Workload], dict[str, str]]:

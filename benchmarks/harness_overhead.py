@@ -1,11 +1,12 @@
-"""What measuring costs: the decode speed that `jisu compare` reports, beside a bare loop over the same backend.
+"""What every layer above the bare session call costs: binding, the generate loop, and being measured by `jisu compare`.
 
     python -m benchmarks.harness_overhead build/smollm2
 
-``harness`` is what a worker of a comparison does when it is asked, ``bare`` calls the backend and takes the most likely
-token. They take turns in this process, on the same session and prompt. ``worker`` is the same request to a process of
-its own, which is stopped while it is not timed; two processes differ by more than the harness does, by where their
-memory happens to lie.
+``session`` times the calls of ONNX Runtime alone, ``bare`` calls the backend and takes the most likely token,
+``harness`` is what a worker of a comparison does when it is asked: the generate loop with sampling and stopping. They
+take turns in this process, on the same session and prompt. ``worker`` is the same request to a process of its own,
+which is stopped while it is not timed; two processes differ by more than the harness does, by where their memory
+happens to lie.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from runtimes.backend import Backend
 
 PROMPT = list(range(100, 132))
 LIMIT_SECONDS = 120.0
+_SPEED = "tokens per second"
 
 
 def main() -> None:
@@ -44,14 +46,16 @@ def main() -> None:
     with TimedProcess(candidate.command, time_limit=LIMIT_SECONDS) as process:
         results = interleave(
             {
-                "harness": lambda: _speed(generate([PROMPT], tokens).step_seconds),
+                "session": lambda: run_session(engine.backend, tokens),
                 "bare": lambda: run_bare(engine.backend, tokens),
+                "harness": lambda: _speed(generate([PROMPT], tokens).step_seconds),
                 "worker": lambda: _speed(process.generate([PROMPT], tokens)["step_seconds"]),
             },
             trials=arguments.trials,
         )
     report("harness_overhead", results, out=arguments.out)
-    harness, bare = (results[name]["tokens per second"].median for name in ("harness", "bare"))
+    session, bare, harness = (results[name][_SPEED].median for name in ("session", "bare", "harness"))
+    print(f"the loop costs {1e3 * (1 / harness - 1 / session):.3f} ms per token on top of the session")
     print(f"the harness decodes at {harness / bare:.3f} of the bare loop's speed")
 
 
@@ -66,9 +70,37 @@ def run_bare(backend: Backend, new_tokens: int) -> Numbers:
     return _speed(steps)
 
 
+def run_session(backend: Backend, new_tokens: int) -> Numbers:
+    """The session call of each step of `run_bare`, timed inside the backend's own binding."""
+    inner = backend._session  # type: ignore[attr-defined]
+    timed = _TimedSession(inner)
+    backend._session = timed  # type: ignore[attr-defined]
+    try:
+        run_bare(backend, new_tokens)
+    finally:
+        backend._session = inner  # type: ignore[attr-defined]
+    return _speed(timed.seconds)
+
+
+class _TimedSession:
+    """Passes calls on to a session and notes how long each run took."""
+
+    def __init__(self, session: object) -> None:
+        self._session = session
+        self.seconds: list[float] = []
+
+    def run_with_iobinding(self, binding: object) -> None:
+        started = time.perf_counter()
+        self._session.run_with_iobinding(binding)  # type: ignore[attr-defined]
+        self.seconds.append(time.perf_counter() - started)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+
 def _speed(step_seconds: list[float]) -> Numbers:
     """Of all steps but the first, which reads the prompt."""
-    return {"tokens per second": 1 / statistics.mean(step_seconds[1:])}
+    return {_SPEED: 1 / statistics.mean(step_seconds[1:])}
 
 
 if __name__ == "__main__":

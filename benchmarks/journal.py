@@ -16,10 +16,11 @@ class Journal:
     Args:
         folder: where it lies.
         plan: everything that the measurement depends on; another plan begins anew.
+        name: of the file.
     """
 
-    def __init__(self, folder: Path, plan: Any) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, plan: Any, *, name: str = NAME) -> None:
+        self._path = folder / name
         key = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
         self.records = _read(self._path, key)
         if not self.records:

@@ -10,7 +10,8 @@ import difflib
 import importlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from benchmarks.rounds import Say
 from exporter.artifact import MANIFEST
 from exporter.cluster import Task
 from exporter.errors import InputError
+from exporter.precision import PRECISIONS
+from runtimes.registry import BACKENDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +62,15 @@ def read_matrix(path: Path) -> Matrix:
     problems = []
     for key in data:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            problems.append(f"{key} is unknown" + (f" (did you mean {near[0]}?)" if near else ""))
+            problems.append(f"{key} is unknown{_nearest(key, known)}")
     for key in ("models", "precisions", "backends"):
         if key in data and not (_are_words(data[key]) and data[key]):
             problems.append(f"{key} is no list of words")
         if key not in data and key != "backends":
             problems.append(f"{key} is missing")
+    for key, names in (("precisions", PRECISIONS), ("backends", BACKENDS)):
+        if _are_words(data.get(key)):
+            problems += [_unknown(key, word, names) for word in data[key] if word not in names]
     if not isinstance(data.get("build", ""), str):
         problems.append("build is no path")
     options = data.get("options", {})
@@ -90,6 +95,21 @@ def read_matrix(path: Path) -> Matrix:
     return matrix
 
 
+def check_build_place(folder: Path) -> None:
+    """Make the folder of the artifacts and see that it can be written to, before anything is exported."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The matrix's artifacts cannot be written into {folder}",
+            received=error.strerror or error,
+            allowed="a folder that can be written to",
+            fix="Name another one as build in the matrix.",
+        ) from error
+
+
 def matrix_candidates(
     matrix: Matrix, model: str, *, threads: int, say: Say, run: Callable[[list[Task]], Iterator[tuple[int, Any]]]
 ) -> tuple[list[Path], list[Candidate]]:
@@ -102,6 +122,9 @@ def matrix_candidates(
     missing = [precision for precision, folder in folders.items() if not (folder / MANIFEST).is_file()]
     tasks = [_export_task(matrix, model, precision, folders[precision], threads=threads) for precision in missing]
     problems: dict[str, str] = {}
+    there = [precision for precision in matrix.precisions if precision not in missing]
+    if there:
+        say(f"{model} in {', '.join(there)} is in {matrix.build} already")
     if tasks:
         say(f"exporting {model} in {', '.join(missing)}")
     for index, problem in run(tasks):
@@ -136,8 +159,19 @@ def export_artifact(model: str, folder: Path, precision: str, options: Sequence[
     done = subprocess.run([sys.executable, "-m", "jisu", *words], capture_output=True, text=True, errors="replace")
     if done.returncode == 0:
         return None
-    lines = done.stderr.strip().splitlines()
-    return f"{lines[-1].strip() if lines else 'no word'} (exit code {done.returncode})"
+    lines = done.stderr.strip().splitlines() or ["no word"]
+    # What comes after the error of a word that was not understood is a hint at --help.
+    said = next((line for line in reversed(lines) if ": error: " in line), lines[-1])
+    return f"{said.strip()} (exit code {done.returncode})"
+
+
+def _unknown(key: str, word: str, names: Iterable[str]) -> str:
+    return f"{word} is none of {key}, which are {', '.join(sorted(names))}{_nearest(word, names)}"
+
+
+def _nearest(word: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(names), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _failed_facts(folder: Path) -> dict[str, Any]:

@@ -19,9 +19,14 @@ Report = dict[str, Any]
 
 def write_json(report: Report, path: Path) -> None:
     """Write the report, whole or not at all; numbers that JSON does not have must not be in it."""
+    write_whole(path, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody finds half of it, however this ends."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -35,8 +40,8 @@ def write_report(report: Report, folder: Path, *, junit: Path | None = None) -> 
     from exporter.junit import write_junit
 
     write_json(report, folder / JSON)
-    (folder / MARKDOWN).write_text(render_markdown(report), encoding="utf-8")
-    (folder / HTML).write_text(render_html(report), encoding="utf-8")
+    write_whole(folder / MARKDOWN, render_markdown(report))
+    write_whole(folder / HTML, render_html(report))
     write_junit(junit or folder / JUNIT, "jisu compare", junit_cases(report))
 
 

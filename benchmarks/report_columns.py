@@ -203,5 +203,6 @@ def shown(value: float, unit: str) -> str:
         return str(value)
     if scaled and (abs(scaled) < 1e-4 or abs(scaled) >= 1e7):
         return f"{scaled:.2e}"
-    whole = len(str(int(abs(scaled)))) if abs(scaled) >= 1 else 0
-    return f"{scaled:.{max(0, digits - max(1, whole))}f}" if abs(scaled) >= 1 else f"{scaled:.{digits}g}"
+    if round(abs(scaled), digits) < 1:
+        return f"{scaled:.{digits}g}"
+    return f"{scaled:.{max(0, digits - len(str(int(max(1.0, abs(scaled))))))}f}"

@@ -56,29 +56,55 @@ def draw_pareto(report: Mapping[str, Any]) -> str | None:
     axes.set_ylim(bottom=0, top=2 * max(_LEAST_KL, *(kl for _, _, kl in points)))
     axes.set_xlim(left=0)
     axes.set_xlim(right=1.22 * max(summary["high"] for _, summary, _ in points))
-    _label_points(axes, [(rows[index]["name"], (summary["median"], kl)) for index, summary, kl in points])
+    _label_points(axes, [(rows[index]["name"], summary, kl) for index, summary, kl in points])
     axes.set_xlabel(f"{column.title}, {_SPEEDS[column.unit]} per second (further right is faster)")
     axes.set_ylabel("mean KL, nats (lower is closer)")
     return _svg(figure, "pareto")
 
 
-def _label_points(axes: Axes, points: Sequence[tuple[str, tuple[float, float]]]) -> None:
-    """Write each point's name where it covers no other name and no point, as near as that is possible.
+def _label_points(axes: Axes, points: Sequence[tuple[str, Mapping[str, float], float]]) -> None:
+    """Write each point's name where it covers no other name, no point and no interval, as near as that is possible.
 
-    Above the point first, then below and higher up, with a line that leads to it.
+    Above the point first, then below and higher up, to its right and to its left; a line leads to any but the first.
+
+    Args:
+        points: name, summary of the speed, and divergence.
     """
     scale = 72 / axes.figure.dpi
-    places = [axes.transData.transform(point) * scale for _, point in points]
-    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in places]
-    for (name, point), (x, y) in sorted(zip(points, places, strict=True), key=lambda item: -item[1][0]):
-        for rise in _RISES:
-            box = (x + 6, y + rise, x + 6 + _LETTER * len(name), y + rise + _LINE)
-            if not any(_overlap(box, other) for other in taken):
-                break
-        taken.append(box)
-        line = {"arrowstyle": "-", "color": _INK, "alpha": 0.4, "linewidth": 0.7} if abs(rise) > _LINE else None
+
+    def place(speed: float, kl: float) -> tuple[float, float]:
+        x, y = axes.transData.transform((speed, kl)) * scale
+        return float(x), float(y)
+
+    taken = []
+    for _, summary, kl in points:
+        (low, y), (high, _) = place(summary["low"], kl), place(summary["high"], kl)
+        taken.append((low - 3, y - 3, high + 3, y + 3))
+    left_edge = place(axes.get_xlim()[0], 0.0)[0]
+    for name, summary, kl in sorted(points, key=lambda item: -item[1]["median"]):
+        x, y = place(summary["median"], kl)
+        width = _LETTER * len(name)
+        offsets = [(side, rise) for rise in _RISES for side in (6.0, -6.0 - width) if x + side > left_edge]
+        boxes = {
+            offset: (x + offset[0], y + offset[1], x + offset[0] + width, y + offset[1] + _LINE) for offset in offsets
+        }
+        free = [offset for offset, box in boxes.items() if not any(_overlap(box, other) for other in taken)]
+        (side, rise) = free[0] if free else offsets[0]
+        taken.append(boxes[side, rise])
+        beside = (side, rise) == offsets[0]
+        line = (
+            None
+            if beside
+            else {"arrowstyle": "-", "color": _INK, "alpha": 0.4, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0}
+        )
         axes.annotate(
-            name, point, xytext=(6, rise), textcoords="offset points", color=_INK, fontsize=8.5, arrowprops=line
+            name,
+            (summary["median"], kl),
+            xytext=(side, rise),
+            textcoords="offset points",
+            color=_INK,
+            fontsize=8.5,
+            arrowprops=line,
         )
 
 
@@ -122,7 +148,9 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
             capprops=line,
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    least, most = axes.get_xlim()
+    # Beyond three decades the numbers between the powers of ten would run into each other.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if most < 1e3 * least else (1.0,)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.invert_yaxis()

@@ -127,15 +127,12 @@ def measure_rounds(
         waiting = [outcome for outcome in outcomes.values() if not is_timed(outcome, [workload], trials)]
         waiting = [outcome for outcome in waiting if outcome.candidate.name in processes]
         for trial in range(-1, trials):
-            if waiting and trial >= 0:
+            warms_up = trial < 0
+            due = [item for item in waiting if item.failure is None and not _has_trial(item, workload, trial)]
+            if due and not warms_up:
                 say(f"{workload.name}: round {trial + 1} of {trials}")
             prompts = prompts_of(workload, trial)
-            for outcome in waiting:
-                warms_up = trial < 0
-                if outcome.failure is not None or workload.name in outcome.unsupported:
-                    continue
-                if not warms_up and len(outcome.trials.get(workload.name, ())) > trial:
-                    continue
+            for outcome in due:
                 asked = _shortened(workload) if warms_up else workload
                 try:
                     answer = _timed(processes[outcome.candidate.name], prompts, asked)
@@ -143,6 +140,11 @@ def measure_rounds(
                     fail(outcome, f"{workload.name}: {error}", processes, journal=journal, say=say)
                     continue
                 _keep(outcome, workload.name, answer, journal=journal, counts=not warms_up)
+
+
+def _has_trial(outcome: Outcome, workload: Workload, trial: int) -> bool:
+    """Whether an earlier run has measured it, or nobody can; the trial -1 warms up, whatever was measured before."""
+    return workload.name in outcome.unsupported or len(outcome.trials.get(workload.name, ())) > trial >= 0
 
 
 def _shortened(workload: Workload) -> Workload:

@@ -5,6 +5,7 @@ What cannot be compared (another machine, another schema, other workloads) is sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from benchmarks.report import SCHEMA_VERSION, Report
 from benchmarks.report_columns import at, headline_columns, headline_set, shown
 from exporter.errors import InputError
 from exporter.junit import JunitCase
+from runtimes.registry import CLASSIFICATION
 
 DEFAULT_SLOWDOWN = 0.1
 # An interval of the median that holds it less often tells nothing: fewer than three trials.
@@ -39,13 +41,51 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not value >= 0:
+            if value is not None and not 0 <= value < math.inf:
                 option = "--" + name.replace("_", "-")
                 raise InputError(f"{option} is no limit", received=value, allowed="0 or more", fix="Correct it.")
+
+        if self.min_top1 is not None and self.min_top1 > 1:
+            raise InputError(
+                "--min-top1 is no share", received=self.min_top1, allowed="0 to 1, or 95%", fix="Correct it."
+            )
 
     @property
     def any_is_set(self) -> bool:
         return any(value is not None for value in vars(self).values())
+
+    @property
+    def of_change(self) -> dict[str, float | None]:
+        """Those that need a baseline, by their options."""
+        return {
+            "--max-slowdown": self.max_slowdown,
+            "--max-memory-growth": self.max_memory_growth,
+            "--max-size-growth": self.max_size_growth,
+        }
+
+    def check(self, *, task: str, quality: bool) -> None:
+        """Raise InputError for limits of figures that nobody will measure.
+
+        Args:
+            task: what the candidates are for.
+            quality: whether predictions are compared.
+        """
+        wanted = {"--max-kl": self.max_kl, "--min-top1": self.min_top1, "--max-ppl-ratio": self.max_perplexity_ratio}
+        given = [name for name, value in wanted.items() if value is not None]
+        if given and not quality:
+            raise InputError(
+                "These limits are of predictions, which are not compared",
+                received=f"--no-quality with {', '.join(given)}",
+                allowed="one or the other",
+                fix="Leave --no-quality out.",
+            )
+        if task == CLASSIFICATION and self.max_perplexity_ratio is not None:
+            raise InputError(
+                "Labels have no perplexity",
+                received=f"--max-ppl-ratio with artifacts for {task}",
+                allowed="limits --max-kl and --min-top1",
+                fix="Leave --max-ppl-ratio out.",
+            )
 
 
 def judge(report: Report, baseline: Report | None, limits: Limits) -> dict[str, Any]:
@@ -64,6 +104,8 @@ def judge(report: Report, baseline: Report | None, limits: Limits) -> dict[str, 
             cases += _speed_cases(report, baseline, known, limits, notes)
             cases += _growth_cases(known, "peak memory", "peak_bytes", limits.max_memory_growth)
         cases += _growth_cases(known, "size", "size_bytes", limits.max_size_growth)
+    elif given := [option for option, value in limits.of_change.items() if value is not None]:
+        notes.append(f"{', '.join(given)} had nothing to compare with: no --baseline was given.")
     about = None if baseline is None else {"created": baseline.get("created"), "machine": baseline.get("machine")}
     return {"cases": cases, "notes": notes, "baseline": about}
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ LOCAL = "local"
 TIMED = "timed"
 RETRIES = 3
 _SECONDS = 10.0  # for a machine to answer
+_HEALTH_SECONDS = 30.0  # for Ray's own program to start, ask the cluster and end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +155,18 @@ def _connect(address: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Raise OSError or ValueError when nobody listens at ``HOST:PORT``; ``auto`` is looked for by Ray."""
+    """Raise OSError or ValueError when no cluster answers at ``HOST:PORT``; ``auto`` is looked for by Ray."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
-    if separator:
-        socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+    if not separator:
+        return
+    socket.create_connection((host, int(port)), timeout=_SECONDS).close()
+    if address.startswith("ray://"):  # a proxy that has no such question, and that Ray gives up soon
+        return
+    question = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        subprocess.run(question, capture_output=True, check=True, timeout=_HEALTH_SECONDS)
+    except subprocess.SubprocessError as error:
+        raise OSError("something listens there, and it is no Ray cluster that answers") from error
 
 
 def _check_resources(tasks: Sequence[Task]) -> None:
@@ -166,9 +177,23 @@ def _check_resources(tasks: Sequence[Task]) -> None:
     for task in tasks:
         needed = {"CPU": task.cores, "memory": task.memory_bytes, TIMED: int(task.timed)}
         if not any(all(have.get(name, 0) >= amount for name, amount in needed.items()) for have in machines):
+            missing = {name for name, amount in needed.items() if all(have.get(name, 0) < amount for have in machines)}
             raise InputError(
                 f"No machine of the Ray cluster can run {task.name}",
-                received="; ".join(", ".join(f"{name} {have.get(name, 0):g}" for name in needed) for have in machines),
-                allowed=", ".join(f"{name} {amount:g}" for name, amount in needed.items()),
-                fix=f"Start its machines with --resources='{{\"{TIMED}\": 1}}', or take fewer --threads.",
+                received="; ".join(_told({name: have.get(name, 0) for name in needed}) for have in machines),
+                allowed=f"{_told(needed)}, or more, on one machine",
+                fix=_fix(missing),
             )
+
+
+def _told(resources: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{name} {amount / 1e9:.2f} GB" if name == "memory" else f"{name} {amount:g}"
+        for name, amount in resources.items()
+    )
+
+
+def _fix(missing: Container[str]) -> str:
+    if TIMED in missing:
+        return f"Start its machines with `ray start --resources='{{\"{TIMED}\": 1}}'`."
+    return "Take fewer --threads." if "CPU" in missing else "Add a machine that has enough."

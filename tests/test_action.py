@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def run_script(script: str, folder: Path, **variables: str) -> list[list[str]]:
     (folder / "bin").mkdir(exist_ok=True)
     for name in ("jisu", "gh", "python", "pip", "curl"):
         program = folder / "bin" / name
-        program.write_text(f'#!/bin/bash\nprintf "%q " {name} "$@" >> {log}\necho >> {log}\n')
+        # What `gh` finds, and whether it may.
+        told = "test ! -e forbidden && cat earlier 2> /dev/null" if name == "gh" else ""
+        program.write_text(f'#!/bin/bash\nprintf "%q " {name} "$@" >> {log}\necho >> {log}\n{told}\n')
         program.chmod(0o755)
     environment = {**os.environ, **variables, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     # As GitHub runs a step with `shell: bash`.
@@ -91,23 +94,69 @@ def test_the_package_is_installed_with_its_pins(tmp_path: Path) -> None:
     assert call[-1] == f"{ROOT}[cpu,export,report]"
 
 
-def test_the_table_is_shown_and_commented_where_there_is_one(tmp_path: Path) -> None:
-    script, comment = STEPS["Show the table"]["run"], STEPS["Comment the table"]["run"]
-    variables = {"OUT": "out", "GITHUB_STEP_SUMMARY": "summary", "NUMBER": "7", "GITHUB_REPOSITORY": "me/mine"}
-    assert run_script(script, tmp_path, **variables) == run_script(comment, tmp_path, **variables) == []
-    assert not (tmp_path / "summary").exists()
+VARIABLES = {
+    "OUT": "out",
+    "GITHUB_STEP_SUMMARY": "summary",
+    "NUMBER": "7",
+    "GITHUB_REPOSITORY": "me/mine",
+    "MARK": "<!-- mine -->",
+}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_table_is_shown_or_that_there_is_none(tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / "out" / "report").mkdir(parents=True)
+        (tmp_path / "out" / "report" / "report.md").write_text("the table")
+    run_script(STEPS["Show the table"]["run"], tmp_path, **VARIABLES)
+    assert (tmp_path / "summary").read_text().startswith("the table" if there else "Nothing was compared")
+    assert (tmp_path / "out" / "report" / "report.md").read_text() == (tmp_path / "summary").read_text()
+
+
+@pytest.mark.parametrize(("earlier", "asked"), [("", ["POST", "issues/7"]), ("31", ["PATCH", "issues/comments/31"])])
+def test_the_table_is_one_comment_that_the_next_run_replaces(tmp_path: Path, earlier: str, asked: list[str]) -> None:
     (tmp_path / "out" / "report").mkdir(parents=True)
     (tmp_path / "out" / "report" / "report.md").write_text("the table")
-    run_script(script, tmp_path, **variables)
-    assert (tmp_path / "summary").read_text() == "the table"
-    [call] = run_script(comment, tmp_path, **variables)
-    assert call[:6] == ["gh", "pr", "comment", "7", "--repo", "me/mine"]
-    assert "out/report/report.md" in call
+    (tmp_path / "earlier").write_text(earlier)
+    calls = run_script(STEPS["Comment the table"]["run"], tmp_path, **VARIABLES, TMPDIR=str(tmp_path))
+    look, write = calls
+    assert look[:4] == ["gh", "api", "--paginate", "repos/me/mine/issues/7/comments"]
+    assert all(part in " ".join(write) for part in asked)
+    text = Path(write[-1].removeprefix("body=@"))
+    assert text.read_text() == "<!-- mine -->\n\nthe table"
+
+
+def test_a_comment_that_may_not_be_written_fails_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out" / "report").mkdir(parents=True)
+    (tmp_path / "out" / "report" / "report.md").write_text("the table")
+    (tmp_path / "forbidden").touch()
+    assert run_script(STEPS["Comment the table"]["run"], tmp_path, **VARIABLES, TMPDIR=str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["github-actions", "github-workflows", "gitlab-ci"])
+def test_the_action_and_the_documented_jobs_are_of_their_schema(tmp_path: Path, kind: str) -> None:
+    """The schemas are those that the checking package carries."""
+    action = (ROOT / "action.yml").read_text(encoding="utf-8")
+    texts = dict(zip(["github-actions", "github-workflows", "gitlab-ci"], [action, *documented_jobs()], strict=True))
+    path = tmp_path / "checked.yml"
+    path.write_text(texts[kind], encoding="utf-8")
+    words = [
+        "--builtin-schema",
+        f"vendor.{kind}",
+        *(["--data-transform", kind] if kind == "gitlab-ci" else []),
+        str(path),
+    ]
+    done = subprocess.run([sys.executable, "-m", "check_jsonschema", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def documented_jobs() -> list[str]:
+    """The YAML of the two examples, GitHub's and GitLab's."""
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_documented_jobs_use_what_there_is(tmp_path: Path) -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "ci.md").read_text(encoding="utf-8"), re.DOTALL)
-    github, gitlab = (yaml.safe_load(block) for block in blocks)
+    github, gitlab = (yaml.safe_load(block) for block in documented_jobs())
     [step] = [step for step in github["jobs"]["compare"]["steps"] if "jisu" in step["uses"]]
     assert set(step["with"]) <= set(ACTION["inputs"])
     job = gitlab["compare-model"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 PEER_MODELS = Path("build/peer-models")
 PEER_PYTHON = Path("build/peers/bin/python")
 REGRESSED = 4
-_MATRIX_PROGRESS = "matrix-progress.txt"
+_MATRIX_PROGRESS = "matrix-progress.jsonl"
+# What changes nothing in a report; an interrupted matrix goes on whatever they are.
+_NOT_OF_THE_PLAN = ("quiet", "ray")
 
 
 def share(text: str) -> float:
@@ -158,7 +160,8 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
 def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     """One report for each model, in a folder of its own where there are several; those that are there already stay."""
     from benchmarks.compare import threads_of
-    from benchmarks.matrix import matrix_candidates, read_matrix
+    from benchmarks.journal import Journal
+    from benchmarks.matrix import check_build_place, matrix_candidates, read_matrix
     from benchmarks.report import JSON, prepare_folder
     from exporter.cluster import run_here, run_tasks
 
@@ -180,8 +183,10 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
         if arguments.baseline is not None
     }
     prepare_folder(arguments.out)
-    done = arguments.out / _MATRIX_PROGRESS
-    finished = done.read_text(encoding="utf-8").splitlines() if done.is_file() else []
+    check_build_place(matrix.build)
+    plan = {name: value for name, value in vars(arguments).items() if name not in _NOT_OF_THE_PLAN}
+    journal = Journal(arguments.out, [plan, asdict(matrix)], name=_MATRIX_PROGRESS)
+    finished = {record["model"]: record["code"] for record in journal.records}
     say = _silent if arguments.quiet else _say
     codes = [0]
     for model in matrix.models:
@@ -189,6 +194,7 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
         out = arguments.out / label if several else arguments.out
         if model in finished and (out / JSON).is_file():
             say(f"{model} was compared before the interruption")
+            codes.append(finished[model])
             continue
         run = run_here if arguments.ray is None else run_tasks
         threads = threads_of(arguments.threads)
@@ -200,9 +206,8 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
         if several and junit is not None:
             junit = junit.with_name(f"{junit.stem}-{label}{junit.suffix}")
         codes.append(_run_one(arguments, request, limits, baselines.get(model), junit=junit, candidates=candidates))
-        with done.open("a", encoding="utf-8") as stream:
-            stream.write(f"{model}\n")
-    done.unlink(missing_ok=True)
+        journal.add({"model": model, "code": codes[-1]})
+    journal.remove()
     return max(codes)
 
 
@@ -216,12 +221,17 @@ def _run_one(
     candidates: list[Candidate] | None = None,
 ) -> int:
     """Measure, judge, write and print one report."""
+    from benchmarks.candidates import artifact_candidates
     from benchmarks.cluster_comparison import compare_on_cluster
-    from benchmarks.compare import compare
+    from benchmarks.compare import compare, model_of, task_of, threads_of
     from benchmarks.report import write_report
     from benchmarks.report_markdown import render_markdown
     from benchmarks.verdict import judge
 
+    if candidates is None:
+        threads = threads_of(request.threads)
+        candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
+    limits.check(task=task_of(model_of(candidates)), quality=request.quality)
     measure = compare if arguments.ray is None else compare_on_cluster
     report = measure(request, candidates=candidates, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:

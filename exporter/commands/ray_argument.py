@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from exporter.cluster import LOCAL
 
@@ -12,7 +13,15 @@ def add_ray_argument(parser: argparse.ArgumentParser, *, what: str) -> None:
     parser.add_argument(
         "--ray",
         nargs="?",
+        type=_address,
         const=LOCAL,
         metavar="ADDRESS",
         help=f"run {what} as tasks on a Ray cluster (one on this machine), where a task that is lost is run again",
     )
+
+
+def _address(text: str) -> str:
+    """Refuse what was meant as the argument that comes next."""
+    if not text or Path(text).exists():
+        raise argparse.ArgumentTypeError(f"{text!r} is no address of a cluster; name files and folders before --ray")
+    return text

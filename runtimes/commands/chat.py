@@ -1,6 +1,7 @@
 """`jisu chat`: a conversation on the terminal. Ctrl-C stops one answer, Ctrl-D or /quit leaves, /reset forgets.
 
-When standard input is no terminal it reads one message a line and writes only the answers.
+When standard input is no terminal it reads one message a line and writes only the answers. A command that does not
+exist is said and passed over there, too, and the end is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Talk until the input ends; returns 0. Raises InputError when the model cannot chat at all."""
+    """Talk until the input ends.
+
+    Returns:
+        0, or the code of bad usage when a line from elsewhere than a terminal was an unknown command.
+
+    Raises:
+        InputError: the model cannot chat at all, or cannot answer a line from elsewhere than a terminal.
+    """
     from runtimes.conversation import Conversation
 
     options = sampling_options(arguments)
@@ -44,17 +52,21 @@ def run(arguments: argparse.Namespace) -> int:
         if interactive:
             edit_lines()
             sys.stderr.write("Ctrl-C stops an answer, Ctrl-D or /quit leaves, /reset forgets the conversation.\n")
+        code = 0
         for line in _lines(interactive=interactive):
+            is_command = _is_command(line)
             try:
-                if _is_command(line):
+                if is_command:
                     _obey(line, conversation)
                 else:
                     _answer(conversation, line, interactive=interactive)
             except InputError as error:
-                if not interactive:
+                # Without its answer the lines of a file would belong to other questions; a command has none.
+                if not (interactive or is_command):
                     raise
                 sys.stderr.write(f"jisu chat: error: {error}\n")
-    return 0
+                code = 0 if interactive else error.exit_code
+    return code
 
 
 def _lines(*, interactive: bool) -> Iterator[str]:

@@ -39,10 +39,15 @@ def test_what_cannot_be_read_is_a_candidate_with_the_reason(tiny, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny.fp32, damaged)
     (damaged / "model.onnx.data").write_bytes(b"")
-    found = candidates([tmp_path / "nothing", damaged, tiny.fp32])
+    altered = tmp_path / "altered"
+    shutil.copytree(tiny.fp32, altered)
+    with (altered / "model.onnx.data").open("r+b") as weights:
+        weights.write(b"1234")
+    found = candidates([tmp_path / "nothing", damaged, altered, tiny.fp32])
     assert "manifest.json cannot be read" in str(found[0].problem)
     assert "model.onnx.data has 0 bytes" in str(found[1].problem)
-    assert found[2].problem is None
+    assert "model.onnx.data has another SHA-256 than recorded" in str(found[2].problem)
+    assert found[3].problem is None
 
 
 def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):

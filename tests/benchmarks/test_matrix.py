@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from benchmarks.matrix import matrix_candidates, read_matrix
+from benchmarks.matrix import check_build_place, export_artifact, matrix_candidates, read_matrix
 from exporter.cluster import run_here
 from exporter.errors import InputError
 from jisu import main
@@ -32,16 +33,45 @@ def test_a_matrix_exports_what_is_missing_and_compares_everything(tiny, tmp_path
     assert [(row["name"], row["failure"] is None) for row in rows] == [("fp32 (ort-cpu)", True), ("int8", False)]
     assert "exit code 3" in rows[1]["failure"]
     assert "mean-kl" in rows[1]["failure"]
-    assert not (tmp_path / "report" / "matrix-progress.txt").exists()
+    assert not (tmp_path / "report" / "matrix-progress.jsonl").exists()
     assert "exporting" in capsys.readouterr().err
 
 
-def test_a_model_that_was_compared_before_an_interruption_is_not_compared_again(tmp_path, capsys):
-    path = write(tmp_path, 'models = ["org/model"]\nprecisions = ["fp32"]\n')
-    (tmp_path / "matrix-progress.txt").write_text("org/model\n")
-    (tmp_path / "report.json").write_text("{}")
-    assert main(["compare", "--matrix", str(path), "--out", str(tmp_path)]) == 0
-    assert "org/model was compared before" in capsys.readouterr().err
+def test_what_was_compared_before_an_interruption_is_not_compared_again_and_counts(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path, f'models = ["org/one", "org/two"]\nprecisions = ["fp32"]\nbuild = "{tmp_path / "build"}"\n')
+    words = ["compare", "--matrix", str(path), "--out", str(tmp_path)]
+    measured = []
+
+    def run_one(arguments, request, limits, baseline, *, junit, candidates):
+        measured.append(request.out.name)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        request.out.mkdir(exist_ok=True)
+        (request.out / "report.json").write_text("{}")
+        return 4 if request.out.name == "one" else 0
+
+    monkeypatch.setattr("benchmarks.commands.compare._run_one", run_one)
+    monkeypatch.setattr("benchmarks.matrix.matrix_candidates", lambda *args, **more: ([tmp_path], []))
+    assert main(words) == 130
+    assert main([*words, "--quiet"]) == 4  # of the first model
+    assert measured == ["one", "two", "two"]
+    assert not (tmp_path / "matrix-progress.jsonl").exists()
+    # Other wishes begin anew.
+    measured.clear()
+    assert main(words) == 130
+    assert main([*words, "--trials", "9"]) == 4
+    assert measured == ["one", "two", "one", "two"]
+
+
+def test_what_an_export_was_refused_for_is_the_error_and_not_the_hint_after_it(tmp_path):
+    said = export_artifact("none", tmp_path / "out", "fp32", ["--no-such-option"])
+    assert "error: unknown option --no-such-option" in str(said)
+    assert "(exit code 2)" in str(said)
+
+
+def test_a_build_folder_that_cannot_be_written_is_an_error():
+    with pytest.raises(InputError, match="artifacts cannot be written into /dev/null/build"):
+        check_build_place(Path("/dev/null/build"))
 
 
 def test_folders_of_artifacts_are_named_for_model_and_precision(tiny, tmp_path):
@@ -67,6 +97,8 @@ def test_folders_of_artifacts_are_named_for_model_and_precision(tiny, tmp_path):
         ),
         ("models = 'a'\nprecisions = [1]", "models is no list of words; precisions is no list of words"),
         ("models = ['a']\nprecisions = ['int8']\noptions = {int4 = ['--keep']}", "options.int4 is for no precision"),
+        ("models = ['a']\nprecisions = ['int9']", "int9 is none of precisions, which are bf16, fp16"),
+        ("models = ['a']\nprecisions = ['int8']\nbackends = ['ort-gpu']", "(did you mean ort-cpu?)"),
         ("models = ['x/a', 'y/a']\nprecisions = ['int8']", "have the same name"),
     ],
 )

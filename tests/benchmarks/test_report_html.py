@@ -122,10 +122,12 @@ def test_what_a_report_says_is_text_and_no_markup(page):
     assert "Quick &lt;b&gt;CPU&lt;/b&gt; 9000" in page
 
 
-def test_a_failed_row_says_what_happened_and_is_never_the_best(page):
-    line = next(line for line in page.split("<tr>") if "<td>broken</td>" in line).split("</tr>")[0]
-    assert "ended by signal 9" in line
-    assert "best" not in line
+def test_a_failed_row_is_never_the_best_and_what_happened_is_said_once_below_the_first_table(page):
+    lines = [line.split("</tr>")[0] for line in page.split("<tr>") if "<td>broken</td>" in line]
+    tables = [line for line in lines if "colspan" in line]
+    assert len(tables) == page.count("<th>candidate</th>") - 2  # of those with cases
+    assert all(">failed</td>" in line and "best" not in line and "signal" not in line for line in tables)
+    assert page.count("broken failed:</span> short-chat: the process was ended by signal 9") == 1
 
 
 def test_a_report_without_quality_and_with_one_row_renders():

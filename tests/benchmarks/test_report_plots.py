@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks.report_plots import draw_memory, draw_operators, draw_pareto, draw_token_times
-from tests.benchmarks.made_report import made_report
+from tests.benchmarks.made_report import made_report, made_row
 
 
 def outline(svg, name):
@@ -60,3 +60,17 @@ def test_one_row_alone_is_no_comparison():
     report = made_report()
     report["rows"] = report["rows"][:1]
     assert draw_pareto(report) is None
+
+
+def test_a_name_does_not_cover_the_interval_of_another_point():
+    """One point's interval runs right above another point, where that one's name would stand."""
+    wide = made_row("wide", speed=30.0, kl=0.0072)
+    wide["measured"]["short-chat"]["decode_tokens_per_s"]["high"] = 200.0
+    svg = draw_pareto(made_report(broken=wide))
+    text = re.search(r"<text [^>]*translate\(([-\d.]+) ([-\d.]+)\)[^>]*>int8</text>", svg) or re.search(
+        r'<text [^>]*x="([-\d.]+)" y="([-\d.]+)"[^>]*>int8</text>', svg
+    )
+    marker = re.search(r'id="pareto-pareto-2".*?<use [^>]*y="([-\d.]+)"', svg, re.DOTALL)
+    assert text is not None and marker is not None
+    baseline, interval = float(text[2]), float(marker[1])
+    assert not baseline - 8 < interval < baseline + 1

@@ -107,7 +107,8 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     # The failure is in the journal, too, and what failed is tried again.
     stop.unlink()
     log.unlink()
-    outcomes, _ = measure(candidates, tmp_path)
+    outcomes, said = measure(candidates, tmp_path)
+    assert said == ["loading a", "short: round 2 of 3", "short: round 3 of 3"]
     asked = [tuple(json.loads(line)[1:]) for line in log.read_text().splitlines()]
     assert asked == [(0, 4), (2, 6), (3, 6)]
     assert len(outcomes["a"].trials["short"]) == 3

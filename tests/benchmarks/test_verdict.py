@@ -127,7 +127,22 @@ def test_junit_has_a_case_for_each_metric():
     assert {case.name for case in judged if not case.passed and case.group == "int8"} >= {"decode on short-chat"}
 
 
-@pytest.mark.parametrize("value", [-0.1, float("nan")])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_a_limit_below_zero_is_none(value):
     with pytest.raises(InputError, match="--max-slowdown is no limit"):
         Limits(max_slowdown=value)
+
+
+def test_limits_of_what_nobody_measures_are_refused():
+    with pytest.raises(InputError, match="--no-quality with --max-kl, --min-top1"):
+        Limits(max_kl=0.1, min_top1=0.9).check(task="text-generation", quality=False)
+    with pytest.raises(InputError, match="Labels have no perplexity.*--max-kl and --min-top1"):
+        Limits(max_perplexity_ratio=1.1).check(task="text-classification", quality=True)
+    Limits(max_perplexity_ratio=1.1).check(task="text-generation", quality=True)
+    Limits(max_kl=0.1, max_slowdown=0.1).check(task="text-classification", quality=True)
+
+
+def test_limits_of_change_without_a_baseline_are_said():
+    found, notes = cases(made_report(), None, max_slowdown=0.1, max_size_growth=0.1)
+    assert found == {}
+    assert notes == ["--max-slowdown, --max-size-growth had nothing to compare with: no --baseline was given."]

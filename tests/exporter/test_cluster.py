@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import os
 import signal
+import socket
 import time
 from contextlib import suppress
 from itertools import pairwise
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.cluster import LostTaskError, Task, cluster, run_here, run_tasks
+from exporter.cluster import LOCAL, LostTaskError, Task, _reach, cluster, run_here, run_tasks
+from exporter.commands.ray_argument import add_ray_argument
 from exporter.errors import InputError, MissingDependencyError
 from tests.ray_cluster import killing_a_worker
 
@@ -111,9 +114,15 @@ def test_an_error_of_a_task_is_raised_as_what_it_is(ray_cluster):
         list(run_tasks([Task(name="bad", function=fail)]))
 
 
-@pytest.mark.parametrize("takes", [{"cores": 10_000}, {"memory_bytes": 1 << 60}])
-def test_what_no_machine_can_run_is_an_error_instead_of_waiting_for_ever(ray_cluster, takes):
-    with pytest.raises(InputError, match="No machine of the Ray cluster can run big"):
+@pytest.mark.parametrize(
+    ("takes", "said"),
+    [
+        ({"cores": 10_000}, "CPU 10000, memory 0.00 GB, timed 0, or more, on one machine. Take fewer --threads"),
+        ({"memory_bytes": 1 << 60}, "memory 1152921504.61 GB, timed 0, or more, on one machine. Add a machine"),
+    ],
+)
+def test_what_no_machine_can_run_is_an_error_instead_of_waiting_for_ever(ray_cluster, takes, said):
+    with pytest.raises(InputError, match=f"No machine of the Ray cluster can run big.*{said}"):
         list(run_tasks([Task(name="big", function=square, arguments=(1,), **takes)]))
 
 
@@ -123,6 +132,31 @@ def test_what_no_machine_can_run_is_an_error_instead_of_waiting_for_ever(ray_clu
 def test_an_address_without_a_cluster_is_an_error(address, said):
     with pytest.raises(InputError, match=f"There is no Ray cluster at {address}.*{said}"), cluster(address):
         pass
+
+
+def test_something_else_that_listens_is_an_error_instead_of_trying_for_minutes(monkeypatch):
+    monkeypatch.setattr("exporter.cluster._HEALTH_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        said = f"There is no Ray cluster at {address}.*it is no Ray cluster"
+        with pytest.raises(InputError, match=said), cluster(address):
+            pass
+
+
+def test_a_running_cluster_answers(ray_cluster):
+    import ray
+
+    _reach(ray.get_runtime_context().gcs_address)
+
+
+def test_a_path_after_ray_is_not_taken_for_an_address(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("artifact", nargs="*")
+    add_ray_argument(parser, what="tasks")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--ray", str(tmp_path)])
+    assert "is no address of a cluster; name files and folders before --ray" in capsys.readouterr().err
+    assert parser.parse_args([str(tmp_path), "--ray"]).ray == LOCAL
 
 
 def test_a_cluster_that_does_not_start_in_time_is_an_error(monkeypatch):

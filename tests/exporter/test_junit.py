@@ -47,3 +47,11 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         check_place(tmp_path / "file" / "junit.xml")
+
+
+def test_looking_at_a_place_leaves_nothing_there(tmp_path):
+    check_place(tmp_path / "junit.xml")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "junit.xml").write_text("<old/>")
+    check_place(tmp_path / "junit.xml")
+    assert (tmp_path / "junit.xml").read_text() == "<old/>"

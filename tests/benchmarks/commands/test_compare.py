@@ -65,7 +65,11 @@ def test_a_regression_ends_with_4_and_is_a_failure_in_junit(tiny, baseline, tmp_
     [
         ([], "There is nothing to compare"),
         (["nothing", "--max-slowdown", "fast"], "'fast' is no share"),
+        (["nothing", "--min-top1", "95"], "--min-top1 is no share. Received: 95.0. Allowed: 0 to 1, or 95%"),
+        (["nothing", "--time-limit", "inf"], "--time-limit is no time to wait"),
+        (["nothing", "--threads", "9999"], "--threads is more than this machine has"),
         (["nothing", "--max-kl", "-1"], "--max-kl is no limit"),
+        (["nothing", "--max-kl", "1", "--no-quality"], "These limits are of predictions, which are not compared"),
         (["nothing", "--baseline", "none.json"], "The report none.json cannot be read"),
         (["nothing", "--workloads", "short"], "There is no such workload"),
         (["nothing"], "Nothing could be measured"),

@@ -55,6 +55,16 @@ def test_without_a_terminal_lines_come_in_and_answers_go_out(
     assert (out, err) == ("hello!\n" * 3, "")
 
 
+def test_an_unknown_command_without_a_terminal_is_passed_over_and_remembered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n/restart\nagain\n"))
+    assert run(folder) == 2
+    out, err = capsys.readouterr()
+    assert out == "hello!\n" * 2
+    assert "There is no such command. Received: /restart" in err
+
+
 def test_quit_leaves(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("hi\n/quit\nnever\n"))
     assert run(folder) == 0
