@@ -16,7 +16,7 @@ from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.build import build_plan, check_artifact, plan_key
 from runtimes.tensorrt.classifier import PlanClassifier
-from runtimes.tensorrt.library import import_library
+from runtimes.tensorrt.library import Library, import_library
 from runtimes.tensorrt.packed_plan import unpack_plan
 from runtimes.tensorrt.plan_file import PLAN, plan_path, read_plan, read_record
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
@@ -70,9 +70,17 @@ def open_plan_classifier(
 
 def _opened(artifact: Artifact, *, name: str, plan: Path | None, capacity: int | None) -> dict[str, Any]:
     """What runs a plan is made from: the library, the plan's bytes and shapes, and the module that reaches the GPU."""
+    library, data, shapes = find_plan(artifact, name=name, plan=plan, capacity=capacity)
+    cuda = importlib.import_module("cuda.bindings.runtime")
+    return {"library": library, "plan": data, "artifact": artifact, "shapes": shapes, "cuda": cuda}
+
+
+def find_plan(
+    artifact: Artifact, *, name: str, plan: Path | None = None, capacity: int | None = None
+) -> tuple[Library, bytes, Shapes]:
+    """The library, a plan's bytes for the first GPU, and what it was built for; errors as for `open_plan`."""
     require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
-    cuda = importlib.import_module("cuda.bindings.runtime")
     ((target, capability),) = plan_targets(library, ())
     if plan is not None:
         path = _given_plan(plan, backend=name, target=target)
@@ -82,7 +90,7 @@ def _opened(artifact: Artifact, *, name: str, plan: Path | None, capacity: int |
         folder = default_folder(artifact)
         path = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes).path
     data = unpack_plan(read_plan(path, plan_key(artifact, library, target=target, shapes=shapes)))
-    return {"library": library, "plan": data, "artifact": artifact, "shapes": shapes, "cuda": cuda}
+    return library, data, shapes
 
 
 def _given_plan(place: Path, *, backend: str, target: str) -> Path:
