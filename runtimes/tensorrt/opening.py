@@ -16,8 +16,9 @@ from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.build import build_plan, check_artifact, plan_key
 from runtimes.tensorrt.classifier import PlanClassifier
-from runtimes.tensorrt.library import import_library
-from runtimes.tensorrt.plan_file import plan_path, read_plan, read_record
+from runtimes.tensorrt.library import Library, import_library
+from runtimes.tensorrt.packed_plan import unpack_plan
+from runtimes.tensorrt.plan_file import PLAN, plan_path, read_plan, read_record
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
 from runtimes.tensorrt.profiles import Shapes, default_shapes
 
@@ -69,9 +70,17 @@ def open_plan_classifier(
 
 def _opened(artifact: Artifact, *, name: str, plan: Path | None, capacity: int | None) -> dict[str, Any]:
     """What runs a plan is made from: the library, the plan's bytes and shapes, and the module that reaches the GPU."""
+    library, data, shapes = find_plan(artifact, name=name, plan=plan, capacity=capacity)
+    cuda = importlib.import_module("cuda.bindings.runtime")
+    return {"library": library, "plan": data, "artifact": artifact, "shapes": shapes, "cuda": cuda}
+
+
+def find_plan(
+    artifact: Artifact, *, name: str, plan: Path | None = None, capacity: int | None = None
+) -> tuple[Library, bytes, Shapes]:
+    """The library, a plan's bytes for the first GPU, and what it was built for; errors as for `open_plan`."""
     require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
-    cuda = importlib.import_module("cuda.bindings.runtime")
     ((target, capability),) = plan_targets(library, ())
     if plan is not None:
         path = _given_plan(plan, backend=name, target=target)
@@ -80,16 +89,16 @@ def _opened(artifact: Artifact, *, name: str, plan: Path | None, capacity: int |
         shapes = default_shapes(artifact, capacity=capacity)
         folder = default_folder(artifact)
         path = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes).path
-    data = read_plan(path, plan_key(artifact, library, target=target, shapes=shapes))
-    return {"library": library, "plan": data, "artifact": artifact, "shapes": shapes, "cuda": cuda}
+    data = unpack_plan(read_plan(path, plan_key(artifact, library, target=target, shapes=shapes)))
+    return library, data, shapes
 
 
 def _given_plan(place: Path, *, backend: str, target: str) -> Path:
     """The plan at a place that the user named; raises InputError when there is none for this GPU."""
-    path = place if place.suffix == ".plan" else plan_path(place, backend=backend, target=target)
+    path = place if place.name.endswith(PLAN) else plan_path(place, backend=backend, target=target)
     if path.is_file():
         return path
-    others = sorted(item.name for item in path.parent.glob("*.plan"))
+    others = sorted(item.name for item in path.parent.glob(f"*{PLAN}"))
     raise InputError(
         f"There is no plan {path.name} in {path.parent}",
         received=f"a folder with {', '.join(others)}" if others else "a folder without plans",

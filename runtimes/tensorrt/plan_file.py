@@ -1,7 +1,7 @@
 """Plans on disk: each beside a record of what it was built from, so that another one is never taken for it.
 
-``<backend>-<sm89 or gpu>.plan`` and the same name with ``.json``. A plan is used when its record says exactly what is
-wanted now and its bytes are those that the record was written for.
+``<backend>-<sm89 or gpu>.plan.gz`` and the same name with ``.json``. A plan is used when its record says exactly what
+is wanted now and its bytes are those that the record was written for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from exporter.artifact import GRAPH, WEIGHTS, Artifact, hash_file
 from exporter.errors import InputError
 from runtimes.tensorrt.profiles import Shapes
 
+PLAN = ".plan.gz"  # what plans' names end in
 _SCHEMA = 1
 # The key's entries in words, for whoever asks why a plan is built again.
 _WORDS = {
@@ -71,7 +72,7 @@ def graph_hashes(artifact: Artifact) -> tuple[str, ...]:
 def plan_path(folder: Path, *, backend: str, target: str) -> Path:
     """Where the plan of a target lies in a folder."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in target.lower())
-    return folder / f"{backend}-{plain}.plan"
+    return folder / f"{backend}-{plain}{PLAN}"
 
 
 def reason_to_build(path: Path, key: PlanKey) -> str | None:

@@ -55,7 +55,7 @@ def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_
     (build,) = library.builds
     assert build["capability"] is None
     assert build["shapes"].capacity == 32
-    assert [item.name for item in (tmp_path / "cache").glob("*.plan")] == ["tensorrt-nvidia-h200-sm90.plan"]
+    assert [item.name for item in (tmp_path / "cache").glob("*.plan.gz")] == ["tensorrt-nvidia-h200-sm90.plan.gz"]
 
 
 def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tmp_path):
@@ -74,8 +74,8 @@ def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tm
     built.path.write_bytes(b"corrupted")
     with pytest.raises(InputError, match="cannot be used: it has 9 bytes.*jisu build"):
         open_backend("tensorrt", artifact, plan=plans)
-    built.path.rename(plans / "tensorrt-rtx-sm89.plan")
-    with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.*the GPU here.*jisu build"):
+    built.path.rename(plans / "tensorrt-rtx-sm89.plan.gz")
+    with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.gz.*the GPU here.*jisu build"):
         open_backend("tensorrt", artifact, plan=plans)
 
 
