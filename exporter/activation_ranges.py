@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, SOURCE
+from exporter.passes.evaluate import takes_one_token
+from exporter.signature import (
+    ATTENTION_MASK,
+    CAPACITY,
+    INPUT_IDS,
+    LOGITS_POSITIONS,
+    PAST_LENGTH,
+    SOURCE,
+    STATE_PREFIXES,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +28,14 @@ if TYPE_CHECKING:
 _LARGEST, _SUM = ":largest", ":sum"
 # Of an attention: its scores, which no value of the graph holds.
 _SCORES = ":scores"
+# Tokens of a window that a graph reads which takes one at a time.
+_STEPS = 128
 # A constant above this many bytes is handed over instead of being written into the model.
 _INLINE = 1024
 
 
 def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
-    """Run each window from an empty state.
+    """Run each window from an empty state, the beginning of it token by token where the graph takes one at a time.
 
     Args:
         graph: the portable graph in float32; it is not changed.
@@ -56,19 +67,37 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
         ir.serde.serialize_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     wanted = {item.name for item in (*session.get_inputs(), *session.get_overridable_initializers())}
+    measured = [name + ending for name in names for ending in (_LARGEST, _SUM)]
+    by_token = takes_one_token(graph)
+    carried = _carried(graph) if by_token else {}
     peaks: dict[str, float] = {}
     for window in windows:
-        feeds = {**_first_call(graph, window), **weights}
-        found = session.run(
-            [name + ending for name in names for ending in (_LARGEST, _SUM)],
-            {name: array for name, array in feeds.items() if name in wanted},
-        )
-        for name, peak, total in zip(names, found[::2], found[1::2], strict=True):
-            value = float("nan") if np.isnan(total) else float(peak)
-            key = name.removesuffix(_SCORES)
-            # In this order a NaN, once there, stays.
-            peaks[key] = value if not value <= peaks.get(key, 0.0) else peaks.get(key, 0.0)
+        read = window[:_STEPS] if by_token else window
+        feeds = {**_first_call(graph, read), **weights}
+        for place, tokens in enumerate(read[:, None] if by_token else [read]):
+            feeds |= {INPUT_IDS: np.asarray(tokens, np.int64)[None], PAST_LENGTH: np.array([place], np.int64)}
+            found = session.run(
+                [*measured, *carried.values()], {name: array for name, array in feeds.items() if name in wanted}
+            )
+            feeds |= dict(zip(carried, found[len(measured) :], strict=True))
+            for name, peak, total in zip(names, found[: len(measured) : 2], found[1 : len(measured) : 2], strict=True):
+                value = float("nan") if np.isnan(total) else float(peak)
+                key = name.removesuffix(_SCORES)
+                # In this order a NaN, once there, stays.
+                peaks[key] = value if not value <= peaks.get(key, 0.0) else peaks.get(key, 0.0)
     return peaks
+
+
+def _carried(graph: ir.Graph) -> dict[str, str]:
+    """Names of the states that a call reads -> of those that it writes for the next one."""
+    written = {value.name for value in graph.outputs}
+    pairs = [
+        (value.name, after + value.name.removeprefix(before))
+        for value in graph.inputs
+        for before, after in STATE_PREFIXES.values()
+        if value.name is not None and value.name.startswith(before)
+    ]
+    return {past: present for past, present in pairs if present in written}
 
 
 def _weights_to_inputs(graph: ir.Graph) -> dict[str, np.ndarray[Any, Any]]:

@@ -159,6 +159,8 @@ TENSORRT_W8A8 = (
     *TENSORRT_END,
 )
 
+# ONNX Runtime's fused attention has no float32 kernel for GPUs; the standard operators have.
+ORT_CUDA_FP32 = (*PORTABLE, ORT_FP32[-1])
 # The fused operators of ONNX Runtime with their floats in half precision, which is what its fast kernels are for.
 _CUDA_END = (*_TO_HALF, ORT_FP32[-1])
 ORT_CUDA_HALF = (*ORT_FP32[:-1], *_CUDA_END)
@@ -190,7 +192,7 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cpu", "mixed"): ORT_WEIGHT_ONLY,
     ("portable", "gguf"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "gguf"): ORT_WEIGHT_ONLY,
-    ("ort-cuda", "fp32"): ORT_FP32,
+    ("ort-cuda", "fp32"): ORT_CUDA_FP32,
     ("ort-cuda", "fp16"): ORT_CUDA_HALF,
     ("ort-cuda", "bf16"): ORT_CUDA_HALF,
     ("ort-cuda", "int8"): ORT_CUDA_WEIGHT_ONLY,

@@ -64,3 +64,17 @@ def test_the_scores_of_an_attention_count_as_its_output():
     heads = table[window].reshape(3, 4, 4).transpose(1, 0, 2)
     scores = [50 * heads[head] @ heads[head // 2].T for head in range(4)]
     assert measure_ranges(model.graph, [window])["y"] == pytest.approx(np.abs(scores).max(), rel=1e-5)
+
+
+def test_a_graph_that_takes_one_token_is_run_token_by_token_with_what_it_carries():
+    draft = Draft()
+    ids = draft.input("input_ids", "B", 1, dtype=ir.DataType.INT64)
+    past = draft.input("past_state.0.sum", "B", 4)
+    table = draft.weight(np.arange(32, dtype=np.float32).reshape(8, 4), "table")
+    rows = draft.op("Gather", table, ids, dims=["B", 1, 4], axis=0, name="rows", dtype=ir.DataType.FLOAT)
+    row = draft.op("Squeeze", rows, draft.weight([1]), dims=["B", 4], name="row")
+    total = draft.op("Add", row, past, name="present_state.0.sum")
+    model = draft.model(logits=draft.op("Neg", rows, name="negated"), **{"present_state.0.sum": total})
+    # Row 1 ends with 7, row 2 with 11: after three tokens they have added up.
+    found = measure_ranges(model.graph, [np.array([1, 2, 1]), np.array([2])])
+    assert (found["rows"], found["present_state.0.sum"]) == (11, 25)

@@ -116,7 +116,8 @@ def test_an_operator_of_a_type_that_the_standard_does_not_give_it_is_named():
     (found,) = foreign_types(model)
     assert found.startswith("Range ")
     assert found.endswith("(FLOAT16)")
-    model = draft.model(y=draft.op("Nonsense", half))
+    unknown = Draft()
+    model = unknown.model(y=unknown.op("Nonsense", unknown.input("x", dtype=ir.DataType.FLOAT16)))
     assert foreign_types(model)[-1].endswith("(no operator of opset 24)")
 
 
