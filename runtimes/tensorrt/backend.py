@@ -19,8 +19,8 @@ from exporter.errors import InputError
 from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, StateSpec
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import storage_dtype
-from runtimes.host_state import batch_axis
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
+from runtimes.state_sizes import batch_axis
 from runtimes.tensorrt.contexts import Contexts
 from runtimes.tensorrt.device import Device
 from runtimes.tensorrt.library import Library
