@@ -15,9 +15,10 @@ from typing import Any
 from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import INPUT_IDS
+from runtimes.tensorrt.compilation import Compiled, compile_graph
 from runtimes.tensorrt.frozen_graph import frozen_graph
 from runtimes.tensorrt.library import Capability, Library, spelled
-from runtimes.tensorrt.messages import Messages, logger_into, monitor_into
+from runtimes.tensorrt.messages import Messages, monitor_into
 from runtimes.tensorrt.plan_file import (
     PlanKey,
     PlanRecord,
@@ -27,12 +28,10 @@ from runtimes.tensorrt.plan_file import (
     require_folder,
     write_plan,
 )
-from runtimes.tensorrt.profiles import Profile, Shapes, profiles_for
+from runtimes.tensorrt.profiles import Shapes, profiles_for
 
 TARGET = "tensorrt"
 TIMING_CACHE = "timing.cache"
-# TensorRT's own words for an attention that none of its fused kernels computes.
-_NOT_FUSED = "is_decomposable()"
 DECOMPOSED = "attention is computed by single operators: TensorRT has no fused kernel for it here"
 Progress = Callable[[str, int, int], None]
 
@@ -129,59 +128,66 @@ def _build(
     shapes: Shapes,
     progress: Progress | None,
 ) -> tuple[Any, list[str]]:
-    graph = frozen_graph(artifact, capacity=shapes.capacity)
-    profiles = profiles_for(artifact.manifest.signature, shapes)
-    for_whom = library.name if capability is None else f"{library.name} for compute capability {spelled([capability])}"
-    notes: list[str] = []
-    # Fused attention first: whether there is a kernel depends on the GPU, the float type and the head size.
-    for decomposable in (False, True):
-        messages = Messages()
-        logger = logger_into(messages, library)
-        builder = library.module.Builder(logger)
-        network = _network(artifact, library, builder, logger, graph, messages, for_whom=for_whom)
-        if _allow_decomposition(library, network, every=decomposable):
-            notes = [DECOMPOSED]
-        config = _config(library, builder, profiles, capability=capability)
-        cache = None if library.is_rtx else _timing_cache(config, folder)
+    used: list[Any] = []  # configuration and monitor, alive as long as they are needed
+
+    def configure(config: Any) -> None:
+        used[:] = [config]
+        if not library.is_rtx:
+            _use_timing_cache(config, folder)
         if progress is not None:
-            monitor = monitor_into(progress, library)
-            config.progress_monitor = monitor
-        plan = builder.build_serialized_network(network, config)
-        if plan is not None:
-            _refuse_warnings(messages, for_whom)
-            if cache is not None:
-                _keep_timing_cache(config, folder)
-            return plan, notes
-        if not any(_NOT_FUSED in line for line in messages.errors):
-            break
-    raise InputError(
-        f"{artifact.folder} cannot be built by {for_whom}",
-        received=messages.shown(),
-        allowed="a graph whose operators and number formats the target has",
-        fix=f"Choose another precision than {artifact.manifest.precision}, or leave this target out.",
-    )
+            used.append(monitor_into(progress, library))
+            config.progress_monitor = used[-1]
+
+    compiled = compile_artifact(artifact, library, capability=capability, shapes=shapes, configure=configure)
+    if compiled.plan is None:
+        raise InputError(
+            f"{artifact.folder} cannot be built by {_for_whom(library, capability)}",
+            received=compiled.messages.shown(),
+            allowed="a graph whose operators and number formats the target has",
+            fix=f"Choose another precision than {artifact.manifest.precision}, or leave this target out."
+            if compiled.parsed
+            else "Export the model again with this version; should that not help, please report it.",
+        )
+    if not library.is_rtx:
+        _keep_timing_cache(used[0], folder)
+    return compiled.plan, [DECOMPOSED] if compiled.decomposed else []
 
 
-def _network(
+def compile_artifact(
     artifact: Artifact,
     library: Library,
-    builder: Any,
-    logger: Any,
-    graph: bytes,
-    messages: Messages,
     *,
-    for_whom: str,
-) -> Any:
-    network = builder.create_network(0)
-    parser = library.module.OnnxParser(network, logger)
-    # The path tells where the weights lie.
-    if not parser.parse(graph, str(artifact.graph)):
-        raise InputError(
-            f"{for_whom} does not take the graph of {artifact.folder}",
-            received=messages.shown(),
-            allowed=f"what the lint of the target {TARGET} lets through",
-            fix="Export the model again with this version; should that not help, please report it.",
-        )
+    capability: Capability | None,
+    shapes: Shapes,
+    configure: Callable[[Any], None] = lambda config: None,
+) -> Compiled:
+    """An artifact's graph as the library compiles it, or what it has against that.
+
+    Raises:
+        InputError: the library would build another model than the one that was proved.
+    """
+    graph = frozen_graph(artifact, capacity=shapes.capacity)
+    profiles = profiles_for(artifact.manifest.signature, shapes)
+    for_whom = _for_whom(library, capability)
+    compiled = compile_graph(
+        library,
+        # The path tells where the weights lie.
+        lambda parser: bool(parser.parse(graph, str(artifact.graph))),
+        profiles=lambda network: profiles,
+        capability=capability,
+        check=lambda network, messages: _check_network(network, messages, artifact, for_whom=for_whom),
+        configure=configure,
+    )
+    if compiled.plan is not None:
+        _refuse_warnings(compiled.messages, for_whom)
+    return compiled
+
+
+def _for_whom(library: Library, capability: Capability | None) -> str:
+    return library.name if capability is None else f"{library.name} for compute capability {spelled([capability])}"
+
+
+def _check_network(network: Any, messages: Messages, artifact: Artifact, *, for_whom: str) -> None:
     _refuse_warnings(messages, for_whom)
     expected = {spec.name for spec in artifact.manifest.signature.inputs}
     expected |= {spec.past for spec in artifact.manifest.signature.state}
@@ -193,7 +199,6 @@ def _network(
             allowed="the same inputs",
             fix="Export the model again; the graph or the manifest was exchanged.",
         )
-    return network
 
 
 def _refuse_warnings(messages: Messages, for_whom: str) -> None:
@@ -206,38 +211,7 @@ def _refuse_warnings(messages: Messages, for_whom: str) -> None:
         )
 
 
-def _allow_decomposition(library: Library, network: Any, *, every: bool) -> bool:
-    """Let TensorRT compute attention by single operators where it has no kernel; whether it was let.
-
-    In float32 it never has one; of the others ``every`` one is meant.
-    """
-    module = library.module
-    allowed = False
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type == module.LayerType.ATTENTION_INPUT and (
-            every or layer.get_input(0).dtype == module.DataType.FLOAT
-        ):
-            layer.__class__ = module.IAttentionInputLayer  # the binding gives every layer as its base class
-            layer.attention.decomposable = allowed = True
-    return allowed
-
-
-def _config(library: Library, builder: Any, profiles: tuple[Profile, ...], *, capability: Capability | None) -> Any:
-    config = builder.create_builder_config()
-    for wanted in profiles:
-        profile = builder.create_optimization_profile()
-        for name, (smallest, usual, largest) in wanted.shapes.items():
-            profile.set_shape(name, smallest, usual, largest)
-        config.add_optimization_profile(profile)
-    if capability is not None:
-        config.num_compute_capabilities = 1
-        known = library.module.ComputeCapability.__members__
-        config.set_compute_capability(known[f"SM{capability[0]}{capability[1]}"], 0)
-    return config
-
-
-def _timing_cache(config: Any, folder: Path) -> Any:
+def _use_timing_cache(config: Any, folder: Path) -> None:
     """Timings of an earlier build, so that a similar one need not measure again; an empty cache when there are none."""
     place = folder / TIMING_CACHE
     try:
@@ -246,7 +220,6 @@ def _timing_cache(config: Any, folder: Path) -> Any:
         data = b""
     cache = config.create_timing_cache(data)
     config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
 
 
 def _keep_timing_cache(config: Any, folder: Path) -> None:

@@ -19,11 +19,10 @@ from typing import Any
 
 from exporter.artifact import WEIGHTS, Artifact
 from exporter.errors import InputError, MissingDependencyError
-from runtimes.tensorrt.build import check_artifact
+from runtimes.tensorrt.build import check_artifact, compile_artifact
 from runtimes.tensorrt.frozen_graph import frozen_graph
 from runtimes.tensorrt.library import Capability, Library, spelled
 from runtimes.tensorrt.profiles import Shapes
-from runtimes.tensorrt.try_build import try_build
 
 _GRAPH, _CANDIDATE = "graph.onnx", "polygraphy_debug.onnx"
 _SUPPORTED = "fully supported"
@@ -77,14 +76,14 @@ def find_refusal(
         said = _polygraphy(["inspect", "capability", _GRAPH], folder, library, run)
         if _SUPPORTED not in said:
             return Refusal(parser=_summary(said))
-        reason = try_build(folder / _GRAPH, library, capability=capability)
-        if reason is None:
+        compiled = compile_artifact(artifact, library, capability=capability, shapes=shapes)
+        if compiled.plan is not None:
             return Refusal()
         target = [] if capability is None else [spelled([capability])]
         check = [sys.executable, "-m", "runtimes.tensorrt.try_build", _CANDIDATE, library.name, *target]
         words = ["debug", "reduce", _GRAPH, "--output", "reduced.onnx", "--mode", "bisect", "--check", *check]
         _polygraphy(words, folder, library, run)
-        return _kept(folder / "reduced.onnx", out, reason)
+        return _kept(folder / "reduced.onnx", out, compiled.messages.shown())
 
 
 def _kept(reduced: Path, out: Path, reason: str) -> Refusal:

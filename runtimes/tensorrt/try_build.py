@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+from runtimes.tensorrt.compilation import compile_graph
 from runtimes.tensorrt.library import Capability, Library, import_library
-from runtimes.tensorrt.messages import Messages, logger_into
+from runtimes.tensorrt.profiles import Profile
 
 REFUSED = 1
 # Sizes of every dimension that varies: smallest, usual, largest.
@@ -18,25 +20,23 @@ _SIZES = (1, 4, 8)
 
 def try_build(path: Path, library: Library, *, capability: Capability | None) -> str | None:
     """What TensorRT says against a file, None where it builds."""
-    messages = Messages()
-    logger = logger_into(messages, library)
-    builder = library.module.Builder(logger)
-    network = builder.create_network(0)
-    parser = library.module.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        return messages.shown()
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        value = network.get_input(index)
-        if -1 in value.shape:
-            shapes = [tuple(size if dim == -1 else dim for dim in value.shape) for size in _SIZES]
-            profile.set_shape(value.name, *shapes)
-    config.add_optimization_profile(profile)
-    if capability is not None:
-        config.num_compute_capabilities = 1
-        known = library.module.ComputeCapability.__members__
-        config.set_compute_capability(known[f"SM{capability[0]}{capability[1]}"], 0)
-    return None if builder.build_serialized_network(network, config) is not None else messages.shown()
+    compiled = compile_graph(
+        library,
+        lambda parser: bool(parser.parse_from_file(str(path))),
+        profiles=lambda network: (_profile(network),),
+        capability=capability,
+    )
+    return compiled.messages.shown() if compiled.plan is None else None
+
+
+def _profile(network: Any) -> Profile:
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    sizes = {
+        value.name: tuple(tuple(size if dim == -1 else dim for dim in value.shape) for size in _SIZES)
+        for value in inputs
+        if -1 in value.shape
+    }
+    return Profile(name="any", shapes=sizes)  # type: ignore[arg-type]
 
 
 def main(words: list[str]) -> int:
