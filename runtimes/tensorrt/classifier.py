@@ -19,6 +19,7 @@ from runtimes.lengths import closed
 from runtimes.tensorrt.contexts import Contexts
 from runtimes.tensorrt.device import Device
 from runtimes.tensorrt.library import Library
+from runtimes.tensorrt.plan_graph import plan_graphs
 from runtimes.tensorrt.profiles import PREFILL, Shapes
 
 
@@ -45,7 +46,7 @@ class PlanClassifier:
         self._pad = manifest.model.pad or 0
         self._rows = shapes.batch
         self._device: Device | None = Device(cuda)
-        self._contexts = Contexts(library, plan, artifact, shapes=shapes, device=self._device)
+        self._contexts = Contexts(library, plan, plan_graphs(artifact)[0], shapes=shapes, device=self._device)
         self._fed = {
             spec.name: self._device.allocate(8 * shapes.batch * shapes.prompt, purpose="inputs")
             for spec in manifest.signature.inputs

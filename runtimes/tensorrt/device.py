@@ -68,6 +68,10 @@ class Device:
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, _TO_HOST, self.stream)
         self.wait()
 
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Copy bytes from one address to another, behind everything that the stream has to do."""
+        self._call("cudaMemcpyAsync", target, source, size, _ON_DEVICE, self.stream)
+
     def wait(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
 

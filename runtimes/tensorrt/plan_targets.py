@@ -10,6 +10,7 @@ from runtimes.gpu import probe_gpus
 from runtimes.tensorrt.build import target_of
 from runtimes.tensorrt.library import Capability, Library, check_capabilities
 from runtimes.tensorrt.plan_file import graph_hashes
+from runtimes.tensorrt.plan_graph import plan_graphs
 
 
 def plan_targets(library: Library, wanted: tuple[Capability, ...]) -> list[tuple[str, Capability | None]]:
@@ -37,4 +38,4 @@ def plan_targets(library: Library, wanted: tuple[Capability, ...]) -> list[tuple
 
 def default_folder(artifact: Artifact) -> Path:
     """Where plans lie when nobody says: found again by the graph that they were built from."""
-    return Path.home() / ".cache" / "jisu" / "plans" / graph_hashes(artifact)[0][:16]
+    return Path.home() / ".cache" / "jisu" / "plans" / graph_hashes(artifact, plan_graphs(artifact)[0])[0][:16]
