@@ -101,11 +101,12 @@ def profiles_for(signature: Signature, shapes: Shapes) -> tuple[Profile, ...]:
     """
     # A second token in the range of single ones: with a width that is fixed TensorRT-RTX 1.7 lays the weights out in
     # another way for each profile and stores them twice (135M model in fp16: 509 MB instead of 303 MB).
-    few = min(2, shapes.prompt)
+    # Of attention from a fixed single token TensorRT-RTX 1.7 has no fused kernel.
+    few = 2 if signature.encoded else min(2, shapes.prompt)
     widths = {PREFILL: (1, max(1, shapes.prompt // 2), shapes.prompt), DECODE: (1, 1, few)}
-    one_token = signature.takes_one_token or bool(signature.encoded)
-    if one_token:
+    if signature.takes_one_token:
         widths[DECODE] = (1, 1, 1)
+    one_token = signature.takes_one_token or bool(signature.encoded)
     names = [DECODE] if one_token else [PREFILL, DECODE] if signature.state else [PREFILL]
     return tuple(Profile(name=name, shapes=_shapes(signature, shapes, widths[name])) for name in names)
 

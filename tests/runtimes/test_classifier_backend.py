@@ -113,7 +113,7 @@ def test_a_plan_of_a_classifier_is_opened_as_any_other(tiny_classifier, monkeypa
     def found(artifact, **options):
         asked.append(options)
         library = pretended_library(artifact)
-        return {"library": library, "plan": PLAN, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
+        return [PLAN], {"library": library, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
 
     monkeypatch.setattr(opening, "_opened", found)
     with Engine(artifact, open_classifier("tensorrt-rtx", artifact, plan=tmp_path)) as engine:

@@ -7,7 +7,7 @@ import pytest
 import jisu
 from exporter.errors import InputError
 from runtimes.tensorrt import build as building
-from runtimes.tensorrt.build import DECOMPOSED, build_plan, target_of
+from runtimes.tensorrt.build import DECOMPOSED, build_plan, build_plans, target_of
 from runtimes.tensorrt.library import Library
 from runtimes.tensorrt.messages import Messages
 from runtimes.tensorrt.profiles import Shapes
@@ -104,6 +104,23 @@ def test_added_scores_classifiers_and_float32_build_too(rtx, trt_folder, plans, 
     assert built.notes == ((DECOMPOSED,) if precision == "fp32" else ())
 
 
+@pytest.mark.parametrize(("family", "precision"), [("marian", "fp16"), ("t5", "int8")])
+def test_an_encoder_has_a_plan_of_its_own(rtx, trt_folder, plans, family, precision):
+    artifact = exported(trt_folder, family, precision)
+    shapes = Shapes(capacity=64, prompt=1, batch=2, source=32)
+    given = {**ADA, "shapes": shapes}
+    built = build_plans(artifact, rtx, plans / f"{family}-{precision}", **given)
+    assert [one.path.name for one in built] == ["tensorrt-rtx-sm89.plan", "tensorrt-rtx-sm89.encoder.plan"]
+    # Biases are added to the scores of the one, which are spelled out; attention of the other is fused.
+    assert all(one.size > 100_000 and one.notes == () for one in built)
+    again = build_plans(artifact, rtx, plans / f"{family}-{precision}", **given)
+    assert [one.reason for one in again] == [None, None]
+    hashes = [json.loads(one.path.with_name(f"{one.path.name}.json").read_text())["key"]["graph"] for one in built]
+    files = artifact.manifest.files
+    assert hashes[0] == [files[name].sha256 for name in ("model.onnx", "model.onnx.data")]
+    assert hashes[1] == [files[name].sha256 for name in ("encoder.onnx", "encoder.onnx.data", "model.onnx.data")]
+
+
 def test_an_artifact_for_something_else_is_refused(tmp_path):
     with pytest.raises(InputError, match="Export the model with --target tensorrt"):
         build_plan(
@@ -124,8 +141,8 @@ def test_an_input_that_the_parser_drops_ends_the_build(rtx, trt_llama, tmp_path,
 
     whole = building.frozen_graph
 
-    def with_another(artifact, *, capacity):
-        model = ir.serde.deserialize_model(ir.serde.onnx.ModelProto.FromString(whole(artifact, capacity=capacity)))
+    def with_another(graph, *, capacity):
+        model = ir.serde.deserialize_model(ir.serde.onnx.ModelProto.FromString(whole(graph, capacity=capacity)))
         extra = ir.Value(name="position_ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["B", "T"]))
         model.graph.inputs.append(extra)
         return ir.serde.serialize_model(model).SerializeToString()

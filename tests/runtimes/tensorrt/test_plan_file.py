@@ -10,6 +10,7 @@ from exporter.errors import InputError
 from runtimes.tensorrt.plan_file import (
     PlanKey,
     PlanRecord,
+    part_path,
     plan_path,
     read_plan,
     reason_to_build,
@@ -41,6 +42,13 @@ def test_a_plan_is_read_back(path):
 
 def test_a_gpu_with_a_long_name_gets_a_plain_file(tmp_path):
     assert plan_path(tmp_path, backend="tensorrt", target="NVIDIA H200 sm90").name == "tensorrt-nvidia-h200-sm90.plan"
+
+
+def test_an_encoders_plan_lies_beside_its_decoders(path):
+    assert part_path(path, "") == path
+    assert part_path(path, "encoder") == path.with_name("tensorrt-rtx-sm89.encoder.plan")
+    assert "source" not in KEY.to_dict()["shapes"]
+    assert replace(KEY, shapes=Shapes(source=9)).to_dict()["shapes"]["source"] == 9
 
 
 @pytest.mark.parametrize(
