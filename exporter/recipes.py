@@ -205,7 +205,7 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("tensorrt", "w8a8"): TENSORRT_W8A8,
 }
 # (target, precision) -> why there is no recipe, and the precision to use instead.
-_NO_INTEGER_PRODUCTS = ("ONNX Runtime multiplies integers on a GPU more slowly than halves", "int8 or int4")
+_NO_INTEGER_PRODUCTS = ("ONNX Runtime does not fuse products of 8-bit inputs on a GPU", "int8 or int4")
 WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
     ("ort-cuda", "w8a8"): _NO_INTEGER_PRODUCTS,
     ("ort-cuda", "w8a8-dynamic"): _NO_INTEGER_PRODUCTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import jisu
 from exporter.artifact import ENCODER, GRAPH, Artifact, hash_file, read_artifact
 from exporter.errors import InputError
 from runtimes import Engine, load
@@ -29,7 +31,17 @@ def on_plans(artifact: Artifact) -> Any:
     return open_encoder_decoder(pretended_library(artifact), (PLAN, ENCODER_PLAN), artifact, shapes=shapes, cuda=Cuda())
 
 
-@pytest.fixture(scope="module", params=["ort-cpu", "torch", "ort-cuda, pretended", "tensorrt, pretended"])
+ENGINES = [
+    "ort-cpu",
+    "torch",
+    "ort-cuda, pretended",
+    "tensorrt, pretended",
+    pytest.param("ort-cuda", marks=pytest.mark.cuda),
+    pytest.param("tensorrt", marks=pytest.mark.tensorrt),
+]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, text_to_text_artifact: Artifact) -> Iterator[Engine]:
     if request.param == "ort-cuda, pretended":
         backend = OrtCudaEncoderBackend(pretended_onnxruntime(), text_to_text_artifact)
@@ -39,6 +51,17 @@ def engine(request: pytest.FixtureRequest, text_to_text_artifact: Artifact) -> I
     if request.param == "tensorrt, pretended":
         artifact = request.getfixturevalue("text_to_text_tensorrt")
         with Engine(artifact, on_plans(artifact)) as opened:
+            yield opened
+        return
+    if request.param == "tensorrt":
+        name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt-rtx"
+        folder = request.getfixturevalue("text_to_text_tensorrt").folder
+        plans = str(request.getfixturevalue("tmp_path_factory").mktemp("plans"))
+        # The rows of three beams for each of three texts.
+        assert (
+            jisu.main(["build", str(folder), "--backend", name, "--batch", "9", "--prompt", "340", "--out", plans]) == 0
+        )
+        with load(folder, backend=name, plan=Path(plans)) as opened:
             yield opened
         return
     with load(text_to_text_artifact.folder, backend=request.param, threads=1) as opened:
