@@ -15,7 +15,7 @@ from runtimes.gpu import probe_gpus
 from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.build import build_plans, check_artifact, plan_key
-from runtimes.tensorrt.classifier import PlanClassifier
+from runtimes.tensorrt.classifier import open_classifier_plan
 from runtimes.tensorrt.encoder import open_encoder_decoder
 from runtimes.tensorrt.library import import_library
 from runtimes.tensorrt.plan_file import PLAN, part_path, plan_path, read_plan, read_record
@@ -71,7 +71,7 @@ def open_plan_classifier(
     """Open a classifier's plan for the first GPU; arguments and errors as for `open_plan`."""
     check_artifact(artifact)
     plans, opened = _opened(artifact, name=name, plan=plan, capacity=capacity)
-    return PlanClassifier(plan=plans[0], **opened)
+    return open_classifier_plan(plan=plans[0], **opened)
 
 
 def _opened(
