@@ -79,15 +79,21 @@ def _on_a_gpu(artifact: Artifact) -> PlacementReport:
 def _in_plans(artifact: Artifact, backend: str) -> PlacementReport:
     """A plan runs as a whole on the GPU; what TensorRT decided by itself stands in the plans' records."""
     from runtimes.tensorrt.build import check_artifact
-    from runtimes.tensorrt.plan_file import read_record
+    from runtimes.tensorrt.plan_file import PLAN, read_record
     from runtimes.tensorrt.plan_targets import default_folder
 
     check_artifact(artifact)
     counts = {backend: _operators(artifact)}
     folder = default_folder(artifact)
     notes = []
-    for path in sorted(folder.glob(f"{backend}-*.plan")):
-        record = read_record(path)
+    for path in sorted(folder.glob(f"*{PLAN}")):
+        try:
+            record = read_record(path)
+        except InputError as error:
+            notes.append(f"{path.name}: {error}")
+            continue
+        if str(record.key.get("library")).split(" ")[0] != backend:
+            continue
         notes += [f"{path.name}: {record.size / 1e6:.1f} MB, {'; '.join(record.notes) or 'attention is fused'}"]
     return PlacementReport(backend=backend, counts=counts, notes=tuple(notes) or (f"No plan lies in {folder} yet.",))
 

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from exporter.errors import InputError
+
 if TYPE_CHECKING:
     from exporter.diagnosis import Diagnosis
 
@@ -27,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask TensorRT instead whether it takes the graph, and for the least that it refuses (needs no source)",
     )
     parser.add_argument("--compute-capability", metavar="X.Y", help="the GPU to ask for, with --backend (8.9)")
+    parser.add_argument(
+        "--plan",
+        type=Path,
+        metavar="PATH",
+        help="with --backend: compare this plan, or the one in this folder, with its graph, on the GPU here",
+    )
     parser.add_argument("--prompt-tokens", type=int, default=16, metavar="N", help="tokens of the prompt (16)")
     parser.add_argument("--steps", type=int, default=8, metavar="N", help="tokens decoded behind it, one by one (8)")
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
@@ -36,7 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from exporter.diagnosis import diagnose
 
-    if arguments.backend is not None:
+    if arguments.backend is None:
+        for option in ("plan", "compute_capability"):
+            if getattr(arguments, option) is not None:
+                name = option.replace("_", "-")
+                raise InputError(
+                    f"--{name} asks TensorRT", allowed="it beside --backend", fix="Name --backend, or leave it out."
+                )
+    elif arguments.plan is not None:
+        return _compare_plan(arguments)
+    else:
         return _ask_tensorrt(arguments)
     found = diagnose(
         arguments.artifact,
@@ -69,6 +86,29 @@ def _described(found: Diagnosis) -> str:
         lines.append(sentence[0].upper() + sentence[1:])
         lines += [f"Within it: {finding.operators}.", f"The smallest failing subgraph: {finding.subgraph}"]
     return "\n".join(lines) + "\n"
+
+
+def _compare_plan(arguments: argparse.Namespace) -> int:
+    from exporter.artifact import read_artifact
+    from runtimes.tensorrt.build import check_artifact
+    from runtimes.tensorrt.opening import find_plans
+    from runtimes.tensorrt.plan_comparison import compare_plan, plan_runner, text_to_compare
+
+    artifact = read_artifact(arguments.artifact)
+    check_artifact(artifact)
+    library, plans, shapes = find_plans(artifact, name=arguments.backend, plan=arguments.plan)
+    found = compare_plan(
+        artifact,
+        plan_runner(library, plans[0], artifact),
+        shapes=shapes,
+        token_ids=text_to_compare(artifact, arguments.prompt_tokens + arguments.steps),
+        prompt=arguments.prompt_tokens,
+    )
+    if arguments.json:
+        sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(found.describe()) + "\n")
+    return 0 if found.first is None else PARTED
 
 
 def _ask_tensorrt(arguments: argparse.Namespace) -> int:

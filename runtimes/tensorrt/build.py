@@ -19,6 +19,7 @@ from runtimes.tensorrt.compilation import Compiled, compile_graph
 from runtimes.tensorrt.frozen_graph import frozen_graph
 from runtimes.tensorrt.library import Capability, Library, spelled
 from runtimes.tensorrt.messages import Messages, monitor_into
+from runtimes.tensorrt.packed_plan import pack_plan
 from runtimes.tensorrt.plan_file import (
     PlanKey,
     PlanRecord,
@@ -118,13 +119,13 @@ def build_plan(
     plan, notes = _build(
         artifact, library, folder, capability=capability, shapes=shapes, graph=graph, progress=progress
     )
+    data = pack_plan(plan)
     seconds = time.perf_counter() - started
-    data = memoryview(plan)
     record = PlanRecord(
-        key=key.to_dict(), size=data.nbytes, sha256=_sha256(data), seconds=round(seconds, 3), notes=tuple(notes)
+        key=key.to_dict(), size=len(data), sha256=_sha256(data), seconds=round(seconds, 3), notes=tuple(notes)
     )
     write_plan(path, data, record)
-    return BuiltPlan(path=path, target=target, size=data.nbytes, seconds=seconds, reason=reason, notes=tuple(notes))
+    return BuiltPlan(path=path, target=target, size=len(data), seconds=seconds, reason=reason, notes=tuple(notes))
 
 
 def check_artifact(artifact: Artifact) -> None:
@@ -149,7 +150,7 @@ def plan_key(
         library=f"{library.name} {library.version}",
         target=target,
         shapes=shapes,
-        options=tuple(f"{profile.name} {profile.shapes[INPUT_IDS]}" for profile in profiles),
+        options=("float32 as it is", *(f"{profile.name} {profile.shapes[INPUT_IDS]}" for profile in profiles)),
     )
 
 
@@ -270,7 +271,7 @@ def _keep_timing_cache(config: Any, folder: Path) -> None:
         (folder / TIMING_CACHE).write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
-def _sha256(data: memoryview) -> str:
+def _sha256(data: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(data).hexdigest()

@@ -15,6 +15,25 @@ from runtimes.tensorrt.plan_graph import PlanGraph
 from runtimes.tensorrt.profiles import Shapes, profiles_for
 
 
+def open_engine(library: Library, plan: bytes, graph: PlanGraph) -> tuple[Any, Any, Messages]:
+    """The library's runtime, which lives as long as anything of it is used, its engine, and what it says.
+
+    Raises:
+        InputError: the library cannot read the plan here.
+    """
+    messages = Messages()
+    runtime = library.module.Runtime(logger_into(messages, library))
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise InputError(
+            f"The plan of {graph.path} cannot be opened by {library.name} {library.version}",
+            received=messages.shown(),
+            allowed="a plan that this library built for this GPU",
+            fix="Delete it and build it again: jisu build.",
+        )
+    return runtime, engine, messages
+
+
 class Contexts:
     """A plan's contexts by the name of their profile; they live as long as this does.
 
@@ -29,17 +48,8 @@ class Contexts:
     """
 
     def __init__(self, library: Library, plan: bytes, graph: PlanGraph, *, shapes: Shapes, device: Device) -> None:
-        messages = Messages()
-        self._runtime = library.module.Runtime(logger_into(messages, library))
-        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        self._runtime, self._engine, messages = open_engine(library, plan, graph)
         self._device = device
-        if self._engine is None:
-            raise InputError(
-                f"The plan of {graph.path} cannot be opened by {library.name} {library.version}",
-                received=messages.shown(),
-                allowed="a plan that this library built for this GPU",
-                fix="Delete it and build it again: jisu build.",
-            )
         self.by_name: dict[str, Any] = {}
         for index, profile in enumerate(profiles_for(graph.signature, shapes)):
             context = self._engine.create_execution_context()

@@ -17,7 +17,8 @@ from runtimes.tensorrt.backend import PlanBackend
 from runtimes.tensorrt.build import build_plans, check_artifact, plan_key
 from runtimes.tensorrt.classifier import open_classifier_plan
 from runtimes.tensorrt.encoder import open_encoder_decoder
-from runtimes.tensorrt.library import import_library
+from runtimes.tensorrt.library import Library, import_library
+from runtimes.tensorrt.packed_plan import unpack_plan
 from runtimes.tensorrt.plan_file import PLAN, part_path, plan_path, read_plan, read_record
 from runtimes.tensorrt.plan_graph import plan_graphs
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
@@ -76,11 +77,23 @@ def open_plan_classifier(
 
 def _opened(
     artifact: Artifact, *, name: str, plan: Path | None, capacity: int | None
-) -> tuple[list[bytes], dict[str, Any]]:
+) -> tuple[tuple[bytes, ...], dict[str, Any]]:
     """The bytes of each graph's plan, and what else runs one: the library, the shapes, the module for the GPU."""
+    library, plans, shapes = find_plans(artifact, name=name, plan=plan, capacity=capacity)
+    cuda = importlib.import_module("cuda.bindings.runtime")
+    return plans, {"library": library, "artifact": artifact, "shapes": shapes, "cuda": cuda}
+
+
+def find_plans(
+    artifact: Artifact, *, name: str, plan: Path | None = None, capacity: int | None = None
+) -> tuple[Library, tuple[bytes, ...], Shapes]:
+    """The library, the bytes of each graph's plan for the first GPU, and what they were built for.
+
+    Raises:
+        InputError: as `open_plan` does.
+    """
     require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
-    cuda = importlib.import_module("cuda.bindings.runtime")
     ((target, capability),) = plan_targets(library, ())
     if plan is not None:
         path = _given_plan(plan, backend=name, target=target)
@@ -90,19 +103,19 @@ def _opened(
         folder = default_folder(artifact)
         built = build_plans(artifact, library, folder, target=target, capability=capability, shapes=shapes)
         path = built[0].path
-    plans = [
-        read_plan(part_path(path, graph.part), plan_key(artifact, library, target=target, shapes=shapes, graph=graph))
+    keys = {
+        graph.part: plan_key(artifact, library, target=target, shapes=shapes, graph=graph)
         for graph in plan_graphs(artifact)
-    ]
-    return plans, {"library": library, "artifact": artifact, "shapes": shapes, "cuda": cuda}
+    }
+    return library, tuple(unpack_plan(read_plan(part_path(path, part), key)) for part, key in keys.items()), shapes
 
 
 def _given_plan(place: Path, *, backend: str, target: str) -> Path:
     """The plan at a place that the user named; raises InputError when there is none for this GPU."""
-    path = place if place.suffix == PLAN else plan_path(place, backend=backend, target=target)
+    path = place if place.name.endswith(PLAN) else plan_path(place, backend=backend, target=target)
     if path.is_file():
         return path
-    others = sorted(item.name for item in path.parent.glob("*.plan"))
+    others = sorted(item.name for item in path.parent.glob(f"*{PLAN}"))
     raise InputError(
         f"There is no plan {path.name} in {path.parent}",
         received=f"a folder with {', '.join(others)}" if others else "a folder without plans",

@@ -1,6 +1,6 @@
 """Plans on disk: each beside a record of what it was built from, so that another one is never taken for it.
 
-``<backend>-<sm89 or gpu>.plan``, an encoder's ``<backend>-<sm89 or gpu>.encoder.plan``, and the same names with
+``<backend>-<sm89 or gpu>.plan.gz``, an encoder's ``<backend>-<sm89 or gpu>.encoder.plan.gz``, and the same names with
 ``.json``. A plan is used when its record says exactly what is wanted now and its bytes are those that the record was
 written for.
 """
@@ -19,8 +19,8 @@ from exporter.errors import InputError
 from runtimes.tensorrt.plan_graph import PlanGraph
 from runtimes.tensorrt.profiles import Shapes
 
+PLAN = ".plan.gz"  # what plans' names end in
 _SCHEMA = 1
-PLAN = ".plan"
 # The key's entries in words, for whoever asks why a plan is built again.
 _WORDS = {
     "graph": "the graph or its weights changed",

@@ -55,6 +55,23 @@ def test_an_encoder_is_part_of_what_is_shown(text_to_text_artifact, text_to_text
     assert sum(placement_report(text_to_text_tensorrt, "tensorrt-rtx").counts["tensorrt-rtx"].values()) == len(nodes)
 
 
+def test_plans_are_told_apart_by_their_records(tmp_path, monkeypatch):
+    from runtimes.tensorrt import plan_targets
+
+    artifact = write_artifact(tmp_path / "t", "tensorrt")
+    monkeypatch.setattr(plan_targets, "default_folder", lambda artifact: tmp_path)
+    for library, notes in (("tensorrt", []), ("tensorrt-rtx", ["by single operators"])):
+        record = {"schema": 1, "key": {"library": f"{library} 1"}, "size": 2_000_000, "sha256": "", "seconds": 1}
+        (tmp_path / f"{library}-sm89.plan.gz").write_bytes(b"")
+        (tmp_path / f"{library}-sm89.plan.gz.json").write_text(json.dumps({**record, "notes": notes}))
+    assert placement_report(artifact, "tensorrt").notes == ("tensorrt-sm89.plan.gz: 2.0 MB, attention is fused",)
+    assert placement_report(artifact, "tensorrt-rtx").notes == (
+        "tensorrt-rtx-sm89.plan.gz: 2.0 MB, by single operators",
+    )
+    (tmp_path / "tensorrt-sm89.plan.gz.json").unlink()
+    assert "is missing or damaged" in placement_report(artifact, "tensorrt").notes[0]
+
+
 def test_other_backends_have_nothing_to_place(artifact):
     with pytest.raises(InputError, match="Allowed: ort-cpu, ort-cuda, tensorrt"):
         placement_report(artifact, "torch")

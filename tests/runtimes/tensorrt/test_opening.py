@@ -64,7 +64,7 @@ def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_
     (build,) = library.builds
     assert build["capability"] is None
     assert build["shapes"].capacity == 32
-    assert [item.name for item in (tmp_path / "cache").glob("*.plan")] == ["tensorrt-nvidia-h200-sm90.plan"]
+    assert [item.name for item in (tmp_path / "cache").glob("*.plan.gz")] == ["tensorrt-nvidia-h200-sm90.plan.gz"]
 
 
 def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tmp_path):
@@ -83,8 +83,8 @@ def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tm
     built.path.write_bytes(b"corrupted")
     with pytest.raises(InputError, match="cannot be used: it has 9 bytes.*jisu build"):
         open_backend("tensorrt", artifact, plan=plans)
-    built.path.rename(plans / "tensorrt-rtx-sm89.plan")
-    with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.*the GPU here.*jisu build"):
+    built.path.rename(plans / "tensorrt-rtx-sm89.plan.gz")
+    with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.gz.*the GPU here.*jisu build"):
         open_backend("tensorrt", artifact, plan=plans)
 
 
@@ -97,10 +97,10 @@ def test_a_model_with_an_encoder_opens_two_plans(text_to_text_tensorrt, monkeypa
             assert len(answer.token_ids) == 4
     assert [build["graph"].part for build in pretended.builds] == ["", "encoder"]
     cache = tmp_path / "cache"
-    with load(text_to_text_tensorrt.folder, "tensorrt", plan=next(cache.glob("*sm90.plan"))) as engine:
+    with load(text_to_text_tensorrt.folder, "tensorrt", plan=next(cache.glob("*sm90.plan.gz"))) as engine:
         assert engine.backend.max_source_positions == 340
-    next(cache.glob("*.encoder.plan")).unlink()
-    with pytest.raises(InputError, match="sm90.encoder.plan cannot be used: there is none yet.*jisu build"):
+    next(cache.glob("*.encoder.plan.gz")).unlink()
+    with pytest.raises(InputError, match="sm90.encoder.plan.gz cannot be used: there is none yet.*jisu build"):
         load(text_to_text_tensorrt.folder, "tensorrt", plan=cache)
 
 

@@ -41,12 +41,14 @@ def test_a_plan_is_read_back(path):
 
 
 def test_a_gpu_with_a_long_name_gets_a_plain_file(tmp_path):
-    assert plan_path(tmp_path, backend="tensorrt", target="NVIDIA H200 sm90").name == "tensorrt-nvidia-h200-sm90.plan"
+    assert (
+        plan_path(tmp_path, backend="tensorrt", target="NVIDIA H200 sm90").name == "tensorrt-nvidia-h200-sm90.plan.gz"
+    )
 
 
 def test_an_encoders_plan_lies_beside_its_decoders(path):
     assert part_path(path, "") == path
-    assert part_path(path, "encoder") == path.with_name("tensorrt-rtx-sm89.encoder.plan")
+    assert part_path(path, "encoder") == path.with_name("tensorrt-rtx-sm89.encoder.plan.gz")
     assert "source" not in KEY.to_dict()["shapes"]
     assert replace(KEY, shapes=Shapes(source=9)).to_dict()["shapes"]["source"] == 9
 
@@ -87,7 +89,7 @@ def test_a_damaged_record_is_no_record(path, text):
 
 def test_a_missing_plan_says_how_it_is_built(tmp_path):
     with pytest.raises(InputError, match="there is none yet.*jisu build"):
-        read_plan(tmp_path / "no.plan", KEY)
+        read_plan(tmp_path / "no.plan.gz", KEY)
 
 
 def test_a_plan_without_its_own_record_is_never_used(path):
@@ -123,5 +125,5 @@ def test_a_full_folder_leaves_nothing_half_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(InputError, match="No space left on device"):
-        write_plan(tmp_path / "a.plan", PLAN, record_of(PLAN))
+        write_plan(tmp_path / "a.plan.gz", PLAN, record_of(PLAN))
     assert list(tmp_path.iterdir()) == []
