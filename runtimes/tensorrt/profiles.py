@@ -70,8 +70,13 @@ def default_shapes(
             allowed=f"up to {most}, the positions of {artifact.manifest.model.architecture}",
             fix="Choose a smaller --capacity.",
         )
-    rows = capacity or min(DEFAULT_CAPACITY, most or DEFAULT_CAPACITY)
-    return Shapes(capacity=rows, prompt=prompt or min(DEFAULT_PROMPT, rows), batch=batch or 1)
+    rows = min(DEFAULT_CAPACITY, most or DEFAULT_CAPACITY) if capacity is None else capacity
+    # A number below 1 is refused there, and is no choice that was left open.
+    return Shapes(
+        capacity=rows,
+        prompt=min(DEFAULT_PROMPT, rows) if prompt is None else prompt,
+        batch=1 if batch is None else batch,
+    )
 
 
 def profiles_for(signature: Signature, shapes: Shapes) -> tuple[Profile, ...]:
