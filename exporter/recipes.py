@@ -151,10 +151,12 @@ TENSORRT_WEIGHT_ONLY = (
     *_TO_HALF,
     *TENSORRT_END,
 )
-# Scales of single rows have more digits than float16: what lies between the integer products stays float32.
+# Scales of single rows have more digits than float16: what lies between the integer products stays float32. Layers
+# whose inputs have outliers keep float32 inputs, and blocks of integers for weights.
 TENSORRT_W8A8 = (
     *TENSORRT,
     Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_weights", expect="all"),
     Step(name="quantize_matmuls", expect="all"),
     *TENSORRT_END,
 )

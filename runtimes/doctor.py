@@ -164,16 +164,7 @@ def _judge_ort_cuda(machine: Machine) -> BackendVerdict:
         )
     packages = ("onnxruntime-gpu",)
     obstacle = _ort_obstacle(name, machine, packages=packages, provider="CUDAExecutionProvider", extra="cuda")
-    if obstacle is not None:
-        return obstacle
-    cuda = machine.gpu.driver_cuda
-    if cuda is not None and cuda[0] < CUDA_MAJOR:
-        return _blocked(
-            name,
-            f"the driver runs CUDA {cuda[0]}.{cuda[1]}, onnxruntime-gpu needs CUDA {CUDA_MAJOR}; "
-            "update the NVIDIA driver",
-        )
-    return BackendVerdict(name=name, ready=True)
+    return obstacle or BackendVerdict(name=name, ready=True)
 
 
 def _judge_tensorrt(machine: Machine) -> BackendVerdict:
@@ -231,9 +222,14 @@ def _ort_obstacle(
 
 
 def _gpu_obstacle(name: str, machine: Machine) -> BackendVerdict | None:
-    if machine.gpu.devices:
-        return None
-    return _blocked(name, machine.gpu.problem or "no NVIDIA GPU was found")
+    if not machine.gpu.devices:
+        return _blocked(name, machine.gpu.problem or "no NVIDIA GPU was found")
+    cuda = machine.gpu.driver_cuda
+    if cuda is not None and cuda[0] < CUDA_MAJOR:
+        return _blocked(
+            name, f"the driver runs CUDA {cuda[0]}.{cuda[1]}, {name} needs CUDA {CUDA_MAJOR}; update the NVIDIA driver"
+        )
+    return None
 
 
 def _blocked(name: str, reason: str, install: str | None = None) -> BackendVerdict:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import Artifact
+from exporter.artifact import WEIGHTS, Artifact
 from exporter.errors import InputError
 from exporter.signature import INPUT_IDS
 from runtimes.tensorrt.compilation import Compiled, compile_graph
@@ -113,7 +113,8 @@ def build_plan(
     reason = reason_to_build(path, key)
     if reason is None:
         return BuiltPlan(path=path, target=target, size=path.stat().st_size, seconds=0.0, reason=None)
-    require_folder(folder)
+    weights = artifact.manifest.files.get(WEIGHTS)
+    require_folder(folder, room=0 if weights is None else weights.size)
     say(f"{path.name}: building, since {reason}")
     started = time.perf_counter()
     plan, notes = _build(

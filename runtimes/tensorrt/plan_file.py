@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from exporter.errors import InputError
 from runtimes.tensorrt.plan_graph import PlanGraph
 from runtimes.tensorrt.profiles import Shapes
 
+_ELSEWHERE = "Choose another one: jisu build ARTIFACT --out FOLDER, and --plan FOLDER to run it."
 PLAN = ".plan.gz"  # what plans' names end in
 _SCHEMA = 1
 # The key's entries in words, for whoever asks why a plan is built again.
@@ -129,8 +131,8 @@ def read_record(path: Path) -> PlanRecord:
     return record
 
 
-def require_folder(folder: Path) -> None:
-    """Raise InputError for a folder that takes no files, before anything long begins."""
+def require_folder(folder: Path, *, room: int = 0) -> None:
+    """Raise InputError for a folder that takes no files or has too little room, before anything long begins."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".writable.")
@@ -141,8 +143,16 @@ def require_folder(folder: Path) -> None:
             f"No plan can be written to {folder}",
             received=error.strerror or error,
             allowed="a folder that takes files",
-            fix="Choose another one: jisu build ARTIFACT --out FOLDER, and --plan FOLDER to run it.",
+            fix=_ELSEWHERE,
         ) from error
+    free = shutil.disk_usage(folder).free
+    if free < room:
+        raise InputError(
+            f"There is no room for a plan in {folder}",
+            received=f"{free / 1e6:.0f} MB free",
+            allowed=f"more than {room / 1e6:.0f} MB, what its weights take",
+            fix=f"Make room. {_ELSEWHERE}",
+        )
 
 
 def write_plan(path: Path, plan: Any, record: PlanRecord) -> None:

@@ -78,6 +78,7 @@ def default_shapes(
             fix="Choose a smaller --capacity.",
         )
     rows = min(DEFAULT_CAPACITY, most or DEFAULT_CAPACITY) if capacity is None else capacity
+    # A number below 1 is refused by `Shapes`, and is no choice that was left open.
     batch = 1 if batch is None else batch
     if not artifact.manifest.signature.encoded:
         return Shapes(capacity=rows, prompt=min(DEFAULT_PROMPT, rows) if prompt is None else prompt, batch=batch)

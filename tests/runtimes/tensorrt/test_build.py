@@ -63,6 +63,10 @@ def test_every_precision_builds_for_three_gpus(rtx, trt_folder, plans, precision
         assert built.size > 100_000
         # Attention in float32, which no fused kernel does.
         assert built.notes == ((DECOMPOSED,) if precision == "w8a8" else ())
+    counts = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    # In w8a8 the layers that keep float32 inputs have integers all the same; here a group of them.
+    assert counts["quantize_weights"] in ((1, 2, 3) if precision == "w8a8" else (14,))
+    assert counts["quantize_weights"] + counts.get("quantize_matmuls", 0) == 14
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,6 @@ def test_every_precision_builds_for_three_gpus(rtx, trt_folder, plans, precision
         ("qwen3", "int8"),
         ("gemma2", "fp16"),
         ("gemma2", "w8a8"),
-        # Products of integers are chosen layer by layer, and this model has no list of layers, which its export says.
         ("lstm", "fp16"),
         ("lstm", "int4"),
     ],
@@ -85,6 +88,13 @@ def test_every_family_builds(rtx, trt_folder, plans, family, precision):
     assert built.notes == ()
     record = next(step for step in artifact.manifest.recipe if step["pass"] == "decompose_attention")
     assert record["count"] == (2 if family == "gemma2" else 0)
+
+
+def test_products_of_integers_need_layers_to_choose_from(trt_folder):
+    with pytest.raises(InputError, match="w8a8") as caught:
+        exported(trt_folder, "lstm", "w8a8")
+    assert "layer" in str(caught.value)
+    assert not (trt_folder / "lstm-tensorrt-w8a8").exists()
 
 
 @pytest.mark.parametrize("precision", ["int4", "bf16"])

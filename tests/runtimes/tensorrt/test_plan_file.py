@@ -112,7 +112,9 @@ def test_a_folder_that_takes_no_files_is_told_before_the_build(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="No plan can be written to .*file.*jisu build ARTIFACT --out FOLDER"):
         require_folder(tmp_path / "file")
-    require_folder(tmp_path / "new")
+    require_folder(tmp_path / "new", room=1)
+    with pytest.raises(InputError, match="no room for a plan in .* MB free.*more than 1000000000000 MB.*--out FOLDER"):
+        require_folder(tmp_path / "new", room=10**18)
     assert list((tmp_path / "new").iterdir()) == []
 
 
