@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.precision import PRECISIONS, HalfType, Precision, WeightFormat
+from exporter.precision import KEPT, MIXED, PRECISIONS, HalfType, Precision, WeightFormat
 
 if TYPE_CHECKING:
     from exporter.quantization_options import Ready
@@ -19,7 +19,9 @@ def computed_half(precision: Precision, target: str) -> HalfType | None:
     """The half type that operators have on a target: a half precision's own, or the one beside integer weights."""
     if _stores_only(target):
         return None
-    if precision.half is None and target in _MULTIPLIES_IN_HALF and isinstance(precision.layers, WeightFormat):
+    # A mix and a file's own blocks are integer weights too, whose formats are known layer by layer.
+    integers = isinstance(precision.layers, WeightFormat) or precision.name in (MIXED, KEPT)
+    if precision.half is None and target in _MULTIPLIES_IN_HALF and integers:
         return "float16"
     return precision.half
 

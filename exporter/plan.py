@@ -142,8 +142,8 @@ def _examples(matrices: Sequence[Matrix]) -> list[str]:
 
 
 def scale_bytes(target: str) -> int:
-    """Bytes of the scale of a block: two where the recipe has `store_half_scales`, which holds nearly all of them."""
-    return 2 if target == "ort-cpu" else 4
+    """Bytes of the scale of a block: two where scales are stored in half, in which nearly all of them are exact."""
+    return 4 if target == "portable" else 2
 
 
 def _longest(matrices: Sequence[Matrix]) -> int | None:

@@ -151,10 +151,12 @@ TENSORRT_WEIGHT_ONLY = (
     *_TO_HALF,
     *TENSORRT_END,
 )
-# Scales of single rows have more digits than float16: what lies between the integer products stays float32.
+# Scales of single rows have more digits than float16: what lies between the integer products stays float32. Layers
+# whose inputs have outliers keep float32 inputs, and blocks of integers for weights.
 TENSORRT_W8A8 = (
     *TENSORRT,
     Step(name="fold_channel_scales", expect="all"),
+    Step(name="quantize_weights", expect="all"),
     Step(name="quantize_matmuls", expect="all"),
     *TENSORRT_END,
 )
@@ -197,12 +199,26 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cuda", "bf16"): ORT_CUDA_HALF,
     ("ort-cuda", "int8"): ORT_CUDA_WEIGHT_ONLY,
     ("ort-cuda", "int4"): ORT_CUDA_WEIGHT_ONLY,
+    ("ort-cuda", "mixed"): ORT_CUDA_WEIGHT_ONLY,
+    ("ort-cuda", "gguf"): ORT_CUDA_WEIGHT_ONLY,
     ("tensorrt", "fp32"): TENSORRT_FP32,
     ("tensorrt", "fp16"): TENSORRT_HALF,
     ("tensorrt", "bf16"): TENSORRT_HALF,
     ("tensorrt", "int8"): TENSORRT_WEIGHT_ONLY,
     ("tensorrt", "int4"): TENSORRT_WEIGHT_ONLY,
     ("tensorrt", "w8a8"): TENSORRT_W8A8,
+}
+# (target, precision) -> why there is no recipe, and the precision to use instead.
+_NO_INTEGER_PRODUCTS = ("ONNX Runtime does not fuse products of 8-bit inputs on a GPU", "int8 or int4")
+WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
+    ("ort-cuda", "w8a8"): _NO_INTEGER_PRODUCTS,
+    ("ort-cuda", "w8a8-dynamic"): _NO_INTEGER_PRODUCTS,
+    ("tensorrt", "w8a8-dynamic"): ("TensorRT rounds the inputs of products by scales that are fixed", "w8a8"),
+    ("tensorrt", "mixed"): ("a mix has weights with zero points, which TensorRT does not take", "int8 or int4"),
+    ("tensorrt", "gguf"): (
+        "files have tables of integers and zero points, which TensorRT does not take",
+        "int8 or int4",
+    ),
 }
 
 
@@ -226,11 +242,13 @@ def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step
     except KeyError:
         known = [format_ for goal, format_ in RECIPES if goal == target]
         able = [goal for goal, format_ in RECIPES if format_ == precision]
+        why, instead = WHY_NOT.get((target, precision), ("", "one of these"))
+        others = f", or --target {' or '.join(able)}" if able else ""
         raise InputError(
-            f"There is no recipe for target {target} in precision {precision}",
+            f"There is no recipe for target {target} in precision {precision}" + (f": {why}" if why else ""),
             received=f"--target {target} --precision {precision}",
             allowed=f"--target {target} with --precision {', '.join(known)}" if known else ", ".join(_targets()),
-            fix=f"Choose one of these, or --target {' or '.join(able)}." if able else "Choose one of these.",
+            fix=f"Choose {instead}{others}.",
         ) from None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
+from exporter.half_precision import computed_half
 from exporter.matrices import Matrix, matrices_of
 from exporter.plan import fit_block_size, scale_bytes
 from exporter.precision import KEPT, MIXED, Format, ProductFormat, RowFormat, WeightFormat
@@ -81,8 +82,10 @@ def estimate_size(source: Source, ready: Ready, *, target: str) -> SizeEstimate:
         InputError: a GGUF file whose blocks cannot be kept.
     """
     known = _known_forms(source, ready, target)
-    half = ready.options.precision.half
-    kept_names = {f"{name}.weight" for name in ready.plan.formats}
+    precision = ready.options.precision
+    half = precision.half or computed_half(precision, target)
+    # Of a half precision a plan lists the weights that are kept; what else it leaves out becomes half.
+    kept_names = {f"{name}.weight" for name in ready.plan.formats} if precision.half is not None else set()
     rows: dict[str, list[int]] = {}
     for name, parameter in source.module.named_parameters():  # a shared one comes once
         elements = parameter.numel()
@@ -102,7 +105,7 @@ def estimate_size(source: Source, ready: Ready, *, target: str) -> SizeEstimate:
     layers = source.model.layers
     return SizeEstimate(
         shares=tuple(sorted(shares, key=lambda share: -share.elements)),
-        table_bytes=0 if target == "ort-cpu" else _rotation_bytes(source),
+        table_bytes=0 if target.startswith("ort-") else _rotation_bytes(source),
         tokenizer_bytes=_tokenizer_bytes(source),
         graph_bytes=_GRAPH_BYTES + _GRAPH_BYTES_PER_LAYER * layers,
         limit=ready.options.goal.max_bytes,

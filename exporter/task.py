@@ -12,13 +12,9 @@ if TYPE_CHECKING:
     from exporter.request import ExportRequest
     from exporter.sources.source import Source
 
-# Of a model with an encoder, by target: weights alone, each rounded by itself. All others run text through decoder
-# layers or look at their activations. TensorRT's plans have no length for what an encoder read.
-TEXT_TO_TEXT_PRECISIONS = {
-    "ort-cpu": ("fp32", "fp16", "bf16", "int8"),
-    "portable": ("fp32", "int8"),
-    "ort-cuda": ("fp32", "fp16"),
-}
+# Of a model with an encoder, for every target: weights alone, each rounded by itself. All others run text through
+# decoder layers or look at their activations.
+TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def check_task(request: ExportRequest, source: Source) -> None:
@@ -57,20 +53,12 @@ def _check_classifier(request: ExportRequest) -> None:
 
 def _check_text_to_text(request: ExportRequest, source: Source) -> None:
     precision = request.wanted
-    if request.target not in TEXT_TO_TEXT_PRECISIONS:
-        raise InputError(
-            f"{source.model.architecture} has an encoder and a decoder, which cannot be exported for {request.target}",
-            received=f"--target {request.target}",
-            allowed=f"--target {' or '.join(TEXT_TO_TEXT_PRECISIONS)}",
-            fix="Choose one of these.",
-        )
-    able = TEXT_TO_TEXT_PRECISIONS[request.target]
-    if precision.name in able:
+    if precision.name in TEXT_TO_TEXT_PRECISIONS:
         return
     raise InputError(
         f"{source.model.architecture} has an encoder and a decoder, which cannot be exported in {precision.name} "
         f"for {request.target}",
         received=f"--target {request.target} --precision {precision.name}",
-        allowed=", ".join(able),
-        fix="Choose one of these, or --target ort-cpu, where int8 is the smallest.",
+        allowed=", ".join(TEXT_TO_TEXT_PRECISIONS),
+        fix="Choose one of these; int8 is the smallest.",
     )

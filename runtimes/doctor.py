@@ -164,20 +164,10 @@ def _judge_ort_cuda(machine: Machine) -> BackendVerdict:
         )
     packages = ("onnxruntime-gpu",)
     obstacle = _ort_obstacle(name, machine, packages=packages, provider="CUDAExecutionProvider", extra="cuda")
-    if obstacle is not None:
-        return obstacle
-    cuda = machine.gpu.driver_cuda
-    if cuda is not None and cuda[0] < CUDA_MAJOR:
-        return _blocked(
-            name,
-            f"the driver runs CUDA {cuda[0]}.{cuda[1]}, onnxruntime-gpu needs CUDA {CUDA_MAJOR}; "
-            "update the NVIDIA driver",
-        )
-    if machine.ort.missing:
-        return _blocked(
-            name, f"libraries of CUDA {CUDA_MAJOR} are not here: {', '.join(machine.ort.missing)}", _pip("cuda")
-        )
-    return BackendVerdict(name=name, ready=True)
+    if obstacle is None and machine.ort.missing:
+        missing = f"libraries of CUDA {CUDA_MAJOR} are not here: {', '.join(machine.ort.missing)}"
+        obstacle = _blocked(name, missing, _pip("cuda"))
+    return obstacle or BackendVerdict(name=name, ready=True)
 
 
 def _judge_tensorrt(machine: Machine) -> BackendVerdict:
@@ -235,9 +225,14 @@ def _ort_obstacle(
 
 
 def _gpu_obstacle(name: str, machine: Machine) -> BackendVerdict | None:
-    if machine.gpu.devices:
-        return None
-    return _blocked(name, machine.gpu.problem or "no NVIDIA GPU was found")
+    if not machine.gpu.devices:
+        return _blocked(name, machine.gpu.problem or "no NVIDIA GPU was found")
+    cuda = machine.gpu.driver_cuda
+    if cuda is not None and cuda[0] < CUDA_MAJOR:
+        return _blocked(
+            name, f"the driver runs CUDA {cuda[0]}.{cuda[1]}, {name} needs CUDA {CUDA_MAJOR}; update the NVIDIA driver"
+        )
+    return None
 
 
 def _blocked(name: str, reason: str, install: str | None = None) -> BackendVerdict:

@@ -16,8 +16,7 @@ from exporter.signature import CAPACITY, StateSpec
 from runtimes.backend import TokenIds
 from runtimes.element_types import storage_dtype
 from runtimes.lengths import RowLengths, check_reorder, check_rewind
-
-BATCH = "B"
+from runtimes.state_sizes import batch_axis, state_sizes
 
 
 class HostState(RowLengths):
@@ -37,7 +36,7 @@ class HostState(RowLengths):
         encoded: Mapping[str, npt.NDArray[Any]] | None = None,
         copies: int = 1,
     ) -> None:
-        super().__init__(batch=batch, capacity=capacity)
+        super().__init__(batch=batch, capacity=capacity, copies=copies)
         self.specs = tuple(specs)
         self.batch = batch
         given = encoded or {}
@@ -46,8 +45,6 @@ class HostState(RowLengths):
             np.zeros_like(past) if spec.kind == "recurrent" else past
             for spec, past in zip(specs, self.past, strict=True)
         ]
-        # Which source each row is about: rows of one source may change places without its tensors being moved.
-        self._sources = np.arange(batch) // copies
         self.recurrent = any(spec.kind == "recurrent" for spec in specs)
         # Bindings that a backend has prepared for this memory; 0 and 1 tell which recurrent array is read.
         self.phase = 0
@@ -72,8 +69,7 @@ class HostState(RowLengths):
         rows = np.asarray(rows, np.int64)
         check_reorder(rows, batch=self.batch)
         used = int(self._lengths.max())
-        same_sources = bool((self._sources[rows] == self._sources).all())
-        self._sources = self._sources[rows]
+        same_sources = self.follow(rows)
         for spec, past in zip(self.specs, self.past, strict=True):
             if spec.kind == "encoder" and same_sources:
                 continue
@@ -81,12 +77,6 @@ class HostState(RowLengths):
             if spec.kind == "kv":  # what lies behind the longest row is not worth copying
                 written = past[(slice(None),) * spec.dims.index(CAPACITY) + (slice(used),)]
             written[...] = np.take(written, rows, axis=batch_axis(spec))
-        self._lengths[:] = self._lengths[rows]
-
-
-def batch_axis(spec: StateSpec) -> int:
-    """The axis that counts rows; the first one when no axis is named."""
-    return spec.dims.index(BATCH) if BATCH in spec.dims else 0
 
 
 def row_view(spec: StateSpec, tensor: npt.NDArray[Any], row: int) -> npt.NDArray[Any]:
@@ -95,6 +85,4 @@ def row_view(spec: StateSpec, tensor: npt.NDArray[Any], row: int) -> npt.NDArray
 
 
 def _zeros(spec: StateSpec, batch: int, capacity: int) -> npt.NDArray[Any]:
-    axis = batch_axis(spec)
-    dims = [batch if index == axis else capacity if dim == CAPACITY else dim for index, dim in enumerate(spec.dims)]
-    return np.zeros([int(dim) for dim in dims], storage_dtype(spec.dtype))
+    return np.zeros(state_sizes(spec, batch=batch, capacity=capacity), storage_dtype(spec.dtype))

@@ -15,11 +15,17 @@ from runtimes.prompts import prompt_name
 
 
 class RowLengths:
-    """How far each row of a state has come, and how far it may go: the part of a state that all backends share."""
+    """How far each row of a state has come, and how far it may go: the part of a state that all backends share.
 
-    def __init__(self, *, batch: int, capacity: int) -> None:
+    Args:
+        copies: rows for each source, one after the other, where an encoder read some.
+    """
+
+    def __init__(self, *, batch: int, capacity: int, copies: int = 1) -> None:
         self._capacity = capacity
         self._lengths: TokenIds = np.zeros(batch, np.int64)
+        # Which source each row is about: rows of one source may change places without its tensors being moved.
+        self._sources = np.arange(batch) // copies
 
     @property
     def lengths(self) -> TokenIds:
@@ -34,6 +40,13 @@ class RowLengths:
         """Count the tokens of a call that has written its results; int64 [B]."""
         self._lengths += new_lengths
 
+    def follow(self, rows: TokenIds) -> bool:
+        """Let row i be counted as row ``rows[i]``, int64 [B]; returns whether all are about the sources they were."""
+        same = bool((self._sources[rows] == self._sources).all())
+        self._sources = self._sources[rows]
+        self._lengths[:] = self._lengths[rows]
+        return same
+
 
 def check_size(batch: int, capacity: int) -> None:
     """Raise InputError for a state without rows or without room."""
@@ -47,7 +60,7 @@ def check_size(batch: int, capacity: int) -> None:
 
 
 def padded_sources(
-    sources: Sequence[Sequence[int]], *, padding: int, vocab_size: int, longest: int | None
+    sources: Sequence[Sequence[int]], *, padding: int, vocab_size: int, longest: int | None, longer: str | None = None
 ) -> tuple[TokenIds, TokenIds]:
     """Source texts as an encoder takes them: token ids padded on the right, and ones where there are tokens.
 
@@ -56,6 +69,7 @@ def padded_sources(
         padding: what to pad with.
         vocab_size: token ids are 0..vocab_size - 1.
         longest: tokens that the encoder has positions for; None for any number.
+        longer: how to get more of them, where it is not the model that has no more.
 
     Returns:
         Both int64 [B, source].
@@ -64,13 +78,15 @@ def padded_sources(
         InputError: no source, an empty one, one that is too long, or an unknown token id.
     """
     lengths = [len(source) for source in sources]
+    owner = "plan" if longer else "model"
+    too_long = f"too long for this {owner} to read"
     for row, length in enumerate(lengths):
         if length < 1 or (longest is not None and length > longest):
             raise InputError(
-                f"{prompt_name(row, len(lengths))} is {'empty' if length < 1 else 'too long for this model to read'}",
+                f"{prompt_name(row, len(lengths))} is {'empty' if length < 1 else too_long}",
                 received=f"{length} tokens",
                 allowed="at least 1 token" if longest is None else f"1 to {longest} tokens",
-                fix="Write some text." if length < 1 else "Shorten it, or give it in parts.",
+                fix="Write some text." if length < 1 else f"Shorten it, or {longer or 'give it in parts'}.",
             )
     if not lengths:
         raise InputError("There is no source", received="an empty list", allowed="one or more", fix="Give a text.")

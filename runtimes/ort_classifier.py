@@ -2,53 +2,39 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from exporter.artifact import Artifact
-from exporter.errors import InputError
-from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
-from runtimes.backend import Logits
-from runtimes.classifier_backend import Rows, padded_rows
+from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
+from runtimes.backend import Logits, TokenIds
 from runtimes.memory import told_memory
 from runtimes.ort_session import PROVIDER, open_session
 from runtimes.ort_signature import check_session
+from runtimes.padded_classifier import PaddedClassifier
+
+NAME = "ort-cpu"
 
 
-def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> OrtClassifier:
+def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedClassifier:
     """Open a classifier's graph; ``source`` is not needed.
 
     Raises:
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    return OrtClassifier(open_session(artifact.cpu_graph, threads=threads), artifact)
+    session, signature = open_session(artifact.cpu_graph, threads=threads), artifact.manifest.signature
+    check_session(session, signature, provider=PROVIDER)
+    return PaddedClassifier(NAME, artifact, partial(_run, session, signature))
 
 
-class OrtClassifier:
-    """Runs a graph from ``input_ids`` and, where it has one, ``attention_mask`` to ``logits`` [B, labels]."""
+def run_rows(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
+    """Logits [B, labels] of a graph from ``input_ids`` and, where it has one, ``attention_mask``; int64 [B, T] each."""
+    feeds = {INPUT_IDS: ids, **({ATTENTION_MASK: mask} if signature.has_input(ATTENTION_MASK) else {})}
+    found: Logits = session.run([LOGITS], feeds)[0]
+    return found
 
-    name = "ort-cpu"
 
-    def __init__(self, session: Any, artifact: Artifact) -> None:
-        manifest = artifact.manifest
-        check_session(session, manifest.signature, provider=PROVIDER)
-        self.labels = len(manifest.model.labels)
-        self.vocab_size = manifest.model.vocab_size
-        self.max_positions = manifest.model.max_positions
-        self.takes_unequal = manifest.signature.has_input(ATTENTION_MASK)
-        self._pad = manifest.model.pad or 0
-        self._session: Any | None = session
-
-    def logits(self, rows: Rows) -> Logits:
-        if self._session is None:
-            raise InputError(
-                "The backend ort-cpu is closed", received="a call after close", fix="Load the artifact again."
-            )
-        ids, mask = padded_rows(rows, self, pad=self._pad)
-        feeds = {INPUT_IDS: ids, **({ATTENTION_MASK: mask} if self.takes_unequal else {})}
-        with told_memory(rows=len(ids), tokens=ids.shape[1]):
-            found: Logits = self._session.run([LOGITS], feeds)[0]
-        return found
-
-    def close(self) -> None:
-        self._session = None
+def _run(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
+    with told_memory(rows=len(ids), tokens=ids.shape[1]):
+        return run_rows(session, signature, ids, mask)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import Artifact, ModelFacts
-from exporter.errors import InputError
+from exporter.artifact import Artifact
 from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
-from runtimes.element_types import element_type
+from runtimes.element_types import element_type, storage_dtype
+from runtimes.encoder_decoder import EncoderDecoderBackend
 from runtimes.host_state import HostState, row_view
-from runtimes.lengths import check_call, check_size, closed, padded_sources
+from runtimes.lengths import check_call, check_size, closed
 from runtimes.memory import told_memory
 from runtimes.ort_session import PROVIDER, open_session
 from runtimes.ort_signature import check_encoder_session, check_session
 from runtimes.prefix_backend import PrefixBackend
+from runtimes.state_sizes import state_sizes
 
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 # A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.
@@ -43,7 +43,9 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
     if not signature.encoded:
         return backend
     encoder = open_session(artifact.cpu_encoder, threads=threads)
-    return OrtCpuEncoderBackend(backend, encoder, signature, facts)
+    check_encoder_session(encoder, signature, provider=PROVIDER)
+    encode = partial(_encode, encoder, signature)
+    return EncoderDecoderBackend(backend, encode, facts, longest=facts.max_source_positions)
 
 
 def _run_whole(session: Any, token_ids: TokenIds, wanted: TokenIds, *, positions: bool) -> Logits:
@@ -238,62 +240,25 @@ class OrtCpuBackend:
         return found
 
 
-class OrtCpuEncoderBackend:
-    """Runs an encoder's graph once for each batch of sources, and then its decoder's, which goes on as any other.
-
-    Args:
-        decoder: the backend of the decoder's graph.
-        encoder: the session of the encoder's.
-        signature: the decoder's; the encoder's follows from it.
-    """
-
-    name = "ort-cpu"
-
-    def __init__(self, decoder: OrtCpuBackend, encoder: Any, signature: Signature, facts: ModelFacts) -> None:
-        check_encoder_session(encoder, signature, provider=PROVIDER)
-        self.vocab_size = decoder.vocab_size
-        self.max_positions = decoder.max_positions
-        self.max_source_positions = facts.max_source_positions
-        self._decoder = decoder
-        self._encoder: Any | None = encoder
-        self._specs = signature.state
-        self._names = [spec.present for spec in signature.encoded]
-        self._padding = facts.pad or 0
-
-    def new_state(self, batch: int, capacity: int) -> HostState:
-        raise InputError(
-            "This model says something about a source, and there is none",
-            received="a new state",
-            allowed="a state of encoded sources",
-            fix="Call encode.",
-        )
-
-    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> HostState:
-        ids, mask = padded_sources(
-            sources, padding=self._padding, vocab_size=self.vocab_size, longest=self.max_source_positions
-        )
-        check_size(len(sources) * copies, capacity)
-        if self._encoder is None:
-            raise closed(self.name)
-        with told_memory(rows=len(sources) * copies, tokens=capacity + ids.shape[1]):
-            found = self._encoder.run(self._names, {INPUT_IDS: ids, ATTENTION_MASK: mask})
-            rows = [np.ascontiguousarray(np.repeat(tensor, copies, axis=0)) for tensor in found]
-            return HostState(
-                self._specs,
-                batch=len(sources) * copies,
-                capacity=capacity,
-                encoded=dict(zip(self._names, rows, strict=True)),
-                copies=copies,
-            )
-
-    def forward(
-        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
-    ) -> Logits:
-        return self._decoder.forward(token_ids, state, new_lengths=new_lengths, logits=logits)
-
-    def close(self) -> None:
-        self._encoder = None
-        self._decoder.close()
+def _encode(
+    session: Any, signature: Signature, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int
+) -> HostState:
+    """Run an encoder's graph; the arguments behind the first two as `runtimes.encoder_decoder.Encode` has them."""
+    rows, tokens = ids.shape
+    with told_memory(rows=rows * copies, tokens=capacity + tokens):
+        binding = session.io_binding()
+        for name, array in ((INPUT_IDS, ids), (ATTENTION_MASK, mask)):
+            binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        # By address, since the runtime hands no bfloat16 over as an array.
+        written = {}
+        for spec in signature.encoded:
+            sizes = state_sizes(spec, batch=rows, capacity=capacity, source=tokens)
+            written[spec.past] = found = np.empty(sizes, storage_dtype(spec.dtype))
+            binding.bind_output(spec.present, "cpu", 0, element_type(spec.dtype), sizes, found.ctypes.data)
+        session.run_with_iobinding(binding)
+        if copies > 1:
+            written = {name: np.repeat(found, copies, axis=0) for name, found in written.items()}
+        return HostState(signature.state, batch=rows * copies, capacity=capacity, encoded=written, copies=copies)
 
 
 class _Call:

@@ -6,7 +6,7 @@ against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from exporter.artifact import Artifact
 from exporter.errors import InputError
 from exporter.signature import (
     ATTENTION_MASK,
-    CAPACITY,
     INPUT_IDS,
     LOGITS,
     LOGITS_POSITIONS,
@@ -26,11 +25,11 @@ from exporter.signature import (
 )
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import element_type, storage_dtype
-from runtimes.host_state import BATCH, batch_axis
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
 from runtimes.ort_cuda_session import DEVICE, NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
 from runtimes.ort_signature import check_session
 from runtimes.ort_top import DeviceTop
+from runtimes.state_sizes import batch_axis, state_sizes
 from runtimes.token_by_token import run_token_by_token
 
 _NO_GRAPH = -1
@@ -59,13 +58,14 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
     return OrtCudaBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
 
 
-def device_zeros(onnxruntime: Any, sizes: list[int], dtype: str, *, purpose: str) -> Any:
-    """Zeros in the GPU's memory, where the package can write them; raises InputError where there is no room."""
+def device_zeros(onnxruntime: Any, sizes: Sequence[int], dtype: str, *, purpose: str) -> Any:
+    """Zeros in the GPU's memory, in the type that numpy has for them; raises InputError where there is no room.
+
+    The package hands bfloat16 neither in nor out (1.32): such a tensor holds integers of its size, and is bound by its
+    address, see `bind_state`.
+    """
     array = np.zeros(sizes, storage_dtype(dtype))
     try:
-        if dtype == "bfloat16":
-            # numpy has no such type to hand zeros over in; the attention operator reads nothing behind a row's end.
-            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(sizes, element_type(dtype), DEVICE, 0)
         return onnxruntime.OrtValue.ortvalue_from_numpy(array, DEVICE, 0)
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
@@ -74,6 +74,11 @@ def device_zeros(onnxruntime: Any, sizes: list[int], dtype: str, *, purpose: str
             allowed="what is free",
             fix="Use fewer rows or a smaller --max-new-tokens.",
         ) from error
+
+
+def bind_state(bind: Any, name: str, value: Any, dtype: str) -> None:
+    """Bind a state tensor as what it is to the graph, by ``bind_input`` or ``bind_output`` of a binding."""
+    bind(name, DEVICE, 0, element_type(dtype), value.shape(), value.data_ptr())
 
 
 class DeviceState(RowLengths):
@@ -94,7 +99,7 @@ class DeviceState(RowLengths):
         encoded: Mapping[str, Any] | None = None,
         copies: int = 1,
     ) -> None:
-        super().__init__(batch=batch, capacity=capacity)
+        super().__init__(batch=batch, capacity=capacity, copies=copies)
         self.specs, self.batch = signature.state, batch
         self._ort = onnxruntime
         given = encoded or {}
@@ -103,14 +108,12 @@ class DeviceState(RowLengths):
             self._new(spec) if spec.kind == "recurrent" else past
             for spec, past in zip(self.specs, self.past, strict=True)
         ]
-        # Which source each row is about: rows of one source may change places without its tensors being moved.
-        self._sources = np.arange(batch) // copies
         self.recurrent = any(spec.kind == "recurrent" for spec in self.specs)
         self.decode: dict[int, Any] = {}
         self.phase = 0
 
     def _new(self, spec: StateSpec) -> Any:
-        sizes = _sizes(spec.dims, self.batch, self.capacity, batch_axis(spec))
+        sizes = state_sizes(spec, batch=self.batch, capacity=self.capacity)
         return device_zeros(self._ort, sizes, spec.dtype, purpose=f"{spec.past}, of {2 * len(self.specs)} tensors")
 
     def swap(self) -> None:
@@ -133,13 +136,11 @@ class DeviceState(RowLengths):
         """By way of this machine's memory: beams are rare, and the package copies no parts of a tensor."""
         rows = np.asarray(rows, np.int64)
         check_reorder(rows, batch=self.batch)
-        same_sources = bool((self._sources[rows] == self._sources).all())
-        self._sources = self._sources[rows]
+        same_sources = self.follow(rows)
         for spec, past in zip(self.specs, self.past, strict=True):
             if spec.kind == "encoder" and same_sources:
                 continue
             past.update_inplace(np.ascontiguousarray(np.take(past.numpy(), rows, axis=batch_axis(spec))))
-        self._lengths[:] = self._lengths[rows]
 
 
 class OrtCudaBackend:
@@ -277,12 +278,18 @@ class _Call:
         for name, value in self._values.items():
             self._binding.bind_ortvalue_input(name, value)
         for spec, past, present in zip(state.specs, state.past, state.present, strict=True):
-            self._binding.bind_ortvalue_input(spec.past, past)
+            bind_state(self._binding.bind_input, spec.past, past, spec.dtype)
             if spec.kind != "encoder":
-                self._binding.bind_ortvalue_output(spec.present, present)
-        logits = np.zeros((batch, rows, backend.vocab_size), storage_dtype(backend._logits.dtype))
-        self.logits = ort.OrtValue.ortvalue_from_numpy(logits, DEVICE, 0)
-        self._binding.bind_ortvalue_output(LOGITS, self.logits)
+                bind_state(self._binding.bind_output, spec.present, present, spec.dtype)
+        declared = backend._logits.dims[1]
+        # A graph may declare one row of logits, its default, and then takes memory of ours for no other number of rows.
+        self._own_logits = not isinstance(declared, int) or declared == rows
+        if self._own_logits:
+            logits = np.zeros((batch, rows, backend.vocab_size), storage_dtype(backend._logits.dtype))
+            self.logits = ort.OrtValue.ortvalue_from_numpy(logits, DEVICE, 0)
+            self._binding.bind_ortvalue_output(LOGITS, self.logits)
+        else:
+            self._binding.bind_output(LOGITS, DEVICE)
         self._options = ort.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(graph))
 
@@ -303,12 +310,9 @@ class _Call:
             self._session.run_with_iobinding(self._binding, self._options)  # type: ignore[union-attr]
         except Exception as error:  # the package's errors share no class of their own
             raise not_run(error, rows=len(past), tokens=width) from error
+        if not self._own_logits:
+            self.logits = self._binding.get_outputs()[-1]  # in the order of binding
 
     def fetch(self) -> Logits:
         found: npt.NDArray[Any] = self.logits.numpy()
         return found.astype(np.float32, copy=False)
-
-
-def _sizes(dims: tuple[int | str, ...], batch: int, capacity: int, axis: int) -> list[int]:
-    named = {BATCH: batch, CAPACITY: capacity}
-    return [batch if index == axis else int(named.get(str(dim), dim)) for index, dim in enumerate(dims)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.artifact import Artifact
 from exporter.errors import InputError
-from runtimes.ort_placement import Placement, read_placement
+from runtimes.ort_placement import Placement, joined, read_placement
 
 _PLANS = ("tensorrt", "tensorrt-rtx")
 
@@ -55,8 +55,11 @@ def placement_report(artifact: Artifact, backend: str) -> PlacementReport:
 def _on_the_processor(artifact: Artifact) -> PlacementReport:
     from runtimes.ort_session import PROVIDER, open_session
 
-    session = open_session(artifact.cpu_graph, threads=None, records_placement=True)
-    found = read_placement(session, provider=PROVIDER)
+    graphs = [artifact.cpu_graph, *([artifact.cpu_encoder] if artifact.manifest.signature.encoded else [])]
+    placements = [
+        read_placement(open_session(graph, threads=None, records_placement=True), provider=PROVIDER) for graph in graphs
+    ]
+    found = placements[0] if len(placements) == 1 else joined(*placements)
     note = () if artifact.cpu_graph == artifact.graph else (f"The graph is {artifact.cpu_graph.name}, for processors.",)
     return PlacementReport(backend="ort-cpu", counts=found.counts, notes=note)
 
@@ -96,9 +99,12 @@ def _in_plans(artifact: Artifact, backend: str) -> PlacementReport:
 
 
 def _operators(artifact: Artifact) -> dict[str, int]:
-    """How many of each operator the graph has."""
+    """How many of each operator the graph has, or the two graphs have."""
     from collections import Counter
 
     import onnx_ir as ir
 
-    return dict(Counter(node.op_type for node in ir.load(artifact.graph).graph))
+    from runtimes.tensorrt.plan_graph import plan_graphs
+
+    nodes = (node for graph in plan_graphs(artifact) for node in ir.load(graph.path).graph)
+    return dict(Counter(node.op_type for node in nodes))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import Artifact
-from exporter.errors import InputError
-from runtimes.backend import Logits
-from runtimes.classifier_backend import Rows, padded_rows
+from runtimes.backend import Logits, TokenIds
 from runtimes.memory import told_memory
+from runtimes.padded_classifier import PaddedClassifier
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SOURCE_OPENER = "exporter.verification:open_torch_classifier"
 
 
-def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> TorchClassifier:
+def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedClassifier:
     """Open the checkpoint that an artifact was made from; ``source`` None takes the one its manifest names.
 
     Raises:
@@ -32,35 +32,13 @@ def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: An
     open_module = getattr(importlib.import_module(module_name), function)
     if threads is not None:
         torch.set_num_threads(threads)
-    return TorchClassifier(open_module(artifact, source), artifact)
+    return PaddedClassifier("torch", artifact, partial(_run, open_module(artifact, source).eval()))
 
 
-class TorchClassifier:
-    """Runs the module on the processor."""
+def _run(module: torch.nn.Module, ids: TokenIds, mask: TokenIds) -> Logits:
+    import torch
 
-    name = "torch"
-
-    def __init__(self, module: torch.nn.Module, artifact: Artifact) -> None:
-        facts = artifact.manifest.model
-        self.labels = len(facts.labels)
-        self.vocab_size = facts.vocab_size
-        self.max_positions = facts.max_positions
-        self.takes_unequal = bool(module.takes_mask)
-        self._pad = facts.pad or 0
-        self._module: torch.nn.Module | None = module.eval()
-
-    def logits(self, rows: Rows) -> Logits:
-        import torch
-
-        if self._module is None:
-            raise InputError(
-                "The backend torch is closed", received="a call after close", fix="Load the artifact again."
-            )
-        ids, mask = padded_rows(rows, self, pad=self._pad)
-        given = [torch.from_numpy(array) for array in ((ids, mask) if self.takes_unequal else (ids,))]
-        with told_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
-            found: Logits = self._module(*given).float().contiguous().numpy()
-        return found
-
-    def close(self) -> None:
-        self._module = None
+    given = [torch.from_numpy(array) for array in ((ids, mask) if module.takes_mask else (ids,))]
+    with told_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
+        found: Logits = module(*given).float().contiguous().numpy()
+    return found

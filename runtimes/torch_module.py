@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.artifact import Artifact, ModelFacts
-from exporter.errors import InputError
+from exporter.artifact import Artifact
 from exporter.signature import CAPACITY
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
-from runtimes.lengths import (
-    RowLengths,
-    check_call,
-    check_reorder,
-    check_rewind,
-    check_size,
-    closed,
-    padded_sources,
-)
+from runtimes.encoder_decoder import EncoderDecoderBackend
+from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
 from runtimes.memory import told_memory
 from runtimes.prefix_backend import PrefixBackend
 
@@ -59,7 +51,9 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
         max_positions=facts.max_positions,
         one_token=artifact.manifest.signature.takes_one_token,
     )
-    return TorchEncoderBackend(backend, module, facts) if artifact.manifest.signature.encoded else backend
+    if not artifact.manifest.signature.encoded:
+        return backend
+    return EncoderDecoderBackend(backend, partial(_encode, module), facts, longest=facts.max_source_positions)
 
 
 def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -> Logits:
@@ -199,50 +193,15 @@ class TorchBackend:
         return torch.cat(found, 1), list(state)
 
 
-class TorchEncoderBackend:
-    """Runs a module that has ``encode(input_ids, attention_mask) -> list of state tensors`` besides that interface."""
+def _encode(module: Any, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int) -> TorchState:
+    """Run a module's ``encode(input_ids, attention_mask) -> list of state tensors``; for the rest see `Encode`."""
+    import torch
 
-    name = "torch"
-
-    def __init__(self, decoder: TorchBackend, module: torch.nn.Module, facts: ModelFacts) -> None:
-        self.vocab_size = decoder.vocab_size
-        self.max_positions = decoder.max_positions
-        self.max_source_positions = facts.max_source_positions
-        self._decoder = decoder
-        self._module: Any = module
-        self._padding = facts.pad or 0
-
-    def new_state(self, batch: int, capacity: int) -> TorchState:
-        raise InputError(
-            "This model says something about a source, and there is none",
-            received="a new state",
-            allowed="a state of encoded sources",
-            fix="Call encode.",
-        )
-
-    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> TorchState:
-        import torch
-
-        ids, mask = padded_sources(
-            sources, padding=self._padding, vocab_size=self.vocab_size, longest=self.max_source_positions
-        )
-        rows = len(sources) * copies
-        check_size(rows, capacity)
-        if self._module is None:
-            raise closed(self.name)
-        with told_memory(rows=rows, tokens=capacity + ids.shape[1]), torch.inference_mode():
-            found = self._module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
-            encoded = [tensor.repeat_interleave(copies, 0) for tensor in found]
-            return TorchState(self._module.state_spec(), batch=rows, capacity=capacity, encoded=encoded)
-
-    def forward(
-        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
-    ) -> Logits:
-        return self._decoder.forward(token_ids, state, new_lengths=new_lengths, logits=logits)
-
-    def close(self) -> None:
-        self._module = None
-        self._decoder.close()
+    rows = len(ids) * copies
+    with told_memory(rows=rows, tokens=capacity + ids.shape[1]), torch.inference_mode():
+        found = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
+        encoded = [tensor.repeat_interleave(copies, 0) for tensor in found]
+        return TorchState(module.state_spec(), batch=rows, capacity=capacity, encoded=encoded)
 
 
 def _torch_dtype(dtype: Any) -> Any:

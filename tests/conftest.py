@@ -81,6 +81,14 @@ def text_to_text_artifact(text_to_text_source: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
+def text_to_text_tensorrt(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same model for tensorrt in fp32, not proved; read it, never write into it."""
+    from tests.runtimes.tensorrt.artifacts import exported
+
+    return exported(tmp_path_factory.mktemp("text-to-text-tensorrt"), "marian", "fp32")
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster of this machine, to which this process stays connected: a second one is not started."""
     pytest.importorskip("ray", reason="the package ray is not installed")

@@ -91,15 +91,15 @@ def _described(found: Diagnosis) -> str:
 def _compare_plan(arguments: argparse.Namespace) -> int:
     from exporter.artifact import read_artifact
     from runtimes.tensorrt.build import check_artifact
-    from runtimes.tensorrt.opening import find_plan
+    from runtimes.tensorrt.opening import find_plans
     from runtimes.tensorrt.plan_comparison import compare_plan, plan_runner, text_to_compare
 
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)
-    library, plan, shapes = find_plan(artifact, name=arguments.backend, plan=arguments.plan)
+    library, plans, shapes = find_plans(artifact, name=arguments.backend, plan=arguments.plan)
     found = compare_plan(
         artifact,
-        plan_runner(library, plan, artifact),
+        plan_runner(library, plans[0], artifact),
         shapes=shapes,
         token_ids=text_to_compare(artifact, arguments.prompt_tokens + arguments.steps),
         prompt=arguments.prompt_tokens,

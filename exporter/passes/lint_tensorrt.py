@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter.errors import InputError
 from exporter.passes.match import is_weight
-from exporter.signature import CAPACITY, STATE_PREFIXES
+from exporter.signature import CAPACITY, SOURCE, STATE_PREFIXES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -24,7 +24,7 @@ _READ = frozenset(
 )
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _UNSIGNED = ("UINT4", "UINT8", "UINT2")
-_DYNAMIC = ("B", CAPACITY)
+_DYNAMIC = ("B", CAPACITY, SOURCE)
 
 
 def lint_tensorrt(graph: ir.Graph) -> int:
@@ -173,7 +173,7 @@ def optional_inputs(graph: ir.Graph) -> list[str]:
 
 
 def dynamic_state(graph: ir.Graph) -> list[str]:
-    """Rows and capacity become numbers of the plan's profiles; anything else that varies could not."""
+    """Rows, capacity and a source's length become numbers of the plan's profiles; what else varies could not."""
     pasts = tuple(past for past, _ in STATE_PREFIXES.values())
     found = []
     for value in graph.inputs:

@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FOLDER", help="where the plans go (a cache below ~/.cache/jisu, by the graph)"
     )
     parser.add_argument("--capacity", type=int, metavar="N", help="tokens of a row, its answer included (up to 2048)")
-    parser.add_argument("--prompt", type=int, metavar="N", help="tokens of a prompt in one call (512)")
+    parser.add_argument(
+        "--prompt", type=int, metavar="N", help="tokens of a prompt in one call, or of a text for an encoder (512)"
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="most rows (1)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -46,7 +48,7 @@ def capability(text: str) -> Capability:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from runtimes.tensorrt.build import build_plan, check_artifact
+    from runtimes.tensorrt.build import build_plans, check_artifact
     from runtimes.tensorrt.library import check_capabilities, import_library
     from runtimes.tensorrt.plan_targets import default_folder, plan_targets
     from runtimes.tensorrt.profiles import default_shapes
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.out or default_folder(artifact)
     say = (lambda line: None) if arguments.quiet else _say
     for target, one in plan_targets(library, wanted):
-        built = build_plan(
+        plans = build_plans(
             artifact,
             library,
             folder,
@@ -70,11 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
             progress=None if arguments.quiet else _Progress(target),
             say=say,
         )
-        for note in built.notes:
-            say(f"{built.path.name}: {note}")
-        if not arguments.quiet:
-            how = "already there" if built.reason is None else f"built in {built.seconds:.1f} s"
-            sys.stdout.write(f"{built.path}: {built.size / 1e6:.1f} MB, {how}\n")
+        for built in plans:
+            for note in built.notes:
+                say(f"{built.path.name}: {note}")
+            if not arguments.quiet:
+                how = "already there" if built.reason is None else f"built in {built.seconds:.1f} s"
+                sys.stdout.write(f"{built.path}: {built.size / 1e6:.1f} MB, {how}\n")
     return 0
 
 

@@ -16,14 +16,15 @@ import numpy.typing as npt
 
 from exporter.artifact import Artifact
 from exporter.errors import InputError
-from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, StateSpec
+from exporter.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, StateSpec
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import storage_dtype
-from runtimes.host_state import batch_axis
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
+from runtimes.state_sizes import batch_axis, state_sizes
 from runtimes.tensorrt.contexts import Contexts
 from runtimes.tensorrt.device import Device
 from runtimes.tensorrt.library import Library
+from runtimes.tensorrt.plan_graph import plan_graphs
 from runtimes.tensorrt.profiles import DECODE, PREFILL, Shapes
 from runtimes.token_by_token import run_token_by_token
 
@@ -32,7 +33,8 @@ _FED = (INPUT_IDS, PAST_LENGTH, LOGITS_POSITIONS)
 
 @dataclass(frozen=True, kw_only=True)
 class _Tensor:
-    """A state tensor of some rows: where its past lies and where its present is written (one place for a cache)."""
+    """A state tensor of some rows: where its past lies and where its present is written (one place for a cache, and for
+    what an encoder writes once)."""
 
     spec: StateSpec
     sizes: tuple[int, ...]
@@ -53,19 +55,37 @@ class Recording:
 
 
 class PlanState(RowLengths):
-    """A state in the GPU's memory, as long as the plan's rows."""
+    """A state in the GPU's memory, as long as the plan's rows.
 
-    def __init__(self, device: Device, specs: tuple[StateSpec, ...], *, batch: int, capacity: int, room: int) -> None:
-        super().__init__(batch=batch, capacity=capacity)
+    Args:
+        room: tokens of the plan's rows.
+        source: tokens of the longest text that an encoder read; None where there is none.
+        copies: rows for each of these texts.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        specs: tuple[StateSpec, ...],
+        *,
+        batch: int,
+        capacity: int,
+        room: int,
+        source: int | None = None,
+        copies: int = 1,
+    ) -> None:
+        super().__init__(batch=batch, capacity=capacity, copies=copies)
         self.batch, self._device = batch, device
         self.recurrent = any(spec.kind == "recurrent" for spec in specs)
-        self.tensors = [_Tensor(spec=spec, sizes=_sizes(spec, batch, room)) for spec in specs]
+        self.tensors = [
+            _Tensor(spec=spec, sizes=state_sizes(spec, batch=batch, capacity=room, source=source)) for spec in specs
+        ]
         # A recurrent tensor is read at one of two places; each way round has a recording of its own.
         self.phase = 0
         self.recorded: dict[int, Recording] = {}
         total = sum(tensor.nbytes for tensor in self.tensors)
         for tensor in self.tensors:
-            for _ in range(1 if tensor.spec.kind == "kv" else 2):
+            for _ in range(2 if tensor.spec.kind == "recurrent" else 1):
                 purpose = f"a state of {total / 1e6:.0f} MB"
                 tensor.places.append(device.allocate(tensor.nbytes, purpose=purpose))
         places = [place for tensor in self.tensors for place in tensor.places]
@@ -91,9 +111,10 @@ class PlanState(RowLengths):
     def reorder(self, rows: TokenIds) -> None:
         rows = np.asarray(rows, np.int64)
         check_reorder(rows, batch=self.batch)
+        same_sources = self.follow(rows)
         for tensor in self.tensors:
-            self._change(tensor, lambda array: np.ascontiguousarray(array[rows]))
-        self._lengths[:] = self._lengths[rows]
+            if tensor.spec.kind != "encoder" or not same_sources:
+                self._change(tensor, lambda array: np.ascontiguousarray(array[rows]))
 
     def _change(self, tensor: _Tensor, change: Any) -> None:
         """By way of this machine's memory, rows first; it happens between answers, not between tokens."""
@@ -127,7 +148,7 @@ class PlanBackend:
         # Said to whoever asks for more tokens than fit.
         self.longer = "open a plan with a larger --capacity" if most is None or most > shapes.capacity else None
         self._device: Device | None = Device(cuda)
-        self._contexts = Contexts(library, plan, artifact, shapes=shapes, device=self._device)
+        self._contexts = Contexts(library, plan, plan_graphs(artifact)[0], shapes=shapes, device=self._device)
         self._fed = {
             name: self._device.allocate(8 * shapes.batch * shapes.prompt, purpose="inputs")
             for name in _FED
@@ -139,7 +160,13 @@ class PlanBackend:
         self._logits = self._device.allocate(size, purpose="logits")
         self.captured = 0
 
-    def new_state(self, batch: int, capacity: int) -> PlanState:
+    @property
+    def device(self) -> Device:
+        """What it runs on; raises InputError when it is closed."""
+        return self._open_device()
+
+    def new_state(self, batch: int, capacity: int, *, source: int | None = None, copies: int = 1) -> PlanState:
+        """See `runtimes.backend.Backend.new_state`; the rest is `PlanState`'s."""
         check_size(batch, capacity)
         if batch > self._shapes.batch or capacity > self._shapes.capacity:
             raise InputError(
@@ -149,7 +176,15 @@ class PlanBackend:
                 fix="Build another plan, with a larger --batch or --capacity, or ask for less.",
             )
         device = self._open_device()
-        return PlanState(device, self._signature.state, batch=batch, capacity=capacity, room=self._shapes.capacity)
+        return PlanState(
+            device,
+            self._signature.state,
+            batch=batch,
+            capacity=capacity,
+            room=self._shapes.capacity,
+            source=source,
+            copies=copies,
+        )
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
@@ -244,7 +279,8 @@ class PlanBackend:
         for tensor in state.tensors:
             context.set_input_shape(tensor.spec.past, tensor.sizes)
             context.set_tensor_address(tensor.spec.past, tensor.places[0])
-            context.set_tensor_address(tensor.spec.present, tensor.places[-1])
+            if tensor.spec.kind != "encoder":
+                context.set_tensor_address(tensor.spec.present, tensor.places[-1])
         context.set_tensor_address(LOGITS, self._logits)
 
     def close(self) -> None:
@@ -257,13 +293,6 @@ class PlanBackend:
         if self._device is None:
             raise closed(self.name)
         return self._device
-
-
-def _sizes(spec: StateSpec, batch: int, room: int) -> tuple[int, ...]:
-    axis = batch_axis(spec)
-    return tuple(
-        batch if index == axis else room if dim == CAPACITY else int(dim) for index, dim in enumerate(spec.dims)
-    )
 
 
 def _release(device: Device, places: list[int], recorded: dict[int, Recording]) -> None:

@@ -1,7 +1,7 @@
 """Builds plans: the artifact's graph, compiled by TensorRT for one GPU or, by TensorRT-RTX, for one compute capability.
 
-One plan holds a profile for prompts and one for single tokens. Nothing is tuned away from what the graph says: the
-network is strongly typed, and a warning that something was dropped ends the build.
+One plan holds a profile for prompts and one for single tokens; an encoder has a plan of its own. Nothing is tuned away
+from what the graph says: the network is strongly typed, and a warning that something was dropped ends the build.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import Artifact
+from exporter.artifact import WEIGHTS, Artifact
 from exporter.errors import InputError
 from exporter.signature import INPUT_IDS
 from runtimes.tensorrt.compilation import Compiled, compile_graph
@@ -24,11 +24,13 @@ from runtimes.tensorrt.plan_file import (
     PlanKey,
     PlanRecord,
     graph_hashes,
+    part_path,
     plan_path,
     reason_to_build,
     require_folder,
     write_plan,
 )
+from runtimes.tensorrt.plan_graph import PlanGraph, plan_graphs
 from runtimes.tensorrt.profiles import Shapes, profiles_for
 
 TARGET = "tensorrt"
@@ -49,7 +51,7 @@ class BuiltPlan:
     notes: tuple[str, ...] = ()
 
 
-def build_plan(
+def build_plans(
     artifact: Artifact,
     library: Library,
     folder: Path,
@@ -59,11 +61,42 @@ def build_plan(
     shapes: Shapes,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
+) -> tuple[BuiltPlan, ...]:
+    """Build the plans of one target, one for each graph of the artifact; arguments and errors as for `build_plan`."""
+    check_artifact(artifact)
+    return tuple(
+        build_plan(
+            artifact,
+            library,
+            folder,
+            target=target,
+            capability=capability,
+            shapes=shapes,
+            graph=graph,
+            progress=progress,
+            say=say,
+        )
+        for graph in plan_graphs(artifact)
+    )
+
+
+def build_plan(
+    artifact: Artifact,
+    library: Library,
+    folder: Path,
+    *,
+    target: str,
+    capability: Capability | None,
+    shapes: Shapes,
+    graph: PlanGraph | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> BuiltPlan:
-    """Build the plan of one target into a folder, or find it there.
+    """Build one plan of a target into a folder, or find it there.
 
     Args:
         artifact: one exported for the target ``tensorrt``.
+        graph: which of its graphs; None for the one that makes logits.
         target: what the plan is for, part of its name: ``sm89``, or the GPU's name.
         capability: what TensorRT-RTX builds for; None for the GPU of this machine.
         progress: called with (phase, step, steps).
@@ -74,15 +107,19 @@ def build_plan(
             no files.
     """
     check_artifact(artifact)
-    key = plan_key(artifact, library, target=target, shapes=shapes)
-    path = plan_path(folder, backend=library.name, target=target)
+    graph = graph or plan_graphs(artifact)[0]
+    key = plan_key(artifact, library, target=target, shapes=shapes, graph=graph)
+    path = part_path(plan_path(folder, backend=library.name, target=target), graph.part)
     reason = reason_to_build(path, key)
     if reason is None:
         return BuiltPlan(path=path, target=target, size=path.stat().st_size, seconds=0.0, reason=None)
-    require_folder(folder)
+    weights = artifact.manifest.files.get(WEIGHTS)
+    require_folder(folder, room=0 if weights is None else weights.size)
     say(f"{path.name}: building, since {reason}")
     started = time.perf_counter()
-    plan, notes = _build(artifact, library, folder, capability=capability, shapes=shapes, progress=progress)
+    plan, notes = _build(
+        artifact, library, folder, capability=capability, shapes=shapes, graph=graph, progress=progress
+    )
     data = pack_plan(plan)
     seconds = time.perf_counter() - started
     record = PlanRecord(
@@ -103,11 +140,14 @@ def check_artifact(artifact: Artifact) -> None:
         )
 
 
-def plan_key(artifact: Artifact, library: Library, *, target: str, shapes: Shapes) -> PlanKey:
-    """What the plan of this artifact depends on."""
-    profiles = profiles_for(artifact.manifest.signature, shapes)
+def plan_key(
+    artifact: Artifact, library: Library, *, target: str, shapes: Shapes, graph: PlanGraph | None = None
+) -> PlanKey:
+    """What the plan of one of an artifact's graphs depends on; None for the one that makes logits."""
+    graph = graph or plan_graphs(artifact)[0]
+    profiles = profiles_for(graph.signature, shapes)
     return PlanKey(
-        graph=graph_hashes(artifact),
+        graph=graph_hashes(artifact, graph),
         library=f"{library.name} {library.version}",
         target=target,
         shapes=shapes,
@@ -127,6 +167,7 @@ def _build(
     *,
     capability: Capability | None,
     shapes: Shapes,
+    graph: PlanGraph,
     progress: Progress | None,
 ) -> tuple[Any, list[str]]:
     used: list[Any] = []  # configuration and monitor, alive as long as they are needed
@@ -139,10 +180,10 @@ def _build(
             used.append(monitor_into(progress, library))
             config.progress_monitor = used[-1]
 
-    compiled = compile_artifact(artifact, library, capability=capability, shapes=shapes, configure=configure)
+    compiled = compile_plan_graph(graph, library, capability=capability, shapes=shapes, configure=configure)
     if compiled.plan is None:
         raise InputError(
-            f"{artifact.folder} cannot be built by {_for_whom(library, capability)}",
+            f"{graph.path} cannot be built by {_for_whom(library, capability)}",
             received=compiled.messages.shown(),
             allowed="a graph whose operators and number formats the target has",
             fix=f"Choose another precision than {artifact.manifest.precision}, or leave this target out."
@@ -154,29 +195,29 @@ def _build(
     return compiled.plan, [DECOMPOSED] if compiled.decomposed else []
 
 
-def compile_artifact(
-    artifact: Artifact,
+def compile_plan_graph(
+    graph: PlanGraph,
     library: Library,
     *,
     capability: Capability | None,
     shapes: Shapes,
     configure: Callable[[Any], None] = lambda config: None,
 ) -> Compiled:
-    """An artifact's graph as the library compiles it, or what it has against that.
+    """One of an artifact's graphs as the library compiles it, or what it has against that.
 
     Raises:
         InputError: the library would build another model than the one that was proved.
     """
-    graph = frozen_graph(artifact, capacity=shapes.capacity)
-    profiles = profiles_for(artifact.manifest.signature, shapes)
+    frozen = frozen_graph(graph.path, capacity=shapes.capacity)
+    profiles = profiles_for(graph.signature, shapes)
     for_whom = _for_whom(library, capability)
     compiled = compile_graph(
         library,
         # The path tells where the weights lie.
-        lambda parser: bool(parser.parse(graph, str(artifact.graph))),
+        lambda parser: bool(parser.parse(frozen, str(graph.path))),
         profiles=lambda network: profiles,
         capability=capability,
-        check=lambda network, messages: _check_network(network, messages, artifact, for_whom=for_whom),
+        check=lambda network, messages: _check_network(network, messages, graph, for_whom=for_whom),
         configure=configure,
     )
     if compiled.plan is not None:
@@ -188,10 +229,10 @@ def _for_whom(library: Library, capability: Capability | None) -> str:
     return library.name if capability is None else f"{library.name} for compute capability {spelled([capability])}"
 
 
-def _check_network(network: Any, messages: Messages, artifact: Artifact, *, for_whom: str) -> None:
+def _check_network(network: Any, messages: Messages, graph: PlanGraph, *, for_whom: str) -> None:
     _refuse_warnings(messages, for_whom)
-    expected = {spec.name for spec in artifact.manifest.signature.inputs}
-    expected |= {spec.past for spec in artifact.manifest.signature.state}
+    expected = {spec.name for spec in graph.signature.inputs}
+    expected |= {spec.past for spec in graph.signature.state}
     found = {network.get_input(index).name for index in range(network.num_inputs)}
     if found != expected:
         raise InputError(

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.artifact import Artifact
 from exporter.errors import InputError
 from runtimes.tensorrt.device import Device
 from runtimes.tensorrt.library import Library
 from runtimes.tensorrt.messages import Messages, logger_into
+from runtimes.tensorrt.plan_graph import PlanGraph
 from runtimes.tensorrt.profiles import Shapes, profiles_for
 
 
-def open_engine(library: Library, plan: bytes, artifact: Artifact) -> tuple[Any, Any, Messages]:
+def open_engine(library: Library, plan: bytes, graph: PlanGraph) -> tuple[Any, Any, Messages]:
     """The library's runtime, which lives as long as anything of it is used, its engine, and what it says.
 
     Raises:
@@ -26,7 +26,7 @@ def open_engine(library: Library, plan: bytes, artifact: Artifact) -> tuple[Any,
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise InputError(
-            f"The plan of {artifact.folder} cannot be opened by {library.name} {library.version}",
+            f"The plan of {graph.path} cannot be opened by {library.name} {library.version}",
             received=messages.shown(),
             allowed="a plan that this library built for this GPU",
             fix="Delete it and build it again: jisu build.",
@@ -39,7 +39,7 @@ class Contexts:
 
     Args:
         plan: its bytes, see `runtimes.tensorrt.plan_file.read_plan`.
-        artifact: what it was built from.
+        graph: what it was built from.
         shapes: what it was built for.
         device: the GPU that it runs on.
 
@@ -47,16 +47,16 @@ class Contexts:
         InputError: the library cannot read the plan here, or it does not fit the GPU.
     """
 
-    def __init__(self, library: Library, plan: bytes, artifact: Artifact, *, shapes: Shapes, device: Device) -> None:
-        self._runtime, self._engine, messages = open_engine(library, plan, artifact)
+    def __init__(self, library: Library, plan: bytes, graph: PlanGraph, *, shapes: Shapes, device: Device) -> None:
+        self._runtime, self._engine, messages = open_engine(library, plan, graph)
         self._device = device
         self.by_name: dict[str, Any] = {}
-        for index, profile in enumerate(profiles_for(artifact.manifest.signature, shapes)):
+        for index, profile in enumerate(profiles_for(graph.signature, shapes)):
             context = self._engine.create_execution_context()
             if context is None:
                 needed = int(getattr(self._engine, "device_memory_size_v2", 0))
                 raise InputError(
-                    f"The GPU has no room for the plan of {artifact.folder}",
+                    f"The GPU has no room for the plan of {graph.path}",
                     received=f"{needed / 1e6:.0f} MB needed beside the weights: {messages.shown()}",
                     allowed="what is free",
                     fix="Build a plan with a smaller --prompt, --batch or --capacity, or of a smaller precision.",

@@ -6,13 +6,14 @@ proved on the processor is the same graph with the letter.
 
 from __future__ import annotations
 
-from exporter.artifact import Artifact
+from pathlib import Path
+
 from exporter.errors import InputError
 from exporter.signature import CAPACITY
 
 
-def frozen_graph(artifact: Artifact, *, capacity: int) -> bytes:
-    """The graph as a serialized ONNX model; its weights stay in the artifact's file.
+def frozen_graph(graph: Path, *, capacity: int) -> bytes:
+    """One of an artifact's graphs as a serialized ONNX model; its weights stay in the artifact's files.
 
     Raises:
         InputError: the file is damaged, or keeps weights outside the artifact.
@@ -21,12 +22,12 @@ def frozen_graph(artifact: Artifact, *, capacity: int) -> bytes:
 
     from runtimes.external_data import check_external_data
 
-    check_external_data(artifact.graph)
+    check_external_data(graph)
     try:
-        model = ir.load(artifact.graph)
+        model = ir.load(graph)
     except Exception as error:  # protobuf's errors share no class of their own
         raise InputError(
-            f"{artifact.graph} cannot be read",
+            f"{graph} cannot be read",
             received=str(error).splitlines()[0] if str(error) else type(error).__name__,
             allowed="a graph as the export wrote it",
             fix="Export the model again.",

@@ -14,11 +14,13 @@ from runtimes.classifier_backend import ClassifierBackend
 from runtimes.gpu import probe_gpus
 from runtimes.gpu_needs import require_gpu, require_type
 from runtimes.tensorrt.backend import PlanBackend
-from runtimes.tensorrt.build import build_plan, check_artifact, plan_key
-from runtimes.tensorrt.classifier import PlanClassifier
+from runtimes.tensorrt.build import build_plans, check_artifact, plan_key
+from runtimes.tensorrt.classifier import open_classifier_plan
+from runtimes.tensorrt.encoder import open_encoder_decoder
 from runtimes.tensorrt.library import Library, import_library
 from runtimes.tensorrt.packed_plan import unpack_plan
-from runtimes.tensorrt.plan_file import PLAN, plan_path, read_plan, read_record
+from runtimes.tensorrt.plan_file import PLAN, part_path, plan_path, read_plan, read_record
+from runtimes.tensorrt.plan_graph import plan_graphs
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
 from runtimes.tensorrt.profiles import Shapes, default_shapes
 
@@ -32,11 +34,12 @@ def open_plan(
     plan: Path | None = None,
     capacity: int | None = None,
 ) -> Backend:
-    """Open an artifact's plan for the first GPU.
+    """Open an artifact's plan, or its two, for the first GPU.
 
     Args:
-        plan: a plan of `jisu build`, or the folder that it lies in: taken as it is and never built. None takes the
-            one of the shapes that `jisu build` gives without options, and builds it where it is missing.
+        plan: a plan of `jisu build`, or the folder that it lies in: taken as it is and never built (an encoder's is
+            found beside its decoder's). None takes the one of the shapes that `jisu build` gives without options, and
+            builds it where it is missing.
         capacity: tokens of a row; None for the plan's own, or the default.
 
     Raises:
@@ -51,7 +54,10 @@ def open_plan(
             allowed="a model that carries a state from token to token",
             fix="Choose --backend ort-cpu.",
         )
-    return PlanBackend(**_opened(artifact, name=name, plan=plan, capacity=capacity))
+    plans, opened = _opened(artifact, name=name, plan=plan, capacity=capacity)
+    if artifact.manifest.signature.encoded:
+        return open_encoder_decoder(plans=(plans[0], plans[1]), **opened)
+    return PlanBackend(plan=plans[0], **opened)
 
 
 def open_plan_classifier(
@@ -65,20 +71,27 @@ def open_plan_classifier(
 ) -> ClassifierBackend:
     """Open a classifier's plan for the first GPU; arguments and errors as for `open_plan`."""
     check_artifact(artifact)
-    return PlanClassifier(**_opened(artifact, name=name, plan=plan, capacity=capacity))
+    plans, opened = _opened(artifact, name=name, plan=plan, capacity=capacity)
+    return open_classifier_plan(plan=plans[0], **opened)
 
 
-def _opened(artifact: Artifact, *, name: str, plan: Path | None, capacity: int | None) -> dict[str, Any]:
-    """What runs a plan is made from: the library, the plan's bytes and shapes, and the module that reaches the GPU."""
-    library, data, shapes = find_plan(artifact, name=name, plan=plan, capacity=capacity)
+def _opened(
+    artifact: Artifact, *, name: str, plan: Path | None, capacity: int | None
+) -> tuple[tuple[bytes, ...], dict[str, Any]]:
+    """The bytes of each graph's plan, and what else runs one: the library, the shapes, the module for the GPU."""
+    library, plans, shapes = find_plans(artifact, name=name, plan=plan, capacity=capacity)
     cuda = importlib.import_module("cuda.bindings.runtime")
-    return {"library": library, "plan": data, "artifact": artifact, "shapes": shapes, "cuda": cuda}
+    return plans, {"library": library, "artifact": artifact, "shapes": shapes, "cuda": cuda}
 
 
-def find_plan(
+def find_plans(
     artifact: Artifact, *, name: str, plan: Path | None = None, capacity: int | None = None
-) -> tuple[Library, bytes, Shapes]:
-    """The library, a plan's bytes for the first GPU, and what it was built for; errors as for `open_plan`."""
+) -> tuple[Library, tuple[bytes, ...], Shapes]:
+    """The library, the bytes of each graph's plan for the first GPU, and what they were built for.
+
+    Raises:
+        InputError: as `open_plan` does.
+    """
     require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
     ((target, capability),) = plan_targets(library, ())
@@ -88,9 +101,13 @@ def find_plan(
     else:
         shapes = default_shapes(artifact, capacity=capacity)
         folder = default_folder(artifact)
-        path = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes).path
-    data = unpack_plan(read_plan(path, plan_key(artifact, library, target=target, shapes=shapes)))
-    return library, data, shapes
+        built = build_plans(artifact, library, folder, target=target, capability=capability, shapes=shapes)
+        path = built[0].path
+    keys = {
+        graph.part: plan_key(artifact, library, target=target, shapes=shapes, graph=graph)
+        for graph in plan_graphs(artifact)
+    }
+    return library, tuple(unpack_plan(read_plan(part_path(path, part), key)) for part, key in keys.items()), shapes
 
 
 def _given_plan(place: Path, *, backend: str, target: str) -> Path:

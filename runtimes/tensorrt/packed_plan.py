@@ -6,7 +6,9 @@ Of a plan of the 135M model in fp16 that is a tenth, done in a second; `gunzip` 
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
+from itertools import groupby
 from typing import Any
 
 from exporter.errors import InputError
@@ -19,23 +21,30 @@ _STORED, _FAST, _SMALL = 0, 1, 6  # zlib's levels
 
 
 def pack_plan(plan: Any) -> bytes:
-    """A plan's bytes as members of a gzip file (RFC 1952 2.2), one for each 256 kB, each compressed or only stored."""
+    """A plan's bytes as a gzip file whose members (RFC 1952 2.2) are compressed and stored by turns."""
     data = memoryview(plan)
+    chunks = [data[start : start + _CHUNK] for start in range(0, data.nbytes, _CHUNK)]
     packed = bytearray()
-    for start in range(0, data.nbytes, _CHUNK):
-        chunk = data[start : start + _CHUNK]
-        middle = len(chunk) // 2
-        sample = bytes(chunk[:_SAMPLE]) + bytes(chunk[middle : middle + _SAMPLE])
-        shrinks = len(zlib.compress(sample, _FAST)) < _WORTH_IT * len(sample)
+    for shrinks, run in groupby(chunks, key=_shrinks):
         member = zlib.compressobj(_SMALL if shrinks else _STORED, zlib.DEFLATED, _GZIP)
-        packed += member.compress(chunk) + member.flush()
+        for chunk in run:
+            packed += member.compress(chunk)
+        packed += member.flush()
     return bytes(packed)
+
+
+def _shrinks(chunk: memoryview) -> bool:
+    middle = len(chunk) // 2
+    sample = bytes(chunk[:_SAMPLE]) + bytes(chunk[middle : middle + _SAMPLE])
+    return len(zlib.compress(sample, _FAST)) < _WORTH_IT * len(sample)
 
 
 def unpack_plan(packed: bytes) -> bytes:
     """The plan's bytes; raises InputError for what `pack_plan` did not write."""
     try:
-        return gzip.decompress(packed)
+        # Not gzip.decompress, which copies the rest of the file behind each member.
+        with gzip.open(io.BytesIO(packed)) as members:
+            return members.read()
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
             "The plan cannot be unpacked",

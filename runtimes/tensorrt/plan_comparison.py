@@ -22,6 +22,7 @@ from exporter.signature import CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGT
 from runtimes.ort_session import open_session
 from runtimes.tensorrt.contexts import open_engine
 from runtimes.tensorrt.library import Library
+from runtimes.tensorrt.plan_graph import plan_graphs
 from runtimes.tensorrt.profiles import DECODE, PREFILL, Shapes, profiles_for
 from runtimes.text import open_codec
 
@@ -138,7 +139,7 @@ def plan_runner(library: Library, plan: bytes, artifact: Artifact) -> PlanRunner
     polygraphy.config.USE_TENSORRT_RTX = library.is_rtx  # read when its backend is imported
     from polygraphy.backend.trt import TrtRunner
 
-    runtime, engine, _ = open_engine(library, plan, artifact)
+    runtime, engine, _ = open_engine(library, plan, plan_graphs(artifact)[0])
 
     def runner_of(profile: int) -> Any:
         runner = TrtRunner(engine, name="plan", optimization_profile=profile)
@@ -208,11 +209,13 @@ def _errors(signature: Signature, graph: Any, plan: Any) -> OrderedDict[str, Out
 def _check(artifact: Artifact, shapes: Shapes, *, tokens: int, prompt: int) -> None:
     signature = artifact.manifest.signature
     kinds = {spec.dtype for spec in signature.state} | {spec.dtype for spec in signature.outputs}
-    if not kinds <= set(_LIMITS) or not signature.state:
+    if not kinds <= set(_LIMITS) or not signature.state or signature.encoded:
         raise InputError(
             f"The plan of {artifact.folder} cannot be compared with its graph",
-            received=", ".join(sorted(kinds - set(_LIMITS))) or "a model without a state",
-            allowed=f"a model whose state is {' or '.join(_LIMITS)}",
+            received="a model with an encoder"
+            if signature.encoded
+            else ", ".join(sorted(kinds - set(_LIMITS))) or "a model without a state",
+            allowed=f"a decoder alone whose state is {' or '.join(_LIMITS)}",
             fix="Compare what they say: jisu compare ARTIFACT --backends ort-cpu tensorrt-rtx.",
         )
     if not (0 < prompt <= min(tokens, shapes.prompt) and tokens <= shapes.capacity):

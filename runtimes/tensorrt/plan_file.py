@@ -1,22 +1,26 @@
 """Plans on disk: each beside a record of what it was built from, so that another one is never taken for it.
 
-``<backend>-<sm89 or gpu>.plan.gz`` and the same name with ``.json``. A plan is used when its record says exactly what
-is wanted now and its bytes are those that the record was written for.
+``<backend>-<sm89 or gpu>.plan.gz``, an encoder's ``<backend>-<sm89 or gpu>.encoder.plan.gz``, and the same names with
+``.json``. A plan is used when its record says exactly what is wanted now and its bytes are those that the record was
+written for.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import GRAPH, WEIGHTS, Artifact, hash_file
+from exporter.artifact import Artifact, hash_file
 from exporter.errors import InputError
+from runtimes.tensorrt.plan_graph import PlanGraph
 from runtimes.tensorrt.profiles import Shapes
 
+_ELSEWHERE = "Choose another one: jisu build ARTIFACT --out FOLDER, and --plan FOLDER to run it."
 PLAN = ".plan.gz"  # what plans' names end in
 _SCHEMA = 1
 # The key's entries in words, for whoever asks why a plan is built again.
@@ -37,7 +41,7 @@ class PlanKey:
         graph: SHA-256 of the graph and of its weights.
         library: name and version.
         target: ``sm89``, or the name and compute capability of a GPU.
-        shapes: capacity, prompt, batch.
+        shapes: capacity, prompt, batch, and the source's length where there is an encoder.
         options: how it was built.
     """
 
@@ -49,6 +53,7 @@ class PlanKey:
 
     def to_dict(self) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        data["shapes"] = {name: size for name, size in data["shapes"].items() if size is not None}
         return data
 
 
@@ -63,16 +68,21 @@ class PlanRecord:
     notes: tuple[str, ...] = ()
 
 
-def graph_hashes(artifact: Artifact) -> tuple[str, ...]:
-    """The hashes that the manifest records of the graph and of its weights."""
+def graph_hashes(artifact: Artifact, graph: PlanGraph) -> tuple[str, ...]:
+    """The hashes that the manifest records of a graph and of its weights."""
     files = artifact.manifest.files
-    return tuple(files[name].sha256 for name in (GRAPH, WEIGHTS) if name in files)
+    return tuple(files[name].sha256 for name in graph.files if name in files)
 
 
 def plan_path(folder: Path, *, backend: str, target: str) -> Path:
     """Where the plan of a target lies in a folder."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in target.lower())
     return folder / f"{backend}-{plain}{PLAN}"
+
+
+def part_path(path: Path, part: str) -> Path:
+    """Where the plan of another part of a model lies, given that of its main one; see `PlanGraph.part`."""
+    return path.with_name(f"{path.name.removesuffix(PLAN)}.{part}{PLAN}") if part else path
 
 
 def reason_to_build(path: Path, key: PlanKey) -> str | None:
@@ -121,8 +131,8 @@ def read_record(path: Path) -> PlanRecord:
     return record
 
 
-def require_folder(folder: Path) -> None:
-    """Raise InputError for a folder that takes no files, before anything long begins."""
+def require_folder(folder: Path, *, room: int = 0) -> None:
+    """Raise InputError for a folder that takes no files or has too little room, before anything long begins."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".writable.")
@@ -133,8 +143,16 @@ def require_folder(folder: Path) -> None:
             f"No plan can be written to {folder}",
             received=error.strerror or error,
             allowed="a folder that takes files",
-            fix="Choose another one: jisu build ARTIFACT --out FOLDER, and --plan FOLDER to run it.",
+            fix=_ELSEWHERE,
         ) from error
+    free = shutil.disk_usage(folder).free
+    if free < room:
+        raise InputError(
+            f"There is no room for a plan in {folder}",
+            received=f"{free / 1e6:.0f} MB free",
+            allowed=f"more than {room / 1e6:.0f} MB, what its weights take",
+            fix=f"Make room. {_ELSEWHERE}",
+        )
 
 
 def write_plan(path: Path, plan: Any, record: PlanRecord) -> None:

@@ -8,8 +8,9 @@ from exporter.artifact import Artifact
 from exporter.errors import InputError
 from runtimes.gpu import probe_gpus
 from runtimes.tensorrt.build import target_of
-from runtimes.tensorrt.library import Capability, Library, check_capabilities
+from runtimes.tensorrt.library import Capability, Library, spelled
 from runtimes.tensorrt.plan_file import graph_hashes
+from runtimes.tensorrt.plan_graph import plan_graphs
 
 
 def plan_targets(library: Library, wanted: tuple[Capability, ...]) -> list[tuple[str, Capability | None]]:
@@ -30,11 +31,17 @@ def plan_targets(library: Library, wanted: tuple[Capability, ...]) -> list[tuple
         )
     here = gpus.devices[0]
     if library.is_rtx:
-        check_capabilities(library, (here.compute_capability,))
+        if here.compute_capability not in library.capabilities:
+            raise InputError(
+                f"TensorRT-RTX {library.version} has no plans for the GPU of this machine",
+                received=f"{here.name}, compute capability {spelled([here.compute_capability])}",
+                allowed=spelled(library.capabilities),
+                fix="Choose --backend tensorrt, or export the model with --target ort-cuda.",
+            )
         return [(target_of(here.compute_capability), here.compute_capability)]
     return [(f"{here.name} {target_of(here.compute_capability)}", None)]
 
 
 def default_folder(artifact: Artifact) -> Path:
     """Where plans lie when nobody says: found again by the graph that they were built from."""
-    return Path.home() / ".cache" / "jisu" / "plans" / graph_hashes(artifact)[0][:16]
+    return Path.home() / ".cache" / "jisu" / "plans" / graph_hashes(artifact, plan_graphs(artifact)[0])[0][:16]

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import WEIGHTS, Artifact
+from exporter.artifact import Artifact
 from exporter.errors import InputError, MissingDependencyError
-from runtimes.tensorrt.build import check_artifact, compile_artifact
+from runtimes.tensorrt.build import check_artifact, compile_plan_graph
 from runtimes.tensorrt.frozen_graph import frozen_graph
 from runtimes.tensorrt.library import Capability, Library, spelled
+from runtimes.tensorrt.plan_graph import PlanGraph, plan_graphs
 from runtimes.tensorrt.profiles import Shapes
 
 _GRAPH, _CANDIDATE = "graph.onnx", "polygraphy_debug.onnx"
@@ -53,7 +54,7 @@ def find_refusal(
     out: Path,
     run: Run = subprocess.run,
 ) -> Refusal:
-    """Look whether TensorRT takes an artifact's graph, and for what it does not.
+    """Look whether TensorRT takes an artifact's graph, or its two, and for what it does not.
 
     Args:
         capability: what to build for; None for the GPU of this machine.
@@ -68,15 +69,28 @@ def find_refusal(
     for module in ("polygraphy", "onnx_graphsurgeon"):
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(module, extra=library.name, needed_for="A diagnosis for TensorRT")
+    found = Refusal()
+    for graph in plan_graphs(artifact):
+        found = _refusal_of(graph, library, capability=capability, shapes=shapes, out=out, run=run)
+        if found != Refusal():
+            break
+    return found
+
+
+def _refusal_of(
+    graph: PlanGraph, library: Library, *, capability: Capability | None, shapes: Shapes, out: Path, run: Run
+) -> Refusal:
     with tempfile.TemporaryDirectory(prefix="jisu-refusal-") as name:
         folder = Path(name)
-        (folder / _GRAPH).write_bytes(frozen_graph(artifact, capacity=shapes.capacity))
+        (folder / _GRAPH).write_bytes(frozen_graph(graph.path, capacity=shapes.capacity))
         # TensorRT looks for the weights beside the graph, and reading them through a link is refused by onnx.
-        shutil.copyfile(artifact.folder / WEIGHTS, folder / WEIGHTS)
+        for name in graph.files[1:]:
+            if (graph.path.parent / name).is_file():
+                shutil.copyfile(graph.path.parent / name, folder / name)
         said = _polygraphy(["inspect", "capability", _GRAPH], folder, library, run)
         if _SUPPORTED not in said:
             return Refusal(parser=_summary(said))
-        compiled = compile_artifact(artifact, library, capability=capability, shapes=shapes)
+        compiled = compile_plan_graph(graph, library, capability=capability, shapes=shapes)
         if compiled.plan is not None:
             return Refusal()
         target = [] if capability is None else [spelled([capability])]

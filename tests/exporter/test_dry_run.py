@@ -47,6 +47,8 @@ def traced(checkpoint):
         *((name, "ort-cpu") for name in ("fp32", "bf16", "int8", "int4", "w8a8-dynamic")),
         ("fp16", "portable"),
         ("int8", "portable"),
+        ("int8", "ort-cuda"),
+        ("int8", "tensorrt"),
     ],
 )
 def test_sizes_are_those_of_the_export(checkpoint, traced, tmp_path, monkeypatch, precision, target):

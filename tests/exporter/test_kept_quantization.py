@@ -70,7 +70,7 @@ def test_keeping_and_changing_exclude_each_other(tmp_path):
         export(path, tmp_path / "out", keep_quantization=True, precision="int4")
 
 
-@pytest.mark.parametrize("target", ["ort-cpu", "portable"])
+@pytest.mark.parametrize("target", ["ort-cpu", "portable", "ort-cuda"])
 def test_an_artifact_with_the_files_own_blocks_is_accepted(tmp_path, target):
     # Random weights amplify what the runtime rounds; the exactness of the weights is tested above.
     path = write_tiny_gguf(tmp_path / "model.gguf", quantization="Q4_0")

@@ -70,4 +70,5 @@ def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, t
 
 def test_portable_graphs_gather_whole_bytes_only():
     assert "int4" not in table_labels("portable")
+    assert "int4" not in table_labels("ort-cuda")
     assert "int4" in table_labels("ort-cpu")

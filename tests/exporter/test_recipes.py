@@ -7,7 +7,7 @@ import pytest
 
 from exporter import recipes
 from exporter.errors import InputError
-from exporter.recipes import RECIPES, PassFailedError, Step, recipe_for, run_recipe
+from exporter.recipes import RECIPES, WHY_NOT, PassFailedError, Step, recipe_for, run_recipe
 from tests.exporter.passes.draft import Draft, noise
 
 
@@ -152,11 +152,12 @@ def test_a_pass_that_asks_for_the_longest_position_gets_it(pretend):
     assert seen == [77]
 
 
-@pytest.mark.parametrize("precision", ["mixed", "gguf", "w8a8-dynamic"])
-@pytest.mark.parametrize("target", ["tensorrt", "ort-cuda"])
-def test_what_is_not_for_gpus_says_what_is_and_who_takes_it(target, precision):
-    with pytest.raises(InputError) as caught:
+@pytest.mark.parametrize(("target", "precision"), WHY_NOT)
+def test_what_is_not_for_gpus_says_why_what_is_and_who_takes_it(target, precision):
+    why, instead = WHY_NOT[target, precision]
+    with pytest.raises(InputError, match=f"in precision {precision}: {why}") as caught:
         recipe_for(target, precision)
     said = str(caught.value)
     assert f"Allowed: --target {target} with --precision fp32, fp16, bf16, int8, int4" in said
-    assert "or --target portable or ort-cpu" in said
+    assert f"Choose {instead}, or --target portable or ort-cpu" in said
+    assert all((target, name) in RECIPES for name in instead.split(" or "))

@@ -93,29 +93,35 @@ def test_int8_is_judged_by_quality_and_holds_the_intended_integers(unedited, tex
 
 @pytest.mark.parametrize(
     ("precision", "target"),
-    [("int4", "ort-cpu"), ("w8a8-dynamic", "ort-cpu"), ("fp16", "portable"), ("int8", "ort-cuda")],
+    [("int4", "ort-cpu"), ("w8a8-dynamic", "ort-cpu"), ("int4", "ort-cuda"), ("w8a8", "tensorrt")],
 )
 def test_what_needs_a_decoder_alone_is_refused_at_once(text_to_text_source, tmp_path, precision, target):
-    with pytest.raises(InputError, match=f"cannot be exported in {precision} for {target}.*Allowed: fp32"):
+    with pytest.raises(
+        InputError, match=f"cannot be exported in {precision} for {target}.*Allowed: fp32, fp16, bf16, int8"
+    ):
         export(text_to_text_source, tmp_path / "out", precision=precision, target=target)
     assert not (tmp_path / "out").exists()
 
 
-def test_it_is_proved_for_a_gpu_and_refused_for_plans(unedited, text_to_text_source, tmp_path):
+@pytest.mark.parametrize(("target", "precision"), [("ort-cuda", "bf16"), ("tensorrt", "int8")])
+def test_it_is_proved_for_gpus(unedited, text_to_text_source, tmp_path, target, precision):
     limits = {"max_kl": 0.5, "min_top1": 0.3, "max_perplexity_ratio": 2.0}
-    artifact = export(text_to_text_source, tmp_path / "out", target="ort-cuda", precision="fp16", **limits)
+    artifact = export(text_to_text_source, tmp_path / "out", target=target, precision=precision, **limits)
     gate = artifact.manifest.gate
     assert (gate["accepted"], gate["ran_on"]["backend"]) == (True, "ort-cpu")
-    assert {"float-types-encoder", "cpu-graph-encoder", "stored-weights-encoder"} <= {
-        check["name"] for check in gate["checks"]
-    }
-    assert operators(artifact.graph)["GroupQueryAttention"] == 2
+    assert {"float-types-encoder", "cpu-graph-encoder", "stored-weights"} <= {check["name"] for check in gate["checks"]}
+    decoder, encoder = operators(artifact.graph), operators(artifact.encoder)
+    if target == "ort-cuda":
+        assert decoder["GroupQueryAttention"] == 2
+    else:
+        # A cache that is written in place, and each product's integers dequantized by themselves.
+        assert (decoder["TensorScatter"], decoder["Attention"], encoder["Attention"]) == (4, 4, 2)
+        assert encoder["DequantizeLinear"] == counts(artifact, "encoder")["quantize_weights"] == 2 * 6 + 4
+        assert "lint_tensorrt" in counts(artifact, "encoder")
     # What the one graph writes is what the other reads, in half as well.
     kinds = {spec.past: spec.dtype for spec in artifact.manifest.signature.encoded}
     assert kinds.pop("encoder_state.mask") == "int64"
-    assert set(kinds.values()) == {"float16"}
-    with pytest.raises(InputError, match="cannot be exported for tensorrt.*--target ort-cpu or portable or ort-cuda"):
-        export(text_to_text_source, tmp_path / "plans", target="tensorrt")
+    assert set(kinds.values()) == {"bfloat16" if precision == "bf16" else "float16"}
 
 
 def test_it_is_verified_again(text_to_text_artifact, text_to_text_source):

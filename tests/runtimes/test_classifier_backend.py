@@ -12,8 +12,9 @@ from runtimes import Engine
 from runtimes.ort_cuda_classifier import OrtCudaClassifier
 from runtimes.registry import open_backend, open_classifier
 from runtimes.tensorrt import opening
-from runtimes.tensorrt.classifier import PlanClassifier
+from runtimes.tensorrt.classifier import open_classifier_plan
 from runtimes.tensorrt.profiles import Shapes
+from tests.runtimes import pretended_gpu
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
 
@@ -29,7 +30,7 @@ def opened(name, artifact):
     if name == "ort-cuda, pretended":
         return OrtCudaClassifier(pretended_onnxruntime(), artifact)
     if name == "tensorrt, pretended":
-        return PlanClassifier(pretended_library(artifact), PLAN, artifact, shapes=SHAPES, cuda=Cuda())
+        return open_classifier_plan(pretended_library(artifact), PLAN, artifact, shapes=SHAPES, cuda=Cuda())
     return open_classifier(name, artifact)
 
 
@@ -91,7 +92,7 @@ def test_a_call_that_a_gpu_has_no_room_for_is_one_sentence(tiny_classifier, monk
     def fail(*_):
         raise RuntimeError("CUDA failure 2: out of memory")
 
-    monkeypatch.setattr(found._session, "run", fail)
+    monkeypatch.setattr(pretended_gpu.Session, "run", fail)
     with pytest.raises(InputError, match="no room for a call.*4 rows of 20 tokens"):
         found.logits(ROWS)
 
@@ -113,7 +114,7 @@ def test_a_plan_of_a_classifier_is_opened_as_any_other(tiny_classifier, monkeypa
     def found(artifact, **options):
         asked.append(options)
         library = pretended_library(artifact)
-        return {"library": library, "plan": PLAN, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
+        return [PLAN], {"library": library, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
 
     monkeypatch.setattr(opening, "_opened", found)
     with Engine(artifact, open_classifier("tensorrt-rtx", artifact, plan=tmp_path)) as engine:

@@ -155,8 +155,9 @@ def test_libraries_of_cuda_that_are_not_here() -> None:
     assert verdict.install == "pip install 'jisu[cuda]'"
 
 
-def test_driver_too_old_for_the_cuda_package() -> None:
-    verdict = judge("ort-cuda", replace(GPU_MACHINE, gpu=GpuProbe(devices=(GPU,), driver_cuda=(12, 8))))
+@pytest.mark.parametrize("name", ["ort-cuda", "tensorrt", "tensorrt-rtx"])
+def test_driver_too_old_for_the_cuda_packages(name: str) -> None:
+    verdict = judge(name, replace(GPU_MACHINE, gpu=GpuProbe(devices=(GPU,), driver_cuda=(12, 8))))
     assert "CUDA 12.8" in (verdict.reason or "")
     assert "update the NVIDIA driver" in (verdict.reason or "")
 

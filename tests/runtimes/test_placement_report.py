@@ -44,6 +44,17 @@ def test_a_plan_runs_as_a_whole(tmp_path):
     assert "No plan lies in" in report.notes[0]
 
 
+def test_an_encoder_is_part_of_what_is_shown(text_to_text_artifact, text_to_text_tensorrt):
+    import onnx_ir as ir
+
+    found = placement_report(text_to_text_artifact, "ort-cpu").counts["CPUExecutionProvider"]
+    assert found["Attention"] == 2 + 2
+    nodes = [
+        node for name in ("model.onnx", "encoder.onnx") for node in ir.load(text_to_text_tensorrt.folder / name).graph
+    ]
+    assert sum(placement_report(text_to_text_tensorrt, "tensorrt-rtx").counts["tensorrt-rtx"].values()) == len(nodes)
+
+
 def test_plans_are_told_apart_by_their_records(tmp_path, monkeypatch):
     from runtimes.tensorrt import plan_targets
 

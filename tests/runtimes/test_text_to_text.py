@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,20 +12,56 @@ from typing import Any
 import numpy as np
 import pytest
 
+import jisu
 from exporter.artifact import ENCODER, GRAPH, Artifact, hash_file, read_artifact
 from exporter.errors import InputError
 from runtimes import Engine, load
 from runtimes.ort_cuda_encoder import OrtCudaEncoderBackend
+from runtimes.tensorrt.encoder import open_encoder_decoder
+from runtimes.tensorrt.profiles import Shapes
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
+from tests.runtimes.tensorrt.artifacts import exported
+from tests.runtimes.tensorrt.pretended import ENCODER_PLAN, PLAN, Cuda, pretended_library
 
 TEXTS = ["The quick brown fox.", "A language model guesses the next word.", "你好"]
 
 
-@pytest.fixture(scope="module", params=["ort-cpu", "torch", "ort-cuda, pretended"])
+def on_plans(artifact: Artifact) -> Any:
+    shapes = Shapes(capacity=340, prompt=1, batch=9, source=340)
+    return open_encoder_decoder(pretended_library(artifact), (PLAN, ENCODER_PLAN), artifact, shapes=shapes, cuda=Cuda())
+
+
+ENGINES = [
+    "ort-cpu",
+    "torch",
+    "ort-cuda, pretended",
+    "tensorrt, pretended",
+    pytest.param("ort-cuda", marks=pytest.mark.cuda),
+    pytest.param("tensorrt", marks=pytest.mark.tensorrt),
+]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, text_to_text_artifact: Artifact) -> Iterator[Engine]:
     if request.param == "ort-cuda, pretended":
         backend = OrtCudaEncoderBackend(pretended_onnxruntime(), text_to_text_artifact)
         with Engine(text_to_text_artifact, backend) as opened:
+            yield opened
+        return
+    if request.param == "tensorrt, pretended":
+        artifact = request.getfixturevalue("text_to_text_tensorrt")
+        with Engine(artifact, on_plans(artifact)) as opened:
+            yield opened
+        return
+    if request.param == "tensorrt":
+        name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt-rtx"
+        folder = request.getfixturevalue("text_to_text_tensorrt").folder
+        plans = str(request.getfixturevalue("tmp_path_factory").mktemp("plans"))
+        # The rows of three beams for each of three texts.
+        assert (
+            jisu.main(["build", str(folder), "--backend", name, "--batch", "9", "--prompt", "340", "--out", plans]) == 0
+        )
+        with load(folder, backend=name, plan=Path(plans)) as opened:
             yield opened
         return
     with load(text_to_text_artifact.folder, backend=request.param, threads=1) as opened:
@@ -87,6 +124,25 @@ def test_rows_of_a_state_change_places_with_their_sources(engine: Engine) -> Non
     state.rewind(np.zeros(3, np.int64))
     np.testing.assert_allclose(backend.forward(np.full((3, 1), 2), state), first[[2, 0, 0]], rtol=1e-4, atol=1e-5)
     assert state.lengths.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("target", ["ort-cuda", "tensorrt"])
+def test_states_in_bfloat16_which_numpy_has_not_change_places(target: str, tmp_path: Path) -> None:
+    artifact = exported(tmp_path, "marian", "bf16", target=target)
+    assert {spec.dtype for spec in artifact.manifest.signature.written} == {"bfloat16"}
+    backend: Any = OrtCudaEncoderBackend(pretended_onnxruntime(), artifact) if target == "ort-cuda" else None
+    backend = backend or on_plans(artifact)
+    state = backend.encode([[5, 6, 7], [9, 1]], capacity=4, copies=2)
+    tokens = np.array([[2], [8], [2], [4]])
+    backend.forward(np.full((4, 1), 2), state)
+    first = backend.forward(tokens, state).copy()
+    order = np.array([3, 1, 0, 0])
+    state.reorder(order)
+    state.rewind(np.ones(4, np.int64))
+    # The keys and values of the first token are the moved rows', and so are the sources.
+    np.testing.assert_array_equal(backend.forward(tokens[order], state), first[order])
+    assert len(np.unique(first, axis=0)) == 4
+    backend.close()
 
 
 def test_chunks_of_unequal_lengths_on_unequal_pasts(engine: Engine) -> None:

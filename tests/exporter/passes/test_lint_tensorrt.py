@@ -66,6 +66,11 @@ def cache(*, direct: bool = True, axis: int = 2, mode: str = "linear", letter: s
     return draft.model(**{"present.0.key": draft.op("TensorScatter", first, new, start, axis=axis, mode=mode)})
 
 
+def encoded() -> ir.Model:
+    draft = Draft()
+    return draft.model(y=draft.op("Neg", draft.input("encoder_state.0.key", "B", 2, "source", 8)))
+
+
 def optional_input() -> ir.Model:
     draft = Draft()
     given = draft.weight([1, 2], "optional")
@@ -145,6 +150,7 @@ def test_each_trap_is_refused(model, trap):
         lambda: dequantized(zero=np.array(0, np.int8)),
         cache,
         lambda: cache(axis=-2),
+        encoded,
     ],
 )
 def test_what_tensorrt_reads_as_it_is_passes(model):

@@ -5,7 +5,9 @@ A family is written and traced once, and calibrated on a page.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,7 +15,14 @@ from unittest import mock
 from exporter.artifact import Artifact, read_artifact
 from exporter.precision import PRECISIONS
 from tests.exporter.passes.draft import copied
-from tests.models import TINY_VOCAB, tiny_tokenizer, write_tiny, write_tiny_classifier
+from tests.models import (
+    TINY_VOCAB,
+    biased_text_to_text_config,
+    text_to_text_config,
+    tiny_tokenizer,
+    write_tiny,
+    write_tiny_classifier,
+)
 from tests.own_modules import Recurrent, seeded
 
 RTX_MISSING = "TensorRT-RTX is not installed: pip install -c constraints.txt -e '.[tensorrt-rtx]'"
@@ -24,6 +33,11 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     # Its scores get numbers added (ALiBi).
     "bloom": ("BloomConfig", {"n_head": 4, "n_layer": 1}),
 }
+# With an encoder and a decoder.
+_TEXT_TO_TEXT: dict[str, Callable[[], Any]] = {
+    "marian": text_to_text_config,
+    "t5": partial(biased_text_to_text_config, num_layers=1),
+}
 _PAGE = "\n".join(f"The {number}th line of a page says little more than the one before it." for number in range(40))
 
 
@@ -32,7 +46,7 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
 
     A checkpoint, which is a large one, is not run on text either: by the rules alone all of it fits into half.
     """
-    from exporter import activation_ranges, pipeline
+    from exporter import activation_ranges, integer_products, pipeline
     from exporter.gate import GateResult
     from exporter.gate.result import Check
 
@@ -59,9 +73,12 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
     nearest = replace(PRECISIONS["int4"], algorithm="rtn")
     with (
         mock.patch.dict(PRECISIONS, {"int4": nearest}),
+        # Of a real model a few layers keep float32 inputs; of a small one none would.
+        mock.patch.object(integer_products, "_fewest", lambda *_: (1, {1: 0.0})),
         mock.patch.object(pipeline, "prove", lambda *_, **__: result),
         mock.patch.object(activation_ranges, "measure_ranges", measured),
         mock.patch.object(pipeline, "trace_source", lambda given, **_: _traced(family, given)),
+        mock.patch.object(pipeline, "trace_source_encoder", lambda given: _traced_encoder(family, given)),
     ):
         return pipeline.export(source, out, target=target, precision=precision, **more)
 
@@ -79,13 +96,26 @@ def _traced(family: str, source: Any) -> Any:
     if family not in _TRACED:
         _TRACED[family] = trace_source(source)
     # A whole model's weights are not copied.
-    return copied(_TRACED[family]) if family in (*_FAMILIES, "lstm", "bert") else _TRACED.pop(family)
+    kept = (*_FAMILIES, *_TEXT_TO_TEXT, "lstm", "bert")
+    return copied(_TRACED[family]) if family in kept else _TRACED.pop(family)
+
+
+def _traced_encoder(family: str, source: Any) -> Any:
+    from exporter.trace_source import trace_source_encoder
+
+    if family not in _TEXT_TO_TEXT:
+        return None
+    if f"{family}, encoder" not in _TRACED:
+        _TRACED[f"{family}, encoder"] = trace_source_encoder(source)
+    return copied(_TRACED[f"{family}, encoder"])
 
 
 def _source(place: Path, family: str) -> Path:
     if place.exists():
         return place
-    return write_tiny_classifier(place) if family == "bert" else write_tiny(place, _config(*_FAMILIES[family]))
+    if family == "bert":
+        return write_tiny_classifier(place)
+    return write_tiny(place, _TEXT_TO_TEXT[family]() if family in _TEXT_TO_TEXT else _config(*_FAMILIES[family]))
 
 
 def _config(kind: str, changes: dict[str, Any]) -> Any:

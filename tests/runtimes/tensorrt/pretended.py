@@ -11,11 +11,13 @@ import numpy as np
 import onnxruntime
 
 from exporter.artifact import Artifact
+from exporter.signature import Signature
 from runtimes.tensorrt.library import Library
 
-PLAN = b"a plan"
+PLAN, ENCODER_PLAN = b"a plan", b"an encoder's plan"
 STREAM = 7
-_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+_TYPES: dict[str, Any] = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(float16)": np.float16}
+_TYPES["tensor(bfloat16)"] = 16  # onnx.TensorProto.BFLOAT16, which numpy has not
 
 
 class Cuda:
@@ -98,8 +100,9 @@ class Context:
     # What is recorded instead of done; None while nothing is.
     recorded: list[Any] | None = None
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, signature: Signature) -> None:
         self._session = session
+        self._signature = signature
         self.profile: int | None = None
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
@@ -127,24 +130,29 @@ class Context:
 
     def _execute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         pasts = [name for name in addresses if name.startswith("past_key_values.")]
-        if pasts:
+        if pasts and not self._signature.encoded:
             assert (self.profile == 1) == (shapes["input_ids"][1] == 1), "single tokens have a profile of their own"
+        if self._signature.encoded:
+            assert (self.profile, shapes["input_ids"][1]) == (0, 1), "behind an encoder there are single tokens alone"
         for past in pasts:  # a cache is updated in place
             assert addresses[past] == addresses[past.replace("past_key_values.", "present.")]
         inputs = {item.name: _TYPES[item.type] for item in self._session.get_inputs()}
         inputs |= {item.name: _TYPES[item.type] for item in self._session.get_overridable_initializers()}
-        feeds = {}
+        binding = self._session.io_binding()
         for name, dtype in inputs.items():
-            count = int(np.prod(shapes[name]))
-            data = ctypes.string_at(addresses[name], count * np.dtype(dtype).itemsize)
-            feeds[name] = np.frombuffer(data, dtype).reshape(shapes[name])
+            binding.bind_input(name, "cpu", 0, dtype, shapes[name], addresses[name])
         names = [item.name for item in self._session.get_outputs()]
-        for name, found in zip(names, self._session.run(names, feeds), strict=True):
-            ctypes.memmove(addresses[name], found.ctypes.data, found.nbytes)
+        for name in names:
+            binding.bind_output(name, "cpu")
+        self._session.run_with_iobinding(binding)
+        for name, found in zip(names, binding.get_outputs(), strict=True):
+            ctypes.memmove(addresses[name], found.data_ptr(), found.tensor_size_in_bytes())
 
 
 def pretended_library(artifact: Artifact) -> Library:
-    """A library whose one plan is the artifact's graph."""
+    """A library whose plans are the artifact's graph and its encoder's, as processors run them."""
+    signature = artifact.manifest.signature
+    plans = {PLAN: (artifact.cpu_graph, signature), ENCODER_PLAN: (artifact.cpu_encoder, signature.encoder())}
 
     class Logger:
         ERROR, INTERNAL_ERROR, WARNING = range(3)
@@ -154,10 +162,11 @@ def pretended_library(artifact: Artifact) -> Library:
             self._logger = logger
 
         def deserialize_cuda_engine(self, plan: bytes) -> Any:
-            if plan != PLAN:
+            if plan not in plans:
                 self._logger.log(Logger.ERROR, "the plan's header is not ours")
                 return None
-            session = onnxruntime.InferenceSession(str(artifact.graph), providers=["CPUExecutionProvider"])
-            return SimpleNamespace(create_execution_context=lambda: Context(session))
+            graph, signature = plans[plan]
+            session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+            return SimpleNamespace(create_execution_context=lambda: Context(session, signature))
 
     return Library(name="tensorrt", module=SimpleNamespace(ILogger=Logger, Runtime=Runtime, __version__="11.4"))

@@ -7,7 +7,7 @@ import pytest
 import jisu
 from exporter.errors import InputError
 from runtimes.tensorrt import build as building
-from runtimes.tensorrt.build import DECOMPOSED, build_plan, target_of
+from runtimes.tensorrt.build import DECOMPOSED, build_plan, build_plans, target_of
 from runtimes.tensorrt.library import Library
 from runtimes.tensorrt.messages import Messages
 from runtimes.tensorrt.packed_plan import unpack_plan
@@ -63,6 +63,10 @@ def test_every_precision_builds_for_three_gpus(rtx, trt_folder, plans, precision
         assert built.size > 100_000
         # Attention in float32, which no fused kernel does.
         assert built.notes == ((DECOMPOSED,) if precision == "w8a8" else ())
+    counts = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    # In w8a8 the layers that keep float32 inputs have integers all the same; here a group of them.
+    assert counts["quantize_weights"] in ((1, 2, 3) if precision == "w8a8" else (14,))
+    assert counts["quantize_weights"] + counts.get("quantize_matmuls", 0) == 14
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,6 @@ def test_every_precision_builds_for_three_gpus(rtx, trt_folder, plans, precision
         ("qwen3", "int8"),
         ("gemma2", "fp16"),
         ("gemma2", "w8a8"),
-        # Products of integers are chosen layer by layer, and this model has no list of layers, which its export says.
         ("lstm", "fp16"),
         ("lstm", "int4"),
     ],
@@ -85,6 +88,13 @@ def test_every_family_builds(rtx, trt_folder, plans, family, precision):
     assert built.notes == ()
     record = next(step for step in artifact.manifest.recipe if step["pass"] == "decompose_attention")
     assert record["count"] == (2 if family == "gemma2" else 0)
+
+
+def test_products_of_integers_need_layers_to_choose_from(trt_folder):
+    with pytest.raises(InputError, match="w8a8") as caught:
+        exported(trt_folder, "lstm", "w8a8")
+    assert "layer" in str(caught.value)
+    assert not (trt_folder / "lstm-tensorrt-w8a8").exists()
 
 
 @pytest.mark.parametrize("precision", ["int4", "bf16"])
@@ -103,6 +113,23 @@ def test_added_scores_classifiers_and_float32_build_too(rtx, trt_folder, plans, 
     built = build_for(exported(trt_folder, family, precision), rtx, plans / f"{family}-{precision}", (8, 9))
     assert built.size > 100_000
     assert built.notes == ((DECOMPOSED,) if precision == "fp32" else ())
+
+
+@pytest.mark.parametrize(("family", "precision"), [("marian", "fp16"), ("t5", "int8")])
+def test_an_encoder_has_a_plan_of_its_own(rtx, trt_folder, plans, family, precision):
+    artifact = exported(trt_folder, family, precision)
+    shapes = Shapes(capacity=64, prompt=1, batch=2, source=32)
+    given = {**ADA, "shapes": shapes}
+    built = build_plans(artifact, rtx, plans / f"{family}-{precision}", **given)
+    assert [one.path.name for one in built] == ["tensorrt-rtx-sm89.plan.gz", "tensorrt-rtx-sm89.encoder.plan.gz"]
+    # Biases are added to the scores of the one, which are spelled out; attention of the other is fused.
+    assert all(one.size > 100_000 and one.notes == () for one in built)
+    again = build_plans(artifact, rtx, plans / f"{family}-{precision}", **given)
+    assert [one.reason for one in again] == [None, None]
+    hashes = [json.loads(one.path.with_name(f"{one.path.name}.json").read_text())["key"]["graph"] for one in built]
+    files = artifact.manifest.files
+    assert hashes[0] == [files[name].sha256 for name in ("model.onnx", "model.onnx.data")]
+    assert hashes[1] == [files[name].sha256 for name in ("encoder.onnx", "encoder.onnx.data", "model.onnx.data")]
 
 
 def test_an_artifact_for_something_else_is_refused(tmp_path):
@@ -125,8 +152,8 @@ def test_an_input_that_the_parser_drops_ends_the_build(rtx, trt_llama, tmp_path,
 
     whole = building.frozen_graph
 
-    def with_another(artifact, *, capacity):
-        model = ir.serde.deserialize_model(ir.serde.onnx.ModelProto.FromString(whole(artifact, capacity=capacity)))
+    def with_another(graph, *, capacity):
+        model = ir.serde.deserialize_model(ir.serde.onnx.ModelProto.FromString(whole(graph, capacity=capacity)))
         extra = ir.Value(name="position_ids", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape(["B", "T"]))
         model.graph.inputs.append(extra)
         return ir.serde.serialize_model(model).SerializeToString()

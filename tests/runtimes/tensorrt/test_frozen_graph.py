@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 
-from exporter.artifact import read_artifact
 from exporter.errors import InputError
 from runtimes.tensorrt.frozen_graph import frozen_graph
 
@@ -13,7 +12,7 @@ def test_nothing_but_the_capacity_becomes_a_number(trt_llama):
     import onnx
     import onnx_ir as ir
 
-    frozen = ir.serde.deserialize_model(onnx.ModelProto.FromString(frozen_graph(trt_llama, capacity=96)))
+    frozen = ir.serde.deserialize_model(onnx.ModelProto.FromString(frozen_graph(trt_llama.graph, capacity=96)))
     graph = ir.load(trt_llama.graph).graph
     for old, new in zip((*graph.inputs, *graph.outputs), (*frozen.graph.inputs, *frozen.graph.outputs), strict=True):
         expected = [96 if str(dim) == "capacity" else str(dim) for dim in old.shape]
@@ -27,4 +26,4 @@ def test_a_damaged_graph_is_one_clear_error(trt_llama, tmp_path):
     size = (folder / "model.onnx").stat().st_size
     (folder / "model.onnx").write_bytes(b"\0" * size)
     with pytest.raises(InputError):
-        frozen_graph(read_artifact(folder), capacity=8)
+        frozen_graph(folder / "model.onnx", capacity=8)

@@ -12,7 +12,7 @@ from runtimes.registry import open_backend
 from runtimes.tensorrt import opening, plan_targets
 from runtimes.tensorrt.build import build_plan
 from runtimes.tensorrt.profiles import Shapes
-from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
+from tests.runtimes.tensorrt.pretended import ENCODER_PLAN, PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import logits_of, write_artifact
 
 HERE = GpuProbe(devices=(Gpu(name="NVIDIA H200", memory=1 << 37, compute_capability=(9, 0)),))
@@ -26,15 +26,24 @@ def artifact(tmp_path):
 @pytest.fixture
 def library(artifact, monkeypatch, tmp_path):
     """The library of a machine with a GPU, both pretended; what is built is counted in ``builds``."""
+    return pretend(artifact, monkeypatch, tmp_path)
+
+
+def pretend(artifact, monkeypatch, tmp_path):
     from runtimes.tensorrt import build
 
     found, builds = pretended_library(artifact), []
+
+    def built(*given, **more):
+        builds.append(more)
+        return (ENCODER_PLAN if more["graph"].part else PLAN), []
+
     monkeypatch.setattr(opening, "probe_gpus", lambda: HERE)
     monkeypatch.setattr(plan_targets, "probe_gpus", lambda: HERE)
     monkeypatch.setattr(opening, "import_library", lambda name: found)
     monkeypatch.setattr(opening, "default_folder", lambda artifact: tmp_path / "cache")
     monkeypatch.setattr(opening, "importlib", SimpleNamespace(import_module=lambda name: Cuda()))
-    monkeypatch.setattr(build, "_build", lambda *given, **more: builds.append(more) or (PLAN, []))
+    monkeypatch.setattr(build, "_build", built)
     return SimpleNamespace(library=found, builds=builds)
 
 
@@ -77,6 +86,22 @@ def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tm
     built.path.rename(plans / "tensorrt-rtx-sm89.plan.gz")
     with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.gz.*the GPU here.*jisu build"):
         open_backend("tensorrt", artifact, plan=plans)
+
+
+def test_a_model_with_an_encoder_opens_two_plans(text_to_text_tensorrt, monkeypatch, tmp_path):
+    pretended = pretend(text_to_text_tensorrt, monkeypatch, tmp_path)
+    for _ in range(2):
+        with load(text_to_text_tensorrt.folder, "tensorrt", capacity=40) as engine:
+            assert (engine.backend.max_positions, engine.backend.max_source_positions) == (40, 340)
+            answer = engine.generate("The quick brown fox.", max_new_tokens=4)
+            assert len(answer.token_ids) == 4
+    assert [build["graph"].part for build in pretended.builds] == ["", "encoder"]
+    cache = tmp_path / "cache"
+    with load(text_to_text_tensorrt.folder, "tensorrt", plan=next(cache.glob("*sm90.plan.gz"))) as engine:
+        assert engine.backend.max_source_positions == 340
+    next(cache.glob("*.encoder.plan.gz")).unlink()
+    with pytest.raises(InputError, match="sm90.encoder.plan.gz cannot be used: there is none yet.*jisu build"):
+        load(text_to_text_tensorrt.folder, "tensorrt", plan=cache)
 
 
 def test_backends_without_plans_say_who_has_them(artifact):

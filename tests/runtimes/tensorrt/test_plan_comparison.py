@@ -76,10 +76,12 @@ def test_the_first_layer_and_step_that_part_are_named(trt_llama):
     assert found.to_dict()["first"] == {"call": 1, "output": "present.1.key"}
 
 
-def test_what_cannot_be_compared_is_refused(trt_llama):
+def test_what_cannot_be_compared_is_refused(trt_llama, text_to_text_tensorrt):
     ids = text_to_compare(trt_llama, 20)
     with pytest.raises(InputError, match="a prompt of 17 tokens, 20 with.*1 to 16, and up to 64"):
         compare_plan(trt_llama, runners(trt_llama), shapes=SHAPES, token_ids=ids, prompt=17)
+    with pytest.raises(InputError, match="a model with an encoder.*a decoder alone"):
+        compare_plan(text_to_text_tensorrt, runners(trt_llama), shapes=SHAPES, token_ids=ids, prompt=1)
 
 
 def test_the_command_compares_on_the_gpu_and_says_when_there_is_none(trt_llama, tmp_path, monkeypatch, capsys):
@@ -88,7 +90,7 @@ def test_the_command_compares_on_the_gpu_and_says_when_there_is_none(trt_llama, 
     assert "Name --backend" in capsys.readouterr().err
     words += ["--backend", "tensorrt-rtx", "--prompt-tokens", "4", "--steps", "2"]
     library = Library(name="tensorrt-rtx", module=None)
-    monkeypatch.setattr(opening, "find_plan", lambda *_, **__: (library, b"", SHAPES))
+    monkeypatch.setattr(opening, "find_plans", lambda *_, **__: (library, (b"",), SHAPES))
     monkeypatch.setattr(plan_comparison, "plan_runner", lambda *_: runners(trt_llama, change=late_cache))
     assert jisu.main(words) == 3
     assert "decode step 2" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from exporter.errors import InputError
 from runtimes.tensorrt.plan_file import (
     PlanKey,
     PlanRecord,
+    part_path,
     plan_path,
     read_plan,
     reason_to_build,
@@ -43,6 +44,13 @@ def test_a_gpu_with_a_long_name_gets_a_plain_file(tmp_path):
     assert (
         plan_path(tmp_path, backend="tensorrt", target="NVIDIA H200 sm90").name == "tensorrt-nvidia-h200-sm90.plan.gz"
     )
+
+
+def test_an_encoders_plan_lies_beside_its_decoders(path):
+    assert part_path(path, "") == path
+    assert part_path(path, "encoder") == path.with_name("tensorrt-rtx-sm89.encoder.plan.gz")
+    assert "source" not in KEY.to_dict()["shapes"]
+    assert replace(KEY, shapes=Shapes(source=9)).to_dict()["shapes"]["source"] == 9
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,9 @@ def test_a_folder_that_takes_no_files_is_told_before_the_build(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="No plan can be written to .*file.*jisu build ARTIFACT --out FOLDER"):
         require_folder(tmp_path / "file")
-    require_folder(tmp_path / "new")
+    require_folder(tmp_path / "new", room=1)
+    with pytest.raises(InputError, match="no room for a plan in .* MB free.*more than 1000000000000 MB.*--out FOLDER"):
+        require_folder(tmp_path / "new", room=10**18)
     assert list((tmp_path / "new").iterdir()) == []
 
 

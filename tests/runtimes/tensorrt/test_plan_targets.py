@@ -24,6 +24,13 @@ def test_without_a_gpu_and_without_a_choice_there_is_nothing_to_build_for(monkey
         plan_targets(TENSORRT, ())
 
 
+def test_a_gpu_that_the_library_has_no_plans_for_is_named(rtx, monkeypatch):
+    here = GpuProbe(devices=(Gpu(name="NVIDIA H200", memory=1, compute_capability=(9, 0)),))
+    monkeypatch.setattr(module, "probe_gpus", lambda: here)
+    with pytest.raises(InputError, match="NVIDIA H200, compute capability 9.0.*8.9.*--backend tensorrt"):
+        plan_targets(rtx, ())
+
+
 def test_plans_are_found_by_their_graph(tmp_path):
     artifact = write_artifact(tmp_path / "a", "portable")
     folder = module.default_folder(artifact)

@@ -54,6 +54,18 @@ def test_what_the_parser_does_not_take_is_told_as_it_says_it(rtx, trt_llama, tmp
     assert found.subgraph is None
 
 
+def test_an_encoder_is_asked_about_as_well(rtx, text_to_text_tensorrt, tmp_path):
+    answers = ["Graph is fully supported by TensorRT", TABLE]
+
+    def run(command, *, cwd, **_):
+        assert (cwd / "model.onnx.data").is_file()  # which holds what both halves have
+        return SimpleNamespace(returncode=0, stdout=answers.pop(0), stderr="")
+
+    shapes = Shapes(capacity=32, prompt=1, source=16)
+    found = find_refusal(text_to_text_tensorrt, rtx, capability=(8, 9), shapes=shapes, out=tmp_path / "x.onnx", run=run)
+    assert found.parser == "| Unique | n_7 | no such operator"
+
+
 def test_a_tool_that_fails_or_hangs_is_one_sentence(rtx, trt_llama, tmp_path):
     arguments = {"capability": (8, 9), "shapes": SHAPES, "out": tmp_path / "x.onnx"}
     done = SimpleNamespace(returncode=1, stdout="", stderr="[!] broken\n")
