@@ -157,7 +157,7 @@ class OrtCudaBackend:
         self._ort, self._signature = onnxruntime, artifact.manifest.signature
         self.vocab_size = artifact.manifest.model.vocab_size
         self.max_positions = artifact.manifest.model.max_positions
-        # One graph is captured for every batch size of single tokens; prompts, whose lengths vary, are not captured.
+        # Single tokens are recorded once for each state, whose addresses they use; prompts vary in length and are not.
         session, self.placement = open_cuda_session(
             onnxruntime, artifact.graph, captures=True, allow_cpu_nodes=allow_cpu_nodes
         )
@@ -240,7 +240,8 @@ class OrtCudaBackend:
 
     def _decode_call(self, state: DeviceState) -> _Call:
         if state.phase not in state.decode:
-            state.decode[state.phase] = _Call(self, state, width=1, wants_all=False, graph=self._next_graph)
+            graph = _NO_GRAPH if self.placement.unrecorded else self._next_graph
+            state.decode[state.phase] = _Call(self, state, width=1, wants_all=False, span=state.capacity, graph=graph)
             self._next_graph += 1
         call: _Call = state.decode[state.phase]
         return call
@@ -253,16 +254,23 @@ class _Call:
     """A binding for calls of one shape on one state; single tokens always use the same addresses."""
 
     def __init__(
-        self, backend: OrtCudaBackend, state: DeviceState, *, width: int, wants_all: bool, graph: int = _NO_GRAPH
+        self,
+        backend: OrtCudaBackend,
+        state: DeviceState,
+        *,
+        width: int,
+        wants_all: bool,
+        span: int | None = None,
+        graph: int = _NO_GRAPH,
     ) -> None:
         ort, signature = backend._ort, backend._signature
         self._ort, self._session = ort, backend._session
         self._wants_all = wants_all
         batch = state.batch
         rows = width if wants_all else 1
-        # A captured graph has one shape of mask: the whole buffer's. To the operator a prompt is one when the mask is
-        # as long as it.
-        self._span = state.capacity if graph != _NO_GRAPH else max(int(state.lengths.max()) + width, width)
+        # Single tokens have one shape of mask: the whole buffer's. To the operator a prompt is one when the mask is as
+        # long as it.
+        self._span = span or int(state.lengths.max()) + width
         arrays: dict[str, npt.NDArray[Any]] = {
             INPUT_IDS: np.zeros((batch, width), np.int64),
             PAST_LENGTH: np.zeros(batch, np.int64),

@@ -5,6 +5,7 @@ Strict: a session with a node that costs anything and is not on the GPU is refus
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from runtimes.ort_placement import RECORDS_PLACEMENT, Placement, check_placement
 PROVIDER = "CUDAExecutionProvider"
 NAME = "ort-cuda"
 DEVICE = "cuda"
+# What the runtime says of a graph that is not on the GPU from one end to the other.
+_NOT_RECORDED = "cannot use the graph capture feature"
+_GET_CUDNN = "pip install 'jisu[cuda,cudnn]'."
+_CUDNN_LOOPS = frozenset({"LSTM", "GRU", "RNN"})
 # Words of CUDA and of the runtime's own arena for memory that is not there.
 _FULL = ("out of memory", "failed to allocate", "available memory")
 
@@ -55,7 +60,8 @@ def open_cuda_session(
 
     Args:
         onnxruntime: the package, or what stands in for it.
-        captures: whether calls may be recorded as CUDA graphs, by the ``gpu_graph_id`` that they name.
+        captures: record calls as CUDA graphs, by the ``gpu_graph_id`` that they name, where that can be done; where it
+            cannot, the placement says why (``unrecorded``).
         allow_cpu_nodes: let operators that cost something run on the processor.
 
     Raises:
@@ -69,25 +75,53 @@ def open_cuda_session(
             fix="pip uninstall -y onnxruntime && pip install 'jisu[cuda]'.",
         )
     check_external_data(graph)
+    unrecorded = None
+    try:
+        session = _open(onnxruntime, graph, captures=captures)
+    except Exception as error:  # the package's errors share no class of their own
+        if _NOT_RECORDED not in str(error):
+            raise _not_opened(error, onnxruntime, graph) from error
+        unrecorded = "copies between the memories of processor and GPU"
+        try:
+            session = _open(onnxruntime, graph, captures=False)
+        except Exception as again:
+            raise _not_opened(again, onnxruntime, graph) from again
+    placement = check_placement(session, provider=PROVIDER, allow_cpu_nodes=allow_cpu_nodes)
+    loops = sorted(_CUDNN_LOOPS & set(placement.counts.get(PROVIDER, ())))
+    if captures and loops:
+        unrecorded = f"{' and '.join(loops)} of cuDNN, which reads lengths on the processor"
+    return session, replace(placement, unrecorded=unrecorded)
+
+
+def _open(onnxruntime: Any, graph: Path, *, captures: bool) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, too
     options.add_session_config_entry(RECORDS_PLACEMENT, "1")
     providers = [(PROVIDER, {"enable_cuda_graph": "1" if captures else "0", "use_tf32": "0"})]
-    try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    except Exception as error:  # the package's errors share no class of their own
-        raise InputError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph} on the GPU",
-            received=str(error).strip().splitlines()[0],
-            allowed="a graph that its CUDA provider can run",
-            fix="See `jisu doctor`; a full GPU needs a smaller precision, such as int8.",
-        ) from error
-    return session, check_placement(session, provider=PROVIDER, allow_cpu_nodes=allow_cpu_nodes)
+    return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+
+
+def _not_opened(error: Exception, onnxruntime: Any, graph: Path) -> InputError:
+    said = str(error).strip().splitlines()[0]
+    without_cudnn = "cudnn is unavailable" in said.lower()
+    return InputError(
+        f"ONNX Runtime {onnxruntime.__version__} cannot open {graph} on the GPU" + (" without cuDNN" * without_cudnn),
+        received=said,
+        allowed="a graph that its CUDA provider can run",
+        fix=_GET_CUDNN if without_cudnn else "See `jisu doctor`; a full GPU needs a smaller precision, such as int8.",
+    )
 
 
 def not_run(error: Exception, *, rows: int, tokens: int) -> InputError:
     """What the runtime says of a call that failed: most often that memory for the call itself was missing."""
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "cudnn is unavailable" in said.lower():
+        return InputError(
+            "ONNX Runtime cannot run the graph on the GPU without cuDNN",
+            received=said,
+            allowed="a GPU with what the model's operators need",
+            fix=_GET_CUDNN,
+        )
     full = any(word in said.lower() for word in _FULL)
     return InputError(
         "The GPU has no room for a call" if full else "ONNX Runtime cannot run the graph on the GPU",

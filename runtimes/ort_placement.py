@@ -24,10 +24,14 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Nodes by provider: provider -> operator -> how many; and the names of those that cost something elsewhere."""
+    """Nodes by provider: provider -> operator -> how many; and the names of those that cost something elsewhere.
+
+    ``unrecorded`` says why calls cannot be recorded as CUDA graphs, where that was wanted.
+    """
 
     counts: dict[str, dict[str, int]]
     strays: tuple[str, ...]
+    unrecorded: str | None = None
 
     def describe(self) -> list[str]:
         """A line for each provider."""
@@ -87,4 +91,5 @@ def joined(*placements: Placement) -> Placement:
         for provider, found in placement.counts.items():
             counts.setdefault(provider, Counter()).update(found)
     strays = tuple(stray for placement in placements for stray in placement.strays)
-    return Placement(counts={name: dict(found) for name, found in counts.items()}, strays=strays)
+    why = next((placement.unrecorded for placement in placements if placement.unrecorded), None)
+    return Placement(counts={name: dict(found) for name, found in counts.items()}, strays=strays, unrecorded=why)

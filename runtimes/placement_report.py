@@ -73,7 +73,8 @@ def _on_a_gpu(artifact: Artifact) -> PlacementReport:
         found: Placement = opened.placement
     finally:
         opened.close()
-    return PlacementReport(backend="ort-cuda", counts=found.counts, elsewhere=found.strays)
+    notes = () if found.unrecorded is None else (f"Single tokens are not recorded as CUDA graphs: {found.unrecorded}.",)
+    return PlacementReport(backend="ort-cuda", counts=found.counts, elsewhere=found.strays, notes=notes)
 
 
 def _in_plans(artifact: Artifact, backend: str) -> PlacementReport:

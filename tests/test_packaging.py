@@ -57,6 +57,7 @@ def test_every_extra_of_the_design_is_there() -> None:
     assert {
         "cpu",
         "cuda",
+        "cudnn",
         "tensorrt",
         "tensorrt-rtx",
         "datasets",

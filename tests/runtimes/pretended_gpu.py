@@ -97,9 +97,19 @@ class Session:
     """Runs on the processor and says that it does not; a captured graph must never see another address."""
 
     def __init__(
-        self, path: str | bytes, options: Any, providers: Any, *, strays: tuple[tuple[str, str], ...] = ()
+        self,
+        path: str | bytes,
+        options: Any,
+        providers: Any,
+        *,
+        strays: tuple[tuple[str, str], ...] = (),
+        records: bool = True,
+        loops: tuple[str, ...] = (),
     ) -> None:
         assert providers[0][0] == PROVIDER
+        if providers[0][1].get("enable_cuda_graph") == "1" and not records:
+            raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+        self._loops = loops
         if isinstance(path, str):
             # What a GPU computes in half, the processor runs from the file that the export wrote for it.
             beside = Path(path).with_suffix(".cpu.onnx")
@@ -122,6 +132,7 @@ class Session:
 
     def get_provider_graph_assignment_info(self) -> Any:
         ours = [SimpleNamespace(op_type="MatMul", name="a"), SimpleNamespace(op_type="GroupQueryAttention", name="b")]
+        ours += [SimpleNamespace(op_type=op_type, name="loop") for op_type in self._loops]
         theirs = [SimpleNamespace(op_type="Shape", name="c")]
         theirs += [SimpleNamespace(op_type=op_type, name=name) for op_type, name in self._strays]
         return [
@@ -151,11 +162,19 @@ class Session:
         binding.found = {name: Value(value.numpy()) for name, value in found if not binding.outputs[name][2]}
 
 
-def pretended_onnxruntime(*, strays: tuple[tuple[str, str], ...] = ()) -> Any:
-    """A module like onnxruntime-gpu's."""
+def pretended_onnxruntime(
+    *, strays: tuple[tuple[str, str], ...] = (), records: bool = True, loops: tuple[str, ...] = ()
+) -> Any:
+    """A module like onnxruntime-gpu's.
+
+    Args:
+        strays: operators that it places on the processor.
+        records: whether graphs are on the GPU from one end to the other, so that calls can be recorded.
+        loops: operators of cuDNN that it says to have found.
+    """
 
     def session(path: str | bytes, options: Any, providers: Any) -> Session:
-        return Session(path, options, providers, strays=strays)
+        return Session(path, options, providers, strays=strays, records=records, loops=loops)
 
     return SimpleNamespace(
         __version__="1.31",

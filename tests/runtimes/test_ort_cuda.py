@@ -38,6 +38,42 @@ def test_single_tokens_are_captured_once_for_each_state(artifact):
     assert sorted(backend._session.captured) == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("found", "why"), [({"records": False}, "copies between the memories"), ({"loops": ("LSTM",)}, "LSTM of cuDNN")]
+)
+def test_what_cannot_be_recorded_runs_unrecorded_and_the_placement_says_so(artifact, found, why):
+    plain, unrecorded = (OrtCudaBackend(pretended_onnxruntime(**more), artifact) for more in ({}, found))
+    assert plain.placement.unrecorded is None
+    assert why in unrecorded.placement.unrecorded
+    tokens = []
+    for backend in (plain, unrecorded):
+        state = backend.new_state(1, 16)
+        backend.forward(np.array([[5, 6, 7]]), state)
+        tokens.append([int(backend.forward(np.array([[token]]), state).argmax()) for token in (1, 2, 3, 4)])
+    assert tokens[0] == tokens[1]
+    assert not unrecorded._session.captured
+
+
+@pytest.mark.parametrize("records", [True, False])
+def test_a_graph_that_needs_cudnn_says_how_to_get_it(artifact, records, monkeypatch):
+    runtime = pretended_onnxruntime(records=records)
+    opened = runtime.InferenceSession
+
+    def without_cudnn(path, options, providers):
+        if providers[0][1]["enable_cuda_graph"] == "1" and not records:
+            return opened(path, options, providers)
+        raise RuntimeError("NOT_IMPLEMENTED : cuDNN is unavailable or disabled for CUDA Execution Provider")
+
+    runtime.InferenceSession = without_cudnn
+    with pytest.raises(InputError, match=r"without cuDNN.*pip install 'jisu\[cuda,cudnn\]'"):
+        OrtCudaBackend(runtime, artifact)
+
+
+def test_a_call_that_needs_cudnn_says_how_to_get_it():
+    error = RuntimeError("while running Conv node: cuDNN is unavailable for CUDA Execution Provider: dlopen failed")
+    assert "'jisu[cuda,cudnn]'" in str(ort_cuda_session.not_run(error, rows=1, tokens=1))
+
+
 def test_a_node_on_the_processor_ends_the_opening_unless_it_is_allowed(artifact):
     runtime = pretended_onnxruntime(strays=(("MatMulNBits", "layers.3"), ("Shape", "free")))
     with pytest.raises(InputError, match="MatMulNBits layers.3.*--allow-cpu-nodes"):
