@@ -171,6 +171,14 @@ def who_is_compared(
     """
     if candidates is None:
         candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
+    for item in candidates:
+        if item.artifact is not None and request.out.resolve().is_relative_to(item.artifact.folder.resolve()):
+            raise InputError(
+                "The report would become a part of an artifact, which then is not as it was exported",
+                received=f"--out {request.out} within {item.artifact.folder}",
+                allowed="a folder beside the artifacts",
+                fix="Name another one with --out.",
+            )
     if request.peers is None:
         return list(candidates), {}
     if (task := task_of(model_of(candidates))) != TEXT_GENERATION:

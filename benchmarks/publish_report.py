@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 from pathlib import Path
 
-from benchmarks.report import HTML, JSON, MARKDOWN, Report, read_report
+from benchmarks.report import HTML, JSON, MARKDOWN, Report, read_report, write_json, write_whole
+from benchmarks.report_html import render_html
 from benchmarks.report_markdown import render_markdown
 from benchmarks.report_plots import draw_pareto
 from exporter.errors import InputError
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def publish(folder: Path, *, results: Path, plot: Path, readme: Path) -> None:
-    """Copy a report and show its table and plot.
+    """Render a report into the repository and show its table and plot; one that is there already is rendered anew.
 
     Raises:
         InputError: no report, one with absolute paths, or a README without the two comments.
@@ -58,8 +58,9 @@ def publish(folder: Path, *, results: Path, plot: Path, readme: Path) -> None:
     if not begin or not end:
         raise InputError(f"{readme} has no place for the table", allowed=f"{BEGIN} and {END}", fix="Add the two.")
     results.mkdir(parents=True, exist_ok=True)
-    for name in (JSON, MARKDOWN, HTML):
-        shutil.copyfile(folder / name, results / name)
+    write_json(report, results / JSON)
+    write_whole(results / MARKDOWN, render_markdown(report))
+    write_whole(results / HTML, render_html(report))
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.write_text(standalone_plot(report), encoding="utf-8")
     shown = f"\n{render_markdown(report)}\n![Decode speed against mean KL divergence]({plot.as_posix()})\n"

@@ -164,9 +164,12 @@ def _reach(address: str) -> None:
         return
     question = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        subprocess.run(question, capture_output=True, check=True, timeout=_HEALTH_SECONDS)
-    except subprocess.SubprocessError as error:
+        asked = subprocess.run(question, capture_output=True, text=True, errors="replace", timeout=_HEALTH_SECONDS)
+    except subprocess.TimeoutExpired as error:
         raise OSError("something listens there, and it is no Ray cluster that answers") from error
+    if asked.returncode:
+        lines = asked.stderr.strip().splitlines() or ["the cluster is not healthy"]
+        raise OSError(lines[-1].strip())  # such as that it wants a token
 
 
 def _check_resources(tasks: Sequence[Task]) -> None:

@@ -25,7 +25,7 @@ def killing_a_worker(of: str, *, after: float = 0.0) -> Iterator[list[int]]:
         while not over.is_set() and not killed:
             # Our own workers only: another process may run the same tests at the same time.
             for process in psutil.Process().children(recursive=True):
-                if _title(process).startswith(f"ray::{of}"):
+                if title(process).startswith(f"ray::{of}"):
                     time.sleep(after)
                     os.kill(process.pid, signal.SIGKILL)
                     killed.append(process.pid)
@@ -41,7 +41,8 @@ def killing_a_worker(of: str, *, after: float = 0.0) -> Iterator[list[int]]:
         hunter.join()
 
 
-def _title(process: psutil.Process) -> str:
+def title(process: psutil.Process) -> str:
+    """Its command line; nothing when it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:  # it has ended

@@ -153,3 +153,10 @@ def test_a_workload_that_is_too_long_for_the_model_is_said(tiny, tmp_path):
 def test_bad_options_are_errors(tiny, tmp_path, changes, said):
     with pytest.raises(InputError, match=said):
         request(tiny, tmp_path, **changes)
+
+
+def test_a_report_within_an_artifact_is_refused(tiny):
+    before = sorted(tiny.int8.iterdir())
+    with pytest.raises(InputError, match="would become a part of an artifact"):
+        compare(ComparisonRequest(artifacts=(tiny.int8,), out=tiny.int8 / "report", trials=1, threads=1))
+    assert sorted(tiny.int8.iterdir()) == before

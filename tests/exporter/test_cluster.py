@@ -4,17 +4,20 @@ import argparse
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from exporter.cluster import LOCAL, LostTaskError, Task, _reach, cluster, run_here, run_tasks
 from exporter.commands.ray_argument import add_ray_argument
 from exporter.errors import InputError, MissingDependencyError
-from tests.ray_cluster import killing_a_worker
+from tests.ray_cluster import killing_a_worker, title
 
 
 def square(number):
@@ -87,6 +90,22 @@ def test_sigterm_ends_a_run_on_a_cluster_as_any_other(ray_cluster):
     with pytest.raises(SystemExit) as ended:
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143
+
+
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_is_ended_while_ray_starts_leaves_no_process_of_it(tmp_path, told, code):
+    words = ["-m", "jisu", "compare", "nothing", "--ray", "--out", str(tmp_path)]
+    children: list[psutil.Process] = []
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not any("gcs_server" in title(child) for child in children):
+            assert process.poll() is None
+            children = psutil.Process(process.pid).children(recursive=True)
+            time.sleep(0.02)
+        process.send_signal(told)
+        assert process.wait(60) == code
+    _, left = psutil.wait_procs(children, timeout=30)
+    # Where nobody collects orphans they stay as a number.
+    assert [title(child) for child in left if child.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_sigterm_does_afterwards_what_it_did_before(monkeypatch):
