@@ -22,6 +22,8 @@ from runtimes.tensorrt.plan_file import PLAN, plan_path, read_plan, read_record
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
 from runtimes.tensorrt.profiles import Shapes, default_shapes
 
+_CUDA = "cuda.bindings.runtime"
+
 
 def open_plan(
     artifact: Artifact,
@@ -71,7 +73,7 @@ def open_plan_classifier(
 def _opened(artifact: Artifact, *, name: str, plan: Path | None, capacity: int | None) -> dict[str, Any]:
     """What runs a plan is made from: the library, the plan's bytes and shapes, and the module that reaches the GPU."""
     library, data, shapes = find_plan(artifact, name=name, plan=plan, capacity=capacity)
-    cuda = importlib.import_module("cuda.bindings.runtime")
+    cuda = importlib.import_module(_CUDA)
     return {"library": library, "plan": data, "artifact": artifact, "shapes": shapes, "cuda": cuda}
 
 
@@ -81,6 +83,7 @@ def find_plan(
     """The library, a plan's bytes for the first GPU, and what it was built for; errors as for `open_plan`."""
     require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
+    importlib.import_module(_CUDA)  # where it is missing, before a plan is built for minutes
     ((target, capability),) = plan_targets(library, ())
     if plan is not None:
         path = _given_plan(plan, backend=name, target=target)
