@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,14 @@ def find_plan(
     else:
         shapes = default_shapes(artifact, capacity=capacity)
         folder = default_folder(artifact)
-        path = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes).path
+        path = build_plan(artifact, library, folder, target=target, capability=capability, shapes=shapes, say=_say).path
     data = unpack_plan(read_plan(path, plan_key(artifact, library, target=target, shapes=shapes)))
     return library, data, shapes
+
+
+def _say(line: str) -> None:
+    """Of a build that takes minutes, to whoever only wanted an answer."""
+    sys.stderr.write(f"{line}\n")
 
 
 def _given_plan(place: Path, *, backend: str, target: str) -> Path:

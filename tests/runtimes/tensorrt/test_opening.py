@@ -46,13 +46,14 @@ def test_no_driver_is_told_before_anything_is_loaded(artifact, name, monkeypatch
         open_backend(name, artifact)
 
 
-def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_path):
+def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_path, capsys):
     for _ in range(2):
         backend = open_backend("tensorrt", artifact, capacity=32)
         out = backend.forward(np.array([[3, 7, 1]]), backend.new_state(1, 8))
         np.testing.assert_allclose(out[0], logits_of([3, 7, 1])[-1:], rtol=2e-4, atol=2e-4)
         backend.close()
     (build,) = library.builds
+    assert capsys.readouterr().err == "tensorrt-nvidia-h200-sm90.plan.gz: building, since there is none yet\n"
     assert build["capability"] is None
     assert build["shapes"].capacity == 32
     assert [item.name for item in (tmp_path / "cache").glob("*.plan.gz")] == ["tensorrt-nvidia-h200-sm90.plan.gz"]
