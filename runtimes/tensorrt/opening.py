@@ -118,7 +118,14 @@ def _given_plan(place: Path, *, backend: str, target: str) -> Path:
 
 def _recorded_shapes(path: Path, capacity: int | None) -> Shapes:
     """What a plan was built for; raises InputError when that is not the capacity that was asked for."""
-    recorded = read_record(path).key.get("shapes")
+    try:
+        recorded = read_record(path).key.get("shapes")
+    except InputError as error:
+        raise InputError(
+            f"The plan {path} cannot be used: {error}",
+            allowed=f"a plan with the record that `jisu build` wrote, {path.name}.json",
+            fix="Bring both files, or build it again: jisu build ARTIFACT --backend NAME --out FOLDER.",
+        ) from error
     try:
         shapes = Shapes(**recorded)  # type: ignore[arg-type]
     except TypeError as error:

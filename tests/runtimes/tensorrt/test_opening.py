@@ -75,6 +75,9 @@ def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tm
     built.path.write_bytes(b"corrupted")
     with pytest.raises(InputError, match="cannot be used: it has 9 bytes.*jisu build"):
         open_backend("tensorrt", artifact, plan=plans)
+    built.path.with_name(f"{built.path.name}.json").unlink()
+    with pytest.raises(InputError, match="cannot be used: its record .*missing.*Bring both files"):
+        open_backend("tensorrt", artifact, plan=plans)
     built.path.rename(plans / "tensorrt-rtx-sm89.plan.gz")
     with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.gz.*the GPU here.*jisu build"):
         open_backend("tensorrt", artifact, plan=plans)
