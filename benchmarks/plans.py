@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from exporter.artifact import WEIGHTS, Artifact, read_artifact
+from exporter.artifact import GRAPH, WEIGHTS, Artifact, read_artifact
 from exporter.errors import InputError, JisuError
 from runtimes.commands.build import capability
 from runtimes.tensorrt.build import build_plan, check_artifact, target_of
@@ -85,7 +85,8 @@ def measure(artifact: Artifact, library: Library, folder: Path, target: Capabili
         target=f"{target[0]}.{target[1]}",
         kl=values.get("mean-kl"),
         top1=values.get("top-1"),
-        weights=artifact.manifest.files[WEIGHTS].size,
+        # Few weights lie in the graph itself.
+        weights=artifact.manifest.files.get(WEIGHTS, artifact.manifest.files[GRAPH]).size,
     )
     for old in folder.glob(f"*{target_of(target)}.plan*"):
         old.unlink()

@@ -52,6 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
                     f"--{name} asks TensorRT", allowed="it beside --backend", fix="Name --backend, or leave it out."
                 )
     elif arguments.plan is not None:
+        if arguments.compute_capability is not None:
+            raise InputError(
+                "A plan is compared on the GPU here",
+                received=f"--compute-capability {arguments.compute_capability} beside --plan",
+                allowed="one of them",
+                fix="Leave --compute-capability out.",
+            )
         return _compare_plan(arguments)
     else:
         return _ask_tensorrt(arguments)

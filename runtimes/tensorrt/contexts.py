@@ -14,6 +14,9 @@ from runtimes.tensorrt.messages import Messages, logger_into
 from runtimes.tensorrt.plan_graph import PlanGraph
 from runtimes.tensorrt.profiles import Shapes, profiles_for
 
+# Words of CUDA and of TensorRT for memory that is not there.
+_FULL = ("out of memory", "outofmemory", "memoryallocation")
+
 
 def open_engine(library: Library, plan: bytes, graph: PlanGraph) -> tuple[Any, Any, Messages]:
     """The library's runtime, which lives as long as anything of it is used, its engine, and what it says.
@@ -24,6 +27,13 @@ def open_engine(library: Library, plan: bytes, graph: PlanGraph) -> tuple[Any, A
     messages = Messages()
     runtime = library.module.Runtime(logger_into(messages, library))
     engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None and any(word in line.lower() for line in messages.errors for word in _FULL):
+        raise InputError(
+            f"The GPU has no room for the weights of {graph.path}",
+            received=f"{len(plan) / 1e6:.0f} MB needed: {messages.shown()}",
+            allowed="what is free",
+            fix="Close what else uses the GPU, or export the model in a smaller precision, such as --precision int4.",
+        )
     if engine is None:
         raise InputError(
             f"The plan of {graph.path} cannot be opened by {library.name} {library.version}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from runtimes.tensorrt.plan_file import PLAN, part_path, plan_path, read_plan, r
 from runtimes.tensorrt.plan_graph import plan_graphs
 from runtimes.tensorrt.plan_targets import default_folder, plan_targets
 from runtimes.tensorrt.profiles import Shapes, default_shapes
+
+_CUDA = "cuda.bindings.runtime"
 
 
 def open_plan(
@@ -80,7 +83,7 @@ def _opened(
 ) -> tuple[tuple[bytes, ...], dict[str, Any]]:
     """The bytes of each graph's plan, and what else runs one: the library, the shapes, the module for the GPU."""
     library, plans, shapes = find_plans(artifact, name=name, plan=plan, capacity=capacity)
-    cuda = importlib.import_module("cuda.bindings.runtime")
+    cuda = importlib.import_module(_CUDA)
     return plans, {"library": library, "artifact": artifact, "shapes": shapes, "cuda": cuda}
 
 
@@ -94,6 +97,7 @@ def find_plans(
     """
     require_type(require_gpu(probe_gpus(), backend=name), artifact.manifest.precision)
     library = import_library(name)
+    importlib.import_module(_CUDA)  # where it is missing, before a plan is built for minutes
     ((target, capability),) = plan_targets(library, ())
     if plan is not None:
         path = _given_plan(plan, backend=name, target=target)
@@ -101,13 +105,18 @@ def find_plans(
     else:
         shapes = default_shapes(artifact, capacity=capacity)
         folder = default_folder(artifact)
-        built = build_plans(artifact, library, folder, target=target, capability=capability, shapes=shapes)
+        built = build_plans(artifact, library, folder, target=target, capability=capability, shapes=shapes, say=_say)
         path = built[0].path
     keys = {
         graph.part: plan_key(artifact, library, target=target, shapes=shapes, graph=graph)
         for graph in plan_graphs(artifact)
     }
     return library, tuple(unpack_plan(read_plan(part_path(path, part), key)) for part, key in keys.items()), shapes
+
+
+def _say(line: str) -> None:
+    """Of a build that takes minutes, to whoever only wanted an answer."""
+    sys.stderr.write(f"{line}\n")
 
 
 def _given_plan(place: Path, *, backend: str, target: str) -> Path:
@@ -126,7 +135,14 @@ def _given_plan(place: Path, *, backend: str, target: str) -> Path:
 
 def _recorded_shapes(path: Path, capacity: int | None) -> Shapes:
     """What a plan was built for; raises InputError when that is not the capacity that was asked for."""
-    recorded = read_record(path).key.get("shapes")
+    try:
+        recorded = read_record(path).key.get("shapes")
+    except InputError as error:
+        raise InputError(
+            f"The plan {path} cannot be used: {error}",
+            allowed=f"a plan with the record that `jisu build` wrote, {path.name}.json",
+            fix="Bring both files, or build it again: jisu build ARTIFACT --backend NAME --out FOLDER.",
+        ) from error
     try:
         shapes = Shapes(**recorded)  # type: ignore[arg-type]
     except TypeError as error:

@@ -163,6 +163,21 @@ def test_a_plan_that_does_not_fit_says_what_lowers_the_need(artifact, monkeypatc
         PlanBackend(library, PLAN, artifact, shapes=SHAPES, cuda=Cuda())
 
 
+def test_weights_that_do_not_fit_are_no_damaged_plan(artifact, monkeypatch):
+    library = pretended_library(artifact)
+    runtime = library.module.Runtime
+
+    class Full(runtime):
+        def deserialize_cuda_engine(self, plan):
+            self._logger.log(
+                0, "[defaultAllocator.cpp] Error Code 2: OutOfMemory (Requested size was 272629760 bytes.)"
+            )
+
+    monkeypatch.setattr(library.module, "Runtime", Full)
+    with pytest.raises(InputError, match="no room for the weights.*3 MB needed: .*OutOfMemory.*--precision int4"):
+        PlanBackend(library, bytes(3_000_000), artifact, shapes=SHAPES, cuda=Cuda())
+
+
 def test_a_prompt_beyond_the_plan_names_the_option(artifact):
     backend = opened(artifact)
     limit = partial(new_token_limit, positions=backend.max_positions, name="The prompt", longer=backend.longer)

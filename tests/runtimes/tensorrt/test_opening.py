@@ -55,13 +55,14 @@ def test_no_driver_is_told_before_anything_is_loaded(artifact, name, monkeypatch
         open_backend(name, artifact)
 
 
-def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_path):
+def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_path, capsys):
     for _ in range(2):
         backend = open_backend("tensorrt", artifact, capacity=32)
         out = backend.forward(np.array([[3, 7, 1]]), backend.new_state(1, 8))
         np.testing.assert_allclose(out[0], logits_of([3, 7, 1])[-1:], rtol=2e-4, atol=2e-4)
         backend.close()
     (build,) = library.builds
+    assert capsys.readouterr().err == "tensorrt-nvidia-h200-sm90.plan.gz: building, since there is none yet\n"
     assert build["capability"] is None
     assert build["shapes"].capacity == 32
     assert [item.name for item in (tmp_path / "cache").glob("*.plan.gz")] == ["tensorrt-nvidia-h200-sm90.plan.gz"]
@@ -82,6 +83,9 @@ def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tm
         open_backend("tensorrt", artifact, plan=plans, capacity=48)
     built.path.write_bytes(b"corrupted")
     with pytest.raises(InputError, match="cannot be used: it has 9 bytes.*jisu build"):
+        open_backend("tensorrt", artifact, plan=plans)
+    built.path.with_name(f"{built.path.name}.json").unlink()
+    with pytest.raises(InputError, match="cannot be used: its record .*missing.*Bring both files"):
         open_backend("tensorrt", artifact, plan=plans)
     built.path.rename(plans / "tensorrt-rtx-sm89.plan.gz")
     with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.gz.*the GPU here.*jisu build"):
