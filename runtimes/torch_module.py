@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.artifact import Artifact
+from exporter.artifact import Artifact, ModelFacts
 from exporter.signature import CAPACITY
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.encoder_decoder import EncoderDecoderBackend
@@ -51,9 +51,7 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
         max_positions=facts.max_positions,
         one_token=artifact.manifest.signature.takes_one_token,
     )
-    if not artifact.manifest.signature.encoded:
-        return backend
-    return EncoderDecoderBackend(backend, partial(_encode, module), facts, longest=facts.max_source_positions)
+    return with_encoder(backend, module, facts) if artifact.manifest.signature.encoded else backend
 
 
 def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -> Logits:
@@ -191,6 +189,11 @@ class TorchBackend:
             logits, state = self._module(ids[:, place : place + 1], past + place, state)
             found.append(logits)
         return torch.cat(found, 1), list(state)
+
+
+def with_encoder(decoder: TorchBackend, module: torch.nn.Module, facts: ModelFacts) -> EncoderDecoderBackend:
+    """A module that has ``encode`` besides the interface of `TorchBackend`."""
+    return EncoderDecoderBackend(decoder, partial(_encode, module), facts, longest=facts.max_source_positions)
 
 
 def _encode(module: Any, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int) -> TorchState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,8 +66,7 @@ def theirs(model: Any, prompts: list[list[int]], **options: Any) -> list[list[in
 def ours(model: Any, prompts: list[list[int]], **changes: Any) -> list[list[int]]:
     from exporter.artifact import ModelFacts
     from exporter.trace_source import traced_interface
-    from runtimes.encoder_decoder import EncoderDecoderBackend
-    from runtimes.torch_module import TorchBackend, _encode
+    from runtimes.torch_module import TorchBackend, with_encoder
 
     options = SamplingOptions(**changes)
     assert options.num_beams is not None
@@ -80,8 +78,7 @@ def ours(model: Any, prompts: list[list[int]], **changes: Any) -> list[list[int]
     begun: list[list[int]] = prompts
     state: Any
     if model.config.is_encoder_decoder:
-        whole = EncoderDecoderBackend(backend, partial(_encode, module), facts, longest=None)
-        state = whole.encode(prompts, capacity=NEW + 1, copies=options.num_beams)
+        state = with_encoder(backend, module, facts).encode(prompts, capacity=NEW + 1, copies=options.num_beams)
         begun = [[PAD] for _ in prompts]
     else:
         state = backend.new_state(len(prompts) * options.num_beams, NEW + max(map(len, prompts)))
