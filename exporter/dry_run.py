@@ -179,6 +179,8 @@ def _checks(prompts: GatePrompts, budget: Budget, source: Source) -> tuple[str, 
         f"prefill of {lengths} tokens; {len(prompts.rows)} rows alone and as a batch; "
         f"{prompts.decode_steps} cached decode steps; chunks; rewinding"
     ]
+    if prompts.far is not None:
+        found.append(f"the last of {len(prompts.far)} tokens")
     if budget.max_logit_error is not None:
         found.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
     if budget.same_greedy_tokens:

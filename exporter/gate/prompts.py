@@ -21,6 +21,9 @@ LONGEST = 300  # tokens; kernels choose other paths above 256
 PREFILL_LENGTHS = (1, 2, 37)  # and the whole sequence
 DECODE_STEPS = 36
 GREEDY_STEPS = 32
+# Tokens of a text whose end lies behind position 2048, where half precision begins to leave numbers out: positions that
+# are computed with too few digits are close enough in every shorter one.
+FAR, FAR_STEPS = 2072, 8
 BATCH_STEPS = 4  # cached steps after the batch's prefill
 WINDOW = 256  # tokens of one window of held-out text
 WINDOWS = 8
@@ -59,6 +62,7 @@ class GatePrompts:
         greedy: prompts to continue; ``greedy_steps`` tokens each.
         windows: held-out text for the quality figures.
         further: more sequences, each by the name of its check: compared at every position.
+        far: a long sequence of which the last tokens are compared; None for a model that has no such positions.
         rewinds: False for a model whose state cannot be taken back (a recurrent one).
         text: what the tokens were made of, for the record.
     """
@@ -72,6 +76,7 @@ class GatePrompts:
     greedy_steps: int
     windows: tuple[TokenIds, ...]
     further: tuple[tuple[str, TokenIds], ...] = ()
+    far: TokenIds | None = None
     rewinds: bool = True
     text: str = ""
 
@@ -149,6 +154,7 @@ def gate_prompts(
         greedy=tuple(row[: max(1, limit - greedy_steps)] for row in (*rows[:2], stream[: min(12, n)])),
         greedy_steps=greedy_steps,
         windows=windows,
+        far=stream[:FAR] if max_positions is not None and min(max_positions, len(stream)) >= FAR else None,
         text=text,
     )
 

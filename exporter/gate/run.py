@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from exporter.errors import JisuError
 from exporter.gate.budget import Budget
-from exporter.gate.cache import check_chunks, check_decode, check_rewind
+from exporter.gate.cache import check_chunks, check_decode, check_far, check_rewind
 from exporter.gate.exam import Exam, OwnPrefill, Truth
 from exporter.gate.greedy import check_greedy
 from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
@@ -76,6 +76,8 @@ def _steps(exam: Exam, past: Exam, tokenizer_check: Callable[[], Sequence[Check]
         ("decode", partial(check_decode, past)),
         ("chunked-prefill", partial(check_chunks, past)),
     ]
+    if prompts.far is not None:
+        steps.append(("far-positions", partial(check_far, exam, prompts.far)))
     if prompts.rewinds:
         steps.append(("rewind", partial(check_rewind, past)))
     if budget.same_greedy_tokens:

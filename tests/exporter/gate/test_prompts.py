@@ -5,7 +5,7 @@ import pytest
 
 from exporter.errors import InputError
 from exporter.gate import gate_prompts
-from exporter.gate.prompts import held_out_text
+from exporter.gate.prompts import FAR, FAR_STEPS, held_out_text
 
 
 class Bytes:
@@ -37,6 +37,14 @@ def test_same_call_gives_the_same_plan():
     first, second = gate_prompts(None, 100, 64), gate_prompts(None, 100, 64)
     assert np.array_equal(first.sequence, second.sequence)
     assert all(np.array_equal(a, b) for a, b in zip(first.rows, second.rows, strict=True))
+
+
+def test_a_long_text_is_for_models_that_have_such_positions():
+    assert gate_prompts(None, 50, FAR - 1).far is None
+    assert gate_prompts(Bytes(), 256, None).far is None
+    far = gate_prompts(Bytes(), 256, FAR).far
+    assert far is not None
+    assert len(far) - FAR_STEPS > 2048
 
 
 @pytest.mark.parametrize("positions", range(8, 70))

@@ -8,6 +8,7 @@ import pytest
 
 from exporter.gate import FP32_BUDGET, Check, gate_prompts, quality_budget, run_gate
 from exporter.gate.exam import Truth
+from exporter.gate.prompts import FAR
 from tests.exporter.gate.numpy_llama import VOCAB, NumpyLlama, tiny_llama
 
 # fault -> (the check that fails first, words of the summary that name what differed)
@@ -53,6 +54,19 @@ def test_fault_is_rejected_and_named(fault, llama, reference, prompts):
     assert result.first_failure.name == name, result.summary
     for word in words:
         assert word in result.summary
+
+
+@pytest.mark.parametrize("budget", [FP32_BUDGET, quality_budget(max_mean_kl=0.01)], ids=["fp32", "reduced"])
+def test_positions_of_too_few_digits_show_behind_2048(budget, llama, reference, prompts):
+    far = np.random.default_rng(1).integers(0, VOCAB, FAR)
+    plan = replace(prompts, far=far, windows=prompts.windows[:1])
+    right, wrong = (
+        judge(NumpyLlama(llama, fault), reference, plan, budget=budget) for fault in (None, "half-positions")
+    )
+    assert right.accepted, right.summary
+    assert [check.name for check in wrong.checks if not check.passed] == ["far-positions"]
+    assert "too few digits" in wrong.summary
+    assert judge(NumpyLlama(llama, "half-positions"), reference, replace(plan, far=None), budget=budget).accepted
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "one-weight"])
