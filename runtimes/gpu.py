@@ -14,6 +14,8 @@ from typing import Any
 
 COMPUTE_CAPABILITY_MAJOR = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
 COMPUTE_CAPABILITY_MINOR = 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR
+_NO_DEVICE = "the NVIDIA driver sees no device"
+_NO_DEVICE_CODE = 100  # CUDA_ERROR_NO_DEVICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ def probe_gpus(load_library: Callable[[str], Any] = ctypes.CDLL) -> GpuProbe:
         return GpuProbe(problem=f"no NVIDIA driver: {library} is not here")
     try:
         return _ask(driver)
+    except _NoDeviceError:
+        return GpuProbe(problem=_NO_DEVICE)
     except _CudaError as error:
         return GpuProbe(problem=f"the NVIDIA driver answers {error}")
     except AttributeError as error:
@@ -51,6 +55,10 @@ def probe_gpus(load_library: Callable[[str], Any] = ctypes.CDLL) -> GpuProbe:
 
 class _CudaError(Exception):
     """A driver call that returned another code than CUDA_SUCCESS."""
+
+
+class _NoDeviceError(Exception):
+    """What it says of itself where there is none, or where CUDA_VISIBLE_DEVICES hides all."""
 
 
 def _ask(driver: Any) -> GpuProbe:
@@ -63,7 +71,7 @@ def _ask(driver: Any) -> GpuProbe:
     return GpuProbe(
         devices=devices,
         driver_cuda=(version.value // 1000, version.value % 1000 // 10),
-        problem=None if devices else "the NVIDIA driver sees no device",
+        problem=None if devices else _NO_DEVICE,
     )
 
 
@@ -88,5 +96,7 @@ def _device(driver: Any, index: int) -> Gpu:
 
 def _call(driver: Any, function: str, *arguments: Any) -> None:
     code = getattr(driver, function)(*arguments)
+    if code == _NO_DEVICE_CODE:
+        raise _NoDeviceError
     if code != 0:
         raise _CudaError(f"{function} with error {code}")

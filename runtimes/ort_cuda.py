@@ -7,6 +7,7 @@ against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from exporter.signature import (
 from runtimes.backend import Backend, Logits, State, TokenIds, WantedLogits
 from runtimes.element_types import element_type, storage_dtype
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
-from runtimes.ort_cuda_session import DEVICE, NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
+from runtimes.ort_cuda_session import DEVICE, NAME, PROVIDER, not_run, on_gpu, onnxruntime_for_gpu, open_cuda_session
 from runtimes.ort_signature import check_session
 from runtimes.ort_top import DeviceTop
 from runtimes.state_sizes import batch_axis, state_sizes
@@ -58,8 +59,10 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
     return OrtCudaBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
 
 
-def device_zeros(onnxruntime: Any, sizes: Sequence[int], dtype: str, *, purpose: str) -> Any:
+def device_zeros(onnxruntime: Any, sizes: Sequence[int], dtype: str, *, purpose: str, total: int | None = None) -> Any:
     """Zeros in the GPU's memory, in the type that numpy has for them; raises InputError where there is no room.
+
+    It says that ``total`` bytes are needed for the purpose, those of this tensor where it is the only one.
 
     The package hands bfloat16 neither in nor out (1.32): such a tensor holds integers of its size, and is bound by its
     address, see `bind_state`.
@@ -70,7 +73,7 @@ def device_zeros(onnxruntime: Any, sizes: Sequence[int], dtype: str, *, purpose:
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
             "The GPU has no room for the state",
-            received=f"{array.nbytes / 1e6:.0f} MB needed for {purpose}",
+            received=f"{(total or array.nbytes) / 1e6:.1f} MB needed for {purpose}",
             allowed="what is free",
             fix="Use fewer rows or a smaller --max-new-tokens.",
         ) from error
@@ -114,7 +117,18 @@ class DeviceState(RowLengths):
 
     def _new(self, spec: StateSpec) -> Any:
         sizes = state_sizes(spec, batch=self.batch, capacity=self.capacity)
-        return device_zeros(self._ort, sizes, spec.dtype, purpose=f"{spec.past}, of {2 * len(self.specs)} tensors")
+        purpose = f"{self.batch} rows of up to {self.capacity} tokens"
+        return device_zeros(self._ort, sizes, spec.dtype, purpose=purpose, total=self._bytes())
+
+    def _bytes(self) -> int:
+        """Of all tensors that are this state's own: recurrent ones there are two of."""
+        return sum(
+            prod(state_sizes(spec, batch=self.batch, capacity=self.capacity))
+            * storage_dtype(spec.dtype).itemsize
+            * (2 if spec.kind == "recurrent" else 1)
+            for spec in self.specs
+            if spec.kind != "encoder"
+        )
 
     def swap(self) -> None:
         if self.recurrent:
@@ -278,7 +292,7 @@ class _Call:
             ATTENTION_MASK: np.zeros((batch, self._span), np.int64),
         }
         self._values = {
-            name: ort.OrtValue.ortvalue_from_numpy(array, DEVICE, 0)
+            name: on_gpu(ort, array, rows=batch, tokens=width)
             for name, array in arrays.items()
             if signature.has_input(name)
         }
@@ -294,7 +308,7 @@ class _Call:
         self._own_logits = not isinstance(declared, int) or declared == rows
         if self._own_logits:
             logits = np.zeros((batch, rows, backend.vocab_size), storage_dtype(backend._logits.dtype))
-            self.logits = ort.OrtValue.ortvalue_from_numpy(logits, DEVICE, 0)
+            self.logits = on_gpu(ort, logits, rows=batch, tokens=width)
             self._binding.bind_ortvalue_output(LOGITS, self.logits)
         else:
             self._binding.bind_output(LOGITS, DEVICE)

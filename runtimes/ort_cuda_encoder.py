@@ -15,7 +15,7 @@ from exporter.signature import ATTENTION_MASK, INPUT_IDS
 from runtimes.backend import Logits, State, TokenIds
 from runtimes.encoder_decoder import EncoderDecoderBackend
 from runtimes.ort_cuda import DeviceState, OrtCudaBackend, bind_state, device_zeros
-from runtimes.ort_cuda_session import DEVICE, PROVIDER, not_run, open_cuda_session
+from runtimes.ort_cuda_session import PROVIDER, not_run, on_gpu, open_cuda_session
 from runtimes.ort_placement import joined
 from runtimes.ort_signature import check_encoder_session
 from runtimes.state_sizes import state_sizes
@@ -41,13 +41,13 @@ class OrtCudaEncoderBackend(EncoderDecoderBackend):
 
         def encode(ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int) -> DeviceState:
             written = _written(onnxruntime, session, artifact, ids, mask)
+            batch = len(ids) * copies
             if copies > 1:
                 # By way of this machine's memory, once for each answer: the package copies no parts of a tensor.
                 written = {
-                    name: _value(onnxruntime, np.repeat(value.numpy(), copies, axis=0))
+                    name: on_gpu(onnxruntime, value.numpy().repeat(copies, axis=0), rows=batch, tokens=ids.shape[1])
                     for name, value in written.items()
                 }
-            batch = len(ids) * copies
             return DeviceState(onnxruntime, signature, batch=batch, capacity=capacity, encoded=written, copies=copies)
 
         super().__init__(self._on_gpu, encode, facts, longest=facts.max_source_positions)
@@ -61,20 +61,20 @@ def _written(onnxruntime: Any, session: Any, artifact: Artifact, ids: TokenIds, 
     """What the encoder says of sources [B, source], by the names under which the decoder reads it."""
     rows, tokens = ids.shape
     binding = session.io_binding()
-    given = {INPUT_IDS: _value(onnxruntime, ids), ATTENTION_MASK: _value(onnxruntime, mask)}
+    given = {
+        name: on_gpu(onnxruntime, np.ascontiguousarray(array), rows=rows, tokens=tokens)
+        for name, array in ((INPUT_IDS, ids), (ATTENTION_MASK, mask))
+    }
     for name, value in given.items():
         binding.bind_ortvalue_input(name, value)
     written = {}
+    purpose = f"what the encoder says of {rows} texts of {tokens} tokens"
     for spec in artifact.manifest.signature.encoded:
         sizes = state_sizes(spec, batch=rows, capacity=0, source=tokens)
-        written[spec.past] = device_zeros(onnxruntime, sizes, spec.dtype, purpose=spec.present)
+        written[spec.past] = device_zeros(onnxruntime, sizes, spec.dtype, purpose=purpose)
         bind_state(binding.bind_output, spec.present, written[spec.past], spec.dtype)
     try:
         session.run_with_iobinding(binding, onnxruntime.RunOptions())
     except Exception as error:  # the package's errors share no class of their own
         raise not_run(error, rows=rows, tokens=tokens) from error
     return written
-
-
-def _value(onnxruntime: Any, array: Any) -> Any:
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), DEVICE, 0)

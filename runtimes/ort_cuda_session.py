@@ -5,6 +5,7 @@ Strict: a session with a node that costs anything and is not on the GPU is refus
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _GET_CUDNN = "pip install 'jisu[cuda,cudnn]'."
 _CUDNN_LOOPS = frozenset({"LSTM", "GRU", "RNN"})
 # Words of CUDA and of the runtime's own arena for memory that is not there.
 _FULL = ("out of memory", "failed to allocate", "available memory")
+_ASKED = re.compile(r"requested buffer of size (\d+)")
 
 
 def onnxruntime_for_gpu(precision: str) -> Any:
@@ -104,11 +106,19 @@ def _open(onnxruntime: Any, graph: Path, *, captures: bool) -> Any:
 def _not_opened(error: Exception, onnxruntime: Any, graph: Path) -> InputError:
     said = str(error).strip().splitlines()[0]
     without_cudnn = "cudnn is unavailable" in said.lower()
+    if _is_full(said):
+        needed = sum(path.stat().st_size for path in (graph, graph.with_name(f"{graph.name}.data")) if path.is_file())
+        return InputError(
+            f"The GPU has no room for {graph}",
+            received=f"{needed / 1e6:.1f} MB needed for its weights",
+            allowed=f"what is free{_of_all()}",
+            fix="Close what else uses the GPU, or export the model in a smaller precision, such as int8 or int4.",
+        )
     return InputError(
         f"ONNX Runtime {onnxruntime.__version__} cannot open {graph} on the GPU" + (" without cuDNN" * without_cudnn),
         received=said,
         allowed="a graph that its CUDA provider can run",
-        fix=_GET_CUDNN if without_cudnn else "See `jisu doctor`; a full GPU needs a smaller precision, such as int8.",
+        fix=_GET_CUDNN if without_cudnn else "Look at the machine with: jisu doctor.",
     )
 
 
@@ -122,12 +132,35 @@ def not_run(error: Exception, *, rows: int, tokens: int) -> InputError:
             allowed="a GPU with what the model's operators need",
             fix=_GET_CUDNN,
         )
-    full = any(word in said.lower() for word in _FULL)
+    if _is_full(said):
+        asked = _ASKED.search(said)
+        more = f"{int(asked[1]) / 1e6:.1f} MB more needed for a call of " if asked else "a call of "
+        return InputError(
+            "The GPU has no room for a call",
+            received=f"{more}{rows} rows of {tokens} tokens",
+            allowed=f"what is free{_of_all()}",
+            fix="Use fewer rows, a shorter prompt, or a smaller precision, such as int8.",
+        )
     return InputError(
-        "The GPU has no room for a call" if full else "ONNX Runtime cannot run the graph on the GPU",
+        "ONNX Runtime cannot run the graph on the GPU",
         received=f"{rows} rows of {tokens} tokens: {said}",
-        allowed="what is free" if full else "a call that its CUDA provider can run",
-        fix="Use fewer rows, a shorter prompt, or a smaller precision, such as int8."
-        if full
-        else "Look at the machine with: jisu doctor.",
+        allowed="a call that its CUDA provider can run",
+        fix="Look at the machine with: jisu doctor.",
     )
+
+
+def on_gpu(onnxruntime: Any, array: Any, *, rows: int, tokens: int) -> Any:
+    """A copy of an array in the GPU's memory, for a call; raises InputError where there is no room."""
+    try:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array, DEVICE, 0)
+    except Exception as error:  # the package's errors share no class of their own
+        raise not_run(error, rows=rows, tokens=tokens) from error
+
+
+def _is_full(said: str) -> bool:
+    return any(word in said.lower() for word in _FULL)
+
+
+def _of_all() -> str:
+    devices = probe_gpus().devices
+    return f" of the {devices[0].memory / 1e6:.0f} MB of {devices[0].name}" if devices else ""
