@@ -98,6 +98,9 @@ def open_cuda_session(
 def _open(onnxruntime: Any, graph: Path, *, captures: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised, too
+    # The plan by which values take each other's place forgets that the processor reads shapes later than the GPU's
+    # operators do (1.31): OPT reshaped to a length that was no longer there. Freed memory is used again all the same.
+    options.enable_mem_reuse = False
     options.add_session_config_entry(RECORDS_PLACEMENT, "1")
     providers = [(PROVIDER, {"enable_cuda_graph": "1" if captures else "0", "use_tf32": "0"})]
     return onnxruntime.InferenceSession(str(graph), options, providers=providers)

@@ -15,14 +15,15 @@ MEMORY = 24 << 30
 class Driver:
     """Stands for libcuda: writes through the pointers it is given, as the C functions do."""
 
-    def __init__(self, *, devices: int = 1, failing: str | None = None) -> None:
+    def __init__(self, *, devices: int = 1, failing: str | None = None, code: int = 999) -> None:
         self.devices = devices
         self.failing = failing
+        self.code = code
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any) -> int:
             if name == self.failing:
-                return 999
+                return self.code
             if name == "cuDeviceGetName":
                 arguments[0].value = b"Test GPU"
             elif name == "cuDeviceGetAttribute":
@@ -73,3 +74,8 @@ def test_driver_without_devices_says_so() -> None:
 
 def test_library_that_is_no_driver_does_not_crash() -> None:
     assert "lacks a function" in (probe_gpus(lambda _: ctypes.CDLL(None)).problem or "")
+
+
+def test_a_driver_that_starts_for_no_device_sees_none() -> None:
+    probe = probe_gpus(lambda _: Driver(failing="cuInit", code=100))
+    assert probe.problem == "the NVIDIA driver sees no device"

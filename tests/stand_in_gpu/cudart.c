@@ -12,7 +12,7 @@ enum { SUCCESS = 0, OUT_OF_MEMORY = 2, OLD_DRIVER = 35, NO_DEVICE = 100, CAPTURE
 enum { UNREGISTERED_MEMORY = 0, DEVICE_MEMORY = 2 };
 
 /* What tests read: calls since the process began. */
-long stand_in_kernels, stand_in_captures, stand_in_replays, stand_in_refused_while_capturing;
+long long stand_in_kernels, stand_in_captures, stand_in_replays, stand_in_refused_while_capturing;
 
 static void *captured; /* the stream that is being captured */
 static int last_error;
@@ -39,13 +39,13 @@ struct piece {
 };
 
 static struct piece *pieces;
-static unsigned long long taken;
+unsigned long long stand_in_taken; /* bytes */
 enum { ALIGNMENT = 512 };
 
 static int take(void **place, size_t size) {
     if (refused_while_capturing())
         return answer(CAPTURE_UNSUPPORTED);
-    if (taken + size > memory())
+    if (stand_in_taken + size > memory())
         return answer(OUT_OF_MEMORY);
     struct piece *piece = malloc(sizeof *piece);
     /* Zeros: whatever a kernel would have written there, the numbers that are read are finite. */
@@ -58,7 +58,7 @@ static int take(void **place, size_t size) {
     piece->size = size;
     piece->next = pieces;
     pieces = piece;
-    taken += size;
+    stand_in_taken += size;
     *place = piece->start;
     return SUCCESS;
 }
@@ -69,7 +69,7 @@ static int give_back(void *place) {
             continue;
         struct piece *piece = *at;
         *at = piece->next;
-        taken -= piece->size;
+        stand_in_taken -= piece->size;
         free(piece->whole);
         free(piece);
         break;
@@ -91,7 +91,7 @@ int cudaFreeAsync(void *place, void *stream) { return give_back(place); }
 
 int cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *total = memory();
-    *free_bytes = memory() > taken ? memory() - taken : 0;
+    *free_bytes = memory() > stand_in_taken ? memory() - stand_in_taken : 0;
     return SUCCESS;
 }
 

@@ -31,7 +31,7 @@ COSTLY = {"MatMul", "MatMulNBits", "Gemm", "Attention", "GroupQueryAttention", "
 
 def counted(name: str) -> int:
     """How often the stand-in's runtime was asked for something, in this process."""
-    return ctypes.c_long.in_dll(ctypes.CDLL("libcudart.so.13"), f"stand_in_{name}").value
+    return ctypes.c_longlong.in_dll(ctypes.CDLL("libcudart.so.13"), f"stand_in_{name}").value
 
 
 @pytest.mark.parametrize("case", [*CASES, *TEXT_TO_TEXT], ids=lambda case: case.name)
@@ -72,7 +72,7 @@ def test_single_tokens_are_recorded_once_and_replayed(case):
 @pytest.mark.parametrize("case", CLASSIFIERS, ids=lambda case: case.name)
 def test_a_classifier_opens_with_all_that_costs_on_the_gpu_and_gives_labels(case):
     with load(MODELS / case.name, "ort-cuda") as engine:
-        placement = engine.backend.placement
+        placement = engine.classifier.placement
         assert placement.strays == ()
         assert not COSTLY & set(placement.counts.get(CPU, ()))
         assert len(engine.classify(TEXTS)) == len(TEXTS)
