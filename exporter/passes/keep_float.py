@@ -44,10 +44,15 @@ _CURVES = ("Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Softmax", "LogSoftmax", "
 _RULES = {
     **dict.fromkeys(_STATISTICS, "a sum over many numbers"),
     **dict.fromkeys(_CURVES, "a curve that magnifies rounding"),
-    # Which onnxruntime-gpu 1.31 spells out in comparisons that it has no bfloat16 kernels for.
-    "Softplus": "a logarithm of an exponential",
     "RotaryEmbedding": "its tables of angles would lose digits",
 }
+# Operators that onnxruntime-gpu 1.31 has no bfloat16 kernel for, found by opening each: it refuses the whole graph.
+_NO_BFLOAT16 = frozenset(
+    {"Ceil", "CumSum", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Round", "Pad"}
+    | {"Elu", "GRU", "LSTM", "LeakyRelu", "Mean", "PRelu", "RNN", "Selu", "ThresholdedRelu"}
+    | {"Log", "LogSoftmax", "Reciprocal", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMin", "ReduceProd"}
+)
+_WITHOUT_KERNEL = "onnxruntime-gpu has no bfloat16 kernel for it"
 # Operator -> index of the scales among its inputs.
 _SCALES = {"DequantizeLinear": 1, "MatMulNBits": 2, "GatherBlockQuantized": 2}
 _POSITIONS = "computed from positions alone, which need all digits"
@@ -63,12 +68,14 @@ def keep_float(
     graph: ir.Graph,
     *,
     half: HalfType,
+    target: str = "portable",
     kept: AbstractSet[str] = frozenset(),
     windows: Sequence[Any] | None = None,
 ) -> int:
     """Note on each operator that has to stay in float32 why it has to; returns how many there are of them.
 
     Args:
+        target: ``ort-cuda`` has some operators in float32 and float16 alone.
         kept: names of parameters that stay float32; so do the products with them.
         windows: token ids to measure activations on, int64 [T] each; None for the rules alone.
 
@@ -79,6 +86,7 @@ def keep_float(
 
     ranges = {} if windows is None else measure_ranges(graph, windows)
     positional = _positional(graph)
+    lacks_kernels = half == "bfloat16" and target == "ort-cuda"
     broken = _first_broken(graph, ranges, positional)
     if broken is not None:
         name = broken.outputs[0].name or ""
@@ -93,6 +101,8 @@ def keep_float(
         reason = _reason(node, half, set(kept), ranges)
         if reason is None:
             reason = positional.get(id(node))
+        if reason is None and lacks_kernels and node.op_type in _NO_BFLOAT16 and not node.domain:
+            reason = _WITHOUT_KERNEL
         if reason is not None and _is_float(node):
             node.meta.setdefault(REASON, reason)
     while _spread_over_weights(graph) or _spread_over_states(graph):
@@ -109,7 +119,7 @@ def kept_nodes(graph: ir.Graph) -> str | None:
     measured, single = [], []
     for node in graph:
         reason = node.meta.get(REASON, "")
-        if reason in (_POSITIONS, _MEETS, *_RULES.values()):
+        if reason in (_POSITIONS, _MEETS, _WITHOUT_KERNEL, *_RULES.values()):
             rules.setdefault(reason, []).append(node)
         elif reason.endswith(_MEASURED):
             measured.append(node)

@@ -23,7 +23,7 @@ class Case:
     @property
     def is_recurrent(self) -> bool:
         """Whether rows of different lengths cannot go through it together."""
-        return self.family in ("mamba", "lstm")
+        return self.family in ("mamba", "lstm", "gru")
 
     @property
     def name(self) -> str:
@@ -42,6 +42,7 @@ CASES = (
         for precision in ("fp32", "fp16", "bf16", *_INTEGERS.get(family, ()))
     ),
     *(Case(family="lstm", precision=precision, unrecorded=_CUDNN) for precision in ("fp32", "fp16", "bf16", "int8")),
+    *(Case(family="gru", precision=precision, unrecorded=_CUDNN) for precision in ("fp32", "fp16", "bf16", "int8")),
     # Each expert takes as many tokens as were chosen for it.
     *(Case(family="mixtral", precision=precision, unrecorded=_COPIES, runs=False) for precision in ("fp32", "fp16")),
 )

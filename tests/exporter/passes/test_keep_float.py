@@ -52,6 +52,19 @@ def test_fragile_operators_are_kept_by_rule(op_type):
     assert keep_float(model.graph, half="float16") == 0
 
 
+@pytest.mark.parametrize(
+    ("half", "target", "kept"),
+    [("bfloat16", "ort-cuda", ["above"]), ("float16", "ort-cuda", []), ("bfloat16", "tensorrt", [])],
+)
+def test_what_has_no_bfloat16_kernel_on_a_gpu_is_kept_there(half, target, kept):
+    draft = Draft()
+    x = draft.input("x", "B", "T", 8)
+    above = draft.op("Greater", x, draft.weight(np.float32(20.0)), dtype=ir.DataType.BOOL, name="above")
+    model = draft.model(y=draft.op("Where", above, x, draft.op("Relu", x)))
+    assert keep_float(model.graph, half=half, target=target) == len(kept)
+    assert list(noted(model)) == kept
+
+
 def test_what_is_computed_from_positions_alone_is_kept():
     draft = Draft()
     x = draft.input("x", "B", "T", 8)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from torch import nn
+
 from exporter.artifact import Artifact, read_artifact
 from exporter.precision import PRECISIONS
 from tests.exporter.passes.draft import copied
@@ -33,7 +35,11 @@ _FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     # Its scores get numbers added (ALiBi).
     "bloom": ("BloomConfig", {"n_head": 4, "n_layer": 1}),
 }
-_OWN: dict[str, Any] = {"lstm": Recurrent, "attentive": Attentive}
+_OWN: dict[str, Callable[[], Any]] = {
+    "lstm": partial(seeded, Recurrent),
+    "gru": partial(seeded, Recurrent, nn.GRU),
+    "attentive": partial(seeded, Attentive),
+}
 # With an encoder and a decoder.
 _TEXT_TO_TEXT: dict[str, Callable[[], Any]] = {
     "marian": text_to_text_config,
@@ -61,7 +67,7 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
         source, family = family, family.stem
         measured = _nothing
     elif family in _OWN:
-        source, more = seeded(_OWN[family]), {"tokenizer": tiny_tokenizer()}
+        source, more = _OWN[family](), {"tokenizer": tiny_tokenizer()}
     else:
         source = _source(folder / f"{family}-source", family)
     page = folder / "page.txt"
