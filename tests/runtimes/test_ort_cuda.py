@@ -138,6 +138,28 @@ def test_memory_that_is_not_there_says_how_much_was_needed(artifact):
         backend.new_state(1, 1 << 16)
 
 
+def test_a_gpu_without_room_for_the_weights_says_how_much_they_need(artifact, monkeypatch):
+    runtime = pretended_onnxruntime()
+    monkeypatch.setattr(ort_cuda_session, "probe_gpus", gpus)
+
+    def full(*_, **__):
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 9\n at x")
+
+    runtime.InferenceSession = full
+    with pytest.raises(InputError, match=r"no room for .*\d\.\d MB needed for its weights.*MB of NVIDIA H200.*int8"):
+        OrtCudaBackend(runtime, artifact)
+
+
+def test_no_value_takes_the_place_of_another_that_the_processor_still_reads(artifact):
+    runtime = pretended_onnxruntime()
+    opened, given = runtime.InferenceSession, []
+    runtime.InferenceSession = lambda path, options, providers: (
+        given.append(options) or opened(path, options, providers)
+    )
+    OrtCudaBackend(runtime, artifact)
+    assert [options.enable_mem_reuse for options in given] == [False]
+
+
 def test_a_closed_backend_says_so(artifact):
     backend = OrtCudaBackend(pretended_onnxruntime(), artifact)
     state = backend.new_state(1, 4)
