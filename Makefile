@@ -20,7 +20,7 @@ PROMPT ?= What is the capital of France?
 
 .PHONY: help
 help: ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 .PHONY: demo
 demo: $(DEMO)/manifest.json ## export a real 135M chat model, prove it, and let it answer
