@@ -48,7 +48,7 @@ _RULES = {
 }
 # Operators that onnxruntime-gpu 1.31 has no bfloat16 kernel for, found by opening each: it refuses the whole graph.
 _NO_BFLOAT16 = frozenset(
-    {"Ceil", "CumSum", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Round", "Pad"}
+    {"Ceil", "Clip", "CumSum", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Round", "Pad"}
     | {"Elu", "GRU", "LSTM", "LeakyRelu", "Mean", "PRelu", "RNN", "Selu", "ThresholdedRelu"}
     | {"Log", "LogSoftmax", "Reciprocal", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMin", "ReduceProd"}
 )
