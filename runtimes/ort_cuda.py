@@ -1,7 +1,7 @@
 """ONNX Runtime on an NVIDIA GPU: state and logits stay in its memory, single tokens run as a captured CUDA graph.
 
 Strict: a session with a node that costs anything and is not on the GPU is refused, unless it was allowed. Written
-against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for the package.
+against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for the package or for CUDA.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A classifier on ONNX Runtime's CUDA provider: token ids in, a row of logits out, nothing kept between calls.
 
-Written against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for the package.
+Written against onnxruntime-gpu 1.31; **not run on a GPU yet**: the tests stand in for the package or for CUDA.
 """
 
 from __future__ import annotations
