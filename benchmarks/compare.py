@@ -28,7 +28,7 @@ from benchmarks.report_columns import at, headline_set, speed_column
 from benchmarks.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.trials import machine
 from benchmarks.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
-from exporter.artifact import Artifact
+from exporter.artifact import Artifact, check_outside_artifacts
 from exporter.errors import InputError
 from runtimes.machine import installed_packages
 
@@ -171,14 +171,7 @@ def who_is_compared(
     """
     if candidates is None:
         candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
-    for item in candidates:
-        if item.artifact is not None and request.out.resolve().is_relative_to(item.artifact.folder.resolve()):
-            raise InputError(
-                "The report would become a part of an artifact, which then is not as it was exported",
-                received=f"--out {request.out} within {item.artifact.folder}",
-                allowed="a folder beside the artifacts",
-                fix="Name another one with --out.",
-            )
+    check_outside_artifacts(request.out, option="--out")
     if request.peers is None:
         return list(candidates), {}
     if (task := task_of(model_of(candidates))) != TEXT_GENERATION:

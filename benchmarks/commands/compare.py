@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     require_plots()
     if arguments.junit is not None:
-        check_place(arguments.junit)
+        check_place(arguments.junit, option="--junit")
     with cluster(arguments.ray) if arguments.ray is not None else nullcontext():
         if arguments.matrix is not None:
             return _run_matrix(arguments, limits)
