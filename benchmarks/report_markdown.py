@@ -30,8 +30,10 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         f"{headline_words(report)}; medians of {settings['trials']} interleaved trials, "
         f"{settings['threads']} threads, {machine['processor']}.",
     ]
-    reference = (report["reference"] or {}).get("description")
-    lines += [f"Quality against {reference}."] if reference else []
+    reference = report["reference"] or {}
+    if reference.get("description"):
+        lines += [f"Quality against {reference['description']}."]
+    lines += [f"- No quality against {_plain(problem)}" for problem in reference.get("problems", ())]
     lines += [f"- **{row['name']} failed**: {_plain(row['failure'])}" for row in rows if row["failure"] is not None]
     lines += [f"- {name} was not compared: {_plain(why)}" for name, why in report.get("missing_peers", {}).items()]
     verdict = report.get("verdict")

@@ -14,6 +14,12 @@ def test_table_has_a_line_for_each_row_with_the_best_in_bold():
     assert "`jisu compare build/fp32 build/int8`" in text
 
 
+def test_why_there_is_no_quality_is_said():
+    report = made_report()
+    report["reference"] = {"name": None, "description": None, "problems": ["source: it does not exist"]}
+    assert "- No quality against source: it does not exist" in render_markdown(report)
+
+
 def test_a_verdict_names_what_regressed():
     report = made_report(int8={"failure": None})
     report["verdict"] = judge(report, None, Limits(max_kl=0.001))
