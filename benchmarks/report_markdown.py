@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report_columns import at, best_rows, figure_path, headline_columns, headline_words, shown
+from benchmarks.report_columns import at, best_rows, figure_path, headline_columns, headline_words, shown, trials_words
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -27,7 +27,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     settings, machine = report["settings"], report["machine"]
     lines += [
         "",
-        f"{headline_words(report)}; medians of {settings['trials']} interleaved trials, "
+        f"{headline_words(report)}; medians of {settings['trials']} {trials_words(report)}, "
         f"{settings['threads']} threads, {machine['processor']}.",
     ]
     reference = report["reference"] or {}
