@@ -23,7 +23,7 @@ from benchmarks.compare import (
     wanted_workloads,
     who_is_compared,
 )
-from benchmarks.journal import Journal
+from benchmarks.journal import Journal, sole_run
 from benchmarks.report import JSON, Report, prepare_folder, write_json
 from benchmarks.rounds import Outcome, Say
 from exporter.artifact import Artifact
@@ -49,25 +49,26 @@ def compare_on_cluster(
     prepare_folder(request.out)
     model = model_of(candidates)
     workloads = wanted_workloads(request, model)
-    journal = Journal(request.out, plan_of(request, candidates, workloads, threads=threads))
-    reports: dict[int, Report] = {record["index"]: record["report"] for record in journal.records}
-    waiting = [index for index in range(len(candidates)) if index not in reports]
-    tasks = [_task(request, index, candidates[index], model, threads=threads) for index in waiting]
-    for place, found in run_tasks(tasks):
-        index = waiting[place]
-        if isinstance(found, Exception):
-            say(f"{candidates[index].name} failed: {found}")
-            lost = Outcome(candidate=candidates[index], failure=str(found))
-            reports[index] = {"rows": [row_of(lost, workloads, None)]}
-            continue
-        say(f"{candidates[index].name} is measured")
-        reports[index] = found
-        journal.add({"index": index, "report": found})
-    report = _joined([reports[index] for index in range(len(candidates))], missing)
-    write_json(report, request.out / JSON)
-    journal.remove()
-    shutil.rmtree(request.out / CANDIDATES, ignore_errors=True)
-    return report
+    with sole_run(request.out):
+        journal = Journal(request.out, plan_of(request, candidates, workloads, threads=threads))
+        reports: dict[int, Report] = {record["index"]: record["report"] for record in journal.records}
+        waiting = [index for index in range(len(candidates)) if index not in reports]
+        tasks = [_task(request, index, candidates[index], model, threads=threads) for index in waiting]
+        for place, found in run_tasks(tasks):
+            index = waiting[place]
+            if isinstance(found, Exception):
+                say(f"{candidates[index].name} failed: {found}")
+                lost = Outcome(candidate=candidates[index], failure=str(found))
+                reports[index] = {"rows": [row_of(lost, workloads, None)]}
+                continue
+            say(f"{candidates[index].name} is measured")
+            reports[index] = found
+            journal.add({"index": index, "report": found})
+        report = _joined([reports[index] for index in range(len(candidates))], missing)
+        write_json(report, request.out / JSON)
+        journal.remove()
+        shutil.rmtree(request.out / CANDIDATES, ignore_errors=True)
+        return report
 
 
 def measure_candidate(request: ComparisonRequest, candidate: Candidate, model: Artifact | None) -> Report:

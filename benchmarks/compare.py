@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.candidates import Candidate, artifact_candidates
 from benchmarks.figures import memory_figures, workload_figures
-from benchmarks.journal import Journal
+from benchmarks.journal import Journal, sole_run
 from benchmarks.judging import judge_candidates
 from benchmarks.memory_traffic import weight_bytes
 from benchmarks.operator_times import measure_operators
@@ -28,7 +28,7 @@ from benchmarks.report_columns import at, headline_set, speed_column
 from benchmarks.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.trials import machine
 from benchmarks.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
-from exporter.artifact import Artifact
+from exporter.artifact import Artifact, check_outside_artifacts
 from exporter.errors import InputError
 from runtimes.machine import installed_packages
 
@@ -103,57 +103,58 @@ def compare(
     prepare_folder(request.out)
     workloads, skipped = _fitting(workloads, model)
     plan = plan_of(request, candidates, workloads, threads=threads)
-    journal = Journal(request.out, plan)
-    if journal.records:
-        say(f"going on with an interrupted run: {len(journal.records)} measurements are there")
-    outcomes = restored_outcomes(candidates, journal.records)
-    bandwidth = measure_read_bandwidth(threads)
-    reference: dict[str, Any] | None = None
+    with sole_run(request.out):
+        journal = Journal(request.out, plan)
+        if journal.records:
+            say(f"going on with an interrupted run: {len(journal.records)} measurements are there")
+        outcomes = restored_outcomes(candidates, journal.records)
+        bandwidth = measure_read_bandwidth(threads)
+        reference: dict[str, Any] | None = None
 
-    def is_needed(outcome: Outcome) -> bool:
-        unjudged = request.quality and outcome.quality is None
-        return unjudged or not is_timed(outcome, workloads, request.trials)
+        def is_needed(outcome: Outcome) -> bool:
+            unjudged = request.quality and outcome.quality is None
+            return unjudged or not is_timed(outcome, workloads, request.trials)
 
-    with open_processes(
-        outcomes, needed=is_needed, time_limit=request.time_limit, journal=journal, say=say
-    ) as processes:
-        feed = _feeder(model)
-        measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
-        if request.quality and model is not None and any(item.failure is None for item in outcomes.values()):
-            reference = judge_candidates(
-                model,
-                outcomes,
-                processes,
-                source=request.source,
-                threads=threads,
-                time_limit=request.time_limit,
-                journal=journal,
-                say=say,
-            )
-    _profile(request, outcomes, threads=threads, journal=journal, say=say)
-    report: Report = finite(
-        {
-            "kind": KIND,
-            "schema_version": SCHEMA_VERSION,
-            "task": task_of(model),
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "command": command_line() if command is None else shlex.join(command),
-            "machine": machine(),
-            "versions": installed_packages(),
-            "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
-            "read_bandwidth_bytes_per_s": bandwidth,
-            "workloads": [item.to_dict() for item in workloads],
-            "skipped_workloads": skipped,
-            "missing_peers": missing,
-            "reference": reference,
-            "verdict": None,
-            "rows": [row_of(outcome, workloads, bandwidth) for outcome in outcomes.values()],
-        }
-    )
-    report["pareto"] = pareto_of(report)
-    write_json(report, request.out / JSON)
-    journal.remove()
-    return report
+        with open_processes(
+            outcomes, needed=is_needed, time_limit=request.time_limit, journal=journal, say=say
+        ) as processes:
+            feed = _feeder(model)
+            measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
+            if request.quality and model is not None and any(item.failure is None for item in outcomes.values()):
+                reference = judge_candidates(
+                    model,
+                    outcomes,
+                    processes,
+                    source=request.source,
+                    threads=threads,
+                    time_limit=request.time_limit,
+                    journal=journal,
+                    say=say,
+                )
+        _profile(request, outcomes, threads=threads, journal=journal, say=say)
+        report: Report = finite(
+            {
+                "kind": KIND,
+                "schema_version": SCHEMA_VERSION,
+                "task": task_of(model),
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "command": command_line() if command is None else shlex.join(command),
+                "machine": machine(),
+                "versions": installed_packages(),
+                "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
+                "read_bandwidth_bytes_per_s": bandwidth,
+                "workloads": [item.to_dict() for item in workloads],
+                "skipped_workloads": skipped,
+                "missing_peers": missing,
+                "reference": reference,
+                "verdict": None,
+                "rows": [row_of(outcome, workloads, bandwidth) for outcome in outcomes.values()],
+            }
+        )
+        report["pareto"] = pareto_of(report)
+        write_json(report, request.out / JSON)
+        journal.remove()
+        return report
 
 
 def command_line() -> str:
@@ -171,14 +172,7 @@ def who_is_compared(
     """
     if candidates is None:
         candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
-    for item in candidates:
-        if item.artifact is not None and request.out.resolve().is_relative_to(item.artifact.folder.resolve()):
-            raise InputError(
-                "The report would become a part of an artifact, which then is not as it was exported",
-                received=f"--out {request.out} within {item.artifact.folder}",
-                allowed="a folder beside the artifacts",
-                fix="Name another one with --out.",
-            )
+    check_outside_artifacts(request.out, option="--out")
     if request.peers is None:
         return list(candidates), {}
     if (task := task_of(model_of(candidates))) != TEXT_GENERATION:

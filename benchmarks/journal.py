@@ -4,10 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from exporter.errors import InputError
+
 NAME = "progress.jsonl"
+
+
+@contextmanager
+def sole_run(folder: Path, *, name: str = NAME) -> Iterator[None]:
+    """Keep other runs from this folder's journal; the system lifts the lock however this process ends.
+
+    Raises:
+        InputError: another run holds it. It would be taken for an interrupted one, and each would disturb the other.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        yield
+        return
+    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"Another comparison is writing its report into {folder} now",
+                allowed="one at a time for each folder",
+                fix="Wait for it, or name another folder with --out.",
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 class Journal:

@@ -25,6 +25,9 @@ from exporter.errors import InputError
 from exporter.precision import PRECISIONS
 from runtimes.registry import BACKENDS
 
+# What a matrix says in its own words; among the options it would make an artifact where nobody looks for it.
+_GIVEN = ("--out", "--precision")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
@@ -76,9 +79,16 @@ def read_matrix(path: Path) -> Matrix:
     options = data.get("options", {})
     if not isinstance(options, dict) or not all(_are_words(words) for words in options.values()):
         problems.append("options is no table of lists of words")
-    elif isinstance(data.get("precisions"), list):
+    else:
+        if isinstance(data.get("precisions"), list):
+            problems += [
+                f"options.{name} is for no precision" for name in options if name not in ("all", *data["precisions"])
+            ]
         problems += [
-            f"options.{name} is for no precision" for name in options if name not in ("all", *data["precisions"])
+            f"options.{name} has {word}, which the matrix gives itself"
+            for name, words in options.items()
+            for word in words
+            if word.split("=")[0] in _GIVEN
         ]
     if problems:
         raise InputError(

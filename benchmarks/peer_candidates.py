@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ def peer_candidates(models: Path, python: Path, *, threads: int) -> tuple[list[C
         interpreter = ours if peer.worker in _OURS else python
         if (interpreter, library) not in installed:
             how = "pip install 'jisu[dev]'" if interpreter == ours else INSTALL
-            missing[name] = f"{library} is not installed; install it with: {how}"
+            there = shutil.which(interpreter) is not None
+            what = f"{library} is not installed; install it" if there else f"there is no {interpreter}; make it"
+            missing[name] = f"{what} with: {how}"
         elif not path.exists():
             missing[name] = f"{path} is missing; make it with: {PREPARE}"
         else:

@@ -84,6 +84,11 @@ def headline_words(report: Mapping[str, Any]) -> str:
     return f"Decode and first token on {short}, prefill on {long}"
 
 
+def trials_words(report: Mapping[str, Any]) -> str:
+    """What the trials are; on a cluster, where each row has its machine, they do not go by turns."""
+    return "trials of each alone" if any("machine" in row for row in report["rows"]) else "interleaved trials"
+
+
 def classifies(report: Mapping[str, Any]) -> bool:
     """Whether a report is of classifiers; one that does not say what it is of is of models that continue a text."""
     return bool(report.get("task") == CLASSIFICATION)

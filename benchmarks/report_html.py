@@ -21,6 +21,7 @@ from benchmarks.report_columns import (
     headline_words,
     quality_columns,
     shown,
+    trials_words,
     workload_columns,
 )
 from benchmarks.report_plots import draw_memory, draw_operators, draw_pareto, draw_token_times
@@ -58,6 +59,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         greedy=figures.table(greedy_columns()),
         plots={name: Markup(svg) for name, svg in plots.items() if svg is not None},
         measured_on=headline_words(report),
+        trials_words=trials_words(report),
         classifies=classifies(report),
     )
 

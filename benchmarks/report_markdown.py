@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.report_columns import at, best_rows, figure_path, headline_columns, headline_words, shown
+from benchmarks.report_columns import at, best_rows, figure_path, headline_columns, headline_words, shown, trials_words
 
 
 def render_markdown(report: Mapping[str, Any]) -> str:
@@ -27,11 +27,13 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     settings, machine = report["settings"], report["machine"]
     lines += [
         "",
-        f"{headline_words(report)}; medians of {settings['trials']} interleaved trials, "
+        f"{headline_words(report)}; medians of {settings['trials']} {trials_words(report)}, "
         f"{settings['threads']} threads, {machine['processor']}.",
     ]
-    reference = (report["reference"] or {}).get("description")
-    lines += [f"Quality against {reference}."] if reference else []
+    reference = report["reference"] or {}
+    if reference.get("description"):
+        lines += [f"Quality against {reference['description']}."]
+    lines += [f"- No quality against {_plain(problem)}" for problem in reference.get("problems", ())]
     lines += [f"- **{row['name']} failed**: {_plain(row['failure'])}" for row in rows if row["failure"] is not None]
     lines += [f"- {name} was not compared: {_plain(why)}" for name, why in report.get("missing_peers", {}).items()]
     verdict = report.get("verdict")

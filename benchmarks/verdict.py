@@ -102,8 +102,8 @@ def judge(report: Report, baseline: Report | None, limits: Limits) -> dict[str, 
         known = _comparable_rows(report, baseline, notes)
         if known and _is_same_machine(report, baseline, notes):
             cases += _speed_cases(report, baseline, known, limits, notes)
-            cases += _growth_cases(known, "peak memory", "peak_bytes", limits.max_memory_growth)
-        cases += _growth_cases(known, "size", "size_bytes", limits.max_size_growth)
+            cases += _growth_cases(known, "peak memory", "peak_bytes", limits.max_memory_growth, notes)
+        cases += _growth_cases(known, "size", "size_bytes", limits.max_size_growth, notes)
     elif given := [option for option, value in limits.of_change.items() if value is not None]:
         notes.append(f"{', '.join(given)} had nothing to compare with: no --baseline was given.")
     about = None if baseline is None else {"created": baseline.get("created"), "machine": baseline.get("machine")}
@@ -193,6 +193,9 @@ def _speed_cases(
                 new_figure, old_figure = (at(item, ("measured", name, key)) for item in (row, old))
                 if new_figure is not None and old_figure is not None:
                     cases.append(_speed_case(row, f"{metric} on {name}", new_figure, old_figure, limit, unit))
+                elif new_figure is not old_figure:  # one of them is None
+                    where = "now" if new_figure is None else "in the baseline"
+                    notes.append(f"{row['name']} has no {metric} on {name} {where}, so that was not compared.")
     return cases
 
 
@@ -216,12 +219,20 @@ def _speed_case(
 
 
 def _growth_cases(
-    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], metric: str, key: str, limit: float | None
+    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    metric: str,
+    key: str,
+    limit: float | None,
+    notes: list[str],
 ) -> list[dict[str, Any]]:
     cases = []
     for row, old in rows:
         now, before = row.get(key), old.get(key)
-        if limit is None or not now or not before:
+        if limit is None:
+            continue
+        if not now or not before:
+            where = "in the baseline" if now else "now"
+            notes.append(f"{row['name']} has no {metric} {where}, so that was not compared.")
             continue
         passed = bool(now / before - 1 <= limit)
         text = f"{shown(now, 'MB')} MB after {shown(before, 'MB')}, limit {100 * limit:g} % more"

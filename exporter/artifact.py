@@ -165,6 +165,23 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False, or_rejected
     return Artifact(folder=folder, manifest=manifest)
 
 
+def check_outside_artifacts(path: Path, *, option: str) -> None:
+    """Raise InputError for a place to write to that is an artifact's folder, or in one.
+
+    Args:
+        option: that named the place, for the message.
+    """
+    place = path.resolve()
+    for folder in (place, *place.parents):
+        if (folder / MANIFEST).is_file() and _is_manifest(folder / MANIFEST):
+            raise InputError(
+                "What is written would become a part of an artifact, which then is not as it was exported",
+                received=f"{option} {path} within {folder}",
+                allowed="a place beside the artifact",
+                fix=f"Name another one with {option}.",
+            )
+
+
 def record_files(folder: Path) -> dict[str, FileRecord]:
     """Hash every file below ``folder`` except the manifest and the timings; names use forward slashes, sorted."""
     return {
@@ -215,6 +232,15 @@ def _read_manifest(path: Path) -> Manifest:
         allowed=SCHEMA_VERSION,
         fix="Update jisu, or export the model again with this version.",
     )
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file of that name is ours; others have some, too."""
+    try:
+        _read_manifest(path)
+    except InputError:
+        return False
+    return True
 
 
 def _manifest_from_dict(data: dict[str, Any]) -> Manifest:

@@ -23,7 +23,8 @@ class JisuError(Exception):
     def __init__(self, failed: str, *, received: object = None, allowed: object = None, fix: str | None = None) -> None:
         parts = [failed]
         if received is not None:
-            parts.append(f"Received: {received}")
+            # An empty word would read as if nothing were said.
+            parts.append(f"Received: {received if str(received).strip() else repr(received)}")
         if allowed is not None:
             parts.append(f"Allowed: {allowed}")
         if fix is not None:

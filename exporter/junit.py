@@ -1,6 +1,6 @@
 """Results as JUnit XML, which every CI system shows: the gate's checks, and whatever else has cases.
 
-Standard library only.
+Standard library only, beside the errors and the look for artifacts in the way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from exporter.artifact import check_outside_artifacts
 from exporter.errors import InputError
 
 # What XML 1.0 cannot hold, section 2.2.
@@ -69,8 +70,9 @@ def write_junit(path: Path, name: str, cases: Sequence[JunitCase]) -> None:
     path.write_text(junit_xml(name, cases), encoding="utf-8")
 
 
-def check_place(path: Path) -> None:
-    """See that the file can be written before the work is done; raises InputError."""
+def check_place(path: Path, *, option: str) -> None:
+    """See that the file can be written before the work is done, and into no artifact; raises InputError."""
+    check_outside_artifacts(path, option=option)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         existed = path.exists()

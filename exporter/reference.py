@@ -56,7 +56,9 @@ class ModuleReference:
 
         self._module = module
         self.vocab_size = vocab_size
-        self.description = f"{type(module).__name__} in torch {torch.__version__}, {_dtype_name(module)}, from nothing"
+        self.description = (
+            f"{type(module).__name__} in torch {torch.__version__}, {_dtype_name(module)}, each text at once"
+        )
 
     def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]:
         """See `Reference.logits`."""

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from exporter.artifact import check_outside_artifacts
 from exporter.errors import InputError
 from exporter.output_place import check_name, check_parent
 
@@ -26,6 +27,7 @@ def check_place(out: Path, *, checkpoint: str | Path | None) -> None:
     """
     check_name(out, temporary=f".{{name}}.12345678{STAGING_SUFFIX}")
     refuse_existing(out)
+    check_outside_artifacts(out, option="--out")
     source = None if checkpoint is None else Path(checkpoint)
     if source is not None and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InputError(

@@ -141,6 +141,13 @@ def load_recorded_source(
             f"{shown} is not the checkpoint that {artifact.folder} was made from: its weights have other hashes",
             fix="Name the right one with --source.",
         )
+    if loaded.task != artifact.manifest.task:
+        raise InputError(
+            f"{artifact.folder} was made from a model for {artifact.manifest.task}",
+            received=f"a source for {loaded.task}",
+            allowed="the checkpoint that it was made from",
+            fix="Name the right one with --source.",
+        )
     return loaded
 
 

@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     require_plots()
     if arguments.junit is not None:
-        check_place(arguments.junit)
+        check_place(arguments.junit, option="--junit")
     with cluster(arguments.ray) if arguments.ray is not None else nullcontext():
         if arguments.matrix is not None:
             return _run_matrix(arguments, limits)
@@ -160,7 +160,7 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
 def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     """One report for each model, in a folder of its own where there are several; those that are there already stay."""
     from benchmarks.compare import threads_of
-    from benchmarks.journal import Journal
+    from benchmarks.journal import Journal, sole_run
     from benchmarks.matrix import check_build_place, matrix_candidates, read_matrix
     from benchmarks.report import JSON, prepare_folder
     from exporter.cluster import run_here, run_tasks
@@ -185,30 +185,31 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     prepare_folder(arguments.out)
     check_build_place(matrix.build)
     plan = {name: value for name, value in vars(arguments).items() if name not in _NOT_OF_THE_PLAN}
-    journal = Journal(arguments.out, [plan, asdict(matrix)], name=_MATRIX_PROGRESS)
-    finished = {record["model"]: record["code"] for record in journal.records}
-    say = _silent if arguments.quiet else _say
-    codes = [0]
-    for model in matrix.models:
-        label = matrix.labels[model]
-        out = arguments.out / label if several else arguments.out
-        if model in finished and (out / JSON).is_file():
-            say(f"{model} was compared before the interruption")
-            codes.append(finished[model])
-            continue
-        run = run_here if arguments.ray is None else run_tasks
-        threads = threads_of(arguments.threads)
-        folders, candidates = matrix_candidates(matrix, model, threads=threads, say=say, run=run)
-        request = _request(arguments, tuple(folders), out)
-        if several and request.peers is not None:
-            request = replace(request, peers=request.peers / label)
-        junit = arguments.junit
-        if several and junit is not None:
-            junit = junit.with_name(f"{junit.stem}-{label}{junit.suffix}")
-        codes.append(_run_one(arguments, request, limits, baselines.get(model), junit=junit, candidates=candidates))
-        journal.add({"model": model, "code": codes[-1]})
-    journal.remove()
-    return max(codes)
+    with sole_run(arguments.out, name=_MATRIX_PROGRESS):
+        journal = Journal(arguments.out, [plan, asdict(matrix)], name=_MATRIX_PROGRESS)
+        finished = {record["model"]: record["code"] for record in journal.records}
+        say = _silent if arguments.quiet else _say
+        codes = [0]
+        for model in matrix.models:
+            label = matrix.labels[model]
+            out = arguments.out / label if several else arguments.out
+            if model in finished and (out / JSON).is_file():
+                say(f"{model} was compared before the interruption")
+                codes.append(finished[model])
+                continue
+            run = run_here if arguments.ray is None else run_tasks
+            threads = threads_of(arguments.threads)
+            folders, candidates = matrix_candidates(matrix, model, threads=threads, say=say, run=run)
+            request = _request(arguments, tuple(folders), out)
+            if several and request.peers is not None:
+                request = replace(request, peers=request.peers / label)
+            junit = arguments.junit
+            if several and junit is not None:
+                junit = junit.with_name(f"{junit.stem}-{label}{junit.suffix}")
+            codes.append(_run_one(arguments, request, limits, baselines.get(model), junit=junit, candidates=candidates))
+            journal.add({"model": model, "code": codes[-1]})
+        journal.remove()
+        return max(codes)
 
 
 def _run_one(

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from exporter.diagnosis import Diagnosis
 
 PARTED = 3
+_CAPABILITY = (8, 9)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    # The arrow points from runtimes to exporter; asking who is to run the graph is a look back, here and below.
+    from runtimes.commands.build import capability
+
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`, for any target")
     parser.add_argument("--source", help="the checkpoint it was made from; default: where the manifest says it was")
     parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="of the module of a factory")
@@ -28,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("tensorrt", "tensorrt-rtx"),
         help="ask TensorRT instead whether it takes the graph, and for the least that it refuses (needs no source)",
     )
-    parser.add_argument("--compute-capability", metavar="X.Y", help="the GPU to ask for, with --backend (8.9)")
+    parser.add_argument(
+        "--compute-capability", type=capability, metavar="X.Y", help="the GPU to ask for, with --backend (8.9)"
+    )
     parser.add_argument(
         "--plan",
         type=Path,
@@ -42,8 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from exporter.artifact import check_outside_artifacts
     from exporter.diagnosis import diagnose
 
+    if arguments.out is not None:
+        check_outside_artifacts(arguments.out, option="--out")
     if arguments.backend is None:
         for option in ("plan", "compute_capability"):
             if getattr(arguments, option) is not None:
@@ -55,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.compute_capability is not None:
             raise InputError(
                 "A plan is compared on the GPU here",
-                received=f"--compute-capability {arguments.compute_capability} beside --plan",
+                received="--compute-capability beside --plan",
                 allowed="one of them",
                 fix="Leave --compute-capability out.",
             )
@@ -119,9 +128,7 @@ def _compare_plan(arguments: argparse.Namespace) -> int:
 
 
 def _ask_tensorrt(arguments: argparse.Namespace) -> int:
-    # The arrow points from runtimes to exporter; asking who is to run the graph is a look back, here.
     from exporter.artifact import read_artifact
-    from runtimes.commands.build import capability
     from runtimes.tensorrt.library import check_capabilities, import_library
     from runtimes.tensorrt.profiles import default_shapes
     from runtimes.tensorrt.refusal import find_refusal
@@ -130,7 +137,7 @@ def _ask_tensorrt(arguments: argparse.Namespace) -> int:
     library = import_library(arguments.backend)
     wanted = None
     if library.is_rtx or arguments.compute_capability:
-        wanted = capability(arguments.compute_capability or "8.9")
+        wanted = arguments.compute_capability or _CAPABILITY
         check_capabilities(library, (wanted,))
     folder = arguments.out or artifact.folder.with_name(f"{artifact.folder.name}.failing")
     found = find_refusal(

@@ -139,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _dry_run(options)
     stages = Stages(verbose=not arguments.quiet)
     if arguments.report is not None:
-        check_place(arguments.report)
+        check_place(arguments.report, option="--report")
     try:
         with ending_cleanly():
             artifact = export(**options, stages=stages)

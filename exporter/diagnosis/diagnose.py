@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import TEXT_TO_TEXT, read_artifact
+from exporter.artifact import TEXT_TO_TEXT, Artifact, read_artifact
 from exporter.diagnosis.finding import Diagnosis, Limits, limits_of
 from exporter.diagnosis.narrow import narrow
 from exporter.diagnosis.subject import Subject, make_subject
@@ -19,6 +19,8 @@ from exporter.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from exporter.sources.source import Source
 
 PROMPT, STEPS = 16, 8
 
@@ -50,7 +52,7 @@ def diagnose(
     """
     from exporter.verification import load_recorded_source
 
-    for name, value, least in (("prompt", prompt, 1), ("steps", steps, 0)):
+    for name, value, least in (("prompt-tokens", prompt, 1), ("steps", steps, 0)):
         if value < least:
             raise InputError(
                 f"A diagnosis needs more of --{name}", received=value, allowed=f"{least} or more", fix="Correct it."
@@ -64,6 +66,7 @@ def diagnose(
             fix="`jisu verify` names the check that differs first; of a rejected export rejected.json does.",
         )
     loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle, tokenizer=tokenizer)
+    _check_source(opened, loaded)
     subject, notes = make_subject(opened, loaded, prompt=prompt, steps=steps)
     errors = _errors(subject)
     names = tuple(piece.name for piece in subject.pieces)
@@ -74,6 +77,22 @@ def diagnose(
     folder = Path(out) if out is not None else opened.folder.with_name(f"{opened.folder.name}.failing")
     finding = narrow(subject, errors, limits, where=where, folder=folder)
     return Diagnosis(pieces=names, errors=errors, finding=finding, notes=notes)
+
+
+def _check_source(artifact: Artifact, source: Source) -> None:
+    """Raise InputError for another model's source: its pieces would not even have the same shapes."""
+    from exporter.gate.facts import check_facts
+
+    facts = check_facts(artifact.manifest.model, source.model)
+    sizes = [model.parameters for model in (artifact.manifest.model, source.model)]
+    if facts.passed and sizes[0] == sizes[1]:
+        return
+    raise InputError(
+        f"{artifact.folder} was made from another model than this source",
+        received=f"{sizes[1]} parameters instead of {sizes[0]}" if facts.passed else facts.detail,
+        allowed="the checkpoint that it was made from",
+        fix="Name the right one with --source.",
+    )
 
 
 def _errors(subject: Subject) -> npt.NDArray[np.float64]:

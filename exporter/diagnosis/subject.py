@@ -80,7 +80,9 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     plan = plan_layers(source.module)
     layers: Any = () if plan is None else source.module.get_submodule(plan.path)
     reference = _reference(source)
-    token_ids, prompt = _text(source, prompt, 0 if classifies or not signature.state else steps)
+    wanted = prompt + (0 if classifies or not signature.state else steps)
+    token_ids = _text(source, wanted)
+    prompt = min(prompt, len(token_ids))
     truth = observe(reference, list(layers), token_ids)
     model = ir.load(artifact.cpu_graph)
     visible = {place for place, seam in enumerate(truth.seams) if seam is not None}
@@ -93,6 +95,9 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     notes = []
     if len(seams) < len(layers) + 1:
         notes.append(f"The graph and the source show {len(seams)} of {len(layers) + 1} seams between their layers.")
+    if len(token_ids) < wanted:
+        decoded = len(token_ids) - prompt
+        notes.append(f"The text ends after {len(token_ids)} tokens: a prompt of {prompt}, and {decoded} decoded.")
     subject = Subject(
         artifact=artifact,
         model=model,
@@ -117,13 +122,11 @@ def _reference(source: Source) -> Any:
     return reference_of(source)
 
 
-def _text(source: Source, prompt: int, steps: int) -> tuple[npt.NDArray[np.int64], int]:
-    """The text that the gate begins with, as much of it as the model holds; and how long the prompt is."""
+def _text(source: Source, tokens: int) -> npt.NDArray[np.int64]:
+    """The first tokens of the text that the gate begins with, as many of them as the model holds."""
     from exporter.gate import gate_prompts
 
-    ids = gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions).sequence
-    ids = ids[: prompt + steps]
-    return ids, min(prompt, len(ids))
+    return gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions).sequence[:tokens]
 
 
 def _pieces(seams: tuple[Seam, ...]) -> tuple[Piece, ...]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import read_artifact
+from exporter.artifact import check_outside_artifacts, read_artifact
 
 if TYPE_CHECKING:
     from runtimes.tensorrt.library import Capability
@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)
+    if arguments.out is not None:
+        check_outside_artifacts(arguments.out, option="--out")
     library = import_library(arguments.backend)
     wanted = tuple(dict.fromkeys(arguments.compute_capability))
     check_capabilities(library, wanted)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.journal import NAME, Journal
+from benchmarks.journal import NAME, Journal, sole_run
+from exporter.errors import InputError
 
 PLAN = {"trials": 3}
 
@@ -31,3 +32,13 @@ def test_a_line_that_was_being_written_is_dropped_and_the_next_one_is_whole(tmp_
 def test_a_file_that_is_no_journal_begins_anew(tmp_path, content):
     (tmp_path / NAME).write_bytes(content)
     assert Journal(tmp_path, PLAN).records == []
+
+
+def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_lives(tmp_path):
+    with sole_run(tmp_path):
+        with pytest.raises(InputError, match="Another comparison is writing its report"), sole_run(tmp_path):
+            pass
+        with sole_run(tmp_path, name="another.jsonl"):
+            pass
+    with sole_run(tmp_path):
+        assert Journal(tmp_path, PLAN).records == []

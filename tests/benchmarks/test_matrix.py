@@ -97,6 +97,10 @@ def test_folders_of_artifacts_are_named_for_model_and_precision(tiny, tmp_path):
         ),
         ("models = 'a'\nprecisions = [1]", "models is no list of words; precisions is no list of words"),
         ("models = ['a']\nprecisions = ['int8']\noptions = {int4 = ['--keep']}", "options.int4 is for no precision"),
+        (
+            "models = ['a']\nprecisions = ['int8']\noptions = {int8 = ['--out=b', '--precision', 'int4']}",
+            "options.int8 has --out=b, which the matrix gives itself; options.int8 has --precision",
+        ),
         ("models = ['a']\nprecisions = ['int9']", "int9 is none of precisions, which are bf16, fp16"),
         ("models = ['a']\nprecisions = ['int8']\nbackends = ['ort-gpu']", "(did you mean ort-cpu?)"),
         ("models = ['x/a', 'y/a']\nprecisions = ['int8']", "have the same name"),

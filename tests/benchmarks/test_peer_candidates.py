@@ -47,7 +47,7 @@ def test_each_other_one_is_a_line_that_says_how_to_get_it(models, other_python):
     assert missing["OpenVINO int8"].startswith("openvino_genai is not installed; install it with: python -m venv")
     assert "f16.gguf is missing; make it with: python -m benchmarks.peers.prepare" in missing["llama.cpp F16"]
     _, nothing = peer_candidates(models, Path("/nowhere/python"), threads=1)
-    assert nothing["llama.cpp Q8_0"].startswith("llama_cpp is not installed")
+    assert nothing["llama.cpp Q8_0"].startswith("there is no /nowhere/python; make it with: python -m venv")
 
 
 def test_caches_of_an_engine_are_no_part_of_its_size(models, tmp_path):

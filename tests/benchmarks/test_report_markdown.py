@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from benchmarks.report_html import render_html
 from benchmarks.report_markdown import render_markdown
 from benchmarks.verdict import Limits, judge
 from tests.benchmarks.made_report import made_report
@@ -12,6 +13,19 @@ def test_table_has_a_line_for_each_row_with_the_best_in_bold():
     assert "- **broken failed**: short-chat: the process was ended by signal 9" in text
     assert "- llama.cpp F16 was not compared: llama_cpp is not installed; install it with: pip install it" in text
     assert "`jisu compare build/fp32 build/int8`" in text
+
+
+def test_why_there_is_no_quality_is_said():
+    report = made_report()
+    report["reference"] = {"name": None, "description": None, "problems": ["source: it does not exist"]}
+    assert "- No quality against source: it does not exist" in render_markdown(report)
+
+
+def test_trials_on_a_cluster_are_not_called_interleaved():
+    assert "medians of 5 interleaved trials" in render_markdown(made_report())
+    report = made_report(int8={"machine": {"processor": "another"}})
+    assert "medians of 5 trials of each alone" in render_markdown(report)
+    assert "interleaved" not in render_html(report)
 
 
 def test_a_verdict_names_what_regressed():

@@ -39,6 +39,15 @@ def test_a_real_slowdown_regresses_beyond_the_limit_only():
     assert not cases(report, made_report())[0]["decode on short-chat"]["passed"]  # 10 % is the default
 
 
+def test_a_figure_that_one_side_lacks_is_said_and_not_passed_over():
+    before = made_report(int8={"measured": {}, "size_bytes": None})
+    found, notes = cases(made_report(), before, max_size_growth=0.1)
+    assert "decode on short-chat" not in found
+    assert "int8 has no decode on short-chat in the baseline, so that was not compared." in notes
+    assert "int8 has no size in the baseline, so that was not compared." in notes
+    assert "int8 has no prefill on long-prompt now, so that was not compared." in cases(before, made_report())[1]
+
+
 def test_a_real_gain_is_named():
     assert cases(slower(1.2), made_report())[0]["prefill on long-prompt"]["verdict"] == "faster"
 

@@ -19,6 +19,7 @@ from exporter.artifact import (
     WEIGHTS,
     Manifest,
     ModelFacts,
+    check_outside_artifacts,
     read_artifact,
     record_files,
 )
@@ -85,6 +86,18 @@ def test_recorded_hash_is_the_sha256_of_the_file(folder: Path) -> None:
 def test_timings_may_differ_without_damage(folder: Path) -> None:
     (folder / TIMINGS).write_text('{"seconds": 3}')
     read_artifact(folder, check_hashes=True)
+
+
+def test_nothing_else_is_written_into_an_artifact(folder: Path) -> None:
+    for place in (folder, folder / "report", folder / "a" / "junit.xml"):
+        with pytest.raises(InputError, match="would become a part of an artifact"):
+            check_outside_artifacts(place, option="--out")
+    check_outside_artifacts(folder.parent / "report", option="--out")
+
+
+def test_another_programs_manifest_makes_no_artifact(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"name": "an extension", "manifest_version": 3}', encoding="utf-8")
+    check_outside_artifacts(tmp_path / "report", option="--out")
 
 
 def test_missing_file_is_named(folder: Path) -> None:

@@ -20,7 +20,7 @@ def test_parts_not_given_are_left_out() -> None:
 
 def test_a_received_zero_or_empty_text_is_still_shown() -> None:
     assert "Received: 0." in str(JisuError("It failed", received=0))
-    assert "Received: " in str(JisuError("It failed", received=""))
+    assert "Received: ''." in str(JisuError("It failed", received=""))
 
 
 def test_a_sentence_that_ends_itself_gets_no_second_mark() -> None:

@@ -46,12 +46,12 @@ def test_what_was_not_measured_is_skipped_and_no_failure():
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        check_place(tmp_path / "file" / "junit.xml")
+        check_place(tmp_path / "file" / "junit.xml", option="--junit")
 
 
 def test_looking_at_a_place_leaves_nothing_there(tmp_path):
-    check_place(tmp_path / "junit.xml")
+    check_place(tmp_path / "junit.xml", option="--junit")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "junit.xml").write_text("<old/>")
-    check_place(tmp_path / "junit.xml")
+    check_place(tmp_path / "junit.xml", option="--junit")
     assert (tmp_path / "junit.xml").read_text() == "<old/>"

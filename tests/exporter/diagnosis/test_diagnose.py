@@ -19,6 +19,7 @@ from exporter.gate import GateResult
 from exporter.gate.result import Check
 from exporter.sources import load_source
 from tests.exporter.passes.draft import copied
+from tests.models import write_tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,27 @@ def test_the_command_prints_layer_step_error_and_path(lowered, tiny_source, tmp_
     assert jisu.main(words) == 3
     capsys.readouterr()
     assert jisu.main([*words, "--prompt-tokens", "0"]) == 2
-    assert "--prompt" in capsys.readouterr().err
+    assert "--prompt-tokens" in capsys.readouterr().err
+
+
+def test_another_models_source_is_refused_in_a_sentence(tiny_artifact, tiny_classifier_source, tmp_path, capsys):
+    words = ["diagnose", str(tiny_artifact.folder), "--source"]
+    assert jisu.main([*words, str(tiny_classifier_source)]) == 2
+    assert "was made from a model for text-generation" in capsys.readouterr().err
+    others = ({"vocab": 400}, "vocab_size is 3"), ({"layers": 3, "hidden": 32}, "parameters instead of")
+    for name, (changes, said) in enumerate(others):
+        assert jisu.main([*words, str(write_tiny_llama(tmp_path / str(name), **changes))]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_text_that_ends_before_all_tokens_is_said(tiny_artifact, tmp_path):
+    found = diagnose(tiny_artifact.folder, prompt=5000, steps=2, out=tmp_path / "out")
+    assert any("The text ends after" in note and "0 decoded" in note for note in found.notes)
+
+
+def test_the_failing_subgraph_is_not_written_into_an_artifact(tiny_artifact, capsys):
+    assert jisu.main(["diagnose", str(tiny_artifact.folder), "--out", str(tiny_artifact.folder)]) == 2
+    assert "would become a part of an artifact" in capsys.readouterr().err
 
 
 def test_a_text_to_text_model_is_refused_in_a_sentence(text_to_text_artifact, capsys):

@@ -178,6 +178,14 @@ def test_the_command_builds_for_several_gpus(rtx, trt_llama, tmp_path, capsys):
     assert "--compute-capability 8.6" in capsys.readouterr().err
 
 
+def test_plans_do_not_become_a_part_of_the_artifact(trt_llama, capsys):
+    folder = str(trt_llama.folder)
+    words = ["build", folder, "--backend", "tensorrt-rtx", "--compute-capability", "8.6", "--out"]
+    for out in (folder, f"{folder}/plans"):
+        assert jisu.main([*words, out]) == 2
+        assert "would become a part of an artifact" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_plan_of_the_real_model_is_little_more_than_its_weights(rtx, smollm2_gguf, tmp_path):
     artifact = exported(tmp_path, smollm2_gguf, "fp16")
