@@ -97,7 +97,7 @@ def _joined(reports: Sequence[Report], missing: dict[str, str]) -> Report:
     if not made:
         raise InputError(
             "Nothing could be measured",
-            received="; ".join(f"{row['name']}: {row['failure']}" for report in reports for row in report["rows"]),
+            received=" ".join(f"{row['name']}: {row['failure']}" for report in reports for row in report["rows"]),
             fix="Look at the cluster's own log.",
         )
     rows = [{**row, "machine": report.get("machine")} for report in reports for row in report["rows"]]

@@ -72,11 +72,14 @@ def judge_candidates(
 def _references(
     model: Artifact, outcomes: Mapping[str, Outcome], *, source: str | None, threads: int
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """What quality may be measured against, best first: the source, then an fp32 artifact among the candidates."""
+    """What quality may be measured against, best first: the source, then an fp32 artifact among the candidates.
+
+    For a source that was named nothing else is taken.
+    """
     place = () if source is None else (source,)
     program = (sys.executable, "-m", "benchmarks.peers.run_source", str(model.folder), str(threads), *place)
     found = [(_SOURCE, program)]
-    for outcome in outcomes.values():
+    for outcome in outcomes.values() if source is None else ():
         item = outcome.candidate
         if item.facts.get("precision") == "fp32" and outcome.failure is None:
             found.append((item.name, item.command))

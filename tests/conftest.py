@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from importlib import metadata
@@ -44,8 +45,15 @@ def smollm2_gguf() -> Path:
 def smollm2_artifact(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The real model, exported for ort-cpu in fp32 once for the whole run; read it, never write into it."""
     from exporter import export
+    from exporter.artifact import read_artifact
 
-    return export(smollm2_gguf, tmp_path_factory.mktemp("smollm2") / "artifact")
+    own = tmp_path_factory.getbasetemp()
+    # Processes that share the tests (pytest-xdist) have a folder each in a common one; the first of them exports.
+    common = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = common / "smollm2"
+    with (common / "smollm2.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return read_artifact(folder) if folder.is_dir() else export(smollm2_gguf, folder)
 
 
 @pytest.fixture(scope="session")

@@ -242,7 +242,7 @@ def _run_one(
     if all(row["failure"] is not None for row in report["rows"]):
         raise InputError(
             "Nothing could be measured",
-            received="; ".join(f"{row['name']}: {row['failure']}" for row in report["rows"]),
+            received=" ".join(f"{row['name']}: {row['failure']}" for row in report["rows"]),
             fix=f"{request.out} has a report of it.",
         )
     return REGRESSED if any(not case["passed"] for case in (report["verdict"] or {"cases": ()})["cases"]) else 0
