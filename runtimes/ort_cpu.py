@@ -116,17 +116,7 @@ class OrtCpuBackend:
         elif self._one_token:
             found = self._token_by_token(session, token_ids, state, past=past, new=new, logits=logits)
         elif self._fits_one_call(past, new, width, state.capacity):
-            call = _Call(
-                self,
-                session,
-                state.past,
-                state.present,
-                capacity=state.capacity,
-                batch=len(past),
-                width=width,
-                logits=logits,
-            )
-            found = call.run(token_ids, past, new)
+            found = self._bound(session, state, width=width, logits=logits).run(token_ids, past, new)
             state.swap()
         else:
             found = self._row_by_row(session, token_ids, state, new, logits)
@@ -148,20 +138,23 @@ class OrtCpuBackend:
         fits = not self._recurrent and int(past.max()) + width <= capacity
         return fits and (ATTENTION_MASK not in self._inputs or not past.any())
 
+    def _bound(self, session: Any, state: HostState, *, width: int, logits: WantedLogits) -> _Call:
+        """A call of all rows of a state."""
+        return _Call(
+            self,
+            session,
+            state.past,
+            state.present,
+            capacity=state.capacity,
+            batch=state.batch,
+            width=width,
+            logits=logits,
+        )
+
     def _decode(self, session: Any, token_ids: TokenIds, state: HostState, past: TokenIds) -> npt.NDArray[Any]:
         call = state.prepared.get(state.phase)
         if call is None or call.session is not session:
-            call = _Call(
-                self,
-                session,
-                state.past,
-                state.present,
-                capacity=state.capacity,
-                batch=len(past),
-                width=1,
-                logits="last",
-            )
-            state.prepared[state.phase] = call
+            call = state.prepared[state.phase] = self._bound(session, state, width=1, logits="last")
         found: npt.NDArray[Any] = call.run(token_ids, past, np.ones(len(past), np.int64))
         state.swap()
         return found
