@@ -11,6 +11,7 @@ from typing import Any
 
 from exporter.advice import advice_of
 from exporter.artifact import TIMINGS, Artifact
+from exporter.describe_account import describe_account
 from exporter.describe_quantization import describe_quantization
 from exporter.signature import StateSpec, TensorSpec
 
@@ -29,6 +30,7 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
     """
     manifest = artifact.manifest
     model = manifest.model
+    account = describe_account(manifest.source.get("account"))
     positions = "no limit" if model.max_positions is None else f"{model.max_positions:,}"
     sections = [
         [
@@ -53,7 +55,8 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
             else []
         ),
         *_describe_advice(artifact),
-        ["Source", *(f"  {line}" for line in _lines(manifest.source))],
+        ["Source", *(f"  {line}" for line in _lines(_without_account(manifest.source)))],
+        *([["Account of the checkpoint", *(f"  {line}" for line in account)]] if account else []),
         ["Recipe", *_describe_recipe(manifest.recipe)],
         ["Written with", *(f"  {line}" for line in _lines(manifest.versions))],
     ]
@@ -145,6 +148,10 @@ def _describe_recipe(recipe: list[dict[str, Any]]) -> list[str]:
     width = max(len(name) for name, _, _ in rows)
     counts = max(len(count) for _, count, _ in rows)
     return [f"  {name:{width}}  {count:>{counts}}  {rest}".rstrip() for name, count, rest in rows]
+
+
+def _without_account(source: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in source.items() if key != "account"}
 
 
 def _lines(record: dict[str, Any], prefix: str = "") -> list[str]:

@@ -140,7 +140,7 @@ def _export(request: ExportRequest, stages: Stages) -> Artifact:
     held_out = read_evaluation_text(request.evaluation)
     with stages.stage("load"):
         source = _load(request)
-    for note in source.notes:
+    for note in (*source.notes, *source.account.notes()):
         stages.say(note)
     # A module that was handed over goes on being trained, maybe: it gets its mode back.
     with evaluation_mode(source.module):
@@ -254,7 +254,7 @@ def _write(
         signature=signature,
         recipe=[record.to_dict() for record in recipe],
         gate={},
-        source=source.provenance,
+        source={**source.provenance, "account": source.account.to_record()},
         versions=_versions(),
         files=files,
     )

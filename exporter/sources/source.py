@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.artifact import TASKS, ModelFacts, Task
+from exporter.sources.account import Account
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,8 @@ class Source:
 
     ``tokenizer`` is a transformers fast tokenizer, or None where the checkpoint has none. ``provenance`` is JSON-able.
     ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for. ``notes``
-    are sentences that whoever exports it should read.
+    are sentences that whoever exports it should read. ``account`` says what became of everything that the checkpoint
+    states.
     """
 
     module: torch.nn.Module
@@ -51,6 +53,7 @@ class Source:
     weight_bytes: int
     task: Task = TASKS[0]
     notes: tuple[str, ...] = ()
+    account: Account = field(default_factory=Account)
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.
