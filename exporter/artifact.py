@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from exporter.errors import InputError
+from exporter.hub_links import lies_in, names_a_place_inside
 from exporter.manifest_rules import manifest_problems
+from exporter.placeholders import placeholder_at, refuse_placeholder
 from exporter.signature import LOGITS, Signature
 
 SCHEMA_VERSION = 1
@@ -31,6 +33,8 @@ TOKENIZER = "tokenizer.json"
 TIMINGS = "timings.json"
 # Stands in the manifest's place in a folder that the gate rejected, so that nothing takes it for an artifact.
 REJECTED = "rejected.json"
+# What people put beside the files of a repository for others to read; nothing that runs an artifact reads it.
+_FOR_READERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
 
 Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
@@ -193,7 +197,7 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
 def _names(folder: Path) -> list[str]:
     """Every file below a folder that a manifest records; a name with a dot first is nobody's to read (.DS_Store)."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [name for name in names if name not in (MANIFEST, TIMINGS) and not name.startswith(".")]
+    return [name for name in names if name not in (MANIFEST, TIMINGS, *_FOR_READERS) and name[0] != "."]
 
 
 def hash_file(path: Path) -> str:
@@ -206,6 +210,7 @@ def hash_file(path: Path) -> str:
 
 
 def _read_manifest(path: Path) -> Manifest:
+    refuse_placeholder(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -288,8 +293,10 @@ def _check_encoder(data: dict[str, Any], signature: Signature) -> None:
 def _damage(folder: Path, name: str, record: FileRecord, *, check_hash: bool) -> str | None:
     path = folder / name
     try:
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if not names_a_place_inside(name) or not lies_in(path, folder):
             return f"{name} points outside the folder"
+        if (found := placeholder_at(path)) is not None:
+            return f"{name} is {found}"
         if not path.is_file():
             return f"{name} is missing"
         size = path.stat().st_size

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.errors import InputError
+from exporter.placeholders import refuse_placeholders
 from exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def read_calibration_data(
             fix="Add the tokenizer's files to the checkpoint, or use --precision int8, which needs no text.",
         )
     try:
+        if text is not None:
+            refuse_placeholders(text)
         if text is not None and has_statistics(text):
             return _of_statistics(source, text, evaluation)
         found = default_text() if text is None else read_text(text, field=field)

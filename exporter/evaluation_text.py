@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.errors import InputError
+from exporter.placeholders import refuse_placeholders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ def read_evaluation_text(path: str | Path | None, *, field: str = "text") -> Eva
 
     if path is None:
         return EvaluationText(text=held_out_text(), path=None, sha256=None)
+    refuse_placeholders(Path(path))
     try:
         found = read_text(path, field=field)
     except CalibrationError as error:

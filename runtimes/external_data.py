@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from exporter.errors import InputError
+from exporter.hub_links import lies_in, names_a_place_inside
+from exporter.placeholders import refuse_placeholder
 
 # Message -> field number -> message found there. Fields that are not listed are stepped over.
 _FIELDS: dict[str, dict[int, str]] = {
@@ -27,7 +29,8 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 def check_external_data(graph: Path) -> None:
     """Raise InputError when weights of ``graph`` lie outside its folder or are missing, or the file is truncated."""
-    folder = graph.parent.resolve()
+    folder = graph.parent
+    refuse_placeholder(graph)
     for location in sorted(external_locations(graph)):
         if "\0" in location:
             raise InputError(
@@ -36,21 +39,30 @@ def check_external_data(graph: Path) -> None:
                 allowed=f"files below {graph.parent}",
                 fix="Do not use this artifact; export the model again.",
             )
-        escapes = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute()
         target = folder / location
-        if escapes or not target.resolve().is_relative_to(folder):
+        # A path with ``..`` may go nowhere else today; where links lead is another matter.
+        if not names_a_place_inside(location) or not lies_in(target, folder):
             raise InputError(
                 f"{graph} keeps weights outside its folder",
                 received=location,
                 allowed=f"files below {graph.parent}",
                 fix="Do not use this artifact; export the model again.",
             )
+        refuse_placeholder(target)
         if not target.is_file():
             raise InputError(
                 f"{graph} needs a weight file that is missing",
                 received=location,
                 allowed=f"a file below {graph.parent}",
                 fix="Restore the file or export the model again.",
+            )
+        # ONNX Runtime follows a link to weights only when they lie where the graph itself really lies.
+        if not target.resolve().is_relative_to(graph.resolve().parent):
+            raise InputError(
+                f"{graph} and its weights really lie in two folders, which ONNX Runtime does not open",
+                received=f"{location} is a link into {target.resolve().parent}",
+                allowed="links for both into one folder, or for none",
+                fix="Copy the artifact with `cp -rL`, which makes files of links.",
             )
 
 

@@ -21,7 +21,14 @@ PACKAGES = ("calibration", "exporter", "runtimes", "benchmarks")
 ARROWS = {
     "calibration": (),
     "exporter": ("calibration",),
-    "runtimes": ("exporter.artifact", "exporter.signature", "exporter.errors", "exporter.silent_onnxruntime"),
+    "runtimes": (
+        "exporter.artifact",
+        "exporter.errors",
+        "exporter.hub_links",
+        "exporter.placeholders",
+        "exporter.signature",
+        "exporter.silent_onnxruntime",
+    ),
     "benchmarks": ("calibration", "exporter", "runtimes"),
     "jisu": ("exporter", "exporter.errors", "runtimes"),
 }
@@ -45,6 +52,8 @@ CONTRACT = (
     "exporter/artifact.py",
     "exporter/signature.py",
     "exporter/errors.py",
+    "exporter/hub_links.py",
+    "exporter/placeholders.py",
     "exporter/manifest_rules.py",
     "exporter/silent_onnxruntime.py",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError
+from exporter.placeholders import refuse_placeholder
 from exporter.sources.reason import reason_of
 
 
@@ -16,6 +17,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, is not JSON, or holds something else than an object.
     """
+    refuse_placeholder(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

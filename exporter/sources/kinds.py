@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from exporter.errors import InputError
+from exporter.placeholders import refuse_placeholder
 
 SourceKind = Literal["hf-folder", "hf-hub", "gguf", "factory"]
 
@@ -24,6 +25,7 @@ def kind_of(checkpoint: str | Path) -> SourceKind:
         InputError: nothing exists at the path and it is not spelled like a hub id, or the file is no GGUF file.
     """
     path = Path(checkpoint)
+    refuse_placeholder(path)
     if path.is_dir():
         return "hf-folder"
     if path.is_file():

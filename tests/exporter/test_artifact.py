@@ -25,6 +25,7 @@ from exporter.artifact import (
 )
 from exporter.errors import InputError
 from exporter.signature import Signature, StateSpec, TensorSpec
+from tests.exporter.test_hub_links import as_cache
 
 MANIFEST_WITHOUT_FILES = Manifest(
     target="ort-cpu",
@@ -143,6 +144,32 @@ def test_link_that_leaves_the_folder_is_refused(folder: Path) -> None:
     (folder / GRAPH).symlink_to(outside)
     with pytest.raises(InputError, match="points outside the folder"):
         read_artifact(folder, check_hashes=True)
+
+
+def test_an_artifact_in_a_hubs_cache_is_whole(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder / "extra")
+    write_manifest(folder, dataclasses.replace(MANIFEST_WITHOUT_FILES, files=record_files(folder)).to_json())
+    snapshot = as_cache(folder, folder.parent / "hub" / "models--a--b")
+    read_artifact(snapshot, check_hashes=True)
+    (snapshot / WEIGHTS).unlink()
+    (snapshot / WEIGHTS).symlink_to("../../blobs/gone")
+    with pytest.raises(InputError, match=r"model.onnx.data is a link to ../../blobs/gone, where nothing is"):
+        read_artifact(snapshot)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, GRAPH, WEIGHTS])
+def test_a_pointer_in_an_artifact_is_named(folder: Path, name: str) -> None:
+    (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 988097824\n")
+    with pytest.raises(InputError, match=f"{name} is a git-lfs pointer"):
+        read_artifact(folder)
+
+
+def test_a_model_card_beside_the_files_is_no_damage(folder: Path) -> None:
+    (folder / "README.md").write_text("# A model")
+    (folder / ".gitattributes").write_text("*.data filter=lfs")
+    read_artifact(folder, check_hashes=True)
 
 
 def test_artifact_behind_a_link_to_its_folder_is_accepted(folder: Path) -> None:

@@ -9,6 +9,7 @@ from onnx import helper, numpy_helper
 
 from exporter.errors import InputError
 from runtimes.external_data import check_external_data, external_locations
+from tests.exporter.test_hub_links import as_cache
 
 
 def external(location: str, name: str = "w") -> onnx.TensorProto:
@@ -38,7 +39,7 @@ def test_a_location_with_a_nul_is_refused(tmp_path: Path) -> None:
         check_external_data(save(tmp_path, [external("a\0b")]))
 
 
-@pytest.mark.parametrize("location", ["../secret", "sub/../../secret", "/etc/hostname", "C:\\secret"])
+@pytest.mark.parametrize("location", ["../secret", "sub/../../secret", "sub/../w.bin", "/etc/hostname", "C:\\secret"])
 def test_a_location_outside_the_folder_is_refused(tmp_path: Path, location: str) -> None:
     folder = tmp_path / "artifact"
     folder.mkdir()
@@ -54,6 +55,20 @@ def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
     (folder / "w.bin").symlink_to(tmp_path / "secret")
     with pytest.raises(InputError, match="outside its folder"):
         check_external_data(save(folder, [external("w.bin")]))
+
+
+def test_links_of_a_hubs_cache_are_followed_but_not_their_places_named(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    save(tmp_path / "model", [external("w.bin")])
+    (tmp_path / "model" / "w.bin").write_bytes(b"12345678")
+    snapshot = as_cache(tmp_path / "model", tmp_path / "models--a--b")
+    check_external_data(snapshot / "model.onnx")
+    blob = (snapshot / "w.bin").resolve()
+    (snapshot / "model.onnx").unlink()
+    with pytest.raises(InputError, match="outside its folder"):
+        check_external_data(save(snapshot, [external(f"../../blobs/{blob.name}")]))
+    with pytest.raises(InputError, match="lie in two folders"):
+        check_external_data(save(snapshot, [external("w.bin")]))
 
 
 def test_a_missing_file_is_named_and_a_present_one_accepted(tmp_path: Path) -> None:
