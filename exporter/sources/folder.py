@@ -11,6 +11,7 @@ from typing import Any
 
 from exporter.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
 from exporter.errors import InputError
+from exporter.placeholders import refuse_placeholder
 from exporter.sources.classifier import classifier_class, classifier_facts, read_labels
 from exporter.sources.facts import (
     check_token_ids,
@@ -30,6 +31,7 @@ from exporter.sources.model import (
     text_to_text_class,
 )
 from exporter.sources.outline import outline_source
+from exporter.sources.pickled_weights import read_pickled_weights
 from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
@@ -40,6 +42,15 @@ from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_templat
 
 # In the spelling of safetensors and in torch's.
 _INTEGER = re.compile(r"u?int|bool|[IU]\d+$|BOOL")
+# What is read of a folder besides its weights, where it is there.
+_READ = (
+    "config.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    *TOKENIZER_FILES,
+)
 _LICENCE = re.compile(r"\A---\n.*?^license:[ \t]*[\"']?([^\n\"']+)", re.MULTILINE | re.DOTALL)
 
 
@@ -63,10 +74,11 @@ def load_folder(
     text_to_text = None if classifier is not None else text_to_text_class(config, folder)
     model_class = classifier or text_to_text or decoder_class(config, folder)
     labels = read_labels(config, folder) if classifier is not None else ()
+    notes: list[str] = []
     with contextlib.ExitStack() as stack:
         weights: Mapping[str, LazyWeight]
         if pickled:
-            weights = _unpickle(files)
+            weights, notes = read_pickled_weights(files)
             shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
             dtype_of = {name: str(weight.dtype).removeprefix("torch.") for name, weight in weights.items()}
         else:
@@ -118,6 +130,7 @@ def load_folder(
             "unused_weights": unused,
         },
         weight_bytes=weight_bytes(model),
+        notes=tuple(notes),
     )
 
 
@@ -158,6 +171,9 @@ def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> t
             received=error.strerror or error,
             fix="Check the path and its permissions.",
         ) from error
+    for path in sorted(folder.iterdir()):
+        if path.name in _READ or path.name.startswith("chat_template"):
+            refuse_placeholder(path)
     if (folder / "adapter_config.json").is_file():
         raise InputError(
             f"{folder} holds an adapter, not a model",
@@ -270,32 +286,6 @@ def _opened(tensors: Mapping[str, StoredTensor]) -> Iterator[dict[str, LazyWeigh
                 fix="Download the weights again.",
             ) from error
         yield {name: files[tensor.file].get_slice(name) for name, tensor in tensors.items()}
-
-
-def _unpickle(files: list[Path]) -> dict[str, Any]:
-    """The tensors of pickle files, mapped, through the unpickler that builds nothing but tensors."""
-    import torch
-
-    weights: dict[str, Any] = {}
-    for file in files:
-        try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:
-            raise InputError(
-                f"{file} cannot be read as weights",
-                received=reason_of(error),
-                allowed="a pickle that holds tensors and nothing else",
-                fix="Convert the weights to safetensors.",
-            ) from error
-        if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-            raise InputError(
-                f"{file} does not hold a table of weights",
-                received=type(loaded).__name__,
-                allowed="a dictionary of tensors by name",
-                fix="Convert the weights to safetensors.",
-            )
-        weights.update(loaded)
-    return weights
 
 
 def _read_licence(folder: Path) -> str | None:

@@ -7,16 +7,19 @@ byte range, and the data (format description of the safetensors project).
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from exporter.errors import InputError
+from exporter.placeholders import refuse_placeholder
 from exporter.sources.jsonfile import read_json
 
 _LARGEST_HEADER = 100_000_000  # bytes; the safetensors package refuses longer ones as well
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<ending>\.\w+)")
 # What trainers leave beside the weights.
 _NO_WEIGHTS = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "training_args.bin")
 
@@ -67,14 +70,18 @@ def read_tables(files: list[Path]) -> dict[str, StoredTensor]:
 
 def _find_weights(folder: Path, single: str, suffixes: tuple[str, ...]) -> list[Path]:
     index = folder / f"{single}.index.json"
+    for path in (index, folder / single):
+        refuse_placeholder(path)
     if index.is_file():
         return _indexed(index)
     if (folder / single).is_file():
         return [folder / single]
-    files = sorted(
-        path for path in folder.iterdir() if path.is_file() and path.suffix in suffixes and path.name not in _NO_WEIGHTS
-    )
-    if len(files) > 1:
+    named = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name not in _NO_WEIGHTS]
+    for path in named:
+        refuse_placeholder(path)
+    files = sorted(path for path in named if path.is_file())
+    numbered = bool(files) and _is_numbered(files, folder)
+    if len(files) > 1 and not numbered:
         raise InputError(
             f"{folder} holds several weight files without an index",
             received=", ".join(file.name for file in files[:5]),
@@ -82,6 +89,29 @@ def _find_weights(folder: Path, single: str, suffixes: tuple[str, ...]) -> list[
             fix=f"Add {index.name} or keep only the model's own file.",
         )
     return files
+
+
+def _is_numbered(files: list[Path], folder: Path) -> bool:
+    """Whether the files are all parts of one model by their names, such as model-00001-of-00002.safetensors.
+
+    Raises:
+        InputError: some of the parts are missing.
+    """
+    found = [_PART.fullmatch(file.name) for file in files]
+    sets = {(match["stem"], int(match["count"]), match["ending"]) for match in found if match}
+    if None in found or len(sets) != 1:
+        return False
+    stem, count, ending = sets.pop()
+    numbers = {int(match["number"]) for match in found if match}
+    missing = [f"{stem}-{number:05}-of-{count:05}{ending}" for number in range(1, count + 1) if number not in numbers]
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of the {count} parts of its weights",
+            received=f"no {', '.join(missing[:5])}",
+            allowed="all parts",
+            fix="Download the missing files.",
+        )
+    return True
 
 
 def _indexed(index: Path) -> list[Path]:
@@ -101,6 +131,8 @@ def _indexed(index: Path) -> list[Path]:
             allowed="plain file names",
             fix="Do not use this checkpoint; it may be malicious.",
         )
+    for name in names:
+        refuse_placeholder(index.parent / name)
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise InputError(

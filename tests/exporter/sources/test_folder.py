@@ -266,6 +266,50 @@ def test_several_files_without_an_index_are_refused(folder: Path) -> None:
     _refused(folder, "several weight files without an index")
 
 
+@pytest.mark.parametrize("pickled", [False, True])
+def test_parts_numbered_in_their_names_need_no_index(tmp_path: Path, *, pickled: bool) -> None:
+    from safetensors.torch import save_file
+
+    folder = write_tiny_llama(tmp_path / "model", layers=1)
+    expected = load_source(folder).module.state_dict()
+    (folder / "model.safetensors").unlink()
+    names, stem = list(expected), "pytorch_model" if pickled else "model"
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        tensors = {name: expected[name] for name in part if name != "lm_head.weight"}
+        if pickled:
+            torch.save(tensors, folder / f"{stem}-0000{number}-of-00002.bin")
+        else:
+            save_file(tensors, folder / f"{stem}-0000{number}-of-00002.safetensors", metadata={"format": "pt"})
+    source = load_source(folder, allow_pickle=pickled)
+    for name, weight in source.module.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+    next(folder.glob("*-00001-of-*")).unlink()
+    _refused(folder, "lacks 1 of the 2 parts", "00001-of-00002", allow_pickle=pickled)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer.model", "model.safetensors.index.json"]
+)
+@pytest.mark.parametrize("dangling", [False, True])
+def test_what_stands_for_a_file_is_named(folder: Path, name: str, *, dangling: bool) -> None:
+    (folder / name).unlink(missing_ok=True)
+    if dangling:
+        (folder / name).symlink_to("../../blobs/gone")
+    else:
+        (folder / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 5\n")
+    _refused(folder, f"{name} is a {'link to ../../blobs/gone' if dangling else 'git-lfs pointer'}")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "last.ckpt"])
+def test_pickled_pointers_and_gguf_pointers_are_named(folder: Path, name: str) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 5\n"
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+    (folder / "model.gguf").write_text(pointer)
+    _refused(folder / "model.gguf", "is a git-lfs pointer")
+    (folder / name).write_text(pointer)
+    _refused(folder, f"{name} is a git-lfs pointer", allow_pickle=True)
+
+
 def test_pickle_needs_the_flag_and_loads_the_same_weights(folder: Path) -> None:
     from safetensors.torch import load_file
 
