@@ -24,6 +24,7 @@ from runtimes.scoring import TokenScores, score_tokens
 from runtimes.text import TextCodec, open_codec
 from runtimes.text_run import TextRun, new_token_limit
 from runtimes.text_stream import TextStream
+from runtimes.token_ids import check_ids
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -284,8 +285,14 @@ class Engine:
         return self.codec.encode(text, special_tokens=special_tokens)
 
     def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        return self.codec.decode(ids)
+        """The text of token ids, special tokens left out; raises InputError for ids that the model does not have."""
+        found = token_ids(ids)
+        if found is None:
+            raise InputError(
+                "These are not token ids", received=shown(ids), allowed="a list of whole numbers", fix="Give one list."
+            )
+        check_ids([found], self.vocab_size)
+        return self.codec.decode(found)
 
     def prompt_ids(self, text: str, *, chat: bool | None = None) -> list[int]:
         """Token ids of a prompt as `generate` would give it to the model; raises InputError for an empty one."""
@@ -353,11 +360,17 @@ class Engine:
         return ids
 
     @property
+    def vocab_size(self) -> int:
+        """Token ids that the model takes: those from 0 up to one less."""
+        return self.artifact.manifest.model.vocab_size
+
+    @property
     def _reads_sources(self) -> bool:
         return self.artifact.manifest.model.decoder_start is not None
 
     def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> TextRun | BeamRun:
         facts = self.artifact.manifest.model
+        check_ids(prompts, self.backend.vocab_size)
         kind = BeamRun if options.searches else TextRun
         if facts.decoder_start is None:
             return kind(self.backend, prompts, options=options, codec=self._codec, eos=facts.eos)

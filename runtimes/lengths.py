@@ -12,6 +12,7 @@ import numpy as np
 from exporter.errors import InputError
 from runtimes.backend import TokenIds
 from runtimes.prompts import prompt_name
+from runtimes.token_ids import check_id_array, check_ids
 
 
 class RowLengths:
@@ -91,9 +92,9 @@ def padded_sources(
     if not lengths:
         raise InputError("There is no source", received="an empty list", allowed="one or more", fix="Give a text.")
     ids = np.full((len(sources), max(lengths)), padding, np.int64)
+    check_ids(sources, vocab_size)
     for row, source in enumerate(sources):
         ids[row, : len(source)] = source
-    _check_ids(ids, vocab_size)
     return ids, (np.arange(ids.shape[1]) < np.array(lengths)[:, None]).astype(np.int64)
 
 
@@ -130,7 +131,7 @@ def check_call(
             allowed=f"{batch} numbers between 1 and {width}",
             fix="Count each row's own new tokens.",
         )
-    _check_ids(token_ids, vocab_size)
+    check_id_array(token_ids, vocab_size)
     needed = int((lengths + new_lengths).max())
     if needed > capacity:
         raise InputError(
@@ -140,18 +141,6 @@ def check_call(
             fix="Make the state with a larger capacity.",
         )
     return new_lengths
-
-
-def _check_ids(token_ids: TokenIds, vocab_size: int) -> None:
-    # Read without a sign a negative id is larger than any vocabulary: one look at each id instead of two.
-    if token_ids.view(np.uint64).max() >= vocab_size:
-        low, high = int(token_ids.min()), int(token_ids.max())
-        raise InputError(
-            "A token id is not in the vocabulary",
-            received=low if low < 0 else high,
-            allowed=f"0 to {vocab_size - 1}",
-            fix="Use the tokenizer that belongs to this model.",
-        )
 
 
 def check_rewind(lengths: TokenIds, *, current: TokenIds, recurrent: bool) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from exporter.errors import InputError
-from runtimes.prompts import is_unicode
+from runtimes.prompts import is_unicode, shown
 
 DEFAULT_NEW_TOKENS = 256
-# Options that only say how a token is drawn: they mean nothing to the most likely one.
-_DRAWING = ("top_k", "top_p", "min_p", "seed")
+# Options that narrow what a token is drawn from, with the values that other tools send for "off".
+_NARROWING: dict[str, tuple[float, ...]] = {"top_k": (0, -1), "top_p": (1,), "min_p": (0,)}
 # Options that a search among whole sequences cannot follow: nothing is drawn, and text is known at its end only.
 _UNSEARCHED = ("temperature", "stop", "logprobs")
 # Options of such a search.
@@ -31,25 +32,26 @@ LogitsProcessor = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """How tokens are chosen and when to stop. What is not given changes nothing.
+    """How tokens are chosen and when to stop. What is not given, or None, changes nothing.
 
     The logits of a row pass through, in this order: repetition penalty, frequency and presence penalty, logit bias, the
     processors in turn, temperature, top-k, top-p, min-p; then one token is drawn.
 
     Args:
         max_new_tokens: 1 or more; None for 256 or what the model's positions leave room for.
-        temperature: above 0 divides the logits; None or 0 takes the most likely token (greedy), and then top_k, top_p,
-            min_p and seed are refused: nothing would read them.
-        top_k: keep the k most likely tokens, 1 or more.
-        top_p: keep the most likely tokens that together reach this probability, in (0, 1].
+        temperature: above 0 divides the logits; None or 0 takes the most likely token (greedy). Without a temperature a
+            top_k, top_p or min_p that would narrow the choice is refused, since nothing would read it; 0 says that this
+            is meant.
+        top_k: keep the k most likely tokens, 1 or more; 0 and -1 keep all.
+        top_p: keep the most likely tokens that together reach this probability, in [0, 1]; 0 keeps the likeliest.
         min_p: drop tokens less likely than this times the most likely one, in [0, 1].
         repetition_penalty: above 0; divides positive and multiplies negative logits of every token of the prompt and
             the answer (Keskar et al. 2019, CTRL, section 4.1).
         frequency_penalty: subtracted once for each time the answer has the token.
         presence_penalty: subtracted when the answer has the token.
-        seed: a whole number from 0 up; None draws a new one, which the result names. Row r of a batch draws from
-            (seed, r).
-        logit_bias: token id -> number added to its logit; -inf forbids the token.
+        seed: a whole number from 0 up; None draws a new one. Each result names the seed that repeats it alone, see
+            `runtimes.seeds`.
+        logit_bias: token id (a number, or its digits as JSON has them) -> number added to its logit; -inf forbids it.
         logits_processors: functions from (token ids so far, logits [V]) to logits [V].
         stop: strings that end the answer; they are not part of it.
         stop_ids: token ids that end the answer, besides the model's own; they are not part of its text.
@@ -88,21 +90,24 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         for name in ("stop", "stop_ids", "logits_processors"):
-            value = getattr(self, name)
-            # One string, id or function is as good as a list of one.
-            alone = isinstance(value, str) or not isinstance(value, Sequence)
-            object.__setattr__(self, name, (value,) if alone else tuple(value))
+            object.__setattr__(self, name, _several(getattr(self, name)))
+        object.__setattr__(self, "logit_bias", _bias_by_id(self.logit_bias))
+        if self.ignore_eos is None:
+            object.__setattr__(self, "ignore_eos", False)
         faults = [fault for fault in self._faults() if fault]
         if faults:
             raise InputError(
                 f"Generation options are out of range: {'; '.join(faults)}", fix="Correct or leave out these options."
             )
-        unread = [name for name in _DRAWING if self.is_greedy and getattr(self, name) is not None]
+        for name, neutral in _NARROWING.items():
+            if getattr(self, name) in neutral:
+                object.__setattr__(self, name, None)
+        unread = [name for name in _NARROWING if self.temperature is None and getattr(self, name) is not None]
         if unread:
             raise InputError(
                 f"Without a temperature nothing is drawn, and nothing reads {', '.join(unread)}",
-                received=f"temperature {self.temperature}",
-                allowed="a temperature above 0",
+                received="no temperature",
+                allowed="a temperature above 0, or 0 for the most likely token",
                 fix="Set a temperature, or leave these options out.",
             )
 
@@ -145,8 +150,8 @@ class SamplingOptions:
         return [
             _fault("max_new_tokens", self.max_new_tokens, whole=True, low=1),
             _fault("temperature", self.temperature, low=0),
-            _fault("top_k", self.top_k, whole=True, low=1),
-            _fault("top_p", self.top_p, above=0, high=1),
+            "" if self.top_k in _NARROWING["top_k"] else _fault("top_k", self.top_k, whole=True, low=1),
+            _fault("top_p", self.top_p, low=0, high=1),
             _fault("min_p", self.min_p, low=0, high=1),
             _fault("repetition_penalty", self.repetition_penalty, above=0),
             _fault("frequency_penalty", self.frequency_penalty),
@@ -155,6 +160,7 @@ class SamplingOptions:
             _fault("logprobs", self.logprobs, whole=True, low=0),
             _fault("num_beams", self.num_beams, whole=True, low=1),
             _fault("length_penalty", self.length_penalty),
+            "" if isinstance(self.ignore_eos, bool) else f"ignore_eos is {self.ignore_eos!r}, allowed: True, False",
             ""
             if self.early_stopping is None or self.early_stopping in (True, False, "never")
             else f"early_stopping is {self.early_stopping!r}, allowed: True, False, 'never'",
@@ -190,11 +196,11 @@ class OptionChanges(TypedDict, total=False):
     frequency_penalty: float | None
     presence_penalty: float | None
     seed: int | None
-    logit_bias: Mapping[int, float]
-    logits_processors: LogitsProcessor | Sequence[LogitsProcessor]
-    stop: str | Sequence[str]
-    stop_ids: int | Sequence[int]
-    ignore_eos: bool
+    logit_bias: Mapping[int, float] | None
+    logits_processors: LogitsProcessor | Sequence[LogitsProcessor] | None
+    stop: str | Sequence[str] | None
+    stop_ids: int | Sequence[int] | None
+    ignore_eos: bool | None
     logprobs: int | None
     num_beams: int | None
     length_penalty: float | None
@@ -214,6 +220,32 @@ def changed_options(options: SamplingOptions | None, changes: OptionChanges) -> 
             fix=f"Did you mean {near[0]}?" if near else "Leave it out.",
         )
     return replace(options or SamplingOptions(), **changes)  # type: ignore[arg-type]  # single values become tuples
+
+
+def _several(value: object) -> tuple[Any, ...]:
+    """What was given for a list: nothing, one thing, or several; the order of a set does not matter here."""
+    if value is None:
+        return ()
+    if isinstance(value, (Sequence, Set, np.ndarray)) and not isinstance(value, (str, bytes)):
+        return tuple(value)
+    return (value,)
+
+
+def _bias_by_id(bias: object) -> Mapping[Any, Any]:
+    """A bias for each token id; raises InputError for what is no mapping."""
+    if bias is None:
+        return {}
+    if not isinstance(bias, Mapping):
+        raise InputError(
+            "Generation options are out of range: logit_bias is no mapping",
+            received=shown(bias),
+            allowed="token id -> number",
+            fix="Give a dictionary.",
+        )
+    return {
+        int(token) if isinstance(token, str) and re.fullmatch("[0-9]+", token) else token: value
+        for token, value in bias.items()
+    }
 
 
 def _is_number(value: object) -> bool:
@@ -237,10 +269,11 @@ def _fault(
     ]
     right_kind = isinstance(value, (int, np.integer)) if whole else _is_number(value)
     if right_kind and not isinstance(value, bool):
-        number = float(value)  # type: ignore[arg-type]
+        # Compared as it is: a whole number may be larger than any float.
+        number: Any = value
         inside = (
             (low is None or number >= low) and (above is None or number > above) and (high is None or number <= high)
         )
-        if math.isfinite(number) and inside:
+        if inside and (whole or math.isfinite(number)):
             return ""
-    return f"{name} is {value!r}, allowed: {' '.join([kind, *limits])}"
+    return f"{name} is {shown(value)}, allowed: {' '.join([kind, *limits])}"

@@ -20,6 +20,7 @@ from runtimes.ort_session import PROVIDER, open_session
 from runtimes.ort_signature import check_encoder_session, check_session
 from runtimes.prefix_backend import PrefixBackend
 from runtimes.state_sizes import state_sizes
+from runtimes.token_ids import id_array
 
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 # A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.
@@ -92,7 +93,7 @@ class OrtCpuBackend:
     ) -> Logits:
         assert isinstance(state, HostState), "a state belongs to the backend that made it"
         session = self._open_session()
-        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        token_ids = id_array(token_ids)
         past = state.lengths
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         with told_memory(rows=len(past), tokens=int((past + new).max())):

@@ -32,6 +32,7 @@ from runtimes.ort_signature import check_session
 from runtimes.ort_top import DeviceTop
 from runtimes.state_sizes import batch_axis, state_sizes
 from runtimes.token_by_token import run_token_by_token
+from runtimes.token_ids import id_array
 
 _NO_GRAPH = -1
 
@@ -191,7 +192,7 @@ class OrtCudaBackend:
         assert isinstance(state, DeviceState), "a state belongs to the backend that made it"
         if self._session is None:
             raise InputError(f"The backend {NAME} is closed", received="a call after close", fix="Load it again.")
-        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        token_ids = id_array(token_ids)
         past, width = state.lengths, token_ids.shape[1]
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         wants_all = logits == "all"
@@ -209,7 +210,7 @@ class OrtCudaBackend:
         assert isinstance(state, DeviceState), "a state belongs to the backend that made it"
         if self._session is None:
             raise InputError(f"The backend {NAME} is closed", received="a call after close", fix="Load it again.")
-        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        token_ids = id_array(token_ids)
         past = state.lengths
         new = check_call(token_ids, None, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         call = self._decode_call(state)

@@ -12,6 +12,7 @@ from exporter.signature import ATTENTION_MASK
 from runtimes.backend import Logits, TokenIds
 from runtimes.classifier_backend import ClassifierBackend, Rows
 from runtimes.lengths import closed
+from runtimes.token_ids import check_ids
 
 # (token ids, mask of ones for tokens and zeros for padding), int64 [B, T] each -> logits [B, labels].
 RunRows = Callable[[TokenIds, TokenIds], Logits]
@@ -87,16 +88,9 @@ def padded_rows(rows: Rows, backend: ClassifierBackend, *, pad: int) -> tuple[To
             allowed="rows of one length",
             fix="Call it once for each length.",
         )
+    check_ids(rows, backend.vocab_size)
     ids = np.full((len(rows), max(lengths)), pad, np.int64)
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
     for row, (tokens, length) in enumerate(zip(rows, lengths, strict=True)):
         ids[row, :length] = tokens
-    low, high = int(ids.min()), int(ids.max())
-    if low < 0 or high >= backend.vocab_size:
-        raise InputError(
-            "A token id is not in the vocabulary",
-            received=low if low < 0 else high,
-            allowed=f"0 to {backend.vocab_size - 1}",
-            fix="Use the tokenizer that belongs to this model.",
-        )
     return ids, mask

@@ -13,6 +13,7 @@ from exporter.errors import InputError
 from runtimes.backend import Logits, State, TokenIds, WantedLogits
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
 from runtimes.memory import told_memory
+from runtimes.token_ids import id_array
 
 Run = Callable[[TokenIds, TokenIds], Logits]
 """``(token ids [B, S] padded on the right, wanted positions [B, K]) -> logits float32 [B, K, V]``."""
@@ -58,7 +59,7 @@ class PrefixBackend:
             raise InputError(
                 f"The backend {self.name} is closed", received="a call after close", fix="Load the artifact again."
             )
-        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        token_ids = id_array(token_ids)
         past, width = state.lengths, token_ids.shape[1]
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         for row, (start, count) in enumerate(zip(past, new, strict=True)):

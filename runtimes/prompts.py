@@ -82,5 +82,8 @@ def _advice(value: object) -> str:
 
 def shown(value: object) -> str:
     """A wrong value in an error, not longer than somebody reads."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        text = f"a very large {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -33,7 +33,7 @@ class Result:
 
     ``text`` continues the prompt's text; it is empty when the artifact has no tokenizer. ``token_ids`` are all sampled
     tokens, the one that ended the answer included. ``logprobs`` has one entry for each of them when asked for.
-    ``seed`` repeats the answer: the one that was given, or the one that was drawn; None where nothing was drawn.
+    ``seed`` repeats the answer, alone or among others; None where nothing was drawn.
     """
 
     text: str

@@ -31,7 +31,7 @@ class RowSampler:
 
     Args:
         options: checked options.
-        row: the row's number in its batch; with the seed it decides the random numbers.
+        random: what tokens are drawn with, see `runtimes.seeds`; None where nothing is drawn.
         prompt: the row's prompt ids, for the repetition penalty and the processors.
         vocab_size: V.
 
@@ -39,10 +39,17 @@ class RowSampler:
         InputError: the options name a token that is not in the vocabulary.
     """
 
-    def __init__(self, options: SamplingOptions, *, row: int, prompt: Sequence[int], vocab_size: int) -> None:
+    def __init__(
+        self,
+        options: SamplingOptions,
+        *,
+        prompt: Sequence[int],
+        vocab_size: int,
+        random: np.random.Generator | None = None,
+    ) -> None:
         check_tokens(options, vocab_size)
         self._options = options
-        self._random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(_entropy(options.seed, row))))
+        self._random = random or np.random.default_rng()
         self._ids = [int(token) for token in prompt]
         self._seen = np.zeros(vocab_size, bool)
         self._seen[self._ids] = True
@@ -247,10 +254,6 @@ def _first_above(cumulative: Scores, target: float) -> int:
     """Index of the first sum above ``target``; rounding at the very end gives the last one that adds something."""
     index = int(np.searchsorted(cumulative, target, side="right"))
     return index if index < len(cumulative) else int(np.searchsorted(cumulative, cumulative[-1], side="left"))
-
-
-def _entropy(seed: int | None, row: int) -> Sequence[int] | None:
-    return None if seed is None else (seed, row)
 
 
 def no_token(what: str, step: int) -> InputError:

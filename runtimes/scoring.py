@@ -11,6 +11,7 @@ import numpy.typing as npt
 from exporter.errors import InputError
 from runtimes.backend import Backend, Logits
 from runtimes.sampling import log_softmax
+from runtimes.token_ids import check_ids
 
 # Logits of one call: a long text over a large vocabulary would otherwise need gigabytes.
 _LOGITS_BYTES = 128 << 20
@@ -46,6 +47,7 @@ def score_tokens(backend: Backend, sequences: Sequence[Sequence[int]]) -> list[T
                 allowed="at least 1 token" if limit is None else f"1 to {limit} tokens",
                 fix="Leave out empty texts and split long ones.",
             )
+    check_ids(sequences, backend.vocab_size)
     scores: list[TokenScores | None] = [None] * len(sequences)
     for group in _groups([len(sequence) for sequence in sequences], _LOGITS_BYTES // (4 * backend.vocab_size)):
         found = _score_group(backend, [list(sequences[index]) for index in group])

@@ -12,8 +12,10 @@ from runtimes.options import DEFAULT_NEW_TOKENS, SamplingOptions
 from runtimes.prompts import prompt_name
 from runtimes.result import Result, Timings
 from runtimes.sampling import RowSampler, TokenLogprobs
+from runtimes.seeds import row_random, row_seeds
 from runtimes.stopping import Stopping, StopStrings
 from runtimes.text import Detokenizer, TextCodec
+from runtimes.token_ids import check_ids
 
 
 class TextRun:
@@ -55,12 +57,14 @@ class TextRun:
                 allowed="stop_ids",
                 fix="Name the end tokens by their ids.",
             )
+        check_ids(prompts, backend.vocab_size)
         limits = row_limits(prompts, backend, options)
         options = options.with_seed()
-        self._seed = options.seed
+        self._read = prompts if sources is None else sources
+        self._seeds = row_seeds(None if options.is_greedy else options.seed, self._read)
         self._samplers = [
-            RowSampler(options, row=row, prompt=prompt, vocab_size=backend.vocab_size)
-            for row, prompt in enumerate(prompts)
+            RowSampler(options, prompt=prompt, vocab_size=backend.vocab_size, random=row_random(seed, read))
+            for prompt, seed, read in zip(prompts, self._seeds, self._read, strict=True)
         ]
         started = time.perf_counter()
         if state is None:
@@ -76,7 +80,6 @@ class TextRun:
             stopping=self._stopping,
             logprobs=options.logprobs,
         )
-        self._read = prompts if sources is None else sources
         self._decoders = [Detokenizer(codec, prompt) if codec else None for prompt in prompts]
         self._stops = [StopStrings(options.stop) for _ in prompts]
         self._texts: list[list[str]] = [[] for _ in prompts]
@@ -118,7 +121,7 @@ class TextRun:
                     prompt_tokens=len(self._read[row]),
                     finish_reason=reason,
                     logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
-                    seed=self._seed,
+                    seed=self._seeds[row],
                     timings=self._timings(len(self._tokens[row])),
                 )
             )

@@ -16,6 +16,7 @@ from runtimes.encoder_decoder import EncoderDecoderBackend
 from runtimes.lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
 from runtimes.memory import told_memory
 from runtimes.prefix_backend import PrefixBackend
+from runtimes.token_ids import id_array
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +144,7 @@ class TorchBackend:
         import torch
 
         assert isinstance(state, TorchState), "a state belongs to the backend that made it"
-        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        token_ids = id_array(token_ids)
         past = state.lengths
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         width = token_ids.shape[1]

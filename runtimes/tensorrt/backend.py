@@ -27,6 +27,7 @@ from runtimes.tensorrt.library import Library
 from runtimes.tensorrt.plan_graph import plan_graphs
 from runtimes.tensorrt.profiles import DECODE, PREFILL, Shapes
 from runtimes.token_by_token import run_token_by_token
+from runtimes.token_ids import id_array
 
 _FED = (INPUT_IDS, PAST_LENGTH, LOGITS_POSITIONS)
 
@@ -191,7 +192,7 @@ class PlanBackend:
     ) -> Logits:
         assert isinstance(state, PlanState), "a state belongs to the backend that made it"
         self._open_device()
-        token_ids = np.ascontiguousarray(token_ids, np.int64)
+        token_ids = id_array(token_ids)
         past, width = state.lengths, token_ids.shape[1]
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         whole = bool((new == width).all())

@@ -77,6 +77,43 @@ def test_a_drawn_seed_repeats_the_answer(tiny: Engine) -> None:
     assert tiny.generate_ids([PROMPTS[0]], max_new_tokens=1)[0].seed is None
 
 
+def test_the_seed_of_every_row_repeats_it_alone_in_any_order_and_batch(tiny: Engine) -> None:
+    options = {"max_new_tokens": 24, "temperature": 2.0, "ignore_eos": True}
+    prompts = [*PROMPTS, PROMPTS[1], PROMPTS[1]]
+    together = tiny.generate_ids(prompts, **options, seed=5)
+    for prompt, row in zip(prompts, together, strict=True):
+        alone = tiny.generate_ids([prompt], **options, seed=row.seed)[0]
+        assert (alone.token_ids, alone.seed) == (row.token_ids, row.seed)
+    turned = tiny.generate_ids(PROMPTS[::-1], **options, seed=5)[::-1]
+    assert [row.token_ids for row in turned] == [row.token_ids for row in together[: len(PROMPTS)]]
+    # The same prompt more than once says something else each time.
+    assert len({together[row].token_ids for row in (1, 5, 6)}) == 3
+
+
+@pytest.mark.parametrize("token", [-1, -100, 23, 10**6, 2**70])
+def test_an_id_outside_the_vocabulary_is_one_error_everywhere(tiny: Engine, token: int) -> None:
+    wanted = rf"(?s)A token id is not in the vocabulary.*Received: {token}.*Allowed: 0 to 22"
+    for call in (
+        lambda: tiny.generate_ids([[1, 2], [1, token]], max_new_tokens=1),
+        lambda: tiny.generate_ids([[1, token]], max_new_tokens=1, num_beams=2),
+        lambda: tiny.score([1, token]),
+        lambda: tiny.score([[1, 2], [token]]),
+    ):
+        with pytest.raises(InputError, match=wanted):
+            call()
+
+
+def test_ids_to_decode_are_checked(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "a", "b")
+    for wrong in ([-1], [engine.vocab_size], [4, 2**40]):
+        with pytest.raises(InputError, match="A token id is not in the vocabulary"):
+            engine.detokenize(wrong)
+    for no_ids in ([1.5], [True], 3, "4"):
+        with pytest.raises(InputError, match="not token ids"):
+            engine.detokenize(no_ids)  # type: ignore[arg-type]
+    assert engine.detokenize([]) == ""
+
+
 def test_rows_that_end_early_leave_the_others_alone(tiny: Engine) -> None:
     free = [greedy_alone(prompt, 12, set()) for prompt in PROMPTS]
     stop = free[0][2]

@@ -16,9 +16,7 @@ from tests.runtimes.tiny_models import ListBackend, V, logits_of
 
 def run(backend: ListBackend, prompts: list[list[int]], limits: list[int], state: Any = None) -> list[list[int]]:
     state = state or backend.new_state(len(prompts), 64)
-    samplers = [
-        RowSampler(SamplingOptions(), row=row, prompt=prompt, vocab_size=V) for row, prompt in enumerate(prompts)
-    ]
+    samplers = [RowSampler(SamplingOptions(), prompt=prompt, vocab_size=V) for prompt in prompts]
     rows: list[list[int]] = [[] for _ in prompts]
     for step in generate_tokens(backend, state, prompts, samplers=samplers, stopping=Stopping(limits=limits)):
         for item in step:
@@ -49,7 +47,7 @@ def test_an_ended_row_is_emptied_and_needs_no_more_room() -> None:
 def test_the_caller_may_end_a_row_between_steps() -> None:
     backend = ListBackend()
     stopping = Stopping(limits=[9])
-    sampler = RowSampler(SamplingOptions(), row=0, prompt=[1], vocab_size=V)
+    sampler = RowSampler(SamplingOptions(), prompt=[1], vocab_size=V)
     steps = generate_tokens(backend, backend.new_state(1, 9), [[1]], samplers=[sampler], stopping=stopping)
     next(steps)
     stopping.finish(0, "stop")

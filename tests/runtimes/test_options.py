@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from exporter.errors import InputError
@@ -17,14 +18,17 @@ from runtimes.options import OptionChanges, SamplingOptions, changed_options
         {"temperature": math.inf},
         {"temperature": "hot"},
         {"temperature": True},
-        {"top_k": 0},
+        {"top_k": -2},
         {"top_k": 1.5},
-        {"top_p": 0},
+        {"top_p": -0.1},
         {"top_p": 1.01},
         {"min_p": -0.1},
         {"repetition_penalty": 0},
         {"seed": -1},
         {"max_new_tokens": 0},
+        {"seed": 1.0},
+        {"max_new_tokens": 10.0},
+        {"ignore_eos": "no"},
         {"logprobs": -1},
         {"stop": [""]},
         {"stop": "\udcff"},
@@ -46,7 +50,7 @@ def test_an_option_out_of_range_is_named(options: dict[str, object]) -> None:
 
 def test_all_problems_come_at_once() -> None:
     with pytest.raises(InputError, match=r"temperature.*top_k.*top_p"):
-        SamplingOptions(temperature=-1, top_k=0, top_p=2)
+        SamplingOptions(temperature=-1, top_k=-2, top_p=2)
 
 
 def test_good_edges_are_accepted() -> None:
@@ -57,11 +61,41 @@ def test_good_edges_are_accepted() -> None:
     assert SamplingOptions(temperature=0).is_greedy
 
 
-@pytest.mark.parametrize("temperature", [None, 0])
-@pytest.mark.parametrize("options", [{"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}, {"seed": 0}], ids=str)
-def test_an_option_that_nothing_reads_is_refused(temperature: float | None, options: dict[str, float]) -> None:
+@pytest.mark.parametrize("options", [{"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}], ids=str)
+def test_an_option_that_nothing_reads_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"nothing reads {next(iter(options))}.*Set a temperature"):
-        SamplingOptions(temperature=temperature, **options)  # type: ignore[arg-type]
+        SamplingOptions(**options)  # type: ignore[arg-type]
+    # Zero says that the most likely token is meant, whatever the other options of a client are.
+    assert SamplingOptions(temperature=0, **options).is_greedy  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"top_p": 1}, {"top_p": 1.0, "top_k": 0, "min_p": 0}, {"top_k": -1}, {"seed": 42}, {"seed": 2**4000}]
+)
+@pytest.mark.parametrize("temperature", [None, 0, 0.0])
+def test_what_changes_nothing_is_taken(temperature: float | None, options: dict[str, float]) -> None:
+    made = SamplingOptions(temperature=temperature, **options)  # type: ignore[arg-type]
+    assert made.is_greedy
+    assert (made.top_p, made.top_k, made.min_p) == (None, None, None)
+
+
+def test_none_means_not_given() -> None:
+    names = {field.name for field in dataclasses.fields(SamplingOptions)}
+    assert SamplingOptions(**dict.fromkeys(names)) == SamplingOptions()  # type: ignore[arg-type]
+    assert changed_options(SamplingOptions(stop="x"), {"stop": None}).stop == ()
+
+
+def test_ids_may_be_spelled_as_json_has_them() -> None:
+    assert SamplingOptions(logit_bias={"42": -1.0, 7: 2}).logit_bias == {42: -1.0, 7: 2}  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"logit_bias token is 'x'"):
+        SamplingOptions(logit_bias={"x": 1.0})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match=r"logit_bias.*\[\(1, 2"):
+        SamplingOptions(logit_bias=[(1, 2.0)])  # type: ignore[arg-type]
+
+
+def test_sets_and_arrays_are_several_values() -> None:
+    assert sorted(SamplingOptions(stop={"a", "b"}).stop) == ["a", "b"]  # type: ignore[arg-type]
+    assert SamplingOptions(stop_ids=np.array([3, 4])).stop_ids == (3, 4)  # type: ignore[arg-type]
 
 
 def test_a_seed_is_drawn_only_where_it_is_needed() -> None:

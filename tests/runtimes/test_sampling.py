@@ -9,6 +9,7 @@ import pytest
 from exporter.errors import InputError
 from runtimes.options import SamplingOptions
 from runtimes.sampling import RowSampler, distribution, draw, log_softmax, token_logprobs
+from runtimes.seeds import row_random
 
 # Probabilities 1/2, 1/4, 1/8, 1/8 at temperature 1.
 HALVES = np.log(np.array([4.0, 2.0, 1.0, 1.0]))
@@ -19,8 +20,10 @@ def kept(**options: object) -> tuple[list[int], list[float]]:
     return tokens.tolist(), [round(value, 9) for value in probabilities.tolist()]
 
 
-def sampler(prompt: list[int] | None = None, row: int = 0, **options: object) -> RowSampler:
-    return RowSampler(SamplingOptions(**options), row=row, prompt=prompt or [0], vocab_size=4)  # type: ignore[arg-type]
+def sampler(prompt: list[int] | None = None, **options: object) -> RowSampler:
+    checked = SamplingOptions(**options)  # type: ignore[arg-type]
+    ids = prompt or [0]
+    return RowSampler(checked, prompt=ids, vocab_size=4, random=row_random(checked.seed, ids))
 
 
 def test_temperature_one_keeps_the_distribution() -> None:
@@ -105,11 +108,11 @@ def test_frequencies_follow_the_probabilities() -> None:
     np.testing.assert_allclose(counts, [2000, 1000, 500, 500], atol=160)
 
 
-def test_a_seed_gives_the_same_tokens_and_another_row_others() -> None:
+def test_a_seed_gives_the_same_tokens_and_another_prompt_others() -> None:
     logits = np.zeros(4, np.float32)
 
-    def tokens(row: int, seed: int) -> list[int]:
-        chooser = sampler(row=row, temperature=1.0, seed=seed)
+    def tokens(prompt: int, seed: int) -> list[int]:
+        chooser = sampler([prompt], temperature=1.0, seed=seed)
         return [chooser.choose(logits, step=i) for i in range(32)]
 
     assert tokens(0, 1) == tokens(0, 1)

@@ -100,8 +100,8 @@ def test_beams_find_what_transformers_finds(engine: Engine, source: tuple[Any, A
 
 def test_a_batch_gives_what_each_text_gives_alone(engine: Engine) -> None:
     together = engine.generate(TEXTS, max_new_tokens=9, temperature=0.8, seed=5)
-    # Row r of a batch draws from (seed, r), so only the first is comparable when drawn.
-    assert engine.generate(TEXTS[0], max_new_tokens=9, temperature=0.8, seed=5).token_ids == together[0].token_ids
+    for text, row in zip(TEXTS, together, strict=True):
+        assert engine.generate(text, max_new_tokens=9, temperature=0.8, seed=row.seed).token_ids == row.token_ids
     greedy = engine.generate(TEXTS, max_new_tokens=9)
     assert [row.token_ids for row in greedy] == [engine.generate(text, max_new_tokens=9).token_ids for text in TEXTS]
 
