@@ -17,7 +17,7 @@ from examples.text_rnn.training import TrainingSettings, train
 from examples.text_rnn.vocabulary import read_tokenizer
 from exporter.errors import InputError
 from exporter.models.settings import NETWORKS
-from tests.examples.text_rnn.small_data import prepare, sizes
+from tests.examples.text_rnn.small_data import prepare, prepare_plain_reviews, sizes
 
 FAST = TrainingSettings(epochs=4, patience=9, batch_size=8)
 
@@ -58,11 +58,13 @@ def test_every_network_learns_to_write(texts, tmp_path, network):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_network_learns_to_tell_texts_apart(reviews, tmp_path, network):
-    training = replace(FAST, epochs=8, rate=0.01)
-    run(tmp_path / "model", reviews, network=network, training=training)
+def test_every_network_learns_to_tell_texts_apart(tmp_path, network):
+    data = tmp_path / "data"
+    prepare_plain_reviews(data)
+    run(tmp_path / "model", data, network=network, training=replace(FAST, rate=0.01))
     model = read_model(tmp_path / "model")
-    quality = evaluate(model.module, read_examples(reviews, "test.csv", longest=64), model.preparation.labels)
+    quality = evaluate(model.module, read_examples(data, "test.csv", longest=64), model.preparation.labels)
+    # Every network tells all of them apart with every seed tried; guessing gives 0.5.
     assert quality.accuracy >= 0.8
 
 

@@ -18,8 +18,8 @@ ROUNDED_BY_TOKEN = {"ReduceMax": 1, "ReduceMin": 1, "Neg": 1, "Max": 1, "Mul": 1
 
 
 def product(weight: np.ndarray, activation: ActivationScale | None) -> IntegerProduct:
-    """A weight [N, K] to nearest."""
-    rows = quantize_rows(weight)
+    """A weight [N, K] to nearest, with codes that no CPU's sums of pairs overflow with."""
+    rows = quantize_rows(weight, reduce_range=True)
     return IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=activation))
 
 
