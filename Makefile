@@ -34,7 +34,7 @@ test: lint $(VENV)/model.stamp ## lint, types and the whole test suite
 .PHONY: gpu
 gpu: $(GPU_VENV)/install.stamp ## on a machine with an NVIDIA GPU: the tests that need one, and its speeds into benchmarks/results
 	REQUIRE=cuda $(GPU_BIN)/python -m pytest -m "cuda or tensorrt" $$(grep -rlE "mark\.(cuda|tensorrt)" --include="test_*.py" tests)
-	$(GPU_BIN)/python -m benchmarks.gpu "$$($(GPU_BIN)/python -c $(FIND_MODEL))"
+	$(GPU_BIN)/python -m benchmarks.studies.gpu "$$($(GPU_BIN)/python -c $(FIND_MODEL))"
 
 # Models are exported where torch is, and opened where onnxruntime-gpu is.
 .PHONY: stand-in-gpu

@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from exporter.errors import JisuError
+from exporter.contract.errors import JisuError
 from runtimes.commands.standard_streams import abandon_output, is_full, prepare_streams
 
 if TYPE_CHECKING:
     from exporter import ExportRequest, advise, calibrate, export, load_source, plan_export, verify
-    from exporter.errors import GateRejectedError, InputError
+    from exporter.contract.errors import GateRejectedError, InputError
     from runtimes import Engine, load, register_backend
 
 # verb -> (module with add_arguments(parser) and run(arguments) -> exit code, one line of help)
@@ -43,9 +43,9 @@ VERBS = {
 NAMES = {
     "Engine": "runtimes",
     "ExportRequest": "exporter",
-    "GateRejectedError": "exporter.errors",
-    "InputError": "exporter.errors",
-    "JisuError": "exporter.errors",
+    "GateRejectedError": "exporter.contract.errors",
+    "InputError": "exporter.contract.errors",
+    "JisuError": "exporter.contract.errors",
     "advise": "exporter",
     "calibrate": "exporter",
     "export": "exporter",

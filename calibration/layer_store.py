@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from calibration.errors import StatisticsError
-from calibration.formats import BlockFormat, BlockQuantized
-from calibration.statistics import Origin
+from calibration.statistics.statistics import Origin
+from calibration.weights.formats import BlockFormat, BlockQuantized
 
 INDEX = "quantized.json"
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.errors import ActivationError, CalibrationError
-from calibration.histogram import Histogram
+from calibration.statistics.histogram import Histogram
 
 ObserverName = Literal["min-max", "percentile", "entropy", "mse"]
 Range = tuple[float, float]

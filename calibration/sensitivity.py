@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.formats import BlockQuantized
-from calibration.layer_walk import HiddenStates, TokenIds, inference, not_finite
-from calibration.linear_groups import find_groups, linear_names
+from calibration.model.layer_walk import HiddenStates, TokenIds, inference, not_finite
+from calibration.model.linear_groups import find_groups, linear_names
+from calibration.model.whole_sequences import run_whole
 from calibration.sequential import GroupStatistics, observe_group
-from calibration.whole_sequences import run_whole
+from calibration.weights.formats import BlockQuantized
 
 if TYPE_CHECKING:
     import torch
 
-    from calibration.feeders import Feeder
+    from calibration.w8a8.feeders import Feeder
 
 # What is kept of the reference's distributions; fewer windows are scored when the vocabulary is large.
 REFERENCE_BYTES = 128 << 20
@@ -169,7 +169,7 @@ def measure_groups(
         scorer: of the same model, made before anything was changed.
         candidates: makes the results to compare.
         keep: says of a layer's full name that it is not quantized.
-        feeders: see `calibration.feeders.find_feeders`; handed on to the candidates.
+        feeders: see `calibration.w8a8.feeders.find_feeders`; handed on to the candidates.
         known: layers measured earlier, which are passed by.
         progress: called with the layers done and their number.
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from calibration.formats import BlockQuantized, Floats
-from calibration.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
-from calibration.linear_groups import LinearGroup, find_groups, linear_names
+from calibration.model.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
+from calibration.model.linear_groups import LinearGroup, find_groups, linear_names
+from calibration.weights.formats import BlockQuantized, Floats
 
 if TYPE_CHECKING:
     import torch
 
-    from calibration.feeders import Feeder
+    from calibration.w8a8.feeders import Feeder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class GroupStatistics:
         hessian: mean of x x^T over the tokens, float32 [K, K].
         mean_abs: mean |x| of each channel, float32 [K].
         tokens: how many there were.
-        feeder: the layer that makes the input, into whose rows channel scales can be folded; see `calibration.feeders`.
+        feeder: the layer that makes the input, into whose rows channel scales can be folded; see
+            `calibration.w8a8.feeders`.
     """
 
     names: tuple[str, ...]
@@ -67,13 +68,13 @@ def quantize_sequentially(
     model, windows and algorithm give the same result.
 
     Args:
-        model: called by `calibration.whole_sequences.run_whole`; its layers run in the given order, and what one
+        model: called by `calibration.model.whole_sequences.run_whole`; its layers run in the given order, and what one
             returns is what the next one gets.
         layers: the decoder layers, parts of the model.
         windows: token ids, int64 [T] each, all of one length.
         quantize: the algorithm.
         keep: says of a layer's full name that it stays as it is.
-        feeders: see `calibration.feeders.find_feeders`; handed on to the algorithm.
+        feeders: see `calibration.w8a8.feeders.find_feeders`; handed on to the algorithm.
         restore: give each layer its own weights back once the next one's inputs are known.
         store: where finished layers are kept; layers found there are not computed again.
         progress: called with the decoder layers done and their number.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes import load
 
 SYSTEM = "You are a writer. You write clear, friendly English prose without lists and headings."

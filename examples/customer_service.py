@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes import Conversation, SamplingOptions, load
 
 RULES = """You are the customer service assistant of an online book shop. Facts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes import load
 
 SYSTEM = "You are a patient tutor. You solve each question step by step and end with the answer."

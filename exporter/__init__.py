@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exporter.activation_statistics import calibrate
-    from exporter.advice import advise
+    from exporter.calibration_run import calibrate
     from exporter.dry_run import plan_export
+    from exporter.estimates.advice import advise
     from exporter.pipeline import export
     from exporter.request import ExportRequest
     from exporter.sources import load_source
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # public name -> the module that has it
 NAMES = {
     "ExportRequest": "exporter.request",
-    "advise": "exporter.advice",
-    "calibrate": "exporter.activation_statistics",
+    "advise": "exporter.estimates.advice",
+    "calibrate": "exporter.calibration_run",
     "export": "exporter.pipeline",
     "load_source": "exporter.sources",
     "plan_export": "exporter.dry_run",

@@ -11,20 +11,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.disk_space import disk_space
-from exporter.evaluation_text import read_evaluation_text
-from exporter.quantization_options import prepare_quantization
-from exporter.recipes import recipe_for
-from exporter.staging import check_place
-from exporter.task import check_task
+from exporter.estimates.disk_space import disk_space
+from exporter.gate.evaluation_text import read_evaluation_text
+from exporter.packaging.staging import check_place
+from exporter.passes.recipes import recipe_for
+from exporter.quantization.options import prepare_quantization
+from exporter.request_checks import check_task
 
 if TYPE_CHECKING:
-    from exporter.cost_estimate import StageCost
-    from exporter.gate.budget import Budget
+    from exporter.estimates.cost_estimate import StageCost
+    from exporter.estimates.size_estimate import SizeEstimate
     from exporter.gate.prompts import GatePrompts
     from exporter.gate.texts import GateTexts
+    from exporter.precision.budget import Budget
     from exporter.request import ExportRequest
-    from exporter.size_estimate import SizeEstimate
     from exporter.sources.source import Source
 
 _WIDTH = 110  # of a line
@@ -125,10 +125,10 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     Raises:
         InputError: whatever `exporter.pipeline.export` would find wrong before it computes anything.
     """
-    from exporter.cost_estimate import estimate_cost
+    from exporter.estimates.cost_estimate import estimate_cost
+    from exporter.estimates.size_estimate import estimate_size
     from exporter.gate.prompts import gate_prompts
     from exporter.gate.texts import gate_texts
-    from exporter.size_estimate import estimate_size
     from exporter.sources import load_source
 
     own = not isinstance(request.checkpoint, (str, Path))

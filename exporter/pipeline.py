@@ -16,23 +16,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import MANIFEST, REJECTED, TIMINGS, Artifact, Manifest, record_files
-from exporter.disk_space import disk_space, require_disk
-from exporter.errors import GateRejectedError, InputError, JisuError
-from exporter.evaluation_mode import evaluation_mode
-from exporter.evaluation_text import EvaluationText, read_evaluation_text
-from exporter.half_precision import computed_half, half_facts, half_record
-from exporter.mixed_precision import Measured
-from exporter.precision import Precision, precision_named
-from exporter.proof import prove
-from exporter.quantization import QuantizedWeights
-from exporter.quantization_options import measure_artifact, prepare_quantization, run_quantization
-from exporter.recipes import StepRecord, encoder_steps, recipe_for, run_recipe
+from exporter.contract.artifact import MANIFEST, REJECTED, TIMINGS, Artifact, Manifest, record_files
+from exporter.contract.errors import GateRejectedError, InputError, JisuError
+from exporter.estimates.disk_space import disk_space, require_disk
+from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
+from exporter.gate.prove import prove
+from exporter.jobs.stages import Stages
+from exporter.packaging.staging import check_place, publish, remove_stale, staging_folder
+from exporter.passes.recipes import StepRecord, encoder_steps, recipe_for, run_recipe
+from exporter.precision.half_precision import computed_half, half_facts, half_record
+from exporter.precision.precision import Precision, precision_named
+from exporter.quantization.mixed_precision import Measured
+from exporter.quantization.options import measure_artifact, prepare_quantization, run_quantization
+from exporter.quantization.quantize_source import QuantizedWeights
 from exporter.request import ExportRequest
-from exporter.stages import Stages
-from exporter.staging import check_place, publish, remove_stale, staging_folder
-from exporter.task import check_task
-from exporter.trace_source import trace_source, trace_source_encoder
+from exporter.request_checks import check_task
+from exporter.sources.evaluation_mode import evaluation_mode
+from exporter.tracing.trace_source import trace_source, trace_source_encoder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -79,8 +79,8 @@ def export(
         out: the artifact's folder, which must not exist yet.
         tokenizer: of a module or a factory: ``tokenizer.json``, its folder, a `tokenizers.Tokenizer` or a fast
             tokenizer of transformers.
-        target: what the graph is lowered for, one of the targets of `exporter.recipes.RECIPES`.
-        precision: one of `exporter.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
+        target: what the graph is lowered for, one of the targets of `exporter.passes.recipes.RECIPES`.
+        precision: one of `exporter.precision.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
             ``target_size`` is given.
         target_size: most bytes of the whole artifact; the mix of formats that is closest to the source is chosen.
         keep_quantization: take over the integers of a GGUF file as they are instead of quantizing anew.
@@ -230,10 +230,10 @@ def _write(
     encoder: ir.Model | None = None,
 ) -> Manifest:
     """Write graphs, weights and tokenizer, and say in a manifest (without gate) what they are."""
-    from exporter.cpu_graph import write_cpu_graph
-    from exporter.genai_config import write_genai_config
-    from exporter.graph_signature import signature_of
-    from exporter.weights_file import save_encoder, save_graph
+    from exporter.graph.cpu_graph import write_cpu_graph
+    from exporter.graph.graph_signature import signature_of
+    from exporter.graph.weights_file import save_encoder, save_graph
+    from exporter.packaging.genai_config import write_genai_config
 
     signature = signature_of(model.graph)
     with _refusing_to_write(folder):

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import InputError
-from exporter.mixed_precision import Goal
-from exporter.precision import KEPT, MIXED, Precision, for_target, precision_named, with_limits
-from exporter.quantization_options import QuantizationOptions
-from exporter.recipes import Step, recipe_for
+from exporter.contract.errors import InputError
+from exporter.passes.recipes import Step, recipe_for
+from exporter.precision.precision import KEPT, MIXED, Precision, for_target, precision_named, with_limits
+from exporter.quantization.mixed_precision import Goal
+from exporter.quantization.options import QuantizationOptions
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import Artifact, read_artifact
-from exporter.errors import InputError
-from exporter.evaluation_text import EvaluationText, read_evaluation_text
-from exporter.precision import precision_named
-from exporter.stages import Stages
+from exporter.contract.artifact import Artifact, read_artifact
+from exporter.contract.errors import InputError
+from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
+from exporter.jobs.stages import Stages
+from exporter.precision.precision import precision_named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +45,7 @@ def verify(
     Raises:
         InputError: the artifact is damaged, or the source cannot be found or loaded.
     """
-    from exporter.proof import prove
+    from exporter.gate.prove import prove
 
     stages = stages or Stages()
     opened = read_artifact(artifact, check_hashes=True)
@@ -92,7 +92,7 @@ def open_torch_module(artifact: Artifact, source: str | nn.Module | None) -> nn.
     Raises:
         InputError: no source was given and the recorded one is gone, or its files are not the recorded ones.
     """
-    from exporter.trace_source import traced_interface
+    from exporter.tracing.trace_source import traced_interface
 
     module: Any = traced_interface(load_recorded_source(artifact, source, same_files=True).module)
     if hasattr(module, "route_attention"):

@@ -6,28 +6,28 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtimes.classification import Classification as Classification
+    from runtimes.backends.registry import BACKENDS as BACKENDS
+    from runtimes.backends.registry import register_backend as register_backend
     from runtimes.conversation import Conversation as Conversation
     from runtimes.engine import Engine as Engine
     from runtimes.engine import load as load
-    from runtimes.options import SamplingOptions as SamplingOptions
-    from runtimes.registry import BACKENDS as BACKENDS
-    from runtimes.registry import register_backend as register_backend
-    from runtimes.result import Result as Result
-    from runtimes.scoring import TokenScores as TokenScores
-    from runtimes.text_stream import TextStream as TextStream
+    from runtimes.generation.classification import Classification as Classification
+    from runtimes.generation.options import SamplingOptions as SamplingOptions
+    from runtimes.generation.result import Result as Result
+    from runtimes.generation.scoring import TokenScores as TokenScores
+    from runtimes.generation.text_stream import TextStream as TextStream
 
 _PUBLIC = {
-    "BACKENDS": "runtimes.registry",
-    "Classification": "runtimes.classification",
+    "BACKENDS": "runtimes.backends.registry",
+    "Classification": "runtimes.generation.classification",
     "Conversation": "runtimes.conversation",
     "Engine": "runtimes.engine",
-    "Result": "runtimes.result",
-    "SamplingOptions": "runtimes.options",
-    "TextStream": "runtimes.text_stream",
-    "TokenScores": "runtimes.scoring",
+    "Result": "runtimes.generation.result",
+    "SamplingOptions": "runtimes.generation.options",
+    "TextStream": "runtimes.generation.text_stream",
+    "TokenScores": "runtimes.generation.scoring",
     "load": "runtimes.engine",
-    "register_backend": "runtimes.registry",
+    "register_backend": "runtimes.backends.registry",
 }
 
 

@@ -6,12 +6,12 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from exporter.errors import InputError
-from runtimes.backend import Backend, State
+from exporter.contract.backend import Backend, State
+from exporter.contract.errors import InputError
 from runtimes.engine import Engine
-from runtimes.options import SamplingOptions
-from runtimes.result import Result
-from runtimes.text_run import TextRun, new_token_limit
+from runtimes.generation.options import SamplingOptions
+from runtimes.generation.result import Result
+from runtimes.generation.text_run import TextRun, new_token_limit
 
 
 class Conversation:

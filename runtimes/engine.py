@@ -8,22 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, overload
 
-from exporter.artifact import Artifact, read_artifact
-from exporter.errors import InputError
-from runtimes.backend import Backend
-from runtimes.beam_run import BeamRun
-from runtimes.chat_template import Message, open_chat_template
-from runtimes.classification import Classification, check_texts, classify_rows
-from runtimes.classifier_backend import ClassifierBackend
-from runtimes.forced_tokens import ForcedTokens
-from runtimes.options import OptionChanges, SamplingOptions, changed_options
-from runtimes.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, shown, token_ids
-from runtimes.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
-from runtimes.result import Result
-from runtimes.scoring import TokenScores, score_tokens
-from runtimes.text import TextCodec, open_codec
-from runtimes.text_run import TextRun, new_token_limit
-from runtimes.text_stream import TextStream
+from exporter.contract.artifact import Artifact, read_artifact
+from exporter.contract.backend import Backend
+from exporter.contract.classifier_backend import ClassifierBackend
+from exporter.contract.errors import InputError
+from runtimes.backends.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
+from runtimes.generation.beam_run import BeamRun
+from runtimes.generation.chat_template import Message, open_chat_template
+from runtimes.generation.classification import Classification, check_texts, classify_rows
+from runtimes.generation.forced_tokens import ForcedTokens
+from runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
+from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, shown, token_ids
+from runtimes.generation.result import Result
+from runtimes.generation.scoring import TokenScores, score_tokens
+from runtimes.generation.text import TextCodec, open_codec
+from runtimes.generation.text_run import TextRun, new_token_limit
+from runtimes.generation.text_stream import TextStream
 from runtimes.token_ids import check_ids
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def load(
 
     Args:
         folder: what ``jisu export`` wrote.
-        backend: a name in `runtimes.registry.BACKENDS`; no other one is taken in its place.
+        backend: a name in `runtimes.backends.registry.BACKENDS`; no other one is taken in its place.
         threads: how many threads compute; None leaves the choice to the backend.
         check_hashes: compare the SHA-256 of every file; their sizes are always compared.
         source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.

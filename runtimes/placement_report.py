@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.artifact import Artifact
-from exporter.errors import InputError
-from runtimes.ort_placement import Placement, joined, read_placement
+from exporter.contract.artifact import Artifact
+from exporter.contract.errors import InputError
+from runtimes.backends.ort.placement import Placement, joined, read_placement
 
 _PLANS = ("tensorrt", "tensorrt-rtx")
 
@@ -53,7 +53,7 @@ def placement_report(artifact: Artifact, backend: str) -> PlacementReport:
 
 
 def _on_the_processor(artifact: Artifact) -> PlacementReport:
-    from runtimes.ort_session import PROVIDER, open_session
+    from runtimes.backends.ort.session import PROVIDER, open_session
 
     graphs = [artifact.cpu_graph, *([artifact.cpu_encoder] if artifact.manifest.signature.encoded else [])]
     placements = [
@@ -65,7 +65,7 @@ def _on_the_processor(artifact: Artifact) -> PlacementReport:
 
 
 def _on_a_gpu(artifact: Artifact) -> PlacementReport:
-    from runtimes.registry import CLASSIFICATION, open_backend, open_classifier
+    from runtimes.backends.registry import CLASSIFICATION, open_backend, open_classifier
 
     opener: Any = open_classifier if artifact.manifest.task == CLASSIFICATION else open_backend
     opened: Any = opener("ort-cuda", artifact, allow_cpu_nodes=True)
@@ -79,9 +79,9 @@ def _on_a_gpu(artifact: Artifact) -> PlacementReport:
 
 def _in_plans(artifact: Artifact, backend: str) -> PlacementReport:
     """A plan runs as a whole on the GPU; what TensorRT decided by itself stands in the plans' records."""
-    from runtimes.tensorrt.build import check_artifact
-    from runtimes.tensorrt.plan_file import PLAN, read_record
-    from runtimes.tensorrt.plan_targets import default_folder
+    from runtimes.backends.tensorrt.build import check_artifact
+    from runtimes.backends.tensorrt.plan_file import PLAN, read_record
+    from runtimes.backends.tensorrt.plan_targets import default_folder
 
     check_artifact(artifact)
     counts = {backend: _operators(artifact)}
@@ -105,7 +105,7 @@ def _operators(artifact: Artifact) -> dict[str, int]:
 
     import onnx_ir as ir
 
-    from runtimes.tensorrt.plan_graph import plan_graphs
+    from runtimes.backends.tensorrt.plan_graph import plan_graphs
 
     nodes = (node for graph in plan_graphs(artifact) for node in ir.load(graph.path).graph)
     return dict(Counter(node.op_type for node in nodes))

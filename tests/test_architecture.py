@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_imports import imports
+from tests.support.source_imports import imports
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("calibration", "exporter", "runtimes", "benchmarks")
@@ -21,16 +21,9 @@ PACKAGES = ("calibration", "exporter", "runtimes", "benchmarks")
 ARROWS = {
     "calibration": (),
     "exporter": ("calibration",),
-    "runtimes": (
-        "exporter.artifact",
-        "exporter.errors",
-        "exporter.hub_links",
-        "exporter.placeholders",
-        "exporter.signature",
-        "exporter.silent_onnxruntime",
-    ),
+    "runtimes": ("exporter.contract",),
     "benchmarks": ("calibration", "exporter", "runtimes"),
-    "jisu": ("exporter", "exporter.errors", "runtimes"),
+    "jisu": ("exporter", "exporter.contract.errors", "runtimes"),
 }
 # The same, for imports within functions: the gate may open a backend, and the front door loads what it names.
 LATE_ARROWS = {**ARROWS, "exporter": ("calibration", "runtimes")}
@@ -49,17 +42,16 @@ HEAVY = {
     "rich",
 }
 CONTRACT = (
-    "exporter/artifact.py",
-    "exporter/signature.py",
-    "exporter/errors.py",
-    "exporter/hub_links.py",
-    "exporter/placeholders.py",
-    "exporter/manifest_rules.py",
-    "exporter/silent_onnxruntime.py",
+    "exporter/contract/artifact.py",
+    "exporter/contract/signature.py",
+    "exporter/contract/errors.py",
+    "exporter/contract/hub_links.py",
+    "exporter/contract/placeholders.py",
+    "exporter/contract/manifest_rules.py",
+    "exporter/contract/import_onnxruntime.py",
 )
 # Tests of no single module: the house rules, the packaging, the backend protocol as a whole, text to text through all.
 TESTS_WITHOUT_MODULE = {
-    "exporter/test_families.py",
     "exporter/test_gpu_exports.py",
     "exporter/test_own_exports.py",
     "exporter/test_sabotage.py",
@@ -73,7 +65,7 @@ TESTS_WITHOUT_MODULE = {
     "test_packaging.py",
 }
 # Classes of torch modules need torch to be defined; functions that need them import these files.
-DEFINES_TORCH_CLASSES = ("exporter/tracing", "exporter/models")
+DEFINES_TORCH_CLASSES = ("exporter/sources/layers.py", "exporter/tracing", "exporter/models")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 
 
@@ -192,13 +184,13 @@ def test_readme_maps_files_that_exist_and_every_top_folder() -> None:
     ("where", "line"),
     [
         ("calibration/a.py", "import exporter"),
-        ("calibration/a.py", "def f():\n    from exporter import artifact"),
+        ("calibration/a.py", "def f():\n    from exporter import contract"),
         ("exporter/a.py", "from runtimes import load"),
         ("exporter/a.py", "try:\n    import runtimes.engine\nexcept ImportError:\n    pass"),
-        ("exporter/a.py", "def f():\n    import benchmarks.compare"),
+        ("exporter/a.py", "def f():\n    import benchmarks.compare.run"),
         ("runtimes/a.py", "from exporter import export"),
         ("runtimes/a.py", "def f():\n    from exporter.sources import load_source"),
-        ("runtimes/a.py", "from exporter.artifacts import x"),
+        ("runtimes/a.py", "from exporter.contracts import x"),
         ("runtimes/a.py", "import benchmarks"),
         ("benchmarks/a.py", "import jisu"),
     ],
@@ -213,8 +205,8 @@ def test_planted_wrong_arrow_is_found(tmp_path: Path, where: str, line: str) -> 
         ("exporter/a.py", "import calibration.x"),
         ("exporter/a.py", "def f():\n    from runtimes import load"),
         ("exporter/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from runtimes import Engine"),
-        ("runtimes/a.py", "from exporter.artifact import Artifact"),
-        ("runtimes/a.py", "import exporter.errors"),
+        ("runtimes/a.py", "from exporter.contract.artifact import Artifact"),
+        ("runtimes/a.py", "import exporter.contract.errors"),
         ("benchmarks/a.py", "from runtimes import load"),
         ("calibration/a.py", "import calibration.b"),
     ],

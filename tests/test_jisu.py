@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import jisu
-from exporter.errors import GateRejectedError, InputError
+from exporter.contract.errors import GateRejectedError, InputError
 
 ROOT = Path(jisu.__file__).parent
 Outcome = Callable[[argparse.Namespace], int]

@@ -11,8 +11,8 @@ import pytest
 import tomllib
 
 import jisu
-from runtimes.doctor import ORT_PACKAGES
-from tests.source_imports import imports
+from runtimes.machine.doctor import ORT_PACKAGES
+from tests.support.source_imports import imports
 
 ROOT = Path(jisu.__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from benchmarks.candidates import Candidate
-    from benchmarks.compare import ComparisonRequest
-    from benchmarks.report import Report
-    from benchmarks.verdict import Limits
+    from benchmarks.compare.contestants import Candidate
+    from benchmarks.compare.run import ComparisonRequest
+    from benchmarks.report.report import Report
+    from benchmarks.report.verdict import Limits
 
 PEER_MODELS = Path("build/peer-models")
 PEER_PYTHON = Path("build/peers/bin/python")
@@ -45,8 +45,8 @@ _LIMITS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from benchmarks.compare import BACKEND, TIME_LIMIT, TRIALS
-    from benchmarks.workloads import WORKLOADS
+    from benchmarks.compare.run import BACKEND, TIME_LIMIT, TRIALS
+    from benchmarks.compare.workloads import WORKLOADS
     from exporter.commands.ray_argument import add_ray_argument
 
     parser.add_argument("artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="folders that `jisu export` wrote")
@@ -107,10 +107,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from benchmarks.report import require_plots
-    from benchmarks.verdict import Limits
-    from exporter.cluster import cluster
-    from exporter.junit import check_place
+    from benchmarks.report.report import require_plots
+    from benchmarks.report.verdict import Limits
+    from exporter.jobs.ray_tasks import cluster
+    from exporter.reports.junit import check_place
 
     limits = Limits(
         max_slowdown=arguments.max_slowdown,
@@ -131,13 +131,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _baseline(path: Path | None) -> Report | None:
-    from benchmarks.report import read_report
+    from benchmarks.report.report import read_report
 
     return None if path is None else read_report(path)
 
 
 def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Path) -> ComparisonRequest:
-    from benchmarks.compare import ComparisonRequest
+    from benchmarks.compare.run import ComparisonRequest
 
     # A cluster's workers have a working folder of their own.
     place = Path.absolute if arguments.ray is not None else Path
@@ -159,11 +159,11 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
 
 def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     """One report for each model, in a folder of its own where there are several; those that are there already stay."""
-    from benchmarks.compare import threads_of
-    from benchmarks.journal import Journal, sole_run
-    from benchmarks.matrix import check_build_place, matrix_candidates, read_matrix
-    from benchmarks.report import JSON, prepare_folder
-    from exporter.cluster import run_here, run_tasks
+    from benchmarks.compare.journal import Journal, sole_run
+    from benchmarks.compare.matrix import check_build_place, matrix_candidates, read_matrix
+    from benchmarks.compare.run import threads_of
+    from benchmarks.report.report import JSON, prepare_folder
+    from exporter.jobs.ray_tasks import run_here, run_tasks
 
     matrix = read_matrix(arguments.matrix)
     if arguments.ray is not None:
@@ -222,12 +222,12 @@ def _run_one(
     candidates: list[Candidate] | None = None,
 ) -> int:
     """Measure, judge, write and print one report."""
-    from benchmarks.candidates import artifact_candidates
-    from benchmarks.cluster_comparison import compare_on_cluster
-    from benchmarks.compare import compare, model_of, task_of, threads_of
-    from benchmarks.report import write_report
-    from benchmarks.report_markdown import render_markdown
-    from benchmarks.verdict import judge
+    from benchmarks.compare.cluster_comparison import compare_on_cluster
+    from benchmarks.compare.contestants import artifact_candidates
+    from benchmarks.compare.run import compare, model_of, task_of, threads_of
+    from benchmarks.report.markdown import render_markdown
+    from benchmarks.report.report import write_report
+    from benchmarks.report.verdict import judge
 
     if candidates is None:
         threads = threads_of(request.threads)

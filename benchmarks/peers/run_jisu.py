@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def open_engine() -> Opened:
-    from exporter.artifact import TEXT_TO_TEXT
+    from exporter.contract.artifact import TEXT_TO_TEXT
     from runtimes import load
-    from runtimes.registry import CLASSIFICATION
+    from runtimes.backends.registry import CLASSIFICATION
 
     folder, backend_name, threads, *source = sys.argv[1:]
     engine = load(folder, backend_name, threads=int(threads), source=source[0] if source else None)
@@ -32,8 +32,8 @@ def open_engine() -> Opened:
 def generator(engine: Engine) -> dict[str, Any]:
     import numpy as np
 
-    from runtimes.options import SamplingOptions
-    from runtimes.text_run import TextRun
+    from runtimes.generation.options import SamplingOptions
+    from runtimes.generation.text_run import TextRun
 
     backend = engine.backend
 
@@ -56,9 +56,9 @@ def generator(engine: Engine) -> dict[str, Any]:
 def _text_to_text(engine: Engine) -> dict[str, Any]:
     import numpy as np
 
-    from runtimes.backend import EncoderBackend
-    from runtimes.options import SamplingOptions
-    from runtimes.text_run import TextRun
+    from exporter.contract.backend import EncoderBackend
+    from runtimes.generation.options import SamplingOptions
+    from runtimes.generation.text_run import TextRun
 
     backend, facts = engine.backend, engine.artifact.manifest.model
     assert isinstance(backend, EncoderBackend) and facts.decoder_start is not None

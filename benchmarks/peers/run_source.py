@@ -14,12 +14,12 @@ def open_engine() -> Opened:
     import numpy as np
     import torch
 
-    from exporter.artifact import read_artifact
-    from exporter.classifier_reference import ClassifierReference
+    from exporter.contract.artifact import read_artifact
+    from exporter.gate.classifier_reference import ClassifierReference
     from exporter.gate.conditioned import ConditionedReference
-    from exporter.reference import TorchReference, reference_of
+    from exporter.gate.reference import TorchReference, reference_of
     from exporter.verification import load_recorded_source
-    from runtimes.registry import CLASSIFICATION
+    from runtimes.backends.registry import CLASSIFICATION
 
     folder, threads, *place = sys.argv[1:]
     torch.set_num_threads(int(threads))

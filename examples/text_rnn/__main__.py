@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from exporter.errors import JisuError
+from exporter.contract.errors import JisuError
 from runtimes.commands.standard_streams import is_full
 
 DESCRIPTION = """Trains a small text model in Chinese or English and turns it into a proved engine.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from examples.text_rnn.postprocessing import tidy_pieces
 from examples.text_rnn.prepared_data import Preparation
 from examples.text_rnn.vocabulary import BEGIN_ID, UNKNOWN_ID
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.models.settings import PAD_ID
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from examples.text_rnn.asking import continue_text, probabilities_of
 from examples.text_rnn.postprocessing import format_prediction
 from examples.text_rnn.segmentation import Language
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
     from examples.text_rnn.prepared_data import Preparation

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from examples.text_rnn.prepared_data import TOKENIZER, Preparation, read_preparation, save_preparation
 from examples.text_rnn.vocabulary import read_tokenizer
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.models.classifier import Classifier
 from exporter.models.language_model import LanguageModel
 from exporter.models.settings import ModelSettings

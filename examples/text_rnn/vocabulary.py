@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from examples.text_rnn.preprocessing import STRAIGHT_QUOTES, Preprocessing
 from examples.text_rnn.segmentation import Language
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.models.settings import PAD_ID
 
 if TYPE_CHECKING:

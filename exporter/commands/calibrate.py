@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.activation_statistics import calibrate
-    from exporter.stages import Stages
+    from exporter.calibration_run import calibrate
+    from exporter.jobs.stages import Stages
 
     found = calibrate(
         arguments.checkpoint,

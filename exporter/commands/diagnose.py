@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
     from exporter.diagnosis import Diagnosis
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.artifact import check_outside_artifacts
+    from exporter.contract.artifact import check_outside_artifacts
     from exporter.diagnosis import diagnose
 
     if arguments.out is not None:
@@ -105,10 +105,10 @@ def _described(found: Diagnosis) -> str:
 
 
 def _compare_plan(arguments: argparse.Namespace) -> int:
-    from exporter.artifact import read_artifact
-    from runtimes.tensorrt.build import check_artifact
-    from runtimes.tensorrt.opening import find_plans
-    from runtimes.tensorrt.plan_comparison import compare_plan, plan_runner, text_to_compare
+    from exporter.contract.artifact import read_artifact
+    from runtimes.backends.tensorrt.build import check_artifact
+    from runtimes.backends.tensorrt.opening import find_plans
+    from runtimes.backends.tensorrt.plan_comparison import compare_plan, plan_runner, text_to_compare
 
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)
@@ -128,10 +128,10 @@ def _compare_plan(arguments: argparse.Namespace) -> int:
 
 
 def _ask_tensorrt(arguments: argparse.Namespace) -> int:
-    from exporter.artifact import read_artifact
-    from runtimes.tensorrt.library import check_capabilities, import_library
-    from runtimes.tensorrt.profiles import default_shapes
-    from runtimes.tensorrt.refusal import find_refusal
+    from exporter.contract.artifact import read_artifact
+    from runtimes.backends.tensorrt.library import check_capabilities, import_library
+    from runtimes.backends.tensorrt.profiles import default_shapes
+    from runtimes.backends.tensorrt.refusal import find_refusal
 
     artifact = read_artifact(arguments.artifact, or_rejected=True)
     library = import_library(arguments.backend)

@@ -10,16 +10,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import TARGETS, TOKENIZER, Artifact
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
-from exporter.describe import size_in_words
-from exporter.errors import GateRejectedError
-from exporter.half_precision import describe_half
-from exporter.junit import check_place, gate_cases, write_junit
-from exporter.plan import BLOCK_SIZES
-from exporter.precision import PRECISIONS
+from exporter.contract.artifact import TARGETS, TOKENIZER, Artifact
+from exporter.contract.errors import GateRejectedError
+from exporter.jobs.termination import ending_cleanly
+from exporter.precision.half_precision import describe_half
+from exporter.precision.precision import PRECISIONS
+from exporter.quantization.weight_formats import BLOCK_SIZES
+from exporter.reports.describe import size_in_words
+from exporter.reports.junit import check_place, gate_cases, write_junit
 from exporter.request import ExportRequest
-from exporter.termination import ending_cleanly
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -104,8 +104,8 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _dry_run(options: dict[str, Any]) -> int:
-    from exporter.disk_space import require_disk
     from exporter.dry_run import plan_export
+    from exporter.estimates.disk_space import require_disk
 
     plan = plan_export(ExportRequest(**options))
     sys.stdout.write(f"{plan.describe()}\n")
@@ -115,7 +115,7 @@ def _dry_run(options: dict[str, Any]) -> int:
 
 def _advise(artifact: Artifact) -> None:
     """Say what the format buys on this machine, and keep it with the artifact's timings."""
-    from exporter.advice import advise, record_advice
+    from exporter.estimates.advice import advise, record_advice
 
     advice = advise(artifact)
     if advice is None:
@@ -131,8 +131,8 @@ def _write_report(arguments: argparse.Namespace, gate: dict[str, Any] | None) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from exporter.jobs.stages import Stages
     from exporter.pipeline import export
-    from exporter.stages import Stages
 
     options = _options(arguments)
     if arguments.dry_run:

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import Artifact, read_artifact
-from exporter.describe import artifact_to_dict, describe_artifact
+from exporter.contract.artifact import Artifact, read_artifact
+from exporter.reports.describe import artifact_to_dict, describe_artifact
 
 if TYPE_CHECKING:
     from runtimes.placement_report import PlacementReport

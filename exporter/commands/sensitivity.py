@@ -38,16 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.calibration_data import read_calibration_data
-    from exporter.cluster import cluster
-    from exporter.evaluation_text import read_evaluation_text
-    from exporter.quantization_options import MIX_WINDOWS
-    from exporter.sensitivity import measure_sensitivity, split_windows
-    from exporter.sensitivity_tasks import measure_parts_on_cluster
+    from exporter.gate.evaluation_text import read_evaluation_text
+    from exporter.jobs.ray_tasks import cluster
+    from exporter.jobs.stages import Stages
+    from exporter.quantization.calibration_data import read_calibration_data
+    from exporter.quantization.options import MIX_WINDOWS
+    from exporter.quantization.sensitivity import measure_sensitivity, split_windows
+    from exporter.quantization.sensitivity_tasks import measure_parts_on_cluster
+    from exporter.request_checks import refuse_activations
     from exporter.sources import load_source
-    from exporter.stages import Stages
-    from exporter.task import refuse_activations
-    from exporter.worker_source import task_bytes, worker_source
+    from exporter.sources.worker_source import task_bytes, worker_source
 
     stages = Stages(verbose=not arguments.quiet)
     held_out = read_evaluation_text(arguments.evaluation)

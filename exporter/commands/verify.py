@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.stages import Stages
+    from exporter.jobs.stages import Stages
     from exporter.verification import verify
 
     stages = Stages(verbose=not arguments.json)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.gate.localize import LAYERS_KEY
-from exporter.passes.match import dims, emit
+from exporter.graph.match import dims, emit
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import TEXT_TO_TEXT, Artifact, read_artifact
+from exporter.contract.artifact import TEXT_TO_TEXT, Artifact, read_artifact
+from exporter.contract.errors import InputError
 from exporter.diagnosis.finding import Diagnosis, Limits, limits_of
 from exporter.diagnosis.narrow import narrow
 from exporter.diagnosis.subject import Subject, make_subject
-from exporter.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.gate.localize import HIDDEN_ERROR
-from exporter.precision import ProductFormat, WeightFormat, precision_named
+from exporter.precision.precision import ProductFormat, WeightFormat, precision_named
 
 Floats = npt.NDArray[np.float64]
 # A piece that was rounded differs by design. It parts when it is far beyond what the others differ by at that token,

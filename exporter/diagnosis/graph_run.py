@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import WEIGHTS
-from exporter.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, Signature
+from exporter.contract.artifact import WEIGHTS
+from exporter.contract.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, Signature
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -45,7 +45,7 @@ class GraphRun:
     def __init__(self, model: ir.Model, folder: Path, signature: Signature) -> None:
         import onnx_ir as ir
 
-        from exporter.silent_onnxruntime import import_onnxruntime
+        from exporter.contract.import_onnxruntime import import_onnxruntime
 
         self._ort = import_onnxruntime()
         self._signature = signature

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter.contract.signature import LOGITS
 from exporter.diagnosis.finding import Finding, Limits
 from exporter.diagnosis.graph_run import Call, GraphRun
 from exporter.diagnosis.landmarks import landmarks, weights_read
@@ -16,7 +17,6 @@ from exporter.diagnosis.source_states import observe_within
 from exporter.diagnosis.subgraph import operators_of, stretch, write_stretch
 from exporter.diagnosis.subject import Piece, Subject
 from exporter.gate.localize import hidden_error
-from exporter.signature import LOGITS
 
 if TYPE_CHECKING:
     import onnx_ir as ir

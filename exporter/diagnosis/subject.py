@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.artifact import Artifact
+from exporter.contract.artifact import Artifact
+from exporter.contract.signature import LOGITS
 from exporter.diagnosis.cut_graph import Seam, cut_graph
 from exporter.diagnosis.graph_run import Call, GraphRun, calls
 from exporter.diagnosis.source_states import SourceStates, observe
 from exporter.gate.exam import logit_errors
 from exporter.gate.localize import hidden_error
-from exporter.signature import LOGITS
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -73,7 +73,7 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     """Open graph and source, and run the source; also notes on what cannot be seen."""
     import onnx_ir as ir
 
-    from exporter.tracing.layers import plan_layers
+    from exporter.sources.layers import plan_layers
 
     classifies = artifact.manifest.task == "text-classification"
     signature = artifact.manifest.signature
@@ -114,8 +114,8 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
 
 
 def _reference(source: Source) -> Any:
-    from exporter.classifier_reference import ClassifierReference
-    from exporter.reference import reference_of
+    from exporter.gate.classifier_reference import ClassifierReference
+    from exporter.gate.reference import reference_of
 
     if source.task == "text-classification":
         return ClassifierReference(source.module, labels=len(source.model.labels))

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.budget import Budget
 from exporter.gate.exam import Floats
 from exporter.gate.prompts import TokenIds
 from exporter.gate.quality import kl_divergence
 from exporter.gate.result import Check, GateResult
 from exporter.gate.run import Progress, Step, asked, located
 from exporter.gate.texts import GateTexts
+from exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
-    from exporter.classifier_reference import ClassifierReference
-    from runtimes.classifier_backend import ClassifierBackend
+    from exporter.contract.classifier_backend import ClassifierBackend
+    from exporter.gate.classifier_reference import ClassifierReference
 
 Logits = npt.NDArray[np.float32]
 # A scale is at least this share of the logits' magnitude, so that a model that always says the same is not judged by

@@ -18,8 +18,8 @@ from exporter.gate.prompts import PREFILL_LENGTHS, GatePrompts, TokenIds
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from exporter.reference import TorchReference
-    from runtimes.backend import EncoderBackend, Logits, State, WantedLogits
+    from exporter.contract.backend import EncoderBackend, Logits, State, WantedLogits
+    from exporter.gate.reference import TorchReference
 
 # Tokens that are said of each source whose length is checked.
 _SAID = 8

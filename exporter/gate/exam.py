@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.budget import Budget
 from exporter.gate.prompts import GatePrompts, TokenIds
 from exporter.gate.quality import kl_divergence, row_blocks
+from exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
-    from exporter.reference import Reference
-    from runtimes.backend import Backend, Logits
+    from exporter.contract.backend import Backend, Logits
+    from exporter.gate.reference import Reference
 
 Floats = npt.NDArray[np.float64]
 SEGMENT_BYTES = 64 << 20  # of reference logits computed at once

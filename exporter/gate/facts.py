@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.artifact import ModelFacts
+from exporter.contract.artifact import ModelFacts
 from exporter.gate.result import Check
 
 COMPARED = ("vocab_size", "max_positions", "layers", "bos", "eos", "pad", "labels")

@@ -80,7 +80,7 @@ def check_half_graph(graph_file: Path, cpu_graph: Path) -> list[Check]:
     """
     import onnx_ir as ir
 
-    from exporter.cpu_graph import widen_half
+    from exporter.graph.cpu_graph import widen_half
 
     model = ir.load(graph_file)
     mixed, foreign = mixed_types(model.graph), foreign_types(model)

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 TokenIds = npt.NDArray[np.int64]
 

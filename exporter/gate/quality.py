@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.budget import Budget
 from exporter.gate.result import Check
+from exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
-    from exporter.reference import Reference
-    from runtimes.backend import Backend
+    from exporter.contract.backend import Backend
+    from exporter.gate.reference import Reference
 
 Floats = npt.NDArray[np.float64]
 BLOCK_BYTES = 4 << 20  # of float32 logits; float64 intermediates are a few times that

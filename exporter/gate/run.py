@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.errors import JisuError
-from exporter.gate.budget import Budget
+from exporter.contract.errors import JisuError
 from exporter.gate.cache import check_chunks, check_decode, check_far, check_rewind
 from exporter.gate.exam import Exam, OwnPrefill, Truth
 from exporter.gate.greedy import check_greedy
@@ -19,10 +18,11 @@ from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, 
 from exporter.gate.prompts import GatePrompts, TokenIds
 from exporter.gate.quality import measure_quality, quality_checks
 from exporter.gate.result import Check, GateResult
+from exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
-    from exporter.reference import Reference
-    from runtimes.backend import Backend
+    from exporter.contract.backend import Backend
+    from exporter.gate.reference import Reference
 
 Step = tuple[str, Callable[[], "Check | list[Check]"]]
 Progress = Callable[[str, int, int], None]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.gate.prompts import TokenIds, gate_prompts, held_out_text
 from exporter.sources.quiet import quiet_transformers
 

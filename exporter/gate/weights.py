@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.gate.result import Check
-from exporter.recurrent_weights import in_onnx_form, is_recurrent
+from exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.formats import BlockQuantized
-    from calibration.integer_products import IntegerProduct, Quantized
+    from calibration.w8a8.matmul import IntegerProduct, Quantized
+    from calibration.weights.formats import BlockQuantized
 
 NAME = "stored-weights"
 # Largest difference of a product, as a share of the sum of its terms' magnitudes over `_SPAN` features. Sums of that
@@ -45,7 +45,7 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
     """
     import onnx_ir as ir
 
-    from exporter.passes.merge_weights import marked
+    from exporter.graph.merge_weights import marked
 
     files = [graph_file] if encoder is None else [graph_file, encoder]
     worst, where, seen = 0.0, "", set()
@@ -79,8 +79,8 @@ def _check(value: float, where: str) -> Check:
 
 def _errors(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     """(relative error, where) of each parameter, or of each piece of one."""
-    from calibration.formats import BlockQuantized
-    from calibration.integer_products import IntegerProduct
+    from calibration.w8a8.matmul import IntegerProduct
+    from calibration.weights.formats import BlockQuantized
 
     products = [part for part in parts if isinstance(part, IntegerProduct)]
     blocks = [part for part in parts if isinstance(part, BlockQuantized)]
@@ -236,8 +236,8 @@ class _Runner:
         import onnx
         import onnx_ir as ir
 
-        from exporter.passes.match import sizes_of
-        from exporter.silent_onnxruntime import import_onnxruntime
+        from exporter.contract.import_onnxruntime import import_onnxruntime
+        from exporter.graph.match import sizes_of
 
         onnxruntime = import_onnxruntime()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.models.body import build_body
 from exporter.models.settings import PAD_ID, ModelSettings
 

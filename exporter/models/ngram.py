@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from exporter.contract.signature import StateItem
 from exporter.models.settings import ModelSettings
-from exporter.signature import StateItem
 
 
 class NGram(nn.Module):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from exporter.contract.signature import StateItem
 from exporter.models.settings import ModelSettings
-from exporter.signature import StateItem
 
 
 class LSTM(nn.Module):

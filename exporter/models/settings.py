@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 Network = Literal["ngram", "lstm", "gru", "transformer"]
 NETWORKS: tuple[Network, ...] = get_args(Network)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from exporter.contract.signature import CAPACITY, StateItem
 from exporter.models.settings import ModelSettings
-from exporter.signature import CAPACITY, StateItem
 from exporter.tracing.operators import attention, scatter_cache
 
 

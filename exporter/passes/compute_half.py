@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
+from exporter.contract.signature import STATE_PREFIXES
+from exporter.graph.match import emit
 from exporter.passes.keep_float import ANY_TYPE, REASON, kept_nodes, states
-from exporter.passes.match import emit
 from exporter.passes.store_half import half_weight, rename, stored_type
-from exporter.precision import HalfType
-from exporter.signature import STATE_PREFIXES
+from exporter.precision.precision import HalfType
 
 if TYPE_CHECKING:
     import onnx_ir as ir

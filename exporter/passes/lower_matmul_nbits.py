@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from exporter.graph.match import add_initializer, emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
+from exporter.graph.merge_weights import mark, marked
 from exporter.passes.lower_gqa import DOMAIN
-from exporter.passes.match import add_initializer, emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
-from exporter.passes.merge_weights import mark, marked
 
 if TYPE_CHECKING:
     import numpy as np

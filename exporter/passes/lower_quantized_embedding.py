@@ -1,17 +1,17 @@
 """Gathered and dequantized rows of an embedding -> ONNX Runtime's `GatherBlockQuantized`.
 
 Where the output projection reads the same table, its packed weight and this operator's data are the same bytes in
-another shape, which `exporter.weights_file` stores once.
+another shape, which `exporter.graph.weights_file` stores once.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.graph.match import emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
+from exporter.graph.merge_weights import mark, marked
 from exporter.passes.lower_gqa import DOMAIN
 from exporter.passes.lower_matmul_nbits import stored
-from exporter.passes.match import emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
-from exporter.passes.merge_weights import mark, marked
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.passes.match import add_initializer, emit, is_weight, new_constant, nodes_of, replace
-from exporter.passes.merge_weights import drop_unread, mark, parameters_of
+from exporter.graph.match import add_initializer, emit, is_weight, new_constant, nodes_of, replace
+from exporter.graph.merge_weights import drop_unread, mark, parameters_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.integer_products import IntegerProduct, Quantized
-    from calibration.static_activations import ActivationScale
+    from calibration.w8a8.matmul import IntegerProduct, Quantized
+    from calibration.w8a8.static_activations import ActivationScale
 
 
 def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
@@ -58,7 +58,7 @@ def quantize_matmuls(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> 
 
 def _products(node: ir.Node, quantized: Mapping[str, Quantized]) -> list[IntegerProduct]:
     """What the parameters in a product's weight became, when all of them became integer products."""
-    from calibration.integer_products import IntegerProduct
+    from calibration.w8a8.matmul import IntegerProduct
 
     weight = node.inputs[1]
     if weight is None or not is_weight(weight):
@@ -88,7 +88,7 @@ def _rounded_by_token(graph: ir.Graph, node: ir.Node, source: ir.Value) -> list[
     import numpy as np
     import onnx_ir as ir
 
-    from calibration.integer_products import SMALLEST_MAGNITUDE
+    from calibration.w8a8.matmul import SMALLEST_MAGNITUDE
 
     each = ir.Value(type=source.type, shape=ir.Shape([*(source.shape or [])[:-1], 1]))
     last = new_constant(graph, "last_axis", np.array([-1], np.int64))

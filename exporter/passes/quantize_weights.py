@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.passes.match import add_initializer, dims, emit, is_weight, nodes_of, producer, replace
-from exporter.passes.merge_weights import drop_unread, mark, parameters_of
+from exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, producer, replace
+from exporter.graph.merge_weights import drop_unread, mark, parameters_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from calibration.formats import BlockQuantized
-    from calibration.integer_products import Quantized
+    from calibration.w8a8.matmul import Quantized
+    from calibration.weights.formats import BlockQuantized
 
 
 # An embedding is read with Gather, which takes whole bytes only.
@@ -86,7 +86,7 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], tar
 
 
 def _in_blocks(quantized: Mapping[str, Quantized]) -> dict[str, BlockQuantized]:
-    from calibration.formats import BlockQuantized
+    from calibration.weights.formats import BlockQuantized
 
     return {name: value for name, value in quantized.items() if isinstance(value, BlockQuantized)}
 

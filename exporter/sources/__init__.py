@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn

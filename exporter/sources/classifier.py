@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import ModelFacts
-from exporter.errors import InputError
+from exporter.contract.artifact import ModelFacts
+from exporter.contract.errors import InputError
 
 # What `problem_type` may say; None is decided by the number of labels, as transformers does it.
 _SINGLE = "single_label_classification"

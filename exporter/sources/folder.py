@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
-from exporter.errors import InputError
-from exporter.placeholders import refuse_placeholder
+from exporter.contract.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
+from exporter.contract.errors import InputError
+from exporter.contract.placeholders import refuse_placeholder
 from exporter.sources.classifier import classifier_class, classifier_facts, read_labels
 from exporter.sources.facts import (
     check_token_ids,

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InputError, MissingDependencyError
+from exporter.contract.errors import InputError, MissingDependencyError
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.gguf_header import GgufHeader, read_gguf_header
 from exporter.sources.gguf_weights import lazy_weights, read_tensor

@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.kinds import GGUF_MAGIC
 
 _VERSIONS = (2, 3)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.folder import load_folder
 from exporter.sources.source import Source
 

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InputError
-from exporter.placeholders import refuse_placeholder
+from exporter.contract.errors import InputError
+from exporter.contract.placeholders import refuse_placeholder
 from exporter.sources.reason import reason_of
 
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from exporter.errors import InputError
-from exporter.placeholders import refuse_placeholder
+from exporter.contract.errors import InputError
+from exporter.contract.placeholders import refuse_placeholder
 
 SourceKind = Literal["hf-folder", "hf-hub", "gguf", "factory"]
 

@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 

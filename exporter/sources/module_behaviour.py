@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from calibration.whole_sequences import empty_state, has_state, run_whole
-from exporter.errors import InputError
-from exporter.gate.budget import FP32_LOGIT_ERROR
+from calibration.model.whole_sequences import empty_state, has_state, run_whole
+from exporter.contract.errors import InputError
 from exporter.gate.exam import logit_errors
 from exporter.gate.prompts import GREEDY_STEPS, LONGEST
+from exporter.precision.budget import FP32_LOGIT_ERROR
 from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:

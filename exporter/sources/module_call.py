@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from calibration.whole_sequences import empty_state, has_state, run_whole
-from exporter.artifact import Task
-from exporter.errors import InputError, JisuError
-from exporter.signature import CAPACITY, DTYPES
+from calibration.model.whole_sequences import empty_state, has_state, run_whole
+from exporter.contract.artifact import Task
+from exporter.contract.errors import InputError, JisuError
+from exporter.contract.signature import CAPACITY, DTYPES
 from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.artifact import TASKS, ModelFacts, Task
+from exporter.contract.artifact import TASKS, ModelFacts, Task
 from exporter.sources.facts import describe_model, weight_bytes
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.source import Source

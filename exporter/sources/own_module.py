@@ -12,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration.fingerprint import model_fingerprint
-from exporter.artifact import ModelFacts
-from exporter.errors import InputError
-from exporter.evaluation_mode import evaluation_mode
-from exporter.module_kind import is_of_transformers
+from calibration.text.fingerprint import model_fingerprint
+from exporter.contract.artifact import ModelFacts
+from exporter.contract.errors import InputError
 from exporter.sources.classifier import classifier_facts, read_labels
+from exporter.sources.evaluation_mode import evaluation_mode
 from exporter.sources.facts import describe_model, describe_text_to_text, weight_bytes
 from exporter.sources.given_tokenizer import read_tokenizer
 from exporter.sources.model import decoder_class
 from exporter.sources.module_behaviour import check_behaviour, find_longest
 from exporter.sources.module_call import ModuleCall, inspect_call
+from exporter.sources.module_kind import is_of_transformers
 from exporter.sources.provenance import record_origin
 from exporter.sources.reason import reason_of
 from exporter.sources.source import Source
@@ -158,8 +158,8 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
             )
         decoder_class(module.config, Path(type(module).__name__))
         return describe_model(module, tokenizer), "text-generation", ()
-    from calibration.whole_sequences import has_state
-    from exporter.tracing.layers import plan_layers
+    from calibration.model.whole_sequences import has_state
+    from exporter.sources.layers import plan_layers
 
     call = inspect_call(module)
     generates = call.task == "text-generation"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InputError
-from exporter.placeholders import refuse_placeholder
+from exporter.contract.errors import InputError
+from exporter.contract.placeholders import refuse_placeholder
 from exporter.sources.jsonfile import read_json
 
 _LARGEST_HEADER = 100_000_000  # bytes; the safetensors package refuses longer ones as well

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.artifact import TASKS, ModelFacts, Task
+from exporter.contract.artifact import TASKS, ModelFacts, Task
 from exporter.sources.account import Account
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
@@ -118,7 +118,7 @@ def check_template(tokenizer: Any, checkpoint: Path) -> None:
         template = template.get("default")
     if not template:
         return
-    from runtimes.chat_template import ChatTemplate
+    from runtimes.generation.chat_template import ChatTemplate
 
     special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     try:

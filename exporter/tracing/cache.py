@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer, LinearAttentionLayer
 
-from exporter.signature import CAPACITY, StateItem
+from exporter.contract.signature import CAPACITY, StateItem
 from exporter.tracing.operators import scatter_cache
 
 # Roles of state tensors; the last two count, since a layer may keep several states of each. An index is one more key

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from calibration.whole_sequences import empty_state
-from exporter.errors import InputError
-from exporter.signature import StateItem
+from calibration.model.whole_sequences import empty_state
+from exporter.contract.errors import InputError
+from exporter.contract.signature import StateItem
 from exporter.sources.facts import longest_text
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import bidirectional_mask_function
 
-from exporter.errors import InputError
-from exporter.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
+from exporter.contract.errors import InputError
+from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
+from exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.sources.quiet import quiet_transformers
-from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.routing import SPELLED_OUT, attend
 from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
 from exporter.tracing.torch_exporter import run_exporter

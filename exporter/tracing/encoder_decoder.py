@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from exporter.errors import InputError
-from exporter.signature import CAPACITY, SOURCE, StateItem
+from exporter.contract.errors import InputError
+from exporter.contract.signature import CAPACITY, SOURCE, StateItem
 from exporter.sources.quiet import quiet_transformers
 from exporter.tracing.positions import rows_of_positions
 from exporter.tracing.relative_biases import ATTENTION, BiasLookup, attend_biased, attention_of_ours

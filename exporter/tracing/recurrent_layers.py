@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import InputError
-from exporter.recurrent_weights import GATE_ORDERS
+from exporter.contract.errors import InputError
+from exporter.graph.recurrent_weights import GATE_ORDERS
 from exporter.tracing.operators import OPSET
 
 # The child under which a layer holds its weights in ONNX's form while it is traced; names in the graph lose it.

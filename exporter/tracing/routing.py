@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.moe import ExpertsInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.quiet import quiet_transformers
 from exporter.tracing.experts import routed_experts
 from exporter.tracing.operators import attention

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from exporter.passes.match import sizes_of
-from exporter.tracing.layers import LayerPlan
+from exporter.graph.match import sizes_of
+from exporter.sources.layers import LayerPlan
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 

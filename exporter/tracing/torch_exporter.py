@@ -16,7 +16,7 @@ import onnxscript.optimizer
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.tracing.complex_numbers import complex_pairs
 from exporter.tracing.decomposition import spare_decomposition
 from exporter.tracing.explicit_masks import explicit_masks

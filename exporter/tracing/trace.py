@@ -15,11 +15,20 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from exporter.cpu_graph import widen_half
-from exporter.errors import InputError
-from exporter.signature import CAPACITY, INPUT_IDS, LOGITS, PAST_LENGTH, SOURCE, StateItem, StateSpec, state_specs
+from exporter.contract.errors import InputError
+from exporter.contract.signature import (
+    CAPACITY,
+    INPUT_IDS,
+    LOGITS,
+    PAST_LENGTH,
+    SOURCE,
+    StateItem,
+    StateSpec,
+    state_specs,
+)
+from exporter.graph.cpu_graph import widen_half
+from exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.experts import expand_experts
-from exporter.tracing.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.recurrent_layers import HOLDER
 from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
 from exporter.tracing.stepwise import takes_several_tokens

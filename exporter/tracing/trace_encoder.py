@@ -6,8 +6,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import InputError
-from exporter.signature import ATTENTION_MASK, INPUT_IDS, SOURCE, state_specs
+from exporter.contract.errors import InputError
+from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, SOURCE, state_specs
 from exporter.tracing.encoder_decoder import EncoderDecoder, EncoderHalf
 from exporter.tracing.torch_exporter import run_exporter
 from exporter.tracing.trace import clean, dims_of, name_outputs, rename_dims

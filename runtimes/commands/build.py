@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.artifact import check_outside_artifacts, read_artifact
+from exporter.contract.artifact import check_outside_artifacts, read_artifact
 
 if TYPE_CHECKING:
-    from runtimes.tensorrt.library import Capability
+    from runtimes.backends.tensorrt.library import Capability
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
 _NEW_LINE = "\r\x1b[K"  # back to the start of a terminal's line, and clear it
@@ -48,10 +48,10 @@ def capability(text: str) -> Capability:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from runtimes.tensorrt.build import build_plans, check_artifact
-    from runtimes.tensorrt.library import check_capabilities, import_library
-    from runtimes.tensorrt.plan_targets import default_folder, plan_targets
-    from runtimes.tensorrt.profiles import default_shapes
+    from runtimes.backends.tensorrt.build import build_plans, check_artifact
+    from runtimes.backends.tensorrt.library import check_capabilities, import_library
+    from runtimes.backends.tensorrt.plan_targets import default_folder, plan_targets
+    from runtimes.backends.tensorrt.profiles import default_shapes
 
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)

@@ -12,7 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes.commands.engine_arguments import add_engine_arguments, load_engine, sampling_options
 from runtimes.commands.generate import summary
 from runtimes.commands.terminal import edit_lines, read_line

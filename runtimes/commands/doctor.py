@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from runtimes.commands.standard_streams import write_json
-from runtimes.doctor import Diagnosis, diagnose
-from runtimes.machine import Machine, probe_machine
-from runtimes.model_size import measure_model
+from runtimes.machine.doctor import Diagnosis, diagnose
+from runtimes.machine.model_size import measure_model
+from runtimes.machine.probe import Machine, probe_machine
 
 GIB = 1 << 30
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from runtimes.registry import BACKENDS
+    from runtimes.backends.registry import BACKENDS
 
     model = measure_model(arguments.model) if arguments.model else None
     diagnosis = diagnose(probe_machine(Path.cwd()), implemented=BACKENDS, model=model)

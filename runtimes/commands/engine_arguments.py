@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
     from runtimes.engine import Engine
-    from runtimes.options import EarlyStopping, SamplingOptions
+    from runtimes.generation.options import EarlyStopping, SamplingOptions
 
 _NUMBERS = {
     "max_new_tokens": (int, "N", "most tokens of the answer (256, or what the model has room for)"),
@@ -63,7 +63,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
     """The options that were given; raises InputError when one is out of its range."""
-    from runtimes.options import SamplingOptions
+    from runtimes.generation.options import SamplingOptions
 
     given = {name: getattr(arguments, name) for name in _NUMBERS}
     early = None if arguments.early_stopping is None else _EARLY_STOPPING[arguments.early_stopping]

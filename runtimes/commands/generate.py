@@ -6,13 +6,13 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes.commands.engine_arguments import add_engine_arguments, load_engine, read_text_file, sampling_options
 from runtimes.commands.standard_streams import write_json
 
 if TYPE_CHECKING:
-    from runtimes.result import Result
-    from runtimes.text_stream import TextStream
+    from runtimes.generation.result import Result
+    from runtimes.generation.text_stream import TextStream
 
 INTERRUPTED = 130
 STDIN = "-"
@@ -99,7 +99,7 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
 
 
 def _messages(system: str, prompt: str) -> list[dict[str, str]]:
-    from runtimes.prompts import check_prompt
+    from runtimes.generation.prompts import check_prompt
 
     return [{"role": "system", "content": system}, {"role": "user", "content": check_prompt(prompt)}]
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.models import write_tiny_llama
+from tests.support.models import write_tiny_llama
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from typing import Any
 
-from benchmarks.candidates import Candidate
+from benchmarks.compare.contestants import Candidate
 
 _PROGRAM = """
 import json, os, signal, sys, time

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.figures import QUANTILES
-from benchmarks.report import KIND, SCHEMA_VERSION
-from benchmarks.summary import summarize
+from benchmarks.compare.figures import QUANTILES
+from benchmarks.compare.summary import summarize
+from benchmarks.report.report import KIND, SCHEMA_VERSION
 
 
 def made_report(**rows: dict[str, Any]) -> dict[str, Any]:

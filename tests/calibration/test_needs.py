@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from calibration.layer_walk import IN_MEMORY
+from calibration.model.layer_walk import IN_MEMORY
 from calibration.needs import sequential_needs
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from calibration.errors import ActivationError, CalibrationError
-from calibration.histogram import Histogram
 from calibration.observers import OBSERVERS, choose_range, min_max, mse, percentile, threshold_divergence
-from calibration.static_activations import activation_scale
+from calibration.statistics.histogram import Histogram
+from calibration.w8a8.static_activations import activation_scale
 
 
 def observed(values: np.ndarray) -> Histogram:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from calibration.errors import ActivationError, StatisticsError
-from calibration.fingerprint import model_fingerprint
-from calibration.formats import BlockFormat, BlockQuantized
-from calibration.gptq import gptq
 from calibration.layer_store import FolderStore
-from calibration.round_to_nearest import round_to_nearest
 from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
-from calibration.statistics import Origin
+from calibration.statistics.statistics import Origin
+from calibration.text.fingerprint import model_fingerprint
+from calibration.weights.formats import BlockFormat, BlockQuantized
+from calibration.weights.gptq import gptq
+from calibration.weights.round_to_nearest import round_to_nearest
 from tests.calibration.tiny_models import TinyDecoder, tiny_decoder
 
 FORMAT = BlockFormat(bits=4, block_size=16, symmetric=False)

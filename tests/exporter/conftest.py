@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.models import write_tiny_llama
+from tests.support.models import write_tiny_llama
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +27,6 @@ def tiny_artifact(tiny_source: Path) -> Any:
 def tiny_traced(tiny_source: Path) -> Any:
     """The portable graph of the tiny checkpoint before any pass; copy it before editing."""
     from exporter.sources import load_source
-    from exporter.trace_source import trace_source
+    from exporter.tracing.trace_source import trace_source
 
     return trace_source(load_source(tiny_source))

@@ -8,16 +8,16 @@ import pytest
 
 import jisu
 from exporter import pipeline
-from exporter.artifact import WEIGHTS
+from exporter.contract.artifact import WEIGHTS
+from exporter.contract.errors import InputError
 from exporter.dry_run import plan_export
-from exporter.errors import InputError
 from exporter.gate import GateResult
 from exporter.gate.result import Check
 from exporter.pipeline import export
 from exporter.request import ExportRequest
 from exporter.sources import load_source
 from tests.exporter.passes.draft import copied
-from tests.models import tiny_tokenizer, write_tiny_gguf, write_tiny_llama
+from tests.support.models import tiny_tokenizer, write_tiny_gguf, write_tiny_llama
 
 
 @pytest.fixture(scope="module")

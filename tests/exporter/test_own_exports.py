@@ -10,10 +10,10 @@ from torch import nn
 
 import jisu
 from exporter import export, verify
-from exporter.errors import GateRejectedError, InputError
+from exporter.contract.errors import GateRejectedError, InputError
 from runtimes import load
-from tests.models import tiny_tokenizer
-from tests.own_modules import Attentive, Recurrent, Stateless, seeded
+from tests.support.models import tiny_tokenizer
+from tests.support.own_modules import Attentive, Recurrent, Stateless, seeded
 
 PROMPTS = [[5, 6, 7], [9] * 20, [11]]
 MODULES = {"recurrent": Recurrent, "kv": Attentive, "stateless": Stateless, "gru": partial(Recurrent, nn.GRU)}
@@ -145,7 +145,7 @@ def test_a_number_among_the_state_is_carried(tmp_path):
 def test_the_command_exports_a_factory_and_verifies_it_again(tmp_path, capsys):
     tiny_tokenizer().save_pretrained(str(tmp_path / "tokenizer"))
     out, tokenizer = str(tmp_path / "out"), str(tmp_path / "tokenizer" / "tokenizer.json")
-    factory = "tests.own_modules:build_recurrent"
+    factory = "tests.support.own_modules:build_recurrent"
     assert jisu.main(["export", factory, "--tokenizer", tokenizer, "--out", out, "--dry-run"]) == 0
     assert "Recurrent" in capsys.readouterr().out
     assert jisu.main(["export", factory, "--tokenizer", tokenizer, "--out", out, "--no-advice"]) == 0
@@ -157,10 +157,10 @@ def test_the_command_exports_a_factory_and_verifies_it_again(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tests.own_modules:build_nothing"], "returns no module"),
-        (["tests.own_modules:build_recurrent", "--tokenizer", "nowhere.json"], "There is no tokenizer"),
+        (["tests.support.own_modules:build_nothing"], "returns no module"),
+        (["tests.support.own_modules:build_recurrent", "--tokenizer", "nowhere.json"], "There is no tokenizer"),
         (["nowhere.at_all:build"], "cannot be imported"),
-        (["tests.own_modules:build_recurrent", "--revision", "main"], "not a hub id"),
+        (["tests.support.own_modules:build_recurrent", "--revision", "main"], "not a hub id"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(words, said, tmp_path, capsys):

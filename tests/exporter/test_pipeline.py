@@ -12,14 +12,14 @@ import pytest
 
 import jisu
 from exporter import pipeline
-from exporter.artifact import read_artifact
-from exporter.errors import GateRejectedError, InputError
+from exporter.contract.artifact import read_artifact
+from exporter.contract.errors import GateRejectedError, InputError
 from exporter.gate import GateResult
 from exporter.gate.result import Check
 from exporter.pipeline import export
 from exporter.verification import open_torch_module, verify
 from tests.exporter.passes.draft import copied
-from tests.models import write_tiny_llama
+from tests.support.models import write_tiny_llama
 
 PROMPTS = ["The capital of France is", "你好", "def add(a, b):"]
 

@@ -11,8 +11,8 @@ import torch
 
 import jisu
 from exporter import pipeline
-from exporter.artifact import WEIGHTS
-from exporter.errors import GateRejectedError
+from exporter.contract.artifact import WEIGHTS
+from exporter.contract.errors import GateRejectedError
 from exporter.sources.source import Source
 from tests.exporter.passes.draft import copied
 
@@ -259,7 +259,7 @@ def rejected_classifier(tiny_classifier_source, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def traced_classifier(tiny_classifier_source):
     from exporter.sources import load_source
-    from exporter.trace_source import trace_source
+    from exporter.tracing.trace_source import trace_source
 
     return trace_source(load_source(tiny_classifier_source))
 

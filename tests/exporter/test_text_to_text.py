@@ -8,14 +8,14 @@ import onnx_ir as ir
 import pytest
 
 from exporter import pipeline
-from exporter.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
-from exporter.errors import GateRejectedError, InputError
+from exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
+from exporter.contract.errors import GateRejectedError, InputError
 from exporter.pipeline import export
 from exporter.sources import load_source
-from exporter.trace_source import trace_source, trace_source_encoder
+from exporter.tracing.trace_source import trace_source, trace_source_encoder
 from exporter.verification import verify
 from tests.exporter.passes.draft import copied
-from tests.models import TINY_VOCAB, biased_text_to_text_config, text_to_text_config, write_tiny
+from tests.support.models import TINY_VOCAB, biased_text_to_text_config, text_to_text_config, write_tiny
 
 
 def counts(artifact, graph):

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.errors import InputError
-from runtimes.backend import Backend
-from runtimes.ort_cuda import OrtCudaBackend
-from runtimes.registry import open_backend
-from runtimes.tensorrt.backend import PlanBackend
-from runtimes.tensorrt.profiles import Shapes
-from runtimes.torch_module import TorchBackend
+from exporter.contract.backend import Backend
+from exporter.contract.errors import InputError
+from runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from runtimes.backends.registry import open_backend
+from runtimes.backends.tensorrt.backend import PlanBackend
+from runtimes.backends.tensorrt.profiles import Shapes
+from runtimes.backends.torch.backend import TorchBackend
+from tests.runtimes.backends.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
-from tests.runtimes.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import ListBackend, TinyModule, V, logits_of, write_artifact
 
 A = [3, 7, 1, 9, 22, 4, 5]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes.conversation import Conversation
 from runtimes.engine import Engine
-from runtimes.options import SamplingOptions
-from runtimes.text import TextCodec
+from runtimes.generation.options import SamplingOptions
+from runtimes.generation.text import TextCodec
 from tests.runtimes.tiny_models import ListState
 from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, text_artifact
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes.engine import Engine, load
-from runtimes.text import TextCodec
+from runtimes.generation.text import TextCodec
 from tests.runtimes.tiny_models import EOS, ListBackend, logits_of, write_artifact
 from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, says, text_artifact
 

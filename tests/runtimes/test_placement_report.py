@@ -5,9 +5,9 @@ import json
 import pytest
 
 import jisu
-from exporter.errors import InputError
-from runtimes import ort_cuda
-from runtimes.ort_cuda import OrtCudaBackend
+from exporter.contract.errors import InputError
+from runtimes.backends.ort_cuda import backend as ort_cuda
+from runtimes.backends.ort_cuda.backend import OrtCudaBackend
 from runtimes.placement_report import placement_report
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tiny_models import write_artifact
@@ -56,7 +56,7 @@ def test_an_encoder_is_part_of_what_is_shown(text_to_text_artifact, text_to_text
 
 
 def test_plans_are_told_apart_by_their_records(tmp_path, monkeypatch):
-    from runtimes.tensorrt import plan_targets
+    from runtimes.backends.tensorrt import plan_targets
 
     artifact = write_artifact(tmp_path / "t", "tensorrt")
     monkeypatch.setattr(plan_targets, "default_folder", lambda artifact: tmp_path)

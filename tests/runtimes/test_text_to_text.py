@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 import jisu
-from exporter.artifact import ENCODER, GRAPH, Artifact, hash_file, read_artifact
-from exporter.errors import InputError
+from exporter.contract.artifact import ENCODER, GRAPH, Artifact, hash_file, read_artifact
+from exporter.contract.errors import InputError
 from runtimes import Engine, load
-from runtimes.ort_cuda_encoder import OrtCudaEncoderBackend
-from runtimes.tensorrt.encoder import open_encoder_decoder
-from runtimes.tensorrt.profiles import Shapes
+from runtimes.backends.ort_cuda.encoder import OrtCudaEncoderBackend
+from runtimes.backends.tensorrt.encoder import open_encoder_decoder
+from runtimes.backends.tensorrt.profiles import Shapes
+from tests.runtimes.backends.tensorrt.artifacts import exported
+from tests.runtimes.backends.tensorrt.pretended import ENCODER_PLAN, PLAN, Cuda, pretended_library
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
-from tests.runtimes.tensorrt.artifacts import exported
-from tests.runtimes.tensorrt.pretended import ENCODER_PLAN, PLAN, Cuda, pretended_library
 
 TEXTS = ["The quick brown fox.", "A language model guesses the next word.", "你好"]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes.token_ids import check_id_array, check_ids, id_array
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.runtimes.tensorrt.artifacts import exported
+from tests.runtimes.backends.tensorrt.artifacts import exported
 from tests.stand_in_gpu.cases import CASES, CLASSIFIERS, TEXT_TO_TEXT
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes import load
 from tests.stand_in_gpu.test_backend import MODELS, TEXTS, counted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare import ComparisonRequest, compare
-from benchmarks.report import read_report, write_report
-from benchmarks.verdict import Limits, judge
-from exporter.errors import InputError
+from benchmarks.compare.run import ComparisonRequest, compare
+from benchmarks.report.report import read_report, write_report
+from benchmarks.report.verdict import Limits, judge
+from exporter.contract.errors import InputError
 
 
 def compared(folder, out, *workloads, **changes):
@@ -57,9 +57,9 @@ def test_what_turns_a_text_into_another_has_its_encoder_timed_and_answers_judged
 
 def test_a_module_of_ones_own_is_compared_with_its_factory(tmp_path):
     from exporter import export
-    from tests.models import tiny_tokenizer
+    from tests.support.models import tiny_tokenizer
 
-    factory = "tests.own_modules:build_recurrent"
+    factory = "tests.support.own_modules:build_recurrent"
     folder = export(factory, tmp_path / "own", tokenizer=tiny_tokenizer()).folder
     report = compared(folder, tmp_path / "report", "batch-4", trials=1, source=factory)
     assert [row["failure"] for row in report["rows"]] == [None, None]

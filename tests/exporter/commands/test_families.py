@@ -9,7 +9,7 @@ import pytest
 
 import jisu
 from exporter.commands.families import describe, stale
-from exporter.families import Families, Family, read_families
+from exporter.reports.families import Families, Family, read_families
 
 PASSES = Family(
     model_type="alpha",

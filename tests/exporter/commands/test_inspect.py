@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import jisu
-from exporter.artifact import GRAPH, MANIFEST, Manifest, ModelFacts, record_files
-from exporter.signature import Signature
+from exporter.contract.artifact import GRAPH, MANIFEST, Manifest, ModelFacts, record_files
+from exporter.contract.signature import Signature
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 
 import jisu
 from exporter import pipeline
-from exporter.artifact import MANIFEST, REJECTED, record_files
+from exporter.contract.artifact import MANIFEST, REJECTED, record_files
 from exporter.diagnosis import diagnose
 from exporter.gate import GateResult
 from exporter.gate.result import Check
 from exporter.sources import load_source
 from tests.exporter.passes.draft import copied
-from tests.models import write_tiny_llama
+from tests.support.models import write_tiny_llama
 
 
 @pytest.fixture(scope="module")

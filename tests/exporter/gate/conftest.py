@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from exporter.gate import gate_prompts
-from exporter.reference import TorchReference
+from exporter.gate.reference import TorchReference
 from tests.exporter.gate.numpy_llama import VOCAB, tiny_llama
 
 

@@ -26,7 +26,7 @@ class Recorder:
         self.fed: list[list[list[int]]] = []
 
     def encode(self, sources: Any, *, capacity: int, copies: int = 1) -> Any:
-        from runtimes.lengths import RowLengths
+        from runtimes.backends.row_lengths import RowLengths
 
         self.encoded = sources
 

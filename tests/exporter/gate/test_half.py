@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.artifact import CPU_GRAPH, WEIGHTS
+from exporter.contract.artifact import CPU_GRAPH, WEIGHTS
 from exporter.gate import half
 from exporter.gate.half import check_half_graph, check_half_weights, foreign_types, mixed_types
 from exporter.pipeline import export

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.gate import gate_prompts
 from exporter.gate.prompts import FAR, FAR_STEPS, held_out_text
 

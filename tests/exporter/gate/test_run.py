@@ -115,7 +115,7 @@ def test_a_near_tie_is_reported_and_not_counted_as_wrong(llama, prompts):
 
     from exporter.gate.exam import Exam
     from exporter.gate.greedy import check_greedy
-    from exporter.reference import TorchReference
+    from exporter.gate.reference import TorchReference
 
     truth = Truth(Tied(TorchReference(llama)))
     exam = Exam(backend=NumpyLlama(llama), truth=truth, prompts=prompts, budget=FP32_BUDGET)
@@ -145,7 +145,7 @@ def test_another_vocabulary_is_rejected_before_anything_runs(llama, reference, s
 
 
 def test_a_source_that_is_not_finite_is_rejected(short_prompts):
-    from exporter.reference import TorchReference
+    from exporter.gate.reference import TorchReference
 
     broken = tiny_llama()
     broken.lm_head.weight.data[7, 7] = float("nan")

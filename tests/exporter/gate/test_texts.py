@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.gate.texts import WINDOWS, gate_texts
-from tests.models import TINY_VOCAB, tiny_tokenizer
+from tests.support.models import TINY_VOCAB, tiny_tokenizer
 
 
 def test_lengths_are_those_that_matter():

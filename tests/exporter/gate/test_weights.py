@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.integer_products import IntegerProduct
+from calibration.w8a8.matmul import IntegerProduct
 from exporter import pipeline
-from exporter.errors import GateRejectedError
+from exporter.contract.errors import GateRejectedError
 from exporter.gate.weights import LIMIT, check_weights
 from exporter.passes import lower_matmul_nbits, quantize_matmuls, quantize_weights
 from exporter.pipeline import export

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.models.classifier import Classifier
 from exporter.models.settings import NETWORKS
 from tests.exporter.models.small import settings

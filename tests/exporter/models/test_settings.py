@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.models.settings import ModelSettings
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.gate.half import mixed_types
 from exporter.passes.compute_half import candidates, compute_half, note
 from exporter.passes.keep_float import keep_float

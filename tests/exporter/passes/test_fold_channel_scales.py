@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.formats import BlockFormat
-from calibration.round_to_nearest import round_to_nearest
+from calibration.weights.formats import BlockFormat
+from calibration.weights.round_to_nearest import round_to_nearest
 from exporter.passes.fold_channel_scales import candidates, fold_channel_scales
 from exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names

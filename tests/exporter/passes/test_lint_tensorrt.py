@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.passes import lint_tensorrt as lint
 from exporter.passes.lint_tensorrt import lint_tensorrt
 from tests.exporter.passes.draft import Draft

@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.integer_products import IntegerProduct, ProductFormat
-from calibration.static_activations import ActivationScale, quantize_rows
-from exporter.passes.merge_weights import concat_weights, marked
+from calibration.w8a8.matmul import IntegerProduct, ProductFormat
+from calibration.w8a8.static_activations import ActivationScale, quantize_rows
+from exporter.graph.merge_weights import concat_weights, marked
 from exporter.passes.quantize_matmuls import candidates, quantize_matmuls
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
@@ -121,8 +121,8 @@ def test_parts_that_round_their_input_differently_are_refused():
 
 
 def test_weights_in_blocks_and_weights_that_nobody_quantized_stay():
-    from calibration.formats import BlockFormat
-    from calibration.round_to_nearest import round_to_nearest
+    from calibration.weights.formats import BlockFormat
+    from calibration.weights.round_to_nearest import round_to_nearest
 
     weight = noise(8, 32)
     model = two_products(Draft(), weight, weight)

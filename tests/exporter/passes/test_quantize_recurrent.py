@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from exporter.gate.weights import check_weights
-from exporter.matrices import Matrix, matrices_of
 from exporter.passes.quantize_recurrent import candidates, quantize_recurrent
-from exporter.plan import plan_quantization
-from exporter.precision import PRECISIONS, RowFormat
-from exporter.quantization import quantize_source
+from exporter.precision.precision import PRECISIONS, RowFormat
+from exporter.quantization.matrices import Matrix, matrices_of
+from exporter.quantization.quantize_source import quantize_source
+from exporter.quantization.weight_formats import plan_quantization
 from exporter.sources import load_source
 from exporter.tracing.trace import trace
 from tests.exporter.passes.draft import copied
-from tests.own_modules import Recurrent, seeded
+from tests.support.own_modules import Recurrent, seeded
 
 LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "both ways": partial(nn.LSTM, bidirectional=True)}
 
@@ -78,15 +78,15 @@ def quantized(request, tmp_path):
 
 
 def rounded(parameter):
-    from calibration.integer_products import IntegerProduct, ProductFormat
-    from calibration.static_activations import quantize_rows
+    from calibration.w8a8.matmul import IntegerProduct, ProductFormat
+    from calibration.w8a8.static_activations import quantize_rows
 
     rows = quantize_rows(parameter.detach().numpy())
     return IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
 
 
 def test_the_graph_computes_with_the_rounded_weights(quantized):
-    from exporter.silent_onnxruntime import import_onnxruntime
+    from exporter.contract.import_onnxruntime import import_onnxruntime
 
     module, intended, file = quantized
     for name, part in intended.items():

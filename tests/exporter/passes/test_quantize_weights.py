@@ -4,9 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.formats import ROW, BlockFormat
-from calibration.round_to_nearest import round_to_nearest
-from exporter.passes.merge_weights import concat_weights
+from calibration.weights.formats import ROW, BlockFormat
+from calibration.weights.round_to_nearest import round_to_nearest
+from exporter.graph.merge_weights import concat_weights
 from exporter.passes.quantize_weights import candidates, quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.merge_weights import concat_weights
+from exporter.graph.merge_weights import concat_weights
 from exporter.passes.store_half import ROUNDED_FROM, candidates, note, store_half
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.account import Account, Statement, collapse, is_ignored
 
 ACCOUNT = (

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources import load_source
 from exporter.sources.classifier import classifier_class, read_labels
-from tests.models import LABELS, classifier_config, write_tiny_classifier
+from tests.support.models import LABELS, classifier_config, write_tiny_classifier
 
 
 def test_a_folder_is_loaded_with_its_labels(tiny_classifier_source):

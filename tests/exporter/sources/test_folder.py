@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources import load_source
-from tests.models import llama_config, random_model, tiny_tokenizer, write_tiny, write_tiny_llama
+from tests.support.models import llama_config, random_model, tiny_tokenizer, write_tiny, write_tiny_llama
 
 torch = pytest.importorskip("torch", reason="sources are torch models")
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.gguf_header import read_gguf_header
-from tests.models import write_tiny_gguf
+from tests.support.models import write_tiny_gguf
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
 

@@ -10,7 +10,7 @@ import pytest
 from exporter.sources import load_source
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.quiet import quiet_transformers
-from tests.models import write_tiny_gguf, write_tiny_llama
+from tests.support.models import write_tiny_gguf, write_tiny_llama
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.given_tokenizer import read_tokenizer
-from tests.models import tiny_tokenizer
+from tests.support.models import tiny_tokenizer
 
 TEXT = "The fox 你好 🙂"
 

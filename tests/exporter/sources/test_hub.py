@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources import load_source
-from tests.models import write_tiny_llama
+from tests.support.models import write_tiny_llama
 
 hub = pytest.importorskip("huggingface_hub", reason="hub ids need huggingface_hub")
 errors = pytest.importorskip("huggingface_hub.errors", reason="hub ids need huggingface_hub")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources import load_source
 from exporter.sources.kinds import kind_of
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import jisu
-from exporter.errors import InputError
-from exporter.matrices import describe_uncovered, matrices_of
+from exporter.contract.errors import InputError
+from exporter.quantization.matrices import describe_uncovered, matrices_of
 from exporter.sources import load_source
 from exporter.sources.linear_layers import use_linear_layers
-from tests.models import TINY_VOCAB, random_model, write_tiny
+from tests.support.models import TINY_VOCAB, random_model, write_tiny
 
 
 def gpt2_config():

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.module_behaviour import check_behaviour, find_longest
-from tests.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
+from tests.support.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
 
 
 def check(module, **options):

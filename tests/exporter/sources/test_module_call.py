@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.module_call import inspect_call
-from tests.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
+from tests.support.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
 
 
 def test_a_language_model_shows_its_vocabulary_and_its_table_of_positions():

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources import load_source
-from tests.models import llama_config, random_model, tiny_tokenizer
-from tests.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
+from tests.support.models import llama_config, random_model, tiny_tokenizer
+from tests.support.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
 
-FACTORY = "tests.own_modules:build_recurrent"
+FACTORY = "tests.support.own_modules:build_recurrent"
 
 
 def test_a_module_and_its_factory_are_the_same_source():
@@ -59,10 +59,10 @@ def test_a_model_of_transformers_without_a_head_is_refused():
 
 
 WRONG_FACTORIES = {
-    "tests.own_modules:build_nothing": "returns no module. Received: NoneType",
-    "tests.own_modules:build_wrong": "RuntimeError: the weights are elsewhere",
-    "tests.own_modules:build_recurent": "Did you mean build_recurrent",
-    "tests.own_modules:VOCAB": "Received: int",
+    "tests.support.own_modules:build_nothing": "returns no module. Received: NoneType",
+    "tests.support.own_modules:build_wrong": "RuntimeError: the weights are elsewhere",
+    "tests.support.own_modules:build_recurent": "Did you mean build_recurrent",
+    "tests.support.own_modules:VOCAB": "Received: int",
     "tests.not_there:build": "ModuleNotFoundError",
 }
 
@@ -74,7 +74,7 @@ def test_a_factory_that_cannot_be_used_is_refused_with_the_reason(path):
 
 
 def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch):
-    (tmp_path / "my_own_factory.py").write_text("from tests.own_modules import build_recurrent as build\n")
+    (tmp_path / "my_own_factory.py").write_text("from tests.support.own_modules import build_recurrent as build\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     assert load_source("my_own_factory:build").model.vocab_size == VOCAB
@@ -152,7 +152,7 @@ def test_weights_are_neither_copied_nor_changed():
 
 
 def test_a_text_to_text_model_of_transformers_is_taken_as_an_object():
-    from tests.models import text_to_text_config
+    from tests.support.models import text_to_text_config
 
     source = load_source(random_model(text_to_text_config()), tokenizer=tiny_tokenizer())
     assert (source.task, source.model.decoder_start) == ("text2text-generation", 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources.pickled_weights import read_pickled_weights
 
 torch = pytest.importorskip("torch", reason="torch writes these files")

@@ -8,10 +8,10 @@ import struct
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.sources import load_source
 from exporter.sources.plausible import check_config, check_layer_count
-from tests.models import llama_config, write_tiny_gguf, write_tiny_llama
+from tests.support.models import llama_config, write_tiny_gguf, write_tiny_llama
 
 STORED = 20
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exporter.sources import load_source
-from tests.models import llama_config, write_tiny, write_tiny_gguf, write_tiny_llama
+from tests.support.models import llama_config, write_tiny, write_tiny_gguf, write_tiny_llama
 
 pytest.importorskip("torch", reason="sources are torch models")
 
@@ -74,7 +74,7 @@ def test_the_tokenizer_is_written_without_indentation_and_means_the_same(tmp_pat
     from transformers import AutoTokenizer
 
     from exporter.sources import load_source
-    from tests.models import write_tiny_llama
+    from tests.support.models import write_tiny_llama
 
     source = load_source(write_tiny_llama(tmp_path / "source"))
     written = tmp_path / "written"

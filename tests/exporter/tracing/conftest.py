@@ -10,7 +10,7 @@ import pytest
 
 from exporter.tracing.causal_lm import CausalLM
 from exporter.tracing.trace import trace
-from tests.models import llama_config, random_model
+from tests.support.models import llama_config, random_model
 
 
 @dataclass

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.tracing.classifier import Classifier, trace_classifier
 from tests.exporter.passes.draft import operators, run
-from tests.models import PAD, classifier_config, random_model
+from tests.support.models import PAD, classifier_config, random_model
 
 
 def traced(family, *, limit=512, **changes):

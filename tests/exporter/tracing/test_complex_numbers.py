@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.tracing.trace import trace
 
 

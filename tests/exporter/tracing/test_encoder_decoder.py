@@ -9,7 +9,7 @@ from transformers.masking_utils import bidirectional_mask_function, causal_mask_
 
 from exporter.tracing.encoder_decoder import EncoderDecoder
 from exporter.tracing.relative_biases import BiasLookup, _mask
-from tests.models import PAD, biased_text_to_text_config, random_model, text_to_text_config
+from tests.support.models import PAD, biased_text_to_text_config, random_model, text_to_text_config
 
 # Softmax over a buffer with masked places instead of over the prefix alone: another order of summation.
 ROUNDING = 2e-5
@@ -127,7 +127,7 @@ def test_a_decoder_that_does_not_read_its_source_layer_by_layer_is_refused():
         def forward(self, **_):
             return SimpleNamespace(encoder_last_hidden_state=torch.zeros(1, 2, 4))
 
-    from exporter.errors import InputError
+    from exporter.contract.errors import InputError
 
     with pytest.raises(InputError, match="cannot be carried from token to token"):
         EncoderDecoder(Silent())

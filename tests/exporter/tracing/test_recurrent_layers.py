@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.tracing.recurrent_layers import HOLDER, onnx_weights, recurrent_operators
 from exporter.tracing.trace import trace
-from tests.own_modules import Recurrent, Stateless, seeded
+from tests.support.own_modules import Recurrent, Stateless, seeded
 
 LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN, "relu": partial(nn.RNN, nonlinearity="relu")}
 SHAPES = [(1, 1), (2, 9), (3, 4), (1, 60)]
 
 
 def session_of(graph):
-    from exporter.silent_onnxruntime import import_onnxruntime
+    from exporter.contract.import_onnxruntime import import_onnxruntime
 
     return import_onnxruntime().InferenceSession(
         ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"]

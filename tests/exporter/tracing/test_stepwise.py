@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.whole_sequences import empty_state
-from exporter.errors import InputError
+from calibration.model.whole_sequences import empty_state
+from exporter.contract.errors import InputError
 from exporter.passes.select_logits import ONE_TOKEN, candidates, note
 from exporter.tracing.stepwise import takes_several_tokens
 from exporter.tracing.trace import trace

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from exporter.tracing.trace import LAYERS_KEY, trace
 from tests.exporter.tracing.calls import empty_state, on_graph, stock_logits, tokens
 
@@ -269,7 +269,7 @@ def test_a_state_that_is_handed_through_stays_an_output():
 
 def test_a_model_that_cannot_be_traced_prints_nothing_but_the_error(tmp_path, capfd):
     import jisu
-    from tests.models import write_tiny_llama
+    from tests.support.models import write_tiny_llama
 
     rotary = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     source = write_tiny_llama(tmp_path / "source", rope_parameters=rotary)

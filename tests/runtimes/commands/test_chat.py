@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.errors import InputError
+from exporter.contract.errors import InputError
 from runtimes.commands import chat
 from runtimes.conversation import Conversation
 from tests.runtimes.commands.registered import answering

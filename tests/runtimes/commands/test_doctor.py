@@ -10,8 +10,8 @@ import pytest
 
 import jisu
 from runtimes.commands import doctor
-from runtimes.gpu import Gpu, GpuProbe
-from runtimes.machine import Machine, OrtProbe
+from runtimes.machine.gpu import Gpu, GpuProbe
+from runtimes.machine.probe import Machine, OrtProbe
 
 MACHINE = Machine(
     python="3.11.7",

@@ -1,0 +1,107 @@
+"""`jisu compare --ray`: a task for each candidate on a cluster, and one report of them all.
+
+Each is measured alone, as `benchmarks.compare.run` does, on whichever machine it gets, which nothing else is timed on
+at the same time. So its trials do not go by turns with the others', and its row names its machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+
+from benchmarks.compare.contestants import Candidate
+from benchmarks.compare.journal import Journal, sole_run
+from benchmarks.compare.rounds import Outcome, Say
+from benchmarks.compare.run import (
+    ComparisonRequest,
+    command_line,
+    compare,
+    model_of,
+    pareto_of,
+    plan_of,
+    row_of,
+    threads_of,
+    wanted_workloads,
+    who_is_compared,
+)
+from benchmarks.report.report import JSON, Report, prepare_folder, write_json
+from exporter.contract.artifact import Artifact
+from exporter.contract.errors import InputError
+from exporter.jobs.ray_tasks import Task, run_tasks
+
+CANDIDATES = "candidates"  # the folder, beside the report, that the workers keep their measurements in
+_MEMORY = 1 << 30  # beside the weights: onnxruntime or torch, logits, the state
+
+
+def compare_on_cluster(
+    request: ComparisonRequest,
+    *,
+    candidates: Sequence[Candidate] | None = None,
+    say: Say = lambda text: None,
+) -> Report:
+    """Measure on the connected cluster and write ``report.json``; arguments and errors are those of `compare`.
+
+    Paths are from the root, and mean the same on every machine.
+    """
+    threads = threads_of(request.threads)
+    candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
+    prepare_folder(request.out)
+    model = model_of(candidates)
+    workloads = wanted_workloads(request, model)
+    with sole_run(request.out):
+        journal = Journal(request.out, plan_of(request, candidates, workloads, threads=threads))
+        reports: dict[int, Report] = {record["index"]: record["report"] for record in journal.records}
+        waiting = [index for index in range(len(candidates)) if index not in reports]
+        tasks = [_task(request, index, candidates[index], model, threads=threads) for index in waiting]
+        for place, found in run_tasks(tasks):
+            index = waiting[place]
+            if isinstance(found, Exception):
+                say(f"{candidates[index].name} failed: {found}")
+                lost = Outcome(candidate=candidates[index], failure=str(found))
+                reports[index] = {"rows": [row_of(lost, workloads, None)]}
+                continue
+            say(f"{candidates[index].name} is measured")
+            reports[index] = found
+            journal.add({"index": index, "report": found})
+        report = _joined([reports[index] for index in range(len(candidates))], missing)
+        write_json(report, request.out / JSON)
+        journal.remove()
+        shutil.rmtree(request.out / CANDIDATES, ignore_errors=True)
+        return report
+
+
+def measure_candidate(request: ComparisonRequest, candidate: Candidate, model: Artifact | None) -> Report:
+    """The report of one candidate, in a worker; one that was begun by a worker that was lost is gone on with."""
+    return compare(request, candidates=[candidate], model=model)
+
+
+def _task(
+    request: ComparisonRequest, index: int, candidate: Candidate, model: Artifact | None, *, threads: int
+) -> Task:
+    alone = replace(request, out=(request.out / CANDIDATES / f"{index:03d}").resolve(), peers=None, threads=threads)
+    return Task(
+        name=candidate.name,
+        function=measure_candidate,
+        arguments=(alone, candidate, model),
+        cores=threads,
+        # The candidate's weights, and the source that judges it.
+        memory_bytes=_MEMORY + 2 * int(candidate.facts.get("size_bytes") or 0),
+        timed=True,
+    )
+
+
+def _joined(reports: Sequence[Report], missing: dict[str, str]) -> Report:
+    """One report with all rows; what is said of the whole is the first report's that has been made."""
+    made = [report for report in reports if "machine" in report]
+    if not made:
+        raise InputError(
+            "Nothing could be measured",
+            received=" ".join(f"{row['name']}: {row['failure']}" for report in reports for row in report["rows"]),
+            fix="Look at the cluster's own log.",
+        )
+    rows = [{**row, "machine": report.get("machine")} for report in reports for row in report["rows"]]
+    judged = [report for report in made if (report["reference"] or {}).get("description")]
+    joined = {**made[0], "command": command_line(), "missing_peers": missing, "rows": rows}
+    joined["reference"] = judged[0]["reference"] if judged else made[0]["reference"]
+    return {**joined, "pareto": pareto_of(joined)}

@@ -1,0 +1,121 @@
+"""Who is the truth for a comparison: the source of the artifacts, or an fp32 artifact where the source is gone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.compare.contestants import source_key
+from benchmarks.compare.journal import Journal
+from benchmarks.compare.label_quality import label_sets, measure_label_quality
+from benchmarks.compare.rounds import Outcome, Processes, Say
+from benchmarks.compare.timed_process import CandidateError, TimedProcess
+from benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
+from exporter.contract.artifact import Artifact
+from exporter.contract.errors import InputError
+from runtimes.backends.registry import CLASSIFICATION
+
+if TYPE_CHECKING:
+    from runtimes.generation.text import TextCodec
+
+_SOURCE = "source"
+
+
+def judge_candidates(
+    model: Artifact,
+    outcomes: Mapping[str, Outcome],
+    processes: Processes,
+    *,
+    source: str | None,
+    threads: int,
+    time_limit: float,
+    journal: Journal,
+    say: Say,
+) -> dict[str, Any]:
+    """Measure the quality that is missing; returns what it was measured against, or why it was not.
+
+    Args:
+        model: an artifact whose tokenizer and source count for all.
+        source: the checkpoint, where the manifest does not tell it.
+    """
+    problems: list[str] = []
+    try:
+        measure = _measurement(model)
+    except (InputError, ImportError) as error:  # a tokenizer that is not the model's; the speeds are there all the same
+        return {"name": None, "description": None, "problems": [str(error)]}
+    for outcome in outcomes.values():
+        if outcome.is_measured and not _same_source(outcome.candidate.artifact, model):
+            reason = f"it was made from another source than {model.folder}"
+            outcome.quality = {"sets": {}, "greedy": None, "reason": reason}
+    wanted = {
+        name: process
+        for name, process in processes.items()
+        if outcomes[name].quality is None and _same_source(outcomes[name].candidate.artifact, model)
+    }
+    for name, command in _references(model, outcomes, source=source, threads=threads):
+        say(f"loading the reference: {name}")
+        try:
+            with TimedProcess(command, time_limit=time_limit) as process:
+                if wanted:
+                    measure(process, outcomes, wanted, journal=journal, say=say)
+                version = process.opened["version"]
+                description = version if name == _SOURCE else f"{name}, {version}"
+                return {"name": name, "description": description, "problems": problems}
+        except (CandidateError, ReferenceFailedError) as error:
+            problems.append(f"{name}: {error}")
+            say(f"the reference {name} cannot be used: {error}")
+    return {"name": None, "description": None, "problems": problems or ["no source and no fp32 artifact"]}
+
+
+def _references(
+    model: Artifact, outcomes: Mapping[str, Outcome], *, source: str | None, threads: int
+) -> list[tuple[str, tuple[str, ...]]]:
+    """What quality may be measured against, best first: the source, then an fp32 artifact among the candidates.
+
+    For a source that was named nothing else is taken.
+    """
+    place = () if source is None else (source,)
+    program = (sys.executable, "-m", "benchmarks.peers.run_source", str(model.folder), str(threads), *place)
+    found = [(_SOURCE, program)]
+    for outcome in outcomes.values() if source is None else ():
+        item = outcome.candidate
+        if item.facts.get("precision") == "fp32" and outcome.failure is None:
+            found.append((item.name, item.command))
+    return found
+
+
+def _measurement(model: Artifact) -> Callable[..., None]:
+    """`measure_quality` or `measure_label_quality` with the texts that the model can be judged on."""
+    from exporter.gate.prompts import gate_prompts
+    from exporter.gate.texts import gate_texts
+    from runtimes.generation.text import open_codec
+
+    codec = open_codec(model.folder)
+    encoder, has_tokenizer = None if codec is None else _Encoder(codec), codec is not None
+    facts = model.manifest.model
+    if model.manifest.task == CLASSIFICATION:
+        texts = gate_texts(encoder, facts.vocab_size, facts.max_positions)
+        return partial(measure_label_quality, sets=label_sets(texts, has_tokenizer=has_tokenizer))
+    limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]
+    prompts = gate_prompts(encoder, facts.vocab_size, min(limits, default=None))
+    sets = token_sets(prompts, has_tokenizer=has_tokenizer, start=facts.decoder_start, suppressed=facts.suppressed)
+    return partial(measure_quality, sets=sets)
+
+
+class _Encoder:
+    """An artifact's tokenizer as the gate asks for texts."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        self._codec = codec
+
+    def encode(self, text: str) -> list[int]:
+        return self._codec.encode(text, special_tokens=True)
+
+    def __call__(self, text: str, *, truncation: bool, max_length: int) -> dict[str, list[int]]:
+        return {"input_ids": self._codec.encode_start(text, max_length)}
+
+
+def _same_source(artifact: Artifact | None, model: Artifact) -> bool:
+    return artifact is None or source_key(artifact) == source_key(model)

@@ -1,0 +1,89 @@
+"""How close each candidate's labels are to the source's: divergence of the probabilities, and agreement on the label.
+
+Texts are classified one at a time, whole; logits go through files, as those of tokens do.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.compare.journal import Journal
+from benchmarks.compare.rounds import Outcome, Processes, Say, fail
+from benchmarks.compare.timed_process import CandidateError, TimedProcess
+from benchmarks.compare.token_quality import PROSE, RANDOM, Floats, TokenIds, near_ties, told_logits, true_logits
+from exporter.gate.quality import kl_divergence
+from exporter.gate.texts import GateTexts
+
+OTHERS = "chinese, code, chat"  # the gate's rows, one text of each
+
+
+@dataclass
+class _Tally:
+    """One candidate's logits so far and those of the source, by the name of the set: [1, labels] of each text."""
+
+    truths: dict[str, list[Floats]] = field(default_factory=dict)
+    guesses: dict[str, list[Floats]] = field(default_factory=dict)
+    reason: str | None = None
+
+
+def label_sets(texts: GateTexts, *, has_tokenizer: bool) -> dict[str, Sequence[TokenIds]]:
+    """The gate's texts under their names, int64 [T] each; without a tokenizer they are random ids."""
+    if not has_tokenizer:
+        return {RANDOM: (*texts.windows, *texts.rows)}
+    return {PROSE: texts.windows, OTHERS: texts.rows}
+
+
+def measure_label_quality(
+    reference: TimedProcess,
+    outcomes: Mapping[str, Outcome],
+    processes: Processes,
+    sets: Mapping[str, Sequence[TokenIds]],
+    *,
+    journal: Journal,
+    say: Say,
+) -> None:
+    """Fill in the quality of every candidate with a process; raises ReferenceFailedError."""
+    tallies = {name: _Tally() for name in processes}
+    with tempfile.TemporaryDirectory(prefix="jisu-logits-") as folder:
+        truth_file, guess_file = (str(Path(folder) / name) for name in ("reference.npy", "candidate.npy"))
+        for name, texts in sets.items():
+            say(f"quality on {name}: {len(texts)} texts")
+            for text in texts:
+                truth = true_logits(reference, text, truth_file)
+                for candidate in list(processes):
+                    tally = tallies[candidate]
+                    if tally.reason is not None:
+                        continue
+                    try:
+                        guess, tally.reason = told_logits(processes[candidate], text, guess_file)
+                        if guess is not None and guess.shape != truth.shape:
+                            raise CandidateError(f"logits {guess.shape} where the source has {truth.shape}")
+                    except CandidateError as error:
+                        fail(outcomes[candidate], f"quality: {error}", processes, journal=journal, say=say)
+                        continue
+                    if guess is not None:
+                        tally.truths.setdefault(name, []).append(truth)
+                        tally.guesses.setdefault(name, []).append(guess)
+    for name in processes:
+        tally = tallies[name]
+        sets_found = {key: _figures(tally.truths[key], tally.guesses[key]) for key in tally.truths}
+        outcomes[name].quality = {"sets": sets_found, "greedy": None, "reason": tally.reason}
+        journal.add({"candidate": name, "quality": outcomes[name].quality})
+
+
+def _figures(truths: Sequence[Floats], guesses: Sequence[Floats]) -> dict[str, Any]:
+    truth, guess = np.concatenate(truths), np.concatenate(guesses)
+    kl = kl_divergence(truth, guess)
+    return {
+        "mean_kl": float(kl.mean()),
+        "p99_kl": float(np.quantile(kl, 0.99, method="inverted_cdf")),  # a measured one, as of tokens
+        "top1": float((truth.argmax(axis=1) == guess.argmax(axis=1)).mean()),
+        "near_ties": near_ties(truth, guess),
+        "texts": len(truth),
+    }

@@ -1,0 +1,342 @@
+"""`jisu compare`: candidates in, report out. Load each in a process of its own, time them by turns, judge their tokens.
+
+Start reading here. Nothing is rendered and no regression is judged before report.json is written.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare.contestants import Candidate, artifact_candidates
+from benchmarks.compare.figures import memory_figures, workload_figures
+from benchmarks.compare.journal import Journal, sole_run
+from benchmarks.compare.judging import judge_candidates
+from benchmarks.compare.memory_traffic import weight_bytes
+from benchmarks.compare.operator_times import measure_operators
+from benchmarks.compare.pareto import pareto_front
+from benchmarks.compare.peer_contestants import peer_candidates
+from benchmarks.compare.read_bandwidth import measure_read_bandwidth
+from benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
+from benchmarks.compare.trials import machine
+from benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
+from benchmarks.report.columns import at, headline_set, speed_column
+from benchmarks.report.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
+from exporter.contract.artifact import Artifact, check_outside_artifacts
+from exporter.contract.errors import InputError
+from runtimes.machine.probe import installed_packages
+
+TRIALS = 5
+TIME_LIMIT = 300.0
+LONGEST = 1e6  # seconds that the system can be asked to wait for an answer
+BACKEND = "ort-cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonRequest:
+    """What a user asks of a comparison.
+
+    ``workloads`` are names, None for all. ``time_limit`` is the most seconds for loading and for each trial of one
+    candidate. ``source`` is the checkpoint, where the artifacts' manifests do not tell it. ``peers`` is the folder with
+    the models of other engines, ``peers_python`` the interpreter that has these engines.
+    """
+
+    artifacts: tuple[Path, ...]
+    out: Path
+    backends: tuple[str, ...] = (BACKEND,)
+    workloads: tuple[str, ...] | None = None
+    trials: int = TRIALS
+    threads: int = 0
+    time_limit: float = TIME_LIMIT
+    source: str | None = None
+    quality: bool = True
+    peers: Path | None = None
+    peers_python: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.artifacts:
+            raise InputError(
+                "There is nothing to compare", allowed="one artifact or more", fix="Name folders of `jisu export`."
+            )
+        for name, value, least in (("--trials", self.trials, 1), ("--threads", self.threads, 0)):
+            if value < least:
+                raise InputError(f"{name} is too small", received=value, allowed=f"{least} or more", fix="Correct it.")
+        if not 0 < self.time_limit <= LONGEST:
+            raise InputError(
+                "--time-limit is no time to wait",
+                received=self.time_limit,
+                allowed=f"seconds above 0, up to {LONGEST:g}",
+                fix="Correct it.",
+            )
+
+
+def compare(
+    request: ComparisonRequest,
+    *,
+    candidates: Sequence[Candidate] | None = None,
+    model: Artifact | None = None,
+    command: Sequence[str] | None = None,
+    say: Say = lambda text: None,
+) -> Report:
+    """Measure and write ``report.json`` into the request's folder.
+
+    Args:
+        candidates: other ones than the request's artifacts.
+        model: whose tokenizer and source count for all; that of the first candidate that has one when None.
+        command: what was typed, for the report.
+        say: is told what is being done.
+
+    Raises:
+        InputError: bad options, or no place to write to. A candidate that fails is a row of the report, no error.
+    """
+    threads = threads_of(request.threads)
+    _check_threads(threads)
+    candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
+    model = model or model_of(candidates)
+    workloads = wanted_workloads(request, model)
+    prepare_folder(request.out)
+    workloads, skipped = _fitting(workloads, model)
+    plan = plan_of(request, candidates, workloads, threads=threads)
+    with sole_run(request.out):
+        journal = Journal(request.out, plan)
+        if journal.records:
+            say(f"going on with an interrupted run: {len(journal.records)} measurements are there")
+        outcomes = restored_outcomes(candidates, journal.records)
+        bandwidth = measure_read_bandwidth(threads)
+        reference: dict[str, Any] | None = None
+
+        def is_needed(outcome: Outcome) -> bool:
+            unjudged = request.quality and outcome.quality is None
+            return unjudged or not is_timed(outcome, workloads, request.trials)
+
+        with open_processes(
+            outcomes, needed=is_needed, time_limit=request.time_limit, journal=journal, say=say
+        ) as processes:
+            feed = _feeder(model)
+            measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
+            if request.quality and model is not None and any(item.failure is None for item in outcomes.values()):
+                reference = judge_candidates(
+                    model,
+                    outcomes,
+                    processes,
+                    source=request.source,
+                    threads=threads,
+                    time_limit=request.time_limit,
+                    journal=journal,
+                    say=say,
+                )
+        _profile(request, outcomes, threads=threads, journal=journal, say=say)
+        report: Report = finite(
+            {
+                "kind": KIND,
+                "schema_version": SCHEMA_VERSION,
+                "task": task_of(model),
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "command": command_line() if command is None else shlex.join(command),
+                "machine": machine(),
+                "versions": installed_packages(),
+                "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
+                "read_bandwidth_bytes_per_s": bandwidth,
+                "workloads": [item.to_dict() for item in workloads],
+                "skipped_workloads": skipped,
+                "missing_peers": missing,
+                "reference": reference,
+                "verdict": None,
+                "rows": [row_of(outcome, workloads, bandwidth) for outcome in outcomes.values()],
+            }
+        )
+        report["pareto"] = pareto_of(report)
+        write_json(report, request.out / JSON)
+        journal.remove()
+        return report
+
+
+def command_line() -> str:
+    """What was typed."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def who_is_compared(
+    request: ComparisonRequest, candidates: Sequence[Candidate] | None, *, threads: int, say: Say
+) -> tuple[list[Candidate], dict[str, str]]:
+    """All candidates with the peers, and by the names of the peers that are not there how to get them.
+
+    Args:
+        candidates: instead of the request's artifacts on its backends.
+    """
+    if candidates is None:
+        candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
+    check_outside_artifacts(request.out, option="--out")
+    if request.peers is None:
+        return list(candidates), {}
+    if (task := task_of(model_of(candidates))) != TEXT_GENERATION:
+        raise InputError(
+            f"Other engines cannot be compared for {task}",
+            received="--peers",
+            allowed=f"it for {TEXT_GENERATION}",
+            fix="Leave --peers out.",
+        )
+    peers, missing = peer_candidates(request.peers, request.peers_python or Path(sys.executable), threads=threads)
+    for name, why in missing.items():
+        say(f"{name} is left out: {why}")
+    return [*candidates, *peers], missing
+
+
+def model_of(candidates: Sequence[Candidate]) -> Artifact | None:
+    """The artifact whose tokenizer and source count for all: the first one that can be used."""
+    return next((item.artifact for item in candidates if item.artifact is not None and item.problem is None), None)
+
+
+def task_of(model: Artifact | None) -> str:
+    """What all candidates are for."""
+    return TEXT_GENERATION if model is None else model.manifest.task
+
+
+def wanted_workloads(request: ComparisonRequest, model: Artifact | None) -> list[Workload]:
+    """Those that were asked for, of those for the model's task; raises InputError for a name of none."""
+    return workloads_named(None if request.workloads is None else list(request.workloads), task=task_of(model))
+
+
+def plan_of(
+    request: ComparisonRequest, candidates: Sequence[Candidate], workloads: Sequence[Workload], *, threads: int
+) -> dict[str, Any]:
+    """Everything that the measurement depends on."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "candidates": [
+            [item.name, item.command, dict(item.facts), _files(item.artifact), item.problem] for item in candidates
+        ],
+        "workloads": [item.to_dict() for item in workloads],
+        "settings": [request.trials, threads, request.quality, request.source],
+        "versions": installed_packages(),
+        "machine": _identity(machine()),
+    }
+
+
+def pareto_of(report: Report) -> list[int]:
+    """Indices of the rows that no other row beats in speed without losing in mean KL."""
+    speed = (*speed_column(report).path, "median")
+    error = ("quality", "sets", headline_set(report), "mean_kl")
+    points = [(index, at(row, speed), at(row, error)) for index, row in enumerate(report["rows"])]
+    return pareto_front([point for point in points if None not in point])
+
+
+def threads_of(wanted: int) -> int:
+    """That many threads; for 0 one for each core that this process may use, hyperthreads not counted."""
+    import psutil
+
+    from runtimes.machine.probe import usable_cores
+
+    if wanted:
+        return wanted
+    return max(1, min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
+
+
+def _check_threads(threads: int) -> None:
+    """Raise InputError for more threads than this machine can run at a time: they would only wait for each other."""
+    cores = os.cpu_count() or 1
+    if threads > cores:
+        raise InputError(
+            "--threads is more than this machine has", received=threads, allowed=f"1 to {cores}", fix="Correct it."
+        )
+
+
+def _fitting(workloads: Sequence[Workload], model: Artifact | None) -> tuple[list[Workload], dict[str, str]]:
+    """The workloads that the model has positions for, and why the others are left out."""
+    facts = model.manifest.model if model is not None else None
+    limit = facts.max_positions if facts is not None else None
+    fitting, skipped = [], {}
+    for item in workloads:
+        needed = item.prompt_tokens + item.new_tokens
+        if facts is not None and facts.decoder_start is not None:
+            # Source and answer have positions of their own, and the answer has its start token besides.
+            limits = [(item.prompt_tokens, facts.max_source_positions), (1 + item.new_tokens, facts.max_positions)]
+        else:
+            limits = [(needed, limit)]
+        for needed, limit in limits:
+            if limit is not None and needed > limit:
+                skipped[item.name] = f"it needs {needed} positions and the model has {limit}"
+        if item.name not in skipped:
+            fitting.append(item)
+    if not fitting:
+        raise InputError(
+            "No workload fits this model",
+            received="; ".join(f"{name}: {why}" for name, why in skipped.items()),
+            allowed="a workload that needs no more positions than the model has",
+            fix="Choose shorter ones with --workloads.",
+        )
+    return fitting, skipped
+
+
+def _feeder(model: Artifact | None) -> Callable[[Workload, int], list[list[int]]]:
+    """What makes the prompts: passages of the text that no calibration has seen, or random ids."""
+    from exporter.gate.prompts import held_out_text
+    from runtimes.generation.text import open_codec
+
+    codec = open_codec(model.folder) if model is not None else None
+    vocab_size = model.manifest.model.vocab_size if model is not None else 1
+    text = held_out_text()
+
+    def encode(passage: str) -> list[int]:
+        assert codec is not None
+        return codec.encode(passage, special_tokens=False)
+
+    def feed(workload: Workload, trial: int) -> list[list[int]]:
+        return prompts_of(
+            workload, trial=trial, vocab_size=vocab_size, encode=encode if codec is not None else None, text=text
+        )
+
+    return feed
+
+
+def _profile(
+    request: ComparisonRequest, outcomes: Mapping[str, Outcome], *, threads: int, journal: Journal, say: Say
+) -> None:
+    """Find out where the time goes in the graphs of those that ONNX Runtime ran, once nothing is timed any more."""
+    for name, outcome in outcomes.items():
+        item = outcome.candidate
+        if outcome.failure is not None or outcome.operators is not None:
+            continue
+        if item.backend != BACKEND or item.artifact is None or task_of(item.artifact) != TEXT_GENERATION:
+            continue
+        if item.artifact.manifest.signature.state:
+            say(f"profiling {name}")
+            outcome.operators = measure_operators(item.artifact.folder, threads=threads, time_limit=request.time_limit)
+            journal.add({"candidate": name, "operators": outcome.operators})
+
+
+def row_of(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float | None) -> dict[str, Any]:
+    """A candidate's part of the report; one that failed has no figures, whatever it measured before."""
+    item = outcome.candidate
+    row: dict[str, Any] = {"name": item.name, "failure": outcome.failure, **item.facts}
+    opened = outcome.opened or {}
+    row |= {"version": opened.get("version"), "settings": opened.get("settings")}
+    if outcome.failure is not None:
+        return {**row, "load_s": None, "peak_bytes": None, "measured": {}, "quality": None, "operators": None}
+    weights = weight_bytes(item.artifact, str(item.backend)) if item.artifact is not None else None
+    return {
+        **row,
+        "load_s": opened.get("load_seconds"),
+        **memory_figures(outcome),
+        "measured": {
+            workload.name: workload_figures(outcome, workload, weights=weights, bandwidth=bandwidth)
+            for workload in workloads
+        },
+        "quality": outcome.quality,
+        "operators": outcome.operators,
+    }
+
+
+def _files(artifact: Artifact | None) -> list[str]:
+    return [] if artifact is None else [record.sha256 for record in artifact.manifest.files.values()]
+
+
+def _identity(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a machine the same one: not how busy it is."""
+    return {name: found[name] for name in ("processor", "cores", "memory_bytes", "system")}

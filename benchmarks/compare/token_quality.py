@@ -1,0 +1,208 @@
+"""How close each candidate's predictions are to the source's: the gate's own figures, on named sets of tokens.
+
+Logits go through files, one text at a time, so that a process holds no more than one text's. The source judges greedy
+continuations, too: shown the same tokens, it would have chosen the same one at every step, or it parts there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.compare.journal import Journal
+from benchmarks.compare.rounds import Outcome, Processes, Say, fail
+from benchmarks.compare.timed_process import CandidateError, TimedProcess
+from exporter.gate.prompts import GatePrompts
+from exporter.gate.quality import QualityMeter
+
+# Two logits that lie closer are a tie that either side may break: the noise of float32 kernels is a tenth of it.
+NEAR_TIE = 2e-3
+PROSE, RANDOM = "prose", "random"
+GREEDY = "greedy"
+_ROWS = ("chinese", "code", "chat")  # as `gate_prompts` orders them
+
+Floats = npt.NDArray[np.float32]
+TokenIds = npt.NDArray[np.int64]
+
+
+class ReferenceFailedError(Exception):
+    """The reference could not tell its logits, or told some that are no numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSets:
+    """Texts by the name of their set, int64 [T] each, and prompts to continue greedily.
+
+    A model that turns a text into another is judged on each text as an answer about itself, as the gate does, and on
+    its answers about the prompts. ``start`` is the token that its answers begin with, None for any other model;
+    ``suppressed`` are those that no answer has.
+    """
+
+    texts: Mapping[str, Sequence[TokenIds]]
+    prompts: Sequence[TokenIds]
+    new_tokens: int
+    start: int | None = None
+    suppressed: Sequence[int] = ()
+
+    def given(self, text: TokenIds) -> tuple[TokenIds, TokenIds | None]:
+        """What is fed to have a text's tokens predicted, and the source that it is about."""
+        if self.start is None:
+            return text, None
+        return np.concatenate([[self.start], text[1:]]), text
+
+    def begun(self, prompt: TokenIds) -> tuple[TokenIds, TokenIds | None]:
+        """What an answer to a prompt begins with, and the source that it is about."""
+        return (prompt, None) if self.start is None else (np.array([self.start], np.int64), prompt)
+
+
+@dataclass
+class _Tally:
+    """One candidate's figures so far."""
+
+    meters: dict[str, QualityMeter] = field(default_factory=dict)
+    ties: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    agreed: int = 0
+    near_ties: int = 0
+    first: dict[str, Any] | None = None
+    reason: str | None = None
+
+
+def token_sets(
+    prompts: GatePrompts, *, has_tokenizer: bool, start: int | None = None, suppressed: Sequence[int] = ()
+) -> TokenSets:
+    """The gate's texts under their names; without a tokenizer they are random ids."""
+    texts: dict[str, Sequence[TokenIds]]
+    if has_tokenizer:
+        texts = {PROSE: prompts.windows or (prompts.sequence,)}
+        texts |= {name: (row,) for name, row in zip(_ROWS, prompts.rows, strict=True)}
+    else:
+        texts = {RANDOM: (*prompts.windows, *prompts.rows)}
+    return TokenSets(
+        texts=texts, prompts=prompts.greedy, new_tokens=prompts.greedy_steps, start=start, suppressed=suppressed
+    )
+
+
+def measure_quality(
+    reference: TimedProcess,
+    outcomes: Mapping[str, Outcome],
+    processes: Processes,
+    sets: TokenSets,
+    *,
+    journal: Journal,
+    say: Say,
+) -> None:
+    """Fill in the quality of every candidate with a process; raises ReferenceFailedError."""
+    tallies = {name: _Tally() for name in processes}
+    with tempfile.TemporaryDirectory(prefix="jisu-logits-") as folder:
+        truth_file, guess_file = (str(Path(folder) / name) for name in ("reference.npy", "candidate.npy"))
+        for name, texts in sets.texts.items():
+            for number, text in enumerate(texts):
+                say(f"quality on {name}: text {number + 1} of {len(texts)}")
+                fed, source = sets.given(text)
+                truth = true_logits(reference, fed, truth_file, source)
+                for candidate in list(processes):
+                    tally = tallies[candidate]
+                    if tally.reason is not None:
+                        continue
+                    try:
+                        guess, tally.reason = told_logits(processes[candidate], fed, guess_file, source)
+                    except CandidateError as error:
+                        fail(outcomes[candidate], f"quality: {error}", processes, journal=journal, say=say)
+                        continue
+                    if guess is not None:
+                        meter = tally.meters.setdefault(name, QualityMeter())
+                        meter.add(truth[:-1], guess[:-1], text[1:])
+                        tally.ties[name] = tally.ties.get(name, 0) + near_ties(truth[:-1], guess[:-1])
+        for number, prompt in enumerate(sets.prompts):
+            say(f"greedy answers: prompt {number + 1} of {len(sets.prompts)}")
+            for candidate in list(processes):
+                tally = tallies[candidate]
+                try:
+                    answer = processes[candidate].generate([prompt.tolist()], sets.new_tokens)
+                except CandidateError as error:
+                    fail(outcomes[candidate], f"greedy answer: {error}", processes, journal=journal, say=say)
+                    continue
+                if "unsupported" not in answer:
+                    tokens = np.array(answer["tokens"][0], np.int64)
+                    _judge(_choices(reference, sets, prompt, tokens, truth_file), tokens, tally, number)
+    for name in processes:
+        outcomes[name].quality = _figures(tallies[name])
+        journal.add({"candidate": name, "quality": outcomes[name].quality})
+
+
+def true_logits(reference: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None) -> Floats:
+    """The reference's logits of a text, through a file; raises ReferenceFailedError."""
+    try:
+        reference.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
+    except CandidateError as error:
+        raise ReferenceFailedError(str(error)) from error
+    logits: Floats = np.load(file)
+    if not np.isfinite(logits).all():
+        raise ReferenceFailedError("its logits are not all finite")
+    return logits
+
+
+def told_logits(
+    process: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None
+) -> tuple[Floats | None, str | None]:
+    """A candidate's logits of a text, or why it does not tell them. Raises CandidateError for NaN."""
+    answer = process.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
+    if "unsupported" in answer:
+        return None, answer["unsupported"]
+    logits: Floats = np.load(file)
+    bad = ~np.isfinite(logits)
+    if bad.any():
+        raise CandidateError(f"{int(bad.sum())} logits of {len(tokens)} tokens are not finite")
+    return logits, None
+
+
+def near_ties(truth: Floats, guess: Floats) -> int:
+    """Rows in which another column is the likeliest and the source's two candidates are a near tie."""
+    rows = np.arange(len(truth))
+    best, other = truth.argmax(axis=1), guess.argmax(axis=1)
+    return int(((best != other) & (truth[rows, best] - truth[rows, other] <= NEAR_TIE)).sum())
+
+
+def _choices(reference: TimedProcess, sets: TokenSets, prompt: TokenIds, tokens: TokenIds, file: str) -> Floats:
+    """The reference's logits at each step of a continuation, all in one run; float32 [T, V]."""
+    begun, source = sets.begun(prompt)
+    rows = true_logits(reference, np.concatenate([begun, tokens[:-1]]), file, source)[len(begun) - 1 :]
+    rows[:, list(sets.suppressed)] = -np.inf
+    return rows
+
+
+def _judge(rows: Floats, tokens: TokenIds, tally: _Tally, number: int) -> None:
+    """Count the steps at which the reference would have chosen the same token."""
+    parted = False
+    for step, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
+        best = int(row.argmax())
+        gap = float(row[best] - row[token])
+        tally.steps += 1
+        tally.agreed += token == best
+        tally.near_ties += token != best and gap <= NEAR_TIE
+        if gap > NEAR_TIE and not parted:
+            parted = True
+            if tally.first is None or step < tally.first["step"]:
+                tally.first = {"prompt": number, "step": step, "logit_gap": gap}
+
+
+def _figures(tally: _Tally) -> dict[str, Any]:
+    sets: dict[str, Any] = {
+        name: {**meter.result().to_dict(), "near_ties": tally.ties[name]} for name, meter in tally.meters.items()
+    }
+    greedy = None
+    if tally.steps:
+        greedy = {
+            "tokens": tally.steps,
+            "agreement": tally.agreed / tally.steps,
+            "near_ties": tally.near_ties,
+            "first_divergence": tally.first,
+        }
+    return {"sets": sets, GREEDY: greedy, "reason": tally.reason}

@@ -1,0 +1,123 @@
+"""What is fed: the shapes that a user's day is made of, as the same token ids for every candidate.
+
+Prompts are text where the model has a tokenizer, another passage in every round (some engines keep what they computed
+for the last one), and random ids otherwise. Tokenizing is over before anything is timed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from exporter.contract.artifact import TASKS, TEXT_TO_TEXT
+from exporter.contract.errors import InputError
+from runtimes.backends.registry import CLASSIFICATION
+
+TEXT_GENERATION = TASKS[0]
+
+# Characters of a passage for each token wanted; no tokenizer makes longer tokens of English on average.
+_CHARACTERS = 8
+_REPEAT = "\n\nRepeat the text above, word for word.\n\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """Prompt and answer in tokens a row, and how many rows; ``grounded``: the prompt asks for its own words again.
+
+    A classifier reads ``prompt_tokens`` and answers none: of it ``calls`` are timed in each trial.
+    """
+
+    name: str
+    prompt_tokens: int
+    new_tokens: int
+    batch: int = 1
+    grounded: bool = False
+    calls: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        # Only a classifier's are calls; what generates is described as in the reports of before there were any.
+        return {name: value for name, value in asdict(self).items() if name != "calls" or value}
+
+
+_SUITES = {
+    TEXT_GENERATION: (
+        Workload(name="short-chat", prompt_tokens=32, new_tokens=64),
+        Workload(name="long-prompt", prompt_tokens=512, new_tokens=16),
+        Workload(name="long-generation", prompt_tokens=32, new_tokens=128),
+        Workload(name="batch-4", prompt_tokens=32, new_tokens=32, batch=4),
+        Workload(name="batch-8", prompt_tokens=32, new_tokens=32, batch=8),
+        Workload(name="input-grounded", prompt_tokens=256, new_tokens=64, grounded=True),
+    ),
+    TEXT_TO_TEXT: (
+        Workload(name="sentence", prompt_tokens=32, new_tokens=32),
+        Workload(name="long-source", prompt_tokens=256, new_tokens=32),
+        Workload(name="sentences-4", prompt_tokens=32, new_tokens=32, batch=4),
+        Workload(name="sentences-8", prompt_tokens=32, new_tokens=32, batch=8),
+    ),
+    # Fewer calls of what takes longer.
+    CLASSIFICATION: (
+        Workload(name="short-text", prompt_tokens=16, new_tokens=0, calls=32),
+        Workload(name="short-texts-4", prompt_tokens=16, new_tokens=0, batch=4, calls=16),
+        Workload(name="short-texts-8", prompt_tokens=16, new_tokens=0, batch=8, calls=16),
+        Workload(name="long-text", prompt_tokens=256, new_tokens=0, calls=16),
+        Workload(name="long-texts-4", prompt_tokens=256, new_tokens=0, batch=4, calls=8),
+        Workload(name="long-texts-8", prompt_tokens=256, new_tokens=0, batch=8, calls=4),
+    ),
+}
+# By the task of the models that they are for, and by name.
+WORKLOADS = {task: {item.name: item for item in items} for task, items in _SUITES.items()}
+
+
+def workloads_named(names: list[str] | None, *, task: str = TEXT_GENERATION) -> list[Workload]:
+    """The workloads of these names in their own order, all when None; raises InputError for an unknown name."""
+    known = WORKLOADS[task]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise InputError(
+            f"There is no such workload for {task}",
+            received=", ".join(unknown),
+            allowed=", ".join(known),
+            fix="Choose from these with --workloads.",
+        )
+    return [item for name, item in known.items() if names is None or name in names]
+
+
+def prompts_of(
+    workload: Workload,
+    *,
+    trial: int,
+    vocab_size: int,
+    encode: Callable[[str], list[int]] | None,
+    text: str,
+) -> list[list[int]]:
+    """Token ids of each row for one trial, the same for the same arguments.
+
+    Args:
+        encode: text to ids; None draws random ids.
+        text: what passages are taken from.
+    """
+    draw = random.Random(f"{workload.name} {trial}")
+    if encode is None:
+        return [_random_row(workload, draw, vocab_size) for _ in range(workload.batch)]
+    ending = encode(_REPEAT) if workload.grounded else []
+    wanted = workload.prompt_tokens - len(ending)
+    if wanted < 1:
+        ending, wanted = [], workload.prompt_tokens
+    rows = []
+    for _ in range(workload.batch):
+        passage: list[int] = []
+        while len(passage) < wanted:
+            start = draw.randrange(max(1, len(text) - _CHARACTERS * wanted))
+            passage += encode(text[start : start + _CHARACTERS * wanted])
+        rows.append(passage[:wanted] + ending)
+    return rows
+
+
+def _random_row(workload: Workload, draw: random.Random, vocab_size: int) -> list[int]:
+    """Random ids; of a grounded workload the second half is the first one again."""
+    if not workload.grounded:
+        return [draw.randrange(vocab_size) for _ in range(workload.prompt_tokens)]
+    half = [draw.randrange(vocab_size) for _ in range(workload.prompt_tokens // 2)]
+    return (half + half + half[:1])[: workload.prompt_tokens]

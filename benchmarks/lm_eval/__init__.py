@@ -1,0 +1,1 @@
+"""Artifacts in EleutherAI's evaluation harness."""

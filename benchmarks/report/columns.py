@@ -1,0 +1,213 @@
+"""What the tables show: which number of a row, under which title, in which unit, and which end of it is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from exporter.contract.artifact import TEXT_TO_TEXT
+from runtimes.backends.registry import CLASSIFICATION
+
+Better = Literal["high", "low"]
+# Unit as it is written -> how many of the stored units it is, and how many digits count.
+UNITS: dict[str, tuple[float, int]] = {
+    "": (1.0, 4),
+    "tok/s": (1.0, 4),
+    "texts/s": (1.0, 4),
+    "ms": (1e-3, 4),
+    "s": (1.0, 4),
+    "MB": (1e6, 4),
+    "GB/s": (1.0, 3),
+    "GB": (1e9, 4),
+    "%": (1e-2, 4),
+    "J": (1.0, 3),
+    "nats": (1.0, 3),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One figure of a row: ``path`` leads to it, and to a summary's median where it has several numbers."""
+
+    title: str
+    path: tuple[str, ...]
+    unit: str = ""
+    better: Better | None = None
+
+
+def headline_columns(report: Mapping[str, Any]) -> list[Column]:
+    """The columns of the first table: speed of short and of long texts, closeness, size and memory."""
+    quality = ("quality", "sets", headline_set(report))
+    # Lower than the source's is not closer to it: nothing is marked.
+    perplexity = Column(title="perplexity", path=(*quality, "perplexity"))
+    return [
+        *_speed_columns(report),
+        Column(title="mean KL", path=(*quality, "mean_kl"), unit="nats", better="low"),
+        Column(title="top-1", path=(*quality, "top1"), unit="%", better="high"),
+        *([] if classifies(report) else [perplexity]),
+        Column(title="size", path=("size_bytes",), unit="MB", better="low"),
+        Column(title="peak memory", path=("peak_bytes",), unit="MB", better="low"),
+        Column(title="load", path=("load_s",), unit="s", better="low"),
+    ]
+
+
+def _speed_columns(report: Mapping[str, Any]) -> list[Column]:
+    """An answer's speed and a long prompt's; or how fast short and long texts get their labels."""
+    short, long = (("measured", name) for name in headline_workloads(report))
+    if classifies(report):
+        return [
+            Column(title="short", path=(*short, "texts_per_s"), unit="texts/s", better="high"),
+            Column(title="long", path=(*long, "texts_per_s"), unit="texts/s", better="high"),
+            Column(title="latency", path=(*short, "latency_s", "p50"), unit="ms", better="low"),
+            Column(title="latency p99", path=(*short, "latency_s", "p99"), unit="ms", better="low"),
+        ]
+    encode = Column(title="encode", path=(*short, "encode_s"), unit="ms", better="low")
+    return [
+        Column(title="decode", path=(*short, "decode_tokens_per_s"), unit="tok/s", better="high"),
+        Column(title="prefill", path=(*long, "prefill_tokens_per_s"), unit="tok/s", better="high"),
+        *([encode] if report.get("task") == TEXT_TO_TEXT else []),
+        Column(title="first token", path=(*short, "time_to_first_token_s"), unit="ms", better="low"),
+    ]
+
+
+def speed_column(report: Mapping[str, Any]) -> Column:
+    """The speed that a candidate is known by."""
+    return _speed_columns(report)[0]
+
+
+def headline_words(report: Mapping[str, Any]) -> str:
+    """What the speeds of the first table were measured on."""
+    short, long = headline_workloads(report)
+    if classifies(report):
+        return f"Short texts and latency on {short}, long ones on {long}"
+    return f"Decode and first token on {short}, prefill on {long}"
+
+
+def trials_words(report: Mapping[str, Any]) -> str:
+    """What the trials are; on a cluster, where each row has its machine, they do not go by turns."""
+    return "trials of each alone" if any("machine" in row for row in report["rows"]) else "interleaved trials"
+
+
+def classifies(report: Mapping[str, Any]) -> bool:
+    """Whether a report is of classifiers; one that does not say what it is of is of models that continue a text."""
+    return bool(report.get("task") == CLASSIFICATION)
+
+
+def workload_columns(workload: str) -> list[Column]:
+    """All figures of one workload; a candidate has those of tokens or those of texts."""
+
+    def column(title: str, *path: str, unit: str, better: Better | None = "low") -> Column:
+        return Column(title=title, path=("measured", workload, *path), unit=unit, better=better)
+
+    return [
+        column("speed", "texts_per_s", unit="texts/s", better="high"),
+        column("latency p50", "latency_s", "p50", unit="ms"),
+        column("latency p90", "latency_s", "p90", unit="ms"),
+        column("latency p99", "latency_s", "p99", unit="ms"),
+        column("energy per text", "joules_per_text", unit="J"),
+        column("decode", "decode_tokens_per_s", unit="tok/s", better="high"),
+        column("prefill", "prefill_tokens_per_s", unit="tok/s", better="high"),
+        column("encode", "encode_s", unit="ms"),
+        column("first token", "time_to_first_token_s", unit="ms"),
+        column("token p50", "inter_token_s", "p50", unit="ms"),
+        column("token p90", "inter_token_s", "p90", unit="ms"),
+        column("token p99", "inter_token_s", "p99", unit="ms"),
+        column("end to end", "end_to_end_s", unit="s"),
+        column("read per token", "bytes_per_token", unit="MB"),
+        column("reading", "gb_per_s", unit="GB/s", better=None),
+        column("of the bandwidth", "share_of_bandwidth", unit="%", better=None),
+        column("energy per token", "joules_per_token", unit="J"),
+    ]
+
+
+def quality_columns(name: str) -> list[Column]:
+    """All figures of one set of texts."""
+
+    def column(title: str, path: str, *, unit: str = "", better: Better | None = "low") -> Column:
+        return Column(title=title, path=("quality", "sets", name, path), unit=unit, better=better)
+
+    return [
+        column("mean KL", "mean_kl", unit="nats"),
+        column("p99 KL", "p99_kl", unit="nats"),
+        column("top-1", "top1", unit="%", better="high"),
+        column("near ties", "near_ties", better=None),
+        column("perplexity", "perplexity", better=None),
+        column("over the source's", "perplexity_ratio", better=None),
+        column("tokens", "tokens", better=None),
+        column("texts", "texts", better=None),
+    ]
+
+
+def greedy_columns() -> list[Column]:
+    """How far greedy answers go along with the source's."""
+    greedy = ("quality", "greedy")
+    return [
+        Column(title="agreement", path=(*greedy, "agreement"), unit="%", better="high"),
+        Column(title="near ties", path=(*greedy, "near_ties")),
+        Column(title="tokens", path=(*greedy, "tokens")),
+        Column(title="first parts at token", path=(*greedy, "first_divergence", "step")),
+        Column(title="of prompt", path=(*greedy, "first_divergence", "prompt")),
+        Column(title="logits apart", path=(*greedy, "first_divergence", "logit_gap")),
+    ]
+
+
+def headline_workloads(report: Mapping[str, Any]) -> tuple[str, str]:
+    """The workloads of an answer's and of a prompt's speed: the first one, and the one with the longest prompt."""
+    workloads = report["workloads"]
+    longest = max(workloads, key=lambda item: item["prompt_tokens"] if item["batch"] == 1 else 0)
+    return workloads[0]["name"], longest["name"]
+
+
+def headline_set(report: Mapping[str, Any]) -> str:
+    """The first set of texts that any row was judged on."""
+    for row in report["rows"]:
+        for name in (row.get("quality") or {}).get("sets", {}):
+            return str(name)
+    return "prose"
+
+
+def figure_path(row: Mapping[str, Any], column: Column) -> tuple[str, ...] | None:
+    """Where the figure itself is within the row, a summary's median for a summary; None where there is no number."""
+    path, value = column.path, at(row, column.path)
+    if isinstance(value, Mapping):
+        path, value = (*path, "median"), value.get("median")
+    return path if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def at(data: Any, path: Sequence[str]) -> Any:
+    """What a path of keys and indices leads to, None where it ends."""
+    for key in path:
+        if isinstance(data, Mapping):
+            data = data.get(key)
+        elif isinstance(data, list) and key.isdigit() and int(key) < len(data):
+            data = data[int(key)]
+        else:
+            return None
+    return data
+
+
+def best_rows(rows: Sequence[Mapping[str, Any]], column: Column) -> set[int]:
+    """Indices of the rows with the best figure, none when fewer than two have one. A failed row is never the best."""
+    found = {}
+    for index, row in enumerate(rows):
+        path = figure_path(row, column)
+        if path is not None and row["failure"] is None:
+            found[index] = at(row, path)
+    if column.better is None or len(found) < 2:
+        return set()
+    best = (max if column.better == "high" else min)(found.values())
+    return {index for index, value in found.items() if value == best}
+
+
+def shown(value: float, unit: str) -> str:
+    """A number in its unit, without the unit's name: with its digits, no exponent where one can read it."""
+    factor, digits = UNITS[unit]
+    scaled = value / factor
+    if isinstance(value, int) and factor == 1.0:
+        return str(value)
+    if scaled and (abs(scaled) < 1e-4 or abs(scaled) >= 1e7):
+        return f"{scaled:.2e}"
+    if round(abs(scaled), digits) < 1:
+        return f"{scaled:.{digits}g}"
+    return f"{scaled:.{max(0, digits - len(str(int(max(1.0, abs(scaled))))))}f}"

@@ -1,0 +1,130 @@
+"""The report: one JSON file that is the truth, and the others rendered from it and from nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from exporter.contract.errors import InputError, MissingDependencyError
+
+SCHEMA_VERSION = 1
+KIND = "jisu comparison"
+JSON, MARKDOWN, HTML, JUNIT = "report.json", "report.md", "report.html", "junit.xml"
+
+Report = dict[str, Any]
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the report, whole or not at all; numbers that JSON does not have must not be in it."""
+    write_whole(path, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody finds half of it, however this ends."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_report(report: Report, folder: Path, *, junit: Path | None = None) -> None:
+    """Write the truth and all that is rendered from it; ``junit`` is another place for the JUnit file."""
+    from benchmarks.report.html import render_html
+    from benchmarks.report.markdown import render_markdown
+    from benchmarks.report.verdict import junit_cases
+    from exporter.reports.junit import write_junit
+
+    write_json(report, folder / JSON)
+    write_whole(folder / MARKDOWN, render_markdown(report))
+    write_whole(folder / HTML, render_html(report))
+    write_junit(junit or folder / JUNIT, "jisu compare", junit_cases(report))
+
+
+def require_plots() -> None:
+    """Raise MissingDependencyError when the package that draws is not there: before anything is measured."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependencyError("matplotlib", extra="report", needed_for="The report's HTML page")
+
+
+def read_report(path: Path) -> Report:
+    """Read a report that `write_json` wrote; one of another schema is handed over as it is.
+
+    Raises:
+        InputError: there is none, or the file is none.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"The report {path} cannot be read",
+            received=error,
+            allowed="a report.json that `jisu compare` has written",
+            fix="Check the path.",
+        ) from error
+    if not isinstance(data, dict) or data.get("kind") != KIND:
+        raise InputError(
+            f"{path} is no report", allowed="a report.json that `jisu compare` has written", fix="Check the path."
+        )
+    if data.get("schema_version") == SCHEMA_VERSION and not _has_its_parts(data):
+        raise InputError(f"{path} is damaged: parts of a report are missing", fix="Make the report anew.")
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _has_its_parts(data: Report) -> bool:
+    """Whether a report of our schema has what others are compared with: it can be compared with itself."""
+    from benchmarks.report.verdict import Limits, judge
+
+    if not _has_its_frame(data):
+        return False
+    try:
+        judge(data, data, Limits(max_slowdown=1.0, max_memory_growth=1.0, max_size_growth=1.0))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _has_its_frame(data: Report) -> bool:
+    rows, workloads = data.get("rows"), data.get("workloads")
+    return (
+        isinstance(rows, list)
+        and all(isinstance(row, dict) and {"name", "failure", "measured"} <= row.keys() for row in rows)
+        and isinstance(workloads, list)
+        and all(isinstance(item, dict) and "name" in item for item in workloads)
+        and isinstance(data.get("machine"), dict)
+        and isinstance(data.get("settings"), dict)
+        and "threads" in data["settings"]
+    )
+
+
+def finite(value: Any) -> Any:
+    """The same data with every number that JSON does not have replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the report's folder and see that it can be written to, before anything is measured; raises InputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write-test"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"The report cannot be written into {folder}",
+            received=error.strerror or error,
+            allowed="a folder that can be written to",
+            fix="Name another one with --out.",
+        ) from error

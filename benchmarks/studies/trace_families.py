@@ -1,0 +1,256 @@
+"""Exports a tiny random model of every causal language model type of transformers, and keeps what came out.
+
+    python -m benchmarks.studies.trace_families                       # all types; an hour on two cores
+    python -m benchmarks.studies.trace_families llama falcon          # these only; the others keep their lines
+    python -m benchmarks.studies.trace_families --missing             # those that the table does not have yet
+    python -m benchmarks.studies.trace_families --render              # docs/families.md from the table as it is
+
+Each type runs in a process of its own, which is ended when it takes too long. The table is written after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from benchmarks.studies.tiny_configurations import tiny_configuration
+from exporter.reports.families import TABLE, Families, Family, read_families
+
+DOCS = Path(__file__).parents[2] / "docs" / "families.md"
+LIMIT_SECONDS = 60.0
+_PATIENCE = 6  # seconds of wall clock for one of the processor's
+_LONGEST_REASON = 220
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("types", nargs="*", help="model types; all when none is named")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (%(default)s)")
+    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="processor seconds for each (%(default)s)")
+    parser.add_argument("--missing", action="store_true", help="go on with a table that is not complete")
+    parser.add_argument("--render", action="store_true", help="only write the document")
+    arguments = parser.parse_args()
+    if not arguments.render:
+        known = {family.model_type for family in read_families().families} if arguments.missing else set()
+        measure(
+            [name for name in arguments.types or all_types() if name not in known],
+            jobs=arguments.jobs,
+            limit=arguments.limit,
+        )
+    DOCS.parent.mkdir(exist_ok=True)
+    DOCS.write_text(render(read_families()), encoding="utf-8")
+
+
+def all_types() -> list[str]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def measure(types: Sequence[str], *, jobs: int, limit: float) -> None:
+    import transformers
+
+    _import_once()
+    known = {family.model_type: family for family in read_families().families} if TABLE.exists() else {}
+    for family in _examined(types, jobs=jobs, limit=limit):
+        known[family.model_type] = family
+        print(f"{family.model_type}: {'passes' if family.passes else family.reason} ({family.seconds} s)", flush=True)
+        table = Families(transformers=transformers.__version__, families=tuple(known[name] for name in sorted(known)))
+        TABLE.write_text(table.to_json(), encoding="utf-8")
+
+
+def _import_once() -> None:
+    """Load what every process needs before it forks off."""
+    import onnxruntime  # noqa: F401, TID251
+
+    import exporter.gate
+    import exporter.tracing.causal_lm
+    import exporter.tracing.trace  # noqa: F401
+
+
+def _examined(types: Sequence[str], *, jobs: int, limit: float) -> Iterator[Family]:
+    context = multiprocessing.get_context("fork")
+    waiting = list(types)
+    running: dict[Connection, tuple[str, Any, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            name = waiting.pop(0)
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_examine, args=(name, theirs, limit))
+            process.start()
+            theirs.close()
+            running[ours] = (name, process, time.monotonic())
+        wait(list(running), timeout=1.0)
+        for connection, (name, process, begun) in list(running.items()):
+            seconds = time.monotonic() - begun
+            if connection.poll():
+                try:
+                    yield connection.recv()
+                except EOFError:
+                    process.join()
+                    late = process.exitcode == -signal.SIGXCPU
+                    reason = f"It took longer than {limit:.0f} s." if late else "Its process ended without a word."
+                    yield Family(model_type=name, passes=False, reason=reason)
+            elif seconds > _PATIENCE * limit:
+                process.kill()
+                yield Family(model_type=name, passes=False, reason=f"It took longer than {limit:.0f} s.")
+            else:
+                continue
+            process.join()
+            del running[connection]
+
+
+def _examine(model_type: str, result: Connection, limit: float) -> None:
+    # Of the processor, since the machine may have other work; a process that waits forever is ended from outside.
+    resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        result.send(examine(model_type, Path(folder)))
+    result.close()
+
+
+def examine(model_type: str, folder: Path) -> Family:
+    """Make, export and prove one model."""
+    from exporter.contract.artifact import REJECTED
+    from exporter.contract.errors import GateRejectedError
+    from exporter.pipeline import export
+
+    try:
+        layers = write_model(model_type, folder / "source")
+    except Exception as error:  # noqa: BLE001 - the reason is what is wanted
+        return _failed(model_type, f"A small model of its default configuration does not run: {_sentence(error)}")
+    begun = time.process_time()
+    try:
+        artifact = export(folder / "source", folder / "out")
+    except GateRejectedError:
+        checks = json.loads((folder / "out.rejected" / REJECTED).read_text(encoding="utf-8"))["gate"]["checks"]
+        failed = [check for check in checks if not check["passed"]]
+        names = ", ".join(check["name"] for check in failed)
+        return _failed(model_type, f"The gate rejects it ({names}): {failed[0]['detail']}")
+    except Exception as error:  # noqa: BLE001
+        return _failed(model_type, _named(_sentence(error), folder / "source"))
+    seconds = round(time.process_time() - begun, 1)
+    signature = artifact.manifest.signature
+    checks = artifact.manifest.gate["checks"]
+    operators = _operators(artifact.graph)
+    return Family(
+        model_type=model_type,
+        passes=True,
+        attention=_attention(operators),  # type: ignore[arg-type]
+        state=tuple(sorted({spec.kind for spec in signature.state})),
+        one_token=signature.takes_one_token,
+        layers=layers,
+        operators=sum(operators.values()),
+        worst=float(f"{max(check['value'] for check in checks if check['unit'] == 'sd of the logits'):.2g}"),
+        seconds=seconds,
+    )
+
+
+def write_model(model_type: str, folder: Path) -> int:
+    """Write a small random model without tokenizer and return its number of layers.
+
+    Weights are larger than a fresh model's and norms are not all ones, so that one in the wrong place shows.
+    """
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    from exporter.sources.quiet import quiet_transformers
+
+    torch.manual_seed(0)
+    with quiet_transformers():
+        config = tiny_configuration(CONFIG_MAPPING[model_type])
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
+                else:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+            model(input_ids=torch.tensor([[5, 6, 7]]))
+        model.save_pretrained(str(folder))
+    return int(config.get_text_config().num_hidden_layers)
+
+
+def _operators(graph: Path) -> Counter[str]:
+    import onnx_ir as ir
+
+    return Counter(node.op_type for node in ir.load(graph).graph.all_nodes())
+
+
+def _attention(operators: Counter[str]) -> str:
+    """The slowest form among the layers; a router has a Softmax too, so that one counts only without the others."""
+    if operators["Attention"]:
+        return "standard"
+    if operators["GroupQueryAttention"]:
+        return "fused"
+    return "decomposed" if operators["Softmax"] else "none"
+
+
+def _failed(model_type: str, reason: str) -> Family:
+    return Family(model_type=model_type, passes=False, reason=reason)
+
+
+def _named(reason: str, checkpoint: Path) -> str:
+    """The reason with a word for the checkpoint's path."""
+    named = reason.replace(str(checkpoint), "the model")
+    return named[:1].upper() + named[1:]
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON].rstrip()} ..."
+    return text if text.endswith((".", "...")) else f"{text}."
+
+
+def render(table: Families) -> str:
+    """The document: what passes, then what does not and why."""
+    passing = [family for family in table.families if family.passes]
+    failing = [family for family in table.families if not family.passes]
+    lines = [
+        "# Model types",
+        "",
+        f"What became of the causal language model types of transformers {table.transformers}: a small model of the",
+        "default configuration with random weights is exported for `ort-cpu` in fp32 and has to pass the whole gate.",
+        f"{len(passing)} of {len(table.families)} do. Types that are encoders by default are tried as decoders",
+        "(`is_decoder`). No export reads this table: support comes from tracing, and the gate decides about every",
+        "model, in this table or not. `jisu families` prints it, `python -m benchmarks.studies.trace_families` makes",
+        "it, and with `--missing` goes on where it was broken off.",
+        "",
+        "Attention is *fused* (`GroupQueryAttention`), the *standard* ONNX operator, or *decomposed* as the model",
+        "spells it out. A type without *state* runs the whole text again for each new token, since what it keeps",
+        "cannot be carried: slow, and said at the export. *One token*: prompts run through the model token by token.",
+        "The error is the gate's largest, in standard deviations of the logits; seconds are processor time of the",
+        "whole export.",
+        "",
+        "| model type | attention | state | one token | layers | operators | error | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {family.model_type} | {family.attention} | {', '.join(family.state) or 'no'} "
+        f"| {'yes' if family.one_token else ''} | {family.layers} | {family.operators} "
+        f"| {family.worst:.1e} | {family.seconds:.0f} |"
+        for family in passing
+    ]
+    lines += ["", "## What does not pass", "", "| model type | reason |", "|---|---|"]
+    lines += [f"| {family.model_type} | {_cell(family.reason or '')} |" for family in failing]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> Any:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A torch model seen as layers that run one after the other."""

@@ -1,0 +1,1 @@
+"""What a model's activations are, on disk and resumable."""

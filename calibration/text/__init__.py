@@ -1,0 +1,1 @@
+"""Any kind of text, and seeded windows of it."""

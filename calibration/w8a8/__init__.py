@@ -1,0 +1,1 @@
+"""8-bit activations times 8-bit weights."""

@@ -1,0 +1,70 @@
+"""How far the output of a decoder layer moves when one group of its linear layers is replaced, token by token.
+
+Every token's error is taken relative to that token's own output: a few tokens with enormous values, which language
+models put at the start of a text, would otherwise be all that counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from calibration.model.layer_walk import HiddenStates, TokenIds, inference
+from calibration.w8a8.matmul import IntegerProduct, emulated
+
+if TYPE_CHECKING:
+    import torch
+
+Products = Mapping[str, IntegerProduct]
+
+
+def choose_products(
+    model: torch.nn.Module,
+    layers: Sequence[torch.nn.Module],
+    windows: Sequence[TokenIds],
+    groups: Sequence[tuple[str, ...]],
+    candidates: Callable[[tuple[str, ...]], Iterator[Products]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[Products, float]]:
+    """The candidate of each group that moves its decoder layer's output least, and by how much.
+
+    Args:
+        model: float32; as before when this ends.
+        layers: its decoder layers, in running order.
+        windows: what they are compared on, int64 [T] each, all of one length.
+        groups: full names of linear layers that share an input; those outside of ``layers`` are passed by.
+        candidates: the products of a group, one mapping from full names for each way to make them.
+        progress: called with the layers done and their number.
+
+    Yields:
+        (products, mean over the tokens of |y' - y|**2 / |y|**2) of every group, layer after layer.
+    """
+    import torch
+
+    names = {id(module): name for name, module in model.named_modules()}
+    with inference(model):
+        states = HiddenStates(model, layers[0], list(windows))
+        try:
+            for index, layer in enumerate(layers):
+                prefix = names[id(layer)]
+                truth = [states.run(layer, window) for window in range(len(states))]
+                for group in groups:
+                    if not group[0].startswith(f"{prefix}."):
+                        continue
+                    found = []
+                    for products in candidates(group):
+                        with emulated(model, products):
+                            moved = [states.run(layer, window) for window in range(len(states))]
+                        errors = [
+                            (torch.square(new - old).sum(-1) / torch.square(old).sum(-1)).mean()
+                            for new, old in zip(moved, truth, strict=True)
+                        ]
+                        found.append((products, float(torch.stack(errors).mean())))
+                    yield min(found, key=lambda pair: pair[1])
+                if index + 1 < len(layers):
+                    states.advance(layer, name=prefix)
+                if progress:
+                    progress(index + 1, len(layers))
+        finally:
+            states.close()

@@ -1,0 +1,143 @@
+"""8-bit products: int8 weights with a scale per output row, times activations in 8 bits (W8A8).
+
+y = x @ W.T is computed as sum of (integer x) * (integer w) and scaled once per row. The channels of x are smoothed
+before (SmoothQuant), so that no channel takes all the codes. Which strength is best is found by trying: `layer_errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.w8a8.smoothquant import smoothing_scales
+from calibration.w8a8.static_activations import ActivationScale, activation_scale, quantize_rows
+from calibration.weights.folding import multiply_columns
+from calibration.weights.formats import BlockQuantized, Floats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from calibration.statistics.statistics import InputStatistics
+    from calibration.w8a8.feeders import Feeder
+
+# Least max|x| that a scale is found from at run time, so that a token of zeros has one.
+SMALLEST_MAGNITUDE = 1e-30
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductFormat:
+    """What products with one input have in common.
+
+    ``activation`` is None when each token has a scale of its own, found at run time: s = max|x| / 127.
+    """
+
+    activation: ActivationScale | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegerProduct:
+    """A weight [N, K] and how its input is rounded.
+
+    Attributes:
+        codes: int8 [N, K].
+        scales: float32 [N].
+        format: how the input is rounded.
+        channel_scales: float32 [K] or None. What is quantized is the weight times these, column by column, and what
+            makes the input has to be divided by them (`calibration.weights.folding`).
+    """
+
+    codes: npt.NDArray[np.int8]
+    scales: Floats
+    format: ProductFormat
+    channel_scales: Floats | None = None
+
+    def dequantize(self) -> Floats:
+        """code * scale, float32 [N, K], over the channel scales: what stands for the original weight."""
+        weight: Floats = self.codes.astype(np.float32) * self.scales[:, None]
+        return weight if self.channel_scales is None else weight / self.channel_scales
+
+    def round_input(self, values: torch.Tensor) -> torch.Tensor:
+        """What the product makes of an input, float32 [..., K]."""
+        import torch
+
+        channels = 1 if self.channel_scales is None else torch.from_numpy(self.channel_scales)
+        values = values / channels
+        fixed = self.format.activation
+        if fixed is None:
+            scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_MAGNITUDE) / 127
+            return torch.round(values / scale) * scale * channels
+        grid = fixed.as_unsigned()
+        codes = torch.clamp(torch.round(values / grid.scale) + grid.zero_point, 0, 255)
+        return (codes - grid.zero_point) * grid.scale * channels
+
+
+def quantize_products(
+    statistics: InputStatistics,
+    weights: Sequence[Floats],
+    *,
+    static: bool,
+    strength: float,
+    feeder: Feeder | None = None,
+    reduce_range: bool = False,
+) -> list[IntegerProduct]:
+    """Quantize the weights that read one input.
+
+    Args:
+        statistics: of the input.
+        weights: float32 [N_i, K] each.
+        static: with a fixed scale for the input; otherwise it is found at run time.
+        strength: of the smoothing, 0..1; see `calibration.w8a8.smoothquant`.
+        feeder: the layer that makes the input; channels of one of its rows are then smoothed alike.
+        reduce_range: see `calibration.w8a8.static_activations.quantize_rows`.
+
+    Raises:
+        ActivationError: the statistics hold no usable range; names the layer.
+    """
+    layer = statistics.names[0]
+    scales = smoothing_scales(statistics.max_abs, weights, strength=strength)
+    if feeder is not None:
+        scales = feeder.tie(scales)
+    largest = float((statistics.max_abs / scales).max())
+    scale = activation_scale(-largest, largest, layer=layer) if static else None
+    results = []
+    for weight in weights:
+        rows = quantize_rows(multiply_columns(weight, scales), reduce_range=reduce_range)
+        form = ProductFormat(activation=scale)
+        results.append(IntegerProduct(codes=rows.codes, scales=rows.scales, format=form, channel_scales=scales))
+    return results
+
+
+# What becomes of a weight: integers alone, or integers to be multiplied with integers.
+Quantized = BlockQuantized | IntegerProduct
+
+
+@contextmanager
+def emulated(model: torch.nn.Module, products: Mapping[str, IntegerProduct]) -> Iterator[None]:
+    """Let linear layers, by full name, compute what their integer products would give."""
+    import torch
+
+    own: list[tuple[Any, torch.Tensor]] = []
+    handles = []
+    try:
+        for name, product in products.items():
+            layer: Any = model.get_submodule(name)
+            own.append((layer.weight, layer.weight.detach().clone()))
+            layer.weight.data.copy_(torch.from_numpy(product.dequantize()))
+
+            def rounded(_: Any, inputs: tuple[Any, ...], product: IntegerProduct = product) -> tuple[Any, ...]:
+                return (product.round_input(inputs[0]), *inputs[1:])
+
+            handles.append(layer.register_forward_pre_hook(rounded))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for weight, copy in own:
+            weight.data.copy_(copy)

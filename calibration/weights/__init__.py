@@ -1,0 +1,1 @@
+"""Matrices to blocks of integers: formats, and the algorithms that round."""

@@ -1,0 +1,309 @@
+"""An artifact on disk: the folder's manifest, its files and their hashes.
+
+Standard library only. A folder is an artifact exactly when it holds a readable ``manifest.json`` whose files are all
+present in the recorded sizes; how it comes to be there is the business of `exporter.packaging.staging`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from exporter.contract.errors import InputError
+from exporter.contract.hub_links import lies_in, names_a_place_inside
+from exporter.contract.manifest_rules import manifest_problems
+from exporter.contract.placeholders import placeholder_at, refuse_placeholder
+from exporter.contract.signature import LOGITS, Signature
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+GRAPH = "model.onnx"
+WEIGHTS = "model.onnx.data"
+# Beside a graph that computes in half precision: the same for processors, see `exporter.graph.cpu_graph`.
+CPU_GRAPH = "model.cpu.onnx"
+# Of a model that turns a text into another: reads the text once, for the decoder that is then in `GRAPH`.
+ENCODER = "encoder.onnx"
+CPU_ENCODER = "encoder.cpu.onnx"
+ENCODER_WEIGHTS = "encoder.onnx.data"
+TOKENIZER = "tokenizer.json"
+# How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
+TIMINGS = "timings.json"
+# Stands in the manifest's place in a folder that the gate rejected, so that nothing takes it for an artifact.
+REJECTED = "rejected.json"
+# What people put beside the files of a repository for others to read; nothing that runs an artifact reads it.
+_FOR_READERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
+
+Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
+TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
+
+
+# What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another.
+Task = Literal["text-generation", "text-classification", "text2text-generation"]
+TASKS: tuple[Task, ...] = ("text-generation", "text-classification", "text2text-generation")
+TEXT_TO_TEXT: Task = "text2text-generation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of one file of the artifact."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What a runtime has to know of the model besides its graph.
+
+    ``vocab_size`` counts the token ids that the model takes. ``max_positions`` is None for a model without a limit (a
+    recurrent one). ``bos`` and ``pad`` are token ids or None; ``eos`` lists every id that ends an answer. ``labels``
+    names the columns of a classifier's logits.
+
+    Of a model that turns a text into another, ``decoder_start`` is the token that its decoder begins with,
+    ``forced_bos`` the one that has to follow it, ``forced_eos`` the one that an answer cut off at its limit ends with,
+    and ``suppressed`` are those that no answer may have; ``max_positions`` counts the decoder's and
+    ``max_source_positions`` the encoder's.
+    """
+
+    architecture: str
+    vocab_size: int
+    max_positions: int | None
+    layers: int
+    parameters: int
+    bos: int | None
+    eos: tuple[int, ...]
+    pad: int | None
+    labels: tuple[str, ...] = ()
+    decoder_start: int | None = None
+    forced_bos: int | None = None
+    forced_eos: int | None = None
+    suppressed: tuple[int, ...] = ()
+    max_source_positions: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The contents of ``manifest.json``. The dictionaries are records for people."""
+
+    target: str
+    precision: str
+    model: ModelFacts
+    signature: Signature
+    recipe: list[dict[str, Any]]
+    gate: dict[str, Any]
+    quantization: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    task: str = TASKS[0]
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A folder that was found to be a complete artifact."""
+
+    folder: Path
+    manifest: Manifest
+
+    def __repr__(self) -> str:
+        made = self.manifest
+        return f"Artifact({str(self.folder)!r}, {made.target}, {made.precision}, {self.size:,} bytes)"
+
+    @property
+    def graph(self) -> Path:
+        return self.folder / GRAPH
+
+    @property
+    def cpu_graph(self) -> Path:
+        """The graph that processors run: a file of its own where they could not run `graph`, or not as it is meant."""
+        return self.folder / (CPU_GRAPH if CPU_GRAPH in self.manifest.files else GRAPH)
+
+    @property
+    def encoder(self) -> Path:
+        return self.folder / ENCODER
+
+    @property
+    def cpu_encoder(self) -> Path:
+        """The same of `encoder`."""
+        return self.folder / (CPU_ENCODER if CPU_ENCODER in self.manifest.files else ENCODER)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all recorded files."""
+        return sum(record.size for record in self.manifest.files.values())
+
+
+def read_artifact(folder: str | Path, *, check_hashes: bool = False, or_rejected: bool = False) -> Artifact:
+    """Open an artifact: read its manifest, check every file's size and, on request, its SHA-256.
+
+    Args:
+        or_rejected: also open what the gate rejected, for whoever looks for the reason.
+
+    Raises:
+        InputError: the folder is no artifact, is of a newer schema, or a file is missing, truncated or altered;
+            all damaged files are named at once.
+    """
+    folder = Path(folder)
+    rejected = or_rejected and not (folder / MANIFEST).exists() and (folder / REJECTED).is_file()
+    manifest = _read_manifest(folder / (REJECTED if rejected else MANIFEST))
+    damage = [
+        line
+        for name, record in manifest.files.items()
+        if (line := _damage(folder, name, record, check_hash=check_hashes))
+    ]
+    known = {*manifest.files, *([REJECTED] if rejected else [])}
+    damage += [f"{name} is not recorded" for name in _names(folder) if name not in known]
+    if damage:
+        raise InputError(
+            f"The artifact {folder} is damaged: {'; '.join(damage)}",
+            allowed="the files as the export wrote them",
+            fix="Export the model again or restore the files.",
+        )
+    return Artifact(folder=folder, manifest=manifest)
+
+
+def check_outside_artifacts(path: Path, *, option: str) -> None:
+    """Raise InputError for a place to write to that is an artifact's folder, or in one.
+
+    Args:
+        option: that named the place, for the message.
+    """
+    place = path.resolve()
+    for folder in (place, *place.parents):
+        if (folder / MANIFEST).is_file() and _is_manifest(folder / MANIFEST):
+            raise InputError(
+                "What is written would become a part of an artifact, which then is not as it was exported",
+                received=f"{option} {path} within {folder}",
+                allowed="a place beside the artifact",
+                fix=f"Name another one with {option}.",
+            )
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """Hash every file below ``folder`` except the manifest and the timings; names use forward slashes, sorted."""
+    return {
+        name: FileRecord(size=(folder / name).stat().st_size, sha256=hash_file(folder / name))
+        for name in _names(folder)
+    }
+
+
+def _names(folder: Path) -> list[str]:
+    """Every file below a folder that a manifest records; a name with a dot first is nobody's to read (.DS_Store)."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if name not in (MANIFEST, TIMINGS, *_FOR_READERS) and name[0] != "."]
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    refuse_placeholder(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} is not an artifact: {path.name} cannot be read",
+            received=error.strerror,
+            allowed="a folder written by `jisu export`",
+            fix="Check the path, or export the model first.",
+        ) from error
+    try:
+        data = json.loads(content.decode("utf-8"))
+        version = data["schema_version"]
+        if version == SCHEMA_VERSION:
+            return _manifest_from_dict(data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not a manifest",
+            received=f"{type(error).__name__}: {error}",
+            fix="Export the model again.",
+        ) from error
+    raise InputError(
+        f"{path} has a schema that this version cannot read",
+        received=version,
+        allowed=SCHEMA_VERSION,
+        fix="Update jisu, or export the model again with this version.",
+    )
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether a file of that name is ours; others have some, too."""
+    try:
+        _read_manifest(path)
+    except InputError:
+        return False
+    return True
+
+
+def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
+    problems = manifest_problems(data)
+    if isinstance(data.get("files"), dict) and GRAPH not in data["files"]:
+        problems.append(f"files has no {GRAPH}")
+    if data.get("task", TASKS[0]) not in TASKS:
+        problems.append(f"task is {data['task']!r} instead of one of {', '.join(TASKS)}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    lists = {name: tuple(data["model"].get(name, ())) for name in ("labels", "suppressed")}
+    model = {**data["model"], "eos": tuple(data["model"]["eos"]), **lists}
+    signature = Signature.from_dict(data["signature"])
+    _check_encoder(data, signature)
+    named, counted = ("labels", len(model["labels"])) if model["labels"] else ("vocab_size", model["vocab_size"])
+    for spec in signature.outputs:
+        columns = spec.dims[-1] if spec.name == LOGITS and spec.dims else None
+        if isinstance(columns, int) and columns != counted:
+            raise ValueError(f"model.{named} is {model[named]!r} where the logits have {columns} columns")
+    return Manifest(
+        **{
+            **data,
+            "model": ModelFacts(**model),
+            "signature": signature,
+            "files": {name: FileRecord(**record) for name, record in data["files"].items()},
+        }
+    )
+
+
+def _check_encoder(data: dict[str, Any], signature: Signature) -> None:
+    """Raise ValueError unless task, signature, facts and files agree on whether there is an encoder."""
+    said = {
+        "task": data.get("task", TASKS[0]) == TEXT_TO_TEXT,
+        "signature": bool(signature.encoded),
+        "model.decoder_start": data["model"].get("decoder_start") is not None,
+        "files": ENCODER in data["files"],
+    }
+    if len(set(said.values())) > 1:
+        raise ValueError(
+            f"{', '.join(name for name, has in said.items() if has)} tell of an encoder, "
+            f"{', '.join(name for name, has in said.items() if not has)} of none"
+        )
+
+
+def _damage(folder: Path, name: str, record: FileRecord, *, check_hash: bool) -> str | None:
+    path = folder / name
+    try:
+        if not names_a_place_inside(name) or not lies_in(path, folder):
+            return f"{name} points outside the folder"
+        if (found := placeholder_at(path)) is not None:
+            return f"{name} is {found}"
+        if not path.is_file():
+            return f"{name} is missing"
+        size = path.stat().st_size
+        if size != record.size:
+            return f"{name} has {size} bytes instead of {record.size}"
+        if check_hash and hash_file(path) != record.sha256:
+            return f"{name} has another SHA-256 than recorded"
+    except (OSError, ValueError, RuntimeError) as error:  # unreadable, a NUL in the name, links that run in a circle
+        return f"{name!r} cannot be read ({error})"
+    return None

@@ -1,0 +1,36 @@
+"""Whether an artifact will fit onto the disk, known before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from exporter.sources.source import Source
+
+# Tokenizer, graph and records.
+_SIDE_FILES = 64 << 20
+
+
+def disk_space(out: Path, source: Source) -> tuple[int, int]:
+    """Bytes that the weights would take in float32, and those that are free where they would go."""
+    return source.weight_bytes + _SIDE_FILES, shutil.disk_usage(_place(out)).free
+
+
+def require_disk(needed: int, free: int, *, out: Path) -> None:
+    """Raise InputError when an artifact at ``out`` does not fit."""
+    if free < needed:
+        raise InputError(
+            f"The disk under {_place(out)} is too small for the artifact",
+            received=f"{free / 1e6:.0f} MB free",
+            allowed=f"at least {needed / 1e6:.0f} MB",
+            fix="Make room or choose another --out.",
+        )
+
+
+def _place(out: Path) -> Path:
+    parents = (out.parent.absolute(), *out.parent.absolute().parents)
+    return next(parent for parent in parents if parent.exists())

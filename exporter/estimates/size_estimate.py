@@ -1,0 +1,249 @@
+"""Bytes of an artifact from the shapes of a source alone: what every weight will be stored as, and the files beside."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.errors import InputError
+from exporter.precision.half_precision import computed_half
+from exporter.precision.precision import KEPT, MIXED, Format, ProductFormat, RowFormat, WeightFormat
+from exporter.quantization.matrices import Matrix, matrices_of
+from exporter.quantization.weight_formats import fit_block_size, scale_bytes
+
+if TYPE_CHECKING:
+    from exporter.quantization.options import Ready
+    from exporter.sources.source import Source
+
+# Of graph and manifest; measured from 2 to 30 layers. Scarcely anything beside the weights of a real model.
+_GRAPH_BYTES, _GRAPH_BYTES_PER_LAYER = 45_000, 7_000
+_FLOAT_BYTES, _HALF_BYTES = 4, 2
+# Types of GGUF blocks whose scales are products, which two bytes do not hold.
+_FINE_SCALES = ("Q3_K", "Q6_K", "IQ4_XS")
+# Label of what no plan speaks of: biases, norms, and weights of other shapes than a matrix of a linear layer.
+_OTHERS = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightShare:
+    """The weights that are stored in one way.
+
+    Attributes:
+        label: the format in words.
+        weights: how many tensors, tied ones counted once.
+        elements: of all of them.
+        smallest_bytes, largest_bytes: as they are stored; they differ where measurements will choose.
+    """
+
+    label: str
+    weights: int
+    elements: int
+    smallest_bytes: int
+    largest_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeEstimate:
+    """Weights by format, the tables of rotations that are stored with them, and the files of the tokenizer.
+
+    ``limit``: bytes that the user allows.
+    """
+
+    shares: tuple[WeightShare, ...]
+    table_bytes: int
+    tokenizer_bytes: int
+    graph_bytes: int
+    limit: int | None = None
+
+    @property
+    def smallest_bytes(self) -> int:
+        return self._beside + sum(share.smallest_bytes for share in self.shares)
+
+    @property
+    def largest_bytes(self) -> int:
+        largest = self._beside + sum(share.largest_bytes for share in self.shares)
+        return largest if self.limit is None else min(largest, self.limit)
+
+    @property
+    def _beside(self) -> int:
+        return self.table_bytes + self.tokenizer_bytes + self.graph_bytes
+
+
+def estimate_size(source: Source, ready: Ready, *, target: str) -> SizeEstimate:
+    """Sizes of an artifact; within a hundredth for a model of a hundred million parameters.
+
+    Args:
+        source: shapes are read, values never: it may be an outline.
+        ready: the formats, see `exporter.quantization.options.prepare_quantization`.
+
+    Raises:
+        InputError: a GGUF file whose blocks cannot be kept.
+    """
+    known = _known_forms(source, ready, target)
+    precision = ready.options.precision
+    half = precision.half or computed_half(precision, target)
+    # Of a half precision a plan lists the weights that are kept; what else it leaves out becomes half.
+    kept_names = {f"{name}.weight" for name in ready.plan.formats} if precision.half is not None else set()
+    rows: dict[str, list[int]] = {}
+    for name, parameter in source.module.named_parameters():  # a shared one comes once
+        elements = parameter.numel()
+        if name in known:
+            label, smallest, largest = known[name]
+        elif half is not None and parameter.dim() >= 2 and name not in kept_names:
+            label, smallest, largest = half, _HALF_BYTES * elements, _HALF_BYTES * elements
+        else:
+            label, smallest, largest = _OTHERS, _FLOAT_BYTES * elements, _FLOAT_BYTES * elements
+        row = rows.setdefault(label, [0, 0, 0, 0])
+        for index, value in enumerate((1, elements, smallest, largest)):
+            row[index] += value
+    shares = (
+        WeightShare(label=label, weights=row[0], elements=row[1], smallest_bytes=row[2], largest_bytes=row[3])
+        for label, row in rows.items()
+    )
+    layers = source.model.layers
+    return SizeEstimate(
+        shares=tuple(sorted(shares, key=lambda share: -share.elements)),
+        table_bytes=0 if target.startswith("ort-") else _rotation_bytes(source),
+        tokenizer_bytes=_tokenizer_bytes(source),
+        graph_bytes=_GRAPH_BYTES + _GRAPH_BYTES_PER_LAYER * layers,
+        limit=ready.options.goal.max_bytes,
+    )
+
+
+def refuse_unreachable_size(source: Source, ready: Ready, *, target: str) -> None:
+    """Raise InputError for a target size that the smallest formats miss by more than the estimate may be off."""
+    limit = ready.options.goal.max_bytes
+    if limit is None:
+        return
+    smallest = estimate_size(source, ready, target=target).smallest_bytes
+    if 0.99 * smallest > limit:
+        raise InputError(
+            "No mix of formats is this small",
+            received=f"--target-size {limit / 1e6:g}MB",
+            allowed=f"about {smallest / 1e6:.3g} MB, everything in its smallest format",
+            fix="Allow more.",
+        )
+
+
+def _known_forms(source: Source, ready: Ready, target: str) -> dict[str, tuple[str, int, int]]:
+    """Parameter name -> (label, smallest bytes, largest bytes), under every name of a tied weight."""
+    precision = ready.options.precision
+    if precision.name not in (MIXED, KEPT) and not any(ready.plan.formats.values()):
+        return {}
+    matrices = matrices_of(source.module)
+    if precision.name == MIXED:
+        found = {matrix.name: _mixed_form(matrix, ready, target) for matrix in matrices}
+    elif precision.name == KEPT:
+        found = _stored_forms(source, matrices, ready.options.checkpoint, target)
+    else:
+        found = {
+            matrix.name: _planned_form(matrix, form, scale_bytes(target))
+            for matrix in matrices
+            if (form := ready.plan.formats.get(matrix.name)) is not None
+        }
+    # Whichever name of a tied weight the module lists first, the weight is found.
+    by_storage = {matrix.storage: found[matrix.name] for matrix in matrices if matrix.name in found}
+    return {m.parameter: by_storage[m.storage] for m in matrices if m.storage in by_storage}
+
+
+def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[str, int, int]:
+    if isinstance(form, RowFormat):
+        size = matrix.elements + _FLOAT_BYTES * matrix.rows
+        return f"{form.bits} bits, one scale a row", size, size
+    if isinstance(form, ProductFormat):
+        inputs = "8-bit inputs of a calibrated range" if form.static else "8-bit inputs, each row its own range"
+        size = matrix.elements + _FLOAT_BYTES * matrix.rows
+        return f"8 bits, one scale a row, {inputs}", size, size
+    size = _block_bytes(matrix, form, bytes_per_scale)
+    return describe_blocks(form), size, size
+
+
+def _mixed_form(matrix: Matrix, ready: Ready, target: str) -> tuple[str, int, int]:
+    from fnmatch import fnmatchcase
+
+    from exporter.quantization.options import table_labels
+    from exporter.quantization.sensitivity import LAYER_CANDIDATES, TABLE_CANDIDATES
+
+    whole = _FLOAT_BYTES * matrix.elements
+    if any(fnmatchcase(matrix.name, pattern) for pattern in ready.options.keep):
+        return _OTHERS, whole, whole
+    candidates = TABLE_CANDIDATES if matrix.table else LAYER_CANDIDATES
+    allowed = table_labels(target) if matrix.table else tuple(candidates)
+    fitted = [fit_block_size(form, matrix.features) for label, form in candidates.items() if label in allowed]
+    sizes = [_block_bytes(matrix, form, scale_bytes(target)) for form in fitted if form is not None]
+    return f"measured: {', '.join(candidates)} or fp32", min([*sizes, whole]), whole
+
+
+def _stored_forms(
+    source: Source, matrices: list[Matrix], checkpoint: str | Path, target: str
+) -> dict[str, tuple[str, int, int]]:
+    from calibration.weights.gguf_blocks import CLOSEST, EXACT, FLOATS
+    from exporter.sources.gguf_header import read_gguf_header
+    from exporter.sources.gguf_weights import lazy_weights
+
+    weights, _ = lazy_weights(read_gguf_header(Path(checkpoint)), source.module)
+    found = {}
+    for matrix in matrices:
+        weight = weights.get(f"{matrix.name}.weight")
+        kind = None if weight is None else weight.tensors[0].type_name
+        if kind is None or kind in FLOATS:
+            continue
+        if kind not in CLOSEST and kind not in EXACT:
+            raise InputError(
+                f"Blocks of type {kind} in {matrix.name} have no form that the kernels run",
+                received=kind,
+                allowed=", ".join((*EXACT, *CLOSEST)),
+                fix="Export without --keep-quantization.",
+            )
+        stored = CLOSEST[kind] if kind in CLOSEST else EXACT[kind].format
+        bits = 8 if matrix.table and target == "portable" else stored.bits
+        form = WeightFormat(bits=bits, block_size=stored.block_size, symmetric=stored.symmetric)
+        size = _block_bytes(matrix, form, 4 if kind in _FINE_SCALES else scale_bytes(target))
+        exact = "closest to" if kind in CLOSEST else "exactly"
+        found[matrix.name] = (f"{describe_blocks(form)}, {exact} {kind}", size, size)
+    return found
+
+
+def _block_bytes(matrix: Matrix, form: WeightFormat, bytes_per_scale: int) -> int:
+    return form.to_block_format().stored_bytes(
+        matrix.rows, matrix.features, layer=matrix.name, scale_bytes=bytes_per_scale
+    )
+
+
+def describe_blocks(form: WeightFormat) -> str:
+    """A block format in words."""
+    where = f"in blocks of {form.block_size}" if form.block_size else "with one scale a row"
+    return f"{form.bits} bits {where}, {'symmetric' if form.symmetric else 'with zero points'}"
+
+
+def _rotation_bytes(source: Source) -> int:
+    """Cosines and sines of every position, which the rotations of most decoders are turned into.
+
+    They are computed anew on ort-cpu, but for a few scaling rules (`exporter.passes.compute_rope_tables`).
+    """
+    from exporter.passes.fuse_rope import LARGEST_TABLE
+
+    positions = source.model.max_positions or 0
+    one_table = [
+        _FLOAT_BYTES * positions * buffer.numel()
+        for name, buffer in source.module.named_buffers()
+        if name.endswith("inv_freq") and not name.endswith("original_inv_freq")
+    ]
+    return sum(2 * size for size in one_table if size <= LARGEST_TABLE)
+
+
+def _tokenizer_bytes(source: Source) -> int:
+    """Of the files as they will be written, which is the only way to know: they are, elsewhere, and removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        source.save_tokenizer(Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def shape_facts(source: Source) -> dict[str, Any]:
+    """Width of the hidden states and [N, K] of each linear layer of one decoder layer; for estimates of time."""
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table]
+    per_layer = max(1, len(matrices) // max(1, source.model.layers))
+    first = matrices[:per_layer]
+    return {"groups": [(matrix.rows, matrix.features) for matrix in first], "width": first[0].features if first else 0}

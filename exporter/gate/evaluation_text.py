@@ -1,0 +1,53 @@
+"""The text that quality is measured on: a file of the user's, or the half of CPython's prose calibration never sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.contract.errors import InputError
+from exporter.contract.placeholders import refuse_placeholders
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationText:
+    """Held-out text; ``path`` and ``sha256`` are None for the default."""
+
+    text: str
+    path: str | None
+    sha256: str | None
+
+    @property
+    def given(self) -> str | None:
+        """The text when it is the user's own."""
+        return None if self.path is None else self.text
+
+    def to_record(self) -> dict[str, str]:
+        if self.path is None or self.sha256 is None:
+            return {}
+        return {"text": Path(self.path).name, "text_sha256": self.sha256}
+
+
+def read_evaluation_text(path: str | Path | None, *, field: str = "text") -> EvaluationText:
+    """Read the text that quality is measured on.
+
+    Args:
+        path: plain text, JSONL, CSV or a dataset's folder; None for the default.
+        field: the column or key that holds the text.
+
+    Raises:
+        InputError: the text cannot be used.
+    """
+    from calibration.errors import CalibrationError
+    from calibration.text.text import read_text
+    from exporter.gate.prompts import held_out_text
+
+    if path is None:
+        return EvaluationText(text=held_out_text(), path=None, sha256=None)
+    refuse_placeholders(Path(path))
+    try:
+        found = read_text(path, field=field)
+    except CalibrationError as error:
+        failed = error.failed.replace("calibration text", "evaluation text")
+        raise InputError(failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+    return EvaluationText(text=found.text, path=str(path), sha256=found.sha256)

@@ -1,0 +1,188 @@
+"""Runs the gate on a written artifact: opens what users will run, and asks what its task and precision ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.artifact import TEXT_TO_TEXT
+from exporter.precision.half_precision import computed_half
+from exporter.precision.precision import precision_named
+
+if TYPE_CHECKING:
+    from calibration.w8a8.matmul import Quantized
+    from exporter.contract.artifact import Artifact
+    from exporter.gate import Budget, Check, GateResult
+    from exporter.gate.localize import LayerReference
+    from exporter.jobs.stages import Stages
+    from exporter.sources.source import Source
+
+# The backend that every graph is run on before it is published.
+PROVED_ON = "ort-cpu"
+
+
+def prove(
+    artifact: Artifact,
+    source: Source,
+    *,
+    budget: Budget,
+    evaluation: str | None = None,
+    intended: Mapping[str, Quantized] | None = None,
+    stages: Stages | None = None,
+) -> GateResult:
+    """Run the gate on a written artifact: the exact graph that users will run, on the processor.
+
+    Args:
+        artifact: its files lie in its folder; whether a manifest does is of no matter.
+        source: the model it has to match.
+        budget: how far it may be from it.
+        evaluation: held-out text for the quality figures; the default one when None.
+        intended: integers by parameter name that the files have to hold. None where they are not known any more: the
+            hashes of the files then prove that they are what was proved once.
+        stages: told of the progress.
+    """
+    from exporter.gate.facts import check_facts
+    from exporter.gate.half import check_half_graph, check_half_weights
+    from exporter.gate.weights import check_weights
+
+    judges = {"text-classification": _prove_classifier, TEXT_TO_TEXT: _prove_text_to_text}
+    judge = judges.get(source.task, _prove_generator)
+    result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
+    encoder = artifact.encoder if source.task == TEXT_TO_TEXT else None
+    more = [check_facts(artifact.manifest.model, source.model)]
+    precision = precision_named(artifact.manifest.precision)
+    if precision.half is not None or computed_half(precision, artifact.manifest.target) is not None:
+        weights = check_half_weights(artifact.graph, source.module, beside_integers=precision.half is None)
+        more += [weights, *check_half_graph(artifact.graph, artifact.cpu_graph)]
+        if encoder is not None:
+            found = [check_half_weights(encoder, source.module), *check_half_graph(encoder, artifact.cpu_encoder)]
+            more += [replace(check, name=f"{check.name}-encoder") for check in found]
+    if intended:
+        more.append(check_weights(artifact.graph, intended, encoder=encoder))
+    return replace(result, checks=(*result.checks, *more), ran_on=_ran_on(artifact))
+
+
+def _ran_on(artifact: Artifact) -> dict[str, str]:
+    """What ran the graph: always the processor, whatever the artifact is for."""
+    from exporter.contract.import_onnxruntime import import_onnxruntime
+
+    return {
+        "backend": PROVED_ON,
+        "version": f"onnxruntime {import_onnxruntime().__version__}",
+        "graph": artifact.cpu_graph.name,
+    }
+
+
+def _prove_generator(
+    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+) -> GateResult:
+    from exporter.gate import gate_prompts, run_gate
+    from exporter.gate.reference import reference_of
+
+    # The arrow points from runtimes to exporter; proving what users will run is the one step that looks back, here.
+    from runtimes.backends.registry import open_backend
+
+    facts, tokenizer = source.model, source.tokenizer
+    reference = reference_of(source)
+    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
+    # What a recurrent state was is gone: nobody asks a backend to take it back.
+    prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
+    backend = open_backend(PROVED_ON, artifact)
+    try:
+        return run_gate(
+            backend,
+            reference,
+            prompts=prompts,
+            budget=budget,
+            tokenizer_check=_tokenizer_check(artifact, source),
+            locate=_locator(artifact, source, reference),
+            progress=_progress(stages),
+        )
+    finally:
+        backend.close()
+
+
+def _prove_text_to_text(
+    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+) -> GateResult:
+    from exporter.gate import gate_prompts, run_gate
+    from exporter.gate.conditioned import ConditionedBackend, ConditionedReference, condition
+    from exporter.gate.reference import TorchReference
+    from runtimes.backends.registry import open_backend
+
+    facts, tokenizer = source.model, source.tokenizer
+    start = facts.decoder_start
+    assert start is not None, "a source that turns a text into another says what its answers begin with"
+    positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
+    plan = gate_prompts(tokenizer, facts.vocab_size, min(positions, default=None), evaluation=evaluation)
+    prompts, sources = condition(plan)
+    backend: Any = open_backend(PROVED_ON, artifact)
+    try:
+        return run_gate(
+            ConditionedBackend(backend, sources, start=start),
+            ConditionedReference(TorchReference(source.module), sources, start=start),
+            prompts=prompts,
+            budget=budget,
+            tokenizer_check=_tokenizer_check(artifact, source),
+            progress=_progress(stages),
+        )
+    finally:
+        backend.close()
+
+
+def _prove_classifier(
+    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+) -> GateResult:
+    from exporter.gate import gate_texts, run_classifier_gate
+    from exporter.gate.classifier_reference import ClassifierReference
+    from runtimes.backends.registry import open_classifier
+
+    facts = source.model
+    reference = ClassifierReference(source.module, labels=len(facts.labels))
+    backend = open_classifier(PROVED_ON, artifact)
+    try:
+        return run_classifier_gate(
+            backend,
+            reference,
+            texts=gate_texts(source.tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation),
+            budget=budget,
+            tokenizer_check=_tokenizer_check(artifact, source),
+            locate=_locator(artifact, source, reference),
+            progress=_progress(stages),
+        )
+    finally:
+        backend.close()
+
+
+def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Check]] | None:
+    from exporter.gate.tokenizer import check_tokenizer
+
+    tokenizer = source.tokenizer
+    return None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder)
+
+
+def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:
+    from exporter.gate.localize import locate_layer
+    from exporter.sources.layers import plan_layers
+
+    plan = plan_layers(source.module)
+
+    def locate(token_ids: Any) -> str | None:
+        if plan is None:
+            return None
+        layers: Any = source.module.get_submodule(plan.path)
+        signature = artifact.manifest.signature
+        return locate_layer(
+            artifact.cpu_graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids
+        )
+
+    return locate
+
+
+def _progress(stages: Stages | None) -> Callable[[str, int, int], None]:
+    def progress(name: str, number: int, total: int) -> None:
+        if stages is not None:
+            stages.advance(number, total)
+
+    return progress

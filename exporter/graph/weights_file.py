@@ -1,0 +1,102 @@
+"""Writes a graph and its weights: each weight is computed when its turn comes, and the same bytes are stored once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+# Smaller constants stay in the graph's own file.
+_INLINE_BYTES = 256
+# Endings of initializer names that hold the same bytes: what the embedding's operator reads, what the product's reads.
+_ALIAS, _ORIGINAL = ".data", ".packed"
+
+
+def save_graph(model: ir.Model, folder: Path, *, graph: str = GRAPH, weights: str = WEIGHTS) -> None:
+    """Write a graph and its weights into a folder; the model's weights point there afterwards.
+
+    An initializer ``x.data`` beside an ``x.packed`` of as many bytes refers to the same place in the file: external
+    data may be read in more than one shape.
+    """
+    import onnx_ir as ir
+
+    initializers = model.graph.initializers
+    originals = {}
+    for name, value in list(initializers.items()):
+        original = initializers.get(name.removesuffix(_ALIAS) + _ORIGINAL) if name.endswith(_ALIAS) else None
+        tensor = value.const_value
+        if original is None or tensor is None or original.const_value is None:
+            continue
+        if tensor.nbytes == original.const_value.nbytes > _INLINE_BYTES:
+            originals[name] = original
+    tensors = _set_aside(model, originals)
+    ir.external_data.unload_from_model(model, folder, weights, size_threshold_bytes=_INLINE_BYTES)
+    _refer(model, folder, tensors, originals)
+    ir.save(model, folder / graph)
+
+
+def save_encoder(model: ir.Model, folder: Path, *, decoder: ir.Model) -> None:
+    """Write an encoder beside its decoder, which has been saved: weights that both have stay in the decoder's file."""
+    import onnx_ir as ir
+
+    by_content = {_content(value.const_value): value for value in _large(decoder)}
+    originals = {
+        name: by_content[content]
+        for name, value in ((value.name or "", value) for value in _large(model))
+        if (content := _content(value.const_value)) in by_content
+    }
+    tensors = _set_aside(model, originals)
+    ir.external_data.unload_from_model(model, folder, ENCODER_WEIGHTS, size_threshold_bytes=_INLINE_BYTES)
+    _refer(model, folder, tensors, originals)
+    ir.save(model, folder / ENCODER)
+
+
+def _large(model: ir.Model) -> list[ir.Value]:
+    """Constants that are not kept in the graph's own file."""
+    values = model.graph.initializers.values()
+    return [value for value in values if value.const_value is not None and value.const_value.nbytes > _INLINE_BYTES]
+
+
+def _content(tensor: ir.TensorProtocol | None) -> tuple[str, int, bytes]:
+    """What tells stored bytes apart; one tensor is in memory at a time."""
+    assert tensor is not None
+    return str(tensor.dtype), tensor.nbytes, hashlib.sha256(tensor.tobytes()).digest()
+
+
+def _set_aside(model: ir.Model, names: Iterable[str]) -> dict[str, ir.TensorProtocol]:
+    """Put something too small to be written in the place of these weights; returns them."""
+    import onnx_ir as ir
+
+    found = {}
+    for name in names:
+        value = model.graph.initializers[name]
+        assert value.const_value is not None
+        found[name] = value.const_value
+        value.const_value = ir.tensor([0], dtype=value.const_value.dtype, name=name)
+    return found
+
+
+def _refer(
+    model: ir.Model, folder: Path, tensors: Mapping[str, ir.TensorProtocol], originals: Mapping[str, ir.Value]
+) -> None:
+    """Let weights that were set aside be read from where the originals are stored."""
+    import onnx_ir as ir
+
+    for name, tensor in tensors.items():
+        stored = originals[name].const_value
+        assert isinstance(stored, ir.ExternalTensor)
+        model.graph.initializers[name].const_value = ir.ExternalTensor(
+            stored.location,
+            stored.offset,
+            stored.length,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape),  # type: ignore[arg-type]
+            name=name,
+            base_dir=folder,
+        )

@@ -1,0 +1,189 @@
+"""Times the steps of a long job, measures the peak memory of each, and shows on a terminal which one is running.
+
+It knows nothing of what the steps do. Nothing is shown for a step of less than two seconds, and nothing at all where
+nobody watches, unless asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+from exporter.jobs.peak_memory import PeakMemory
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PATIENCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """One finished step: seconds of wall clock, and the most bytes of resident memory during it (0: unknown)."""
+
+    name: str
+    seconds: float
+    peak_bytes: int
+
+
+class Stages:
+    """The steps of one job, in the order they ended.
+
+    A stage inside a stage is recorded as ``outer/inner``; the total counts the outer ones only.
+
+    Args:
+        verbose: one plain line for each finished stage, also where nobody watches.
+        stream: where progress goes; standard error when None. A spinner needs a terminal.
+    """
+
+    def __init__(self, *, verbose: bool = False, stream: TextIO | None = None) -> None:
+        self.records: list[StageRecord] = []
+        self._verbose = verbose
+        self._stream = sys.stderr if stream is None else stream
+        self._running: list[_Running] = []
+        self._seconds = 0.0
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the body as one step; it is recorded also when it raises."""
+        outer = self._running[-1] if self._running else None
+        if outer is not None:
+            outer.keep_peak()
+            outer.display.stop()
+        full_name = name if outer is None else f"{outer.name}/{name}"
+        running = _Running(full_name, outer.memory if outer else PeakMemory(), _Display(full_name, self._stream))
+        self._running.append(running)
+        try:
+            yield
+        finally:
+            self._running.pop()
+            running.display.stop()
+            record = running.finish()
+            self.records.append(record)
+            if outer is None:
+                running.memory.close()
+                self._seconds += record.seconds
+            self._announce(record)
+
+    def advance(self, done: int, total: int) -> None:
+        """Tell how much of the running stage is done; outside a stage it does nothing."""
+        if self._running:
+            self._running[-1].display.advance(done, total)
+
+    def say(self, text: str) -> None:
+        """Print a line where finished stages are announced."""
+        if self._verbose or _is_terminal(self._stream):
+            self._stream.write(f"{text}\n")
+
+    def table(self) -> str:
+        """The records as text, one line each, with the total time and the highest peak last."""
+        rows = [(record.name, record.seconds, record.peak_bytes) for record in self.records]
+        rows.append(("total", self._seconds, self._peak()))
+        width = max(len("stage"), *(len(name) for name, _, _ in rows))
+        lines = [f"{'stage':{width}}  {'seconds':>8}  {'peak memory':>11}"]
+        lines += [f"{name:{width}}  {seconds:8.2f}  {_format_memory(peak):>11}" for name, seconds, peak in rows]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The records, the total seconds and the highest peak in bytes, ready for ``timings.json``."""
+        return {
+            "seconds": self._seconds,
+            "peak_bytes": self._peak(),
+            "stages": [asdict(record) for record in self.records],
+        }
+
+    def _peak(self) -> int:
+        return max((record.peak_bytes for record in self.records), default=0)
+
+    def _announce(self, record: StageRecord) -> None:
+        if self._verbose or (_is_terminal(self._stream) and record.seconds >= PATIENCE_SECONDS):
+            with contextlib.suppress(OSError, ValueError):  # a closed stream takes no messages
+                self._stream.write(f"{record.name}: {record.seconds:.1f} s, {_format_memory(record.peak_bytes)}\n")
+                self._stream.flush()
+
+
+class _Running:
+    """A stage that has begun: when, and the highest peak known so far."""
+
+    def __init__(self, name: str, memory: PeakMemory, display: _Display) -> None:
+        self.name = name
+        self.memory = memory
+        self.display = display
+        self.peak = 0
+        self._begun = time.perf_counter()
+        memory.reset()
+
+    def keep_peak(self) -> None:
+        """Remember the peak so far, inner stages included, before the next of them resets the counter."""
+        self.peak = max(self.peak, self.memory.read())
+
+    def finish(self) -> StageRecord:
+        self.keep_peak()
+        return StageRecord(name=self.name, seconds=time.perf_counter() - self._begun, peak_bytes=self.peak)
+
+
+class _Display:
+    """A spinner with elapsed time that appears on a terminal once a step has taken `PATIENCE_SECONDS`."""
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self._name = name
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._progress: Progress | None = None
+        self._done: tuple[int, int | None] = (0, None)
+        self._timer: threading.Timer | None = None
+        if _is_terminal(stream):
+            self._timer = threading.Timer(PATIENCE_SECONDS, self._show)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def advance(self, done: int, total: int) -> None:
+        with self._lock:
+            self._done = (done, total)
+            if self._progress is not None:
+                self._progress.update(self._progress.task_ids[0], completed=done, total=total)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._stopped = True
+            if self._progress is not None:
+                self._progress.stop()
+                self._progress = None
+
+    def _show(self) -> None:
+        with self._lock, contextlib.suppress(ImportError, OSError, ValueError):
+            if self._stopped:
+                return
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._progress = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TimeElapsedColumn(),
+                console=Console(file=self._stream),
+                transient=True,
+                redirect_stdout=False,
+            )
+            self._progress.add_task(self._name, completed=self._done[0], total=self._done[1])
+            self._progress.start()
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def _format_memory(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size else "unknown"

@@ -1,0 +1,144 @@
+"""How an artifact comes to be on the disk: written under a temporary name beside its place, renamed when accepted.
+
+Standard library only. An interrupted or failed export leaves nothing that looks like an artifact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from exporter.contract.artifact import check_outside_artifacts
+from exporter.contract.errors import InputError
+from exporter.jobs.output_path import check_name, check_parent
+
+STAGING_SUFFIX = ".partial"
+
+
+def check_place(out: Path, *, checkpoint: str | Path | None) -> None:
+    """Raise InputError when an artifact cannot come to lie at ``out``; nothing is written to find out.
+
+    An export never overwrites, and never writes into the checkpoint it reads; None is one that lies in no folder.
+    """
+    check_name(out, temporary=f".{{name}}.12345678{STAGING_SUFFIX}")
+    refuse_existing(out)
+    check_outside_artifacts(out, option="--out")
+    source = None if checkpoint is None else Path(checkpoint)
+    if source is not None and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
+        raise InputError(
+            f"The output folder {out} lies inside the checkpoint",
+            received=out,
+            allowed="a folder outside of it",
+            fix="Choose another --out.",
+        )
+    check_parent(out)
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise InputError when ``out`` exists: an export never overwrites."""
+    if out.exists() or out.is_symlink():
+        raise InputError(
+            f"The output folder {out} already exists",
+            allowed="a path that does not exist yet",
+            fix="Choose another --out or remove the folder first.",
+        )
+
+
+@contextlib.contextmanager
+def staging_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``out``; it is removed on leaving unless it was renamed by `publish`.
+
+    Parents of ``out`` that had to be made are removed too when nothing came to lie in them.
+
+    The name starts with a dot and ends in ``.partial``: an interrupted export leaves nothing that looks like an
+    artifact.
+    """
+    made = [parent for parent in out.parents if not parent.exists()]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=STAGING_SUFFIX, dir=out.parent))
+    except OSError as error:
+        _remove_empty(made)
+        raise InputError(
+            f"No output folder can be made in {out.parent}",
+            received=error.strerror or error,
+            allowed="a writable folder",
+            fix="Choose another --out.",
+        ) from error
+    lock = _locked(folder)
+    try:
+        folder.chmod(0o755)  # mkdtemp makes it private; an artifact is as readable as any other file of the user
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder)
+        _remove_empty(made)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_stale(out: Path) -> list[Path]:
+    """Remove temporary folders for ``out`` that a killed export left behind, and return them.
+
+    An export holds a lock on its folder for as long as it lives, which the system lifts however it ends: a folder whose
+    lock can be had is nobody's. Where the system knows no such locks nothing is removed, nor are
+    empty folders, which an export may be about to lock.
+    """
+    pattern = f".{glob.escape(out.name)}.*{STAGING_SUFFIX}"
+    removed = []
+    for folder in sorted(out.parent.glob(pattern)):
+        # An export that has just made its folder is about to lock it; it is empty until then.
+        if folder.is_symlink() or not folder.is_dir() or next(folder.iterdir(), None) is None:
+            continue
+        lock = _locked(folder)
+        if lock is None:
+            continue
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+        if not folder.exists():
+            removed.append(folder)
+    return removed
+
+
+def _locked(folder: Path) -> int | None:
+    """An open handle that holds the folder's lock; None when another process has it or there are no locks here."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove the folders, innermost first, as far as they are empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def publish(staged: Path, out: Path) -> None:
+    """Flush the staged files to the disk and give the folder its final name in one step."""
+    for path in (*staged.rglob("*"), staged):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    refuse_existing(out)
+    staged.rename(out)

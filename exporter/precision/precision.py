@@ -1,0 +1,223 @@
+"""What each precision is: number formats of the weights, the algorithm that rounds them, and the gate's default budget.
+
+Formats are chosen by measurement, see `benchmarks/studies/measure_weight_algorithms.py`; a manifest records what was
+used.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from exporter.contract.errors import InputError
+from exporter.precision.budget import FP32_BUDGET, Budget, quality_budget
+
+if TYPE_CHECKING:
+    from calibration.weights.formats import BlockFormat
+
+Algorithm = Literal["none", "rtn", "gptq", "smoothquant"]
+# In numpy's spelling, like the dtypes of a signature.
+HalfType = Literal["float16", "bfloat16"]
+# Largest number of each; the smallest that rounds to infinity lies half a unit above.
+LARGEST: dict[HalfType, float] = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
+
+
+ROW = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFormat:
+    """Integers in blocks along the input features; see `calibration.weights.formats.BlockFormat`.
+
+    ``block_size`` `ROW` means one scale for each output row.
+    """
+
+    bits: int
+    block_size: int
+    symmetric: bool
+
+    def to_block_format(self) -> BlockFormat:
+        from calibration.weights.formats import BlockFormat
+
+        return BlockFormat(bits=self.bits, block_size=self.block_size, symmetric=self.symmetric)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductFormat:
+    """Weights of 8 bits with a scale per output row, times inputs of 8 bits; see `calibration.w8a8.matmul`.
+
+    ``static``: the scale of an input is fixed by calibration; otherwise it is found at run time, one for a whole batch.
+    """
+
+    static: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFormat:
+    """Weights of recurrent layers: integers with one scale for every output row; products are computed in float32."""
+
+    bits: int = 8
+
+
+Format = WeightFormat | ProductFormat | RowFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """One row of `PRECISIONS`.
+
+    Attributes:
+        layers: format of the linear layers of the decoder; None for float32.
+        embedding: format of the embedding and the output projection, one table when they are tied.
+        algorithm: how the layers are rounded; the embedding is always rounded to nearest.
+        budget: what the gate allows when the user says nothing.
+        longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
+        recurrent: format of recurrent layers; None for float32.
+        half: floating-point format of two bytes that weights are stored in, and computed in where a target can; None
+            for float32. Whatever else the fields say, a half precision has no integers.
+    """
+
+    name: str
+    layers: Format | None
+    embedding: WeightFormat | None
+    algorithm: Algorithm
+    budget: Budget
+    longest: WeightFormat | None = None
+    recurrent: RowFormat | None = field(default_factory=RowFormat)
+    half: HalfType | None = None
+
+
+MIXED, KEPT = "mixed", "gguf"
+PRECISIONS = {
+    "fp32": Precision(name="fp32", layers=None, embedding=None, algorithm="none", budget=FP32_BUDGET),
+    "fp16": Precision(
+        name="fp16",
+        layers=None,
+        embedding=None,
+        algorithm="none",
+        budget=quality_budget(max_mean_kl=0.001, min_top1=0.98, max_perplexity_ratio=1.005),
+        half="float16",
+    ),
+    "bf16": Precision(
+        name="bf16",
+        layers=None,
+        embedding=None,
+        algorithm="none",
+        budget=quality_budget(max_mean_kl=0.01, min_top1=0.93, max_perplexity_ratio=1.02),
+        half="bfloat16",
+    ),
+    "int8": Precision(
+        name="int8",
+        layers=WeightFormat(bits=8, block_size=32, symmetric=True),
+        embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
+        # Measured on SmolLM2-135M: 1.7 MB less for 0.0007 nats more; longer blocks elsewhere cost several times that.
+        longest=WeightFormat(bits=8, block_size=64, symmetric=True),
+        algorithm="rtn",
+        budget=quality_budget(max_mean_kl=0.02, min_top1=0.93, max_perplexity_ratio=1.02),
+    ),
+    "int4": Precision(
+        name="int4",
+        layers=WeightFormat(bits=4, block_size=64, symmetric=False),
+        embedding=WeightFormat(bits=8, block_size=64, symmetric=True),
+        algorithm="gptq",
+        budget=quality_budget(max_mean_kl=0.15, min_top1=0.80, max_perplexity_ratio=1.15),
+    ),
+    **{
+        name: Precision(
+            name=name,
+            layers=ProductFormat(static=static),
+            embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
+            algorithm="smoothquant",
+            budget=quality_budget(max_mean_kl=0.05, min_top1=0.87, max_perplexity_ratio=1.05),
+        )
+        for name, static in (("w8a8", True), ("w8a8-dynamic", False))
+    },
+    # Each layer in a format of its own, chosen by measurement: see `exporter.quantization.mixed_precision`.
+    MIXED: Precision(
+        name=MIXED, layers=None, embedding=None, algorithm="gptq", budget=quality_budget(max_mean_kl=0.15)
+    ),
+    # The integers of a GGUF file as they are: see `exporter.quantization.keep`.
+    KEPT: Precision(
+        name=KEPT,
+        layers=None,
+        embedding=None,
+        algorithm="none",
+        budget=quality_budget(max_mean_kl=0.02, min_top1=0.93, max_perplexity_ratio=1.02),
+    ),
+}
+
+
+def with_limits(
+    precision: Precision,
+    *,
+    max_kl: float | None = None,
+    min_top1: float | None = None,
+    max_perplexity_ratio: float | None = None,
+) -> Precision:
+    """The precision with the user's budget in place of its own, limit by limit.
+
+    Raises:
+        InputError: a limit out of range, or any for fp32, which has to reproduce logits and tokens instead.
+    """
+    wanted = {"max_mean_kl": max_kl, "min_top1": min_top1, "max_perplexity_ratio": max_perplexity_ratio}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    if not given:
+        return precision
+    own = precision.budget
+    if own.max_logit_error is not None or own.max_mean_kl is None:
+        raise InputError(
+            f"The precision {precision.name} has no quality budget: it has to reproduce the source",
+            received=", ".join(f"{name}={value}" for name, value in given.items()),
+            allowed="limits for a reduced precision",
+            fix="Leave the limits out, or use --precision int8 or int4.",
+        )
+    options = {"max_mean_kl": "--max-kl", "min_top1": "--min-top1", "max_perplexity_ratio": "--max-ppl-ratio"}
+    # Written so that NaN is out of range.
+    wrong = [name for name, value in given.items() if not 0 <= value <= (1 if name == "min_top1" else float("inf"))]
+    if wrong:
+        raise InputError(
+            "A limit of the quality budget is out of range",
+            received=", ".join(f"{options[name]} {given[name]:g}" for name in wrong),
+            allowed="--max-kl and --max-ppl-ratio of 0 or more, --min-top1 from 0 to 1",
+            fix="Correct it, or leave it out.",
+        )
+    limits = {"min_top1": own.min_top1, "max_perplexity_ratio": own.max_perplexity_ratio, **given}
+    mean_kl = limits.pop("max_mean_kl", None)
+    budget = quality_budget(max_mean_kl=own.max_mean_kl if mean_kl is None else mean_kl, **limits)
+    return replace(precision, budget=budget)
+
+
+def for_target(precision: Precision, target: str) -> Precision:
+    """The precision as a target can hold it, or as its kernels are fast with.
+
+    TensorRT takes integers without zero points, read by nothing but a product: no rows of a table that are gathered,
+    no recurrent layers. A tied output projection stays float with its table. Of 8 bits it has one scale a row: blocks
+    would cost a plan 0.3 MB of kernels for each product. ONNX Runtime's products on GPUs are fast with symmetric blocks
+    of 32.
+    """
+    if target not in ("tensorrt", "ort-cuda") or precision.half is not None:
+        return precision
+    layers, longest = precision.layers, precision.longest
+    if isinstance(layers, WeightFormat):
+        layers = replace(layers, symmetric=True)
+    if target == "tensorrt":
+        if isinstance(layers, WeightFormat) and layers.bits == 8:
+            layers, longest = replace(layers, block_size=ROW), None
+        return replace(precision, layers=layers, longest=longest, embedding=None, recurrent=None)
+    if isinstance(layers, WeightFormat):
+        layers, longest = replace(layers, block_size=32), None
+    return replace(precision, layers=layers, longest=longest, recurrent=None)
+
+
+def precision_named(name: str) -> Precision:
+    """Look a precision up; raises InputError that names the nearest known one."""
+    if name in PRECISIONS:
+        return PRECISIONS[name]
+    near = difflib.get_close_matches(name, PRECISIONS, n=1)
+    raise InputError(
+        "There is no such precision",
+        received=name,
+        allowed=", ".join(PRECISIONS),
+        fix=f"Did you mean {near[0]}?" if near else "Choose one of these.",
+    )

@@ -1,0 +1,232 @@
+"""A GGUF file's own integers -> the weights of the artifact, without quantizing anything anew.
+
+What is taken over bit for bit is compared with the weights that the source was loaded with. Types that the kernels have
+no exact form for get the closest one, and how far it is off is stated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.errors import InputError
+from exporter.quantization.matrices import matrices_of
+from exporter.quantization.quantize_source import Progress, QuantizedWeights
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from calibration.weights.formats import BlockQuantized
+    from exporter.sources.gguf_header import GgufHeader, GgufTensor
+    from exporter.sources.gguf_weights import GgufWeight
+    from exporter.sources.source import Source
+
+
+@dataclass(kw_only=True)
+class _Kept:
+    """What became of the tensors of one type. Errors are relative to the root mean square of the stored weights."""
+
+    stored: str
+    exact: bool
+    weights: int = 0
+    largest_error: float = 0.0
+    _squares: float = 0.0
+    _errors: float = 0.0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, name: str, before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> None:
+        import numpy as np
+
+        difference = after.astype(np.float64) - before
+        scale = float(np.sqrt(np.mean(before.astype(np.float64) ** 2))) or 1.0
+        self.weights += 1
+        self.names.append(name)
+        self.largest_error = max(self.largest_error, float(np.abs(difference).max()) / scale)
+        self._squares += float((before.astype(np.float64) ** 2).sum())
+        self._errors += float((difference**2).sum())
+
+    def to_record(self) -> dict[str, Any]:
+        rms = (self._errors / self._squares) ** 0.5 if self._squares else 0.0
+        return {
+            "stored": self.stored,
+            "exact": self.exact,
+            "weights": self.weights,
+            "largest_error": self.largest_error,
+            "rms_error": rms,
+        }
+
+
+def keep_quantization(
+    source: Source, checkpoint: str | Path, *, whole_byte_tables: bool = False, progress: Progress | None = None
+) -> QuantizedWeights:
+    """Take over the quantized tensors of a GGUF file.
+
+    Args:
+        source: loaded from the file; compared with what is taken over.
+        checkpoint: the file.
+        whole_byte_tables: widen the codes of embeddings to 8 bits, for targets that gather no smaller integers.
+        progress: called with the matrices done and their number.
+
+    Raises:
+        InputError: not a GGUF file, nothing in it is quantized, a type that has no form, or a matrix that transformers
+            stores in another layout than rows and columns of the file.
+    """
+    import numpy as np
+
+    from calibration.errors import CalibrationError
+    from calibration.weights.gguf_blocks import FLOATS, blocks_to_quantized, widen
+    from calibration.weights.half_scales import round_scales
+    from exporter.sources.gguf_header import read_gguf_header
+    from exporter.sources.gguf_weights import lazy_weights
+
+    if source.provenance.get("kind") != "gguf":
+        raise InputError(
+            "Only a GGUF file has a quantization that could be kept",
+            received=checkpoint,
+            allowed="a .gguf file",
+            fix="Leave --keep-quantization out, or choose --precision int8 or int4.",
+        )
+    header = read_gguf_header(Path(checkpoint))
+    weights, _ = lazy_weights(header, source.module)
+    matrices = matrices_of(source.module)
+    # Tied names share a weight, and the file has it under one of them.
+    by_storage = {
+        matrix.storage: weights[f"{matrix.name}.weight"] for matrix in matrices if f"{matrix.name}.weight" in weights
+    }
+    by_name: dict[str, BlockQuantized] = {}
+    done: dict[int, BlockQuantized] = {}
+    kinds: dict[str, _Kept] = {}
+    for index, matrix in enumerate(matrices):
+        if progress is not None:
+            progress(index + 1, len(matrices))
+        name = f"{matrix.name}.weight"
+        if matrix.storage in done:
+            by_name[name] = done[matrix.storage]
+            continue
+        weight = by_storage.get(matrix.storage)
+        if weight is None or len(weight.tensors) != 1:
+            raise _unlike(name, "a weight that is put together from several tensors or none")
+        tensor = weight.tensors[0]
+        if tensor.type_name in FLOATS:
+            kinds.setdefault(tensor.type_name, _Kept(stored="float32", exact=True)).weights += 1
+            continue
+        raw, values = _read(header, tensor)
+        try:
+            found = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
+        except CalibrationError as error:
+            raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+        if tensor.type_name in _closest():
+            found = round_scales(found)
+        found = _in_order(found, _row_order(weight, tensor), name)
+        loaded: Any = source.module.get_submodule(matrix.name).weight
+        own = loaded.detach().numpy()
+        restored = found.dequantize()
+        form, exact = found.format, bool(np.array_equal(restored, own))
+        if tensor.type_name not in _closest() and not exact:
+            raise _unlike(name, "other values than the model was loaded with")
+        kind = "symmetric" if form.symmetric else "asymmetric"
+        kept = kinds.setdefault(
+            tensor.type_name,
+            _Kept(stored=f"{form.bits} bits, {kind}, blocks of {form.block_size}", exact=exact),
+        )
+        kept.add(name, own, restored)
+        if matrix.table and whole_byte_tables:
+            found = widen(found)
+        by_name[name] = done[matrix.storage] = found
+    if not by_name:
+        raise InputError(
+            f"Nothing in {checkpoint} is quantized",
+            received=", ".join(f"{kept.weights} x {kind}" for kind, kept in kinds.items()),
+            allowed="a file with quantized tensors",
+            fix="Leave --keep-quantization out.",
+        )
+    return QuantizedWeights(
+        by_name=by_name, record={"algorithm": "kept", "types": {kind: kept.to_record() for kind, kept in kinds.items()}}
+    )
+
+
+def describe_kept(record: dict[str, Any]) -> list[str]:
+    """One sentence for each type of tensor."""
+    lines = []
+    for kind, kept in record["types"].items():
+        how = f"{kept['weights']} weights of type {kind} kept as {kept['stored']}"
+        if kept["exact"]:
+            lines.append(f"{how}, bit for bit.")
+        else:
+            lines.append(
+                f"{how}, the closest form that runs fast: off by {kept['rms_error']:.2%} in the mean (rms), "
+                f"{kept['largest_error']:.2%} of a weight's rms at most."
+            )
+    return lines
+
+
+def _read(header: GgufHeader, tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """A tensor's bytes and its values [N, K]."""
+    import numpy as np
+
+    from exporter.sources.gguf_weights import read_tensor
+
+    with header.path.open("rb") as stream:
+        stream.seek(tensor.offset)
+        raw = np.fromfile(stream, np.uint8, tensor.size)
+    return raw, read_tensor(header, tensor)
+
+
+def _row_order(weight: GgufWeight, tensor: GgufTensor) -> npt.NDArray[np.int64]:
+    """Which row of the file each row of the module's weight is, found by sending numbered rows and columns through.
+
+    Raises:
+        InputError: the weight is not a mere reordering of rows.
+    """
+    import numpy as np
+
+    rows, columns = tensor.shape
+    numbered = np.broadcast_to(np.arange(rows, dtype=np.float32)[:, None], (rows, columns))
+    order = _rearranged(weight, tensor, numbered)
+    across = _rearranged(weight, tensor, np.broadcast_to(np.arange(columns, dtype=np.float32), (rows, columns)))
+    whole = order.shape == across.shape == (rows, columns)
+    if not whole or (order != order[:, :1]).any() or (across != np.arange(columns)).any():
+        raise _unlike(tensor.name, "a weight whose columns are rearranged or whose values are changed on loading")
+    return order[:, 0].astype(np.int64)
+
+
+def _rearranged(weight: GgufWeight, tensor: GgufTensor, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    import numpy as np
+
+    result = weight.processor.process(
+        weights=np.ascontiguousarray(values),
+        name=tensor.name,
+        tensor_key_mapping=weight.mapping,
+        parsed_parameters={"tensors": {}},
+    )
+    return np.asarray(result.weights)
+
+
+def _in_order(quantized: BlockQuantized, order: npt.NDArray[np.int64], name: str) -> BlockQuantized:
+    from dataclasses import replace
+
+    if sorted(order.tolist()) != list(range(len(quantized.codes))):
+        raise _unlike(name, "a weight whose rows are not those of the file")
+    return replace(
+        quantized,
+        codes=quantized.codes[order],
+        scales=quantized.scales[order],
+        zero_points=quantized.zero_points[order],
+    )
+
+
+def _closest() -> dict[str, Any]:
+    from calibration.weights.gguf_blocks import CLOSEST
+
+    return dict(CLOSEST)
+
+
+def _unlike(name: str, received: str) -> InputError:
+    return InputError(
+        f"The stored integers of {name} cannot be kept",
+        received=received,
+        allowed="one tensor of the file, at most with its rows in another order",
+        fix="Leave --keep-quantization out, or choose --precision int8 or int4.",
+    )

@@ -1,0 +1,173 @@
+"""What of a module can be quantized: its linear and recurrent layers, the embedding and the output projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from calibration.model.layer_walk import inference
+from calibration.model.whole_sequences import run_whole
+from exporter.contract.errors import InputError
+from exporter.graph.recurrent_weights import is_recurrent
+from exporter.sources.layer_stack import find_stack
+from exporter.sources.module_kind import has_encoder, is_of_transformers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_SHOWN = 3  # names in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """A weight that can be quantized: its module's path, [N, K] of its product, and whether it is a table.
+
+    A table is the embedding or the output projection; tied ones are two matrices with one ``storage``. A recurrent
+    layer has several matrices, each with its parameter's name. ``stacked`` matrices stand in a layer of the stack.
+    """
+
+    name: str
+    rows: int
+    features: int
+    table: bool
+    storage: int
+    recurrent: bool = False
+    stacked: bool = True
+
+    @property
+    def parameter(self) -> str:
+        """The name of the parameter that the weight is."""
+        return self.name if self.recurrent else f"{self.name}.weight"
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.features
+
+
+def matrices_of(module: nn.Module) -> list[Matrix]:
+    """Every linear and recurrent layer, the embedding and the output projection, as the module lists them.
+
+    Of a model of transformers these are the decoder's layers, and the encoder's where it has one; of any other module
+    all that it has.
+
+    Raises:
+        InputError: a model of transformers without a list of decoder layers, or a module without any of these.
+    """
+    from torch import nn
+
+    stack = find_stack(module)
+    inside = "" if stack is None else f"{stack.path}."
+    prefix = ""
+    if is_of_transformers(module) and not has_encoder(module):
+        if stack is None:
+            raise InputError(
+                f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32."
+            )
+        prefix = inside
+    # By their weights: one table may go by several names, as that of an encoder and a decoder does.
+    ends = {id(end.weight) for end in _tables(module)}
+    used = None if is_of_transformers(module) else _used(module)
+    found = []
+    for name, child in module.named_modules():
+        if used is not None and id(child) not in used:
+            continue
+        table = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
+        if table or (isinstance(child, nn.Linear) and name.startswith(prefix)):
+            weight: Any = child.weight
+            rows, features = weight.shape
+            stacked = bool(inside) and name.startswith(inside)
+            found.append(
+                Matrix(name=name, rows=rows, features=features, table=table, storage=id(weight), stacked=stacked)
+            )
+        elif isinstance(child, nn.RNNBase):
+            found += [
+                Matrix(
+                    name=f"{name}.{one}" if name else one,
+                    rows=parameter.shape[0],
+                    features=parameter.shape[1],
+                    table=False,
+                    storage=id(parameter),
+                    recurrent=True,
+                )
+                for one, parameter in child.named_parameters(recurse=False)
+                if is_recurrent(one)
+            ]
+    if not found:
+        raise InputError(
+            f"{type(module).__name__} has nothing that could be quantized",
+            allowed="nn.Linear, nn.Embedding, nn.LSTM, nn.GRU or nn.RNN",
+            fix="Export it in fp32 or fp16.",
+        )
+    return found
+
+
+def _used(module: nn.Module) -> set[int]:
+    """By id, the layers of a user's module that a call runs, and whose weights are parameters.
+
+    What no call runs is in no graph, and a weight that is computed from others is in none as it stands.
+    """
+    import torch
+    from torch import nn
+
+    used: set[int] = set()
+
+    def note(child: nn.Module, *_: Any) -> None:
+        weights = [name for name in child.__dict__.get("_flat_weights_names", ["weight"]) if name.startswith("weight")]
+        if set(weights) <= set(child._parameters):
+            used.add(id(child))
+
+    kinds = (nn.Linear, nn.Embedding, nn.RNNBase)
+    hooks = [child.register_forward_hook(note) for child in module.modules() if isinstance(child, kinds)]
+    try:
+        with inference(module):
+            run_whole(module, torch.zeros((1, 2), dtype=torch.int64))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return used
+
+
+def _tables(module: nn.Module) -> list[Any]:
+    """The modules of the embedding and of the output projection, those there are."""
+    from torch import nn
+
+    model: Any = module
+    if is_of_transformers(module):
+        return [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
+    embeddings = [child for child in module.modules() if isinstance(child, nn.Embedding)]
+    if not embeddings:
+        return []
+    # The one with a row for each token has most of them; the projection onto the vocabulary has as many.
+    table = max(embeddings, key=lambda child: child.num_embeddings)
+    projections = [child for child in module.modules() if isinstance(child, nn.Linear)]
+    return [table, *(child for child in projections if child.out_features == table.num_embeddings)]
+
+
+def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | None:
+    """Which large weights of the decoder layers no format is planned for, in words; None where there are none.
+
+    Raises:
+        InputError: not one weight of the decoder layers can be quantized.
+    """
+    from exporter.sources.layers import plan_layers
+
+    plan = plan_layers(module)
+    whole = not is_of_transformers(module) or has_encoder(module)
+    prefix = "" if whole or plan is None else f"{plan.path}."
+    covered = {matrix.parameter for matrix in matrices}
+    inside = {name: weight for name, weight in module.named_parameters() if name.startswith(prefix)}
+    others = {name: weight.numel() for name, weight in inside.items() if weight.dim() > 1 and name not in covered}
+    if not others:
+        return None
+    shown = ", ".join(list(others)[:_SHOWN])
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    if not covered & set(inside):
+        raise InputError(
+            "The decoder layers have no linear layers that could be quantized",
+            received=f"{shown}{more}",
+            allowed="weights of nn.Linear",
+            fix="Export it in fp32 or fp16.",
+        )
+    share = sum(others.values()) / sum(weight.numel() for weight in module.parameters())
+    return f"{share:.0%} of the weights stay float32, because they belong to no linear layer: {shown}{more}"

@@ -1,0 +1,305 @@
+"""A source's weights -> integers, by parameter name, as a plan says.
+
+The source's own weights are as before when it returns: the gate compares with them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.errors import InputError
+from exporter.precision.precision import ProductFormat, RowFormat, WeightFormat
+from exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
+from exporter.quantization.matrices import matrices_of
+from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
+from exporter.sources.finite_weights import check_finite_weights
+from exporter.sources.layer_stack import find_stack
+
+if TYPE_CHECKING:
+    from calibration.sequential import GroupStatistics, LayerStore
+    from calibration.statistics.statistics import Statistics
+    from calibration.w8a8.feeders import Feeder
+    from calibration.w8a8.matmul import Quantized
+    from calibration.weights.formats import BlockQuantized
+    from exporter.quantization.calibration_data import CalibrationData
+    from exporter.sources.source import Source
+
+Progress = Callable[[int, int], None]
+# Weights of so many bits are rounded to the nearest, whatever the algorithm.
+_ROUNDED_BITS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedWeights:
+    """What became of a source's weights.
+
+    Attributes:
+        by_name: parameter name -> integers, the names as in the checkpoint; tied weights share one value.
+        record: formats, algorithm and calibration text, for the manifest.
+    """
+
+    by_name: Mapping[str, Quantized]
+    record: dict[str, Any]
+
+
+def quantize_source(
+    source: Source,
+    plan: QuantizationPlan,
+    *,
+    data: CalibrationData | None = None,
+    windows: list[Any] | None = None,
+    store: LayerStore | None = None,
+    progress: Progress | None = None,
+) -> QuantizedWeights:
+    """Quantize every weight that the plan gives a format.
+
+    Args:
+        source: its module is changed while this runs and restored before it ends.
+        plan: see `exporter.quantization.weight_formats`.
+        data: calibration windows, which a plan that is `calibrated` needs.
+        windows: those of them that are used, int64 [T] each; when None all, or the Hessians of stored statistics, where
+            there are any, instead of another run of the model (see `exporter.quantization.from_statistics`).
+        store: where finished decoder layers are kept, so that an interrupted run goes on.
+        progress: called with the layers done and their number.
+
+    Raises:
+        InputError: a block size that does not divide a layer, or activations that are not finite.
+    """
+    from calibration.errors import CalibrationError
+    from calibration.w8a8.feeders import fold_into_feeders
+    from calibration.weights.formats import BlockQuantized
+    from calibration.weights.half_scales import round_scales
+
+    found: dict[str, Quantized] = {}
+    if not any(plan.formats.values()):
+        return QuantizedWeights(by_name=found, record={})
+    check_finite_weights(source.module)
+    more: dict[str, Any] = {}
+    feeders: dict[str, Feeder] = {}
+    try:
+        if plan.calibrated:
+            assert data is not None, "a calibrated plan without calibration text"
+            more["calibration"] = data.record
+            walks = _walks_all(source, plan)
+            feeders = _feeders(source, plan, data) if walks else {}
+        if plan.algorithm == "smoothquant" and data is not None:
+            products, plan, more["products"] = _integer_products(source, plan, data, feeders, progress)
+            found |= products
+        elif plan.calibrated and data is not None:
+            if windows is None and data.statistics is not None and has_hessians(data.statistics):
+                more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
+                found |= _from_statistics(source, plan, data.statistics, feeders, progress)
+            elif not walks:
+                more["statistics"] = "one-shot"
+                with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
+                    collected = _collect(source, plan, data, Path(folder), progress)
+                    found |= _from_statistics(source, plan, collected, feeders, progress)
+            else:
+                more["statistics"] = "sequential, layer after layer"
+                chosen = data.windows.as_list() if windows is None else windows
+                found |= _walk_layers(source, plan, chosen, feeders, store, progress)
+        found |= _round_rest(source, plan, set(found), progress)
+        recurrent = _round_recurrent(source, plan)
+    except CalibrationError as error:
+        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+    folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in found.items()}, feeders)
+    # Tied weights stay one object.
+    rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
+    by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()} | recurrent
+    return QuantizedWeights(by_name=by_name, record={**plan.to_record(), **more})
+
+
+def _walks_all(source: Source, plan: QuantizationPlan) -> bool:
+    """Whether every layer that calibration speaks of stands in a stack, which can be walked."""
+    stack = find_stack(source.module)
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
+    calibrated = [
+        matrix.name
+        for matrix in matrices
+        if isinstance(form := plan.formats.get(matrix.name), ProductFormat)
+        or (isinstance(form, WeightFormat) and form.bits < _ROUNDED_BITS)
+    ]
+    return stack is not None and all(name.startswith(f"{stack.path}.") for name in calibrated)
+
+
+def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> dict[str, Feeder]:
+    """Layers that can take over the channel scales of those that read them: quantized ones only."""
+    from calibration.w8a8.feeders import find_feeders
+
+    found = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
+    return {reader: feeder for reader, feeder in found.items() if plan.formats.get(feeder.name) is not None}
+
+
+def _integer_products(
+    source: Source,
+    plan: QuantizationPlan,
+    data: CalibrationData,
+    feeders: Mapping[str, Feeder],
+    progress: Progress | None,
+) -> tuple[dict[str, Quantized], QuantizationPlan, dict[str, Any]]:
+    """(products by parameter name, the plan with the layers that keep float32 inputs, how they were chosen)."""
+    from exporter.quantization.w8a8 import KEPT_FORMAT, find_products
+
+    assert plan.max_kl is not None, "a plan without the divergence that it is for"
+    found = find_products(source, plan, data, max_kl=plan.max_kl, feeders=feeders, progress=progress)
+    formats = dict(plan.formats)
+    for name in (name for group in found.kept for name in group):
+        layer: Any = source.module.get_submodule(name)
+        formats[name] = fit_block_size(KEPT_FORMAT, layer.weight.shape[1])
+    products = {f"{name}.weight": product for name, product in found.products.items()}
+    return dict(products), replace(plan, formats=formats), found.record
+
+
+def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[BlockQuantized]:
+    """Quantize matrices that read one input: 8 bits to nearest, fewer with GPTQ on channel scales found by AWQ."""
+    import numpy as np
+
+    from calibration.sequential import split_rows
+    from calibration.weights.awq import search_channel_scales
+    from calibration.weights.folding import multiply_columns
+    from calibration.weights.gptq import gptq
+    from calibration.weights.round_to_nearest import round_to_nearest
+
+    block_format = form.to_block_format()
+    if form.bits == 8:
+        pairs = zip(group.names, group.weights, strict=True)
+        return [round_to_nearest(weight, block_format, layer=name) for name, weight in pairs]
+    # Rows are independent and the statistics are one: matrices with one input are quantized as one.
+    stacked, layer = np.concatenate(group.weights), group.names[0]
+    rows = [len(weight) for weight in group.weights]
+    if len(rows) == 1 and group.feeder is None:
+        return [gptq(stacked, group.hessian, block_format, layer=layer)]
+    # Channel scales fold for nothing into the layer before, or into a norm, which several products of one input mostly
+    # follow.
+    mean_abs = group.mean_abs if group.feeder is None else group.feeder.tie(group.mean_abs)
+    found = search_channel_scales([stacked], block_format, mean_abs=mean_abs, hessian=group.hessian, layer=layer)
+    scales = found.scales
+    hessian = group.hessian / np.outer(scales, scales)
+    result = gptq(multiply_columns(stacked, scales), hessian, block_format, layer=layer)
+    return split_rows(replace(result, channel_scales=scales), rows)
+
+
+def _walk_layers(
+    source: Source,
+    plan: QuantizationPlan,
+    windows: list[Any],
+    feeders: Mapping[str, Feeder],
+    store: LayerStore | None,
+    progress: Progress | None,
+) -> dict[str, BlockQuantized]:
+    """The decoder's layers one after another, each on what the quantized ones before it give."""
+    from calibration.sequential import quantize_sequentially
+
+    results = quantize_sequentially(
+        source.module,
+        list(decoder_layers(source)),
+        windows,
+        partial(_quantize_by_format, plan),
+        keep=lambda name: plan.formats.get(name) is None,
+        feeders=feeders,
+        restore=True,
+        store=store,
+        progress=progress,
+    )
+    return {f"{name}.weight": value for name, value in results}
+
+
+def _from_statistics(
+    source: Source,
+    plan: QuantizationPlan,
+    statistics: Statistics,
+    feeders: Mapping[str, Feeder],
+    progress: Progress | None,
+) -> dict[str, BlockQuantized]:
+    """The decoder's layers, each on what the unquantized model was seen to feed it."""
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
+    names = [matrix.name for matrix in matrices if plan.formats.get(matrix.name) is not None]
+    quantize = partial(_quantize_by_format, plan)
+    results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
+    return {f"{name}.weight": value for name, value in results}
+
+
+def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Sequence[BlockQuantized]:
+    """Quantize the matrices of a group, those of one format together."""
+    forms = [plan.formats[name] for name in group.names]
+    results: dict[str, BlockQuantized] = {}
+    for form in dict.fromkeys(forms):
+        assert isinstance(form, WeightFormat)
+        members = [i for i, other in enumerate(forms) if other == form]
+        part = replace(
+            group,
+            names=tuple(group.names[i] for i in members),
+            weights=tuple(group.weights[i] for i in members),
+        )
+        results |= zip(part.names, quantize_group(part, form), strict=True)
+    return [results[name] for name in group.names]
+
+
+def _round_rest(
+    source: Source, plan: QuantizationPlan, done: set[str], progress: Progress | None
+) -> dict[str, BlockQuantized]:
+    """Round to nearest whatever the plan has and nothing else has quantized; a shared weight once."""
+    from calibration.weights.round_to_nearest import round_to_nearest
+
+    found: dict[str, BlockQuantized] = {}
+    by_storage: dict[int, BlockQuantized] = {}
+    forms = {name: form for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
+    wanted = {name: form for name, form in forms.items() if f"{name}.weight" not in done}
+    for index, (name, form) in enumerate(wanted.items()):
+        weight: Any = source.module.get_submodule(name).weight
+        if id(weight) not in by_storage:
+            block_format = form.to_block_format()
+            by_storage[id(weight)] = round_to_nearest(weight.detach().numpy(), block_format, layer=name)
+        found[f"{name}.weight"] = by_storage[id(weight)]
+        if progress is not None and not done:
+            progress(index + 1, len(wanted))
+    return found
+
+
+def _collect(
+    source: Source, plan: QuantizationPlan, data: CalibrationData, folder: Path, progress: Progress | None
+) -> Statistics:
+    """Statistics of the inputs of every linear layer that has a format, with Hessians."""
+    from calibration.statistics.collect import CollectSettings, collect
+
+    wanted = {name for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
+    return collect(
+        source.module,
+        data.windows,
+        folder,
+        settings=CollectSettings(hessians=True, histograms=False),
+        keep=lambda name: name not in wanted,
+        progress=progress,
+    )
+
+
+def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quantized]:
+    """The matrices of recurrent layers, to the nearest, row by row; by parameter name."""
+    from calibration.w8a8.matmul import IntegerProduct, ProductFormat
+    from calibration.w8a8.static_activations import quantize_rows
+    from exporter.quantization.w8a8 import saturates
+
+    names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
+    parameters = dict(source.module.named_parameters(remove_duplicate=False))
+    found: dict[str, Quantized] = {}
+    for name in names:
+        rows = quantize_rows(parameters[name].detach().numpy(), reduce_range=saturates())
+        found[name] = IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
+    return found
+
+
+def decoder_layers(source: Source) -> Any:
+    """The list of decoder layers."""
+    return source.module.get_submodule(layers_path(source))
+
+
+def layers_path(source: Source) -> str:
+    """Module path of the list of decoder layers."""
+    plan = find_stack(source.module)
+    assert plan is not None, "a plan was made for a module without decoder layers"
+    return plan.path

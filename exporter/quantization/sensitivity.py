@@ -1,0 +1,340 @@
+"""Which weights of a source suffer from which format: measured one group at a time, kept in a file, resumable.
+
+The file is written after every decoder layer. It is reused only for the same model, windows and candidates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.errors import InputError
+from exporter.jobs.output_path import cannot_write, check_name, try_to_write
+from exporter.precision.precision import WeightFormat
+from exporter.quantization.matrices import Matrix, matrices_of
+from exporter.quantization.quantize_source import decoder_layers, quantize_group
+from exporter.quantization.weight_formats import fit_block_size, scale_bytes
+from exporter.sources.finite_weights import check_finite_weights
+
+if TYPE_CHECKING:
+    from calibration.sensitivity import GroupSensitivity, Scorer
+    from calibration.sequential import GroupStatistics
+    from calibration.weights.formats import BlockQuantized
+    from exporter.quantization.calibration_data import CalibrationData
+    from exporter.sources.source import Source
+
+Progress = Callable[[int, int], None]
+# A decoder layer by its number, or `TABLES`: what is measured at once and kept in the file.
+Part = int | str
+# Parts -> (part, its groups) of each as soon as it is measured, in any order.
+Measure = Callable[[Sequence[Part]], Iterator[tuple[Part, list["GroupSensitivity"]]]]
+TABLES = "tables"
+SCHEMA = 3
+FLOAT = "fp32"
+# Entries of a file that have to be the same for its figures to be used again, and what they are called.
+_ORIGIN = {
+    "schema": "another schema",
+    "model": "another model",
+    "windows": "other windows of text",
+    "candidates": "other formats",
+}
+# label -> format; fp32, which costs no quality, is always a candidate as well.
+LAYER_CANDIDATES = {
+    "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int4-block32": WeightFormat(bits=4, block_size=32, symmetric=False),
+    "int4": WeightFormat(bits=4, block_size=64, symmetric=False),
+}
+TABLE_CANDIDATES = {
+    "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
+}
+# Of every eleven windows eight are for statistics, one is scored here, and two are left to check a whole mix with.
+_SHARES = (*["statistics"] * 4, "score", *["statistics"] * 4, "check", "check")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Weights that get one format together, and what each candidate costs.
+
+    Attributes:
+        names: module paths; layers that read one input, or the names of one table.
+        kind: ``layers`` or ``tables``, which have candidates of their own.
+        features: K, the input features of each.
+        elements: of all of them, tied ones counted once.
+        kl: label -> mean KL divergence in nats when only this unit is quantized.
+        bytes: label -> stored size.
+    """
+
+    names: tuple[str, ...]
+    kind: str
+    features: int
+    elements: int
+    kl: dict[str, float]
+    bytes: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """Measured units in the order of the model, tables last."""
+
+    units: tuple[Unit, ...]
+    candidates: dict[str, dict[str, WeightFormat]]
+    calibration: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        candidates = {kind: {label: asdict(form) for label, form in known.items()} for kind, known in _kinds().items()}
+        units = [asdict(unit) for unit in self.units]
+        return {"candidates": candidates, "calibration": self.calibration, "units": units}
+
+
+def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
+    """Windows by what they are for: ``statistics``, ``score`` and ``check``; int64 [T] each.
+
+    Raises:
+        InputError: too few windows for all three.
+    """
+    windows = data.windows.as_list()
+    if len(windows) < len(_SHARES):
+        raise InputError(
+            "The calibration text is too short to measure layers one by one",
+            received=f"{len(windows)} windows of {data.windows.ids.shape[1]} tokens",
+            allowed=f"at least {len(_SHARES)} windows",
+            fix="Give more text with --calibration, or use --precision int8 or int4.",
+        )
+    shares: dict[str, list[Any]] = {"statistics": [], "score": [], "check": []}
+    for index, window in enumerate(windows):
+        shares[_SHARES[index % len(_SHARES)]].append(window)
+    return shares
+
+
+def measure_sensitivity(
+    source: Source,
+    data: CalibrationData,
+    *,
+    path: Path | None = None,
+    target: str = "ort-cpu",
+    progress: Progress | None = None,
+    measure: Measure | None = None,
+) -> Sensitivity:
+    """Measure every unit with every candidate.
+
+    Args:
+        source: its module is changed while this runs and restored before it ends.
+        data: calibration windows, see `split_windows`.
+        path: file to keep the figures in; an unfinished one of the same model and windows is gone on with, a finished
+            one is only read.
+        target: whose stored sizes the units get; the file does not depend on it.
+        progress: called with the layers done and their number.
+        measure: measures the parts that are missing; `measure_parts` of this source when None.
+
+    Raises:
+        InputError: the file holds figures of something else, the text is too short, or activations are not finite.
+    """
+    from calibration.errors import CalibrationError
+    from calibration.sensitivity import GroupSensitivity
+    from calibration.text.fingerprint import model_fingerprint
+
+    shares = split_windows(data)
+    check_finite_weights(source.module)
+    origin = {
+        "schema": SCHEMA,
+        "model": model_fingerprint(source.module),
+        "windows": data.windows.sha256,
+        **Sensitivity(units=(), candidates=_kinds(), calibration=data.record).to_dict(),
+    }
+    del origin["units"]
+    _check_place(path)
+    state = _read(path, origin) or {**origin, "layers": {}, "tables": None}
+    count = len(list(decoder_layers(source)))
+    missing: list[Part] = [index for index in range(count) if str(index) not in state["layers"]]
+    missing += [TABLES] if state[TABLES] is None else []
+    try:
+        for part, groups in (measure or partial(measure_parts, source, shares))(missing) if missing else ():
+            stored = [asdict(group) for group in groups]
+            if part == TABLES:
+                state[TABLES] = stored
+            else:
+                state["layers"][str(part)] = stored
+            _write(path, state)
+            if progress and part != TABLES:
+                progress(len(state["layers"]), count)
+    except CalibrationError as error:
+        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+    kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[TABLES]
+    found = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
+    matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
+    units = tuple(_unit(group, matrices, scale_bytes(target)) for group in found)
+    return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
+
+
+def measure_parts(
+    source: Source, shares: Mapping[str, Sequence[Any]], parts: Sequence[Part]
+) -> Iterator[tuple[Part, list[GroupSensitivity]]]:
+    """Measure some parts of a source, in running order; its module is as before when this ends.
+
+    Args:
+        shares: windows by what they are for, see `split_windows`.
+
+    Raises:
+        CalibrationError: activations are not finite.
+    """
+    from calibration.sensitivity import Scorer, measure_groups
+    from calibration.w8a8.feeders import find_feeders
+
+    layers = list(decoder_layers(source))
+    scorer = Scorer(source.module, layers, shares["score"])
+    wanted = {part for part in parts if isinstance(part, int)}
+    if wanted:
+        measured = measure_groups(
+            source.module,
+            layers,
+            calibration=shares["statistics"],
+            scorer=scorer,
+            candidates=_layer_candidates,
+            feeders=find_feeders(source.module, layers, shares["statistics"][0]),
+            known={index: () for index in range(len(layers)) if index not in wanted},
+        )
+        for index, groups in measured:
+            if index in wanted:
+                yield index, groups
+            if index == max(wanted):  # nobody needs what enters the layers after it
+                break
+    if TABLES in parts:
+        tables = [matrix for matrix in matrices_of(source.module) if matrix.table]
+        yield TABLES, _measure_tables(source, tables, scorer)
+
+
+def check_sensitivity_file(path: Path, data: CalibrationData) -> None:
+    """Raise InputError for a file that cannot be used with these windows, before anything long begins.
+
+    Whether it is of the same model is seen when it is used: that takes the weights.
+    """
+    _check_place(path)
+    _read(path, {"schema": SCHEMA, "windows": data.windows.sha256, **_stored_candidates()})
+
+
+def _stored_candidates() -> dict[str, Any]:
+    record = Sensitivity(units=(), candidates=_kinds(), calibration={}).to_dict()
+    return {"candidates": record["candidates"]}
+
+
+def _kinds() -> dict[str, dict[str, WeightFormat]]:
+    return {"layers": LAYER_CANDIDATES, "tables": TABLE_CANDIDATES}
+
+
+def _layer_candidates(group: GroupStatistics) -> Iterator[tuple[str, Sequence[BlockQuantized]]]:
+    for label, form in LAYER_CANDIDATES.items():
+        fitted = fit_block_size(form, group.weights[0].shape[1])
+        if fitted is not None:
+            yield label, quantize_group(group, fitted)
+
+
+def _measure_tables(source: Source, tables: Sequence[Matrix], scorer: Scorer) -> list[GroupSensitivity]:
+    import torch
+
+    from calibration.sensitivity import GroupSensitivity
+    from calibration.weights.round_to_nearest import round_to_nearest
+
+    found = []
+    for storage in dict.fromkeys(table.storage for table in tables):
+        names = tuple(table.name for table in tables if table.storage == storage)
+        matrix = next(table for table in tables if table.storage == storage)
+        weight: Any = source.module.get_submodule(names[0]).weight
+        own, kl = weight.detach().clone(), {}
+        try:
+            for label, form in TABLE_CANDIDATES.items():
+                fitted = fit_block_size(form, matrix.features)
+                if fitted is None:
+                    continue
+                result = round_to_nearest(own.numpy(), fitted.to_block_format(), layer=names[0])
+                weight.data.copy_(torch.from_numpy(result.dequantize()))
+                kl[label] = scorer.divergence()
+        finally:
+            weight.data.copy_(own)
+        found.append(GroupSensitivity(names=names, kl=kl))
+    return found
+
+
+def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], bytes_per_scale: int) -> Unit:
+    members = list({matrices[name].storage: matrices[name] for name in group.names}.values())
+    candidates = TABLE_CANDIDATES if members[0].table else LAYER_CANDIDATES
+    elements = sum(member.elements for member in members)
+    sizes = {FLOAT: 4 * elements}
+    for label in group.kl:
+        form = fit_block_size(candidates[label], members[0].features)
+        assert form is not None, "a candidate was measured that does not fit"
+        block_format = form.to_block_format()
+        sizes[label] = sum(
+            block_format.stored_bytes(member.rows, member.features, layer=member.name, scale_bytes=bytes_per_scale)
+            for member in members
+        )
+    return Unit(
+        names=group.names,
+        kind="tables" if members[0].table else "layers",
+        features=members[0].features,
+        elements=elements,
+        kl={FLOAT: 0.0, **group.kl},
+        bytes=sizes,
+    )
+
+
+def _check_place(path: Path | None) -> None:
+    """Raise InputError when the file could not be written, which would otherwise come out after the first layer."""
+    if path is None:
+        return
+    check_name(path, what="sensitivity file", temporary="{name}.partial")
+    if not path.exists():
+        try_to_write(path, what="sensitivity file", option="file")
+
+
+def _read(path: Path | None, origin: dict[str, Any]) -> dict[str, Any] | None:
+    if path is None or not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        groups = [group for layer in state["layers"].values() for group in layer] + (state["tables"] or [])
+        if not all(isinstance(group["names"], list) and isinstance(group["kl"], dict) for group in groups):
+            raise ValueError("no groups of layers")
+        figures = [kl for group in groups for kl in group["kl"].values()]
+        if not all(isinstance(kl, float | int) and math.isfinite(kl) for kl in figures):
+            raise ValueError("figures that are no finite numbers")
+        if not all(index.isdecimal() for index in state["layers"]):
+            raise ValueError("layers without a number")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a sensitivity file",
+            received=f"{type(error).__name__}: {error}",
+            allowed="a file written by `jisu sensitivity`",
+            fix="Choose another file, or delete this one.",
+        ) from error
+    # The windows say what was measured; where they came from (a text, or statistics of it) does not matter.
+    asked = {key: words for key, words in _ORIGIN.items() if key in origin}
+    other = [words for key, words in asked.items() if state.get(key) != json.loads(json.dumps(origin[key]))]
+    if other:
+        raise InputError(
+            f"{path} holds the sensitivity of something else",
+            received=" and ".join(other),
+            allowed="figures of the same model, calibration text and formats",
+            fix="Choose another file, or delete this one.",
+        )
+    return dict(state)
+
+
+def _write(path: Path | None, state: dict[str, Any]) -> None:
+    if path is None:
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise cannot_write(path, error, what="sensitivity file", option="file") from error

@@ -1,0 +1,216 @@
+"""Layers whose weights and inputs both have 8 bits (W8A8), and which of them are better left with 8-bit weights only.
+
+Language models have layers whose inputs hold a few enormous values, for which one scale is too coarse. Layers are
+ranked by how far their rounding moves each token, and the worst keep float32 inputs, as many as the budget asks for.
+
+Where the ranges come from one kind of text only, another kind leaves them: with English prose alone, Chinese has 10
+times the divergence. Windows of random tokens, each behind a special token, reach further than any text.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exporter.precision.precision import ProductFormat, WeightFormat
+from exporter.quantization.quantize_source import Progress, decoder_layers
+from exporter.quantization.weight_formats import QuantizationPlan
+
+if TYPE_CHECKING:
+    from calibration.statistics.statistics import InputStatistics, Statistics
+    from calibration.w8a8.feeders import Feeder
+    from calibration.w8a8.matmul import IntegerProduct
+    from exporter.quantization.calibration_data import CalibrationData
+    from exporter.sources.source import Source
+
+# Of the smoothing; measured on SmolLM2-135M, less leaves outliers in the inputs, more moves them into the weights.
+STRENGTHS = (0.5, 0.65, 0.75, 0.85)
+# Windows of text that no range is taken from: what is chosen there has not seen its own extremes.
+_CHECKED = 4
+# Windows of random tokens whose ranges count beside those of the text; twice as many help by little.
+RANDOM_WINDOWS = 16
+# Share of the budget that the rounded layers may use: the gate judges on another text.
+_SHARE = 0.5
+KEPT_FORMAT = WeightFormat(bits=8, block_size=32, symmetric=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundProducts:
+    """Integer products by module path, and the layers that are to have weights in 8 bits only.
+
+    Attributes:
+        products: by module path.
+        kept: module paths in groups, worst first.
+        record: how they were chosen, for the manifest.
+    """
+
+    products: dict[str, IntegerProduct]
+    kept: tuple[tuple[str, ...], ...]
+    record: dict[str, Any]
+
+
+def find_products(
+    source: Source,
+    plan: QuantizationPlan,
+    data: CalibrationData,
+    *,
+    max_kl: float,
+    feeders: Mapping[str, Feeder],
+    progress: Progress | None = None,
+) -> FoundProducts:
+    """Quantize every layer that the plan gives a `ProductFormat`.
+
+    Args:
+        source: its module is changed while this runs and restored before it ends.
+        data: calibration windows; their statistics are collected where they have none.
+        max_kl: budget of the whole model, mean KL divergence in nats.
+        feeders: see `calibration.w8a8.feeders.find_feeders`.
+        progress: called with the steps done and their number.
+
+    Raises:
+        CalibrationError: activations that are not finite, or statistics of something else.
+    """
+    from calibration.sensitivity import Scorer
+    from calibration.w8a8.layer_errors import choose_products
+    from calibration.w8a8.matmul import emulated, quantize_products
+
+    forms = {name: form for name, form in plan.formats.items() if isinstance(form, ProductFormat)}
+    checked = data.windows.as_list()[-_CHECKED:]
+    *varied, unseen = _random_windows(source, data, count=RANDOM_WINDOWS + 1)
+    layers = list(decoder_layers(source))
+    reduce_range = saturates()
+    with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
+        text = data.statistics
+        if text is None:
+            used = data.windows.ids[:-_CHECKED] if len(data.windows.ids) > _CHECKED else data.windows.ids
+            text = _collect(source, used, Path(folder, "text"), forms, progress)
+        random = _collect(source, np.stack(varied), Path(folder, "random"), forms, progress)
+        groups = [part for names in text.groups if (part := tuple(name for name in names if name in forms))]
+
+        def candidates(names: tuple[str, ...]) -> Iterator[dict[str, IntegerProduct]]:
+            seen: InputStatistics = text.of(names[0])
+            seen = replace(seen, max_abs=np.maximum(seen.max_abs, random.of(names[0]).max_abs))
+            modules: list[Any] = [source.module.get_submodule(name) for name in names]
+            weights = [module.weight.detach().numpy() for module in modules]
+            static = forms[names[0]].static
+            for strength in STRENGTHS:
+                results = quantize_products(
+                    seen,
+                    weights,
+                    static=static,
+                    strength=strength,
+                    feeder=feeders.get(names[0]),
+                    reduce_range=reduce_range,
+                )
+                yield dict(zip(names, results, strict=True))
+
+        compared = [checked[-1], unseen]
+        chosen = choose_products(source.module, layers, compared, groups, candidates, progress=progress)
+        ranked = sorted(chosen, key=lambda pair: -pair[1])
+    scorer = Scorer(source.module, layers, checked)
+
+    def divergence(kept: int) -> float:
+        products = {name: product for found, _ in ranked[kept:] for name, product in found.items()}
+        with emulated(source.module, products):
+            return scorer.divergence()
+
+    count, measured = _fewest(divergence, len(ranked), _SHARE * max_kl)
+    kept = tuple(tuple(found) for found, _ in ranked[:count])
+    record = {
+        "kept": [{"names": list(found), "token_error": error} for found, error in ranked[:count]],
+        "largest_token_error": ranked[count][1] if count < len(ranked) else None,
+        "calibration_kl": [{"kept": number, "kl": kl} for number, kl in sorted(measured.items())],
+        "random_windows": RANDOM_WINDOWS,
+        "reduced_range": reduce_range,
+    }
+    products = {name: product for found, _ in ranked[count:] for name, product in found.items()}
+    return FoundProducts(products=products, kept=kept, record=record)
+
+
+def _random_windows(source: Source, data: CalibrationData, *, count: int) -> list[Any]:
+    """Windows of random tokens, as long as those of the text, behind the tokenizer's special tokens by turns."""
+    from calibration.text.windows import random_windows
+
+    tokenizer: Any = source.tokenizer
+    known = min(len(tokenizer), source.model.vocab_size)
+    special = sorted(number for number in set(tokenizer.all_special_ids) if number < known)
+    return random_windows(known, count=count, length=data.windows.ids.shape[1], first=special).as_list()
+
+
+def _collect(
+    source: Source, ids: Any, folder: Path, forms: dict[str, ProductFormat], progress: Progress | None
+) -> Statistics:
+    from calibration.statistics.collect import CollectSettings, collect
+    from calibration.text.windows import Windows
+
+    return collect(
+        source.module,
+        Windows(ids=ids, seed=0),
+        folder,
+        settings=CollectSettings(histograms=False),
+        keep=lambda name: name not in forms,
+        progress=progress,
+    )
+
+
+def _fewest(divergence: Any, groups: int, limit: float) -> tuple[int, dict[int, float]]:
+    """(fewest groups to keep so that the divergence is within the limit, every number tried -> divergence)."""
+    tried = {0: divergence(0)}
+    if tried[0] <= limit:
+        return 0, tried
+    low, high = 0, min(4, groups)
+    while high < groups:
+        tried[high] = divergence(high)
+        if tried[high] <= limit:
+            break
+        low, high = high, min(2 * high, groups)
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried[middle] = divergence(middle)
+        low, high = (low, middle) if tried[middle] <= limit else (middle, high)
+    return high, tried
+
+
+def saturates() -> bool:
+    """Whether this processor's integer products overflow: AVX2 without VNNI adds pairs of products in 16 bits.
+
+    Found by multiplying 255 by 127, which only needs 16 bits when it is added to its like.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from exporter.contract.import_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
+
+    width = 64
+    weight = numpy_helper.from_array(np.full((width, width), 127, np.int8), "w")
+    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    graph = helper.make_graph(
+        [node],
+        "saturation",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, width])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, width])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    assert isinstance(model, onnx.ModelProto)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    product = session.run(None, {"x": np.full((1, width), 255, np.uint8)})[0]
+    return bool((product != 255 * 127 * width).any())
+
+
+def describe_products(record: dict[str, Any]) -> Sequence[str]:
+    """One sentence about the layers that keep float32 inputs."""
+    kept = [name for group in record["kept"] for name in group["names"]]
+    if not kept:
+        return []
+    return [
+        f"{len(kept)} layers keep float32 inputs, because 8 bits are too coarse for theirs: "
+        f"{', '.join(kept[:4])}{f' and {len(kept) - 4} more' if len(kept) > 4 else ''}."
+    ]

@@ -1,0 +1,190 @@
+"""Which weight of a source gets which number format: a precision, the user's wishes, and what the shapes allow.
+
+A plan is made before anything is computed, and lists every weight that a precision speaks of, those that stay float32
+included. Everything wrong with it is reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from exporter.contract.errors import InputError
+from exporter.precision.precision import ROW, Algorithm, Format, Precision, ProductFormat, WeightFormat
+from exporter.quantization.matrices import Matrix
+
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationPlan:
+    """Formats by module path; None keeps the weight in float32.
+
+    Attributes:
+        formats: of every matrix of the decoder layers, the embedding and the output projection.
+        algorithm: how layers are rounded; 8-bit weights by themselves are always rounded to nearest.
+        max_kl: what the model may lose by it, mean KL divergence in nats; None where nothing is chosen by that.
+        notes: what was decided differently from the precision's default, in words, for the manifest.
+    """
+
+    formats: Mapping[str, Format | None]
+    algorithm: Algorithm
+    max_kl: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether carrying it out takes calibration text."""
+        forms = self.formats.values()
+        few_bits = any(isinstance(form, WeightFormat) and form.bits < 8 for form in forms)
+        return (self.algorithm == "gptq" and few_bits) or any(isinstance(form, ProductFormat) for form in forms)
+
+    def to_record(self) -> dict[str, Any]:
+        """For the manifest: each format once, with the modules it is used for when there are several formats."""
+        groups: dict[Format | None, list[str]] = {}
+        for name, form in self.formats.items():
+            groups.setdefault(form, []).append(name)
+        formats = [
+            {"format": None if form is None else asdict(form), "weights": len(names), "names": names}
+            for form, names in groups.items()
+        ]
+        return {"algorithm": self.algorithm, "formats": formats, **({"notes": list(self.notes)} if self.notes else {})}
+
+
+def plan_quantization(
+    matrices: Sequence[Matrix],
+    precision: Precision,
+    *,
+    keep: Sequence[str] = (),
+    block_size: int | None = None,
+    symmetric: bool | None = None,
+) -> QuantizationPlan:
+    """Give every matrix the precision's format, with the user's changes.
+
+    Args:
+        matrices: see `matrices_of`.
+        keep: patterns (``*``, ``?``, ``[...]``) of module paths that stay float32, such as ``*.down_proj``. The plan of
+            a half precision, which has no integers, lists these alone.
+        block_size: input features that share a scale, instead of the precision's own for layers and tables.
+        symmetric: the zero point of every block is the middle of the codes, instead of the precision's own choice.
+
+    Raises:
+        InputError: an option for a precision without integers, a pattern that matches nothing or everything, or a block
+            size that does not divide the features of a layer.
+    """
+    own = (precision.layers, precision.embedding)
+    if precision.half is not None:
+        _refuse_options(precision, keep=(), block_size=block_size, symmetric=symmetric)
+        return QuantizationPlan(formats=dict.fromkeys(sorted(_kept(matrices, keep))), algorithm="none")
+    if own == (None, None):
+        _refuse_options(precision, keep=keep, block_size=block_size, symmetric=symmetric)
+        return QuantizationPlan(formats={}, algorithm="none")
+    kept = _kept(matrices, keep)
+    if isinstance(precision.layers, ProductFormat):
+        _refuse_options(precision, block_size=block_size, symmetric=symmetric)
+    formats: dict[str, Format | None] = {}
+    notes, misfits = [], []
+    longest = _longest(matrices)
+    for matrix in matrices:
+        form = precision.embedding if matrix.table else precision.recurrent if matrix.recurrent else precision.layers
+        if not (matrix.table or matrix.recurrent) and matrix.features == longest:
+            form = precision.longest or form
+        if isinstance(form, ProductFormat) and not matrix.stacked:
+            form = precision.embedding  # how much inputs of 8 bits cost is found out layer by layer
+        if matrix.name in kept or not isinstance(form, WeightFormat):
+            formats[matrix.name] = None if matrix.name in kept else form
+            continue
+        form = replace(form, symmetric=form.symmetric if symmetric is None else symmetric)
+        fitted = fit_block_size(form, matrix.features, wanted=block_size)
+        if fitted is None:
+            misfits.append((matrix, block_size or form.block_size))
+        elif block_size is None and fitted != form:
+            notes.append(f"{matrix.name}: block size {fitted.block_size}, {form.block_size} does not divide its input")
+        formats[matrix.name] = fitted
+    if misfits:
+        _refuse_misfits(misfits)
+    return QuantizationPlan(
+        formats=formats,
+        algorithm=precision.algorithm,
+        max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,
+        notes=tuple(notes),
+    )
+
+
+def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
+    """Names that the patterns keep, and the other name of a tied table with them."""
+    storages = set()
+    for pattern in patterns:
+        hits = {matrix.storage for matrix in matrices if fnmatchcase(matrix.name, pattern)}
+        if not hits:
+            raise InputError(
+                "A pattern of layers to keep matches nothing",
+                received=f"--keep {pattern}",
+                allowed=f"patterns of module paths such as {', '.join(_examples(matrices))}",
+                fix="Correct the pattern; * stands for any text, so that '*.down_proj' means all of that name.",
+            )
+        storages |= hits
+    if patterns and all(matrix.storage in storages for matrix in matrices):
+        raise InputError(
+            "The patterns of layers to keep leave nothing to quantize",
+            received=", ".join(f"--keep {pattern}" for pattern in patterns),
+            allowed="patterns that leave at least one layer",
+            fix="Keep fewer layers, or use --precision fp32.",
+        )
+    return {matrix.name for matrix in matrices if matrix.storage in storages}
+
+
+def _examples(matrices: Sequence[Matrix]) -> list[str]:
+    names = [matrix.name for matrix in matrices]
+    return [names[0], names[len(names) // 2], names[-1]] if len(names) > 2 else names
+
+
+def scale_bytes(target: str) -> int:
+    """Bytes of the scale of a block: two where scales are stored in half, in which nearly all of them are exact."""
+    return 4 if target == "portable" else 2
+
+
+def _longest(matrices: Sequence[Matrix]) -> int | None:
+    """The most input features of a decoder's layer; None where all have as many."""
+    features = {matrix.features for matrix in matrices if not (matrix.table or matrix.recurrent)}
+    return max(features) if len(features) > 1 else None
+
+
+def fit_block_size(form: WeightFormat, features: int, *, wanted: int | None = None) -> WeightFormat | None:
+    """The format with the wanted block size, or with the largest up to its own that divides the features."""
+    if wanted is not None:
+        return replace(form, block_size=wanted) if features % wanted == 0 else None
+    if form.block_size == ROW:
+        return form
+    fitting = [size for size in BLOCK_SIZES if size <= form.block_size and features % size == 0]
+    return replace(form, block_size=fitting[-1]) if fitting else None
+
+
+def _refuse_misfits(misfits: Sequence[tuple[Matrix, int]]) -> None:
+    shown = ", ".join(f"K={matrix.features} of {matrix.name}" for matrix, _ in misfits[:3])
+    more = f" and {len(misfits) - 3} more" if len(misfits) > 3 else ""
+    fitting = [size for size in BLOCK_SIZES if all(matrix.features % size == 0 for matrix, _ in misfits)]
+    fix = f"Use --block-size {fitting[-1]}, or keep these layers with --keep." if fitting else "Keep them with --keep."
+    raise InputError(
+        f"The block size {misfits[0][1]} does not divide {shown}{more}",
+        received=f"blocks of {misfits[0][1]} input features",
+        allowed=f"block size {', '.join(map(str, fitting))}" if fitting else "no block size divides all of these",
+        fix=fix,
+    )
+
+
+def _refuse_options(
+    precision: Precision, *, keep: Sequence[str] = (), block_size: int | None, symmetric: bool | None
+) -> None:
+    given = [f"--keep {pattern}" for pattern in keep]
+    given += [] if block_size is None else [f"--block-size {block_size}"]
+    given += [] if symmetric is None else ["--symmetric" if symmetric else "--asymmetric"]
+    if given:
+        raise InputError(
+            f"The precision {precision.name} has no blocks that these options could change",
+            received=", ".join(given),
+            allowed="a precision whose weights are integers in blocks",
+            fix="Leave them out, or use --precision int8 or int4.",
+        )

@@ -1,0 +1,64 @@
+"""What a user may ask of an export, given what the model is for; said before anything long begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from exporter.contract.artifact import TEXT_TO_TEXT
+from exporter.contract.errors import InputError
+from exporter.precision.precision import MIXED
+
+if TYPE_CHECKING:
+    from exporter.request import ExportRequest
+    from exporter.sources.source import Source
+
+# Of a model with an encoder, for every target: weights alone, each rounded by itself. All others run text through
+# decoder layers or look at their activations.
+TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+def check_task(request: ExportRequest, source: Source) -> None:
+    """Raise InputError for wishes that a model of this task cannot fulfil."""
+    if source.task == "text-classification":
+        _check_classifier(request)
+    elif source.task == TEXT_TO_TEXT:
+        _check_text_to_text(request, source)
+
+
+def refuse_activations(source: Source, *, what: str) -> None:
+    """Raise InputError for a job that looks at a decoder's activations, where an encoder's output would be missing."""
+    if source.task == TEXT_TO_TEXT:
+        raise InputError(
+            f"{source.model.architecture} has an encoder and a decoder, and there is no {what} of it",
+            received="a model that turns a text into another",
+            allowed="a model that continues a text",
+            fix="Export it with --precision int8, which needs no calibration.",
+        )
+
+
+def _check_classifier(request: ExportRequest) -> None:
+    unfit = {
+        "a mix of formats": request.wanted.name == MIXED,
+        "--max-ppl-ratio": request.max_perplexity_ratio is not None,
+    }
+    given = [name for name, is_given in unfit.items() if is_given]
+    if given:
+        raise InputError(
+            "A classifier is judged by its labels, which this needs next tokens for",
+            received=", ".join(given),
+            allowed="one --precision for all layers; limits --max-kl and --min-top1 with it",
+            fix="Use --precision int8, or leave the option out.",
+        )
+
+
+def _check_text_to_text(request: ExportRequest, source: Source) -> None:
+    precision = request.wanted
+    if precision.name in TEXT_TO_TEXT_PRECISIONS:
+        return
+    raise InputError(
+        f"{source.model.architecture} has an encoder and a decoder, which cannot be exported in {precision.name} "
+        f"for {request.target}",
+        received=f"--target {request.target} --precision {precision.name}",
+        allowed=", ".join(TEXT_TO_TEXT_PRECISIONS),
+        fix="Choose one of these; int8 is the smallest.",
+    )

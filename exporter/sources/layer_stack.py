@@ -1,0 +1,72 @@
+"""The layers of a module that run one after another, each on what the one before gives, and nothing else passes.
+
+Calibration layer by layer, integer products and mixes of formats are for such stacks. transformers' decoders are known
+to be ones; of anybody else's module it is tried out on a few tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exporter.sources.module_kind import is_of_transformers
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from exporter.sources.layers import LayerPlan
+
+_TOKENS = 8
+# Of the largest number in a hidden state: walking the layers and running the module make the same calls.
+_ROUNDING = 1e-5
+
+
+def find_stack(module: nn.Module) -> LayerPlan | None:
+    """The plan of the stack of layers, None where there is none."""
+    from exporter.sources.layers import plan_layers
+
+    plan = plan_layers(module)
+    if plan is None or is_of_transformers(module):
+        return plan
+    return plan if _walks(module, plan.path) else None
+
+
+def _walks(module: nn.Module, path: str) -> bool:
+    """Whether calling the layers in their order gives what each of them gives within the module."""
+    from calibration.model.layer_walk import HiddenStates, inference
+    from calibration.model.whole_sequences import run_whole
+
+    layers: Any = module.get_submodule(path)
+    window = np.arange(_TOKENS, dtype=np.int64) % 2
+    seen: list[Any] = []
+
+    def keep(_: nn.Module, inputs: Any, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, (tuple, list)) else output)
+
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        import torch
+
+        with inference(module):
+            run_whole(module, torch.from_numpy(window)[None])
+            for hook in hooks:
+                hook.remove()
+            if len(seen) != len(layers) or not all(torch.is_tensor(hidden) and hidden.dim() == 3 for hidden in seen):
+                return False
+            states = HiddenStates(module, layers[0], [window])
+            for number, layer in enumerate(layers):
+                found = states.run(layer, 0)
+                if found.shape != seen[number].shape:
+                    return False
+                error = (found - seen[number]).abs().max()
+                if not bool(error <= _ROUNDING * seen[number].abs().max()):
+                    return False
+                states.advance(layer, name=path)
+            states.close()
+    except Exception:  # noqa: BLE001 - layers that cannot be called alone fail in ways of their own
+        return False
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return True

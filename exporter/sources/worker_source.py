@@ -1,0 +1,67 @@
+"""A checkpoint for tasks on a cluster: each worker process loads it once, and keeps it from task to task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from exporter.sources.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSource:
+    """The arguments of `exporter.sources.load_source`, as words that mean the same on every machine."""
+
+    checkpoint: str
+    tokenizer: str | None = None
+    revision: str | None = None
+    allow_pickle: bool = False
+
+    def load(self) -> Source:
+        return _load(self)
+
+
+def worker_source(
+    checkpoint: object, *, tokenizer: object = None, revision: str | None = None, allow_pickle: bool = False
+) -> WorkerSource:
+    """Name a checkpoint for workers; raises InputError for objects, which they cannot load."""
+    if not isinstance(checkpoint, (str, Path)) or not isinstance(tokenizer, (str, Path, type(None))):
+        raise InputError(
+            "A cluster's workers cannot load this model",
+            received=f"a {type(checkpoint).__name__} and a {type(tokenizer).__name__}",
+            allowed="a checkpoint's path, hub id or package.module:build, and a tokenizer's path",
+            fix="Name the model by such a path, or leave out --ray.",
+        )
+    return WorkerSource(
+        checkpoint=_absolute(checkpoint),
+        tokenizer=None if tokenizer is None else _absolute(tokenizer),
+        revision=revision,
+        allow_pickle=allow_pickle,
+    )
+
+
+def task_bytes(source: Source) -> int:
+    """What a task that runs a source needs: its weights, as much again while it loads them, and torch itself."""
+    return 2 * sum(weight.nbytes for weight in source.module.parameters()) + (1 << 30)
+
+
+def _absolute(name: str | Path) -> str:
+    """A path that exists as one from the root: workers have another working folder."""
+    return str(Path(name).resolve()) if Path(name).exists() else str(name)
+
+
+@lru_cache(maxsize=1)
+def _load(source: WorkerSource) -> Source:
+    from exporter.sources import load_source
+
+    return load_source(
+        source.checkpoint,
+        tokenizer=source.tokenizer,
+        revision=source.revision,
+        allow_pickle=source.allow_pickle,
+    )

@@ -1,0 +1,111 @@
+"""A source -> its portable graphs, by way of the adapter that its kind of module needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.artifact import TEXT_TO_TEXT
+from exporter.contract.errors import InputError
+from exporter.sources.module_kind import has_encoder, is_of_transformers
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from exporter.sources.source import Source
+
+
+def trace_source(source: Source, *, say: Callable[[str], None] | None = None) -> ir.Model:
+    """Trace a source once; of a model with an encoder, its decoder.
+
+    Args:
+        say: told what whoever exports the model should know of the way in which it was traced.
+
+    Raises:
+        InputError: the module cannot be traced.
+    """
+
+    if source.task == "text-classification":
+        from exporter.tracing.classifier import Classifier, trace_classifier
+
+        classifier, facts = Classifier(source.module), source.model
+        return trace_classifier(
+            classifier,
+            labels=len(facts.labels),
+            max_positions=facts.max_positions,
+            repeats=is_of_transformers(source.module),
+        )
+    if is_of_transformers(source.module) and not has_encoder(source.module):
+        return _trace_decoder(source.module, say)
+    own: dict[str, Any] = {}
+    if not is_of_transformers(source.module):
+        # Nobody knows what passes between the layers of somebody's module, such as a mask that differs in a few.
+        own = {"max_positions": source.model.max_positions, "repeats": False}
+    return _trace_interface(traced_interface(source.module), **own)
+
+
+def _trace_decoder(module: PreTrainedModel, say: Callable[[str], None] | None) -> ir.Model:
+    """With the model's state where it can be carried from token to token, otherwise over whole texts."""
+    from exporter.tracing.causal_lm import CausalLM
+    from exporter.tracing.whole_text import WholeText
+
+    try:
+        return _trace_interface(CausalLM(module))
+    except InputError as reason:
+        try:
+            model = _trace_interface(WholeText(module))
+        except InputError:
+            raise reason from None  # what stands in the way of both is said by the first
+        if say is not None:
+            say(f"Every new token runs the whole text before it again, which is slow for long texts. {reason}")
+        return model
+
+
+def _trace_interface(module: Any, **own: Any) -> ir.Model:
+    from calibration.model.whole_sequences import has_state
+    from exporter.tracing.trace import trace
+
+    if not has_state(module):
+        return trace(module, [], **own)
+    # A user may write dims as a list, and dtypes as torch's.
+    items = [
+        (name, kind, tuple(dims), str(dtype).removeprefix("torch.")) for name, kind, dims, dtype in module.state_spec()
+    ]
+    return trace(module, items, **own)
+
+
+def trace_source_encoder(source: Source) -> ir.Model | None:
+    """Trace the encoder of a model that has one, once; None for any other.
+
+    Raises:
+        InputError: the module cannot be traced.
+    """
+    if source.task != TEXT_TO_TEXT:
+        return None
+    from exporter.tracing.encoder_decoder import EncoderDecoder
+    from exporter.tracing.trace_encoder import trace_encoder
+
+    module: Any = source.module
+    return trace_encoder(EncoderDecoder(module), longest=source.model.max_source_positions)
+
+
+def traced_interface(module: nn.Module) -> nn.Module:
+    """A source's module as ``forward(input_ids, past_length, state)`` with `state_spec()`, or ``forward(input_ids)``.
+
+    Modules of transformers get an adapter; a module of the user's own is what it is.
+    """
+    if not is_of_transformers(module):
+        return module
+    if has_encoder(module):
+        from exporter.tracing.encoder_decoder import EncoderDecoder
+
+        return EncoderDecoder(module)
+    from exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
+    from exporter.tracing.whole_text import WholeText
+
+    try:
+        return CausalLM(module)
+    except StateNotCarriedError:
+        return WholeText(module)

@@ -1,0 +1,78 @@
+"""A model that turns a text into another: its encoder runs once for each batch of sources, then its decoder goes on.
+
+Knows neither library nor device: both halves are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from exporter.contract.artifact import ModelFacts
+from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
+from exporter.contract.errors import InputError
+from runtimes.backends.row_lengths import check_size, closed, padded_sources
+
+
+class Encode(Protocol):
+    """Reads source texts: int64 ids [B, source], and a mask of ones for tokens with zeros for padding behind them.
+
+    Returns a state of ``copies`` rows for each source, in which nothing has been said yet.
+    """
+
+    def __call__(self, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int) -> State: ...
+
+
+class EncoderDecoderBackend:
+    """Runs an encoder and then its decoder, as any other backend; see `exporter.contract.backend.EncoderBackend`.
+
+    Args:
+        decoder: runs the decoder's graph; it is closed with this.
+        encode: runs the encoder's.
+        longest: tokens that a source may have; None for any number.
+        longer: how longer sources become possible, where it is not the model that has no more positions.
+    """
+
+    def __init__(
+        self, decoder: Backend, encode: Encode, facts: ModelFacts, *, longest: int | None, longer: str | None = None
+    ) -> None:
+        self.name = decoder.name
+        self.vocab_size = decoder.vocab_size
+        self.max_positions = decoder.max_positions
+        self.max_source_positions = longest
+        # Of the answers; see `runtimes.generation.text_run.new_token_limit`.
+        self.longer: str | None = getattr(decoder, "longer", None)
+        self._longer_source = longer
+        self._decoder = decoder
+        self._encode: Encode | None = encode
+        self._padding = facts.pad or 0
+
+    def new_state(self, batch: int, capacity: int) -> State:
+        raise InputError(
+            "This model says something about a source, and there is none",
+            received="a new state",
+            allowed="a state of encoded sources",
+            fix="Call encode.",
+        )
+
+    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> State:
+        ids, mask = padded_sources(
+            sources,
+            padding=self._padding,
+            vocab_size=self.vocab_size,
+            longest=self.max_source_positions,
+            longer=self._longer_source,
+        )
+        check_size(len(sources) * copies, capacity)
+        if self._encode is None:
+            raise closed(self.name)
+        return self._encode(ids, mask, capacity=capacity, copies=copies)
+
+    def forward(
+        self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
+    ) -> Logits:
+        return self._decoder.forward(token_ids, state, new_lengths=new_lengths, logits=logits)
+
+    def close(self) -> None:
+        self._encode = None
+        self._decoder.close()

@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions, for every backend that opens one."""

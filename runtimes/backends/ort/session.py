@@ -1,0 +1,57 @@
+"""Opens an artifact's graph on ONNX Runtime's processor provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from exporter.contract.errors import InputError
+from runtimes.backends.external_data import check_external_data
+from runtimes.backends.ort.huge_pages import in_huge_pages
+from runtimes.backends.ort.placement import RECORDS_PLACEMENT
+
+PROVIDER = "CPUExecutionProvider"
+
+
+def open_session(
+    graph: Path, *, threads: int | None, profile: Path | None = None, records_placement: bool = False
+) -> Any:
+    """A session for one graph of an artifact.
+
+    Args:
+        threads: how many compute; None leaves the choice to the runtime.
+        profile: beginning of the path of the file that the time of every node is written into.
+        records_placement: let `runtimes.backends.ort.placement` read back which provider runs which node.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        InputError: the graph is damaged or keeps weights elsewhere.
+    """
+    from exporter.contract.import_onnxruntime import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
+
+    check_external_data(graph)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # its warnings are about its own choices, not about anything a user can change
+    # A call rarely has the shapes of the one before (masks grow, texts differ), so that a memory plan per shape is made
+    # and never used again.
+    options.enable_mem_pattern = False
+    if records_placement:
+        options.add_session_config_entry(RECORDS_PLACEMENT, "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    try:
+        with in_huge_pages():
+            return onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
+    except Exception as error:  # the package's errors share no class of their own
+        raise InputError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
+            received=str(error).strip().splitlines()[0],
+            allowed="a graph that its processor provider can run",
+            fix="Export the model again, or install the onnxruntime version that the manifest names.",
+        ) from error

@@ -1,0 +1,74 @@
+"""Does an opened ONNX Runtime session have the inputs and outputs that the manifest promises?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.contract.errors import InputError
+from exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS, SOURCE, Signature
+
+_TYPES = {"float32": "float", "float64": "double"}  # all others are spelled alike
+
+
+def check_session(session: Any, signature: Signature, *, provider: str) -> None:
+    """Compare a session with a signature; raises InputError that names every difference at once."""
+    outputs = [spec.name for spec in signature.outputs]
+    faults = _session_faults(session, signature, provider=provider)
+    if not signature.has_input(INPUT_IDS) or LOGITS not in outputs:
+        faults.append(f"the manifest names no {INPUT_IDS} or no {LOGITS}")
+    for state in signature.state:
+        unknown = [str(dim) for dim in state.dims if isinstance(dim, str) and dim not in ("B", CAPACITY, SOURCE)]
+        faults += [f"the dim {dim} of the state {state.past} is not known" for dim in unknown]
+    _refuse(faults, "graph")
+
+
+def check_encoder_session(session: Any, signature: Signature, *, provider: str) -> None:
+    """Compare an encoder's session with what follows from its decoder's signature; raises InputError as above."""
+    _refuse(_session_faults(session, signature.encoder(), provider=provider), "encoder's graph")
+
+
+def _refuse(faults: list[str], graph: str) -> None:
+    if faults:
+        raise InputError(
+            f"The {graph} does not have the signature of its manifest",
+            received="; ".join(faults),
+            allowed="what the manifest lists",
+            fix="Export the model again; the graph or the manifest was exchanged.",
+        )
+
+
+def _session_faults(session: Any, signature: Signature, *, provider: str) -> list[str]:
+    faults = []
+    if provider not in session.get_providers():
+        faults.append(f"it runs on {', '.join(session.get_providers())} instead of {provider}")
+    inputs = [(spec.name, spec.dtype, spec.dims) for spec in signature.inputs]
+    outputs = [(spec.name, spec.dtype, spec.dims) for spec in signature.outputs]
+    inputs += [(spec.past, spec.dtype, spec.dims) for spec in signature.state]
+    outputs += [(spec.present, spec.dtype, spec.dims) for spec in signature.written]
+    found_inputs = {item.name: item for item in session.get_inputs()}
+    optional = {item.name: item for item in session.get_overridable_initializers()}
+    found_outputs = {item.name: item for item in session.get_outputs()}
+    for kind, promised, found in (
+        ("input", inputs, {**optional, **found_inputs}),
+        ("output", outputs, found_outputs),
+    ):
+        for name, dtype, dims in promised:
+            faults += _differences(kind, name, dtype, dims, found.get(name))
+    unknown = sorted(set(found_inputs) - {name for name, _, _ in inputs})
+    faults += [f"the input {name} is not in the manifest" for name in unknown]
+    return faults
+
+
+def _differences(kind: str, name: str, dtype: str, dims: tuple[int | str, ...], found: Any | None) -> list[str]:
+    if found is None:
+        return [f"the {kind} {name} is missing"]
+    faults = []
+    if found.type != f"tensor({_TYPES.get(dtype, dtype)})":
+        faults.append(f"the {kind} {name} is {found.type} instead of {dtype}")
+    shape = list(found.shape)
+    # A number where the manifest has a letter is a dimension that the trace froze.
+    if len(shape) != len(dims) or any(
+        isinstance(have, int) and have != want for have, want in zip(shape, dims, strict=False)
+    ):
+        faults.append(f"the {kind} {name} has the shape {shape} instead of {list(dims)}")
+    return faults

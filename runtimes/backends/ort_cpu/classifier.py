@@ -1,0 +1,40 @@
+"""A classifier on ONNX Runtime's processor provider."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from exporter.contract.artifact import Artifact
+from exporter.contract.backend import Logits, TokenIds
+from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
+from runtimes.backends.ort.session import PROVIDER, open_session
+from runtimes.backends.ort.signature import check_session
+from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.padded_classifier import PaddedClassifier
+
+NAME = "ort-cpu"
+
+
+def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedClassifier:
+    """Open a classifier's graph; ``source`` is not needed.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
+    """
+    session, signature = open_session(artifact.cpu_graph, threads=threads), artifact.manifest.signature
+    check_session(session, signature, provider=PROVIDER)
+    return PaddedClassifier(NAME, artifact, partial(_run, session, signature))
+
+
+def run_rows(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
+    """Logits [B, labels] of a graph from ``input_ids`` and, where it has one, ``attention_mask``; int64 [B, T] each."""
+    feeds = {INPUT_IDS: ids, **({ATTENTION_MASK: mask} if signature.has_input(ATTENTION_MASK) else {})}
+    found: Logits = session.run([LOGITS], feeds)[0]
+    return found
+
+
+def _run(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
+    with told_memory(rows=len(ids), tokens=ids.shape[1]):
+        return run_rows(session, signature, ids, mask)

@@ -1,0 +1,282 @@
+"""Which backends there are, and how one is opened: nothing is imported before its name is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from exporter.contract.artifact import TARGETS, Artifact
+from exporter.contract.backend import Backend
+from exporter.contract.classifier_backend import ClassifierBackend
+from exporter.contract.errors import InputError, MissingDependencyError
+
+# A checkpoint by its place, or the module itself, which only the exporter can tell apart.
+Source = Any
+
+
+class OpenClassifier(Protocol):
+    """The same for an artifact that classifies."""
+
+    def __call__(self, artifact: Artifact, *, threads: int | None, source: Source) -> ClassifierBackend: ...
+
+
+class OpenBackend(Protocol):
+    """Opens an artifact; raises InputError when it cannot, and lets the ImportError of a missing package through."""
+
+    def __call__(self, artifact: Artifact, *, threads: int | None, source: Source) -> Backend: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendEntry:
+    """Where a backend is found and what it runs.
+
+    ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
+    ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
+    naming one is an error. ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
+    ``options`` names what its openers take besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
+    """
+
+    opener: str
+    extra: str
+    targets: tuple[str, ...]
+    reads_source: bool = False
+    classifier_opener: str | None = None
+    options: tuple[str, ...] = ()
+
+
+CLASSIFICATION = "text-classification"
+BACKENDS: dict[str, BackendEntry] = {
+    "ort-cpu": BackendEntry(
+        opener="runtimes.backends.ort_cpu.backend:open_ort_cpu",
+        extra="cpu",
+        # The last two slowly: so that what a GPU is given can be looked at without one.
+        targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
+        classifier_opener="runtimes.backends.ort_cpu.classifier:open_ort_classifier",
+    ),
+    "ort-cuda": BackendEntry(
+        opener="runtimes.backends.ort_cuda.backend:open_ort_cuda",
+        extra="cuda",
+        targets=("ort-cuda", "ort-cpu"),
+        classifier_opener="runtimes.backends.ort_cuda.classifier:open_ort_cuda_classifier",
+        options=("allow_cpu_nodes",),
+    ),
+    "tensorrt": BackendEntry(
+        opener="runtimes.backends.tensorrt.opening:open_tensorrt",
+        extra="tensorrt",
+        targets=("tensorrt",),
+        classifier_opener="runtimes.backends.tensorrt.opening:open_tensorrt_classifier",
+        options=("plan", "capacity"),
+    ),
+    "tensorrt-rtx": BackendEntry(
+        opener="runtimes.backends.tensorrt.opening:open_tensorrt_rtx",
+        extra="tensorrt-rtx",
+        targets=("tensorrt",),
+        classifier_opener="runtimes.backends.tensorrt.opening:open_tensorrt_rtx_classifier",
+        options=("plan", "capacity"),
+    ),
+    # The source runs, not the graph: it does not matter what the graph was lowered for.
+    "torch": BackendEntry(
+        opener="runtimes.backends.torch.backend:open_torch",
+        extra="export",
+        targets=TARGETS,
+        reads_source=True,
+        classifier_opener="runtimes.backends.torch.classifier:open_torch_classifier",
+    ),
+}
+
+
+def register_backend(
+    name: str,
+    opener: str,
+    *,
+    extra: str,
+    targets: Iterable[str],
+    reads_source: bool = False,
+    classifier_opener: str | None = None,
+) -> None:
+    """Make a backend of another package known under ``name``.
+
+    Args:
+        opener: ``"package.module:function"``, imported when the backend is first asked for.
+        extra: what to install when it is missing.
+        targets: the targets whose artifacts it can run.
+        reads_source: whether it uses the checkpoint that ``load`` was given as ``source``.
+        classifier_opener: the same as ``opener`` for artifacts that classify; None when it does not run these.
+
+    Raises:
+        InputError: the name is taken or the opener is not of that form.
+    """
+    if name in BACKENDS:
+        raise InputError(
+            f"The backend name {name!r} is taken",
+            received=opener,
+            allowed="a name that is not in use",
+            fix="Choose another name.",
+        )
+    for path in (opener, classifier_opener):
+        module, _, function = (path or "module:function").partition(":")
+        if not module or not function:
+            raise InputError(
+                f"The opener of the backend {name!r} cannot be imported",
+                received=path,
+                allowed="package.module:function",
+                fix="Name the function that opens an artifact.",
+            )
+    BACKENDS[name] = BackendEntry(
+        opener=opener,
+        extra=extra,
+        targets=tuple(targets),
+        reads_source=reads_source,
+        classifier_opener=classifier_opener,
+    )
+
+
+def open_backend(
+    name: str,
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    source: Source = None,
+    allow_cpu_nodes: bool = False,
+    plan: Path | None = None,
+    capacity: int | None = None,
+) -> Backend:
+    """Open an artifact that generates on the named backend, on that one or not at all.
+
+    Args:
+        allow_cpu_nodes: let a backend for GPUs run single operators on the processor; an error for any other one.
+        plan: a folder of plans, or one of them, that `jisu build` wrote; an error for a backend without plans.
+        capacity: tokens that a plan's rows have room for; the same.
+        threads: how many threads compute; None leaves the choice to the backend.
+        source: the checkpoint or the module, for backends that run it instead of the graph.
+
+    Raises:
+        InputError: unknown name, an artifact of a target it cannot run, or what its opener refuses.
+        MissingDependencyError: a package that the backend needs is not installed.
+    """
+    entry = _entry_for(name, artifact, threads=threads, source=source)
+    if artifact.manifest.task == CLASSIFICATION:
+        raise InputError(
+            f"{artifact.folder} gives labels to texts and does not continue them",
+            received=f"an artifact for {CLASSIFICATION}",
+            allowed="an artifact for text generation",
+            fix="Classify with it: `jisu classify`, or Engine.classify.",
+        )
+    given = {"allow_cpu_nodes": allow_cpu_nodes or None, "plan": plan, "capacity": capacity}
+    more = _own_options(name, entry, artifact, given)
+    with _told_missing(name, entry):
+        opener: OpenBackend = imported(entry.opener)
+        return opener(artifact, threads=threads, source=source, **more)
+
+
+def open_classifier(
+    name: str,
+    artifact: Artifact,
+    *,
+    threads: int | None = None,
+    source: Source = None,
+    allow_cpu_nodes: bool = False,
+    plan: Path | None = None,
+    capacity: int | None = None,
+) -> ClassifierBackend:
+    """Open an artifact that classifies; arguments and errors as for `open_backend`."""
+    entry = _entry_for(name, artifact, threads=threads, source=source)
+    if artifact.manifest.task != CLASSIFICATION:
+        raise not_a_classifier(artifact)
+    if entry.classifier_opener is None:
+        able = [other for other, known in BACKENDS.items() if known.classifier_opener is not None]
+        raise InputError(
+            f"The backend {name} runs no classifiers",
+            received=str(artifact.folder),
+            allowed=", ".join(able),
+            fix="Choose one of these as --backend.",
+        )
+    given = {"allow_cpu_nodes": allow_cpu_nodes or None, "plan": plan, "capacity": capacity}
+    more = _own_options(name, entry, artifact, given)
+    with _told_missing(name, entry):
+        opener: OpenClassifier = imported(entry.classifier_opener)
+        return opener(artifact, threads=threads, source=source, **more)
+
+
+def _own_options(name: str, entry: BackendEntry, artifact: Artifact, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given of the options that only some backends take; raises InputError where this one does not."""
+    more = {option: value for option, value in given.items() if value is not None}
+    for option in more:
+        if option not in entry.options:
+            raise InputError(
+                f"The backend {name} does not take --{option.replace('_', '-')}",
+                received=str(artifact.folder),
+                allowed="it for " + ", ".join(other for other, known in BACKENDS.items() if option in known.options),
+                fix="Leave it out.",
+            )
+    return more
+
+
+def not_a_classifier(artifact: Artifact) -> InputError:
+    """The error for whoever wants labels of an artifact that has none."""
+    return InputError(
+        f"{artifact.folder} has no labels to give",
+        received=f"an artifact for {artifact.manifest.task}",
+        allowed=f"an artifact for {CLASSIFICATION}",
+        fix="Generate with it: `jisu generate`, or Engine.generate.",
+    )
+
+
+@contextlib.contextmanager
+def _told_missing(name: str, entry: BackendEntry) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(error.name or name, extra=entry.extra, needed_for=f"The backend {name}") from error
+
+
+def _entry_for(name: str, artifact: Artifact, *, threads: int | None, source: str | None) -> BackendEntry:
+    """The entry of a backend that can run the artifact with these arguments; raises InputError."""
+    entry = BACKENDS.get(name)
+    if entry is None:
+        near = difflib.get_close_matches(name, BACKENDS, n=1)
+        raise InputError(
+            "There is no such backend",
+            received=name,
+            allowed=", ".join(sorted(BACKENDS)),
+            fix=f"Did you mean {near[0]}?" if near else "Choose one of these.",
+        )
+    if artifact.manifest.target not in entry.targets:
+        raise InputError(
+            f"The backend {name} cannot run {artifact.folder}",
+            received=f"an artifact for the target {artifact.manifest.target}",
+            allowed=f"artifacts for {', '.join(entry.targets)}",
+            fix=f"Export the model with --target {entry.targets[0]}, or choose another --backend.",
+        )
+    if source is not None and not entry.reads_source:
+        readers = [other for other, known in BACKENDS.items() if known.reads_source]
+        raise InputError(
+            f"The backend {name} runs the artifact and reads no source",
+            received=f"the source {source if isinstance(source, (str, Path)) else type(source).__name__}",
+            allowed=f"a source for {', '.join(readers)}",
+            fix=f"Leave --source out, or choose --backend {readers[0]}.",
+        )
+    if threads is not None and threads < 1:
+        raise InputError(
+            "The number of threads is too small", received=threads, allowed="1 or more", fix="Correct --threads."
+        )
+    return entry
+
+
+def imported(path: str) -> Any:
+    """The function that ``"module:function"`` names; raises InputError when the module has none, or ImportError."""
+    module_name, _, function = path.partition(":")
+    opener: Any | None = getattr(importlib.import_module(module_name), function, None)
+    if opener is None:
+        raise InputError(
+            f"The backend's opener {path} cannot be imported",
+            received=f"a module without {function}",
+            allowed="the path of a function",
+            fix="Register the backend with the function that opens an artifact.",
+        )
+    return opener

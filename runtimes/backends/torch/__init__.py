@@ -1,0 +1,1 @@
+"""The source itself as a backend."""

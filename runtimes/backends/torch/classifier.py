@@ -1,0 +1,44 @@
+"""The source module of a classifier as a backend: the reference that the others are compared with."""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.artifact import Artifact
+from exporter.contract.backend import Logits, TokenIds
+from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.padded_classifier import PaddedClassifier
+
+if TYPE_CHECKING:
+    import torch
+
+# A function (artifact, source) -> module forward(input_ids[, attention_mask]) with an attribute `takes_mask`; only the
+# exporter knows how to read checkpoints.
+SOURCE_OPENER = "exporter.verification:open_torch_classifier"
+
+
+def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedClassifier:
+    """Open the checkpoint that an artifact was made from; ``source`` None takes the one its manifest names.
+
+    Raises:
+        ImportError: torch or what reads the checkpoint is not installed.
+        InputError: the checkpoint is not found or is not the artifact's.
+    """
+    module_name, _, function = SOURCE_OPENER.partition(":")
+    import torch
+
+    open_module = getattr(importlib.import_module(module_name), function)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return PaddedClassifier("torch", artifact, partial(_run, open_module(artifact, source).eval()))
+
+
+def _run(module: torch.nn.Module, ids: TokenIds, mask: TokenIds) -> Logits:
+    import torch
+
+    given = [torch.from_numpy(array) for array in ((ids, mask) if module.takes_mask else (ids,))]
+    with told_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
+        found: Logits = module(*given).float().contiguous().numpy()
+    return found

@@ -1,0 +1,4 @@
+"""From a prompt to tokens and text, on any backend: the token loop, sampling, beams, stopping, templates.
+
+It knows the backend protocol and never a backend.
+"""

@@ -1,0 +1,90 @@
+"""One generation by beam search, with text: there is nothing to show before its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from exporter.contract.backend import Backend
+from runtimes.generation.beam_search import BeamResult, search_beams
+from runtimes.generation.options import SamplingOptions
+from runtimes.generation.result import Result, Timings
+from runtimes.generation.text import Detokenizer, TextCodec
+from runtimes.generation.text_run import begin_state, row_limits
+
+
+class BeamRun:
+    """A batch being searched, with the interface of `runtimes.generation.text_run.TextRun`.
+
+    Args:
+        prompts, codec, eos, sources: as there.
+        options: with ``num_beams``.
+
+    Raises:
+        InputError: an empty prompt, or one that leaves no room; options that this model cannot do.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        prompts: Sequence[Sequence[int]],
+        *,
+        options: SamplingOptions,
+        codec: TextCodec | None,
+        eos: Sequence[int],
+        sources: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self._backend = backend
+        self._prompts = prompts
+        self._options = options
+        self._codec = codec
+        self._eos = () if options.ignore_eos else tuple(eos)
+        self._read = prompts if sources is None else sources
+        self._limits = row_limits(prompts, backend, options)
+        started = time.perf_counter()
+        self._state = begin_state(backend, prompts, self._limits, sources=sources, copies=options.num_beams or 1)
+        self._seconds = time.perf_counter() - started
+        self._found: list[BeamResult] = []
+        self._texts: list[str] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, str]]]:
+        """Yield once, the (row, text) pairs of all answers."""
+        start = time.perf_counter()
+        self._found = search_beams(
+            self._backend,
+            self._state,
+            self._prompts,
+            options=self._options,
+            limits=self._limits,
+            eos=self._eos,
+        )
+        self._seconds += time.perf_counter() - start
+        self._texts = [self._text(row) for row in range(len(self._found))]
+        yield [(row, text) for row, text in enumerate(self._texts) if text]
+
+    def token_ids(self, row: int) -> tuple[int, ...]:
+        """What a row's answer is; nothing before the end."""
+        return self._found[row].token_ids if self._found else ()
+
+    def results(self) -> list[Result]:
+        """The answers; to be called when the iteration has ended."""
+        return [
+            Result(
+                text=self._texts[row],
+                token_ids=found.token_ids,
+                prompt_tokens=len(self._read[row]),
+                finish_reason=found.finish_reason,
+                logprobs=None,
+                seed=None,
+                # No token is there before the last: all the time is spent before the first.
+                timings=Timings(time_to_first_token=self._seconds, decode_seconds=0.0, decode_steps=0),
+            )
+            for row, found in enumerate(self._found)
+        ]
+
+    def _text(self, row: int) -> str:
+        if self._codec is None:
+            return ""
+        decoder, found = Detokenizer(self._codec, self._prompts[row]), self._found[row]
+        said = found.token_ids if found.finish_reason == "length" else found.token_ids[:-1]
+        return "".join(decoder.push(token) for token in said) + decoder.flush()

@@ -1,0 +1,145 @@
+"""Text and token ids: the artifact's tokenizer, and decoding one token at a time without breaking a character."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.contract.errors import InputError, MissingDependencyError
+from runtimes.generation.prompts import is_unicode, shown
+
+TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+# What a decoder puts where bytes do not make a character, or not yet.
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Prompt tokens decoded before the first new one, so that spaces and characters join as they would in one text.
+_CONTEXT = 5
+_LONGEST_CHARACTER = 4  # bytes, in UTF-8
+
+
+class TextCodec:
+    """Encodes and decodes with the tokenizer of an artifact."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+
+    def encode(self, text: str, *, special_tokens: bool) -> list[int]:
+        """Token ids of a text; ``special_tokens`` lets the tokenizer add its own, such as one for the beginning.
+
+        Raises:
+            InputError: the text holds lone surrogates, which no tokenizer takes.
+        """
+        if not is_unicode(text):
+            raise InputError(
+                "The text is not Unicode",
+                received=shown(text),
+                allowed="text that UTF-8 can write; lone surrogates stand for bytes that were no UTF-8",
+                fix="Correct the text, or convert it to UTF-8.",
+            )
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special_tokens).ids
+        return ids
+
+    def encode_start(self, text: str, limit: int) -> list[int]:
+        """Like `encode` with special tokens, of as much of the text's beginning as ``limit`` tokens have room for."""
+        whole = self._tokenizer.encode(text, add_special_tokens=False)
+        whole.truncate(max(0, limit - self._tokenizer.num_special_tokens_to_add(is_pair=False)))
+        ids: list[int] = self._tokenizer.post_process(whole, None, add_special_tokens=True).ids
+        return ids[:limit]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+
+class Detokenizer:
+    """Turns a growing list of token ids into text, piece by piece, never ending inside a character.
+
+    Decodes a short window twice, without and with the new tokens, and shows the difference: a decoder may treat the
+    first token of a text in its own way (drop its space), and both windows begin alike.
+    """
+
+    def __init__(self, codec: TextCodec, prompt: Sequence[int] = ()) -> None:
+        self._codec = codec
+        self._ids = _context(codec, prompt)
+        self._shown = len(self._ids)
+        self._before = codec.decode(self._ids)
+
+    def push(self, token: int) -> str:
+        """Add a token; returns the text that is complete now, often nothing."""
+        self._ids.append(int(token))
+        text = self._codec.decode(self._ids)
+        if len(text) <= len(self._before) or text.endswith(_REPLACEMENT):
+            return ""
+        return self._show(text)
+
+    def flush(self) -> str:
+        """The rest, when no more tokens come; bytes without their end become replacement characters."""
+        text = self._codec.decode(self._ids)
+        if not text.startswith(self._before):
+            # Unfinished bytes made the decoder read the ones before them in another way; those have been shown.
+            return self._codec.decode(self._ids[self._shown :])
+        return self._show(text)
+
+    def _show(self, text: str) -> str:
+        piece = text[len(self._before) :]
+        self._ids = self._ids[self._shown :]
+        self._shown = len(self._ids)
+        self._before = self._codec.decode(self._ids)
+        return piece
+
+
+def _context(codec: TextCodec, prompt: Sequence[int]) -> list[int]:
+    """The last tokens of a prompt, from the beginning of a character on: a byte without those before it is no text."""
+    tail: list[int] = []
+    for size in range(_CONTEXT, _CONTEXT + _LONGEST_CHARACTER):
+        tail = [int(token) for token in prompt[-size:]]
+        if not codec.decode(tail).startswith(_REPLACEMENT):
+            break
+    return tail
+
+
+def open_codec(folder: Path) -> TextCodec | None:
+    """The tokenizer of an artifact, None when it has none; raises InputError when it cannot be read."""
+    path = folder / TOKENIZER
+    if not path.is_file():
+        return None
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise MissingDependencyError("tokenizers", extra="cpu", needed_for="Text in and out of a model") from error
+    try:
+        return TextCodec(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the package raises plain Exception
+        raise InputError(
+            f"The tokenizer {path} cannot be read",
+            received=error,
+            allowed="a file of the tokenizers package",
+            fix="Export the model again.",
+        ) from error
+
+
+def special_token_texts(folder: Path) -> dict[str, str]:
+    """``bos_token``, ``eos_token`` and the like as ``tokenizer_config.json`` spells them; empty without the file."""
+    return {
+        name: text
+        for name, value in read_tokenizer_config(folder).items()
+        if name.endswith("_token")
+        and isinstance(text := value.get("content") if isinstance(value, dict) else value, str)
+    }
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """The contents of ``tokenizer_config.json``; empty without the file, InputError when it cannot be read."""
+    path = folder / TOKENIZER_CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise InputError(f"{path} is not JSON", received=error, fix="Export the model again.") from error
+    return config if isinstance(config, dict) else {}

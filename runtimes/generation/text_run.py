@@ -1,0 +1,233 @@
+"""One generation with text: runs the token loop over a batch, decodes each row and watches for stop strings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from exporter.contract.backend import Backend, EncoderBackend, State
+from exporter.contract.errors import InputError
+from runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions
+from runtimes.generation.prompts import prompt_name
+from runtimes.generation.result import Result, Timings
+from runtimes.generation.sampling import RowSampler, TokenLogprobs
+from runtimes.generation.stopping import Stopping, StopStrings
+from runtimes.generation.text import Detokenizer, TextCodec
+from runtimes.generation.token_loop import SampledToken, generate_tokens
+from runtimes.seeds import row_random, row_seeds
+from runtimes.token_ids import check_ids
+
+
+class TextRun:
+    """A batch being generated.
+
+    Args:
+        prompts: token ids of each row.
+        codec: None runs without text; stop strings are refused then.
+        eos: the model's end tokens.
+        state: one that holds a beginning of the prompts; None makes one for the prompts and the new tokens.
+        sources: of a model with an encoder, what it reads; the prompts are what its answers begin with.
+
+    Raises:
+        InputError: an empty prompt, or one that leaves no room; options that this model cannot do.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        prompts: Sequence[Sequence[int]],
+        *,
+        options: SamplingOptions,
+        codec: TextCodec | None,
+        eos: Sequence[int],
+        state: State | None = None,
+        sources: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        if options.searches:
+            raise InputError(
+                "A conversation follows one answer at a time",
+                received=f"num_beams {options.num_beams}",
+                allowed="num_beams of 1",
+                fix="Leave num_beams out.",
+            )
+        if codec is None and options.stop:
+            raise InputError(
+                "Stop strings need a tokenizer, and this artifact has none",
+                received=options.stop,
+                allowed="stop_ids",
+                fix="Name the end tokens by their ids.",
+            )
+        check_ids(prompts, backend.vocab_size)
+        limits = row_limits(prompts, backend, options)
+        options = options.with_seed()
+        self._read = prompts if sources is None else sources
+        self._seeds = row_seeds(None if options.is_greedy else options.seed, self._read)
+        self._samplers = [
+            RowSampler(options, prompt=prompt, vocab_size=backend.vocab_size, random=row_random(seed, read))
+            for prompt, seed, read in zip(prompts, self._seeds, self._read, strict=True)
+        ]
+        started = time.perf_counter()
+        if state is None:
+            state = begin_state(backend, prompts, limits, sources=sources)
+        # An encoder has done its work by now, and nobody can have a token before.
+        self._encode_seconds = 0.0 if sources is None else time.perf_counter() - started
+        self._stopping = Stopping(limits=limits, eos=() if options.ignore_eos else eos, stop_ids=options.stop_ids)
+        self._steps = generate_tokens(
+            backend,
+            state,
+            prompts,
+            samplers=self._samplers,
+            stopping=self._stopping,
+            logprobs=options.logprobs,
+        )
+        self._decoders = [Detokenizer(codec, prompt) if codec else None for prompt in prompts]
+        self._stops = [StopStrings(options.stop) for _ in prompts]
+        self._texts: list[list[str]] = [[] for _ in prompts]
+        self._tokens: list[list[int]] = [[] for _ in prompts]
+        self._logprobs: list[list[TokenLogprobs]] | None = None if options.logprobs is None else [[] for _ in prompts]
+        self._seconds: list[float] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, str]]]:
+        """Yield after each step the (row, text) pairs that became complete."""
+        while (sampled := self._timed_step()) is not None:
+            pieces = [(item.row, self._take(item)) for item in sampled]
+            for row, text in pieces:
+                self._texts[row].append(text)
+            yield [(row, text) for row, text in pieces if text]
+
+    def token_ids(self, row: int) -> tuple[int, ...]:
+        """What a row has sampled so far."""
+        return tuple(self._tokens[row])
+
+    @property
+    def encode_seconds(self) -> float:
+        """Seconds until the sources were encoded, which come before the first step; 0 without sources."""
+        return self._encode_seconds
+
+    @property
+    def step_seconds(self) -> tuple[float, ...]:
+        """Seconds of each step so far, the first with the prompt; the model and the sampling, nothing of the text."""
+        return tuple(self._seconds)
+
+    def results(self) -> list[Result]:
+        """What each row has become; to be called when the iteration has ended."""
+        results = []
+        for row, reason in enumerate(self._stopping.reasons):
+            assert reason is not None, "results are there when every row has ended"
+            results.append(
+                Result(
+                    text="".join(self._texts[row]),
+                    token_ids=tuple(self._tokens[row]),
+                    prompt_tokens=len(self._read[row]),
+                    finish_reason=reason,
+                    logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
+                    seed=self._seeds[row],
+                    timings=self._timings(len(self._tokens[row])),
+                )
+            )
+        return results
+
+    def _timings(self, tokens: int) -> Timings:
+        """What a row of so many tokens was there for: one token a step, from the first on."""
+        return Timings(
+            time_to_first_token=self._encode_seconds + self._seconds[0],
+            decode_seconds=sum(self._seconds[1:tokens]),
+            decode_steps=tokens - 1,
+        )
+
+    def _timed_step(self) -> list[SampledToken] | None:
+        start = time.perf_counter()
+        sampled = next(self._steps, None)
+        if sampled is not None:
+            self._seconds.append(time.perf_counter() - start)
+        return sampled
+
+    def _take(self, item: SampledToken) -> str:
+        row = item.row
+        self._tokens[row].append(item.token)
+        if self._logprobs is not None and item.logprobs is not None:
+            self._logprobs[row].append(item.logprobs)
+        decoder, stops = self._decoders[row], self._stops[row]
+        if decoder is None:
+            return ""
+        text = "" if item.ends else decoder.push(item.token)
+        shown, stopped = stops.push(text)
+        if not stopped and self._stopping.reasons[row] is not None:
+            rest, stopped = stops.push(decoder.flush())
+            shown += rest if stopped else rest + stops.flush()
+        if stopped:
+            self._stopping.finish(row, "stop")
+        return shown
+
+
+def row_limits(prompts: Sequence[Sequence[int]], backend: Backend, options: SamplingOptions) -> list[int]:
+    """New tokens that each row may have; raises InputError as `new_token_limit` does."""
+    return [
+        new_token_limit(
+            len(prompt),
+            backend.max_positions,
+            options,
+            name=prompt_name(row, len(prompts)),
+            longer=getattr(backend, "longer", None),
+        )
+        for row, prompt in enumerate(prompts)
+    ]
+
+
+def begin_state(
+    backend: Backend,
+    prompts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    *,
+    sources: Sequence[Sequence[int]] | None = None,
+    copies: int = 1,
+) -> State:
+    """A state with room for each prompt and its new tokens, which holds the sources where there are some.
+
+    Args:
+        copies: rows for each prompt.
+    """
+    needed = max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+    if sources is None:
+        return backend.new_state(len(prompts) * copies, needed)
+    assert isinstance(backend, EncoderBackend), "sources are for a model with an encoder"
+    return backend.encode(sources, capacity=needed, copies=copies)
+
+
+def new_token_limit(
+    prompt: int, positions: int | None, options: SamplingOptions, *, name: str, longer: str | None = None
+) -> int:
+    """New tokens that a row may have: what was asked for, or the default within what the positions leave room for.
+
+    Args:
+        prompt: how many tokens it has.
+        positions: how many the model has; None for any number.
+        name: what an error calls the prompt.
+        longer: how to get more positions, where it is not the model that has no more.
+
+    Raises:
+        InputError: the prompt has no tokens or leaves no room, or more was asked for than there is room.
+    """
+    if prompt < 1:
+        raise InputError(
+            f"{name} has no tokens", received="an empty prompt", allowed="some text", fix="Write something."
+        )
+    if positions is None:
+        return options.max_new_tokens or DEFAULT_NEW_TOKENS
+    owner = "plan" if longer else "model"
+    room = positions - prompt
+    if room < 1:
+        raise InputError(
+            f"{name} is too long for this {owner}",
+            received=f"{prompt} tokens",
+            allowed=f"at most {positions - 1} of the {owner}'s {positions} positions, one is for the answer",
+            fix=f"Shorten it, or {longer}." if longer else "Shorten it.",
+        )
+    if options.max_new_tokens is not None and options.max_new_tokens > room:
+        raise InputError(
+            f"{name} and its answer would go past the {owner}'s positions",
+            received=f"{prompt} prompt tokens and {options.max_new_tokens} new ones",
+            allowed=f"{positions} together",
+            fix=f"Ask for at most {room} new tokens, or {longer or 'shorten what is asked'}.",
+        )
+    return options.max_new_tokens or min(DEFAULT_NEW_TOKENS, room)

@@ -1,0 +1,106 @@
+"""The generate loop, the only one: token ids in, token ids out. It knows no tokenizer, no text and no device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from exporter.contract.backend import Backend, Logits, State, TokenIds, TopBackend
+from exporter.contract.errors import InputError
+from runtimes.generation.prompts import prompt_name
+from runtimes.generation.sampling import RowSampler, TokenLogprobs, token_logprobs
+from runtimes.generation.stopping import Stopping
+
+# A prompt's attention scores take memory with the square of the tokens of one call; longer prompts come in pieces.
+PREFILL_CHUNK = 1024
+# Beyond so many, picking the largest logits on a device costs more than fetching all of them.
+FEW = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledToken:
+    """A new token of one row; ``ends`` tells that it is an end token, which has no text."""
+
+    row: int
+    token: int
+    ends: bool
+    logprobs: TokenLogprobs | None
+
+
+def generate_tokens(
+    backend: Backend,
+    state: State,
+    prompts: Sequence[Sequence[int]],
+    *,
+    samplers: Sequence[RowSampler],
+    stopping: Stopping,
+    logprobs: int | None = None,
+) -> Iterator[list[SampledToken]]:
+    """Yield, step by step, one new token for each row that has not ended.
+
+    Between two steps the caller may end rows with ``stopping.finish``. An ended row is no longer sampled; its state is
+    emptied, so that it costs next to nothing in the rows' common calls.
+
+    Args:
+        state: what it already holds of each row must be a beginning of that row's prompt, and shorter than it.
+        prompts: token ids of each row, from its first token on.
+        samplers: one for each row.
+        logprobs: how many alternatives to record with each token; None records nothing.
+
+    Raises:
+        InputError: an empty prompt, or logits from which no token can be chosen.
+    """
+    run_step = backend.forward if logprobs is not None else _step_of(backend, samplers)
+    logits = prefill(backend, state, prompts)
+    fed = np.zeros((len(prompts), 1), np.int64)
+    step = 0
+    while True:
+        sampled = []
+        for row in stopping.active:
+            token = samplers[row].choose(logits[row, 0], step=step)
+            found = None if logprobs is None else token_logprobs(logits[row, 0], token, top=logprobs)
+            sampled.append(SampledToken(row=row, token=token, ends=stopping.observe(row, token), logprobs=found))
+            fed[row, 0] = token
+        yield sampled
+        active = stopping.active
+        if not active:
+            return
+        if len(active) < len(prompts):
+            lengths = np.zeros(len(prompts), np.int64)
+            lengths[active] = state.lengths[active]
+            state.rewind(lengths)
+        logits = run_step(fed, state)
+        step += 1
+
+
+def _step_of(backend: Backend, samplers: Sequence[RowSampler]) -> Callable[[TokenIds, State], Logits]:
+    """What runs one step: a call that fetches a few logits of each row, where these samplers choose by no more."""
+    needs = [sampler.needs for sampler in samplers]
+    few = None if None in needs else max((need or 0 for need in needs), default=None)
+    if few is None or few > FEW or not isinstance(backend, TopBackend):
+        return backend.forward
+    return partial(backend.forward_top, count=few)
+
+
+def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]]) -> Logits:
+    """Run what the state does not yet hold of each prompt; returns float32 [B, 1, V]."""
+    rests = [np.asarray(prompt[held:], np.int64) for prompt, held in zip(prompts, state.lengths, strict=True)]
+    lengths = np.array([len(rest) for rest in rests], np.int64)
+    if (lengths < 1).any():
+        raise InputError(
+            f"{prompt_name(int(np.argmin(lengths)), len(prompts))} has no tokens",
+            received="an empty prompt",
+            allowed="at least one token",
+            fix="Write something to continue.",
+        )
+    if len(rests) == 1:
+        for start in range(0, len(rests[0]), PREFILL_CHUNK):
+            logits = backend.forward(rests[0][None, start : start + PREFILL_CHUNK], state)
+        return logits
+    tokens = np.zeros((len(rests), int(lengths.max())), np.int64)
+    for row, rest in enumerate(rests):
+        tokens[row, : len(rest)] = rest
+    return backend.forward(tokens, state, new_lengths=lengths)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.compare.contestants import Candidate, artifact_candidates
+from benchmarks.compare.peer_contestants import peer_candidates
+from benchmarks.compare.run import ComparisonRequest, compare
+from benchmarks.report.report import read_report
+from exporter.contract.errors import InputError
+from tests.benchmarks.fake_worker import fake_candidate
+
+
+def request(tiny, out, **changes):
+    options = {"artifacts": (tiny.fp32, tiny.int8), "workloads": ("short-chat",), "trials": 2, "threads": 1, "out": out}
+    return ComparisonRequest(**{**options, **changes})
+
+
+@pytest.fixture(scope="module")
+def found(tiny, tmp_path_factory):
+    """A damaged copy among them."""
+    folder = tmp_path_factory.mktemp("compared")
+    shutil.copytree(tiny.fp32, folder / "damaged")
+    (folder / "damaged" / "model.onnx").unlink()
+    artifacts = (tiny.fp32, tiny.int8, folder / "damaged")
+    return compare(request(tiny, folder / "report", artifacts=artifacts), command=["jisu", "compare", "a b"]), folder
+
+
+def test_rows_have_speed_and_quality_side_by_side(found):
+    report, folder = found
+    assert read_report(folder / "report" / "report.json") == report
+    assert report["command"] == "jisu compare 'a b'"
+    fp32, int8, _ = report["rows"]
+    for row in (fp32, int8):
+        figures = row["measured"]["short-chat"]
+        assert figures["decode_tokens_per_s"]["median"] > 0
+        assert figures["decode_tokens_per_s"]["trials"] == 2
+        assert figures["share_of_bandwidth"] > 0
+        assert row["peak_bytes"] >= row["resident_bytes"] > 1e7
+        assert row["load_s"] > 0
+        assert set(row["quality"]["sets"]) == {"prose", "chinese", "code", "chat"}
+        assert row["quality"]["greedy"]["tokens"] == 96
+        assert sum(item["share"] for item in row["operators"]) == pytest.approx(1.0)
+    assert "MatMulNBits" in [item["operator"] for item in int8["operators"]]
+    assert fp32["quality"]["sets"]["prose"]["mean_kl"] < 1e-9
+    assert 1e-6 < int8["quality"]["sets"]["prose"]["mean_kl"] < 0.1
+    assert "torch" in report["reference"]["description"]
+
+
+def test_quality_is_the_gates_own(found):
+    report, _ = found
+    int8 = report["rows"][1]
+    gate = {check["name"]: check["value"] for check in int8["gate"]["checks"]}
+    prose = int8["quality"]["sets"]["prose"]
+    assert prose["mean_kl"] == pytest.approx(gate["mean-kl"], rel=1e-3)
+    assert prose["top1"] == pytest.approx(gate["top-1"], abs=2e-3)
+
+
+def test_a_damaged_artifact_is_a_row_without_figures(found):
+    report, _ = found
+    damaged = report["rows"][2]
+    assert "model.onnx is missing" in damaged["failure"]
+    assert (damaged["measured"], damaged["quality"]) == ({}, None)
+    assert 2 not in report["pareto"]
+
+
+def test_nothing_is_left_behind(found):
+    _, folder = found
+    assert [path.name for path in (folder / "report").iterdir()] == ["report.json"]
+
+
+def test_a_candidate_that_turns_to_nan_has_no_figures_at_all(tiny, tmp_path):
+    nan = fake_candidate("nan", body="if len(asked) > 2: raise ValueError('the largest logit is nan')", factor=0.001)
+    good = fake_candidate("good")
+    report = compare(request(tiny, tmp_path, quality=False), candidates=[nan, good])
+    assert "nan" in report["rows"][0]["failure"]
+    assert report["rows"][0]["measured"] == {}
+    assert report["rows"][1]["measured"]["short-chat"]["decode_tokens_per_s"]["median"] == pytest.approx(100.0)
+
+
+def test_an_fp32_artifact_stands_in_for_a_source_that_is_gone(tiny, tmp_path):
+    for name in ("fp32", "int8"):
+        shutil.copytree(getattr(tiny, name), tmp_path / name)
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        manifest["source"]["name"] = str(tmp_path / "gone")
+        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
+    artifacts = (tmp_path / "int8", tmp_path / "fp32")
+    report = compare(request(tiny, tmp_path / "report", artifacts=artifacts, trials=1))
+    assert report["reference"]["name"] == "fp32 (ort-cpu)"
+    assert "not where it was" in report["reference"]["problems"][0]
+    assert report["rows"][0]["quality"]["sets"]["prose"]["mean_kl"] > 1e-6
+
+
+def test_an_artifact_of_another_source_is_timed_and_not_judged(tiny, tmp_path):
+    shutil.copytree(tiny.int8, tmp_path / "tuned")
+    manifest = json.loads((tmp_path / "tuned" / "manifest.json").read_text())
+    for record in manifest["source"]["files"].values():
+        record["sha256"] = "0" * 64
+    (tmp_path / "tuned" / "manifest.json").write_text(json.dumps(manifest))
+    report = compare(request(tiny, tmp_path / "report", artifacts=(tiny.fp32, tmp_path / "tuned"), trials=1))
+    tuned = report["rows"][1]
+    assert tuned["measured"]["short-chat"]["decode_tokens_per_s"]["median"] > 0
+    assert tuned["quality"]["sets"] == {}
+    assert "another source" in tuned["quality"]["reason"]
+
+
+def test_peers_stand_beside_in_speed_and_quality(tiny, tmp_path):
+    """onnxruntime-genai runs our folder unmodified; transformers runs the source."""
+    shutil.copytree(tiny.int8, tmp_path / "peers" / "genai-int4")
+    peers, missing = peer_candidates(tmp_path / "peers", Path("/nowhere/python"), threads=1)
+    assert "genai int4" not in missing
+    program = (sys.executable, "-m", "benchmarks.peers.run_transformers", str(tiny.source), "1", "eager")
+    peers.append(Candidate(name="transformers", command=program, facts={"engine": "transformers"}))
+    ours = artifact_candidates([tiny.int8], ["ort-cpu"], threads=1, source=None)
+    options = {"workloads": ("short-chat", "batch-4"), "trials": 1}
+    report = compare(request(tiny, tmp_path / "report", **options), candidates=[*ours, *peers])
+    int8, genai, transformers = report["rows"]
+    assert [row["failure"] for row in report["rows"]] == [None] * 3
+    assert genai["measured"]["short-chat"]["decode_tokens_per_s"]["median"] > 0
+    assert "one prompt at a time" in genai["measured"]["batch-4"]["unsupported"]
+    assert transformers["measured"]["batch-4"]["decode_tokens_per_s"]["median"] > 0
+    # The same graph in another runtime has the same predictions, and the source its own.
+    expected = int8["quality"]["sets"]["prose"]["mean_kl"]
+    assert genai["quality"]["sets"]["prose"]["mean_kl"] == pytest.approx(expected, rel=1e-3)
+    assert transformers["quality"]["sets"]["prose"]["mean_kl"] < 1e-9
+    assert transformers["quality"]["greedy"]["agreement"] == 1.0
+
+
+def test_a_workload_that_is_too_long_for_the_model_is_said(tiny, tmp_path):
+    report = compare(
+        request(tiny, tmp_path, workloads=("short-chat", "long-prompt"), trials=1, quality=False),
+        candidates=None,
+    )
+    assert list(report["skipped_workloads"]) == ["long-prompt"]
+    with pytest.raises(InputError, match="No workload fits"):
+        compare(request(tiny, tmp_path, workloads=("long-prompt",)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"artifacts": ()}, "nothing to compare"),
+        ({"trials": 0}, "--trials is too small"),
+        ({"threads": -1}, "--threads is too small"),
+        ({"time_limit": 0.0}, "--time-limit is no time"),
+        ({"time_limit": float("nan")}, "--time-limit is no time"),
+    ],
+)
+def test_bad_options_are_errors(tiny, tmp_path, changes, said):
+    with pytest.raises(InputError, match=said):
+        request(tiny, tmp_path, **changes)
+
+
+def test_a_report_within_an_artifact_is_refused(tiny):
+    before = sorted(tiny.int8.iterdir())
+    with pytest.raises(InputError, match="would become a part of an artifact"):
+        compare(ComparisonRequest(artifacts=(tiny.int8,), out=tiny.int8 / "report", trials=1, threads=1))
+    assert sorted(tiny.int8.iterdir()) == before

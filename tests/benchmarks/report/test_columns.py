@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.report.columns import at, best_rows, figure_path, headline_columns, headline_workloads, shown
+from tests.benchmarks.made_report import made_report
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (143_234_567, "MB", "143.2"),
+        (0.00123456, "ms", "1.235"),
+        (0.00541, "nats", "0.00541"),
+        (2.16e-13, "nats", "2.16e-13"),
+        (0.9583, "%", "95.83"),
+        (126.04, "tok/s", "126.0"),
+        (1605.7, "tok/s", "1606"),
+        (0.99999, "", "1.000"),
+        (0.9999, "", "0.9999"),
+        (17, "", "17"),
+        (0, "", "0"),
+        (0.0, "nats", "0"),
+    ],
+)
+def test_numbers_have_the_digits_of_their_unit(value, unit, text):
+    assert shown(value, unit) == text
+
+
+def test_the_best_of_a_column_is_by_its_own_direction_and_never_a_failed_row():
+    report = made_report()
+    best = {column.title: best_rows(report["rows"], column) for column in headline_columns(report)}
+    assert best["decode"] == {1}
+    assert best["mean KL"] == {0}
+    assert best["size"] == {1}  # the failed row's single byte does not count
+    assert best["perplexity"] == set()
+
+
+def test_figures_are_medians_or_the_number_itself():
+    report = made_report()
+    columns = {column.title: column for column in headline_columns(report)}
+    row = report["rows"][1]
+    assert at(row, figure_path(row, columns["decode"])) == pytest.approx(120.0)
+    assert at(row, figure_path(row, columns["size"])) == row["size_bytes"]
+    assert figure_path(report["rows"][2], columns["decode"]) is None
+
+
+def test_the_headline_prefill_is_the_longest_prompts():
+    assert headline_workloads(made_report()) == ("short-chat", "long-prompt")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.report.publish import BEGIN, END, publish
+from benchmarks.report.report import write_report
+from exporter.contract.errors import InputError
+from tests.benchmarks.made_report import made_report
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "report").mkdir()
+    write_report(made_report(), tmp_path / "report")
+    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    return tmp_path
+
+
+def run(folder):
+    readme = folder / "README.md"
+    publish(folder / "report", results=folder / "results", plot=folder / "docs" / "plot.svg", readme=readme)
+    return readme.read_text()
+
+
+def test_the_readme_gets_the_table_and_the_plot_and_again_the_same(folder):
+    text = run(folder)
+    assert text.startswith(f"before\n{BEGIN}\n|  | decode")
+    assert "| int8 | **120.0** |" in text
+    assert "docs/plot.svg)" in text
+    assert "old" not in text
+    assert text.endswith(f"{END}\nafter\n")
+    assert run(folder) == text
+    assert json.loads((folder / "results" / "report.json").read_text()) == made_report()
+    assert ElementTree.parse(folder / "docs" / "plot.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_paths_of_a_machine_and_a_readme_without_a_place_are_refused(folder):
+    (folder / "README.md").write_text("nothing")
+    with pytest.raises(InputError, match="has no place for the table"):
+        run(folder)
+    write_report(made_report(int8={"path": "/home/me/build/int8"}), folder / "report")
+    with pytest.raises(InputError, match="/home/me/build/int8"):
+        run(folder)

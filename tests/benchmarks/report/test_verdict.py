@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.report.verdict import Limits, judge, junit_cases
+from exporter.contract.errors import InputError
+from tests.benchmarks.made_report import made_figures, made_report
+
+
+def slower(factor):
+    """A report whose int8 row is as many times as fast as the baseline's."""
+    speed = 120.0 * factor
+    return made_report(int8={"measured": {"short-chat": made_figures(speed), "long-prompt": made_figures(1.1 * speed)}})
+
+
+def cases(report, baseline, row="int8", **limits):
+    found = judge(report, baseline, Limits(**limits))
+    return {case["metric"]: case for case in found["cases"] if case["row"] == row}, found["notes"]
+
+
+def test_a_change_within_the_spread_is_no_change():
+    # Both medians have intervals of 4 %: 7 % lower still touches.
+    found, _ = cases(slower(0.93), made_report(), max_slowdown=0.01)
+    assert found["decode on short-chat"]["verdict"] == "no real change"
+    assert all(case["passed"] for case in found.values())
+
+
+def test_a_real_slowdown_regresses_beyond_the_limit_only():
+    report = slower(0.8)
+    found, _ = cases(report, made_report(), max_slowdown=0.1)
+    assert found["decode on short-chat"]["verdict"] == "regressed"
+    assert not found["decode on short-chat"]["passed"]
+    assert (
+        found["decode on short-chat"]["text"] == "96.00 tok/s after 120.0 (-20.0 %): regressed, and the limit is 10 %"
+    )
+    found, _ = cases(report, made_report(), max_slowdown=0.3)
+    assert found["decode on short-chat"]["verdict"] == "slower"
+    assert found["decode on short-chat"]["passed"]
+    assert not cases(report, made_report())[0]["decode on short-chat"]["passed"]  # 10 % is the default
+
+
+def test_a_figure_that_one_side_lacks_is_said_and_not_passed_over():
+    before = made_report(int8={"measured": {}, "size_bytes": None})
+    found, notes = cases(made_report(), before, max_size_growth=0.1)
+    assert "decode on short-chat" not in found
+    assert "int8 has no decode on short-chat in the baseline, so that was not compared." in notes
+    assert "int8 has no size in the baseline, so that was not compared." in notes
+    assert "int8 has no prefill on long-prompt now, so that was not compared." in cases(before, made_report())[1]
+
+
+def test_a_real_gain_is_named():
+    assert cases(slower(1.2), made_report())[0]["prefill on long-prompt"]["verdict"] == "faster"
+
+
+def test_two_trials_tell_nothing():
+    report = slower(0.5)
+    for figures in report["rows"][1]["measured"].values():
+        figures["decode_tokens_per_s"]["confidence"] = 0.5
+    found, _ = cases(report, made_report())
+    assert found["decode on short-chat"]["verdict"] == "too few trials to tell"
+    assert found["decode on short-chat"]["passed"]
+
+
+def test_quality_is_judged_without_a_baseline():
+    found, _ = cases(made_report(), None, max_kl=0.005, min_top1=0.9, max_perplexity_ratio=1.1)
+    assert {metric: case["passed"] for metric, case in found.items()} == {
+        "mean KL": False,
+        "top-1": True,
+        "perplexity ratio": True,
+    }
+
+
+@pytest.mark.parametrize("quality", [None, {"sets": {"prose": {"mean_kl": None}}}])
+def test_a_figure_that_is_missing_is_over_every_limit(quality):
+    found, _ = cases(made_report(int8={"quality": quality}), None, max_kl=0.5)
+    assert not found["mean KL"]["passed"]
+
+
+def test_a_candidate_that_fails_is_a_regression():
+    found, _ = cases(made_report(), made_report(), row="broken")
+    assert not found["measured"]["passed"]
+
+
+def test_another_machine_is_said_and_only_quality_and_size_compared():
+    baseline = made_report()
+    baseline["machine"]["processor"] = "Slow CPU"
+    found, notes = cases(slower(0.5), baseline, max_kl=0.1, max_size_growth=0.1, max_memory_growth=0.1)
+    assert set(found) == {"mean KL", "size"}
+    assert "another machine" in notes[-1]
+    assert "Slow CPU" in notes[-1]
+
+
+def test_another_number_of_threads_is_another_machine():
+    baseline = made_report()
+    baseline["settings"]["threads"] = 8
+    found, notes = cases(slower(0.5), baseline)
+    assert found == {}
+    assert "2 threads, were 8" in notes[-1]
+
+
+def test_another_schema_is_said_and_limits_still_hold():
+    baseline = {"kind": "jisu comparison", "schema_version": 99, "layout": "unknown"}
+    found, notes = cases(made_report(), baseline, max_kl=0.001)
+    assert set(found) == {"mean KL"}
+    assert "schema 99" in notes[0]
+
+
+def test_another_workload_is_said_and_left_out():
+    baseline = made_report()
+    baseline["workloads"][0]["new_tokens"] = 65
+    found, notes = cases(slower(0.5), baseline)
+    assert set(found) == {"decode on long-prompt", "prefill on long-prompt"}
+    assert "The workload short-chat is not the baseline's." in notes
+
+
+def test_rows_that_only_one_side_has_are_said():
+    baseline = made_report(int8={"name": "int4"})
+    _, notes = cases(made_report(), baseline)
+    assert "int8 is not in the baseline." in notes
+    assert "int4 of the baseline was not measured now." in notes
+
+
+def test_growth_of_memory_and_size_has_limits_of_its_own():
+    baseline = made_report(int8={"peak_bytes": 1_000_000})
+    found, _ = cases(made_report(), baseline, max_memory_growth=0.5, max_size_growth=0.0)
+    assert (found["peak memory"]["passed"], found["size"]["passed"]) == (False, True)
+
+
+def test_junit_has_a_case_for_each_metric():
+    report = made_report()
+    plain = junit_cases(report)
+    assert [case.name for case in plain if case.group == "int8"][:2] == ["decode", "prefill"]
+    assert [case.passed for case in plain if case.group == "broken"] == [False]
+    report["verdict"] = judge(slower(0.5), made_report(), Limits())
+    judged = junit_cases(report)
+    assert {case.name for case in judged if not case.passed and case.group == "int8"} >= {"decode on short-chat"}
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_limit_below_zero_is_none(value):
+    with pytest.raises(InputError, match="--max-slowdown is no limit"):
+        Limits(max_slowdown=value)
+
+
+def test_limits_of_what_nobody_measures_are_refused():
+    with pytest.raises(InputError, match="--no-quality with --max-kl, --min-top1"):
+        Limits(max_kl=0.1, min_top1=0.9).check(task="text-generation", quality=False)
+    with pytest.raises(InputError, match="Labels have no perplexity.*--max-kl and --min-top1"):
+        Limits(max_perplexity_ratio=1.1).check(task="text-classification", quality=True)
+    Limits(max_perplexity_ratio=1.1).check(task="text-generation", quality=True)
+    Limits(max_kl=0.1, max_slowdown=0.1).check(task="text-classification", quality=True)
+
+
+def test_limits_of_change_without_a_baseline_are_said():
+    found, notes = cases(made_report(), None, max_slowdown=0.1, max_size_growth=0.1)
+    assert found == {}
+    assert notes == ["--max-slowdown, --max-size-growth had nothing to compare with: no --baseline was given."]

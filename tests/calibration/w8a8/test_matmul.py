@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from calibration.errors import ActivationError
+from calibration.statistics.statistics import InputStatistics
+from calibration.w8a8.feeders import Feeder
+from calibration.w8a8.matmul import IntegerProduct, ProductFormat, emulated, quantize_products
+from calibration.w8a8.static_activations import ActivationScale
+
+WEIGHT = np.array([[-4.0, 1.0]], np.float32)
+
+
+def reaching(*max_abs: float) -> InputStatistics:
+    """Statistics of an input whose channels reach these values."""
+    largest = np.array(max_abs, np.float32)
+    return InputStatistics(
+        names=("layers.0.down",),
+        tokens=1,
+        sum_abs=largest.astype(np.float64),
+        max_abs=largest,
+        sum_square=np.square(largest, dtype=np.float64),
+        gram=None,
+        histogram=None,
+        output_max_abs=(1.0,),
+    )
+
+
+def product(codes, scales, channel_scales, activation: ActivationScale | None = None) -> IntegerProduct:
+    return IntegerProduct(
+        codes=np.array(codes, np.int8),
+        scales=np.array(scales, np.float32),
+        format=ProductFormat(activation=activation),
+        channel_scales=np.array(channel_scales, np.float32),
+    )
+
+
+def test_codes_scales_and_smoothing_by_hand():
+    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5)
+    assert found.channel_scales.tolist() == [2.0, 1.0]  # sqrt(16 / 4), sqrt(1 / 1)
+    assert found.codes.tolist() == [[-127, 16]]  # -8 and 1 of 8 / 127
+    assert found.scales.tolist() == [pytest.approx(8 / 127)]
+    fixed = found.format.activation
+    assert fixed is not None
+    assert (fixed.scale, fixed.zero_point, fixed.dtype) == (pytest.approx(8 / 127), 0, "int8")  # 16 / 2
+
+
+def test_a_scale_of_the_input_that_is_found_at_run_time_is_none():
+    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=False, strength=0.5)
+    assert found.format.activation is None
+
+
+def test_weights_with_one_input_round_it_alike():
+    first, second = quantize_products(reaching(16, 1), [WEIGHT, 3 * WEIGHT], static=True, strength=0.5)
+    assert first.format == second.format
+    assert first.channel_scales is second.channel_scales
+
+
+def test_a_reduced_range_halves_the_codes():
+    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5, reduce_range=True)
+    assert found.codes.tolist() == [[-63, 8]]
+
+
+def test_what_stands_for_the_weight_is_without_its_smoothing():
+    assert product([[127, -64]], [0.01], [1, 2]).dequantize().tolist() == [[pytest.approx(1.27), pytest.approx(-0.32)]]
+
+
+def test_a_fixed_scale_rounds_and_clips_the_input():
+    fixed = ActivationScale(scale=0.5, zero_point=0, dtype="int8")
+    found = product([[1, 1]], [1], [1, 2], fixed).round_input(torch.tensor([[0.7, 2.6], [1000.0, -1000.0]]))
+    assert found.tolist() == [[0.5, 3.0], [63.5, -128.0]]  # 127 steps up, 128 down; the second channel in steps of 1
+
+
+def test_each_token_has_its_own_scale_at_run_time():
+    tokens = torch.tensor([[[127.0, 1.4]], [[-0.127, 0.0014]], [[0.0, 0.0]]])
+    found = product([[1, 1]], [1], [1, 1]).round_input(tokens)
+    np.testing.assert_allclose(found, [[[127.0, 1.0]], [[-0.127, 0.001]], [[0.0, 0.0]]], rtol=1e-5)
+
+
+def test_channels_are_smoothed_before_they_are_rounded():
+    found = product([[1, 1]], [1], [100, 1]).round_input(torch.tensor([[12700.0, 1.4]]))
+    np.testing.assert_allclose(found, [[12700.0, 1.0]], rtol=1e-5)
+
+
+def test_channels_of_one_row_are_smoothed_alike():
+    feeder = Feeder(name="value", rows=np.array([0, 0]))
+    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5, feeder=feeder)
+    assert found.channel_scales is not None
+    assert found.channel_scales.tolist() == [1.5, 1.5]  # of 2 and 1
+
+
+def test_statistics_without_a_usable_range_name_the_layer():
+    with pytest.raises(ActivationError, match=r"layers\.0\.down"):
+        quantize_products(reaching(np.nan, 1), [WEIGHT], static=True, strength=0.5)
+
+
+def test_a_model_with_emulated_products_is_as_before_afterwards():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False))
+    model.requires_grad_(False)
+    before, x = model[0].weight.clone(), torch.tensor([[0.7, 2.6]])
+    truth = model(x)
+    fixed = ActivationScale(scale=0.5, zero_point=0, dtype="int8")
+    with pytest.raises(RuntimeError, match="stop"), emulated(model, {"0": product([[2, 3]], [1], [1, 1], fixed)}):
+        assert model(x).item() == 2 * 0.5 + 3 * 2.5
+        raise RuntimeError("stop")
+    assert torch.equal(model[0].weight, before)
+    assert torch.equal(model(x), truth)

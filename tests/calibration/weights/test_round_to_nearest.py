@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from calibration.errors import FormatError
+from calibration.weights.formats import BlockFormat
+from calibration.weights.round_to_nearest import round_to_nearest
+
+
+def test_a_row_by_hand() -> None:
+    row = np.zeros((1, 16), dtype=np.float32)
+    row[0, :4] = [-3.0, 12.0, 0.4, 0.6]
+    result = round_to_nearest(row, BlockFormat(bits=4, block_size=16, symmetric=False), layer="w", search=False)
+
+    assert (result.scales.tolist(), result.zero_points.tolist()) == ([[1.0]], [[3]])
+    assert result.codes[0, :5].tolist() == [0, 15, 3, 4, 3]
+    assert result.dequantize()[0, :4].tolist() == [-3.0, 12.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_no_weight_is_further_than_half_a_step(bits: int, symmetric: bool) -> None:
+    weight = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
+    block_format = BlockFormat(bits=bits, block_size=32, symmetric=symmetric)
+    result = round_to_nearest(weight, block_format, layer="w", search=False)
+
+    steps = np.abs(result.dequantize() - weight) / np.repeat(result.scales, 32, axis=1)
+    # A rounded zero point can push an extreme out of the codes by up to half a step more.
+    assert steps.max() <= (0.5 if symmetric else 1.0) + 1e-5
+    assert result.codes.dtype == result.zero_points.dtype == np.uint8
+
+
+def test_the_short_last_block_is_as_good_as_a_matrix_of_its_own() -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 48)).astype(np.float32)
+    together = BlockFormat(bits=4, block_size=32, symmetric=False, short_last_block=True)
+    alone = BlockFormat(bits=4, block_size=16, symmetric=False)
+
+    result = round_to_nearest(weight, together, layer="w", search=False)
+    last = round_to_nearest(weight[:, 32:], alone, layer="w", search=False)
+
+    assert result.codes.shape == (4, 48)
+    assert (result.codes[:, 32:] == last.codes).all()
+    assert (result.scales[:, 1:] == last.scales).all()
+
+
+def test_importance_lowers_the_weighted_error() -> None:
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((32, 64)).astype(np.float32)
+    importance = random.random(64) ** 4
+    block_format = BlockFormat(bits=4, block_size=32, symmetric=False)
+
+    def weighted(**options: object) -> float:
+        result = round_to_nearest(weight, block_format, layer="w", **options)
+        return float((((result.dequantize() - weight) ** 2) * importance).sum())
+
+    assert weighted(importance=importance) < 0.95 * weighted()
+
+
+def test_the_layer_is_named_when_the_block_does_not_fit() -> None:
+    with pytest.raises(FormatError, match="K=40 of head"):
+        round_to_nearest(np.ones((2, 40), np.float32), BlockFormat(bits=8, block_size=32, symmetric=True), layer="head")

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+import jisu
+from exporter.contract.artifact import TIMINGS, read_artifact
+from exporter.estimates import advice
+from exporter.estimates.advice import Advice, Rates, advice_of, advise, record_advice
+from exporter.estimates.matmul_speed import Speed
+
+
+def said(precision, own, **others):
+    rates = {name.replace("_", "-"): Rates(decode=pair[0], prefill=pair[1]) for name, pair in others.items()}
+    return Advice(precision=precision, measured=Rates(decode=own[0], prefill=own[1]), others=rates).describe()
+
+
+def test_the_gain_over_fp32_is_stated_in_both():
+    lines = said("int8", (156, 1800), fp32=(53.8, 1286))
+    assert lines == ["int8 decodes 2.9x as fast as fp32 here and prefills 1.4x as fast (156 and 1800 tokens/s)."]
+
+
+def test_a_format_that_loses_to_a_more_faithful_one_is_told_which():
+    lines = said("int8", (50, 400), fp32=(60, 800))
+    assert "fp32, which is closer to the source, is no slower" in lines[1]
+    assert "decode 1.2x and prefill 2.0x as fast" in lines[1]
+    assert "Use --precision fp32" in lines[1]
+
+
+def test_one_loss_in_one_of_the_two_is_no_reason_to_change():
+    assert len(said("int8", (150, 400), fp32=(60, 800))) == 1
+    assert "Use --precision" not in " ".join(said("int4", (100, 500), fp32=(20, 400), int8=(90, 900)))
+
+
+def test_noise_is_no_gain():
+    assert len(said("int8", (100, 1000), fp32=(50, 700), int4=(105, 1050))) == 1
+
+
+def test_a_less_faithful_format_is_never_advised():
+    lines = said("fp32", (50, 500), int8=(100, 1000))
+    assert "Use --precision" not in " ".join(lines)
+
+
+def test_other_products_take_the_place_of_the_artifacts_own(tiny_artifact, monkeypatch):
+    monkeypatch.setattr(advice, "_run", lambda backend, artifact: (0.010, 0.064))
+    speeds = {"MatMul": Speed(decode=0.004, prefill=0.032), "MatMulNBits": Speed(decode=0.001, prefill=0.016)}
+    monkeypatch.setattr(
+        advice,
+        "measure_products",
+        lambda products, threads: speeds.get(products[0].kind.operator, Speed(decode=0.002, prefill=0.008)),
+    )
+    found = advise(tiny_artifact)
+    assert found.measured == Rates(decode=pytest.approx(100), prefill=pytest.approx(1000))
+    assert found.others["int8"].decode == pytest.approx(1 / 0.007)
+    assert found.others["int8"].prefill == pytest.approx(64 / 0.048)
+    assert "fp32" not in found.others
+
+
+def test_a_real_artifact_is_measured_and_its_record_read_back(tiny_artifact, tmp_path):
+    folder = shutil.copytree(tiny_artifact.folder, tmp_path / "artifact")
+    artifact = read_artifact(folder)
+    found = advise(artifact, threads=1)
+    assert found.measured.decode > 0
+    assert set(found.others) == {"int8", "int4", "w8a8-dynamic"}
+    record_advice(artifact, found)
+    timings = json.loads((folder / TIMINGS).read_text(encoding="utf-8"))
+    assert timings["stages"], "what was there stays"
+    assert advice_of(timings["advice"]) == found
+    read_artifact(folder, check_hashes=True)
+
+
+def test_other_targets_are_not_measured(tiny_artifact):
+    elsewhere = replace(tiny_artifact, manifest=replace(tiny_artifact.manifest, target="portable"))
+    assert advise(elsewhere) is None
+
+
+def test_inspect_shows_it_and_bears_a_damaged_record(tiny_artifact, tmp_path, capsys):
+    folder = shutil.copytree(tiny_artifact.folder, tmp_path / "artifact")
+    record_advice(
+        read_artifact(folder),
+        Advice(precision="int8", measured=Rates(decode=10, prefill=20), others={"fp32": Rates(decode=5, prefill=10)}),
+    )
+    assert jisu.main(["inspect", str(folder)]) == 0
+    assert "int8 decodes 2.0x as fast as fp32 here" in capsys.readouterr().out
+    for damage in ("{", "[]", '{"advice": {"others": 3}}', '{"advice": {"precision": "x", "others": {}}}'):
+        (folder / TIMINGS).write_text(damage, encoding="utf-8")
+        assert jisu.main(["inspect", str(folder)]) == 0
+        assert "as fast" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [[], ["--no-advice"], ["--quiet"]])
+def test_the_command_gives_it_unless_told_not_to(tiny_source, tmp_path, capsys, more):
+    out = tmp_path / "out"
+    assert jisu.main(["export", str(tiny_source), "--out", str(out), "--precision", "int8", *more]) == 0
+    assert ("as fast as fp32 here" in capsys.readouterr().err) is (more == [])
+    assert ("advice" in json.loads((out / TIMINGS).read_text(encoding="utf-8"))) is (more == [])

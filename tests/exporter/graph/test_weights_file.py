@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
+from exporter.graph.weights_file import save_encoder, save_graph
+from exporter.passes.lower_matmul_nbits import lower_matmul_nbits
+from exporter.passes.lower_quantized_embedding import lower_quantized_embedding
+from exporter.passes.quantize_weights import quantize_weights
+from tests.exporter.passes.draft import Draft, noise, operators, run
+from tests.exporter.passes.test_quantize_weights import FORMATS, quantized
+
+
+def session_outputs(path, feeds):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return dict(zip([item.name for item in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+def test_a_saved_graph_computes_what_the_one_in_memory_does(tmp_path):
+    draft = Draft()
+    x = draft.input("x", "B", 64)
+    model = draft.model(y=draft.op("MatMul", x, draft.weight(noise(64, 64), "w"), dims=["B", 64]))
+    before = run(model, {"x": noise(2, 64)})["y"]
+    save_graph(model, tmp_path)
+    np.testing.assert_array_equal(session_outputs(tmp_path / GRAPH, {"x": noise(2, 64)})["y"], before)
+    assert (tmp_path / WEIGHTS).stat().st_size == 64 * 64 * 4
+
+
+def test_the_bytes_of_a_tied_table_are_stored_once(tmp_path):
+    table, draft = noise(300, 64), Draft()
+    ids = draft.input("ids", "B", "T", dtype=ir.DataType.INT64)
+    weight = draft.weight(table, "table")
+    rows = draft.op("Gather", weight, ids, dims=["B", "T", 64], dtype=ir.DataType.FLOAT, axis=0)
+    turned = draft.op("Transpose", weight, dims=[64, 300], perm=[1, 0])
+    model = draft.model(rows=rows, y=draft.op("MatMul", rows, turned, dims=["B", "T", 300]))
+    integers = quantized(table, FORMATS[3])
+    quantize_weights(model.graph, quantized={"table": integers})
+    lower_matmul_nbits(model.graph)
+    lower_quantized_embedding(model.graph)
+    assert operators(model) == {"GatherBlockQuantized": 1, "MatMulNBits": 1}
+    feeds = {"ids": np.array([[1, 299, 7]])}
+    before = run(model, feeds)
+    save_graph(model, tmp_path)
+    codes, scales, zeros = 300 * 64, 300 * 4 * 4, 300 * 4
+    # Each tensor starts at a multiple of the alignment, hence a little more than their sum.
+    assert (tmp_path / WEIGHTS).stat().st_size < codes + scales + zeros + 4096
+    found = session_outputs(tmp_path / GRAPH, feeds)
+    np.testing.assert_array_equal(found["rows"], integers.dequantize()[feeds["ids"]])
+    np.testing.assert_array_equal(found["rows"], before["rows"])
+    np.testing.assert_allclose(found["y"], before["y"], atol=1e-4)
+
+
+def product(*weights):
+    """x times one weight after another, of 64 x 64 each."""
+    draft = Draft()
+    value = draft.input("x", "B", 64)
+    for number, weight in enumerate(weights):
+        value = draft.op("MatMul", value, draft.weight(weight, f"w{number}"), dims=["B", 64])
+    return draft.model(y=value)
+
+
+def test_what_an_encoder_shares_with_its_decoder_is_stored_once(tmp_path):
+    shared, own, other = (noise(64, 64, seed=seed) for seed in range(3))
+    decoder, encoder = product(shared, own), product(other, shared)
+    before = run(encoder, {"x": noise(2, 64)})["y"]
+    save_graph(decoder, tmp_path)
+    save_encoder(encoder, tmp_path, decoder=decoder)
+    assert (tmp_path / WEIGHTS).stat().st_size == 2 * 64 * 64 * 4
+    assert (tmp_path / ENCODER_WEIGHTS).stat().st_size == 64 * 64 * 4
+    np.testing.assert_array_equal(session_outputs(tmp_path / ENCODER, {"x": noise(2, 64)})["y"], before)
+
+
+def test_an_encoder_without_weights_of_its_own_needs_no_file(tmp_path):
+    decoder, encoder = product(noise(64, 64)), product(noise(64, 64))
+    save_graph(decoder, tmp_path)
+    save_encoder(encoder, tmp_path, decoder=decoder)
+    assert not (tmp_path / ENCODER_WEIGHTS).exists() or not (tmp_path / ENCODER_WEIGHTS).stat().st_size
+    assert session_outputs(tmp_path / ENCODER, {"x": noise(2, 64)})["y"].shape == (2, 64)

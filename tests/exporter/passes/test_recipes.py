@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.passes import recipes
+from exporter.passes.recipes import RECIPES, WHY_NOT, PassFailedError, Step, recipe_for, run_recipe
+from tests.exporter.passes.draft import Draft, noise
+
+
+def small_model():
+    draft = Draft()
+    x = draft.input("x", "B", "T", 4)
+    plus = draft.op("Add", draft.weight(noise(4), "w"), draft.weight(np.float32(1.0)))
+    return draft.model(y=draft.op("Mul", draft.op("Identity", draft.op("Neg", x)), plus))
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Let the recipe find a pass of the test's own instead of a file."""
+
+    def install(function, candidates=None, note=None):
+        module = SimpleNamespace(made_up=function)
+        if note is not None:
+            module.note = lambda graph: note
+        if candidates is not None:
+            module.candidates = lambda graph: candidates
+        monkeypatch.setattr(recipes, "import_module", lambda name: module)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [("ort-cpu", "int3"), ("ort-npu", "fp32"), ("tensorrt", "w8a8-dynamic"), ("portable", "fp8")],
+)
+def test_an_unknown_recipe_names_the_known_ones(target, precision):
+    with pytest.raises(
+        InputError, match="fp32, fp16, bf16, int8, int4|portable, ort-cpu, ort-cuda, tensorrt"
+    ) as caught:
+        recipe_for(target, precision)
+    assert f"--target {target} --precision {precision}" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_known_recipe_is_given():
+    assert recipe_for("ort-cpu", "fp32") is RECIPES["ort-cpu", "fp32"]
+
+
+def test_each_step_has_a_file_with_a_function_of_its_name():
+    from importlib import import_module
+
+    for step in {step for steps in RECIPES.values() for step in steps}:
+        module = import_module(f"exporter.passes.{step.name}")
+        assert callable(getattr(module, step.name))
+        assert step.expect not in ("all", "told") or callable(module.candidates)
+
+
+def test_counts_are_recorded_in_order_without_times():
+    steps = (Step(name="fold_constants"), Step(name="fuse_rms_norm", expect="all"), Step(name="remove_noops"))
+    records = run_recipe(small_model(), steps, max_positions=8)
+    assert [record.to_dict() for record in records] == [
+        {"pass": "fold_constants", "count": 2},
+        {"pass": "fuse_rms_norm", "count": 0, "candidates": 0},
+        {"pass": "remove_noops", "count": 0},
+    ]
+    assert all(record.seconds >= 0 for record in records)
+
+
+def test_places_that_a_fusion_leaves_are_told(pretend):
+    pretend(lambda graph: 2, candidates=3)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), max_positions=8)
+    assert record.missed == 1
+    assert record.to_dict()["note"].startswith("1 of 3 places have a form that the pass does not know")
+    pretend(lambda graph: 3, candidates=3)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), max_positions=8)
+    assert record.note is None
+
+
+@pytest.mark.parametrize(("expect", "count", "candidates"), [("all", 2, 3), ("all", 0, 1), ("once", 0, None)])
+def test_a_pass_that_fires_too_seldom_is_an_error(pretend, expect, count, candidates):
+    pretend(lambda graph: count, candidates)
+    with pytest.raises(PassFailedError, match="made_up fired too seldom") as caught:
+        run_recipe(small_model(), (Step(name="made_up", expect=expect),), max_positions=8)
+    assert f"Received: {count} places changed" in str(caught.value)
+    assert f"at least {candidates or 1}" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("expect", "count", "candidates"), [("all", 3, 3), ("all", 0, 0), ("once", 1, None), ("any", 0, 7)]
+)
+def test_a_pass_that_fires_often_enough_is_none(pretend, expect, count, candidates):
+    pretend(lambda graph: count, candidates)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect=expect),), max_positions=8)
+    assert (record.count, record.candidates) == (count, candidates)
+
+
+def test_the_real_norm_pass_fails_on_a_norm_it_does_not_know():
+    draft = Draft()
+    x = draft.input("x", "B", "T", 4)
+    mean = draft.op("ReduceMean", draft.op("Mul", x, x), draft.weight([-1]), dims=["B", "T", 1])
+    model = draft.model(y=draft.op("Div", x, draft.op("Exp", mean)))
+    with pytest.raises(PassFailedError, match="fuse_rms_norm"):
+        run_recipe(model, (Step(name="fuse_rms_norm", expect="all"),), max_positions=8)
+
+
+def test_what_a_pass_left_as_it_was_is_recorded(pretend):
+    pretend(lambda graph: 1, 1, "2 attentions kept: mask is not causal")
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="all"),), max_positions=8)
+    assert record.to_dict()["note"] == "2 attentions kept: mask is not causal"
+
+
+def renames_an_input(graph):
+    graph.inputs[0].name = "renamed"
+    return 1
+
+
+def drops_an_output(graph):
+    graph.outputs.pop()
+    return 1
+
+
+@pytest.mark.parametrize("function", [renames_an_input, drops_an_output])
+def test_only_a_lowering_may_change_the_signature(pretend, function):
+    pretend(function)
+    with pytest.raises(PassFailedError, match="changed the inputs or outputs"):
+        run_recipe(small_model(), (Step(name="made_up"),), max_positions=8)
+    run_recipe(small_model(), (Step(name="made_up", changes_signature=True),), max_positions=8)
+
+
+def widens_an_output(graph):
+    import onnx_ir as ir
+
+    graph.outputs[0].shape = ir.Shape(["B", "T", 5])
+    return 1
+
+
+def test_other_dims_are_another_signature(pretend):
+    pretend(widens_an_output)
+    with pytest.raises(PassFailedError, match="changed the inputs or outputs"):
+        run_recipe(small_model(), (Step(name="made_up"),), max_positions=8)
+
+
+def test_a_pass_that_asks_for_the_longest_position_gets_it(pretend):
+    seen = []
+    pretend(lambda graph, *, max_positions: seen.append(max_positions) or 0)
+    run_recipe(small_model(), (Step(name="made_up"),), max_positions=77)
+    assert seen == [77]
+
+
+@pytest.mark.parametrize(("target", "precision"), WHY_NOT)
+def test_what_is_not_for_gpus_says_why_what_is_and_who_takes_it(target, precision):
+    why, instead = WHY_NOT[target, precision]
+    with pytest.raises(InputError, match=f"in precision {precision}: {why}") as caught:
+        recipe_for(target, precision)
+    said = str(caught.value)
+    assert f"Allowed: --target {target} with --precision fp32, fp16, bf16, int8, int4" in said
+    assert f"Choose {instead}, or --target portable or ort-cpu" in said
+    assert all((target, name) in RECIPES for name in instead.split(" or "))

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from exporter.quantization.matrices import matrices_of
+
+
+def test_a_model_lists_its_linear_layers_and_tables(tiny_source):
+    from exporter.sources import load_source
+
+    found = matrices_of(load_source(tiny_source).module)
+    tables = [item.name for item in found if item.table]
+    assert tables == ["model.embed_tokens", "lm_head"]
+    assert len(found) == 3 * 7 + 2
+    query = next(item for item in found if item.name == "model.layers.0.self_attn.q_proj")
+    assert (query.rows, query.features, query.elements) == (64, 64, 4096)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.precision.precision import WeightFormat
+from exporter.quantization.mixed_precision import Goal, Measured, find_mix
+from exporter.quantization.quantize_source import QuantizedWeights
+from exporter.quantization.sensitivity import LAYER_CANDIDATES, TABLE_CANDIDATES, Sensitivity, Unit
+
+OVERHEAD = 500
+
+
+def unit(name, *, int8, int4, kind="layers", names=None):
+    return Unit(
+        names=names or (name,),
+        kind=kind,
+        features=128,
+        elements=1000,
+        kl={"fp32": 0.0, "int8": int8, "int4": int4},
+        bytes={"fp32": 4000, "int8": 1000, "int4": 500},
+    )
+
+
+# The first half is easy, the second hard.
+UNITS = (
+    *(unit(f"layers.{i}.easy", int8=1e-5, int4=1e-3) for i in range(4)),
+    *(unit(f"layers.{i}.hard", int8=1e-5, int4=1e-1) for i in range(4)),
+    unit("embed", int8=1e-5, int4=2e-3, kind="tables", names=("embed", "lm_head")),
+)
+SENSITIVITY = Sensitivity(
+    units=UNITS, candidates={"layers": LAYER_CANDIDATES, "tables": TABLE_CANDIDATES}, calibration={}
+)
+
+
+def label_of(form):
+    return "fp32" if form is None else {8: "int8", 4: "int4"}[form.bits]
+
+
+class Workshop:
+    """Builds nothing: a mix's divergence and size follow from its formats. ``factor`` is how wrong the sum is."""
+
+    def __init__(self, *, factor=1.0, rounding=0.0):
+        self.plans = []
+        self.factor, self.rounding = factor, rounding
+
+    def quantize(self, plan):
+        self.plans.append(plan)
+        return QuantizedWeights(by_name={"plan": len(self.plans) - 1}, record={"algorithm": "gptq"})
+
+    def measure(self, quantized):
+        forms = self.plans[quantized.by_name["plan"]].formats
+        labels = {one.names[0]: label_of(forms[one.names[0]]) for one in UNITS}
+        kl = sum(one.kl[labels[one.names[0]]] for one in UNITS)
+        size = sum(one.bytes[labels[one.names[0]]] for one in UNITS)
+        return Measured(kl=self.factor * kl + self.rounding, bytes=size + OVERHEAD)
+
+    def find(self, goal, **options):
+        return find_mix(SENSITIVITY, goal, quantize=self.quantize, measure=self.measure, **options)
+
+
+def chosen(mix):
+    return {entry["names"][0]: entry["format"] for entry in mix.record["units"]}
+
+
+def test_the_smallest_mix_within_a_divergence_takes_what_costs_least():
+    mix = Workshop().find(Goal(max_kl=0.01))
+    assert chosen(mix) == {
+        **{f"layers.{i}.easy": "int4" for i in range(4)},
+        **{f"layers.{i}.hard": "int8" for i in range(4)},
+        "embed": "int4",
+    }
+    assert mix.record["measured_kl"] <= 0.01
+    assert mix.record["goal"] == {"max_kl": 0.01}
+
+
+def test_the_closest_mix_within_a_size_fills_it():
+    whole = sum(one.bytes["int8"] for one in UNITS) + OVERHEAD
+    mix = Workshop().find(Goal(max_bytes=whole - 490))
+    assert sorted(chosen(mix).values()).count("int4") == 1
+    assert all(chosen(mix)[f"layers.{i}.hard"] == "int8" for i in range(4))
+    assert Workshop().find(Goal(max_bytes=whole + 10)).record["measured_kl"] == pytest.approx(9e-5)
+
+
+def test_errors_that_add_up_to_more_than_their_sum_are_corrected_by_measuring():
+    workshop = Workshop(factor=3.0)
+    mix = workshop.find(Goal(max_kl=0.01))
+    assert mix.record["measured_kl"] <= 0.01
+    assert len(mix.record["tries"]) > 2
+    limits = [entry["limit"] for entry in mix.record["tries"][1:]]
+    assert limits[1] < limits[0]
+
+
+def test_what_the_runtime_adds_by_rounding_is_counted_before_anything_is_chosen():
+    mix = Workshop(rounding=0.004).find(Goal(max_kl=0.01))
+    assert mix.record["runtime_rounding_kl"] == pytest.approx(0.004)
+    assert mix.record["measured_kl"] <= 0.01
+    assert mix.record["predicted_kl"] == pytest.approx(mix.record["measured_kl"], rel=0.05)
+
+
+def test_kept_layers_stay_float_and_targets_that_gather_bytes_only_get_them():
+    mix = Workshop().find(Goal(max_kl=0.05), keep=["*.0.easy"], table_labels=("fp32", "int8"))
+    assert chosen(mix)["layers.0.easy"] == "fp32"
+    assert chosen(mix)["embed"] == "int8"
+
+
+def test_all_names_of_a_unit_get_its_format_and_every_plan_is_whole():
+    workshop = Workshop()
+    workshop.find(Goal(max_kl=0.01))
+    for plan in workshop.plans:
+        assert set(plan.formats) == {name for one in UNITS for name in one.names}
+        assert plan.formats["embed"] == plan.formats["lm_head"]
+    assert workshop.plans[-1].formats["layers.0.easy"] == WeightFormat(bits=4, block_size=64, symmetric=False)
+
+
+def test_a_divergence_nobody_can_meet_names_the_best_that_was_measured():
+    with pytest.raises(InputError, match=r"No mix of formats.*0\.02 nats.*at most 0\.01 nats"):
+        Workshop(rounding=0.02).find(Goal(max_kl=0.01), keep=["layers.0.easy"])
+
+
+def test_a_size_nobody_can_meet_names_the_smallest():
+    smallest = sum(one.bytes["int4"] for one in UNITS) + OVERHEAD
+    with pytest.raises(InputError, match="No mix of formats is this small"):
+        Workshop().find(Goal(max_bytes=smallest - 1))
+    assert set(chosen(Workshop().find(Goal(max_bytes=smallest))).values()) == {"int4"}
+
+
+def test_nothing_left_to_choose_is_refused():
+    with pytest.raises(InputError, match="nothing left to quantize"):
+        Workshop().find(Goal(max_kl=0.1), keep=["*"])

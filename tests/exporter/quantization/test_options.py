@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.gate.evaluation_text import read_evaluation_text
+from exporter.jobs.stages import Stages
+from exporter.precision.precision import precision_named
+from exporter.quantization.mixed_precision import Goal
+from exporter.quantization.options import QuantizationOptions, prepare_quantization, run_quantization, table_labels
+from exporter.quantization.weight_formats import BLOCK_SIZES
+from exporter.sources import load_source
+from tests.support.models import write_tiny_llama
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Every block size divides its input features."""
+    folder = tmp_path_factory.mktemp("wide") / "source"
+    return load_source(write_tiny_llama(folder, layers=2, hidden=256, heads=4, kv_heads=2))
+
+
+def options(precision, **more):
+    return QuantizationOptions(precision=precision_named(precision), **more)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"precision": "mixed"}, "needs to know what it is for"),
+        ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file"),
+        ({"precision": "mixed", "goal": Goal(max_bytes=0)}, "is no size"),
+        ({"precision": "int8", "goal": Goal(max_bytes=10)}, "--target-size"),
+        ({"precision": "int8", "sensitivity": "s.json"}, "--sensitivity"),
+        ({"precision": "mixed", "goal": Goal(max_kl=0.1), "block_size": 32}, "--block-size"),
+        ({"precision": "mixed", "goal": Goal(max_kl=0.1), "symmetric": True}, "--symmetric"),
+    ],
+)
+def test_wishes_that_do_not_go_together_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        options(**given)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_size, symmetric, monkeypatch):
+    # Plain rounding in place of GPTQ, which has tests of its own and takes longer.
+    monkeypatch.setattr("exporter.quantization.weight_formats.QuantizationPlan.calibrated", False)
+    wanted = options(precision, block_size=block_size, symmetric=symmetric)
+    ready = prepare_quantization(wide, wanted, evaluation=read_evaluation_text(None))
+    found = run_quantization(wide, ready, measure=lambda _: None, target="ort-cpu", stages=Stages())
+    for name, part in found.by_name.items():
+        form = part.format
+        assert (form.block_size, form.symmetric) == (block_size, symmetric)
+        weight = wide.module.get_parameter(name).numpy()
+        step = part.scales.repeat(block_size, axis=1)[:, : weight.shape[1]]
+        # The search may clip the ends of a block to place the rest better.
+        assert (abs(part.dequantize() - weight) <= 0.51 * step).mean() > 0.9
+    tables = [name for name in found.by_name if "embed" in name or "lm_head" in name]
+    assert len({id(found.by_name[name]) for name in tables}) == 1, "a tied table is one"
+
+
+def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, tmp_path):
+    with pytest.raises(InputError, match="uses no calibration text"):
+        prepare_quantization(
+            wide, options("int8", calibration=tmp_path / "x.txt"), evaluation=read_evaluation_text(None)
+        )
+
+
+def test_portable_graphs_gather_whole_bytes_only():
+    assert "int4" not in table_labels("portable")
+    assert "int4" not in table_labels("ort-cuda")
+    assert "int4" in table_labels("ort-cpu")

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.precision.precision import WeightFormat, precision_named
+from exporter.quantization.calibration_data import read_calibration_data
+from exporter.quantization.matrices import matrices_of
+from exporter.quantization.quantize_source import quantize_source
+from exporter.quantization.w8a8 import RANDOM_WINDOWS, _fewest, find_products, saturates
+from exporter.quantization.weight_formats import plan_quantization
+from exporter.sources import load_source
+
+
+@pytest.fixture(scope="module")
+def source(tiny_source):
+    return load_source(tiny_source)
+
+
+@pytest.fixture(scope="module")
+def data(source):
+    return read_calibration_data(source, None, windows=6, window_tokens=32)
+
+
+def planned(source, precision="w8a8"):
+    return plan_quantization(matrices_of(source.module), precision_named(precision))
+
+
+def found(source, data, *, max_kl, precision="w8a8"):
+    return find_products(source, planned(source, precision), data, max_kl=max_kl, feeders={})
+
+
+def test_within_a_wide_budget_every_layer_is_a_product(source, data):
+    result = found(source, data, max_kl=100.0)
+    layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.table}
+    assert set(result.products) == layers
+    assert result.kept == ()
+    assert result.record["kept"] == []
+    assert result.record["random_windows"] == RANDOM_WINDOWS
+
+
+def test_within_no_budget_every_layer_keeps_its_inputs(source, data):
+    result = found(source, data, max_kl=1e-12)
+    assert result.products == {}
+    assert len(result.record["kept"]) == len(result.kept) > 0
+    errors = [group["token_error"] for group in result.record["kept"]]
+    assert errors == sorted(errors, reverse=True), "the worst first"
+
+
+def test_a_fixed_scale_covers_random_tokens_too(source, data):
+    fixed = found(source, data, max_kl=100.0).products["model.layers.0.mlp.down_proj"]
+    dynamic = found(source, data, max_kl=100.0, precision="w8a8-dynamic").products["model.layers.0.mlp.down_proj"]
+    assert dynamic.format.activation is None
+    assert fixed.format.activation is not None
+    largest = []
+    layer = source.module.get_submodule("model.layers.0.mlp.down_proj")
+    handle = layer.register_forward_pre_hook(lambda _, inputs: largest.append(inputs[0].abs().amax((0, 1)).numpy()))
+    try:
+        import torch
+
+        with torch.no_grad():
+            for window in data.windows.as_list()[:-4]:
+                source.module(torch.from_numpy(window)[None], use_cache=False)
+    finally:
+        handle.remove()
+    from_text = float((np.max(largest, axis=0) / fixed.channel_scales).max())
+    assert fixed.format.activation.scale * 127 > from_text
+
+
+def test_the_same_text_gives_the_same_products(source, data):
+    first, second = (found(source, data, max_kl=100.0).products for _ in range(2))
+    for name, product in first.items():
+        assert np.array_equal(product.codes, second[name].codes)
+        assert product.format == second[name].format
+
+
+def test_layers_that_are_kept_get_8_bit_weights(source, data, monkeypatch):
+    from dataclasses import replace
+
+    from calibration.weights.formats import BlockQuantized
+
+    plan = replace(planned(source), max_kl=1e-12)
+    result = quantize_source(source, plan, data=data)
+    layer = result.by_name["model.layers.0.mlp.down_proj.weight"]
+    assert isinstance(layer, BlockQuantized)
+    assert layer.format == WeightFormat(bits=8, block_size=32, symmetric=True).to_block_format()
+    assert result.record["products"]["kept"]
+
+
+@pytest.mark.parametrize("needed", [0, 1, 3, 4, 5, 9, 10])
+def test_as_few_are_kept_as_the_limit_asks_for(needed):
+    count, tried = _fewest(lambda kept: 1.0 if kept < needed else 0.1, 10, 0.5)
+    assert count == needed
+    assert len(tried) <= 6
+
+
+def test_integer_products_of_this_processor_are_exact_or_known_not_to_be():
+    assert saturates() in (False, True)
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "w8a8-dynamic"])
+@pytest.mark.parametrize("options", [{"block_size": 32}, {"symmetric": True}])
+def test_options_of_blocks_are_refused(source, precision, options):
+    with pytest.raises(InputError, match="has no blocks"):
+        plan_quantization(matrices_of(source.module), precision_named(precision), **options)

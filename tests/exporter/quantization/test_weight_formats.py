@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.precision.precision import ROW, WeightFormat, for_target, precision_named
+from exporter.quantization.matrices import Matrix
+from exporter.quantization.weight_formats import plan_quantization
+
+
+def matrix(name, features=64, *, table=False, storage=None):
+    return Matrix(name=name, rows=8, features=features, table=table, storage=storage or hash(name))
+
+
+LAYERS = [matrix(f"layers.{i}.{part}") for i in range(2) for part in ("q", "up")]
+TIED = [matrix("embed", table=True, storage=1), matrix("lm_head", table=True, storage=1)]
+
+
+def test_layers_and_tables_get_the_formats_of_the_precision():
+    plan = plan_quantization([*LAYERS, *TIED], precision_named("int4"))
+    assert {form.bits for name, form in plan.formats.items() if name.startswith("layers")} == {4}
+    assert {plan.formats["embed"].bits, plan.formats["lm_head"].bits} == {8}
+    assert plan.calibrated
+
+
+def test_kept_layers_stay_float_and_a_tied_table_is_kept_under_both_names():
+    plan = plan_quantization([*LAYERS, *TIED], precision_named("int8"), keep=["*.up", "lm_head"])
+    assert [name for name, form in plan.formats.items() if form is None] == [
+        "layers.0.up",
+        "layers.1.up",
+        "embed",
+        "lm_head",
+    ]
+
+
+def test_a_pattern_that_matches_nothing_is_named():
+    with pytest.raises(InputError, match=r"matches nothing.*--keep \*\.gate"):
+        plan_quantization(LAYERS, precision_named("int8"), keep=["*.gate"])
+
+
+def test_keeping_everything_is_refused():
+    with pytest.raises(InputError, match="nothing to quantize"):
+        plan_quantization(LAYERS, precision_named("int8"), keep=["*"])
+
+
+def test_a_default_block_size_gives_way_to_the_layer_and_says_so():
+    plan = plan_quantization([matrix("layers.0.q", 96)], precision_named("int4"))
+    form = plan.formats["layers.0.q"]
+    assert form is not None
+    assert form.block_size == 32
+    assert "block size 32, 64 does not divide" in plan.notes[0]
+
+
+def test_a_wanted_block_size_that_does_not_divide_names_the_layers_and_what_fits():
+    with pytest.raises(InputError, match=r"does not divide K=96 of layers\.0\.q.*--block-size 32"):
+        plan_quantization([matrix("layers.0.q", 96), matrix("layers.0.up", 64)], precision_named("int8"), block_size=64)
+
+
+def test_a_layer_that_no_block_size_divides_has_to_be_kept():
+    with pytest.raises(InputError, match=r"K=40 of layers\.0\.q.*--keep"):
+        plan_quantization([matrix("layers.0.q", 40)], precision_named("int8"))
+    plan = plan_quantization([matrix("layers.0.q", 40), *LAYERS], precision_named("int8"), keep=["layers.0.q"])
+    assert plan.formats["layers.0.q"] is None
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_symmetry_is_the_users_choice(symmetric):
+    plan = plan_quantization(LAYERS, precision_named("int4"), symmetric=symmetric, block_size=16)
+    assert {(form.symmetric, form.block_size) for form in plan.formats.values() if form} == {(symmetric, 16)}
+
+
+@pytest.mark.parametrize("options", [{"keep": ["*"]}, {"block_size": 32}, {"symmetric": False}])
+def test_options_of_integers_are_refused_for_floats(options):
+    with pytest.raises(InputError, match="has no blocks"):
+        plan_quantization(LAYERS, precision_named("fp32"), **options)
+
+
+def test_the_record_names_the_weights_of_each_format():
+    record = plan_quantization(LAYERS, precision_named("int8"), keep=["layers.0.q"]).to_record()
+    kept = [entry for entry in record["formats"] if entry["format"] is None]
+    assert [(entry["weights"], entry["names"]) for entry in kept] == [(1, ["layers.0.q"])]
+
+
+def test_the_layers_with_most_input_features_have_longer_blocks_in_int8():
+    plan = plan_quantization([*LAYERS, matrix("layers.0.down", 128), *TIED], precision_named("int8"))
+    assert {name: form.block_size for name, form in plan.formats.items()} == {
+        **dict.fromkeys(("layers.0.q", "layers.0.up", "layers.1.q", "layers.1.up", "embed", "lm_head"), 32),
+        "layers.0.down": 64,
+    }
+    alike = plan_quantization([*LAYERS, *TIED], precision_named("int8"))
+    assert {form.block_size for form in alike.formats.values()} == {32}
+
+
+def test_one_scale_a_row_fits_every_layer_and_a_block_size_replaces_it():
+    precision = for_target(precision_named("int8"), "tensorrt")
+    odd = matrix("layers.0.q", 37)
+    plan = plan_quantization([odd, *LAYERS], precision)
+    assert plan.formats["layers.0.q"] == WeightFormat(bits=8, block_size=ROW, symmetric=True)
+    assert not plan.notes
+    with pytest.raises(InputError, match="block size 32 does not divide K=37 of layers.0.q"):
+        plan_quantization([odd], precision, block_size=32)

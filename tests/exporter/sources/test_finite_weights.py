@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from exporter.contract.errors import InputError
+from exporter.sources.finite_weights import check_finite_weights
+
+
+def test_weights_that_are_not_finite_are_named():
+    module = torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(5)))
+    check_finite_weights(module)
+    with torch.no_grad():
+        module[1].weight[0, 0] = float("nan")
+        module[2].bias[1] = float("inf")
+    with pytest.raises(InputError, match=r"1\.weight, 2\.bias"):
+        check_finite_weights(module)
+    with torch.no_grad():
+        module[3].weight.fill_(float("-inf"))
+        module[4].weight.fill_(float("-inf"))
+    with pytest.raises(InputError, match="and 1 more"):
+        check_finite_weights(module)

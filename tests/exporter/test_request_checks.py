@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.pipeline import export
+from exporter.precision.precision import PRECISIONS
+from exporter.request_checks import check_task
+
+
+@pytest.mark.parametrize(
+    ("options", "received"),
+    [
+        ({"max_kl": 0.01}, "a mix of formats"),
+        ({"precision": "int8", "max_perplexity_ratio": 1.1}, "--max-ppl-ratio"),
+    ],
+)
+def test_a_classifier_has_no_next_tokens(options, received, tiny_classifier_source, tmp_path):
+    with pytest.raises(InputError, match=f"judged by its labels.*Received: {received}"):
+        export(tiny_classifier_source, tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("target", "precision"), [("tensorrt", "int4"), ("ort-cuda", "int4"), ("ort-cpu", "w8a8")])
+def test_an_encoder_is_not_for_every_precision(target, precision):
+    source = SimpleNamespace(task="text2text-generation", model=SimpleNamespace(architecture="T5"))
+    request = SimpleNamespace(target=target, wanted=PRECISIONS[precision])
+    with pytest.raises(InputError, match=f"T5 has an encoder .*--target {target}"):
+        check_task(request, source)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporter.contract.errors import InputError
+from runtimes.generation import token_loop as generation
+from runtimes.generation.options import SamplingOptions
+from runtimes.generation.sampling import RowSampler
+from runtimes.generation.stopping import Stopping
+from runtimes.generation.token_loop import generate_tokens, prefill
+from tests.runtimes.tiny_models import ListBackend, V, logits_of
+
+
+def run(backend: ListBackend, prompts: list[list[int]], limits: list[int], state: Any = None) -> list[list[int]]:
+    state = state or backend.new_state(len(prompts), 64)
+    samplers = [RowSampler(SamplingOptions(), prompt=prompt, vocab_size=V) for prompt in prompts]
+    rows: list[list[int]] = [[] for _ in prompts]
+    for step in generate_tokens(backend, state, prompts, samplers=samplers, stopping=Stopping(limits=limits)):
+        for item in step:
+            rows[item.row].append(item.token)
+    return rows
+
+
+def test_the_last_token_is_not_run() -> None:
+    backend = ListBackend()
+    assert len(run(backend, [[1, 2]], [3])[0]) == 3
+    assert backend.calls == [(1, 2), (1, 1), (1, 1)]
+
+
+def test_a_token_for_each_row_until_its_own_limit() -> None:
+    backend = ListBackend()
+    rows = run(backend, [[1, 2], [3], [4, 5, 6]], [1, 5, 2])
+    assert [len(row) for row in rows] == [1, 5, 2]
+    assert rows[1] == run(ListBackend(), [[3]], [5])[0]
+
+
+def test_an_ended_row_is_emptied_and_needs_no_more_room() -> None:
+    backend = ListBackend()
+    state = backend.new_state(2, 6)
+    run(backend, [[1, 2, 3, 4, 5], [3]], [1, 5], state)
+    assert state.lengths.tolist() == [1, 5]
+
+
+def test_the_caller_may_end_a_row_between_steps() -> None:
+    backend = ListBackend()
+    stopping = Stopping(limits=[9])
+    sampler = RowSampler(SamplingOptions(), prompt=[1], vocab_size=V)
+    steps = generate_tokens(backend, backend.new_state(1, 9), [[1]], samplers=[sampler], stopping=stopping)
+    next(steps)
+    stopping.finish(0, "stop")
+    assert list(steps) == []
+    assert len(backend.calls) == 1
+
+
+def test_what_the_state_holds_is_not_run_again() -> None:
+    backend = ListBackend()
+    state = backend.new_state(1, 9)
+    prefill(backend, state, [[1, 2, 3]])
+    backend.calls.clear()
+    out = prefill(backend, state, [[1, 2, 3, 4]])
+    assert backend.calls == [(1, 1)]
+    np.testing.assert_array_equal(out[0], logits_of([1, 2, 3, 4])[-1:])
+
+
+def test_a_long_prompt_is_run_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "PREFILL_CHUNK", 4)
+    backend = ListBackend()
+    prompt = list(range(1, 11))
+    out = prefill(backend, backend.new_state(1, 10), [prompt])
+    assert backend.calls == [(1, 4), (1, 4), (1, 2)]
+    np.testing.assert_array_equal(out[0], logits_of(prompt)[-1:])
+
+
+def test_a_state_that_already_holds_the_prompt_is_refused() -> None:
+    backend = ListBackend()
+    state = backend.new_state(1, 9)
+    prefill(backend, state, [[1, 2]])
+    with pytest.raises(InputError, match="no tokens"):
+        prefill(backend, state, [[1, 2]])
