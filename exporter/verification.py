@@ -27,6 +27,8 @@ def verify(
     tokenizer: Any = None,
     evaluation: str | Path | None = None,
     allow_pickle: bool = False,
+    second_opinion: bool = False,
+    opinion_python: str | None = None,
     stages: Stages | None = None,
 ) -> GateResult:
     """Compare an artifact with its source again, after checking every file's SHA-256.
@@ -37,13 +39,17 @@ def verify(
         tokenizer: of a module or factory.
         evaluation: text for the quality figures; the default one when None, also where it was proved on another.
         allow_pickle: also read pickled weights of the source.
+        second_opinion: also compare it with another implementation of the same checkpoint, see
+            `exporter.second_opinion`; without ``source`` the checkpoint's files must be the recorded ones.
+        opinion_python: the interpreter that has the other implementation; this one when None.
         stages: collects the time and peak memory of each step.
 
     Returns:
         The gate's verdict; a rejection is a result here, not an error.
 
     Raises:
-        InputError: the artifact is damaged, or the source cannot be found or loaded.
+        InputError: the artifact is damaged, the source cannot be found or loaded, or the other implementation cannot
+            be asked.
     """
     from exporter.gate.prove import prove
 
@@ -51,10 +57,27 @@ def verify(
     opened = read_artifact(artifact, check_hashes=True)
     held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
-        loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle, tokenizer=tokenizer)
+        loaded = load_recorded_source(
+            opened,
+            source,
+            allow_pickle=allow_pickle,
+            tokenizer=tokenizer,
+            same_files=second_opinion and source is None,
+        )
+    if second_opinion:
+        from exporter.second_opinion import choose_witness
+
+        # What is missing is said before the long part begins.
+        choose_witness(loaded.provenance, opened.manifest.task, python=opinion_python)
     with stages.stage("prove"):
         budget = _recorded_budget(opened)
         result = prove(opened, loaded, budget=budget, evaluation=held_out.given, stages=stages)
+    if second_opinion:
+        from exporter.second_opinion import ask_second_opinion
+
+        with stages.stage("second opinion"):
+            opinion = ask_second_opinion(opened, loaded, python=opinion_python, allow_pickle=allow_pickle)
+        result = replace(result, checks=(*result.checks, *opinion.checks), second_opinion=opinion.to_dict())
     return replace(result, notes=tuple(_notes(opened, loaded, held_out)))
 
 

@@ -16,6 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: half of CPython's prose)"
     )
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
+    parser.add_argument(
+        "--second-opinion",
+        action="store_true",
+        help="also compare it with another implementation of its checkpoint: llama.cpp for a GGUF file, transformers "
+        "without anything of jisu for a folder",
+    )
+    parser.add_argument(
+        "--opinion-python",
+        metavar="PYTHON",
+        help="interpreter of the environment with the other implementation (default: this one)",
+    )
     parser.add_argument("--json", action="store_true", help="print the gate's record as JSON")
 
 
@@ -30,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         tokenizer=arguments.tokenizer,
         evaluation=arguments.evaluation,
         allow_pickle=arguments.allow_pickle,
+        second_opinion=arguments.second_opinion or arguments.opinion_python is not None,
+        opinion_python=arguments.opinion_python,
         stages=stages,
     )
     if arguments.json:
@@ -39,5 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(f"{note}\n")
         for check in result.checks:
             sys.stdout.write(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}\n")
+        if result.second_opinion:
+            sys.stdout.write(f"\nsecond opinion: {result.second_opinion['implementation']}\n")
         sys.stdout.write(f"\n{'accepted' if result.accepted else 'REJECTED'}: {result.summary}\n")
     return 0 if result.accepted else 3

@@ -40,6 +40,7 @@ class GateResult:
 
     ``notes`` say what the checks do not: what else differs, and what was not proved. ``ran_on`` names what ran the
     graph: ``backend``, its ``version``, and the file, ``graph``; a proof says nothing of any other runtime.
+    ``second_opinion`` holds the figures of another implementation, where one was asked.
     """
 
     checks: tuple[Check, ...]
@@ -47,6 +48,7 @@ class GateResult:
     where: str | None = None
     notes: tuple[str, ...] = ()
     ran_on: dict[str, str] = field(default_factory=dict)
+    second_opinion: dict[str, Any] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -72,6 +74,7 @@ class GateResult:
         return {
             **notes,
             **({"ran_on": self.ran_on} if self.ran_on else {}),
+            **({"second_opinion": self.second_opinion} if self.second_opinion else {}),
             "accepted": self.accepted,
             "reference": self.reference,
             "where": self.where,

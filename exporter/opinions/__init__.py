@@ -1,0 +1,1 @@
+"""What another implementation makes of the same checkpoint: the only witness when the reference itself is wrong."""

@@ -1,0 +1,285 @@
+"""Asks another implementation about the checkpoint that an artifact was made from, and says where the two part.
+
+The gate compares an artifact with the source as this project and transformers loaded it; a source that was loaded
+wrong passes. llama.cpp reads a GGUF file with code of its own; of a folder, transformers is asked by its plain public
+way, without the adapters, attention functions and rewritten layers that an export works with.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from exporter.contract.artifact import Artifact
+from exporter.contract.errors import InputError
+from exporter.gate.result import Check
+from exporter.opinions.asking import Answers, ask_worker, has_package
+from exporter.opinions.comparison import (
+    NAME,
+    Rows,
+    SequenceFigures,
+    compare_ids,
+    judge_continuations,
+    judge_logits,
+    judge_texts,
+    measure_sequence,
+    to_record,
+)
+from exporter.opinions.limits import EXACT, Limits, limits_of_types
+from exporter.opinions.questions import Questions, plan_questions, read_artifact_tokenizer
+from exporter.precision.precision import precision_named
+
+if TYPE_CHECKING:
+    from exporter.contract.backend import Backend
+    from exporter.gate.prompts import TokenIds
+    from exporter.sources.source import Source
+
+_PIECE_BYTES = 64 << 20  # of logits at once
+_KEPT_BYTES = 256 << 20  # of one sequence's logits, on the disk; of a longer one the last rows are compared
+INSTALL = "python -m venv build/llama-cpp && build/llama-cpp/bin/pip install 'llama-cpp-python>=0.3.16'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondOpinion:
+    """What another implementation says: checks as the gate's, and the figures of each sequence for the record."""
+
+    checks: tuple[Check, ...]
+    implementation: str
+    figures: tuple[SequenceFigures, ...]
+
+    @property
+    def agrees(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "implementation": self.implementation,
+            "agrees": self.agrees,
+            "sequences": to_record(self.figures),
+        }
+
+
+def ask_second_opinion(
+    artifact: Artifact,
+    source: Source,
+    *,
+    python: str | None = None,
+    allow_pickle: bool = False,
+    threads: int = 2,
+) -> SecondOpinion:
+    """Run the same texts and tokens through the artifact and through another implementation of its checkpoint.
+
+    Args:
+        artifact: opened; what its gate says is of no matter here.
+        source: its checkpoint, loaded; the other implementation opens the same files.
+        python: interpreter of the environment that has the other implementation; this one when None.
+        allow_pickle: let transformers read pickled weights.
+        threads: of the other implementation.
+
+    Returns:
+        The opinion; a divergence is a result, not an error.
+
+    Raises:
+        InputError: no other implementation can run this kind of checkpoint, it is not installed, or it cannot open it.
+    """
+    witness = choose_witness(source.provenance, artifact.manifest.task, python=python)
+    tokenizer = read_artifact_tokenizer(artifact.folder)
+    facts = artifact.manifest.model
+    questions = plan_questions(
+        tokenizer,
+        vocab_size=facts.vocab_size,
+        max_positions=facts.max_positions,
+        window=_window(source),
+    )
+    rows = max(1, _KEPT_BYTES // (4 * facts.vocab_size))
+    asked = questions.to_dict() | {
+        "checkpoint": str(Path(source.provenance["name"]).absolute()),
+        "task": artifact.manifest.task,
+        "pickle": allow_pickle,
+        "threads": threads,
+        "rows": rows,
+    }
+    with tempfile.TemporaryDirectory(prefix="jisu-opinion-") as folder:
+        answers = ask_worker(witness.worker, asked, Path(folder), python=witness.python, who=witness.name)
+        limits = limits_of_types(source.provenance["dtype"]) if witness.rounds_activations else EXACT
+        checks = [*_judge_tokens(tokenizer, questions, answers), *_judge_template(artifact, questions, answers)]
+        more, figures = _judge_model(artifact, source, questions, answers, limits, stops=witness.stops)
+    return SecondOpinion(
+        checks=(*checks, *more), implementation=f"{witness.name} ({answers.version})", figures=tuple(figures)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """Another implementation: the worker that asks it, and the interpreter that has it.
+
+    ``rounds_activations``: it does so to the type of the weights. ``stops``: it ends a continuation as the checkpoint's
+    generation settings say; otherwise the most likely tokens are taken whatever they are.
+    """
+
+    name: str
+    worker: str
+    python: str
+    rounds_activations: bool
+    stops: bool
+
+
+def choose_witness(provenance: dict[str, Any], task: str, *, python: str | None = None) -> Witness:
+    """The other implementation for a kind of checkpoint; raises InputError when none is there."""
+    kind = provenance.get("kind")
+    if task != "text-generation" or kind not in ("gguf", "hf-folder"):
+        raise InputError(
+            "There is no other implementation to ask about this artifact",
+            received=f"a model for {task} from a checkpoint of kind {kind}",
+            allowed="a model for text-generation from a GGUF file or a Hugging Face folder",
+            fix="Verify it without --second-opinion.",
+        )
+    if kind == "hf-folder":
+        return Witness(
+            name="transformers",
+            worker="transformers_worker",
+            python=python or sys.executable,
+            rounds_activations=False,
+            stops=True,
+        )
+    chosen = python or sys.executable
+    if not has_package(chosen, "llama_cpp"):
+        raise InputError(
+            "A second opinion about a GGUF file needs llama.cpp, which is not installed",
+            received=f"no package llama_cpp in {chosen}",
+            allowed="an interpreter that imports llama_cpp",
+            fix=f"Install it with: {INSTALL} and name it with --opinion-python build/llama-cpp/bin/python.",
+        )
+    return Witness(name="llama.cpp", worker="llama_cpp_worker", python=chosen, rounds_activations=True, stops=False)
+
+
+def _judge_tokens(tokenizer: Any | None, questions: Questions, answers: Answers) -> list[Check]:
+    if tokenizer is None or answers.ids is None or answers.special_ids is None:
+        if (tokenizer is None) == (answers.ids is None):
+            return []
+        who = "The artifact has a tokenizer, the other implementation found none."
+        who = who if answers.ids is None else "The other implementation found a tokenizer, the artifact has none."
+        return [judge_texts("tokens", [who], "")]
+    texts = questions.texts
+    plain = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+    special = [tokenizer.encode(text, add_special_tokens=True).ids for text in texts]
+    differing = compare_ids(texts, plain, answers.ids) or compare_ids(texts, special, answers.special_ids)
+    return [judge_texts("tokens", differing, f"Same ids for {len(texts)} texts.")]
+
+
+def _judge_model(
+    artifact: Artifact, source: Source, questions: Questions, answers: Answers, limits: Limits, *, stops: bool
+) -> tuple[list[Check], list[SequenceFigures]]:
+    from runtimes.backends.registry import open_backend
+
+    if answers.vocab_size != artifact.manifest.model.vocab_size:
+        detail = f"{artifact.manifest.model.vocab_size} logits per token; the other implementation has "
+        detail += f"{answers.vocab_size}."
+        ours, theirs = artifact.manifest.model.vocab_size, answers.vocab_size
+        check = Check(name=f"{NAME}-vocabulary", passed=False, value=ours, limit=theirs, unit="tokens", detail=detail)
+        return [check], []
+    exact = precision_named(artifact.manifest.precision).budget.max_logit_error is not None
+    checks: list[Check] = []
+    if not exact:  # what it is proved with may be held to the strict limits; it itself to its own budget
+        figures = _measure(questions, answers, limits, lambda ids: _of_source(source, ids))
+        checks += judge_logits(figures, limits, name=f"{NAME}-source")
+    backend = open_backend("ort-cpu", artifact)
+    try:
+        own = limits if exact else _relaxed(artifact, limits)
+        figures = _measure(questions, answers, own, lambda ids: _of_backend(backend, ids))
+        checks += judge_logits(figures, own)
+        if exact and limits.max_logit_error is not None:
+            run = _generate if stops else _continue
+            continued = [run(artifact, backend, ids, questions.new_tokens) for ids in questions.prompts]
+            checks.append(judge_continuations(continued, answers.continuations, limits))
+    finally:
+        backend.close()
+    return checks, figures
+
+
+def _measure(questions: Questions, answers: Answers, limits: Limits, run: Any) -> list[SequenceFigures]:
+    figures = []
+    for (name, ids), other in zip(questions.sequences.items(), answers.logits, strict=True):
+        start = len(ids) - len(other)
+        pieces = _from(run(ids), start)
+        figures.append(measure_sequence(name, other, pieces, start=start, limits=limits))
+    return figures
+
+
+def _from(pieces: Iterator[Rows], start: int) -> Iterator[Rows]:
+    """The rows from a position on."""
+    done = 0
+    for rows in pieces:
+        if done + len(rows) > start:
+            yield rows[max(0, start - done) :]
+        done += len(rows)
+
+
+def _of_backend(backend: Backend, ids: TokenIds) -> Iterator[Rows]:
+    state = backend.new_state(1, len(ids))
+    step = max(1, _PIECE_BYTES // (4 * backend.vocab_size))
+    for first in range(0, len(ids), step):
+        yield backend.forward(ids[None, first : first + step], state, logits="all")[0].copy()
+
+
+def _of_source(source: Source, ids: TokenIds) -> Iterator[Rows]:
+    from exporter.gate.reference import reference_of
+
+    reference = reference_of(source)
+    step = max(1, _PIECE_BYTES // (4 * reference.vocab_size))
+    for first in range(0, len(ids), step):
+        yield reference.logits(ids, slice(first, min(first + step, len(ids))))
+
+
+def _judge_template(artifact: Artifact, questions: Questions, answers: Answers) -> list[Check]:
+    from runtimes.generation.chat_template import open_chat_template
+
+    rendered = {index: text for index, text in enumerate(answers.rendered) if text is not None}
+    template = open_chat_template(artifact.folder)
+    if not rendered or template is None:
+        return []
+    differing = []
+    for index, theirs in rendered.items():
+        ours = template.render([dict(message) for message in questions.conversations[index]])
+        if ours != theirs:
+            differing.append(f"Conversation {index} becomes {ours!r} where the other implementation has {theirs!r}.")
+    return [judge_texts("chat-template", differing, f"Same prompt for {len(rendered)} conversations.")]
+
+
+def _generate(artifact: Artifact, backend: Backend, ids: TokenIds, count: int) -> list[int]:
+    """The continuation that a user gets, by the checkpoint's own generation settings, without sampling."""
+    from runtimes.engine import Engine
+
+    found = Engine(artifact, backend).generate_ids([ids.tolist()], max_new_tokens=count, temperature=0.0)
+    return list(found[0].token_ids)
+
+
+def _continue(_: Artifact, backend: Backend, ids: TokenIds, count: int) -> list[int]:
+    """The most likely tokens, whatever they are."""
+    state = backend.new_state(1, len(ids) + count)
+    tokens: list[int] = []
+    fed = ids
+    while len(tokens) < count:
+        tokens.append(int(backend.forward(fed[None], state)[0, -1].argmax()))
+        fed = np.asarray(tokens[-1:], np.int64)
+    return tokens
+
+
+def _relaxed(artifact: Artifact, limits: Limits) -> Limits:
+    """What an artifact of reduced precision may differ by: its budget, on top of what two implementations do."""
+    budget = precision_named(artifact.manifest.precision).budget
+    room = budget.max_check_kl if budget.max_check_kl is not None else 0.0
+    return Limits(max_logit_error=None, max_mean_kl=room + limits.max_mean_kl, min_top1=0.0)
+
+
+def _window(source: Source) -> int | None:
+    config: Any = getattr(source.module, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    found = getattr(text, "sliding_window", None)
+    return found if isinstance(found, int) and found > 0 else None
