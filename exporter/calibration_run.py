@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +41,14 @@ def calibrate(
     evaluation: str | Path | None = None,
     revision: str | None = None,
     allow_pickle: bool = False,
+    ignore_weights: Sequence[str] = (),
     ray: str | None = None,
     stages: Stages | None = None,
 ) -> Statistics:
     """Collect statistics of a checkpoint into a folder, or go on with an unfinished collection.
 
     Args:
-        checkpoint, tokenizer: see `exporter.sources.load_source`.
+        checkpoint, tokenizer, ignore_weights: see `exporter.sources.load_source`.
         out: the folder; new, empty, or with statistics of the same model, text and settings.
         data: text: plain, JSONL, CSV or a dataset's folder; the first half of CPython's own prose when None.
         field: the column or key that holds the text.
@@ -73,7 +75,13 @@ def calibrate(
     _refuse_statistics(text)
     held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
-        source = load_source(checkpoint, revision=revision, allow_pickle=allow_pickle, tokenizer=tokenizer)
+        source = load_source(
+            checkpoint,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            ignore_weights=ignore_weights,
+            tokenizer=tokenizer,
+        )
     refuse_activations(source, what="calibration")
     drawn = read_calibration_data(
         source,
@@ -91,7 +99,13 @@ def calibrate(
             if ray is None or has_statistics(out):  # which are gone on with, or only read
                 found = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
             else:
-                named = worker_source(checkpoint, tokenizer=tokenizer, revision=revision, allow_pickle=allow_pickle)
+                named = worker_source(
+                    checkpoint,
+                    tokenizer=tokenizer,
+                    revision=revision,
+                    allow_pickle=allow_pickle,
+                    ignore_weights=ignore_weights,
+                )
                 memory = task_bytes(source)
                 with cluster(ray):
                     found = collect_on_cluster(

@@ -138,6 +138,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         request.checkpoint,
         revision=request.revision,
         allow_pickle=request.allow_pickle,
+        ignore_weights=request.ignore_weights,
         tokenizer=request.tokenizer,
         outline=True,
     )

@@ -69,6 +69,7 @@ def export(
     max_perplexity_ratio: float | None = None,
     revision: str | None = None,
     allow_pickle: bool = False,
+    ignore_weights: Sequence[str] = (),
     stages: Stages | None = None,
 ) -> Artifact:
     """Export a checkpoint and publish it when it is proved to be the same model.
@@ -98,6 +99,8 @@ def export(
         max_perplexity_ratio: most perplexity over the source's.
         revision: branch, tag or commit of a hub id.
         allow_pickle: also read pickled weights, through torch's restricted unpickler.
+        ignore_weights: patterns of stored tensors to leave out, such as ``*.mtp.*``: those that it holds and
+            its model has no place for, which is refused without it.
         stages: collects the time and peak memory of each step; a silent one when None.
 
     Returns:
@@ -128,6 +131,7 @@ def export(
         max_perplexity_ratio=max_perplexity_ratio,
         revision=revision,
         allow_pickle=allow_pickle,
+        ignore_weights=ignore_weights,
     )
     return _export(request, stages)
 
@@ -208,6 +212,7 @@ def _load(request: ExportRequest) -> Source:
         request.checkpoint,
         revision=request.revision,
         allow_pickle=request.allow_pickle,
+        ignore_weights=request.ignore_weights,
         tokenizer=request.tokenizer,
     )
 

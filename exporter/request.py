@@ -51,6 +51,7 @@ class ExportRequest:
     max_perplexity_ratio: float | None = None
     revision: str | None = None
     allow_pickle: bool = False
+    ignore_weights: Sequence[str] = ()
     wanted: Precision = field(init=False)
     options: QuantizationOptions = field(init=False)
     steps: tuple[Step, ...] = field(init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ def verify(
     tokenizer: Any = None,
     evaluation: str | Path | None = None,
     allow_pickle: bool = False,
+    ignore_weights: Sequence[str] | None = None,
     second_opinion: bool = False,
     opinion_python: str | None = None,
     stages: Stages | None = None,
@@ -39,6 +41,7 @@ def verify(
         tokenizer: of a module or factory.
         evaluation: text for the quality figures; the default one when None, also where it was proved on another.
         allow_pickle: also read pickled weights of the source.
+        ignore_weights: patterns of its tensors to leave out; those that the export left out when None.
         second_opinion: also compare it with another implementation of the same checkpoint, see
             `exporter.second_opinion`; without ``source`` the checkpoint's files must be the recorded ones.
         opinion_python: the interpreter that has the other implementation; this one when None.
@@ -61,6 +64,7 @@ def verify(
             opened,
             source,
             allow_pickle=allow_pickle,
+            ignore_weights=ignore_weights,
             tokenizer=tokenizer,
             same_files=second_opinion and source is None,
         )
@@ -135,6 +139,7 @@ def load_recorded_source(
     source: str | Path | nn.Module | None,
     *,
     allow_pickle: bool = False,
+    ignore_weights: Sequence[str] | None = None,
     same_files: bool = False,
     tokenizer: Any = None,
 ) -> Source:
@@ -142,6 +147,7 @@ def load_recorded_source(
 
     Args:
         tokenizer: of a module or factory.
+        ignore_weights: patterns of its tensors to leave out; those that the export left out when None.
         same_files: refuse a checkpoint whose files are not the ones that the artifact was made from.
     """
     from exporter.sources import load_source
@@ -157,7 +163,13 @@ def load_recorded_source(
         )
     # The recorded revision belongs to the recorded place, not to another one.
     revision = recorded.get("revision") if source is None else None
-    loaded = load_source(place, revision=revision, allow_pickle=allow_pickle, tokenizer=tokenizer)
+    loaded = load_source(
+        place,
+        revision=revision,
+        allow_pickle=allow_pickle,
+        ignore_weights=_left_out(recorded, place) if ignore_weights is None else ignore_weights,
+        tokenizer=tokenizer,
+    )
     if same_files and _hashes(loaded.provenance) != _hashes(recorded):
         shown = place if isinstance(place, (str, Path)) else type(place).__name__
         raise InputError(
@@ -172,6 +184,17 @@ def load_recorded_source(
             fix="Name the right one with --source.",
         )
     return loaded
+
+
+def _left_out(recorded: dict[str, Any], place: str | Path | nn.Module) -> tuple[str, ...]:
+    """The patterns of weights that an export was asked to leave out, where the place of the source has stored ones."""
+    from exporter.sources.kinds import kind_of
+
+    if not isinstance(place, (str, Path)) or kind_of(place) == "factory":
+        return ()
+    account = recorded.get("account")
+    patterns = account.get("ignore_weights") if isinstance(account, dict) else None
+    return tuple(str(one) for one in patterns) if isinstance(patterns, list) else ()
 
 
 def _can_be_found(recorded: dict[str, Any]) -> bool:

@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         tokenizer=arguments.tokenizer,
         revision=arguments.revision,
         allow_pickle=arguments.allow_pickle,
+        ignore_weights=arguments.ignore_weights,
         ray=arguments.ray,
         stages=Stages(verbose=not arguments.quiet),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    """CHECKPOINT, --tokenizer, --revision and --allow-pickle."""
+    """CHECKPOINT, --tokenizer, --revision, --allow-pickle and --ignore-weights."""
     parser.add_argument(
         "checkpoint",
         help="a Hugging Face folder, a GGUF file, a hub id such as org/name, or a factory package.module:build "
@@ -22,4 +22,12 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-pickle",
         action="store_true",
         help="also read .bin and .pt weights, through torch's restricted unpickler",
+    )
+    group.add_argument(
+        "--ignore-weights",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out stored tensors of these names, such as '*.mtp.*'; others that the model has no place for are "
+        "refused",
     )

@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt-tokens", type=int, default=16, metavar="N", help="tokens of the prompt (16)")
     parser.add_argument("--steps", type=int, default=8, metavar="N", help="tokens decoded behind it, one by one (8)")
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
+    parser.add_argument(
+        "--ignore-weights",
+        action="append",
+        metavar="PATTERN",
+        help="leave these tensors of the source out (default: what the export left out)",
+    )
     parser.add_argument("--json", action="store_true", help="print every piece's error as JSON")
 
 
@@ -79,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         prompt=arguments.prompt_tokens,
         steps=arguments.steps,
         allow_pickle=arguments.allow_pickle,
+        ignore_weights=arguments.ignore_weights,
     )
     if arguments.json:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n")

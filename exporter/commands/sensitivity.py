@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.checkpoint,
             revision=arguments.revision,
             allow_pickle=arguments.allow_pickle,
+            ignore_weights=arguments.ignore_weights,
             tokenizer=arguments.tokenizer,
         )
     refuse_activations(source, what="sensitivity")
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
                 tokenizer=arguments.tokenizer,
                 revision=arguments.revision,
                 allow_pickle=arguments.allow_pickle,
+                ignore_weights=arguments.ignore_weights,
             )
             shares, memory = split_windows(data), task_bytes(source)
             with cluster(arguments.ray):

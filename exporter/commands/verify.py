@@ -17,6 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
     parser.add_argument(
+        "--ignore-weights",
+        action="append",
+        metavar="PATTERN",
+        help="leave these tensors of the source out (default: what the export left out)",
+    )
+    parser.add_argument(
         "--second-opinion",
         action="store_true",
         help="also compare it with another implementation of its checkpoint: llama.cpp for a GGUF file, transformers "
@@ -41,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         tokenizer=arguments.tokenizer,
         evaluation=arguments.evaluation,
         allow_pickle=arguments.allow_pickle,
+        ignore_weights=arguments.ignore_weights,
         second_opinion=arguments.second_opinion or arguments.opinion_python is not None,
         opinion_python=arguments.opinion_python,
         stages=stages,

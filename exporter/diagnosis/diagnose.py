@@ -5,6 +5,7 @@ The graph is the one that processors run; of a graph for a GPU it is the same on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def diagnose(
     prompt: int = PROMPT,
     steps: int = STEPS,
     allow_pickle: bool = False,
+    ignore_weights: Sequence[str] | None = None,
 ) -> Diagnosis:
     """Find the first decode step and the first layer at which a graph parts from its source.
 
@@ -46,6 +48,7 @@ def diagnose(
         prompt: tokens of the prompt, at least 1.
         steps: tokens that are decoded behind it, one by one.
         allow_pickle: also read pickled weights of the source.
+        ignore_weights: patterns of its tensors to leave out; those that the export left out when None.
 
     Raises:
         InputError: the artifact or its source cannot be read, or has an encoder.
@@ -65,7 +68,9 @@ def diagnose(
             allowed="a model that continues a text, or one that gives it a label",
             fix="`jisu verify` names the check that differs first; of a rejected export rejected.json does.",
         )
-    loaded = load_recorded_source(opened, source, allow_pickle=allow_pickle, tokenizer=tokenizer)
+    loaded = load_recorded_source(
+        opened, source, allow_pickle=allow_pickle, ignore_weights=ignore_weights, tokenizer=tokenizer
+    )
     _check_source(opened, loaded)
     subject, notes = make_subject(opened, loaded, prompt=prompt, steps=steps)
     errors = _errors(subject)

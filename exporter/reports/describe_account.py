@@ -19,6 +19,8 @@ def describe_account(record: Any) -> list[str]:
             continue
         why = f": {group['why']}" if group.get("why") else ""
         lines.append(f"{group.get('fate')!s:10}  {', '.join(map(str, group['names']))}{why}")
+    remarks = record.get("remarks")
+    lines += [str(remark) for remark in remarks] if isinstance(remarks, list) else []
     patterns = record.get("ignore_weights")
     if isinstance(patterns, list) and patterns:
         lines.append(f"left out on request: {', '.join(map(str, patterns))}")

@@ -6,6 +6,7 @@ loads neither torch nor transformers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ def load_source(
     *,
     revision: str | None = None,
     allow_pickle: bool = False,
+    ignore_weights: Sequence[str] = (),
     outline: bool = False,
     tokenizer: Any = None,
 ) -> Source:
@@ -34,6 +36,8 @@ def load_source(
             ``package.module:build`` that returns an `nn.Module`, or the module itself.
         revision: branch, tag or commit of a hub id.
         allow_pickle: also read ``.bin`` and ``.pt`` weights, through torch's restricted unpickler.
+        ignore_weights: patterns of stored tensors to leave out, such as ``*.mtp.*``: those that it holds and
+            its model has no place for, which is refused without it.
         outline: read no weights; the module is on torch's meta device, and the provenance is short. Everything that can
             be found wrong without them is. A factory is called all the same.
         tokenizer: of a factory's module, see `exporter.sources.given_tokenizer.read_tokenizer`; any other checkpoint
@@ -56,6 +60,13 @@ def load_source(
             fix="Leave the revision out.",
         )
     if kind in ("module", "factory"):
+        if ignore_weights:
+            raise InputError(
+                f"Weights to leave out were named for {shown}, which is a module",
+                received=", ".join(ignore_weights),
+                allowed="patterns of tensors that a folder, a GGUF file or a model of the hub holds",
+                fix="Leave --ignore-weights out.",
+            )
         from exporter.sources.own_module import load_factory, source_of_module
 
         if kind == "factory":
@@ -71,11 +82,13 @@ def load_source(
     if kind == "gguf":
         from exporter.sources.gguf_file import load_gguf_file
 
-        return load_gguf_file(Path(shown), outline=outline)
+        return load_gguf_file(Path(shown), outline=outline, ignore_weights=ignore_weights)
     if kind == "hf-hub":
         from exporter.sources.hub import load_hub_model
 
-        return load_hub_model(shown, revision=revision, allow_pickle=allow_pickle, outline=outline)
+        return load_hub_model(
+            shown, revision=revision, allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline
+        )
     from exporter.sources.folder import load_folder
 
-    return load_folder(Path(shown), allow_pickle=allow_pickle, outline=outline)
+    return load_folder(Path(shown), allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline)

@@ -59,17 +59,23 @@ class Statement:
 class Account:
     """All statements of a checkpoint, in the order in which they were read.
 
-    ``ignore`` are the patterns of stored tensors that the user asked to leave out.
+    ``ignore`` are the patterns of stored tensors that the user asked to leave out. ``remarks`` are sentences about the
+    whole checkpoint that whoever exports it should read.
     """
 
     statements: tuple[Statement, ...] = ()
     ignore: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def state(self, kind: Kind, names: str | Iterable[str], *, fate: Fate, why: str = "", dtype: str = "") -> Account:
         """The account with one more statement, or one for each of several names."""
         listed = [names] if isinstance(names, str) else list(names)
         added = (Statement(kind=kind, name=name, fate=fate, why=why, dtype=dtype) for name in listed)
         return replace(self, statements=(*self.statements, *added))
+
+    def remark(self, sentence: str) -> Account:
+        """The account with one more sentence for whoever exports the checkpoint."""
+        return replace(self, remarks=(*self.remarks, sentence))
 
     def names(self, fate: Fate, kind: Kind | None = None) -> list[str]:
         """What met this fate, of one kind or of all."""
@@ -86,7 +92,7 @@ class Account:
         ]
         tensors = any(kind == "tensor" for kind, _ in groups)
         raise InputError(
-            f"{checkpoint} states what would be dropped without a word",
+            f"Parts of {checkpoint} would be dropped without a word",
             received="; ".join(problems),
             allowed="tensors, keys and rules that the model uses, or that are known to change no answer",
             fix="Convert the checkpoint again, with the configuration that belongs to it"
@@ -94,13 +100,16 @@ class Account:
         )
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences for whoever exports: what nothing reads, and what was left out on request."""
+        """Sentences for whoever exports: remarks, what nothing reads, and what was left out on request."""
         words: dict[Fate, str] = {"unread": "that nothing reads", "ignored": "left out on request"}
-        return tuple(
+        matched = {one.why for one in self.statements if one.fate == "ignored"}
+        idle = [pattern for pattern in self.ignore if pattern not in matched]
+        found = tuple(
             f"{KINDS[kind].capitalize()} {said}: {shorten(collapse(names))}{f' ({why})' if why else ''}."
             for fate, said in words.items()
             for (kind, why), names in self._grouped(fate).items()
         )
+        return (*self.remarks, *found, *(f"No stored tensor matches --ignore-weights {one!r}." for one in idle))
 
     def to_record(self) -> dict[str, Any]:
         """For the manifest: counts by kind and fate, and the names of all that is not plainly used."""
@@ -118,6 +127,7 @@ class Account:
                 for (kind, why), names in self._grouped(fate).items()
                 if (fate != "used" or why) and (listed := collapse(names))
             ],
+            "remarks": list(self.remarks),
             "ignore_weights": list(self.ignore),
         }
 
@@ -135,8 +145,11 @@ def is_ignored(name: str, patterns: Sequence[str]) -> bool:
 
 
 def collapse(names: Iterable[str]) -> list[str]:
-    """Names with the numbers of layers as ``*``, each once, in their order."""
-    return list(dict.fromkeys(_NUMBER.sub("*", name) for name in names))
+    """Names in their order, those that differ in the numbers of layers as one with ``*``."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_NUMBER.sub("*", name), []).append(name)
+    return [pattern if len(set(several)) > 1 else several[0] for pattern, several in groups.items()]
 
 
 def shorten(names: Sequence[str]) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from exporter.contract.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
 from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholder
+from exporter.sources.account import Account
 from exporter.sources.classifier import classifier_class, classifier_facts, read_labels
+from exporter.sources.derived_tensors import check_derived
 from exporter.sources.facts import (
     check_token_ids,
     describe_model,
@@ -23,7 +24,6 @@ from exporter.sources.facts import (
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
-    LazyWeight,
     build_empty,
     check_stored,
     decoder_class,
@@ -31,13 +31,15 @@ from exporter.sources.model import (
     text_to_text_class,
 )
 from exporter.sources.outline import outline_source
-from exporter.sources.pickled_weights import read_pickled_weights
 from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
-from exporter.sources.safetensors_files import StoredTensor, find_pickles, find_safetensors, read_tables
+from exporter.sources.safetensors_files import find_pickles, find_safetensors
 from exporter.sources.source import Source
+from exporter.sources.stored_names import match_names
+from exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
+from exporter.sources.stored_weights import open_weights
 from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_template, load_folder_tokenizer
 
 # In the spelling of safetensors and in torch's.
@@ -55,13 +57,19 @@ _LICENCE = re.compile(r"\A---\n.*?^license:[ \t]*[\"']?([^\n\"']+)", re.MULTILIN
 
 
 def load_folder(
-    folder: Path, *, allow_pickle: bool = False, origin: Mapping[str, Any] | None = None, outline: bool = False
+    folder: Path,
+    *,
+    allow_pickle: bool = False,
+    ignore_weights: Sequence[str] = (),
+    origin: Mapping[str, Any] | None = None,
+    outline: bool = False,
 ) -> Source:
     """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
 
     Args:
         folder: the folder.
         allow_pickle: read ``.bin``/``.pt`` weights where there are no safetensors files.
+        ignore_weights: patterns of stored tensors that are left out.
         origin: replaces kind, name and revision in the provenance; for a folder that came from a hub.
         outline: read tables of contents only; the weights may be missing altogether.
 
@@ -74,21 +82,14 @@ def load_folder(
     text_to_text = None if classifier is not None else text_to_text_class(config, folder)
     model_class = classifier or text_to_text or decoder_class(config, folder)
     labels = read_labels(config, folder) if classifier is not None else ()
-    notes: list[str] = []
-    with contextlib.ExitStack() as stack:
-        weights: Mapping[str, LazyWeight]
-        if pickled:
-            weights, notes = read_pickled_weights(files)
-            shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-            dtype_of = {name: str(weight.dtype).removeprefix("torch.") for name, weight in weights.items()}
-        else:
-            tensors = read_tables(files)
-            weights = stack.enter_context(_opened(tensors))
-            shapes = {name: tensor.shape for name, tensor in tensors.items()}
-            dtype_of = {name: tensor.dtype for name, tensor in tensors.items()}
-        if shapes or not outline:
-            check_config(config, folder, stored=len(shapes))
+    account = Account(ignore=tuple(ignore_weights))
+    with open_weights(files, pickled=pickled) as stored:
+        account, stored = leave_out(account, stored)
+        if stored.shapes or not outline:
+            check_config(config, folder, stored=len(stored.shapes))
         empty = build_empty(model_class, config, folder)
+        account, stored = take_off_prefix(account, stored, empty)
+        matches = match_names(empty, stored.shapes)
         # A broken or foreign tokenizer is found in a second; the weights take longer.
         tokenizer = load_folder_tokenizer(folder, config)
         if tokenizer is not None:
@@ -96,17 +97,23 @@ def load_folder(
             check_template(tokenizer, folder)
         generation = _read_generation(folder)
         check_token_ids(_stated(folder), vocab_size(empty), folder)
-        integers = {name for name, dtype in dtype_of.items() if _INTEGER.match(dtype)}
-        if shapes or not outline:
-            check_stored(empty, shapes, folder, integers=integers)
+        integers = {name for name, dtype in stored.dtypes.items() if _INTEGER.match(dtype)}
+        if stored.shapes or not outline:
+            check_stored(empty, stored.shapes, matches, folder, integers=integers)
+        account = account_for_tensors(account, empty, matches, stored.dtypes)
+        account.refuse(folder)
         if outline:
             if generation is not None:
                 empty.generation_config = generation
             facts, task = _facts_and_task(empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
             origin = {"kind": "hf-folder", "name": str(folder)}
-            return outline_source(empty, tokenizer, origin, task=task, facts=facts)
+            return outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
         del empty
-        model, unused = load_weights(model_class, config, weights, folder)
+        model, unexpected = load_weights(model_class, config, stored.weights, folder)
+        account = check_derived(account, model, stored.weights, matches)
+        account = refuse_unexpected(account, unexpected, matches)
+        account.refuse(folder)
+        dtypes = set(stored.dtypes.values())
         use_linear_layers(model)
     if generation is not None:
         model.generation_config = generation
@@ -119,18 +126,15 @@ def load_folder(
         model=facts,
         task=task,
         tokenizer=tokenizer,
-        provenance={
-            **record_origin(
-                {**default, **(origin or {})},
-                licence=_read_licence(folder),
-                dtypes=set(dtype_of.values()),
-                files=recorded,
-            ),
-            # Heads for other tasks, for example. An exporter that is puzzled by its results looks here first.
-            "unused_weights": unused,
-        },
+        provenance=record_origin(
+            {**default, **(origin or {})},
+            licence=_read_licence(folder),
+            dtypes=dtypes,
+            files=recorded,
+        ),
+        account=account,
         weight_bytes=weight_bytes(model),
-        notes=tuple(notes),
+        notes=stored.notes,
     )
 
 
@@ -258,34 +262,6 @@ def _read_generation(folder: Path) -> Any | None:
             received=reason_of(error),
             fix="Download the file again, or remove it.",
         ) from error
-
-
-@contextlib.contextmanager
-def _opened(tensors: Mapping[str, StoredTensor]) -> Iterator[dict[str, LazyWeight]]:
-    """Every tensor as a slice that is read when it is indexed.
-
-    Files of float32 are mapped: their pages become the model's weights without a copy. Others are converted as they
-    are read, and pages of a mapping would only add to the memory in use.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    with contextlib.ExitStack() as stack:
-        try:
-            converted = {tensor.file for tensor in tensors.values() if tensor.dtype != "F32"}
-            files = {
-                file: stack.enter_context(
-                    safe_open(str(file), framework="pt", device="cpu", backend="pread" if file in converted else "mmap")
-                )
-                for file in sorted({tensor.file for tensor in tensors.values()})
-            }
-        except SafetensorError as error:
-            raise InputError(
-                "A safetensors file is damaged",
-                received=error,
-                allowed="complete safetensors files",
-                fix="Download the weights again.",
-            ) from error
-        yield {name: files[tensor.file].get_slice(name) for name, tensor in tensors.items()}
 
 
 def _read_licence(folder: Path) -> str | None:

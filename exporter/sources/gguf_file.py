@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from exporter.contract.errors import InputError, MissingDependencyError
+from exporter.sources.account import Account, is_ignored
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.gguf_header import GgufHeader, read_gguf_header
 from exporter.sources.gguf_weights import lazy_weights, read_tensor
@@ -41,7 +44,7 @@ _ROLES = {
 _EMBEDDING = "token_embd.weight"
 
 
-def load_gguf_file(path: Path, *, outline: bool = False) -> Source:
+def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: bool = False) -> Source:
     """Load a GGUF file, every tensor dequantized to float32, or only what its header says of it.
 
     Raises:
@@ -49,7 +52,7 @@ def load_gguf_file(path: Path, *, outline: bool = False) -> Source:
         MissingDependencyError: the gguf package is not installed.
     """
     _require_gguf()
-    header = read_gguf_header(path)
+    account, header = _leave_out(Account(ignore=tuple(ignore_weights)), read_gguf_header(path))
     config = _read_config(header)
     model_class = decoder_class(config, path)
     check_config(config, path, stored=len(header.tensors))
@@ -61,7 +64,7 @@ def load_gguf_file(path: Path, *, outline: bool = False) -> Source:
         check_template(tokenizer, path)
     check_token_ids(({role: header.fields.get(key)} for key, role in _ROLES.items()), vocab_size(empty), path)
     if outline:
-        return outline_source(empty, tokenizer, {"kind": "gguf", "name": str(path)})
+        return outline_source(empty, tokenizer, {"kind": "gguf", "name": str(path)}, account=account)
     if _has_own_loader(header.architecture):
         model = _load_whole(model_class, config, header)
     else:
@@ -79,7 +82,20 @@ def load_gguf_file(path: Path, *, outline: bool = False) -> Source:
             files=[path],
         ),
         weight_bytes=weight_bytes(model),
+        account=account,
     )
+
+
+def _leave_out(account: Account, header: GgufHeader) -> tuple[Account, GgufHeader]:
+    """The header without the tensors that a pattern of the account leaves out, and the account that says so."""
+    kept = []
+    for tensor in header.tensors:
+        pattern = next((one for one in account.ignore if is_ignored(tensor.name, (one,))), None)
+        if pattern is None:
+            kept.append(tensor)
+        else:
+            account = account.state("tensor", tensor.name, fate="ignored", why=pattern, dtype=tensor.type_name)
+    return account, replace(header, tensors=tuple(kept))
 
 
 def _read_config(header: GgufHeader) -> Any:

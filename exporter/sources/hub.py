@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.contract.errors import InputError
@@ -15,7 +16,12 @@ _PICKLES = ("pytorch_model*.bin",)
 
 
 def load_hub_model(
-    name: str, *, revision: str | None = None, allow_pickle: bool = False, outline: bool = False
+    name: str,
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    ignore_weights: Sequence[str] = (),
+    outline: bool = False,
 ) -> Source:
     """Download (or find in the local cache) a model of the hub and load it, its weights unless ``outline``.
 
@@ -23,13 +29,13 @@ def load_hub_model(
         InputError: the network or the repository cannot be reached, or see `exporter.sources.load_source`.
     """
     if outline:
-        return load_folder(_download(name, revision, _OUTLINE), outline=True)
+        return load_folder(_download(name, revision, _OUTLINE), ignore_weights=ignore_weights, outline=True)
     folder = _download(name, revision, _PATTERNS)
     if allow_pickle and not any(folder.glob("*.safetensors")):
         folder = _download(name, revision, (*_PATTERNS, *_PICKLES))
     # A snapshot folder is named by the commit that it holds.
     origin = {"kind": "hf-hub", "name": name, "revision": folder.name}
-    return load_folder(folder, allow_pickle=allow_pickle, origin=origin)
+    return load_folder(folder, allow_pickle=allow_pickle, ignore_weights=ignore_weights, origin=origin)
 
 
 def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:

@@ -6,28 +6,20 @@ that only the model itself holds all of them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from exporter.contract.errors import InputError
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
+from exporter.sources.stored_names import StoredName, missing_weights
+from exporter.sources.stored_weights import LazyWeight
 
-if TYPE_CHECKING:
-    import torch
-
-    Shape = tuple[int, ...]
+Shape = tuple[int, ...]
 
 _MOST_NAMED = 5
-
-
-class LazyWeight(Protocol):
-    """A stored weight that is read when it is indexed with an ellipsis."""
-
-    def __getitem__(self, index: Any) -> torch.Tensor: ...
 
 
 def decoder_class(config: Any, checkpoint: Path) -> Any:
@@ -112,48 +104,36 @@ def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:
         ) from error
 
 
-def check_stored(empty: Any, stored: Mapping[str, Shape], checkpoint: Path, *, integers: Collection[str] = ()) -> None:
+def check_stored(
+    empty: Any,
+    stored: Mapping[str, Shape],
+    matches: Mapping[str, StoredName],
+    checkpoint: Path,
+    *,
+    integers: Collection[str] = (),
+) -> None:
     """Compare stored names and shapes with what the model needs, before a single weight is read.
 
-    Names go through the same renaming that transformers applies when it loads. Weights that it merges or splits on
-    the way are compared by name only.
+    Weights that transformers merges or splits on the way are compared by name only.
 
     Args:
+        matches: what each stored tensor becomes.
         integers: names of the stored tensors that hold integers; a mask may, a weight may not.
 
     Raises:
         InputError: names all missing and misshapen weights and those of integers, the first five of each in full.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-    mapping = get_model_conversion_mapping(empty)
-    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-    state = empty.state_dict()
-    parameters = dict(empty.named_parameters(remove_duplicate=False))
-    needed: dict[str, Shape] = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    found: set[str] = set()
-    misshapen: list[tuple[str, Shape, Shape]] = []
-    whole: list[str] = []
-    for original, shape in stored.items():
-        name, pattern = rename_source_key(original, renamings, converters, empty.base_model_prefix, state)
-        if name not in state and original in state:
-            name, pattern = original, None
-        found.add(name)
-        if name in needed and original in integers:
-            whole.append(name)
-        if pattern is None and name in needed and needed[name] != shape:
-            misshapen.append((name, shape, needed[name]))
-        for converter in converters:
-            if pattern is not None and pattern in converter.source_patterns:
-                first, *others = converter.target_patterns
-                found.update(name.replace(first, other) for other in others)
-    # Tied weights share one parameter: it is there when any of its names is.
-    present = {id(parameters[name]) for name in found if name in parameters}
-    missing = {name for name, parameter in parameters.items() if name not in found and id(parameter) not in present}
-    missing -= _ignored(empty, missing)
-    refuse_incomplete(checkpoint, missing=missing, misshapen=misshapen, integers=whole)
+    needed: dict[str, Shape] = {
+        name: tuple(parameter.shape) for name, parameter in empty.named_parameters(remove_duplicate=False)
+    }
+    misshapen = [
+        (target, stored[name], needed[target])
+        for name, match in matches.items()
+        for target in match.targets
+        if not match.converted and target in needed and needed[target] != stored[name]
+    ]
+    whole = [name for name in integers if any(target in needed for target in matches[name].targets)]
+    refuse_incomplete(checkpoint, missing=missing_weights(empty, matches), misshapen=misshapen, integers=whole)
 
 
 def load_weights(
@@ -239,8 +219,3 @@ def shorten(names: list[str]) -> str:
 
 def count_elements(shape: Iterable[int]) -> int:
     return prod(shape)
-
-
-def _ignored(empty: Any, names: set[str]) -> set[str]:
-    patterns = getattr(empty, "_keys_to_ignore_on_load_missing", None) or ()
-    return {name for name in names if any(re.search(pattern, name) for pattern in patterns)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from exporter.contract.artifact import TASKS, ModelFacts, Task
+from exporter.sources.account import Account
 from exporter.sources.facts import describe_model, weight_bytes
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.source import Source
@@ -17,11 +18,13 @@ def outline_source(
     *,
     task: Task = TASKS[0],
     facts: ModelFacts | None = None,
+    account: Account | None = None,
 ) -> Source:
     """The source around a model on torch's meta device, in which weights that are one are tied.
 
     Args:
         facts: of the model; those of a causal language model when None.
+        account: of what the checkpoint states; an empty one when None.
     """
     empty.tie_weights()
     empty.eval()
@@ -32,6 +35,7 @@ def outline_source(
         task=task,
         tokenizer=tokenizer,
         provenance=origin,
+        account=account or Account(),
         weight_bytes=weight_bytes(empty),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,13 +22,19 @@ class WorkerSource:
     tokenizer: str | None = None
     revision: str | None = None
     allow_pickle: bool = False
+    ignore_weights: tuple[str, ...] = ()
 
     def load(self) -> Source:
         return _load(self)
 
 
 def worker_source(
-    checkpoint: object, *, tokenizer: object = None, revision: str | None = None, allow_pickle: bool = False
+    checkpoint: object,
+    *,
+    tokenizer: object = None,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    ignore_weights: Sequence[str] = (),
 ) -> WorkerSource:
     """Name a checkpoint for workers; raises InputError for objects, which they cannot load."""
     if not isinstance(checkpoint, (str, Path)) or not isinstance(tokenizer, (str, Path, type(None))):
@@ -42,6 +49,7 @@ def worker_source(
         tokenizer=None if tokenizer is None else _absolute(tokenizer),
         revision=revision,
         allow_pickle=allow_pickle,
+        ignore_weights=tuple(ignore_weights),
     )
 
 
@@ -64,4 +72,5 @@ def _load(source: WorkerSource) -> Source:
         tokenizer=source.tokenizer,
         revision=source.revision,
         allow_pickle=source.allow_pickle,
+        ignore_weights=source.ignore_weights,
     )

@@ -40,14 +40,14 @@ def test_record_counts_all_and_names_what_is_not_plainly_used() -> None:
         ("derived", 2, ["model.layers.*.inv_freq"]),
         ("harmless", 1, ["transformers_version"]),
         ("unread", 1, ["strange"]),
-        ("ignored", 1, ["model.layers.*.mtp.weight"]),
+        ("ignored", 1, ["model.layers.0.mtp.weight"]),
     ]
 
 
 def test_notes_tell_what_nothing_reads_and_what_is_left_out() -> None:
     assert ACCOUNT.notes() == (
         "Keys of the configuration that nothing reads: strange (LlamaConfig has no such key).",
-        "Stored tensors left out on request: model.layers.*.mtp.weight (*.mtp.*).",
+        "Stored tensors left out on request: model.layers.0.mtp.weight (*.mtp.*).",
     )
 
 
@@ -66,12 +66,19 @@ def test_everything_refused_is_named_at_once() -> None:
 
 
 def test_numbers_of_layers_collapse_and_others_stay() -> None:
-    assert collapse(["h.0.w", "h.1.w", "h.10.mlp.experts.3.w", "wte2.w", "0.weight"]) == [
+    assert collapse(["h.0.w", "h.1.w", "h.10.mlp.experts.3.w", "wte2.w", "wte3.w"]) == [
         "h.*.w",
-        "h.*.mlp.experts.*.w",
+        "h.10.mlp.experts.3.w",
         "wte2.w",
-        "*.weight",
+        "wte3.w",
     ]
+
+
+def test_remarks_and_patterns_without_a_tensor_are_told() -> None:
+    account = Account(ignore=("a.*", "b.*")).state("tensor", "a.w", fate="ignored", why="a.*").remark("So it is.")
+    assert account.notes()[0] == "So it is."
+    assert account.notes()[-1] == "No stored tensor matches --ignore-weights 'b.*'."
+    assert account.to_record()["remarks"] == ["So it is."]
 
 
 def test_patterns_match_whole_names() -> None:

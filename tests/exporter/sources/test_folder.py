@@ -128,12 +128,43 @@ def test_provenance_names_files_licence_and_versions(folder: Path) -> None:
     assert provenance["files"]["model.safetensors"]["size"] == (folder / "model.safetensors").stat().st_size
     assert len(provenance["files"]["config.json"]["sha256"]) == 64
     assert {"torch", "transformers"} <= provenance["versions"].keys()
-    assert provenance["unused_weights"] == []
 
 
-def test_weights_without_a_place_are_recorded(folder: Path) -> None:
+def test_every_stored_tensor_is_in_the_account(folder: Path) -> None:
     _edit_weights(folder, lambda weights: weights.update({"classifier.weight": torch.zeros(2, 64)}))
-    assert load_source(folder).provenance["unused_weights"] == ["classifier.weight"]
+    account = load_source(folder).account
+    assert account.names("unread", "tensor") == ["classifier.weight"]
+    assert len(account.names("used", "tensor")) == 11
+
+
+@pytest.mark.parametrize("outline", [False, True])
+def test_stored_biases_that_the_configuration_does_not_ask_for_are_refused(folder: Path, outline: bool) -> None:
+    name = "model.layers.0.self_attn.q_proj.bias"
+    _edit_weights(folder, lambda weights: weights.update({name: torch.ones(64)}))
+    _refused(folder, name, "attention_bias", "--ignore-weights", outline=outline)
+    account = load_source(folder, ignore_weights=["*.bias"], outline=outline).account
+    assert account.names("ignored") == [name]
+    assert any("*.bias" in note for note in account.notes())
+
+
+def test_frequencies_of_another_base_are_refused_when_they_are_read(folder: Path) -> None:
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    _edit_weights(folder, lambda weights: weights.update({name: torch.ones(8)}))
+    _refused(folder, name, "rotary frequencies")
+
+
+def test_a_prefix_before_every_name_is_taken_off(folder: Path) -> None:
+    before = load_source(folder).module.state_dict()
+    _edit_weights(folder, lambda weights: _rename(weights, lambda name: f"module.{name}"))
+    source = load_source(folder)
+    for name, weight in source.module.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+    assert any("'module.'" in note for note in source.account.notes())
+
+
+def _rename(weights: dict[str, Any], rename: Callable[[str], str]) -> None:
+    for name in list(weights):
+        weights[rename(name)] = weights.pop(name)
 
 
 def test_loading_prints_nothing_and_restores_verbosity(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
