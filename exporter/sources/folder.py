@@ -41,6 +41,7 @@ from exporter.sources.stored_names import match_names
 from exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
 from exporter.sources.stored_weights import open_weights
 from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_template, load_folder_tokenizer
+from exporter.sources.weight_files import account_for_files
 
 # In the spelling of safetensors and in torch's.
 _INTEGER = re.compile(r"u?int|bool|[IU]\d+$|BOOL")
@@ -84,6 +85,8 @@ def load_folder(
     labels = read_labels(config, folder) if classifier is not None else ()
     account = Account(ignore=tuple(ignore_weights))
     with open_weights(files, pickled=pickled) as stored:
+        if files:
+            account = account_for_files(account, folder, files, stored.shapes.keys(), pickled=pickled)
         account, stored = leave_out(account, stored)
         if stored.shapes or not outline:
             check_config(config, folder, stored=len(stored.shapes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from exporter.sources.jsonfile import read_json
 _LARGEST_HEADER = 100_000_000  # bytes; the safetensors package refuses longer ones as well
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<ending>\.\w+)")
+# Weights in formats that are not read.
+_OTHER_FORMATS = (".gguf", ".ggml", ".h5", ".msgpack", ".ot", ".npz", ".ckpt")
+_INDEXES = (".safetensors.index.json", ".bin.index.json")
 # What trainers leave beside the weights.
 _NO_WEIGHTS = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "training_args.bin")
 
@@ -34,7 +38,9 @@ class StoredTensor:
 
 
 def find_safetensors(folder: Path) -> list[Path]:
-    """The safetensors files that make up the model: those of the index, or the only one; empty when there are none.
+    """The safetensors files that make up the model; empty when there are none.
+
+    ``model.safetensors`` if it is there, or the files of the index, or the only file.
 
     Raises:
         InputError: the index is damaged or names a file that is missing or outside the folder, or several files lie
@@ -68,14 +74,34 @@ def read_tables(files: list[Path]) -> dict[str, StoredTensor]:
     return tensors
 
 
+def read_index(folder: Path, *, pickled: bool = False) -> dict[str, str]:
+    """The file of each weight as the index of a folder names it; empty without an index."""
+    index = folder / ("pytorch_model.bin.index.json" if pickled else "model.safetensors.index.json")
+    table = read_json(index).get("weight_map") if index.is_file() else None
+    return {str(name): str(file) for name, file in table.items()} if isinstance(table, dict) else {}
+
+
+def weight_files_beside(folder: Path, used: Iterable[Path]) -> list[str]:
+    """Names of the files with weights, and of the indexes of some, that are none of the model's."""
+    known = {path.name for path in used}
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.name not in known
+        and path.name not in _NO_WEIGHTS
+        and (path.suffix in (".safetensors", *PICKLE_SUFFIXES, *_OTHER_FORMATS) or path.name.endswith(_INDEXES))
+    )
+
+
 def _find_weights(folder: Path, single: str, suffixes: tuple[str, ...]) -> list[Path]:
     index = folder / f"{single}.index.json"
     for path in (index, folder / single):
         refuse_placeholder(path)
-    if index.is_file():
-        return _indexed(index)
+    # As transformers does: a complete file goes before an index, which may be left over from an earlier download.
     if (folder / single).is_file():
         return [folder / single]
+    if index.is_file():
+        return _indexed(index)
     named = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name not in _NO_WEIGHTS]
     for path in named:
         refuse_placeholder(path)

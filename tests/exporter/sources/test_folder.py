@@ -286,6 +286,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 
 
 def test_an_index_cannot_leave_its_folder(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": "../other/model.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     _refused(folder, "outside its folder")
