@@ -15,7 +15,7 @@ from exporter.estimates.disk_space import disk_space
 from exporter.gate.evaluation_text import read_evaluation_text
 from exporter.packaging.staging import check_place
 from exporter.passes.recipes import recipe_for
-from exporter.quantization.options import prepare_quantization
+from exporter.quantization.prepared import prepare_quantization
 from exporter.request_checks import check_task
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ExportPlan:
         return max(stage.peak_bytes for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, with the totals, ready for JSON."""
+        """Everything, with the totals, prepared for JSON."""
         size = {**asdict(self.size), "smallest": self.size.smallest_bytes, "largest": self.size.largest_bytes}
         return {**asdict(self), "size": size, "seconds": self.seconds, "peak_bytes": self.peak_bytes}
 
@@ -126,7 +126,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         InputError: whatever `exporter.pipeline.export` would find wrong before it computes anything.
     """
     from exporter.estimates.cost_estimate import estimate_cost
-    from exporter.estimates.size_estimate import estimate_size
+    from exporter.estimates.size_estimate import estimate_size, refuse_unreachable_size
     from exporter.gate.prompts import gate_prompts
     from exporter.gate.texts import gate_texts
     from exporter.sources import load_source
@@ -144,14 +144,15 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     )
     check_task(request, source)
     needed, free = disk_space(request.out, source)
-    ready = prepare_quantization(source, request.options, evaluation=held_out, target=request.target)
+    prepared = prepare_quantization(source, request.options, evaluation=held_out.text, target=request.target)
+    refuse_unreachable_size(source, prepared, target=request.target)
     facts = source.model
     known = (source.tokenizer, facts.vocab_size, facts.max_positions)
     if facts.labels:
         checks = _label_checks(gate_texts(*known, evaluation=held_out.given), request.wanted.budget, source)
     else:
         checks = _checks(gate_prompts(*known, evaluation=held_out.given), request.wanted.budget, source)
-    size = estimate_size(source, ready, target=request.target)
+    size = estimate_size(source, prepared, target=request.target)
     return ExportPlan(
         checkpoint=source.model.architecture if own else str(request.checkpoint),
         out=str(request.out),
@@ -164,10 +165,10 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         },
         size=size,
         passes=tuple(step.name for step in recipe_for(request.target, request.wanted.name, source.task)),
-        calibration=None if ready.data is None else ready.data.record,
+        calibration=None if prepared.data is None else prepared.data.record,
         checks=checks,
-        stages=estimate_cost(source, ready, size),
-        warnings=ready.warnings,
+        stages=estimate_cost(source, prepared, size),
+        warnings=prepared.warnings,
         disk_needed=needed,
         disk_free=free,
     )

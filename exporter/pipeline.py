@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING, Any
 from exporter.contract.artifact import MANIFEST, REJECTED, TIMINGS, Artifact, Manifest, record_files
 from exporter.contract.errors import GateRejectedError, InputError, JisuError
 from exporter.estimates.disk_space import disk_space, require_disk
+from exporter.estimates.size_estimate import refuse_unreachable_size
 from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.gate.prove import prove
 from exporter.jobs.stages import Stages
 from exporter.packaging.staging import check_place, publish, remove_stale, staging_folder
 from exporter.passes.recipes import StepRecord, encoder_steps, recipe_for, run_recipe
-from exporter.precision.half_precision import computed_half, half_facts, half_record
+from exporter.precision.half_precision import computed_half
 from exporter.precision.precision import Precision, precision_named
 from exporter.quantization.mixed_precision import Measured
-from exporter.quantization.options import measure_artifact, prepare_quantization, run_quantization
+from exporter.quantization.prepared import half_facts, half_record, prepare_quantization
 from exporter.quantization.quantize_source import QuantizedWeights
+from exporter.quantization.run import run_quantization
 from exporter.request import ExportRequest
 from exporter.request_checks import check_task
 from exporter.sources.evaluation_mode import evaluation_mode
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 # Written instead of the manifest when the gate says no: a folder with it is evidence, never an artifact.
 REJECTED_SUFFIX = ".rejected"
 _VERSIONED = ("jisu", "torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+# Manifest and timings of a mix, which are not written yet when it is measured.
+_RECORDS = 250_000
 # How Rust spells an error of the operating system.
 _OS_ERROR = re.compile(r"\(os error \d+\)|No space left on device|File too large|Disk quota exceeded")
 
@@ -157,29 +161,30 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
     check_task(request, source)
     steps = recipe_for(target, precision, source.task)
     require_disk(*disk_space(out, source), out=out)
-    ready = prepare_quantization(source, request.options, evaluation=held_out, target=target)
+    prepared = prepare_quantization(source, request.options, evaluation=held_out.text, target=target)
+    refuse_unreachable_size(source, prepared, target=target)
     with stages.stage("trace"):
         model = trace_source(source, say=stages.say)
         encoder = trace_source_encoder(source)
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
         facts = {"max_positions": source.model.max_positions, "quantized": quantized.by_name, "target": target}
-        recipe = run_recipe(model, steps, **facts, **half_facts(ready, target))
+        recipe = run_recipe(model, steps, **facts, **half_facts(prepared, target))
         if encoder is not None:
-            found = run_recipe(encoder, encoder_steps(steps), **facts, **half_facts(ready, target))
+            found = run_recipe(encoder, encoder_steps(steps), **facts, **half_facts(prepared, target))
             recipe += [replace(record, graph="encoder") for record in found]
         manifest = _write(folder, model, source, recipe, target=target, precision=precision, encoder=encoder)
         return Artifact(folder=folder, manifest=manifest), recipe
 
     def measure(traced: ir.Model, quantized: QuantizedWeights) -> Measured:
         with staging_folder(out) as folder:
-            return measure_artifact(build(folder, traced.clone(), quantized)[0], source, ready.check_windows)
+            return _measure_candidate(build(folder, traced.clone(), quantized)[0], source, prepared.check_windows)
 
-    quantized = run_quantization(source, ready, measure=partial(measure, model), target=target, stages=stages)
+    quantized = run_quantization(source, prepared, measure=partial(measure, model), target=target, stages=stages)
     with staging_folder(out) as staged:
         with stages.stage("optimize and write"):
             staged_artifact, recipe = build(staged, model, quantized)
-            record = _quantization_record(quantized.record or half_record(ready), wanted, held_out)
+            record = _quantization_record(quantized.record or half_record(prepared), wanted, held_out)
             manifest = replace(staged_artifact.manifest, quantization=record)
             del model
         for step in recipe:
@@ -203,6 +208,20 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
             with stages.stage("publish"):
                 publish(staged, out)
     return Artifact(folder=out, manifest=manifest)
+
+
+def _measure_candidate(artifact: Artifact, source: Source, windows: list[Any]) -> Measured:
+    """Mean KL divergence of an artifact from its source on some windows, and its size."""
+    from exporter.gate.open_candidate import open_candidate
+    from exporter.gate.quality import measure_quality
+    from exporter.gate.reference import reference_of
+
+    backend = open_candidate(artifact)
+    try:
+        quality = measure_quality(backend, reference_of(source), windows)
+    finally:
+        backend.close()
+    return Measured(kl=quality.mean_kl, bytes=artifact.size + _RECORDS)
 
 
 def _load(request: ExportRequest) -> Source:

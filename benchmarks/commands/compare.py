@@ -14,7 +14,7 @@ from exporter.contract.errors import InputError
 if TYPE_CHECKING:
     from benchmarks.compare.contestants import Candidate
     from benchmarks.compare.run import ComparisonRequest
-    from benchmarks.report.report import Report
+    from benchmarks.report.schema import Report
     from benchmarks.report.verdict import Limits
 
 PEER_MODELS = Path("build/peer-models")
@@ -162,7 +162,8 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     from benchmarks.compare.journal import Journal, sole_run
     from benchmarks.compare.matrix import check_build_place, matrix_candidates, read_matrix
     from benchmarks.compare.run import threads_of
-    from benchmarks.report.report import JSON, prepare_folder
+    from benchmarks.report.report import prepare_folder
+    from benchmarks.report.schema import JSON
     from exporter.jobs.ray_tasks import run_here, run_tasks
 
     matrix = read_matrix(arguments.matrix)

@@ -25,7 +25,8 @@ from benchmarks.compare.run import (
     wanted_workloads,
     who_is_compared,
 )
-from benchmarks.report.report import JSON, Report, prepare_folder, write_json
+from benchmarks.report.report import prepare_folder, write_json
+from benchmarks.report.schema import JSON, Report
 from exporter.contract.artifact import Artifact
 from exporter.contract.errors import InputError
 from exporter.jobs.ray_tasks import Task, run_tasks

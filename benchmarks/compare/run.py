@@ -27,7 +27,8 @@ from benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, op
 from benchmarks.compare.trials import machine
 from benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
 from benchmarks.report.columns import at, headline_set, speed_column
-from benchmarks.report.report import JSON, KIND, SCHEMA_VERSION, Report, finite, prepare_folder, write_json
+from benchmarks.report.report import finite, prepare_folder, write_json
+from benchmarks.report.schema import JSON, KIND, SCHEMA_VERSION, Report
 from exporter.contract.artifact import Artifact, check_outside_artifacts
 from exporter.contract.errors import InputError
 from runtimes.machine.probe import installed_packages

@@ -18,7 +18,7 @@ def open_engine() -> Opened:
     from exporter.gate.classifier_reference import ClassifierReference
     from exporter.gate.conditioned import ConditionedReference
     from exporter.gate.reference import TorchReference, reference_of
-    from exporter.verification import load_recorded_source
+    from exporter.sources.recorded_source import load_recorded_source
     from runtimes.backends.registry import CLASSIFICATION
 
     folder, threads, *place = sys.argv[1:]

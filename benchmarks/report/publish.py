@@ -15,7 +15,8 @@ from pathlib import Path
 from benchmarks.report.html import render_html
 from benchmarks.report.markdown import render_markdown
 from benchmarks.report.plots import draw_pareto
-from benchmarks.report.report import HTML, JSON, MARKDOWN, Report, read_report, write_json, write_whole
+from benchmarks.report.report import read_report, write_json, write_whole
+from benchmarks.report.schema import HTML, JSON, MARKDOWN, Report
 from exporter.contract.errors import InputError
 
 BEGIN, END = "<!-- jisu compare: begin -->", "<!-- jisu compare: end -->"

@@ -8,13 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.schema import HTML, JSON, JUNIT, KIND, MARKDOWN, SCHEMA_VERSION, Report
+from benchmarks.report.verdict import Limits, judge, junit_cases
 from exporter.contract.errors import InputError, MissingDependencyError
-
-SCHEMA_VERSION = 1
-KIND = "jisu comparison"
-JSON, MARKDOWN, HTML, JUNIT = "report.json", "report.md", "report.html", "junit.xml"
-
-Report = dict[str, Any]
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -36,7 +32,6 @@ def write_report(report: Report, folder: Path, *, junit: Path | None = None) -> 
     """Write the truth and all that is rendered from it; ``junit`` is another place for the JUnit file."""
     from benchmarks.report.html import render_html
     from benchmarks.report.markdown import render_markdown
-    from benchmarks.report.verdict import junit_cases
     from exporter.reports.junit import write_junit
 
     write_json(report, folder / JSON)
@@ -81,8 +76,6 @@ def _refuse_constant(name: str) -> None:
 
 def _has_its_parts(data: Report) -> bool:
     """Whether a report of our schema has what others are compared with: it can be compared with itself."""
-    from benchmarks.report.verdict import Limits, judge
-
     if not _has_its_frame(data):
         return False
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.report.columns import at, headline_columns, headline_set, shown
-from benchmarks.report.report import SCHEMA_VERSION, Report
+from benchmarks.report.schema import SCHEMA_VERSION, Report
 from exporter.contract.errors import InputError
 from exporter.reports.junit import JunitCase
 from runtimes.backends.registry import CLASSIFICATION

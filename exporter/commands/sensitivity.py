@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.jobs.ray_tasks import cluster
     from exporter.jobs.stages import Stages
     from exporter.quantization.calibration_data import read_calibration_data
-    from exporter.quantization.options import MIX_WINDOWS
+    from exporter.quantization.prepared import MIX_WINDOWS
     from exporter.quantization.sensitivity import measure_sensitivity, split_windows
     from exporter.quantization.sensitivity_tasks import measure_parts_on_cluster
     from exporter.request_checks import refuse_activations

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.gate.localize import LAYERS_KEY
+from exporter.graph.localize import LAYERS_KEY
 from exporter.graph.match import dims, emit
 
 if TYPE_CHECKING:

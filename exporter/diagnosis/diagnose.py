@@ -53,7 +53,7 @@ def diagnose(
     Raises:
         InputError: the artifact or its source cannot be read, or has an encoder.
     """
-    from exporter.verification import load_recorded_source
+    from exporter.sources.recorded_source import load_recorded_source
 
     for name, value, least in (("prompt-tokens", prompt, 1), ("steps", steps, 0)):
         if value < least:

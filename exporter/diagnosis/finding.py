@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.localize import HIDDEN_ERROR
+from exporter.graph.localize import HIDDEN_ERROR
 from exporter.precision.precision import ProductFormat, WeightFormat, precision_named
 
 Floats = npt.NDArray[np.float64]

@@ -16,7 +16,7 @@ from exporter.diagnosis.landmarks import landmarks, weights_read
 from exporter.diagnosis.source_states import observe_within
 from exporter.diagnosis.subgraph import operators_of, stretch, write_stretch
 from exporter.diagnosis.subject import Piece, Subject
-from exporter.gate.localize import hidden_error
+from exporter.graph.localize import hidden_error
 
 if TYPE_CHECKING:
     import onnx_ir as ir

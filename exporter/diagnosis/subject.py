@@ -13,13 +13,13 @@ from exporter.contract.signature import LOGITS
 from exporter.diagnosis.cut_graph import Seam, cut_graph
 from exporter.diagnosis.graph_run import Call, GraphRun, calls
 from exporter.diagnosis.source_states import SourceStates, observe
-from exporter.gate.exam import logit_errors
-from exporter.gate.localize import hidden_error
+from exporter.graph.localize import hidden_error
+from exporter.precision.logit_errors import logit_errors
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.gate.localize import LayerReference
+    from exporter.graph.localize import LayerReference
     from exporter.sources.source import Source
 
 

@@ -111,11 +111,10 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     """
     if artifact.manifest.target != TARGET or artifact.manifest.task != TASKS[0]:
         return None
-    # The arrow points from runtimes to exporter; like the gate, this looks at what users will run.
-    from runtimes.backends.registry import open_backend
+    from exporter.gate.open_candidate import open_candidate
 
     precision = artifact.manifest.precision
-    backend = open_backend(TARGET, artifact, threads=threads)
+    backend = open_candidate(artifact, TARGET, threads=threads)
     try:
         step, prefill = _run(backend, artifact)
     finally:

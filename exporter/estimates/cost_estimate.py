@@ -15,7 +15,7 @@ from exporter.precision.precision import KEPT, MIXED, ProductFormat
 from exporter.quantization.sensitivity import split_windows
 
 if TYPE_CHECKING:
-    from exporter.quantization.options import Ready
+    from exporter.quantization.prepared import Prepared
     from exporter.sources.source import Source
 
 # Python, torch, transformers and onnxruntime themselves.
@@ -47,7 +47,7 @@ class StageCost:
 
 
 def estimate_cost(
-    source: Source, ready: Ready, size: SizeEstimate, *, operations_per_second: float | None = None
+    source: Source, prepared: Prepared, size: SizeEstimate, *, operations_per_second: float | None = None
 ) -> tuple[StageCost, ...]:
     """The stages in their order.
 
@@ -69,14 +69,14 @@ def estimate_cost(
             seconds=_TRACE_SECONDS + _TRACE_SECONDS_PER_LAYER * source.model.layers,
             peak_bytes=loaded + 100_000_000,
         ),
-        *_quantization(source, ready, size, forward=forward, rate=rate, loaded=loaded),
+        *_quantization(source, prepared, size, forward=forward, rate=rate, loaded=loaded),
         StageCost(
             name="optimize and write",
             seconds=1 + size.largest_bytes / _WRITE_BYTES_PER_SECOND,
             peak_bytes=loaded + weights // 4,
         ),
     ]
-    budget = ready.options.precision.budget
+    budget = prepared.options.precision.budget
     tokens = _GATE_TOKENS + (_QUALITY_TOKENS if budget.judges_quality else 0)
     copies = _QUALITY_COPIES if budget.judges_quality else _QUALITY_COPIES // 8
     opened = size.largest_bytes if budget.max_logit_error is not None else 2 * size.largest_bytes
@@ -89,12 +89,12 @@ def estimate_cost(
 
 
 def _quantization(
-    source: Source, ready: Ready, size: SizeEstimate, *, forward: float, rate: float, loaded: int
+    source: Source, prepared: Prepared, size: SizeEstimate, *, forward: float, rate: float, loaded: int
 ) -> list[StageCost]:
     from calibration.needs import sequential_needs
 
-    plan, precision = ready.plan, ready.options.precision
-    tokens = 0 if ready.data is None else ready.data.windows.ids.size
+    plan, precision = prepared.plan, prepared.options.precision
+    tokens = 0 if prepared.data is None else prepared.data.windows.ids.size
     parameters = source.weight_bytes / 4
     rounding = parameters / _ROUNDED_PER_SECOND
     if precision.name == KEPT or (any(plan.formats.values()) and not plan.calibrated):
@@ -105,9 +105,9 @@ def _quantization(
         seconds = rounding + _PRODUCT_RUNS * tokens * forward
         return [StageCost(name="quantize", seconds=seconds, peak_bytes=2 * loaded - _BASE_BYTES + 300_000_000)]
     facts = shape_facts(source)
-    windows, length = ready.data.windows.ids.shape if ready.data is not None else (0, 0)
+    windows, length = prepared.data.windows.ids.shape if prepared.data is not None else (0, 0)
     if precision.name == MIXED:
-        windows = len(split_windows(ready.data)["statistics"]) if ready.data is not None else 0
+        windows = len(split_windows(prepared.data)["statistics"]) if prepared.data is not None else 0
     needs = sequential_needs(
         facts["groups"], layers=source.model.layers, windows=windows, length=length, width=facts["width"]
     )
@@ -119,7 +119,7 @@ def _quantization(
         name="sensitivity", seconds=_SENSITIVITY_RUNS * tokens * forward + _CANDIDATES * gptq, peak_bytes=peak
     )
     mix = StageCost(name="mix", seconds=_MIXES * gptq, peak_bytes=peak + size.largest_bytes)
-    sensitivity = ready.options.sensitivity
+    sensitivity = prepared.options.sensitivity
     return [mix] if sensitivity is not None and sensitivity.exists() else [measured, mix]
 
 

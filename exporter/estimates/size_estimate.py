@@ -14,7 +14,7 @@ from exporter.quantization.matrices import Matrix, matrices_of
 from exporter.quantization.weight_formats import fit_block_size, scale_bytes
 
 if TYPE_CHECKING:
-    from exporter.quantization.options import Ready
+    from exporter.quantization.prepared import Prepared
     from exporter.sources.source import Source
 
 # Of graph and manifest; measured from 2 to 30 layers. Scarcely anything beside the weights of a real model.
@@ -71,21 +71,21 @@ class SizeEstimate:
         return self.table_bytes + self.tokenizer_bytes + self.graph_bytes
 
 
-def estimate_size(source: Source, ready: Ready, *, target: str) -> SizeEstimate:
+def estimate_size(source: Source, prepared: Prepared, *, target: str) -> SizeEstimate:
     """Sizes of an artifact; within a hundredth for a model of a hundred million parameters.
 
     Args:
         source: shapes are read, values never: it may be an outline.
-        ready: the formats, see `exporter.quantization.options.prepare_quantization`.
+        prepared: the formats, see `exporter.quantization.prepared.prepare_quantization`.
 
     Raises:
         InputError: a GGUF file whose blocks cannot be kept.
     """
-    known = _known_forms(source, ready, target)
-    precision = ready.options.precision
+    known = _known_forms(source, prepared, target)
+    precision = prepared.options.precision
     half = precision.half or computed_half(precision, target)
     # Of a half precision a plan lists the weights that are kept; what else it leaves out becomes half.
-    kept_names = {f"{name}.weight" for name in ready.plan.formats} if precision.half is not None else set()
+    kept_names = {f"{name}.weight" for name in prepared.plan.formats} if precision.half is not None else set()
     rows: dict[str, list[int]] = {}
     for name, parameter in source.module.named_parameters():  # a shared one comes once
         elements = parameter.numel()
@@ -108,16 +108,16 @@ def estimate_size(source: Source, ready: Ready, *, target: str) -> SizeEstimate:
         table_bytes=0 if target.startswith("ort-") else _rotation_bytes(source),
         tokenizer_bytes=_tokenizer_bytes(source),
         graph_bytes=_GRAPH_BYTES + _GRAPH_BYTES_PER_LAYER * layers,
-        limit=ready.options.goal.max_bytes,
+        limit=prepared.options.goal.max_bytes,
     )
 
 
-def refuse_unreachable_size(source: Source, ready: Ready, *, target: str) -> None:
+def refuse_unreachable_size(source: Source, prepared: Prepared, *, target: str) -> None:
     """Raise InputError for a target size that the smallest formats miss by more than the estimate may be off."""
-    limit = ready.options.goal.max_bytes
+    limit = prepared.options.goal.max_bytes
     if limit is None:
         return
-    smallest = estimate_size(source, ready, target=target).smallest_bytes
+    smallest = estimate_size(source, prepared, target=target).smallest_bytes
     if 0.99 * smallest > limit:
         raise InputError(
             "No mix of formats is this small",
@@ -127,21 +127,21 @@ def refuse_unreachable_size(source: Source, ready: Ready, *, target: str) -> Non
         )
 
 
-def _known_forms(source: Source, ready: Ready, target: str) -> dict[str, tuple[str, int, int]]:
+def _known_forms(source: Source, prepared: Prepared, target: str) -> dict[str, tuple[str, int, int]]:
     """Parameter name -> (label, smallest bytes, largest bytes), under every name of a tied weight."""
-    precision = ready.options.precision
-    if precision.name not in (MIXED, KEPT) and not any(ready.plan.formats.values()):
+    precision = prepared.options.precision
+    if precision.name not in (MIXED, KEPT) and not any(prepared.plan.formats.values()):
         return {}
     matrices = matrices_of(source.module)
     if precision.name == MIXED:
-        found = {matrix.name: _mixed_form(matrix, ready, target) for matrix in matrices}
+        found = {matrix.name: _mixed_form(matrix, prepared, target) for matrix in matrices}
     elif precision.name == KEPT:
-        found = _stored_forms(source, matrices, ready.options.checkpoint, target)
+        found = _stored_forms(source, matrices, prepared.options.checkpoint, target)
     else:
         found = {
             matrix.name: _planned_form(matrix, form, scale_bytes(target))
             for matrix in matrices
-            if (form := ready.plan.formats.get(matrix.name)) is not None
+            if (form := prepared.plan.formats.get(matrix.name)) is not None
         }
     # Whichever name of a tied weight the module lists first, the weight is found.
     by_storage = {matrix.storage: found[matrix.name] for matrix in matrices if matrix.name in found}
@@ -160,14 +160,14 @@ def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[s
     return describe_blocks(form), size, size
 
 
-def _mixed_form(matrix: Matrix, ready: Ready, target: str) -> tuple[str, int, int]:
+def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, int, int]:
     from fnmatch import fnmatchcase
 
-    from exporter.quantization.options import table_labels
+    from exporter.quantization.prepared import table_labels
     from exporter.quantization.sensitivity import LAYER_CANDIDATES, TABLE_CANDIDATES
 
     whole = _FLOAT_BYTES * matrix.elements
-    if any(fnmatchcase(matrix.name, pattern) for pattern in ready.options.keep):
+    if any(fnmatchcase(matrix.name, pattern) for pattern in prepared.options.keep):
         return _OTHERS, whole, whole
     candidates = TABLE_CANDIDATES if matrix.table else LAYER_CANDIDATES
     allowed = table_labels(target) if matrix.table else tuple(candidates)

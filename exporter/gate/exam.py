@@ -14,6 +14,7 @@ import numpy.typing as npt
 from exporter.gate.prompts import GatePrompts, TokenIds
 from exporter.gate.quality import kl_divergence, row_blocks
 from exporter.precision.budget import Budget
+from exporter.precision.logit_errors import logit_errors
 
 if TYPE_CHECKING:
     from exporter.contract.backend import Backend, Logits
@@ -167,16 +168,6 @@ class OwnPrefill:
         logits = self._backend.forward(token_ids[None], state, logits="all")[0]
         rows: npt.NDArray[np.float32] = logits[positions or slice(None)].copy()
         return rows
-
-
-def logit_errors(reference: npt.NDArray[np.float32], candidate: npt.NDArray[np.float32]) -> Floats:
-    """max |candidate - reference| / standard deviation of the reference, per row; [N, V] each -> float64 [N]."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        spread = np.maximum(reference.std(axis=1, dtype=np.float64), np.finfo(np.float32).tiny)
-        distance = np.abs(candidate - reference).max(axis=1).astype(np.float64)
-        # inf - inf and inf / x must not look like a distance.
-        errors: Floats = np.where(np.isfinite(distance), distance / spread, np.nan)
-    return errors
 
 
 def _all_finite(array: npt.NDArray[np.float32]) -> bool:

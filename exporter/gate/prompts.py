@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.contract.errors import InputError
+from exporter.precision.budget import GREEDY_STEPS, LONGEST
 
 TokenIds = npt.NDArray[np.int64]
 
-LONGEST = 300  # tokens; kernels choose other paths above 256
 PREFILL_LENGTHS = (1, 2, 37)  # and the whole sequence
 DECODE_STEPS = 36
-GREEDY_STEPS = 32
 # Tokens of a text that ends well behind position 2048, from where on half precision leaves numbers out: positions that
 # are computed with too few digits are close enough in shorter ones. (SmolLM2-135M with such positions is off by 0.0002
 # nats after 300 tokens, by 0.09 after 2070 and by 0.65 here.)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
     from exporter.contract.artifact import Artifact
     from exporter.gate import Budget, Check, GateResult
-    from exporter.gate.localize import LayerReference
+    from exporter.graph.localize import LayerReference
     from exporter.jobs.stages import Stages
     from exporter.sources.source import Source
 
@@ -78,17 +78,15 @@ def _prove_generator(
     artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
 ) -> GateResult:
     from exporter.gate import gate_prompts, run_gate
+    from exporter.gate.open_candidate import open_candidate
     from exporter.gate.reference import reference_of
-
-    # The arrow points from runtimes to exporter; proving what users will run is the one step that looks back, here.
-    from runtimes.backends.registry import open_backend
 
     facts, tokenizer = source.model, source.tokenizer
     reference = reference_of(source)
     prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
     # What a recurrent state was is gone: nobody asks a backend to take it back.
     prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
-    backend = open_backend(PROVED_ON, artifact)
+    backend = open_candidate(artifact, PROVED_ON)
     try:
         return run_gate(
             backend,
@@ -108,8 +106,8 @@ def _prove_text_to_text(
 ) -> GateResult:
     from exporter.gate import gate_prompts, run_gate
     from exporter.gate.conditioned import ConditionedBackend, ConditionedReference, condition
+    from exporter.gate.open_candidate import open_candidate
     from exporter.gate.reference import TorchReference
-    from runtimes.backends.registry import open_backend
 
     facts, tokenizer = source.model, source.tokenizer
     start = facts.decoder_start
@@ -117,7 +115,7 @@ def _prove_text_to_text(
     positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
     plan = gate_prompts(tokenizer, facts.vocab_size, min(positions, default=None), evaluation=evaluation)
     prompts, sources = condition(plan)
-    backend: Any = open_backend(PROVED_ON, artifact)
+    backend: Any = open_candidate(artifact, PROVED_ON)
     try:
         return run_gate(
             ConditionedBackend(backend, sources, start=start),
@@ -136,11 +134,11 @@ def _prove_classifier(
 ) -> GateResult:
     from exporter.gate import gate_texts, run_classifier_gate
     from exporter.gate.classifier_reference import ClassifierReference
-    from runtimes.backends.registry import open_classifier
+    from exporter.gate.open_candidate import open_candidate_classifier
 
     facts = source.model
     reference = ClassifierReference(source.module, labels=len(facts.labels))
-    backend = open_classifier(PROVED_ON, artifact)
+    backend = open_candidate_classifier(artifact, PROVED_ON)
     try:
         return run_classifier_gate(
             backend,
@@ -163,7 +161,7 @@ def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Ch
 
 
 def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:
-    from exporter.gate.localize import locate_layer
+    from exporter.graph.localize import locate_layer
     from exporter.sources.layers import plan_layers
 
     plan = plan_layers(source.module)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from exporter.gate.prompts import CHAT, CHINESE, CODE, FAR, LONGEST, TokenIds, held_out_text
+from exporter.gate.prompts import CHAT, CHINESE, CODE, FAR, TokenIds, held_out_text
 from exporter.gate.tokenizer import MESSAGES, TEXTS
+from exporter.precision.budget import LONGEST
 
 NEW_TOKENS = 24
 _SHORT = 96  # tokens of the further texts

@@ -18,7 +18,7 @@ import numpy as np
 
 from exporter.contract.errors import InputError
 from exporter.contract.signature import STATE_PREFIXES
-from exporter.gate.localize import LAYERS_KEY
+from exporter.graph.localize import LAYERS_KEY
 from exporter.graph.match import is_weight, producer
 from exporter.graph.merge_weights import parameters_of
 from exporter.passes.store_half import largest, stored_type

@@ -15,6 +15,10 @@ FP32_LOGIT_ERROR = 2e-3
 # is further than 0.039 nats from the same row in one call, none of a cached decode further than 0.018.
 SELF_KL = 0.2
 
+# What every model that generates is asked for, which a module of one's own is tried with before anything is traced.
+LONGEST = 300  # tokens; kernels choose other paths above 256
+GREEDY_STEPS = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:

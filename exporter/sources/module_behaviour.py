@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.model.whole_sequences import empty_state, has_state, run_whole
 from exporter.contract.errors import InputError
-from exporter.gate.exam import logit_errors
-from exporter.gate.prompts import GREEDY_STEPS, LONGEST
-from exporter.precision.budget import FP32_LOGIT_ERROR
+from exporter.precision.budget import FP32_LOGIT_ERROR, GREEDY_STEPS, LONGEST
+from exporter.precision.logit_errors import logit_errors
 from exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ BACKENDS: dict[str, BackendEntry] = {
         classifier_opener="runtimes.backends.ort_cpu.classifier:open_ort_classifier",
     ),
     "ort-cuda": BackendEntry(
-        opener="runtimes.backends.ort_cuda.backend:open_ort_cuda",
+        opener="runtimes.backends.ort_cuda.open:open_ort_cuda",
         extra="cuda",
         targets=("ort-cuda", "ort-cpu"),
         classifier_opener="runtimes.backends.ort_cuda.classifier:open_ort_cuda_classifier",

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.compare.figures import QUANTILES
 from benchmarks.compare.summary import summarize
-from benchmarks.report.report import KIND, SCHEMA_VERSION
+from benchmarks.report.schema import KIND, SCHEMA_VERSION
 
 
 def made_report(**rows: dict[str, Any]) -> dict[str, Any]:

@@ -322,7 +322,7 @@ def test_a_source_that_is_gone_is_asked_for(tiny_artifact, tmp_path):
 
 
 def test_a_local_source_of_a_hub_artifact_needs_no_revision(tiny_artifact, tiny_source, tmp_path):
-    from exporter.verification import load_recorded_source
+    from exporter.sources.recorded_source import load_recorded_source
 
     folder = tmp_path / "copy"
     shutil.copytree(tiny_artifact.folder, folder)

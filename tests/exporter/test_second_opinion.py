@@ -16,7 +16,7 @@ from exporter.contract.errors import InputError
 from exporter.opinions.asking import has_package
 from exporter.second_opinion import SecondOpinion, ask_second_opinion, choose_witness
 from exporter.sources import load_source
-from exporter.verification import load_recorded_source
+from exporter.sources.recorded_source import load_recorded_source
 from tests.support.models import write_tiny_gguf
 
 pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")

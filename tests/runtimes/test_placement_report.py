@@ -6,7 +6,7 @@ import pytest
 
 import jisu
 from exporter.contract.errors import InputError
-from runtimes.backends.ort_cuda import backend as ort_cuda
+from runtimes.backends.ort_cuda import open as opening
 from runtimes.backends.ort_cuda.backend import OrtCudaBackend
 from runtimes.placement_report import placement_report
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
@@ -31,7 +31,7 @@ def test_the_processor_really_tells_what_it_runs(artifact, capsys):
 def test_what_is_not_on_the_gpu_is_named(artifact, monkeypatch):
     runtime = pretended_onnxruntime(strays=(("MatMulNBits", "layers.3"),))
     monkeypatch.setattr(
-        ort_cuda, "open_ort_cuda", lambda artifact, **_: OrtCudaBackend(runtime, artifact, allow_cpu_nodes=True)
+        opening, "open_ort_cuda", lambda artifact, **_: OrtCudaBackend(runtime, artifact, allow_cpu_nodes=True)
     )
     report = placement_report(artifact, "ort-cuda")
     assert report.elsewhere == ("MatMulNBits layers.3",)

@@ -7,7 +7,8 @@ from typing import Any
 
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
+from exporter.contract.signature import Signature
+from runtimes.backends.ort.rows import run_rows
 from runtimes.backends.ort.session import PROVIDER, open_session
 from runtimes.backends.ort.signature import check_session
 from runtimes.backends.out_of_memory import told_memory
@@ -26,13 +27,6 @@ def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any)
     session, signature = open_session(artifact.cpu_graph, threads=threads), artifact.manifest.signature
     check_session(session, signature, provider=PROVIDER)
     return PaddedClassifier(NAME, artifact, partial(_run, session, signature))
-
-
-def run_rows(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
-    """Logits [B, labels] of a graph from ``input_ids`` and, where it has one, ``attention_mask``; int64 [B, T] each."""
-    feeds = {INPUT_IDS: ids, **({ATTENTION_MASK: mask} if signature.has_input(ATTENTION_MASK) else {})}
-    found: Logits = session.run([LOGITS], feeds)[0]
-    return found
 
 
 def _run(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:

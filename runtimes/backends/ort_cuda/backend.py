@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
+from exporter.contract.backend import Logits, State, TokenIds, WantedLogits
 from exporter.contract.errors import InputError
 from exporter.contract.signature import (
     ATTENTION_MASK,
@@ -33,7 +33,6 @@ from runtimes.backends.ort_cuda.session import (
     PROVIDER,
     not_run,
     on_gpu,
-    onnxruntime_for_gpu,
     open_cuda_session,
 )
 from runtimes.backends.ort_cuda.top import DeviceTop
@@ -43,29 +42,6 @@ from runtimes.backends.token_by_token import run_token_by_token
 from runtimes.token_ids import id_array
 
 _NO_GRAPH = -1
-
-
-def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow_cpu_nodes: bool = False) -> Backend:
-    """Open an artifact's graph on the GPU; ``threads`` and ``source`` are not needed.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-        InputError: no GPU or driver, the processor's package, a damaged graph, or nodes that would not run on the GPU.
-    """
-    manifest = artifact.manifest
-    if not manifest.signature.state:
-        raise InputError(
-            f"The backend {NAME} does not run {artifact.folder}",
-            received="a model without a state",
-            allowed="a model that carries a state from token to token",
-            fix="Choose --backend ort-cpu.",
-        )
-    package = onnxruntime_for_gpu(manifest.precision)
-    if manifest.signature.encoded:
-        from runtimes.backends.ort_cuda.encoder import OrtCudaEncoderBackend
-
-        return OrtCudaEncoderBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
-    return OrtCudaBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
 
 
 def device_zeros(onnxruntime: Any, sizes: Sequence[int], dtype: str, *, purpose: str, total: int | None = None) -> Any:

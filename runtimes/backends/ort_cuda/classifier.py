@@ -11,8 +11,8 @@ from typing import Any
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Logits, TokenIds
 from exporter.contract.signature import Signature
+from runtimes.backends.ort.rows import run_rows
 from runtimes.backends.ort.signature import check_session
-from runtimes.backends.ort_cpu.classifier import run_rows
 from runtimes.backends.ort_cuda.session import NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
 from runtimes.backends.padded_classifier import PaddedClassifier
 

@@ -33,13 +33,15 @@ def test_quantized_products_are_known_by_their_operator(tiny_source, tiny_traced
     from exporter.graph.weights_file import save_graph
     from exporter.jobs.stages import Stages
     from exporter.precision.precision import precision_named
-    from exporter.quantization.options import QuantizationOptions, prepare_quantization, run_quantization
+    from exporter.quantization.options import QuantizationOptions
+    from exporter.quantization.prepared import prepare_quantization
+    from exporter.quantization.run import run_quantization
     from exporter.sources import load_source
 
     source = load_source(tiny_source)
     options = QuantizationOptions(precision=precision_named(precision))
-    ready = prepare_quantization(source, options, evaluation=read_evaluation_text(None))
-    quantized = run_quantization(source, ready, measure=lambda _: None, target="ort-cpu", stages=Stages())
+    prepared = prepare_quantization(source, options, evaluation=read_evaluation_text(None).text)
+    quantized = run_quantization(source, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())
     model = copied(tiny_traced)
     run_recipe(
         model, recipe_for("ort-cpu", precision), quantized=quantized.by_name, target="ort-cpu", max_positions=512

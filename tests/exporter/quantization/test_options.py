@@ -7,7 +7,9 @@ from exporter.gate.evaluation_text import read_evaluation_text
 from exporter.jobs.stages import Stages
 from exporter.precision.precision import precision_named
 from exporter.quantization.mixed_precision import Goal
-from exporter.quantization.options import QuantizationOptions, prepare_quantization, run_quantization, table_labels
+from exporter.quantization.options import QuantizationOptions
+from exporter.quantization.prepared import prepare_quantization, table_labels
+from exporter.quantization.run import run_quantization
 from exporter.quantization.weight_formats import BLOCK_SIZES
 from exporter.sources import load_source
 from tests.support.models import write_tiny_llama
@@ -48,8 +50,8 @@ def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_siz
     # Plain rounding in place of GPTQ, which has tests of its own and takes longer.
     monkeypatch.setattr("exporter.quantization.weight_formats.QuantizationPlan.calibrated", False)
     wanted = options(precision, block_size=block_size, symmetric=symmetric)
-    ready = prepare_quantization(wide, wanted, evaluation=read_evaluation_text(None))
-    found = run_quantization(wide, ready, measure=lambda _: None, target="ort-cpu", stages=Stages())
+    prepared = prepare_quantization(wide, wanted, evaluation=read_evaluation_text(None).text)
+    found = run_quantization(wide, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())
     for name, part in found.by_name.items():
         form = part.format
         assert (form.block_size, form.symmetric) == (block_size, symmetric)
@@ -64,7 +66,7 @@ def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_siz
 def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, tmp_path):
     with pytest.raises(InputError, match="uses no calibration text"):
         prepare_quantization(
-            wide, options("int8", calibration=tmp_path / "x.txt"), evaluation=read_evaluation_text(None)
+            wide, options("int8", calibration=tmp_path / "x.txt"), evaluation=read_evaluation_text(None).text
         )
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from exporter.contract.errors import InputError
 from runtimes.backends.ort_cuda import session as ort_cuda_session
-from runtimes.backends.ort_cuda.backend import OrtCudaBackend, open_ort_cuda
+from runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from runtimes.backends.ort_cuda.open import open_ort_cuda
 from runtimes.machine.gpu import Gpu, GpuProbe
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tiny_models import write_artifact

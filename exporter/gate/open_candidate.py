@@ -1,0 +1,31 @@
+"""Opens a written artifact as its users will: the one place where the exporter calls the runtimes.
+
+The arrow points from runtimes to exporter; verifying what users will run is the step that looks back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.contract.artifact import Artifact
+    from exporter.contract.backend import Backend
+    from exporter.contract.classifier_backend import ClassifierBackend
+
+
+def open_candidate(artifact: Artifact, backend: str = "ort-cpu", *, threads: int | None = None) -> Backend:
+    """The candidate's graph on a backend; close it after use.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    from runtimes.backends.registry import open_backend
+
+    return open_backend(backend, artifact, threads=threads)
+
+
+def open_candidate_classifier(artifact: Artifact, backend: str = "ort-cpu") -> ClassifierBackend:
+    """The same of a classifier."""
+    from runtimes.backends.registry import open_classifier
+
+    return open_classifier(backend, artifact)

@@ -1,0 +1,143 @@
+"""Options that have been checked against a source: the plan and the text, before anything long begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.errors import InputError
+from exporter.precision.half_precision import MEASURED_WINDOWS, computed_half, measures_activations
+from exporter.precision.precision import KEPT, MIXED, PRECISIONS, Precision, ProductFormat
+from exporter.quantization.calibration_data import WINDOWS, CalibrationData, read_calibration_data
+from exporter.quantization.matrices import describe_uncovered, matrices_of
+from exporter.quantization.options import QuantizationOptions
+from exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, split_windows
+from exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
+from exporter.sources.layer_stack import find_stack
+
+if TYPE_CHECKING:
+    from exporter.sources.source import Source
+
+# A mix needs windows to calibrate, to score single layers and to check whole mixes with.
+MIX_WINDOWS = WINDOWS * 11 // 8
+# The portable graph gathers rows of an embedding with ONNX's own operator, which takes whole bytes only. ONNX Runtime's
+# for GPUs takes 4 bits, but reads their zero points as if no row of them were padded to whole bytes (1.31).
+_TABLE_LABELS = {"portable": (FLOAT, "int8"), "ort-cuda": (FLOAT, "int8")}
+_ALL_TABLE_LABELS = (FLOAT, "int8", "int4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Options that have been checked against a source.
+
+    Attributes:
+        warnings: what the user would want to know before; also for the manifest.
+        check_windows: of a mix, int64 [T] each.
+    """
+
+    options: QuantizationOptions
+    plan: QuantizationPlan
+    data: CalibrationData | None
+    warnings: tuple[str, ...] = ()
+    check_windows: list[Any] = field(default_factory=list)
+
+
+def table_labels(target: str) -> tuple[str, ...]:
+    """Formats that a target can read an embedding in, of those that a mix chooses from."""
+    return _TABLE_LABELS.get(target, _ALL_TABLE_LABELS)
+
+
+def prepare_quantization(
+    source: Source, options: QuantizationOptions, *, evaluation: str, target: str = "ort-cpu"
+) -> Prepared:
+    """Make the plan and read the text, so that whatever is wrong with them is known before anything long begins.
+
+    Args:
+        evaluation: text that quality will be measured on, which calibration must not have seen.
+
+    Raises:
+        InputError: see `exporter.quantization.weight_formats.plan_quantization` and
+            `exporter.quantization.calibration_data.read_calibration_data`.
+    """
+    mixed = options.precision.name == MIXED
+    _refuse_without_stack(source, options.precision)
+    plan = QuantizationPlan(formats={}, algorithm="none")
+    if not mixed:
+        changed = bool(options.keep) or options.block_size is not None or options.symmetric is not None
+        changed |= options.precision.layers is not None
+        matrices = matrices_of(source.module) if changed else []
+        plan = plan_quantization(
+            matrices,
+            options.precision,
+            keep=options.keep,
+            block_size=options.block_size,
+            symmetric=options.symmetric,
+        )
+    warnings: tuple[str, ...] = ()
+    if mixed or any(plan.formats.values()):
+        uncovered = describe_uncovered(source.module, matrices_of(source.module))
+        warnings = () if uncovered is None else (uncovered,)
+    measured = measures_activations(options.precision, target)
+    if not mixed and not plan.calibrated and not measured:
+        if options.calibration is not None:
+            raise InputError(
+                f"The precision {options.precision.name} uses no calibration text for the target {target}",
+                received=f"--calibration {options.calibration}",
+                allowed="a precision that is calibrated",
+                fix="Leave it out, or use --precision int4.",
+            )
+        return Prepared(options=options, plan=plan, data=None, warnings=warnings)
+    data = read_calibration_data(
+        source,
+        options.calibration,
+        field=options.calibration_field,
+        evaluation=evaluation,
+        windows=MIX_WINDOWS if mixed else WINDOWS if plan.calibrated else MEASURED_WINDOWS,
+    )
+    check_windows = split_windows(data)["check"] if mixed else []
+    if options.sensitivity is not None:
+        check_sensitivity_file(options.sensitivity, data)
+    return Prepared(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
+
+
+def _refuse_without_stack(source: Source, precision: Precision) -> None:
+    """Raise InputError for what is chosen layer by layer, of a module that has no stack of them."""
+    if precision.name == MIXED or isinstance(precision.layers, ProductFormat):
+        if find_stack(source.module) is not None:
+            return
+        raise InputError(
+            f"The precision {precision.name} is chosen layer by layer, and {type(source.module).__name__} has no "
+            "nn.ModuleList of layers of which each reads what the one before gives",
+            received=f"--precision {precision.name}",
+            allowed=", ".join(
+                name
+                for name, other in PRECISIONS.items()
+                if name not in (MIXED, KEPT) and not isinstance(other.layers, ProductFormat)
+            ),
+            fix="Choose one of these.",
+        )
+
+
+def half_facts(prepared: Prepared, target: str) -> dict[str, Any]:
+    """What the passes of a half precision ask for, see `exporter.passes.recipes`; nothing for the other ones."""
+    precision = prepared.options.precision
+    half = precision.half or computed_half(precision, target)
+    if half is None:
+        return {}
+    windows = None if prepared.data is None else prepared.data.windows.as_list()[:MEASURED_WINDOWS]
+    # A plan with integers lists all layers; what it leaves out becomes half like everything else.
+    kept = () if precision.half is None else prepared.plan.formats
+    return {"half": half, "kept": frozenset(f"{name}.weight" for name in kept), "windows": windows}
+
+
+def half_record(prepared: Prepared) -> dict[str, Any]:
+    """Format, the weights that the user kept and the text that activations were measured on, for the manifest."""
+    precision = prepared.options.precision
+    if precision.half is None:
+        return {}
+    kept = {"kept": sorted(prepared.plan.formats)} if prepared.plan.formats else {}
+    return {
+        "format": precision.half,
+        **kept,
+        **({} if prepared.data is None else {"calibration": prepared.data.record}),
+    }

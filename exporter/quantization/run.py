@@ -1,0 +1,69 @@
+"""Quantizes a source as was prepared: kept integers, one precision, or a mix found by measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from exporter.precision.precision import KEPT, MIXED
+from exporter.quantization.keep import describe_kept, keep_quantization
+from exporter.quantization.mixed_precision import Measured, find_mix
+from exporter.quantization.prepared import Prepared, table_labels
+from exporter.quantization.quantize_source import QuantizedWeights, quantize_source
+from exporter.quantization.sensitivity import measure_sensitivity, split_windows
+
+if TYPE_CHECKING:
+    from exporter.jobs.stages import Stages
+    from exporter.sources.source import Source
+
+
+def run_quantization(
+    source: Source, prepared: Prepared, *, measure: Callable[[QuantizedWeights], Measured], target: str, stages: Stages
+) -> QuantizedWeights:
+    """Quantize as was prepared, and say what was warned of.
+
+    Args:
+        measure: builds an artifact of quantized weights and measures it; only a mix needs it.
+    """
+    for warning in prepared.warnings:
+        stages.say(f"{warning}.")
+    found = _run_quantization(source, prepared, measure=measure, target=target, stages=stages)
+    if not prepared.warnings or not found.record:
+        return found
+    return replace(found, record={**found.record, "notes": [*found.record.get("notes", []), *prepared.warnings]})
+
+
+def _run_quantization(
+    source: Source, prepared: Prepared, *, measure: Callable[[QuantizedWeights], Measured], target: str, stages: Stages
+) -> QuantizedWeights:
+    options = prepared.options
+    if options.precision.name == KEPT:
+        with stages.stage("quantize"):
+            kept = keep_quantization(
+                source, options.checkpoint, whole_byte_tables=target == "portable", progress=stages.advance
+            )
+        for line in describe_kept(kept.record):
+            stages.say(line)
+        return kept
+    if options.precision.name != MIXED:
+        with stages.stage("quantize"):
+            return quantize_source(source, prepared.plan, data=prepared.data, progress=stages.advance)
+    assert prepared.data is not None
+    data = prepared.data
+    with stages.stage("sensitivity"):
+        sensitivity = measure_sensitivity(
+            source, data, path=options.sensitivity, target=target, progress=stages.advance
+        )
+    statistics = split_windows(data)["statistics"]
+    with stages.stage("mix"):
+        mix = find_mix(
+            sensitivity,
+            options.goal,
+            quantize=lambda plan: quantize_source(source, plan, data=data, windows=statistics, progress=stages.advance),
+            measure=measure,
+            keep=options.keep,
+            table_labels=table_labels(target),
+            say=stages.say,
+        )
+    return QuantizedWeights(by_name=mix.quantized.by_name, record={**mix.quantized.record, "mix": mix.record})

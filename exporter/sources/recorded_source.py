@@ -1,0 +1,89 @@
+"""The source that an artifact's manifest names, or another place where it lies now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.artifact import Artifact
+from exporter.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from exporter.sources.source import Source
+
+
+def load_recorded_source(
+    artifact: Artifact,
+    source: str | Path | nn.Module | None,
+    *,
+    allow_pickle: bool = False,
+    ignore_weights: Sequence[str] | None = None,
+    same_files: bool = False,
+    tokenizer: Any = None,
+) -> Source:
+    """Load the given checkpoint, or the one that the manifest names.
+
+    Args:
+        tokenizer: of a module or factory.
+        ignore_weights: patterns of its tensors to leave out; those that the export left out when None.
+        same_files: refuse a checkpoint whose files are not the ones that the artifact was made from.
+    """
+    from exporter.sources import load_source
+
+    recorded: dict[str, Any] = artifact.manifest.source
+    place = source if source is not None else recorded.get("name")
+    if place is None or (source is None and not _can_be_found(recorded)):
+        raise InputError(
+            f"The source of {artifact.folder} is not where it was",
+            received=place,
+            allowed="the checkpoint that the artifact was made from",
+            fix="Name it with --source.",
+        )
+    # The recorded revision belongs to the recorded place, not to another one.
+    revision = recorded.get("revision") if source is None else None
+    loaded = load_source(
+        place,
+        revision=revision,
+        allow_pickle=allow_pickle,
+        ignore_weights=_left_out(recorded, place) if ignore_weights is None else ignore_weights,
+        tokenizer=tokenizer,
+    )
+    if same_files and file_hashes(loaded.provenance) != file_hashes(recorded):
+        shown = place if isinstance(place, (str, Path)) else type(place).__name__
+        raise InputError(
+            f"{shown} is not the checkpoint that {artifact.folder} was made from: its weights have other hashes",
+            fix="Name the right one with --source.",
+        )
+    if loaded.task != artifact.manifest.task:
+        raise InputError(
+            f"{artifact.folder} was made from a model for {artifact.manifest.task}",
+            received=f"a source for {loaded.task}",
+            allowed="the checkpoint that it was made from",
+            fix="Name the right one with --source.",
+        )
+    return loaded
+
+
+def _left_out(recorded: dict[str, Any], place: str | Path | nn.Module) -> tuple[str, ...]:
+    """The patterns of weights that an export was asked to leave out, where the place of the source has stored ones."""
+    from exporter.sources.kinds import kind_of
+
+    if not isinstance(place, (str, Path)) or kind_of(place) == "factory":
+        return ()
+    account = recorded.get("account")
+    patterns = account.get("ignore_weights") if isinstance(account, dict) else None
+    return tuple(str(one) for one in patterns) if isinstance(patterns, list) else ()
+
+
+def _can_be_found(recorded: dict[str, Any]) -> bool:
+    """Whether the place of a recorded source tells where it is; a module that was handed over had none."""
+    kind = recorded.get("kind")
+    return kind in ("hf-hub", "factory") or (kind != "module" and Path(str(recorded.get("name"))).exists())
+
+
+def file_hashes(provenance: dict[str, Any]) -> list[str]:
+    """Hashes of the files that a source was read from, in one order."""
+    return sorted(str(record.get("sha256")) for record in provenance.get("files", {}).values())
