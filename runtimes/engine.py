@@ -13,8 +13,10 @@ from exporter.contract.backend import Backend
 from exporter.contract.classifier_backend import ClassifierBackend
 from exporter.contract.errors import InputError
 from runtimes.backends.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
+from runtimes.backends.token_ids import check_ids
+from runtimes.chat.chat_encoder import open_chat_encoder
+from runtimes.chat.messages import Message
 from runtimes.generation.beam_run import BeamRun
-from runtimes.generation.chat_template import Message, open_chat_template
 from runtimes.generation.classification import Classification, check_texts, classify_rows
 from runtimes.generation.forced_tokens import ForcedTokens
 from runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
@@ -24,7 +26,6 @@ from runtimes.generation.scoring import TokenScores, score_tokens
 from runtimes.generation.text import TextCodec, open_codec
 from runtimes.generation.text_run import TextRun, new_token_limit
 from runtimes.generation.text_stream import TextStream
-from runtimes.token_ids import check_ids
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -100,7 +101,9 @@ class Engine:
         self.artifact = artifact
         self._opened = backend
         self._codec = open_codec(artifact.folder)
-        self._template = open_chat_template(artifact.folder)
+        self._chat = (
+            None if self._codec is None else open_chat_encoder(artifact.folder, self._codec, artifact.manifest.model)
+        )
 
     def __repr__(self) -> str:
         return f"<Engine {self.artifact.folder} on {self._opened.name}>"
@@ -281,7 +284,10 @@ class Engine:
         return classify_rows(self.classifier, check_id_prompts(rows), self.labels)
 
     def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
-        """Token ids of a text, with the tokenizer's own special tokens unless they are unwanted."""
+        """Token ids of a text, with the tokenizer's own special tokens unless they are unwanted.
+
+        A special token that the text itself spells becomes that token, unlike in the messages of a chat.
+        """
         return self.codec.encode(text, special_tokens=special_tokens)
 
     def detokenize(self, ids: Sequence[int]) -> str:
@@ -303,7 +309,7 @@ class Engine:
 
     def message_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation; the template writes the special tokens itself."""
-        codec, _ = self.codec, self.backend
+        _ = self.codec, self.backend  # either may refuse
         if self._reads_sources:
             raise InputError(
                 f"The artifact {self.artifact.folder} turns a text into another and holds no conversation",
@@ -311,18 +317,18 @@ class Engine:
                 allowed="a text",
                 fix="Give the text itself: jisu generate, or Engine.generate without chat.",
             )
-        if self._template is None:
+        if self._chat is None or self._chat.template is None:
             raise InputError(
                 f"The artifact {self.artifact.folder} has no chat template",
                 received="chat messages",
                 allowed="a model with a chat template",
                 fix="Continue a text with it instead: jisu generate, or Engine.generate without chat.",
             )
-        return codec.encode(self._template.render(messages), special_tokens=False)
+        return self._chat.encode(messages)
 
     @property
     def has_chat_template(self) -> bool:
-        return self._template is not None
+        return self._chat is not None and self._chat.template is not None
 
     @property
     def codec(self) -> TextCodec:

@@ -85,7 +85,7 @@ def _check_round_trip(source: Any, ours: Any, texts: Sequence[str]) -> Check:
 def _check_chat_template(source: Any, folder: Path) -> Check:
     name = "chat-template"
     # What users will run, on the files that they will have.
-    from runtimes.generation.chat_template import open_chat_template
+    from runtimes.chat.chat_template import open_chat_template
 
     template = open_chat_template(folder)
     if not getattr(source, "chat_template", None):

@@ -118,7 +118,7 @@ def check_template(tokenizer: Any, checkpoint: Path) -> None:
         template = template.get("default")
     if not template:
         return
-    from runtimes.generation.chat_template import ChatTemplate
+    from runtimes.chat.chat_template import ChatTemplate
 
     special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     try:

@@ -12,7 +12,7 @@ from exporter.contract.classifier_backend import ClassifierBackend, Rows
 from exporter.contract.errors import InputError
 from exporter.contract.signature import ATTENTION_MASK
 from runtimes.backends.row_lengths import closed
-from runtimes.token_ids import check_ids
+from runtimes.backends.token_ids import check_ids
 
 # (token ids, mask of ones for tokens and zeros for padding), int64 [B, T] each -> logits [B, labels].
 RunRows = Callable[[TokenIds, TokenIds], Logits]

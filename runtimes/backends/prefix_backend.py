@@ -14,7 +14,7 @@ from exporter.contract.backend import Logits, State, TokenIds, WantedLogits
 from exporter.contract.errors import InputError
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
-from runtimes.token_ids import id_array
+from runtimes.backends.token_ids import id_array
 
 Run = Callable[[TokenIds, TokenIds], Logits]
 """``(token ids [B, S] padded on the right, wanted positions [B, K]) -> logits float32 [B, K, V]``."""

@@ -50,7 +50,7 @@ class SamplingOptions:
         frequency_penalty: subtracted once for each time the answer has the token.
         presence_penalty: subtracted when the answer has the token.
         seed: a whole number from 0 up; None draws a new one. Each result names the seed that repeats it alone, see
-            `runtimes.seeds`.
+            `runtimes.generation.seeds`.
         logit_bias: token id (a number, or its digits as JSON has them) -> number added to its logit; -inf forbids it.
         logits_processors: functions from (token ids so far, logits [V]) to logits [V].
         stop: strings that end the answer; they are not part of it.

@@ -31,7 +31,7 @@ class RowSampler:
 
     Args:
         options: checked options.
-        random: what tokens are drawn with, see `runtimes.seeds`; None where nothing is drawn.
+        random: what tokens are drawn with, see `runtimes.generation.seeds`; None where nothing is drawn.
         prompt: the row's prompt ids, for the repetition penalty and the processors.
         vocab_size: V.
 

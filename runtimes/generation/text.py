@@ -27,6 +27,11 @@ class TextCodec:
         tokenizer.no_truncation()
         tokenizer.no_padding()
 
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer itself, of the tokenizers package."""
+        return self._tokenizer
+
     def encode(self, text: str, *, special_tokens: bool) -> list[int]:
         """Token ids of a text; ``special_tokens`` lets the tokenizer add its own, such as one for the beginning.
 

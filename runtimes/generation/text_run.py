@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 
 from exporter.contract.backend import Backend, EncoderBackend, State
 from exporter.contract.errors import InputError
+from runtimes.backends.token_ids import check_ids
 from runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions
 from runtimes.generation.prompts import prompt_name
 from runtimes.generation.result import Result, Timings
 from runtimes.generation.sampling import RowSampler, TokenLogprobs
+from runtimes.generation.seeds import row_random, row_seeds
 from runtimes.generation.stopping import Stopping, StopStrings
 from runtimes.generation.text import Detokenizer, TextCodec
 from runtimes.generation.token_loop import SampledToken, generate_tokens
-from runtimes.seeds import row_random, row_seeds
-from runtimes.token_ids import check_ids
 
 
 class TextRun:

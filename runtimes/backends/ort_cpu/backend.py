@@ -20,7 +20,7 @@ from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.prefix_backend import PrefixBackend
 from runtimes.backends.row_lengths import check_call, check_size, closed
 from runtimes.backends.state_sizes import state_sizes
-from runtimes.token_ids import id_array
+from runtimes.backends.token_ids import id_array
 
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 # A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.

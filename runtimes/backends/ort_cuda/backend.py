@@ -39,7 +39,7 @@ from runtimes.backends.ort_cuda.top import DeviceTop
 from runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
 from runtimes.backends.state_sizes import batch_axis, state_sizes
 from runtimes.backends.token_by_token import run_token_by_token
-from runtimes.token_ids import id_array
+from runtimes.backends.token_ids import id_array
 
 _NO_GRAPH = -1
 

@@ -27,7 +27,7 @@ from runtimes.backends.tensorrt.library import Library
 from runtimes.backends.tensorrt.plan_graph import plan_graphs
 from runtimes.backends.tensorrt.profiles import DECODE, PREFILL, Shapes
 from runtimes.backends.token_by_token import run_token_by_token
-from runtimes.token_ids import id_array
+from runtimes.backends.token_ids import id_array
 
 _FED = (INPUT_IDS, PAST_LENGTH, LOGITS_POSITIONS)
 

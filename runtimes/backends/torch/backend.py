@@ -16,7 +16,7 @@ from runtimes.backends.encoder_decoder import EncoderDecoderBackend
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.prefix_backend import PrefixBackend
 from runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
-from runtimes.token_ids import id_array
+from runtimes.backends.token_ids import id_array
 
 if TYPE_CHECKING:
     import torch

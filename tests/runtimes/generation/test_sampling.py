@@ -9,7 +9,7 @@ import pytest
 from exporter.contract.errors import InputError
 from runtimes.generation.options import SamplingOptions
 from runtimes.generation.sampling import RowSampler, distribution, draw, log_softmax, token_logprobs
-from runtimes.seeds import row_random
+from runtimes.generation.seeds import row_random
 
 # Probabilities 1/2, 1/4, 1/8, 1/8 at temperature 1.
 HALVES = np.log(np.array([4.0, 2.0, 1.0, 1.0]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exporter.contract.errors import InputError
-from runtimes.generation.chat_template import ChatTemplate, open_chat_template
+from runtimes.chat.chat_template import ChatTemplate, open_chat_template
 from tests.runtimes.tiny_text import TEMPLATE
 
 HELLO = [{"role": "user", "content": "你好"}]

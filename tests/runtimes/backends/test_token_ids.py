@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from exporter.contract.errors import InputError
-from runtimes.token_ids import check_id_array, check_ids, id_array
+from runtimes.backends.token_ids import check_id_array, check_ids, id_array
 
 
 @pytest.mark.parametrize("token", [-1, 7, 2**70, -(2**70)])
