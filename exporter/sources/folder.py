@@ -33,6 +33,7 @@ from exporter.sources.model import (
 from exporter.sources.outline import outline_source
 from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
+from exporter.sources.quantized import forget_quantization, read_declaration, read_quantized
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 from exporter.sources.safetensors_files import find_pickles, find_safetensors
@@ -79,19 +80,24 @@ def load_folder(
     """
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)
     config = _read_config(folder)
+    declared = read_declaration(folder)
+    # What is loaded has plain weights, whatever they are made of.
+    forget_quantization(config)
     classifier = classifier_class(config)
-    text_to_text = None if classifier is not None else text_to_text_class(config, folder)
+    text_to_text = None if classifier is not None else text_to_text_class(config)
     model_class = classifier or text_to_text or decoder_class(config, folder)
     labels = read_labels(config, folder) if classifier is not None else ()
     account = Account(ignore=tuple(ignore_weights))
     with open_weights(files, pickled=pickled) as stored:
         if files:
             account = account_for_files(account, folder, files, stored.shapes.keys(), pickled=pickled)
+        dtypes = set(stored.dtypes.values())
         account, stored = leave_out(account, stored)
         if stored.shapes or not outline:
             check_config(config, folder, stored=len(stored.shapes))
         empty = build_empty(model_class, config, folder)
         account, stored = take_off_prefix(account, stored, empty)
+        account, stored, quantization = read_quantized(account, stored, declared, empty, folder)
         matches = match_names(empty, stored.shapes)
         # A broken or foreign tokenizer is found in a second; the weights take longer.
         tokenizer = load_folder_tokenizer(folder, config)
@@ -103,7 +109,8 @@ def load_folder(
         integers = {name for name, dtype in stored.dtypes.items() if _INTEGER.match(dtype)}
         if stored.shapes or not outline:
             check_stored(empty, stored.shapes, matches, folder, integers=integers)
-        account = account_for_tensors(account, empty, matches, stored.dtypes)
+        as_stored = {name: match for name, match in matches.items() if name not in quantization.weights}
+        account = account_for_tensors(account, empty, as_stored, stored.dtypes)
         account.refuse(folder)
         if outline:
             if generation is not None:
@@ -116,7 +123,6 @@ def load_folder(
         account = check_derived(account, model, stored.weights, matches)
         account = refuse_unexpected(account, unexpected, matches)
         account.refuse(folder)
-        dtypes = set(stored.dtypes.values())
         use_linear_layers(model)
     if generation is not None:
         model.generation_config = generation
@@ -129,12 +135,15 @@ def load_folder(
         model=facts,
         task=task,
         tokenizer=tokenizer,
-        provenance=record_origin(
-            {**default, **(origin or {})},
-            licence=_read_licence(folder),
-            dtypes=dtypes,
-            files=recorded,
-        ),
+        provenance={
+            **record_origin(
+                {**default, **(origin or {})},
+                licence=_read_licence(folder),
+                dtypes=dtypes,
+                files=recorded,
+            ),
+            **({"quantization": dict(quantization.record)} if quantization.record else {}),
+        },
         account=account,
         weight_bytes=weight_bytes(model),
         notes=stored.notes,

@@ -26,13 +26,12 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     """The transformers class that loads this configuration as a causal language model.
 
     Raises:
-        InputError: the model is an encoder, has one, is stored in a quantized format, or is no language model.
+        InputError: the model is an encoder, has one, or is no language model.
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
     architectures = _architectures(config)
     received = _described(config)
-    _refuse_quantized(config, checkpoint)
     found: Any = None
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
@@ -48,17 +47,12 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     return _chosen(found, architectures)
 
 
-def text_to_text_class(config: Any, checkpoint: Path) -> Any | None:
-    """The transformers class that loads this configuration as an encoder and a decoder; None when it is none.
-
-    Raises:
-        InputError: the weights are stored in a quantized format.
-    """
+def text_to_text_class(config: Any) -> Any | None:
+    """The transformers class that loads this configuration as an encoder and a decoder; None when it is none."""
     from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
     if not getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
         return None
-    _refuse_quantized(config, checkpoint)
     return _chosen(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], _architectures(config))
 
 
@@ -76,16 +70,6 @@ def _architectures(config: Any) -> list[str]:
 
 def _described(config: Any) -> str:
     return ", ".join([f"model type {config.model_type!r}", *_architectures(config)])
-
-
-def _refuse_quantized(config: Any, checkpoint: Path) -> None:
-    if getattr(config, "quantization_config", None):
-        raise InputError(
-            f"The weights of {checkpoint} are stored in a quantized format of another tool",
-            received=f"quantization_config in config.json, {_described(config)}",
-            allowed="float32, float16 or bfloat16 weights, or a GGUF file",
-            fix="Export from the model that it was quantized from.",
-        )
 
 
 def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:

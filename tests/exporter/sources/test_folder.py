@@ -407,9 +407,9 @@ def test_an_adapter_is_refused(folder: Path) -> None:
     _refused(folder, "holds an adapter")
 
 
-def test_weights_in_another_tools_format_are_refused(folder: Path) -> None:
-    _edit(folder / "config.json", lambda data: data.update(quantization_config={"quant_method": "gptq", "bits": 4}))
-    _refused(folder, "quantized format of another tool")
+def test_codes_of_a_method_that_is_not_read_are_refused(folder: Path) -> None:
+    _edit(folder / "config.json", lambda data: data.update(quantization_config={"quant_method": "aqlm"}))
+    _refused(folder, "quantized in a way that cannot be read", "aqlm", "learned codebooks")
 
 
 # Tokenizers
