@@ -62,6 +62,7 @@ TESTS_WITHOUT_MODULE = {
     "stand_in_gpu/test_faults.py",
     "test_action.py",
     "test_architecture.py",
+    "test_docs.py",
     "test_packaging.py",
 }
 # Classes of torch modules need torch to be defined; functions that need them import these files.

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.report.columns import at, best_rows, figure_path, headline_columns, headline_words, shown, trials_words
+from exporter.contract.errors import InputError
 
 
-def render_markdown(report: Mapping[str, Any]) -> str:
-    """Render a report; the best of each column is bold."""
+def render_rows(
+    report: Mapping[str, Any], *, names: Sequence[str] | None = None, titles: Sequence[str] | None = None
+) -> str:
+    """The first table, or the named rows and columns of it; the best of each column among all rows is bold.
+
+    Raises:
+        InputError: a row or column that the report does not have.
+    """
     rows = report["rows"]
     columns = headline_columns(report)
+    _require("row", names, [str(row["name"]) for row in rows])
+    _require("column", titles, [column.title for column in columns])
+    columns = [column for column in columns if titles is None or column.title in titles]
     best = [best_rows(rows, column) for column in columns]
     head = ["", *(f"{column.title} {column.unit}".strip() for column in columns)]
     lines = [_line(head), "|---|" + "---:|" * len(columns)]
     for index, row in enumerate(rows):
+        if names is not None and str(row["name"]) not in names:
+            continue
         cells = [str(row["name"])]
         for column, winners in zip(columns, best, strict=True):
             path = figure_path(row, column)
@@ -24,6 +36,13 @@ def render_markdown(report: Mapping[str, Any]) -> str:
                 cell = shown(at(row, path), column.unit)
             cells.append(f"**{cell}**" if index in winners else cell)
         lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def render_markdown(report: Mapping[str, Any]) -> str:
+    """Render a report; the best of each column is bold."""
+    rows = report["rows"]
+    lines = [render_rows(report).rstrip("\n")]
     settings, machine = report["settings"], report["machine"]
     lines += [
         "",
@@ -42,6 +61,14 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         lines += [f"- {_plain(note)}" for note in verdict["notes"]]
     lines += ["", f"`{report['command']}`"]
     return "\n".join(lines) + "\n"
+
+
+def _require(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> None:
+    missing = [name for name in wanted or () if name not in known]
+    if missing:
+        raise InputError(
+            f"The report has no such {what}", received=", ".join(missing), allowed=", ".join(known), fix="Correct it."
+        )
 
 
 def _case(case: Mapping[str, Any]) -> str:

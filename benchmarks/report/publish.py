@@ -1,8 +1,10 @@
-"""Puts a report into the repository: its files into a folder, its plot into an image, its table into the README.
+"""Puts a report into the repository: its files into a folder, its plot into an image, its tables into two pages.
 
-    python -m benchmarks.report.publish report/ --results benchmarks/results/smollm2-135m --plot docs/compare.svg
+    python -m benchmarks.report.publish report/ --results benchmarks/results/smollm2-135m --plot docs/compare.svg \\
+        --rows "int8 (ort-cpu)" "int4 (ort-cpu)"
 
-The README has the table between two comments, which are kept. A report with paths of one machine is refused.
+The page has the whole table between two comments, which are kept, and the README a few rows and the plot. A report with
+paths of one machine is refused.
 """
 
 from __future__ import annotations
@@ -10,16 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report.html import render_html
-from benchmarks.report.markdown import render_markdown
+from benchmarks.report.markdown import render_markdown, render_rows
 from benchmarks.report.plots import draw_pareto
 from benchmarks.report.report import read_report, write_json, write_whole
 from benchmarks.report.schema import HTML, JSON, MARKDOWN, Report
 from exporter.contract.errors import InputError
 
 BEGIN, END = "<!-- jisu compare: begin -->", "<!-- jisu compare: end -->"
+README_COLUMNS = ("decode", "prefill", "mean KL", "top-1", "size")
 # The page's colours: the drawing is in the text colour, and an image of its own has no page around it.
 _STYLE = (
     "<style>svg{color:#1b1f24;font-family:system-ui,sans-serif}"
@@ -33,16 +37,25 @@ def main() -> None:
     parser.add_argument("report", type=Path, help="folder that `jisu compare` has written")
     parser.add_argument("--results", type=Path, required=True, help="folder for the report's files")
     parser.add_argument("--plot", type=Path, required=True, help="SVG of speed against quality")
+    parser.add_argument("--page", type=Path, default=Path("docs/compare.md"), help="page that gets the whole table")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--rows", nargs="+", metavar="NAME", required=True, help="rows that the README shows")
     arguments = parser.parse_args()
-    publish(arguments.report, results=arguments.results, plot=arguments.plot, readme=arguments.readme)
+    publish(
+        arguments.report,
+        results=arguments.results,
+        plot=arguments.plot,
+        page=arguments.page,
+        readme=arguments.readme,
+        rows=arguments.rows,
+    )
 
 
-def publish(folder: Path, *, results: Path, plot: Path, readme: Path) -> None:
-    """Render a report into the repository and show its table and plot; one that is there already is rendered anew.
+def publish(folder: Path, *, results: Path, plot: Path, page: Path, readme: Path, rows: Sequence[str]) -> None:
+    """Render a report into the repository and show its tables and plot; one that is there already is rendered anew.
 
     Raises:
-        InputError: no report, one with absolute paths, or a README without the two comments.
+        InputError: no report, one with absolute paths or without the rows, or a page without the two comments.
     """
     report = read_report(folder / JSON)
     found = sorted(set(_PATH.findall(json.dumps(report))))
@@ -53,19 +66,27 @@ def publish(folder: Path, *, results: Path, plot: Path, readme: Path) -> None:
             allowed="paths relative to the repository",
             fix="Run `jisu compare` in the repository with such paths.",
         )
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"{readme} has no place for the table", allowed=f"{BEGIN} and {END}", fix="Add the two.")
+    few = render_rows(report, names=rows, titles=README_COLUMNS)
+    # Pages lie where links start from; the plot is named from there.
+    image = f"![Decode speed against mean KL divergence]({plot.as_posix()})"
+    pages = {page: _filled(page, f"\n{render_markdown(report)}"), readme: _filled(readme, f"\n{few}\n{image}\n")}
     results.mkdir(parents=True, exist_ok=True)
     write_json(report, results / JSON)
     write_whole(results / MARKDOWN, render_markdown(report))
     write_whole(results / HTML, render_html(report))
     plot.parent.mkdir(parents=True, exist_ok=True)
     plot.write_text(standalone_plot(report), encoding="utf-8")
-    shown = f"\n{render_markdown(report)}\n![Decode speed against mean KL divergence]({plot.as_posix()})\n"
-    readme.write_text(f"{before}{BEGIN}{shown}{END}{after}", encoding="utf-8")
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+
+
+def _filled(path: Path, shown: str) -> str:
+    """The page's text with something else between the two comments."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{path} has no place for the table", allowed=f"{BEGIN} and {END}", fix="Add the two.")
+    return f"{before}{BEGIN}{shown}{END}{after}"
 
 
 def standalone_plot(report: Report) -> str:

@@ -15,24 +15,29 @@ from tests.benchmarks.made_report import made_report
 def folder(tmp_path):
     (tmp_path / "report").mkdir()
     write_report(made_report(), tmp_path / "report")
-    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    for name in ("README.md", "page.md"):
+        (tmp_path / name).write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     return tmp_path
 
 
-def run(folder):
-    readme = folder / "README.md"
-    publish(folder / "report", results=folder / "results", plot=folder / "docs" / "plot.svg", readme=readme)
-    return readme.read_text()
+def run(folder, rows=("int8",)):
+    readme, page = folder / "README.md", folder / "page.md"
+    plot = folder / "docs" / "plot.svg"
+    publish(folder / "report", results=folder / "results", plot=plot, page=page, readme=readme, rows=rows)
+    return readme.read_text(), page.read_text()
 
 
-def test_the_readme_gets_the_table_and_the_plot_and_again_the_same(folder):
-    text = run(folder)
-    assert text.startswith(f"before\n{BEGIN}\n|  | decode")
-    assert "| int8 | **120.0** |" in text
-    assert "docs/plot.svg)" in text
-    assert "old" not in text
-    assert text.endswith(f"{END}\nafter\n")
-    assert run(folder) == text
+def test_the_page_gets_the_table_the_readme_some_rows_and_the_plot_and_again_the_same(folder):
+    readme, page = run(folder)
+    for text in (readme, page):
+        assert text.startswith(f"before\n{BEGIN}\n|  | decode")
+        assert "| int8 | **120.0** |" in text
+        assert "old" not in text
+        assert text.endswith(f"{END}\nafter\n")
+    assert "docs/plot.svg)" in readme
+    assert "fp32" in page.split("Decode and")[0]
+    assert "fp32" not in readme
+    assert run(folder) == (readme, page)
     assert json.loads((folder / "results" / "report.json").read_text()) == made_report()
     assert ElementTree.parse(folder / "docs" / "plot.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
@@ -41,6 +46,9 @@ def test_paths_of_a_machine_and_a_readme_without_a_place_are_refused(folder):
     (folder / "README.md").write_text("nothing")
     with pytest.raises(InputError, match="has no place for the table"):
         run(folder)
+    (folder / "README.md").write_text(f"{BEGIN}{END}")
+    with pytest.raises(InputError, match="no such row.*fp64.*int8"):
+        run(folder, rows=("fp64",))
     write_report(made_report(int8={"path": "/home/me/build/int8"}), folder / "report")
     with pytest.raises(InputError, match="/home/me/build/int8"):
         run(folder)

@@ -1,0 +1,41 @@
+"""What the pages promise: links lead somewhere, the front page stays short, and every page is in the index."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+LONGEST_README = 12_000  # bytes
+_LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def dead_links(page: Path) -> list[str]:
+    """Relative links of a page that lead to no file; code blocks are left out."""
+    links = _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+    return [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead_links(page) == []
+
+
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("[a](there.md) [b](page.md#part) [c](https://example.org/x)\n```\n[d](code.md)\n```\n")
+    assert dead_links(page) == ["there.md"]
+
+
+def test_the_readme_is_a_front_page() -> None:
+    assert (ROOT / "README.md").stat().st_size < LONGEST_README
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    missing = [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index]
+    assert missing == ["index.md"]
