@@ -290,15 +290,19 @@ class Engine:
         """
         return self.codec.encode(text, special_tokens=special_tokens)
 
-    def detokenize(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out; raises InputError for ids that the model does not have."""
+    def detokenize(self, ids: Sequence[int], *, special_tokens: bool = False) -> str:
+        """The text of token ids, special tokens left out unless they are wanted.
+
+        Raises:
+            InputError: ids that the model does not have.
+        """
         found = token_ids(ids)
         if found is None:
             raise InputError(
                 "These are not token ids", received=shown(ids), allowed="a list of whole numbers", fix="Give one list."
             )
         check_ids([found], self.vocab_size)
-        return self.codec.decode(found)
+        return self.codec.decode(found, special_tokens=special_tokens)
 
     def prompt_ids(self, text: str, *, chat: bool | None = None) -> list[int]:
         """Token ids of a prompt as `generate` would give it to the model; raises InputError for an empty one."""

@@ -59,6 +59,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="with beams: end when as many answers have ended, when no better one is likely, or possible (no)",
     )
     sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end the answer here; repeatable")
+    sampling.add_argument("--special-tokens", action="store_true", help="write special tokens into the answer's text")
 
 
 def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
@@ -67,7 +68,9 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
 
     given = {name: getattr(arguments, name) for name in _NUMBERS}
     early = None if arguments.early_stopping is None else _EARLY_STOPPING[arguments.early_stopping]
-    return SamplingOptions(**given, early_stopping=early, stop=tuple(arguments.stop))
+    return SamplingOptions(
+        **given, early_stopping=early, stop=tuple(arguments.stop), special_tokens=arguments.special_tokens
+    )
 
 
 def load_engine(arguments: argparse.Namespace) -> Engine:

@@ -85,6 +85,8 @@ class BeamRun:
     def _text(self, row: int) -> str:
         if self._codec is None:
             return ""
-        decoder, found = Detokenizer(self._codec, self._prompts[row]), self._found[row]
-        said = found.token_ids if found.finish_reason == "length" else found.token_ids[:-1]
+        shows, found = self._options.special_tokens, self._found[row]
+        decoder = Detokenizer(self._codec, self._prompts[row], special_tokens=shows)
+        ends = found.finish_reason == "stop" or (found.finish_reason == "eos" and not shows)
+        said = found.token_ids[:-1] if ends else found.token_ids
         return "".join(decoder.push(token) for token in said) + decoder.flush()

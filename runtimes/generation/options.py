@@ -21,6 +21,7 @@ DEFAULT_NEW_TOKENS = 256
 _NARROWING: dict[str, tuple[float, ...]] = {"top_k": (0, -1), "top_p": (1,), "min_p": (0,)}
 # Options that a search among whole sequences cannot follow: nothing is drawn, and text is known at its end only.
 _UNSEARCHED = ("temperature", "stop", "logprobs")
+_FLAGS = ("ignore_eos", "special_tokens")
 # Options of such a search.
 _SEARCHING = ("length_penalty", "early_stopping")
 EarlyStopping = bool | Literal["never"]
@@ -53,9 +54,10 @@ class SamplingOptions:
             `runtimes.generation.seeds`.
         logit_bias: token id (a number, or its digits as JSON has them) -> number added to its logit; -inf forbids it.
         logits_processors: functions from (token ids so far, logits [V]) to logits [V].
-        stop: strings that end the answer; they are not part of it.
+        stop: strings that end the answer; they are not part of it. Special tokens in them are found, too.
         stop_ids: token ids that end the answer, besides the model's own; they are not part of its text.
         ignore_eos: go on after the model's own end tokens.
+        special_tokens: write special tokens into the text, the model's end token included.
         logprobs: for each token record its log-probability and those of this many most likely tokens; the
             probabilities are the model's own, before any of the above.
         num_beams: 2 or more follows that many sequences at once and gives the one of the highest score, the sum of its
@@ -83,6 +85,7 @@ class SamplingOptions:
     stop: tuple[str, ...] = ()
     stop_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    special_tokens: bool = False
     logprobs: int | None = None
     num_beams: int | None = None
     length_penalty: float | None = None
@@ -92,8 +95,9 @@ class SamplingOptions:
         for name in ("stop", "stop_ids", "logits_processors"):
             object.__setattr__(self, name, _several(getattr(self, name)))
         object.__setattr__(self, "logit_bias", _bias_by_id(self.logit_bias))
-        if self.ignore_eos is None:
-            object.__setattr__(self, "ignore_eos", False)
+        for name in _FLAGS:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, False)
         faults = [fault for fault in self._faults() if fault]
         if faults:
             raise InputError(
@@ -160,7 +164,11 @@ class SamplingOptions:
             _fault("logprobs", self.logprobs, whole=True, low=0),
             _fault("num_beams", self.num_beams, whole=True, low=1),
             _fault("length_penalty", self.length_penalty),
-            "" if isinstance(self.ignore_eos, bool) else f"ignore_eos is {self.ignore_eos!r}, allowed: True, False",
+            *(
+                f"{name} is {value!r}, allowed: True, False"
+                for name in _FLAGS
+                if not isinstance(value := getattr(self, name), bool)
+            ),
             ""
             if self.early_stopping is None or self.early_stopping in (True, False, "never")
             else f"early_stopping is {self.early_stopping!r}, allowed: True, False, 'never'",
@@ -201,6 +209,7 @@ class OptionChanges(TypedDict, total=False):
     stop: str | Sequence[str] | None
     stop_ids: int | Sequence[int] | None
     ignore_eos: bool | None
+    special_tokens: bool | None
     logprobs: int | None
     num_beams: int | None
     length_penalty: float | None

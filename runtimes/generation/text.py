@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,16 @@ class TextCodec:
         ids: list[int] = self._tokenizer.post_process(whole, None, add_special_tokens=True).ids
         return ids[:limit]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], *, special_tokens: bool = False) -> str:
+        """The text of token ids, special tokens left out unless they are wanted."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not special_tokens)
         return text
+
+    @cached_property
+    def special_texts(self) -> Mapping[int, str]:
+        """The special tokens, which `decode` leaves out, and how they are written."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {number: token.content for number, token in added.items() if token.special}
 
 
 class Detokenizer:
@@ -66,35 +73,39 @@ class Detokenizer:
 
     Decodes a short window twice, without and with the new tokens, and shows the difference: a decoder may treat the
     first token of a text in its own way (drop its space), and both windows begin alike.
+
+    Args:
+        prompt: token ids before the text.
+        special_tokens: write special tokens, too.
     """
 
-    def __init__(self, codec: TextCodec, prompt: Sequence[int] = ()) -> None:
-        self._codec = codec
+    def __init__(self, codec: TextCodec, prompt: Sequence[int] = (), *, special_tokens: bool = False) -> None:
+        self._decode = partial(codec.decode, special_tokens=special_tokens)
         self._ids = _context(codec, prompt)
         self._shown = len(self._ids)
-        self._before = codec.decode(self._ids)
+        self._before = self._decode(self._ids)
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that is complete now, often nothing."""
         self._ids.append(int(token))
-        text = self._codec.decode(self._ids)
+        text = self._decode(self._ids)
         if len(text) <= len(self._before) or text.endswith(_REPLACEMENT):
             return ""
         return self._show(text)
 
     def flush(self) -> str:
         """The rest, when no more tokens come; bytes without their end become replacement characters."""
-        text = self._codec.decode(self._ids)
+        text = self._decode(self._ids)
         if not text.startswith(self._before):
             # Unfinished bytes made the decoder read the ones before them in another way; those have been shown.
-            return self._codec.decode(self._ids[self._shown :])
+            return self._decode(self._ids[self._shown :])
         return self._show(text)
 
     def _show(self, text: str) -> str:
         piece = text[len(self._before) :]
         self._ids = self._ids[self._shown :]
         self._shown = len(self._ids)
-        self._before = self._codec.decode(self._ids)
+        self._before = self._decode(self._ids)
         return piece
 
 

@@ -13,6 +13,7 @@ from runtimes.generation.prompts import prompt_name
 from runtimes.generation.result import Result, Timings
 from runtimes.generation.sampling import RowSampler, TokenLogprobs
 from runtimes.generation.seeds import row_random, row_seeds
+from runtimes.generation.special_tokens import SpecialTokens
 from runtimes.generation.stopping import Stopping, StopStrings
 from runtimes.generation.text import Detokenizer, TextCodec
 from runtimes.generation.token_loop import SampledToken, generate_tokens
@@ -80,8 +81,11 @@ class TextRun:
             stopping=self._stopping,
             logprobs=options.logprobs,
         )
-        self._decoders = [Detokenizer(codec, prompt) if codec else None for prompt in prompts]
-        self._stops = [StopStrings(options.stop) for _ in prompts]
+        shows = self._shows_special = options.special_tokens
+        self._decoders = [Detokenizer(codec, prompt, special_tokens=shows) if codec else None for prompt in prompts]
+        # Where they are shown, stop strings see them as they are.
+        self._special = SpecialTokens({} if shows or codec is None else codec.special_texts, options.stop)
+        self._stops = [StopStrings(self._special.stops) for _ in prompts]
         self._texts: list[list[str]] = [[] for _ in prompts]
         self._tokens: list[list[int]] = [[] for _ in prompts]
         self._logprobs: list[list[TokenLogprobs]] | None = None if options.logprobs is None else [[] for _ in prompts]
@@ -150,14 +154,15 @@ class TextRun:
         decoder, stops = self._decoders[row], self._stops[row]
         if decoder is None:
             return ""
-        text = "" if item.ends else decoder.push(item.token)
+        silent = item.ends and not (self._shows_special and self._stopping.reasons[row] == "eos")
+        text = "" if silent else decoder.push(item.token) + self._special.mark(item.token)
         shown, stopped = stops.push(text)
         if not stopped and self._stopping.reasons[row] is not None:
             rest, stopped = stops.push(decoder.flush())
             shown += rest if stopped else rest + stops.flush()
         if stopped:
             self._stopping.finish(row, "stop")
-        return shown
+        return self._special.shown(shown)
 
 
 def row_limits(prompts: Sequence[Sequence[int]], backend: Backend, options: SamplingOptions) -> list[int]:
