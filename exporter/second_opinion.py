@@ -238,7 +238,7 @@ def _of_source(source: Source, ids: TokenIds) -> Iterator[Rows]:
 
 
 def _judge_template(artifact: Artifact, questions: Questions, answers: Answers) -> list[Check]:
-    from runtimes.generation.chat_template import open_chat_template
+    from runtimes.chat.chat_template import open_chat_template
 
     rendered = {index: text for index, text in enumerate(answers.rendered) if text is not None}
     template = open_chat_template(artifact.folder)
