@@ -12,6 +12,7 @@ from exporter.contract.artifact import Artifact, read_artifact
 from exporter.contract.backend import Backend
 from exporter.contract.classifier_backend import ClassifierBackend
 from exporter.contract.errors import InputError
+from exporter.contract.naming import shown
 from runtimes.backends.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
 from runtimes.backends.token_ids import check_ids
 from runtimes.chat.chat_encoder import open_chat_encoder
@@ -20,7 +21,7 @@ from runtimes.generation.beam_run import BeamRun
 from runtimes.generation.classification import Classification, check_texts, classify_rows
 from runtimes.generation.forced_tokens import ForcedTokens
 from runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
-from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, shown, token_ids
+from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, token_ids
 from runtimes.generation.result import Result
 from runtimes.generation.scoring import TokenScores, score_tokens
 from runtimes.generation.text import TextCodec, open_codec

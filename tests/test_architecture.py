@@ -9,11 +9,12 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.support.source_imports import imports
+from tests.support.source_imports import imports, named_modules
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("calibration", "exporter", "runtimes", "benchmarks")
@@ -27,6 +28,56 @@ ARROWS = {
 }
 # The same, for imports within functions: the gate may open a backend, and the front door loads what it names.
 LATE_ARROWS = {**ARROWS, "exporter": ("calibration", "runtimes")}
+# The rooms of a package, from the bottom up: one imports only those before it, and a package's root and commands any.
+ROOMS = {
+    "calibration": ("errors", "text", "weights", "model", "statistics", "w8a8"),
+    "exporter": (
+        "contract",
+        "jobs",
+        "precision",
+        "graph",
+        "sources",
+        "tracing",
+        "models",
+        "passes",
+        "gate",
+        "quantization",
+        "packaging",
+        "estimates",
+        "reports",
+        "opinions",
+        "diagnosis",
+    ),
+    "runtimes": ("machine", "backends", "generation", "chat"),
+}
+# A backend imports no other one; all may import `ort`, and what lies in `backends` itself.
+BACKENDS_ROOM = "runtimes.backends"
+SHARED_BACKEND = "runtimes.backends.ort"
+# The front door, a list of backends, names them in strings; it imports none.
+NAMES_BACKENDS = "runtimes/backends/registry.py"
+# What looks against the arrows all the same, and at what: every line is one that a later change may take away.
+EXCEPTIONS = {
+    # The front door names each command's module.
+    "jisu.py": ("benchmarks.commands.compare",),
+    # The gate opens what users will run, and renders its template.
+    "exporter/gate/open_candidate.py": ("runtimes.backends.registry",),
+    "exporter/gate/tokenizer.py": ("runtimes.chat.chat_template",),
+    "exporter/sources/tokenizer.py": ("runtimes.chat.chat_template",),
+    "exporter/second_opinion.py": ("runtimes.backends.registry", "runtimes.chat.chat_template", "runtimes.engine"),
+    # Commands that show an artifact on a backend.
+    "exporter/commands/inspect.py": ("runtimes.placement_report",),
+    "exporter/commands/diagnose.py": (
+        "runtimes.backends.tensorrt",
+        "runtimes.commands.build",
+        "runtimes.plan_comparison",
+    ),
+    # The source itself as a backend: only the exporter reads checkpoints.
+    "runtimes/backends/torch/backend.py": ("exporter.verification",),
+    "runtimes/backends/torch/classifier.py": ("exporter.verification",),
+}
+# How a weight is quantized and which layers get which inputs still know each other.
+CIRCLES = [["exporter.quantization.quantize_source", "exporter.quantization.w8a8"]]
+MOST_IN_A_ROOT = 10  # modules
 HEAVY = {
     "torch",
     "transformers",
@@ -90,6 +141,63 @@ def wrong_arrows(path: Path, root: Path = ROOT) -> list[str]:
     return found
 
 
+def dotted(path: Path, root: Path = ROOT) -> str:
+    """The module's name."""
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def height(module: str) -> int:
+    """How many rooms of its package lie below a module's; the root and the commands are on top of all."""
+    package, _, rest = module.partition(".")
+    rooms = ROOMS.get(package, ())
+    room = rest.partition(".")[0]
+    return rooms.index(room) if room in rooms else len(rooms)
+
+
+def backend_room(module: str) -> str | None:
+    """``runtimes.backends.NAME`` of a module in a backend's own room."""
+    parts = module.split(".")
+    return ".".join(parts[:3]) if module.startswith(f"{BACKENDS_ROOM}.") and len(parts) > 3 else None
+
+
+def wrong_rooms(path: Path, known: Container[str], root: Path = ROOT) -> list[str]:
+    """Modules that ``path`` refers to, in any way, against the order of rooms and packages."""
+    where = path.relative_to(root).as_posix()
+    module = dotted(path, root)
+    package = module.partition(".")[0]
+    found = []
+    for line, name in sorted(set(named_modules(ast.parse(path.read_text(encoding="utf-8")), known))):
+        other = name.partition(".")[0]
+        if any(name == one or name.startswith(f"{one}.") for one in EXCEPTIONS.get(where, ())):
+            continue
+        if other == package:
+            own, theirs = backend_room(module), backend_room(name)
+            sibling = theirs is not None and theirs not in (own, SHARED_BACKEND) and module.startswith(BACKENDS_ROOM)
+            wrong = height(name) > height(module) or (sibling and where != NAMES_BACKENDS)
+        else:
+            allowed = ARROWS.get(package, ())
+            wrong = other in PACKAGES and not any(name == one or name.startswith(f"{one}.") for one in allowed)
+        if wrong:
+            found.append(f"{where}:{line} refers to {name}")
+    return found
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that import each other, directly or through others."""
+    reach: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        stack = list(graph[start])
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(graph.get(name, ()))
+        reach[start] = seen
+    groups = {tuple(sorted(b for b in reach[a] if a in reach.get(b, ()))) for a in graph if a in reach[a]}
+    return [list(group) for group in sorted(groups)]
+
+
 def heavy_imports(path: Path, root: Path = ROOT) -> list[str]:
     """Imports of heavy libraries that happen as soon as ``path`` is imported."""
     if any(path.is_relative_to(root / folder) for folder in DEFINES_TORCH_CLASSES):
@@ -144,6 +252,41 @@ def test_module_keeps_the_house_rules(path: Path) -> None:
     assert heavy_imports(path) == []
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), "a module says what it is for"
     assert not VAGUE & {part.removesuffix(".py") for part in path.relative_to(ROOT).parts}, "a name says what is inside"
+
+
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    return {dotted(path) for path in our_modules()}
+
+
+def test_rooms_import_only_those_below_them(known: set[str]) -> None:
+    assert [line for path in our_modules() for line in wrong_rooms(path, known)] == []
+
+
+def test_every_exception_is_needed(known: set[str]) -> None:
+    unneeded = []
+    for where, names in EXCEPTIONS.items():
+        used = {name for _, name in named_modules(ast.parse((ROOT / where).read_text(encoding="utf-8")), known)}
+        unneeded += [f"{where}: {one}" for one in names if not any(name.startswith(one) for name in used)]
+    assert unneeded == []
+
+
+def test_no_modules_import_each_other(known: set[str]) -> None:
+    graph = {}
+    for path in our_modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = [name for _, name in imports(tree, late=True)]
+        module = dotted(path)
+        graph[module] = {one for name in names for one in (name, name.rpartition(".")[0]) if one in known} - {module}
+        # A package's own file names its rooms' public functions for those outside.
+        if path.name == "__init__.py":
+            graph[module] = set()
+    assert circles(graph) == CIRCLES
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_root_holds_few_modules(package: str) -> None:
+    assert len([path for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"]) <= MOST_IN_A_ROOT
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -214,6 +357,31 @@ def test_planted_wrong_arrow_is_found(tmp_path: Path, where: str, line: str) -> 
 )
 def test_right_arrow_is_no_violation(tmp_path: Path, where: str, line: str) -> None:
     assert wrong_arrows(plant(tmp_path, where, line), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("exporter/graph/a.py", "from exporter.sources import b"),
+        ("exporter/graph/a.py", "def f():\n    from exporter.sources import b"),
+        ("exporter/graph/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import exporter.sources.b"),
+        ("exporter/graph/a.py", "import exporter.pipeline"),
+        ("runtimes/backends/torch/a.py", "OPENER = 'exporter.sources.b:load'"),
+        ("runtimes/backends/torch/a.py", "from runtimes.backends.ort_cpu import b"),
+        ("runtimes/backends/a.py", "from runtimes.backends.ort_cpu import b"),
+        ("runtimes/machine/a.py", "import runtimes.backends"),
+    ],
+)
+def test_planted_import_of_a_higher_room_is_found(tmp_path: Path, where: str, line: str) -> None:
+    known = {"exporter.sources", "exporter.sources.b", "exporter.pipeline", "runtimes.backends"}
+    known |= {"runtimes.backends.ort_cpu", "runtimes.backends.ort_cpu.b", "runtimes.backends.ort", "exporter.contract"}
+    assert len(wrong_rooms(plant(tmp_path, where, line), known, tmp_path)) == 1
+    fine = plant(tmp_path, where, "import exporter.contract, runtimes.backends.ort" if "back" in where else "")
+    assert wrong_rooms(fine, known, tmp_path) == []
+
+
+def test_a_planted_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def _compare_plan(arguments: argparse.Namespace) -> int:
     from exporter.contract.artifact import read_artifact
     from runtimes.backends.tensorrt.build import check_artifact
     from runtimes.backends.tensorrt.opening import find_plans
-    from runtimes.backends.tensorrt.plan_comparison import compare_plan, plan_runner, text_to_compare
+    from runtimes.plan_comparison import compare_plan, plan_runner, text_to_compare
 
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)

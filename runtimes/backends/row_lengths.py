@@ -11,8 +11,8 @@ import numpy as np
 
 from exporter.contract.backend import TokenIds
 from exporter.contract.errors import InputError
+from exporter.contract.naming import prompt_name
 from runtimes.backends.token_ids import check_id_array, check_ids
-from runtimes.generation.prompts import prompt_name
 
 
 class RowLengths:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from exporter.contract.backend import TokenIds
 from exporter.contract.errors import InputError
-from runtimes.generation.prompts import shown
+from exporter.contract.naming import shown
 
 
 def check_ids(rows: Iterable[Sequence[int]], vocab_size: int) -> None:

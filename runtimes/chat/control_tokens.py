@@ -13,9 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from exporter.contract.errors import InputError
+from exporter.contract.naming import shown
 from runtimes.chat.data_marks import TracedPrompt
 from runtimes.chat.messages import check_unicode
-from runtimes.generation.prompts import shown
 
 _FIRST_STAND_IN = 0xF0000  # in a plane for private use, where no mark and hardly any text is
 

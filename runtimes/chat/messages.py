@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.contract.errors import InputError
-from runtimes.generation.prompts import is_listed, is_unicode, shown
+from exporter.contract.naming import shown
+from runtimes.generation.prompts import is_listed, is_unicode
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Message = Mapping[str, Any]

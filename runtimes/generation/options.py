@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.contract.errors import InputError
-from runtimes.generation.prompts import is_unicode, shown
+from exporter.contract.naming import shown
+from runtimes.generation.prompts import is_unicode
 
 DEFAULT_NEW_TOKENS = 256
 # Options that narrow what a token is drawn from, with the values that other tools send for "off".

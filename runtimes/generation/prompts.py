@@ -8,8 +8,7 @@ from typing import TypeGuard
 import numpy as np
 
 from exporter.contract.errors import InputError
-
-_SHOWN = 60  # characters of a wrong value in an error
+from exporter.contract.naming import shown
 
 
 def check_prompt(prompt: object) -> str:
@@ -59,11 +58,6 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def prompt_name(row: int, prompts: int) -> str:
-    """How an error calls a row of a batch: its index where there are several."""
-    return f"Prompt {row}" if prompts > 1 else "The prompt"
-
-
 def is_listed(value: object) -> TypeGuard[Sequence[object]]:
     """Whether it is a list of things, and not one text."""
     return isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes))
@@ -78,12 +72,3 @@ def _advice(value: object) -> str:
     if isinstance(value, bytes):
         return "Decode the bytes first."
     return "Give several texts to generate." if isinstance(inner, str) else "Give a text."
-
-
-def shown(value: object) -> str:
-    """A wrong value in an error, not longer than somebody reads."""
-    try:
-        text = repr(value)
-    except ValueError:  # a number of more digits than Python writes
-        text = f"a very large {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from exporter.contract.errors import InputError, MissingDependencyError
-from runtimes.generation.prompts import is_unicode, shown
+from exporter.contract.naming import shown
+from runtimes.generation.prompts import is_unicode
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from exporter.contract.backend import Backend, EncoderBackend, State
 from exporter.contract.errors import InputError
+from exporter.contract.naming import prompt_name
 from runtimes.backends.token_ids import check_ids
 from runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions
-from runtimes.generation.prompts import prompt_name
 from runtimes.generation.result import Result, Timings
 from runtimes.generation.sampling import RowSampler, TokenLogprobs
 from runtimes.generation.seeds import row_random, row_seeds

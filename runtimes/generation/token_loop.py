@@ -10,7 +10,7 @@ import numpy as np
 
 from exporter.contract.backend import Backend, Logits, State, TokenIds, TopBackend
 from exporter.contract.errors import InputError
-from runtimes.generation.prompts import prompt_name
+from exporter.contract.naming import prompt_name
 from runtimes.generation.sampling import RowSampler, TokenLogprobs, token_logprobs
 from runtimes.generation.stopping import Stopping
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 
 def imports(tree: ast.AST, *, late: bool = False) -> Iterator[tuple[int, str]]:
@@ -20,3 +20,24 @@ def imports(tree: ast.AST, *, late: bool = False) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         elif late or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             yield from imports(node, late=late)
+
+
+def named_modules(tree: ast.AST, known: Container[str]) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of each module that a file refers to in any way.
+
+    Those within functions, for types only, and as strings ``"a.b"`` or ``"a.b:name"`` are included; of
+    ``from a import b`` it is ``a.b`` where that is a module and ``a`` elsewhere.
+
+    Args:
+        known: dotted names of modules; anything else is left out.
+    """
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [full if (full := f"{node.module}.{alias.name}") in known else node.module for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            word = node.value.partition(":")[0]
+            names = [word] if "." in word else []
+        yield from ((node.lineno, name) for name in names if name in known)

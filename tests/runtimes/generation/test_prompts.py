@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from exporter.contract.errors import InputError
-from runtimes.generation.prompts import (
-    check_id_prompts,
-    check_prompt,
-    check_prompts,
-    is_unicode,
-    prompt_name,
-    token_ids,
-)
+from exporter.contract.naming import prompt_name
+from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_unicode, token_ids
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import jisu
 from exporter.contract.errors import InputError
 from runtimes.backends.tensorrt import opening, plan_comparison
 from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.plan_comparison import compare_plan, recorded_feeds, text_to_compare
 from runtimes.backends.tensorrt.profiles import Shapes
 from runtimes.machine.gpu import GpuProbe
+from runtimes.plan_comparison import compare_plan, recorded_feeds, text_to_compare
 
 SHAPES = Shapes(capacity=64, prompt=16)
 
