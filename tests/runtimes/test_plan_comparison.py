@@ -5,7 +5,8 @@ import pytest
 
 import jisu
 from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt import opening, plan_comparison
+from runtimes import plan_comparison
+from runtimes.backends.tensorrt import opening
 from runtimes.backends.tensorrt.library import Library
 from runtimes.backends.tensorrt.profiles import Shapes
 from runtimes.machine.gpu import GpuProbe
