@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])
 LONGEST_README = 12_000  # bytes
 _LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -39,3 +39,28 @@ def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     missing = [page.name for page in PAGES if page.parent.name == "docs" and f"({page.name})" not in index]
     assert missing == ["index.md"]
+
+
+def shared_facts(text: str) -> tuple[list[str], set[str]]:
+    """The code blocks of a front page, and the commands and figures in its tables' code."""
+    blocks = _FENCE.findall(text)
+    prose = _FENCE.sub("", text)
+    figures = {one for line in prose.splitlines() if line.startswith("|") for one in re.findall(r"\d+(?:\.\d+)?", line)}
+    return blocks, figures | set(re.findall(r"`([^`\n]+)`", prose))
+
+
+def test_both_front_pages_have_the_same_commands_and_figures() -> None:
+    english = (ROOT / "README.md").read_text(encoding="utf-8")
+    chinese = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+    blocks, words = shared_facts(chinese)
+    all_blocks, all_words = shared_facts(english)
+    assert [block for block in blocks if block not in all_blocks] == []
+    assert words - all_words == set()
+
+
+def test_another_figure_and_another_command_are_found() -> None:
+    one = "| `int8` | 144 MB |\n```\njisu export A\n```\n"
+    other = "| `int8` | 145 MB |\n```\njisu export B\n```\n"
+    blocks, words = shared_facts(one)
+    other_blocks, other_words = shared_facts(other)
+    assert (words - other_words, blocks == other_blocks) == ({"144"}, False)
