@@ -1,0 +1,7 @@
+"""The errors of `exporter.contract.errors`, at the place that earlier versions had them; `import jisu` has them too."""
+
+from __future__ import annotations
+
+from exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
+
+__all__ = ["GateRejectedError", "InputError", "JisuError", "MissingDependencyError"]
