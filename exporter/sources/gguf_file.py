@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import Any
 from exporter.contract.errors import InputError, MissingDependencyError
 from exporter.sources.account import Account, is_ignored
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
+from exporter.sources.gguf_config import read_config
 from exporter.sources.gguf_header import GgufHeader, read_gguf_header
-from exporter.sources.gguf_weights import lazy_weights, read_tensor
+from exporter.sources.gguf_rotary import check_rotary
+from exporter.sources.gguf_weights import GgufWeight, lazy_weights, read_tensor
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
     build_empty,
@@ -25,7 +26,7 @@ from exporter.sources.model import (
     shorten,
 )
 from exporter.sources.outline import outline_source
-from exporter.sources.plausible import check_config, check_layer_count
+from exporter.sources.plausible import check_config
 from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
@@ -41,7 +42,6 @@ _ROLES = {
     "tokenizer.ggml.padding_token_id": "pad_token_id",
     _END_OF_TURN: "eos_token_id",
 }
-_EMBEDDING = "token_embd.weight"
 
 
 def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: bool = False) -> Source:
@@ -53,22 +53,29 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
     """
     _require_gguf()
     account, header = _leave_out(Account(ignore=tuple(ignore_weights)), read_gguf_header(path))
-    config = _read_config(header)
+    config, keys = read_config(header)
+    account = replace(account, statements=(*account.statements, *keys.statements))
     model_class = decoder_class(config, path)
     check_config(config, path, stored=len(header.tensors))
+    account.refuse(path)
     empty = build_empty(model_class, config, path)
+    check_rotary(empty, header)
     tokenizer = None
     if "tokenizer.ggml.model" in header.fields:
         tokenizer = load_gguf_tokenizer(path, tokens=header.fields.get("tokenizer.ggml.tokens", 0))
         check_ids(tokenizer, vocab_size(empty), path)
         check_template(tokenizer, path)
     check_token_ids(({role: header.fields.get(key)} for key, role in _ROLES.items()), vocab_size(empty), path)
+    own_loader = _has_own_loader(header.architecture)
+    weights = {} if own_loader else _plan_weights(header, empty)
+    account = _state_tensors(account, header)
     if outline:
         return outline_source(empty, tokenizer, {"kind": "gguf", "name": str(path)}, account=account)
-    if _has_own_loader(header.architecture):
+    if own_loader:
         model = _load_whole(model_class, config, header)
     else:
-        model = _load_lazily(model_class, config, header, empty)
+        model, _ = load_weights(model_class, config, weights, path)
+        _apply_rope_factors(model, header)
     _add_end_of_turn(model, header)
     use_linear_layers(model)
     return Source(
@@ -98,52 +105,12 @@ def _leave_out(account: Account, header: GgufHeader) -> tuple[Account, GgufHeade
     return account, replace(header, tensors=tuple(kept))
 
 
-def _read_config(header: GgufHeader) -> Any:
-    """The transformers configuration that a GGUF file's metadata describes."""
-    from transformers import AutoConfig
-
-    check_layer_count(header.fields.get(f"{header.architecture}.block_count"), header.path)
-    with tempfile.TemporaryDirectory() as folder:
-        stub = Path(folder) / "header.gguf"
-        stub.write_bytes(header.without_data())
-        try:
-            with quiet_transformers():
-                config = AutoConfig.from_pretrained(folder, gguf_file=stub.name, local_files_only=True)
-        except Exception as error:
-            raise InputError(
-                f"No configuration can be made from the metadata of {header.path}",
-                received=f"architecture {header.architecture!r} ({reason_of(error)})",
-                allowed=", ".join(_architectures()),
-                fix="Use the model's original Hugging Face folder instead.",
-            ) from error
-    config.name_or_path = ""
-    _refuse_unread_scaling(header, config)
-    # Where the metadata does not state it, the size of the vocabulary is taken from the table that was left out.
-    text = config.get_text_config()
-    stated = f"{header.architecture}.vocab_size" in header.fields
-    tokens = header.fields.get("tokenizer.ggml.tokens", 0)
-    if not text.vocab_size or not (stated or tokens):
-        # Without a tokenizer a default of transformers would stand here: the embedding has a row for each token.
-        rows = next((tensor.shape[0] for tensor in header.tensors if tensor.name == _EMBEDDING), 0)
-        text.vocab_size = tokens or rows
-    return config
-
-
-def _refuse_unread_scaling(header: GgufHeader, config: Any) -> None:
-    """Raise InputError when a file stretches its positions and transformers' reader did not take it over.
-
-    Without it the model would load, answer short prompts well and long ones badly.
-    """
-    scaling = header.fields.get(f"{header.architecture}.rope.scaling.type", "none")
-    factor = header.fields.get(f"{header.architecture}.rope.scaling.factor")
-    rotary = getattr(config, "rope_parameters", None) or {}
-    if scaling != "none" and factor != 1 and rotary.get("rope_type", "default") == "default":
-        raise InputError(
-            f"{header.path} scales its rotary positions in a way that transformers does not read from GGUF",
-            received=f"{scaling} scaling with factor {factor}",
-            allowed="no rotary scaling, or frequency factors in rope_freqs.weight",
-            fix="Use the model's original Hugging Face folder instead.",
-        )
+def _state_tensors(account: Account, header: GgufHeader) -> Account:
+    """The account with every tensor; one without a place in the model has been refused before."""
+    for tensor in header.tensors:
+        why = "divisors of the rotary frequencies" if tensor.name == _ROPE_FACTORS else ""
+        account = account.state("tensor", tensor.name, fate="used", why=why, dtype=tensor.type_name)
+    return account
 
 
 def _add_end_of_turn(model: Any, header: GgufHeader) -> None:
@@ -155,7 +122,8 @@ def _add_end_of_turn(model: Any, header: GgufHeader) -> None:
         model.generation_config.eos_token_id = [*known, end_of_turn]
 
 
-def _load_lazily(model_class: Any, config: Any, header: GgufHeader, empty: Any) -> Any:
+def _plan_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:
+    """Which tensors each weight is made of, none of them read yet; refuses what is missing, misshapen or left over."""
     try:
         weights, unused = lazy_weights(header, empty)
     except NotImplementedError as error:
@@ -165,11 +133,13 @@ def _load_lazily(model_class: Any, config: Any, header: GgufHeader, empty: Any) 
             fix="Update the gguf package, or use the model's original Hugging Face folder.",
         ) from error
     _check(header, empty, weights, [name for name in unused if name != _ROPE_FACTORS])
-    model, _ = load_weights(model_class, config, weights, header.path)
+    return weights
+
+
+def _apply_rope_factors(model: Any, header: GgufHeader) -> None:
     for tensor in header.tensors:
         if tensor.name == _ROPE_FACTORS:
             _scale_rotary(model, read_tensor(header, tensor), header.path)
-    return model
 
 
 def _check(header: GgufHeader, empty: Any, weights: Any, unused: list[str]) -> None:
@@ -183,9 +153,13 @@ def _check(header: GgufHeader, empty: Any, weights: Any, unused: list[str]) -> N
         if name in needed and sum(count_elements(tensor.shape) for tensor in weight.tensors) != needed[name].numel()
     ]
     refuse_incomplete(header.path, missing=missing, misshapen=misshapen)
+    _refuse_unplaced(header.path, unused)
+
+
+def _refuse_unplaced(path: Path, unused: list[str]) -> None:
     if unused:
         raise InputError(
-            f"{header.path} holds {len(unused)} tensors that the model built from its metadata has no place for",
+            f"{path} holds {len(unused)} tensors that the model built from its metadata has no place for",
             received=shorten(unused),
             allowed="tensors that transformers knows for this architecture",
             fix="Use the model's original Hugging Face folder instead.",
@@ -236,6 +210,7 @@ def _load_whole(model_class: Any, config: Any, header: GgufHeader) -> Any:
             fix="Use the model's original Hugging Face folder instead.",
         ) from error
     refuse_unfinished(info, header.path)
+    _refuse_unplaced(header.path, sorted(info["unexpected_keys"]))
     return finish(model)
 
 
@@ -245,13 +220,6 @@ def _has_own_loader(architecture: str) -> bool:
     except ImportError:  # before transformers 5.23 all architectures took the way that we take here
         return False
     return bool(is_gguf_arch_supported(architecture))
-
-
-def _architectures() -> list[str]:
-    from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
-
-    # The same table maps the metadata that belongs to no architecture.
-    return sorted(set(GGUF_SUPPORTED_ARCHITECTURES) - {"general", "tokenizer"})
 
 
 def _require_gguf() -> None:

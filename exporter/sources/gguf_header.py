@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any
 
 from exporter.contract.errors import InputError
 from exporter.sources.kinds import GGUF_MAGIC
+from exporter.sources.reason import reason_of
 
 _VERSIONS = (2, 3)
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 _DEFAULT_ALIGNMENT = 32
+_TOKENIZER = "tokenizer."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,30 +42,19 @@ class GgufTensor:
 class GgufHeader:
     """What a GGUF file says before its data.
 
-    ``fields`` holds strings and numbers; an array is represented by its length. ``entries`` keeps each entry's bytes as
-    they are, except that the vocabulary's arrays are emptied.
+    ``fields`` holds strings, numbers and arrays of numbers as tuples; the arrays of a tokenizer, and those of strings,
+    are represented by their lengths (`read_array` reads them).
     """
 
     path: Path
     version: int
     fields: dict[str, Any]
-    entries: tuple[bytes, ...]
     tensors: tuple[GgufTensor, ...]
+    positions: Mapping[str, int]
 
     @property
     def architecture(self) -> str:
         return str(self.fields["general.architecture"])
-
-    def without_data(self) -> bytes:
-        """A GGUF file with the same metadata and tensor names, but no data and no vocabulary.
-
-        transformers' reader builds one Python object for each token and merge, several times over; what it derives
-        the configuration from is all in here.
-        """
-        tensors = b"".join(_string(tensor.name) + struct.pack("<IQIQ", 1, 0, 0, 0) for tensor in self.tensors)
-        counts = struct.pack("<IQQ", self.version, len(self.tensors), len(self.entries))
-        content = GGUF_MAGIC + counts + b"".join(self.entries) + tensors
-        return content + bytes(-len(content) % _DEFAULT_ALIGNMENT)
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
@@ -103,17 +95,15 @@ def _read(path: Path, data: mmap.mmap) -> GgufHeader:
         )
     cursor = _Cursor(data, 24)
     fields: dict[str, Any] = {}
-    entries: list[bytes] = []
+    positions: dict[str, int] = {}
     for _ in range(entry_count):
-        start = cursor.position
         key = cursor.string()
         (kind,) = cursor.numbers("I")
         value_start = cursor.position
-        fields[key] = cursor.value(kind)
-        if kind == _ARRAY and key.startswith("tokenizer."):
-            entries.append(data[start : value_start + 4] + struct.pack("<Q", 0))
-        else:
-            entries.append(data[start : cursor.position])
+        if key in fields:
+            raise _damaged(path, f"{key} twice")
+        positions[key] = value_start
+        fields[key] = cursor.value(kind, arrays=not key.startswith(_TOKENIZER))
     table = []
     for _ in range(tensor_count):
         name = cursor.string()
@@ -128,7 +118,25 @@ def _read(path: Path, data: mmap.mmap) -> GgufHeader:
         raise _damaged(path, "no general.architecture")
     tensors = tuple(_tensor(path, name, shape, type_id, start + offset) for name, shape, type_id, offset in table)
     _check_extent(path, tensors, len(data))
-    return GgufHeader(path=path, version=version, fields=fields, entries=tuple(entries), tensors=tensors)
+    return GgufHeader(path=path, version=version, fields=fields, tensors=tensors, positions=positions)
+
+
+def read_array(header: GgufHeader, key: str) -> tuple[Any, ...] | None:
+    """All elements of an array of the metadata; None where the file has none by this key.
+
+    Raises:
+        InputError: the key holds a single value, or text that is not UTF-8.
+    """
+    if key not in header.positions:
+        return None
+    try:
+        with header.path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            cursor = _Cursor(data, header.positions[key])
+            if not isinstance(header.fields[key], (int, tuple)):
+                raise ValueError
+            return cursor.array()
+    except (OSError, struct.error, EOFError, ValueError, OverflowError, MemoryError) as error:
+        raise _damaged(header.path, f"{key}, which is no array that can be read ({reason_of(error)})") from error
 
 
 class _Cursor:
@@ -155,14 +163,16 @@ class _Cursor:
         self.position = end
         return text
 
-    def value(self, kind: int) -> Any:
-        """One value, or an array's length."""
+    def value(self, kind: int, *, arrays: bool) -> Any:
+        """One value; of an array the numbers, or only its length."""
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY:
             return self.numbers(_SCALARS[kind])[0] if kind in _SCALARS else self._unknown(kind)
         (element,) = self.numbers("I")
         (count,) = self.numbers("Q")
+        if element in _SCALARS and arrays:
+            return self.numbers(_SCALARS[element], count)
         if element in _SCALARS:
             self.skip(struct.calcsize(f"<{_SCALARS[element]}") * count)
         elif element == _STRING:
@@ -170,6 +180,14 @@ class _Cursor:
         else:
             self._unknown(element)
         return count
+
+    def array(self) -> tuple[Any, ...]:
+        """The elements of an array, strings included, from its element type on."""
+        (element,) = self.numbers("I")
+        (count,) = self.numbers("Q")
+        if element == _STRING:
+            return tuple(self.string() for _ in range(count))
+        return self.numbers(_SCALARS[element], count) if element in _SCALARS else self._unknown(element)
 
     def skip(self, size: int) -> None:
         self.position += size
@@ -230,11 +248,6 @@ def _check_extent(path: Path, tensors: tuple[GgufTensor, ...], size: int) -> Non
     names = [tensor.name for tensor in tensors]
     if len(set(names)) != len(names):
         raise _damaged(path, "two tensors of the same name")
-
-
-def _string(text: str) -> bytes:
-    raw = text.encode("utf-8")
-    return struct.pack("<Q", len(raw)) + raw
 
 
 def _damaged(path: Path, received: str) -> InputError:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from exporter.sources.gguf_header import GgufHeader, GgufTensor
+from exporter.sources.gguf_layouts import processor_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,11 +56,10 @@ def lazy_weights(header: GgufHeader, empty: Any) -> tuple[dict[str, GgufWeight],
         header: of the file.
         empty: the model on the meta device.
     """
-    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
+    from transformers.modeling_gguf_pytorch_utils import get_gguf_hf_weights_map
 
-    processor_class: Any = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)
-    processor = processor_class(config=empty.config.to_dict())
-    mapping: dict[str, str] = get_gguf_hf_weights_map(_NamedModules(empty), processor)
+    processor = processor_of(header.architecture, empty.config)
+    mapping: dict[str, str] = get_gguf_hf_weights_map(_NamedModules(empty), processor, model_type=header.architecture)
     weights: dict[str, GgufWeight] = {}
     unused = []
     for tensor in header.tensors:

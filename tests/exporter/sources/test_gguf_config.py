@@ -1,0 +1,125 @@
+"""What a GGUF file states about its model is what the model is built with, or the file is refused by the key's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.sources import load_source
+from tests.support.gguf_models import FAMILIES, VOCAB, family_model, write_family
+
+pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_gives_the_logits_of_its_model(family: str, tmp_path: Path) -> None:
+    import torch
+
+    model = family_model(family)
+    loaded = load_source(write_family(tmp_path / "model.gguf", family, model))
+    ids = torch.randint(0, VOCAB, (1, 40), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected, actual = model(ids, use_cache=False).logits, loaded.module(ids, use_cache=False).logits
+    # The same float32 weights in the same class: only subtracted and added ones round.
+    assert torch.allclose(actual, expected, atol=1e-4 * float(expected.std()))
+    assert not loaded.account.names("refused")
+    assert len(loaded.account.names("used", "gguf")) >= 7
+
+
+def _outline(path: Path, family: str, **settings: Any) -> Any:
+    changes = {key.replace("__", "."): value for key, value in settings.items()}
+    arch = FAMILIES[family][0]
+    model = family_model(family)
+    prefixed = {
+        key if key.startswith(("rope_freqs", "xielu", "made")) else f"{arch}.{key}": v for key, v in changes.items()
+    }
+    return load_source(write_family(path / "model.gguf", family, model, settings=prefixed), outline=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value", "field", "expected"),
+    [
+        ("starcoder2", "rope.freq_base", 55555.0, "rope_parameters.rope_theta", 55555.0),
+        ("starcoder2", "rope.freq_base", None, "rope_parameters.rope_theta", 10000.0),
+        ("starcoder2", "attention.sliding_window", 11, "sliding_window", 11),
+        ("starcoder2", "attention.sliding_window", 0, "sliding_window", None),
+        ("stablelm", "rope.dimension_count", 2, "rope_parameters.partial_rotary_factor", 0.25),
+        ("nemotron", "attention.layer_norm_epsilon", 0.5, "norm_eps", 0.5),
+        ("gemma2", "attn_logit_softcapping", 3.0, "attn_logit_softcapping", 3.0),
+        ("gemma2", "final_logit_softcapping", 0.0, "final_logit_softcapping", None),
+        ("gemma2", "attention.scale", 0.5, "query_pre_attn_scalar", 4.0),
+        ("gemma2", "attention.sliding_window", None, "sliding_window", 4096),
+        ("gemma3", "rope.freq_base_swa", 123.0, "rope_parameters.sliding_attention.rope_theta", 123.0),
+        ("gemma3", "attention.sliding_window_pattern", 2, "layer_types", ["sliding_attention", "full_attention"]),
+        ("qwen3", "rope.scaling.factor", 5.0, "rope_parameters.factor", 5.0),
+        ("qwen3", "context_length", 17, "max_position_embeddings", 17),
+        ("gpt2", "attention.layer_norm_epsilon", 0.25, "layer_norm_epsilon", 0.25),
+    ],
+)
+def test_a_key_reaches_the_configuration(
+    family: str, key: str, value: Any, field: str, expected: Any, tmp_path: Path
+) -> None:
+    found: Any = _outline(tmp_path, family, **{key: value}).module.config
+    for part in field.split("."):
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("llama", "logit_scale", 0.5),
+        ("llama", "attention.sliding_window", 7),
+        ("llama", "expert_count", 8),
+        ("llama", "residual_scale", 0.5),
+        ("llama", "attention.value_length", 4),
+        ("llama", "attention.causal", False),
+        ("llama", "attention.head_count", [4, 2]),
+        ("llama", "feed_forward_length", [48, 40]),
+        ("llama", "rope.scaling.type", "longrope"),
+        ("llama", "rope.dimension_count", 4),
+        ("llama", "rope.dimension_sections", [2, 2, 0, 0]),
+        ("llama", "a_key_of_next_year", 1),
+        ("llama", "attention.layer_norm_rms_epsilon", 0.5),
+        ("qwen2", "rope.dimension_count", 4),
+        ("gemma2", "rope.freq_base_swa", 5.0),
+        ("starcoder2", "attention.sliding_window_pattern", [True, False]),
+        ("starcoder2", "rope.scaling.yarn_attn_factor", 2.0),
+        ("stablelm", "rope.dimension_count", 3),
+        ("gpt2", "rope.freq_base", 777.0),
+        ("gpt2", "attention.head_count_kv", 2),
+        ("llama", "xielu.beta", 0.5),
+    ],
+)
+def test_a_key_without_a_place_is_refused_by_name(family: str, key: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        _outline(tmp_path, family, **{key: value})
+    said = str(refused.value)
+    # Of two keys that contradict each other one is named.
+    assert key in said or key.replace("_rms", "") in said or "rotary positions" in said or "do not fit" in said
+
+
+def test_a_window_that_names_no_layers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"qwen2.attention.sliding_window \(without .*pattern nothing says"):
+        _outline(tmp_path, "qwen2", **{"attention.sliding_window": 7, "attention.sliding_window_pattern": None})
+
+
+@pytest.mark.parametrize("key", ["context_length", "embedding_length", "block_count", "attention.layer_norm_epsilon"])
+def test_a_missing_key_is_no_default(key: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"no {key}"):
+        _outline(tmp_path, "starcoder2", **{key: None})
+
+
+def test_what_changes_no_answer_is_accepted_and_said(tmp_path: Path) -> None:
+    source = _outline(tmp_path, "llama", tensor_data_layout="x", **{"rope.scaling.finetuned": True, "made.by": "me"})
+    assert source.account.names("harmless", "gguf") >= ["llama.rope.scaling.finetuned"]
+    assert source.account.names("unread", "gguf") == ["made.by"]
+    assert any("made.by" in note for note in source.account.notes())
+
+
+def test_ids_that_the_file_does_not_name_are_none(tmp_path: Path) -> None:
+    model = _outline(tmp_path, "llama").model
+    assert (model.bos, model.eos, model.pad) == (None, (), None)
