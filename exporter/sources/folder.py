@@ -13,6 +13,7 @@ from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholder
 from exporter.sources.account import Account
 from exporter.sources.classifier import classifier_class, classifier_facts, read_labels
+from exporter.sources.config_keys import account_for_config
 from exporter.sources.derived_tensors import check_derived
 from exporter.sources.facts import (
     check_token_ids,
@@ -111,6 +112,7 @@ def load_folder(
             check_stored(empty, stored.shapes, matches, folder, integers=integers)
         as_stored = {name: match for name, match in matches.items() if name not in quantization.weights}
         account = account_for_tensors(account, empty, as_stored, stored.dtypes)
+        account = account_for_config(account, read_json(folder / "config.json"), config, empty)
         account.refuse(folder)
         if outline:
             if generation is not None:

@@ -462,3 +462,8 @@ def test_a_class_without_a_fast_form_does_not_hide_tokenizer_json(text_to_text_s
     tokenizer = load_source(folder).tokenizer
     assert tokenizer.is_fast
     assert tokenizer("The quick fox").input_ids == expected
+
+
+def test_a_damaged_key_of_the_configuration_is_refused(folder: Path) -> None:
+    _edit(folder / "config.json", lambda data: data.update(max_position_embeddingz=data.pop("max_position_embeddings")))
+    _refused(folder, "max_position_embeddingz", "max_position_embeddings, which is not stated", outline=True)
