@@ -24,11 +24,13 @@ from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.gate.prove import prove
 from exporter.jobs.stages import Stages
 from exporter.packaging.staging import check_place, publish, remove_stale, staging_folder
-from exporter.passes.recipes import StepRecord, encoder_steps, recipe_for, run_recipe
+from exporter.passes.recipes import encoder_steps, recipe_for
+from exporter.passes.run_recipe import run_recipe
+from exporter.passes.steps import StepRecord
 from exporter.precision.half_precision import computed_half
 from exporter.precision.precision import Precision, precision_named
 from exporter.quantization.mixed_precision import Measured
-from exporter.quantization.prepared import half_facts, half_record, prepare_quantization
+from exporter.quantization.prepared import half_record, pass_context, prepare_quantization
 from exporter.quantization.quantize_source import QuantizedWeights
 from exporter.quantization.run import run_quantization
 from exporter.request import ExportRequest
@@ -168,10 +170,11 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
         encoder = trace_source_encoder(source)
 
     def build(folder: Path, model: ir.Model, quantized: QuantizedWeights) -> tuple[Artifact, list[StepRecord]]:
-        facts = {"max_positions": source.model.max_positions, "quantized": quantized.by_name, "target": target}
-        recipe = run_recipe(model, steps, **facts, **half_facts(prepared, target))
+        positions = source.model.max_positions
+        context = pass_context(prepared, quantized.by_name, target=target, max_positions=positions)
+        recipe = run_recipe(model, steps, context)
         if encoder is not None:
-            found = run_recipe(encoder, encoder_steps(steps), **facts, **half_facts(prepared, target))
+            found = run_recipe(encoder, encoder_steps(steps), context)
             recipe += [replace(record, graph="encoder") for record in found]
         manifest = _write(folder, model, source, recipe, target=target, precision=precision, encoder=encoder)
         return Artifact(folder=folder, manifest=manifest), recipe

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
-from exporter.passes.recipes import Step, recipe_for
+from exporter.passes.recipes import recipe_for
+from exporter.passes.steps import Step
 from exporter.precision.precision import KEPT, MIXED, Precision, for_target, precision_named, with_limits
 from exporter.quantization.mixed_precision import Goal
 from exporter.quantization.options import QuantizationOptions

@@ -68,7 +68,7 @@ def keep_float(
     graph: ir.Graph,
     *,
     half: HalfType,
-    target: str = "portable",
+    target: str,
     kept: AbstractSet[str] = frozenset(),
     windows: Sequence[Any] | None = None,
 ) -> int:

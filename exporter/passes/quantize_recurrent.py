@@ -30,7 +30,7 @@ def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     return sum(_parts(node, quantized) is not None for node in graph)
 
 
-def quantize_recurrent(graph: ir.Graph, *, quantized: Mapping[str, Quantized], target: str = "portable") -> int:
+def quantize_recurrent(graph: ir.Graph, *, quantized: Mapping[str, Quantized], target: str) -> int:
     """Replace the weights of every recurrent operator that ``quantized`` has, by parameter name."""
     count = 0
     for node in list(graph):

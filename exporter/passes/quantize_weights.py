@@ -36,7 +36,7 @@ def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     return products + sum(1 for node in nodes_of(graph, "Gather") if _parts(node.inputs[0], names))
 
 
-def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], target: str = "portable") -> int:
+def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], target: str) -> int:
     """Replace each weight that ``quantized`` has in blocks, by parameter name; merged ones need all their parts there.
 
     Where the target has an operator of its own for embeddings, their gathered codes may have fewer bits for the while.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
+from exporter.passes.run_recipe import PassContext
 from exporter.precision.half_precision import MEASURED_WINDOWS, computed_half, measures_activations
 from exporter.precision.precision import KEPT, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization.calibration_data import WINDOWS, CalibrationData, read_calibration_data
@@ -16,6 +18,7 @@ from exporter.quantization.weight_formats import QuantizationPlan, plan_quantiza
 from exporter.sources.layer_stack import find_stack
 
 if TYPE_CHECKING:
+    from calibration.w8a8.matmul import Quantized
     from exporter.sources.source import Source
 
 # A mix needs windows to calibrate, to score single layers and to check whole mixes with.
@@ -118,16 +121,30 @@ def _refuse_without_stack(source: Source, precision: Precision) -> None:
         )
 
 
-def half_facts(prepared: Prepared, target: str) -> dict[str, Any]:
-    """What the passes of a half precision ask for, see `exporter.passes.recipes`; nothing for the other ones."""
+def pass_context(
+    prepared: Prepared, quantized: Mapping[str, Quantized], *, target: str, max_positions: int | None
+) -> PassContext:
+    """What the passes of a recipe need to know; a half precision's part is empty elsewhere.
+
+    Args:
+        quantized: weights in integers, by parameter name.
+        max_positions: of the model; None for any number.
+    """
     precision = prepared.options.precision
     half = precision.half or computed_half(precision, target)
-    if half is None:
-        return {}
-    windows = None if prepared.data is None else prepared.data.windows.as_list()[:MEASURED_WINDOWS]
+    windows = None
+    if half is not None and prepared.data is not None:
+        windows = prepared.data.windows.as_list()[:MEASURED_WINDOWS]
     # A plan with integers lists all layers; what it leaves out becomes half like everything else.
     kept = () if precision.half is None else prepared.plan.formats
-    return {"half": half, "kept": frozenset(f"{name}.weight" for name in kept), "windows": windows}
+    return PassContext(
+        target=target,
+        max_positions=max_positions,
+        quantized=quantized,
+        half=half,
+        kept=frozenset(f"{name}.weight" for name in kept),
+        windows=windows,
+    )
 
 
 def half_record(prepared: Prepared) -> dict[str, Any]:

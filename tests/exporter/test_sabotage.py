@@ -39,8 +39,8 @@ def edit_lowered(monkeypatch, edit_trace):
     run_recipe = pipeline.run_recipe
 
     def install(edit):
-        def run(model, steps, **options):
-            records = run_recipe(model, steps, **options)
+        def run(model, steps, context):
+            records = run_recipe(model, steps, context)
             edit(model.graph)
             return records
 

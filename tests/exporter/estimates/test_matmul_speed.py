@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from exporter.estimates.matmul_speed import FLOAT, Kind, Product, _part, in_other_kinds, measure_products, products_of
-from exporter.passes.recipes import recipe_for, run_recipe
+from exporter.passes.recipes import recipe_for
+from exporter.passes.run_recipe import run_recipe
 from tests.exporter.passes.draft import copied
 
 INT8 = Kind(operator="MatMulNBits", bits=8, block_size=32)
@@ -34,7 +35,7 @@ def test_quantized_products_are_known_by_their_operator(tiny_source, tiny_traced
     from exporter.jobs.stages import Stages
     from exporter.precision.precision import precision_named
     from exporter.quantization.options import QuantizationOptions
-    from exporter.quantization.prepared import prepare_quantization
+    from exporter.quantization.prepared import pass_context, prepare_quantization
     from exporter.quantization.run import run_quantization
     from exporter.sources import load_source
 
@@ -43,9 +44,8 @@ def test_quantized_products_are_known_by_their_operator(tiny_source, tiny_traced
     prepared = prepare_quantization(source, options, evaluation=read_evaluation_text(None).text)
     quantized = run_quantization(source, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())
     model = copied(tiny_traced)
-    run_recipe(
-        model, recipe_for("ort-cpu", precision), quantized=quantized.by_name, target="ort-cpu", max_positions=512
-    )
+    context = pass_context(prepared, quantized.by_name, target="ort-cpu", max_positions=512)
+    run_recipe(model, recipe_for("ort-cpu", precision), context)
     save_graph(model, tmp_path)
     found = products_of(tmp_path / "model.onnx")
     assert {one.kind for one in found} <= kinds

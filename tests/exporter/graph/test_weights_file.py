@@ -37,7 +37,7 @@ def test_the_bytes_of_a_tied_table_are_stored_once(tmp_path):
     turned = draft.op("Transpose", weight, dims=[64, 300], perm=[1, 0])
     model = draft.model(rows=rows, y=draft.op("MatMul", rows, turned, dims=["B", "T", 300]))
     integers = quantized(table, FORMATS[3])
-    quantize_weights(model.graph, quantized={"table": integers})
+    quantize_weights(model.graph, quantized={"table": integers}, target="portable")
     lower_matmul_nbits(model.graph)
     lower_quantized_embedding(model.graph)
     assert operators(model) == {"GatherBlockQuantized": 1, "MatMulNBits": 1}

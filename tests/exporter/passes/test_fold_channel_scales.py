@@ -51,7 +51,7 @@ def test_a_norm_takes_the_scales_for_nothing(names):
     assert fold_channel_scales(model.graph, quantized=integers) == len(names)
     assert operators(model) == {"RMSNormalization": 1, "MatMul": len(names)}
     assert fold_channel_scales(model.graph, quantized=integers) == candidates(model.graph, quantized=integers) == 0
-    quantize_weights(model.graph, quantized=integers)
+    quantize_weights(model.graph, quantized=integers, target="portable")
     assert signature_names(model) == before
     found = run(model, FEEDS)
     for name, expected in truth(integers, names).items():
@@ -67,7 +67,7 @@ def test_where_no_norm_can_take_them_a_product_does(norm):
     integers = {"a": scaled(noise(32, 8, seed=0).T), "b": scaled(noise(32, 8, seed=1).T, 1 / SCALES)}
     assert fold_channel_scales(model.graph, quantized=integers) == 2
     assert operators(model)["Mul"] == 2
-    quantize_weights(model.graph, quantized=integers)
+    quantize_weights(model.graph, quantized=integers, target="portable")
     found = run(model, FEEDS)
     for name, expected in truth(integers, names, norm=norm).items():
         np.testing.assert_allclose(found[name], expected, atol=2e-5)

@@ -16,7 +16,7 @@ ROUNDED_ACTIVATIONS = 0.12
 def test_the_operator_computes_the_same_product(form):
     weight, draft = noise(8, 32), Draft()
     model = draft.model(y=projection(draft, weight, "w"))
-    quantize_weights(model.graph, quantized={"w": quantized(weight, form)})
+    quantize_weights(model.graph, quantized={"w": quantized(weight, form)}, target="portable")
     before, names = run(copied(model), FEEDS)["y"], signature_names(model)
     assert candidates(model.graph) == 1
     assert lower_matmul_nbits(model.graph) == 1
@@ -30,7 +30,7 @@ def test_the_operator_computes_the_same_product(form):
 def test_whole_number_activations_give_exactly_the_same_product():
     weight, draft = noise(8, 32), Draft()
     model = draft.model(y=projection(draft, weight, "w"))
-    quantize_weights(model.graph, quantized={"w": quantized(weight, FORMATS[3])})
+    quantize_weights(model.graph, quantized={"w": quantized(weight, FORMATS[3])}, target="portable")
     # Blocks with a largest element of 127 are not rounded: every difference would be one of the weights.
     x = np.random.default_rng(0).integers(-127, 128, (1, 2, 32)).astype(np.float32)
     x[..., ::16] = 127

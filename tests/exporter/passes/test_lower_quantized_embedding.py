@@ -21,7 +21,7 @@ def embedding(form, *, tied=False):
         turned = draft.op("Transpose", weight, dims=[32, 5], perm=[1, 0])
         outputs["y"] = draft.op("MatMul", rows, turned, dims=["B", "T", 5])
     model = draft.model(**outputs)
-    quantize_weights(model.graph, quantized={"table": quantized(table, form)})
+    quantize_weights(model.graph, quantized={"table": quantized(table, form)}, target="portable")
     return model
 
 

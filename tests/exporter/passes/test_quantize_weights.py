@@ -32,13 +32,13 @@ def test_a_product_reads_the_dequantized_weight(form):
     model = draft.model(y=projection(draft, weight, "w"))
     names, integers = signature_names(model), {"w": quantized(weight, form)}
     assert candidates(model.graph, quantized=integers) == 1
-    assert quantize_weights(model.graph, quantized=integers) == 1
+    assert quantize_weights(model.graph, quantized=integers, target="portable") == 1
     assert operators(model) == {"DequantizeLinear": 1, "MatMul": 1}
     assert signature_names(model) == names
     truth = FEEDS["x"] @ integers["w"].dequantize().T
     # Sums of 32 products in float32, in another order than numpy's.
     np.testing.assert_allclose(run(model, FEEDS)["y"], truth, atol=1e-5)
-    assert quantize_weights(model.graph, quantized=integers) == 0
+    assert quantize_weights(model.graph, quantized=integers, target="portable") == 0
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -49,7 +49,7 @@ def test_one_scale_a_row_has_one_axis(transposed):
     factor = draft.op("Transpose", stored, dims=[32, 8], perm=[1, 0]) if transposed else stored
     model = draft.model(y=draft.op("MatMul", x, factor, dims=["B", "T", 8]))
     integers = {"w": quantized(weight, form)}
-    assert quantize_weights(model.graph, quantized=integers) == 1
+    assert quantize_weights(model.graph, quantized=integers, target="portable") == 1
     assert list(model.graph.initializers["w.scales"].shape) == [8]
     truth = FEEDS["x"] @ integers["w"].dequantize().T
     np.testing.assert_allclose(run(model, FEEDS)["y"], truth, atol=1e-5)
@@ -58,7 +58,7 @@ def test_one_scale_a_row_has_one_axis(transposed):
 def test_a_symmetric_weight_is_signed_and_has_no_zero_points():
     weight, draft = noise(8, 32), Draft()
     model = draft.model(y=projection(draft, weight, "w"))
-    quantize_weights(model.graph, quantized={"w": quantized(weight, FORMATS[0])})
+    quantize_weights(model.graph, quantized={"w": quantized(weight, FORMATS[0])}, target="portable")
     kinds = {name: value.dtype for name, value in model.graph.initializers.items()}
     assert kinds == {"w.codes": ir.DataType.INT4, "w.scales": ir.DataType.FLOAT}
 
@@ -71,8 +71,10 @@ def test_a_merged_weight_is_quantized_as_its_parts():
     merged = concat_weights(model.graph, parts, "ab.weight")
     next(iter(model.graph)).replace_input_with(1, merged)
     integers = {"a": quantized(first, form), "b": quantized(second, form)}
-    assert quantize_weights(model.graph, quantized={"a": integers["a"]}) == 0, "half of a weight is not a weight"
-    assert quantize_weights(model.graph, quantized=integers) == 1
+    assert quantize_weights(model.graph, quantized={"a": integers["a"]}, target="portable") == 0, (
+        "half of a weight is not a weight"
+    )
+    assert quantize_weights(model.graph, quantized=integers, target="portable") == 1
     truth = FEEDS["x"] @ np.concatenate([integers["a"].dequantize(), integers["b"].dequantize()]).T
     np.testing.assert_allclose(run(model, FEEDS)["y"], truth, atol=1e-5)
 
@@ -85,7 +87,7 @@ def test_parts_in_two_formats_are_refused():
     next(iter(model.graph)).replace_input_with(1, merged)
     integers = {"a": quantized(weight, FORMATS[0]), "b": quantized(weight, FORMATS[3])}
     with pytest.raises(ValueError, match="different formats"):
-        quantize_weights(model.graph, quantized=integers)
+        quantize_weights(model.graph, quantized=integers, target="portable")
 
 
 @pytest.mark.parametrize("form", FORMATS[2:], ids=IDS[2:])
@@ -98,7 +100,7 @@ def test_a_tied_embedding_is_stored_once_for_both_its_readers(form):
     model = draft.model(y=draft.op("MatMul", rows, turned, dims=["B", "T", 5]), rows=rows)
     integers = {"table": quantized(table, form)}
     assert candidates(model.graph, quantized=integers) == 2
-    assert quantize_weights(model.graph, quantized=integers) == 2
+    assert quantize_weights(model.graph, quantized=integers, target="portable") == 2
     assert {name.split(".")[0] for name in model.graph.initializers} == {"table"}
     assert sum(name.endswith(".codes") for name in model.graph.initializers) == 1
     found, truth = run(model, FEEDS), integers["table"].dequantize()
@@ -112,12 +114,14 @@ def test_an_embedding_in_half_bytes_is_refused():
     rows = draft.op("Gather", draft.weight(noise(5, 32), "table"), ids, dims=["B", "T", 32], dtype=ir.DataType.FLOAT)
     model = draft.model(rows=rows)
     with pytest.raises(ValueError, match="needs 8 bits"):
-        quantize_weights(model.graph, quantized={"table": quantized(noise(5, 32), FORMATS[0])})
+        quantize_weights(model.graph, quantized={"table": quantized(noise(5, 32), FORMATS[0])}, target="portable")
 
 
 def test_a_weight_that_nobody_quantized_stays():
     draft = Draft()
     model = draft.model(y=projection(draft, noise(8, 32), "w"))
     assert candidates(model.graph, quantized={}) == 0
-    assert quantize_weights(model.graph, quantized={"other": quantized(noise(8, 32), FORMATS[0])}) == 0
+    assert (
+        quantize_weights(model.graph, quantized={"other": quantized(noise(8, 32), FORMATS[0])}, target="portable") == 0
+    )
     assert operators(model) == {"MatMul": 1}

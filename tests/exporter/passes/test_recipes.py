@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from exporter.contract.errors import InputError
-from exporter.passes import recipes
-from exporter.passes.recipes import RECIPES, WHY_NOT, PassFailedError, Step, recipe_for, run_recipe
+from exporter.passes import run_recipe as running
+from exporter.passes.recipes import RECIPES, WHY_NOT, recipe_for
+from exporter.passes.run_recipe import PassContext, PassFailedError, run_recipe
+from exporter.passes.steps import Step
 from tests.exporter.passes.draft import Draft, noise
+
+CONTEXT = PassContext(target="portable", max_positions=8, quantized={}, half=None, kept=frozenset(), windows=None)
 
 
 def small_model():
@@ -28,7 +33,7 @@ def pretend(monkeypatch):
             module.note = lambda graph: note
         if candidates is not None:
             module.candidates = lambda graph: candidates
-        monkeypatch.setattr(recipes, "import_module", lambda name: module)
+        monkeypatch.setattr(running, "import_module", lambda name: module)
 
     return install
 
@@ -59,9 +64,21 @@ def test_each_step_has_a_file_with_a_function_of_its_name():
         assert step.expect not in ("all", "told") or callable(module.candidates)
 
 
+def test_every_pass_reads_what_the_context_has():
+    from importlib import import_module
+    from inspect import signature
+
+    known = {field.name for field in fields(PassContext)}
+    for step in {step for steps in RECIPES.values() for step in steps}:
+        module = import_module(f"exporter.passes.{step.name}")
+        for name in (step.name, "candidates", "note"):
+            parameters = list(signature(getattr(module, name)).parameters) if hasattr(module, name) else []
+            assert set(parameters[1:]) <= known, f"{step.name}.{name}"
+
+
 def test_counts_are_recorded_in_order_without_times():
     steps = (Step(name="fold_constants"), Step(name="fuse_rms_norm", expect="all"), Step(name="remove_noops"))
-    records = run_recipe(small_model(), steps, max_positions=8)
+    records = run_recipe(small_model(), steps, CONTEXT)
     assert [record.to_dict() for record in records] == [
         {"pass": "fold_constants", "count": 2},
         {"pass": "fuse_rms_norm", "count": 0, "candidates": 0},
@@ -72,11 +89,11 @@ def test_counts_are_recorded_in_order_without_times():
 
 def test_places_that_a_fusion_leaves_are_told(pretend):
     pretend(lambda graph: 2, candidates=3)
-    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), max_positions=8)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), CONTEXT)
     assert record.missed == 1
     assert record.to_dict()["note"].startswith("1 of 3 places have a form that the pass does not know")
     pretend(lambda graph: 3, candidates=3)
-    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), max_positions=8)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), CONTEXT)
     assert record.note is None
 
 
@@ -84,7 +101,7 @@ def test_places_that_a_fusion_leaves_are_told(pretend):
 def test_a_pass_that_fires_too_seldom_is_an_error(pretend, expect, count, candidates):
     pretend(lambda graph: count, candidates)
     with pytest.raises(PassFailedError, match="made_up fired too seldom") as caught:
-        run_recipe(small_model(), (Step(name="made_up", expect=expect),), max_positions=8)
+        run_recipe(small_model(), (Step(name="made_up", expect=expect),), CONTEXT)
     assert f"Received: {count} places changed" in str(caught.value)
     assert f"at least {candidates or 1}" in str(caught.value)
     assert caught.value.exit_code == 2
@@ -95,7 +112,7 @@ def test_a_pass_that_fires_too_seldom_is_an_error(pretend, expect, count, candid
 )
 def test_a_pass_that_fires_often_enough_is_none(pretend, expect, count, candidates):
     pretend(lambda graph: count, candidates)
-    (record,) = run_recipe(small_model(), (Step(name="made_up", expect=expect),), max_positions=8)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect=expect),), CONTEXT)
     assert (record.count, record.candidates) == (count, candidates)
 
 
@@ -105,12 +122,12 @@ def test_the_real_norm_pass_fails_on_a_norm_it_does_not_know():
     mean = draft.op("ReduceMean", draft.op("Mul", x, x), draft.weight([-1]), dims=["B", "T", 1])
     model = draft.model(y=draft.op("Div", x, draft.op("Exp", mean)))
     with pytest.raises(PassFailedError, match="fuse_rms_norm"):
-        run_recipe(model, (Step(name="fuse_rms_norm", expect="all"),), max_positions=8)
+        run_recipe(model, (Step(name="fuse_rms_norm", expect="all"),), CONTEXT)
 
 
 def test_what_a_pass_left_as_it_was_is_recorded(pretend):
     pretend(lambda graph: 1, 1, "2 attentions kept: mask is not causal")
-    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="all"),), max_positions=8)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="all"),), CONTEXT)
     assert record.to_dict()["note"] == "2 attentions kept: mask is not causal"
 
 
@@ -128,8 +145,8 @@ def drops_an_output(graph):
 def test_only_a_lowering_may_change_the_signature(pretend, function):
     pretend(function)
     with pytest.raises(PassFailedError, match="changed the inputs or outputs"):
-        run_recipe(small_model(), (Step(name="made_up"),), max_positions=8)
-    run_recipe(small_model(), (Step(name="made_up", changes_signature=True),), max_positions=8)
+        run_recipe(small_model(), (Step(name="made_up"),), CONTEXT)
+    run_recipe(small_model(), (Step(name="made_up", changes_signature=True),), CONTEXT)
 
 
 def widens_an_output(graph):
@@ -142,13 +159,13 @@ def widens_an_output(graph):
 def test_other_dims_are_another_signature(pretend):
     pretend(widens_an_output)
     with pytest.raises(PassFailedError, match="changed the inputs or outputs"):
-        run_recipe(small_model(), (Step(name="made_up"),), max_positions=8)
+        run_recipe(small_model(), (Step(name="made_up"),), CONTEXT)
 
 
 def test_a_pass_that_asks_for_the_longest_position_gets_it(pretend):
     seen = []
     pretend(lambda graph, *, max_positions: seen.append(max_positions) or 0)
-    run_recipe(small_model(), (Step(name="made_up"),), max_positions=77)
+    run_recipe(small_model(), (Step(name="made_up"),), replace(CONTEXT, max_positions=77))
     assert seen == [77]
 
 

@@ -25,7 +25,7 @@ def lowered(form=FORMATS[0], *, halved: bool = True) -> ir.Model:
     value = quantized(weight, form)
     value = round_scales(value) if halved else value
     model = draft.model(y=projection(draft, weight, "w"))
-    quantize_weights(model.graph, quantized={"w": value})
+    quantize_weights(model.graph, quantized={"w": value}, target="portable")
     lower_matmul_nbits(model.graph)
     return model
 
@@ -68,7 +68,7 @@ def test_scales_that_would_change_stay():
 def test_scales_of_a_few_blocks_stay():
     weight, draft = noise(8, 32), Draft()
     model = draft.model(y=projection(draft, weight, "w"))
-    quantize_weights(model.graph, quantized={"w": round_scales(quantized(weight, FORMATS[0]))})
+    quantize_weights(model.graph, quantized={"w": round_scales(quantized(weight, FORMATS[0]))}, target="portable")
     lower_matmul_nbits(model.graph)
     assert (candidates(model.graph), store_half_scales(model.graph)) == (0, 0)
 

@@ -1,0 +1,113 @@
+"""Runs the steps of a recipe over a graph, and refuses what went on without doing its part."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.errors import JisuError
+from exporter.passes.steps import Step, StepRecord
+from exporter.precision.precision import HalfType
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from calibration.w8a8.matmul import Quantized
+
+# What a step says of places that it was to change and did not.
+_LEFT = "have a form that the pass does not know: slower, and as right"
+
+
+class PassFailedError(JisuError):
+    """A pass did not do what the recipe demands; a graph that went on from here would be slow or wrong."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassContext:
+    """What passes may need to know beyond the graph; a pass names what it reads as parameters.
+
+    Attributes:
+        target: what the graph is lowered for.
+        max_positions: of the model; None for any number.
+        quantized: weights in integers, by parameter name.
+        half: the type of a half precision; None elsewhere.
+        kept: names of parameters that stay float32 in a half precision.
+        windows: token ids to measure activations on, int64 [T] each; None where nothing is measured.
+    """
+
+    target: str
+    max_positions: int | None
+    quantized: Mapping[str, Quantized]
+    half: HalfType | None
+    kept: frozenset[str]
+    windows: list[Any] | None
+
+
+def run_recipe(model: ir.Model, steps: tuple[Step, ...], context: PassContext) -> list[StepRecord]:
+    """Apply the steps to a graph in place.
+
+    Args:
+        context: what is known beyond the graph; each pass is given those attributes that its parameters name.
+
+    Raises:
+        PassFailedError: a step fired less often than the recipe demands, or changed the graph's inputs or outputs
+            without being allowed to.
+    """
+    import onnx_ir.passes.common as common_passes
+
+    records = []
+    for step in steps:
+        module = import_module(f"exporter.passes.{step.name}")
+        function: Callable[..., int] = getattr(module, step.name)
+        possible: int | None = _call(module.candidates, model.graph, context) if hasattr(module, "candidates") else None
+        note: str | None = _call(module.note, model.graph, context) if hasattr(module, "note") else None
+        before = _interface(model.graph)
+        started = time.perf_counter()
+        count = _call(function, model.graph, context)
+        common_passes.RemoveUnusedNodesPass()(model)
+        seconds = time.perf_counter() - started
+        record = StepRecord(name=step.name, count=count, candidates=possible, seconds=seconds, note=note)
+        if step.expect == "told" and record.missed:
+            record = replace(record, note=f"{record.missed} of {possible} places {_LEFT}")
+        _check(step, record, before, _interface(model.graph))
+        records.append(record)
+    return records
+
+
+def _call(function: Callable[..., Any], graph: ir.Graph, context: PassContext) -> Any:
+    known = {field.name for field in fields(context)}
+    names = [name for name in list(inspect.signature(function).parameters)[1:] if name in known]
+    return function(graph, **{name: getattr(context, name) for name in names})
+
+
+def _interface(graph: ir.Graph) -> tuple[list[str], list[str]]:
+    """Name, type and dims of every input and output."""
+    inputs, outputs = (
+        [f"{value.name} {value.dtype} {value.shape}" for value in values] for values in (graph.inputs, graph.outputs)
+    )
+    return inputs, outputs
+
+
+def _check(step: Step, record: StepRecord, before: Any, after: Any) -> None:
+    if not step.changes_signature and before != after:
+        raise PassFailedError(
+            f"The pass {step.name} changed the inputs or outputs of the graph",
+            received=after,
+            allowed=before,
+            fix="This is a bug of jisu; please report the model.",
+        )
+    needed = {"any": 0, "told": 0, "once": 1, "all": record.candidates or 0}[step.expect]
+    if record.count < needed:
+        raise PassFailedError(
+            f"The pass {step.name} fired too seldom",
+            received=f"{record.count} places changed",
+            allowed=f"at least {needed}",
+            fix="The model has a form that this recipe does not know; please report it. "
+            "`--target portable` exports it without this pass.",
+        )
