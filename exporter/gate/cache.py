@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from exporter.gate.exam import SEGMENT_BYTES, Exam, Floats
-from exporter.gate.prompts import FAR_STEPS, TokenIds
 from exporter.gate.result import Check
 
-FAR_CHUNK = 1024  # as a runtime reads prompts: an attention's scores take memory with the square of a call's tokens
 UNCACHED_STEPS = 3  # first, middle and last
 
 
@@ -66,33 +64,6 @@ def check_chunks(exam: Exam) -> Check:
             f"by {errors[first]:.3g} {exam.unit}."
         )
     return _check(exam, "chunked-prefill", errors, passed=passed, detail=detail)
-
-
-def check_far(exam: Exam, sequence: TokenIds) -> Check:
-    """A long text in chunks, then its last tokens one by one: what positions far from the first one are computed to."""
-    past = len(sequence) - FAR_STEPS
-    state = exam.backend.new_state(1, len(sequence))
-    for start in range(0, past, FAR_CHUNK):
-        exam.backend.forward(sequence[None, start : min(start + FAR_CHUNK, past)], state)
-    found = [
-        exam.compare(
-            exam.backend.forward(sequence[None, position : position + 1], state)[0],
-            sequence,
-            position,
-            label=f"token {position} of a long text",
-        )
-        for position in range(past, len(sequence))
-    ]
-    errors = np.concatenate(found)
-    first = exam.first_wrong(errors)
-    passed = exam.passes(errors)
-    detail = f"{FAR_STEPS} tokens one by one after {past}."
-    if not passed and first is not None:
-        detail = (
-            f"Position {past + first} differs, by {errors[first]:.3g} {exam.unit}. If shorter prompts are right, "
-            "positions are computed with too few digits, or a table of them ends too early."
-        )
-    return _check(exam, "far-positions", errors, passed=passed, detail=detail)
 
 
 def check_rewind(exam: Exam) -> Check:

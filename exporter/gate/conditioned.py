@@ -133,6 +133,7 @@ def condition(prompts: GatePrompts) -> tuple[GatePrompts, tuple[TokenIds, ...]]:
         further=tuple(
             (f"source-{len(source)}", _numbered(said, index)) for index, source in enumerate(sources[:first_row])
         ),
+        far=None if prompts.far is None else _numbered(prompts.far, first_row),
         text=f"about sources: {prompts.text}",
     )
     return changed, tuple(sources)

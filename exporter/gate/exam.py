@@ -100,11 +100,18 @@ class Exam:
             raise ValueError(f"logits of shape {logits.shape} where [N, {vocab_size}] was due")
         errors: Floats = np.empty(len(logits))
         for rows in row_blocks(*logits.shape):
-            candidate = logits[rows]
             truth = self.truth.rows(token_ids, start + rows.start, start + rows.stop)
-            self._count_nonfinite(candidate, start + rows.start, label)
-            errors[rows] = self._errors(truth, candidate)
+            errors[rows] = self.distances(truth, logits[rows], start=start + rows.start, label=label)
         return errors
+
+    def distances(
+        self, truth: npt.NDArray[np.float32], candidate: npt.NDArray[np.float32], *, start: int, label: str
+    ) -> Floats:
+        """The same for rows whose truth is at hand, float32 [N, V] each; ``start`` is the first row's position."""
+        if truth.shape != candidate.shape:
+            raise ValueError(f"logits of shape {candidate.shape} where {truth.shape} was due")
+        self._count_nonfinite(candidate, start, label)
+        return self._errors(truth, candidate)
 
     def _errors(self, truth: npt.NDArray[np.float32], candidate: npt.NDArray[np.float32]) -> Floats:
         # A row that is not finite has no distance; nan <= limit is False, which is what rejects it.

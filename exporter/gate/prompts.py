@@ -8,6 +8,7 @@ first half belongs to calibration.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isqrt
 from typing import Protocol
 
 import numpy as np
@@ -22,8 +23,11 @@ PREFILL_LENGTHS = (1, 2, 37)  # and the whole sequence
 DECODE_STEPS = 36
 # Tokens of a text that ends well behind position 2048, from where on half precision leaves numbers out: positions that
 # are computed with too few digits are close enough in shorter ones. (SmolLM2-135M with such positions is off by 0.0002
-# nats after 300 tokens, by 0.09 after 2070 and by 0.65 here.)
+# nats after 300 tokens, by 0.09 after 2070 and by 0.65 here.) Where more tokens than that cost no more, the text is as
+# long as the model's range.
 FAR, FAR_STEPS = 2320, 8
+FAR_WORK = 1 << 35  # parameters times tokens
+FAR_SCORES = 1 << 26  # heads times squared tokens: what an attention that is spelled out keeps of one layer
 BATCH_STEPS = 4  # cached steps after the batch's prefill
 WINDOW = 256  # tokens of one window of held-out text
 WINDOWS = 8
@@ -62,7 +66,7 @@ class GatePrompts:
         greedy: prompts to continue; ``greedy_steps`` tokens each.
         windows: held-out text for the quality figures.
         further: more sequences, each by the name of its check: compared at every position.
-        far: a long sequence of which the last tokens are compared; None for a model that has no such positions.
+        far: a long sequence that reaches as far as is affordable; None for a model without positions.
         rewinds: False for a model whose state cannot be taken back (a recurrent one).
         text: what the tokens were made of, for the record.
     """
@@ -90,7 +94,12 @@ def held_out_text() -> str:
 
 
 def gate_prompts(
-    tokenizer: Encoder | None, vocab_size: int, max_positions: int | None = None, *, evaluation: str | None = None
+    tokenizer: Encoder | None,
+    vocab_size: int,
+    max_positions: int | None = None,
+    *,
+    evaluation: str | None = None,
+    far: int | None = None,
 ) -> GatePrompts:
     """Plan the gate for one model. Without a tokenizer the ids are random, seeded, uniform over the vocabulary.
 
@@ -98,6 +107,7 @@ def gate_prompts(
         vocab_size: ids stay below it.
         max_positions: tokens the model can hold; a small number shortens the plan.
         evaluation: held-out text for the quality figures; `held_out_text` when None.
+        far: tokens of one long text; None for none that is longer than the others.
 
     Raises:
         InputError: fewer than 8 positions, a tokenizer whose ids the model has no embedding for, or an evaluation text
@@ -154,9 +164,15 @@ def gate_prompts(
         greedy=tuple(row[: max(1, limit - greedy_steps)] for row in (*rows[:2], stream[: min(12, n)])),
         greedy_steps=greedy_steps,
         windows=windows,
-        far=stream[:FAR] if max_positions is not None and min(max_positions, len(stream)) >= FAR else None,
+        far=None if far is None or far <= n else np.resize(stream, far),
         text=text,
     )
+
+
+def far_length(*, parameters: int, heads: int, max_positions: int | None) -> int:
+    """Tokens of the longest text that a model is asked: its whole range where that is affordable."""
+    affordable = min(FAR_WORK // max(1, parameters), isqrt(FAR_SCORES // max(1, heads)))
+    return min(max_positions or FAR, max(FAR, affordable))
 
 
 def _encode(tokenizer: Encoder, text: str, vocab_size: int) -> TokenIds:

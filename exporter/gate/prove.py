@@ -7,19 +7,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.precision.half_precision import computed_half
-from exporter.precision.precision import precision_named
 
 if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
     from exporter.contract.artifact import Artifact
     from exporter.gate import Budget, Check, GateResult
+    from exporter.gate.positions import Range
     from exporter.graph.localize import LayerReference
     from exporter.jobs.stages import Stages
     from exporter.sources.source import Source
 
 # The backend that every graph is run on before it is published.
 PROVED_ON = "ort-cpu"
+# Precisions that are as close to their source with activations of any size as with those of texts.
+_LOUD = frozenset({"fp32", "fp16", "bf16", "int8"})
 
 
 def prove(
@@ -42,25 +43,14 @@ def prove(
             hashes of the files then prove that they are what was proved once.
         stages: told of the progress.
     """
-    from exporter.gate.facts import check_facts
-    from exporter.gate.half import check_half_graph, check_half_weights
-    from exporter.gate.weights import check_weights
+    from exporter.gate.stored import check_integers, check_stored
 
     judges = {"text-classification": _prove_classifier, TEXT_TO_TEXT: _prove_text_to_text}
     judge = judges.get(source.task, _prove_generator)
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
-    encoder = artifact.encoder if source.task == TEXT_TO_TEXT else None
-    more = [check_facts(artifact.manifest.model, source.model)]
-    precision = precision_named(artifact.manifest.precision)
-    if precision.half is not None or computed_half(precision, artifact.manifest.target) is not None:
-        weights = check_half_weights(artifact.graph, source.module, beside_integers=precision.half is None)
-        more += [weights, *check_half_graph(artifact.graph, artifact.cpu_graph)]
-        if encoder is not None:
-            found = [check_half_weights(encoder, source.module), *check_half_graph(encoder, artifact.cpu_encoder)]
-            more += [replace(check, name=f"{check.name}-encoder") for check in found]
-    if intended:
-        more.append(check_weights(artifact.graph, intended, encoder=encoder))
-    return replace(result, checks=(*result.checks, *more), ran_on=_ran_on(artifact))
+    # The integers first: a wrong one is seen by its effect, too, and named here.
+    checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source))
+    return replace(result, checks=checks, ran_on=_ran_on(artifact))
 
 
 def _ran_on(artifact: Artifact) -> dict[str, str]:
@@ -83,7 +73,10 @@ def _prove_generator(
 
     facts, tokenizer = source.model, source.tokenizer
     reference = reference_of(source)
-    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation)
+    # A model that has neither a limit nor keys of each token knows no positions.
+    counts = facts.max_positions is not None or any(spec.kind == "kv" for spec in artifact.manifest.signature.state)
+    far = _far(source, facts.max_positions) if counts else None
+    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation, far=far)
     # What a recurrent state was is gone: nobody asks a backend to take it back.
     prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
     backend = open_candidate(artifact, PROVED_ON)
@@ -95,10 +88,37 @@ def _prove_generator(
             budget=budget,
             tokenizer_check=_tokenizer_check(artifact, source),
             locate=_locator(artifact, source, reference),
+            whole_range=lambda: _whole_range(artifact, source),
             progress=_progress(stages),
         )
     finally:
         backend.close()
+
+
+def _far(source: Source, max_positions: int | None) -> int:
+    from exporter.gate.prompts import far_length
+    from exporter.sources.spans import attention_heads
+
+    facts = source.model
+    return far_length(parameters=facts.parameters, heads=attention_heads(source.module), max_positions=max_positions)
+
+
+def _whole_range(artifact: Artifact, source: Source) -> Range | None:
+    from exporter.gate.positions import plan_range
+    from exporter.sources.spans import switch_points, window_sizes
+    from exporter.tracing.trace_source import traced_interface
+
+    signature = artifact.manifest.signature
+    if not signature.state:
+        return None
+    return plan_range(
+        traced_interface(source.module),
+        signature,
+        max_positions=source.model.max_positions,
+        windows=window_sizes(source.module),
+        switches=switch_points(source.module),
+        loud=artifact.manifest.precision in _LOUD,
+    )
 
 
 def _prove_text_to_text(
@@ -113,7 +133,8 @@ def _prove_text_to_text(
     start = facts.decoder_start
     assert start is not None, "a source that turns a text into another says what its answers begin with"
     positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
-    plan = gate_prompts(tokenizer, facts.vocab_size, min(positions, default=None), evaluation=evaluation)
+    limit = min(positions, default=None)
+    plan = gate_prompts(tokenizer, facts.vocab_size, limit, evaluation=evaluation, far=_far(source, limit))
     prompts, sources = condition(plan)
     backend: Any = open_candidate(artifact, PROVED_ON)
     try:

@@ -11,9 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.contract.errors import JisuError
-from exporter.gate.cache import check_chunks, check_decode, check_far, check_rewind
+from exporter.gate.cache import check_chunks, check_decode, check_rewind
 from exporter.gate.exam import Exam, OwnPrefill, Truth
 from exporter.gate.greedy import check_greedy
+from exporter.gate.positions import Range, check_far, check_range
 from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
 from exporter.gate.prompts import GatePrompts, TokenIds
 from exporter.gate.quality import measure_quality, quality_checks
@@ -36,6 +37,7 @@ def run_gate(
     budget: Budget,
     tokenizer_check: Callable[[], Sequence[Check]] | None = None,
     locate: Callable[[TokenIds], str | None] | None = None,
+    whole_range: Callable[[], Range | None] | None = None,
     progress: Progress | None = None,
 ) -> GateResult:
     """Judge a candidate.
@@ -44,6 +46,7 @@ def run_gate(
         tokenizer_check: makes the checks of tokenizer and chat template, which are not the graph's.
         locate: asked after a failure of the computation (not of the cache alone) which layer differs first, given the
             tokens of the failing prompt, int64 [T]; answers a sentence, or None when it cannot tell.
+        whole_range: plans the places of the model's range that are asked with a made past, when the time has come.
         progress: called with the name of the check that starts, its number from 0, and how many there are.
 
     Returns:
@@ -52,7 +55,7 @@ def run_gate(
     exam = Exam(backend=backend, truth=Truth(reference), prompts=prompts, budget=budget)
     past = _exam_with_past(exam)
     vocabulary = _check_vocabulary(backend, reference)
-    steps = _steps(exam, past, tokenizer_check) if vocabulary.passed else []
+    steps = _steps(exam, past, tokenizer_check, whole_range) if vocabulary.passed else []
     checks: list[Check] = []
     for index, (name, ask) in enumerate(steps):
         if progress:
@@ -64,7 +67,12 @@ def run_gate(
     return GateResult(checks=(vocabulary, *checks), reference=f"{reference.description}; {prompts.text}", where=where)
 
 
-def _steps(exam: Exam, past: Exam, tokenizer_check: Callable[[], Sequence[Check]] | None) -> list[Step]:
+def _steps(
+    exam: Exam,
+    past: Exam,
+    tokenizer_check: Callable[[], Sequence[Check]] | None,
+    whole_range: Callable[[], Range | None] | None,
+) -> list[Step]:
     prompts, budget = exam.prompts, exam.budget
     steps: list[Step] = [
         (f"prefill-{length}", partial(check_prefill, exam, length)) for length in prompts.prefill_lengths
@@ -78,6 +86,8 @@ def _steps(exam: Exam, past: Exam, tokenizer_check: Callable[[], Sequence[Check]
     ]
     if prompts.far is not None:
         steps.append(("far-positions", partial(check_far, exam, prompts.far)))
+    if whole_range is not None:
+        steps.append(("whole-range", partial(_check_range, exam, whole_range)))
     if prompts.rewinds:
         steps.append(("rewind", partial(check_rewind, past)))
     if budget.same_greedy_tokens:
@@ -87,6 +97,11 @@ def _steps(exam: Exam, past: Exam, tokenizer_check: Callable[[], Sequence[Check]
     if tokenizer_check is not None:
         steps.append(("tokenizer", lambda: list(tokenizer_check())))
     return steps
+
+
+def _check_range(exam: Exam, whole_range: Callable[[], Range | None]) -> list[Check]:
+    asked_places = whole_range()
+    return [] if asked_places is None else [check_range(exam, asked_places)]
 
 
 def asked(name: str, ask: Callable[[], Check | list[Check]]) -> list[Check]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from exporter.gate.integer_difference import dequantized, first_difference
 from exporter.gate.result import Check
 from exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
 
@@ -49,6 +50,7 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
 
     files = [graph_file] if encoder is None else [graph_file, encoder]
     worst, where, seen = 0.0, "", set()
+    named: str | None = None
     for node in (node for file in files for node in ir.load(file).graph):
         names = marked(node)
         if not names:
@@ -62,19 +64,44 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
         for error, place in _errors(node, [intended[name] for name in names], names):
             if not (error <= worst):
                 worst, where = error, place
+            if named is None and not (error <= LIMIT):
+                named = _difference(node, [intended[name] for name in names], names)
     # Tied parameters are one weight under several names, and the file knows one of them.
     held = {id(intended[name]) for name in seen}
     missing = sorted(name for name, value in intended.items() if id(value) not in held)
     if missing:
         return _check(float("inf"), f"no node of the file reads the integers of {missing[0]}")
-    return _check(worst, where)
+    return _check(worst, where, named=named)
 
 
-def _check(value: float, where: str) -> Check:
+def _check(value: float, where: str, *, named: str | None = None) -> Check:
     passed = bool(value <= LIMIT)
     what = "largest difference" if passed else "the file's weights are not the intended ones"
     detail = f"{what}: {value:.2g} of the terms' magnitude{f', {where}' if where else ''}; at most {LIMIT:g}."
+    if named:
+        detail = f"{named} ({detail})"
     return Check(name=NAME, passed=passed, value=value, limit=LIMIT, unit="relative", detail=detail)
+
+
+def _difference(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str]) -> str | None:
+    """What is off in the integers that a node reads, in words; None where that cannot be told."""
+    features = parts[0].codes.shape[1]
+    try:
+        if node.op_type == "MatMulNBits":
+            run = _Runner(node, {0: np.zeros((1, features), np.float32)}, attributes={"accuracy_level": 1})
+            found = dequantized(lambda probe: run({0: probe}), features)
+        elif node.op_type == "GatherBlockQuantized":
+            rows = np.arange(len(parts[0].codes), dtype=np.int64)
+            found = _run(node, {1: rows}, attributes={})
+        elif node.op_type == "DequantizeLinear" and not any(map(is_recurrent, names)):
+            axis = node.attributes["axis"].as_int()
+            found = _run(node, {}, attributes={"axis": min(axis, 1)})
+            found = found if found.shape[1] == features else found.T
+        else:
+            return None
+        return first_difference(found, parts, names)
+    except Exception:  # noqa: BLE001 - looking for what is off must never hide that something is
+        return None
 
 
 def _errors(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:

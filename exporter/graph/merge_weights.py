@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _PARAMETERS = "parameters"
 # Key of a node's metadata in the file: the parameters whose integers it reads, side by side, separated by spaces.
 INTEGERS_OF = "jisu.integers_of"
+# Key of a constant's metadata in the file: the parameters that lie side by side in it, for whoever compares them.
+MADE_OF = "jisu.made_of"
 
 
 def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> ir.Value:
@@ -35,6 +37,7 @@ def concat_weights(graph: ir.Graph, weights: Sequence[ir.Value], name: str) -> i
     )
     value = add_initializer(graph, joined)
     value.meta[_PARAMETERS] = tuple(name for weight in weights for name in parameters_of(weight))
+    value.metadata_props[MADE_OF] = " ".join(value.meta[_PARAMETERS])
     return value
 
 

@@ -41,6 +41,17 @@ class RowLengths:
         """Count the tokens of a call that has written its results; int64 [B]."""
         self._lengths += new_lengths
 
+    def place(self, lengths: TokenIds) -> None:
+        """Count rows as so long, int64 [B], whose tensors somebody else has filled."""
+        if lengths.shape != self._lengths.shape or (lengths < 0).any() or (lengths > self._capacity).any():
+            raise InputError(
+                "The state's rows cannot be so long",
+                received=lengths.tolist(),
+                allowed=f"{len(self._lengths)} numbers from 0 to {self._capacity}",
+                fix="Make the state with a larger capacity.",
+            )
+        self._lengths[:] = lengths
+
     def follow(self, rows: TokenIds) -> bool:
         """Let row i be counted as row ``rows[i]``, int64 [B]; returns whether all are about the sources they were."""
         same = bool((self._sources[rows] == self._sources).all())

@@ -111,6 +111,8 @@ class NumpyLlama:
             angles = np.minimum(positions, 269)
         if self.fault == "short-table":
             angles = np.minimum(positions, 255)
+        if self.fault == "row-311":
+            angles = np.where(positions == 311, 312, positions)
         if self.fault == "half-positions":
             angles = positions.astype(np.float16).astype(np.float64)
         query, key = self._rotate(query, angles), self._rotate(key, angles)

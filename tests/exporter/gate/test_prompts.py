@@ -5,7 +5,7 @@ import pytest
 
 from exporter.contract.errors import InputError
 from exporter.gate import gate_prompts
-from exporter.gate.prompts import FAR, FAR_STEPS, held_out_text
+from exporter.gate.prompts import FAR, far_length, held_out_text
 
 
 class Bytes:
@@ -39,12 +39,21 @@ def test_same_call_gives_the_same_plan():
     assert all(np.array_equal(a, b) for a, b in zip(first.rows, second.rows, strict=True))
 
 
-def test_a_long_text_is_for_models_that_have_such_positions():
-    assert gate_prompts(None, 50, FAR - 1).far is None
-    assert gate_prompts(Bytes(), 256, None).far is None
-    far = gate_prompts(Bytes(), 256, FAR).far
+def test_a_long_text_reaches_over_the_whole_range_where_that_is_affordable():
+    assert far_length(parameters=10**6, heads=4, max_positions=512) == 512
+    assert far_length(parameters=10**6, heads=4, max_positions=4096) == 4096
+    assert far_length(parameters=10**6, heads=4, max_positions=None) == FAR
+    # The attention of many heads, and the products of many parameters, cost more than they are worth.
+    assert far_length(parameters=10**6, heads=16, max_positions=8192) == FAR
+    assert far_length(parameters=10**9, heads=4, max_positions=8192) == FAR
+
+
+def test_a_long_text_is_as_long_as_it_is_asked_to_be():
+    assert gate_prompts(None, 50, 512).far is None
+    assert gate_prompts(Bytes(), 256, 512, far=300).far is None  # no longer than what is asked anyway
+    far = gate_prompts(Bytes(), 256, FAR, far=FAR).far
     assert far is not None
-    assert len(far) - FAR_STEPS > 2048
+    assert far.shape == (FAR,)
 
 
 @pytest.mark.parametrize("positions", range(8, 70))

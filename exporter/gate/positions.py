@@ -1,0 +1,275 @@
+"""Whether positions far from the first one are right: one long text, and places over the whole range with a made past.
+
+A text is the truth itself but costs what it is long. Behind it every place costs one short call: source and candidate
+are given the same keys and values, however they came to be, and have to continue from them alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from exporter.contract.signature import CAPACITY, STATE_PREFIXES, StateSpec
+from exporter.gate.exam import SEGMENT_BYTES, Exam
+from exporter.gate.prompts import FAR_STEPS, TokenIds
+from exporter.gate.result import Check
+
+if TYPE_CHECKING:
+    from exporter.contract.signature import Signature
+
+FAR, RANGE = "far-positions", "whole-range"
+# As runtimes read prompts, at most: an attention's scores take memory with the square of a call's tokens.
+_LARGEST_CHUNK, _CHUNK = 1024, 256
+# New tokens at each place of the range: the call's own tokens see each other, too.
+_NEW = 3
+_PLACES = 12  # spread over the range, besides those that have a reason
+_MOST_PLACES = 40
+# Bytes of one made past; a model whose range needs more is asked as far as they reach.
+_PAST_BYTES = 512 << 20
+_FILLED = 48  # tokens whose keys and values are repeated over the past
+# What keys at the edges of windows are multiplied with: one of them seen or not seen then changes every logit.
+_LOUD = 24.0
+# Positions from where on half precision leaves numbers out, and where a range that has no limit is asked last.
+_DIGITS, UNLIMITED = (257, 2048, 32768), 1 << 14
+_FLOATS = ("float16", "bfloat16", "float32")
+
+
+def check_far(exam: Exam, sequence: TokenIds) -> Check:
+    """A long text in chunks, then its last tokens one by one, compared at every position that memory has room for."""
+    vocab_size, past = exam.backend.vocab_size, len(sequence) - FAR_STEPS
+    step = max(1, -(-4 * vocab_size * len(sequence) // SEGMENT_BYTES))
+    compared = np.arange((len(sequence) - 1) % step, len(sequence), step)  # the last one is among them
+    truth = exam.truth.reference.logits(sequence, slice(int(compared[0]), len(sequence), step))
+    state = exam.backend.new_state(1, len(sequence))
+    errors = np.zeros(len(compared))
+    for start, stop in _far_bounds(past, len(sequence), vocab_size):
+        whole = 4 * vocab_size * (stop - start) <= 4 * SEGMENT_BYTES
+        logits = exam.backend.forward(sequence[None, start:stop], state, logits="all" if whole else "last")[0]
+        rows = np.flatnonzero((compared >= start if whole else compared == stop - 1) & (compared < stop))
+        if len(rows):
+            label = f"a long text, positions {start}..{stop - 1}"
+            found = logits[compared[rows] - start] if whole else logits
+            errors[rows] = exam.distances(truth[rows], found, start=start, label=label)
+    first = exam.first_wrong(errors)
+    passed = exam.passes(errors)
+    detail = f"{len(compared)} of {len(sequence)} positions of one text, the last {FAR_STEPS} tokens one by one."
+    if not passed and first is not None:
+        detail = (
+            f"Position {compared[first]} differs, by {errors[first]:.3g} {exam.unit}. If shorter prompts are right, "
+            "positions are computed with too few digits, a table of them is wrong or ends too early, or a window is."
+        )
+    value = exam.value(errors)
+    return Check(name=FAR, passed=passed, value=value, limit=exam.limit, unit=exam.unit, detail=detail)
+
+
+def _far_bounds(past: int, end: int, vocab_size: int) -> list[tuple[int, int]]:
+    """Chunks of moderate size, a last one as large as a runtime makes, and single tokens."""
+    large = past - min(_LARGEST_CHUNK, past)
+    chunk = max(1, min(_CHUNK, SEGMENT_BYTES // (4 * vocab_size)))
+    bounds = [(start, min(start + chunk, large)) for start in range(0, large, chunk)]
+    bounds.append((large, past))
+    return bounds + [(position, position + 1) for position in range(past, end)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """The places of a model's range that are asked.
+
+    Attributes:
+        module: the source with the traced interface.
+        state: the candidate's state tensors, which have the source's names in the same order.
+        one_token: the module takes one new token a call.
+        places: lengths of the past, ascending.
+        windows: how many tokens some layers see at most, by which the edges are known.
+        loudness: what values at the edges of windows are multiplied with.
+    """
+
+    module: Any
+    state: tuple[StateSpec, ...]
+    one_token: bool
+    places: tuple[int, ...]
+    windows: tuple[int, ...]
+    loudness: float = 1.0
+
+
+def plan_range(
+    module: Any,
+    signature: Signature,
+    *,
+    max_positions: int | None,
+    windows: tuple[int, ...],
+    switches: tuple[int, ...],
+    loud: bool,
+) -> Range | None:
+    """Choose the places; None where the state does not grow, or is not the source's tensor by tensor.
+
+    Args:
+        module: the source with the traced interface.
+        signature: the candidate's.
+        windows: tokens that layers see at most.
+        switches: positions from which on the source computes angles otherwise.
+        loud: the candidate computes with activations of any size, not only with those it was calibrated for.
+    """
+    spec = getattr(module, "state_spec", None)
+    growing = [item for item in signature.state if CAPACITY in item.dims]
+    names = [] if spec is None else [STATE_PREFIXES[kind][0] + name for name, kind, *_ in spec()]
+    if not growing or names != [item.past for item in signature.state]:
+        return None
+    token = sum(
+        prod(dim for dim in item.dims if isinstance(dim, int)) * 4
+        for item in growing  # float32 at the source
+    )
+    end = min(max_positions or UNLIMITED, _PAST_BYTES // token) - _NEW
+    wanted = {end, end // 2, *(end * number // _PLACES for number in range(1, _PLACES))}
+    for edge in (*windows, *switches, *_DIGITS):
+        wanted |= {edge - _NEW + 1, edge + 1, 2 * edge - 1}
+    places = sorted(place for place in wanted if 0 < place <= end)
+    if not places:
+        return None
+    kept = {places[number * (len(places) - 1) // max(1, _MOST_PLACES - 1)] for number in range(_MOST_PLACES)}
+    return Range(
+        module=module,
+        state=signature.state,
+        one_token=signature.takes_one_token,
+        places=tuple(places if len(places) <= _MOST_PLACES else sorted(kept)),
+        windows=windows,
+        loudness=_LOUD if loud else 1.0,
+    )
+
+
+def check_range(exam: Exam, asked: Range) -> Check:
+    """A few tokens behind a made past of each length: the same keys and values for the source and the candidate."""
+    longest = max(asked.places) + _NEW
+    made = _MadePast(exam, asked, longest)
+    tokens = np.resize(exam.prompts.sequence, made.filled + _NEW)[None, made.filled :]
+    found = []
+    for place in asked.places:
+        made.make(place)
+        truth = made.source_logits(tokens, place)
+        candidate = made.candidate_logits(tokens, place)
+        found.append(exam.distances(truth, candidate, start=place, label=f"position {place} after a made past"))
+    errors = np.concatenate(found)
+    first = exam.first_wrong(errors)
+    passed = exam.passes(errors)
+    detail = f"{_NEW} tokens at each of {len(asked.places)} places up to position {longest - 1}."
+    if not passed and first is not None:
+        place = asked.places[first // _NEW]
+        detail = (
+            f"Position {place + first % _NEW} differs from the source's with the same keys and values before it, "
+            f"by {errors[first]:.3g} {exam.unit}: positions, a mask or a window are at fault."
+        )
+    value = exam.value(errors)
+    return Check(name=RANGE, passed=passed, value=value, limit=exam.limit, unit=exam.unit, detail=detail)
+
+
+class _MadePast:
+    """Keys and values of a few tokens, repeated over a long past, in the source's memory and in the candidate's."""
+
+    def __init__(self, exam: Exam, asked: Range, longest: int) -> None:
+        import torch
+
+        self._exam, self._asked = exam, asked
+        self.filled = min(_FILLED, len(exam.prompts.sequence), longest)
+        tokens = np.ascontiguousarray(exam.prompts.sequence[None, : self.filled])
+        # Rows of a text that is being decoded; `place` says how many of them hold something.
+        self._ours = cast("Any", exam.backend.new_state(1, longest))
+        empty = [
+            torch.zeros(past.shape, dtype=_source_type(spec))
+            for spec, past in zip(asked.state, self._ours.past, strict=True)
+        ]
+        few = [
+            tensor if axis is None else tensor.narrow(axis, 0, self.filled).clone()
+            for tensor, axis in zip(empty, self._axes, strict=True)
+        ]
+        _, few = self._call(tokens, 0, few)
+        self._few = [_rounded(tensor, spec.dtype) for tensor, spec in zip(few, asked.state, strict=True)]
+        self._theirs = empty
+        self._write(np.arange(longest), np.ones(longest, np.float32))
+        self._changed: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    @property
+    def _axes(self) -> list[int | None]:
+        return [spec.dims.index(CAPACITY) if CAPACITY in spec.dims else None for spec in self._asked.state]
+
+    def make(self, place: int) -> None:
+        """Undo what the last place changed, and mark the edges of windows before this one."""
+        quiet = np.ones(len(self._changed), np.float32)
+        self._write(self._changed, quiet)
+        loud = {0, place - 1}
+        for window in self._asked.windows:
+            loud |= set(range(place - window - 1, place - window + _NEW + 1))
+            loud |= {place // window * window - 1, place // window * window}
+        edges = np.array(sorted(index for index in loud if 0 <= index < place), np.int64)
+        self._write(edges, np.full(len(edges), self._asked.loudness, np.float32))
+        self._changed = np.concatenate([edges, np.arange(place, place + _NEW)])
+        self._ours.place(np.array([place], np.int64))
+
+    def source_logits(self, tokens: TokenIds, place: int) -> npt.NDArray[np.float32]:
+        logits, _ = self._call(tokens, place, self._theirs)
+        found: npt.NDArray[np.float32] = logits[0].float().numpy()
+        return found
+
+    def candidate_logits(self, tokens: TokenIds, place: int) -> npt.NDArray[np.float32]:
+        logits = self._exam.backend.forward(tokens, self._ours, logits="all")
+        found: npt.NDArray[np.float32] = logits[0]
+        return found
+
+    def _call(self, tokens: TokenIds, past: int, state: list[Any]) -> tuple[Any, list[Any]]:
+        import torch
+
+        with torch.inference_mode():
+            ids, start = torch.from_numpy(np.ascontiguousarray(tokens)), torch.tensor([past])
+            if not self._asked.one_token:
+                logits, written = self._asked.module(ids, start, state)
+                return logits, list(written)
+            found = []
+            for index in range(ids.shape[1]):
+                logits, state = self._asked.module(ids[:, index : index + 1], start + index, state)
+                found.append(logits)
+            return torch.cat(found, 1), list(state)
+
+    def _write(self, indices: npt.NDArray[np.int64], factors: npt.NDArray[np.float32]) -> None:
+        """Keys and values at some places, values multiplied; a state of fixed size as it was after the first tokens."""
+        import torch
+
+        where, by = torch.from_numpy(indices), torch.from_numpy(factors)
+        for number, (spec, axis) in enumerate(zip(self._asked.state, self._axes, strict=True)):
+            few = self._few[number]
+            if axis is None:
+                self._theirs[number].copy_(few)
+                self._ours.past[number][...] = _stored(few, spec.dtype)
+                continue
+            rows = few.index_select(axis, where % self.filled)
+            if not spec.past.endswith(".key"):
+                rows = rows * by.reshape([-1 if index == axis else 1 for index in range(rows.dim())])
+            rows = _rounded(rows, spec.dtype)
+            self._theirs[number].index_copy_(axis, where, rows.to(self._theirs[number].dtype))
+            ours = self._ours.past[number]
+            ours[(slice(None),) * axis + (indices,)] = _stored(rows, spec.dtype)
+
+
+def _source_type(spec: StateSpec) -> Any:
+    """The element type of the source's tensor: float32 where the candidate keeps a float of fewer bits."""
+    import torch
+
+    return torch.float32 if spec.dtype in _FLOATS else getattr(torch, spec.dtype)
+
+
+def _rounded(tensor: Any, dtype: str) -> Any:
+    """What a state of an element type keeps of a tensor."""
+    import torch
+
+    return tensor.to(getattr(torch, dtype)).to(tensor.dtype)
+
+
+def _stored(tensor: Any, dtype: str) -> npt.NDArray[Any]:
+    """The same as it lies in a state's memory."""
+    import torch
+
+    kept = tensor.to(getattr(torch, dtype))
+    stored: npt.NDArray[Any] = kept.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else kept.numpy()
+    return stored

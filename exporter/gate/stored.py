@@ -1,0 +1,63 @@
+"""The checks that compare what lies in an artifact's files with the source, number by number and key by key.
+
+Runs see what their prompts touch; these see all of it. None of them runs the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exporter.contract.artifact import TEXT_TO_TEXT
+from exporter.gate.facts import check_facts
+from exporter.gate.float_weights import NAME as FLOATS
+from exporter.gate.float_weights import check_float_weights
+from exporter.gate.half import WEIGHTS_NAME, check_half_graph, check_half_weights
+from exporter.gate.position_tables import NAME as TABLES
+from exporter.gate.position_tables import check_position_tables
+from exporter.gate.run import asked
+from exporter.gate.weights import check_weights
+from exporter.precision.half_precision import computed_half
+from exporter.precision.precision import precision_named
+
+if TYPE_CHECKING:
+    from calibration.w8a8.matmul import Quantized
+    from exporter.contract.artifact import Artifact
+    from exporter.gate.result import Check
+    from exporter.sources.source import Source
+
+
+def check_integers(artifact: Artifact, source: Source, intended: Mapping[str, Quantized] | None) -> list[Check]:
+    """The integers that the files hold, where it is known which were intended."""
+    if not intended:
+        return []
+    encoder = artifact.encoder if source.task == TEXT_TO_TEXT else None
+    return asked(WEIGHTS_NAME, partial(check_weights, artifact.graph, intended, encoder=encoder))
+
+
+def check_stored(artifact: Artifact, source: Source) -> list[Check]:
+    """Facts, float weights and tables of positions."""
+    checks = [check_facts(artifact.manifest.model, source.model)]
+    graphs = [(artifact.graph, artifact.cpu_graph, "")]
+    if source.task == TEXT_TO_TEXT:
+        graphs.append((artifact.encoder, artifact.cpu_encoder, "-encoder"))
+    for graph, cpu_graph, ending in graphs:
+        found = _check_graph(artifact, source, graph, cpu_graph)
+        checks += [replace(check, name=f"{check.name}{ending}") for check in found]
+    return checks
+
+
+def _check_graph(artifact: Artifact, source: Source, graph: Path, cpu_graph: Path) -> list[Check]:
+    precision = precision_named(artifact.manifest.precision)
+    checks = []
+    if precision.half is not None or computed_half(precision, artifact.manifest.target) is not None:
+        beside = precision.half is None
+        checks += asked(WEIGHTS_NAME, partial(check_half_weights, graph, source.module, beside_integers=beside))
+        checks += check_half_graph(graph, cpu_graph)
+    checks += asked(FLOATS, partial(check_float_weights, graph, source.module))
+    limit = source.model.max_positions
+    checks += asked(TABLES, partial(check_position_tables, graph, source.module, max_positions=limit))
+    return checks

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from exporter.contract.signature import Signature, StateSpec
+from exporter.gate import FP32_BUDGET, gate_prompts, run_gate
+from exporter.gate.positions import _far_bounds, plan_range
+from exporter.sources import load_source
+from exporter.tracing.trace_source import traced_interface
+from tests.exporter.gate.numpy_llama import VOCAB, NumpyLlama
+
+
+def state(*layers, kind="kv", dims=("B", 2, "capacity", 16)):
+    return tuple(
+        StateSpec(
+            past=f"past_key_values.{layer}.key", present=f"present.{layer}.key", kind=kind, dtype="float32", dims=dims
+        )
+        for layer in layers
+    )
+
+
+class Traced:
+    def __init__(self, *names):
+        self.names = names
+
+    def state_spec(self):
+        return [(name, "kv", ("B", 2, "capacity", 16), "float32") for name in self.names]
+
+
+def plan(module, specs, **options):
+    settings = {"max_positions": 512, "windows": (), "switches": (), "loud": True, **options}
+    return plan_range(module, Signature(inputs=(), outputs=(), state=specs), **settings)
+
+
+def test_one_position_of_a_text_over_the_whole_range_shows(llama, reference):
+    prompts = gate_prompts(None, VOCAB, 512, far=512)
+    right, wrong = (
+        run_gate(NumpyLlama(llama, fault), reference, prompts=prompts, budget=FP32_BUDGET)
+        for fault in (None, "row-311")
+    )
+    assert right.accepted, right.summary
+    assert [check.name for check in wrong.checks if not check.passed] == ["far-positions"]
+    assert "Position 311 differs" in wrong.summary
+
+
+def test_a_text_is_read_in_chunks_as_large_as_a_runtime_makes_and_in_single_tokens():
+    bounds = _far_bounds(2312, 2320, 49152)
+    assert max(stop - start for start, stop in bounds) == 1024
+    assert bounds[-8:] == [(position, position + 1) for position in range(2312, 2320)]
+    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(bounds))
+    assert bounds[0][0] == 0
+
+
+def test_places_reach_to_the_last_position_and_to_the_edges_of_windows():
+    asked = plan(Traced("0.key"), state(0), windows=(64,), switches=(300,))
+    assert max(asked.places) == 512 - 3
+    for edge in (64, 300):
+        assert {edge - 2, edge + 1} <= set(asked.places)
+    assert min(asked.places) > 0
+
+
+def test_a_state_that_is_not_the_sources_or_does_not_grow_is_not_asked():
+    assert plan(Traced("1.key"), state(0)) is None
+    assert plan(Traced("0.key"), state(0, kind="recurrent", dims=("B", 4))) is None
+    assert plan(object(), state(0)) is None
+
+
+def test_a_large_state_is_asked_as_far_as_its_memory_goes():
+    asked = plan(Traced("0.key"), state(0, dims=("B", 1024, "capacity", 1024)), max_positions=4096)
+    assert max(asked.places) < 128
+
+
+@pytest.mark.parametrize("place", [100, 509])
+def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
+    """The source itself as the candidate would differ in nothing; a candidate whose past is moved does."""
+    from exporter.gate.exam import Exam, Truth
+    from exporter.gate.positions import check_range
+    from exporter.gate.reference import reference_of
+    from runtimes.backends.registry import open_backend
+
+    source = load_source(tiny_source)
+    signature = tiny_artifact.manifest.signature
+    asked = plan_range(
+        traced_interface(source.module), signature, max_positions=512, windows=(64,), switches=(), loud=True
+    )
+    asked = replace(asked, places=(place,))
+    backend = open_backend("ort-cpu", tiny_artifact)
+    exam = Exam(
+        backend=backend,
+        truth=Truth(reference_of(source)),
+        prompts=gate_prompts(source.tokenizer, source.model.vocab_size, 512),
+        budget=FP32_BUDGET,
+    )
+    assert check_range(exam, asked).passed
+
+    class Late:
+        """Counts one position too few behind 300 tokens."""
+
+        vocab_size = backend.vocab_size
+
+        def new_state(self, batch, capacity):
+            return backend.new_state(batch, capacity)
+
+        def forward(self, token_ids, state, *, logits="last"):
+            if state.lengths[0] > 300:
+                state.place(state.lengths - 1)
+            return backend.forward(token_ids, state, logits=logits)
+
+    assert check_range(replace(exam, backend=Late()), asked).passed == (place < 300)
+    assert np.array_equal(asked.places, [place])
