@@ -33,6 +33,10 @@ class Conversation:
         self.last_result: Result | None = None
         self.reset()
 
+    def __getstate__(self) -> dict[str, object]:
+        """What a pickle or a copy keeps: everything but the model's state, which is computed again."""
+        return {**self.__dict__, "_state": None, "_held": []}
+
     def reset(self) -> None:
         """Forget every message but the system's."""
         self.messages = [] if self._system is None else [{"role": "system", "content": self._system}]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from exporter.contract.artifact import Artifact, read_artifact
 from exporter.contract.backend import Backend
@@ -85,7 +85,14 @@ def load(
             plan=place,
             capacity=capacity,
         )
-    return Engine(artifact, opened)
+    options = {"threads": threads, "source": source, "allow_cpu_nodes": allow_cpu_nodes, "capacity": capacity}
+    engine = Engine(artifact, opened)
+    engine._loaded = (backend, {**options, "plan": None if place is None else place.absolute()})
+    return engine
+
+
+def _load_again(folder: Path, backend: str, options: Mapping[str, Any]) -> Engine:
+    return load(folder, backend, **options)
 
 
 class Engine:
@@ -96,7 +103,12 @@ class Engine:
     `SamplingOptions`, given one by one or as ``options``.
 
     A model that turns a text into another reads the prompt as it is, and answers with the other text.
+
+    In a forked child it opens the model again when it is first used there, or says that its device cannot follow. A
+    pickle or a copy is the artifact opened again, by its path and with the same arguments.
     """
+
+    _loaded: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of `load`
 
     def __init__(self, artifact: Artifact, backend: Backend | ClassifierBackend) -> None:
         self.artifact = artifact
@@ -105,6 +117,18 @@ class Engine:
         self._chat = (
             None if self._codec is None else open_chat_encoder(artifact.folder, self._codec, artifact.manifest.model)
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        name, options = self._loaded or (None, {})
+        source = options.get("source")
+        if name is None or not (source is None or isinstance(source, (str, Path))):
+            raise InputError(
+                "This engine can be neither pickled nor copied",
+                received="one with a module or a backend that is only in this process",
+                allowed="one that load opened from an artifact, and from a checkpoint by its path",
+                fix="Load the artifact where it is needed.",
+            )
+        return _load_again, (self.artifact.folder.absolute(), name, options)
 
     def __repr__(self) -> str:
         return f"<Engine {self.artifact.folder} on {self._opened.name}>"

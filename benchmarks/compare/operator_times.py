@@ -43,20 +43,19 @@ def profile(folder: Path, *, threads: int) -> list[dict[str, Any]]:
     import numpy as np
 
     from exporter.contract.artifact import read_artifact
-    from runtimes.backends.ort.session import open_session
-    from runtimes.backends.ort_cpu.backend import OrtCpuBackend
+    from runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_again
 
     artifact = read_artifact(folder)
     facts = artifact.manifest.model
     with tempfile.TemporaryDirectory(prefix="jisu-profile-") as place:
-        session = open_session(artifact.cpu_graph, threads=threads, profile=Path(place) / "profile")
+        session = open_again(artifact.cpu_graph, threads=threads, profile=Path(place) / "profile")
         backend = OrtCpuBackend(
             session, artifact.manifest.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions
         )
         state = backend.new_state(1, STEPS)
         for step in range(STEPS):
             backend.forward(np.array([[step % facts.vocab_size]]), state)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        events = json.loads(Path(session.get().end_profiling()).read_text(encoding="utf-8"))
         backend.close()
     return operators_of(events)
 

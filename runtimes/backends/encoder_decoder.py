@@ -5,7 +5,7 @@ Knows neither library nor device: both halves are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from exporter.contract.artifact import ModelFacts
@@ -31,10 +31,18 @@ class EncoderDecoderBackend:
         encode: runs the encoder's.
         longest: tokens that a source may have; None for any number.
         longer: how longer sources become possible, where it is not the model that has no more positions.
+        close: gives back what the encoder holds.
     """
 
     def __init__(
-        self, decoder: Backend, encode: Encode, facts: ModelFacts, *, longest: int | None, longer: str | None = None
+        self,
+        decoder: Backend,
+        encode: Encode,
+        facts: ModelFacts,
+        *,
+        longest: int | None,
+        longer: str | None = None,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = decoder.name
         self.vocab_size = decoder.vocab_size
@@ -45,6 +53,7 @@ class EncoderDecoderBackend:
         self._longer_source = longer
         self._decoder = decoder
         self._encode: Encode | None = encode
+        self._close = close
         self._padding = facts.pad or 0
 
     def new_state(self, batch: int, capacity: int) -> State:
@@ -75,4 +84,5 @@ class EncoderDecoderBackend:
 
     def close(self) -> None:
         self._encode = None
+        self._close()
         self._decoder.close()

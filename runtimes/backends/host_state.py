@@ -50,6 +50,9 @@ class HostState(RowLengths):
         self.phase = 0
         self.prepared: dict[int, Any] = {}
 
+    def release(self) -> None:
+        self.past, self.present, self.prepared = [], [], {}
+
     def swap(self) -> None:
         """Make what the last call wrote the past of the next one."""
         if self.recurrent:

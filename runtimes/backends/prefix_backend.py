@@ -13,7 +13,7 @@ import numpy as np
 from exporter.contract.backend import Logits, State, TokenIds, WantedLogits
 from exporter.contract.errors import InputError
 from runtimes.backends.out_of_memory import told_memory
-from runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
+from runtimes.backends.row_lengths import RowLengths, States, check_call, check_reorder, check_rewind, check_size
 from runtimes.backends.token_ids import id_array
 
 Run = Callable[[TokenIds, TokenIds], Logits]
@@ -26,6 +26,9 @@ class TokenState(RowLengths):
     def __init__(self, *, batch: int, capacity: int) -> None:
         super().__init__(batch=batch, capacity=capacity)
         self.tokens: TokenIds = np.zeros((batch, capacity), np.int64)
+
+    def release(self) -> None:
+        self.tokens = np.zeros((len(self.tokens), 0), np.int64)
 
     def rewind(self, lengths: TokenIds) -> None:
         lengths = np.asarray(lengths, np.int64)
@@ -42,15 +45,25 @@ class TokenState(RowLengths):
 class PrefixBackend:
     """Runs whole sequences. Rows are padded on the right, which a model whose logits ignore later tokens never sees."""
 
-    def __init__(self, name: str, run: Run, *, vocab_size: int, max_positions: int | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        run: Run,
+        *,
+        vocab_size: int,
+        max_positions: int | None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
         self.vocab_size = vocab_size
         self.max_positions = max_positions
         self._run: Run | None = run
+        self._close = close
+        self._states = States()
 
     def new_state(self, batch: int, capacity: int) -> TokenState:
         check_size(batch, capacity)
-        return TokenState(batch=batch, capacity=capacity)
+        return self._states.add(TokenState(batch=batch, capacity=capacity))
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
@@ -78,3 +91,5 @@ class PrefixBackend:
 
     def close(self) -> None:
         self._run = None
+        self._close()
+        self._states.release()

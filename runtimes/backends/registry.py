@@ -14,6 +14,7 @@ from exporter.contract.artifact import TARGETS, Artifact
 from exporter.contract.backend import Backend
 from exporter.contract.classifier_backend import ClassifierBackend
 from exporter.contract.errors import InputError, MissingDependencyError
+from runtimes.backends.forks import forbid_to_children
 
 # A checkpoint by its place, or the module itself, which only the exporter can tell apart.
 Source = Any
@@ -37,7 +38,8 @@ class BackendEntry:
 
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
-    naming one is an error. ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
+    naming one is an error. ``uses_device`` tells that it holds a device, which no forked process has.
+    ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
     ``options`` names what its openers take besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
     """
 
@@ -45,6 +47,7 @@ class BackendEntry:
     extra: str
     targets: tuple[str, ...]
     reads_source: bool = False
+    uses_device: bool = False
     classifier_opener: str | None = None
     options: tuple[str, ...] = ()
 
@@ -64,6 +67,7 @@ BACKENDS: dict[str, BackendEntry] = {
         targets=("ort-cuda", "ort-cpu"),
         classifier_opener="runtimes.backends.ort_cuda.classifier:open_ort_cuda_classifier",
         options=("allow_cpu_nodes",),
+        uses_device=True,
     ),
     "tensorrt": BackendEntry(
         opener="runtimes.backends.tensorrt.opening:open_tensorrt",
@@ -71,6 +75,7 @@ BACKENDS: dict[str, BackendEntry] = {
         targets=("tensorrt",),
         classifier_opener="runtimes.backends.tensorrt.opening:open_tensorrt_classifier",
         options=("plan", "capacity"),
+        uses_device=True,
     ),
     "tensorrt-rtx": BackendEntry(
         opener="runtimes.backends.tensorrt.opening:open_tensorrt_rtx",
@@ -78,6 +83,7 @@ BACKENDS: dict[str, BackendEntry] = {
         targets=("tensorrt",),
         classifier_opener="runtimes.backends.tensorrt.opening:open_tensorrt_rtx_classifier",
         options=("plan", "capacity"),
+        uses_device=True,
     ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
@@ -171,7 +177,10 @@ def open_backend(
     more = _own_options(name, entry, artifact, given)
     with _told_missing(name, entry):
         opener: OpenBackend = imported(entry.opener)
-        return opener(artifact, threads=threads, source=source, **more)
+        opened = opener(artifact, threads=threads, source=source, **more)
+    if entry.uses_device:
+        forbid_to_children(opened)
+    return opened
 
 
 def open_classifier(
@@ -200,7 +209,10 @@ def open_classifier(
     more = _own_options(name, entry, artifact, given)
     with _told_missing(name, entry):
         opener: OpenClassifier = imported(entry.classifier_opener)
-        return opener(artifact, threads=threads, source=source, **more)
+        opened = opener(artifact, threads=threads, source=source, **more)
+    if entry.uses_device:
+        forbid_to_children(opened)
+    return opened
 
 
 def _own_options(name: str, entry: BackendEntry, artifact: Artifact, given: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ That all backends use these is why all of them refuse the same calls.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -13,6 +15,25 @@ from exporter.contract.backend import TokenIds
 from exporter.contract.errors import InputError
 from exporter.contract.naming import prompt_name
 from runtimes.backends.token_ids import check_id_array, check_ids
+
+_State = TypeVar("_State", bound="RowLengths")
+
+
+class States:
+    """The states of a backend that somebody still holds: their memory goes with the backend's."""
+
+    def __init__(self) -> None:
+        self._states: WeakSet[RowLengths] = WeakSet()
+
+    def add(self, state: _State) -> _State:
+        """Remember a new one, and return it."""
+        self._states.add(state)
+        return state
+
+    def release(self) -> None:
+        """Give the memory of all of them back."""
+        for state in list(self._states):
+            state.release()
 
 
 class RowLengths:
@@ -36,6 +57,9 @@ class RowLengths:
     @property
     def capacity(self) -> int:
         return self._capacity
+
+    def release(self) -> None:
+        """Give the memory back: the backend is closed, and nothing can be done with this any more."""
 
     def advance(self, new_lengths: TokenIds) -> None:
         """Count the tokens of a call that has written its results; int64 [B]."""

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from exporter.contract.errors import InputError
 from runtimes.engine import Engine, load
+from runtimes.generation.options import SamplingOptions
 from runtimes.generation.text import TextCodec
 from tests.runtimes.tiny_models import EOS, ListBackend, logits_of, write_artifact
 from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, says, text_artifact
@@ -376,3 +380,42 @@ def test_a_classifier_does_not_generate_and_says_what_it_does(tiny_classifier) -
         for call in calls:
             with pytest.raises(InputError, match=r"gives labels to texts.*Allowed: Engine.classify"):
                 call(engine)
+
+
+def test_a_pickle_and_a_copy_are_opened_again_by_path(tiny: Engine) -> None:
+    wanted = tiny.generate_ids([PROMPTS[0]], max_new_tokens=4)[0].token_ids
+    pickled = pickle.loads(pickle.dumps(tiny))  # noqa: S301  (our own)
+    for made in (pickled, copy.copy(tiny), copy.deepcopy(tiny)):
+        assert made.backend is not tiny.backend
+        assert made.generate_ids([PROMPTS[0]], max_new_tokens=4)[0].token_ids == wanted
+        assert made.backend._opened.get().get_session_options().intra_op_num_threads == 1
+        made.close()
+    assert tiny.generate_ids([PROMPTS[0]], max_new_tokens=4)[0].token_ids == wanted
+
+
+def test_an_engine_around_something_of_this_process_is_not_pickled(tiny: Engine) -> None:
+    with pytest.raises(InputError, match="neither pickled nor copied"):
+        pickle.dumps(Engine(tiny.artifact, ListBackend()))
+
+
+@pytest.mark.parametrize("held", ["nothing", "state", "run", "logits"])
+def test_closing_gives_the_memory_back_whatever_is_held(tmp_path: Path, held: str) -> None:
+    write_artifact(tmp_path / "artifact", "ort-cpu")
+    engine = load(tmp_path / "artifact", threads=1)
+    backend = engine.backend
+    session = weakref.ref(backend._opened.get())  # type: ignore[attr-defined]
+    state = backend.new_state(1, 8)
+    logits = backend.forward(np.array([[1, 2]]), state)
+    logits = backend.forward(np.array([[3]]), state)
+    run = engine._run([[1, 2]], SamplingOptions(max_new_tokens=8, ignore_eos=True))
+    steps = iter(run)
+    next(steps)
+    cache = weakref.ref(state.past[0])  # type: ignore[attr-defined]
+    kept = {"nothing": None, "state": state, "run": (run, steps), "logits": logits}[held]
+    del state, run, steps, logits
+    engine.close()
+    assert session() is None
+    assert cache() is None
+    with pytest.raises(InputError, match="is closed"):
+        backend.new_state(1, 8) and backend.forward(np.array([[1]]), backend.new_state(1, 8))
+    del kept

@@ -7,6 +7,7 @@ from typing import Any
 
 from exporter.contract.errors import InputError
 from runtimes.backends.external_data import check_external_data
+from runtimes.backends.forks import keep_for_parent
 from runtimes.backends.ort.huge_pages import in_huge_pages
 from runtimes.backends.ort.placement import RECORDS_PLACEMENT
 
@@ -47,7 +48,7 @@ def open_session(
         options.profile_file_prefix = str(profile)
     try:
         with in_huge_pages():
-            return onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
+            session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
@@ -55,3 +56,5 @@ def open_session(
             allowed="a graph that its processor provider can run",
             fix="Export the model again, or install the onnxruntime version that the manifest names.",
         ) from error
+    keep_for_parent(session)
+    return session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLo
 from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
 from runtimes.backends.element_types import element_type, storage_dtype
 from runtimes.backends.encoder_decoder import EncoderDecoderBackend
+from runtimes.backends.forks import Reopened
 from runtimes.backends.host_state import HostState, row_view
 from runtimes.backends.ort.session import PROVIDER, open_session
 from runtimes.backends.ort.signature import check_encoder_session, check_session
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.prefix_backend import PrefixBackend
-from runtimes.backends.row_lengths import check_call, check_size, closed
+from runtimes.backends.row_lengths import States, check_call, check_size, closed
 from runtimes.backends.state_sizes import state_sizes
 from runtimes.backends.token_ids import id_array
 
@@ -34,25 +36,37 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    session = open_session(artifact.cpu_graph, threads=threads)
+    session = open_again(artifact.cpu_graph, threads=threads)
     facts, signature = artifact.manifest.model, artifact.manifest.signature
     if not signature.state:
-        check_session(session, signature, provider=PROVIDER)
+        check_session(session.get(), signature, provider=PROVIDER)
         run = partial(_run_whole, session, positions=signature.has_input(LOGITS_POSITIONS))
-        return PrefixBackend(OrtCpuBackend.name, run, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+        return PrefixBackend(
+            OrtCpuBackend.name,
+            run,
+            vocab_size=facts.vocab_size,
+            max_positions=facts.max_positions,
+            close=session.close,
+        )
     backend = OrtCpuBackend(session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
     if not signature.encoded:
         return backend
-    encoder = open_session(artifact.cpu_encoder, threads=threads)
-    check_encoder_session(encoder, signature, provider=PROVIDER)
-    encode = partial(_encode, encoder, signature)
-    return EncoderDecoderBackend(backend, encode, facts, longest=facts.max_source_positions)
+    encoder = open_again(artifact.cpu_encoder, threads=threads)
+    check_encoder_session(encoder.get(), signature, provider=PROVIDER)
+    encode = partial(_encode, encoder, signature, backend.states)
+    return EncoderDecoderBackend(backend, encode, facts, longest=facts.max_source_positions, close=encoder.close)
 
 
-def _run_whole(session: Any, token_ids: TokenIds, wanted: TokenIds, *, positions: bool) -> Logits:
+def open_again(graph: Path, *, threads: int | None, profile: Path | None = None) -> Reopened:
+    """A session that a forked child opens for itself; for the arguments see `open_session`."""
+    opens = partial(open_session, graph, threads=threads, profile=profile)
+    return Reopened(opens, partial(closed, OrtCpuBackend.name))
+
+
+def _run_whole(session: Reopened, token_ids: TokenIds, wanted: TokenIds, *, positions: bool) -> Logits:
     """Logits after some tokens of whole sequences; see `runtimes.backends.prefix_backend.Run`."""
     feeds = {INPUT_IDS: token_ids, **({LOGITS_POSITIONS: wanted} if positions else {})}
-    logits: npt.NDArray[Any] = session.run([LOGITS], feeds)[0]
+    logits: npt.NDArray[Any] = session.get().run([LOGITS], feeds)[0]
     if not positions:
         logits = np.take_along_axis(logits, wanted[:, :, None], axis=1)
     return logits.astype(np.float32, copy=False)
@@ -64,15 +78,20 @@ class OrtCpuBackend:
     A graph with ``attention_mask`` takes several new tokens on top of a past for one row at a time only (its attention
     operator refuses a batch there); such calls are made row by row on views of the same memory. A graph with
     ``past_length`` takes any batch.
+
+    Args:
+        opened: the session, which is closed with this.
     """
 
     name = "ort-cpu"
 
-    def __init__(self, session: Any, signature: Signature, *, vocab_size: int, max_positions: int | None) -> None:
+    def __init__(self, opened: Reopened, signature: Signature, *, vocab_size: int, max_positions: int | None) -> None:
+        session = opened.get()
         check_session(session, signature, provider=PROVIDER)
         self.vocab_size = vocab_size
         self.max_positions = max_positions
-        self._session: Any | None = session
+        self._opened = opened
+        self.states = States()
         self._specs = signature.state
         self._inputs = frozenset(name for name in _FED if signature.has_input(name))
         self._recurrent = any(spec.kind == "recurrent" for spec in signature.state)
@@ -86,13 +105,13 @@ class OrtCpuBackend:
     def new_state(self, batch: int, capacity: int) -> HostState:
         check_size(batch, capacity)
         with told_memory(rows=batch, tokens=capacity):
-            return HostState(self._specs, batch=batch, capacity=capacity)
+            return self.states.add(HostState(self._specs, batch=batch, capacity=capacity))
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
     ) -> Logits:
         assert isinstance(state, HostState), "a state belongs to the backend that made it"
-        session = self._open_session()
+        session = self._opened.get()
         token_ids = id_array(token_ids)
         past = state.lengths
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
@@ -124,12 +143,8 @@ class OrtCpuBackend:
         return found
 
     def close(self) -> None:
-        self._session = None
-
-    def _open_session(self) -> Any:
-        if self._session is None:
-            raise closed(self.name)
-        return self._session
+        self._opened.close()
+        self.states.release()
 
     def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int, capacity: int) -> bool:
         if (new == width).all():
@@ -235,11 +250,19 @@ class OrtCpuBackend:
 
 
 def _encode(
-    session: Any, signature: Signature, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int
+    opened: Reopened,
+    signature: Signature,
+    states: States,
+    ids: TokenIds,
+    mask: TokenIds,
+    *,
+    capacity: int,
+    copies: int,
 ) -> HostState:
-    """Run an encoder's graph; arguments behind the first two as `runtimes.backends.encoder_decoder.Encode` has them."""
+    """Run an encoder's graph; arguments behind the third as `runtimes.backends.encoder_decoder.Encode` has them."""
     rows, tokens = ids.shape
     with told_memory(rows=rows * copies, tokens=capacity + tokens):
+        session = opened.get()
         binding = session.io_binding()
         for name, array in ((INPUT_IDS, ids), (ATTENTION_MASK, mask)):
             binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -252,7 +275,8 @@ def _encode(
         session.run_with_iobinding(binding)
         if copies > 1:
             written = {name: np.repeat(found, copies, axis=0) for name, found in written.items()}
-        return HostState(signature.state, batch=rows * copies, capacity=capacity, encoded=written, copies=copies)
+        state = HostState(signature.state, batch=rows * copies, capacity=capacity, encoded=written, copies=copies)
+        return states.add(state)
 
 
 class _Call:

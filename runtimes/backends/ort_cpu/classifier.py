@@ -8,9 +8,11 @@ from typing import Any
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Logits, TokenIds
 from exporter.contract.signature import Signature
+from runtimes.backends.forks import Reopened
 from runtimes.backends.ort.rows import run_rows
-from runtimes.backends.ort.session import PROVIDER, open_session
+from runtimes.backends.ort.session import PROVIDER
 from runtimes.backends.ort.signature import check_session
+from runtimes.backends.ort_cpu.backend import open_again
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.padded_classifier import PaddedClassifier
 
@@ -24,11 +26,11 @@ def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any)
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
     """
-    session, signature = open_session(artifact.cpu_graph, threads=threads), artifact.manifest.signature
-    check_session(session, signature, provider=PROVIDER)
-    return PaddedClassifier(NAME, artifact, partial(_run, session, signature))
+    session, signature = open_again(artifact.cpu_graph, threads=threads), artifact.manifest.signature
+    check_session(session.get(), signature, provider=PROVIDER)
+    return PaddedClassifier(NAME, artifact, partial(_run, session, signature), release=session.close)
 
 
-def _run(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
+def _run(session: Reopened, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
     with told_memory(rows=len(ids), tokens=ids.shape[1]):
-        return run_rows(session, signature, ids, mask)
+        return run_rows(session.get(), signature, ids, mask)

@@ -36,7 +36,7 @@ from runtimes.backends.ort_cuda.session import (
     open_cuda_session,
 )
 from runtimes.backends.ort_cuda.top import DeviceTop
-from runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size
+from runtimes.backends.row_lengths import RowLengths, States, check_call, check_reorder, check_rewind, check_size
 from runtimes.backends.state_sizes import batch_axis, state_sizes
 from runtimes.backends.token_by_token import run_token_by_token
 from runtimes.backends.token_ids import id_array
@@ -115,6 +115,9 @@ class DeviceState(RowLengths):
             if spec.kind != "encoder"
         )
 
+    def release(self) -> None:
+        self.past, self.present, self.decode = [], [], {}
+
     def swap(self) -> None:
         if self.recurrent:
             self.past, self.present = self.present, self.past
@@ -163,12 +166,13 @@ class OrtCudaBackend:
         check_session(session, self._signature, provider=PROVIDER)
         self._session: Any | None = session
         self._logits = next(spec for spec in self._signature.outputs if spec.name == LOGITS)
+        self.states = States()
         self._next_graph = 1
         self._tops: dict[int, DeviceTop] = {}
 
     def new_state(self, batch: int, capacity: int) -> DeviceState:
         check_size(batch, capacity)
-        return DeviceState(self._ort, self._signature, batch=batch, capacity=capacity)
+        return self.states.add(DeviceState(self._ort, self._signature, batch=batch, capacity=capacity))
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
@@ -247,6 +251,8 @@ class OrtCudaBackend:
 
     def close(self) -> None:
         self._session = None
+        self._tops.clear()
+        self.states.release()
 
 
 class _Call:

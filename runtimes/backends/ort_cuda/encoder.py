@@ -48,7 +48,8 @@ class OrtCudaEncoderBackend(EncoderDecoderBackend):
                     name: on_gpu(onnxruntime, value.numpy().repeat(copies, axis=0), rows=batch, tokens=ids.shape[1])
                     for name, value in written.items()
                 }
-            return DeviceState(onnxruntime, signature, batch=batch, capacity=capacity, encoded=written, copies=copies)
+            state = DeviceState(onnxruntime, signature, batch=batch, capacity=capacity, encoded=written, copies=copies)
+            return self._on_gpu.states.add(state)
 
         super().__init__(self._on_gpu, encode, facts, longest=facts.max_source_positions)
 

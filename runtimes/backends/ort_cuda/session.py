@@ -12,6 +12,7 @@ from typing import Any
 
 from exporter.contract.errors import InputError
 from runtimes.backends.external_data import check_external_data
+from runtimes.backends.forks import keep_for_parent
 from runtimes.backends.ort.placement import RECORDS_PLACEMENT, Placement, check_placement
 from runtimes.backends.ort_cuda.cuda_libraries import load_cuda_libraries
 from runtimes.machine.doctor import find_clashes
@@ -103,7 +104,9 @@ def _open(onnxruntime: Any, graph: Path, *, captures: bool) -> Any:
     options.enable_mem_reuse = False
     options.add_session_config_entry(RECORDS_PLACEMENT, "1")
     providers = [(PROVIDER, {"enable_cuda_graph": "1" if captures else "0", "use_tf32": "0"})]
-    return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    session = onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    keep_for_parent(session)
+    return session
 
 
 def _not_opened(error: Exception, onnxruntime: Any, graph: Path) -> InputError:

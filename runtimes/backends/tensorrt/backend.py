@@ -290,6 +290,11 @@ class PlanBackend:
             self._device.close()
             self._device = None
 
+    def leave(self) -> None:
+        """Forget what is on the device, in a forked process."""
+        if self._device is not None:
+            self._device.leave()
+
     def _open_device(self) -> Device:
         if self._device is None:
             raise closed(self.name)

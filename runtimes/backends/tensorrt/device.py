@@ -120,6 +120,10 @@ class Device:
             self._call("cudaStreamDestroy", self.stream)
             self.stream = None
 
+    def leave(self) -> None:
+        """Forget everything without releasing it: a forked process has the addresses, but not the device."""
+        self._held, self._graphs, self.stream = {}, [], None
+
     def _call(self, name: str, *arguments: Any) -> list[Any]:
         code, *found = getattr(self._runtime, name)(*arguments)
         self._check(name, code)

@@ -13,9 +13,18 @@ from exporter.contract.artifact import Artifact, ModelFacts
 from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
 from exporter.contract.signature import CAPACITY
 from runtimes.backends.encoder_decoder import EncoderDecoderBackend
+from runtimes.backends.forks import run_in_children
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.prefix_backend import PrefixBackend
-from runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
+from runtimes.backends.row_lengths import (
+    RowLengths,
+    States,
+    check_call,
+    check_reorder,
+    check_rewind,
+    check_size,
+    closed,
+)
 from runtimes.backends.token_ids import id_array
 
 if TYPE_CHECKING:
@@ -39,6 +48,7 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
     import torch
 
     open_module = getattr(importlib.import_module(module_name), function)
+    run_in_children(compute_alone)
     if threads is not None:
         torch.set_num_threads(threads)
     facts = artifact.manifest.model
@@ -53,6 +63,13 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
         one_token=artifact.manifest.signature.takes_one_token,
     )
     return with_encoder(backend, module, facts) if artifact.manifest.signature.encoded else backend
+
+
+def compute_alone() -> None:
+    """Use one thread from now on: in a forked child OpenMP would wait for threads that are the parent's."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -> Logits:
@@ -95,6 +112,9 @@ class TorchState(RowLengths):
             for _, kind, dims, dtype in specs
         ]
 
+    def release(self) -> None:
+        self.tensors = []
+
     def rewind(self, lengths: TokenIds) -> None:
         lengths = np.asarray(lengths, np.int64)
         check_rewind(lengths, current=self._lengths, recurrent=self.recurrent)
@@ -130,13 +150,14 @@ class TorchBackend:
         self.vocab_size = vocab_size
         self.max_positions = max_positions
         self._one_token = one_token
+        self.states = States()
         self._module: torch.nn.Module | None = module.eval()
         self._specs: list[tuple[str, str, Sequence[Any], Any]] = list(module.state_spec())  # type: ignore[operator]
 
     def new_state(self, batch: int, capacity: int) -> TorchState:
         check_size(batch, capacity)
         with told_memory(rows=batch, tokens=capacity):
-            return TorchState(self._specs, batch=batch, capacity=capacity)
+            return self.states.add(TorchState(self._specs, batch=batch, capacity=capacity))
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
@@ -174,6 +195,7 @@ class TorchBackend:
 
     def close(self) -> None:
         self._module = None
+        self.states.release()
 
     def _call(
         self, ids: torch.Tensor, past: torch.Tensor, state: list[torch.Tensor]
@@ -194,10 +216,12 @@ class TorchBackend:
 
 def with_encoder(decoder: TorchBackend, module: torch.nn.Module, facts: ModelFacts) -> EncoderDecoderBackend:
     """A module that has ``encode`` besides the interface of `TorchBackend`."""
-    return EncoderDecoderBackend(decoder, partial(_encode, module), facts, longest=facts.max_source_positions)
+    return EncoderDecoderBackend(
+        decoder, partial(_encode, module, decoder.states), facts, longest=facts.max_source_positions
+    )
 
 
-def _encode(module: Any, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int) -> TorchState:
+def _encode(module: Any, states: States, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int) -> TorchState:
     """Run a module's ``encode(input_ids, attention_mask) -> list of state tensors``; for the rest see `Encode`."""
     import torch
 
@@ -205,7 +229,7 @@ def _encode(module: Any, ids: TokenIds, mask: TokenIds, *, capacity: int, copies
     with told_memory(rows=rows, tokens=capacity + ids.shape[1]), torch.inference_mode():
         found = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
         encoded = [tensor.repeat_interleave(copies, 0) for tensor in found]
-        return TorchState(module.state_spec(), batch=rows, capacity=capacity, encoded=encoded)
+        return states.add(TorchState(module.state_spec(), batch=rows, capacity=capacity, encoded=encoded))
 
 
 def _torch_dtype(dtype: Any) -> Any:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Logits, TokenIds
+from runtimes.backends.forks import run_in_children
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.padded_classifier import PaddedClassifier
+from runtimes.backends.torch.backend import compute_alone
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,7 @@ def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: An
     import torch
 
     open_module = getattr(importlib.import_module(module_name), function)
+    run_in_children(compute_alone)
     if threads is not None:
         torch.set_num_threads(threads)
     return PaddedClassifier("torch", artifact, partial(_run, open_module(artifact, source).eval()))

@@ -13,6 +13,7 @@ from exporter.contract.artifact import Artifact
 from exporter.contract.errors import InputError
 from exporter.contract.import_onnxruntime import import_onnxruntime
 from exporter.contract.signature import Signature, StateSpec, TensorSpec
+from runtimes.backends.forks import Reopened
 from runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_ort_cpu
 from runtimes.engine import Engine, load
 from tests.runtimes.tiny_models import V, manifest, write_artifact
@@ -143,7 +144,7 @@ def test_a_state_dim_without_a_meaning_is_refused(artifact: Artifact) -> None:
 
 def test_threads_are_set(artifact: Artifact) -> None:
     backend = open_ort_cpu(artifact, threads=2, source=None)
-    assert backend._session.get_session_options().intra_op_num_threads == 2  # type: ignore[union-attr]
+    assert backend._opened.get().get_session_options().intra_op_num_threads == 2  # type: ignore[union-attr]
 
 
 def test_states_without_rows_are_refused(artifact: Artifact) -> None:
@@ -308,7 +309,8 @@ def one_token(tmp_path_factory):
             found.append(hidden @ head)
         return np.array(found)
 
-    return OrtCpuBackend(session, signature, vocab_size=V, max_positions=None), truth
+    opened = Reopened(lambda: session, RuntimeError)
+    return OrtCpuBackend(opened, signature, vocab_size=V, max_positions=None), truth
 
 
 @pytest.mark.parametrize("wanted", ["last", "all"])
