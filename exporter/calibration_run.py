@@ -113,7 +113,7 @@ def calibrate(
                     )
         _write_windows(out, drawn)
     except CalibrationError as error:
-        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+        raise InputError.of(error) from error
     except OSError as error:
         raise cannot_write(out, error, what="statistics", option="--out") from error
     return found

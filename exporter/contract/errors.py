@@ -5,7 +5,16 @@ The command line prints them without a traceback and exits with their code; a tr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
+
+
+class FourParts(Protocol):
+    """An error that keeps what failed, what was received, what is allowed and what to do apart."""
+
+    failed: str
+    received: object
+    allowed: object
+    fix: str
 
 
 class JisuError(Exception):
@@ -34,6 +43,11 @@ class JisuError(Exception):
 
 class InputError(JisuError):
     """Bad usage, an unsupported model or unreadable input; nothing was written."""
+
+    @classmethod
+    def of(cls, error: FourParts) -> InputError:
+        """The same error as one of ours, of another package that says it in the same four parts."""
+        return cls(error.failed, received=error.received, allowed=error.allowed, fix=error.fix)
 
 
 class MissingDependencyError(InputError):

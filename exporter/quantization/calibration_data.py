@@ -82,7 +82,7 @@ def read_calibration_data(
         limit = source.model.max_positions or window_tokens
         drawn = draw_windows(ids, count=windows, length=min(window_tokens, limit))
     except CalibrationError as error:
-        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+        raise InputError.of(error) from error
     record = {
         "text": found.origin,
         "text_sha256": found.sha256,

@@ -116,7 +116,7 @@ def keep_quantization(
         try:
             found = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
         except CalibrationError as error:
-            raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+            raise InputError.of(error) from error
         if tensor.type_name in _closest():
             found = round_scales(found)
         found = _in_order(found, _row_order(weight, tensor), name)

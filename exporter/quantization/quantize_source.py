@@ -106,7 +106,7 @@ def quantize_source(
         found |= _round_rest(source, plan, set(found), progress)
         recurrent = _round_recurrent(source, plan)
     except CalibrationError as error:
-        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+        raise InputError.of(error) from error
     folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in found.items()}, feeders)
     # Tied weights stay one object.
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}

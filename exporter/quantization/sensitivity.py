@@ -165,7 +165,7 @@ def measure_sensitivity(
             if progress and part != TABLES:
                 progress(len(state["layers"]), count)
     except CalibrationError as error:
-        raise InputError(error.failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
+        raise InputError.of(error) from error
     kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[TABLES]
     found = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
     matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}

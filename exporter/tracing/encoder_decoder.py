@@ -25,8 +25,6 @@ from exporter.tracing.relative_biases import ATTENTION, BiasLookup, attend_biase
 from exporter.tracing.routing import SPELLED_OUT
 from exporter.tracing.two_caches import BufferLayer, GivenLayer, TwoCaches
 
-MASK = "mask"
-
 
 class EncoderDecoder(nn.Module):
     """A transformers model as ``encode(input_ids, attention_mask) -> state`` and the traced interface on that state.

@@ -27,6 +27,7 @@ from exporter.contract.signature import (
     state_specs,
 )
 from exporter.graph.cpu_graph import widen_half
+from exporter.graph.localize import LAYERS_KEY
 from exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.experts import expand_experts
 from exporter.tracing.recurrent_layers import HOLDER
@@ -34,9 +35,6 @@ from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
 from exporter.tracing.stepwise import takes_several_tokens
 from exporter.tracing.torch_exporter import TRACED, run_exporter
 
-# Keys in the graph's metadata: the values that hold each layer's hidden states (a JSON list of names), and how many
-# attention operators were traced. Passes keep what they can; the gate uses the first to say which layer differs.
-LAYERS_KEY = "jisu.layers"
 # Sizes of the example: all different and above one, since torch.export fixes dimensions of size 0 and 1.
 _BATCH, _NEW, _CAPACITY, _SOURCE = 2, 3, 7, 5
 Tokens = Literal["many", "one"]

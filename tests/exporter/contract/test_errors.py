@@ -37,3 +37,11 @@ def test_missing_dependency_names_the_exact_install_line() -> None:
 @pytest.mark.parametrize(("kind", "code"), [(JisuError, 2), (InputError, 2), (GateRejectedError, 3)])
 def test_exit_codes(kind: type[JisuError], code: int) -> None:
     assert kind("It failed").exit_code == code
+
+
+def test_an_error_in_four_parts_becomes_one_of_ours() -> None:
+    from calibration.errors import TextError
+
+    theirs = TextError("The text is empty", received="0 bytes", allowed="some text", fix="Give another.")
+    ours = InputError.of(theirs)
+    assert (type(ours), str(ours)) == (InputError, str(theirs))

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from exporter.contract.errors import InputError
-from exporter.tracing.trace import LAYERS_KEY, trace
+from exporter.graph.localize import LAYERS_KEY
+from exporter.tracing.trace import trace
 from tests.exporter.tracing.calls import empty_state, on_graph, stock_logits, tokens
 
 # ONNX Runtime and torch sum in different orders; the logits are of size 5.
