@@ -90,7 +90,7 @@ def export(
         precision: one of `exporter.precision.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
             ``target_size`` is given.
         target_size: most bytes of the whole artifact; the mix of formats that is closest to the source is chosen.
-        keep_quantization: take over the integers of a GGUF file as they are instead of quantizing anew.
+        keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.
         calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder; the
             first half of CPython's own prose when None.
         calibration_field: the column or key that holds the text of a CSV, JSONL or dataset.

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from exporter.contract.errors import InputError
 from exporter.passes.recipes import recipe_for
 from exporter.passes.steps import Step
-from exporter.precision.precision import KEPT, MIXED, Precision, for_target, precision_named, with_limits
+from exporter.precision.precision import (
+    KEPT_FOLDER,
+    KEPT_GGUF,
+    MIXED,
+    Precision,
+    for_target,
+    precision_named,
+    with_limits,
+)
 from exporter.quantization.mixed_precision import Goal
 from exporter.quantization.options import QuantizationOptions
 
@@ -94,11 +102,12 @@ class ExportRequest:
     def _precision_name(self, goal: Goal) -> str:
         if not self.keep_quantization:
             return self.precision or (FP32 if goal == Goal() else MIXED)
-        if self.precision not in (None, KEPT):
+        name = KEPT_GGUF if str(self.checkpoint).lower().endswith(".gguf") else KEPT_FOLDER
+        if self.precision not in (None, name):
             raise InputError(
                 "A file's own quantization cannot be kept and be changed",
                 received=f"--keep-quantization --precision {self.precision}",
                 allowed="one of the two",
                 fix="Leave one of them out.",
             )
-        return KEPT
+        return name

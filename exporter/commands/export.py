@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target-size", type=size_in_bytes, metavar="SIZE", help="the best mix of formats within it, such as 90MB"
     )
     weights.add_argument(
-        "--keep-quantization", action="store_true", help="take over the integers of a GGUF file as they are"
+        "--keep-quantization",
+        action="store_true",
+        help="take over the integers of a GGUF file or of a quantized folder as they are",
     )
     weights.add_argument(
         "--sensitivity", type=Path, metavar="FILE", help="keeps what a mix is chosen by, to be used again"

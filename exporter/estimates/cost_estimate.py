@@ -97,7 +97,7 @@ def _quantization(
     tokens = 0 if prepared.data is None else prepared.data.windows.ids.size
     parameters = source.weight_bytes / 4
     rounding = parameters / _ROUNDED_PER_SECOND
-    if precision.name == KEPT or (any(plan.formats.values()) and not plan.calibrated):
+    if precision.name in KEPT or (any(plan.formats.values()) and not plan.calibrated):
         return [StageCost(name="quantize", seconds=rounding, peak_bytes=loaded + int(parameters))]
     if precision.name != MIXED and not plan.calibrated:
         return []

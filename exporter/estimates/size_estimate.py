@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
 from exporter.precision.half_precision import computed_half
-from exporter.precision.precision import KEPT, MIXED, Format, ProductFormat, RowFormat, WeightFormat
+from exporter.precision.precision import (
+    KEPT,
+    KEPT_FOLDER,
+    KEPT_GGUF,
+    MIXED,
+    Format,
+    ProductFormat,
+    RowFormat,
+    WeightFormat,
+)
 from exporter.quantization.matrices import Matrix, matrices_of
 from exporter.quantization.weight_formats import fit_block_size, scale_bytes
 
@@ -130,12 +139,14 @@ def refuse_unreachable_size(source: Source, prepared: Prepared, *, target: str) 
 def _known_forms(source: Source, prepared: Prepared, target: str) -> dict[str, tuple[str, int, int]]:
     """Parameter name -> (label, smallest bytes, largest bytes), under every name of a tied weight."""
     precision = prepared.options.precision
-    if precision.name not in (MIXED, KEPT) and not any(prepared.plan.formats.values()):
+    if precision.name not in (MIXED, *KEPT) and not any(prepared.plan.formats.values()):
         return {}
     matrices = matrices_of(source.module)
     if precision.name == MIXED:
         found = {matrix.name: _mixed_form(matrix, prepared, target) for matrix in matrices}
-    elif precision.name == KEPT:
+    elif precision.name == KEPT_FOLDER:
+        found = _kept_forms(source, matrices, target)
+    elif precision.name == KEPT_GGUF:
         found = _stored_forms(source, matrices, prepared.options.checkpoint, target)
     else:
         found = {
@@ -203,6 +214,30 @@ def _stored_forms(
         size = _block_bytes(matrix, form, 4 if kind in _FINE_SCALES else scale_bytes(target))
         exact = "closest to" if kind in CLOSEST else "exactly"
         found[matrix.name] = (f"{describe_blocks(form)}, {exact} {kind}", size, size)
+    return found
+
+
+def _kept_forms(source: Source, matrices: list[Matrix], target: str) -> dict[str, tuple[str, int, int]]:
+    from exporter.quantization.keep_integers import describe_form, kept_format
+
+    found = {}
+    assert source.open_quantized is not None, "integers to keep of a source that has none"
+    with source.open_quantized() as stored:
+        for matrix in matrices:
+            weight = stored.get(matrix.parameter)
+            form, exact = (None, False) if weight is None else kept_format(weight, matrix.features)
+            if weight is None or form is None:
+                continue
+            if matrix.table and target == "portable":
+                form = replace(form, bits=8)
+            smallest, largest = (
+                replace(form, symmetric=symmetric).stored_bytes(
+                    matrix.rows, matrix.features, layer=matrix.name, scale_bytes=scale_bytes(target)
+                )
+                for symmetric in (True, False)
+            )
+            label = f"{describe_form(form)}, {'exactly' if exact else 'closest to'} {weight.form}"
+            found[matrix.name] = (label, smallest, largest)
     return found
 
 

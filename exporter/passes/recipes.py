@@ -131,6 +131,8 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cpu", "mixed"): ORT_WEIGHT_ONLY,
     ("portable", "gguf"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "gguf"): ORT_WEIGHT_ONLY,
+    ("portable", "kept"): PORTABLE_WEIGHT_ONLY,
+    ("ort-cpu", "kept"): ORT_WEIGHT_ONLY,
     ("ort-cuda", "fp32"): ORT_CUDA_FP32,
     ("ort-cuda", "fp16"): ORT_CUDA_HALF,
     ("ort-cuda", "bf16"): ORT_CUDA_HALF,
@@ -138,6 +140,7 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cuda", "int4"): ORT_CUDA_WEIGHT_ONLY,
     ("ort-cuda", "mixed"): ORT_CUDA_WEIGHT_ONLY,
     ("ort-cuda", "gguf"): ORT_CUDA_WEIGHT_ONLY,
+    ("ort-cuda", "kept"): ORT_CUDA_WEIGHT_ONLY,
     ("tensorrt", "fp32"): TENSORRT_FP32,
     ("tensorrt", "fp16"): TENSORRT_HALF,
     ("tensorrt", "bf16"): TENSORRT_HALF,
@@ -146,16 +149,15 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("tensorrt", "w8a8"): TENSORRT_W8A8,
 }
 # (target, precision) -> why there is no recipe, and the precision to use instead.
+_NO_ZERO_POINTS = ("files have tables of integers and zero points, which TensorRT does not take", "int8 or int4")
 _NO_INTEGER_PRODUCTS = ("ONNX Runtime does not fuse products of 8-bit inputs on a GPU", "int8 or int4")
 WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
     ("ort-cuda", "w8a8"): _NO_INTEGER_PRODUCTS,
     ("ort-cuda", "w8a8-dynamic"): _NO_INTEGER_PRODUCTS,
     ("tensorrt", "w8a8-dynamic"): ("TensorRT rounds the inputs of products by scales that are fixed", "w8a8"),
     ("tensorrt", "mixed"): ("a mix has weights with zero points, which TensorRT does not take", "int8 or int4"),
-    ("tensorrt", "gguf"): (
-        "files have tables of integers and zero points, which TensorRT does not take",
-        "int8 or int4",
-    ),
+    ("tensorrt", "gguf"): _NO_ZERO_POINTS,
+    ("tensorrt", "kept"): _NO_ZERO_POINTS,
 }
 
 

@@ -15,7 +15,7 @@ def computed_half(precision: Precision, target: str) -> HalfType | None:
     if _stores_only(target):
         return None
     # A mix and a file's own blocks are integer weights too, whose formats are known layer by layer.
-    integers = isinstance(precision.layers, WeightFormat) or precision.name in (MIXED, KEPT)
+    integers = isinstance(precision.layers, WeightFormat) or precision.name in (MIXED, *KEPT)
     if precision.half is None and target in _MULTIPLIES_IN_HALF and integers:
         return "float16"
     return precision.half

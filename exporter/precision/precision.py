@@ -88,7 +88,10 @@ class Precision:
     half: HalfType | None = None
 
 
-MIXED, KEPT = "mixed", "gguf"
+MIXED = "mixed"
+# The integers of a GGUF file, and of a quantized folder, as they are.
+KEPT_GGUF, KEPT_FOLDER = "gguf", "kept"
+KEPT = (KEPT_GGUF, KEPT_FOLDER)
 PRECISIONS = {
     "fp32": Precision(name="fp32", layers=None, embedding=None, algorithm="none", budget=FP32_BUDGET),
     "fp16": Precision(
@@ -137,14 +140,17 @@ PRECISIONS = {
     MIXED: Precision(
         name=MIXED, layers=None, embedding=None, algorithm="gptq", budget=quality_budget(max_mean_kl=0.15)
     ),
-    # The integers of a GGUF file as they are: see `exporter.quantization.keep`.
-    KEPT: Precision(
-        name=KEPT,
-        layers=None,
-        embedding=None,
-        algorithm="none",
-        budget=quality_budget(max_mean_kl=0.02, min_top1=0.93, max_perplexity_ratio=1.02),
-    ),
+    # See `exporter.quantization.keep` and `exporter.quantization.keep_integers`.
+    **{
+        name: Precision(
+            name=name,
+            layers=None,
+            embedding=None,
+            algorithm="none",
+            budget=quality_budget(max_mean_kl=0.02, min_top1=0.93, max_perplexity_ratio=1.02),
+        )
+        for name in KEPT
+    },
 }
 
 

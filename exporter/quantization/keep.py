@@ -6,11 +6,11 @@ no exact form for get the closest one, and how far it is off is stated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
+from exporter.quantization.kept_types import KeptType
 from exporter.quantization.matrices import matrices_of
 from exporter.quantization.quantize_source import Progress, QuantizedWeights
 
@@ -22,40 +22,6 @@ if TYPE_CHECKING:
     from exporter.sources.gguf_header import GgufHeader, GgufTensor
     from exporter.sources.gguf_weights import GgufWeight
     from exporter.sources.source import Source
-
-
-@dataclass(kw_only=True)
-class _Kept:
-    """What became of the tensors of one type. Errors are relative to the root mean square of the stored weights."""
-
-    stored: str
-    exact: bool
-    weights: int = 0
-    largest_error: float = 0.0
-    _squares: float = 0.0
-    _errors: float = 0.0
-    names: list[str] = field(default_factory=list)
-
-    def add(self, name: str, before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> None:
-        import numpy as np
-
-        difference = after.astype(np.float64) - before
-        scale = float(np.sqrt(np.mean(before.astype(np.float64) ** 2))) or 1.0
-        self.weights += 1
-        self.names.append(name)
-        self.largest_error = max(self.largest_error, float(np.abs(difference).max()) / scale)
-        self._squares += float((before.astype(np.float64) ** 2).sum())
-        self._errors += float((difference**2).sum())
-
-    def to_record(self) -> dict[str, Any]:
-        rms = (self._errors / self._squares) ** 0.5 if self._squares else 0.0
-        return {
-            "stored": self.stored,
-            "exact": self.exact,
-            "weights": self.weights,
-            "largest_error": self.largest_error,
-            "rms_error": rms,
-        }
 
 
 def keep_quantization(
@@ -97,7 +63,7 @@ def keep_quantization(
     }
     by_name: dict[str, BlockQuantized] = {}
     done: dict[int, BlockQuantized] = {}
-    kinds: dict[str, _Kept] = {}
+    kinds: dict[str, KeptType] = {}
     for index, matrix in enumerate(matrices):
         if progress is not None:
             progress(index + 1, len(matrices))
@@ -110,7 +76,7 @@ def keep_quantization(
             raise _unlike(name, "a weight that is put together from several tensors or none")
         tensor = weight.tensors[0]
         if tensor.type_name in FLOATS:
-            kinds.setdefault(tensor.type_name, _Kept(stored="float32", exact=True)).weights += 1
+            kinds.setdefault(tensor.type_name, KeptType(stored="float32", exact=True)).weights += 1
             continue
         raw, values = _read(header, tensor)
         try:
@@ -129,7 +95,7 @@ def keep_quantization(
         kind = "symmetric" if form.symmetric else "asymmetric"
         kept = kinds.setdefault(
             tensor.type_name,
-            _Kept(stored=f"{form.bits} bits, {kind}, blocks of {form.block_size}", exact=exact),
+            KeptType(stored=f"{form.bits} bits, {kind}, blocks of {form.block_size}", exact=exact),
         )
         kept.add(name, own, restored)
         if matrix.table and whole_byte_tables:
@@ -145,21 +111,6 @@ def keep_quantization(
     return QuantizedWeights(
         by_name=by_name, record={"algorithm": "kept", "types": {kind: kept.to_record() for kind, kept in kinds.items()}}
     )
-
-
-def describe_kept(record: dict[str, Any]) -> list[str]:
-    """One sentence for each type of tensor."""
-    lines = []
-    for kind, kept in record["types"].items():
-        how = f"{kept['weights']} weights of type {kind} kept as {kept['stored']}"
-        if kept["exact"]:
-            lines.append(f"{how}, bit for bit.")
-        else:
-            lines.append(
-                f"{how}, the closest form that runs fast: off by {kept['rms_error']:.2%} in the mean (rms), "
-                f"{kept['largest_error']:.2%} of a weight's rms at most."
-            )
-    return lines
 
 
 def _read(header: GgufHeader, tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

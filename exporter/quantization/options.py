@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.contract.errors import InputError
-from exporter.precision.precision import KEPT, MIXED, Precision
+from exporter.precision.precision import KEPT_GGUF, MIXED, Precision
 from exporter.quantization.mixed_precision import Goal
 
 
@@ -36,12 +36,12 @@ class QuantizationOptions:
                 allowed="--max-kl, --target-size, or both",
                 fix="Add --max-kl 0.05, or choose --precision int8 or int4.",
             )
-        if self.precision.name == KEPT and Path(self.checkpoint).suffix.lower() != ".gguf":
+        if self.precision.name == KEPT_GGUF and Path(self.checkpoint).suffix.lower() != ".gguf":
             raise InputError(
-                "Only a GGUF file has a quantization that could be kept",
+                "Only a GGUF file has blocks of GGUF that could be kept",
                 received=self.checkpoint,
-                allowed="a .gguf file",
-                fix="Leave --keep-quantization out, or choose --precision int8 or int4.",
+                allowed="a .gguf file; of a quantized folder, --keep-quantization keeps the integers",
+                fix="Use --keep-quantization, or choose --precision int8 or int4.",
             )
         size = self.goal.max_bytes
         if size is not None and size <= 0:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from exporter.contract.errors import InputError
 from exporter.passes.run_recipe import PassContext
 from exporter.precision.half_precision import MEASURED_WINDOWS, computed_half, measures_activations
-from exporter.precision.precision import KEPT, MIXED, PRECISIONS, Precision, ProductFormat
+from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization.calibration_data import WINDOWS, CalibrationData, read_calibration_data
+from exporter.quantization.keep_integers import check_quantized, describe_second_rounding
 from exporter.quantization.matrices import describe_uncovered, matrices_of
 from exporter.quantization.options import QuantizationOptions
 from exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, split_windows
@@ -63,6 +64,8 @@ def prepare_quantization(
             `exporter.quantization.calibration_data.read_calibration_data`.
     """
     mixed = options.precision.name == MIXED
+    if options.precision.name == KEPT_FOLDER:
+        check_quantized(source)
     _refuse_without_stack(source, options.precision)
     plan = QuantizationPlan(formats={}, algorithm="none")
     if not mixed:
@@ -80,6 +83,8 @@ def prepare_quantization(
     if mixed or any(plan.formats.values()):
         uncovered = describe_uncovered(source.module, matrices_of(source.module))
         warnings = () if uncovered is None else (uncovered,)
+        again = describe_second_rounding(source, options.precision)
+        warnings = warnings if again is None else (*warnings, again)
     measured = measures_activations(options.precision, target)
     if not mixed and not plan.calibrated and not measured:
         if options.calibration is not None:
@@ -115,7 +120,7 @@ def _refuse_without_stack(source: Source, precision: Precision) -> None:
             allowed=", ".join(
                 name
                 for name, other in PRECISIONS.items()
-                if name not in (MIXED, KEPT) and not isinstance(other.layers, ProductFormat)
+                if name not in (MIXED, *KEPT) and not isinstance(other.layers, ProductFormat)
             ),
             fix="Choose one of these.",
         )

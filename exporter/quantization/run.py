@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from exporter.precision.precision import KEPT, MIXED
-from exporter.quantization.keep import describe_kept, keep_quantization
+from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED
+from exporter.quantization.keep import keep_quantization
+from exporter.quantization.keep_integers import keep_integers
+from exporter.quantization.kept_types import describe_kept
 from exporter.quantization.mixed_precision import Measured, find_mix
 from exporter.quantization.prepared import Prepared, table_labels
 from exporter.quantization.quantize_source import QuantizedWeights, quantize_source
@@ -38,11 +40,13 @@ def _run_quantization(
     source: Source, prepared: Prepared, *, measure: Callable[[QuantizedWeights], Measured], target: str, stages: Stages
 ) -> QuantizedWeights:
     options = prepared.options
-    if options.precision.name == KEPT:
+    if options.precision.name in KEPT:
+        whole = target == "portable"
         with stages.stage("quantize"):
-            kept = keep_quantization(
-                source, options.checkpoint, whole_byte_tables=target == "portable", progress=stages.advance
-            )
+            if options.precision.name == KEPT_FOLDER:
+                kept = keep_integers(source, whole_byte_tables=whole, progress=stages.advance)
+            else:
+                kept = keep_quantization(source, options.checkpoint, whole_byte_tables=whole, progress=stages.advance)
         for line in describe_kept(kept.record):
             stages.say(line)
         return kept

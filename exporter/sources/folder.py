@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from exporter.sources.model import (
 from exporter.sources.outline import outline_source
 from exporter.sources.plausible import check_config, check_layer_count
 from exporter.sources.provenance import record_origin
-from exporter.sources.quantized import forget_quantization, read_declaration, read_quantized
+from exporter.sources.quantized import forget_quantization, open_quantized, read_declaration, read_quantized
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 from exporter.sources.safetensors_files import find_pickles, find_safetensors
@@ -114,12 +116,19 @@ def load_folder(
         account = account_for_tensors(account, empty, as_stored, stored.dtypes)
         account = account_for_config(account, read_json(folder / "config.json"), config, empty)
         account.refuse(folder)
+        record = {"quantization": dict(quantization.record)} if quantization.record else {}
+        again = None
+        if quantization.weights:
+            again = partial(
+                open_quantized, folder, files, model_class, config, declared, pickled=pickled, ignore=account.ignore
+            )
         if outline:
             if generation is not None:
                 empty.generation_config = generation
             facts, task = _facts_and_task(empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
-            origin = {"kind": "hf-folder", "name": str(folder)}
-            return outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
+            origin = {"kind": "hf-folder", "name": str(folder), **record}
+            found = outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
+            return replace(found, open_quantized=again)
         del empty
         model, unexpected = load_weights(model_class, config, stored.weights, folder)
         account = check_derived(account, model, stored.weights, matches)
@@ -144,9 +153,10 @@ def load_folder(
                 dtypes=dtypes,
                 files=recorded,
             ),
-            **({"quantization": dict(quantization.record)} if quantization.record else {}),
+            **record,
         },
         account=account,
+        open_quantized=again,
         weight_bytes=weight_bytes(model),
         notes=stored.notes,
     )

@@ -11,7 +11,12 @@ from exporter.contract.artifact import TASKS, ModelFacts, Task
 from exporter.sources.account import Account
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
     import torch
+
+    from exporter.sources.quantized.weight import QuantizedWeight
 
 # What a runtime may take over from generation_config.json; everything else there is about transformers itself.
 GENERATION_KEYS = (
@@ -43,7 +48,8 @@ class Source:
     ``tokenizer`` is a transformers fast tokenizer, or None where the checkpoint has none. ``provenance`` is JSON-able.
     ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for. ``notes``
     are sentences that whoever exports it should read. ``account`` says what became of everything that the checkpoint
-    states.
+    states. ``open_quantized`` opens the stored weights that are quantized once more, by parameter name, for as long as
+    its context lasts; None where none is.
     """
 
     module: torch.nn.Module
@@ -54,6 +60,7 @@ class Source:
     task: Task = TASKS[0]
     notes: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
+    open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.

@@ -18,6 +18,7 @@ from exporter.request import ExportRequest
 from exporter.sources import load_source
 from tests.exporter.passes.draft import copied
 from tests.support.models import tiny_tokenizer, write_tiny_gguf, write_tiny_llama
+from tests.support.quantized_folders import GPTQ, gptq, rewrite
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,17 @@ def test_seven_billion_parameters_are_planned_in_seconds(tmp_path):
 def test_what_is_kept_of_a_gguf_file_is_told_by_type(gguf, tmp_path):
     planned = plan(gguf, tmp_path / "out", keep_quantization=True)
     assert any("closest to Q4_1" in share.label for share in planned.size.shares)
+
+
+def test_what_is_kept_of_a_quantized_folder_is_told_by_format(tmp_path):
+    plain = write_tiny_llama(tmp_path / "plain", layers=1)
+    folder, _ = rewrite(plain, tmp_path / "model", gptq, settings=GPTQ)
+    planned = plan(folder, tmp_path / "out", keep_quantization=True)
+    share = next(share for share in planned.size.shares if "exactly GPTQ" in share.label)
+    assert share.weights == 7
+    # Half a byte and a sixteenth of a two-byte scale each; zero points, if any, are another thirty-second of a nibble.
+    assert share.smallest_bytes == share.elements * (0.5 + 2 / 32)
+    assert share.smallest_bytes < share.largest_bytes < 1.05 * share.smallest_bytes
 
 
 def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):

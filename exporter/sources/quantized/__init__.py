@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from exporter.sources.quantized.declaration import Declaration, forget_quantization, read_declaration
+from exporter.sources.quantized.opening import open_quantized
 from exporter.sources.quantized.reading import Quantization, read_quantized
 from exporter.sources.quantized.weight import Integers, QuantizedWeight
 
@@ -12,6 +13,7 @@ __all__ = [
     "Quantization",
     "QuantizedWeight",
     "forget_quantization",
+    "open_quantized",
     "read_declaration",
     "read_quantized",
 ]

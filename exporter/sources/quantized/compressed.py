@@ -65,6 +65,8 @@ def _packed(stem: str, packed: Stored, table: Table, declared: Declaration) -> Q
         form=f"compressed-tensors, {bits} bits, {groups}, {'symmetric' if zeros is None else 'with zero points'}",
         parts=parts,
         bits=bits,
+        code_bits=bits,
+        group_size=group,
         integers=partial(_integers, name, packed, scales, zeros, order, (columns, bits, group), gaps=gaps),
     )
 

@@ -116,6 +116,8 @@ def _matrix(
         form=f"{'nvfp4' if nvidia else 'mxfp4'}, groups of {group}",
         parts=parts,
         bits=4,
+        code_bits=8,
+        group_size=group,
         integers=partial(_integers, codes, scales, whole if nvidia else None, group, divides=divides),
     )
 

@@ -100,6 +100,8 @@ def _gptq(parts: _Parts, declared: Declaration) -> QuantizedWeight:
         form=f"GPTQ, {bits} bits, {_groups_in_words(group, columns)}, {kind}",
         parts=parts.roles(),
         bits=bits,
+        code_bits=bits,
+        group_size=group,
         integers=partial(_gptq_integers, parts, bits, group, offset, symmetric=symmetric),
     )
 
@@ -212,6 +214,8 @@ def _awq(parts: _Parts, declared: Declaration) -> QuantizedWeight:
         form=f"AWQ, 4 bits, {_groups_in_words(group, columns)}, with zero points",
         parts=parts.roles(),
         bits=4,
+        code_bits=4,
+        group_size=group,
         integers=partial(_awq_integers, parts, parts.qzeros, group),
     )
 
@@ -252,6 +256,8 @@ def _gemv(parts: _Parts, declared: Declaration) -> QuantizedWeight:
         form=f"AWQ (gemv), 4 bits, {_groups_in_words(group, columns)}, with zero points",
         parts=parts.roles(),
         bits=4,
+        code_bits=4,
+        group_size=group,
         integers=partial(_gemv_integers, parts, parts.qzeros, group, groups),
     )
 

@@ -57,6 +57,8 @@ def _vectorwise(stem: str, codes: Stored, scales: Stored, table: Table) -> Quant
         form="bitsandbytes, 8 bits, a scale for each row, symmetric",
         parts=parts,
         bits=8,
+        code_bits=8,
+        group_size=codes.shape[1],
         integers=partial(
             _integers, codes, scales, None, Tile(rows=1, columns=codes.shape[1], grid=(codes.shape[0], 1)), _LARGEST
         ),
@@ -80,6 +82,8 @@ def int8_weight(
         form=f"{label}, {tile.describe(codes.shape)}, {'symmetric' if zeros is None else 'with zero points'}",
         parts=parts,
         bits=8,
+        code_bits=8 if whole else None,
+        group_size=tile.columns if whole else None,
         integers=partial(_integers, codes, scales, zeros, tile, 1) if whole else None,
         read=None if whole else partial(_read, codes, scales, zeros, tile),
     )

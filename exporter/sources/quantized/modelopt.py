@@ -47,6 +47,8 @@ def find_modelopt(table: Table, declared: Declaration) -> Iterator[QuantizedWeig
             form=f"ModelOpt, 4 bits, groups of {group}, symmetric",
             parts={name: "codes", scales.name: "scales"},
             bits=4,
+            code_bits=4,
+            group_size=group,
             integers=partial(_integers, codes, scales, group),
         )
 

@@ -183,6 +183,8 @@ def _with_inputs(weight: QuantizedWeight, table: Table) -> QuantizedWeight:
         parts={**weight.parts, channels.name: "scales of the inputs"},
         read=partial(_read_with_inputs, weight, channels),
         integers=None,
+        code_bits=None,
+        group_size=None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class QuantizedWeight:
         read: the values in float32.
         integers: the same as integers, for formats that are some; None for others.
         bits: of one value as it is stored.
+        code_bits: of the integers, where there are any; more than ``bits`` where they stand for small floats.
+        group_size: columns that share a scale, of the integers.
         transposed: the values are read as [K, N], for layers that store them so.
     """
 
@@ -82,8 +84,9 @@ class QuantizedWeight:
     bits: int
     read: Callable[[], Floats] | None = None
     integers: Callable[[], Integers] | None = None
+    code_bits: int | None = None
+    group_size: int | None = None
     transposed: bool = False
-    notes: tuple[str, ...] = field(default=())
 
     def __getitem__(self, index: Any) -> torch.Tensor:
         import numpy as np

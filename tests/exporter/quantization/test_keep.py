@@ -5,7 +5,8 @@ import pytest
 
 from exporter.contract.errors import InputError
 from exporter.pipeline import export
-from exporter.quantization.keep import describe_kept, keep_quantization
+from exporter.quantization.keep import keep_quantization
+from exporter.quantization.kept_types import describe_kept
 from exporter.sources import load_source
 from tests.support.models import write_tiny_gguf
 
@@ -60,7 +61,7 @@ def test_other_weights_than_the_loaded_ones_are_refused(tmp_path):
 
 
 def test_a_folder_has_no_quantization_to_keep(tiny_source, tmp_path):
-    with pytest.raises(InputError, match="Only a GGUF file"):
+    with pytest.raises(InputError, match="no quantization that could be kept.*GGUF"):
         export(tiny_source, tmp_path / "out", keep_quantization=True)
 
 

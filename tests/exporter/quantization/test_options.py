@@ -30,7 +30,7 @@ def options(precision, **more):
     ("given", "message"),
     [
         ({"precision": "mixed"}, "needs to know what it is for"),
-        ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file"),
+        ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file has blocks"),
         ({"precision": "mixed", "goal": Goal(max_bytes=0)}, "is no size"),
         ({"precision": "int8", "goal": Goal(max_bytes=10)}, "--target-size"),
         ({"precision": "int8", "sensitivity": "s.json"}, "--sensitivity"),

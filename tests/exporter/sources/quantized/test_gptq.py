@@ -7,18 +7,9 @@ import torch
 from exporter.contract.errors import InputError
 from exporter.sources.quantized.gptq import find_gptq
 from tests.exporter.sources.quantized.tables import declared, only
+from tests.support.quantized_folders import pack
 
 ROWS, COLUMNS, GROUP = 32, 64, 32
-
-
-def pack(codes, bits):
-    """Codes [..., count] in 32-bit words, the first in the lowest bits, without gaps."""
-    flat = codes.reshape(-1, codes.shape[-1])
-    words = []
-    for row in flat:
-        number = sum(int(code) << (bits * place) for place, code in enumerate(row))
-        words.append([(number >> (32 * word)) & 0xFFFFFFFF for word in range(len(row) * bits // 32)])
-    return torch.from_numpy(np.array(words, np.uint32).view(np.int32))
 
 
 def make(bits=4, *, zeros=None, stored_less=1, groups=None):

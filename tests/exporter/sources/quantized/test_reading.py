@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from exporter.contract.errors import InputError
 from exporter.sources import load_source
-from tests.exporter.sources.quantized.test_gptq import pack
 from tests.support.models import llama_config, write_tiny
+from tests.support.quantized_folders import GPTQ, float8, gptq, rewrite
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = llama_config(layers=1, tied=False)
     return write_tiny(tmp_path_factory.mktemp("plain") / "model", config, tokenizer=False)
-
-
-def rewrite(plain, folder, change, *, settings=None, only=("proj.weight",), **files):
-    """A copy of the plain folder with each matrix exchanged: (the folder, the weights that it stands for)."""
-    shutil.copytree(plain, folder)
-    stored, expected = {}, {}
-    for name, weight in load_file(plain / "model.safetensors").items():
-        if name.endswith(only):
-            parts, expected[name] = change(name.removesuffix(".weight"), weight)
-            stored |= parts
-        else:
-            stored[name] = expected[name] = weight
-    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "config.json").read_text())
-    if settings is not None:
-        config["quantization_config"] = settings
-    (folder / "config.json").write_text(json.dumps(config))
-    for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    return folder, expected
 
 
 def check(folder, expected):
@@ -52,30 +28,6 @@ def check(folder, expected):
     with torch.no_grad():
         assert torch.isfinite(source.module(torch.arange(5, 15)[None]).logits).all()
     return source
-
-
-def float8(stem, weight):
-    scale = weight.abs().max() / 448
-    codes = (weight / scale).to(torch.float8_e4m3fn)
-    parts = {f"{stem}.weight": codes, f"{stem}.weight_scale": scale.reshape(1), f"{stem}.input_scale": torch.ones(1)}
-    return parts, codes.float() * scale
-
-
-def gptq(stem, weight):
-    rows, columns = weight.shape
-    scales = (weight.abs().reshape(rows, -1, 32).amax(-1) / 7).half()
-    wide = scales.float().repeat_interleave(32, 1)
-    codes = (weight / wide).round().clamp(-8, 7) + 8
-    parts = {
-        f"{stem}.qweight": pack(codes.int().numpy(), 4).T.contiguous(),
-        f"{stem}.qzeros": pack(np.full((columns // 32, rows), 7), 4),
-        f"{stem}.scales": scales.T.contiguous(),
-        f"{stem}.bias": torch.zeros(rows, dtype=torch.float16),
-    }
-    return parts, (codes - 8) * wide
-
-
-GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": True, "desc_act": False}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,191 @@
+"""A quantized folder's own integers -> the weights of the artifact, without quantizing anything anew.
+
+What has integers with a scale for neighbouring columns is taken over bit for bit, narrow codes in the next wider ones
+that the kernels read, long groups as several blocks with one scale. Everything else gets the closest form of 8 bits,
+and how far it is off is stated.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+from exporter.contract.errors import InputError
+from exporter.precision.precision import WeightFormat
+from exporter.quantization.kept_types import KeptType
+from exporter.quantization.matrices import matrices_of
+from exporter.quantization.quantize_source import Progress, QuantizedWeights
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from calibration.weights.formats import BlockFormat, BlockQuantized
+    from exporter.precision.precision import Precision
+    from exporter.sources.quantized.weight import Integers, QuantizedWeight
+    from exporter.sources.source import Source
+
+_NARROW, _WIDE = 4, 8  # bits of a code that the kernels read
+_CLOSEST_BLOCKS = (32, 16)
+
+
+def keep_integers(
+    source: Source, *, whole_byte_tables: bool = False, progress: Progress | None = None
+) -> QuantizedWeights:
+    """Take over the integers of a folder's quantized weights.
+
+    Args:
+        source: loaded from the folder; compared with what is taken over.
+        whole_byte_tables: widen the codes of embeddings to 8 bits, for targets that gather no smaller integers.
+        progress: called with the matrices done and their number.
+
+    Raises:
+        InputError: the source has no quantized weights, or none of them is a matrix.
+    """
+    import numpy as np
+
+    from calibration.weights.gguf_blocks import widen
+
+    check_quantized(source)
+    assert source.open_quantized is not None, "checked above"
+    matrices = matrices_of(source.module)
+    by_name: dict[str, BlockQuantized] = {}
+    done: dict[int, BlockQuantized] = {}
+    kinds: dict[str, KeptType] = {}
+    with source.open_quantized() as stored:
+        # Tied names share a weight, and the folder has it under one of them.
+        by_storage = {matrix.storage: stored[matrix.parameter] for matrix in matrices if matrix.parameter in stored}
+        for index, matrix in enumerate(matrices):
+            if progress is not None:
+                progress(index + 1, len(matrices))
+            weight = by_storage.get(matrix.storage)
+            if weight is None:
+                kinds.setdefault("plain floats", KeptType(stored="float32", exact=True)).weights += 1
+                continue
+            if matrix.storage not in done:
+                own: Any = source.module.get_parameter(matrix.parameter)
+                values = own.detach().numpy()
+                found = _kept(weight, values, layer=matrix.name)
+                if found is None:
+                    kinds.setdefault(weight.form, KeptType(stored="float32", exact=True)).weights += 1
+                    continue
+                restored = found.dequantize()
+                exact = bool(np.array_equal(restored, values))
+                kept = kinds.setdefault(
+                    f"{weight.form}{'' if exact else ' (closest)'}",
+                    KeptType(stored=describe_form(found.format), exact=exact),
+                )
+                kept.add(matrix.parameter, values, restored)
+                done[matrix.storage] = widen(found) if matrix.table and whole_byte_tables else found
+            by_name[matrix.parameter] = done[matrix.storage]
+    if not by_name:
+        raise InputError(
+            "Nothing of the checkpoint that is quantized is a matrix with a form that the kernels run",
+            received=", ".join(f"{kept.weights} x {kind}" for kind, kept in kinds.items()),
+            allowed="quantized linear layers or tables",
+            fix="Leave --keep-quantization out.",
+        )
+    return QuantizedWeights(
+        by_name=by_name, record={"algorithm": "kept", "types": {kind: kept.to_record() for kind, kept in kinds.items()}}
+    )
+
+
+def check_quantized(source: Source) -> None:
+    """Raise InputError when a source has no integers that could be kept."""
+    if source.open_quantized is None:
+        raise InputError(
+            "The checkpoint has no quantization that could be kept",
+            received=str(source.provenance.get("name") or type(source.module).__name__),
+            allowed="a GGUF file, or a folder whose weights are quantized",
+            fix="Leave --keep-quantization out, or choose --precision int8 or int4.",
+        )
+
+
+def describe_second_rounding(source: Source, precision: Precision) -> str | None:
+    """What it means to round weights that are rounded already; None where that costs little."""
+    bits = [int(one) for one in source.provenance.get("quantization", {}).get("bits", {})]
+    planned = precision.layers.bits if isinstance(precision.layers, WeightFormat) else _NARROW
+    if source.open_quantized is None or not bits or planned > min(bits):
+        return None
+    method = source.provenance["quantization"].get("method") or "as its tensors say"
+    return (
+        f"The checkpoint's weights are rounded to {' and '.join(map(str, bits))} bits already ({method}): "
+        f"{precision.name} rounds them a second time, and what that costs comes on top of the first rounding; "
+        "--keep-quantization takes the stored integers as they are"
+    )
+
+
+def kept_format(weight: QuantizedWeight, features: int) -> tuple[BlockFormat | None, bool]:
+    """(the format that a weight is kept in, told without reading it, whether it is exact).
+
+    The format is taken to be symmetric; whether it is, only the zero points say. It is None where no block size fits.
+    """
+    from calibration.weights.formats import BlockFormat
+
+    block = None
+    if weight.code_bits is not None and weight.group_size is not None:
+        block = _block_size(weight.group_size, features)
+    if block is not None and weight.code_bits is not None:
+        bits = _NARROW if weight.code_bits <= _NARROW else _WIDE
+        return BlockFormat(bits=bits, block_size=block, symmetric=True), True
+    return _closest_format(features), False
+
+
+def describe_form(form: BlockFormat) -> str:
+    """Bits, symmetry and blocks in words."""
+    return f"{form.bits} bits, {'symmetric' if form.symmetric else 'asymmetric'}, blocks of {form.block_size}"
+
+
+def _kept(weight: QuantizedWeight, values: npt.NDArray[np.float32], *, layer: str) -> BlockQuantized | None:
+    from calibration.weights.half_scales import round_scales
+    from calibration.weights.round_to_nearest import round_to_nearest
+
+    form, exact = kept_format(weight, values.shape[1])
+    if form is None:
+        return None
+    if exact and weight.integers is not None:
+        found = _in_blocks(weight.integers(), form)
+        if found is not None:
+            return found
+    closest = _closest_format(values.shape[1])
+    return None if closest is None else round_scales(round_to_nearest(values, closest, layer=layer))
+
+
+def _closest_format(features: int) -> BlockFormat | None:
+    from calibration.weights.formats import BlockFormat
+
+    block = next((size for size in _CLOSEST_BLOCKS if features % size == 0), None)
+    return None if block is None else BlockFormat(bits=_WIDE, block_size=block, symmetric=False)
+
+
+def _block_size(group: int, features: int) -> int | None:
+    """The longest block of which a group and a row have whole numbers."""
+    from calibration.weights.formats import BLOCK_SIZES
+
+    shared = features if group >= features else gcd(group, features)
+    return next((size for size in sorted(BLOCK_SIZES, reverse=True) if shared % size == 0), None)
+
+
+def _in_blocks(integers: Integers, form: BlockFormat) -> BlockQuantized | None:
+    """The same numbers in blocks; None where the columns of a group are no neighbours."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from calibration.weights.formats import BlockQuantized
+
+    if integers.groups is not None:
+        return None
+    features = integers.codes.shape[1]
+    of_block = np.arange(0, features, form.block_size) // integers.group_size
+    codes, zeros = integers.codes, integers.zero_points[:, of_block]
+    # With one zero point for all, codes can be moved so that it is the middle, which need not be stored.
+    shift = form.middle - int(zeros.flat[0]) if (zeros == zeros.flat[0]).all() else None
+    if shift is not None and codes.min() + shift >= 0 and codes.max() + shift <= form.largest_code:
+        codes = (codes.astype(np.int16) + shift).astype(np.uint8)
+        zeros = np.full(zeros.shape, form.middle, np.uint8)
+    else:
+        form = replace(form, symmetric=False)
+    return BlockQuantized(
+        codes=codes, scales=np.ascontiguousarray(integers.scales[:, of_block]), zero_points=zeros, format=form
+    )
