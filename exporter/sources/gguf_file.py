@@ -13,6 +13,7 @@ from exporter.sources.facts import check_token_ids, describe_model, vocab_size, 
 from exporter.sources.gguf_config import read_config
 from exporter.sources.gguf_header import GgufHeader, read_gguf_header
 from exporter.sources.gguf_rotary import check_rotary
+from exporter.sources.gguf_tokenizer import build_gguf_tokenizer, state_tokenizer
 from exporter.sources.gguf_weights import GgufWeight, lazy_weights, read_tensor
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
@@ -31,7 +32,7 @@ from exporter.sources.provenance import record_origin
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 from exporter.sources.source import Source
-from exporter.sources.tokenizer import check_ids, check_template, load_gguf_tokenizer
+from exporter.sources.tokenizer import check_ids, check_template
 
 # Frequency factors of long-context Llama models: no weight of a module, but divisors of its rotary frequencies.
 _ROPE_FACTORS = "rope_freqs.weight"
@@ -60,9 +61,9 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
     account.refuse(path)
     empty = build_empty(model_class, config, path)
     check_rotary(empty, header)
-    tokenizer = None
-    if "tokenizer.ggml.model" in header.fields:
-        tokenizer = load_gguf_tokenizer(path, tokens=header.fields.get("tokenizer.ggml.tokens", 0))
+    tokenizer = build_gguf_tokenizer(header)
+    account = state_tokenizer(account, header)
+    if tokenizer is not None:
         check_ids(tokenizer, vocab_size(empty), path)
         check_template(tokenizer, path)
     check_token_ids(({role: header.fields.get(key)} for key, role in _ROLES.items()), vocab_size(empty), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -77,24 +76,24 @@ def load_gguf_tokenizer(path: Path, *, tokens: int) -> Any:
 
     Args:
         path: of the file.
-        tokens: how many tokens the file lists.
+        tokens: how many tokens the file is known to list.
 
     Raises:
-        InputError: its tokenizer model is one that transformers cannot rebuild, or its tables are damaged.
+        InputError: see `exporter.sources.gguf_tokenizer.build_gguf_tokenizer`; or another number of tokens.
     """
-    # The plain fast class takes everything from the file; the automatic one parses the whole file a second time.
-    from transformers import PreTrainedTokenizerFast
+    from exporter.sources.gguf_header import read_gguf_header
+    from exporter.sources.gguf_tokenizer import build_gguf_tokenizer
 
-    try:
-        with quiet_transformers():
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(
-                str(path.parent), gguf_file=path.name, local_files_only=True
-            )
-            return _drop_strays(_require_fast(tokenizer, path), tokens)
-    except InputError:
-        raise
-    except Exception as error:
-        raise _broken(path, error) from error
+    header = read_gguf_header(path)
+    listed = header.fields.get("tokenizer.ggml.tokens", 0)
+    if listed != tokens:
+        raise InputError(
+            f"The tokenizer of {path} has another size than expected",
+            received=f"{listed} tokens",
+            allowed=f"{tokens} tokens",
+            fix="Use the tokenizer that belongs to this model.",
+        )
+    return build_gguf_tokenizer(header)
 
 
 def check_ids(tokenizer: Any, rows: int, checkpoint: Path) -> None:
@@ -130,32 +129,6 @@ def check_template(tokenizer: Any, checkpoint: Path) -> None:
             allowed="a template that writes a prompt for one question",
             fix="Correct the template, or remove it to export without one.",
         ) from error
-
-
-def _drop_strays(tokenizer: Any, tokens: int) -> Any:
-    """Remove tokens that the file does not list.
-
-    transformers 5.23 adds GPT-2's ``<|endoftext|>`` to every byte-level vocabulary, behind the last row of models that
-    have no such token.
-    """
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
-    fast_class: Any = PreTrainedTokenizerFast
-    data = json.loads(tokenizer.backend_tokenizer.to_str())
-    strays = {token["content"] for token in data["added_tokens"] if token["id"] >= tokens}
-    if not strays:
-        return tokenizer
-    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] not in strays]
-    if data["model"].get("unk_token") in strays:
-        data["model"]["unk_token"] = None
-    named = {key: value for key, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
-    return fast_class(
-        tokenizer_object=Tokenizer.from_str(json.dumps(data)),
-        chat_template=tokenizer.chat_template,
-        extra_special_tokens=[token for token in tokenizer.extra_special_tokens if str(token) not in strays],
-        **{key: value for key, value in named.items() if value not in strays},
-    )
 
 
 def _require_fast(tokenizer: Any, checkpoint: Path) -> Any:
