@@ -2,3 +2,6 @@
 
 It knows the backend protocol and never a backend.
 """
+
+# A prompt's attention scores take memory with the square of the tokens of one call; longer prompts come in pieces.
+PREFILL_CHUNK = 1024

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from exporter.contract.backend import Backend, Logits, State, TokenIds, TopBackend
 from exporter.contract.errors import InputError
 from exporter.contract.naming import prompt_name
+from runtimes import generation
 from runtimes.generation.sampling import RowSampler, TokenLogprobs, token_logprobs
 from runtimes.generation.stopping import Stopping
 
-# A prompt's attention scores take memory with the square of the tokens of one call; longer prompts come in pieces.
-PREFILL_CHUNK = 1024
 # Beyond so many, picking the largest logits on a device costs more than fetching all of them.
 FEW = 64
 
@@ -96,11 +96,33 @@ def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]]) ->
             allowed="at least one token",
             fix="Write something to continue.",
         )
-    if len(rests) == 1:
-        for start in range(0, len(rests[0]), PREFILL_CHUNK):
-            logits = backend.forward(rests[0][None, start : start + PREFILL_CHUNK], state)
-        return logits
-    tokens = np.zeros((len(rests), int(lengths.max())), np.int64)
-    for row, rest in enumerate(rests):
-        tokens[row, : len(rest)] = rest
-    return backend.forward(tokens, state, new_lengths=lengths)
+    # A recurrent state does not go back, so that rows which are through could not wait for the others; nor is it what
+    # takes the memory that pieces save.
+    unequal = len(set(lengths.tolist())) > 1
+    piece = int(lengths.max()) if unequal and getattr(state, "recurrent", False) else generation.PREFILL_CHUNK
+    found: Logits | None = None
+    for start in range(0, int(lengths.max()), piece):
+        logits = _read_piece(backend, state, rests, start=start, stop=start + piece)
+        if int(lengths.max()) <= piece:
+            return logits
+        if found is None:
+            found = np.empty_like(logits)
+        ends = (start < lengths) & (lengths <= start + piece)
+        found[ends] = logits[ends]
+    assert found is not None
+    return found
+
+
+def _read_piece(
+    backend: Backend, state: State, rests: Sequence[npt.NDArray[np.int64]], *, start: int, stop: int
+) -> Logits:
+    """Run the tokens of all rows from ``start`` on; a row that has ended before reads its last one again."""
+    pieces = [rest[start:stop] if len(rest) > start else rest[-1:] for rest in rests]
+    again = np.array([len(rest) <= start for rest in rests])
+    if again.any():
+        state.rewind(state.lengths - again)
+    lengths = np.array([len(tokens) for tokens in pieces], np.int64)
+    tokens = np.zeros((len(pieces), int(lengths.max())), np.int64)
+    for row, part in enumerate(pieces):
+        tokens[row, : len(part)] = part
+    return backend.forward(tokens, state, new_lengths=None if len(pieces) == 1 else lengths)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from exporter.contract.errors import InputError
-from runtimes.generation import token_loop as generation
 from runtimes.generation.options import SamplingOptions
 from runtimes.generation.sampling import RowSampler
 from runtimes.generation.stopping import Stopping
@@ -66,12 +65,33 @@ def test_what_the_state_holds_is_not_run_again() -> None:
 
 
 def test_a_long_prompt_is_run_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "PREFILL_CHUNK", 4)
+    monkeypatch.setattr("runtimes.generation.PREFILL_CHUNK", 4)
     backend = ListBackend()
     prompt = list(range(1, 11))
     out = prefill(backend, backend.new_state(1, 10), [prompt])
     assert backend.calls == [(1, 4), (1, 4), (1, 2)]
     np.testing.assert_array_equal(out[0], logits_of(prompt)[-1:])
+
+
+def test_long_prompts_of_a_batch_are_run_in_pieces_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtimes.generation.PREFILL_CHUNK", 4)
+    backend = ListBackend()
+    prompts = [list(range(1, 11)), [7, 8], [5, 4, 3, 2], [1, 2, 3, 4, 5, 6]]
+    state = backend.new_state(4, 10)
+    out = prefill(backend, state, prompts)
+    assert backend.calls == [(4, 4), (4, 4), (4, 2)]
+    for row, prompt in enumerate(prompts):
+        np.testing.assert_array_equal(out[row], logits_of(prompt)[-1:])
+    assert state.lengths.tolist() == [10, 2, 4, 6]
+
+
+def test_rows_of_unequal_lengths_are_not_cut_where_the_state_cannot_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtimes.generation.PREFILL_CHUNK", 4)
+    backend = ListBackend()
+    state = backend.new_state(2, 10)
+    state.recurrent = True
+    prefill(backend, state, [[1] * 6, [2]])
+    assert backend.calls == [(2, 6)]
 
 
 def test_a_state_that_already_holds_the_prompt_is_refused() -> None:

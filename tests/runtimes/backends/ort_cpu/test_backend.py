@@ -340,3 +340,19 @@ def test_rows_of_equal_lengths_run_token_by_token_together(one_token):
     rows = [[3, 7, 1], [8, 2, 4]]
     found = backend.forward(np.array(rows), state, logits="all")
     np.testing.assert_allclose(found, [truth(row) for row in rows], rtol=1e-4, atol=1e-4)
+
+
+def test_a_long_row_among_short_ones_is_not_paid_for_by_all(tmp_path):
+    write_artifact(tmp_path / "artifact", "ort-cpu")
+    backend = load(tmp_path / "artifact", threads=1).backend
+    seen = []
+    run = backend._row_by_row
+    backend._row_by_row = lambda *args: seen.append(args[3].tolist()) or run(*args)
+    for lengths, alone in (([60, 1, 1, 2], True), ([60, 50, 55, 60], False), ([5, 1, 1, 2], False)):
+        ids = np.arange(len(lengths) * max(lengths)).reshape(len(lengths), -1) % V
+        found = backend.forward(ids, backend.new_state(len(lengths), 64), new_lengths=np.array(lengths))
+        assert bool(seen) == alone
+        seen.clear()
+        for row, length in enumerate(lengths):
+            wanted = backend.forward(ids[row : row + 1, :length], backend.new_state(1, 64))
+            np.testing.assert_allclose(found[row], wanted[0], rtol=1e-4, atol=1e-4)
