@@ -27,6 +27,7 @@ from runtimes.backends.token_ids import id_array
 _FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 # A run of one row takes at least the time of so many tokens: it reads all weights.
 _TOKENS_OF_A_RUN = 16
+_WORTH_RUNNING_ALONE = 1.25
 # A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.
 _MASK_ROOM = 64
 
@@ -151,7 +152,7 @@ class OrtCpuBackend:
     def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int, capacity: int) -> bool:
         if (new == width).all():
             return len(past) == 1 or ATTENTION_MASK not in self._inputs or not past.any()
-        if len(new) * width > int(np.maximum(new, _TOKENS_OF_A_RUN).sum()):
+        if len(new) * width > _WORTH_RUNNING_ALONE * int(np.maximum(new, _TOKENS_OF_A_RUN).sum()):
             return False  # one long row among short ones: most of the work would be padding
         # Padding would run through a recurrent state, may reach behind the buffer's end, and behind a past the mask
         # tells a row's length no more.
