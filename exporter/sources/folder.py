@@ -45,6 +45,7 @@ from exporter.sources.stored_names import match_names
 from exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
 from exporter.sources.stored_weights import open_weights
 from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_template, load_folder_tokenizer
+from exporter.sources.tokenizer_rules import follow_stated_rules
 from exporter.sources.weight_files import account_for_files
 
 # In the spelling of safetensors and in torch's.
@@ -105,6 +106,7 @@ def load_folder(
         # A broken or foreign tokenizer is found in a second; the weights take longer.
         tokenizer = load_folder_tokenizer(folder, config)
         if tokenizer is not None:
+            account, tokenizer = follow_stated_rules(account, tokenizer, folder)
             check_ids(tokenizer, vocab_size(empty), folder)
             check_template(tokenizer, folder)
         generation = _read_generation(folder)
