@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
 # verb -> (module with add_arguments(parser) and run(arguments) -> exit code, one line of help)
 VERBS = {
-    "export": ("exporter.commands.export", "turn a checkpoint into an engine that is proved to match it"),
+    "export": ("exporter.commands.export", "turn a checkpoint into an engine that is verified to match it"),
     "verify": ("exporter.commands.verify", "compare an artifact with its source again"),
     "calibrate": ("exporter.commands.calibrate", "collect statistics of a checkpoint's activations for later exports"),
     "sensitivity": ("exporter.commands.sensitivity", "measure which layers suffer from which number format"),
     "families": ("exporter.commands.families", "list which kinds of models of transformers export and pass"),
-    "diagnose": ("exporter.commands.diagnose", "find the layer and the token at which a graph parts from its source"),
-    "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was proved and where it came from"),
+    "diagnose": (
+        "exporter.commands.diagnose",
+        "find the layer and token at which a graph diverges from its source",
+    ),
+    "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was verified and where it came from"),
     "build": ("runtimes.commands.build", "compile an artifact for TensorRT, ahead of time or on its GPU"),
     "generate": ("runtimes.commands.generate", "answer one prompt"),
     "chat": ("runtimes.commands.chat", "talk with a model"),
@@ -153,7 +156,7 @@ def _answer_without_verb(words: list[str]) -> int:
     parser = _Parser(
         prog="jisu",
         usage="jisu VERB ...",
-        description="Exports language models to ONNX, proves that they still are the same model, and runs them.",
+        description="Exports language models to ONNX, verifies that they still are the same model, and runs them.",
         epilog=f"verbs:\n{verbs}\n\n`jisu VERB --help` tells more. Documentation: README.md.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -96,7 +96,7 @@ def calibrate(
     try:
         with stages.stage("calibrate"):
             settings = CollectSettings(hessians=hessians)
-            if ray is None or has_statistics(out):  # which are gone on with, or only read
+            if ray is None or has_statistics(out):  # which are resumed, or only read
                 found = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
             else:
                 named = worker_source(

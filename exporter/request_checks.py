@@ -18,7 +18,7 @@ TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def check_task(request: ExportRequest, source: Source) -> None:
-    """Raise InputError for wishes that a model of this task cannot fulfil."""
+    """Raise InputError for options that a model of this kind cannot take."""
     if source.task == "text-classification":
         _check_classifier(request)
     elif source.task == TEXT_TO_TEXT:

@@ -72,7 +72,7 @@ class PlanComparison:
         step, name = self.first
         found = self.calls[step][name]
         where = f"Plan and graph part at {_call(step)}, first in {name}"
-        return [*lines, f"{where}: {found.error:.3g} sd, where up to {found.limit:g} is due."]
+        return [*lines, f"{where}: {found.error:.3g} sd, which exceeds the tolerance of {found.limit:g}."]
 
     def to_dict(self) -> dict[str, Any]:
         errors = [

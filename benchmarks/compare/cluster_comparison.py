@@ -1,7 +1,7 @@
 """`jisu compare --ray`: a task for each candidate on a cluster, and one report of them all.
 
 Each is measured alone, as `benchmarks.compare.run` does, on whichever machine it gets, which nothing else is timed on
-at the same time. So its trials do not go by turns with the others', and its row names its machine.
+at the same time. So its trials are not interleaved with the others', and its row names its machine.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def compare_on_cluster(
 
 
 def measure_candidate(request: ComparisonRequest, candidate: Candidate, model: Artifact | None) -> Report:
-    """The report of one candidate, in a worker; one that was begun by a worker that was lost is gone on with."""
+    """The report of one candidate, in a worker; one that was begun by a worker that was lost is resumed."""
     return compare(request, candidates=[candidate], model=model)
 
 

@@ -1,4 +1,4 @@
-"""What has been measured so far, line by line on the disk, so that a run that was interrupted goes on where it was."""
+"""What has been measured so far, line by line on the disk, so that an interrupted run resumes."""
 
 from __future__ import annotations
 

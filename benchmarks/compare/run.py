@@ -1,4 +1,4 @@
-"""`jisu compare`: candidates in, report out. Load each in a process of its own, time them by turns, judge their tokens.
+"""`jisu compare`: contestants in, report out. Each has a process of its own; they are timed interleaved, and judged.
 
 Start reading here. Nothing is rendered and no regression is judged before report.json is written.
 """

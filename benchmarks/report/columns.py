@@ -85,7 +85,7 @@ def headline_words(report: Mapping[str, Any]) -> str:
 
 
 def trials_words(report: Mapping[str, Any]) -> str:
-    """What the trials are; on a cluster, where each row has its machine, they do not go by turns."""
+    """What the trials are; on a cluster, where each row has its machine, they are not interleaved."""
     return "trials of each alone" if any("machine" in row for row in report["rows"]) else "interleaved trials"
 
 

@@ -51,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompt", type=int, default=Wanted.prompt, metavar="N", help="tokens of the prompt (256)")
     parser.add_argument("--new-tokens", type=int, default=Wanted.new_tokens, metavar="N", help="decoded tokens (64)")
     parser.add_argument("--trials", type=int, default=Wanted.trials, metavar="N", help="interleaved rounds (7)")
-    parser.add_argument("--rehearse", action="store_true", help="on the processor, in fp32")
+    parser.add_argument("--rehearse", action="store_true", help="on the CPU, in fp32")
     arguments = parser.parse_args(words)
     wanted = Wanted(prompt=arguments.prompt, new_tokens=arguments.new_tokens, trials=arguments.trials)
     try:
@@ -68,7 +68,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(model: str, wanted: Wanted, *, rehearse: bool) -> dict[str, Any]:
-    """Export, run every contestant by turns, and report.
+    """Export, run the contestants interleaved, and report.
 
     Raises:
         InputError: no GPU, or a model that cannot be exported.
@@ -125,7 +125,7 @@ def run_rounds(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[dict[str, list[Round]], dict[str, str]]:
-    """Rounds by contestant, all of them by turns; and why one that failed on the way has none."""
+    """Rounds by contestant, all of them interleaved; and why one that failed on the way has none."""
     rounds: dict[str, list[Round]] = {one.name: [] for one in contestants}
     failed: dict[str, str] = {}
     for trial in range(1 + wanted.trials):

@@ -226,7 +226,7 @@ def render(table: Families) -> str:
         f"{len(passing)} of {len(table.families)} do. Types that are encoders by default are tried as decoders",
         "(`is_decoder`). No export reads this table: support comes from tracing, and the gate decides about every",
         "model, in this table or not. `jisu families` prints it, `python -m benchmarks.studies.trace_families` makes",
-        "it, and with `--missing` goes on where it was broken off.",
+        "it, and with `--missing` resumes where it was interrupted.",
         "",
         "Attention is *fused* (`GroupQueryAttention`), the *standard* ONNX operator, or *decomposed* as the model",
         "spells it out. A type without *state* runs the whole text again for each new token, since what it keeps",

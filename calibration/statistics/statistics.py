@@ -142,7 +142,7 @@ class Statistics:
                 f"The statistics in {self.folder} are unfinished",
                 received=f"{self.windows_done} of {self.windows_wanted} windows",
                 allowed="finished statistics",
-                fix="Start the same collection again; it goes on where it stopped.",
+                fix="Start the same collection again; it resumes where it stopped.",
             )
 
     def of(self, name: str) -> InputStatistics:

@@ -76,7 +76,7 @@ def random_windows(vocabulary: int, *, count: int, length: int, first: Sequence[
     Args:
         vocabulary: number of token ids.
         count, length: how many, and tokens of each.
-        first: ids that the windows begin with, by turns; special tokens, after which models react most strongly.
+        first: ids that the windows begin with, in turn; special tokens, after which models react most strongly.
         seed: the same arguments give the same windows.
     """
     ids = np.random.default_rng(seed).integers(0, vocabulary, (count, length))

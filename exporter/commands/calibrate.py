@@ -12,9 +12,7 @@ from exporter.commands.ray_argument import add_ray_argument
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder; an unfinished collection there is gone on with"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder; an unfinished collection there is resumed")
     parser.add_argument(
         "--data",
         type=Path,

@@ -1,4 +1,4 @@
-"""``jisu diagnose``: where a graph parts from the model it was made from."""
+"""``jisu diagnose``: where a graph diverges from the model it was made from."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _described(found: Diagnosis) -> str:
     lines.append("Errors in standard deviations, each piece given what the source gives the piece before it.")
     finding = found.finding
     if finding is None:
-        lines.append("Nothing parts from the source.")
+        lines.append("Nothing diverges from the source.")
     else:
         sentence = finding.sentence
         lines.append(sentence[0].upper() + sentence[1:])

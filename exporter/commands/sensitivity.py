@@ -15,9 +15,7 @@ SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
-    parser.add_argument(
-        "--out", type=Path, required=True, help="JSON file; an unfinished measurement there is gone on with"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="JSON file; an unfinished measurement there is resumed")
     parser.add_argument(
         "--calibration",
         type=Path,

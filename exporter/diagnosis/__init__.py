@@ -1,4 +1,4 @@
-"""Finds where a graph parts from the model it was made from: in which layer and operators, at which token."""
+"""Finds where a graph diverges from the model it was made from: in which layer and operators, at which token."""
 
 from exporter.diagnosis.diagnose import diagnose
 from exporter.diagnosis.finding import Diagnosis, Finding

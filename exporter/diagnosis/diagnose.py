@@ -37,7 +37,7 @@ def diagnose(
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] | None = None,
 ) -> Diagnosis:
-    """Find the first decode step and the first layer at which a graph parts from its source.
+    """Find the first decode step and the first layer at which a graph diverges from its source.
 
     Args:
         artifact: a folder written by `exporter.export`, or one that the gate rejected.

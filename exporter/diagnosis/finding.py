@@ -49,7 +49,7 @@ def limits_of(precision: str) -> Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Where the target parts from the source.
+    """Where the target diverges from the source.
 
     Attributes:
         piece: ``layer 2``, ``embedding``, ``output``.
@@ -71,9 +71,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         when = "the prompt" if self.step == 0 else f"decode step {self.step}"
-        return (
-            f"{self.piece} parts from the source at {when}: {self.error:.3g} sd, where up to {self.limit:.3g} is due."
-        )
+        return f"{self.piece} diverges from the source at {when}: {self.error:.3g} sd, "
+            f"which exceeds the tolerance of {self.limit:.3g}."
 
 
 @dataclass(frozen=True, kw_only=True)

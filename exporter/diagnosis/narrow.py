@@ -1,4 +1,4 @@
-"""Within a piece that parts from the source: from what still agrees to the first value that does not."""
+"""Within a piece that diverges from the source: from what still agrees to the first value that does not."""
 
 from __future__ import annotations
 

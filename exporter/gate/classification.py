@@ -65,7 +65,7 @@ class _Exam:
         found = self.backend.logits([row.tolist() for row in rows])
         expected = (len(rows), self.reference.labels)
         if found.shape != expected:
-            raise ValueError(f"logits of shape {found.shape} where {list(expected)} was due")
+            raise ValueError(f"logits of shape {found.shape} where {list(expected)} is expected")
         bad = ~np.isfinite(found)
         self.nonfinite += int(bad.sum())
         if bad.any() and self.first_nonfinite is None:

@@ -97,7 +97,7 @@ class Exam:
         """
         vocab_size = self.truth.reference.vocab_size
         if logits.ndim != 2 or logits.shape[1] != vocab_size:
-            raise ValueError(f"logits of shape {logits.shape} where [N, {vocab_size}] was due")
+            raise ValueError(f"logits of shape {logits.shape} where [N, {vocab_size}] is expected")
         errors: Floats = np.empty(len(logits))
         for rows in row_blocks(*logits.shape):
             truth = self.truth.rows(token_ids, start + rows.start, start + rows.stop)
@@ -109,7 +109,7 @@ class Exam:
     ) -> Floats:
         """The same for rows whose truth is at hand, float32 [N, V] each; ``start`` is the first row's position."""
         if truth.shape != candidate.shape:
-            raise ValueError(f"logits of shape {candidate.shape} where {truth.shape} was due")
+            raise ValueError(f"logits of shape {candidate.shape} where {truth.shape} is expected")
         self._count_nonfinite(candidate, start, label)
         return self._errors(truth, candidate)
 

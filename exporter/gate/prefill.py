@@ -108,7 +108,7 @@ def _prefill(exam: Exam, sequence: TokenIds, length: int, *, label: str) -> tupl
     logits = exam.backend.forward(tokens[None], state, logits="all" if fits else "last")[0]
     expected = length if fits else 1
     if len(logits) != expected:
-        raise ValueError(f"{len(logits)} rows of logits where {expected} were due")
+        raise ValueError(f"{len(logits)} rows of logits where {expected} are expected")
     start = length - len(logits)
     return start, exam.compare(logits, sequence, start, label=label)
 

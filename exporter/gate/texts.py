@@ -13,7 +13,7 @@ from exporter.gate.prompts import TokenIds, gate_prompts, held_out_text
 from exporter.sources.quiet import quiet_transformers
 
 WINDOWS = 64
-# Tokens of the held-out texts by turns, special tokens included.
+# Tokens of the held-out texts in turn, special tokens included.
 WINDOW_LENGTHS = (6, 12, 24, 48, 96, 128)
 # Characters that a text of so many tokens is cut from; no tokenizer makes fewer than one token of sixteen of them.
 _CHARACTERS = 16

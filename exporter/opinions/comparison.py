@@ -1,4 +1,4 @@
-"""Where an artifact parts from another implementation: the token ids, the logits, the greedy continuation.
+"""Where an artifact diverges from another implementation: the token ids, the logits, the greedy continuation.
 
 Logits are compared in pieces; a number that is not finite fails.
 """
@@ -153,8 +153,8 @@ def judge_continuations(
             ties += 1
             continue
         said = f"token {mine[at]}" if at < len(mine) else "it ends"
-        due = f"chooses {others[at]}" if at < len(others) else "ends"
-        wrong.append(f"Prompt {index}, step {at}: {said} where the other implementation {due}.")
+        expected = f"chooses {others[at]}" if at < len(others) else "ends"
+        wrong.append(f"Prompt {index}, step {at}: {said} where the other implementation {expected}.")
     done = f"{total} tokens after {len(theirs)} prompts, {ties} near tie{'' if ties == 1 else 's'}."
     return Check(
         name=f"{NAME}-greedy",

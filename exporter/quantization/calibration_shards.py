@@ -1,6 +1,6 @@
 """Statistics of activations on a cluster: a task for every few windows, whose sums are added up.
 
-Each shard lies in a folder of its own beside the result, where a task that is run again goes on with it.
+Each shard lies in a folder of its own beside the result, where a task that is run again resumes it.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ from exporter.quantization.mixed_precision import Goal
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationOptions:
-    """The user's wishes, as `exporter.pipeline.export` documents them.
+    """The user's options, as `exporter.pipeline.export` documents them.
 
     Raises:
-        InputError: wishes that do not go together.
+        InputError: options that do not go together.
     """
 
     precision: Precision

@@ -127,7 +127,7 @@ def measure_sensitivity(
     Args:
         source: its module is changed while this runs and restored before it ends.
         data: calibration windows, see `split_windows`.
-        path: file to keep the figures in; an unfinished one of the same model and windows is gone on with, a finished
+        path: file to keep the figures in; an unfinished one of the same model and windows is resumed, a finished
             one is only read.
         target: whose stored sizes the units get; the file does not depend on it.
         progress: called with the layers done and their number.

@@ -133,7 +133,7 @@ def find_products(
 
 
 def _random_windows(source: Source, data: CalibrationData, *, count: int) -> list[Any]:
-    """Windows of random tokens, as long as those of the text, behind the tokenizer's special tokens by turns."""
+    """Windows of random tokens, as long as those of the text, behind the tokenizer's special tokens in turn."""
     from calibration.text.windows import random_windows
 
     tokenizer: Any = source.tokenizer

@@ -1,4 +1,4 @@
-"""Which weight of a source gets which number format: a precision, the user's wishes, and what the shapes allow.
+"""Which weight of a source gets which number format: a precision, the user's options, and what the shapes allow.
 
 A plan is made before anything is computed, and lists every weight that a precision speaks of, those that stay float32
 included. Everything wrong with it is reported at once.

@@ -1,4 +1,4 @@
-"""Reads the JSON files of a checkpoint, which come from strangers."""
+"""Reads the JSON files of a checkpoint, which are untrusted."""
 
 from __future__ import annotations
 

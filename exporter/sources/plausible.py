@@ -1,6 +1,6 @@
 """Refuses configurations whose numbers no model can have, before anything is built or computed from them.
 
-A stranger wrote them: a number of layers or a constant of a norm is believed only when it can be meant.
+They are untrusted: a number of layers or a constant of a norm is believed only when it can be meant.
 """
 
 from __future__ import annotations

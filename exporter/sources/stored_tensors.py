@@ -85,7 +85,7 @@ def account_for_tensors(
         if not match.targets:
             fate, why = _judge(empty, name, match, buffers=buffers, parameters=parameters)
         elif parameters.intersection(match.targets) and not _FLOATS.fullmatch(dtype):
-            fate, why = "refused", f"numbers of type {dtype} where weights are due"
+            fate, why = "refused", f"numbers of type {dtype} where weights are expected"
         else:
             fate, why = "used", ""
         account = account.state("tensor", name, fate=fate, why=why, dtype=dtype)

@@ -1,6 +1,6 @@
 """How much a chat template may compute: the steps it takes, and the texts and lists it makes.
 
-A template is a stranger's program. Its memory is bounded by what is counted here, so every operation that can make
+A template is an untrusted program. Its memory is bounded by what is counted here, so every operation that can make
 something larger than its operands is estimated first; what it has made is counted afterwards.
 """
 

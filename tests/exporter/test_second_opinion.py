@@ -1,4 +1,4 @@
-"""Another implementation is asked, and where it parts from the artifact, the command ends with 3."""
+"""Another implementation is asked, and where it diverges from the artifact, the command ends with 3."""
 
 from __future__ import annotations
 

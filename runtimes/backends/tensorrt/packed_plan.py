@@ -21,7 +21,7 @@ _STORED, _FAST, _SMALL = 0, 1, 6  # zlib's levels
 
 
 def pack_plan(plan: Any) -> bytes:
-    """A plan's bytes as a gzip file whose members (RFC 1952 2.2) are compressed and stored by turns."""
+    """A plan's bytes as a gzip file whose members (RFC 1952 2.2) are alternately compressed and stored."""
     data = memoryview(plan)
     chunks = [data[start : start + _CHUNK] for start in range(0, data.nbytes, _CHUNK)]
     packed = bytearray()

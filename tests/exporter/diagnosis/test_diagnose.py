@@ -138,7 +138,7 @@ def test_the_command_prints_layer_step_error_and_path(lowered, tiny_source, tmp_
     words = ["diagnose", str(folder), "--source", str(tiny_source), "--steps", "2", "--out", str(tmp_path / "small")]
     assert jisu.main(words) == 3
     said = capsys.readouterr().out
-    assert "Layer 1 parts from the source at decode step 1:" in said
+    assert "Layer 1 diverges from the source at decode step 1:" in said
     assert f"The smallest failing subgraph: {tmp_path / 'small' / 'model.onnx'}" in said
     assert jisu.main([*words, "--json"]) == 3
     data = json.loads(capsys.readouterr().out)
