@@ -71,8 +71,10 @@ class Finding:
     @property
     def sentence(self) -> str:
         when = "the prompt" if self.step == 0 else f"decode step {self.step}"
-        return f"{self.piece} diverges from the source at {when}: {self.error:.3g} sd, "
+        return (
+            f"{self.piece} diverges from the source at {when}: {self.error:.3g} sd, "
             f"which exceeds the tolerance of {self.limit:.3g}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
