@@ -127,10 +127,13 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     """
     from exporter.estimates.cost_estimate import estimate_cost
     from exporter.estimates.size_estimate import estimate_size, refuse_unreachable_size
+    from exporter.gate.open_candidate import refuse_unprovable
     from exporter.gate.prompts import gate_prompts
     from exporter.gate.texts import gate_texts
     from exporter.sources import load_source
 
+    if request.assume_vnni:
+        refuse_unprovable()
     own = not isinstance(request.checkpoint, (str, Path))
     check_place(request.out, checkpoint=None if own else request.checkpoint)  # type: ignore[arg-type]
     held_out = read_evaluation_text(request.evaluation)

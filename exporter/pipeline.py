@@ -21,6 +21,7 @@ from exporter.contract.errors import GateRejectedError, InputError, JisuError
 from exporter.estimates.disk_space import disk_space, require_disk
 from exporter.estimates.size_estimate import refuse_unreachable_size
 from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
+from exporter.gate.open_candidate import refuse_unprovable
 from exporter.gate.prove import prove
 from exporter.jobs.stages import Stages
 from exporter.packaging.staging import check_place, publish, remove_stale, staging_folder
@@ -28,7 +29,7 @@ from exporter.passes.recipes import encoder_steps, recipe_for
 from exporter.passes.run_recipe import run_recipe
 from exporter.passes.steps import StepRecord
 from exporter.precision.half_precision import computed_half
-from exporter.precision.precision import Precision, precision_named
+from exporter.precision.precision import Precision, kernels_of, precision_named
 from exporter.quantization.mixed_precision import Measured
 from exporter.quantization.prepared import half_record, pass_context, prepare_quantization
 from exporter.quantization.quantize_source import QuantizedWeights
@@ -76,6 +77,7 @@ def export(
     revision: str | None = None,
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] = (),
+    assume_vnni: bool = False,
     stages: Stages | None = None,
 ) -> Artifact:
     """Export a checkpoint and publish it when it is proved to be the same model.
@@ -107,6 +109,8 @@ def export(
         allow_pickle: also read pickled weights, through torch's restricted unpickler.
         ignore_weights: patterns of stored tensors to leave out, such as ``*.mtp.*``: those that it holds and
             its model has no place for, which is refused without it.
+        assume_vnni: of w8a8, let weights use codes with which the int8 matmuls of x86 CPUs without VNNI overflow; the
+            artifact is refused there.
         stages: collects the time and peak memory of each step; a silent one when None.
 
     Returns:
@@ -138,12 +142,15 @@ def export(
         revision=revision,
         allow_pickle=allow_pickle,
         ignore_weights=ignore_weights,
+        assume_vnni=assume_vnni,
     )
     return _export(request, stages)
 
 
 def _export(request: ExportRequest, stages: Stages) -> Artifact:
     out = request.out
+    if request.assume_vnni:
+        refuse_unprovable()
     check_place(out, checkpoint=request.checkpoint if isinstance(request.checkpoint, (str, Path)) else None)
     for stale in remove_stale(out):
         stages.say(f"Removed {stale}, which an export that was killed left behind.")
@@ -177,6 +184,7 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
             found = run_recipe(encoder, encoder_steps(steps), context)
             recipe += [replace(record, graph="encoder") for record in found]
         manifest = _write(folder, model, source, recipe, target=target, precision=precision, encoder=encoder)
+        manifest = replace(manifest, kernels=kernels_of(wanted))
         return Artifact(folder=folder, manifest=manifest), recipe
 
     def measure(traced: ir.Model, quantized: QuantizedWeights) -> Measured:

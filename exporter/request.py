@@ -15,6 +15,7 @@ from exporter.precision.precision import (
     KEPT_GGUF,
     MIXED,
     Precision,
+    assuming_vnni,
     for_target,
     precision_named,
     with_limits,
@@ -61,6 +62,7 @@ class ExportRequest:
     revision: str | None = None
     allow_pickle: bool = False
     ignore_weights: Sequence[str] = ()
+    assume_vnni: bool = False
     wanted: Precision = field(init=False)
     options: QuantizationOptions = field(init=False)
     steps: tuple[Step, ...] = field(init=False)
@@ -77,6 +79,8 @@ class ExportRequest:
             min_top1=self.min_top1,
             max_perplexity_ratio=self.max_perplexity_ratio,
         )
+        if self.assume_vnni:
+            wanted = assuming_vnni(wanted)
         if self.target == "tensorrt" and self.symmetric is False:
             raise InputError(
                 "TensorRT takes no weights with zero points",

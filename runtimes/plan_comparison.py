@@ -19,6 +19,7 @@ import numpy.typing as npt
 from exporter.contract.artifact import Artifact
 from exporter.contract.errors import InputError
 from exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, Signature
+from runtimes.backends.ort.kernels import check_kernels
 from runtimes.backends.ort.session import open_session
 from runtimes.backends.tensorrt.contexts import open_engine
 from runtimes.backends.tensorrt.library import Library
@@ -228,6 +229,7 @@ def _check(artifact: Artifact, shapes: Shapes, *, tokens: int, prompt: int) -> N
 
 
 def _session(artifact: Artifact) -> Any:
+    check_kernels(artifact)
     return open_session(artifact.cpu_graph, threads=None)
 
 

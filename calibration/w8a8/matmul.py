@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from calibration.w8a8.pair_sums import quantize_pairs
 from calibration.w8a8.smoothquant import smoothing_scales
 from calibration.w8a8.static_activations import ActivationScale, activation_scale, quantize_rows
 from calibration.weights.folding import multiply_columns
@@ -85,7 +86,7 @@ def quantize_products(
     static: bool,
     strength: float,
     feeder: Feeder | None = None,
-    reduce_range: bool = False,
+    fit_pairs: bool = True,
 ) -> list[IntegerProduct]:
     """Quantize the weights that read one input.
 
@@ -95,7 +96,7 @@ def quantize_products(
         static: with a fixed scale for the input; otherwise it is found at run time.
         strength: of the smoothing, 0..1; see `calibration.w8a8.smoothquant`.
         feeder: the layer that makes the input; channels of one of its rows are then smoothed alike.
-        reduce_range: see `calibration.w8a8.static_activations.quantize_rows`.
+        fit_pairs: with weights that no CPU's 16-bit sums of pairs overflow with; see `calibration.w8a8.pair_sums`.
 
     Raises:
         ActivationError: the statistics hold no usable range; names the layer.
@@ -106,9 +107,12 @@ def quantize_products(
         scales = feeder.tie(scales)
     largest = float((statistics.max_abs / scales).max())
     scale = activation_scale(-largest, largest, layer=layer) if static else None
+    # Of the input as it is multiplied, its channels smoothed.
+    mean_square = np.asarray(statistics.mean_square / np.square(scales), dtype=np.float32)
     results = []
     for weight in weights:
-        rows = quantize_rows(multiply_columns(weight, scales), reduce_range=reduce_range)
+        smoothed = multiply_columns(weight, scales)
+        rows = quantize_pairs(smoothed, importance=mean_square) if fit_pairs else quantize_rows(smoothed)
         form = ProductFormat(activation=scale)
         results.append(IntegerProduct(codes=rows.codes, scales=rows.scales, format=form, channel_scales=scales))
     return results

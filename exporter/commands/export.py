@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take over the integers of a GGUF file or of a quantized folder as they are",
     )
     weights.add_argument(
+        "--assume-vnni",
+        action="store_true",
+        help="of w8a8: use codes that only CPUs with VNNI (or AMX, or Arm) multiply rightly; refused on others",
+    )
+    weights.add_argument(
         "--sensitivity", type=Path, metavar="FILE", help="keeps what a mix is chosen by, to be used again"
     )
     signs = weights.add_mutually_exclusive_group()

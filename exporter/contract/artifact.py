@@ -36,6 +36,7 @@ REJECTED = "rejected.json"
 # What people put beside the files of a repository for others to read; nothing that runs an artifact reads it.
 _FOR_READERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
 
+KERNELS = ("any", "vnni")
 Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 
@@ -86,7 +87,11 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The contents of ``manifest.json``. The dictionaries are records for people."""
+    """The contents of ``manifest.json``. The dictionaries are records for people.
+
+    ``kernels`` says which of a CPU's kernels the proof holds for, one of `KERNELS`: those of ``any`` CPU, or those that
+    add int8 products in 32 bits, ``vnni``. None where nobody asked yet.
+    """
 
     target: str
     precision: str
@@ -99,7 +104,17 @@ class Manifest:
     versions: dict[str, str]
     files: dict[str, FileRecord] = field(default_factory=dict)
     task: str = TASKS[0]
+    kernels: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def needs_vnni(self) -> bool:
+        """Whether CPUs that add int8 products in 16 bits compute something else than what was proved."""
+        if self.kernels is not None:
+            return self.kernels == "vnni"
+        # Before there were `kernels`, the CPU that exported decided on the range of the weights.
+        products = self.quantization.get("products")
+        return isinstance(products, dict) and products.get("reduced_range") is False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -252,6 +267,8 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
     problems = manifest_problems(data)
     if isinstance(data.get("files"), dict) and GRAPH not in data["files"]:
         problems.append(f"files has no {GRAPH}")
+    if data.get("kernels") not in (None, *KERNELS):
+        problems.append(f"kernels is {data['kernels']!r} instead of one of {', '.join(KERNELS)}")
     if data.get("task", TASKS[0]) not in TASKS:
         problems.append(f"task is {data['task']!r} instead of one of {', '.join(TASKS)}")
     if problems:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from exporter.contract.errors import InputError
+
 if TYPE_CHECKING:
     from exporter.contract.artifact import Artifact
     from exporter.contract.backend import Backend
     from exporter.contract.classifier_backend import ClassifierBackend
+
+WITH_VNNI = "CPUs that add int8 products in 32 bits (VNNI, AMX, Arm)"
 
 
 def open_candidate(artifact: Artifact, backend: str = "ort-cpu", *, threads: int | None = None) -> Backend:
@@ -29,3 +33,16 @@ def open_candidate_classifier(artifact: Artifact, backend: str = "ort-cpu") -> C
     from runtimes.backends.registry import open_classifier
 
     return open_classifier(backend, artifact)
+
+
+def refuse_unprovable() -> None:
+    """Raise InputError where this CPU cannot run what is only right with VNNI, and so cannot prove it either."""
+    from runtimes.machine.int8_sums import int8_sums_overflow
+
+    if int8_sums_overflow():
+        raise InputError(
+            "An artifact for CPUs with VNNI cannot be verified on this one, whose int8 matmuls overflow",
+            received="--assume-vnni",
+            allowed=f"it on {WITH_VNNI}",
+            fix="Leave it out: the artifact is then right on every CPU.",
+        )

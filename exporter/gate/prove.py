@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.artifact import TEXT_TO_TEXT
+from exporter.gate.open_candidate import WITH_VNNI
 
 if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
@@ -50,7 +51,10 @@ def prove(
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     # The integers first: a wrong one is seen by its effect, too, and named here.
     checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source))
-    return replace(result, checks=checks, ran_on=_ran_on(artifact))
+    notes = result.notes
+    if artifact.manifest.needs_vnni:
+        notes = (*notes, f"The proof holds for {WITH_VNNI}; it is not opened on others.")
+    return replace(result, checks=checks, notes=notes, ran_on=_ran_on(artifact))
 
 
 def _ran_on(artifact: Artifact) -> dict[str, str]:

@@ -16,6 +16,8 @@ from exporter.gate.facts import check_facts
 from exporter.gate.float_weights import NAME as FLOATS
 from exporter.gate.float_weights import check_float_weights
 from exporter.gate.half import WEIGHTS_NAME, check_half_graph, check_half_weights
+from exporter.gate.int8_sums import NAME as SUMS
+from exporter.gate.int8_sums import check_int8_sums
 from exporter.gate.position_tables import NAME as TABLES
 from exporter.gate.position_tables import check_position_tables
 from exporter.gate.run import asked
@@ -39,7 +41,7 @@ def check_integers(artifact: Artifact, source: Source, intended: Mapping[str, Qu
 
 
 def check_stored(artifact: Artifact, source: Source) -> list[Check]:
-    """Facts, float weights and tables of positions."""
+    """Facts, float weights, tables of positions, and the sums of int8 matmuls on other CPUs."""
     checks = [check_facts(artifact.manifest.model, source.model)]
     graphs = [(artifact.graph, artifact.cpu_graph, "")]
     if source.task == TEXT_TO_TEXT:
@@ -58,6 +60,8 @@ def _check_graph(artifact: Artifact, source: Source, graph: Path, cpu_graph: Pat
         checks += asked(WEIGHTS_NAME, partial(check_half_weights, graph, source.module, beside_integers=beside))
         checks += check_half_graph(graph, cpu_graph)
     checks += asked(FLOATS, partial(check_float_weights, graph, source.module))
+    if not artifact.manifest.needs_vnni:
+        checks += asked(SUMS, partial(check_int8_sums, graph))
     limit = source.model.max_positions
     checks += asked(TABLES, partial(check_position_tables, graph, source.module, max_positions=limit))
     return checks

@@ -20,7 +20,7 @@ _SHIFT = 128
 
 
 def candidates(graph: ir.Graph) -> int:
-    fixed = sum(1 for node in nodes_of(graph, "MatMul") if _fixed(node) is not None)
+    fixed = sum(1 for node in nodes_of(graph, "MatMul") if fixed_product(node) is not None)
     return fixed + sum(1 for node in nodes_of(graph, "MatMulInteger") if _scaled(node) is not None)
 
 
@@ -31,7 +31,7 @@ def lower_integer_matmul(graph: ir.Graph) -> int:
     count = 0
     rounded: dict[int, tuple[ir.Value, ir.Value]] = {}
     for node in nodes_of(graph, "MatMul"):
-        found = _fixed(node)
+        found = fixed_product(node)
         if found is None:
             continue
         quantize, weight = found
@@ -60,7 +60,7 @@ def lower_integer_matmul(graph: ir.Graph) -> int:
     return count
 
 
-def _fixed(node: ir.Node) -> tuple[ir.Node, ir.Node] | None:
+def fixed_product(node: ir.Node) -> tuple[ir.Node, ir.Node] | None:
     """(QuantizeLinear of the input, DequantizeLinear of the weight) of a product."""
     values, weight = (producer(value, "DequantizeLinear") for value in node.inputs)
     if values is None or weight is None or not all(is_weight(value) for value in weight.inputs):

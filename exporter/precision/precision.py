@@ -22,6 +22,10 @@ HalfType = Literal["float16", "bfloat16"]
 # Largest number of each; the smallest that rounds to infinity lies half a unit above.
 LARGEST: dict[HalfType, float] = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 
+# What int8 matmuls are right on: ``any`` CPU, or those that add products in 32 bits (VNNI, AMX, Arm; GPUs too), which
+# lets weights use all codes: see `calibration.w8a8.pair_sums`.
+Kernels = Literal["any", "vnni"]
+
 
 ROW = 0
 
@@ -47,10 +51,12 @@ class WeightFormat:
 class ProductFormat:
     """Weights of 8 bits with a scale per output row, times inputs of 8 bits; see `calibration.w8a8.matmul`.
 
-    ``static``: the scale of an input is fixed by calibration; otherwise it is found at run time, one for a whole batch.
+    ``static``: the scale of an input is fixed by calibration; otherwise it is found at run time, one for each token.
+    ``kernels``: on which the products are right; `Kernels`.
     """
 
     static: bool
+    kernels: Kernels = "any"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +220,27 @@ def for_target(precision: Precision, target: str) -> Precision:
     if isinstance(layers, WeightFormat):
         layers, longest = replace(layers, block_size=32), None
     return replace(precision, layers=layers, longest=longest, recurrent=None)
+
+
+def assuming_vnni(precision: Precision) -> Precision:
+    """The precision with weights for CPUs whose int8 matmuls add in 32 bits; raises InputError for one without such."""
+    if not isinstance(precision.layers, ProductFormat):
+        raise InputError(
+            f"The precision {precision.name} computes the same with and without VNNI",
+            received="--assume-vnni",
+            allowed=f"it with --precision {' or '.join(_multiplying_integers())}",
+            fix="Leave it out.",
+        )
+    return replace(precision, layers=replace(precision.layers, kernels="vnni"))
+
+
+def kernels_of(precision: Precision) -> Kernels:
+    """What an artifact of this precision is right on."""
+    return precision.layers.kernels if isinstance(precision.layers, ProductFormat) else "any"
+
+
+def _multiplying_integers() -> list[str]:
+    return [name for name, other in PRECISIONS.items() if isinstance(other.layers, ProductFormat)]
 
 
 def precision_named(name: str) -> Precision:

@@ -279,16 +279,15 @@ def _collect(
 
 
 def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quantized]:
-    """The matrices of recurrent layers, to the nearest, row by row; by parameter name."""
+    """The matrices of recurrent layers, to the nearest, row by row, by parameter name; floats multiply them."""
     from calibration.w8a8.matmul import IntegerProduct, ProductFormat
     from calibration.w8a8.static_activations import quantize_rows
-    from exporter.quantization.w8a8 import saturates
 
     names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
     parameters = dict(source.module.named_parameters(remove_duplicate=False))
     found: dict[str, Quantized] = {}
     for name in names:
-        rows = quantize_rows(parameters[name].detach().numpy(), reduce_range=saturates())
+        rows = quantize_rows(parameters[name].detach().numpy())
         found[name] = IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
     return found
 

@@ -83,7 +83,6 @@ def find_products(
     checked = data.windows.as_list()[-_CHECKED:]
     *varied, unseen = _random_windows(source, data, count=RANDOM_WINDOWS + 1)
     layers = list(decoder_layers(source))
-    reduce_range = saturates()
     with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
         text = data.statistics
         if text is None:
@@ -97,15 +96,15 @@ def find_products(
             seen = replace(seen, max_abs=np.maximum(seen.max_abs, random.of(names[0]).max_abs))
             modules: list[Any] = [source.module.get_submodule(name) for name in names]
             weights = [module.weight.detach().numpy() for module in modules]
-            static = forms[names[0]].static
+            form = forms[names[0]]
             for strength in STRENGTHS:
                 results = quantize_products(
                     seen,
                     weights,
-                    static=static,
+                    static=form.static,
                     strength=strength,
                     feeder=feeders.get(names[0]),
-                    reduce_range=reduce_range,
+                    fit_pairs=form.kernels == "any",
                 )
                 yield dict(zip(names, results, strict=True))
 
@@ -126,7 +125,6 @@ def find_products(
         "largest_token_error": ranked[count][1] if count < len(ranked) else None,
         "calibration_kl": [{"kept": number, "kl": kl} for number, kl in sorted(measured.items())],
         "random_windows": RANDOM_WINDOWS,
-        "reduced_range": reduce_range,
     }
     products = {name: product for found, _ in ranked[count:] for name, product in found.items()}
     return FoundProducts(products=products, kept=kept, record=record)
@@ -174,35 +172,6 @@ def _fewest(divergence: Any, groups: int, limit: float) -> tuple[int, dict[int, 
         tried[middle] = divergence(middle)
         low, high = (low, middle) if tried[middle] <= limit else (middle, high)
     return high, tried
-
-
-def saturates() -> bool:
-    """Whether this processor's integer products overflow: AVX2 without VNNI adds pairs of products in 16 bits.
-
-    Found by multiplying 255 by 127, which only needs 16 bits when it is added to its like.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    from exporter.contract.import_onnxruntime import import_onnxruntime
-
-    onnxruntime = import_onnxruntime()
-
-    width = 64
-    weight = numpy_helper.from_array(np.full((width, width), 127, np.int8), "w")
-    node = helper.make_node("MatMulInteger", ["x", "w"], ["y"])
-    graph = helper.make_graph(
-        [node],
-        "saturation",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, width])],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, width])],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    assert isinstance(model, onnx.ModelProto)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    product = session.run(None, {"x": np.full((1, width), 255, np.uint8)})[0]
-    return bool((product != 255 * 127 * width).any())
 
 
 def describe_products(record: dict[str, Any]) -> Sequence[str]:

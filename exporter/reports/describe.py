@@ -15,6 +15,8 @@ from exporter.estimates.advice import advice_of
 from exporter.reports.describe_account import describe_account
 from exporter.reports.describe_quantization import describe_quantization
 
+_KERNELS = {"any": "right on every CPU", "vnni": "right on CPUs with VNNI, AMX, or of Arm; refused on others"}
+
 
 def artifact_to_dict(artifact: Artifact) -> dict[str, Any]:
     """Folder, total bytes and the whole manifest, ready for JSON."""
@@ -38,6 +40,7 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
             f"  task          {manifest.task}",
             f"  target        {manifest.target}",
             f"  precision     {manifest.precision}",
+            *([f"  kernels       {_KERNELS.get(manifest.kernels, manifest.kernels)}"] if manifest.kernels else []),
             f"  architecture  {model.architecture}",
             f"  parameters    {model.parameters:,}",
             f"  layers        {model.layers}",

@@ -12,6 +12,11 @@ from runtimes.machine.model_size import measure_model
 from runtimes.machine.probe import Machine, probe_machine
 
 GIB = 1 << 30
+_INT8 = {
+    None: "unknown",
+    False: "adds in 32 bits, as VNNI does: every artifact is right here",
+    True: "adds in 16 bits (no VNNI): artifacts exported with --assume-vnni are refused here, all others are right",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +82,7 @@ def _format_machine(machine: Machine) -> list[str]:
         f"  Python        {machine.python} on {machine.system}",
         f"  processor     {machine.cpu or 'unknown'}",
         f"  features      {has}",
+        f"  int8 matmul   {_INT8[machine.ort.int8_overflow]}",
         f"  cores         {cores}",
         f"  memory        {memory}",
         f"  disk          free {_size(machine.disk_free)} at {machine.disk_folder}",

@@ -68,6 +68,8 @@ from exporter.contract.import_onnxruntime import import_onnxruntime
 onnxruntime = import_onnxruntime()
 providers = onnxruntime.get_available_providers()
 print('providers:' + ','.join(providers))
+from runtimes.machine.int8_sums import int8_sums_overflow
+print('int8_overflow:' + ('yes' if int8_sums_overflow() else 'no'))
 if 'CUDAExecutionProvider' in providers:
     from runtimes.backends.ort_cuda.cuda_libraries import missing_libraries
     print('missing:' + ','.join(missing_libraries(onnxruntime)))
@@ -79,11 +81,13 @@ ORT_PROBE_SECONDS = 60
 class OrtProbe:
     """What `import onnxruntime` gave in a process of its own: its providers, or why it failed.
 
-    ``missing`` are libraries of CUDA that a provider for GPUs would need and that are not here.
+    ``missing`` are libraries of CUDA that a provider for GPUs would need and that are not here. ``int8_overflow``: see
+    `runtimes.machine.int8_sums`; None is unknown.
     """
 
     providers: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    int8_overflow: bool | None = None
     problem: str | None = None
 
 
@@ -240,7 +244,9 @@ def probe_onnxruntime(code: str = ORT_PROBE) -> OrtProbe:
     if done.returncode or not providers:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
         return OrtProbe(problem=f"importing it failed: {said[-1]}")
-    return OrtProbe(providers=providers, missing=missing)
+    [overflow] = _answer(done.stdout, "int8_overflow") or ("",)
+    known = {"yes": True, "no": False}
+    return OrtProbe(providers=providers, missing=missing, int8_overflow=known.get(overflow))
 
 
 def _answer(said: str, name: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from runtimes.backends.element_types import element_type, storage_dtype
 from runtimes.backends.encoder_decoder import EncoderDecoderBackend
 from runtimes.backends.forks import Reopened
 from runtimes.backends.host_state import HostState, row_view
+from runtimes.backends.ort.kernels import check_kernels
 from runtimes.backends.ort.session import PROVIDER, open_session
 from runtimes.backends.ort.signature import check_encoder_session, check_session
 from runtimes.backends.out_of_memory import told_memory
@@ -37,8 +38,10 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
 
     Raises:
         ImportError: onnxruntime is not installed.
-        InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
+        InputError: the graph is damaged, keeps weights elsewhere, does not have the manifest's signature, or needs
+            kernels that this CPU does not have.
     """
+    check_kernels(artifact)
     session = open_again(artifact.cpu_graph, threads=threads)
     facts, signature = artifact.manifest.model, artifact.manifest.signature
     if not signature.state:

@@ -9,6 +9,7 @@ from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Logits, TokenIds
 from exporter.contract.signature import Signature
 from runtimes.backends.forks import Reopened
+from runtimes.backends.ort.kernels import check_kernels
 from runtimes.backends.ort.rows import run_rows
 from runtimes.backends.ort.session import PROVIDER
 from runtimes.backends.ort.signature import check_session
@@ -24,8 +25,10 @@ def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any)
 
     Raises:
         ImportError: onnxruntime is not installed.
-        InputError: the graph is damaged, keeps weights elsewhere, or does not have the manifest's signature.
+        InputError: the graph is damaged, keeps weights elsewhere, does not have the manifest's signature, or needs
+            kernels that this CPU does not have.
     """
+    check_kernels(artifact)
     session, signature = open_again(artifact.cpu_graph, threads=threads), artifact.manifest.signature
     check_session(session.get(), signature, provider=PROVIDER)
     return PaddedClassifier(NAME, artifact, partial(_run, session, signature), release=session.close)

@@ -11,6 +11,7 @@ from typing import Any
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Logits, TokenIds
 from exporter.contract.signature import Signature
+from runtimes.backends.ort.kernels import check_kernels
 from runtimes.backends.ort.rows import run_rows
 from runtimes.backends.ort.signature import check_session
 from runtimes.backends.ort_cuda.session import NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
@@ -21,6 +22,7 @@ def open_ort_cuda_classifier(
     artifact: Artifact, *, threads: int | None, source: Any, allow_cpu_nodes: bool = False
 ) -> OrtCudaClassifier:
     """Open a classifier's graph on the GPU; ``threads`` and ``source`` are not needed. Raises as `open_ort_cuda`."""
+    check_kernels(artifact)
     package = onnxruntime_for_gpu(artifact.manifest.precision)
     return OrtCudaClassifier(package, artifact, allow_cpu_nodes=allow_cpu_nodes)
 

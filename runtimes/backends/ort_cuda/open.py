@@ -7,6 +7,7 @@ from typing import Any
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Backend
 from exporter.contract.errors import InputError
+from runtimes.backends.ort.kernels import check_kernels
 from runtimes.backends.ort_cuda.backend import OrtCudaBackend
 from runtimes.backends.ort_cuda.encoder import OrtCudaEncoderBackend
 from runtimes.backends.ort_cuda.session import NAME, onnxruntime_for_gpu
@@ -27,6 +28,7 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
             allowed="a model that carries a state from token to token",
             fix="Choose --backend ort-cpu.",
         )
+    check_kernels(artifact)  # of operators that have none on a GPU
     package = onnxruntime_for_gpu(manifest.precision)
     if manifest.signature.encoded:
         return OrtCudaEncoderBackend(package, artifact, allow_cpu_nodes=allow_cpu_nodes)

@@ -58,9 +58,12 @@ def test_weights_with_one_input_round_it_alike():
     assert first.channel_scales is second.channel_scales
 
 
-def test_a_reduced_range_halves_the_codes():
-    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5, reduce_range=True)
-    assert found.codes.tolist() == [[-63, 8]]
+@pytest.mark.parametrize(("fit_pairs", "codes"), [(True, [64, 64]), (False, [127, 127])])
+def test_pairs_of_codes_fit_unless_they_need_not(fit_pairs, codes):
+    alike = np.array([[1.0, 4.0]], np.float32)
+    [found] = quantize_products(reaching(4, 1), [alike], static=True, strength=0.5, fit_pairs=fit_pairs)
+    assert found.channel_scales.tolist() == [2.0, 0.5]  # sqrt(4 / 1), sqrt(1 / 4): both become 2
+    assert found.codes.tolist() == [codes]
 
 
 def test_what_stands_for_the_weight_is_without_its_smoothing():

@@ -52,7 +52,3 @@ def test_rows_have_their_own_scales() -> None:
     assert np.allclose(result.scales, [1.0, 0.02, 1.0])
     assert result.codes.tolist() == [[-127, 64], [127, 0], [0, 0]]
     assert result.dequantize()[0].tolist() == [-127.0, 64.0]
-
-
-def test_a_reduced_range_keeps_a_bit_free() -> None:
-    assert np.abs(quantize_rows(np.array([[5.0, -5.0, 1.0]], np.float32), reduce_range=True).codes).max() == 63

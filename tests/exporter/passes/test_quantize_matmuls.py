@@ -7,7 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from calibration.w8a8.matmul import IntegerProduct, ProductFormat
-from calibration.w8a8.static_activations import ActivationScale, quantize_rows
+from calibration.w8a8.pair_sums import quantize_pairs
+from calibration.w8a8.static_activations import ActivationScale
 from exporter.graph.merge_weights import concat_weights, marked
 from exporter.passes.quantize_matmuls import candidates, quantize_matmuls
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
@@ -18,8 +19,8 @@ ROUNDED_BY_TOKEN = {"ReduceMax": 1, "ReduceMin": 1, "Neg": 1, "Max": 1, "Mul": 1
 
 
 def product(weight: np.ndarray, activation: ActivationScale | None) -> IntegerProduct:
-    """A weight [N, K] to nearest, with codes that no CPU's sums of pairs overflow with."""
-    rows = quantize_rows(weight, reduce_range=True)
+    """A weight [N, K] to nearest, with codes that every CPU multiplies rightly."""
+    rows = quantize_pairs(weight)
     return IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=activation))
 
 

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from calibration.w8a8.pair_sums import pair_sums
 from exporter.contract.errors import InputError
-from exporter.precision.precision import WeightFormat, precision_named
+from exporter.precision.precision import ProductFormat, WeightFormat, precision_named
 from exporter.quantization.calibration_data import read_calibration_data
 from exporter.quantization.matrices import matrices_of
 from exporter.quantization.quantize_source import quantize_source
-from exporter.quantization.w8a8 import RANDOM_WINDOWS, _fewest, find_products, saturates
+from exporter.quantization.w8a8 import RANDOM_WINDOWS, _fewest, find_products
 from exporter.quantization.weight_formats import plan_quantization
 from exporter.sources import load_source
 
@@ -76,8 +79,6 @@ def test_the_same_text_gives_the_same_products(source, data):
 
 
 def test_layers_that_are_kept_get_8_bit_weights(source, data, monkeypatch):
-    from dataclasses import replace
-
     from calibration.weights.formats import BlockQuantized
 
     plan = replace(planned(source), max_kl=1e-12)
@@ -95,8 +96,17 @@ def test_as_few_are_kept_as_the_limit_asks_for(needed):
     assert len(tried) <= 6
 
 
-def test_integer_products_of_this_processor_are_exact_or_known_not_to_be():
-    assert saturates() in (False, True)
+@pytest.mark.parametrize("kernels", ["any", "vnni"])
+def test_weights_use_all_codes_only_where_kernels_are_assumed(source, data, kernels):
+    plan = planned(source)
+    forms = {name: replace(form, kernels=kernels) if is_product(form) else form for name, form in plan.formats.items()}
+    result = find_products(source, replace(plan, formats=forms), data, max_kl=100.0, feeders={})
+    largest = max(int(pair_sums(product.codes).max()) for product in result.products.values())
+    assert (largest <= 128) == (kernels == "any")
+
+
+def is_product(form):
+    return isinstance(form, ProductFormat)
 
 
 @pytest.mark.parametrize("precision", ["w8a8", "w8a8-dynamic"])

@@ -52,6 +52,19 @@ def test_text_says_unknown_for_what_the_machine_does_not_tell(capsys: pytest.Cap
     )
 
 
+@pytest.mark.parametrize(
+    ("overflow", "words"), [(None, "unknown"), (False, "every artifact is right"), (True, "--assume-vnni are refused")]
+)
+def test_text_says_how_int8_products_are_added(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], overflow: bool | None, words: str
+) -> None:
+    ort = replace(MACHINE.ort, int8_overflow=overflow)
+    monkeypatch.setattr(doctor, "probe_machine", lambda folder: replace(MACHINE, ort=ort))
+    assert jisu.main(["doctor"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "int8 matmul" in line]
+    assert words in line
+
+
 @pytest.mark.usefixtures("machine")
 def test_model_that_does_not_fit_is_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert jisu.main(["doctor", "--model", "7B"]) == 2

@@ -112,6 +112,12 @@ def test_onnxruntime_tells_which_libraries_of_cuda_are_not_here() -> None:
     assert probe_onnxruntime("print('providers:A'); print('missing:')").missing == ()
 
 
+@pytest.mark.parametrize(("said", "overflow"), [("yes", True), ("no", False), ("", None)])
+def test_onnxruntime_tells_how_it_adds_int8_products(said: str, overflow: bool | None) -> None:
+    found = probe_onnxruntime(f"print('providers:A'); print('int8_overflow:{said}')")
+    assert found.int8_overflow is overflow
+
+
 @pytest.mark.parametrize(
     ("code", "problem"),
     [

@@ -1,0 +1,20 @@
+"""Opens nothing on a CPU whose kernels compute something else than what was proved."""
+
+from __future__ import annotations
+
+from exporter.contract.artifact import Artifact
+from exporter.contract.errors import InputError
+
+
+def check_kernels(artifact: Artifact) -> None:
+    """Raise InputError where an artifact needs int8 matmuls that add in 32 bits, and this CPU's do not."""
+    from runtimes.machine.int8_sums import int8_sums_overflow
+
+    if not artifact.manifest.needs_vnni or not int8_sums_overflow():
+        return
+    raise InputError(
+        f"{artifact.folder} computes wrong numbers on this CPU: its int8 matmuls overflow without VNNI",
+        received="an artifact whose proof holds for CPUs with VNNI, and one without",
+        allowed="a CPU with VNNI or AMX, or one of Arm",
+        fix="Export the model again without --assume-vnni: that is right on every CPU.",
+    )
