@@ -6,7 +6,6 @@ forgets its state. That is a fault of the module, and is said of the module, bef
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,12 @@ if TYPE_CHECKING:
     import torch
 
 _ROWS, _TOKENS, _PREFIX = 3, 12, 7
-# Numbers of tokens that are tried in turn, unless one of them took so long.
+# Numbers of tokens that are tried in turn; beyond the first only while tokens times parameters, about the products of a
+# run, are no more. Counted and not timed: what is found ends up in the artifact, whatever machine looks for it.
 _PROBED = (LONGEST + GREEDY_STEPS, 1100, 4200)
-_PATIENCE_SECONDS = 0.5
+_MOST_WORK = 200_000_000_000
+# How torch says that memory is missing, in a RuntimeError.
+_NO_MEMORY = ("can't allocate memory", "not enough memory")
 
 
 def check_behaviour(module: torch.nn.Module, *, vocab_size: int, max_positions: int | None, generates: bool) -> None:
@@ -82,11 +84,14 @@ def check_behaviour(module: torch.nn.Module, *, vocab_size: int, max_positions: 
 
 
 def find_longest(module: torch.nn.Module, tables: Sequence[int] = ()) -> int | None:
-    """Most tokens that the module takes at once, found by trying; None where no limit was met in reasonable time.
+    """Most tokens that the module takes at once, found by trying; None where no limit was met with reasonable work.
 
     Args:
         module: in evaluation mode.
         tables: rows of tables that may be of positions, where a limit is looked for first.
+
+    Raises:
+        MemoryError: this machine has no room for the tokens, which says nothing about the module.
     """
     import torch
 
@@ -94,7 +99,11 @@ def find_longest(module: torch.nn.Module, tables: Sequence[int] = ()) -> int | N
         try:
             with torch.no_grad():
                 run_whole(module, torch.zeros((1, tokens), dtype=torch.int64))
-        except Exception:  # noqa: BLE001 - somebody else's code may raise anything
+        except MemoryError:
+            raise
+        except Exception as error:
+            if any(words in str(error) for words in _NO_MEMORY):
+                raise MemoryError(str(error)) from error
             return False
         return True
 
@@ -104,8 +113,10 @@ def find_longest(module: torch.nn.Module, tables: Sequence[int] = ()) -> int | N
     if not fits(_TOKENS):
         return None  # said with its reason by `check_behaviour`
     longest = _TOKENS
+    size = sum(parameter.numel() for parameter in module.parameters())
     for tokens in _PROBED:
-        begun = time.perf_counter()
+        if tokens > _PROBED[0] and tokens * size > _MOST_WORK:
+            break
         if not fits(tokens):
             low, high = longest, tokens
             while high - low > 1:
@@ -113,8 +124,6 @@ def find_longest(module: torch.nn.Module, tables: Sequence[int] = ()) -> int | N
                 low, high = (middle, high) if fits(middle) else (low, middle)
             return low
         longest = tokens
-        if time.perf_counter() - begun > _PATIENCE_SECONDS:
-            break
     return None
 
 

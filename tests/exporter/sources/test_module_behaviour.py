@@ -48,6 +48,50 @@ def test_the_most_tokens_that_a_module_takes_are_found_by_trying():
     assert find_longest(seeded(Stateless).eval()) is None
 
 
+class Counting(nn.Module):
+    """Fails beyond 700 tokens, is slow, and says how many tokens it was asked for."""
+
+    def __init__(self, parameters=1):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(parameters))
+        self.asked = []
+
+    def forward(self, tokens):
+        self.asked.append(tokens.shape[1])
+        if tokens.shape[1] > 700:
+            raise ValueError("too long")
+        return torch.zeros(*tokens.shape, 5)
+
+
+def test_what_is_found_depends_on_the_module_and_on_no_clock(monkeypatch):
+    import time
+
+    clock = iter(range(0, 10**6, 1000))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    assert find_longest(Counting()) == 700
+
+
+def test_a_module_of_very_many_parameters_is_asked_for_little():
+    module = Counting()
+    module.weight.numel = lambda: 10**9
+    assert find_longest(module) is None
+    assert max(module.asked) < 700
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_memory_that_is_missing_is_no_limit_of_the_module(error):
+    class Large(Counting):
+        def forward(self, tokens):
+            if tokens.shape[1] > 400:
+                raise error
+            return super().forward(tokens)
+
+    with pytest.raises(MemoryError):
+        find_longest(Large())
+
+
 def test_a_table_is_one_of_positions_only_when_it_sets_a_limit():
     module = seeded(Attentive).eval()
     assert find_longest(module, [POSITIONS]) == POSITIONS
