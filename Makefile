@@ -51,6 +51,10 @@ lint: $(VENV)/install.stamp ## style and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: $(VENV)/install.stamp ## the pages and the API reference as a site below build/docs
+	$(BIN)/mkdocs build --strict --quiet
+
 .PHONY: install
 install: $(VENV)/install.stamp $(VENV)/model.stamp ## the environment and the demo model only
 

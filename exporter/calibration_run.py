@@ -45,18 +45,21 @@ def calibrate(
     ray: str | None = None,
     stages: Stages | None = None,
 ) -> Statistics:
-    """Collect statistics of a checkpoint into a folder, or go on with an unfinished collection.
+    """Collect statistics of a checkpoint into a folder, or resume an unfinished collection.
 
     Args:
-        checkpoint, tokenizer, ignore_weights: see `exporter.sources.load_source`.
+        checkpoint: see `exporter.sources.load_source`.
         out: the folder; new, empty, or with statistics of the same model, text and settings.
         data: text: plain, JSONL, CSV or a dataset's folder; the first half of CPython's own prose when None.
         field: the column or key that holds the text.
-        windows, window_tokens: how much of it is run, drawn with a fixed seed.
+        windows: how many pieces of it are run, drawn with a fixed seed.
+        window_tokens: the length of each.
         hessians: also keep X^T X of every input, 4 K**2 bytes each: int4 then needs no further run of the model.
         evaluation: text that later exports are judged on, which must have nothing in common with the data; the second
             half of CPython's own prose when None.
         ray: address of a Ray cluster that runs the windows, see `exporter.jobs.ray_tasks.cluster`; None runs them here.
+        tokenizer: see `exporter.sources.load_source`, as the next one.
+        ignore_weights: of the checkpoint.
         stages: collects the time and peak memory of each step.
 
     Raises:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,13 @@ def test_another_figure_and_another_command_are_found() -> None:
     blocks, words = shared_facts(one)
     other_blocks, other_words = shared_facts(other)
     assert (words - other_words, blocks == other_blocks) == ({"144"}, False)
+
+
+def test_the_site_builds_with_every_link_and_docstring_in_order(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (site / "api" / "export.html").read_text(encoding="utf-8")
+    assert 'id="exporter.pipeline.export"' in page
+    assert "https://cdn" not in page, "a reader's browser fetches nothing"
