@@ -2,47 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from exporter.contract.backend import Backend, State
 from exporter.contract.errors import InputError
+from runtimes.chat.chat_arguments import drop_oldest_turns, request_fields
+from runtimes.chat.messages import ChatRequest
 from runtimes.engine import Engine
 from runtimes.generation.options import SamplingOptions
 from runtimes.generation.result import Result
 from runtimes.generation.text_run import TextRun, new_token_limit
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 
 class Conversation:
     """Keeps the messages and the model's state between turns.
 
     Each turn renders the whole history again; the state keeps the tokens that the new rendering has in common with the
-    last one and the rest is computed. An answer that is broken off, by closing its iterator, stays in the history as
-    far as it came.
+    last one and the rest is computed. There is one open answer at a time: the next message, a reset and a closed answer
+    end it, and it stays in the history as far as it came. A message whose answer was never begun is taken back.
+
+    Args:
+        system: a first message that tells the model how to behave.
+        options: of every answer; one that the model has no room for is shorter.
+        drop_oldest: leave the oldest turns out of what the model reads where the conversation becomes too long for it;
+            ``messages`` keeps them.
+        tools, template_variables: see `runtimes.chat.chat_arguments.ChatChanges`.
     """
 
-    def __init__(self, engine: Engine, *, system: str | None = None, options: SamplingOptions | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        system: str | None = None,
+        options: SamplingOptions | None = None,
+        drop_oldest: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+    ) -> None:
         self._engine = engine
         self._options = options or SamplingOptions()
         self._system = system
+        self._drops = drop_oldest
+        self._fields = request_fields(tools=tools, template_variables=template_variables)
         self._state: State | None = None
         self._held: list[int] = []
-        self.messages: list[dict[str, str]] = []
+        self._open: Answer | None = None
+        self.messages: list[dict[str, Any]] = []
         self.reused_tokens = 0
+        self.dropped_messages = 0
         self.last_result: Result | None = None
         self.reset()
 
     def __getstate__(self) -> dict[str, object]:
         """What a pickle or a copy keeps: everything but the model's state, which is computed again."""
-        return {**self.__dict__, "_state": None, "_held": []}
+        return {**self.__dict__, "_state": None, "_held": [], "_open": None}
 
     def reset(self) -> None:
         """Forget every message but the system's."""
+        self._end_answer("the conversation was reset")
         self.messages = [] if self._system is None else [{"role": "system", "content": self._system}]
+        self.dropped_messages = 0
         self.last_result = None
 
-    def ask(self, text: str) -> Generator[str, None, None]:
+    def ask(self, text: str) -> Answer:
         """Answer a message piece by piece.
 
         ``last_result`` is the answer when it is finished, None when it was broken off.
@@ -50,39 +80,55 @@ class Conversation:
         Raises:
             InputError: no chat template, or the history has become too long; it is then as it was before.
         """
+        self._end_answer("another message was sent")
         self.last_result = None
-        self.messages.append({"role": "user", "content": text})
+        message = {"role": "user", "content": text}
+        self.messages.append(message)
         try:
-            prompt = self._engine.message_ids(self.messages)
-            run = self._begin(prompt)
+            run = self._begin(self._engine.message_ids(self._request()))
         except BaseException:
             self.messages.pop()
             raise
-        return self._pieces(run)
+        self._open = Answer(self, run, message)
+        return self._open
 
-    def _pieces(self, run: TextRun) -> Generator[str, None, None]:
-        said: list[str] = []
-        try:
-            for pieces in run:
-                for _, piece in pieces:
-                    said.append(piece)
-                    yield piece
-            self.last_result = run.results()[0]
-        except GeneratorExit:
-            raise
-        except BaseException:
-            self._state = None  # it may have been left in the middle of a call
-            raise
-        finally:
-            self._held += run.token_ids(0)
-            if self._state is not None:
-                del self._held[int(self._state.lengths[0]) :]
-            self.messages.append({"role": "assistant", "content": "".join(said)})
+    def _request(self) -> ChatRequest:
+        """What the model reads: all messages, or those that leave room for an answer."""
+        request = ChatRequest(messages=self.messages, **self._fields)
+        if self._drops:
+            kept = drop_oldest_turns(
+                self.messages,
+                lambda some: self._engine.has_room(ChatRequest(messages=some, **self._fields), self._options),
+            )
+            self.dropped_messages = len(self.messages) - len(kept)
+            request = ChatRequest(messages=kept, **self._fields)
+        return request
+
+    def _end_answer(self, reason: str) -> None:
+        if self._open is not None:
+            self._open._end(reason)
+
+    def _record(self, run: TextRun, said: str, *, unanswered: Mapping[str, Any] | None) -> None:
+        """Put what was answered into the history, and remember which tokens the state holds."""
+        self._open = None
+        if unanswered is None:
+            self.messages.append({"role": "assistant", "content": said})
+        else:
+            self.messages = [message for message in self.messages if message is not unanswered]
+        self._held += run.token_ids(0)
+        if self._state is not None:
+            del self._held[int(self._state.lengths[0]) :]
+
+    def _text(self, run: TextRun, pieces: Sequence[str]) -> str:
+        """What an answer said, without the special tokens that may have been shown."""
+        if not self._options.special_tokens:
+            return "".join(pieces)
+        return self._engine.detokenize(run.token_ids(0))
 
     def _begin(self, prompt: Sequence[int]) -> TextRun:
         engine, options = self._engine, self._options
         needed = len(prompt) + new_token_limit(
-            len(prompt), engine.backend.max_positions, options, name="The conversation"
+            len(prompt), engine.backend.max_positions, options, name="The conversation", cut=True
         )
         if self._state is None or self._state.capacity < needed:
             # Twice what is needed now, so that a long conversation is computed anew only a few times.
@@ -98,7 +144,85 @@ class Conversation:
             codec=engine.codec,
             eos=engine.artifact.manifest.model.eos,
             state=self._state,
+            cut=True,
         )
+
+
+class Answer:
+    """The pieces of one answer, as the model says them.
+
+    It may be closed at any time, by `close` or the end of a ``with`` block; one that the conversation itself has ended
+    raises InputError when more of it is wanted.
+    """
+
+    def __init__(self, conversation: Conversation, run: TextRun, message: Mapping[str, Any]) -> None:
+        self._conversation = conversation
+        self._run, self._message = run, message
+        self._steps = iter(run)
+        self._pieces: list[str] = []
+        self._ready: list[str] = []
+        self._is_open, self._begun = True, False
+        self._ended_by: str | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while not self._ready:
+            if self._ended_by is not None:
+                raise InputError(
+                    "This answer was ended before it was finished",
+                    received=f"a request for more of it, when {self._ended_by}",
+                    allowed="one open answer at a time",
+                    fix="Take an answer to its end, or close it, before the next message.",
+                )
+            if not self._is_open:
+                raise StopIteration
+            self._step()
+        piece = self._ready.pop(0)
+        self._pieces.append(piece)
+        return piece
+
+    def close(self) -> None:
+        """Compute no further; what was said stays in the history. Safe to call twice, and at the end."""
+        self._finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _step(self) -> None:
+        conversation = self._conversation
+        self._begun = True
+        try:
+            found = next(self._steps, None)
+        except BaseException:
+            conversation._state = None  # it may have been left in the middle of a call
+            self._begun = bool(self._pieces)
+            self._finish()
+            raise
+        if found is None:
+            self._finish()
+            conversation.last_result = self._run.results()[0]
+        else:
+            self._ready += [text for _, text in found]
+
+    def _end(self, reason: str) -> None:
+        """End it on behalf of the conversation."""
+        if self._is_open:
+            self._ended_by = reason
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._ready.clear()
+            said = self._conversation._text(self._run, self._pieces)
+            self._conversation._record(self._run, said, unanswered=None if self._begun else self._message)
 
 
 def _keep(state: State, length: int) -> int:

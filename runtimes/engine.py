@@ -15,12 +15,13 @@ from exporter.contract.errors import InputError
 from exporter.contract.naming import shown
 from runtimes.backends.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
 from runtimes.backends.token_ids import check_ids
+from runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
 from runtimes.chat.chat_encoder import open_chat_encoder
-from runtimes.chat.messages import Message
+from runtimes.chat.messages import ChatRequest, Message
 from runtimes.generation.beam_run import BeamRun
 from runtimes.generation.classification import Classification, check_texts, classify_rows
 from runtimes.generation.forced_tokens import ForcedTokens
-from runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
+from runtimes.generation.options import DEFAULT_NEW_TOKENS, OptionChanges, SamplingOptions, changed_options
 from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, token_ids
 from runtimes.generation.result import Result
 from runtimes.generation.scoring import TokenScores, score_tokens
@@ -226,20 +227,46 @@ class Engine:
         messages: Sequence[Message],
         *,
         options: SamplingOptions | None = None,
-        **changes: Unpack[OptionChanges],
+        **changes: Unpack[ChatChanges],
     ) -> Result:
-        """Answer a conversation: ``{"role": "system" | "user" | "assistant", "content": text}`` in order."""
-        return self.generate_ids([self.message_ids(messages)], options=options, **changes)[0]
+        """Answer a conversation: ``{"role": "system" | "user" | "assistant" | "tool", "content": text}`` in order.
+
+        The answer has as many tokens as were asked for, or as the model has positions left. Besides the options there
+        are the arguments of `ChatChanges`: ``tools``, ``template_variables``, ``continue_final_message`` (the answer is
+        the rest of the last message, the assistant's) and ``drop_oldest``.
+        """
+        run = self._chat_run(messages, options, changes)
+        for _ in run:
+            pass
+        return run.results()[0]
 
     def stream_chat(
         self,
         messages: Sequence[Message],
         *,
         options: SamplingOptions | None = None,
-        **changes: Unpack[OptionChanges],
+        **changes: Unpack[ChatChanges],
     ) -> TextStream:
-        """Answer a conversation piece by piece."""
-        return TextStream(self._run([self.message_ids(messages)], changed_options(options, changes)))
+        """Answer a conversation piece by piece; for the arguments see `chat`."""
+        return TextStream(self._chat_run(messages, options, changes))
+
+    def _chat_run(
+        self, messages: Sequence[Message], options: SamplingOptions | None, changes: ChatChanges
+    ) -> TextRun | BeamRun:
+        request, drops, rest = split_changes(messages, changes)
+        chosen = changed_options(options, rest)
+        if drops:
+            kept = drop_oldest_turns(messages, lambda some: self.has_room(replace(request, messages=some), chosen))
+            request = replace(request, messages=kept)
+        return self._run([self.message_ids(request)], chosen, cut=True)
+
+    def has_room(self, messages: Sequence[Message] | ChatRequest, options: SamplingOptions) -> bool:
+        """Whether a conversation leaves positions for the answer: half of them have to be enough for it."""
+        positions = self.backend.max_positions
+        if positions is None:
+            return True
+        wanted = min(options.max_new_tokens or DEFAULT_NEW_TOKENS, positions // 2)
+        return len(self.message_ids(messages)) + wanted <= positions
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
@@ -336,8 +363,8 @@ class Engine:
             chat = self.has_chat_template and not self._reads_sources
         return self.message_ids([{"role": "user", "content": text}]) if chat else self.tokenize(text)
 
-    def message_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a conversation; the template writes the special tokens itself."""
+    def message_ids(self, messages: Sequence[Message] | ChatRequest) -> list[int]:
+        """Token ids of a conversation; only the template writes special tokens, the messages are plain text."""
         _ = self.codec, self.backend  # either may refuse
         if self._reads_sources:
             raise InputError(
@@ -403,12 +430,14 @@ class Engine:
     def _reads_sources(self) -> bool:
         return self.artifact.manifest.model.decoder_start is not None
 
-    def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions) -> TextRun | BeamRun:
+    def _run(
+        self, prompts: Sequence[Sequence[int]], options: SamplingOptions, *, cut: bool = False
+    ) -> TextRun | BeamRun:
         facts = self.artifact.manifest.model
         check_ids(prompts, self.backend.vocab_size)
         kind = BeamRun if options.searches else TextRun
         if facts.decoder_start is None:
-            return kind(self.backend, prompts, options=options, codec=self._codec, eos=facts.eos)
+            return kind(self.backend, prompts, options=options, codec=self._codec, eos=facts.eos, cut=cut)
         limit = new_token_limit(1, self.backend.max_positions, options, name="The answer")
         last = None if options.ignore_eos else facts.forced_eos
         forced = (

@@ -13,7 +13,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from exporter.contract.errors import InputError
-from runtimes.commands.engine_arguments import add_engine_arguments, load_engine, sampling_options
+from runtimes.commands.engine_arguments import (
+    add_chat_arguments,
+    add_engine_arguments,
+    chat_fields,
+    load_engine,
+    sampling_options,
+)
 from runtimes.commands.generate import summary
 from runtimes.commands.terminal import edit_lines, read_line
 
@@ -30,6 +36,7 @@ COMMANDS = {HELP: "show this list", RESET: "forget the conversation", **dict.fro
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb understands."""
     add_engine_arguments(parser)
+    add_chat_arguments(parser)
     parser.add_argument("--system", metavar="TEXT", help="a first message that tells the model how to behave")
 
 
@@ -45,10 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
     from runtimes.conversation import Conversation
 
     options = sampling_options(arguments)
+    fields = chat_fields(arguments)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     with load_engine(arguments) as engine:
-        engine.message_ids([{"role": "user", "content": "?"}])  # refuses now what it would refuse at the first message
-        conversation = Conversation(engine, system=arguments.system, options=options)
+        conversation = Conversation(
+            engine, system=arguments.system, options=options, drop_oldest=arguments.drop_oldest, **fields
+        )
+        conversation.ask("?")  # refuses now what it would refuse at the first message
+        conversation.reset()
         if interactive:
             edit_lines()
             sys.stderr.write("Ctrl-C stops an answer, Ctrl-D or /quit leaves, /reset forgets the conversation.\n")

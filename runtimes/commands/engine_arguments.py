@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
 
@@ -60,6 +61,49 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end the answer here; repeatable")
     sampling.add_argument("--special-tokens", action="store_true", help="write special tokens into the answer's text")
+
+
+def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
+    """What a chat template is given besides the messages."""
+    chat = parser.add_argument_group("chat template")
+    chat.add_argument("--tools", metavar="FILE", help="JSON file with a list of functions that the model may call")
+    chat.add_argument(
+        "--template-var",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a name that the template reads, such as enable_thinking=false; repeatable",
+    )
+    chat.add_argument("--drop-oldest", action="store_true", help="leave the oldest turns out when there is no room")
+
+
+def chat_fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same as keyword arguments of a conversation; raises InputError for what is no such thing."""
+    tools = None if arguments.tools is None else _json(read_text_file(arguments.tools), name=arguments.tools)
+    return {"tools": tools, "template_variables": dict(map(_variable, arguments.template_var))}
+
+
+def _variable(given: str) -> tuple[str, Any]:
+    """A name and its value: JSON where it is such, else the text itself."""
+    name, equals, value = given.partition("=")
+    if not equals or not name:
+        raise InputError(
+            "This is no variable of a template",
+            received=f"--template-var {given}",
+            allowed="NAME=VALUE",
+            fix="Write it like enable_thinking=false.",
+        )
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
+
+
+def _json(text: str, *, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON", received=error, allowed="a JSON file", fix="Correct it.") from error
 
 
 def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:

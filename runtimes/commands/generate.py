@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
-from runtimes.commands.engine_arguments import add_engine_arguments, load_engine, read_text_file, sampling_options
+from runtimes.commands.engine_arguments import (
+    add_chat_arguments,
+    add_engine_arguments,
+    chat_fields,
+    load_engine,
+    read_text_file,
+    sampling_options,
+)
 from runtimes.commands.standard_streams import write_json
 
 if TYPE_CHECKING:
@@ -16,15 +24,25 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 STDIN = "-"
+_CHAT = ("messages", "continue_final_message", "tools", "template_var", "drop_oldest")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb understands."""
     add_engine_arguments(parser)
+    add_chat_arguments(parser)
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to answer or continue; - is standard input")
     parser.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file; - is standard input")
     parser.add_argument("--system", metavar="TEXT", help="a first message that tells the model how to behave")
-    parser.add_argument("--raw", action="store_true", help="give the prompt as it is, without the chat template")
+    parser.add_argument(
+        "--messages", metavar="FILE", help="answer the conversation in a JSON file; - is standard input"
+    )
+    parser.add_argument("--continue-final-message", action="store_true", help="go on with the last of the --messages")
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="give the prompt as it is, without the chat template: special tokens that it spells are such",
+    )
     parser.add_argument("--logprobs", type=int, metavar="N", help="with --json: log-probabilities, and the N likeliest")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
     parser.add_argument("--quiet", action="store_true", help="leave out the line of numbers")
@@ -35,13 +53,21 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     _check_pairs(arguments)
-    prompt = _prompt(arguments)
+    fields = chat_fields(arguments)
+    messages: dict[str, Any] = {} if arguments.messages is None else _messages_of(arguments.messages)
+    prompt = "" if messages else _prompt(arguments)
     options = replace(sampling_options(arguments), logprobs=arguments.logprobs)
     with load_engine(arguments) as engine:
-        if arguments.system is None:
+        if not messages and arguments.system is None and not any(fields.values()) and not arguments.drop_oldest:
             stream = engine.stream(prompt, chat=False if arguments.raw else None, options=options)
         else:
-            stream = engine.stream_chat(_messages(arguments.system, prompt), options=options)
+            given = {key: value for key, value in fields.items() if value}
+            stream = engine.stream_chat(
+                **(messages or {"messages": _messages(arguments.system, prompt)}) | given,
+                options=options,
+                continue_final_message=arguments.continue_final_message,
+                drop_oldest=arguments.drop_oldest,
+            )
         try:
             _show(stream, as_json=arguments.json)
         except KeyboardInterrupt:
@@ -68,7 +94,14 @@ def summary(result: Result) -> str:
     return ", ".join(parts)
 
 
+def _messages_of(path: str) -> dict[str, Any]:
+    from runtimes.chat.messages import read_messages
+
+    return read_messages(read_text_file(path), name=path)
+
+
 def _prompt(arguments: argparse.Namespace) -> str:
+    """The prompt; the line ends at the end of a pipe or a file are the shell's and the editor's."""
     given = [text for text in (arguments.prompt, arguments.prompt_file) if text is not None]
     if len(given) > 1 or (not given and sys.stdin.isatty()):
         raise InputError(
@@ -78,9 +111,9 @@ def _prompt(arguments: argparse.Namespace) -> str:
             fix="Write the prompt in quotes after the artifact.",
         )
     if arguments.prompt_file is not None:
-        return read_text_file(arguments.prompt_file)
+        return read_text_file(arguments.prompt_file).rstrip("\r\n")
     prompt: str = given[0] if given else STDIN
-    return read_text_file(prompt) if prompt == STDIN else prompt
+    return read_text_file(prompt).rstrip("\r\n") if prompt == STDIN else prompt
 
 
 def _check_pairs(arguments: argparse.Namespace) -> None:
@@ -89,19 +122,40 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
         raise InputError(
             "--logprobs shows nothing without --json", received="--logprobs alone", fix="Add --json, or leave it out."
         )
-    if arguments.raw and arguments.system is not None:
+    of_chat = [name for name in ("system", *_CHAT) if getattr(arguments, name)]
+    if arguments.raw and of_chat:
         raise InputError(
-            "--system needs the chat template that --raw leaves out",
-            received="--raw and --system",
+            f"{_options(of_chat)} needs the chat template that --raw leaves out",
+            received=f"--raw and {_options(of_chat)}",
             allowed="one of them",
             fix="Leave one out.",
         )
+    of_prompt = [name for name in ("prompt", "prompt_file", "system") if getattr(arguments, name) is not None]
+    if arguments.messages is not None and of_prompt:
+        raise InputError(
+            "A conversation has its prompt among its messages",
+            received=f"--messages and {', '.join(of_prompt)}",
+            allowed="one of them",
+            fix="Put everything into the file.",
+        )
+    if arguments.continue_final_message and arguments.messages is None:
+        raise InputError(
+            "There is no message to continue",
+            received="--continue-final-message without --messages",
+            allowed="a file of messages whose last one is the assistant's",
+            fix="Give the conversation with --messages.",
+        )
 
 
-def _messages(system: str, prompt: str) -> list[dict[str, str]]:
+def _options(names: Sequence[str]) -> str:
+    return ", ".join("--" + name.replace("_", "-") for name in names)
+
+
+def _messages(system: str | None, prompt: str) -> list[dict[str, str]]:
     from runtimes.generation.prompts import check_prompt
 
-    return [{"role": "system", "content": system}, {"role": "user", "content": check_prompt(prompt)}]
+    first = [] if system is None else [{"role": "system", "content": system}]
+    return [*first, {"role": "user", "content": check_prompt(prompt)}]
 
 
 def _show(stream: TextStream, *, as_json: bool) -> None:

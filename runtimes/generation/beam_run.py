@@ -17,7 +17,7 @@ class BeamRun:
     """A batch being searched, with the interface of `runtimes.generation.text_run.TextRun`.
 
     Args:
-        prompts, codec, eos, sources: as there.
+        prompts, codec, eos, sources, cut: as there.
         options: with ``num_beams``.
 
     Raises:
@@ -33,6 +33,7 @@ class BeamRun:
         codec: TextCodec | None,
         eos: Sequence[int],
         sources: Sequence[Sequence[int]] | None = None,
+        cut: bool = False,
     ) -> None:
         self._backend = backend
         self._prompts = prompts
@@ -40,7 +41,7 @@ class BeamRun:
         self._codec = codec
         self._eos = () if options.ignore_eos else tuple(eos)
         self._read = prompts if sources is None else sources
-        self._limits = row_limits(prompts, backend, options)
+        self._limits = row_limits(prompts, backend, options, cut=cut)
         started = time.perf_counter()
         self._state = begin_state(backend, prompts, self._limits, sources=sources, copies=options.num_beams or 1)
         self._seconds = time.perf_counter() - started

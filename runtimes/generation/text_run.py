@@ -28,6 +28,7 @@ class TextRun:
         eos: the model's end tokens.
         state: one that holds a beginning of the prompts; None makes one for the prompts and the new tokens.
         sources: of a model with an encoder, what it reads; the prompts are what its answers begin with.
+        cut: where there is no room for as many new tokens as were asked for, give what fits.
 
     Raises:
         InputError: an empty prompt, or one that leaves no room; options that this model cannot do.
@@ -43,6 +44,7 @@ class TextRun:
         eos: Sequence[int],
         state: State | None = None,
         sources: Sequence[Sequence[int]] | None = None,
+        cut: bool = False,
     ) -> None:
         if options.searches:
             raise InputError(
@@ -59,7 +61,7 @@ class TextRun:
                 fix="Name the end tokens by their ids.",
             )
         check_ids(prompts, backend.vocab_size)
-        limits = row_limits(prompts, backend, options)
+        limits = row_limits(prompts, backend, options, cut=cut)
         options = options.with_seed()
         self._read = prompts if sources is None else sources
         self._seeds = row_seeds(None if options.is_greedy else options.seed, self._read)
@@ -165,7 +167,9 @@ class TextRun:
         return self._special.shown(shown)
 
 
-def row_limits(prompts: Sequence[Sequence[int]], backend: Backend, options: SamplingOptions) -> list[int]:
+def row_limits(
+    prompts: Sequence[Sequence[int]], backend: Backend, options: SamplingOptions, *, cut: bool = False
+) -> list[int]:
     """New tokens that each row may have; raises InputError as `new_token_limit` does."""
     return [
         new_token_limit(
@@ -174,6 +178,7 @@ def row_limits(prompts: Sequence[Sequence[int]], backend: Backend, options: Samp
             options,
             name=prompt_name(row, len(prompts)),
             longer=getattr(backend, "longer", None),
+            cut=cut,
         )
         for row, prompt in enumerate(prompts)
     ]
@@ -200,7 +205,13 @@ def begin_state(
 
 
 def new_token_limit(
-    prompt: int, positions: int | None, options: SamplingOptions, *, name: str, longer: str | None = None
+    prompt: int,
+    positions: int | None,
+    options: SamplingOptions,
+    *,
+    name: str,
+    longer: str | None = None,
+    cut: bool = False,
 ) -> int:
     """New tokens that a row may have: what was asked for, or the default within what the positions leave room for.
 
@@ -209,6 +220,7 @@ def new_token_limit(
         positions: how many the model has; None for any number.
         name: what an error calls the prompt.
         longer: how to get more positions, where it is not the model that has no more.
+        cut: give what fits where more was asked for.
 
     Raises:
         InputError: the prompt has no tokens or leaves no room, or more was asked for than there is room.
@@ -228,11 +240,11 @@ def new_token_limit(
             allowed=f"at most {positions - 1} of the {owner}'s {positions} positions, one is for the answer",
             fix=f"Shorten it, or {longer}." if longer else "Shorten it.",
         )
-    if options.max_new_tokens is not None and options.max_new_tokens > room:
+    if options.max_new_tokens is not None and options.max_new_tokens > room and not cut:
         raise InputError(
             f"{name} and its answer would go past the {owner}'s positions",
             received=f"{prompt} prompt tokens and {options.max_new_tokens} new ones",
             allowed=f"{positions} together",
             fix=f"Ask for at most {room} new tokens, or {longer or 'shorten what is asked'}.",
         )
-    return options.max_new_tokens or min(DEFAULT_NEW_TOKENS, room)
+    return min(options.max_new_tokens or DEFAULT_NEW_TOKENS, room)

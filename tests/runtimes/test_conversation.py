@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,113 @@ def test_a_state_that_cannot_go_back_is_emptied(tmp_path: Path, monkeypatch: pyt
     conversation.reset()
     assert "".join(conversation.ask("ho")) == "hello!"
     assert conversation.reused_tokens == 0
+
+
+def roles(conversation: Conversation) -> list[str]:
+    return [message["role"] for message in conversation.messages]
+
+
+def test_an_answer_that_was_never_begun_takes_its_message_back(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    conversation.ask("lost")
+    assert "".join(conversation.ask("hi")) == "hello!"
+    assert [message["content"] for message in conversation.messages] == ["hi", "hello!"]
+    with conversation.ask("lost"):
+        pass
+    assert roles(conversation) == ["user", "assistant"]
+
+
+def test_the_next_message_ends_an_open_answer(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    first = conversation.ask("one")
+    said = next(first)
+    second = conversation.ask("two")
+    begun = next(second)
+    with pytest.raises(InputError, match=r"(?s)ended before it was finished.*another message was sent"):
+        next(first)
+    first.close()
+    assert begun + "".join(second) == "hello!"
+    assert conversation.messages == [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": said},
+        {"role": "user", "content": "two"},
+        {"role": "assistant", "content": "hello!"},
+    ]
+    alone = conversation._engine.chat(conversation.messages[:-1], max_new_tokens=20)
+    assert alone.token_ids == conversation.last_result.token_ids  # type: ignore[union-attr]
+
+
+def test_a_late_piece_does_not_come_into_a_new_conversation(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    answer = conversation.ask("one")
+    next(answer)
+    conversation.reset()
+    assert conversation.messages == []
+    with pytest.raises(InputError, match="the conversation was reset"):
+        list(answer)
+    answer.close()
+    assert conversation.messages == []
+    assert "".join(conversation.ask("hi")) == "hello!"
+    assert list(answer.__class__.__iter__(conversation.ask("x"))) != []
+
+
+def test_a_finished_answer_may_be_closed_and_asked_again(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    answer = conversation.ask("one")
+    assert "".join(answer) == "hello!"
+    answer.close()
+    assert list(answer) == []
+    assert roles(conversation) == ["user", "assistant"]
+    conversation.ask("two").close()
+    assert list(answer) == []
+
+
+def test_special_tokens_that_are_shown_are_not_in_the_history(tmp_path: Path) -> None:
+    plain, _ = talk(tmp_path)
+    conversation = Conversation(plain._engine, options=SamplingOptions(max_new_tokens=20, special_tokens=True))
+    assert "".join(conversation.ask("hi")) == "hello!<|im_end|>"
+    assert conversation.messages[-1]["content"] == "hello!"
+
+
+def test_an_answer_has_the_room_that_is_left(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path, max_positions=70)
+    conversation._options = SamplingOptions(max_new_tokens=4096)
+    assert "".join(conversation.ask("hi")) == "hello!"
+    engine = conversation._engine
+    result = engine.chat([{"role": "user", "content": "hi"}], max_new_tokens=4096, ignore_eos=True)
+    assert (result.finish_reason, result.prompt_tokens + len(result.token_ids)) == ("length", 70)
+    with pytest.raises(InputError, match="positions"):
+        engine.generate("hi", max_new_tokens=4096)
+
+
+def test_the_oldest_turns_are_left_out_on_request(tmp_path: Path) -> None:
+    plain, _ = talk(tmp_path, max_positions=160)
+    conversation = Conversation(
+        plain._engine, system="be kind", options=SamplingOptions(max_new_tokens=20), drop_oldest=True
+    )
+    for turn in range(9):
+        assert "".join(conversation.ask(f"question {turn}")) == "hello!"
+    assert len(conversation.messages) == 19
+    assert 0 < conversation.dropped_messages < 18
+    assert conversation.dropped_messages % 2 == 0
+    result = conversation.last_result
+    assert result is not None
+    kept = [conversation.messages[0], *conversation.messages[1 + conversation.dropped_messages : -1]]
+    assert conversation._engine.chat(kept, max_new_tokens=20).token_ids == result.token_ids
+    assert conversation._engine.chat(conversation.messages[:-1], drop_oldest=True).prompt_tokens <= 160
+    with pytest.raises(InputError, match="too long"):
+        conversation.ask("x" * 200)
+    conversation._drops = False
+    with pytest.raises(InputError, match="too long"):
+        conversation.ask("one more")
+    assert len(conversation.messages) == 19
+
+
+def test_a_copy_goes_on_from_the_same_history(tmp_path: Path) -> None:
+    conversation, _ = talk(tmp_path)
+    list(conversation.ask("hi"))
+    twin = copy.copy(conversation)
+    twin.messages = list(conversation.messages)
+    assert "".join(twin.ask("more")) == "hello!"
+    assert twin.reused_tokens == 0
+    assert len(conversation.messages) == 2

@@ -5,10 +5,12 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from exporter.contract.artifact import record_files
 from exporter.contract.errors import InputError
 from runtimes.commands import generate
 from tests.runtimes.commands.registered import answering
@@ -147,3 +149,84 @@ def test_an_interrupt_ends_the_line(
     monkeypatch.setattr(generate, "_show", interrupted)
     assert run(folder, "hi", "--backend", "answering") == 130
     assert capsys.readouterr().out == "\n"
+
+
+def prompt_tokens(capsys: pytest.CaptureFixture[str], *words: object) -> int:
+    assert run(*words, "--backend", "answering", "--json") == 0
+    return int(json.loads(capsys.readouterr().out)["prompt_tokens"])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_line_ends_at_the_end_of_a_file_or_a_pipe_do_not_count(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    wanted = prompt_tokens(capsys, folder, " two\nlines ")
+    (tmp_path / "prompt").write_bytes(f" two\nlines {end}".encode())
+    assert prompt_tokens(capsys, folder, "--prompt-file", tmp_path / "prompt") == wanted
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f" two\nlines {end}".encode())))
+    assert prompt_tokens(capsys, folder) == wanted
+
+
+def record_again(folder: Path) -> None:
+    """Let the manifest say what the files are now."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"] = {name: asdict(record) for name, record in record_files(folder).items()}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def test_a_conversation_comes_from_a_file_with_its_tools(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    template = (
+        "{{ tools | tojson }}{% if thinks %}+{% endif %}{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}"
+        "<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    record_again(folder)
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f"}}]},
+        {"role": "tool", "content": "42"},
+    ]
+    plain, whole = tmp_path / "plain.json", tmp_path / "whole.json"
+    plain.write_text(json.dumps(messages), encoding="utf-8")
+    whole.write_text(json.dumps({"messages": messages, "tools": [{"name": "f"}]}), encoding="utf-8")
+    (tmp_path / "tools.json").write_text(json.dumps([{"name": "f"}]), encoding="utf-8")
+    short = prompt_tokens(capsys, folder, "--messages", plain)
+    with_tools = prompt_tokens(capsys, folder, "--messages", whole)
+    assert with_tools == short + len('[{"name": "f"}]') - 3  # null: n, u and ll
+    assert prompt_tokens(capsys, folder, "--messages", plain, "--tools", tmp_path / "tools.json") == with_tools
+    assert prompt_tokens(capsys, folder, "--messages", plain, "--template-var", "thinks=true") == short + 1
+    assert prompt_tokens(capsys, folder, "--messages", plain, "--template-var", "thinks=false") == short
+    with pytest.raises(InputError, match=r"does not read think.*Did you mean thinks"):
+        run(folder, "--messages", plain, "--template-var", "think=true", "--backend", "answering")
+
+
+def test_the_last_message_is_continued(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "messages.json"
+    path.write_text(json.dumps([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes, "}]))
+    asked = prompt_tokens(capsys, folder, "--messages", path)
+    continued = prompt_tokens(capsys, folder, "--messages", path, "--continue-final-message")
+    # <|im_end|>, a line end, <|im_start|> and "assistant" with another line end are left out.
+    assert asked - continued == 3 + len("assistant\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--raw", "--template-var", "a=1"],
+        ["--messages", "{messages}", "--system", "x"],
+        ["hi", "--messages", "{messages}"],
+        ["hi", "--continue-final-message"],
+        ["--messages", "{messages}", "--continue-final-message"],
+        ["hi", "--template-var", "a"],
+        ["--messages", "{empty}"],
+    ],
+    ids=str,
+)
+def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "messages").write_text('[{"role": "user", "content": "hi"}]')
+    (tmp_path / "empty").write_text("[]")
+    given = [word.format(messages=tmp_path / "messages", empty=tmp_path / "empty") for word in words]
+    with pytest.raises(InputError):
+        run(folder, *given, "--backend", "answering")
