@@ -61,6 +61,7 @@ def test_every_extra_of_the_design_is_there() -> None:
         "tensorrt",
         "tensorrt-rtx",
         "datasets",
+        "docs",
         "export",
         "lm-eval",
         "ray",
