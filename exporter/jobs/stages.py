@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PATIENCE_SECONDS = 2.0
+# Called with how many parts of a step are done, and how many there are.
+ReportProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
+from exporter.jobs.stages import ReportProgress
 from exporter.quantization.kept_types import KeptType
 from exporter.quantization.matrices import matrices_of
-from exporter.quantization.quantize_source import Progress, QuantizedWeights
+from exporter.quantization.quantize_source import QuantizedWeights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def keep_quantization(
-    source: Source, checkpoint: str | Path, *, whole_byte_tables: bool = False, progress: Progress | None = None
+    source: Source, checkpoint: str | Path, *, whole_byte_tables: bool = False, progress: ReportProgress | None = None
 ) -> QuantizedWeights:
     """Take over the quantized tensors of a GGUF file.
 

@@ -11,10 +11,11 @@ from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
+from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import WeightFormat
 from exporter.quantization.kept_types import KeptType
 from exporter.quantization.matrices import matrices_of
-from exporter.quantization.quantize_source import Progress, QuantizedWeights
+from exporter.quantization.quantize_source import QuantizedWeights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,7 @@ _CLOSEST_BLOCKS = (32, 16)
 
 
 def keep_integers(
-    source: Source, *, whole_byte_tables: bool = False, progress: Progress | None = None
+    source: Source, *, whole_byte_tables: bool = False, progress: ReportProgress | None = None
 ) -> QuantizedWeights:
     """Take over the integers of a folder's quantized weights.
 

@@ -6,19 +6,21 @@ The source's own weights are as before when it returns: the gate compares with t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
+from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import ProductFormat, RowFormat, WeightFormat
 from exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
 from exporter.quantization.matrices import matrices_of
+from exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
 from exporter.sources.finite_weights import check_finite_weights
-from exporter.sources.layer_stack import find_stack
+from exporter.sources.layer_stack import decoder_layers, find_stack
 
 if TYPE_CHECKING:
     from calibration.sequential import GroupStatistics, LayerStore
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from exporter.quantization.calibration_data import CalibrationData
     from exporter.sources.source import Source
 
-Progress = Callable[[int, int], None]
 # Weights of so many bits are rounded to the nearest, whatever the algorithm.
 _ROUNDED_BITS = 8
 
@@ -54,7 +55,7 @@ def quantize_source(
     data: CalibrationData | None = None,
     windows: list[Any] | None = None,
     store: LayerStore | None = None,
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
     """Quantize every weight that the plan gives a format.
 
@@ -140,11 +141,9 @@ def _integer_products(
     plan: QuantizationPlan,
     data: CalibrationData,
     feeders: Mapping[str, Feeder],
-    progress: Progress | None,
+    progress: ReportProgress | None,
 ) -> tuple[dict[str, Quantized], QuantizationPlan, dict[str, Any]]:
     """(products by parameter name, the plan with the layers that keep float32 inputs, how they were chosen)."""
-    from exporter.quantization.w8a8 import KEPT_FORMAT, find_products
-
     assert plan.max_kl is not None, "a plan without the divergence that it is for"
     found = find_products(source, plan, data, max_kl=plan.max_kl, feeders=feeders, progress=progress)
     formats = dict(plan.formats)
@@ -190,7 +189,7 @@ def _walk_layers(
     windows: list[Any],
     feeders: Mapping[str, Feeder],
     store: LayerStore | None,
-    progress: Progress | None,
+    progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers one after another, each on what the quantized ones before it give."""
     from calibration.sequential import quantize_sequentially
@@ -214,7 +213,7 @@ def _from_statistics(
     plan: QuantizationPlan,
     statistics: Statistics,
     feeders: Mapping[str, Feeder],
-    progress: Progress | None,
+    progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
@@ -241,7 +240,7 @@ def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Seque
 
 
 def _round_rest(
-    source: Source, plan: QuantizationPlan, done: set[str], progress: Progress | None
+    source: Source, plan: QuantizationPlan, done: set[str], progress: ReportProgress | None
 ) -> dict[str, BlockQuantized]:
     """Round to nearest whatever the plan has and nothing else has quantized; a shared weight once."""
     from calibration.weights.round_to_nearest import round_to_nearest
@@ -262,7 +261,7 @@ def _round_rest(
 
 
 def _collect(
-    source: Source, plan: QuantizationPlan, data: CalibrationData, folder: Path, progress: Progress | None
+    source: Source, plan: QuantizationPlan, data: CalibrationData, folder: Path, progress: ReportProgress | None
 ) -> Statistics:
     """Statistics of the inputs of every linear layer that has a format, with Hessians."""
     from calibration.statistics.collect import CollectSettings, collect
@@ -290,15 +289,3 @@ def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quanti
         rows = quantize_rows(parameters[name].detach().numpy())
         found[name] = IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
     return found
-
-
-def decoder_layers(source: Source) -> Any:
-    """The list of decoder layers."""
-    return source.module.get_submodule(layers_path(source))
-
-
-def layers_path(source: Source) -> str:
-    """Module path of the list of decoder layers."""
-    plan = find_stack(source.module)
-    assert plan is not None, "a plan was made for a module without decoder layers"
-    return plan.path

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
 from exporter.jobs.output_path import cannot_write, check_name, try_to_write
+from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import WeightFormat
 from exporter.quantization.matrices import Matrix, matrices_of
-from exporter.quantization.quantize_source import decoder_layers, quantize_group
+from exporter.quantization.quantize_source import quantize_group
 from exporter.quantization.weight_formats import fit_block_size, scale_bytes
 from exporter.sources.finite_weights import check_finite_weights
+from exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
     from calibration.sensitivity import GroupSensitivity, Scorer
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from exporter.quantization.calibration_data import CalibrationData
     from exporter.sources.source import Source
 
-Progress = Callable[[int, int], None]
 # A decoder layer by its number, or `TABLES`: what is measured at once and kept in the file.
 Part = int | str
 # Parts -> (part, its groups) of each as soon as it is measured, in any order.
@@ -119,7 +120,7 @@ def measure_sensitivity(
     *,
     path: Path | None = None,
     target: str = "ort-cpu",
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
     measure: Measure | None = None,
 ) -> Sensitivity:
     """Measure every unit with every candidate.

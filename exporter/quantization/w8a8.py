@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import ProductFormat, WeightFormat
-from exporter.quantization.quantize_source import Progress, decoder_layers
 from exporter.quantization.weight_formats import QuantizationPlan
+from exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
     from calibration.statistics.statistics import InputStatistics, Statistics
@@ -61,7 +62,7 @@ def find_products(
     *,
     max_kl: float,
     feeders: Mapping[str, Feeder],
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
 ) -> FoundProducts:
     """Quantize every layer that the plan gives a `ProductFormat`.
 
@@ -141,7 +142,7 @@ def _random_windows(source: Source, data: CalibrationData, *, count: int) -> lis
 
 
 def _collect(
-    source: Source, ids: Any, folder: Path, forms: dict[str, ProductFormat], progress: Progress | None
+    source: Source, ids: Any, folder: Path, forms: dict[str, ProductFormat], progress: ReportProgress | None
 ) -> Statistics:
     from calibration.statistics.collect import CollectSettings, collect
     from calibration.text.windows import Windows

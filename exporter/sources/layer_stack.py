@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from exporter.sources.layers import LayerPlan
+    from exporter.sources.source import Source
 
 _TOKENS = 8
 # Of the largest number in a hidden state: walking the layers and running the module make the same calls.
@@ -70,3 +71,15 @@ def _walks(module: nn.Module, path: str) -> bool:
         for hook in hooks:
             hook.remove()
     return True
+
+
+def decoder_layers(source: Source) -> Any:
+    """The list of decoder layers."""
+    return source.module.get_submodule(layers_path(source))
+
+
+def layers_path(source: Source) -> str:
+    """Module path of the list of decoder layers."""
+    plan = find_stack(source.module)
+    assert plan is not None, "a plan was made for a module without decoder layers"
+    return plan.path
