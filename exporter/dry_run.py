@@ -17,6 +17,7 @@ from exporter.packaging.staging import check_place
 from exporter.passes.recipes import recipe_for
 from exporter.quantization.prepared import prepare_quantization
 from exporter.request_checks import check_task
+from exporter.sources.kinds import folder_of
 
 if TYPE_CHECKING:
     from exporter.estimates.cost_estimate import StageCost
@@ -135,7 +136,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     if request.assume_vnni:
         refuse_unprovable()
     own = not isinstance(request.checkpoint, (str, Path))
-    check_place(request.out, checkpoint=None if own else request.checkpoint)  # type: ignore[arg-type]
+    check_place(request.out, checkpoint=folder_of(request.checkpoint))
     held_out = read_evaluation_text(request.evaluation)
     source = load_source(
         request.checkpoint,

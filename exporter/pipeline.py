@@ -37,6 +37,7 @@ from exporter.quantization.run import run_quantization
 from exporter.request import ExportRequest
 from exporter.request_checks import check_task
 from exporter.sources.evaluation_mode import evaluation_mode
+from exporter.sources.kinds import folder_of
 from exporter.tracing.trace_source import trace_source, trace_source_encoder
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _export(request: ExportRequest, stages: Stages) -> Artifact:
     out = request.out
     if request.assume_vnni:
         refuse_unprovable()
-    check_place(out, checkpoint=request.checkpoint if isinstance(request.checkpoint, (str, Path)) else None)
+    check_place(out, checkpoint=folder_of(request.checkpoint))
     for stale in remove_stale(out):
         stages.say(f"Removed {stale}, which an export that was killed left behind.")
     held_out = read_evaluation_text(request.evaluation)

@@ -191,10 +191,10 @@ def _stored_forms(
     source: Source, matrices: list[Matrix], checkpoint: str | Path, target: str
 ) -> dict[str, tuple[str, int, int]]:
     from calibration.weights.gguf_blocks import CLOSEST, EXACT, FLOATS
-    from exporter.sources.gguf_header import read_gguf_header
+    from exporter.sources.gguf_parts import read_gguf
     from exporter.sources.gguf_weights import lazy_weights
 
-    weights, _ = lazy_weights(read_gguf_header(Path(checkpoint)), source.module)
+    weights, _ = lazy_weights(read_gguf(Path(checkpoint)), source.module)
     found = {}
     for matrix in matrices:
         weight = weights.get(f"{matrix.name}.weight")

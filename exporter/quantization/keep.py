@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from calibration.weights.formats import BlockQuantized
-    from exporter.sources.gguf_header import GgufHeader, GgufTensor
+    from exporter.sources.gguf_header import GgufTensor
     from exporter.sources.gguf_weights import GgufWeight
     from exporter.sources.source import Source
 
@@ -45,7 +45,7 @@ def keep_quantization(
     from calibration.errors import CalibrationError
     from calibration.weights.gguf_blocks import FLOATS, blocks_to_quantized, widen
     from calibration.weights.half_scales import round_scales
-    from exporter.sources.gguf_header import read_gguf_header
+    from exporter.sources.gguf_parts import read_gguf
     from exporter.sources.gguf_weights import lazy_weights
 
     if source.provenance.get("kind") != "gguf":
@@ -55,7 +55,7 @@ def keep_quantization(
             allowed="a .gguf file",
             fix="Leave --keep-quantization out, or choose --precision int8 or int4.",
         )
-    header = read_gguf_header(Path(checkpoint))
+    header = read_gguf(Path(checkpoint))
     weights, _ = lazy_weights(header, source.module)
     matrices = matrices_of(source.module)
     # Tied names share a weight, and the file has it under one of them.
@@ -79,7 +79,7 @@ def keep_quantization(
         if tensor.type_name in FLOATS:
             kinds.setdefault(tensor.type_name, KeptType(stored="float32", exact=True)).weights += 1
             continue
-        raw, values = _read(header, tensor)
+        raw, values = _read(tensor)
         try:
             found = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
         except CalibrationError as error:
@@ -114,16 +114,16 @@ def keep_quantization(
     )
 
 
-def _read(header: GgufHeader, tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+def _read(tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
     """A tensor's bytes and its values [N, K]."""
     import numpy as np
 
     from exporter.sources.gguf_weights import read_tensor
 
-    with header.path.open("rb") as stream:
+    with tensor.path.open("rb") as stream:
         stream.seek(tensor.offset)
         raw = np.fromfile(stream, np.uint8, tensor.size)
-    return raw, read_tensor(header, tensor)
+    return raw, read_tensor(tensor)
 
 
 def _row_order(weight: GgufWeight, tensor: GgufTensor) -> npt.NDArray[np.int64]:

@@ -11,7 +11,8 @@ from exporter.contract.errors import InputError, MissingDependencyError
 from exporter.sources.account import Account, is_ignored
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.gguf_config import read_config
-from exporter.sources.gguf_header import GgufHeader, read_gguf_header
+from exporter.sources.gguf_header import GgufHeader
+from exporter.sources.gguf_parts import files_of, read_gguf
 from exporter.sources.gguf_rotary import check_rotary
 from exporter.sources.gguf_tokenizer import build_gguf_tokenizer, state_tokenizer
 from exporter.sources.gguf_weights import GgufWeight, lazy_weights, read_tensor
@@ -53,7 +54,7 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
         MissingDependencyError: the gguf package is not installed.
     """
     _require_gguf()
-    account, header = _leave_out(Account(ignore=tuple(ignore_weights)), read_gguf_header(path))
+    account, header = _leave_out(Account(ignore=tuple(ignore_weights)), read_gguf(path))
     config, keys = read_config(header)
     account = replace(account, statements=(*account.statements, *keys.statements))
     model_class = decoder_class(config, path)
@@ -72,6 +73,13 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
     account = _state_tensors(account, header)
     if outline:
         return outline_source(empty, tokenizer, {"kind": "gguf", "name": str(path)}, account=account)
+    if own_loader and len(files_of(header)) > 1:
+        raise InputError(
+            f"{path} is a model in parts of an architecture that is read from one file only",
+            received=f"{header.architecture}, {len(files_of(header))} parts",
+            allowed="one file",
+            fix="Join the parts with llama-gguf-split --merge.",
+        )
     if own_loader:
         model = _load_whole(model_class, config, header)
     else:
@@ -87,7 +95,7 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
             {"kind": "gguf", "name": str(path), "revision": None},
             licence=header.fields.get("general.license"),
             dtypes={tensor.type_name for tensor in header.tensors},
-            files=[path],
+            files=files_of(header),
         ),
         weight_bytes=weight_bytes(model),
         account=account,
@@ -140,7 +148,7 @@ def _plan_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:
 def _apply_rope_factors(model: Any, header: GgufHeader) -> None:
     for tensor in header.tensors:
         if tensor.name == _ROPE_FACTORS:
-            _scale_rotary(model, read_tensor(header, tensor), header.path)
+            _scale_rotary(model, read_tensor(tensor), header.path)
 
 
 def _check(header: GgufHeader, empty: Any, weights: Any, unused: list[str]) -> None:

@@ -28,9 +28,10 @@ _TOKENIZER = "tokenizer."
 
 @dataclass(frozen=True, kw_only=True)
 class GgufTensor:
-    """One stored tensor: dims in torch's order, ggml type id and name, and the byte range within the file."""
+    """One stored tensor: dims in torch's order, ggml type id and name, and the byte range within its file."""
 
     name: str
+    path: Path
     shape: tuple[int, ...]
     type_id: int
     type_name: str
@@ -91,7 +92,9 @@ def _read(path: Path, data: mmap.mmap) -> GgufHeader:
             f"{path} is a GGUF file that cannot be read here",
             received="big-endian byte order" if big_endian else f"version {version}",
             allowed=f"little-endian files of version {' or '.join(map(str, _VERSIONS))}",
-            fix="Convert the model with a current converter.",
+            fix="Turn its bytes with gguf-convert-endian of the gguf package."
+            if big_endian
+            else "Convert the model with a current converter.",
         )
     cursor = _Cursor(data, 24)
     fields: dict[str, Any] = {}
@@ -111,13 +114,14 @@ def _read(path: Path, data: mmap.mmap) -> GgufHeader:
         dims = cursor.numbers("Q", dim_count)
         table.append((name, tuple(reversed(dims)), *cursor.numbers("I"), *cursor.numbers("Q")))
     alignment = fields.get("general.alignment", _DEFAULT_ALIGNMENT)
-    if not isinstance(alignment, int) or alignment <= 0:
-        raise _damaged(path, f"an alignment of {alignment!r}")
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+        raise _damaged(path, f"an alignment of {alignment!r}, which is no power of two")
     start = -(-cursor.position // alignment) * alignment
-    if not isinstance(fields.get("general.architecture"), str):
+    if not isinstance(fields.get("general.architecture"), str) and "split.count" not in fields:
         raise _damaged(path, "no general.architecture")
     tensors = tuple(_tensor(path, name, shape, type_id, start + offset) for name, shape, type_id, offset in table)
     _check_extent(path, tensors, len(data))
+    _check_order(path, tensors, start=start, alignment=alignment)
     return GgufHeader(path=path, version=version, fields=fields, tensors=tensors, positions=positions)
 
 
@@ -222,7 +226,13 @@ def _tensor(path: Path, name: str, shape: tuple[int, ...], type_id: int, offset:
     if not shape or shape[-1] % block:
         raise _damaged(path, f"{name} with dims {list(shape)}, which {kind.name} blocks of {block} do not divide")
     return GgufTensor(
-        name=name, shape=shape, type_id=type_id, type_name=kind.name, offset=offset, size=elements // block * size
+        name=name,
+        path=path,
+        shape=shape,
+        type_id=type_id,
+        type_name=kind.name,
+        offset=offset,
+        size=elements // block * size,
     )
 
 
@@ -248,6 +258,15 @@ def _check_extent(path: Path, tensors: tuple[GgufTensor, ...], size: int) -> Non
     names = [tensor.name for tensor in tensors]
     if len(set(names)) != len(names):
         raise _damaged(path, "two tensors of the same name")
+
+
+def _check_order(path: Path, tensors: tuple[GgufTensor, ...], *, start: int, alignment: int) -> None:
+    """Tensors lie one behind the other, each at the next multiple of the alignment: what does not was changed later."""
+    place = start
+    for tensor in tensors:
+        if tensor.offset != place:
+            raise _damaged(path, f"{tensor.name} at byte {tensor.offset} instead of {place}")
+        place += -(-tensor.size // alignment) * alignment
 
 
 def _damaged(path: Path, received: str) -> InputError:

@@ -38,7 +38,7 @@ class GgufWeight:
         collected: dict[str, torch.Tensor] = {}
         for tensor in self.tensors:
             result = self.processor.process(
-                weights=read_tensor(self.header, tensor),
+                weights=read_tensor(tensor),
                 name=tensor.name,
                 tensor_key_mapping=self.mapping,
                 parsed_parameters={"tensors": collected},
@@ -73,7 +73,7 @@ def lazy_weights(header: GgufHeader, empty: Any) -> tuple[dict[str, GgufWeight],
     return weights, unused
 
 
-def read_tensor(header: GgufHeader, tensor: GgufTensor) -> npt.NDArray[np.float32]:
+def read_tensor(tensor: GgufTensor) -> npt.NDArray[np.float32]:
     """One tensor, dequantized: float32 in the tensor's shape.
 
     Read through a file handle instead of a mapping: the pages of a mapping would count as ours until the end.
@@ -83,7 +83,7 @@ def read_tensor(header: GgufHeader, tensor: GgufTensor) -> npt.NDArray[np.float3
 
     kind = gguf.GGMLQuantizationType(tensor.type_id)
     block, size = gguf.GGML_QUANT_SIZES[kind]
-    with header.path.open("rb") as stream:
+    with tensor.path.open("rb") as stream:
         stream.seek(tensor.offset)
         if kind == gguf.GGMLQuantizationType.F32:
             return np.fromfile(stream, "<f4", tensor.size // 4).reshape(tensor.shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholder
@@ -15,6 +15,7 @@ GGUF_MAGIC = b"GGUF"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # A module's dotted path and a name in it. A drive letter of Windows is followed by a slash, which no name has.
 _FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 _ALLOWED = "a Hugging Face folder, a GGUF file, a hub id such as org/name, or a factory such as package.module:build"
 
 
@@ -27,7 +28,7 @@ def kind_of(checkpoint: str | Path) -> SourceKind:
     path = Path(checkpoint)
     refuse_placeholder(path)
     if path.is_dir():
-        return "hf-folder"
+        return "gguf" if _holds_only_gguf(path) else "hf-folder"
     if path.is_file():
         if path.suffix == ".gguf" or _starts_with_magic(path):
             return "gguf"
@@ -47,6 +48,22 @@ def kind_of(checkpoint: str | Path) -> SourceKind:
         allowed=_ALLOWED,
         fix="Check the spelling.",
     )
+
+
+def folder_of(checkpoint: Any) -> Path | None:
+    """The folder that is the checkpoint, in which nothing may be written; of GGUF files only the files are it."""
+    if not isinstance(checkpoint, (str, Path)) or not Path(checkpoint).is_dir() or _holds_only_gguf(Path(checkpoint)):
+        return None
+    return Path(checkpoint)
+
+
+def _holds_only_gguf(folder: Path) -> bool:
+    """Whether a folder's weights are GGUF files: there are some, and none of the formats that go before them."""
+    try:
+        suffixes = {path.suffix.lower() for path in folder.iterdir()}
+    except OSError:
+        return False  # the reader of folders says what is wrong
+    return ".gguf" in suffixes and not suffixes & _OTHER_WEIGHTS
 
 
 def _starts_with_magic(path: Path) -> bool:

@@ -81,10 +81,10 @@ def load_gguf_tokenizer(path: Path, *, tokens: int) -> Any:
     Raises:
         InputError: see `exporter.sources.gguf_tokenizer.build_gguf_tokenizer`; or another number of tokens.
     """
-    from exporter.sources.gguf_header import read_gguf_header
+    from exporter.sources.gguf_parts import read_gguf
     from exporter.sources.gguf_tokenizer import build_gguf_tokenizer
 
-    header = read_gguf_header(path)
+    header = read_gguf(path)
     listed = header.fields.get("tokenizer.ggml.tokens", 0)
     if listed != tokens:
         raise InputError(

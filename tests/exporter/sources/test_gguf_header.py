@@ -116,3 +116,22 @@ def test_other_versions_and_byte_orders_are_refused(version: int, words: str, pa
 def test_a_file_without_an_architecture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no general\.architecture"):
         read_gguf_header(_file(tmp_path / "a.gguf"))
+
+
+def test_a_tensor_that_was_moved_is_refused(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    start = min(tensor.offset for tensor in read_gguf_header(path).tensors)
+    name = b"blk.0.attn_v.weight"
+    place = content.index(name, 0, start) + len(name) + 4 + 2 * 8 + 4
+    content[place : place + 8] = struct.pack("<Q", struct.unpack_from("<Q", content, place)[0] - 64)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"blk.0.attn_v.weight at byte \d+ instead of"):
+        read_gguf_header(path)
+
+
+def test_a_big_endian_file_says_how_to_turn_it(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4:8] = struct.pack(">I", 3)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"big-endian byte order.*gguf-convert-endian"):
+        read_gguf_header(path)

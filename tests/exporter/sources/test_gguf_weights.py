@@ -72,7 +72,7 @@ def test_types_without_a_writer_dequantize_as_the_gguf_package_does(tmp_path: Pa
     writer.close()
     header = read_gguf_header(tmp_path / "types.gguf")
     for tensor in header.tensors:
-        np.testing.assert_array_equal(read_tensor(header, tensor), stored[tensor.name], err_msg=tensor.name)
+        np.testing.assert_array_equal(read_tensor(tensor), stored[tensor.name], err_msg=tensor.name)
 
 
 def test_the_model_is_the_one_that_the_file_was_made_from(tmp_path: Path) -> None:
