@@ -172,7 +172,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         calibration=None if prepared.data is None else prepared.data.record,
         checks=checks,
         stages=estimate_cost(source, prepared, size),
-        warnings=prepared.warnings,
+        warnings=(*source.notes, *source.account.notes(), *prepared.warnings),
         disk_needed=needed,
         disk_free=free,
     )

@@ -70,8 +70,11 @@ class Account:
     def state(self, kind: Kind, names: str | Iterable[str], *, fate: Fate, why: str = "", dtype: str = "") -> Account:
         """The account with one more statement, or one for each of several names."""
         listed = [names] if isinstance(names, str) else list(names)
-        added = (Statement(kind=kind, name=name, fate=fate, why=why, dtype=dtype) for name in listed)
-        return replace(self, statements=(*self.statements, *added))
+        return self.add(Statement(kind=kind, name=name, fate=fate, why=why, dtype=dtype) for name in listed)
+
+    def add(self, statements: Iterable[Statement]) -> Account:
+        """The account with more statements; what a file with many of them is read with."""
+        return replace(self, statements=(*self.statements, *statements))
 
     def remark(self, sentence: str) -> Account:
         """The account with one more sentence for whoever exports the checkpoint."""

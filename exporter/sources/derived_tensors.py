@@ -33,10 +33,12 @@ def check_derived(
         weights: the stored tensors by name.
         matches: what each becomes.
     """
-    made: dict[str, list[str]] = {}
+    # Tied weights are one parameter by now: transformers ties those that are equal.
+    parameters = {name: id(parameter) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    made: dict[int | str, list[str]] = {}
     for name, match in matches.items():
         if match.targets and not match.converted:
-            made.setdefault(match.targets[0], []).append(name)
+            made.setdefault(parameters.get(match.targets[0], match.targets[0]), []).append(name)
     copies = {name: several[0] for several in made.values() for name in several[1:]}
     if one_is_two := _untied(model):
         account = account.remark(one_is_two)

@@ -10,16 +10,21 @@ from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholder
 from exporter.sources.reason import reason_of
 
+# Vocabularies: large, and of a token that is listed twice the tokenizers package takes the last.
+_TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json")
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        InputError: the file cannot be read, is not JSON, or holds something else than an object.
+        InputError: the file cannot be read, is not JSON, holds something else than an object, or states a key twice
+            with different values.
     """
+    hook = None if path.name in _TABLES else _without_contradictions
     refuse_placeholder(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=hook)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read", received=error.strerror or error, fix="Check the path and its permissions."
@@ -39,6 +44,15 @@ def read_json(path: Path) -> dict[str, Any]:
             fix="Download or convert the checkpoint again.",
         )
     return data
+
+
+def _without_contradictions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            raise ValueError(f"{key!r} is stated twice, as {found[key]!r} and as {value!r}")
+        found[key] = value
+    return found
 
 
 def refuse_remote_code(config: dict[str, Any], path: Path) -> None:

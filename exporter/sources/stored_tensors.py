@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exporter.sources.account import Account, Fate, is_ignored
+from exporter.sources.account import Account, Fate, Statement, is_ignored
 from exporter.sources.stored_names import StoredName, without_prefix
 from exporter.sources.stored_weights import StoredWeights
 
@@ -49,14 +49,13 @@ _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
 
 def leave_out(account: Account, stored: StoredWeights) -> tuple[Account, StoredWeights]:
     """The tensors that no pattern of the account leaves out, and the account with those that one does."""
-    kept = {}
-    for name in stored.shapes:
-        pattern = next((one for one in account.ignore if is_ignored(name, (one,))), None)
-        if pattern is None:
-            kept[name] = name
-        else:
-            account = account.state("tensor", name, fate="ignored", why=pattern, dtype=stored.dtypes[name])
-    return account, stored.renamed(kept)
+    matching = {name: [one for one in account.ignore if is_ignored(name, (one,))] for name in stored.shapes}
+    account = account.add(
+        Statement(kind="tensor", name=name, fate="ignored", why=patterns[0], dtype=stored.dtypes[name])
+        for name, patterns in matching.items()
+        if patterns
+    )
+    return account, stored.renamed({name: name for name, patterns in matching.items() if not patterns})
 
 
 def take_off_prefix(account: Account, stored: StoredWeights, empty: Any) -> tuple[Account, StoredWeights]:
@@ -80,16 +79,18 @@ def account_for_tensors(
     """
     buffers = {name for name, _ in empty.named_buffers()}
     parameters = {name for name, _ in empty.named_parameters(remove_duplicate=False)}
+    statements = []
     for name, match in matches.items():
         dtype = dtypes[name]
+        fate: Fate
         if not match.targets:
             fate, why = _judge(empty, name, match, buffers=buffers, parameters=parameters)
         elif parameters.intersection(match.targets) and not _FLOATS.fullmatch(dtype):
             fate, why = "refused", f"numbers of type {dtype} where weights are expected"
         else:
             fate, why = "used", ""
-        account = account.state("tensor", name, fate=fate, why=why, dtype=dtype)
-    return account
+        statements.append(Statement(kind="tensor", name=name, fate=fate, why=why, dtype=dtype))
+    return account.add(statements)
 
 
 def _judge(empty: Any, stored: str, match: StoredName, *, buffers: set[str], parameters: set[str]) -> tuple[Fate, str]:

@@ -23,6 +23,7 @@ def test_statements_keep_their_order_and_are_found_by_fate() -> None:
     assert ACCOUNT.names("harmless") == ["transformers_version"]
     assert ACCOUNT.names("used", "gguf") == ["llama.rope.freq_base"]
     assert Account().statements == ()
+    assert Account().add(ACCOUNT.statements).statements == ACCOUNT.statements
 
 
 def test_record_counts_all_and_names_what_is_not_plainly_used() -> None:

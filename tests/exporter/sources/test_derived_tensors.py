@@ -99,3 +99,10 @@ def test_two_tensors_where_the_configuration_ties_them_are_told(model: Any) -> N
     untied = random_model(llama_config(layers=1, tied=False))
     untied.config.tie_word_embeddings = True
     assert "both are used" in check_derived(Account(), untied, {}, {}).notes()[0]
+
+
+def test_a_stored_copy_of_a_tied_weight_is_derived(model: Any) -> None:
+    weight = model.model.embed_tokens.weight
+    names = {"model.embed_tokens.weight": weight, "lm_head.weight": weight.clone()}
+    assert model.lm_head.weight is weight
+    assert _judged(model, **names) == {"model.embed_tokens.weight": "used", "lm_head.weight": "derived"}
