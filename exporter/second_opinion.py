@@ -7,16 +7,17 @@ way, without the adapters, attention functions and rewritten layers that an expo
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.contract.artifact import Artifact
+from exporter.contract.artifact import Artifact, ModelFacts
 from exporter.contract.errors import InputError
 from exporter.gate.result import Check
 from exporter.opinions.asking import Answers, ask_worker, has_package
@@ -88,30 +89,27 @@ def ask_second_opinion(
     Raises:
         InputError: no other implementation can run this kind of checkpoint, it is not installed, or it cannot open it.
     """
-    witness = choose_witness(source.provenance, artifact.manifest.task, python=python)
     tokenizer = read_artifact_tokenizer(artifact.folder)
-    facts = artifact.manifest.model
-    questions = plan_questions(
-        tokenizer,
-        vocab_size=facts.vocab_size,
-        max_positions=facts.max_positions,
-        window=_window(source),
-    )
-    rows = max(1, _KEPT_BYTES // (4 * facts.vocab_size))
-    asked = questions.to_dict() | {
-        "checkpoint": str(Path(source.provenance["name"]).absolute()),
-        "task": artifact.manifest.task,
-        "pickle": allow_pickle,
-        "threads": threads,
-        "rows": rows,
-    }
-    with tempfile.TemporaryDirectory(prefix="jisu-opinion-") as folder:
-        answers = ask_worker(witness.worker, asked, Path(folder), python=witness.python, who=witness.name)
-        limits = limits_of_types(source.provenance["dtype"]) if witness.rounds_activations else EXACT
-        checks = [*_judge_tokens(tokenizer, questions, answers), *_judge_template(artifact, questions, answers)]
-        more, figures = _judge_model(artifact, source, questions, answers, limits, stops=witness.stops)
+    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as asked:
+        checks = [*_judge_tokens(tokenizer, asked), *_judge_template(artifact, asked)]
+        more, figures = _judge_artifact(artifact, source, asked)
+    return SecondOpinion(checks=(*checks, *more), implementation=asked.implementation, figures=tuple(figures))
+
+
+def ask_about_source(
+    source: Source, *, python: str | None = None, allow_pickle: bool = False, threads: int = 2
+) -> SecondOpinion:
+    """The same of a loaded checkpoint that nothing was exported from; arguments and errors as above."""
+    tokenizer = None if source.tokenizer is None else source.tokenizer.backend_tokenizer
+    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as asked:
+        checks = _judge_tokens(tokenizer, asked)
+        if (mismatch := _judge_vocabulary(source.model, asked)) is not None:
+            return SecondOpinion(checks=(*checks, mismatch), implementation=asked.implementation, figures=())
+        figures = _measure(asked, asked.limits, lambda ids: _of_source(source, ids))
     return SecondOpinion(
-        checks=(*checks, *more), implementation=f"{witness.name} ({answers.version})", figures=tuple(figures)
+        checks=(*checks, *judge_logits(figures, asked.limits)),
+        implementation=asked.implementation,
+        figures=tuple(figures),
     )
 
 
@@ -128,6 +126,43 @@ class Witness:
     python: str
     rounds_activations: bool
     stops: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What was asked and answered, and how far two right answers may be apart."""
+
+    witness: Witness
+    questions: Questions
+    answers: Answers
+    limits: Limits
+
+    @property
+    def implementation(self) -> str:
+        return f"{self.witness.name} ({self.answers.version})"
+
+
+@contextlib.contextmanager
+def _asked(
+    source: Source, tokenizer: Any | None, *, python: str | None, allow_pickle: bool, threads: int
+) -> Iterator[_Asked]:
+    """Have a checkpoint's other implementation answer; its logits lie on the disk until the block ends."""
+    witness = choose_witness(source.provenance, source.task, python=python)
+    facts = source.model
+    questions = plan_questions(
+        tokenizer, vocab_size=facts.vocab_size, max_positions=facts.max_positions, window=_window(source)
+    )
+    request = questions.to_dict() | {
+        "checkpoint": str(Path(source.provenance["name"]).absolute()),
+        "task": source.task,
+        "pickle": allow_pickle,
+        "threads": threads,
+        "rows": max(1, _KEPT_BYTES // (4 * facts.vocab_size)),
+    }
+    with tempfile.TemporaryDirectory(prefix="jisu-opinion-") as folder:
+        answers = ask_worker(witness.worker, request, Path(folder), python=witness.python, who=witness.name)
+        limits = limits_of_types(source.provenance["dtype"]) if witness.rounds_activations else EXACT
+        yield _Asked(witness=witness, questions=questions, answers=answers, limits=limits)
 
 
 def choose_witness(provenance: dict[str, Any], task: str, *, python: str | None = None) -> Witness:
@@ -159,53 +194,57 @@ def choose_witness(provenance: dict[str, Any], task: str, *, python: str | None 
     return Witness(name="llama.cpp", worker="llama_cpp_worker", python=chosen, rounds_activations=True, stops=False)
 
 
-def _judge_tokens(tokenizer: Any | None, questions: Questions, answers: Answers) -> list[Check]:
+def _judge_tokens(tokenizer: Any | None, asked: _Asked) -> list[Check]:
+    answers, texts = asked.answers, asked.questions.texts
     if tokenizer is None or answers.ids is None or answers.special_ids is None:
         if (tokenizer is None) == (answers.ids is None):
             return []
         who = "The artifact has a tokenizer, the other implementation found none."
         who = who if answers.ids is None else "The other implementation found a tokenizer, the artifact has none."
         return [judge_texts("tokens", [who], "")]
-    texts = questions.texts
     plain = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
     special = [tokenizer.encode(text, add_special_tokens=True).ids for text in texts]
     differing = compare_ids(texts, plain, answers.ids) or compare_ids(texts, special, answers.special_ids)
     return [judge_texts("tokens", differing, f"Same ids for {len(texts)} texts.")]
 
 
-def _judge_model(
-    artifact: Artifact, source: Source, questions: Questions, answers: Answers, limits: Limits, *, stops: bool
-) -> tuple[list[Check], list[SequenceFigures]]:
+def _judge_vocabulary(facts: ModelFacts, asked: _Asked) -> Check | None:
+    """A failed check where the two have not as many columns of logits; nothing else can be compared then."""
+    ours, theirs = facts.vocab_size, asked.answers.vocab_size
+    if ours == theirs:
+        return None
+    detail = f"{ours} logits per token; the other implementation has {theirs}."
+    return Check(name=f"{NAME}-vocabulary", passed=False, value=ours, limit=theirs, unit="tokens", detail=detail)
+
+
+def _judge_artifact(artifact: Artifact, source: Source, asked: _Asked) -> tuple[list[Check], list[SequenceFigures]]:
     from runtimes.backends.registry import open_backend
 
-    if answers.vocab_size != artifact.manifest.model.vocab_size:
-        detail = f"{artifact.manifest.model.vocab_size} logits per token; the other implementation has "
-        detail += f"{answers.vocab_size}."
-        ours, theirs = artifact.manifest.model.vocab_size, answers.vocab_size
-        check = Check(name=f"{NAME}-vocabulary", passed=False, value=ours, limit=theirs, unit="tokens", detail=detail)
-        return [check], []
+    if (mismatch := _judge_vocabulary(artifact.manifest.model, asked)) is not None:
+        return [mismatch], []
+    limits, questions = asked.limits, asked.questions
     exact = precision_named(artifact.manifest.precision).budget.max_logit_error is not None
     checks: list[Check] = []
     if not exact:  # what it is proved with may be held to the strict limits; it itself to its own budget
-        figures = _measure(questions, answers, limits, lambda ids: _of_source(source, ids))
+        figures = _measure(asked, limits, lambda ids: _of_source(source, ids))
         checks += judge_logits(figures, limits, name=f"{NAME}-source")
     backend = open_backend("ort-cpu", artifact)
     try:
         own = limits if exact else _relaxed(artifact, limits)
-        figures = _measure(questions, answers, own, lambda ids: _of_backend(backend, ids))
+        figures = _measure(asked, own, lambda ids: _of_backend(backend, ids))
         checks += judge_logits(figures, own)
         if exact and limits.max_logit_error is not None:
-            run = _generate if stops else _continue
+            run = _generate if asked.witness.stops else _continue
             continued = [run(artifact, backend, ids, questions.new_tokens) for ids in questions.prompts]
-            checks.append(judge_continuations(continued, answers.continuations, limits))
+            checks.append(judge_continuations(continued, asked.answers.continuations, limits))
     finally:
         backend.close()
     return checks, figures
 
 
-def _measure(questions: Questions, answers: Answers, limits: Limits, run: Any) -> list[SequenceFigures]:
+def _measure(asked: _Asked, limits: Limits, run: Callable[[TokenIds], Iterator[Rows]]) -> list[SequenceFigures]:
     figures = []
-    for (name, ids), other in zip(questions.sequences.items(), answers.logits, strict=True):
+    for (name, ids), other in zip(asked.questions.sequences.items(), asked.answers.logits, strict=True):
         start = len(ids) - len(other)
         pieces = _from(run(ids), start)
         figures.append(measure_sequence(name, other, pieces, start=start, limits=limits))
@@ -237,16 +276,16 @@ def _of_source(source: Source, ids: TokenIds) -> Iterator[Rows]:
         yield reference.logits(ids, slice(first, min(first + step, len(ids))))
 
 
-def _judge_template(artifact: Artifact, questions: Questions, answers: Answers) -> list[Check]:
+def _judge_template(artifact: Artifact, asked: _Asked) -> list[Check]:
     from runtimes.chat.chat_template import open_chat_template
 
-    rendered = {index: text for index, text in enumerate(answers.rendered) if text is not None}
+    rendered = {index: text for index, text in enumerate(asked.answers.rendered) if text is not None}
     template = open_chat_template(artifact.folder)
     if not rendered or template is None:
         return []
     differing = []
     for index, theirs in rendered.items():
-        ours = template.render([dict(message) for message in questions.conversations[index]])
+        ours = template.render([dict(message) for message in asked.questions.conversations[index]])
         if ours != theirs:
             differing.append(f"Conversation {index} becomes {ours!r} where the other implementation has {theirs!r}.")
     return [judge_texts("chat-template", differing, f"Same prompt for {len(rendered)} conversations.")]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What llama.cpp stores without blocks of integers: it multiplies these as they are, and rounds activations to the type
-# of the weights; for blocks of integers it rounds them to 8-bit integers.
-_PLAIN = {"F32": 2e-3, "F16": 2e-2, "BF16": 1e-1}
+# llama.cpp rounds activations to the type of the weights that they meet, to 8-bit integers for blocks of integers, and
+# takes GELU from a table of half-precision numbers. Measured on small random models of 30 architectures against
+# transformers, in standard deviations: F32 3e-5, with GELU 3e-3; F16 6e-3; BF16 4e-2, and 1 where a rounding sends a
+# token to other experts. Blocks: mean KL 1e-4, with experts 4e-3.
+_PLAIN = {"F32": 1e-2, "F16": 2e-2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,4 +34,5 @@ def limits_of_types(types: str) -> Limits:
     return Limits(max_logit_error=None, max_mean_kl=0.02, min_top1=0.9)
 
 
-EXACT = limits_of_types("F32")
+# Of transformers: the gate's own limit, see `exporter.precision.budget`.
+EXACT = Limits(max_logit_error=2e-3, max_mean_kl=1e-3, min_top1=0.99)
