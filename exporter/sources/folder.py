@@ -115,7 +115,7 @@ def load_folder(
         if stored.shapes or not outline:
             check_stored(empty, stored.shapes, matches, folder, integers=integers)
         as_stored = {name: match for name, match in matches.items() if name not in quantization.weights}
-        account = account_for_tensors(account, empty, as_stored, stored.dtypes)
+        account = account_for_tensors(account, empty, as_stored, stored.dtypes, config=config)
         account = account_for_config(account, read_json(folder / "config.json"), config, empty)
         account.refuse(folder)
         record = {"quantization": dict(quantization.record)} if quantization.record else {}

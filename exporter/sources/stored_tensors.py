@@ -40,6 +40,12 @@ _HEADS = re.compile(
 )
 # Of a classifier, which never uses what turns its body's output into words.
 _WORD_HEADS = re.compile(r"^(lm_head|cls\.predictions|generator_lm_head|predictions|vocab_\w+|mlm_head)\.")
+# Read images and sounds for a model whose configuration declares such an encoder; text passes by them.
+_ENCODERS = re.compile(
+    r"(^|\.)(vision\w*|visual\w*|image\w*|audio\w*|speech\w*|video\w*|vit|embed_(vision|audio)|mm_projector|"
+    r"multi_modal_projector|multimodal_projector|connector|talker|token2wav|code2wav)\."
+)
+_ENCODER_CONFIG = re.compile(r"(vision|audio|image|speech|video|vit|talker)\w*_config|mm_\w*config")
 _QUANTIZED = re.compile(
     r"(scales?|scale_inv|scale_2|zeros?|zero_points?|qweight|g_idx|absmax|quant_map|quant_state\S*|weight_packed|"
     r"weight_shape|SCB|blocks|qdata|weight_format|meta|amax)$"
@@ -67,7 +73,12 @@ def take_off_prefix(account: Account, stored: StoredWeights, empty: Any) -> tupl
 
 
 def account_for_tensors(
-    account: Account, empty: Any, matches: Mapping[str, StoredName], dtypes: Mapping[str, str]
+    account: Account,
+    empty: Any,
+    matches: Mapping[str, StoredName],
+    dtypes: Mapping[str, str],
+    *,
+    config: Any = None,
 ) -> Account:
     """Add a statement for each stored tensor.
 
@@ -76,14 +87,19 @@ def account_for_tensors(
         empty: the model on the meta device.
         matches: what `exporter.sources.stored_names.match_names` found of every stored tensor.
         dtypes: of every stored tensor, in its format's spelling.
+        config: of the checkpoint, of which the model's may be a part; the model's when None.
     """
+    declared = vars(empty.config if config is None else config)
+    encoders = any(_ENCODER_CONFIG.fullmatch(key) and declared[key] is not None for key in declared)
     buffers = {name for name, _ in empty.named_buffers()}
     parameters = {name for name, _ in empty.named_parameters(remove_duplicate=False)}
     statements = []
     for name, match in matches.items():
         dtype = dtypes[name]
         fate: Fate
-        if not match.targets:
+        if not match.targets and encoders and _ENCODERS.search(match.renamed):
+            fate, why = "unread", "they read images or sounds; what is exported reads text"
+        elif not match.targets:
             fate, why = _judge(empty, name, match, buffers=buffers, parameters=parameters)
         elif parameters.intersection(match.targets) and not _FLOATS.fullmatch(dtype):
             fate, why = "refused", f"numbers of type {dtype} where weights are expected"

@@ -77,6 +77,19 @@ def test_what_transformers_lists_for_its_class_is_left_out_and_told() -> None:
     assert _fate(empty, name)[0] == "unread"
 
 
+def test_encoders_of_images_are_left_out_where_the_configuration_declares_one(empty: Any) -> None:
+    from types import SimpleNamespace
+
+    name = "vision_tower.layers.0.weight"
+    match = match_names(empty, [name])
+    for config, fate in (
+        (SimpleNamespace(vision_config={}), "unread"),
+        (SimpleNamespace(vision_config=None), "refused"),
+    ):
+        (one,) = account_for_tensors(Account(), empty, match, {name: "F32"}, config=config).statements
+        assert one.fate == fate
+
+
 def _stored(*names: str) -> StoredWeights:
     return StoredWeights(
         weights={name: torch.zeros(1) for name in names},
