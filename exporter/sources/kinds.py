@@ -15,7 +15,7 @@ GGUF_MAGIC = b"GGUF"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # A module's dotted path and a name in it. A drive letter of Windows is followed by a slash, which no name has.
 _FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
+_OTHER_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt"}
 _ALLOWED = "a Hugging Face folder, a GGUF file, a hub id such as org/name, or a factory such as package.module:build"
 
 

@@ -22,7 +22,7 @@ _LARGEST_HEADER = 100_000_000  # bytes; the safetensors package refuses longer o
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<ending>\.\w+)")
 # Weights in formats that are not read.
-_OTHER_FORMATS = (".gguf", ".ggml", ".h5", ".msgpack", ".ot", ".npz", ".ckpt")
+_OTHER_FORMATS = (".gguf", ".ggml", ".h5", ".msgpack", ".ot", ".npz")
 _INDEXES = (".safetensors.index.json", ".bin.index.json")
 # What trainers leave beside the weights.
 _NO_WEIGHTS = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "training_args.bin")
