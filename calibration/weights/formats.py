@@ -102,6 +102,8 @@ class BlockQuantized:
         format: what they mean.
         channel_scales: float32 [K] or None. What is quantized is the weight times these, column by column, and what
             makes the input has to be divided by them (`calibration.weights.folding`); the runtime never sees them.
+        columns: int64 [K] or None. The input feature that each column of the codes is for, where groups of features
+            are no neighbours and were put side by side: what enters the matmul has to be put into that order too.
     """
 
     codes: Codes
@@ -109,12 +111,19 @@ class BlockQuantized:
     zero_points: Codes
     format: BlockFormat
     channel_scales: Floats | None = None
+    columns: npt.NDArray[np.int64] | None = None
 
     def dequantize(self) -> Floats:
-        """(code - zero_point) * scale, float32 [N, K], over the channel scales: what stands for the original weight."""
+        """(code - zero_point) * scale, float32 [N, K], over the channel scales: what stands for the original weight.
+
+        In the order of the input features, whatever the order of the codes' columns.
+        """
         features = self.codes.shape[1]
         zeros = spread(self.zero_points, self.format, features).astype(np.float32)
         weight: Floats = (self.codes.astype(np.float32) - zeros) * spread(self.scales, self.format, features)
+        if self.columns is not None:
+            ordered, weight = weight, np.empty_like(weight)
+            weight[:, self.columns] = ordered
         return weight if self.channel_scales is None else weight / self.channel_scales
 
 

@@ -232,10 +232,10 @@ def _each(found: Floats, truth: Sequence[npt.NDArray[Any]], names: Sequence[str]
 
 
 def _stored_values(part: BlockQuantized) -> Floats:
-    """(code - zero point) * scale, whatever the channels were scaled by before."""
+    """(code - zero point) * scale, whatever the channels were scaled by before, in the order of the codes' columns."""
     from dataclasses import replace
 
-    return replace(part, channel_scales=None).dequantize()
+    return replace(part, channel_scales=None, columns=None).dequantize()
 
 
 def _compared(found: Floats, expected: Floats, name: str) -> tuple[float, str]:

@@ -60,9 +60,10 @@ def marked(node: ir.Node) -> tuple[str, ...]:
 
 
 def quantized_alike(weights: Sequence[ir.Value], quantized: Mapping[str, Quantized]) -> bool:
-    """Whether weights can become one: all of them in one format, or none of them quantized."""
+    """Whether weights can become one: all of them in one format and order of columns, or none of them quantized."""
     parts = [quantized.get(name) for weight in weights for name in parameters_of(weight)]
-    return len({None if part is None else part.format for part in parts}) == 1
+    orders = {None if (order := getattr(part, "columns", None)) is None else order.tobytes() for part in parts}
+    return len({None if part is None else part.format for part in parts}) == len(orders) == 1
 
 
 def _numbered(name: str) -> Iterator[str]:

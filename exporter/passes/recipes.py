@@ -44,6 +44,8 @@ INTEGER_WEIGHTS = (
     Step(name="quantize_recurrent", expect="all"),
     Step(name="quantize_weights", expect="all"),
 )
+# Of a checkpoint whose groups of input features are no neighbours, before its weights become integers.
+ORDER_INPUTS = (Step(name="order_inputs", expect="all"),)
 # TensorRT and GPUs run no recurrent weights of integers.
 INTEGER_WEIGHTS_ON_GPU = (
     Step(name="fold_channel_scales", expect="all"),
@@ -68,6 +70,8 @@ ORT = (*PORTABLE, *ATTENTION, *MERGE_GATE_UP, *NORMS_AND_TABLES)
 ORT_FP32 = (*ORT, *LENGTHS)
 ORT_WEIGHT_ONLY = (*ORT, *INTEGER_WEIGHTS, *LOWER_BLOCKS, *HALF_SCALES, *LENGTHS)
 PORTABLE_WEIGHT_ONLY = (*PORTABLE, *INTEGER_WEIGHTS)
+ORT_KEPT = (*ORT, *ORDER_INPUTS, *INTEGER_WEIGHTS, *LOWER_BLOCKS, *HALF_SCALES, *LENGTHS)
+PORTABLE_KEPT = (*PORTABLE, *ORDER_INPUTS, *INTEGER_WEIGHTS)
 # Decoder layers whose inputs have 8 bits too; the embedding, and layers that would suffer, have blocks as above. Gate
 # and up stay apart: for long inputs, which this is for, cutting their common output costs more than a second matmul.
 ORT_W8A8 = (
@@ -111,6 +115,7 @@ ORT_CUDA_FP32 = (*PORTABLE, *CUDA_INPUTS)
 # The fused operators of ONNX Runtime with their floats in half precision, which is what its fast kernels are for.
 ORT_CUDA_HALF = (*ORT, *COMPUTE_HALF, *CUDA_INPUTS)
 ORT_CUDA_WEIGHT_ONLY = (*ORT, *INTEGER_WEIGHTS_ON_GPU, *LOWER_BLOCKS, *COMPUTE_HALF, *CUDA_INPUTS)
+ORT_CUDA_KEPT = (*ORT, *ORDER_INPUTS, *INTEGER_WEIGHTS_ON_GPU, *LOWER_BLOCKS, *COMPUTE_HALF, *CUDA_INPUTS)
 
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,
@@ -131,8 +136,8 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cpu", "mixed"): ORT_WEIGHT_ONLY,
     ("portable", "gguf"): PORTABLE_WEIGHT_ONLY,
     ("ort-cpu", "gguf"): ORT_WEIGHT_ONLY,
-    ("portable", "kept"): PORTABLE_WEIGHT_ONLY,
-    ("ort-cpu", "kept"): ORT_WEIGHT_ONLY,
+    ("portable", "kept"): PORTABLE_KEPT,
+    ("ort-cpu", "kept"): ORT_KEPT,
     ("ort-cuda", "fp32"): ORT_CUDA_FP32,
     ("ort-cuda", "fp16"): ORT_CUDA_HALF,
     ("ort-cuda", "bf16"): ORT_CUDA_HALF,
@@ -140,7 +145,7 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("ort-cuda", "int4"): ORT_CUDA_WEIGHT_ONLY,
     ("ort-cuda", "mixed"): ORT_CUDA_WEIGHT_ONLY,
     ("ort-cuda", "gguf"): ORT_CUDA_WEIGHT_ONLY,
-    ("ort-cuda", "kept"): ORT_CUDA_WEIGHT_ONLY,
+    ("ort-cuda", "kept"): ORT_CUDA_KEPT,
     ("tensorrt", "fp32"): TENSORRT_FP32,
     ("tensorrt", "fp16"): TENSORRT_HALF,
     ("tensorrt", "bf16"): TENSORRT_HALF,

@@ -1,8 +1,8 @@
 """A quantized folder's own integers -> the weights of the artifact, without quantizing anything anew.
 
-What has integers with a scale for neighbouring columns is taken over bit for bit, narrow codes in the next wider ones
-that the kernels read, long groups as several blocks with one scale. Everything else gets the closest form of 8 bits,
-and how far it is off is stated.
+What has integers with a scale for groups of columns is taken over bit for bit: narrow codes in the next wider ones that
+the kernels read, long groups as several blocks with one scale, scattered groups side by side. Everything else gets the
+closest form of 8 bits, and how far it is off is stated.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ def keep_integers(
         InputError: the source has no quantized weights, or none of them is a matrix.
     """
     import numpy as np
+    from torch import nn
 
     from calibration.weights.gguf_blocks import widen
 
     check_quantized(source)
     assert source.open_quantized is not None, "checked above"
     matrices = matrices_of(source.module)
+    tables = [matrix for matrix in matrices if isinstance(source.module.get_submodule(matrix.name), nn.Embedding)]
+    gathered = {matrix.storage for matrix in tables}
     by_name: dict[str, BlockQuantized] = {}
     done: dict[int, BlockQuantized] = {}
     kinds: dict[str, KeptType] = {}
@@ -66,7 +69,7 @@ def keep_integers(
             if matrix.storage not in done:
                 own: Any = source.module.get_parameter(matrix.parameter)
                 values = own.detach().numpy()
-                found = _kept(weight, values, layer=matrix.name)
+                found = _kept(weight, values, layer=matrix.name, gathered=matrix.storage in gathered)
                 if found is None:
                     kinds.setdefault(weight.form, KeptType(stored="float32", exact=True)).weights += 1
                     continue
@@ -137,7 +140,10 @@ def describe_form(form: BlockFormat) -> str:
     return f"{form.bits} bits, {'symmetric' if form.symmetric else 'asymmetric'}, blocks of {form.block_size}"
 
 
-def _kept(weight: QuantizedWeight, values: npt.NDArray[np.float32], *, layer: str) -> BlockQuantized | None:
+def _kept(
+    weight: QuantizedWeight, values: npt.NDArray[np.float32], *, layer: str, gathered: bool = False
+) -> BlockQuantized | None:
+    """The weight in its own integers or in the closest ones; rows of a table that are gathered keep their order."""
     from calibration.weights.half_scales import round_scales
     from calibration.weights.round_to_nearest import round_to_nearest
 
@@ -146,7 +152,7 @@ def _kept(weight: QuantizedWeight, values: npt.NDArray[np.float32], *, layer: st
         return None
     if exact and weight.integers is not None:
         found = _in_blocks(weight.integers(), form)
-        if found is not None:
+        if found is not None and not (gathered and found.columns is not None):
             return found
     closest = _closest_format(values.shape[1])
     return None if closest is None else round_scales(round_to_nearest(values, closest, layer=layer))
@@ -168,18 +174,22 @@ def _block_size(group: int, features: int) -> int | None:
 
 
 def _in_blocks(integers: Integers, form: BlockFormat) -> BlockQuantized | None:
-    """The same numbers in blocks; None where the columns of a group are no neighbours."""
+    """The same numbers in blocks, the columns of a group side by side; None where groups are of unequal size."""
     from dataclasses import replace
 
     import numpy as np
 
     from calibration.weights.formats import BlockQuantized
 
-    if integers.groups is not None:
-        return None
     features = integers.codes.shape[1]
+    codes, columns = integers.codes, None
+    if integers.groups is not None:
+        columns = np.argsort(integers.groups, kind="stable").astype(np.int64)
+        if not np.array_equal(integers.groups[columns], np.arange(features) // integers.group_size):
+            return None
+        codes = codes[:, columns]
     of_block = np.arange(0, features, form.block_size) // integers.group_size
-    codes, zeros = integers.codes, integers.zero_points[:, of_block]
+    zeros = integers.zero_points[:, of_block]
     # With one zero point for all, codes can be moved so that it is the middle, which need not be stored.
     shift = form.middle - int(zeros.flat[0]) if (zeros == zeros.flat[0]).all() else None
     if shift is not None and codes.min() + shift >= 0 and codes.max() + shift <= form.largest_code:
@@ -188,5 +198,9 @@ def _in_blocks(integers: Integers, form: BlockFormat) -> BlockQuantized | None:
     else:
         form = replace(form, symmetric=False)
     return BlockQuantized(
-        codes=codes, scales=np.ascontiguousarray(integers.scales[:, of_block]), zero_points=zeros, format=form
+        codes=codes,
+        scales=np.ascontiguousarray(integers.scales[:, of_block]),
+        zero_points=zeros,
+        format=form,
+        columns=columns,
     )

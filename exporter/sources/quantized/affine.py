@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from exporter.sources.quantized.declaration import Declaration
 from exporter.sources.quantized.packing import unpack
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
+from exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
 from exporter.sources.quantized.weight import QuantizedWeight
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def find_hqq(table: Table, declared: Declaration) -> Iterator[QuantizedWeight]:
         shape = tuple(int(size) for size in found["shape"].integers().reshape(-1))
         axis, group = _number(found["axis"]), _number(found["group_size"])
         if packing not in _HQQ_BITS or _number(found["view_as_float"]) or axis not in (0, 1) or group <= 0:
-            raise unusable(
+            raise unread(
                 f"{stem}.weight",
                 f"packing {packing!r}, axis {axis}, groups of {group}, view_as_float {_number(found['view_as_float'])}",
                 f"packing {', '.join(_HQQ_BITS)}, of integers as such",

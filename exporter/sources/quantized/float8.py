@@ -37,7 +37,7 @@ def find_float8(table: Table, declared: Declaration) -> Iterator[QuantizedWeight
         tile = fit_tile(codes, scales, shape=codes.shape, block=declared_block(declared))
         kind = codes.dtype.removeprefix("float8_").removesuffix("fn")
         yield QuantizedWeight(
-            name=name,
+            name=name.removesuffix("._data"),
             shape=codes.shape,
             form=f"float8 {kind}, {tile.describe(codes.shape)}",
             parts={name: "codes", scales.name: "scales"},
@@ -49,6 +49,8 @@ def find_float8(table: Table, declared: Declaration) -> Iterator[QuantizedWeight
 def scale_of(name: str, table: Table) -> Stored | None:
     """The scale that stands beside a weight; None where there is none."""
     stem, _, last = name.rpartition(".")
+    if last == "_data":
+        return table.get(f"{stem}._scale")
     names = [f"{name}{ending}" for ending in _SCALES]
     if last == "weight":
         names += [f"{stem}.{one}" for one in _BESIDE]

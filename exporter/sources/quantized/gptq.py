@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.sources.quantized.declaration import Declaration
 from exporter.sources.quantized.packing import unpack, unpack_columns
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
+from exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
 from exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _gptq_bits(parts: _Parts, declared: Declaration) -> int:
             parts.name, f"{bits} bits by the shapes, bits {said} in {declared.origin}", "a configuration that fits"
         )
     if bits not in _BITS:
-        raise unusable(parts.name, f"codes of {bits} bits", f"GPTQ with {', '.join(map(str, _BITS))} bits")
+        raise unread(parts.name, f"codes of {bits} bits", f"GPTQ with {', '.join(map(str, _BITS))} bits")
     return bits
 
 
@@ -144,7 +144,7 @@ def _zero_offset(parts: _Parts, declared: Declaration) -> int | None:
         return 1
     if form in ("gptq_v2", "gptqmodel"):
         return 0
-    raise unusable(parts.name, f"the format {stated!r} in {declared.origin}", "the formats gptq and gptq_v2")
+    raise unread(parts.name, f"the format {stated!r} in {declared.origin}", "the formats gptq and gptq_v2")
 
 
 def _gptq_integers(parts: _Parts, bits: int, group: int, offset: int | None, *, symmetric: bool) -> Integers:
@@ -279,7 +279,7 @@ def _check_awq(parts: _Parts, declared: Declaration, versions: tuple[str, ...]) 
     bits = declared.count("bits", "w_bit")
     known = declared.method in ("", "awq", "auto-round", "intel/auto-round")
     if not known or version not in versions or bits not in (None, 4):
-        raise unusable(
+        raise unread(
             parts.name,
             f"{parts.qweight.name} {list(parts.qweight.shape)} with method {declared.method!r}, version {version!r}, "
             f"bits {bits}",

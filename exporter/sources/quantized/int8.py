@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.sources.quantized.declaration import Declaration
 from exporter.sources.quantized.float8 import declared_block
 from exporter.sources.quantized.scale_grid import Tile, fit_tile
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
+from exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
 from exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ def find_int8(table: Table, declared: Declaration) -> Iterator[QuantizedWeight]:
     """
     for name, codes in table.items():
         stem = name.removesuffix(".weight")
+        if name.endswith("._data._data"):
+            raise unread(
+                name.removesuffix("._data._data"),
+                f"{name}: packed codes without their shape",
+                "Quanto's codes of 8 bits",
+            )
         if name.endswith("._data") and codes.dtype == "int8":
             scales = table.get(f"{name.removesuffix('._data')}._scale")
             if scales is not None:
@@ -48,7 +54,7 @@ def _vectorwise(stem: str, codes: Stored, scales: Stored, table: Table) -> Quant
     if layout is not None:
         parts[layout.name] = "layout"
         if int(layout.integers().reshape(-1)[0]) != 0:
-            raise unusable(name, f"{layout.name} {layout.integers()}", "rows as they are (0), not reordered for a GPU")
+            raise unread(name, f"{layout.name} {layout.integers()}", "rows as they are (0), not reordered for a GPU")
     if len(codes.shape) != 2 or scales.shape != codes.shape[:1]:
         raise unusable(name, f"codes of {list(codes.shape)}, SCB of {list(scales.shape)}", "one magnitude for each row")
     return QuantizedWeight(

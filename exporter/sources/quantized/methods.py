@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exporter.contract.errors import InputError
 from exporter.sources.quantized.declaration import Declaration
+from exporter.sources.quantized.table import WAY_OUT
 
 # Whose weights, stored plainly, are the model: the method rounds weights and changes nothing else.
 READ = (
@@ -78,6 +79,5 @@ def _refusal(folder: Path, received: str) -> InputError:
         f"The weights of {folder} are quantized in a way that cannot be read here",
         received=received,
         allowed=", ".join(READ),
-        fix="Load it with the library that wrote it, on a machine where that runs, dequantize its weights to bfloat16, "
-        "save those and export them; or export the model that it was quantized from, where there is one.",
+        fix=WAY_OUT,
     )

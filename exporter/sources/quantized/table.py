@@ -89,6 +89,23 @@ def stored_table(stored: StoredWeights) -> Table:
     }
 
 
+# What is left to do where no reader knows a format, or a variant of one.
+WAY_OUT = (
+    "Load it with the library that wrote it, on a machine where that runs, dequantize its weights to bfloat16, save "
+    "those and export them; or export the model that it was quantized from, where there is one."
+)
+
+
+def unread(name: str, received: object, allowed: str) -> InputError:
+    """The error for a quantized tensor in a variant of its format that no reader knows."""
+    return InputError(
+        f"The quantized weight {name} is stored in a way that is not read here",
+        received=received,
+        allowed=allowed,
+        fix=WAY_OUT,
+    )
+
+
 def unusable(name: str, received: object, allowed: str) -> InputError:
     """The error for a quantized tensor that is not what its format says."""
     return InputError(

@@ -13,7 +13,7 @@ from exporter.sources.quantized.declaration import Declaration
 from exporter.sources.quantized.float8 import read_float8
 from exporter.sources.quantized.int8 import int8_weight
 from exporter.sources.quantized.scale_grid import fit_tile
-from exporter.sources.quantized.table import FLOATS, Table, unusable
+from exporter.sources.quantized.table import FLOATS, Table, unread, unusable
 from exporter.sources.quantized.weight import QuantizedWeight
 
 _CODES = "_qdata"
@@ -48,4 +48,4 @@ def find_torchao(table: Table, declared: Declaration) -> Iterator[QuantizedWeigh
                 read=partial(read_float8, codes, scales, tile),
             )
         else:
-            raise unusable(weight, f"{name} of {codes.dtype}, packed for GPU kernels", _ALLOWED)
+            raise unread(weight, f"{name} of {codes.dtype}, packed for GPU kernels", _ALLOWED)

@@ -20,6 +20,12 @@ def test_a_scale_by_any_name_is_a_factor(dtype, ending):
     assert set(weight.parts) == {"x.weight", f"x.{ending}"}
 
 
+def test_quanto_names_the_numbers_data():
+    tensors = {"x.weight._data": CODES.to(torch.float8_e4m3fn), "x.weight._scale": torch.tensor([[2.0], [0.5]])}
+    weight = only(find_float8, tensors)
+    assert (weight.name, weight[...][1, 0].item()) == ("x.weight", 224)
+
+
 def test_every_row_has_its_scale():
     tensors = {"x.weight": CODES.to(torch.float8_e4m3fn), "x.weight_scale": torch.tensor([[2.0], [0.5]])}
     assert only(find_float8, tensors)[...].tolist() == [[2, -4, 1], [224, 0, 1.75]]

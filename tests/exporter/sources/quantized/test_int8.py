@@ -46,6 +46,11 @@ def test_quanto_names_the_codes_data():
     assert only(find_int8, {"x.weight._data": CODES, "x.weight._scale": torch.ones(2, 1)}).name == "x.weight"
 
 
+def test_codes_that_quanto_packed_are_refused():
+    with pytest.raises(InputError, match="packed codes without their shape"):
+        only(find_int8, {"x.weight._data._data": torch.zeros(2, 2, dtype=torch.uint8)})
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
