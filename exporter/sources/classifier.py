@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import ModelFacts
 from exporter.contract.errors import InputError
 
 # What `problem_type` may say; None is decided by the number of labels, as transformers does it.
@@ -58,21 +56,3 @@ def read_labels(config: Any, checkpoint: Path) -> tuple[str, ...]:
             fix="Correct id2label in config.json. A model with one output estimates a number and gives no label.",
         )
     return labels
-
-
-def classifier_facts(facts: ModelFacts, model: Any, labels: tuple[str, ...]) -> ModelFacts:
-    """The facts with the labels, and with the positions that are left for tokens.
-
-    A table of positions with a row for padding counts positions from the row behind it, so that this one and those
-    before it are no token's.
-    """
-    from torch import nn
-
-    positions = facts.max_positions
-    for name, module in model.named_modules():
-        padding = module.padding_idx if isinstance(module, nn.Embedding) else None
-        if positions is None or padding is None or "position" not in name.rpartition(".")[2]:
-            continue
-        if module.num_embeddings == positions:
-            return replace(facts, labels=labels, max_positions=positions - padding - 1)
-    return replace(facts, labels=labels)

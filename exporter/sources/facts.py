@@ -30,7 +30,7 @@ def describe_model(model: Any, tokenizer: Any | None) -> ModelFacts:
     return ModelFacts(
         architecture=type(model).__name__,
         vocab_size=rows,
-        max_positions=longest_text(config),
+        max_positions=positions_for_tokens(model, longest_text(config)),
         layers=int(config.num_hidden_layers),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         bos=next(iter(ids["bos_token_id"]), None),
@@ -106,6 +106,23 @@ def vocab_size(model: Any) -> int:
 def longest_text(config: Any) -> int | None:
     """Positions that a configuration states, under any of the names that models have for them; None where none is."""
     return next((size for name in _POSITIONS if (size := _positive(getattr(config, name, None)))), None)
+
+
+def positions_for_tokens(model: Any, stated: int | None) -> int | None:
+    """The positions that are left for tokens of those that a configuration states.
+
+    A table of positions with a row for padding counts positions from the row behind it, so that this one and those
+    before it are no token's.
+    """
+    from torch import nn
+
+    for name, module in model.named_modules():
+        padding = module.padding_idx if isinstance(module, nn.Embedding) else None
+        if stated is None or padding is None or "position" not in name.rpartition(".")[2]:
+            continue
+        if module.num_embeddings == stated:
+            return stated - padding - 1
+    return stated
 
 
 def weight_bytes(model: Any) -> int:

@@ -14,7 +14,7 @@ from exporter.contract.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
 from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholder
 from exporter.sources.account import Account
-from exporter.sources.classifier import classifier_class, classifier_facts, read_labels
+from exporter.sources.classifier import classifier_class, read_labels
 from exporter.sources.config_keys import account_for_config
 from exporter.sources.derived_tensors import check_derived
 from exporter.sources.facts import (
@@ -171,7 +171,7 @@ def _facts_and_task(
     if text_to_text:
         return describe_text_to_text(model, tokenizer, folder), TEXT_TO_TEXT
     facts = describe_model(model, tokenizer)
-    return (classifier_facts(facts, model, labels), "text-classification") if labels else (facts, TASKS[0])
+    return (replace(facts, labels=labels), "text-classification") if labels else (facts, TASKS[0])
 
 
 def _stated(folder: Path) -> list[dict[str, Any]]:

@@ -41,6 +41,8 @@ _NORMED = {"qwen2_moe": False, "qwen3_moe": True}
 # Classes whose biases of attention are those of queries, keys and values only.
 _NO_OUTPUT_BIAS = ("glm4", "seed_oss")
 _OLMO_EPSILON = 1e-5
+# Classes that cannot be built or run without a window.
+_ALWAYS_WINDOWED = ("gemma2", "gemma3_text", "cohere2")
 # Gemma divides scores by the root of the head size; of its largest models, told by their layers, by another number.
 _GEMMA_LARGEST = {"gemma2": 46, "gemma3_text": 62}
 
@@ -233,8 +235,10 @@ class _Translation:
                 if name in self.left:
                     self._settle(name, *_off(self.left[name], (0, False)))
             return
-        self.wanted["sliding_window"] = window or None
-        self._put_stated(key, "sliding_window", window or None)
+        # Gemma's class makes a mask for windows whether a layer has one or not; one of all positions hides nothing.
+        unused = self.stated["context_length"] if self.model_type in _ALWAYS_WINDOWED else None
+        self.wanted["sliding_window"] = window or unused
+        self._put_stated(key, "sliding_window", window or unused)
         local = _local_layers(pattern, layers)
         if "layer_types" not in self.declared:
             if window and local is not None and not all(local):

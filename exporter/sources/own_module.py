@@ -9,13 +9,14 @@ import difflib
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calibration.text.fingerprint import model_fingerprint
 from exporter.contract.artifact import ModelFacts
 from exporter.contract.errors import InputError
-from exporter.sources.classifier import classifier_facts, read_labels
+from exporter.sources.classifier import read_labels
 from exporter.sources.evaluation_mode import evaluation_mode
 from exporter.sources.facts import describe_model, describe_text_to_text, weight_bytes
 from exporter.sources.given_tokenizer import read_tokenizer
@@ -145,7 +146,7 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
 
         if type(module) in set(_flat(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.values())):
             labels = read_labels(module.config, Path(type(module).__name__))
-            facts = classifier_facts(describe_model(module, tokenizer), module, labels)
+            facts = replace(describe_model(module, tokenizer), labels=labels)
             return facts, "text-classification", ()
         if type(module) in set(_flat(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.values())):
             facts = describe_text_to_text(module, tokenizer, Path(type(module).__name__))

@@ -107,6 +107,17 @@ def test_a_window_that_names_no_layers_is_refused(tmp_path: Path) -> None:
         _outline(tmp_path, "qwen2", **{"attention.sliding_window": 7, "attention.sliding_window_pattern": None})
 
 
+def test_gemma_3_without_a_window_looks_at_everything(tmp_path: Path) -> None:
+    import torch
+
+    model = family_model("gemma3")
+    left_out = {"gemma3.attention.sliding_window": None, "gemma3.attention.sliding_window_pattern": None}
+    source = load_source(write_family(tmp_path / "model.gguf", "gemma3", model, settings=left_out))
+    assert set(source.module.config.layer_types) == {"full_attention"}
+    ids = torch.arange(40)[None] % VOCAB
+    assert source.module(input_ids=ids).logits.isfinite().all()
+
+
 @pytest.mark.parametrize("key", ["context_length", "embedding_length", "block_count", "attention.layer_norm_epsilon"])
 def test_a_missing_key_is_no_default(key: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"no {key}"):

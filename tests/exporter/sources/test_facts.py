@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from exporter.sources import load_source
+from tests.support.models import TINY_VOCAB, write_tiny
+
+
+def test_positions_of_padding_are_no_tokens_of_a_generator_either(tmp_path: Path) -> None:
+    import torch
+    from transformers import RobertaConfig
+
+    config = RobertaConfig(
+        is_decoder=True,
+        vocab_size=TINY_VOCAB,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=35,
+        pad_token_id=2,
+    )
+    source = load_source(write_tiny(tmp_path / "source", config, tokenizer=False))
+    assert source.model.max_positions == 32  # 35, less those of ids up to padding, which is 2
+    ids = torch.full((1, 32), 5)
+    assert source.module(input_ids=ids).logits.shape[1] == 32
