@@ -8,6 +8,7 @@ configuration is compared with the file: a key that does not stand in it is refu
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from typing import Any
 
@@ -19,12 +20,14 @@ from exporter.sources.gguf_keys import (
     ELSEWHERE,
     EPSILON_KEYS,
     FOREIGN,
+    GEOMETRY_KEYS,
     HARMLESS,
     MEANINGS,
     NEEDED,
     OFF,
     Meaning,
 )
+from exporter.sources.gguf_rotary import KEYS as ROTARY_KEYS
 from exporter.sources.gguf_rotary import rotary_fields
 from exporter.sources.plausible import check_layer_count
 from exporter.sources.quiet import quiet_transformers
@@ -32,6 +35,7 @@ from exporter.sources.reason import reason_of
 
 _EMBEDDING = "token_embd.weight"
 _OUTPUT = "output.weight"
+_NEAR = 0.9  # likeness of two names of which one is a damaged spelling of the other
 _NO_COUNTERPART = "the model class has no counterpart"
 _UNLIKE = "the model class is built with another value"
 # Scores of experts that a class computes without being told, by llama.cpp's number; softmax everywhere else.
@@ -390,13 +394,15 @@ class _Translation:
             self.account = self.account.state("gguf", self._name(key), fate=fate, why=why)
 
     def _state_elsewhere(self, key: str) -> None:
-        if key.startswith((f"{self.header.architecture}.", "tokenizer.")):
+        if key.startswith((f"{self.header.architecture}.", "tokenizer.", "general.sampling.")):
             return
         why = next((why for start, why in ELSEWHERE.items() if key.startswith(start)), None)
         if why is not None:
             self.account = self.account.state("gguf", key, fate="harmless", why=why)
         elif key.startswith(FOREIGN):
             self.account = self.account.state("gguf", key, fate="refused", why=_NO_COUNTERPART)
+        elif near := _nearly(key, self.header.architecture):
+            self.account = self.account.state("gguf", key, fate="refused", why=f"nearly {near}, which it may be")
         else:
             self.account = self.account.state("gguf", key, fate="unread", why="no key of llama.cpp")
 
@@ -411,6 +417,18 @@ def _special_ids(header: GgufHeader) -> dict[str, Any]:
     """Special tokens as the file has them; those that it does not name are none, whatever a class has for them."""
     names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
     return {role: header.fields.get(f"tokenizer.ggml.{name}_token_id") for role, name in names.items()}
+
+
+def _nearly(key: str, architecture: str) -> str | None:
+    """The hyper-parameter that a key is a damaged or foreign spelling of; None for a key of another kind."""
+    known = [*MEANINGS, *OFF, *HARMLESS, *NEEDED, *ROTARY_KEYS, *GEOMETRY_KEYS]
+    prefix, _, suffix = key.partition(".")
+    if suffix in known:
+        return f"{architecture}.{suffix}"
+    if room := difflib.get_close_matches(prefix, ("tokenizer", "general"), n=1, cutoff=0.8):
+        return f"{room[0]}.{suffix}"
+    near = difflib.get_close_matches(key, [f"{architecture}.{name}" for name in known], n=1, cutoff=_NEAR)
+    return near[0] if near else None
 
 
 def _local_layers(pattern: Any, layers: int) -> list[bool] | None:

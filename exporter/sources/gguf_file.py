@@ -11,6 +11,7 @@ from exporter.contract.errors import InputError, MissingDependencyError
 from exporter.sources.account import Account, is_ignored
 from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
 from exporter.sources.gguf_config import read_config
+from exporter.sources.gguf_generation import END_OF_TURN, set_generation, state_generation
 from exporter.sources.gguf_header import GgufHeader
 from exporter.sources.gguf_parts import files_of, read_gguf
 from exporter.sources.gguf_rotary import check_rotary
@@ -37,12 +38,11 @@ from exporter.sources.tokenizer import check_ids, check_template
 
 # Frequency factors of long-context Llama models: no weight of a module, but divisors of its rotary frequencies.
 _ROPE_FACTORS = "rope_freqs.weight"
-_END_OF_TURN = "tokenizer.ggml.eot_token_id"
 _ROLES = {
     "tokenizer.ggml.bos_token_id": "bos_token_id",
     "tokenizer.ggml.eos_token_id": "eos_token_id",
     "tokenizer.ggml.padding_token_id": "pad_token_id",
-    _END_OF_TURN: "eos_token_id",
+    END_OF_TURN: "eos_token_id",
 }
 
 
@@ -63,7 +63,8 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
     empty = build_empty(model_class, config, path)
     check_rotary(empty, header)
     tokenizer = build_gguf_tokenizer(header)
-    account = state_tokenizer(account, header)
+    account = state_generation(state_tokenizer(account, header), header)
+    account.refuse(path)
     if tokenizer is not None:
         check_ids(tokenizer, vocab_size(empty), path)
         check_template(tokenizer, path)
@@ -85,7 +86,7 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
     else:
         model, _ = load_weights(model_class, config, weights, path)
         _apply_rope_factors(model, header)
-    _add_end_of_turn(model, header)
+    set_generation(model, header)
     use_linear_layers(model)
     return Source(
         module=model,
@@ -120,15 +121,6 @@ def _state_tensors(account: Account, header: GgufHeader) -> Account:
         why = "divisors of the rotary frequencies" if tensor.name == _ROPE_FACTORS else ""
         account = account.state("tensor", tensor.name, fate="used", why=why, dtype=tensor.type_name)
     return account
-
-
-def _add_end_of_turn(model: Any, header: GgufHeader) -> None:
-    """Let the token that ends a chat turn end an answer as well; the configuration has room for one id only."""
-    end_of_turn = header.fields.get(_END_OF_TURN)
-    if isinstance(end_of_turn, int):
-        known = model.generation_config.eos_token_id
-        known = known if isinstance(known, list) else [] if known is None else [known]
-        model.generation_config.eos_token_id = [*known, end_of_turn]
 
 
 def _plan_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:

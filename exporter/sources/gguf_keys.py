@@ -63,6 +63,21 @@ MEANINGS: Mapping[str, Meaning] = {
     "shortconv.l_cache": Meaning(fields=("conv_L_cache",), off=(0,)),
 }
 
+# Worked out together in `gguf_config`, because one follows from another.
+GEOMETRY_KEYS = (
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.sliding_window",
+    "attention.sliding_window_pattern",
+    "attention.scale",
+    "attention.recurrent_layers",
+    "full_attention_interval",
+    "expert_gating_func",
+    "logit_scale",
+    "ssm.inner_size",
+)
+
 # Without a counterpart in any class of transformers; only these values are those of a model that lacks the feature.
 OFF: Mapping[str, tuple[Any, ...]] = {
     "attention.causal": (True,),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from exporter.sources.gguf_header import GgufHeader
 
 _BASE = 10000.0  # llama.cpp's, where a file has none
-_KEYS = (
+KEYS = (
     "rope.freq_base",
     "rope.freq_base_swa",
     "rope.dimension_count",
@@ -50,7 +50,7 @@ def rotary_fields(
     """
     import dataclasses
 
-    present = [key for key in _KEYS if key in stated]
+    present = [key for key in KEYS if key in stated]
     declared = {field.name for field in dataclasses.fields(config_class)}
     if "rope_parameters" not in declared or not head_size:
         wrong = {key: _NO_ROTARY for key in present if not _is_off(key, stated[key])}

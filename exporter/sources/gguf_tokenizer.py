@@ -6,6 +6,7 @@ Three kinds are built: byte-level BPE (``gpt2``), whose splitting rule `gguf_spl
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 from exporter.contract.errors import InputError
 from exporter.sources.account import Account
+from exporter.sources.gguf_generation import END_OF_TURN, SUPPRESSED
 from exporter.sources.gguf_header import GgufHeader, read_array
 from exporter.sources.gguf_splits import NOT_BYTE_LEVEL, RULES
 
@@ -33,7 +35,7 @@ _READ = (
     *("ggml.model", "ggml.pre", "ggml.tokens", "ggml.token_type", "ggml.scores", "ggml.merges", "chat_template"),
     *(f"ggml.{role}_token_id" for role in _ROLES),
     *("ggml.add_bos_token", "ggml.add_eos_token", "ggml.add_space_prefix", "ggml.remove_extra_whitespaces"),
-    *("ggml.precompiled_charsmap", "ggml.eot_token_id"),
+    *("ggml.precompiled_charsmap"),
 )
 _HARMLESS = {
     "huggingface.json": "the same tokenizer in another format",
@@ -44,6 +46,7 @@ _HARMLESS = {
 }
 # Tokens with a meaning of their own, which may be written in a text and are found there by their spelling.
 _NAMED = re.compile(r"ggml\.(eom|seperator|mask|cls|fim_\w+|prefix|suffix|middle)_token_id|chat_template\..+")
+_NEAR = 0.9  # likeness of two names of which one is a damaged spelling of the other
 _SPACE = "\u2581"
 
 
@@ -101,7 +104,7 @@ def state_tokenizer(account: Account, header: GgufHeader) -> Account:
     """The account with every key of the tokenizer; a key that nothing here knows is said, for it changes no weight."""
     for key in header.fields:
         name = key.removeprefix("tokenizer.")
-        if name == key:
+        if name == key or key in (END_OF_TURN, SUPPRESSED):
             continue
         if name in _READ:
             said = header.fields[key] if name in ("ggml.model", "ggml.pre") else ""
@@ -110,6 +113,8 @@ def state_tokenizer(account: Account, header: GgufHeader) -> Account:
             account = account.state("tokenizer", key, fate="harmless", why=_HARMLESS[name])
         elif _NAMED.fullmatch(name):
             account = account.state("tokenizer", key, fate="harmless", why="for uses that are not exported")
+        elif near := difflib.get_close_matches(name, (*_READ, *_HARMLESS), n=1, cutoff=_NEAR):
+            account = account.state("tokenizer", key, fate="refused", why=f"nearly tokenizer.{near[0]}")
         else:
             account = account.state("tokenizer", key, fate="unread", why="no key of llama.cpp's tokenizers")
     return account

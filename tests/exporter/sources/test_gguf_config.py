@@ -131,6 +131,39 @@ def test_what_changes_no_answer_is_accepted_and_said(tmp_path: Path) -> None:
     assert any("made.by" in note for note in source.account.notes())
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("stercoder2.rope.freq_base", "nearly starcoder2.rope.freq_base"),
+        ("starcoder2/rope.freq_base", "nearly starcoder2.rope.freq_base"),
+        ("starcoder2.rope.freq_bare", "unknown to this version"),
+        ("tokunizer.ggml.add_bos_token", "nearly tokenizer.ggml.add_bos_token"),
+        ("tokenizer.ggml.add_bas_token", "nearly tokenizer.ggml.add_bos_token"),
+    ],
+)
+def test_a_damaged_name_is_no_other_key(key: str, said: str, tmp_path: Path) -> None:
+    path = write_family(tmp_path / "m.gguf", "starcoder2", family_model("starcoder2"), settings={key: 5.0})
+    with pytest.raises(InputError, match=said):
+        load_source(path, outline=True)
+
+
+def test_recommended_sampling_and_suppressed_tokens_are_carried(tmp_path: Path) -> None:
+    settings = {
+        "general.sampling.temp": 0.5,
+        "general.sampling.top_k": 7,
+        "general.sampling.mirostat": 1,
+        "tokenizer.ggml.suppress_tokens": [3, 900],
+        "tokenizer.ggml.eot_token_id": 9,
+    }
+    model = family_model("starcoder2")
+    source = load_source(write_family(tmp_path / "m.gguf", "starcoder2", model, settings=settings))
+    carried: Any = source.module.generation_config
+    assert (carried.do_sample, carried.temperature, carried.top_k) == (True, 0.5, 7)
+    assert carried.suppress_tokens == [3]
+    assert source.model.eos == (9,)
+    assert source.account.names("unread", "generation") == ["general.sampling.mirostat"]
+
+
 def test_ids_that_the_file_does_not_name_are_none(tmp_path: Path) -> None:
     model = _outline(tmp_path, "llama").model
     assert (model.bos, model.eos, model.pad) == (None, (), None)
