@@ -57,26 +57,25 @@ def find_mlx(table: Table, declared: Declaration) -> Iterator[QuantizedWeight]:
             raise unusable(
                 name, f"{scales.name} of {scales.dtype} without biases like it", "a float scale and bias for each group"
             )
-        group, bits = declared.count("group_size") or 64, declared.count("bits")
-        sizes = [group] if bits is None else [words.shape[-1] * 32 // bits // max(1, scales.shape[-1]), group]
-        fitting = {
-            (size, one)
-            for size in sizes
-            for one in _MLX_BITS
-            if size * scales.shape[-1] * one == words.shape[-1] * 32 and size > 0
-        }
-        if bits is not None and any(one == bits for _, one in fitting):
-            fitting = {pair for pair in fitting if pair[1] == bits}
-        if len(fitting) != 1 or words.shape[:-1] != scales.shape[:-1]:
-            raise unusable(name, f"words {list(words.shape)}, scales {list(scales.shape)}", f"groups of {group}")
-        size, one = fitting.pop()
+        # Layers may have settings of their own, under their names.
+        own = declared.settings.get(stem)
+        group = (own if isinstance(own, dict) else declared.settings).get("group_size", 64)
+        columns = group * scales.shape[-1] if isinstance(group, int) else 0
+        bits = words.shape[-1] * 32 // columns if columns > 0 else 0
+        fits = bits in _MLX_BITS and bits * columns == words.shape[-1] * 32 and words.shape[:-1] == scales.shape[:-1]
+        if not fits:
+            raise unusable(
+                name,
+                f"words {list(words.shape)}, scales {list(scales.shape)}, groups of {group}",
+                f"{', '.join(map(str, _MLX_BITS))} bits in groups of the declared size",
+            )
         yield QuantizedWeight(
             name=name,
-            shape=(*words.shape[:-1], size * scales.shape[-1]),
-            form=f"MLX, {one} bits, groups of {size}, with biases",
+            shape=(*words.shape[:-1], columns),
+            form=f"MLX, {bits} bits, groups of {group}, with biases",
             parts={name: "codes", scales.name: "scales", biases.name: "biases"},
-            bits=one,
-            read=partial(_read_mlx, words, scales, biases, one),
+            bits=bits,
+            read=partial(_read_mlx, words, scales, biases, bits),
         )
 
 

@@ -48,9 +48,10 @@ _UNREAD_FORMATS = ("marlin-24", "sparse-24-bitmask", "sparse-bitmask", "mxfp6-pa
 def check_method(declared: Declaration, folder: Path) -> None:
     """Raise InputError when a checkpoint's quantization is one that is not read here, with the reason."""
     method = declared.method
-    if declared.origin and method not in READ:
+    # A declaration without a name leaves it to the tensors.
+    if method and method not in READ:
         reason = _UNREAD.get(method, "it is not known here")
-        raise _refusal(folder, f"the method {method or 'without a name'} of {declared.origin}: {reason}")
+        raise _refusal(folder, f"the method {method} of {declared.origin}: {reason}")
     if method == "compressed-tensors":
         formats = {str(declared.setting("format") or "")}
         groups = declared.setting("config_groups")

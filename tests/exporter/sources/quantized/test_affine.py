@@ -22,6 +22,16 @@ def test_mlx_adds_a_bias_to_each_group():
     assert weight[...].tolist() == [[-1, -0.5, 0, 0.5, 1, 1.5, 2, 2.5] * 4]
 
 
+def test_mlx_layers_can_have_settings_of_their_own():
+    stored = {
+        "x.weight": torch.tensor([[0x03020100, 0x07060504]], dtype=torch.int64).to(torch.uint32).repeat(1, 4),
+        "x.scales": torch.tensor([[1.0]]).half(),
+        "x.biases": torch.tensor([[0.0]]).half(),
+    }
+    weight = only(find_mlx, stored, declared("mlx", group_size=64, bits=4, x={"group_size": 32, "bits": 8}))
+    assert weight[...].tolist() == [list(range(8)) * 4]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -28,6 +28,7 @@ def test_nothing_is_declared(tmp_path):
         ({"config": {"quantization_config": {"load_in_4bit": True}}}, "bitsandbytes", "quantization_config in"),
         ({"config": {"compression_config": {"config_groups": {}}}}, "compressed-tensors", "compression_config in"),
         ({"config": {"quantization": {"bits": 4, "group_size": 64}}}, "mlx", "quantization in config.json"),
+        ({"config": {"quantization_config": {"bits": 4, "group_size": 64}}}, "", "quantization_config in"),
         ({"hf_quant_config": {"quantization": {"quant_algo": "FP8"}}}, "modelopt", "hf_quant_config.json"),
         ({"quantize_config": {"bits": 4, "group_size": 128}}, "gptq", "quantize_config.json"),
         ({"quant_config": {"w_bit": 4, "version": "GEMM"}}, "awq", "quant_config.json"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from exporter.contract.errors import InputError
+from exporter.sources.quantized.declaration import Declaration
 from exporter.sources.quantized.methods import check_method
 from tests.exporter.sources.quantized.tables import declared
 
@@ -38,3 +39,4 @@ def test_methods_that_are_read_and_no_method_pass():
     check_method(declared("compressed-tensors", format="pack-quantized", transform_config={}), FOLDER)
     check_method(declared("gptq"), FOLDER)
     check_method(declared(), FOLDER)
+    check_method(Declaration(settings={"bits": 4}, origin="config.json"), FOLDER)
