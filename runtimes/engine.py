@@ -53,7 +53,7 @@ def load(
     Args:
         folder: what ``jisu export`` wrote.
         backend: a name in `runtimes.backends.registry.BACKENDS`; no other one is taken in its place.
-        threads: how many threads compute; None leaves the choice to the backend.
+        threads: how many compute; None for as many as this process may use cores: affinity and control group count.
         check_hashes: compare the SHA-256 of every file; their sizes are always compared.
         source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.
         allow_cpu_nodes: let ``ort-cuda`` run operators on the processor that it has no kernel for.

@@ -229,14 +229,10 @@ def pareto_of(report: Report) -> list[int]:
 
 
 def threads_of(wanted: int) -> int:
-    """That many threads; for 0 one for each core that this process may use, hyperthreads not counted."""
-    import psutil
+    """That many threads; for 0 one for each core that this process may use, see `runtimes.machine.threads`."""
+    from runtimes.machine.threads import usable_threads
 
-    from runtimes.machine.probe import usable_cores
-
-    if wanted:
-        return wanted
-    return max(1, min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores()))
+    return wanted or usable_threads()
 
 
 def _check_threads(threads: int) -> None:

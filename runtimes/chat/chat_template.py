@@ -132,7 +132,10 @@ class ChatTemplate:
                 fix="Leave continue_final_message out.",
             )
         # A template that trims the message would have trimmed it without the mark, too.
-        return text[:cut] if text[cut + 1 : cut + 2] == " " else text[:cut].rstrip()
+        trimmed = text[cut + 1 : cut + 2] != " "
+        # One that writes the message more than once has the mark there, too.
+        text = text[:cut].replace(mark + " ", "").replace(mark, "")
+        return text.rstrip() if trimmed else text
 
     def _run(self, messages: Sequence[Message], request: ChatRequest, now: datetime, *, asks: bool) -> str:
         from jinja2 import TemplateError

@@ -35,7 +35,7 @@ def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     """ARTIFACT, --backend, --threads and --source."""
     parser.add_argument("artifact", metavar="ARTIFACT", help="folder that `jisu export` wrote")
     parser.add_argument("--backend", default="ort-cpu", metavar="NAME", help="what runs it (ort-cpu)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads that compute (the backend's choice)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads that compute (the cores it may use)")
     parser.add_argument("--source", metavar="CHECKPOINT", help="the checkpoint, for the backend torch")
     parser.add_argument(
         "--allow-cpu-nodes", action="store_true", help="let ort-cuda run operators on the processor that it lacks"

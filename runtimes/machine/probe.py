@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtimes.machine.cgroup import cgroup_cpus, cgroup_memory
 from runtimes.machine.gpu import GpuProbe, probe_gpus
 
 # Every distribution that decides what can run here, in the order shown.
@@ -185,34 +186,6 @@ def memory_sizes() -> tuple[int | None, int | None]:
     except (ImportError, OSError, RuntimeError):
         return None, None
     return int(memory.total), int(memory.available)
-
-
-def cgroup_folder(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Path:
-    """The folder of this process's control group, version 2; inside a container that is the root itself."""
-    for line in (_text(own) or "").splitlines():
-        if line.startswith("0::"):
-            folder = root / line[3:].strip().lstrip("/")
-            return folder if folder.is_dir() else root
-    return root
-
-
-def cgroup_cpus(folder: Path | None = None) -> float | None:
-    """Cores' worth of time that the control group may use; None without a limit."""
-    text = _text((folder or cgroup_folder()) / "cpu.max")
-    with contextlib.suppress(ValueError, ZeroDivisionError):
-        quota, period = (text or "").split()
-        return int(quota) / int(period)  # "max 100000" means no limit, and is no number
-    return None
-
-
-def cgroup_memory(folder: Path | None = None) -> tuple[int | None, int | None]:
-    """Bytes that the control group may use, and those it uses; None without a limit."""
-    folder = folder or cgroup_folder()
-    sizes: list[int | None] = []
-    for name in ("memory.max", "memory.current"):
-        text = (_text(folder / name) or "").strip()
-        sizes.append(int(text) if text.isdigit() else None)
-    return (sizes[0], sizes[1]) if sizes[0] is not None else (None, None)
 
 
 def free_disk(folder: Path) -> int | None:

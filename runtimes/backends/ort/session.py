@@ -10,6 +10,7 @@ from runtimes.backends.external_data import check_external_data
 from runtimes.backends.forks import keep_for_parent
 from runtimes.backends.ort.huge_pages import in_huge_pages
 from runtimes.backends.ort.placement import RECORDS_PLACEMENT
+from runtimes.machine.threads import usable_threads
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -20,7 +21,7 @@ def open_session(
     """A session for one graph of an artifact.
 
     Args:
-        threads: how many compute; None leaves the choice to the runtime.
+        threads: how many compute; None for as many as the process may use cores.
         profile: beginning of the path of the file that the time of every node is written into.
         records_placement: let `runtimes.backends.ort.placement` read back which provider runs which node.
 
@@ -41,8 +42,8 @@ def open_session(
     options.enable_mem_pattern = False
     if records_placement:
         options.add_session_config_entry(RECORDS_PLACEMENT, "1")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    # Left alone the package takes the machine's cores, whatever the process may use of them.
+    options.intra_op_num_threads = usable_threads() if threads is None else threads
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

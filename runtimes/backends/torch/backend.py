@@ -26,6 +26,7 @@ from runtimes.backends.row_lengths import (
     closed,
 )
 from runtimes.backends.token_ids import id_array
+from runtimes.machine.threads import usable_threads
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +50,7 @@ def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backe
 
     open_module = getattr(importlib.import_module(module_name), function)
     run_in_children(compute_alone)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or min(torch.get_num_threads(), usable_threads()))
     facts = artifact.manifest.model
     module = open_module(artifact, source)
     if not artifact.manifest.signature.state:

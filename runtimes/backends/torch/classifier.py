@@ -12,6 +12,7 @@ from runtimes.backends.forks import run_in_children
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.padded_classifier import PaddedClassifier
 from runtimes.backends.torch.backend import compute_alone
+from runtimes.machine.threads import usable_threads
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,7 @@ def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: An
 
     open_module = getattr(importlib.import_module(module_name), function)
     run_in_children(compute_alone)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or min(torch.get_num_threads(), usable_threads()))
     return PaddedClassifier("torch", artifact, partial(_run, open_module(artifact, source).eval()))
 
 

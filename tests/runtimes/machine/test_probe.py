@@ -11,9 +11,6 @@ import pytest
 
 from runtimes.machine import probe as machine_module
 from runtimes.machine.probe import (
-    cgroup_cpus,
-    cgroup_folder,
-    cgroup_memory,
     cpu_features,
     cpu_name,
     free_disk,
@@ -50,33 +47,6 @@ def test_features_are_unknown_without_flags(text: str | None) -> None:
 
 def test_name_of_the_processor() -> None:
     assert cpu_name(CPUINFO) == "Test CPU @ 2 GHz"
-
-
-@pytest.mark.parametrize(
-    ("text", "limit"),
-    [("200000 100000\n", 2.0), ("50000 100000", 0.5), ("max 100000\n", None), ("", None), ("1 0", None)],
-)
-def test_cpu_limit_of_the_control_group(tmp_path: Path, text: str, limit: float | None) -> None:
-    (tmp_path / "cpu.max").write_text(text)
-    assert cgroup_cpus(tmp_path) == limit
-
-
-def test_memory_limit_of_the_control_group(tmp_path: Path) -> None:
-    assert cgroup_memory(tmp_path) == (None, None)
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("5\n")
-    assert cgroup_memory(tmp_path) == (None, None)
-    (tmp_path / "memory.max").write_text("1073741824\n")
-    assert cgroup_memory(tmp_path) == (1 << 30, 5)
-
-
-def test_own_control_group_is_found_below_the_root(tmp_path: Path) -> None:
-    (tmp_path / "slice" / "job").mkdir(parents=True)
-    (tmp_path / "own").write_text("12:cpu:/old\n0::/slice/job\n")
-    assert cgroup_folder(tmp_path, tmp_path / "own") == tmp_path / "slice" / "job"
-    (tmp_path / "own").write_text("0::/not/visible/here\n")
-    assert cgroup_folder(tmp_path, tmp_path / "own") == tmp_path
-    assert cgroup_folder(tmp_path, tmp_path / "absent") == tmp_path
 
 
 def test_memory_limit_bounds_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
