@@ -61,7 +61,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
     made = [parent for parent in out.parents if not parent.exists()]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=STAGING_SUFFIX, dir=out.parent))
+        folder, lock = _made_and_locked(out)
     except OSError as error:
         _remove_empty(made)
         raise InputError(
@@ -70,7 +70,6 @@ def staging_folder(out: Path) -> Iterator[Path]:
             allowed="a writable folder",
             fix="Choose another --out.",
         ) from error
-    lock = _locked(folder)
     try:
         folder.chmod(0o755)  # mkdtemp makes it private; an artifact is as readable as any other file of the user
         yield folder
@@ -86,14 +85,13 @@ def remove_stale(out: Path) -> list[Path]:
     """Remove temporary folders for ``out`` that a killed export left behind, and return them.
 
     An export holds a lock on its folder for as long as it lives, which the system lifts however it ends: a folder whose
-    lock can be had is nobody's. Where the system knows no such locks nothing is removed, nor are
-    empty folders, which an export may be about to lock.
+    lock can be had is nobody's, or of an export that is about to lock it and makes another one when it is gone. Where
+    the system knows no such locks nothing is removed.
     """
     pattern = f".{glob.escape(out.name)}.*{STAGING_SUFFIX}"
     removed = []
     for folder in sorted(out.parent.glob(pattern)):
-        # An export that has just made its folder is about to lock it; it is empty until then.
-        if folder.is_symlink() or not folder.is_dir() or next(folder.iterdir(), None) is None:
+        if folder.is_symlink() or not folder.is_dir():
             continue
         lock = _locked(folder)
         if lock is None:
@@ -105,6 +103,39 @@ def remove_stale(out: Path) -> list[Path]:
         if not folder.exists():
             removed.append(folder)
     return removed
+
+
+def _made_and_locked(out: Path) -> tuple[Path, int | None]:
+    """A new temporary folder beside ``out`` and its lock; None for the lock where there are none."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=STAGING_SUFFIX, dir=out.parent))
+        lock = _locked(folder)
+        # Another export may have taken it for a killed one's before it was locked, and holds the lock or removed it.
+        if lock is not None and folder.exists():
+            return folder, lock
+        if lock is None and folder.exists() and not _held_by_another(folder):
+            return folder, None
+        if lock is not None:
+            os.close(lock)
+
+
+def _held_by_another(folder: Path) -> bool:
+    """Whether there are locks here, and somebody has this folder's; answers when they have let it go."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # until it is removed, which takes a moment
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def _locked(folder: Path) -> int | None:
@@ -135,10 +166,23 @@ def _remove_empty(folders: list[Path]) -> None:
 def publish(staged: Path, out: Path) -> None:
     """Flush the staged files to the disk and give the folder its final name in one step."""
     for path in (*staged.rglob("*"), staged):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        _flush(path)
     refuse_existing(out)
     staged.rename(out)
+    with contextlib.suppress(OSError):  # some file systems flush no folders; the artifact is whole either way
+        _flush(out.parent)
+
+
+def replace_folder(staged: Path, place: Path) -> None:
+    """Give a staged folder a name that an earlier one of ours has: whenever this is killed, one is whole."""
+    with staging_folder(place) as aside:
+        place.rename(aside / place.name)
+        staged.rename(place)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

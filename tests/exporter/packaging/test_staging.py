@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -105,9 +106,26 @@ def test_what_a_killed_export_left_is_removed(tmp_path: Path) -> None:
         place.mkdir()
     for place in (stale, other):
         (place / GRAPH).write_text("half")
-    assert remove_stale(tmp_path / "out") == [stale]
+    assert remove_stale(tmp_path / "out") == [stale, empty]
     assert not stale.exists()
+    assert not empty.exists()  # of an export that was killed before it wrote anything
     assert other.exists()
+
+
+def test_a_folder_that_is_taken_for_a_killed_exports_is_made_again(tmp_path: Path, monkeypatch) -> None:
+    made = []
+    make = tempfile.mkdtemp
+
+    def make_and_lose_the_first(**options: str) -> str:
+        made.append(make(**options))
+        if len(made) == 1:
+            assert remove_stale(tmp_path / "out") == [Path(made[0])]
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lose_the_first)
+    with staging_folder(tmp_path / "out") as staged:
+        assert staged == Path(made[1])
+        assert remove_stale(tmp_path / "out") == []  # it is locked
 
 
 def test_what_a_running_export_writes_is_left_alone(tmp_path: Path) -> None:
