@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -24,7 +23,8 @@ from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.gate.open_candidate import refuse_unprovable
 from exporter.gate.prove import prove
 from exporter.jobs.stages import Stages
-from exporter.packaging.staging import check_place, publish, remove_stale, staging_folder
+from exporter.packaging.folder_files import write_folder_files
+from exporter.packaging.staging import check_place, publish, remove_stale, replace_folder, staging_folder
 from exporter.passes.recipes import encoder_steps, recipe_for
 from exporter.passes.run_recipe import run_recipe
 from exporter.passes.steps import StepRecord
@@ -209,6 +209,9 @@ def _export_source(source: Source, request: ExportRequest, held_out: EvaluationT
                 budget=wanted.budget,
                 evaluation=held_out.given,
                 intended=quantized.by_name,
+                write_files=partial(
+                    write_folder_files, source=source, signature=manifest.signature, target=manifest.target
+                ),
                 stages=stages,
             )
         manifest = replace(manifest, gate=result.to_dict())
@@ -269,18 +272,15 @@ def _write(
     from exporter.graph.cpu_graph import write_cpu_graph
     from exporter.graph.graph_signature import signature_of
     from exporter.graph.weights_file import save_encoder, save_graph
-    from exporter.packaging.genai_config import write_genai_config
 
     signature = signature_of(model.graph)
     with _refusing_to_write(folder):
         save_graph(model, folder)
         if encoder is not None:
             save_encoder(encoder, folder, decoder=model)
-        source.save_tokenizer(folder)
+        write_folder_files(folder, source, signature=signature, target=target)
         if computed_half(precision_named(precision), target) is not None:
             write_cpu_graph(folder)
-        if target.startswith("ort-") and encoder is None:
-            write_genai_config(folder, signature, source.model)
         files = record_files(folder)
     return Manifest(
         task=source.task,
@@ -326,10 +326,11 @@ def _rejected(staged: Path, out: Path, manifest: Manifest, result: GateResult) -
     (staged / REJECTED).write_text(manifest.to_json(), encoding="utf-8")
     place = out.with_name(out.name + REJECTED_SUFFIX)
     if (place / REJECTED).is_file():
-        shutil.rmtree(place)  # an earlier rejection of ours
-    if place.exists():
-        place = staged.with_suffix(REJECTED_SUFFIX)
-    staged.rename(place)
+        replace_folder(staged, place)  # an earlier rejection of ours
+    else:
+        if place.exists():
+            place = staged.with_suffix(REJECTED_SUFFIX)
+        staged.rename(place)
     error = GateRejectedError(
         f"The exported model is not the model it was made from. {result.summary}",
         fix=f"Nothing was published to {out}; the rejected files and all numbers ({REJECTED}) are in {place}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from exporter.contract.artifact import Artifact, read_artifact
 from exporter.contract.errors import InputError
 from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
 from exporter.jobs.stages import Stages
+from exporter.packaging.folder_files import write_folder_files
 from exporter.precision.precision import precision_named
 from exporter.sources.recorded_source import file_hashes, load_recorded_source
 
@@ -76,7 +78,9 @@ def verify(
         choose_witness(loaded.provenance, opened.manifest.task, python=opinion_python)
     with stages.stage("prove"):
         budget = _recorded_budget(opened)
-        result = prove(opened, loaded, budget=budget, evaluation=held_out.given, stages=stages)
+        manifest = opened.manifest
+        write = partial(write_folder_files, source=loaded, signature=manifest.signature, target=manifest.target)
+        result = prove(opened, loaded, budget=budget, evaluation=held_out.given, write_files=write, stages=stages)
     if second_opinion:
         from exporter.second_opinion import ask_second_opinion
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
     from exporter.contract.artifact import Artifact
     from exporter.gate import Budget, Check, GateResult
+    from exporter.gate.folder import WriteFiles
     from exporter.gate.positions import Range
     from exporter.graph.localize import LayerReference
     from exporter.jobs.stages import Stages
@@ -31,6 +32,7 @@ def prove(
     budget: Budget,
     evaluation: str | None = None,
     intended: Mapping[str, Quantized] | None = None,
+    write_files: WriteFiles | None = None,
     stages: Stages | None = None,
 ) -> GateResult:
     """Run the gate on a written artifact: the exact graph that users will run, on the processor.
@@ -42,6 +44,8 @@ def prove(
         evaluation: held-out text for the quality figures; the default one when None.
         intended: integers by parameter name that the files have to hold. None where they are not known any more: the
             hashes of the files then prove that they are what was proved once.
+        write_files: writes what an export of the source has beside its graphs into an empty folder; None leaves those
+            files to the checks that use them.
         stages: told of the progress.
     """
     from exporter.gate.stored import check_integers, check_stored
@@ -50,7 +54,7 @@ def prove(
     judge = judges.get(source.task, _prove_generator)
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     # The integers first: a wrong one is seen by its effect, too, and named here.
-    checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source))
+    checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source, write_files))
     notes = result.notes
     if artifact.manifest.needs_vnni:
         notes = (*notes, f"The proof holds for {WITH_VNNI}; it is not opened on others.")

@@ -15,6 +15,8 @@ from exporter.contract.artifact import TEXT_TO_TEXT
 from exporter.gate.facts import check_facts
 from exporter.gate.float_weights import NAME as FLOATS
 from exporter.gate.float_weights import check_float_weights
+from exporter.gate.folder import NAME as FOLDER
+from exporter.gate.folder import SIGNATURE_NAME, check_folder, check_signature
 from exporter.gate.half import WEIGHTS_NAME, check_half_graph, check_half_weights
 from exporter.gate.int8_sums import NAME as SUMS
 from exporter.gate.int8_sums import check_int8_sums
@@ -28,6 +30,7 @@ from exporter.precision.precision import precision_named
 if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
     from exporter.contract.artifact import Artifact
+    from exporter.gate.folder import WriteFiles
     from exporter.gate.result import Check
     from exporter.sources.source import Source
 
@@ -40,9 +43,12 @@ def check_integers(artifact: Artifact, source: Source, intended: Mapping[str, Qu
     return asked(WEIGHTS_NAME, partial(check_weights, artifact.graph, intended, encoder=encoder))
 
 
-def check_stored(artifact: Artifact, source: Source) -> list[Check]:
-    """Facts, float weights, tables of positions, and the sums of int8 matmuls on other CPUs."""
+def check_stored(artifact: Artifact, source: Source, write_files: WriteFiles | None) -> list[Check]:
+    """Facts, signature, files beside the graphs, float weights, tables of positions, int8 sums on other CPUs."""
     checks = [check_facts(artifact.manifest.model, source.model)]
+    checks += asked(SIGNATURE_NAME, partial(check_signature, artifact))
+    if write_files is not None:
+        checks += asked(FOLDER, partial(check_folder, artifact, source, write_files))
     graphs = [(artifact.graph, artifact.cpu_graph, "")]
     if source.task == TEXT_TO_TEXT:
         graphs.append((artifact.encoder, artifact.cpu_encoder, "-encoder"))

@@ -29,32 +29,40 @@ MESSAGES: tuple[tuple[dict[str, str], ...], ...] = (
     ),
 )
 UNIT = "texts that differ"
+_ADDED = 64  # added tokens that are tried within sentences
+_AT_ONCE = 1 << 14  # tokens of the vocabulary
+_ENCODED = 1 << 17  # of a larger vocabulary every second, third ... token's text is encoded; all ids are decoded
 
 
 def check_tokenizer(source_tokenizer: Any, artifact_folder: Path, texts: Sequence[str] = TEXTS) -> list[Check]:
-    """Three checks: ids of texts, text of ids, and the rendered chat template.
+    """Three checks: ids of texts, text of ids, both for every token of the vocabulary too, and the chat template.
 
     Args:
         source_tokenizer: the source's transformers tokenizer.
         artifact_folder: the folder that holds ``tokenizer.json`` and the chat template.
-        texts: besides these, every special token of the source is tried within a sentence.
+        texts: besides these, `broad_texts` and every special token of the source within a sentence are tried.
     """
     from tokenizers import Tokenizer
+
+    from exporter.gate.tokenizer_texts import broad_texts
 
     ours = Tokenizer.from_file(str(artifact_folder / "tokenizer.json"))
     # A tokenizer.json may ask for truncation or padding; a runtime must not let it.
     ours.no_truncation()
     ours.no_padding()
-    specials = [f"before {token} after{token}" for token in source_tokenizer.all_special_tokens]
-    texts = [*texts, *specials]
+    added = [str(token) for token in source_tokenizer.get_added_vocab()]
+    named = dict.fromkeys([*source_tokenizer.all_special_tokens, *added[:_ADDED]])
+    specials = [text for token in named for text in (f"before {token} after{token}", f"{token}{token}a {token}")]
+    texts = [*texts, *specials, *broad_texts()]
+    encoded, decoded = _vocabulary_differences(source_tokenizer, ours)
     return [
-        _check_ids(source_tokenizer, ours, texts),
-        _check_round_trip(source_tokenizer, ours, texts),
+        _check_ids(source_tokenizer, ours, texts, encoded),
+        _check_round_trip(source_tokenizer, ours, texts, decoded),
         _check_chat_template(source_tokenizer, artifact_folder),
     ]
 
 
-def _check_ids(source: Any, ours: Any, texts: Sequence[str]) -> Check:
+def _check_ids(source: Any, ours: Any, texts: Sequence[str], of_tokens: list[str]) -> Check:
     differing = []
     for text in texts:
         for special in (True, False):
@@ -68,10 +76,11 @@ def _check_ids(source: Any, ours: Any, texts: Sequence[str]) -> Check:
                     f"{theirs[at : at + 3]} ({len(mine)} tokens instead of {len(theirs)})."
                 )
                 break
-    return _check("tokenizer", differing, f"Same ids as the source for {len(texts)} texts.")
+    fine = f"Same ids as the source for {len(texts)} texts and those of all tokens."
+    return _check("tokenizer", differing + of_tokens, fine)
 
 
-def _check_round_trip(source: Any, ours: Any, texts: Sequence[str]) -> Check:
+def _check_round_trip(source: Any, ours: Any, texts: Sequence[str], of_tokens: list[str]) -> Check:
     differing = []
     for text in texts:
         ids = list(source.encode(text))
@@ -79,7 +88,33 @@ def _check_round_trip(source: Any, ours: Any, texts: Sequence[str]) -> Check:
         mine = ours.decode(ids, skip_special_tokens=False)
         if mine != theirs:
             differing.append(f"{text!r} comes back as {mine!r} where the source gives {theirs!r}.")
-    return _check("detokenizer", differing, f"Same text as the source for the ids of {len(texts)} texts.")
+    fine = f"Same text as the source for the ids of {len(texts)} texts and for each token."
+    return _check("detokenizer", differing + of_tokens, fine)
+
+
+def _vocabulary_differences(source: Any, ours: Any) -> tuple[list[str], list[str]]:
+    """Tokens whose text has other ids, and tokens that are another text, by the tokenizers themselves."""
+    theirs = source.backend_tokenizer
+    size = max(source.get_vocab().values(), default=-1) + 1
+    encodings, decodings = [], []
+    for start in range(0, size, _AT_ONCE):
+        ids = [[token] for token in range(start, min(start + _AT_ONCE, size))]
+        texts, own = (one.decode_batch(ids, skip_special_tokens=False) for one in (theirs, ours))
+        decodings += [
+            f"Token {start + index} is {mine!r} where the source has {text!r}."
+            for index, (mine, text) in enumerate(zip(own, texts, strict=True))
+            if mine != text
+        ]
+        step = -(-size // _ENCODED)
+        chosen = texts[::step]
+        encoded, own_encoded = (one.encode_batch_fast(chosen, add_special_tokens=False) for one in (theirs, ours))
+        encodings += [
+            f"The text of token {start + step * index}, {text!r}, has the ids {mine.ids[:4]} where the source has "
+            f"{right.ids[:4]}."
+            for index, (text, mine, right) in enumerate(zip(chosen, own_encoded, encoded, strict=True))
+            if mine.ids != right.ids
+        ]
+    return encodings, decodings
 
 
 def _check_chat_template(source: Any, folder: Path) -> Check:

@@ -117,3 +117,18 @@ def test_a_source_without_chat_template_needs_none(folder):
     assert failed(check_tokenizer(source, folder)) == ["chat-template"]
     (folder / "chat_template.jinja").unlink()
     assert failed(check_tokenizer(source, folder)) == []
+
+
+def test_a_rare_token_and_a_merge_that_no_sentence_uses_are_found(source, folder):
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = data["model"]["vocab"]
+    rare, rarer = sorted(vocabulary, key=vocabulary.get)[-2:]
+    changed = {**vocabulary, rare: vocabulary[rarer], rarer: vocabulary[rare]}
+    path.write_text(json.dumps({**data, "model": {**data["model"], "vocab": changed}}), encoding="utf-8")
+    assert "detokenizer" in failed(check_tokenizer(source, folder, texts=()))
+    merges = data["model"]["merges"]
+    path.write_text(
+        json.dumps({**data, "model": {**data["model"], "merges": merges[:20] + merges[21:]}}), encoding="utf-8"
+    )
+    assert "tokenizer" in failed(check_tokenizer(source, folder, texts=()))

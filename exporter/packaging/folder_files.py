@@ -1,0 +1,26 @@
+"""Writes what lies in an artifact's folder beside its graphs: tokenizer, chat template, settings for its runtimes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from exporter.contract.artifact import ModelFacts
+from exporter.contract.signature import Signature
+from exporter.packaging.genai_config import write_genai_config
+
+
+class Described(Protocol):
+    """The part of a source that is needed here."""
+
+    @property
+    def model(self) -> ModelFacts: ...
+
+    def save_tokenizer(self, folder: Path) -> None: ...
+
+
+def write_folder_files(folder: Path, source: Described, *, signature: Signature, target: str) -> None:
+    """Write the files into a folder; the same source gives the same bytes."""
+    source.save_tokenizer(folder)
+    if target.startswith("ort-") and not signature.encoded:
+        write_genai_config(folder, signature, source.model)
