@@ -27,7 +27,6 @@ _HARMLESS = re.compile(
     r"is_llama_config|tp|ep_size|tensor_parallel\w*|\w*_parallel_size|deepspeed\w*|seed|dataset\w*|train\w*|lora_\w+|"
     r"quantization_config|compression_config|quantization|use_mambapy|cache_\w+|output_past|use_fast_path|use_kernels?|language|library_name|"
     r"base_model\w*|tags|datasets|prefix|max_batch_size|mlp_hidden_dropout|summary_\w+|\w*aux_loss\w*|router_aux\w*|seq_aux|"
-    r"is_decoder|is_encoder_decoder|cross_attention_hidden_size|add_cross_attention|tie_encoder_decoder|"
     r"chunk_size_feed_forward|num_nextn_predict_layers|mtp_\w+|n_mtp\w*|num_mtp\w*|model_max_length|tie_weights_?"
 )
 # Different spellings of one size or constant: a class reads one of each.
@@ -84,7 +83,7 @@ def account_for_config(
     for key, value in stated.items():
         if key in ("rope_scaling", "rope_parameters") and isinstance(value, Mapping):
             continue
-        inner = getattr(config, key, None) if key in read else None
+        inner = _held(config, key, None) if key in read else None
         if isinstance(value, Mapping) and hasattr(inner, "get_text_config") and hasattr(inner, "to_dict"):
             account = account_for_config(account, value, inner, model, path=f"{path}{key}.")
             continue
@@ -113,19 +112,20 @@ def _judge(
     """
     if key in read or key in getattr(config, "attribute_map", {}):
         return _compare(key, value, config, known)
-    if _HARMLESS.fullmatch(key):
+    near = nearest_key(key, meant - stated.keys())
+    meant_otherwise = near is not None and not _HARMLESS.fullmatch(near)
+    if _HARMLESS.fullmatch(key) and not (meant_otherwise and key.startswith("_")):
         return "harmless", ""
-    if key.endswith("_token_id"):
-        return "used", ""
     if key in _generation_keys():
         if value in _NEUTRAL or key in ("max_length", "min_length"):
             return "harmless", ""
         return "unread", "generation settings in config.json, which transformers reads from generation_config.json only"
     if (alias := _judge_spelling(key, value, stated, config, read)) is not None:
         return alias
-    near = nearest_key(key, meant - stated.keys())
-    if near is not None and not _HARMLESS.fullmatch(near):
+    if meant_otherwise:
         return "refused", f"the model reads {near}, which is not stated"
+    if key.endswith(("_token_id", "_token_index")):
+        return "used", ""
     if _is_neutral(key, value) or (key == "sliding_window" and stated.get("use_sliding_window") is False):
         return "harmless", ""
     if _COMPUTES.fullmatch(key):
@@ -137,13 +137,21 @@ def _compare(key: str, value: Any, config: Any, known: set[str]) -> tuple[Fate, 
     """Whether the configuration object holds a number, text or flag as the file states it."""
     if key not in known or key in _CONVERTED or key.startswith("_") or not isinstance(value, (bool, int, float, str)):
         return "used", ""
-    made = getattr(config, key, value)
+    made = _held(config, key, value)
     same = made == value or (isinstance(made, (list, tuple)) and value in made)
     if same or not isinstance(made, (bool, int, float, str)):
         return "used", ""
     if _HARMLESS.fullmatch(key):
         return "harmless", ""
     return "refused", f"{value!r} is stated, and {type(config).__name__} makes {made!r} of it"
+
+
+def _held(config: Any, key: str, default: Any) -> Any:
+    """What a configuration object has under a key; one that differs from layer to layer refuses to say."""
+    try:
+        return getattr(config, key, default)
+    except Exception:  # noqa: BLE001 - transformers 5.23 raises an error of its own, which is no AttributeError
+        return default
 
 
 def _judge_spelling(
@@ -153,10 +161,10 @@ def _judge_spelling(
     for group in (*_SPELLINGS, _LENGTHS):
         if key not in group:
             continue
-        own = next((one for one in group if one in read and one != key and hasattr(config, one)), None)
+        own = next((one for one in group if one in read and one != key and _held(config, one, None) is not None), None)
         if own is None:
             continue
-        made = getattr(config, own)
+        made = _held(config, own, None)
         if made == value or value is None:
             return "harmless", f"as {own}"
         if group is _LENGTHS and any(one in stated for one in group if one in read):

@@ -132,3 +132,12 @@ def test_nested_configurations_have_their_own_names() -> None:
     account = account_for_config(Account(), stated, config, empty)
     assert account.names("refused") == ["attn_config.alibi_bias_maz"]
     assert "attn_config.clip_qkv" in account.names("used")
+
+
+@pytest.mark.parametrize("damaged", ["eostoken_id", "_hidden_act", "is_causbl"])
+def test_no_ending_or_underscore_excuses_a_damaged_key(empty: Any, damaged: str) -> None:
+    meant = {"eostoken_id": "eos_token_id", "_hidden_act": "hidden_act", "is_causbl": "is_causal"}[damaged]
+    stated = {name: value for name, value in HONEST.items() if name != meant}
+    (one,) = [one for one in _account(empty, {**stated, damaged: 3}).statements if one.name == damaged]
+    assert one.fate == "refused"
+    assert meant in one.why
