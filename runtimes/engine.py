@@ -28,6 +28,7 @@ from runtimes.generation.scoring import TokenScores, score_tokens
 from runtimes.generation.text import TextCodec, open_codec
 from runtimes.generation.text_run import TextRun, new_token_limit
 from runtimes.generation.text_stream import TextStream
+from runtimes.machine.verified_files import verify_once
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -42,6 +43,7 @@ def load(
     backend: str = DEFAULT_BACKEND,
     *,
     threads: int | None = None,
+    verify_hashes: bool = True,
     check_hashes: bool = False,
     source: Source = None,
     allow_cpu_nodes: bool = False,
@@ -54,7 +56,9 @@ def load(
         folder: what ``jisu export`` wrote.
         backend: a name in `runtimes.backends.registry.BACKENDS`; no other one is taken in its place.
         threads: how many compute; None for as many as this process may use cores: affinity and control group count.
-        check_hashes: compare the SHA-256 of every file; their sizes are always compared.
+        verify_hashes: compare the SHA-256 of every file with the recorded one, once on a machine: that it was done is
+            remembered in the user's cache folder until a file changes. False compares their sizes alone.
+        check_hashes: compare them now, whatever is remembered.
         source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.
         allow_cpu_nodes: let ``ort-cuda`` run operators on the processor that it has no kernel for.
         plan: the folder that ``jisu build --out`` wrote plans into, or one of them, for the backends of TensorRT.
@@ -65,6 +69,8 @@ def load(
         MissingDependencyError: the backend's package is not installed.
     """
     artifact = read_artifact(folder, check_hashes=check_hashes)
+    if verify_hashes and not check_hashes:
+        verify_once(artifact)
     place = None if plan is None else Path(plan)
     if artifact.manifest.task == CLASSIFICATION:
         opened: Backend | ClassifierBackend = open_classifier(
@@ -86,7 +92,13 @@ def load(
             plan=place,
             capacity=capacity,
         )
-    options = {"threads": threads, "source": source, "allow_cpu_nodes": allow_cpu_nodes, "capacity": capacity}
+    options = {
+        "threads": threads,
+        "source": source,
+        "allow_cpu_nodes": allow_cpu_nodes,
+        "capacity": capacity,
+        "verify_hashes": verify_hashes,
+    }
     engine = Engine(artifact, opened)
     engine._loaded = (backend, {**options, "plan": None if place is None else place.absolute()})
     return engine

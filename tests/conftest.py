@@ -28,6 +28,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             (pytest.fail if gpu_needs.is_required(need) else pytest.skip)(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is remembered about artifacts is not remembered beyond the run."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("XDG_CACHE_HOME")
+    if before is not None:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
 @pytest.fixture(scope="session")
 def smollm2_gguf() -> Path:
     """SmolLM2-135M-Instruct as a GGUF file of 98 MB. Where it is missing the test is skipped; in CI it fails."""

@@ -46,6 +46,12 @@ def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--capacity", type=int, metavar="N", help="tokens of a row, its answer included, for tensorrt backends (2048)"
     )
+    parser.add_argument(
+        "--no-verify-hashes",
+        dest="verify_hashes",
+        action="store_false",
+        help="compare only the sizes of the files, where the first load on a machine compares their hashes",
+    )
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +135,7 @@ def load_engine(arguments: argparse.Namespace) -> Engine:
         allow_cpu_nodes=arguments.allow_cpu_nodes,
         plan=arguments.plan,
         capacity=arguments.capacity,
+        verify_hashes=arguments.verify_hashes,
     )
 
 
