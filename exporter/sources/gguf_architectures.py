@@ -24,6 +24,7 @@ MODEL_TYPES: Mapping[str, str] = {
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
     "glm4": "glm4",
     "gpt-oss": "gpt_oss",
     "gpt2": "gpt2",
@@ -53,6 +54,8 @@ MODEL_TYPES: Mapping[str, str] = {
     "starcoder": "gpt_bigcode",
     "starcoder2": "starcoder2",
 }
+
+GEMMA4 = "gemma4_text"
 
 # llama.cpp turns neighbouring values where transformers turns the two halves of a head: the rows are interleaved.
 INTERLEAVED = frozenset({"arcee", "granite", "granitemoe", "llama", "olmo", "smollm3"})

@@ -13,8 +13,10 @@ import math
 from typing import Any
 
 from exporter.contract.errors import InputError
+from exporter.sources import gguf_gemma4
 from exporter.sources.account import Account
-from exporter.sources.gguf_architectures import config_class
+from exporter.sources.gguf_architectures import GEMMA4, config_class
+from exporter.sources.gguf_gemma4 import gemma4_fields
 from exporter.sources.gguf_header import GgufHeader
 from exporter.sources.gguf_keys import (
     ELSEWHERE,
@@ -103,12 +105,8 @@ class _Translation:
         self._set_windows()
         self._set_experts()
         self._set_structure()
-        fields, used, refused = rotary_fields(self.stated, head_size=self.head_size, config_class=self.config_class)
-        self.wanted.update(fields)
-        for key in used:
-            self._settle(key, "used", "rope_parameters" if "rope_parameters" in self.declared else "")
-        for key, why in refused.items():
-            self._settle(key, "refused", why)
+        if self.model_type != GEMMA4:
+            self._set_rotary()
         for key in list(self.left):
             if key in MEANINGS:
                 self._put(key, MEANINGS[key])
@@ -120,6 +118,14 @@ class _Translation:
                 self._settle(key, "refused", "unknown to this version")
         for key in self.header.fields:
             self._state_elsewhere(key)
+
+    def _set_rotary(self) -> None:
+        fields, used, refused = rotary_fields(self.stated, head_size=self.head_size, config_class=self.config_class)
+        self.wanted.update(fields)
+        for key in used:
+            self._settle(key, "used", "rope_parameters" if "rope_parameters" in self.declared else "")
+        for key, why in refused.items():
+            self._settle(key, "refused", why)
 
     def compare(self, config: Any) -> Account:
         """The account, in which every value that the finished configuration does not hold is refused."""
@@ -172,6 +178,9 @@ class _Translation:
             self._settle("attention.head_count", "refused", "the number of heads differs between layers")
             return
         self._set_kv_heads(heads)
+        if self.model_type == GEMMA4:
+            self._set_gemma4()
+            return
         if not heads:
             for key in ("attention.key_length", "attention.value_length"):
                 if key in self.left:
@@ -199,6 +208,22 @@ class _Translation:
                 why=f"values of {value} beside keys of {size}",
             )
             self.left.pop("attention.value_length", None)
+
+    def _set_gemma4(self) -> None:
+        fields, refused = gemma4_fields(self.header, self.stated)
+        self.wanted.update(fields)
+        self.head_size = fields["head_dim"]
+        for key in gguf_gemma4.KEYS:
+            self._settle(
+                key, "refused" if key in refused else "used", refused.get(key, "of layers with and without a window")
+            )
+        if isinstance(self.left.get("feed_forward_length"), tuple):
+            fits = "feed_forward_length" not in refused
+            self._settle(
+                "feed_forward_length",
+                "used" if fits else "refused",
+                refused.get("feed_forward_length", "intermediate_size"),
+            )
 
     def _set_kv_heads(self, heads: int) -> None:
         key = "attention.head_count_kv"

@@ -139,7 +139,7 @@ def _plan_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:
 
 def _apply_rope_factors(model: Any, header: GgufHeader) -> None:
     for tensor in header.tensors:
-        if tensor.name == _ROPE_FACTORS:
+        if tensor.name == _ROPE_FACTORS and header.architecture != "gemma4":
             _scale_rotary(model, read_tensor(tensor), header.path)
 
 

@@ -9,8 +9,12 @@ from typing import Any
 from exporter.sources.gguf_architectures import INTERLEAVED, OFFSET_NORMS
 
 # Parameters of a layer that are no module's weight or bias.
-_BARE_NAMES = {"sinks": "attn_sinks.weight", "e_score_correction_bias": "exp_probs_b.bias"}
-_BARE = re.compile(rf"(?:model\.)?layers\.(\d+)\..*\.({'|'.join(_BARE_NAMES)})")
+_BARE_NAMES = {
+    "sinks": "attn_sinks.weight",
+    "e_score_correction_bias": "exp_probs_b.bias",
+    "layer_scalar": "layer_output_scale.weight",
+}
+_BARE = re.compile(rf"(?:model\.)?layers\.(\d+)\.(?:.*\.)?({'|'.join(_BARE_NAMES)})")
 _EXPERTS = re.compile(r"(?:model\.)?layers\.(\d+)\.\w+\.experts\.(gate_up_proj|down_proj)(_bias)?")
 
 

@@ -1,7 +1,8 @@
 """Builds the tokenizer that a GGUF file describes and judges it by the file's own tokens, merges and flags.
 
 Three kinds are built: byte-level BPE (``gpt2``), whose splitting rule `gguf_splits` knows by name, SentencePiece BPE
-(``llama``) and unigrams (``t5``). Any other kind is refused. Where a file leaves a flag out, llama.cpp's value stands.
+(``llama``; with merges of its own ``gemma4``) and unigrams (``t5``). Any other kind is refused. Where a file leaves a
+flag out, llama.cpp's value stands.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from exporter.sources.gguf_generation import END_OF_TURN, SUPPRESSED
 from exporter.sources.gguf_header import GgufHeader, read_array
 from exporter.sources.gguf_splits import NOT_BYTE_LEVEL, RULES
 
-_MODELS = ("gpt2", "llama", "t5")
+_MODELS = ("gpt2", "llama", "t5", "gemma4")
 _NONE = ("none", "no_vocab")
 # llama.cpp's token types.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
@@ -28,6 +29,7 @@ _DEFAULT_IDS: Mapping[str, Mapping[str, int]] = {
     "gpt2": {},
     "llama": {"bos": 1, "eos": 2, "unknown": 0},
     "t5": {"eos": 1, "unknown": 2, "padding": 0},
+    "gemma4": {},
 }
 _ROLES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 # Keys that `GgufVocabulary` reads, and those that change nothing that this package computes.
@@ -82,7 +84,7 @@ def build_gguf_tokenizer(header: GgufHeader) -> Any | None:
         return None
     from transformers import PreTrainedTokenizerFast
 
-    build = {"gpt2": _byte_level, "llama": _sentencepiece, "t5": _unigram}[vocabulary.model]
+    build = {"gpt2": _byte_level, "t5": _unigram}.get(vocabulary.model, _sentencepiece)
     backend = build(vocabulary)
     _add_tokens(backend, vocabulary)
     template = header.fields.get("tokenizer.chat_template")
@@ -150,7 +152,7 @@ def _read(header: GgufHeader) -> GgufVocabulary | None:
         if isinstance(stated, int) and not isinstance(stated, bool):
             ids[role] = stated
     rule = RULES.get(pre or "default")
-    by_default = model == "llama" or (model == "gpt2" and rule is not None and rule.adds_bos)
+    by_default = model in ("llama", "gemma4") or (model == "gpt2" and rule is not None and rule.adds_bos)
     return GgufVocabulary(
         path=path,
         architecture=header.architecture,
@@ -165,7 +167,7 @@ def _read(header: GgufHeader) -> GgufVocabulary | None:
         ids={role: number for role, number in ids.items() if 0 <= number < len(tokens)},
         adds_bos=bool(fields.get("tokenizer.ggml.add_bos_token", by_default)),
         adds_eos=bool(fields.get("tokenizer.ggml.add_eos_token", model == "t5")),
-        space_prefix=bool(fields.get("tokenizer.ggml.add_space_prefix", model != "gpt2")),
+        space_prefix=bool(fields.get("tokenizer.ggml.add_space_prefix", model in ("llama", "t5"))),
         strips=bool(fields.get("tokenizer.ggml.remove_extra_whitespaces", False)),
     )
 
@@ -219,6 +221,8 @@ def _sentencepiece(vocabulary: GgufVocabulary) -> Any:
     ids = {token: number for number, token in enumerate(tokens)}
     if len(ids) != len(tokens):
         raise _contradiction(vocabulary.path, "runs of spaces in two spellings")
+    if vocabulary.model == "gemma4" and vocabulary.merges is None:
+        raise _contradiction(vocabulary.path, "a gemma4 tokenizer without merges")
     if vocabulary.merges is not None:
         merges = _pairs(vocabulary, ids)
     else:
@@ -270,6 +274,8 @@ def _add_tokens(backend: Any, vocabulary: GgufVocabulary) -> None:
     special = set(vocabulary.ids.values())
     control, plain = [], []
     for number, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True)):
+        if vocabulary.architecture.startswith("gemma") and not token.strip(" "):
+            continue  # runs of spaces are in its vocabulary, in another spelling
         if kind in (_CONTROL, _UNKNOWN) or (number in special and kind != _BYTE):
             control.append(AddedToken(token, normalized=False, special=True))
         elif kind == _USER_DEFINED:

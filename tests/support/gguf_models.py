@@ -72,6 +72,20 @@ FAMILIES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
             },
         },
     ),
+    "gemma4": (
+        "gemma4",
+        "Gemma4",
+        {
+            "head_dim": 8,
+            "global_head_dim": 16,
+            "num_hidden_layers": 3,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "hidden_size_per_layer_input": 4,
+            "vocab_size_per_layer_input": VOCAB,
+            "sliding_window": 7,
+            "num_kv_shared_layers": 1,
+        },
+    ),
     "falcon": (
         "falcon",
         "Falcon",
@@ -122,7 +136,11 @@ def write_family(path: Path, family: str, model: Any, *, settings: Mapping[str, 
         add_value(writer, key, value)
     arch = next(one for one, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(arch, model.config.num_hidden_layers)
+    if architecture == "gemma4":
+        turned = config_share(model.config)
+        writer.add_tensor("rope_freqs.weight", np.array([1.0] * turned + [1e30] * (8 - turned), np.float32))
     for name, weight in model.state_dict().items():
+        name = f"{name}.weight" if name.endswith("layer_scalar") else name
         stem, _, suffix = name.rpartition(".")
         stored = f"{names.get_name(stem) or names.get_name(stem.removeprefix('transformer.'))}.{suffix}"
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
@@ -134,6 +152,11 @@ def write_family(path: Path, family: str, model: Any, *, settings: Mapping[str, 
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def config_share(config: Any) -> int:
+    """How many frequencies Gemma 4's whole layers turn by."""
+    return int(config.rope_parameters["full_attention"]["partial_rotary_factor"] * 16) // 2
 
 
 def add_value(writer: Any, key: str, value: Any) -> None:
@@ -149,11 +172,26 @@ def add_value(writer: Any, key: str, value: Any) -> None:
 def _metadata(config: Any) -> dict[str, Any]:
     rope = getattr(config, "rope_parameters", None) or {}
     whole = rope.get("full_attention", rope)
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = 8  # of the gemma4 above, where layers differ
+    if config.model_type != "gemma4_text":
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     epsilons = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps")
     heads = getattr(config, "num_kv_heads", None) or getattr(config, "num_key_value_heads", None)
     kinds = getattr(config, "layer_types", None)
-    return {
+    if config.model_type == "gemma4_text":
+        own = {
+            "attention.key_length": 16,
+            "attention.value_length": 16,
+            "attention.key_length_swa": size,
+            "attention.value_length_swa": size,
+            "attention.shared_kv_layers": config.num_kv_shared_layers,
+            "embedding_length_per_layer_input": config.hidden_size_per_layer_input,
+            "rope.dimension_count": 16,
+            "rope.dimension_count_swa": size,
+        }
+    else:
+        own = {}
+    common = {
         "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers,
@@ -174,6 +212,7 @@ def _metadata(config: Any) -> dict[str, Any]:
         "final_logit_softcapping": getattr(config, "final_logit_softcapping", None),
         "attn_logit_softcapping": getattr(config, "attn_logit_softcapping", None),
     }
+    return common | own
 
 
 def _laid_out(architecture: str, name: str, values: Any, config: Any) -> Any:

@@ -186,6 +186,14 @@ def test_what_no_piece_spells_is_spelled_in_bytes(tmp_path: Path) -> None:
     assert tokenizer("ab").input_ids[0] == 1  # llama.cpp puts <s> in front unless the file forbids it
 
 
+def test_gemma_s_merges_are_the_file_s(tmp_path: Path) -> None:
+    settings = {**_sentencepiece(), "model": "gemma4", "merges": ["a b", "▁ ab"], "unknown_token_id": 0}
+    tokenizer = _build(tmp_path, **settings, architecture="gemma4", add_bos_token=False)
+    assert tokenizer.tokenize("ab ab") == ["ab", "▁ab"]
+    with pytest.raises(InputError, match="gemma4 tokenizer without merges"):
+        _build(tmp_path, **{**settings, "merges": None})
+
+
 def test_unigrams_follow_their_scores(tmp_path: Path) -> None:
     settings = {"tokens": ["<pad>", "</s>", "<unk>", "▁", "a", "b", "ab", "▁a"], "token_type": [3, 3, 2, 1, 1, 1, 1, 1]}
     scores = [0.0, 0.0, 0.0, -2.0, -3.0, -3.0, -9.0, -1.0]
