@@ -87,6 +87,9 @@ def account_for_config(
         if isinstance(value, Mapping) and hasattr(inner, "get_text_config") and hasattr(inner, "to_dict"):
             account = account_for_config(account, value, inner, model, path=f"{path}{key}.")
             continue
+        if key == "architectures" and not path and value and type(model).__name__ not in value:
+            account = account.state("config", key, fate="unread", why=f"loaded as {type(model).__name__}: {value}")
+            continue
         fate, why = _judge(key, value, stated, config, known=known, meant=meant, read=read)
         kind = "generation" if fate == "unread" and key in generation else "config"
         account = account.state(kind, f"{path}{key}", fate=fate, why=why)  # type: ignore[arg-type]

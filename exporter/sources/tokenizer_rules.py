@@ -127,7 +127,7 @@ def _account_for_files(account: Account, tokenizer: Any, folder: Path) -> Accoun
     account = _account_for_flags(account, folder)
     account = _account_for_roles(account, tokenizer, folder)
     account = _account_for_ends(account, tokenizer, folder)
-    return _account_for_templates(account, folder)
+    return _account_for_templates(account, tokenizer, folder)
 
 
 def _claims(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -218,11 +218,15 @@ def _account_for_ends(account: Account, tokenizer: Any, folder: Path) -> Account
     return account
 
 
-def _account_for_templates(account: Account, folder: Path) -> Account:
+def _account_for_templates(account: Account, tokenizer: Any, folder: Path) -> Account:
     path, written = folder / "chat_template.jinja", _config(folder).get("chat_template")
     if path.is_file() and isinstance(written, str) and path.read_text(encoding="utf-8").strip() != written.strip():
         why = "chat_template.jinja is another one, and goes before it"
         account = account.state("tokenizer", "tokenizer_config.json: chat_template", fate="unread", why=why)
+    other = folder / "chat_template.json"
+    if other.is_file() and read_json(other).get("chat_template") != getattr(tokenizer, "chat_template", None):
+        why = "transformers reads it for processors of images only"
+        account = account.state("tokenizer", other.name, fate="unread", why=why)
     return account
 
 

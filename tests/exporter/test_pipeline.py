@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 from collections import namedtuple
@@ -17,6 +18,7 @@ from exporter.contract.errors import GateRejectedError, InputError
 from exporter.gate import GateResult
 from exporter.gate.result import Check
 from exporter.pipeline import export
+from exporter.reports.describe import describe_artifact
 from exporter.verification import open_torch_module, verify
 from tests.exporter.passes.draft import copied
 from tests.support.models import write_tiny_llama
@@ -76,6 +78,16 @@ def test_the_manifest_records_source_recipe_gate_and_versions(tiny_source, tiny_
     assert {"pass": "lower_gqa", "count": 3, "candidates": 3} in manifest.recipe
     assert manifest.gate["accepted"] is True
     assert {"torch", "onnxruntime", "transformers"} <= set(manifest.versions)
+
+
+def test_the_account_of_the_checkpoint_is_kept_and_shown(tiny_artifact):
+    account = tiny_artifact.manifest.source["account"]
+    assert account["counts"]["tensor"] == {"used": 30}
+    assert account["counts"]["config"].keys() == {"used", "harmless"}
+    assert account["remarks"] == []
+    text = describe_artifact(tiny_artifact)
+    assert "Account of the checkpoint" in text
+    assert re.search(r"tensor +30 used", text)
 
 
 def test_two_exports_give_the_same_bytes(tiny_source, tiny_artifact, tmp_path):

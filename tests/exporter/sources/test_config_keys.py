@@ -134,6 +134,12 @@ def test_nested_configurations_have_their_own_names() -> None:
     assert "attn_config.clip_qkv" in account.names("used")
 
 
+def test_another_architecture_than_the_loaded_one_is_told(empty: Any) -> None:
+    fate, why = _fates(empty, architectures=["LlamaModel"])["architectures"]
+    assert fate == "unread"
+    assert "LlamaForCausalLM" in why
+
+
 @pytest.mark.parametrize("damaged", ["eostoken_id", "_hidden_act", "is_causbl"])
 def test_no_ending_or_underscore_excuses_a_damaged_key(empty: Any, damaged: str) -> None:
     meant = {"eostoken_id": "eos_token_id", "_hidden_act": "hidden_act", "is_causbl": "is_causal"}[damaged]

@@ -95,6 +95,8 @@ def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "model.gguf", extra={"blk.0.attn_q.bias": np.ones(64)})
     with pytest.raises(InputError, match=r"no place for. Received: blk.0.attn_q.bias"):
         load_source(path)
+    account = load_source(path, ignore_weights=["blk.*.attn_q.bias"]).account
+    assert account.names("ignored", "tensor") == ["blk.0.attn_q.bias"]
 
 
 def test_a_tokenizer_model_that_cannot_be_rebuilt_is_refused(tmp_path: Path) -> None:

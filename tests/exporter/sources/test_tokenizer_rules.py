@@ -92,9 +92,11 @@ def test_files_that_contradict_the_tokenizer_are_refused(
 def test_what_is_decided_between_files_is_told(folder: Path) -> None:
     _edit(folder / "special_tokens_map.json", lambda data: data.update(eos_token={"content": "<pad>"}, bos_token="<s>"))
     _edit(folder / "vocab.json", lambda data: data.update({"<s>": 9}))
+    _edit(folder / "chat_template.json", lambda data: data.update(chat_template="{{ other }}"))
     _edit(folder / "tokenizer_config.json", lambda data: data.update(chat_template="{{ messages }}"))
     account, tokenizer = _followed(folder)
-    assert set(account.names("unread")) == {"eos_token", "vocab.json", "tokenizer_config.json: chat_template"}
+    template = "tokenizer_config.json: chat_template"
+    assert set(account.names("unread")) == {"eos_token", "vocab.json", "chat_template.json", template}
     assert any(repr(tokenizer.eos_token) in note for note in account.notes())
     assert account.names("refused") == []
 
