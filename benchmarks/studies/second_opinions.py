@@ -3,6 +3,7 @@
     python -m benchmarks.studies.second_opinions gguf --python build/llama-cpp/bin/python    # all architectures
     python -m benchmarks.studies.second_opinions folder                                      # all model types
     python -m benchmarks.studies.second_opinions folder llama qwen3                          # these only
+    python -m benchmarks.studies.second_opinions folder --loaded                             # without exporting
     python -m benchmarks.studies.second_opinions --render                                    # the document alone
 
 A GGUF file is compared as it is loaded, with the settings of each of its variants; a folder is exported, and what a
@@ -16,6 +17,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import re
 import signal
 import tempfile
 from collections import Counter
@@ -62,24 +64,34 @@ def main() -> None:
     parser.add_argument("kind", nargs="?", choices=_KINDS, help="which checkpoints; both when left out")
     parser.add_argument("names", nargs="*", help="architectures or model types; all when none is named")
     parser.add_argument("--python", help="interpreter that has llama-cpp-python (default: this one)")
+    parser.add_argument("--loaded", action="store_true", help="compare folders as they are loaded, without an export")
     parser.add_argument("--missing", action="store_true", help="go on with a table that is not complete")
     parser.add_argument("--table", type=Path, default=TABLE, help="where the figures are kept (%(default)s)")
     parser.add_argument("--render", action="store_true", help="only write the document")
     arguments = parser.parse_args()
     if not arguments.render:
         _import_once()
+        examine = {"gguf": _examine_gguf, "folder": _examine_loaded if arguments.loaded else _examine_folder}
         for kind in _KINDS if arguments.kind is None else (arguments.kind,):
-            measure(kind, arguments.names, table=arguments.table, python=arguments.python, missing=arguments.missing)
+            measure(
+                kind,
+                arguments.names,
+                partial(examine[kind], python=arguments.python),
+                table=arguments.table,
+                missing=arguments.missing,
+            )
     DOCS.write_text(render(read_rows(arguments.table)), encoding="utf-8")
 
 
-def measure(kind: str, names: list[str], *, table: Path, python: str | None, missing: bool) -> None:
+def measure(
+    kind: str, names: list[str], examine: Callable[[str], list[Row]], *, table: Path, missing: bool = False
+) -> None:
     """Measure models of one kind, each in a process of its own, and write the table after each."""
     for name in names or (list(architectures()) if kind == "gguf" else model_types()):
         known = [row for row in read_rows(table) if (row.kind, row.name) != (kind, name)]
         if missing and len(known) < len(read_rows(table)):
             continue
-        rows = _apart(_examine_gguf if kind == "gguf" else _examine_folder, kind, name, python)
+        rows = _apart(examine, kind, name)
         for row in rows:
             error = "" if row.error is None else f" ({row.error:.2g} sd)"
             print(f"{row.name} {row.variant}: {row.outcome}{error} {row.detail}", flush=True)
@@ -135,6 +147,15 @@ def examine_folder(name: str, folder: Path) -> Row:
     write_model(name, folder / "source")
     _write_tokenizer(folder / "source")
     return _row("folder", name, "", ask)
+
+
+def examine_loaded(name: str, folder: Path) -> Row:
+    """Write a small model with a tokenizer, load it, and compare what was loaded with plain transformers."""
+    from benchmarks.studies.trace_families import write_model
+
+    write_model(name, folder)
+    _write_tokenizer(folder)
+    return _row("folder", name, "as loaded", partial(_ask_about_file, folder, None))
 
 
 def render(rows: list[Row]) -> str:
@@ -194,17 +215,22 @@ def _row(kind: str, name: str, variant: str, ask: Callable[[], SecondOpinion]) -
     )
 
 
-def _examine_gguf(name: str, python: str | None) -> list[Row]:
+def _examine_gguf(name: str, *, python: str | None) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         return list(examine_gguf(name, Path(folder), python=python))
 
 
-def _examine_folder(name: str, _: str | None) -> list[Row]:
+def _examine_folder(name: str, *, python: str | None) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         return [examine_folder(name, Path(folder))]
 
 
-def _apart(examine: Callable[[str, str | None], list[Row]], kind: str, name: str, python: str | None) -> list[Row]:
+def _examine_loaded(name: str, *, python: str | None) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        return [examine_loaded(name, Path(folder))]
+
+
+def _apart(examine: Callable[[str], list[Row]], kind: str, name: str) -> list[Row]:
     """The rows that a process of its own finds; one that says how it ended when it finds none."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
@@ -212,7 +238,7 @@ def _apart(examine: Callable[[str, str | None], list[Row]], kind: str, name: str
     def work() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         try:
-            theirs.send(examine(name, python))
+            theirs.send(examine(name))
         except Exception as error:  # noqa: BLE001 - what is wrong with one model is its line
             said = _shortened(f"{type(error).__name__}: {error}")
             theirs.send([Row(kind=kind, name=name, variant="", outcome="failed", detail=said)])
@@ -259,7 +285,7 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 def _shortened(text: str) -> str:
-    text = " ".join(text.split())
+    text = re.sub(r"\S*/(model\.gguf|source)", r"\1", " ".join(text.split()))  # where it lay is of no interest
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
