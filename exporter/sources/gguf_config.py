@@ -30,7 +30,7 @@ from exporter.sources.gguf_keys import (
     Meaning,
 )
 from exporter.sources.gguf_rotary import KEYS as ROTARY_KEYS
-from exporter.sources.gguf_rotary import rotary_fields
+from exporter.sources.gguf_rotary import longrope_fields, rotary_fields
 from exporter.sources.plausible import check_layer_count
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
@@ -122,6 +122,13 @@ class _Translation:
     def _set_rotary(self) -> None:
         fields, used, refused = rotary_fields(self.stated, head_size=self.head_size, config_class=self.config_class)
         self.wanted.update(fields)
+        # Only Phi 3 chooses between two sets of divisors; elsewhere these tensors have no place.
+        scaled, held = longrope_fields(self.header, self.stated) if self.model_type == "phi3" else ({}, ())
+        if scaled:
+            self.wanted["rope_parameters"] |= scaled
+            self.wanted["original_max_position_embeddings"] = scaled["original_max_position_embeddings"]
+            refused = {key: why for key, why in refused.items() if key not in held}
+            used = [*used, *held]
         for key in used:
             self._settle(key, "used", "rope_parameters" if "rope_parameters" in self.declared else "")
         for key, why in refused.items():

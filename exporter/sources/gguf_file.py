@@ -14,7 +14,7 @@ from exporter.sources.gguf_config import read_config
 from exporter.sources.gguf_generation import END_OF_TURN, set_generation, state_generation
 from exporter.sources.gguf_header import GgufHeader
 from exporter.sources.gguf_parts import files_of, read_gguf
-from exporter.sources.gguf_rotary import check_rotary
+from exporter.sources.gguf_rotary import LONG_FACTORS, SHORT_FACTORS, check_rotary
 from exporter.sources.gguf_tokenizer import build_gguf_tokenizer, state_tokenizer
 from exporter.sources.gguf_weights import GgufWeight, lazy_weights, read_tensor
 from exporter.sources.linear_layers import use_linear_layers
@@ -115,10 +115,15 @@ def _leave_out(account: Account, header: GgufHeader) -> tuple[Account, GgufHeade
     return account, replace(header, tensors=tuple(kept))
 
 
+def _rope_tensors(header: GgufHeader) -> tuple[str, ...]:
+    """Tensors that are no weight of a module but are read with the configuration, or after it."""
+    return (_ROPE_FACTORS, LONG_FACTORS, SHORT_FACTORS) if header.architecture == "phi3" else (_ROPE_FACTORS,)
+
+
 def _state_tensors(account: Account, header: GgufHeader) -> Account:
     """The account with every tensor; one without a place in the model has been refused before."""
     for tensor in header.tensors:
-        why = "divisors of the rotary frequencies" if tensor.name == _ROPE_FACTORS else ""
+        why = "divisors of the rotary frequencies" if tensor.name in _rope_tensors(header) else ""
         account = account.state("tensor", tensor.name, fate="used", why=why, dtype=tensor.type_name)
     return account
 
@@ -133,7 +138,7 @@ def _plan_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:
             received=f"architecture {header.architecture!r}",
             fix="Update the gguf package, or use the model's original Hugging Face folder.",
         ) from error
-    _check(header, empty, weights, [name for name in unused if name != _ROPE_FACTORS])
+    _check(header, empty, weights, [name for name in unused if name not in _rope_tensors(header)])
     return weights
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
+from exporter.sources.gguf_weights import read_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +36,9 @@ KEYS = (
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
 )
+# Divisors for short and for long texts (LongRoPE, Ding et al. 2024, https://arxiv.org/abs/2402.13753).
+LONG_FACTORS, SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
+_LONGROPE = "rope.scaling.attn_factor", "rope.scaling.type", "rope.scaling.original_context_length"
 _NO_ROTARY = "the model class has no rotary positions"
 
 
@@ -85,6 +89,25 @@ def rotary_fields(
     return fields, [key for key in present if key not in refused], refused
 
 
+def longrope_fields(header: GgufHeader, stated: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Rotary parameters of a model with divisors for short and long texts, and the keys that they hold; or none.
+
+    Beyond ``original_context_length`` positions the long divisors are used, in transformers as in llama.cpp.
+    """
+    stored = {tensor.name: tensor for tensor in header.tensors if tensor.name in (LONG_FACTORS, SHORT_FACTORS)}
+    if len(stored) != 2:
+        return {}, ()
+    original = stated.get("rope.scaling.original_context_length", stated.get("context_length", 0))
+    return {
+        "rope_type": "longrope",
+        "short_factor": [float(one) for one in read_tensor(stored[SHORT_FACTORS])],
+        "long_factor": [float(one) for one in read_tensor(stored[LONG_FACTORS])],
+        "factor": stated.get("context_length", 0) / max(original, 1),
+        "attention_factor": float(stated.get("rope.scaling.attn_factor", 1.0)),
+        "original_max_position_embeddings": original,
+    }, _LONGROPE
+
+
 def check_rotary(empty: Any, header: GgufHeader) -> None:
     """Compare the frequencies that a model turns its positions by with those that the file states.
 
@@ -97,8 +120,8 @@ def check_rotary(empty: Any, header: GgufHeader) -> None:
     """
     import numpy as np
 
-    if header.architecture == "gemma4":
-        return  # it turns a part of its values in a way of its own, see `gguf_gemma4`
+    if header.architecture == "gemma4" or any(one.name == LONG_FACTORS for one in header.tensors):
+        return  # frequencies that are put together of a tensor of the file
     prefix = f"{header.architecture}."
     stated = {key.removeprefix(prefix): value for key, value in header.fields.items() if key.startswith(prefix)}
     for name, local, actual in _tables(empty):

@@ -115,7 +115,14 @@ def family_model(family: str, **changes: Any) -> Any:
     return model
 
 
-def write_family(path: Path, family: str, model: Any, *, settings: Mapping[str, Any] | None = None) -> Path:
+def write_family(
+    path: Path,
+    family: str,
+    model: Any,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Path:
     """Write a model as a GGUF file without a tokenizer; returns the path.
 
     Args:
@@ -124,6 +131,7 @@ def write_family(path: Path, family: str, model: Any, *, settings: Mapping[str, 
         model: of the family.
         settings: metadata in place of what the model says; None leaves a key out. A key without a dot in front of its
             architecture's name is given as it is.
+        extra: further tensors by name.
     """
     import gguf
     import numpy as np
@@ -147,6 +155,8 @@ def write_family(path: Path, family: str, model: Any, *, settings: Mapping[str, 
             continue
         values = _laid_out(architecture, stored, weight.numpy(), model.config)
         writer.add_tensor(stored, np.ascontiguousarray(values, np.float32))
+    for name, values in (extra or {}).items():
+        writer.add_tensor(name, np.asarray(values, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

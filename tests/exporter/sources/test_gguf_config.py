@@ -9,7 +9,7 @@ import pytest
 
 from exporter.contract.errors import InputError
 from exporter.sources import load_source
-from tests.support.gguf_models import FAMILIES, VOCAB, family_model, write_family
+from tests.support.gguf_models import FAMILIES, POSITIONS, VOCAB, family_model, write_family
 
 pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
 
@@ -27,6 +27,31 @@ def test_a_file_gives_the_logits_of_its_model(family: str, tmp_path: Path) -> No
     assert torch.allclose(actual, expected, atol=1e-4 * float(expected.std()))
     assert not loaded.account.names("refused")
     assert len(loaded.account.names("used", "gguf")) >= 7
+
+
+def test_divisors_for_short_and_long_texts_are_read(tmp_path: Path) -> None:
+    import torch
+
+    short, long = [1.0, 1.25], [2.0, 4.0]
+    rope = {"rope_type": "longrope", "rope_theta": 777.0, "partial_rotary_factor": 0.5}
+    scaled = {"short_factor": short, "long_factor": long, "factor": POSITIONS / 20}
+    model = family_model("phi3", rope_parameters={**rope, **scaled}, original_max_position_embeddings=20)
+    settings = {
+        "phi3.rope.scaling.type": "longrope",
+        "phi3.rope.scaling.factor": None,
+        "phi3.rope.scaling.original_context_length": 20,
+        "phi3.rope.scaling.attn_factor": model.model.rotary_emb.attention_scaling,
+    }
+    extra = {"rope_factors_short.weight": short, "rope_factors_long.weight": long}
+    path = write_family(tmp_path / "model.gguf", "phi3", model, settings=settings, extra=extra)
+    loaded = load_source(path).module
+    for length in (10, 40):
+        ids = torch.randint(0, VOCAB, (1, length), generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            expected, actual = model(ids, use_cache=False).logits, loaded(ids, use_cache=False).logits
+        assert torch.allclose(actual, expected, atol=1e-4 * float(expected.std()))
+    with pytest.raises(InputError, match="longrope"):
+        load_source(write_family(tmp_path / "bare.gguf", "phi3", model, settings=settings), outline=True)
 
 
 def _outline(path: Path, family: str, **settings: Any) -> Any:
