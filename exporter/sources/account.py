@@ -28,6 +28,14 @@ KINDS: dict[Kind, str] = {
     "generation": "generation settings",
     "file": "files",
 }
+# What a user can do about refused statements.
+_WAYS: dict[Kind, str] = {
+    "config": "Correct config.json where its keys are wrong",
+    "generation": "Correct generation_config.json",
+    "tokenizer": "Keep the tokenizer's files that belong together",
+    "tensor": "Leave tensors that are none of the model out with --ignore-weights PATTERN",
+    "gguf": "Use the model's original Hugging Face folder instead",
+}
 _MOST_NAMED = 20  # groups of names in a record
 _MOST_SHOWN = 5  # in a sentence
 # A number between dots, or at an end: that of a layer or an expert.
@@ -93,13 +101,13 @@ class Account:
             f"{KINDS[kind]} {shorten(collapse(names))}{f' ({why})' if why else ''}"
             for (kind, why), names in groups.items()
         ]
-        tensors = any(kind == "tensor" for kind, _ in groups)
+        kinds = {kind for kind, _ in groups}
+        ways = [_WAYS[kind] for kind in _WAYS if kind in kinds]
         raise InputError(
             f"Parts of {checkpoint} would be dropped without a word",
             received="; ".join(problems),
             allowed="tensors, keys and rules that the model uses, or that are known to change no answer",
-            fix="Convert the checkpoint again, with the configuration that belongs to it"
-            + ("; to leave tensors out all the same, name them with --ignore-weights PATTERN." if tensors else "."),
+            fix=f"{'. '.join(ways) or 'Remove what does not belong to it'}, or convert the checkpoint again.",
         )
 
     def notes(self) -> tuple[str, ...]:
