@@ -33,7 +33,7 @@ class Reference(Protocol):
 
         Args:
             token_ids: int64 [T].
-            positions: a slice of step 1 of the T positions; None for all of them.
+            positions: a slice of the T positions, of any step above 0; None for all of them.
 
         Returns:
             float32 [T, V], or only the rows asked for.
@@ -106,9 +106,9 @@ class TorchReference:
             ids = torch.from_numpy(np.ascontiguousarray(token_ids, dtype=np.int64))[None].to(device)
             options: dict[str, Any] = {"use_cache": False}
             if self._keeps_rows and len(rows) < len(token_ids):
-                options["logits_to_keep"] = torch.arange(rows.start, rows.stop, device=device)
+                options["logits_to_keep"] = torch.arange(rows.start, rows.stop, rows.step, device=device)
                 return _as_float32(module(ids, **options).logits[0])
-            return _as_float32(module(ids, **options).logits[0, rows.start : rows.stop])
+            return _as_float32(module(ids, **options).logits[0, rows.start : rows.stop : rows.step])
 
 
 @contextlib.contextmanager

@@ -34,6 +34,14 @@ def test_asked_for_rows_are_those_rows(llama):
     assert np.allclose(some, whole[3:7], atol=1e-5)
 
 
+@pytest.mark.parametrize("keeps_rows", [True, False])
+def test_every_third_row_can_be_asked_for(llama, keeps_rows):
+    reference = TorchReference(llama)
+    reference._keeps_rows = keeps_rows
+    some = reference.logits(IDS, slice(1, 10, 3))
+    assert np.allclose(some, reference.logits(IDS)[1:10:3], atol=1e-5)
+
+
 def test_a_module_that_cannot_select_rows_gives_the_same(llama):
     reference = TorchReference(llama)
     selected = reference.logits(IDS, slice(3, 7))
