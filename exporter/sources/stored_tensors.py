@@ -69,7 +69,8 @@ def take_off_prefix(account: Account, stored: StoredWeights, empty: Any) -> tupl
     names, prefixes = without_prefix(empty, stored.shapes)
     for prefix in prefixes:
         account = account.remark(f"The names of the weights have {prefix!r} from a wrapper, which is taken off.")
-    return account, stored.renamed(names)
+    # A pattern may name a tensor either way.
+    return leave_out(account, stored.renamed(names)) if prefixes else (account, stored)
 
 
 def account_for_tensors(

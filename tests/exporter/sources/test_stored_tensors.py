@@ -112,6 +112,10 @@ def test_a_prefix_is_taken_off_and_told(empty: Any) -> None:
     assert list(stored.weights) == names
     assert "'module.'" in account.notes()[0]
     assert take_off_prefix(Account(), _stored(*names), empty)[0] == Account()
+    wrapped = _stored(*(f"module.{name}" for name in [*names, "vision.weight"]))
+    account, stored = take_off_prefix(Account(ignore=("vision.*",)), wrapped, empty)
+    assert account.names("ignored") == ["vision.weight"]
+    assert list(stored.weights) == names
 
 
 def test_what_transformers_left_over_in_spite_of_a_place_is_refused(empty: Any) -> None:
