@@ -6,7 +6,7 @@ tokenizer.json, so that a model which was trained with other rules gets other id
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def follow_stated_rules(account: Account, tokenizer: Any, folder: Path) -> tuple
     """
     file = folder / "tokenizer.json"
     if file.is_file():
-        stated = _read(file)
+        whole = _read(file)
+        stated = {rule: _state(getattr(whole, rule)) for rule in _RULES}
         other = _other_rules(tokenizer, stated)
         if other:
             loaded, tokenizer = tokenizer, _as_stated(folder, tokenizer)
@@ -62,9 +63,11 @@ def follow_stated_rules(account: Account, tokenizer: Any, folder: Path) -> tuple
                     "other ids; the file's rules are used."
                 )
         refused = account.names("refused", "tokenizer")
-        rules = [f"tokenizer.json: {rule}" for rule in _RULES]
-        account = account.state("tokenizer", [rule for rule in rules if rule not in refused], fate="used")
-    return _account_for_files(account, tokenizer, folder), tokenizer
+        names = [f"tokenizer.json: {rule}" for rule in _RULES]
+        account = account.state("tokenizer", [name for name in names if name not in refused], fate="used")
+    # Large, hence read once.
+    rules = read_json(file) if file.is_file() else {}
+    return _account_for_files(account, tokenizer, folder, rules), tokenizer
 
 
 def _read(file: Path) -> Any:
@@ -100,22 +103,22 @@ def _ids(tokenizer: Any, *, texts: tuple[str, ...] = _TEXTS, special: bool = Fal
         return None
 
 
-def _other_rules(tokenizer: Any, stated: Any) -> list[str]:
-    """The rules of a tokenizer that are not those of another one, as data."""
+def _other_rules(tokenizer: Any, stated: Mapping[str, Any]) -> list[str]:
+    """The rules of a tokenizer that are not the stated ones, as data."""
     own = tokenizer.backend_tokenizer
-    return [rule for rule in _RULES if _state(getattr(own, rule)) != _state(getattr(stated, rule))]
+    return [rule for rule in _RULES if _state(getattr(own, rule)) != stated[rule]]
 
 
 def _state(rule: Any) -> Any:
     return None if rule is None else rule.__getstate__()
 
 
-def _account_for_files(account: Account, tokenizer: Any, folder: Path) -> Account:
+def _account_for_files(account: Account, tokenizer: Any, folder: Path, rules: dict[str, Any]) -> Account:
     """Compare the ids, special tokens and templates that the files name with those of the tokenizer."""
     vocabulary = tokenizer.get_vocab()
-    for file, claims in _claims(folder):
+    for file, claims in _claims(folder, rules):
         wrong = [f"{token!r} as {number}" for token, number in claims.items() if vocabulary.get(token) != number]
-        if wrong and file in ("vocab.json", "vocab.txt") and (folder / "tokenizer.json").is_file():
+        if wrong and file == "vocab.json" and rules:
             why = f"the tokenizer is that of tokenizer.json; {len(wrong)} ids are others"
             account = account.state("tokenizer", file, fate="unread", why=why)
         elif wrong:
@@ -123,14 +126,14 @@ def _account_for_files(account: Account, tokenizer: Any, folder: Path) -> Accoun
             account = account.state("tokenizer", names, fate="refused", why="the tokenizer has others")
         else:
             account = account.state("tokenizer", file, fate="used")
-    account = _account_for_settings(account, folder)
-    account = _account_for_flags(account, folder)
+    account = _account_for_settings(account, folder, rules)
+    account = _account_for_flags(account, folder, rules)
     account = _account_for_roles(account, tokenizer, folder)
     account = _account_for_ends(account, tokenizer, folder)
     return _account_for_templates(account, tokenizer, folder)
 
 
-def _claims(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _claims(folder: Path, rules: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file, id by token) of each file that names ids."""
     for name in ("added_tokens.json", "vocab.json"):
         if (folder / name).is_file():
@@ -138,8 +141,8 @@ def _claims(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     listed = _added_tokens(folder)
     if listed:
         yield "tokenizer_config.json", {token: number for number, token in listed.items()}
-    if (folder / "tokenizer.json").is_file():
-        added = read_json(folder / "tokenizer.json").get("added_tokens") or []
+    added = rules.get("added_tokens") or []
+    if added:
         yield "tokenizer.json", {one["content"]: one["id"] for one in added if isinstance(one, dict)}
 
 
@@ -151,11 +154,9 @@ def _added_tokens(folder: Path) -> dict[int, str]:
     return {int(number): _text(token) for number, token in listed.items() if str(number).isdigit()}
 
 
-def _account_for_settings(account: Account, folder: Path) -> Account:
+def _account_for_settings(account: Account, folder: Path, rules: dict[str, Any]) -> Account:
     """Refuse settings of tokenizer_config.json that contradict the rules of tokenizer.json: either may be meant."""
-    if not (folder / "tokenizer.json").is_file():
-        return account
-    rules, config = read_json(folder / "tokenizer.json"), _config(folder)
+    config = _config(folder)
     for setting, place, kind, flag in _SETTINGS:
         wanted = config.get(setting)
         for rule in _leaves(rules.get(place)):
@@ -176,12 +177,12 @@ def _leaves(rule: Any) -> Iterator[dict[str, Any]]:
             yield rule
 
 
-def _account_for_flags(account: Account, folder: Path) -> Account:
+def _account_for_flags(account: Account, folder: Path, rules: dict[str, Any]) -> Account:
     """Tell of added tokens that two files describe differently: whether they are special, or take spaces with them."""
     listed = _config(folder).get("added_tokens_decoder")
-    if not isinstance(listed, dict) or not (folder / "tokenizer.json").is_file():
+    if not isinstance(listed, dict):
         return account
-    added = read_json(folder / "tokenizer.json").get("added_tokens") or []
+    added = rules.get("added_tokens") or []
     other = [
         f"{one['content']!r} {flag}"
         for one in added
