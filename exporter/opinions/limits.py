@@ -7,7 +7,7 @@ from dataclasses import dataclass
 # llama.cpp rounds activations to the type of the weights that they meet, to 8-bit integers for blocks of integers, and
 # takes GELU from a table of half-precision numbers. Measured on small random models of 30 architectures against
 # transformers, in standard deviations: F32 3e-5, with GELU 3e-3; F16 6e-3; BF16 4e-2, and 1 where a rounding sends a
-# token to other experts. Blocks: mean KL 1e-4, with experts 4e-3.
+# token to other experts. Blocks: mean KL 1e-4, with experts 4e-3; SmolLM2-135M in Q4_1 2e-3, the same choice at 98 %.
 _PLAIN = {"F32": 1e-2, "F16": 2e-2}
 
 
