@@ -28,6 +28,7 @@ from runtimes.generation.scoring import TokenScores, score_tokens
 from runtimes.generation.text import TextCodec, open_codec
 from runtimes.generation.text_run import TextRun, new_token_limit
 from runtimes.generation.text_stream import TextStream
+from runtimes.machine.freed_memory import return_freed_memory
 from runtimes.machine.verified_files import verify_once
 
 if TYPE_CHECKING:
@@ -411,8 +412,9 @@ class Engine:
         return self._codec
 
     def close(self) -> None:
-        """Release the backend; safe to call twice."""
+        """Give back the memory of the model and of all its states, whoever holds them; safe to call twice."""
         self._opened.close()
+        return_freed_memory()
 
     def __enter__(self) -> Self:
         return self

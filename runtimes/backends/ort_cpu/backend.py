@@ -110,6 +110,7 @@ class OrtCpuBackend:
 
     def new_state(self, batch: int, capacity: int) -> HostState:
         check_size(batch, capacity)
+        self._opened.get()  # a closed one has no states any more
         with told_memory(rows=batch, tokens=capacity):
             return self.states.add(HostState(self._specs, batch=batch, capacity=capacity))
 

@@ -118,3 +118,14 @@ def test_a_device_does_not_follow_into_a_child() -> None:
         os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 0
     assert backend.forward() == 1
+
+
+def test_functions_run_in_children_once(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom runtimes.backends.forks import run_in_children\n"
+        "def note(): os.write(1, b'x')\n"
+        "run_in_children(note)\nrun_in_children(note)\n"
+        "if os.fork() == 0: os._exit(0)\nos.wait()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.returncode) == ("x", 0), done.stderr
