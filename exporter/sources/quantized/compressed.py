@@ -54,6 +54,8 @@ def _packed(stem: str, packed: Stored, table: Table, declared: Declaration) -> Q
     own = [one for one in settings if one.get("num_bits") == bits]
     if zeros is None and own and all(one.get("symmetric") is False for one in own):
         raise unusable(name, f"no {name}_zero_point of weights that are not symmetric", _ALLOWED)
+    if zeros is not None and len(zeros.shape) != 2 and zeros.shape not in ((), (1,)):
+        raise unusable(name, f"{zeros.name} of {list(zeros.shape)}", _ALLOWED)
     group = _group_size(name, scales.shape[1], columns, own)
     parts = {packed.name: "codes", scales.name: "scales"}
     roles = ((zeros, "zero points"), (shape, "shape"), (order, "groups of columns"))
@@ -100,7 +102,7 @@ def _group_size(name: str, groups: int, columns: int, settings: list[dict[str, A
         size = one.get("group_size")
         if isinstance(size, int) and size > 0 and -(-columns // size) == groups:
             return size
-    if columns % groups:
+    if not groups or columns % groups:
         raise unusable(name, f"{groups} groups of {columns} columns", "groups of equal size")
     return columns // groups
 

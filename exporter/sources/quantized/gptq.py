@@ -129,7 +129,7 @@ def _group_size(parts: _Parts, declared: Declaration, columns: int, groups: int)
     said = declared.count("group_size", "q_group_size")
     if said is not None and said > 0 and -(-columns // said) == groups:
         return said
-    if columns % groups:
+    if not groups or columns % groups:
         raise _misfit(parts)
     return columns // groups
 

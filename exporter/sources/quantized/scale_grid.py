@@ -46,8 +46,10 @@ def fit_tile(codes: Stored, scales: Stored, *, shape: tuple[int, ...], block: tu
     Raises:
         InputError: the scales fit no tiling, or more than one.
     """
-    rows, columns = shape[-2:]
     stored = scales.shape
+    if len(shape) < 2 or 0 in stored or 0 in shape:
+        raise _misfit(codes, scales, shape)
+    rows, columns = shape[-2:]
     count = 1
     for size in stored:
         count *= size

@@ -50,7 +50,13 @@ class Stored:
         return self.weight[...]
 
     def integers(self) -> npt.NDArray[Any]:
-        """The values as they are stored, of a tensor of integers."""
+        """The values as they are stored, of a tensor of integers.
+
+        Raises:
+            InputError: it holds something else, or nothing.
+        """
+        if not self.dtype.startswith(("int", "uint")) or 0 in self.shape:
+            raise unusable(self.name, f"{list(self.shape)} of {self.dtype}", "integers")
         array: npt.NDArray[Any] = self.read().contiguous().numpy()
         return array
 

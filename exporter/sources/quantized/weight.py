@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from exporter.sources.quantized.table import unusable
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -92,9 +94,12 @@ class QuantizedWeight:
         import numpy as np
         import torch
 
-        if self.read is not None:
-            values = self.read()
-        else:
-            assert self.integers is not None, "a quantized weight that nothing reads"
-            values = self.integers().dequantize()
+        assert self.read is not None or self.integers is not None, "a quantized weight that nothing reads"
+        try:
+            values = self.read() if self.read is not None else self.integers().dequantize()  # type: ignore[misc]
+        except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            # Parts that fit each other by every rule that is checked, and still do not.
+            raise unusable(self.name, f"parts that do not fit: {error}", "parts as its format has them") from error
+        if tuple(values.shape) != (self.shape[::-1] if self.transposed else self.shape):
+            raise unusable(self.name, f"parts for {list(values.shape)}", f"parts for {list(self.shape)}")
         return torch.from_numpy(np.ascontiguousarray(values.T) if self.transposed else values)[index]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from exporter.contract.errors import InputError
 from exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 
@@ -27,3 +29,16 @@ def test_columns_have_the_scale_of_their_group():
 def test_a_weight_is_read_when_it_is_indexed_and_turned_where_the_layer_wants_it():
     weight = QuantizedWeight(name="x", shape=(4, 2), form="", parts={}, bits=2, integers=integers, transposed=True)
     assert weight[...].tolist() == integers().dequantize().T.tolist()
+
+
+def test_parts_that_do_not_fit_each_other_are_an_error_of_the_checkpoint():
+    def broken():
+        raise ValueError("operands could not be broadcast")
+
+    for read, words in (
+        (broken, "could not be broadcast"),
+        (lambda: np.zeros((3, 3), np.float32), r"parts for \[3, 3\]"),
+    ):
+        weight = QuantizedWeight(name="x", shape=(2, 2), form="", parts={}, bits=4, read=read)
+        with pytest.raises(InputError, match=words):
+            weight[...]
