@@ -126,7 +126,8 @@ class Conversation:
         return self._engine.detokenize(run.token_ids(0))
 
     def _begin(self, prompt: Sequence[int]) -> TextRun:
-        engine, options = self._engine, self._options
+        engine = self._engine
+        options = engine.completed_options(self._options, searches=False)
         needed = len(prompt) + new_token_limit(
             len(prompt), engine.backend.max_positions, options, name="The conversation", cut=True
         )

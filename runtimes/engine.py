@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from exporter.contract.artifact import Artifact, read_artifact
 from exporter.contract.backend import Backend
 from exporter.contract.classifier_backend import ClassifierBackend
 from exporter.contract.errors import InputError
+from exporter.contract.generation_settings import read_generation_settings
 from exporter.contract.naming import shown
 from runtimes.backends.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
 from runtimes.backends.token_ids import check_ids
@@ -20,13 +20,13 @@ from runtimes.chat.chat_encoder import open_chat_encoder
 from runtimes.chat.messages import ChatRequest, Message
 from runtimes.generation.beam_run import BeamRun
 from runtimes.generation.classification import Classification, check_texts, classify_rows
-from runtimes.generation.forced_tokens import ForcedTokens
+from runtimes.generation.model_defaults import checked_settings, complete_options
 from runtimes.generation.options import DEFAULT_NEW_TOKENS, OptionChanges, SamplingOptions, changed_options
 from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, token_ids
 from runtimes.generation.result import Result
 from runtimes.generation.scoring import TokenScores, score_tokens
 from runtimes.generation.text import TextCodec, open_codec
-from runtimes.generation.text_run import TextRun, new_token_limit
+from runtimes.generation.text_run import TextRun
 from runtimes.generation.text_stream import TextStream
 from runtimes.machine.freed_memory import return_freed_memory
 from runtimes.machine.verified_files import verify_once
@@ -113,8 +113,8 @@ class Engine:
     """Generates, chats and scores, or classifies, with one model; use it in a ``with`` block, or close it.
 
     A prompt given to a model with a chat template is rendered as one user message; ``chat=False`` gives it to the model
-    as it is. Without a temperature the most likely token is taken (greedy). Options are the fields of
-    `SamplingOptions`, given one by one or as ``options``.
+    as it is. Tokens are chosen as the model's own settings say, and without any the most likely one is taken (greedy).
+    Options are the fields of `SamplingOptions`, given one by one or as ``options``; they go before the settings.
 
     A model that turns a text into another reads the prompt as it is, and answers with the other text.
 
@@ -131,6 +131,10 @@ class Engine:
         self._chat = (
             None if self._codec is None else open_chat_encoder(artifact.folder, self._codec, artifact.manifest.model)
         )
+        facts = artifact.manifest.model
+        classifies = artifact.manifest.task == CLASSIFICATION
+        settings = {} if classifies else read_generation_settings(artifact.folder)
+        self._settings = checked_settings(settings, facts, artifact.folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
         name, options = self._loaded or (None, {})
@@ -278,7 +282,8 @@ class Engine:
         positions = self.backend.max_positions
         if positions is None:
             return True
-        wanted = min(options.max_new_tokens or DEFAULT_NEW_TOKENS, positions // 2)
+        options = self.completed_options(options)
+        wanted = min(options.max_new_tokens or options.default_new_tokens or DEFAULT_NEW_TOKENS, positions // 2)
         return len(self.message_ids(messages)) + wanted <= positions
 
     @overload
@@ -411,6 +416,22 @@ class Engine:
             )
         return self._codec
 
+    @property
+    def generation_settings(self) -> dict[str, Any]:
+        """What the model's own settings say where no option does, under the names of transformers."""
+        return dict(self._settings)
+
+    def completed_options(self, options: SamplingOptions, *, searches: bool = True) -> SamplingOptions:
+        """Options that say all of what is done, with the model's own settings where nothing was given.
+
+        Args:
+            searches: whether beams of the model's settings are possible.
+
+        Raises:
+            InputError: something that nothing would read, or options that do not go together.
+        """
+        return complete_options(options, self._settings, searches=searches)
+
     def close(self) -> None:
         """Give back the memory of the model and of all its states, whoever holds them; safe to call twice."""
         self._opened.close()
@@ -449,20 +470,9 @@ class Engine:
     ) -> TextRun | BeamRun:
         facts = self.artifact.manifest.model
         check_ids(prompts, self.backend.vocab_size)
+        options = self.completed_options(options)
         kind = BeamRun if options.searches else TextRun
         if facts.decoder_start is None:
             return kind(self.backend, prompts, options=options, codec=self._codec, eos=facts.eos, cut=cut)
-        limit = new_token_limit(1, self.backend.max_positions, options, name="The answer")
-        last = None if options.ignore_eos else facts.forced_eos
-        forced = (
-            []
-            if last is facts.forced_bos is None
-            else [ForcedTokens(first=facts.forced_bos, last=last, prompt=1, limit=limit)]
-        )
-        options = replace(
-            options,
-            logit_bias={**dict.fromkeys(facts.suppressed, -math.inf), **options.logit_bias},
-            logits_processors=(*options.logits_processors, *forced),
-        )
         begun = [[facts.decoder_start] for _ in prompts]
         return kind(self.backend, begun, options=options, codec=self._codec, eos=facts.eos, sources=prompts)

@@ -63,6 +63,8 @@ EXCEPTIONS = {
     "exporter/gate/open_candidate.py": ("runtimes.backends.registry", "runtimes.machine.int8_sums"),
     "exporter/gate/tokenizer.py": ("runtimes.chat.chat_template",),
     "exporter/sources/tokenizer.py": ("runtimes.chat.chat_template",),
+    # What a runtime could not follow is refused at the export.
+    "exporter/sources/generation.py": ("runtimes.generation.model_defaults",),
     "exporter/second_opinion.py": ("runtimes.backends.registry", "runtimes.chat.chat_template", "runtimes.engine"),
     # Commands that show an artifact on a backend.
     "exporter/commands/inspect.py": ("runtimes.placement_report",),
@@ -94,6 +96,7 @@ CONTRACT = (
     "exporter/contract/artifact.py",
     "exporter/contract/signature.py",
     "exporter/contract/errors.py",
+    "exporter/contract/generation_settings.py",
     "exporter/contract/hub_links.py",
     "exporter/contract/placeholders.py",
     "exporter/contract/manifest_rules.py",

@@ -117,6 +117,7 @@ def register() -> Any:
                 prompts,
                 max_new_tokens=wanted,
                 stop=(until,) if isinstance(until, str) else tuple(until),
+                model_defaults=False,  # a task says itself how its answers are to be generated
                 temperature=float(options.get("temperature") or 0.0) or None if options.get("do_sample") else None,
             )
             return [result.text for result in results]

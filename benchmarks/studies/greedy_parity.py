@@ -19,6 +19,7 @@ from runtimes import Engine, load
 
 if TYPE_CHECKING:
     from exporter.sources.source import Source
+    from runtimes.generation.options import OptionChanges
 
 # (text, whether it is rendered as a chat message)
 PROMPTS = (
@@ -92,7 +93,8 @@ def main() -> int:
 
 
 def answer(engine: Engine, prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
-    return [list(result.token_ids) for result in engine.generate_ids(prompts, max_new_tokens=new_tokens)]
+    options: OptionChanges = {"max_new_tokens": new_tokens, "do_sample": False, "num_beams": 1}
+    return [list(result.token_ids) for result in engine.generate_ids(prompts, **options)]
 
 
 def reference(source: Source, prompt: list[int], new_tokens: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from exporter.contract.artifact import ModelFacts
 from exporter.contract.signature import Signature
@@ -18,9 +18,11 @@ class Described(Protocol):
 
     def save_tokenizer(self, folder: Path) -> None: ...
 
+    def generation_settings(self) -> dict[str, Any]: ...
+
 
 def write_folder_files(folder: Path, source: Described, *, signature: Signature, target: str) -> None:
     """Write the files into a folder; the same source gives the same bytes."""
     source.save_tokenizer(folder)
     if target.startswith("ort-") and not signature.encoded:
-        write_genai_config(folder, signature, source.model)
+        write_genai_config(folder, signature, source.model, source.generation_settings())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from exporter.contract.artifact import GRAPH, ModelFacts
 from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
@@ -14,8 +16,28 @@ NAME = "genai_config.json"
 _TYPE = "llama"
 
 
-def write_genai_config(folder: Path, signature: Signature, facts: ModelFacts) -> bool:
+# The settings of a model that it reads under the same names; it has none for the others.
+_SEARCH = (
+    "do_sample",
+    "early_stopping",
+    "length_penalty",
+    "min_length",
+    "no_repeat_ngram_size",
+    "num_beams",
+    "repetition_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+)
+
+
+def write_genai_config(
+    folder: Path, signature: Signature, facts: ModelFacts, settings: Mapping[str, Any] | None = None
+) -> bool:
     """Write the file when the graph is one that onnxruntime-genai can run; returns whether it is.
+
+    Args:
+        settings: the model's own generation settings, in transformers' names.
 
     It asks for the attention mask, for prompts in one call, and for key/value buffers of one shape in all layers.
     """
@@ -61,8 +83,22 @@ def write_genai_config(folder: Path, signature: Signature, facts: ModelFacts) ->
         "search": {
             "do_sample": False,
             "max_length": longest,
+            **_search_settings(settings or {}, longest),
             "past_present_share_buffer": True,
         },
     }
     (folder / NAME).write_text(json.dumps(config, indent=4) + "\n", encoding="utf-8")
     return True
+
+
+def _search_settings(settings: Mapping[str, Any], longest: int) -> dict[str, Any]:
+    """What of a model's settings onnxruntime-genai knows; those of drawing only where tokens are drawn."""
+    drawing = ("temperature", "top_k", "top_p")
+    found = {name: settings[name] for name in _SEARCH if name in settings}
+    if not found.get("do_sample"):
+        found = {name: value for name, value in found.items() if name not in drawing}
+    if isinstance(found.get("early_stopping"), str):
+        del found["early_stopping"]  # "never", which it has not
+    if settings.get("max_length"):
+        found["max_length"] = min(settings["max_length"], longest)
+    return found

@@ -10,17 +10,26 @@ from dataclasses import asdict
 from typing import Any
 
 from exporter.contract.artifact import TIMINGS, Artifact
+from exporter.contract.errors import InputError
+from exporter.contract.generation_settings import read_generation_settings
 from exporter.contract.signature import StateSpec, TensorSpec
 from exporter.estimates.advice import advice_of
 from exporter.reports.describe_account import describe_account
 from exporter.reports.describe_quantization import describe_quantization
 
 _KERNELS = {"any": "right on every CPU", "vnni": "right on CPUs with VNNI, AMX, or of Arm; refused on others"}
+_LONGEST_VALUE = 80  # characters of a setting
 
 
 def artifact_to_dict(artifact: Artifact) -> dict[str, Any]:
-    """Folder, total bytes and the whole manifest, ready for JSON."""
-    return {"folder": str(artifact.folder), "size": artifact.size, "manifest": asdict(artifact.manifest)}
+    """Folder, total bytes, the whole manifest and the model's generation settings, ready for JSON."""
+    settings = read_generation_settings(artifact.folder)
+    return {
+        "folder": str(artifact.folder),
+        "size": artifact.size,
+        "manifest": asdict(artifact.manifest),
+        "generation_settings": settings,
+    }
 
 
 def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> str:
@@ -58,6 +67,7 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
             else []
         ),
         *_describe_advice(artifact),
+        *_describe_generation(artifact),
         ["Source", *(f"  {line}" for line in _lines(_without_account(manifest.source)))],
         *([["Account of the checkpoint", *(f"  {line}" for line in account)]] if account else []),
         ["Recipe", *_describe_recipe(manifest.recipe)],
@@ -128,6 +138,20 @@ def _describe_advice(artifact: Artifact) -> list[list[str]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
         return []
     return [["Speed where it was exported", *(f"  {line}" for line in lines)]]
+
+
+def _describe_generation(artifact: Artifact) -> list[list[str]]:
+    """The model's own generation settings; no section where it has none, or their file cannot be read."""
+    try:
+        settings = read_generation_settings(artifact.folder)
+    except InputError:
+        return []
+    lines = [f"  {name}: {_shortened(json.dumps(value))}" for name, value in sorted(settings.items())]
+    return [["Generation settings of the model, followed unless an option says otherwise", *lines]] if lines else []
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _measured(check: dict[str, Any]) -> str:

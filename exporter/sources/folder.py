@@ -24,6 +24,7 @@ from exporter.sources.facts import (
     vocab_size,
     weight_bytes,
 )
+from exporter.sources.generation import account_for_generation, check_generation, read_generation_config
 from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.linear_layers import use_linear_layers
 from exporter.sources.model import (
@@ -109,7 +110,7 @@ def load_folder(
             account, tokenizer = follow_stated_rules(account, tokenizer, folder)
             check_ids(tokenizer, vocab_size(empty), folder)
             check_template(tokenizer, folder)
-        generation = _read_generation(folder)
+        generation = read_generation_config(folder)
         check_token_ids(_stated(folder), vocab_size(empty), folder)
         integers = {name for name, dtype in stored.dtypes.items() if _INTEGER.match(dtype)}
         if stored.shapes or not outline:
@@ -117,6 +118,8 @@ def load_folder(
         as_stored = {name: match for name, match in matches.items() if name not in quantization.weights}
         account = account_for_tensors(account, empty, as_stored, stored.dtypes, config=config)
         account = account_for_config(account, read_json(folder / "config.json"), config, empty)
+        if classifier is None:
+            account = account_for_generation(account, folder)
         account.refuse(folder)
         record = {"quantization": dict(quantization.record)} if quantization.record else {}
         again = None
@@ -128,6 +131,8 @@ def load_folder(
             if generation is not None:
                 empty.generation_config = generation
             facts, task = _facts_and_task(empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+            if classifier is None:
+                check_generation(empty.generation_config, facts, folder)
             origin = {"kind": "hf-folder", "name": str(folder), **record}
             found = outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
             return replace(found, open_quantized=again)
@@ -143,6 +148,8 @@ def load_folder(
     recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
     default = {"kind": "hf-folder", "name": str(folder), "revision": None}
     facts, task = _facts_and_task(model, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+    if classifier is None:
+        check_generation(model.generation_config, facts, folder)
     return Source(
         module=model,
         model=facts,
@@ -270,24 +277,6 @@ def _read_config(folder: Path) -> Any:
     config._attn_implementation = None
     config._experts_implementation = None
     return config
-
-
-def _read_generation(folder: Path) -> Any | None:
-    path = folder / "generation_config.json"
-    if not path.is_file():
-        return None
-    data = read_json(path)
-    from transformers import GenerationConfig
-
-    try:
-        with quiet_transformers():
-            return GenerationConfig.from_dict(data)
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be understood",
-            received=reason_of(error),
-            fix="Download the file again, or remove it.",
-        ) from error
 
 
 def _read_licence(folder: Path) -> str | None:

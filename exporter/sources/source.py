@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.artifact import TASKS, ModelFacts, Task
+from exporter.contract.generation_settings import GENERATION_CONFIG
 from exporter.sources.account import Account
+from exporter.sources.generation import carried_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,16 +20,6 @@ if TYPE_CHECKING:
 
     from exporter.sources.quantized.weight import QuantizedWeight
 
-# What a runtime may take over from generation_config.json; everything else there is about transformers itself.
-GENERATION_KEYS = (
-    "do_sample",
-    "max_new_tokens",
-    "min_p",
-    "repetition_penalty",
-    "temperature",
-    "top_k",
-    "top_p",
-)
 # Entries of tokenizer_config.json that tell of the machine it was made on, or name code to run.
 _PRIVATE_KEYS = (
     "_commit_hash",
@@ -73,12 +65,12 @@ class Source:
             _clean_tokenizer_config(folder / "tokenizer_config.json")
             _compact(folder / "tokenizer.json")
         if self.task != "text-classification":
-            _write_json(folder / "generation_config.json", self._generation_defaults())
+            _write_json(folder / GENERATION_CONFIG, self.generation_settings())
 
-    def _generation_defaults(self) -> dict[str, Any]:
+    def generation_settings(self) -> dict[str, Any]:
+        """What ``generation_config.json`` of an artifact says: the settings of the model, and its special tokens."""
         config: Any = getattr(self.module, "generation_config", None)
-        stored = {} if config is None else config.to_dict()
-        defaults = {key: stored[key] for key in GENERATION_KEYS if stored.get(key) is not None}
+        defaults = carried_settings(config, rows=self.model.vocab_size)
         if self.model.bos is not None:
             defaults["bos_token_id"] = self.model.bos
         if self.model.eos:

@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 _NUMBERS = {
     "max_new_tokens": (int, "N", "most tokens of the answer (256, or what the model has room for)"),
-    "temperature": (float, "T", "above 0: draw tokens, the higher the more surprising (take the most likely one)"),
+    "min_new_tokens": (int, "N", "fewest tokens of the answer (0)"),
+    "temperature": (
+        float,
+        "T",
+        "above 0: draw tokens, the higher the more surprising; 0: the most likely one (0)",
+    ),
     "top_k": (int, "K", "draw from the K most likely tokens only"),
     "top_p": (float, "P", "draw from the most likely tokens that together have this probability"),
     "min_p": (float, "P", "do not draw tokens less likely than P times the most likely one"),
+    "typical_p": (float, "P", "draw from tokens of typical surprise that together have this probability"),
     "repetition_penalty": (float, "R", "above 1: tokens of the prompt and the answer become less likely"),
+    "no_repeat_ngram_size": (int, "N", "no N tokens in a row come twice in the prompt and the answer (0: off)"),
     "frequency_penalty": (float, "R", "subtracted from a token's logit each time the answer has it"),
     "presence_penalty": (float, "R", "subtracted from a token's logit when the answer has it"),
     "seed": (int, "S", "the same seed draws the same tokens (a new one)"),
@@ -57,13 +64,26 @@ def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """The same, and the sampling options."""
     add_artifact_arguments(parser)
-    sampling = parser.add_argument_group("sampling")
+    sampling = parser.add_argument_group(
+        "sampling", "what is not given follows the model's own generation_config.json, and then the default in brackets"
+    )
     for name, (kind, letter, text) in _NUMBERS.items():
         sampling.add_argument("--" + name.replace("_", "-"), type=kind, metavar=letter, help=text)
     sampling.add_argument(
         "--early-stopping",
         choices=sorted(_EARLY_STOPPING),
         help="with beams: end when as many answers have ended, when no better one is likely, or possible (no)",
+    )
+    ways = sampling.add_mutually_exclusive_group()
+    ways.add_argument(
+        "--sample", action="store_true", default=None, dest="do_sample", help="draw tokens, as the model's settings say"
+    )
+    ways.add_argument("--greedy", action="store_false", dest="do_sample", help="take the most likely token")
+    sampling.add_argument(
+        "--no-model-defaults",
+        action="store_false",
+        dest="model_defaults",
+        help="leave the model's own generation settings out",
     )
     sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end the answer here; repeatable")
     sampling.add_argument("--special-tokens", action="store_true", help="write special tokens into the answer's text")
@@ -119,7 +139,12 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
     given = {name: getattr(arguments, name) for name in _NUMBERS}
     early = None if arguments.early_stopping is None else _EARLY_STOPPING[arguments.early_stopping]
     return SamplingOptions(
-        **given, early_stopping=early, stop=tuple(arguments.stop), special_tokens=arguments.special_tokens
+        **given,
+        early_stopping=early,
+        stop=tuple(arguments.stop),
+        do_sample=arguments.do_sample,
+        model_defaults=arguments.model_defaults,
+        special_tokens=arguments.special_tokens,
     )
 
 

@@ -10,7 +10,7 @@ from runtimes.generation.beam_search import BeamResult, search_beams
 from runtimes.generation.options import SamplingOptions
 from runtimes.generation.result import Result, Timings
 from runtimes.generation.text import Detokenizer, TextCodec
-from runtimes.generation.text_run import begin_state, row_limits
+from runtimes.generation.text_run import begin_state, row_limits, row_rules
 
 
 class BeamRun:
@@ -42,6 +42,7 @@ class BeamRun:
         self._eos = () if options.ignore_eos else tuple(eos)
         self._read = prompts if sources is None else sources
         self._limits = row_limits(prompts, backend, options, cut=cut)
+        self._rules = row_rules(options, prompts, read=self._read, limits=self._limits, ends=self._eos)
         started = time.perf_counter()
         self._state = begin_state(backend, prompts, self._limits, sources=sources, copies=options.num_beams or 1)
         self._seconds = time.perf_counter() - started
@@ -58,6 +59,7 @@ class BeamRun:
             options=self._options,
             limits=self._limits,
             eos=self._eos,
+            rules=self._rules,
         )
         self._seconds += time.perf_counter() - start
         self._texts = [self._text(row) for row in range(len(self._found))]

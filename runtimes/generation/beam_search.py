@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from exporter.contract.backend import Backend, State
 from runtimes.generation.options import EarlyStopping, SamplingOptions
+from runtimes.generation.row_rules import RowRules
 from runtimes.generation.sampling import Scores, check_tokens, edit_scores, edits_scores, log_softmax, no_token
 from runtimes.generation.stopping import FinishReason
 from runtimes.generation.token_loop import prefill
@@ -39,6 +40,7 @@ def search_beams(
     options: SamplingOptions,
     limits: Sequence[int],
     eos: Iterable[int] = (),
+    rules: Sequence[RowRules] = (),
 ) -> list[BeamResult]:
     """Search each row's best continuation.
 
@@ -49,6 +51,7 @@ def search_beams(
         options: with ``num_beams``.
         limits: new tokens that each row may have.
         eos: tokens that end a sequence, besides the options' own.
+        rules: of each row, where the options have some.
 
     Raises:
         InputError: an empty prompt, logits that are not finite, or a processor that returns another shape.
@@ -68,7 +71,7 @@ def search_beams(
         for limit in limits
     ]
     logits = prefill(backend, state, [prompt for prompt in prompts for _ in range(beams)])
-    editor = _Editor(options, prompts, vocab_size=backend.vocab_size)
+    editor = _Editor(options, prompts, rules, vocab_size=backend.vocab_size)
     while True:
         order = np.arange(len(rows) * beams)
         fed = np.zeros((len(order), 1), np.int64)
@@ -98,8 +101,11 @@ def search_beams(
 class _Editor:
     """Applies the options that change scores to one beam."""
 
-    def __init__(self, options: SamplingOptions, prompts: Sequence[Sequence[int]], *, vocab_size: int) -> None:
-        self.edits = edits_scores(options)
+    def __init__(
+        self, options: SamplingOptions, prompts: Sequence[Sequence[int]], rules: Sequence[RowRules], *, vocab_size: int
+    ) -> None:
+        self._rules: list[RowRules | None] = [*rules] or [None] * len(prompts)
+        self.edits = any(edits_scores(options, one) for one in self._rules)
         self._options = options
         self._prompts = prompts
         self._vocab_size = vocab_size
@@ -107,7 +113,11 @@ class _Editor:
     def __call__(self, row: int, said: Sequence[int], scores: Scores) -> Scores:
         ids = [*self._prompts[row], *said]
         counts = np.bincount(np.asarray(said, np.int64), minlength=self._vocab_size)
-        return edit_scores(scores, self._options, ids=ids, seen=np.unique(ids), counts=counts)
+        edited = edit_scores(scores, self._options, ids=ids, seen=np.unique(ids), counts=counts, rules=self._rules[row])
+        if self._options.renormalize_logits:
+            edited -= edited.max()
+            edited -= np.log(np.exp(edited).sum())
+        return edited
 
 
 @dataclass(kw_only=True)

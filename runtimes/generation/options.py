@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,22 @@ import numpy.typing as npt
 from exporter.contract.errors import InputError
 from exporter.contract.naming import shown
 from runtimes.generation.prompts import is_unicode
+from runtimes.generation.token_rules import RuleChanges, TokenRules, rule_faults
 
 DEFAULT_NEW_TOKENS = 256
 # Options that narrow what a token is drawn from, with the values that other tools send for "off".
-_NARROWING: dict[str, tuple[float, ...]] = {"top_k": (0, -1), "top_p": (1,), "min_p": (0,)}
+NARROWING: dict[str, tuple[float, ...]] = {
+    "top_k": (0, -1),
+    "top_p": (1,),
+    "min_p": (0,),
+}
 # Options that a search among whole sequences cannot follow: nothing is drawn, and text is known at its end only.
 _UNSEARCHED = ("temperature", "stop", "logprobs")
 _FLAGS = ("ignore_eos", "special_tokens")
 # Options of such a search.
 _SEARCHING = ("length_penalty", "early_stopping")
+_COUNTS = ("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_new_tokens", "min_length")
+_SHARES = ("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 EarlyStopping = bool | Literal["never"]
 _SEED_BITS = 32  # enough to differ, short enough to type again
 
@@ -33,14 +40,20 @@ LogitsProcessor = Callable[[Sequence[int], npt.NDArray[np.float64]], npt.NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How tokens are chosen and when to stop. What is not given, or None, changes nothing.
+class SamplingOptions(TokenRules):
+    """How tokens are chosen and when to stop. What is not given, or None, follows the model's own settings.
 
-    The logits of a row pass through, in this order: repetition penalty, frequency and presence penalty, logit bias, the
-    processors in turn, temperature, top-k, top-p, min-p; then one token is drawn.
+    Those are in the artifact's ``generation_config.json``, see `runtimes.generation.model_defaults`. What neither says
+    changes nothing. The logits of a row pass through, in this order: sequence bias, repetition penalties, frequency and
+    presence penalty, logit bias, the other rules of `runtimes.generation.token_rules`, the processors in turn,
+    temperature, top-h, top-k, top-p, min-p, typical-p, epsilon and eta; then one token is drawn.
 
     Args:
-        max_new_tokens: 1 or more; None for 256 or what the model's positions leave room for.
+        max_new_tokens: 1 or more; None for the model's own, 256, or what the model's positions leave room for.
+        max_length: the same with the prompt's tokens counted; ``max_new_tokens`` goes before it.
+        default_new_tokens: what 256 is replaced by.
+        model_defaults: False leaves the model's own settings out.
+        do_sample: draw tokens, at a temperature of 1 where none is said; False takes the most likely one.
         temperature: above 0 divides the logits; None or 0 takes the most likely token (greedy). Without a temperature a
             top_k, top_p or min_p that would narrow the choice is refused, since nothing would read it; 0 says that this
             is meant.
@@ -73,6 +86,10 @@ class SamplingOptions:
     """
 
     max_new_tokens: int | None = None
+    max_length: int | None = None
+    default_new_tokens: int | None = None
+    model_defaults: bool = True
+    do_sample: bool | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -99,15 +116,21 @@ class SamplingOptions:
         for name in _FLAGS:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, False)
+        if self.model_defaults is None:
+            object.__setattr__(self, "model_defaults", True)
         faults = [fault for fault in self._faults() if fault]
         if faults:
             raise InputError(
                 f"Generation options are out of range: {'; '.join(faults)}", fix="Correct or leave out these options."
             )
-        for name, neutral in _NARROWING.items():
-            if getattr(self, name) in neutral:
-                object.__setattr__(self, name, None)
-        unread = [name for name in _NARROWING if self.temperature is None and getattr(self, name) is not None]
+
+    def check_use(self) -> None:
+        """Raise InputError for an option that nothing reads, or that contradicts another; to be asked when complete."""
+        unread = [
+            name
+            for name, off in NARROWING.items()
+            if self.temperature is None and self.do_sample is not False and getattr(self, name) not in (None, *off)
+        ]
         if unread:
             raise InputError(
                 f"Without a temperature nothing is drawn, and nothing reads {', '.join(unread)}",
@@ -115,7 +138,13 @@ class SamplingOptions:
                 allowed="a temperature above 0, or 0 for the most likely token",
                 fix="Set a temperature, or leave these options out.",
             )
-
+        if self.do_sample and self.is_greedy:
+            raise InputError(
+                "Nothing can be drawn at a temperature of 0",
+                received=f"do_sample with a temperature of {self.temperature}",
+                allowed="a temperature above 0",
+                fix="Leave one of the two out.",
+            )
         if self.searches:
             refused = [name for name in _UNSEARCHED if getattr(self, name) not in (None, (), 0)]
             refused += ["logprobs"] if self.logprobs == 0 else []
@@ -124,7 +153,7 @@ class SamplingOptions:
                     f"A search with beams cannot use {', '.join(refused)}",
                     received=f"num_beams {self.num_beams}",
                     allowed="limits, penalties, bias, processors and stop_ids",
-                    fix="Leave these options out, or num_beams.",
+                    fix="Leave these options out, or set num_beams to 1.",
                 )
         else:
             unread = [name for name in _SEARCHING if getattr(self, name) is not None]
@@ -154,8 +183,19 @@ class SamplingOptions:
     def _faults(self) -> list[str]:
         return [
             _fault("max_new_tokens", self.max_new_tokens, whole=True, low=1),
+            _fault("max_length", self.max_length, whole=True, low=1),
+            _fault("default_new_tokens", self.default_new_tokens, whole=True, low=1),
+            *(
+                f"{name} is {getattr(self, name)!r}, allowed: True, False"
+                for name in ("do_sample", "model_defaults", "renormalize_logits")
+                if not isinstance(getattr(self, name), (bool, type(None)))
+            ),
+            *(_fault(name, getattr(self, name), whole=True, low=0) for name in _COUNTS),
+            *(_fault(name, getattr(self, name), low=0, high=1) for name in _SHARES),
+            _fault("encoder_repetition_penalty", self.encoder_repetition_penalty, above=0),
+            *rule_faults(self),
             _fault("temperature", self.temperature, low=0),
-            "" if self.top_k in _NARROWING["top_k"] else _fault("top_k", self.top_k, whole=True, low=1),
+            "" if self.top_k in NARROWING["top_k"] else _fault("top_k", self.top_k, whole=True, low=1),
             _fault("top_p", self.top_p, low=0, high=1),
             _fault("min_p", self.min_p, low=0, high=1),
             _fault("repetition_penalty", self.repetition_penalty, above=0),
@@ -193,10 +233,14 @@ class SamplingOptions:
         ]
 
 
-class OptionChanges(TypedDict, total=False):
+class OptionChanges(RuleChanges, total=False):
     """The fields of `SamplingOptions`, as keyword arguments."""
 
     max_new_tokens: int | None
+    max_length: int | None
+    default_new_tokens: int | None
+    model_defaults: bool
+    do_sample: bool | None
     temperature: float | None
     top_k: int | None
     top_p: float | None

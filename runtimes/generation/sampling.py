@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from exporter.contract.errors import InputError
 from runtimes.generation.options import SamplingOptions
+from runtimes.generation.row_rules import RowRules
+from runtimes.generation.truncation import above_epsilon, above_eta, typical, within_entropy
 
 Scores = npt.NDArray[np.float64]
 
@@ -34,6 +38,7 @@ class RowSampler:
         random: what tokens are drawn with, see `runtimes.generation.seeds`; None where nothing is drawn.
         prompt: the row's prompt ids, for the repetition penalty and the processors.
         vocab_size: V.
+        rules: of this row, where the options have some.
 
     Raises:
         InputError: the options name a token that is not in the vocabulary.
@@ -46,6 +51,7 @@ class RowSampler:
         prompt: Sequence[int],
         vocab_size: int,
         random: np.random.Generator | None = None,
+        rules: RowRules | None = None,
     ) -> None:
         check_tokens(options, vocab_size)
         self._options = options
@@ -54,14 +60,18 @@ class RowSampler:
         self._seen = np.zeros(vocab_size, bool)
         self._seen[self._ids] = True
         self._counts = np.zeros(vocab_size, np.int64)
-        self._edits = edits_scores(options)
+        self._rules = rules
+        self._edits = edits_scores(options, rules)
 
     @property
     def needs(self) -> int | None:
         """How many of the largest logits are enough to choose by; None where all of them are needed."""
         if self._edits:
             return None
-        return 1 if self._options.is_greedy else self._options.top_k
+        if self._options.is_greedy:
+            return 1
+        top_k = self._options.top_k
+        return top_k if top_k is not None and top_k > 0 and self._options.top_h is None else None
 
     def choose(self, logits: npt.NDArray[np.float32], *, step: int) -> int:
         """Choose the next token from float32 [V] and remember it.
@@ -79,6 +89,7 @@ class RowSampler:
                 ids=self._ids,
                 seen=np.flatnonzero(self._seen),
                 counts=self._counts,
+                rules=self._rules,
             )
             best = int(np.argmax(scores))
             if not np.isfinite(scores[best]):
@@ -92,10 +103,11 @@ class RowSampler:
         return token
 
 
-def edits_scores(options: SamplingOptions) -> bool:
+def edits_scores(options: SamplingOptions, rules: RowRules | None) -> bool:
     """Whether `edit_scores` would change anything."""
     return bool(
-        options.repetition_penalty not in (None, 1)
+        (rules is not None and rules.active)
+        or options.repetition_penalty not in (None, 1)
         or options.frequency_penalty
         or options.presence_penalty
         or options.logit_bias
@@ -110,26 +122,33 @@ def edit_scores(
     ids: Sequence[int],
     seen: npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
+    rules: RowRules | None = None,
 ) -> Scores:
-    """Penalties, bias and processors, in this order.
+    """Penalties, bias, rules and processors, in this order; a bias of sequences comes first.
 
     Args:
         scores: float64 [V], changed in place.
         ids: the row's tokens so far, the prompt's included.
         seen: the tokens among them, each once.
         counts: how often the answer has each token, int64 [V].
+        rules: of the row.
 
     Raises:
         InputError: a processor returned something of another shape.
     """
+    said = np.asarray(ids, np.int64) if rules is not None and rules.active else None
+    if rules is not None and said is not None:
+        rules.bias(said, scores)
     if options.repetition_penalty is not None:
         values = scores[seen]
         scores[seen] = np.where(values > 0, values / options.repetition_penalty, values * options.repetition_penalty)
     if options.frequency_penalty or options.presence_penalty:
-        said = np.flatnonzero(counts)
-        scores[said] -= (options.frequency_penalty or 0) * counts[said] + (options.presence_penalty or 0)
+        used = np.flatnonzero(counts)
+        scores[used] -= (options.frequency_penalty or 0) * counts[used] + (options.presence_penalty or 0)
     for token, bias in options.logit_bias.items():
         scores[token] += bias
+    if rules is not None and said is not None:
+        rules.restrict(said, scores)
     for process in options.logits_processors:
         shape = scores.shape
         scores = np.asarray(process(tuple(ids), scores), np.float64)
@@ -145,10 +164,11 @@ def edit_scores(
 
 def check_tokens(options: SamplingOptions, vocab_size: int) -> None:
     """Raise InputError when the options name a token that is not in the vocabulary."""
-    unknown = [token for token in (*options.logit_bias, *options.stop_ids) if token >= vocab_size]
+    named = (*options.logit_bias, *options.stop_ids, *sorted(options.named_tokens))
+    unknown = [token for token in named if token >= vocab_size]
     if unknown:
         raise InputError(
-            "logit_bias or stop_ids name tokens that are not in the vocabulary",
+            "Generation options name tokens that are not in the vocabulary",
             received=unknown,
             allowed=f"0 to {vocab_size - 1}",
             fix="Use ids of this model's tokenizer.",
@@ -177,7 +197,8 @@ def draw(scores: Scores, options: SamplingOptions, uniform: float) -> int:
 def distribution(scores: Scores, options: SamplingOptions) -> tuple[npt.NDArray[np.int64], Scores]:
     """The tokens that may be drawn, in ascending order, and their probabilities (they sum to 1), both [kept].
 
-    Temperature, then top-k, then top-p, then min-p. Among equally likely tokens at an edge the lower ids stay.
+    Temperature, then top-h, top-k, top-p, min-p, typical-p, epsilon and eta. Among equally likely
+    tokens at an edge the lower ids stay.
     """
     tokens, weights = _weights(scores, options)
     kept = np.flatnonzero(weights)
@@ -209,19 +230,36 @@ def _weights(scores: Scores, options: SamplingOptions) -> tuple[npt.NDArray[np.i
     """Token ids in ascending order (None for all) and their weights, the likeliest 1, forbidden ones 0."""
     assert options.temperature
     tokens = None
-    if options.top_k is not None and options.top_k < len(scores):
-        tokens = _top_k(scores, options.top_k)  # a temperature does not change which are the largest
+    top_k = options.top_k if options.top_k is not None and options.top_k > 0 else None
+    if top_k is not None and top_k < len(scores) and options.top_h is None:
+        tokens = _top_k(scores, top_k)  # a temperature does not change which are the largest
         scores = scores[tokens]
     # Divided by almost nothing the differences become -inf, which is what they mean.
     with np.errstate(over="ignore"):
         weights = np.exp((scores - scores.max()) / options.temperature)
-    if options.top_p is not None and options.top_p < 1:
-        kept = _nucleus(weights, options.top_p)
-        tokens, weights = kept if tokens is None else tokens[kept], weights[kept]
-    if options.min_p:
-        kept = np.flatnonzero(weights >= options.min_p)
+    for keep in _filters(options, top_k):
+        kept = keep(weights)
+        kept = np.flatnonzero(kept) if kept.dtype == bool else kept
         tokens, weights = kept if tokens is None else tokens[kept], weights[kept]
     return tokens, weights
+
+
+def _filters(options: SamplingOptions, top_k: int | None) -> Iterator[Callable[[Scores], npt.NDArray[Any]]]:
+    """What narrows the choice behind the temperature, in order: from weights to a mask or ascending indices."""
+    if options.top_h is not None:
+        yield partial(within_entropy, share=options.top_h)
+        if top_k is not None:
+            yield lambda weights: _top_k(weights, min(top_k, len(weights)))
+    if options.top_p is not None and options.top_p < 1:
+        yield partial(_nucleus, top_p=options.top_p)
+    if options.min_p:
+        yield lambda weights: weights >= (options.min_p or 0)
+    if options.typical_p is not None and 0 < options.typical_p < 1:
+        yield partial(typical, mass=options.typical_p)
+    if options.epsilon_cutoff:
+        yield partial(above_epsilon, epsilon=options.epsilon_cutoff)
+    if options.eta_cutoff:
+        yield partial(above_eta, epsilon=options.eta_cutoff)
 
 
 def _top_k(scores: Scores, k: int) -> npt.NDArray[np.int64]:

@@ -11,6 +11,7 @@ from exporter.contract.naming import prompt_name
 from runtimes.backends.token_ids import check_ids
 from runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions
 from runtimes.generation.result import Result, Timings
+from runtimes.generation.row_rules import RowRules
 from runtimes.generation.sampling import RowSampler, TokenLogprobs
 from runtimes.generation.seeds import row_random, row_seeds
 from runtimes.generation.special_tokens import SpecialTokens
@@ -65,16 +66,18 @@ class TextRun:
         options = options.with_seed()
         self._read = prompts if sources is None else sources
         self._seeds = row_seeds(None if options.is_greedy else options.seed, self._read)
+        ends = () if options.ignore_eos else tuple(eos)
+        rules = row_rules(options, prompts, read=self._read, limits=limits, ends=ends)
         self._samplers = [
-            RowSampler(options, prompt=prompt, vocab_size=backend.vocab_size, random=row_random(seed, read))
-            for prompt, seed, read in zip(prompts, self._seeds, self._read, strict=True)
+            RowSampler(options, prompt=prompt, vocab_size=backend.vocab_size, random=row_random(seed, read), rules=rule)
+            for prompt, seed, read, rule in zip(prompts, self._seeds, self._read, rules, strict=True)
         ]
         started = time.perf_counter()
         if state is None:
             state = begin_state(backend, prompts, limits, sources=sources)
         # An encoder has done its work by now, and nobody can have a token before.
         self._encode_seconds = 0.0 if sources is None else time.perf_counter() - started
-        self._stopping = Stopping(limits=limits, eos=() if options.ignore_eos else eos, stop_ids=options.stop_ids)
+        self._stopping = Stopping(limits=limits, eos=ends, stop_ids=options.stop_ids)
         self._steps = generate_tokens(
             backend,
             state,
@@ -184,6 +187,27 @@ def row_limits(
     ]
 
 
+def row_rules(
+    options: SamplingOptions,
+    prompts: Sequence[Sequence[int]],
+    *,
+    read: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    ends: Sequence[int],
+) -> list[RowRules]:
+    """The rules of each row.
+
+    Args:
+        read: what the model reads for each row.
+        limits: new tokens that each row may have.
+        ends: tokens that end an answer.
+    """
+    return [
+        RowRules(options, prompt=len(prompt), read=source, limit=limit, ends=ends)
+        for prompt, source, limit in zip(prompts, read, limits, strict=True)
+    ]
+
+
 def begin_state(
     backend: Backend,
     prompts: Sequence[Sequence[int]],
@@ -215,6 +239,8 @@ def new_token_limit(
 ) -> int:
     """New tokens that a row may have: what was asked for, or the default within what the positions leave room for.
 
+    The default is what the model's own settings say, see `runtimes.generation.model_defaults`, or else 256.
+
     Args:
         prompt: how many tokens it has.
         positions: how many the model has; None for any number.
@@ -229,8 +255,18 @@ def new_token_limit(
         raise InputError(
             f"{name} has no tokens", received="an empty prompt", allowed="some text", fix="Write something."
         )
+    default = options.default_new_tokens or DEFAULT_NEW_TOKENS
+    if options.max_length is not None and options.max_new_tokens is None:
+        default = options.max_length - prompt
+        if default < 1:
+            raise InputError(
+                f"{name} leaves no room for an answer",
+                received=f"{prompt} tokens",
+                allowed=f"at most {options.max_length - 1}, max_length is {options.max_length}",
+                fix="Set max_new_tokens, which goes before max_length of the model's own settings.",
+            )
     if positions is None:
-        return options.max_new_tokens or DEFAULT_NEW_TOKENS
+        return options.max_new_tokens or default
     owner = "plan" if longer else "model"
     room = positions - prompt
     if room < 1:
@@ -247,4 +283,4 @@ def new_token_limit(
             allowed=f"{positions} together",
             fix=f"Ask for at most {room} new tokens, or {longer or 'shorten what is asked'}.",
         )
-    return min(options.max_new_tokens or DEFAULT_NEW_TOKENS, room)
+    return min(options.max_new_tokens or default, room)

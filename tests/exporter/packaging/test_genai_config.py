@@ -103,3 +103,21 @@ def test_the_configuration_says_what_the_graph_has(tiny_artifact):
 def test_a_graph_it_cannot_run_gets_no_configuration(tiny_artifact, tmp_path, graph):
     assert write_genai_config(tmp_path, graph, tiny_artifact.manifest.model) is False
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_what_the_models_own_settings_say(tiny_artifact, tmp_path):
+    made = tiny_artifact.manifest
+    settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1, "max_length": 64}
+    assert write_genai_config(tmp_path, made.signature, made.model, {**settings, "suppress_tokens": [5]})
+    search = json.loads((tmp_path / NAME).read_text())["search"]
+    assert search == {**settings, "past_present_share_buffer": True}
+    off = {**settings, "do_sample": False, "max_length": 10**9, "num_beams": 2, "early_stopping": "never"}
+    assert write_genai_config(tmp_path, made.signature, made.model, off)
+    search = json.loads((tmp_path / NAME).read_text())["search"]
+    assert search == {
+        "do_sample": False,
+        "max_length": made.model.max_positions,
+        "num_beams": 2,
+        "repetition_penalty": 1.1,
+        "past_present_share_buffer": True,
+    }

@@ -120,3 +120,17 @@ def test_dict_is_json_and_holds_the_manifest() -> None:
     assert data["folder"] == "build/x"
     assert data["size"] == 538_000_077
     assert data["manifest"]["model"]["layers"] == 2
+
+
+def test_the_models_own_settings_are_shown(tmp_path: Path) -> None:
+    artifact = Artifact(folder=tmp_path, manifest=MANIFEST)
+    assert "Generation settings" not in describe_artifact(artifact)
+    settings = {"repetition_penalty": 1.3, "suppress_tokens": [5], "eos_token_id": 1, "temperature": None}
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    text = describe_artifact(artifact)
+    assert "Generation settings of the model" in text
+    assert "  repetition_penalty: 1.3\n  suppress_tokens: [5]\n" in text
+    assert "temperature" not in text
+    assert artifact_to_dict(artifact)["generation_settings"] == {"repetition_penalty": 1.3, "suppress_tokens": [5]}
+    (tmp_path / "generation_config.json").write_text("{")
+    assert "Generation settings" not in describe_artifact(artifact)

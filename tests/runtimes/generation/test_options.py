@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from exporter.contract.errors import InputError
+from runtimes.generation.model_defaults import complete_options
 from runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
 
 
@@ -64,7 +65,7 @@ def test_good_edges_are_accepted() -> None:
 @pytest.mark.parametrize("options", [{"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}], ids=str)
 def test_an_option_that_nothing_reads_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"nothing reads {next(iter(options))}.*Set a temperature"):
-        SamplingOptions(**options)  # type: ignore[arg-type]
+        SamplingOptions(**options).check_use()  # type: ignore[arg-type]
     # Zero says that the most likely token is meant, whatever the other options of a client are.
     assert SamplingOptions(temperature=0, **options).is_greedy  # type: ignore[arg-type]
 
@@ -74,7 +75,7 @@ def test_an_option_that_nothing_reads_is_refused(options: dict[str, float]) -> N
 )
 @pytest.mark.parametrize("temperature", [None, 0, 0.0])
 def test_what_changes_nothing_is_taken(temperature: float | None, options: dict[str, float]) -> None:
-    made = SamplingOptions(temperature=temperature, **options)  # type: ignore[arg-type]
+    made = complete_options(SamplingOptions(temperature=temperature, **options), {})  # type: ignore[arg-type]
     assert made.is_greedy
     assert (made.top_p, made.top_k, made.min_p) == (None, None, None)
 
@@ -123,14 +124,14 @@ def test_keyword_arguments_are_the_fields() -> None:
 @pytest.mark.parametrize("options", [{"temperature": 0.5}, {"stop": "."}, {"logprobs": 0}, {"logprobs": 2}], ids=str)
 def test_beams_refuse_what_they_cannot_follow(options: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"A search with beams cannot use {next(iter(options))}"):
-        SamplingOptions(num_beams=2, **options)  # type: ignore[arg-type]
+        SamplingOptions(num_beams=2, **options).check_use()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("options", [{"length_penalty": 2.0}, {"early_stopping": False}], ids=str)
 @pytest.mark.parametrize("beams", [None, 1])
 def test_without_beams_their_options_are_refused(beams: int | None, options: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"Without beams nothing reads {next(iter(options))}"):
-        SamplingOptions(num_beams=beams, **options)  # type: ignore[arg-type]
+        SamplingOptions(num_beams=beams, **options).check_use()  # type: ignore[arg-type]
 
 
 def test_one_beam_is_no_search() -> None:

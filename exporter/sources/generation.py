@@ -1,0 +1,110 @@
+"""What a checkpoint says of how its answers are to be generated: carried into the artifact, and accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from exporter.contract.artifact import ModelFacts
+from exporter.contract.errors import InputError
+from exporter.contract.generation_settings import GENERATION_CONFIG, HARMLESS, HONOURED, OFF, TOKENS
+from exporter.sources.account import Account
+from exporter.sources.jsonfile import read_json
+from exporter.sources.quiet import quiet_transformers
+from exporter.sources.reason import reason_of
+
+# What transformers draws from when nothing says how many of the likeliest (5.23).
+_TOP_K = 50
+_TOKEN_LISTS = ("suppress_tokens", "begin_suppress_tokens")
+_SEQUENCES = ("bad_words_ids", "sequence_bias")
+
+
+def read_generation_config(folder: Path) -> Any | None:
+    """transformers' object of the settings in a folder; None where there are none.
+
+    Without a file of their own they may be part of ``config.json``, as older checkpoints have them.
+
+    Raises:
+        InputError: the file is no JSON object, or its entries are none of settings.
+    """
+    path = folder / GENERATION_CONFIG
+    own = path.is_file()
+    if not own:
+        path = folder / "config.json"
+    if not path.is_file():
+        return None
+    data = read_json(path)
+    from transformers import GenerationConfig
+
+    try:
+        with quiet_transformers():
+            if own:
+                return GenerationConfig.from_dict(data)
+            return GenerationConfig.from_pretrained(
+                str(folder), config_file_name=path.name, _from_model_config=True, local_files_only=True
+            )
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be understood",
+            received=reason_of(error),
+            fix="Download the file again, or remove it.",
+        ) from error
+
+
+def carried_settings(config: Any | None, *, rows: int) -> dict[str, Any]:
+    """The settings that an artifact keeps, of transformers' object, as that library's ``generate`` would follow them.
+
+    Args:
+        config: of the model; None where it has none.
+        rows: ids below it exist. Rules about others can never matter, and are left out.
+    """
+    stored = {} if config is None else config.to_dict()
+    found = {name: stored[name] for name in HONOURED if stored.get(name) is not None}
+    for name in _TOKEN_LISTS:
+        if name in found:
+            found[name] = [token for token in found[name] if 0 <= token < rows]
+    if "bad_words_ids" in found:
+        found["bad_words_ids"] = [word for word in found["bad_words_ids"] if all(0 <= one < rows for one in word)]
+    if "sequence_bias" in found:
+        given = found["sequence_bias"]
+        pairs = given.items() if isinstance(given, Mapping) else given
+        found["sequence_bias"] = [[list(ids), bias] for ids, bias in pairs if all(0 <= one < rows for one in ids)]
+    for name in ("forced_bos_token_id", "forced_eos_token_id"):
+        ids = found.get(name, [])
+        if any(not 0 <= one < rows for one in (ids if isinstance(ids, list) else [ids])):
+            del found[name]
+    if found.get("do_sample"):
+        found.setdefault("top_k", _TOP_K)
+    return {name: value for name, value in found.items() if value != [] or name not in (*_TOKEN_LISTS, *_SEQUENCES)}
+
+
+def check_generation(config: Any | None, facts: ModelFacts, checkpoint: Path) -> None:
+    """Raise InputError when the settings of a checkpoint are out of range, or contradict each other."""
+    from runtimes.generation.model_defaults import checked_settings
+
+    checked_settings(carried_settings(config, rows=facts.vocab_size), facts, checkpoint)
+
+
+def account_for_generation(account: Account, folder: Path) -> Account:
+    """Add what the file in a folder states; where there is none, ``config.json`` is what has been read instead."""
+    path = folder / GENERATION_CONFIG
+    if not path.is_file():
+        statements = (
+            replace(one, fate="used", why="") if one.kind == "generation" and one.name in HONOURED else one
+            for one in account.statements
+        )
+        return replace(account, statements=tuple(statements))
+    stored = {name: value for name, value in read_json(path).items() if value is not None}
+    account = account.state("generation", [name for name in stored if name in (*TOKENS, *HONOURED)], fate="used")
+    off = [name for name, value in stored.items() if name in OFF and value in OFF[name]]
+    harmless = [name for name in stored if name in HARMLESS]
+    account = account.state("generation", [*harmless, *off], fate="harmless", why="changes no answer")
+    known = {*TOKENS, *HONOURED, *harmless, *off}
+    others = [name for name in stored if name not in known]
+    account = account.state("generation", others, fate="unread", why="answers are generated without them")
+    if stored.get("do_sample") and (stored.get("num_beams") or 1) > 1:
+        why = "beams are searched for the likeliest answer, not drawn"
+        account = account.state("generation", "do_sample with num_beams", fate="unread", why=why)
+    return account
