@@ -13,7 +13,7 @@ _ALGORITHMS = {
     "rtn": "rounded to the nearest, scales of least squared error",
     "gptq": "GPTQ, channel scales found by AWQ",
     "smoothquant": "weights and inputs in 8 bits, ranges moved between them where that helps",
-    "kept": "the integers of the GGUF file",
+    "kept": "the integers of the checkpoint itself",
 }
 _SHOWN = 3  # names of weights, where there are many
 _KNOWN = ("algorithm", "formats", "types", "notes", "mix", "products", "calibration", "statistics", "budget")
