@@ -8,11 +8,12 @@ from typing import Any
 
 from exporter.sources.gguf_architectures import INTERLEAVED, OFFSET_NORMS
 
-# Parameters of a layer that are no module's weight or bias.
+# Parameters of a layer that are no module's weight or bias, or that the gguf package has no name for.
 _BARE_NAMES = {
     "sinks": "attn_sinks.weight",
     "e_score_correction_bias": "exp_probs_b.bias",
     "layer_scalar": "layer_output_scale.weight",
+    "router.weight": "ffn_gate_inp.weight",  # of Granite's experts, which gguf 0.19 does not know by this name
 }
 _BARE = re.compile(rf"(?:model\.)?layers\.(\d+)\.(?:.*\.)?({'|'.join(_BARE_NAMES)})")
 _EXPERTS = re.compile(r"(?:model\.)?layers\.(\d+)\.\w+\.experts\.(gate_up_proj|down_proj)(_bias)?")

@@ -86,6 +86,11 @@ FAMILIES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
             "num_kv_shared_layers": 1,
         },
     ),
+    "granitemoe": (
+        "granitemoe",
+        "GraniteMoe",
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "logits_scaling": 3.0, "attention_multiplier": 0.2},
+    ),
     "falcon": (
         "falcon",
         "Falcon",
@@ -149,6 +154,13 @@ def write_family(
         writer.add_tensor("rope_freqs.weight", np.array([1.0] * turned + [1e30] * (8 - turned), np.float32))
     for name, weight in model.state_dict().items():
         name = f"{name}.weight" if name.endswith("layer_scalar") else name
+        if ".experts." in name:
+            layer = f"blk.{name.split('.layers.')[1].split('.')[0]}"
+            halves = np.split(weight.numpy(), 2, axis=1) if "gate_up" in name else [weight.numpy()]
+            for part, values in zip(("gate", "up") if len(halves) == 2 else ("down",), halves, strict=True):
+                writer.add_tensor(f"{layer}.ffn_{part}_exps.weight", np.ascontiguousarray(values, np.float32))
+            continue
+        name = name.replace("block_sparse_moe.router", "mlp.gate")
         stem, _, suffix = name.rpartition(".")
         stored = f"{names.get_name(stem) or names.get_name(stem.removeprefix('transformer.'))}.{suffix}"
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
@@ -219,6 +231,10 @@ def _metadata(config: Any) -> dict[str, Any]:
         "rope.freq_base_swa": rope.get("sliding_attention", {}).get("rope_theta"),
         "rope.scaling.type": "linear" if whole.get("factor") else None,
         "rope.scaling.factor": whole.get("factor"),
+        "expert_count": getattr(config, "num_local_experts", None),
+        "expert_used_count": getattr(config, "num_experts_per_tok", None),
+        "logit_scale": getattr(config, "logits_scaling", None),
+        "attention.scale": getattr(config, "attention_multiplier", None),
         "final_logit_softcapping": getattr(config, "final_logit_softcapping", None),
         "attn_logit_softcapping": getattr(config, "attn_logit_softcapping", None),
     }
@@ -228,7 +244,7 @@ def _metadata(config: Any) -> dict[str, Any]:
 def _laid_out(architecture: str, name: str, values: Any, config: Any) -> Any:
     import numpy as np
 
-    if architecture == "llama" and (".attn_q." in name or ".attn_k." in name):
+    if architecture in ("llama", "granitemoe") and (".attn_q." in name or ".attn_k." in name):
         heads = config.num_attention_heads if ".attn_q." in name else config.num_key_value_heads
         return values.reshape(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
     if architecture in ("gemma2", "gemma3", "nemotron") and name.endswith("norm.weight"):
