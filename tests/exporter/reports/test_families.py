@@ -9,6 +9,7 @@ import torch
 
 from exporter.contract.errors import InputError
 from exporter.pipeline import export
+from exporter.sources.config_reads import declared_keys
 from tests.support.models import TINY_VOCAB, write_tiny
 
 SETTINGS = {
@@ -72,12 +73,18 @@ UNFUSED = {
 }
 
 
+def configuration(config_class, changes):
+    """Of the settings those that a class reads: another one in its file would be refused."""
+    known = declared_keys(config_class)
+    return config_class(**{**{key: value for key, value in SETTINGS.items() if key in known}, **changes})
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_is_exported_and_proved(family, tmp_path):
     import transformers
 
     name, changes, counts = FAMILIES[family]
-    write_tiny(tmp_path / "source", getattr(transformers, name)(**{**SETTINGS, **changes}))
+    write_tiny(tmp_path / "source", configuration(getattr(transformers, name), changes))
     artifact = export(tmp_path / "source", tmp_path / "out")
     found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
     assert {step: found[step] for step in counts} == counts
@@ -112,8 +119,7 @@ def test_a_family_without_fused_attention_is_exported_and_proved(family, tmp_pat
     from runtimes import load
 
     name, changes, kinds = UNFUSED[family]
-    known = SETTINGS if name != "MptConfig" else {key: SETTINGS[key] for key in ("vocab_size", *IDS)}
-    write_tiny(tmp_path / "source", getattr(transformers, name)(**{**known, **changes}))
+    write_tiny(tmp_path / "source", configuration(getattr(transformers, name), changes))
     artifact = export(tmp_path / "source", tmp_path / "out")
     signature = artifact.manifest.signature
     assert {spec.kind for spec in signature.state} == kinds
@@ -203,7 +209,7 @@ def test_a_family_is_computed_in_half(family, tmp_path):
     import transformers
 
     name, changes, _ = FAMILIES[family]
-    write_tiny(tmp_path / "source", getattr(transformers, name)(**{**SETTINGS, **changes}))
+    write_tiny(tmp_path / "source", configuration(getattr(transformers, name), changes))
     artifact = export(tmp_path / "source", tmp_path / "out", target="portable", precision="fp16")
     (types,) = (check for check in artifact.manifest.gate["checks"] if check["name"] == "float-types")
     assert types["passed"] is True
