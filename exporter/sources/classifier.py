@@ -16,7 +16,7 @@ def classifier_class(config: Any) -> Any | None:
     from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     named = getattr(config, "architectures", None)
-    architectures = [named] if isinstance(named, str) else named or []
+    architectures = [named] if isinstance(named, str) else named if isinstance(named, list) else []
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return None
     found: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]

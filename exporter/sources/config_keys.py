@@ -87,7 +87,8 @@ def account_for_config(
         if isinstance(value, Mapping) and hasattr(inner, "get_text_config") and hasattr(inner, "to_dict"):
             account = account_for_config(account, value, inner, model, path=f"{path}{key}.")
             continue
-        if key == "architectures" and not path and value and type(model).__name__ not in value:
+        named = value if isinstance(value, (list, str)) else ()
+        if key == "architectures" and not path and named and type(model).__name__ not in named:
             account = account.state("config", key, fate="unread", why=f"loaded as {type(model).__name__}: {value}")
             continue
         fate, why = _judge(key, value, stated, config, known=known, meant=meant, read=read)

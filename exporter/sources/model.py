@@ -65,7 +65,7 @@ def _chosen(found: Any, architectures: list[str]) -> Any:
 
 def _architectures(config: Any) -> list[str]:
     named = getattr(config, "architectures", None)
-    return [str(one) for one in ([named] if isinstance(named, str) else named or [])]
+    return [named] if isinstance(named, str) else [str(one) for one in named] if isinstance(named, list) else []
 
 
 def _described(config: Any) -> str:

@@ -143,7 +143,7 @@ def _claims(folder: Path, rules: dict[str, Any]) -> Iterator[tuple[str, dict[str
         yield "tokenizer_config.json", {token: number for number, token in listed.items()}
     added = rules.get("added_tokens") or []
     if added:
-        yield "tokenizer.json", {one["content"]: one["id"] for one in added if isinstance(one, dict)}
+        yield "tokenizer.json", {_text(one): one.get("id") for one in added if _text(one)}
 
 
 def _added_tokens(folder: Path) -> dict[int, str]:
@@ -151,7 +151,7 @@ def _added_tokens(folder: Path) -> dict[int, str]:
     listed = _config(folder).get("added_tokens_decoder")
     if not isinstance(listed, dict):
         return {}
-    return {int(number): _text(token) for number, token in listed.items() if str(number).isdigit()}
+    return {int(number): _text(token) for number, token in listed.items() if str(number).isdecimal()}
 
 
 def _account_for_settings(account: Account, folder: Path, rules: dict[str, Any]) -> Account:
@@ -184,8 +184,9 @@ def _account_for_flags(account: Account, folder: Path, rules: dict[str, Any]) ->
         return account
     added = rules.get("added_tokens") or []
     other = [
-        f"{one['content']!r} {flag}"
+        f"{_text(one)!r} {flag}"
         for one in added
+        if isinstance(one, dict)
         for flag in _FLAGS
         if isinstance(token := listed.get(str(one.get("id"))), dict) and flag in token and token[flag] != one.get(flag)
     ]
@@ -221,7 +222,11 @@ def _account_for_ends(account: Account, tokenizer: Any, folder: Path) -> Account
 
 def _account_for_templates(account: Account, tokenizer: Any, folder: Path) -> Account:
     path, written = folder / "chat_template.jinja", _config(folder).get("chat_template")
-    if path.is_file() and isinstance(written, str) and path.read_text(encoding="utf-8").strip() != written.strip():
+    if (
+        path.is_file()
+        and isinstance(written, str)
+        and path.read_text(encoding="utf-8", errors="replace").strip() != written.strip()
+    ):
         why = "chat_template.jinja is another one, and goes before it"
         account = account.state("tokenizer", "tokenizer_config.json: chat_template", fate="unread", why=why)
     other = folder / "chat_template.json"

@@ -22,10 +22,11 @@ def account_for_files(
         pickled: whether these are pickles.
     """
     account = account.state("file", [file.name for file in files], fate="used")
-    table = read_index(folder, pickled=pickled)
     read = {file.name for file in files}
+    single = "pytorch_model.bin" if pickled else "model.safetensors"
+    table = {} if read == {single} else read_index(folder, pickled=pickled)
     indexed = bool(table) and set(table.values()) == read
-    index = "pytorch_model.bin.index.json" if pickled else "model.safetensors.index.json"
+    index = f"{single}.index.json"
     if indexed:
         account = account.state("file", index, fate="used")
         lost = [name for name in table if name not in set(names) and not is_ignored(name, account.ignore)]

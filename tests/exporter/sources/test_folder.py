@@ -467,3 +467,9 @@ def test_a_class_without_a_fast_form_does_not_hide_tokenizer_json(text_to_text_s
 def test_a_damaged_key_of_the_configuration_is_refused(folder: Path) -> None:
     _edit(folder / "config.json", lambda data: data.update(max_position_embeddingz=data.pop("max_position_embeddings")))
     _refused(folder, "max_position_embeddingz", "max_position_embeddings, which is not stated", outline=True)
+
+
+@pytest.mark.parametrize("named", [True, 3.5, {"a": 1}])
+def test_architectures_of_another_type_name_none(folder: Path, named: object) -> None:
+    _edit(folder / "config.json", lambda data: data.update(architectures=named))
+    assert load_source(folder, outline=True).model.architecture == "LlamaForCausalLM"
