@@ -17,6 +17,7 @@ LONGEST_PROMPT = 10_000_000  # characters of a prompt, and of any text or list o
 # All that is made on the way, one after the other: a constant, and so many times what the messages have.
 MOST_MADE, MOST_MADE_PER_INPUT = 32_000_000, 32
 LARGEST_NUMBER = 100_000  # as a width, a count or a depth
+ELEMENT = 4  # what an element of a list counts for, in characters: it is an object of its own
 # A width or precision of five digits or more, or one that an argument gives: printf-style formatting, as % does it.
 _LONG_WIDTH = re.compile(r"%[^a-zA-Z%]*(\d{5}|\*)")
 # The same of str.format, whose specification stands behind a colon and may be made of another field.
@@ -104,7 +105,7 @@ def refuse(message: str) -> NoReturn:
 def check_product(one: Any, other: Any) -> None:
     """Raise when a text or list would be repeated too often, or numbers grow beyond 4096 bits."""
     if isinstance(one, (str, bytes, list, tuple)) and isinstance(other, int):
-        budget().make(len(one) * max(other, 0))
+        budget().make(held(one) * max(other, 0))
     if isinstance(one, int) and isinstance(other, int) and one.bit_length() + other.bit_length() > 4096:
         refuse("a product of large numbers")
 
@@ -119,7 +120,7 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
     elif operator == "%" and isinstance(left, (str, bytes)):
         check_format(str(left), _LONG_WIDTH, "%", right)
     elif operator == "+" and isinstance(left, (str, bytes, list, tuple)) and isinstance(right, type(left)):
-        budget().make(len(left) + len(right))
+        budget().make(held(left) + held(right))
 
 
 def check_format(pattern: str, long: re.Pattern[str], sign: str, values: object) -> None:
@@ -135,13 +136,18 @@ def check_fields(pattern: str, values: object) -> None:
     check_format(pattern, _LONG_FIELD, "{", values)
 
 
+def held(value: str | bytes | list[Any] | tuple[Any, ...] | dict[Any, Any]) -> int:
+    """What a value counts for that is made: a text's characters, a list's elements, not what is in these."""
+    return len(value) if isinstance(value, (str, bytes)) else ELEMENT * len(value)
+
+
 def listed(values: object) -> object:
     """A generator's items as a list, counted while they come; anything else as it is."""
     if isinstance(values, (str, bytes, list, tuple, Mapping, set, frozenset)) or not isinstance(values, Iterable):
         return values
     found = []
     for item in values:
-        budget().make(1 + (len(item) if isinstance(item, (str, bytes)) else 0))
+        budget().make(2 * ELEMENT + (len(item) if isinstance(item, (str, bytes)) else 0))
         found.append(item)
     return found
 
@@ -168,9 +174,22 @@ def _wrapped(text: Any, width: Any = 79, breaks: Any = None, wrapstring: Any = N
     return _length(text) * (1 + _length(wrapstring or "\n"))
 
 
-def _joined(values: Any, separator: Any = "", *_: Any, **__: Any) -> int:
+def _joined(values: Any, d: Any = "", *_: Any, **__: Any) -> int:
     count = len(values) if hasattr(values, "__len__") else 0
-    return budget().size_of(values) + count * _length(separator)
+    return budget().size_of(values) + count * _length(d)
+
+
+def _elements(values: Any, *_: Any, **__: Any) -> int:
+    return 2 * ELEMENT * len(values) if hasattr(values, "__len__") else 0
+
+
+def _pieces(text: Any, sep: Any = None, *_: Any, **__: Any) -> int:
+    signs = [sep] if sep else [" ", "\n", "\r", "\t"]
+    return 2 * ELEMENT * sum(text.count(sign) for sign in signs)
+
+
+def _lines(text: Any, *_: Any, **__: Any) -> int:
+    return _pieces(text)
 
 
 def _written(value: Any, *_: Any, **__: Any) -> int:
@@ -181,7 +200,8 @@ def _length(value: Any) -> int:
     return len(value) if isinstance(value, (str, bytes)) else budget().size_of(value)
 
 
-# What the result of a method of texts, or of a filter, has at most, by its name; others make no more than they get.
+# What the result of a method of texts, or of a filter, has at most, by its name; others make no more than they get. The
+# parameters have the names by which they may be given.
 METHODS: dict[str, Callable[..., int]] = {
     "center": _width,
     "ljust": _width,
@@ -189,6 +209,9 @@ METHODS: dict[str, Callable[..., int]] = {
     "zfill": _width,
     "expandtabs": _tabs,
     "replace": _replaced,
+    "split": _pieces,
+    "rsplit": _pieces,
+    "splitlines": _lines,
     "join": lambda separator, values: _joined(values, separator),
 }
 FILTERS: dict[str, Callable[..., int]] = {
@@ -198,11 +221,10 @@ FILTERS: dict[str, Callable[..., int]] = {
     "replace": _replaced,
     "join": _joined,
     "sum": _written,
+    **dict.fromkeys(("list", "batch", "slice", "sort", "unique", "groupby"), _elements),
     "string": _written,
     "escape": _written,
     "e": _written,
     "forceescape": _written,
     "urlencode": _written,
-    "urlize": _written,
-    "xmlattr": _written,
 }

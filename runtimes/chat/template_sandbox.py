@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -15,12 +15,13 @@ from runtimes.chat.template_budget import (
     budget,
     check_fields,
     check_operation,
+    held,
     listed,
     refuse,
 )
 
 # Filters that write a value in a shape of their own, of a length that cannot be told before; no template needs them.
-_LEFT_OUT = ("pprint", "random")
+_LEFT_OUT = ("pprint", "random", "urlize", "xmlattr")
 _LONGEST_PATTERN = 1000  # of a date
 _STEPS_OF_A_CALL = 5  # a macro's takes so much longer than a round of a loop
 NOW = "strftime_now"
@@ -108,7 +109,7 @@ def sandbox() -> Any:
         def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
             if any(__obj is own for own in _OWN):
                 return __obj(*args)
-            args = _checked_call(__obj, args)
+            args = _checked_call(__obj, args, kwargs)
             return _counted(super().call(__context, __obj, *args, **kwargs))
 
     class GenerationBlock(Extension):
@@ -153,9 +154,7 @@ def _concatenate(*values: Any) -> str:
 
 def _cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
     """A slice, which Jinja's own code would take without asking the environment."""
-    found = value[start:stop:step]
-    budget().make(len(found))
-    return found
+    return _counted(value[start:stop:step])
 
 
 _OWN = (_count_step, _count_text, _concatenate, _cut)
@@ -172,7 +171,7 @@ def _pattern(pattern: object) -> str:
     return pattern
 
 
-def _checked_call(function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _checked_call(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """The arguments of a call whose result is not too large; raises TemplateError for any other."""
     owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
     if isinstance(owner, str):
@@ -180,7 +179,7 @@ def _checked_call(function: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
             refuse("a translation table")
         if name in METHODS:
             args = tuple(listed(value) for value in args)
-            budget().check(METHODS[name](owner, *args))
+            budget().check(METHODS[name](owner, *args, **kwargs))
     elif isinstance(owner, (bytes, int, float, complex, type)) and not (isinstance(owner, bytes) and name == "decode"):
         refuse(f"a call of {name} of a {type(owner).__name__}")
     return args
@@ -208,7 +207,7 @@ def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 
 def _counted(value: Any) -> Any:
     if isinstance(value, (str, bytes, list, tuple, dict)):
-        budget().make(len(value))
+        budget().make(held(value))
     return value
 
 
