@@ -185,7 +185,7 @@ def _elements(values: Any, *_: Any, **__: Any) -> int:
 
 def _pieces(text: Any, sep: Any = None, *_: Any, **__: Any) -> int:
     signs = [sep] if sep else [" ", "\n", "\r", "\t"]
-    return 2 * ELEMENT * sum(text.count(sign) for sign in signs)
+    return 2 * ELEMENT * sum(str(text).count(sign) for sign in signs)
 
 
 def _lines(text: Any, *_: Any, **__: Any) -> int:
