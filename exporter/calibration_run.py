@@ -42,6 +42,7 @@ def calibrate(
     revision: str | None = None,
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] = (),
+    adapters: Sequence[str | Path] = (),
     ray: str | None = None,
     stages: Stages | None = None,
 ) -> Statistics:
@@ -60,6 +61,7 @@ def calibrate(
         ray: address of a Ray cluster that runs the windows, see `exporter.jobs.ray_tasks.cluster`; None runs them here.
         tokenizer: see `exporter.sources.load_source`, as the next one.
         ignore_weights: of the checkpoint.
+        adapters: to merge into it.
         stages: collects the time and peak memory of each step.
 
     Raises:
@@ -83,6 +85,7 @@ def calibrate(
             revision=revision,
             allow_pickle=allow_pickle,
             ignore_weights=ignore_weights,
+            adapters=adapters,
             tokenizer=tokenizer,
         )
     refuse_activations(source, what="calibration")
@@ -108,6 +111,7 @@ def calibrate(
                     revision=revision,
                     allow_pickle=allow_pickle,
                     ignore_weights=ignore_weights,
+                    adapters=adapters,
                 )
                 memory = task_bytes(source)
                 with cluster(ray):

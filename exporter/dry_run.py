@@ -143,6 +143,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         revision=request.revision,
         allow_pickle=request.allow_pickle,
         ignore_weights=request.ignore_weights,
+        adapters=request.adapters,
         tokenizer=request.tokenizer,
         outline=True,
     )

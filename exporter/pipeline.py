@@ -78,6 +78,7 @@ def export(
     revision: str | None = None,
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] = (),
+    adapters: Sequence[str | Path] = (),
     assume_vnni: bool = False,
     stages: Stages | None = None,
 ) -> Artifact:
@@ -112,6 +113,7 @@ def export(
             its model has no place for, which is refused without it.
         assume_vnni: of w8a8, let weights use codes with which the int8 matmuls of x86 CPUs without VNNI overflow; the
             artifact is refused there.
+        adapters: folders of LoRA adapters (PEFT), merged into the weights one after the other.
         stages: collects the time and peak memory of each step; a silent one when None.
 
     Returns:
@@ -143,6 +145,7 @@ def export(
         revision=revision,
         allow_pickle=allow_pickle,
         ignore_weights=ignore_weights,
+        adapters=adapters,
         assume_vnni=assume_vnni,
     )
     return _export(request, stages)
@@ -247,6 +250,7 @@ def _load(request: ExportRequest) -> Source:
         revision=request.revision,
         allow_pickle=request.allow_pickle,
         ignore_weights=request.ignore_weights,
+        adapters=request.adapters,
         tokenizer=request.tokenizer,
     )
 

@@ -62,6 +62,7 @@ class ExportRequest:
     revision: str | None = None
     allow_pickle: bool = False
     ignore_weights: Sequence[str] = ()
+    adapters: Sequence[str | Path] = ()
     assume_vnni: bool = False
     wanted: Precision = field(init=False)
     options: QuantizationOptions = field(init=False)
@@ -106,6 +107,13 @@ class ExportRequest:
     def _precision_name(self, goal: Goal) -> str:
         if not self.keep_quantization:
             return self.precision or (FP32 if goal == Goal() else MIXED)
+        if self.adapters:
+            raise InputError(
+                "A checkpoint's own quantization cannot be kept when an adapter changes its weights",
+                received="--keep-quantization --adapter",
+                allowed="one of the two",
+                fix="Leave --keep-quantization out: the adapter is merged into the dequantized weights.",
+            )
         name = KEPT_GGUF if str(self.checkpoint).lower().endswith(".gguf") else KEPT_FOLDER
         if self.precision not in (None, name):
             raise InputError(

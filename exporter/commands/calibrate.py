@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         revision=arguments.revision,
         allow_pickle=arguments.allow_pickle,
         ignore_weights=arguments.ignore_weights,
+        adapters=arguments.adapters,
         ray=arguments.ray,
         stages=Stages(verbose=not arguments.quiet),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
-    """CHECKPOINT, --tokenizer, --revision, --allow-pickle and --ignore-weights."""
+    """CHECKPOINT, --tokenizer, --revision, --allow-pickle, --ignore-weights and --adapter."""
     parser.add_argument(
         "checkpoint",
         help="a Hugging Face folder, a GGUF file, a hub id such as org/name, or a factory package.module:build "
@@ -30,4 +30,13 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="leave out stored tensors of these names, such as '*.mtp.*'; others that the model has no place for are "
         "refused",
+    )
+    group.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        dest="adapters",
+        type=Path,
+        metavar="PATH",
+        help="a LoRA folder of PEFT, merged into the weights; repeatable",
     )

@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             revision=arguments.revision,
             allow_pickle=arguments.allow_pickle,
             ignore_weights=arguments.ignore_weights,
+            adapters=arguments.adapters,
             tokenizer=arguments.tokenizer,
         )
     refuse_activations(source, what="sensitivity")
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
                 revision=arguments.revision,
                 allow_pickle=arguments.allow_pickle,
                 ignore_weights=arguments.ignore_weights,
+                adapters=arguments.adapters,
             )
             shares, memory = split_windows(data), task_bytes(source)
             with cluster(arguments.ray):

@@ -26,6 +26,7 @@ def load_source(
     revision: str | None = None,
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] = (),
+    adapters: Sequence[str | Path] = (),
     outline: bool = False,
     tokenizer: Any = None,
 ) -> Source:
@@ -38,6 +39,7 @@ def load_source(
         allow_pickle: also read ``.bin`` and ``.pt`` weights, through torch's restricted unpickler.
         ignore_weights: patterns of stored tensors to leave out, such as ``*.mtp.*``: those that it holds and
             its model has no place for, which is refused without it.
+        adapters: folders of LoRA adapters (PEFT), which are merged into the weights one after the other.
         outline: read no weights; the module is on torch's meta device, and the provenance is short. Everything that can
             be found wrong without them is. A factory is called all the same.
         tokenizer: of a factory's module, see `exporter.sources.given_tokenizer.read_tokenizer`; any other checkpoint
@@ -47,6 +49,30 @@ def load_source(
         InputError: the checkpoint is missing, damaged, incomplete, no language model, or wants to run code of its own.
         MissingDependencyError: a package that this kind of checkpoint needs is not installed.
     """
+    from exporter.sources.adapter import merge_adapters, with_base
+
+    if isinstance(checkpoint, (str, Path)):
+        checkpoint, adapters = with_base(checkpoint, adapters)
+    source = _load(
+        checkpoint,
+        revision=revision,
+        allow_pickle=allow_pickle,
+        ignore_weights=ignore_weights,
+        outline=outline,
+        tokenizer=tokenizer,
+    )
+    return merge_adapters(source, [Path(one) for one in adapters], allow_pickle=allow_pickle)
+
+
+def _load(
+    checkpoint: str | Path | nn.Module,
+    *,
+    revision: str | None,
+    allow_pickle: bool,
+    ignore_weights: Sequence[str],
+    outline: bool,
+    tokenizer: Any,
+) -> Source:
     from exporter.sources.kinds import kind_of
 
     own = not isinstance(checkpoint, (str, Path))

@@ -167,7 +167,7 @@ def load_folder(
         account=account,
         open_quantized=again,
         weight_bytes=weight_bytes(model),
-        notes=stored.notes,
+        notes=(*stored.notes, *_adapter_note(folder)),
     )
 
 
@@ -179,6 +179,13 @@ def _facts_and_task(
         return describe_text_to_text(model, tokenizer, folder), TEXT_TO_TEXT
     facts = describe_model(model, tokenizer)
     return (replace(facts, labels=labels), "text-classification") if labels else (facts, TASKS[0])
+
+
+def _adapter_note(folder: Path) -> list[str]:
+    """What is said of an adapter that lies beside a complete model."""
+    if not (folder / "adapter_config.json").is_file():
+        return []
+    return [f"The adapter beside the model is not applied; --adapter {folder} merges it."]
 
 
 def _stated(folder: Path) -> list[dict[str, Any]]:
@@ -211,13 +218,6 @@ def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> t
     for path in sorted(folder.iterdir()):
         if path.name in _READ or path.name.startswith("chat_template"):
             refuse_placeholder(path)
-    if (folder / "adapter_config.json").is_file():
-        raise InputError(
-            f"{folder} holds an adapter, not a model",
-            received="adapter_config.json",
-            allowed="a complete model",
-            fix="Merge the adapter into its base model first.",
-        )
     files = find_safetensors(folder)
     pickles = [] if files else find_pickles(folder)
     has_config = (folder / "config.json").is_file()

@@ -21,11 +21,14 @@ def record_origin(
         **origin,
         "licence": licence,
         "dtype": ", ".join(sorted(dtypes)),
-        "files": {
-            path.name: asdict(FileRecord(size=path.stat().st_size, sha256=hash_file(path))) for path in sorted(files)
-        },
+        "files": file_records(files),
         "versions": {package: version for package in _PACKAGES if (version := _version(package)) is not None},
     }
+
+
+def file_records(files: Iterable[Path]) -> dict[str, Any]:
+    """Size and SHA-256 of each file by its name."""
+    return {path.name: asdict(FileRecord(size=path.stat().st_size, sha256=hash_file(path))) for path in sorted(files)}
 
 
 def _version(package: str) -> str | None:

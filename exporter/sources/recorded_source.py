@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.contract.artifact import Artifact
 from exporter.contract.errors import InputError
+from exporter.sources.adapter_config import is_adapter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,6 +50,7 @@ def load_recorded_source(
         revision=revision,
         allow_pickle=allow_pickle,
         ignore_weights=_left_out(recorded, place) if ignore_weights is None else ignore_weights,
+        adapters=_merged(recorded, place),
         tokenizer=tokenizer,
     )
     if same_files and file_hashes(loaded.provenance) != file_hashes(recorded):
@@ -76,6 +78,13 @@ def _left_out(recorded: dict[str, Any], place: str | Path | nn.Module) -> tuple[
     account = recorded.get("account")
     patterns = account.get("ignore_weights") if isinstance(account, dict) else None
     return tuple(str(one) for one in patterns) if isinstance(patterns, list) else ()
+
+
+def _merged(recorded: dict[str, Any], place: str | Path | nn.Module) -> tuple[str, ...]:
+    """The adapters that the export merged; a place that is an adapter itself, or a module, has its own."""
+    adapters = recorded.get("adapters")
+    own = not isinstance(place, (str, Path)) or is_adapter(Path(place))
+    return () if own or not isinstance(adapters, list) else tuple(str(one) for one in adapters)
 
 
 def _can_be_found(recorded: dict[str, Any]) -> bool:

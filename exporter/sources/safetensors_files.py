@@ -25,7 +25,15 @@ _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<ending>\.
 _OTHER_FORMATS = (".gguf", ".ggml", ".h5", ".msgpack", ".ot", ".npz")
 _INDEXES = (".safetensors.index.json", ".bin.index.json")
 # What trainers leave beside the weights.
-_NO_WEIGHTS = ("optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "training_args.bin")
+_NO_WEIGHTS = (
+    "adapter_model.bin",
+    "adapter_model.safetensors",
+    "optimizer.bin",
+    "optimizer.pt",
+    "scheduler.bin",
+    "scheduler.pt",
+    "training_args.bin",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ class WorkerSource:
     revision: str | None = None
     allow_pickle: bool = False
     ignore_weights: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
     def load(self) -> Source:
         return _load(self)
@@ -35,6 +36,7 @@ def worker_source(
     revision: str | None = None,
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] = (),
+    adapters: Sequence[str | Path] = (),
 ) -> WorkerSource:
     """Name a checkpoint for workers; raises InputError for objects, which they cannot load."""
     if not isinstance(checkpoint, (str, Path)) or not isinstance(tokenizer, (str, Path, type(None))):
@@ -50,6 +52,7 @@ def worker_source(
         revision=revision,
         allow_pickle=allow_pickle,
         ignore_weights=tuple(ignore_weights),
+        adapters=tuple(_absolute(one) for one in adapters),
     )
 
 
@@ -73,4 +76,5 @@ def _load(source: WorkerSource) -> Source:
         revision=source.revision,
         allow_pickle=source.allow_pickle,
         ignore_weights=source.ignore_weights,
+        adapters=source.adapters,
     )

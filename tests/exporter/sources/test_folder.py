@@ -402,11 +402,6 @@ def test_an_encoder_decoder_says_what_its_answers_begin_and_end_with(text_to_tex
     assert (source.model.max_positions, source.model.max_source_positions) == (340, 340)
 
 
-def test_an_adapter_is_refused(folder: Path) -> None:
-    (folder / "adapter_config.json").write_text("{}")
-    _refused(folder, "holds an adapter")
-
-
 def test_codes_of_a_method_that_is_not_read_are_refused(folder: Path) -> None:
     _edit(folder / "config.json", lambda data: data.update(quantization_config={"quant_method": "aqlm"}))
     _refused(folder, "quantized in a way that cannot be read", "aqlm", "learned codebooks")
