@@ -140,9 +140,10 @@ def _zero_offset(parts: _Parts, declared: Declaration) -> int | None:
         return None
     stated = declared.setting("checkpoint_format", "format", "packing_format")
     form = str(stated or "gptq").lower().removeprefix("auto_round:")
-    if form in ("gptq", "auto_gptq", "gptq_v1", "auto_round", "int_quantized"):
+    if form in ("gptq", "auto_gptq", "gptq_v1"):
         return 1
-    if form in ("gptq_v2", "gptqmodel"):
+    # AutoRound's own packing, without a second part, stores them as they are.
+    if form in ("gptq_v2", "gptqmodel", "auto_round"):
         return 0
     raise unread(parts.name, f"the format {stated!r} in {declared.origin}", "the formats gptq and gptq_v2")
 

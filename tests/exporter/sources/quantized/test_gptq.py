@@ -51,6 +51,16 @@ def test_zero_points_are_one_less_in_the_first_format(bits, form):
     assert f"{bits} bits" in weight.form
 
 
+@pytest.mark.parametrize(
+    ("packing", "stored_less"),
+    [(None, 1), ("auto_round:auto_gptq", 1), ("auto_round:gptqmodel", 0), ("auto_round", 0)],
+)
+def test_the_packings_of_autoround_differ_in_their_zero_points(packing, stored_less):
+    tensors, expected = make(stored_less=stored_less)
+    settings = {"bits": 4, "group_size": GROUP, **({} if packing is None else {"packing_format": packing})}
+    assert np.array_equal(only(find_gptq, tensors, declared("auto-round", **settings))[...].numpy(), expected)
+
+
 def test_a_zero_point_of_zero_borrows_from_its_neighbour_and_gives_back():
     tensors, expected = make(zeros=np.tile([[0, 5]], (ROWS, 1)), stored_less=0)
     words = tensors["x.qzeros"].numpy().view(np.uint32)
