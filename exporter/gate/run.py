@@ -19,6 +19,7 @@ from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, 
 from exporter.gate.prompts import GatePrompts, TokenIds
 from exporter.gate.quality import measure_quality, quality_checks
 from exporter.gate.result import Check, GateResult
+from exporter.gate.wide_batch import ROWS, check_wide_batch
 from exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def _steps(
     steps += [
         ("batch-1", partial(check_rows_alone, exam)),
         (f"batch-{len(prompts.rows)}", partial(check_batch, past)),
+        (f"batch-{ROWS}", partial(check_wide_batch, past)),
         ("decode", partial(check_decode, past)),
         ("chunked-prefill", partial(check_chunks, past)),
     ]

@@ -36,6 +36,7 @@ class NumpyState:
         self.values = np.zeros(shape, np.float32)
         self.lengths = np.zeros(batch, np.int64)
         self.capacity = capacity
+        self.fault = model.fault
         self.rewinds = model.fault != "rewind-ignored"
 
     def rewind(self, lengths):
@@ -43,6 +44,9 @@ class NumpyState:
             self.lengths = np.array(lengths)
 
     def reorder(self, rows):
+        if self.fault == "reorder-ignored":
+            self.lengths = self.lengths[rows]
+            return
         self.keys, self.values, self.lengths = self.keys[:, rows], self.values[:, rows], self.lengths[rows]
 
 
@@ -92,6 +96,8 @@ class NumpyLlama:
         out = multiply(x, self.weights["lm_head.weight"].T)
         if self.fault == "rows-mixed":
             out = np.roll(out, 1, axis=0)
+        if self.fault == "right-for-three":
+            out = np.concatenate([out[:3], out[3:][::-1]])
         if logits == "all":
             return out
         last = np.full(batch, new - 1) if self.fault == "last-is-padding" else lengths - 1
