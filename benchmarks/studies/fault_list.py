@@ -1,0 +1,403 @@
+"""The faults themselves, for `benchmarks.studies.planted_faults`: what is wrong, in which tiny model, and how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.studies.faults import (
+    Fault,
+    attribute,
+    constant,
+    element,
+    lose_rows_of_batches,
+    nodes,
+    rows,
+    scale_logits,
+    settings,
+    swap_rows_of_large_batches,
+)
+
+
+def _nan_row(array: Any) -> Any:
+    array[-1] = np.nan
+    return array
+
+
+def _double(array: Any) -> Any:
+    array.reshape(-1)[5] *= 2
+    return array
+
+
+def _next(array: Any) -> Any:
+    flat = array.reshape(-1)
+    flat[7] ^= 1
+    return array
+
+
+def _exchange_vocabulary(data: Any) -> None:
+    vocabulary = data["model"]["vocab"]
+    first, second = sorted(vocabulary, key=vocabulary.get)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+
+
+def _exchange_layers(array: Any) -> Any:
+    return np.roll(array, 1, axis=0)
+
+
+_EMBEDDING = "embed_tokens.weight"
+_BIT = 2.0**-20
+TABLES = (
+    Fault(
+        name="rotary rows 412 to the last",
+        subject="llama",
+        stored=True,
+        damage=constant("rotary_table_0", rows(412, 511, lambda part: part[::-1])),
+    ),
+    Fault(
+        name="rotary row 311",
+        subject="llama",
+        stored=True,
+        damage=constant("rotary_table_1", rows(311, 311, lambda part: -part)),
+    ),
+    Fault(
+        name="last rotary row",
+        subject="llama",
+        stored=True,
+        damage=constant("rotary_table_0", rows(511, 511, lambda part: part * 0)),
+    ),
+    Fault(
+        name="rotary row is NaN",
+        subject="llama",
+        stored=True,
+        damage=constant("rotary_table_0", rows(500, 500, lambda part: part * np.nan)),
+    ),
+    Fault(
+        name="rotary tables end early",
+        subject="llama",
+        stored=True,
+        damage=constant("rotary_table", lambda array: array[:480]),
+    ),
+    Fault(
+        name="rotary tables shifted by one",
+        subject="llama",
+        damage=constant("rotary_table", lambda array: np.roll(array, 1, axis=0)),
+    ),
+    Fault(
+        name="rotary row 311 of half precision",
+        subject="llama-fp16",
+        stored=True,
+        damage=constant("rotary_table_0!", rows(311, 311, lambda part: -part)),
+    ),
+    Fault(
+        name="rotary row 311 beside int8 weights",
+        subject="llama-int8",
+        stored=True,
+        damage=constant("rotary_table_0", rows(311, 311, lambda part: -part)),
+    ),
+    Fault(
+        name="row 400 of learned positions",
+        subject="gpt2",
+        stored=True,
+        damage=constant("wpe.weight", rows(400, 400, lambda part: part[::-1] + 1)),
+    ),
+    Fault(
+        name="learned positions exchanged",
+        subject="gpt2",
+        stored=True,
+        damage=constant("wpe.weight", rows(450, 451, lambda part: part[::-1])),
+    ),
+)
+WINDOWS = (
+    Fault(
+        name="window one too wide",
+        subject="window",
+        damage=nodes(attribute("GroupQueryAttention", "local_window_size", 65)),
+    ),
+    Fault(
+        name="window one too narrow",
+        subject="window",
+        damage=nodes(attribute("GroupQueryAttention", "local_window_size", 63)),
+    ),
+    Fault(
+        name="window of one layer dropped",
+        subject="window",
+        damage=nodes(attribute("GroupQueryAttention", "local_window_size", -1, first_only=True)),
+    ),
+    Fault(
+        name="window one too wide with int8 weights",
+        subject="window-int8",
+        damage=nodes(attribute("GroupQueryAttention", "local_window_size", 65)),
+    ),
+)
+WEIGHTS = (
+    Fault(
+        name="a row of a rare token",
+        subject="llama",
+        stored=True,
+        damage=constant(_EMBEDDING, rows(383, 383, lambda part: part + 1)),
+    ),
+    Fault(name="NaN in an unused row", subject="llama", stored=True, damage=constant(_EMBEDDING, _nan_row)),
+    Fault(
+        name="one bit of one weight",
+        subject="llama",
+        stored=True,
+        damage=constant("layers.1.mlp.down_proj", element((3, 5), _BIT)),
+    ),
+    Fault(
+        name="first number of a merged weight",
+        subject="llama",
+        stored=True,
+        damage=constant("layers.0.self_attn.qkv", element((0, 0), 9.0)),
+    ),
+    Fault(
+        name="gate and up exchanged",
+        subject="llama",
+        stored=True,
+        damage=constant("layers.2.mlp.gate_up", lambda array: np.roll(array, 128, axis=1)),
+    ),
+    Fault(
+        name="weight of a norm",
+        subject="llama",
+        stored=True,
+        damage=constant("layers.2.input_layernorm", element((7,), 0.0)),
+    ),
+    Fault(
+        name="rows of the output projection",
+        subject="llama",
+        stored=True,
+        damage=constant("lm_head", lambda array: np.roll(array, 1, axis=1)),
+    ),
+    Fault(
+        name="last row of the output projection is zero",
+        subject="llama",
+        stored=True,
+        damage=constant("lm_head", lambda array: array * (np.arange(384) < 383)),
+    ),
+    Fault(
+        name="a row of half precision",
+        subject="llama-fp16",
+        stored=True,
+        damage=constant(_EMBEDDING, rows(383, 383, lambda part: part + 1)),
+    ),
+    Fault(
+        name="a scale doubled",
+        subject="llama-int8",
+        stored=True,
+        damage=constant("layers.1.self_attn.o_proj.weight.scales", _double),
+    ),
+    Fault(
+        name="a code off by one",
+        subject="llama-int8",
+        stored=True,
+        damage=constant("layers.1.self_attn.o_proj.weight.codes", _next),
+    ),
+    Fault(
+        name="a scale of the embedding doubled",
+        subject="llama-int8",
+        stored=True,
+        damage=constant("embed_tokens.weight.scales", rows(383, 383, lambda part: part * 2)),
+    ),
+    Fault(
+        name="a code of a rare token",
+        subject="llama-int8",
+        stored=True,
+        damage=constant("embed_tokens.weight.codes", rows(383, 383, lambda part: part ^ 64)),
+    ),
+    Fault(
+        name="a scale is NaN",
+        subject="llama-int8",
+        stored=True,
+        damage=constant("layers.0.mlp.down_proj.weight.scales", element((0, 0), float("nan"))),
+    ),
+    Fault(
+        name="rows of scales moved",
+        subject="llama-int8",
+        stored=True,
+        damage=constant("layers.0.mlp.down_proj.weight.scales", _exchange_layers),
+    ),
+    Fault(
+        name="a nibble",
+        subject="llama-int4",
+        stored=True,
+        damage=constant("layers.2.mlp.down_proj.weight.codes", _next),
+    ),
+    Fault(
+        name="a zero point",
+        subject="llama-int4",
+        stored=True,
+        damage=constant("layers.0.mlp.down_proj.weight.zero_points", _next),
+    ),
+    Fault(
+        name="a weight of the encoder",
+        subject="marian",
+        stored=True,
+        damage=constant("layers.1.fc1.weight", element((2, 2), 3.0), graph="encoder.onnx"),
+    ),
+    Fault(
+        name="last learned position of the encoder",
+        subject="marian",
+        stored=True,
+        damage=constant("embed_positions.weight", rows(339, 339, lambda part: part + 1), graph="encoder.onnx"),
+    ),
+    Fault(
+        name="a label's weights",
+        subject="bert",
+        stored=True,
+        damage=constant("classifier.weight", lambda array: array[..., ::-1]),
+    ),
+    Fault(
+        name="last position of a classifier",
+        subject="bert",
+        stored=True,
+        damage=constant("position_embeddings", rows(511, 511, lambda part: part + 5)),
+    ),
+)
+COMPUTATION = (
+    Fault(name="another temperature", subject="llama", damage=nodes(scale_logits)),
+    Fault(
+        name="another temperature with int8 weights",
+        subject="llama-int8",
+        damage=nodes(lambda graph: scale_logits(graph, 3.0)),
+    ),
+    Fault(name="batches of more than three", subject="llama", damage=nodes(swap_rows_of_large_batches)),
+    Fault(
+        name="batches of more than three with int8 weights",
+        subject="llama-int8",
+        damage=nodes(swap_rows_of_large_batches),
+    ),
+    Fault(name="stale cache rows of a batch", subject="llama-portable", damage=nodes(lose_rows_of_batches)),
+    Fault(
+        name="another scale of attention",
+        subject="llama",
+        damage=nodes(attribute("GroupQueryAttention", "scale", 0.2, first_only=True)),
+    ),
+    Fault(
+        name="neighbours rotated",
+        subject="llama",
+        damage=nodes(attribute("GroupQueryAttention", "rotary_interleaved", 1, first_only=True)),
+    ),
+    Fault(
+        name="another epsilon",
+        subject="llama",
+        damage=nodes(attribute("SkipSimplifiedLayerNormalization", "epsilon", 0.05)),
+    ),
+    Fault(
+        name="another epsilon of a layer norm",
+        subject="gpt2",
+        damage=nodes(attribute("LayerNormalization", "epsilon", 0.05)),
+    ),
+)
+_EOS: dict[str, Any] = {"eos_token_id": [5]}
+FOLDER = (
+    Fault(
+        name="stop token of onnxruntime-genai",
+        subject="llama",
+        stored=True,
+        damage=settings("genai_config.json", lambda data: data["model"].update(_EOS)),
+    ),
+    Fault(
+        name="length of onnxruntime-genai",
+        subject="llama",
+        stored=True,
+        damage=settings("genai_config.json", lambda data: data["search"].update(max_length=9)),
+    ),
+    Fault(
+        name="stop token",
+        subject="llama",
+        stored=True,
+        damage=settings("generation_config.json", lambda data: data.update(_EOS)),
+    ),
+    Fault(
+        name="a temperature",
+        subject="llama",
+        stored=True,
+        damage=settings("generation_config.json", lambda data: data.update(temperature=5.0, do_sample=True)),
+    ),
+    Fault(
+        name="stop token of the manifest",
+        subject="llama",
+        stored=True,
+        damage=settings("manifest.json", lambda data: data["model"].update(eos=[5])),
+    ),
+    Fault(
+        name="positions of the manifest",
+        subject="llama",
+        stored=True,
+        damage=settings("manifest.json", lambda data: data["model"].update(max_positions=256)),
+    ),
+    Fault(
+        name="padding of the manifest",
+        subject="llama",
+        stored=True,
+        damage=settings("manifest.json", lambda data: data["model"].update(pad=7)),
+    ),
+    Fault(
+        name="labels of the manifest",
+        subject="bert",
+        stored=True,
+        damage=settings("manifest.json", lambda data: data["model"].update(labels=["neutral", "sad", "glad"])),
+    ),
+    Fault(
+        name="first token of the decoder",
+        subject="marian",
+        stored=True,
+        damage=settings("manifest.json", lambda data: data["model"].update(decoder_start=3)),
+    ),
+    Fault(
+        name="a merge removed",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", lambda data: data["model"]["merges"].pop(20)),
+    ),
+    Fault(
+        name="merges in another order",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", lambda data: data["model"]["merges"].reverse()),
+    ),
+    Fault(
+        name="an added token moved",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", lambda data: data["added_tokens"][0].update(id=9)),
+    ),
+    Fault(
+        name="an added token that strips",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", lambda data: data["added_tokens"][0].update(rstrip=True)),
+    ),
+    Fault(
+        name="rare tokens exchanged",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", _exchange_vocabulary),
+    ),
+    Fault(
+        name="a normalizer",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", lambda data: data.update(normalizer={"type": "NFKC"})),
+    ),
+    Fault(
+        name="a prefix space",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", lambda data: data["pre_tokenizer"].update(add_prefix_space=True)),
+    ),
+    Fault(
+        name="no decoder",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer.json", lambda data: data.update(decoder=None)),
+    ),
+    Fault(
+        name="another end of sentence",
+        subject="llama",
+        stored=True,
+        damage=settings("tokenizer_config.json", lambda data: data.update(eos_token="<s>")),
+    ),
+)
+FAULTS: tuple[Fault, ...] = (*TABLES, *WINDOWS, *WEIGHTS, *COMPUTATION, *FOLDER)
