@@ -185,8 +185,8 @@ _HEAD = """# What second opinions said
 
 Small models with random weights, asked as [second-opinion.md](second-opinion.md) describes. GGUF files are written with
 settings that are nobody's defaults, and compared as they are loaded; folders are exported in fp32 first, and the
-artifact is compared, with its tokenizer and greedy generation, or they are compared as they are loaded, too. `python -m benchmarks.studies.second_opinions` makes
-these tables.
+artifact is compared, with its tokenizer and greedy generation, or they are compared as they are loaded, too.
+`python -m benchmarks.studies.second_opinions` makes these tables.
 """
 
 
