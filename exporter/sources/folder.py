@@ -45,7 +45,7 @@ from exporter.sources.source import Source
 from exporter.sources.stored_names import match_names
 from exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
 from exporter.sources.stored_weights import open_weights
-from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_template, load_folder_tokenizer
+from exporter.sources.tokenizer import TOKENIZER_FILES, check_template, load_folder_tokenizer, notes_on_rows
 from exporter.sources.tokenizer_rules import follow_stated_rules
 from exporter.sources.weight_files import account_for_files
 
@@ -105,10 +105,11 @@ def load_folder(
         account, stored, quantization = read_quantized(account, stored, declared, empty, folder)
         matches = match_names(empty, stored.shapes)
         # A broken or foreign tokenizer is found in a second; the weights take longer.
+        row_notes: list[str] = []
         tokenizer = load_folder_tokenizer(folder, config)
         if tokenizer is not None:
             account, tokenizer = follow_stated_rules(account, tokenizer, folder)
-            check_ids(tokenizer, vocab_size(empty), folder)
+            row_notes = notes_on_rows(tokenizer, vocab_size(empty), folder)
             check_template(tokenizer, folder)
         generation = read_generation_config(folder)
         check_token_ids(_stated(folder), vocab_size(empty), folder)
@@ -167,7 +168,7 @@ def load_folder(
         account=account,
         open_quantized=again,
         weight_bytes=weight_bytes(model),
-        notes=(*stored.notes, *_adapter_note(folder)),
+        notes=(*stored.notes, *row_notes, *_adapter_note(folder)),
     )
 
 

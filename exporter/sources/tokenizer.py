@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,27 @@ def check_ids(tokenizer: Any, rows: int, checkpoint: Path) -> None:
             allowed=f"ids below {rows}",
             fix="Use the tokenizer that belongs to this model.",
         )
+
+
+def notes_on_rows(tokenizer: Any, rows: int, checkpoint: Path) -> list[str]:
+    """What is said of tokens that were added to a tokenizer and never to its model.
+
+    A text that holds one is refused when it is used; what no text of the model's own needs is no fault of the model.
+
+    Raises:
+        InputError: tokens of the vocabulary itself have no rows, or the chat template writes one without.
+    """
+    ids = tokenizer.get_vocab()
+    if max(ids.values(), default=-1) < rows:
+        return []
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+    without = sorted((token for token, number in ids.items() if number >= rows), key=lambda token: int(ids[token]))
+    template = getattr(tokenizer, "chat_template", None)
+    text = template if isinstance(template, str) else json.dumps(template or "", ensure_ascii=False)
+    if not set(without) <= added or any(token in text for token in without):
+        check_ids(tokenizer, rows, checkpoint)
+    named = ", ".join(without[:3]) + (f" and {len(without) - 3} more" if len(without) > 3 else "")
+    return [f"The model has no rows for tokens that were added to its tokenizer: {named}. Texts with them are refused."]
 
 
 def check_template(tokenizer: Any, checkpoint: Path) -> None:

@@ -424,11 +424,29 @@ def test_a_broken_tokenizer_is_refused(folder: Path) -> None:
     _refused(folder, "tokenizer", "cannot be loaded")
 
 
-def test_a_tokenizer_with_more_ids_than_rows_is_refused(folder: Path) -> None:
+def test_added_tokens_without_rows_are_said(folder: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens([f"<extra_{number}>" for number in range(5)])
     tokenizer.save_pretrained(str(folder))
-    _refused(folder, "more ids than the model has rows", "id 384", "ids below 384")
+    largest = max(tokenizer.get_vocab().values())
+    source = load_source(folder)
+    assert any("no rows for tokens that were added" in note for note in source.notes) == (largest >= 384)
+    assert largest >= 384
+    # A prompt that cannot do without one is another matter.
+    tokenizer.chat_template = "{{ messages[0].content }}<extra_4>"
+    tokenizer.save_pretrained(str(folder))
+    _refused(folder, "more ids than the model has rows", f"id {largest}", "ids below 384")
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    folder = write_tiny_llama(tmp_path / "model", layers=1)
+    fast: Any = PreTrainedTokenizerFast
+    words = Tokenizer(models.WordLevel({f"word{number}": number for number in range(400)}, unk_token="word0"))
+    fast(tokenizer_object=words, unk_token="word0").save_pretrained(str(folder))
+    _refused(folder, "more ids than the model has rows", "id 399", "ids below 384")
 
 
 class _Program:
