@@ -161,6 +161,7 @@ def test_what_changes_no_answer_is_accepted_and_said(tmp_path: Path) -> None:
     [
         ("stercoder2.rope.freq_base", "nearly starcoder2.rope.freq_base"),
         ("starcoder2/rope.freq_base", "nearly starcoder2.rope.freq_base"),
+        ("qwen2.rope.freq_base", "nearly starcoder2.rope.freq_base"),
         ("starcoder2.rope.freq_bare", "unknown to this version"),
         ("tokunizer.ggml.add_bos_token", "nearly tokenizer.ggml.add_bos_token"),
         ("tokenizer.ggml.add_bas_token", "nearly tokenizer.ggml.add_bos_token"),
