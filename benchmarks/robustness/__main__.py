@@ -30,16 +30,18 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("there is nothing to damage: name a --checkpoint, an --artifact, or both; kills need a checkpoint")
     tally = Tally()
     common = {"seed": arguments.seed, "seconds": arguments.seconds, "tally": tally}
-    if arguments.artifact is not None:
-        damage_artifact(arguments.artifact, mutants=arguments.mutants, **common)
-    if arguments.checkpoint is not None:
-        _import_heavy()
-        damage_checkpoint(arguments.checkpoint, mutants=arguments.mutants, **common)
-    if arguments.kills:
-        kill_exports(arguments.checkpoint, kills=arguments.kills, **{**common, "seconds": 20 * arguments.seconds})
-    sys.stdout.write(render(tally))
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(tally.to_dict(), indent=2) + "\n", encoding="utf-8")
+    try:
+        if arguments.artifact is not None:
+            damage_artifact(arguments.artifact, mutants=arguments.mutants, **common)
+        if arguments.checkpoint is not None:
+            _import_heavy()
+            damage_checkpoint(arguments.checkpoint, mutants=arguments.mutants, **common)
+        if arguments.kills:
+            kill_exports(arguments.checkpoint, kills=arguments.kills, **{**common, "seconds": 20 * arguments.seconds})
+    finally:  # a run that was interrupted has counts, too
+        sys.stdout.write(render(tally))
+        if arguments.out is not None:
+            arguments.out.write_text(json.dumps(tally.to_dict(), indent=2) + "\n", encoding="utf-8")
     return 1 if tally.faults else 0
 
 
