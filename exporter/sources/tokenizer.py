@@ -58,7 +58,23 @@ def load_folder_tokenizer(folder: Path, config: Any) -> Any | None:
         return plain
     if fast_file and not getattr(tokenizer, "is_fast", False):
         tokenizer = _plain_fast(folder) or tokenizer
-    return _require_fast(tokenizer, folder)
+    return _with_template(_require_fast(tokenizer, folder), folder)
+
+
+def _with_template(tokenizer: Any, folder: Path) -> Any:
+    """The tokenizer with the template of chat_template.json, which transformers reads for processors only."""
+    path = folder / "chat_template.json"
+    if path.is_file() and not getattr(tokenizer, "chat_template", None):
+        template = read_json(path).get("chat_template")
+        if not isinstance(template, str):
+            raise InputError(
+                f"{path} holds no chat template",
+                received=type(template).__name__,
+                allowed="a text under the key chat_template",
+                fix="Correct the file, or remove it.",
+            )
+        tokenizer.chat_template = template
+    return tokenizer
 
 
 def _plain_fast(folder: Path) -> Any | None:

@@ -424,6 +424,15 @@ def test_a_broken_tokenizer_is_refused(folder: Path) -> None:
     _refused(folder, "tokenizer", "cannot be loaded")
 
 
+def test_a_template_in_a_file_of_its_own_is_taken(folder: Path) -> None:
+    expected = load_source(folder).tokenizer.chat_template
+    (folder / "chat_template.jinja").unlink()
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": expected}))
+    assert load_source(folder).tokenizer.chat_template == expected
+    (folder / "chat_template.json").write_text(json.dumps({"template": expected}))
+    _refused(folder, "holds no chat template")
+
+
 def test_added_tokens_without_rows_are_said(folder: Path) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens([f"<extra_{number}>" for number in range(5)])
