@@ -324,7 +324,7 @@ class _Translation:
         biases = {
             "attention_bias": ("attn_q.bias",)
             if self.model_type in _NO_OUTPUT_BIAS
-            else ("attn_q.bias", "attn_output.bias"),
+            else ("attn_qkv.bias" if self.model_type == "gpt_neox" else "attn_q.bias", "attn_output.bias"),
             "attention_out_bias": ("attn_output.bias",),
             "conv_bias": ("shortconv.conv.bias",),
             "mlp_bias": ("ffn_down.bias",),

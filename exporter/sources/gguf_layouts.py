@@ -113,7 +113,16 @@ def _own() -> dict[str, Any]:
             grouped = [part.reshape(groups, -1, *weights.shape[1:]) for part in parts]
             return np.concatenate(grouped, axis=1).reshape(weights.shape)
 
-    return {"plain": Plain, "falcon": Falcon, "gpt-oss": GptOss}
+    class GptNeoX(Plain):
+        """All queries, all keys and all values become the query, key and value of each head side by side."""
+
+        def turned(self, weights: Any, name: str) -> Any:
+            if "attn_qkv" not in name:
+                return weights
+            parts = weights.reshape(3, self.config["num_attention_heads"], -1, *weights.shape[1:])
+            return np.ascontiguousarray(parts.swapaxes(0, 1)).reshape(weights.shape)
+
+    return {"plain": Plain, "falcon": Falcon, "gpt-oss": GptOss, "gptneox": GptNeoX}
 
 
 def _falcon_groups(config: dict[str, Any]) -> int:
