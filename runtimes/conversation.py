@@ -34,7 +34,8 @@ class Conversation:
         options: of every answer; one that the model has no room for is shorter.
         drop_oldest: leave the oldest turns out of what the model reads where the conversation becomes too long for it;
             ``messages`` keeps them.
-        tools, template_variables: see `runtimes.chat.chat_arguments.ChatChanges`.
+        tools: functions that the model may call, as `Engine.chat` takes them.
+        template_variables: what else the chat template reads, by name.
     """
 
     def __init__(
