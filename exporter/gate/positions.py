@@ -30,6 +30,7 @@ _PLACES = 12  # spread over the range, besides those that have a reason
 _MOST_PLACES = 40
 # Bytes of one made past; a model whose range needs more is asked as far as they reach.
 _PAST_BYTES = 512 << 20
+_COPIED_BYTES = 448 << 20  # of all made pasts together
 _FILLED = 48  # tokens whose keys and values are repeated over the past
 # What keys at the edges of windows are multiplied with: one of them seen or not seen then changes every logit.
 _LOUD = 24.0
@@ -124,10 +125,20 @@ def plan_range(
         for item in growing  # float32 at the source
     )
     end = min(max_positions or UNLIMITED, _PAST_BYTES // token) - _NEW
-    wanted = {end, end // 2, *(end * number // _PLACES for number in range(1, _PLACES))}
+    spread = {end // 2, *(end * number // _PLACES for number in range(1, _PLACES))}
+    wanted = {end, *spread}
     for edge in (*windows, *switches, *_DIGITS):
         wanted |= {edge - _NEW + 1, edge + 1, 2 * edge - 1}
-    places = sorted(place for place in wanted if 0 < place <= end)
+    # Every place costs a copy of its past: the last one and the edges come first, and as many others as are cheap.
+    possible = [place for place in wanted if 0 < place <= end]
+    spent = 0
+    places: list[int] = []
+    for place in sorted(possible, key=lambda place: (place != end, place in spread, place)):
+        spent += place * token
+        if places and spent > _COPIED_BYTES:
+            break
+        places.append(place)
+    places.sort()
     if not places:
         return None
     kept = {places[number * (len(places) - 1) // max(1, _MOST_PLACES - 1)] for number in range(_MOST_PLACES)}
@@ -209,7 +220,12 @@ class _MadePast:
         self._ours.place(np.array([place], np.int64))
 
     def source_logits(self, tokens: TokenIds, place: int) -> npt.NDArray[np.float32]:
-        logits, _ = self._call(tokens, place, self._theirs)
+        end = place + tokens.shape[1]  # what lies behind is not looked at, and costs copies
+        state = [
+            tensor if axis is None else tensor.narrow(axis, 0, end)
+            for tensor, axis in zip(self._theirs, self._axes, strict=True)
+        ]
+        logits, _ = self._call(tokens, place, state)
         found: npt.NDArray[np.float32] = logits[0].float().numpy()
         return found
 
