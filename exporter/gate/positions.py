@@ -36,6 +36,8 @@ _FILLED = 48  # tokens whose keys and values are repeated over the past
 _LOUD = 24.0
 # Positions from where on half precision leaves numbers out, and where a range that has no limit is asked last.
 _DIGITS, UNLIMITED = (257, 2048, 32768), 1 << 14
+# Behind it, angles of float32 are so large that kernels compute their cosines differently: 0.004 sd at position 2**20.
+_FARTHEST = 1 << 18
 _FLOATS = ("float16", "bfloat16", "float32")
 
 
@@ -86,7 +88,6 @@ class Range:
         one_token: the module takes one new token a call.
         places: lengths of the past, ascending.
         windows: how many tokens some layers see at most, by which the edges are known.
-        loudness: what values at the edges of windows are multiplied with.
     """
 
     module: Any
@@ -94,7 +95,6 @@ class Range:
     one_token: bool
     places: tuple[int, ...]
     windows: tuple[int, ...]
-    loudness: float = 1.0
 
 
 def plan_range(
@@ -104,7 +104,6 @@ def plan_range(
     max_positions: int | None,
     windows: tuple[int, ...],
     switches: tuple[int, ...],
-    loud: bool,
 ) -> Range | None:
     """Choose the places; None where the state does not grow, or is not the source's tensor by tensor.
 
@@ -113,7 +112,6 @@ def plan_range(
         signature: the candidate's.
         windows: tokens that layers see at most.
         switches: positions from which on the source computes angles otherwise.
-        loud: the candidate computes with activations of any size, not only with those it was calibrated for.
     """
     spec = getattr(module, "state_spec", None)
     growing = [item for item in signature.state if CAPACITY in item.dims]
@@ -124,7 +122,7 @@ def plan_range(
         prod(dim for dim in item.dims if isinstance(dim, int)) * 4
         for item in growing  # float32 at the source
     )
-    end = min(max_positions or UNLIMITED, _PAST_BYTES // token) - _NEW
+    end = min(max_positions or UNLIMITED, _FARTHEST, _PAST_BYTES // token) - _NEW
     spread = {end // 2, *(end * number // _PLACES for number in range(1, _PLACES))}
     wanted = {end, *spread}
     for edge in (*windows, *switches, *_DIGITS):
@@ -148,7 +146,6 @@ def plan_range(
         one_token=signature.takes_one_token,
         places=tuple(places if len(places) <= _MOST_PLACES else sorted(kept)),
         windows=windows,
-        loudness=_LOUD if loud else 1.0,
     )
 
 
@@ -215,7 +212,7 @@ class _MadePast:
             loud |= set(range(place - window - 1, place - window + _NEW + 1))
             loud |= {place // window * window - 1, place // window * window}
         edges = np.array(sorted(index for index in loud if 0 <= index < place), np.int64)
-        self._write(edges, np.full(len(edges), self._asked.loudness, np.float32))
+        self._write(edges, np.full(len(edges), _LOUD, np.float32))
         self._changed = np.concatenate([edges, np.arange(place, place + _NEW)])
         self._ours.place(np.array([place], np.int64))
 

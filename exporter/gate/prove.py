@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # The backend that every graph is run on before it is published.
 PROVED_ON = "ort-cpu"
-# Precisions that are as close to their source with activations of any size as with those of texts.
-_LOUD = frozenset({"fp32", "fp16", "bf16", "int8"})
+# Precisions that are as close to their source with activations of any size as with those of texts. The others diverge
+# behind a made past for no fault of a position: w8a8-dynamic of SmolLM2-135M by 2.4 nats, and by 0.01 on texts.
+_TAKES_MADE_PASTS = frozenset({"fp32", "fp16", "bf16", "int8"})
 
 
 def prove(
@@ -117,7 +118,7 @@ def _whole_range(artifact: Artifact, source: Source) -> Range | None:
     from exporter.tracing.trace_source import traced_interface
 
     signature = artifact.manifest.signature
-    if not signature.state:
+    if not signature.state or artifact.manifest.precision not in _TAKES_MADE_PASTS:
         return None
     return plan_range(
         traced_interface(source.module),
@@ -125,7 +126,6 @@ def _whole_range(artifact: Artifact, source: Source) -> Range | None:
         max_positions=source.model.max_positions,
         windows=window_sizes(source.module),
         switches=switch_points(source.module),
-        loud=artifact.manifest.precision in _LOUD,
     )
 
 

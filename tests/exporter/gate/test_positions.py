@@ -32,7 +32,7 @@ class Traced:
 
 
 def plan(module, specs, **options):
-    settings = {"max_positions": 512, "windows": (), "switches": (), "loud": True, **options}
+    settings = {"max_positions": 512, "windows": (), "switches": (), **options}
     return plan_range(module, Signature(inputs=(), outputs=(), state=specs), **settings)
 
 
@@ -84,9 +84,7 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
-    asked = plan_range(
-        traced_interface(source.module), signature, max_positions=512, windows=(64,), switches=(), loud=True
-    )
+    asked = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(64,), switches=())
     asked = replace(asked, places=(place,))
     backend = open_backend("ort-cpu", tiny_artifact)
     exam = Exam(
