@@ -154,7 +154,7 @@ def test_another_models_source_is_refused_in_a_sentence(tiny_artifact, tiny_clas
     words = ["diagnose", str(tiny_artifact.folder), "--source"]
     assert jisu.main([*words, str(tiny_classifier_source)]) == 2
     assert "was made from a model for text-generation" in capsys.readouterr().err
-    others = ({"vocab": 400}, "vocab_size is 3"), ({"layers": 3, "hidden": 32}, "parameters instead of")
+    others = ({"vocab": 400}, "vocab_size is 3"), ({"layers": 3, "hidden": 32}, "where the source has 40160")
     for name, (changes, said) in enumerate(others):
         assert jisu.main([*words, str(write_tiny_llama(tmp_path / str(name), **changes))]) == 2
         assert said in capsys.readouterr().err
