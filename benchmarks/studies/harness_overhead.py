@@ -72,13 +72,13 @@ def run_bare(backend: Backend, new_tokens: int) -> Numbers:
 
 def run_session(backend: Backend, new_tokens: int) -> Numbers:
     """The session call of each step of `run_bare`, timed inside the backend's own binding."""
-    inner = backend._session  # type: ignore[attr-defined]
-    timed = _TimedSession(inner)
-    backend._session = timed  # type: ignore[attr-defined]
+    opened = backend._opened  # type: ignore[attr-defined]
+    timed = _TimedSession(opened.get())
+    backend._opened = SimpleNamespace(get=lambda: timed)  # type: ignore[attr-defined]
     try:
         run_bare(backend, new_tokens)
     finally:
-        backend._session = inner  # type: ignore[attr-defined]
+        backend._opened = opened  # type: ignore[attr-defined]
     return _speed(timed.seconds)
 
 
