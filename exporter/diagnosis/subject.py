@@ -71,8 +71,8 @@ class Subject:
 
 def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int) -> tuple[Subject, tuple[str, ...]]:
     """Open graph and source, and run the source; also notes on what cannot be seen."""
-    import onnx_ir as ir
 
+    from exporter.graph.read_graph import read_graph
     from exporter.sources.layers import plan_layers
 
     classifies = artifact.manifest.task == "text-classification"
@@ -84,13 +84,13 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     token_ids = _text(source, wanted)
     prompt = min(prompt, len(token_ids))
     truth = observe(reference, list(layers), token_ids)
-    model = ir.load(artifact.cpu_graph)
+    model = read_graph(artifact.cpu_graph)
     visible = {place for place, seam in enumerate(truth.seams) if seam is not None}
     seams = cut_graph(model, layers=len(layers), path=None if plan is None else plan.path)
     hidden = [seam for seam in seams if seam.place not in visible]
     assert not hidden or plan is not None
     if hidden:  # what the source does not show cannot be fed
-        model = ir.load(artifact.cpu_graph)
+        model = read_graph(artifact.cpu_graph)
         seams = ()
     notes = []
     if len(seams) < len(layers) + 1:

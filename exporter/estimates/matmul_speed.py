@@ -65,11 +65,11 @@ class Speed:
 
 def products_of(graph_file: Path) -> list[Product]:
     """The products with constant weights in a graph for ONNX Runtime on the CPU, alike ones counted together."""
-    import onnx_ir as ir
 
     from exporter.graph.match import dims, is_weight
+    from exporter.graph.read_graph import read_graph
 
-    graph = ir.load(graph_file).graph
+    graph = read_graph(graph_file).graph
     counts: dict[tuple[Kind, int, int], int] = {}
     per_row = any(node.op_type == "ReduceMax" for node in graph)
     for node in graph:

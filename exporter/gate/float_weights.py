@@ -38,12 +38,13 @@ def check_float_weights(graph_file: Path, module: Any) -> Check:
     import onnx_ir as ir
 
     from exporter.graph.merge_weights import MADE_OF
+    from exporter.graph.read_graph import read_graph
     from exporter.tracing.recurrent_layers import onnx_weights
 
     parameters = _arrays({**dict(module.named_parameters(remove_duplicate=False)), **onnx_weights(module)})
     known = _Parts(parameters)
     wrong, compared, unknown, first = 0, 0, 0, ""
-    for name, value in ir.load(graph_file).graph.initializers.items():
+    for name, value in read_graph(graph_file).graph.initializers.items():
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or not tensor.size:
             continue

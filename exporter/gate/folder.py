@@ -74,7 +74,8 @@ def check_folder(artifact: Artifact, source: Source, write: WriteFiles) -> Check
 
 def check_signature(artifact: Artifact) -> Check:
     """Compare what the manifest says of inputs, outputs and state with the graph files themselves."""
-    import onnx_ir as ir
+
+    from exporter.graph.read_graph import read_graph
 
     recorded = artifact.manifest.signature
     pairs: list[tuple[str, Signature, bool]] = [(GRAPH, recorded, False)]
@@ -82,7 +83,7 @@ def check_signature(artifact: Artifact) -> Check:
         pairs.append((ENCODER, recorded.encoder(), False))
     wrong = []
     for name, meant, _ in pairs:
-        graph = ir.load(artifact.folder / name).graph
+        graph = read_graph(artifact.folder / name).graph
         if name == ENCODER:
             outputs = {value.name for value in graph.outputs}
             wrong += [f"{name} gives no {spec.name}" for spec in meant.outputs if spec.name not in outputs]

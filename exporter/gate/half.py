@@ -35,6 +35,7 @@ def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool =
     """
     import onnx_ir as ir
 
+    from exporter.graph.read_graph import read_graph
     from exporter.passes.store_half import ROUNDED_FROM
     from exporter.tracing.recurrent_layers import onnx_weights
 
@@ -42,7 +43,7 @@ def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool =
     parameters = {**dict(module.named_parameters(remove_duplicate=False)), **onnx_weights(module)}
     wrong, where = 0, []
     checked = 0
-    for name, value in ir.load(graph_file).graph.initializers.items():
+    for name, value in read_graph(graph_file).graph.initializers.items():
         tensor = value.const_value
         if any(node.op_type in _READ_SCALES for node in value.consumers()):
             continue  # scales, which belong to the check of the integers
@@ -81,8 +82,9 @@ def check_half_graph(graph_file: Path, cpu_graph: Path) -> list[Check]:
     import onnx_ir as ir
 
     from exporter.graph.cpu_graph import widen_half
+    from exporter.graph.read_graph import read_graph
 
-    model = ir.load(graph_file)
+    model = read_graph(graph_file)
     mixed, foreign = mixed_types(model.graph), foreign_types(model)
     detail = "Every operator has one float type, and one that it takes."
     if mixed:
@@ -93,7 +95,7 @@ def check_half_graph(graph_file: Path, cpu_graph: Path) -> list[Check]:
     checks = [Check(name=TYPES_NAME, passed=not wrong, value=wrong, limit=0, unit="operators", detail=detail)]
     if cpu_graph != graph_file:
         widen_half(model.graph)
-        same = ir.to_proto(model) == ir.to_proto(ir.load(cpu_graph))
+        same = ir.to_proto(model) == ir.to_proto(read_graph(cpu_graph))
         detail = (
             "The graph that was run is the half one with casts." if same else "The graph that was run is another one."
         )

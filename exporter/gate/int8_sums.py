@@ -24,12 +24,12 @@ _LARGEST_INPUT = 255
 
 def check_int8_sums(graph_file: Path) -> list[Check]:
     """Compare 16-bit sums with exact ones for every matmul of 8-bit inputs and weights; none where there is none."""
-    import onnx_ir as ir
 
     from calibration.w8a8.pair_sums import saturating_product
+    from exporter.graph.read_graph import read_graph
 
     worst, where, count = 0.0, "", 0
-    for node, weight in _int8_weights(ir.load(graph_file).graph):
+    for node, weight in _int8_weights(read_graph(graph_file).graph):
         count += 1
         codes: npt.NDArray[Any] = np.ascontiguousarray(weight.numpy().T)
         inputs = np.full((1, codes.shape[1]), _LARGEST_INPUT, np.uint8)

@@ -133,9 +133,10 @@ def _compared(table: _GraphTable, truth: SourceTable, longest: int) -> tuple[int
 
 def graph_tables(graph_file: Path, longest: int) -> Iterator[_GraphTable]:
     """Each pair of tables that operators of a graph read, once; those computed from positions at some of them."""
-    import onnx_ir as ir
 
-    model = ir.load(graph_file)
+    from exporter.graph.read_graph import read_graph
+
+    model = read_graph(graph_file)
     opset = model.graph.opset_imports[""]
     seen: set[tuple[int, int]] = set()
     for node in model.graph:

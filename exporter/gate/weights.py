@@ -44,14 +44,14 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
         intended: parameter name -> integers; channel scales are not part of what is stored.
         encoder: a second file, which may hold some of them as well or instead.
     """
-    import onnx_ir as ir
 
     from exporter.graph.merge_weights import marked
+    from exporter.graph.read_graph import read_graph
 
     files = [graph_file] if encoder is None else [graph_file, encoder]
     worst, where, seen = 0.0, "", set()
     named: str | None = None
-    for node in (node for file in files for node in ir.load(file).graph):
+    for node in (node for file in files for node in read_graph(file).graph):
         names = marked(node)
         if not names:
             if node.op_type in _OURS:
