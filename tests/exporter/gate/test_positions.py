@@ -110,3 +110,17 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
 
     assert check_range(replace(exam, backend=Late()), asked).passed == (place < 300)
     assert np.array_equal(asked.places, [place])
+
+
+@pytest.mark.parametrize(
+    ("precision", "asked"), [("fp32", True), ("int8", True), ("int4", False), ("w8a8-dynamic", False)]
+)
+def test_made_pasts_are_asked_of_precisions_that_take_them(tiny_artifact, tiny_source, precision, asked):
+    from dataclasses import replace
+
+    from exporter.gate import prove
+    from exporter.sources import load_source
+
+    manifest = replace(tiny_artifact.manifest, precision=precision)
+    found = prove._whole_range(replace(tiny_artifact, manifest=manifest), load_source(tiny_source))
+    assert (found is not None) is asked
