@@ -19,9 +19,7 @@ from exporter.gate import GateResult
 from exporter.gate.result import Check
 from exporter.pipeline import export
 from exporter.reports.describe import describe_artifact
-from exporter.verification import open_torch_module, verify
 from tests.exporter.passes.draft import copied
-from tests.support.models import write_tiny_llama
 
 PROMPTS = ["The capital of France is", "你好", "def add(a, b):"]
 
@@ -274,65 +272,6 @@ def test_a_rejection_after_success_leaves_the_first_artifact_alone(traced, gate_
     read_artifact(tmp_path / "out", check_hashes=True)
 
 
-def test_verify_accepts_what_was_exported(tiny_artifact):
-    result = verify(tiny_artifact.folder)
-    assert result.accepted, result.summary
-
-
-@pytest.fixture(scope="module")
-def other_source(tmp_path_factory):
-    return write_tiny_llama(tmp_path_factory.mktemp("other") / "source", layers=3, tied=False, seed=5)
-
-
-def test_verify_rejects_another_model_as_source(tiny_artifact, other_source):
-    result = verify(tiny_artifact.folder, source=other_source)
-    assert not result.accepted
-    assert result.first_failure.name.startswith("prefill")
-
-
-@pytest.mark.parametrize("changes", [{"eos": [77]}, {"max_positions": 100_000}, {"pad": None}])
-def test_verify_rejects_a_manifest_with_other_facts_than_its_source(tiny_artifact, tmp_path, changes):
-    folder = tmp_path / "copy"
-    shutil.copytree(tiny_artifact.folder, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["model"] |= changes
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    result = verify(folder)
-    assert result.first_failure.name == "model-facts"
-    assert next(iter(changes)) in result.first_failure.detail
-
-
-def test_verify_says_first_that_the_source_is_another_one(tiny_artifact, other_source, capsys):
-    assert jisu.main(["verify", str(tiny_artifact.folder), "--source", str(other_source)]) == 3
-    assert capsys.readouterr().out.startswith("This is not the checkpoint it was made from")
-
-
-def test_verify_says_that_a_tokenizer_was_not_proved(tiny_artifact, tiny_source, tmp_path):
-    for name in ("config.json", "generation_config.json", "model.safetensors"):
-        shutil.copy(tiny_source / name, tmp_path / name)
-    assert any("was not proved" in note for note in verify(tiny_artifact.folder, source=tmp_path).notes)
-
-
-def test_verify_refuses_an_altered_file(tiny_artifact, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(tiny_artifact.folder, folder)
-    data = bytearray((folder / "model.onnx.data").read_bytes())
-    data[100] ^= 1
-    (folder / "model.onnx.data").write_bytes(data)
-    with pytest.raises(InputError, match="another SHA-256"):
-        verify(folder)
-
-
-def test_a_source_that_is_gone_is_asked_for(tiny_artifact, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(tiny_artifact.folder, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["source"]["name"] = str(tmp_path / "gone")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match="Name it with --source"):
-        verify(folder)
-
-
 def test_a_local_source_of_a_hub_artifact_needs_no_revision(tiny_artifact, tiny_source, tmp_path):
     from exporter.sources.recorded_source import load_recorded_source
 
@@ -342,13 +281,6 @@ def test_a_local_source_of_a_hub_artifact_needs_no_revision(tiny_artifact, tiny_
     manifest["source"] |= {"kind": "hf-hub", "name": "org/name", "revision": "abc"}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert load_recorded_source(read_artifact(folder), tiny_source, same_files=True).model.layers == 3
-
-
-def test_the_torch_backend_takes_the_recorded_checkpoint_only(tiny_artifact, tiny_source, other_source):
-    assert open_torch_module(tiny_artifact, None).state_spec()
-    assert open_torch_module(tiny_artifact, str(tiny_source)).state_spec()
-    with pytest.raises(InputError, match="other hashes"):
-        open_torch_module(tiny_artifact, str(other_source))
 
 
 def test_both_backends_give_the_same_tokens(tiny_artifact):
@@ -385,15 +317,3 @@ def test_a_rejection_exits_with_3(traced, gate_says, tiny_source, tmp_path, caps
     gate_says(False)
     assert jisu.main(["export", str(tiny_source), "--out", str(tmp_path / "out"), "--quiet"]) == 3
     assert "Made up by a test" in capsys.readouterr().err
-
-
-def test_verify_exits_with_3_for_another_model(tiny_artifact, other_source, capsys):
-    assert jisu.main(["verify", str(tiny_artifact.folder), "--source", str(other_source)]) == 3
-    out = capsys.readouterr().out
-    assert "REJECTED" in out
-    assert "FAIL  prefill-1" in out
-
-
-def test_verify_prints_json_on_request(tiny_artifact, capsys):
-    assert jisu.main(["verify", str(tiny_artifact.folder), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["accepted"] is True

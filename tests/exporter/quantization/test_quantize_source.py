@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.precision.precision import precision_named
+from exporter.quantization.calibration_data import read_calibration_data
+from exporter.quantization.matrices import matrices_of
+from exporter.quantization.quantize_source import quantize_source
+from exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
+from exporter.sources import load_source
+from tests.support.models import write_tiny_llama
+
+EMBEDDINGS = {"model.embed_tokens.weight", "lm_head.weight"}
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory):
+    return load_source(write_tiny_llama(tmp_path_factory.mktemp("tied") / "source", layers=1))
+
+
+@pytest.fixture(scope="module")
+def untied(tiny_source):
+    return load_source(tiny_source)
+
+
+@pytest.fixture(scope="module")
+def data(untied):
+    return read_calibration_data(untied, None, windows=2, window_tokens=32)
+
+
+def weights_of(source):
+    return {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
+
+
+def quantize(source, precision, **options):
+    plan = plan_quantization(matrices_of(source.module), precision_named(precision), block_size=32)
+    return quantize_source(source, plan, **options)
+
+
+def test_nothing_to_quantize_gives_nothing(untied):
+    found = quantize_source(untied, QuantizationPlan(formats={}, algorithm="none"))
+    assert (found.by_name, found.record) == ({}, {})
+
+
+def test_the_names_are_those_of_the_checkpoint_and_the_source_stays_as_it_was(untied):
+    before = weights_of(untied)
+    found = quantize(untied, "int8")
+    assert set(found.by_name) == {name for name, value in before.items() if value.ndim == 2}
+    for name, part in found.by_name.items():
+        assert abs(part.dequantize() - before[name]).max() <= 0.51 * part.scales.max(), name
+    assert all(np.array_equal(value, before[name]) for name, value in weights_of(untied).items())
+
+
+def test_a_tied_embedding_is_quantized_once(tied):
+    found = quantize(tied, "int8")
+    assert len({id(found.by_name[name]) for name in EMBEDDINGS}) == 1
+
+
+def test_calibrated_layers_beat_rounding_on_the_text_they_were_calibrated_on(untied, data):
+    import torch
+
+    def error(quantized):
+        kept = {name: untied.module.get_parameter(name).detach().clone() for name in quantized.by_name}
+        with torch.no_grad():
+            ids = torch.from_numpy(np.stack(data.windows.as_list()))
+            right = untied.module(ids).logits.log_softmax(-1)
+            for name, part in quantized.by_name.items():
+                untied.module.get_parameter(name).copy_(torch.from_numpy(part.dequantize()))
+            wrong = untied.module(ids).logits.log_softmax(-1)
+            for name, value in kept.items():
+                untied.module.get_parameter(name).copy_(value)
+        return float((right.exp() * (right - wrong)).sum(-1).mean())
+
+    plan = plan_quantization(matrices_of(untied.module), precision_named("int4"), block_size=32)
+    before = weights_of(untied)
+    calibrated = quantize_source(untied, plan, data=data)
+    assert all(np.array_equal(value, before[name]) for name, value in weights_of(untied).items())
+    assert calibrated.record["calibration"] == data.record
+    assert calibrated.record["statistics"].startswith("sequential")
+    rounded = quantize_source(untied, replace(plan, algorithm="none"))
+    assert error(calibrated) < error(rounded)
+
+
+def test_a_kept_layer_gets_no_integers(untied):
+    plan = plan_quantization(matrices_of(untied.module), precision_named("int8"), keep=["*.down_proj"], block_size=32)
+    found = quantize_source(untied, plan)
+    assert not [name for name in found.by_name if "down_proj" in name]
+    assert [name for name in found.by_name if "up_proj" in name]
+
+
+def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path):
+    source = load_source(write_tiny_llama(tmp_path / "source", layers=1))
+    source.module.get_parameter("model.layers.0.mlp.up_proj.weight").data[0, 0] = np.nan
+    with pytest.raises(InputError, match="up_proj"):
+        quantize(source, "int8")
+
+
+def test_progress_is_reported_to_the_end(untied):
+    seen = []
+    quantize(untied, "int8", progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1][0] == seen[-1][1]
