@@ -1,4 +1,4 @@
-"""The house rules that no single module can hold: who imports whom, what an import costs, where a test lies.
+"""The house rules that no single module can hold: who imports whom, what an import costs.
 
 The rules read the source with `ast`; the last tests plant a violation of each and see it found.
 """
@@ -102,22 +102,6 @@ CONTRACT = (
     "exporter/contract/manifest_rules.py",
     "exporter/contract/import_onnxruntime.py",
 )
-# Tests of no single module: the house rules, the packaging, the backend protocol as a whole, text to text through all.
-TESTS_WITHOUT_MODULE = {
-    "exporter/test_gpu_exports.py",
-    "exporter/test_own_exports.py",
-    "exporter/test_sabotage.py",
-    "exporter/test_text_to_text.py",
-    "runtimes/test_contract.py",
-    "runtimes/test_text_to_text.py",
-    "stand_in_gpu/test_backend.py",
-    "stand_in_gpu/test_faults.py",
-    "test_action.py",
-    "test_architecture.py",
-    "test_docs.py",
-    "test_machine_independence.py",
-    "test_packaging.py",
-}
 # Classes of torch modules need torch to be defined; functions that need them import these files.
 DEFINES_TORCH_CLASSES = ("exporter/sources/layers.py", "exporter/tracing", "exporter/models")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
@@ -223,16 +207,6 @@ def foreign_imports(path: Path) -> list[str]:
     ]
 
 
-def is_mirrored(test: Path, root: Path = ROOT) -> bool:
-    """Whether ``tests/a/test_b.py`` has a module ``a/b.py``, a package ``a/b``, or test support ``tests/a/b.py``."""
-    relative = test.relative_to(root / "tests")
-    if relative.as_posix() in TESTS_WITHOUT_MODULE or relative.parts[0] == "examples":
-        return True
-    name = test.name.removeprefix("test_")
-    module = root / relative.parent / name
-    return module.is_file() or module.with_suffix("").is_dir() or test.with_name(name).is_file()
-
-
 def mapped_paths(readme: str) -> list[str]:
     """The paths that the README's file map names: the first word of each line of the block below its heading."""
     block = re.search(r"^## File map$.*?^```$(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
@@ -311,13 +285,6 @@ def test_commands_load_nothing_heavy_before_they_run() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
-
-
-@pytest.mark.parametrize(
-    "test", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
-)
-def test_each_test_lies_where_its_module_does(test: Path) -> None:
-    assert is_mirrored(test), f"no module for {test.relative_to(ROOT)}"
 
 
 def test_readme_maps_files_that_exist_and_every_top_folder() -> None:
@@ -405,15 +372,6 @@ def test_planted_heavy_import_is_found(tmp_path: Path, line: str, count: int) ->
 
 def test_planted_foreign_import_in_a_contract_module_is_found(tmp_path: Path) -> None:
     assert foreign_imports(plant(tmp_path, "exporter/a.py", "def f():\n    import numpy")) == ["numpy"]
-
-
-def test_planted_test_without_a_module_is_found(tmp_path: Path) -> None:
-    plant(tmp_path, "exporter/a.py", "")
-    assert is_mirrored(plant(tmp_path, "tests/exporter/test_a.py", ""), tmp_path)
-    test = plant(tmp_path, "tests/exporter/test_b.py", "")
-    assert not is_mirrored(test, tmp_path)
-    plant(tmp_path, "tests/exporter/b.py", "")
-    assert is_mirrored(test, tmp_path)
 
 
 def test_file_map_is_read_with_its_folders() -> None:

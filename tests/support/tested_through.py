@@ -1,0 +1,199 @@
+"""Modules without a test file of their own, each with the tests that would fail if it were wrong.
+
+A module stands here when what it does can be told right from wrong only in the whole that it is a part of, or when its
+tests would repeat those of the module that is built on it. `tests/test_mirror.py` holds that these tests reach it.
+"""
+
+from __future__ import annotations
+
+# test file -> modules, each group with its reason.
+TESTED_THROUGH: dict[str, tuple[str, ...]] = {
+    # What a run or a report is made of: right when the run is.
+    "benchmarks/compare/test_run.py": ("benchmarks/compare/trials.py", "benchmarks/peers/run_transformers.py"),
+    "benchmarks/compare/test_judging.py": ("benchmarks/peers/run_source.py",),
+    "benchmarks/peers/test_run_jisu.py": ("benchmarks/peers/worker.py",),
+    "benchmarks/report/test_report.py": ("benchmarks/report/schema.py",),
+    # Faults, files and configurations that a study is made of.
+    "benchmarks/studies/test_planted_faults.py": ("benchmarks/studies/fault_list.py", "benchmarks/studies/faults.py"),
+    "benchmarks/studies/test_second_opinions.py": (
+        "benchmarks/studies/gguf_architectures.py",
+        "benchmarks/studies/gguf_tensors.py",
+        "benchmarks/studies/gguf_writing.py",
+    ),
+    "benchmarks/studies/test_trace_families.py": ("benchmarks/studies/tiny_configurations.py",),
+    # What is kept between two steps: right when the second step goes on with it.
+    "calibration/test_sequential.py": ("calibration/layer_store.py",),
+    "calibration/statistics/test_collect.py": ("calibration/statistics/statistics.py",),
+    # Commands that only parse and print: their tests call the command.
+    "exporter/test_calibration_run.py": (
+        "exporter/commands/calibrate.py",
+        "exporter/quantization/calibration_shards.py",
+        "exporter/quantization/from_statistics.py",
+    ),
+    "exporter/commands/test_export.py": ("exporter/commands/checkpoint_arguments.py",),
+    "exporter/jobs/test_ray_tasks.py": ("exporter/commands/ray_argument.py", "exporter/jobs/termination.py"),
+    "exporter/quantization/test_sensitivity.py": (
+        "exporter/commands/sensitivity.py",
+        "exporter/quantization/sensitivity_tasks.py",
+    ),
+    "exporter/test_verification.py": ("exporter/commands/verify.py", "exporter/sources/recorded_source.py"),
+    # A protocol: right when every backend keeps it.
+    "scenarios/test_backends.py": ("exporter/contract/backend.py",),
+    "runtimes/generation/test_prompts.py": ("exporter/contract/naming.py",),
+    # The steps of a diagnosis: right when the planted fault is named.
+    "exporter/diagnosis/test_diagnose.py": (
+        "exporter/diagnosis/cut_graph.py",
+        "exporter/diagnosis/finding.py",
+        "exporter/diagnosis/graph_run.py",
+        "exporter/diagnosis/landmarks.py",
+        "exporter/diagnosis/narrow.py",
+        "exporter/diagnosis/source_states.py",
+        "exporter/diagnosis/subgraph.py",
+        "exporter/diagnosis/subject.py",
+    ),
+    # Estimates are compared with what an export then takes.
+    "exporter/test_dry_run.py": (
+        "exporter/estimates/cost_estimate.py",
+        "exporter/estimates/disk_space.py",
+        "exporter/estimates/size_estimate.py",
+        "exporter/request.py",
+    ),
+    # The checks of the gate that a model of numpy with planted faults goes through.
+    "exporter/gate/test_run.py": (
+        "exporter/gate/cache.py",
+        "exporter/gate/exam.py",
+        "exporter/gate/greedy.py",
+        "exporter/gate/prefill.py",
+        "exporter/gate/result.py",
+    ),
+    "exporter/gate/test_prove.py": (
+        "exporter/gate/facts.py",
+        "exporter/gate/open_candidate.py",
+        "exporter/gate/stored.py",
+        "exporter/sources/spans.py",
+    ),
+    "exporter/quantization/test_calibration_data.py": ("exporter/gate/evaluation_text.py",),
+    "exporter/gate/test_folder.py": ("exporter/graph/graph_signature.py", "exporter/packaging/folder_files.py"),
+    # What the passes are written with: right when they are.
+    "exporter/passes/test_compute_rope_tables.py": ("exporter/graph/evaluate.py",),
+    "exporter/passes/test_count_in_gpu_memory.py": ("exporter/graph/match.py",),
+    "exporter/passes/test_quantize_weights.py": ("exporter/graph/merge_weights.py",),
+    "exporter/passes/test_recipes.py": ("exporter/passes/run_recipe.py", "exporter/passes/steps.py"),
+    # Layers that a model of ours is made of.
+    "exporter/models/test_language_model.py": ("exporter/models/body.py", "exporter/models/recurrent.py"),
+    # The other side of a pipe to another program: right when the question is answered.
+    "exporter/test_second_opinion.py": (
+        "exporter/opinions/asking.py",
+        "exporter/opinions/llama_cpp_worker.py",
+        "exporter/opinions/questions.py",
+        "exporter/opinions/transformers_worker.py",
+        "exporter/opinions/worker.py",
+    ),
+    "exporter/opinions/test_comparison.py": ("exporter/opinions/limits.py", "exporter/precision/logit_errors.py"),
+    "exporter/quantization/test_keep.py": ("exporter/quantization/kept_types.py",),
+    "exporter/quantization/test_options.py": ("exporter/quantization/prepared.py", "exporter/quantization/run.py"),
+    # Parts of a reader: right when the file is read.
+    "exporter/sources/test_adapter.py": ("exporter/sources/adapter_config.py",),
+    "exporter/sources/test_gguf_config.py": (
+        "exporter/sources/gguf_architectures.py",
+        "exporter/sources/gguf_gemma4.py",
+        "exporter/sources/gguf_keys.py",
+        "exporter/sources/gguf_rotary.py",
+    ),
+    "exporter/sources/test_gguf_tokenizer.py": (
+        "exporter/sources/gguf_generation.py",
+        "exporter/sources/gguf_splits.py",
+    ),
+    "exporter/sources/test_folder.py": (
+        "exporter/sources/model.py",
+        "exporter/sources/outline.py",
+        "exporter/sources/provenance.py",
+        "exporter/sources/quiet.py",
+        "exporter/sources/safetensors_files.py",
+    ),
+    "exporter/sources/test_stored_tensors.py": ("exporter/sources/stored_weights.py",),
+    "exporter/sources/test_tokenizer_rules.py": ("exporter/sources/tokenizer.py",),
+    "exporter/sources/quantized/test_reading.py": ("exporter/sources/quantized/opening.py",),
+    "exporter/sources/quantized/test_affine.py": ("exporter/sources/quantized/table.py",),
+    # Parts of a trace: right when the graph gives the source's numbers.
+    "exporter/tracing/test_causal_lm.py": (
+        "exporter/tracing/cache.py",
+        "exporter/tracing/positions.py",
+        "exporter/tracing/routing.py",
+    ),
+    "exporter/tracing/test_encoder_decoder.py": (
+        "exporter/tracing/relative_biases.py",
+        "exporter/tracing/trace_encoder.py",
+        "exporter/tracing/two_caches.py",
+    ),
+    "exporter/tracing/test_trace.py": (
+        "exporter/tracing/stamp.py",
+        "exporter/tracing/torch_exporter.py",
+        "exporter/tracing/translations.py",
+    ),
+    "scenarios/test_own_exports.py": ("exporter/tracing/trace_source.py", "exporter/tracing/whole_text.py"),
+    # Parts of a backend: right when the backend is.
+    "scenarios/test_text_to_text_runs.py": (
+        "runtimes/backends/encoder_decoder.py",
+        "runtimes/backends/ort_cuda/encoder.py",
+    ),
+    "runtimes/backends/ort_cpu/test_backend.py": (
+        "runtimes/backends/ort/session.py",
+        "runtimes/backends/ort/signature.py",
+    ),
+    "runtimes/backends/ort_cuda/test_backend.py": (
+        "runtimes/backends/ort_cuda/open.py",
+        "runtimes/backends/ort_cuda/session.py",
+    ),
+    "exporter/contract/test_classifier_backend.py": (
+        "runtimes/backends/ort/rows.py",
+        "runtimes/backends/ort_cpu/classifier.py",
+        "runtimes/backends/ort_cuda/classifier.py",
+        "runtimes/backends/padded_classifier.py",
+        "runtimes/backends/tensorrt/classifier.py",
+        "runtimes/backends/torch/classifier.py",
+    ),
+    "runtimes/backends/tensorrt/test_build.py": (
+        "runtimes/backends/tensorrt/compilation.py",
+        "runtimes/backends/tensorrt/plan_graph.py",
+    ),
+    "runtimes/backends/tensorrt/test_refusal.py": ("runtimes/backends/tensorrt/try_build.py",),
+    # Parts of a chat: right when the conversation is what the template says.
+    "runtimes/chat/test_chat_encoder.py": ("runtimes/chat/control_tokens.py", "runtimes/chat/messages.py"),
+    "runtimes/chat/test_chat_template.py": ("runtimes/chat/data_marks.py", "runtimes/chat/template_budget.py"),
+    "runtimes/commands/test_generate.py": ("runtimes/commands/engine_arguments.py",),
+    # Parts of a generation: right when its tokens are.
+    "runtimes/test_engine.py": ("runtimes/generation/beam_run.py",),
+    "runtimes/generation/test_text_run.py": ("runtimes/generation/result.py",),
+    "runtimes/generation/test_model_defaults.py": (
+        "runtimes/generation/row_rules.py",
+        "runtimes/generation/token_rules.py",
+    ),
+    "runtimes/generation/test_sampling.py": ("runtimes/generation/truncation.py",),
+}
+
+# Modules whose names are put together from parts where they are run, and where that is.
+RUN_BY_NAME: dict[str, str] = {
+    "exporter/opinions/llama_cpp_worker.py": "exporter/second_opinion.py",
+    "exporter/opinions/transformers_worker.py": "exporter/second_opinion.py",
+}
+
+# Modules that no test runs, each with the reason.
+NOT_TESTED: dict[str, str] = {
+    "benchmarks/peers/run_genai.py": "needs onnxruntime-genai, which is installed for comparisons only",
+    "benchmarks/peers/run_llama_cpp.py": "needs llama-cpp-python, which is installed for comparisons only",
+    "benchmarks/peers/run_openvino.py": "needs openvino-genai, which is installed for comparisons only",
+    "benchmarks/robustness/__main__.py": "a command of minutes that calls what test_attempt.py and test_trials.py test",
+    "benchmarks/studies/greedy_parity.py": "a study of minutes, run by hand on a real model",
+    "benchmarks/studies/measure_weight_algorithms.py": "a study of hours, run by hand on a real model",
+}
+
+# Tests of no single module: of the house rules, of the packaging, of what tests are written with, of whole programs.
+WITHOUT_MODULE: dict[str, str] = {
+    "test_action.py": "the action of GitHub that action.yml describes",
+    "test_architecture.py": "who imports whom",
+    "test_docs.py": "the pages",
+    "test_machine_independence.py": "exports on different machines",
+    "test_mirror.py": "where tests lie",
+    "test_packaging.py": "the wheel",
+}
