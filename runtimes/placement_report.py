@@ -60,7 +60,7 @@ def _on_the_processor(artifact: Artifact) -> PlacementReport:
         read_placement(open_session(graph, threads=None, records_placement=True), provider=PROVIDER) for graph in graphs
     ]
     found = placements[0] if len(placements) == 1 else joined(*placements)
-    note = () if artifact.cpu_graph == artifact.graph else (f"The graph is {artifact.cpu_graph.name}, for processors.",)
+    note = () if artifact.cpu_graph == artifact.graph else (f"The graph is {artifact.cpu_graph.name}, for CPUs.",)
     return PlacementReport(backend="ort-cpu", counts=found.counts, notes=note)
 
 

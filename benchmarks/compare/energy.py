@@ -1,4 +1,4 @@
-"""Energy that the processor says it has used, where it says so (Intel's and AMD's RAPL counters under powercap)."""
+"""Energy that the CPU says it has used, where it says so (Intel's and AMD's RAPL counters under powercap)."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def _gpu(torch: Any) -> dict[str, Any]:
 
 
 def _processor() -> dict[str, Any]:
-    return {"name": "rehearsal on a processor", **_versions()}
+    return {"name": "rehearsal on a CPU", **_versions()}
 
 
 def _versions() -> dict[str, str]:

@@ -33,7 +33,7 @@ class Row:
     Attributes:
         kl, top1: of the gate; None where it did not measure them.
         weights, plan, unpacked: bytes; of the file, and of what the library is given. None where it refuses.
-        seconds, processor: of the build.
+        seconds, cpu_seconds: of the build.
         notes: what the build decided by itself, or why there is no plan.
     """
 
@@ -45,7 +45,7 @@ class Row:
     plan: int | None = None
     unpacked: int | None = None
     seconds: float | None = None
-    processor: float | None = None
+    cpu_seconds: float | None = None
     notes: str = ""
 
 
@@ -101,7 +101,7 @@ def measure(artifact: Artifact, library: Library, folder: Path, target: Capabili
         plan=built.size,
         unpacked=len(unpack_plan(built.path.read_bytes())),
         seconds=round(built.seconds, 1),
-        processor=round(time.process_time() - started, 1),
+        cpu_seconds=round(time.process_time() - started, 1),
         notes="; ".join(built.notes),
     )
 
@@ -109,7 +109,7 @@ def measure(artifact: Artifact, library: Library, folder: Path, target: Capabili
 def table(rows: Sequence[Row]) -> str:
     """Markdown."""
     names = ("precision", "GPU", "mean KL", "top-1", "weights MB", "plan MB", "of the weights", "unpacked", "seconds")
-    lines = [f"| {' | '.join(names)} | processor s |", f"|---|---|{'---:|' * (len(names) - 1)}"]
+    lines = [f"| {' | '.join(names)} | CPU s |", f"|---|---|{'---:|' * (len(names) - 1)}"]
     for row in rows:
         kl = "" if row.kl is None else f"{row.kl:.2g}"
         top1 = "" if row.top1 is None else f"{row.top1:.3f}"
@@ -118,7 +118,7 @@ def table(rows: Sequence[Row]) -> str:
             lines.append(f"{start} refused | | | | |")
             continue
         sizes = f"{row.plan / 1e6:.1f} | {row.plan / row.weights:.3f} | {row.unpacked / row.weights:.3f}"
-        lines.append(f"{start} {sizes} | {row.seconds} | {row.processor} |")
+        lines.append(f"{start} {sizes} | {row.seconds} | {row.cpu_seconds} |")
     return "\n".join(lines) + "\n"
 
 

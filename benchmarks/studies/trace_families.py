@@ -29,7 +29,7 @@ from exporter.reports.families import TABLE, Families, Family, read_families
 
 DOCS = Path(__file__).parents[2] / "docs" / "families.md"
 LIMIT_SECONDS = 60.0
-_PATIENCE = 6  # seconds of wall clock for one of the processor's
+_PATIENCE = 6  # seconds of wall clock for each second of CPU time
 _LONGEST_REASON = 220
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*", help="model types; all when none is named")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (%(default)s)")
-    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="processor seconds for each (%(default)s)")
+    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="CPU seconds for each (%(default)s)")
     parser.add_argument("--missing", action="store_true", help="go on with a table that is not complete")
     parser.add_argument("--render", action="store_true", help="only write the document")
     arguments = parser.parse_args()
@@ -112,7 +112,7 @@ def _examined(types: Sequence[str], *, jobs: int, limit: float) -> Iterator[Fami
 
 
 def _examine(model_type: str, result: Connection, limit: float) -> None:
-    # Of the processor, since the machine may have other work; a process that waits forever is ended from outside.
+    # Of the CPU, since the machine may have other work; a process that waits forever is ended from outside.
     resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 2)
@@ -231,7 +231,7 @@ def render(table: Families) -> str:
         "Attention is *fused* (`GroupQueryAttention`), the *standard* ONNX operator, or *decomposed* as the model",
         "spells it out. A type without *state* runs the whole text again for each new token, since what it keeps",
         "cannot be carried: slow, and said at the export. *One token*: prompts run through the model token by token.",
-        "The error is the gate's largest, in standard deviations of the logits; seconds are processor time of the",
+        "The error is the gate's largest, in standard deviations of the logits; seconds are CPU time of the",
         "whole export.",
         "",
         "| model type | attention | state | one token | layers | operators | error | seconds |",

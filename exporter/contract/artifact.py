@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
-# Beside a graph that computes in half precision: the same for processors, see `exporter.graph.cpu_graph`.
+# Beside a graph that computes in half precision: the same for CPUs, see `exporter.graph.cpu_graph`.
 CPU_GRAPH = "model.cpu.onnx"
 # Of a model that turns a text into another: reads the text once, for the decoder that is then in `GRAPH`.
 ENCODER = "encoder.onnx"
@@ -137,7 +137,7 @@ class Artifact:
 
     @property
     def cpu_graph(self) -> Path:
-        """The graph that processors run: a file of its own where they could not run `graph`, or not as it is meant."""
+        """The graph that CPUs run: a file of its own where they could not run `graph`, or not as it is meant."""
         return self.folder / (CPU_GRAPH if CPU_GRAPH in self.manifest.files else GRAPH)
 
     @property

@@ -1,6 +1,6 @@
 """Compares an artifact's graph with its source piece by piece, and narrows the first piece that parts.
 
-The graph is the one that processors run; of a graph for a GPU it is the same one, with the same weights.
+The graph is the one that CPUs run; of a graph for a GPU it is the same one, with the same weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a graph that was cut into pieces over a prompt and the tokens behind it, call by call, on the processor.
+"""Runs a graph that was cut into pieces over a prompt and the tokens behind it, call by call, on the CPU.
 
 The state is the graph's own: what a piece wrote into it while it was fed the truth.
 """

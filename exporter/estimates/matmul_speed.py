@@ -1,6 +1,6 @@
 """How fast this machine multiplies by a model's weights in one format or another; the numbers in them are made up.
 
-A graph of nothing but products, in the model's own proportions and larger than the processor's caches, is run with one
+A graph of nothing but products, in the model's own proportions and larger than the CPU's caches, is run with one
 row (a decode step, bound by reading weights) and with many (a prefill, bound by arithmetic).
 """
 

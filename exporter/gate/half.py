@@ -73,11 +73,11 @@ def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool =
 
 
 def check_half_graph(graph_file: Path, cpu_graph: Path) -> list[Check]:
-    """Does every operator have one float type that its standard gives it, and do processors run this very graph?
+    """Does every operator have one float type that its standard gives it, and do CPUs run this very graph?
 
     Args:
         graph_file: the ONNX file of a graph that computes in half.
-        cpu_graph: what processors run of it; the same file where that is it.
+        cpu_graph: what CPUs run of it; the same file where that is it.
     """
     import onnx_ir as ir
 
@@ -120,7 +120,7 @@ def mixed_types(graph: ir.Graph) -> list[str]:
 def foreign_types(model: ir.Model) -> list[str]:
     """Standard operators that read a type which they do not take in the graph's opset, in words.
 
-    Processors run a copy with float32 in it, and would not notice; a strict runtime refuses the file.
+    CPUs run a copy with float32 in it, and would not notice; a strict runtime refuses the file.
     """
     from onnx.defs import SchemaError, get_schema
 

@@ -36,7 +36,7 @@ def prove(
     write_files: WriteFiles | None = None,
     stages: Stages | None = None,
 ) -> GateResult:
-    """Run the gate on a written artifact: the exact graph that users will run, on the processor.
+    """Run the gate on a written artifact: the exact graph that users will run, on the CPU.
 
     Args:
         artifact: its files lie in its folder; whether a manifest does is of no matter.
@@ -63,7 +63,7 @@ def prove(
 
 
 def _ran_on(artifact: Artifact) -> dict[str, str]:
-    """What ran the graph: always the processor, whatever the artifact is for."""
+    """What ran the graph: always the CPU, whatever the artifact is for."""
     from exporter.contract.import_onnxruntime import import_onnxruntime
 
     return {

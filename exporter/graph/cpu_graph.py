@@ -1,6 +1,6 @@
-"""A half-precision graph as processors run it: each half operator computed in float32 and its result rounded to half.
+"""A half-precision graph as CPUs run it: each half operator computed in float32 and its result rounded to half.
 
-ONNX Runtime's processor kernels know hardly any bfloat16, and between two float16 operators they keep float32: a number
+ONNX Runtime's CPU kernels know hardly any bfloat16, and between two float16 operators they keep float32: a number
 that overflows on a GPU would pass unseen. Explicit casts are left alone, so that this graph rounds and overflows where
 the other does. Both read the same file of weights.
 """

@@ -1,6 +1,6 @@
-"""Counts in the GPU's memory what would be copied there from the processor's: sizes that meet other numbers.
+"""Counts in the GPU's memory what would be copied there from the CPU's: sizes that meet other numbers.
 
-A GPU's runtime keeps shapes, and what is computed from them alone, in the processor's memory. A call in which something
+A GPU's runtime keeps shapes, and what is computed from them alone, in the CPU's memory. A call in which something
 of there is copied to the GPU on the way cannot be recorded as a CUDA graph (onnxruntime-gpu 1.31).
 """
 
@@ -13,9 +13,9 @@ from exporter.graph.match import dims, is_weight
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-# What the runtime computes on the processor when all that it reads is there.
+# What the runtime computes on the CPU when all that it reads is there.
 _FOLLOWS = frozenset({"Squeeze", "Unsqueeze", "Cast", "Neg", "Add", "Sub", "Mul", "Div", "Min", "Max", "Mod"})
-# What reads all its inputs in the GPU's memory; operators that take sizes read those in the processor's.
+# What reads all its inputs in the GPU's memory; operators that take sizes read those in the CPU's.
 _MEETS = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "Mod", "Pow", "Where", "And", "Or"}) | frozenset(
     {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"}
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
-# int8 activations in the inner loop: the only level at which the processor's kernels are fast.
+# int8 activations in the inner loop: the only level at which the CPU's kernels are fast.
 ACCURACY_LEVEL = 4
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 

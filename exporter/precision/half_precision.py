@@ -32,8 +32,8 @@ def describe_half(target: str, precision: str) -> str | None:
     if known is None or known.half is None or not _stores_only(target):
         return None
     return (
-        f"On {target}, {precision} halves the files and nothing else: processors compute in float32, so that neither "
-        "speed nor memory gains. --precision int8 is smaller and, on most processors, faster."
+        f"On {target}, {precision} halves the files and nothing else: CPUs compute in float32, so that neither "
+        "speed nor memory gains. --precision int8 is smaller and, on most CPUs, faster."
     )
 
 

@@ -30,7 +30,7 @@ class Family:
         one_token: a prompt runs through it token by token.
         operators: in the graph for ``ort-cpu``, of so many ``layers``.
         worst: largest logit error of the gate, in standard deviations of the logits.
-        seconds: of processor time for the whole export, gate included.
+        seconds: of CPU time for the whole export, gate included.
         reason: why it does not pass; one sentence.
     """
 

@@ -208,7 +208,7 @@ def clean(root: nn.Module, model: ir.Model, hidden: Sequence[ir.Value]) -> None:
         node.metadata_props.clear()
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
-    # What a model itself computes in half, biases of positions for example, most processors do not.
+    # What a model itself computes in half, biases of positions for example, most CPUs do not.
     widen_half(graph)
     expand_experts(graph, lambda name: parameter_of(root, name))
     # An adapter around somebody else's module says what its own attribute adds to the names in the checkpoint.

@@ -80,7 +80,7 @@ def _format_machine(machine: Machine) -> list[str]:
     return [
         "Machine",
         f"  Python        {machine.python} on {machine.system}",
-        f"  processor     {machine.cpu or 'unknown'}",
+        f"  CPU           {machine.cpu or 'unknown'}",
         f"  features      {has}",
         f"  int8 matmul   {_INT8[machine.ort.int8_overflow]}",
         f"  cores         {cores}",

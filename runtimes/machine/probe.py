@@ -1,4 +1,4 @@
-"""What this machine is: processor, memory, disk, packages, GPU. Facts only; `runtimes.machine.doctor` judges them.
+"""What this machine is: CPU, memory, disk, packages, GPU. Facts only; `runtimes.machine.doctor` judges them.
 
 No probe raises: what a machine does not tell is None ("unknown").
 """
@@ -152,7 +152,7 @@ def installed_packages() -> dict[str, str]:
 
 
 def cpu_name(cpuinfo: str | None) -> str | None:
-    """The processor's name from the text of /proc/cpuinfo."""
+    """The CPU's name from the text of /proc/cpuinfo."""
     for line in (cpuinfo or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":

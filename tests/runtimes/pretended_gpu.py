@@ -1,4 +1,4 @@
-"""Stands in for onnxruntime-gpu: the processor computes, the interface is that of a session on a GPU."""
+"""Stands in for onnxruntime-gpu: the CPU computes, the interface is that of a session on a GPU."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class RunOptions:
 
 
 class Session:
-    """Runs on the processor and says that it does not; a captured graph must never see another address."""
+    """Runs on the CPU and says that it does not; a captured graph must never see another address."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Session:
             raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
         self._loops = loops
         if isinstance(path, str):
-            # What a GPU computes in half, the processor runs from the file that the export wrote for it.
+            # What a GPU computes in half, the CPU runs from the file that the export wrote for it.
             beside = Path(path).with_suffix(".cpu.onnx")
             path = str(beside) if beside.is_file() else path
         self._real = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -168,7 +168,7 @@ def pretended_onnxruntime(
     """A module like onnxruntime-gpu's.
 
     Args:
-        strays: operators that it places on the processor.
+        strays: operators that it places on the CPU.
         records: whether graphs are on the GPU from one end to the other, so that calls can be recorded.
         loops: operators of cuDNN that it says to have found.
     """

@@ -1,4 +1,4 @@
-"""Exports for GPUs, proved without one: the exact graph runs on the processor."""
+"""Exports for GPUs, proved without one: the exact graph runs on the CPU."""
 
 from __future__ import annotations
 

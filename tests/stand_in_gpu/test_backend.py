@@ -24,7 +24,7 @@ WAYS = (
     {"logprobs": 2},
     {"repetition_penalty": 1.2},
 )
-# What is free on the processor, on shapes and counts; everything else has to be on the GPU.
+# What is free on the CPU, on shapes and counts; everything else has to be on the GPU.
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 COSTLY = {"MatMul", "MatMulNBits", "Gemm", "Attention", "GroupQueryAttention", "LSTM", "Conv", "Softmax"}
 

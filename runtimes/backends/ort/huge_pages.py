@@ -1,6 +1,6 @@
 """Moves the weights that a library has just read into large pages of memory, without the library knowing.
 
-A token reads every weight once. In pages of 4 KiB the processor looks up where each of them lies about as often as its
+A token reads every weight once. In pages of 4 KiB the CPU looks up where each of them lies about as often as its
 cache of such answers can hold no more, and a virtual machine looks up twice; in pages of 2 MiB it hardly does. Linux
 gives large pages only where they are asked for (its ``transparent_hugepage`` says ``madvise``), and the allocators
 under our libraries do not ask. See madvise(2), ``MADV_HUGEPAGE`` and ``MADV_COLLAPSE`` (Linux 6.1).

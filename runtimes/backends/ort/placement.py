@@ -1,7 +1,7 @@
 """Which execution provider runs each node of an open ONNX Runtime session, and whether that is what was asked for.
 
 Read back from the session (``session.record_ep_graph_assignment_info``), never assumed: the runtime moves what a
-provider lacks to the processor without a word.
+provider lacks to the CPU without a word.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from exporter.contract.errors import InputError
 
 # The entry of a session's configuration without which it keeps no such record.
 RECORDS_PLACEMENT = "session.record_ep_graph_assignment_info"
-# On shapes and counts they cost nothing, and the runtime places them on the processor on purpose.
+# On shapes and counts they cost nothing, and the runtime places them on the CPU on purpose.
 FREE_ON_CPU = frozenset(
     {"Shape", "Size", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice", "Range", "Add", "Sub", "Mul", "Max"}
     | {"ReduceMax", "ReduceSum", "Constant", "ConstantOfShape", "Identity", "Reshape", "Where", "Equal", "Less"}
@@ -53,7 +53,7 @@ def read_placement(session: Any, *, provider: str) -> Placement:
             "ONNX Runtime does not tell which provider runs which node",
             received="a session without get_provider_graph_assignment_info",
             allowed="onnxruntime or onnxruntime-gpu 1.30 or newer",
-            fix="Install a newer one: pip install -U 'jisu[cuda]', or 'jisu[cpu]' for the processor.",
+            fix="Install a newer one: pip install -U 'jisu[cuda]', or 'jisu[cpu]' for the CPU.",
         )
     counts: dict[str, Counter[str]] = {}
     strays = []

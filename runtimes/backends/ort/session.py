@@ -1,4 +1,4 @@
-"""Opens an artifact's graph on ONNX Runtime's processor provider."""
+"""Opens an artifact's graph on ONNX Runtime's CPU provider."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def open_session(
         raise InputError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",
             received=str(error).strip().splitlines()[0],
-            allowed="a graph that its processor provider can run",
+            allowed="a graph that its CPU provider can run",
             fix="Export the model again, or install the onnxruntime version that the manifest names.",
         ) from error
     keep_for_parent(session)

@@ -1,4 +1,4 @@
-"""A classifier on ONNX Runtime's processor provider."""
+"""A classifier on ONNX Runtime's CPU provider."""
 
 from __future__ import annotations
 

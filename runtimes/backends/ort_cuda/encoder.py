@@ -26,7 +26,7 @@ class OrtCudaEncoderBackend(EncoderDecoderBackend):
 
     Args:
         onnxruntime: the package, or what stands in for it.
-        allow_cpu_nodes: let operators that cost something run on the processor.
+        allow_cpu_nodes: let operators that cost something run on the CPU.
     """
 
     def __init__(self, onnxruntime: Any, artifact: Artifact, *, allow_cpu_nodes: bool = False) -> None:

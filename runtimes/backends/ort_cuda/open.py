@@ -18,7 +18,7 @@ def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow
 
     Raises:
         ImportError: onnxruntime is not installed.
-        InputError: no GPU or driver, the processor's package, a damaged graph, or nodes that would not run on the GPU.
+        InputError: no GPU or driver, the package for CPUs, a damaged graph, or nodes that would not run on the GPU.
     """
     manifest = artifact.manifest
     if not manifest.signature.state:

@@ -135,7 +135,7 @@ class TorchState(RowLengths):
 
 
 class TorchBackend:
-    """Runs a module with the traced interface on the processor.
+    """Runs a module with the traced interface on the CPU.
 
     Args:
         module: ``forward(input_ids [B, T], past_length [B], state) -> (logits [B, T, V], state)`` and ``state_spec()``.

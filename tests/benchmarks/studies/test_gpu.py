@@ -77,7 +77,7 @@ def test_all_of_it_is_rehearsed_on_the_processor(tiny, tmp_path, capsys, monkeyp
     )
     words = [str(tiny.source), "--rehearse", "--out", str(tmp_path), "--prompt", "8", "--new-tokens", "3"]
     assert gpu.main([*words, "--trials", "1"]) == 0
-    report = json.loads((tmp_path / "rehearsal-on-a-processor.json").read_text())
+    report = json.loads((tmp_path / "rehearsal-on-a-cpu.json").read_text())
     assert set(report["rows"]) == {"torch eager", "raw session", "jisu ort-cpu"}
     assert {row["same_tokens_as_torch"] for row in report["rows"].values()} == {4}
     assert "jisu tensorrt" in report["not_run"]

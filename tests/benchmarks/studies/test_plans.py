@@ -61,7 +61,7 @@ def test_a_gpu_that_there_are_no_plans_for_is_one_sentence(artifact, tmp_path, c
 def test_sizes_are_told_beside_those_of_the_weights():
     row = Row(
         precision="int8", target="8.9", kl=0.003, top1=0.97, weights=200_000_000, plan=202_000_000,
-        unpacked=240_000_000, seconds=12.3, processor=15.0,
+        unpacked=240_000_000, seconds=12.3, cpu_seconds=15.0,
     )  # fmt: skip
     assert table([row]).splitlines()[-1] == (
         "| int8 | 8.9 | 0.003 | 0.970 | 200.0 | 202.0 | 1.010 | 1.200 | 12.3 | 15.0 |"

@@ -150,7 +150,7 @@ class Context:
 
 
 def pretended_library(artifact: Artifact) -> Library:
-    """A library whose plans are the artifact's graph and its encoder's, as processors run them."""
+    """A library whose plans are the artifact's graph and its encoder's, as CPUs run them."""
     signature = artifact.manifest.signature
     plans = {PLAN: (artifact.cpu_graph, signature), ENCODER_PLAN: (artifact.cpu_encoder, signature.encoder())}
 
