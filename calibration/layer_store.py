@@ -72,6 +72,7 @@ class FolderStore:
                         zero_points=arrays[f"{name}/zero_points"],
                         format=BlockFormat(**fields),
                         channel_scales=arrays.get(f"{name}/channel_scales"),
+                        sums=int(arrays.get(f"{name}/sums", 0)),
                     )
                     for name, fields in formats.items()
                 }
@@ -90,6 +91,8 @@ class FolderStore:
             arrays[f"{name}/codes"] = result.codes
             arrays[f"{name}/scales"] = result.scales
             arrays[f"{name}/zero_points"] = result.zero_points
+            if result.sums:
+                arrays[f"{name}/sums"] = np.array(result.sums)
             if result.channel_scales is not None:
                 arrays[f"{name}/channel_scales"] = result.channel_scales
         path = self._path(index)

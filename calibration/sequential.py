@@ -130,6 +130,7 @@ def split_rows(stacked: BlockQuantized, rows: Sequence[int]) -> list[BlockQuanti
                 zero_points=stacked.zero_points[part],
                 format=stacked.format,
                 channel_scales=stacked.channel_scales,
+                sums=stacked.sums,
             )
         )
         start += count

@@ -104,6 +104,9 @@ class BlockQuantized:
             makes the input has to be divided by them (`calibration.weights.folding`); the runtime never sees them.
         columns: int64 [K] or None. The input feature that each column of the codes is for, where groups of features
             are no neighbours and were put side by side: what enters the matmul has to be put into that order too.
+        sums: columns at the end of the codes that are for no input feature: one for the sum of each block of inputs,
+            then zeros up to whole blocks. What they hold is added to every weight of the block, a zero point finer than
+            an integer; what enters the matmul has these sums at its end (`exporter.graph.block_sums`).
     """
 
     codes: Codes
@@ -112,6 +115,7 @@ class BlockQuantized:
     format: BlockFormat
     channel_scales: Floats | None = None
     columns: npt.NDArray[np.int64] | None = None
+    sums: int = 0
 
     def dequantize(self) -> Floats:
         """(code - zero_point) * scale, float32 [N, K], over the channel scales: what stands for the original weight.
@@ -121,6 +125,10 @@ class BlockQuantized:
         features = self.codes.shape[1]
         zeros = spread(self.zero_points, self.format, features).astype(np.float32)
         weight: Floats = (self.codes.astype(np.float32) - zeros) * spread(self.scales, self.format, features)
+        if self.sums:
+            features -= self.sums
+            blocks = features // self.format.width(features)
+            weight = weight[:, :features] + spread(weight[:, features : features + blocks], self.format, features)
         if self.columns is not None:
             ordered, weight = weight, np.empty_like(weight)
             weight[:, self.columns] = ordered

@@ -15,10 +15,12 @@ from exporter.precision.precision import (
     KEPT_GGUF,
     MIXED,
     Format,
+    GridFormat,
     ProductFormat,
     RowFormat,
     WeightFormat,
 )
+from exporter.quantization.grids import grid_bytes
 from exporter.quantization.matrices import Matrix, matrices_of
 from exporter.quantization.weight_formats import fit_block_size, scale_bytes
 
@@ -167,6 +169,9 @@ def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[s
         inputs = "8-bit inputs of a calibrated range" if form.static else "8-bit inputs, each row its own range"
         size = matrix.elements + _FLOAT_BYTES * matrix.rows
         return f"8 bits, one scale a row, {inputs}", size, size
+    if isinstance(form, GridFormat):
+        size = grid_bytes(matrix, form, bytes_per_scale=bytes_per_scale)
+        return f"{form.bits} bits in blocks of {form.block_size}, the checkpoint's own", size, size
     size = _block_bytes(matrix, form, bytes_per_scale)
     return describe_blocks(form), size, size
 

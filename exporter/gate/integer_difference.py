@@ -31,7 +31,10 @@ def name_difference(name: str, found: Floats, part: Quantized) -> str | None:
     """
     from dataclasses import replace
 
-    meant = replace(part, channel_scales=None).dequantize()
+    from calibration.weights.formats import BlockQuantized
+
+    whole = replace(part, channel_scales=None)
+    meant = (replace(whole, sums=0) if isinstance(whole, BlockQuantized) else whole).dequantize()
     if found.shape != meant.shape:
         return f"{name} has the shape {found.shape} instead of {meant.shape}."
     largest = np.maximum(np.abs(meant).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)

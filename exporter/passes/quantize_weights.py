@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from exporter.graph.block_sums import append_block_sums
 from exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, producer, replace
 from exporter.graph.merge_weights import drop_unread, mark, parameters_of
 
@@ -80,6 +81,9 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], tar
         if transpose is not None:
             float_weight = emit(node, "Transpose", [float_weight], {"perm": [1, 0]}, like=weight)
         node.replace_input_with(1, float_weight)
+        if known[parts[0]].sums:
+            sums = known[parts[0]].sums
+            append_block_sums(node, features=known[parts[0]].codes.shape[1] - sums, block_size=block, sums=sums)
         count += 1
     drop_unread(graph, [value for value in list(graph.initializers.values()) if not value.uses()])
     return count
@@ -110,7 +114,7 @@ def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[BlockQuantized], 
     import onnx_ir as ir
 
     form = parts[0].format
-    if any(part.format != form for part in parts):
+    if any(part.format != form or part.sums != parts[0].sums for part in parts):
         raise ValueError(f"the parts of {weight.name} are quantized in different formats")
     signed, unsigned = _INTEGERS[form.bits]
     integer = ir.DataType[signed if form.symmetric else unsigned]

@@ -16,7 +16,7 @@ from exporter.precision.budget import FP32_BUDGET, Budget, quality_budget
 if TYPE_CHECKING:
     from calibration.weights.formats import BlockFormat
 
-Algorithm = Literal["none", "rtn", "gptq", "smoothquant"]
+Algorithm = Literal["none", "rtn", "gptq", "smoothquant", "grid"]
 # In numpy's spelling, like the dtypes of a signature.
 HalfType = Literal["float16", "bfloat16"]
 # Largest number of each; the smallest that rounds to infinity lies half a unit above.
@@ -66,7 +66,19 @@ class RowFormat:
     bits: int = 8
 
 
-Format = WeightFormat | ProductFormat | RowFormat
+@dataclass(frozen=True, kw_only=True)
+class GridFormat:
+    """The grid in blocks that the weights of a checkpoint lie on already; see `calibration.weights.grid`.
+
+    ``sums``: the grids do not go through zero, and each block keeps how far they are from it.
+    """
+
+    bits: int
+    block_size: int
+    sums: bool
+
+
+Format = WeightFormat | ProductFormat | RowFormat | GridFormat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from exporter.passes.run_recipe import PassContext
 from exporter.precision.half_precision import MEASURED_WINDOWS, computed_half, measures_activations
 from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization.calibration_data import WINDOWS, CalibrationData, read_calibration_data
+from exporter.quantization.grids import describe_grids, keep_grids
 from exporter.quantization.keep_integers import check_quantized, describe_second_rounding
 from exporter.quantization.matrices import describe_uncovered, matrices_of
 from exporter.quantization.options import QuantizationOptions
@@ -79,15 +80,19 @@ def prepare_quantization(
             block_size=options.block_size,
             symmetric=options.symmetric,
         )
+        if options.block_size is None and options.symmetric is None:
+            plan = keep_grids(source, plan)
     warnings: tuple[str, ...] = ()
     if mixed or any(plan.formats.values()):
         uncovered = describe_uncovered(source.module, matrices_of(source.module))
         warnings = () if uncovered is None else (uncovered,)
         again = describe_second_rounding(source, options.precision)
         warnings = warnings if again is None else (*warnings, again)
+    if plan.algorithm == "grid":
+        warnings = (*warnings, describe_grids(plan, calibration=options.calibration is not None))
     measured = measures_activations(options.precision, target)
     if not mixed and not plan.calibrated and not measured:
-        if options.calibration is not None:
+        if options.calibration is not None and plan.algorithm != "grid":
             raise InputError(
                 f"The precision {options.precision.name} uses no calibration text for the target {target}",
                 received=f"--calibration {options.calibration}",

@@ -16,6 +16,7 @@ from exporter.contract.errors import InputError
 from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import ProductFormat, RowFormat, WeightFormat
 from exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
+from exporter.quantization.grids import take_grids
 from exporter.quantization.matrices import matrices_of
 from exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
@@ -82,6 +83,7 @@ def quantize_source(
     check_finite_weights(source.module)
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
+    found |= take_grids(source, plan)
     try:
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"

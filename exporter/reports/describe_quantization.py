@@ -13,6 +13,7 @@ _ALGORITHMS = {
     "rtn": "rounded to the nearest, scales of least squared error",
     "gptq": "GPTQ, channel scales found by AWQ",
     "smoothquant": "weights and inputs in 8 bits, ranges moved between them where that helps",
+    "grid": "the grid that the weights lie on already, nothing rounded anew",
     "kept": "the integers of the checkpoint itself",
 }
 _SHOWN = 3  # names of weights, where there are many
@@ -53,6 +54,8 @@ def _formats(formats: Sequence[dict[str, Any]]) -> list[str]:
             words = "float32"
         elif set(form) == {"bits"}:
             words = f"{form['bits']} bits, one scale a row"
+        elif "sums" in form:
+            words = f"{form['bits']} bits in blocks of {form['block_size']}, the checkpoint's own"
         elif "static" in form:
             words = "8 bits, one scale a row, inputs " + ("of a calibrated range" if form["static"] else "each its own")
         else:

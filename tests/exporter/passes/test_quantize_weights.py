@@ -5,8 +5,10 @@ import onnx_ir as ir
 import pytest
 
 from calibration.weights.formats import ROW, BlockFormat
+from calibration.weights.grid import find_grid
 from calibration.weights.round_to_nearest import round_to_nearest
 from exporter.graph.merge_weights import concat_weights
+from exporter.passes.lower_matmul_nbits import lower_matmul_nbits
 from exporter.passes.quantize_weights import candidates, quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
@@ -125,3 +127,24 @@ def test_a_weight_that_nobody_quantized_stays():
         quantize_weights(model.graph, quantized={"other": quantized(noise(8, 32), FORMATS[0])}, target="portable") == 0
     )
     assert operators(model) == {"MatMul": 1}
+
+
+@pytest.mark.parametrize("target", ["portable", "ort-cpu"])
+def test_a_weight_with_numbers_for_the_sums_of_blocks_reads_them(target):
+    steps = np.random.default_rng(0).integers(0, 16, (12, 32)).astype(np.float32)
+    steps[:, ::16], steps[:, 1::16] = 0, 15
+    first, second = (-0.7 + 0.5 * steps[:8]), (-0.4 + 0.25 * steps[8:])
+    integers = {"a": find_grid(first, bits=4, layer="a"), "b": find_grid(second, bits=4, layer="b")}
+    assert all(part is not None and part.sums == 32 for part in integers.values())
+    draft = Draft()
+    x = draft.input("x", "B", "T", 32)
+    model = draft.model(y=draft.op("MatMul", x, draft.weight(np.zeros((32, 12)), "hole"), dims=["B", "T", 12]))
+    merged = concat_weights(model.graph, [draft.weight(first.T, "a"), draft.weight(second.T, "b")], "ab.weight")
+    next(iter(model.graph)).replace_input_with(1, merged)
+    assert quantize_weights(model.graph, quantized=integers, target=target) == 1
+    truth = FEEDS["x"] @ np.concatenate([first, second]).T
+    np.testing.assert_allclose(run(model, FEEDS)["y"], truth, atol=0.02)
+    assert lower_matmul_nbits(model.graph) == 1
+    assert next(node for node in model.graph if node.op_type == "MatMulNBits").attributes.get_int("K") == 64
+    # Activations of 8 bits, see the tests of that pass.
+    np.testing.assert_allclose(run(model, FEEDS)["y"], truth, atol=0.5)

@@ -1,0 +1,75 @@
+"""Weights that lie on a grid already keep it, instead of being rounded onto another one: nothing is lost, nor to tune.
+
+Whoever exports a GGUF file of 4 bits in int4 gets the file's own numbers. All layers that would be calibrated have to
+lie on grids of one kind: layers with one input are merged, and share their format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from exporter.precision.precision import GridFormat, WeightFormat
+from exporter.quantization.matrices import Matrix, matrices_of
+from exporter.quantization.weight_formats import QuantizationPlan
+from exporter.sources.outline import is_outline
+
+if TYPE_CHECKING:
+    from calibration.weights.formats import BlockQuantized
+    from exporter.sources.source import Source
+
+
+def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
+    """The plan with the layers' own grids where all of those with few bits lie on one; as it is otherwise."""
+    if is_outline(source) or not plan.calibrated:
+        return plan
+    forms: dict[str, GridFormat] = {}
+    for matrix in matrices_of(source.module):
+        form = plan.formats.get(matrix.name)
+        if matrix.table or not isinstance(form, WeightFormat) or form.bits >= 8:
+            continue
+        found = None if form.symmetric else _grid(source, matrix.name, form.bits)
+        if found is None:
+            return plan
+        forms[matrix.name] = GridFormat(bits=form.bits, block_size=found.format.block_size, sums=found.sums > 0)
+        if forms[matrix.name] != next(iter(forms.values())):
+            return plan
+    return replace(plan, formats={**plan.formats, **forms}, algorithm="grid") if forms else plan
+
+
+def take_grids(source: Source, plan: QuantizationPlan) -> dict[str, BlockQuantized]:
+    """The codes of the layers that keep their grid, by parameter name."""
+    found: dict[str, BlockQuantized] = {}
+    for name, form in plan.formats.items():
+        if isinstance(form, GridFormat):
+            codes = _grid(source, name, form.bits)
+            assert codes is not None, f"{name} has left its grid"
+            found[f"{name}.weight"] = codes
+    return found
+
+
+def describe_grids(plan: QuantizationPlan, *, calibration: bool) -> str:
+    """What was done instead of rounding, in a sentence without its full stop.
+
+    Args:
+        calibration: the user gave text to calibrate with.
+    """
+    forms = [form for form in plan.formats.values() if isinstance(form, GridFormat)]
+    kept = f"The weights of {len(forms)} layers lie on a grid of {forms[0].bits} bits already and keep it"
+    unused = ", so that the calibration text is not used" if calibration else ""
+    return f"{kept}{unused}; --block-size {forms[0].block_size} would round them anew"
+
+
+def grid_bytes(matrix: Matrix, form: GridFormat, *, bytes_per_scale: int) -> int:
+    """Stored bytes of a matrix on its own grid."""
+    stored = WeightFormat(bits=form.bits, block_size=form.block_size, symmetric=False).to_block_format()
+    blocks = matrix.features // form.block_size
+    sums = -(-blocks // form.block_size) * form.block_size if form.sums else 0
+    return stored.stored_bytes(matrix.rows, matrix.features + sums, layer=matrix.name, scale_bytes=bytes_per_scale)
+
+
+def _grid(source: Source, name: str, bits: int) -> BlockQuantized | None:
+    from calibration.weights.grid import find_grid
+
+    layer: Any = source.module.get_submodule(name)
+    return find_grid(layer.weight.detach().float().numpy(), bits=bits, layer=name)

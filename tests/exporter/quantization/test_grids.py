@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from exporter.precision.precision import GridFormat, precision_named
+from exporter.quantization.grids import grid_bytes, keep_grids, take_grids
+from exporter.quantization.matrices import matrices_of
+from exporter.quantization.options import QuantizationOptions
+from exporter.quantization.prepared import prepare_quantization
+from exporter.quantization.quantize_source import quantize_source
+from exporter.quantization.weight_formats import plan_quantization
+from exporter.sources import load_source
+
+OWN = GridFormat(bits=4, block_size=32, sums=True)
+
+
+@pytest.fixture
+def source(tiny_source):
+    """Layers that were quantized before: in each block of 32 sixteen values that zero is none of."""
+    found = load_source(tiny_source)
+    generator = np.random.default_rng(0)
+    for matrix in matrices_of(found.module):
+        if not matrix.table:
+            codes = generator.integers(0, 16, (matrix.rows, matrix.features // 32, 32)).astype(np.float32)
+            codes[..., 0], codes[..., 1] = 0, 15
+            steps = generator.uniform(0.01, 0.02, (matrix.rows, matrix.features // 32, 1)).astype(np.float16)
+            weight = (codes - 7.4) * steps.astype(np.float32)
+            layer = found.module.get_submodule(matrix.name)
+            layer.weight.data = torch.from_numpy(weight.reshape(matrix.rows, matrix.features).astype(np.float32))
+    return found
+
+
+def plan_of(source, precision="int4"):
+    return plan_quantization(matrices_of(source.module), precision_named(precision))
+
+
+def test_layers_on_a_grid_keep_it_and_need_no_text(source):
+    plan = keep_grids(source, plan_of(source))
+    layers = {m.name for m in matrices_of(source.module) if not m.table}
+    assert {name for name, form in plan.formats.items() if form == OWN} == layers
+    assert (plan.algorithm, plan.calibrated) == ("grid", False)
+
+    found = quantize_source(source, plan)
+    parameters = dict(source.module.named_parameters())
+    assert set(found.by_name) == {f"{name}.weight" for name in plan.formats}
+    for name in layers:
+        part, weight = found.by_name[f"{name}.weight"], parameters[f"{name}.weight"].detach().numpy()
+        # Sixteen steps of 0.4 steps of the grid: a fiftieth of what rounding anew would be off by.
+        assert np.abs(part.dequantize() - weight).max() < 0.02 * 0.02, name
+    assert found.record["algorithm"] == "grid"
+
+
+def test_one_layer_that_was_tuned_since_and_all_are_rounded(source):
+    plan = plan_of(source)
+    with torch.no_grad():
+        source.module.get_submodule("model.layers.2.mlp.down_proj").weight[0, 0] += 0.003
+    assert keep_grids(source, plan) is plan
+    assert take_grids(source, plan) == {}
+
+
+def test_eight_bits_and_weights_without_a_grid_are_left_alone(source, tiny_source):
+    eight, other = plan_of(source, "int8"), load_source(tiny_source)
+    assert keep_grids(source, eight) is eight
+    assert keep_grids(other, plan := plan_of(other)) is plan
+
+
+def test_the_bytes_are_those_of_what_is_stored(source):
+    plan = keep_grids(source, plan_of(source))
+    found = take_grids(source, plan)
+    for matrix in matrices_of(source.module):
+        if not matrix.table:
+            part = found[f"{matrix.name}.weight"]
+            packed = part.codes.size // 2 + 2 * part.scales.size + len(part.codes) * -(-part.scales.shape[1] // 2)
+            assert grid_bytes(matrix, OWN, bytes_per_scale=2) == packed
+
+
+def test_the_user_hears_what_was_done_instead_and_that_the_text_was_not_needed(source, tmp_path):
+    text = tmp_path / "own.txt"
+    text.write_text("A text of one's own. " * 500, encoding="utf-8")
+    options = QuantizationOptions(precision=precision_named("int4"), calibration=text)
+    prepared = prepare_quantization(source, options, evaluation="")
+    assert prepared.data is None
+    assert prepared.warnings == (
+        "The weights of 21 layers lie on a grid of 4 bits already and keep it, so that the calibration text is not "
+        "used; --block-size 32 would round them anew",
+    )
+    wanted = QuantizationOptions(precision=precision_named("int4"), block_size=32)
+    assert prepare_quantization(source, wanted, evaluation="").plan.algorithm == "gptq"
