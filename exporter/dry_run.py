@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.estimates.disk_space import disk_space
-from exporter.gate.evaluation_text import read_evaluation_text
-from exporter.packaging.staging import check_place
-from exporter.passes.recipes import recipe_for
-from exporter.quantization.prepared import prepare_quantization
-from exporter.request_checks import check_task
-from exporter.sources.kinds import folder_of
+from exporter.export_job import check_request, load_checkpoint, prepare_job
 
 if TYPE_CHECKING:
     from exporter.estimates.cost_estimate import StageCost
@@ -127,49 +122,35 @@ def plan_export(request: ExportRequest) -> ExportPlan:
         InputError: whatever `exporter.pipeline.export` would find wrong before it computes anything.
     """
     from exporter.estimates.cost_estimate import estimate_cost
-    from exporter.estimates.size_estimate import estimate_size, refuse_unreachable_size
-    from exporter.gate.open_candidate import refuse_unprovable
+    from exporter.estimates.size_estimate import estimate_size
     from exporter.gate.prompts import gate_prompts
     from exporter.gate.texts import gate_texts
-    from exporter.sources import load_source
 
-    if request.assume_vnni:
-        refuse_unprovable()
-    own = not isinstance(request.checkpoint, (str, Path))
-    check_place(request.out, checkpoint=folder_of(request.checkpoint))
-    held_out = read_evaluation_text(request.evaluation)
-    source = load_source(
-        request.checkpoint,
-        revision=request.revision,
-        allow_pickle=request.allow_pickle,
-        ignore_weights=request.ignore_weights,
-        adapters=request.adapters,
-        tokenizer=request.tokenizer,
-        outline=True,
-    )
-    check_task(request, source)
-    needed, free = disk_space(request.out, source)
-    prepared = prepare_quantization(source, request.options, evaluation=held_out.text, target=request.target)
-    refuse_unreachable_size(source, prepared, target=request.target)
+    held_out = check_request(request)
+    source = load_checkpoint(request, outline=True)
+    job = prepare_job(request, source, held_out)
+    prepared, budget = job.prepared, job.precision.budget
     facts = source.model
     known = (source.tokenizer, facts.vocab_size, facts.max_positions)
     if facts.labels:
-        checks = _label_checks(gate_texts(*known, evaluation=held_out.given), request.wanted.budget, source)
+        checks = _label_checks(gate_texts(*known, evaluation=held_out.given), budget, source)
     else:
-        checks = _checks(gate_prompts(*known, evaluation=held_out.given), request.wanted.budget, source)
+        checks = _checks(gate_prompts(*known, evaluation=held_out.given), budget, source)
     size = estimate_size(source, prepared, target=request.target)
+    needed, free = disk_space(request.folder, source)
+    is_module = not isinstance(request.checkpoint, (str, Path))
     return ExportPlan(
-        checkpoint=source.model.architecture if own else str(request.checkpoint),
+        checkpoint=source.model.architecture if is_module else str(request.checkpoint),
         out=str(request.out),
         target=request.target,
-        precision=request.wanted.name,
+        precision=job.precision.name,
         model={
             "architecture": source.model.architecture,
             "parameters": source.model.parameters,
             "layers": source.model.layers,
         },
         size=size,
-        passes=tuple(step.name for step in recipe_for(request.target, request.wanted.name, source.task)),
+        passes=tuple(step.name for step in job.steps),
         calibration=None if prepared.data is None else prepared.data.record,
         checks=checks,
         stages=estimate_cost(source, prepared, size),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from exporter.contract.errors import InputError
 from exporter.passes.recipes import recipe_for
-from exporter.passes.steps import Step
 from exporter.precision.precision import (
     KEPT_FOLDER,
     KEPT_GGUF,
@@ -26,36 +27,74 @@ from exporter.quantization.options import QuantizationOptions
 if TYPE_CHECKING:
     from torch import nn
 
+    from exporter.jobs.stages import Stages
+
 FP32 = "fp32"
+_Arguments = ParamSpec("_Arguments")
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ExportRequest:
-    """The arguments of `exporter.pipeline.export`, which explains them, and what follows from them.
+    """The arguments of `exporter.pipeline.export`, and what follows from them.
+
+    Args:
+        checkpoint: a Hugging Face folder, a GGUF file, a hub id such as ``org/name``, a factory such as
+            ``package.module:build`` that returns an `nn.Module`, or the module itself.
+        out: the artifact's folder, which must not exist yet.
+        tokenizer: of a module or a factory: ``tokenizer.json``, its folder, a `tokenizers.Tokenizer` or a fast
+            tokenizer of transformers.
+        target: what the graph is lowered for, one of the targets of `exporter.passes.recipes.RECIPES`.
+        precision: one of `exporter.precision.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
+            ``target_size`` is given.
+        target_size: most bytes of the whole artifact; the mix of formats that is closest to the source is chosen.
+        keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.
+        calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder; the
+            first half of CPython's own prose when None.
+        calibration_field: the column or key that holds the text of a CSV, JSONL or dataset.
+        evaluation: text that the quality figures are measured on; the second half of CPython's own prose when None.
+        keep: patterns of module paths whose weights stay float32, such as ``*.down_proj``.
+        block_size: input features that share a scale; the precision's own when None.
+        symmetric: whether zero points are the middle of the codes; the precision's own choice when None.
+        sensitivity: file that keeps what a mix is chosen by, so that the next export need not measure it again.
+        max_kl: most mean KL divergence from the source on held-out text, in nats; a default per precision when None.
+            Without a precision, the smallest mix of formats within it is chosen.
+        min_top1: least share of tokens on which the most likely next token agrees, 0..1.
+        max_perplexity_ratio: most perplexity over the source's.
+        revision: branch, tag or commit of a hub id.
+        allow_pickle: also read pickled weights, through torch's restricted unpickler.
+        ignore_weights: patterns of stored tensors to leave out, such as ``*.mtp.*``: those that it holds and
+            its model has no place for, which is refused without it.
+        adapters: folders of LoRA adapters (PEFT), merged into the weights one after the other.
+        assume_vnni: of w8a8, let weights use codes with which the int8 matmuls of x86 CPUs without VNNI overflow; the
+            artifact is refused there.
+        stages: collects the time and peak memory of each step; a silent one when None.
 
     Attributes:
-        wanted: the precision with the user's limits.
+        folder: ``out`` as a path.
+        precision_spec: the precision with the user's limits.
         options: what concerns the weights.
-        steps: the recipe.
 
     Raises:
         InputError: options that are unknown, or do not go together.
     """
 
     checkpoint: str | Path | nn.Module
-    out: Path
+    out: str | Path
+    _: KW_ONLY
     tokenizer: Any = None
     target: str = "ort-cpu"
     precision: str | None = None
     target_size: int | None = None
     keep_quantization: bool = False
-    calibration: Path | None = None
+    calibration: str | Path | None = None
     calibration_field: str = "text"
-    evaluation: Path | None = None
+    evaluation: str | Path | None = None
     keep: Sequence[str] = ()
     block_size: int | None = None
     symmetric: bool | None = None
-    sensitivity: Path | None = None
+    sensitivity: str | Path | None = None
     max_kl: float | None = None
     min_top1: float | None = None
     max_perplexity_ratio: float | None = None
@@ -64,24 +103,22 @@ class ExportRequest:
     ignore_weights: Sequence[str] = ()
     adapters: Sequence[str | Path] = ()
     assume_vnni: bool = False
-    wanted: Precision = field(init=False)
+    stages: Stages | None = None
+    folder: Path = field(init=False)
+    precision_spec: Precision = field(init=False)
     options: QuantizationOptions = field(init=False)
-    steps: tuple[Step, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("out", "calibration", "evaluation", "sensitivity"):  # strings are welcome too
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Path(getattr(self, name)))
         goal = Goal(max_kl=self.max_kl, max_bytes=self.target_size)
         name = self._precision_name(goal)
-        wanted = with_limits(
+        spec = with_limits(
             for_target(precision_named(name), self.target),
             max_kl=self.max_kl,
             min_top1=self.min_top1,
             max_perplexity_ratio=self.max_perplexity_ratio,
         )
         if self.assume_vnni:
-            wanted = assuming_vnni(wanted)
+            spec = assuming_vnni(spec)
         if self.target == "tensorrt" and self.symmetric is False:
             raise InputError(
                 "TensorRT takes no weights with zero points",
@@ -90,18 +127,18 @@ class ExportRequest:
                 fix="Leave --asymmetric out.",
             )
         options = QuantizationOptions(
-            precision=wanted,
+            precision=spec,
             goal=goal if name == MIXED else Goal(max_bytes=self.target_size),
             keep=tuple(self.keep),
             block_size=self.block_size,
             symmetric=self.symmetric,
-            calibration=self.calibration,
+            calibration=None if self.calibration is None else Path(self.calibration),
             calibration_field=self.calibration_field,
-            sensitivity=self.sensitivity,
+            sensitivity=None if self.sensitivity is None else Path(self.sensitivity),
             checkpoint=self.checkpoint if isinstance(self.checkpoint, (str, Path)) else "",
         )
-        found = {"wanted": wanted, "options": options, "steps": recipe_for(self.target, name)}
-        for key, value in found.items():
+        recipe_for(self.target, name)  # refuses what there is none for
+        for key, value in {"folder": Path(self.out), "precision_spec": spec, "options": options}.items():
             object.__setattr__(self, key, value)
 
     def _precision_name(self, goal: Goal) -> str:
@@ -123,3 +160,22 @@ class ExportRequest:
                 fix="Leave one of them out.",
             )
         return name
+
+
+def with_arguments_of(
+    request: Callable[_Arguments, _Request],
+) -> Callable[[Callable[[_Request], _Result]], Callable[_Arguments, _Result]]:
+    """Let a function of a request be called with the request's own arguments, which are listed and typed once."""
+
+    def decorate(function: Callable[[_Request], _Result]) -> Callable[_Arguments, _Result]:
+        signature = inspect.signature(request).replace(return_annotation=inspect.signature(function).return_annotation)
+
+        @wraps(function)
+        def call(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+            signature.bind(*arguments, **options)  # says what is missing or unknown without a word of the request
+            return function(request(*arguments, **options))
+
+        call.__signature__ = signature  # type: ignore[attr-defined]  # for help() and notebooks
+        return call
+
+    return decorate

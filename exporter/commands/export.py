@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
 from exporter.contract.artifact import TARGETS, TOKENIZER, Artifact
@@ -20,6 +20,9 @@ from exporter.quantization.weight_formats import BLOCK_SIZES
 from exporter.reports.describe import size_in_words
 from exporter.reports.junit import check_place, gate_cases, write_junit
 from exporter.request import ExportRequest
+
+if TYPE_CHECKING:
+    from exporter.jobs.stages import Stages
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -104,19 +107,20 @@ def size_in_bytes(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments under the names that `exporter.pipeline.export` gives them."""
-    names = {field.name for field in fields(ExportRequest) if field.init} - {"max_perplexity_ratio"}
-    return {name: getattr(arguments, name) for name in names} | {"max_perplexity_ratio": arguments.max_ppl_ratio}
+def _request(arguments: argparse.Namespace, stages: Stages) -> ExportRequest:
+    """What is requested, by the arguments of its fields' names."""
+    names = {field.name for field in fields(ExportRequest) if field.init} - {"max_perplexity_ratio", "stages"}
+    options = {name: getattr(arguments, name) for name in names}
+    return ExportRequest(**options, max_perplexity_ratio=arguments.max_ppl_ratio, stages=stages)
 
 
-def _dry_run(options: dict[str, Any]) -> int:
+def _dry_run(request: ExportRequest) -> int:
     from exporter.dry_run import plan_export
     from exporter.estimates.disk_space import require_disk
 
-    plan = plan_export(ExportRequest(**options))
+    plan = plan_export(request)
     sys.stdout.write(f"{plan.describe()}\n")
-    require_disk(plan.disk_needed, plan.disk_free, out=options["out"])
+    require_disk(plan.disk_needed, plan.disk_free, out=request.folder)
     return 0
 
 
@@ -139,17 +143,17 @@ def _write_report(arguments: argparse.Namespace, gate: dict[str, Any] | None) ->
 
 def run(arguments: argparse.Namespace) -> int:
     from exporter.jobs.stages import Stages
-    from exporter.pipeline import export
+    from exporter.pipeline import export_request
 
-    options = _options(arguments)
-    if arguments.dry_run:
-        return _dry_run(options)
     stages = Stages(verbose=not arguments.quiet)
+    request = _request(arguments, stages)
+    if arguments.dry_run:
+        return _dry_run(request)
     if arguments.report is not None:
         check_place(arguments.report, option="--report")
     try:
         with ending_cleanly():
-            artifact = export(**options, stages=stages)
+            artifact = export_request(request)
     except GateRejectedError as error:
         _write_report(arguments, error.gate)
         raise

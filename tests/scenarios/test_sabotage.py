@@ -13,6 +13,7 @@ import jisu
 from exporter import pipeline
 from exporter.contract.artifact import WEIGHTS
 from exporter.contract.errors import GateRejectedError
+from exporter.packaging import artifact_files
 from exporter.sources.source import Source
 from tests.exporter.passes.draft import copied
 
@@ -228,7 +229,7 @@ def test_a_stamped_layer_that_reads_another_layers_weights(monkeypatch, rejected
 
 def test_weights_swapped_on_the_disk_after_writing(edit_lowered, monkeypatch, rejected):
     """The gate looks at the files that users will run, not at the graph in memory."""
-    record_files = pipeline.record_files
+    record_files = artifact_files.record_files
 
     def alter(folder):
         data = bytearray((folder / WEIGHTS).read_bytes())
@@ -236,7 +237,7 @@ def test_weights_swapped_on_the_disk_after_writing(edit_lowered, monkeypatch, re
         (folder / WEIGHTS).write_bytes(data[half:] + data[:half])
         return record_files(folder)
 
-    monkeypatch.setattr(pipeline, "record_files", alter)
+    monkeypatch.setattr(artifact_files, "record_files", alter)
     message, _ = rejected()
     assert "first prefill-1" in message or "first finite" in message
 
@@ -321,8 +322,10 @@ def test_a_classifier_whose_manifest_exchanges_two_labels(monkeypatch, edit_clas
     write = pipeline._write
 
     def exchanged(*arguments, **options):
-        manifest = write(*arguments, **options)
-        return replace(manifest, model=replace(manifest.model, labels=("neutral", "sad", "glad")))
+        candidate = write(*arguments, **options)
+        manifest = candidate.artifact.manifest
+        manifest = replace(manifest, model=replace(manifest.model, labels=("neutral", "sad", "glad")))
+        return replace(candidate, artifact=replace(candidate.artifact, manifest=manifest))
 
     edit_classifier(lambda graph: None)
     monkeypatch.setattr(pipeline, "_write", exchanged)

@@ -56,7 +56,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/estimates/cost_estimate.py",
         "exporter/estimates/disk_space.py",
         "exporter/estimates/size_estimate.py",
-        "exporter/request.py",
+        "exporter/export_job.py",
     ),
     # The checks of the gate that a model of numpy with planted faults goes through.
     "exporter/gate/test_run.py": (

@@ -1,0 +1,105 @@
+"""A request together with its loaded checkpoint: whatever can be refused is, before anything long begins.
+
+An export and its dry run share it, so that what one of them accepts the other does not refuse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.estimates.size_estimate import refuse_unreachable_size
+from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
+from exporter.gate.open_candidate import refuse_unprovable
+from exporter.jobs.stages import Stages
+from exporter.packaging.staging import check_place
+from exporter.passes.recipes import recipe_for
+from exporter.passes.steps import Step
+from exporter.precision.precision import Precision
+from exporter.quantization.prepared import Prepared, prepare_quantization
+from exporter.request import ExportRequest
+from exporter.request_checks import check_task
+from exporter.sources.kinds import folder_of
+
+if TYPE_CHECKING:
+    from exporter.sources.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportJob:
+    """A request that has been checked against its loaded checkpoint.
+
+    Attributes:
+        held_out: the text that quality is measured on.
+        prepared: how the weights are quantized, and the calibration text.
+        steps: the recipe.
+        stages: told of the progress.
+    """
+
+    request: ExportRequest
+    source: Source
+    held_out: EvaluationText
+    prepared: Prepared
+    steps: tuple[Step, ...]
+    stages: Stages
+
+    @property
+    def target(self) -> str:
+        return self.request.target
+
+    @property
+    def precision(self) -> Precision:
+        return self.request.precision_spec
+
+
+def check_request(request: ExportRequest) -> EvaluationText:
+    """Check what can be checked without the checkpoint, and read the text that quality is measured on.
+
+    Raises:
+        InputError: an unusable place or text, or a CPU on which the artifact could not be verified.
+    """
+    if request.assume_vnni:
+        refuse_unprovable()
+    check_place(request.folder, checkpoint=folder_of(request.checkpoint))
+    return read_evaluation_text(request.evaluation)
+
+
+def load_checkpoint(request: ExportRequest, *, outline: bool = False) -> Source:
+    """Load the checkpoint; raises as `exporter.sources.load_source` does, which also explains ``outline``."""
+    from exporter.sources import load_source
+
+    return load_source(
+        request.checkpoint,
+        revision=request.revision,
+        allow_pickle=request.allow_pickle,
+        ignore_weights=request.ignore_weights,
+        adapters=request.adapters,
+        outline=outline,
+        tokenizer=request.tokenizer,
+    )
+
+
+def prepare_job(
+    request: ExportRequest, source: Source, held_out: EvaluationText, *, stages: Stages | None = None
+) -> ExportJob:
+    """Check the options against the checkpoint and read the calibration text.
+
+    Args:
+        stages: of the job; silent ones when None.
+
+    Raises:
+        InputError: options that this model cannot take, or a text or a size that cannot be used.
+    """
+    check_task(request, source)
+    target = request.target
+    steps = recipe_for(target, request.precision_spec.name, source.task)
+    prepared = prepare_quantization(source, request.options, evaluation=held_out.text, target=target)
+    refuse_unreachable_size(source, prepared, target=target)
+    return ExportJob(
+        request=request,
+        source=source,
+        held_out=held_out,
+        prepared=prepared,
+        steps=steps,
+        stages=stages or Stages(),
+    )

@@ -1,0 +1,98 @@
+"""Writes an artifact's files into a staged folder: graphs, weights and tokenizer, and how long each step took."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from exporter.contract.artifact import TIMINGS, FileRecord, record_files
+from exporter.contract.errors import InputError, JisuError
+from exporter.contract.signature import Signature
+from exporter.packaging.folder_files import Described, write_folder_files
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from exporter.jobs.stages import Stages
+
+_VERSIONED = ("jisu", "torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+# How Rust spells an error of the operating system.
+_OS_ERROR = re.compile(r"\(os error \d+\)|No space left on device|File too large|Disk quota exceeded")
+
+
+class Timed(Protocol):
+    """The part of a pass's record that is needed here."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def seconds(self) -> float: ...
+
+
+def write_artifact_files(
+    folder: Path, model: ir.Model, source: Described, *, target: str, encoder: ir.Model | None, widens_half: bool
+) -> tuple[Signature, dict[str, FileRecord]]:
+    """Write graphs, weights, tokenizer and settings; returns the graph's signature and a record of each file.
+
+    Args:
+        model: the graph, of a model with an encoder its decoder.
+        widens_half: also write what a CPU runs in place of a graph that computes in half precision.
+
+    Raises:
+        InputError: the disk is full, or takes no files.
+    """
+    from exporter.graph.cpu_graph import write_cpu_graph
+    from exporter.graph.graph_signature import signature_of
+    from exporter.graph.weights_file import save_encoder, save_graph
+
+    signature = signature_of(model.graph)
+    with refusing_to_write(folder):
+        save_graph(model, folder)
+        if encoder is not None:
+            save_encoder(encoder, folder, decoder=model)
+        write_folder_files(folder, source, signature=signature, target=target)
+        if widens_half:
+            write_cpu_graph(folder)
+        return signature, record_files(folder)
+
+
+def write_timings(folder: Path, stages: Stages, recipe: Sequence[Timed]) -> None:
+    """Write the seconds of each step and each pass beside the manifest."""
+    passes = [{"pass": record.name, "seconds": record.seconds} for record in recipe]
+    text = json.dumps({**stages.to_dict(), "passes": passes}, indent=2)
+    (folder / TIMINGS).write_text(text + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def refusing_to_write(place: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that takes no files into an InputError."""
+    try:
+        yield
+    except JisuError:
+        raise
+    except Exception as error:
+        # The tokenizers package reports a full disk by an Exception of no class of its own (0.22).
+        if not isinstance(error, OSError) and not (type(error) is Exception and _OS_ERROR.search(str(error))):
+            raise
+        received: Any = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"The artifact cannot be written to {place.parent}",
+            received=received,
+            allowed="a folder with room for it",
+            fix="Make room or choose another --out.",
+        ) from error
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that had a part in the artifact, those that are installed."""
+    versions = {}
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
