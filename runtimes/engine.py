@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from exporter.contract.artifact import Artifact, read_artifact
 from exporter.contract.backend import Backend
 from exporter.contract.classifier_backend import ClassifierBackend
-from exporter.contract.errors import InputError
 from exporter.contract.generation_settings import read_generation_settings
-from exporter.contract.naming import shown
-from runtimes.backends.registry import CLASSIFICATION, Source, not_a_classifier, open_backend, open_classifier
+from runtimes import engine_errors
+from runtimes.backends.backend_options import BackendOptions, Source
+from runtimes.backends.registry import CLASSIFICATION, not_a_classifier, open_artifact
 from runtimes.backends.token_ids import check_ids
 from runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
 from runtimes.chat.chat_encoder import open_chat_encoder
 from runtimes.chat.messages import ChatRequest, Message
-from runtimes.generation.beam_run import BeamRun
 from runtimes.generation.classification import Classification, check_texts, classify_rows
 from runtimes.generation.model_defaults import checked_settings, complete_options
 from runtimes.generation.options import DEFAULT_NEW_TOKENS, OptionChanges, SamplingOptions, changed_options
 from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, token_ids
 from runtimes.generation.result import Result
+from runtimes.generation.runs import Run, begin_run
 from runtimes.generation.scoring import TokenScores, score_tokens
 from runtimes.generation.text import TextCodec, open_codec
-from runtimes.generation.text_run import TextRun
 from runtimes.generation.text_stream import TextStream
 from runtimes.machine.freed_memory import return_freed_memory
 from runtimes.machine.verified_files import verify_once
@@ -56,57 +56,39 @@ def load(
     Args:
         folder: what ``jisu export`` wrote.
         backend: a name in `runtimes.backends.registry.BACKENDS`; no other one is taken in its place.
-        threads: how many compute; None for as many as this process may use cores: affinity and control group count.
         verify_hashes: compare the SHA-256 of every file with the recorded one, once on a machine: that it was done is
             remembered in the user's cache folder until a file changes. False compares their sizes alone.
         check_hashes: compare them now, whatever is remembered.
-        source: the checkpoint or the module that the artifact was made from, for the backend ``torch``.
-        allow_cpu_nodes: let ``ort-cuda`` run operators on the processor that it has no kernel for.
-        plan: the folder that ``jisu build --out`` wrote plans into, or one of them, for the backends of TensorRT.
-        capacity: tokens that the rows of a plan have room for, for the same.
+        threads, source, allow_cpu_nodes, plan, capacity: see `runtimes.backends.backend_options.BackendOptions`.
 
     Raises:
         InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.
         MissingDependencyError: the backend's package is not installed.
     """
+    options = BackendOptions(
+        threads=threads, source=source, allow_cpu_nodes=allow_cpu_nodes, plan=plan, capacity=capacity
+    )
+    return open_engine(folder, backend, options, verify_hashes=verify_hashes, check_hashes=check_hashes)
+
+
+def open_engine(
+    folder: str | Path,
+    backend: str,
+    options: BackendOptions,
+    *,
+    verify_hashes: bool = True,
+    check_hashes: bool = False,
+) -> Engine:
+    """The same as `load`, with the options of the backend as one object."""
     artifact = read_artifact(folder, check_hashes=check_hashes)
     if verify_hashes and not check_hashes:
         verify_once(artifact)
-    place = None if plan is None else Path(plan)
-    if artifact.manifest.task == CLASSIFICATION:
-        opened: Backend | ClassifierBackend = open_classifier(
-            backend,
-            artifact,
-            threads=threads,
-            source=source,
-            allow_cpu_nodes=allow_cpu_nodes,
-            plan=place,
-            capacity=capacity,
+    engine = Engine(artifact, open_artifact(backend, artifact, options))
+    if options.can_be_pickled:
+        engine._reopen = partial(
+            open_engine, backend=backend, options=options.with_absolute_paths(), verify_hashes=verify_hashes
         )
-    else:
-        opened = open_backend(
-            backend,
-            artifact,
-            threads=threads,
-            source=source,
-            allow_cpu_nodes=allow_cpu_nodes,
-            plan=place,
-            capacity=capacity,
-        )
-    options = {
-        "threads": threads,
-        "source": source,
-        "allow_cpu_nodes": allow_cpu_nodes,
-        "capacity": capacity,
-        "verify_hashes": verify_hashes,
-    }
-    engine = Engine(artifact, opened)
-    engine._loaded = (backend, {**options, "plan": None if place is None else place.absolute()})
     return engine
-
-
-def _load_again(folder: Path, backend: str, options: Mapping[str, Any]) -> Engine:
-    return load(folder, backend, **options)
 
 
 class Engine:
@@ -122,31 +104,21 @@ class Engine:
     pickle or a copy is the artifact opened again, by its path and with the same arguments.
     """
 
-    _loaded: tuple[str, Mapping[str, Any]] | None = None  # name and arguments of `load`
+    _reopen: Callable[[Path], Engine] | None = None  # None where another process could not do it
 
     def __init__(self, artifact: Artifact, backend: Backend | ClassifierBackend) -> None:
         self.artifact = artifact
         self._opened = backend
-        self._codec = open_codec(artifact.folder)
-        self._chat = (
-            None if self._codec is None else open_chat_encoder(artifact.folder, self._codec, artifact.manifest.model)
-        )
-        facts = artifact.manifest.model
-        classifies = artifact.manifest.task == CLASSIFICATION
-        settings = {} if classifies else read_generation_settings(artifact.folder)
+        facts, codec = artifact.manifest.model, open_codec(artifact.folder)
+        self._codec = codec
+        self._chat = None if codec is None else open_chat_encoder(artifact.folder, codec, facts)
+        settings = {} if artifact.manifest.task == CLASSIFICATION else read_generation_settings(artifact.folder)
         self._settings = checked_settings(settings, facts, artifact.folder)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        name, options = self._loaded or (None, {})
-        source = options.get("source")
-        if name is None or not (source is None or isinstance(source, (str, Path))):
-            raise InputError(
-                "This engine can be neither pickled nor copied",
-                received="one with a module or a backend that is only in this process",
-                allowed="one that load opened from an artifact, and from a checkpoint by its path",
-                fix="Load the artifact where it is needed.",
-            )
-        return _load_again, (self.artifact.folder.absolute(), name, options)
+        if self._reopen is None:
+            raise engine_errors.not_copied()
+        return self._reopen, (self.artifact.folder.absolute(),)
 
     def __repr__(self) -> str:
         return f"<Engine {self.artifact.folder} on {self._opened.name}>"
@@ -155,12 +127,7 @@ class Engine:
     def backend(self) -> Backend:
         """What generates; raises InputError when the artifact is a classifier."""
         if self.artifact.manifest.task == CLASSIFICATION:
-            raise InputError(
-                f"{self.artifact.folder} gives labels to texts and does not continue them",
-                received="a wish for text or scores of tokens",
-                allowed="Engine.classify and Engine.classify_ids",
-                fix="Classify with it (`jisu classify` on the command line), or export a model that generates.",
-            )
+            raise engine_errors.only_classifies(self.artifact)
         return cast("Backend", self._opened)
 
     @property
@@ -267,9 +234,7 @@ class Engine:
         """Answer a conversation piece by piece; for the arguments see `chat`."""
         return TextStream(self._chat_run(messages, options, changes))
 
-    def _chat_run(
-        self, messages: Sequence[Message], options: SamplingOptions | None, changes: ChatChanges
-    ) -> TextRun | BeamRun:
+    def _chat_run(self, messages: Sequence[Message], options: SamplingOptions | None, changes: ChatChanges) -> Run:
         request, drops, rest = split_changes(messages, changes)
         chosen = changed_options(options, rest)
         if drops:
@@ -306,12 +271,7 @@ class Engine:
             InputError: nothing to score, something too long for the model, or neither texts nor ids.
         """
         if self._reads_sources:
-            raise InputError(
-                f"The artifact {self.artifact.folder} says something about a source, and cannot score a text alone",
-                received="score",
-                allowed="generate, stream and generate_ids",
-                fix="Compare the texts that it generates.",
-            )
+            raise engine_errors.no_scores(self.artifact)
         alone = isinstance(texts, str) or bool(token_ids(texts))
         sequences = [self._ids_to_score(text) for text in (texts if is_listed(texts) and not alone else [texts])]
         scores = score_tokens(self.backend, sequences)
@@ -334,19 +294,9 @@ class Engine:
         Raises:
             InputError: no text, an empty or a too long one, or a model that does not classify.
         """
-        limit = self.classifier.max_positions
-        rows = [self.tokenize(text) for text in check_texts(texts)]
-        for row, text in enumerate(check_texts(texts)):
-            if limit is not None and len(rows[row]) > limit:
-                if not truncate:
-                    raise InputError(
-                        "A text is too long for the model",
-                        received=f"{len(rows[row])} tokens in text {row}",
-                        allowed=f"at most {limit}",
-                        fix="Shorten it, or cut it off: truncate=True, or --truncate.",
-                    )
-                rows[row] = self.codec.encode_start(text, limit)
-        found = classify_rows(self.classifier, rows, self.labels)
+        classifier = self.classifier
+        rows = self.codec.encode_rows(check_texts(texts), limit=classifier.max_positions, truncate=truncate)
+        found = classify_rows(classifier, rows, self.labels)
         return found[0] if isinstance(texts, str) else found
 
     def classify_ids(self, rows: Sequence[Sequence[int]]) -> list[Classification]:
@@ -368,36 +318,23 @@ class Engine:
         """
         found = token_ids(ids)
         if found is None:
-            raise InputError(
-                "These are not token ids", received=shown(ids), allowed="a list of whole numbers", fix="Give one list."
-            )
+            raise engine_errors.not_token_ids(ids)
         check_ids([found], self.vocab_size)
         return self.codec.decode(found, special_tokens=special_tokens)
 
     def prompt_ids(self, text: str, *, chat: bool | None = None) -> list[int]:
         """Token ids of a prompt as `generate` would give it to the model; raises InputError for an empty one."""
         check_prompt(text)
-        if chat is None:
-            chat = self.has_chat_template and not self._reads_sources
+        chat = self.has_chat_template and not self._reads_sources if chat is None else chat
         return self.message_ids([{"role": "user", "content": text}]) if chat else self.tokenize(text)
 
     def message_ids(self, messages: Sequence[Message] | ChatRequest) -> list[int]:
         """Token ids of a conversation; only the template writes special tokens, the messages are plain text."""
         _ = self.codec, self.backend  # either may refuse
         if self._reads_sources:
-            raise InputError(
-                f"The artifact {self.artifact.folder} turns a text into another and holds no conversation",
-                received="chat messages",
-                allowed="a text",
-                fix="Give the text itself: jisu generate, or Engine.generate without chat.",
-            )
+            raise engine_errors.no_conversation(self.artifact)
         if self._chat is None or self._chat.template is None:
-            raise InputError(
-                f"The artifact {self.artifact.folder} has no chat template",
-                received="chat messages",
-                allowed="a model with a chat template",
-                fix="Continue a text with it instead: jisu generate, or Engine.generate without chat.",
-            )
+            raise engine_errors.no_chat_template(self.artifact)
         return self._chat.encode(messages)
 
     @property
@@ -408,12 +345,7 @@ class Engine:
     def codec(self) -> TextCodec:
         """The tokenizer; raises InputError when the artifact has none."""
         if self._codec is None:
-            raise InputError(
-                f"The artifact {self.artifact.folder} has no tokenizer",
-                received="text",
-                allowed="from Python token ids, with Engine.generate_ids and Engine.score",
-                fix="Export the model with its tokenizer.",
-            )
+            raise engine_errors.no_tokenizer(self.artifact)
         return self._codec
 
     @property
@@ -448,12 +380,7 @@ class Engine:
     def _ids_to_score(self, text: object) -> list[int]:
         ids = self.tokenize(text) if isinstance(text, str) else token_ids(text)
         if ids is None:
-            raise InputError(
-                "This cannot be scored",
-                received=shown(text),
-                allowed="a text, a list of token ids, or a list of one of these",
-                fix="Give several sequences as a list of lists.",
-            )
+            raise engine_errors.not_to_score(text)
         return ids
 
     @property
@@ -465,14 +392,8 @@ class Engine:
     def _reads_sources(self) -> bool:
         return self.artifact.manifest.model.decoder_start is not None
 
-    def _run(
-        self, prompts: Sequence[Sequence[int]], options: SamplingOptions, *, cut: bool = False
-    ) -> TextRun | BeamRun:
-        facts = self.artifact.manifest.model
+    def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions, *, cut: bool = False) -> Run:
         check_ids(prompts, self.backend.vocab_size)
         options = self.completed_options(options)
-        kind = BeamRun if options.searches else TextRun
-        if facts.decoder_start is None:
-            return kind(self.backend, prompts, options=options, codec=self._codec, eos=facts.eos, cut=cut)
-        begun = [[facts.decoder_start] for _ in prompts]
-        return kind(self.backend, begun, options=options, codec=self._codec, eos=facts.eos, sources=prompts)
+        facts = self.artifact.manifest.model
+        return begin_run(self.backend, prompts, options=options, codec=self._codec, facts=facts, cut=cut)

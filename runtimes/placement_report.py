@@ -65,10 +65,10 @@ def _on_the_processor(artifact: Artifact) -> PlacementReport:
 
 
 def _on_a_gpu(artifact: Artifact) -> PlacementReport:
-    from runtimes.backends.registry import CLASSIFICATION, open_backend, open_classifier
+    from runtimes.backends.backend_options import BackendOptions
+    from runtimes.backends.registry import open_artifact
 
-    opener: Any = open_classifier if artifact.manifest.task == CLASSIFICATION else open_backend
-    opened: Any = opener("ort-cuda", artifact, allow_cpu_nodes=True)
+    opened: Any = open_artifact("ort-cuda", artifact, BackendOptions(allow_cpu_nodes=True))
     try:
         found: Placement = opened.placement
     finally:

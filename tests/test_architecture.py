@@ -60,7 +60,11 @@ EXCEPTIONS = {
     # The front door names each command's module.
     "jisu.py": ("benchmarks.commands.compare",),
     # The gate opens what users will run, and renders its template.
-    "exporter/gate/open_candidate.py": ("runtimes.backends.registry", "runtimes.machine.int8_sums"),
+    "exporter/gate/open_candidate.py": (
+        "runtimes.backends.backend_options",
+        "runtimes.backends.registry",
+        "runtimes.machine.int8_sums",
+    ),
     "exporter/gate/tokenizer.py": ("runtimes.chat.chat_template",),
     "exporter/sources/tokenizer.py": ("runtimes.chat.chat_template",),
     # What a runtime could not follow is refused at the export.

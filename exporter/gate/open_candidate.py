@@ -23,9 +23,10 @@ def open_candidate(artifact: Artifact, backend: str = "ort-cpu", *, threads: int
     Raises:
         InputError: it cannot be opened.
     """
+    from runtimes.backends.backend_options import BackendOptions
     from runtimes.backends.registry import open_backend
 
-    return open_backend(backend, artifact, threads=threads)
+    return open_backend(backend, artifact, BackendOptions(threads=threads))
 
 
 def open_candidate_classifier(artifact: Artifact, backend: str = "ort-cpu") -> ClassifierBackend:

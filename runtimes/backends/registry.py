@@ -14,10 +14,8 @@ from exporter.contract.artifact import TARGETS, Artifact
 from exporter.contract.backend import Backend
 from exporter.contract.classifier_backend import ClassifierBackend
 from exporter.contract.errors import InputError, MissingDependencyError
+from runtimes.backends.backend_options import BackendOptions, Source
 from runtimes.backends.forks import forbid_to_children
-
-# A checkpoint by its place, or the module itself, which only the exporter can tell apart.
-Source = Any
 
 
 class OpenClassifier(Protocol):
@@ -142,30 +140,24 @@ def register_backend(
     )
 
 
-def open_backend(
-    name: str,
-    artifact: Artifact,
-    *,
-    threads: int | None = None,
-    source: Source = None,
-    allow_cpu_nodes: bool = False,
-    plan: Path | None = None,
-    capacity: int | None = None,
-) -> Backend:
+def open_artifact(name: str, artifact: Artifact, options: BackendOptions | None = None) -> Backend | ClassifierBackend:
+    """Open an artifact of any kind; arguments and errors as for `open_backend`."""
+    opener = open_classifier if artifact.manifest.task == CLASSIFICATION else open_backend
+    return opener(name, artifact, options)
+
+
+def open_backend(name: str, artifact: Artifact, options: BackendOptions | None = None) -> Backend:
     """Open an artifact that generates on the named backend, on that one or not at all.
 
     Args:
-        allow_cpu_nodes: let a backend for GPUs run single operators on the processor; an error for any other one.
-        plan: a folder of plans, or one of them, that `jisu build` wrote; an error for a backend without plans.
-        capacity: tokens that a plan's rows have room for; the same.
-        threads: how many threads compute; None leaves the choice to the backend.
-        source: the checkpoint or the module, for backends that run it instead of the graph.
+        options: the defaults when None.
 
     Raises:
         InputError: unknown name, an artifact of a target it cannot run, or what its opener refuses.
         MissingDependencyError: a package that the backend needs is not installed.
     """
-    entry = _entry_for(name, artifact, threads=threads, source=source)
+    options = options or BackendOptions()
+    entry = _entry_for(name, artifact, options)
     if artifact.manifest.task == CLASSIFICATION:
         raise InputError(
             f"{artifact.folder} gives labels to texts and does not continue them",
@@ -173,28 +165,14 @@ def open_backend(
             allowed="an artifact for text generation",
             fix="Classify with it: `jisu classify`, or Engine.classify.",
         )
-    given = {"allow_cpu_nodes": allow_cpu_nodes or None, "plan": plan, "capacity": capacity}
-    more = _own_options(name, entry, artifact, given)
-    with _told_missing(name, entry):
-        opener: OpenBackend = imported(entry.opener)
-        opened = opener(artifact, threads=threads, source=source, **more)
-    if entry.uses_device:
-        forbid_to_children(opened)
+    opened: Backend = _open(name, entry, entry.opener, artifact, options)
     return opened
 
 
-def open_classifier(
-    name: str,
-    artifact: Artifact,
-    *,
-    threads: int | None = None,
-    source: Source = None,
-    allow_cpu_nodes: bool = False,
-    plan: Path | None = None,
-    capacity: int | None = None,
-) -> ClassifierBackend:
+def open_classifier(name: str, artifact: Artifact, options: BackendOptions | None = None) -> ClassifierBackend:
     """Open an artifact that classifies; arguments and errors as for `open_backend`."""
-    entry = _entry_for(name, artifact, threads=threads, source=source)
+    options = options or BackendOptions()
+    entry = _entry_for(name, artifact, options)
     if artifact.manifest.task != CLASSIFICATION:
         raise not_a_classifier(artifact)
     if entry.classifier_opener is None:
@@ -205,20 +183,13 @@ def open_classifier(
             allowed=", ".join(able),
             fix="Choose one of these as --backend.",
         )
-    given = {"allow_cpu_nodes": allow_cpu_nodes or None, "plan": plan, "capacity": capacity}
-    more = _own_options(name, entry, artifact, given)
-    with _told_missing(name, entry):
-        opener: OpenClassifier = imported(entry.classifier_opener)
-        opened = opener(artifact, threads=threads, source=source, **more)
-    if entry.uses_device:
-        forbid_to_children(opened)
+    opened: ClassifierBackend = _open(name, entry, entry.classifier_opener, artifact, options)
     return opened
 
 
-def _own_options(name: str, entry: BackendEntry, artifact: Artifact, given: dict[str, Any]) -> dict[str, Any]:
-    """What was given of the options that only some backends take; raises InputError where this one does not."""
-    more = {option: value for option, value in given.items() if value is not None}
-    for option in more:
+def _open(name: str, entry: BackendEntry, path: str, artifact: Artifact, options: BackendOptions) -> Any:
+    """What the opener at ``path`` gives; raises InputError for options that this backend does not take."""
+    for option in options.of_some_backends:
         if option not in entry.options:
             raise InputError(
                 f"The backend {name} does not take --{option.replace('_', '-')}",
@@ -226,7 +197,12 @@ def _own_options(name: str, entry: BackendEntry, artifact: Artifact, given: dict
                 allowed="it for " + ", ".join(other for other, known in BACKENDS.items() if option in known.options),
                 fix="Leave it out.",
             )
-    return more
+    with _told_missing(name, entry):
+        opener = imported(path)
+        opened = opener(artifact, threads=options.threads, source=options.source, **options.of_some_backends)
+    if entry.uses_device:
+        forbid_to_children(opened)
+    return opened
 
 
 def not_a_classifier(artifact: Artifact) -> InputError:
@@ -247,8 +223,8 @@ def _told_missing(name: str, entry: BackendEntry) -> Iterator[None]:
         raise MissingDependencyError(error.name or name, extra=entry.extra, needed_for=f"The backend {name}") from error
 
 
-def _entry_for(name: str, artifact: Artifact, *, threads: int | None, source: str | None) -> BackendEntry:
-    """The entry of a backend that can run the artifact with these arguments; raises InputError."""
+def _entry_for(name: str, artifact: Artifact, options: BackendOptions) -> BackendEntry:
+    """The entry of a backend that can run the artifact with these options; raises InputError."""
     entry = BACKENDS.get(name)
     if entry is None:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
@@ -265,6 +241,7 @@ def _entry_for(name: str, artifact: Artifact, *, threads: int | None, source: st
             allowed=f"artifacts for {', '.join(entry.targets)}",
             fix=f"Export the model with --target {entry.targets[0]}, or choose another --backend.",
         )
+    source = options.source
     if source is not None and not entry.reads_source:
         readers = [other for other, known in BACKENDS.items() if known.reads_source]
         raise InputError(
@@ -272,10 +249,6 @@ def _entry_for(name: str, artifact: Artifact, *, threads: int | None, source: st
             received=f"the source {source if isinstance(source, (str, Path)) else type(source).__name__}",
             allowed=f"a source for {', '.join(readers)}",
             fix=f"Leave --source out, or choose --backend {readers[0]}.",
-        )
-    if threads is not None and threads < 1:
-        raise InputError(
-            "The number of threads is too small", received=threads, allowed="1 or more", fix="Correct --threads."
         )
     return entry
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,18 +151,11 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
 
 def load_engine(arguments: argparse.Namespace) -> Engine:
     """Open the artifact that was named."""
-    from runtimes.engine import load
+    from runtimes.backends.backend_options import BackendOptions
+    from runtimes.engine import open_engine
 
-    return load(
-        arguments.artifact,
-        arguments.backend,
-        threads=arguments.threads,
-        source=arguments.source,
-        allow_cpu_nodes=arguments.allow_cpu_nodes,
-        plan=arguments.plan,
-        capacity=arguments.capacity,
-        verify_hashes=arguments.verify_hashes,
-    )
+    options = BackendOptions(**{field.name: getattr(arguments, field.name) for field in fields(BackendOptions)})
+    return open_engine(arguments.artifact, arguments.backend, options, verify_hashes=arguments.verify_hashes)
 
 
 def read_text_file(path: str) -> str:

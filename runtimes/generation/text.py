@@ -50,6 +50,30 @@ class TextCodec:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special_tokens).ids
         return ids
 
+    def encode_rows(self, texts: Sequence[str], *, limit: int | None, truncate: bool) -> list[list[int]]:
+        """Token ids of texts that a model reads as a whole, special tokens included.
+
+        Args:
+            limit: most tokens of a text; None for any number.
+            truncate: cut a text that has more off at its end.
+
+        Raises:
+            InputError: a text that is too long, unless it may be cut off.
+        """
+        rows = [self.encode(text, special_tokens=True) for text in texts]
+        for index, text in enumerate(texts):
+            if limit is None or len(rows[index]) <= limit:
+                continue
+            if not truncate:
+                raise InputError(
+                    "A text is too long for the model",
+                    received=f"{len(rows[index])} tokens in text {index}",
+                    allowed=f"at most {limit}",
+                    fix="Shorten it, or cut it off: truncate=True, or --truncate.",
+                )
+            rows[index] = self.encode_start(text, limit)
+        return rows
+
     def encode_start(self, text: str, limit: int) -> list[int]:
         """Like `encode` with special tokens, of as much of the text's beginning as ``limit`` tokens have room for."""
         whole = self._tokenizer.encode(text, add_special_tokens=False)

@@ -13,6 +13,7 @@ import pytest
 
 from exporter.contract.backend import Backend
 from exporter.contract.errors import InputError
+from runtimes.backends.backend_options import BackendOptions
 from runtimes.backends.ort_cuda.backend import OrtCudaBackend
 from runtimes.backends.registry import open_backend
 from runtimes.backends.tensorrt.backend import PlanBackend
@@ -68,7 +69,7 @@ def backend(request: pytest.FixtureRequest, artifacts: dict[str, Any]) -> Iterat
         found = open_backend(name, artifacts["tensorrt"])
     else:
         target = "portable" if request.param.endswith("portable") else "ort-cpu"
-        found = open_backend("ort-cpu", artifacts[target], threads=1)
+        found = open_backend("ort-cpu", artifacts[target], BackendOptions(threads=1))
     yield found
     found.close()
 

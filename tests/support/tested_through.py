@@ -163,7 +163,11 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "runtimes/chat/test_chat_template.py": ("runtimes/chat/data_marks.py", "runtimes/chat/template_budget.py"),
     "runtimes/commands/test_generate.py": ("runtimes/commands/engine_arguments.py",),
     # Parts of a generation: right when its tokens are.
-    "runtimes/test_engine.py": ("runtimes/generation/beam_run.py",),
+    "runtimes/test_engine.py": (
+        "runtimes/engine_errors.py",
+        "runtimes/generation/beam_run.py",
+        "runtimes/generation/runs.py",
+    ),
     "runtimes/generation/test_text_run.py": ("runtimes/generation/result.py",),
     "runtimes/generation/test_model_defaults.py": (
         "runtimes/generation/row_rules.py",

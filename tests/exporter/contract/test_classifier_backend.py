@@ -9,6 +9,7 @@ import pytest
 
 from exporter.contract.errors import InputError
 from runtimes import Engine
+from runtimes.backends.backend_options import BackendOptions
 from runtimes.backends.ort_cuda.classifier import OrtCudaClassifier
 from runtimes.backends.registry import open_backend, open_classifier
 from runtimes.backends.tensorrt import opening
@@ -99,7 +100,7 @@ def test_a_call_that_a_gpu_has_no_room_for_is_one_sentence(tiny_classifier, monk
 
 def test_options_of_another_backend_are_refused(tiny_classifier):
     with pytest.raises(InputError, match="ort-cpu does not take --plan.*it for tensorrt, tensorrt-rtx"):
-        open_classifier("ort-cpu", tiny_classifier, plan=tiny_classifier.folder)
+        open_classifier("ort-cpu", tiny_classifier, BackendOptions(plan=tiny_classifier.folder))
 
 
 def test_an_artifact_of_another_task_is_refused(tiny_classifier):
@@ -117,6 +118,6 @@ def test_a_plan_of_a_classifier_is_opened_as_any_other(tiny_classifier, monkeypa
         return [PLAN], {"library": library, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
 
     monkeypatch.setattr(opening, "_opened", found)
-    with Engine(artifact, open_classifier("tensorrt-rtx", artifact, plan=tmp_path)) as engine:
+    with Engine(artifact, open_classifier("tensorrt-rtx", artifact, BackendOptions(plan=tmp_path))) as engine:
         assert [row.tokens for row in engine.classify_ids(ROWS)] == [3, 20, 1, 2]
     assert asked == [{"name": "tensorrt-rtx", "plan": tmp_path, "capacity": None}]

@@ -9,6 +9,7 @@ import pytest
 
 from exporter.contract.artifact import Artifact
 from exporter.contract.errors import InputError, MissingDependencyError
+from runtimes.backends.backend_options import BackendOptions
 from runtimes.backends.registry import BACKENDS, imported, open_backend, register_backend
 from tests.runtimes.tiny_models import ListBackend, write_artifact
 
@@ -39,7 +40,7 @@ def test_an_unknown_name_lists_the_known_ones(artifact: Artifact) -> None:
 def test_a_source_that_nothing_reads_is_refused(artifact: Artifact, registered: str) -> None:
     for name in ("ort-cpu", registered):
         with pytest.raises(InputError, match=r"reads no source.*weights\.gguf.*--backend torch"):
-            open_backend(name, artifact, source="weights.gguf")
+            open_backend(name, artifact, BackendOptions(source="weights.gguf"))
 
 
 def test_every_backend_can_be_imported() -> None:
@@ -83,7 +84,7 @@ def test_a_missing_package_says_what_to_install(artifact: Artifact, monkeypatch:
 
 def test_no_threads_are_refused(artifact: Artifact) -> None:
     with pytest.raises(InputError, match="threads"):
-        open_backend("ort-cpu", artifact, threads=0)
+        open_backend("ort-cpu", artifact, BackendOptions(threads=0))
 
 
 def test_torch_runs_the_module_of_the_source(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +99,7 @@ def test_torch_runs_the_module_of_the_source(artifact: Artifact, monkeypatch: py
 
     monkeypatch.setattr(tiny_models, "open_module", open_module, raising=False)
     monkeypatch.setattr(torch_module, "REFERENCE_OPENER", "tests.runtimes.tiny_models:open_module")
-    assert open_backend("torch", artifact, source="weights.gguf").name == "torch"
+    assert open_backend("torch", artifact, BackendOptions(source="weights.gguf")).name == "torch"
     assert asked == ["weights.gguf"]
 
 
@@ -112,4 +113,4 @@ def test_torch_says_what_to_install(artifact: Artifact, monkeypatch: pytest.Monk
 
 def test_nodes_on_the_processor_are_a_question_for_gpus_alone(artifact: Artifact) -> None:
     with pytest.raises(InputError, match="--allow-cpu-nodes.*ort-cuda.*Leave it out"):
-        open_backend("ort-cpu", artifact, allow_cpu_nodes=True)
+        open_backend("ort-cpu", artifact, BackendOptions(allow_cpu_nodes=True))

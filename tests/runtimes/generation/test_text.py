@@ -48,6 +48,17 @@ def test_pieces_continue_a_prompt(codec: TextCodec, text: str) -> None:
         assert before + "".join(pieces_of(codec, ids[cut:], ids[:cut])) == codec.decode(ids)
 
 
+def test_rows_within_the_limit_are_whole_and_longer_ones_are_refused_or_cut(codec: TextCodec) -> None:
+    short, long = "hello", "hello world hello world"
+    limit = len(codec.encode(short, special_tokens=True))
+    assert codec.encode_rows([short], limit=limit, truncate=False) == [codec.encode(short, special_tokens=True)]
+    assert codec.encode_rows([long], limit=None, truncate=True) == [codec.encode(long, special_tokens=True)]
+    with pytest.raises(InputError, match="too long") as caught:
+        codec.encode_rows([short, long], limit=limit, truncate=False)
+    assert "in text 1" in str(caught.value)
+    assert codec.encode_rows([short, long], limit=limit, truncate=True)[1] == codec.encode_start(long, limit)
+
+
 def test_a_space_after_a_prompt_is_kept() -> None:
     codec = TextCodec(metaspace_tokenizer())
     hello, world = codec.encode("hello world", special_tokens=False)

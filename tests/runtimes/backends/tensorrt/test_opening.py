@@ -7,6 +7,7 @@ import pytest
 
 from exporter.contract.errors import InputError
 from runtimes import load
+from runtimes.backends.backend_options import BackendOptions
 from runtimes.backends.registry import open_backend
 from runtimes.backends.tensorrt import opening, plan_targets
 from runtimes.backends.tensorrt.build import build_plan
@@ -57,7 +58,7 @@ def test_no_driver_is_told_before_anything_is_loaded(artifact, name, monkeypatch
 
 def test_a_plan_is_built_once_where_it_is_needed_and_run(artifact, library, tmp_path, capsys):
     for _ in range(2):
-        backend = open_backend("tensorrt", artifact, capacity=32)
+        backend = open_backend("tensorrt", artifact, BackendOptions(capacity=32))
         out = backend.forward(np.array([[3, 7, 1]]), backend.new_state(1, 8))
         np.testing.assert_allclose(out[0], logits_of([3, 7, 1])[-1:], rtol=2e-4, atol=2e-4)
         backend.close()
@@ -80,16 +81,16 @@ def test_a_plan_that_was_built_elsewhere_is_taken_as_it_is(artifact, library, tm
     assert len(library.builds) == 1
     assert not (tmp_path / "cache").exists()
     with pytest.raises(InputError, match="rows of another length.*--capacity 48.*24 tokens"):
-        open_backend("tensorrt", artifact, plan=plans, capacity=48)
+        open_backend("tensorrt", artifact, BackendOptions(plan=plans, capacity=48))
     built.path.write_bytes(b"corrupted")
     with pytest.raises(InputError, match="cannot be used: it has 9 bytes.*jisu build"):
-        open_backend("tensorrt", artifact, plan=plans)
+        open_backend("tensorrt", artifact, BackendOptions(plan=plans))
     built.path.with_name(f"{built.path.name}.json").unlink()
     with pytest.raises(InputError, match="cannot be used: its record .*missing.*Bring both files"):
-        open_backend("tensorrt", artifact, plan=plans)
+        open_backend("tensorrt", artifact, BackendOptions(plan=plans))
     built.path.rename(plans / "tensorrt-rtx-sm89.plan.gz")
     with pytest.raises(InputError, match="a folder with tensorrt-rtx-sm89.plan.gz.*the GPU here.*jisu build"):
-        open_backend("tensorrt", artifact, plan=plans)
+        open_backend("tensorrt", artifact, BackendOptions(plan=plans))
 
 
 def test_a_model_with_an_encoder_opens_two_plans(text_to_text_tensorrt, monkeypatch, tmp_path):
@@ -110,4 +111,4 @@ def test_a_model_with_an_encoder_opens_two_plans(text_to_text_tensorrt, monkeypa
 
 def test_backends_without_plans_say_who_has_them(artifact):
     with pytest.raises(InputError, match="ort-cpu does not take --plan.*it for tensorrt, tensorrt-rtx"):
-        open_backend("ort-cpu", artifact, plan=artifact.folder)
+        open_backend("ort-cpu", artifact, BackendOptions(plan=artifact.folder))

@@ -1,0 +1,77 @@
+"""What an engine answers when it is asked for something that its model or its artifact does not have."""
+
+from __future__ import annotations
+
+from exporter.contract.artifact import Artifact
+from exporter.contract.errors import InputError
+from exporter.contract.naming import shown
+
+
+def only_classifies(artifact: Artifact) -> InputError:
+    return InputError(
+        f"{artifact.folder} gives labels to texts and does not continue them",
+        received="a wish for text or scores of tokens",
+        allowed="Engine.classify and Engine.classify_ids",
+        fix="Classify with it (`jisu classify` on the command line), or export a model that generates.",
+    )
+
+
+def no_scores(artifact: Artifact) -> InputError:
+    return InputError(
+        f"The artifact {artifact.folder} says something about a source, and cannot score a text alone",
+        received="score",
+        allowed="generate, stream and generate_ids",
+        fix="Compare the texts that it generates.",
+    )
+
+
+def no_conversation(artifact: Artifact) -> InputError:
+    return InputError(
+        f"The artifact {artifact.folder} turns a text into another and holds no conversation",
+        received="chat messages",
+        allowed="a text",
+        fix="Give the text itself: jisu generate, or Engine.generate without chat.",
+    )
+
+
+def no_chat_template(artifact: Artifact) -> InputError:
+    return InputError(
+        f"The artifact {artifact.folder} has no chat template",
+        received="chat messages",
+        allowed="a model with a chat template",
+        fix="Continue a text with it instead: jisu generate, or Engine.generate without chat.",
+    )
+
+
+def no_tokenizer(artifact: Artifact) -> InputError:
+    return InputError(
+        f"The artifact {artifact.folder} has no tokenizer",
+        received="text",
+        allowed="from Python token ids, with Engine.generate_ids and Engine.score",
+        fix="Export the model with its tokenizer.",
+    )
+
+
+def not_copied() -> InputError:
+    """Neither a pickle nor a copy."""
+    return InputError(
+        "This engine can be neither pickled nor copied",
+        received="one with a module or a backend that is only in this process",
+        allowed="one that load opened from an artifact, and from a checkpoint by its path",
+        fix="Load the artifact where it is needed.",
+    )
+
+
+def not_to_score(value: object) -> InputError:
+    return InputError(
+        "This cannot be scored",
+        received=shown(value),
+        allowed="a text, a list of token ids, or a list of one of these",
+        fix="Give several sequences as a list of lists.",
+    )
+
+
+def not_token_ids(value: object) -> InputError:
+    return InputError(
+        "These are not token ids", received=shown(value), allowed="a list of whole numbers", fix="Give one list."
+    )
