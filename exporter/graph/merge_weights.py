@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter.graph.match import add_initializer, sizes_of
 
@@ -60,10 +60,17 @@ def marked(node: ir.Node) -> tuple[str, ...]:
 
 
 def quantized_alike(weights: Sequence[ir.Value], quantized: Mapping[str, Quantized]) -> bool:
-    """Whether weights can become one: all of them in one format and order of columns, or none of them quantized."""
+    """Whether weights can become one: all of them quantized in one way, or none of them."""
     parts = [quantized.get(name) for weight in weights for name in parameters_of(weight)]
-    orders = {None if (order := getattr(part, "columns", None)) is None else order.tobytes() for part in parts}
-    return len({None if part is None else part.format for part in parts}) == len(orders) == 1
+    return len({_way(part) for part in parts}) == 1
+
+
+def _way(part: Quantized | None) -> tuple[Any, ...] | None:
+    """What parts of one weight have in common: format, order of columns, scales of channels, columns for sums."""
+    if part is None:
+        return None
+    arrays = (getattr(part, "columns", None), part.channel_scales)
+    return (part.format, getattr(part, "sums", 0), *(None if array is None else array.tobytes() for array in arrays))
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Weights that lie on a grid already keep it, instead of being rounded onto another one: nothing is lost, nor to tune.
 
-Whoever exports a GGUF file of 4 bits in int4 gets the file's own numbers. All layers that would be calibrated have to
-lie on grids of one kind: layers with one input are merged, and share their format.
+Whoever exports a GGUF file of 4 bits in int4 gets the file's own numbers. Where only some layers lie on a grid, the
+others are calibrated.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
-    """The plan with the layers' own grids where all of those with few bits lie on one; as it is otherwise."""
+    """The plan with their own grids for the layers with few bits that lie on one."""
     if is_outline(source) or not plan.calibrated:
         return plan
     forms: dict[str, GridFormat] = {}
     for matrix in matrices_of(source.module):
         form = plan.formats.get(matrix.name)
-        if matrix.table or not isinstance(form, WeightFormat) or form.bits >= 8:
+        if matrix.table or not isinstance(form, WeightFormat) or form.bits >= 8 or form.symmetric:
             continue
-        found = None if form.symmetric else _grid(source, matrix.name, form.bits)
-        if found is None:
-            return plan
-        forms[matrix.name] = GridFormat(bits=form.bits, block_size=found.format.block_size, sums=found.sums > 0)
-        if forms[matrix.name] != next(iter(forms.values())):
-            return plan
-    return replace(plan, formats={**plan.formats, **forms}, algorithm="grid") if forms else plan
+        found = _grid(source, matrix.name, form.bits)
+        if found is not None:
+            forms[matrix.name] = GridFormat(bits=form.bits, block_size=found.format.block_size, sums=found.sums > 0)
+    if not forms:
+        return plan
+    kept = replace(plan, formats={**plan.formats, **forms})
+    return kept if kept.calibrated else replace(kept, algorithm="grid")
 
 
 def take_grids(source: Source, plan: QuantizationPlan) -> dict[str, BlockQuantized]:
@@ -48,15 +48,17 @@ def take_grids(source: Source, plan: QuantizationPlan) -> dict[str, BlockQuantiz
     return found
 
 
-def describe_grids(plan: QuantizationPlan, *, calibration: bool) -> str:
-    """What was done instead of rounding, in a sentence without its full stop.
+def describe_grids(plan: QuantizationPlan, *, calibration: bool) -> str | None:
+    """What was done instead of rounding, in a sentence without its full stop; None where no layer keeps a grid.
 
     Args:
         calibration: the user gave text to calibrate with.
     """
     forms = [form for form in plan.formats.values() if isinstance(form, GridFormat)]
+    if not forms:
+        return None
     kept = f"The weights of {len(forms)} layers lie on a grid of {forms[0].bits} bits already and keep it"
-    unused = ", so that the calibration text is not used" if calibration else ""
+    unused = ", so that the calibration text is not used" if calibration and not plan.calibrated else ""
     return f"{kept}{unused}; --block-size {forms[0].block_size} would round them anew"
 
 

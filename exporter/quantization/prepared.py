@@ -88,8 +88,8 @@ def prepare_quantization(
         warnings = () if uncovered is None else (uncovered,)
         again = describe_second_rounding(source, options.precision)
         warnings = warnings if again is None else (*warnings, again)
-    if plan.algorithm == "grid":
-        warnings = (*warnings, describe_grids(plan, calibration=options.calibration is not None))
+    grids = describe_grids(plan, calibration=options.calibration is not None)
+    warnings = warnings if grids is None else (*warnings, grids)
     measured = measures_activations(options.precision, target)
     if not mixed and not plan.calibrated and not measured:
         if options.calibration is not None and plan.algorithm != "grid":

@@ -201,7 +201,7 @@ def _walk_layers(
         list(decoder_layers(source)),
         windows,
         partial(_quantize_by_format, plan),
-        keep=lambda name: plan.formats.get(name) is None,
+        keep=lambda name: not isinstance(plan.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
         store=store,
@@ -219,7 +219,7 @@ def _from_statistics(
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
-    names = [matrix.name for matrix in matrices if plan.formats.get(matrix.name) is not None]
+    names = [matrix.name for matrix in matrices if isinstance(plan.formats.get(matrix.name), WeightFormat)]
     quantize = partial(_quantize_by_format, plan)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
     return {f"{name}.weight": value for name, value in results}

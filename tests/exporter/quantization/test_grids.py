@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.precision.precision import GridFormat, precision_named
+from exporter.graph.merge_weights import quantized_alike
+from exporter.precision.precision import GridFormat, WeightFormat, precision_named
+from exporter.quantization.calibration_data import read_calibration_data
 from exporter.quantization.grids import grid_bytes, keep_grids, take_grids
 from exporter.quantization.matrices import matrices_of
 from exporter.quantization.options import QuantizationOptions
@@ -12,6 +14,7 @@ from exporter.quantization.prepared import prepare_quantization
 from exporter.quantization.quantize_source import quantize_source
 from exporter.quantization.weight_formats import plan_quantization
 from exporter.sources import load_source
+from tests.exporter.passes.draft import Draft
 
 OWN = GridFormat(bits=4, block_size=32, sums=True)
 
@@ -52,12 +55,25 @@ def test_layers_on_a_grid_keep_it_and_need_no_text(source):
     assert found.record["algorithm"] == "grid"
 
 
-def test_one_layer_that_was_tuned_since_and_all_are_rounded(source):
-    plan = plan_of(source)
+def test_a_layer_that_was_tuned_since_is_rounded_and_the_others_keep_their_grid(source):
+    tuned = "model.layers.1.self_attn.v_proj"
     with torch.no_grad():
-        source.module.get_submodule("model.layers.2.mlp.down_proj").weight[0, 0] += 0.003
-    assert keep_grids(source, plan) is plan
-    assert take_grids(source, plan) == {}
+        source.module.get_submodule(tuned).weight[0, 0] += 0.003
+    plan = keep_grids(source, plan_of(source))
+    assert [n for n, form in plan.formats.items() if isinstance(form, WeightFormat) and form.bits == 4] == [tuned]
+    assert (plan.algorithm, plan.calibrated) == ("gptq", True)
+
+    data = read_calibration_data(source, None, windows=2, window_tokens=32)
+    before = {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
+    found = quantize_source(source, plan, data=data).by_name
+    assert set(found) == {f"{name}.weight" for name in plan.formats}
+    errors = {name: np.abs(found[name].dequantize() - before[name]).max() for name in found if "layers" in name}
+    assert [name for name, error in errors.items() if error > 0.02 * 0.02] == [f"{tuned}.weight"]
+    queries = [
+        Draft().weight(np.zeros((64, 64)), f"model.layers.{i}.self_attn.{n}_proj.weight") for i in (0, 1) for n in "qv"
+    ]
+    assert quantized_alike(queries[:2], found)
+    assert not quantized_alike(queries[2:], found), "one of them reads sums of blocks, the other does not"
 
 
 def test_eight_bits_and_weights_without_a_grid_are_left_alone(source, tiny_source):
