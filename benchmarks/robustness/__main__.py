@@ -1,59 +1,122 @@
-"""Damages files and kills exports, and prints how many of the attempts ended in which way.
+"""Damages files and kills jobs, and prints how many of the attempts ended in which way.
 
-    python -m benchmarks.robustness --checkpoint TINY --artifact build/tiny --mutants 1000 --kills 20 --out counts.json
+    python -m benchmarks.robustness --inputs build/robustness --mutants 500 --kills 50 --out counts.json
+    python -m benchmarks.robustness --artifact build/tiny --checkpoint TINY --mutants 1000 --out counts.json
 
-Checkpoint and artifact are small ones: each attempt reads one of them whole. Exits with 1 where an attempt ended in a
-traceback, a hang, a crash, half an artifact, or another answer than the whole artifact's.
+With --inputs, tiny models of every kind are made in that folder and all of their files are damaged. The counts are kept
+in --out: the same command goes on where it was ended, by Ctrl-C, SIGTERM, --minutes or a kill. Exits with 1 where an
+attempt ended in a traceback, a hang, a crash, half an artifact, another answer, or a statement dropped in silence.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.robustness.trials import Tally, damage_artifact, damage_checkpoint, kill_exports
+from benchmarks.robustness.checkpoint_damage import CheckpointDamage
+from benchmarks.robustness.subjects import write_inputs
+from benchmarks.robustness.tally import Tally, read_tally
+from benchmarks.robustness.trials import (
+    Setting,
+    Trial,
+    artifact_trial,
+    checkpoint_trial,
+    kill_trials,
+    other_trials,
+)
+from exporter.contract.errors import InputError
+from exporter.jobs.termination import TERMINATED, ending_cleanly
+
+_INTERRUPTED = 130
+_PIECE = 10  # attempts of one trial before the next one's turn
+_SAVE_EVERY = 5.0  # seconds
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="a folder or a GGUF file, read with files damaged")
-    parser.add_argument("--artifact", type=Path, help="an artifact of a small model, opened with files damaged")
-    parser.add_argument("--mutants", type=int, default=200, help="damaged files of each of the two (%(default)s)")
-    parser.add_argument("--kills", type=int, default=0, help="exports of the checkpoint to kill (%(default)s)")
+    parser.add_argument("--inputs", type=Path, help="folder for tiny inputs of every kind, made when it is not there")
+    parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="a folder or a GGUF file; several")
+    parser.add_argument("--artifact", type=Path, action="append", default=[], help="of a small model; several")
+    parser.add_argument("--mutants", type=int, default=200, help="damaged files of each input (%(default)s)")
+    parser.add_argument("--kills", type=int, default=0, help="of each job of --inputs (%(default)s)")
+    parser.add_argument("--only", help="trials with this in their names only")
     parser.add_argument("--seed", type=int, default=0, help="other numbers damage other places (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which an attempt hangs (%(default)s)")
-    parser.add_argument("--out", type=Path, help="also write the counts and examples as JSON")
+    parser.add_argument("--minutes", type=float, help="stop then; the same command goes on")
+    parser.add_argument("--out", type=Path, help="keep counts and examples in this JSON file, and go on from it")
     arguments = parser.parse_args(argv)
-    if arguments.checkpoint is None and (arguments.artifact is None or arguments.kills):
-        parser.error("there is nothing to damage: name a --checkpoint, an --artifact, or both; kills need a checkpoint")
-    tally = Tally()
-    common = {"seed": arguments.seed, "seconds": arguments.seconds, "tally": tally}
+    if not (arguments.inputs or arguments.checkpoint or arguments.artifact):
+        parser.error("there is nothing to damage: give --inputs, --checkpoint or --artifact")
     try:
-        if arguments.artifact is not None:
-            damage_artifact(arguments.artifact, mutants=arguments.mutants, **common)
-        if arguments.checkpoint is not None:
+        tally = read_tally(arguments.out) if arguments.out is not None else Tally()
+        code = _run(arguments, tally)
+    except InputError as error:
+        parser.error(str(error))
+    sys.stdout.write(tally.render())
+    return code or (1 if tally.faults else 0)
+
+
+def _run(arguments: argparse.Namespace, tally: Tally) -> int:
+    """Make the attempts; the exit code of what ended them early, 0 of a run that was finished."""
+    until = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+    try:
+        with ending_cleanly(), tempfile.TemporaryDirectory(prefix="jisu-robustness-") as place:
             _import_heavy()
-            damage_checkpoint(arguments.checkpoint, mutants=arguments.mutants, **common)
-        if arguments.kills:
-            kill_exports(arguments.checkpoint, kills=arguments.kills, **{**common, "seconds": 20 * arguments.seconds})
-    finally:  # a run that was interrupted has counts, too
-        sys.stdout.write(render(tally))
-        if arguments.out is not None:
-            arguments.out.write_text(json.dumps(tally.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return 1 if tally.faults else 0
+            setting = Setting(place=Path(place), seconds=arguments.seconds, seed=arguments.seed)
+            wanted = _trials(arguments, setting)
+            for trial, _ in wanted:
+                if isinstance(trial, CheckpointDamage):
+                    trial.read(trial.path)  # for the modules that it imports
+            try:
+                _take_turns(wanted, tally, arguments.out, until)
+            finally:
+                if arguments.out is not None:
+                    tally.write(arguments.out)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except SystemExit as end:
+        if end.code != TERMINATED:
+            raise
+        return TERMINATED
+    return 0
 
 
-def render(tally: Tally) -> str:
-    """One line for each damaged file, and examples of what must not happen."""
-    width = max(map(len, tally.counts), default=0)
-    lines = [
-        f"{what:{width}}  {', '.join(f'{count} {ending}' for ending, count in sorted(ends.items()))}"
-        for what, ends in tally.counts.items()
-    ]
-    lines += [f"{what}: {detail}" for what, details in tally.examples.items() for detail in details]
-    return "\n".join(lines) + "\n"
+def _trials(arguments: argparse.Namespace, setting: Setting) -> list[tuple[Trial, int]]:
+    """Each trial and the number of attempts."""
+    damaged: list[Trial] = [artifact_trial(path.name, path, setting) for path in arguments.artifact]
+    damaged += [checkpoint_trial(path.name, path, setting) for path in arguments.checkpoint]
+    killed: list[Trial] = []
+    if arguments.inputs is not None:
+        inputs = write_inputs(arguments.inputs.absolute())
+        damaged += [artifact_trial(name, path, setting) for name, path in inputs.artifacts.items()]
+        damaged += [
+            checkpoint_trial(name, path, setting, options=inputs.options.get(name))
+            for name, path in inputs.checkpoints.items()
+        ]
+        damaged += other_trials(inputs, setting)
+        killed += kill_trials(inputs, setting)
+    trials = [*((trial, arguments.mutants) for trial in damaged), *((trial, arguments.kills) for trial in killed)]
+    return [pair for pair in trials if arguments.only is None or arguments.only in pair[0].name]
+
+
+def _take_turns(wanted: Sequence[tuple[Trial, int]], tally: Tally, out: Path | None, until: float | None) -> None:
+    """All attempts that have not been made, a few of each trial at a time."""
+    saved = time.monotonic()
+    while waiting := [pair for pair in wanted if tally.made.get(pair[0].name, 0) < pair[1]]:
+        for trial, count in waiting:
+            first = tally.made.get(trial.name, 0)
+            for number in range(first, min(first + _PIECE, count)):
+                if until is not None and time.monotonic() > until:
+                    return
+                trial.run(number, tally)
+                tally.made[trial.name] = number + 1
+                if out is not None and time.monotonic() - saved > _SAVE_EVERY:
+                    tally.write(out)
+                    saved = time.monotonic()
 
 
 def _import_heavy() -> None:
@@ -61,11 +124,12 @@ def _import_heavy() -> None:
     import torch
     import transformers
 
-    import exporter.sources
-    import runtimes
+    import runtimes.backends.ort_cpu.backend
+    import runtimes.engine
+    from exporter.contract.import_onnxruntime import import_onnxruntime
 
     torch.set_num_threads(1)
-    assert all((transformers, exporter.sources, runtimes))
+    assert all((import_onnxruntime(), transformers, runtimes.engine, runtimes.backends.ort_cpu.backend))
 
 
 if __name__ == "__main__":

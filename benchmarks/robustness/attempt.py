@@ -6,6 +6,7 @@ session of ONNX Runtime in the process that forks, whose threads a child would w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from typing import IO, Any, Literal
 Ending = Literal["done", "refused", "rejected", "traceback", "hang", "crash", "killed"]
 ENDINGS: tuple[Ending, ...] = ("done", "refused", "rejected", "traceback", "hang", "crash", "killed")
 _POLL = 0.02  # seconds
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,17 @@ def attempt(call: Callable[[], Any], *, seconds: float, kill_after: float | None
     with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
         sys.stdout.flush()
         sys.stderr.flush()
+        # An exception that a signal raises within a fork is lost: callbacks of the fork swallow it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         child = os.fork()
         if child == 0:
             _answer(call, answer)
-        status, ended_by_us = _wait(child, seconds=seconds, kill_after=kill_after)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            status, ended_by_us = _wait(child, seconds=seconds, kill_after=kill_after)
+        except BaseException:  # Ctrl-C and SIGTERM end us, and what we have begun
+            _end(child)
+            raise
         if ended_by_us is not None:
             return Outcome(ending=ended_by_us)
         if os.WIFSIGNALED(status):
@@ -68,6 +77,10 @@ def _answer(call: Callable[[], Any], answer: IO[str]) -> None:
     """Run the call in the child and end it, without anything of the parent that waits for its end."""
     from exporter.contract.errors import GateRejectedError, JisuError
 
+    # What Ctrl-C and SIGTERM do in the parent is not for its child, and a terminal sends Ctrl-C to both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     silent = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(silent, stream)
@@ -97,6 +110,15 @@ def _wait(child: int, *, seconds: float, kill_after: float | None) -> tuple[int,
         ours: Ending | None = "killed" if kill_after is not None and passed >= kill_after else None
         ours = ours or ("hang" if passed >= seconds else None)
         if ours is not None:
-            os.kill(child, signal.SIGKILL)
-            return os.waitpid(child, 0)[1], ours
+            return _end(child), ours
         time.sleep(_POLL)
+
+
+def _end(child: int) -> int:
+    """Kill the child; the status that it leaves."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    try:
+        return os.waitpid(child, 0)[1]
+    except ChildProcessError:  # it was waited for already
+        return 0

@@ -1,148 +1,238 @@
-"""Damages copies of a checkpoint and of an artifact, kills exports, and counts how each attempt ended."""
+"""The trials of a run: every kind of input damaged, and every job killed."""
 
 from __future__ import annotations
 
-import random
 import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from benchmarks.robustness.attempt import Outcome, attempt
-from benchmarks.robustness.mutants import mutate
-from exporter.contract.artifact import TIMINGS
-from exporter.contract.errors import InputError
-
-# The second is a long one, so that more of the model is asked.
-PROMPTS = ("The capital of France is", "One two three four five six seven eight nine ten. " * 6)
-NEW_TOKENS = 8
-# What no attempt may end in.
-FAULTS = ("traceback", "hang", "crash", "other answer", "half artifact", "left behind")
-_SHOWN = 3  # details of each kind
+from benchmarks.robustness.answers import artifact_answers, checkpoint_answers
+from benchmarks.robustness.checkpoint_damage import CheckpointDamage
+from benchmarks.robustness.damage import Damage
+from benchmarks.robustness.kills import Kills
+from benchmarks.robustness.subjects import Inputs
+from benchmarks.robustness.tally import Tally
 
 
-@dataclass(kw_only=True)
-class Tally:
-    """How many attempts on each file ended in which way, and examples of the faults."""
-
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, what: str, ending: str, detail: str = "") -> None:
-        self.counts.setdefault(what, Counter())[ending] += 1
-        if ending in FAULTS and len(kept := self.examples.setdefault(f"{what}: {ending}", [])) < _SHOWN:
-            kept.append(detail)
+class Trial(Protocol):
+    """Something that is tried again and again; each attempt has a number, and the same number does the same."""
 
     @property
-    def faults(self) -> int:
-        return sum(count for ends in self.counts.values() for ending, count in ends.items() if ending in FAULTS)
+    def name(self) -> str: ...
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"counts": {what: dict(ends) for what, ends in self.counts.items()}, "examples": self.examples}
+    def run(self, number: int, tally: Tally) -> None: ...
 
 
-def answers_of(folder: Path) -> list[Any]:
-    """What an artifact answers, tokens and text, the most likely ones; opened as users open it."""
-    from runtimes import load
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Where copies are made, after how many seconds an attempt hangs, and what is damaged by chance."""
 
-    with load(folder, threads=1) as engine:
-        results = engine.generate(list(PROMPTS), max_new_tokens=NEW_TOKENS, temperature=0.0)
-        return [[*map(int, result.token_ids), result.text] for result in results]
+    place: Path
+    seconds: float
+    seed: int = 0
+
+    def make(self, name: str) -> Path:
+        folder = self.place / name.replace(" ", "-").replace(":", "")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
 
 
-def read_checkpoint(path: Path) -> None:
-    """Everything of an export that reads the checkpoint."""
-    from exporter.sources import load_source
-
-    load_source(path)
-
-
-def files_of(path: Path) -> list[str]:
-    """Names of the files to damage; "" for a checkpoint that is one file."""
-    if path.is_file():
-        return [""]
-    return sorted(
-        file.name for file in path.iterdir() if file.is_file() and file.stat().st_size and file.name != TIMINGS
+def artifact_trial(name: str, folder: Path, setting: Setting) -> Damage:
+    """An artifact with one file damaged: refused, or the same answer."""
+    return Damage(
+        name=f"artifact {name}",
+        path=folder,
+        read=artifact_answers,
+        place=setting.make(f"artifact {name}"),
+        seconds=setting.seconds,
+        seed=setting.seed,
+        keeps_answer=True,
     )
 
 
-def damage_checkpoint(path: Path, *, mutants: int, seed: int, seconds: float, tally: Tally) -> None:
-    """Read a checkpoint with one file of it damaged, ``mutants`` times in all, each file in its turn."""
-    for what, damaged, how in _damaged(path, mutants=mutants, seed=seed):
-        outcome = attempt(lambda damaged=damaged: read_checkpoint(damaged), seconds=seconds)  # type: ignore[misc]
-        tally.add(f"checkpoint {what or path.suffix}", outcome.ending, f"{how}: {outcome.detail}")
+def checkpoint_trial(
+    name: str, path: Path, setting: Setting, *, options: Mapping[str, Any] | None = None
+) -> CheckpointDamage:
+    """A checkpoint with one file damaged; see `CheckpointDamage`."""
+    options = options or {}
+    return CheckpointDamage(
+        name=f"checkpoint {name}",
+        path=path,
+        read=partial(checkpoint_answers, **options),
+        place=setting.make(f"checkpoint {name}"),
+        seconds=setting.seconds,
+        seed=setting.seed,
+        options=options,
+        defaults=_defaults(path),
+    )
 
 
-def damage_artifact(folder: Path, *, mutants: int, seed: int, seconds: float, tally: Tally) -> None:
-    """Open an artifact with one file of it damaged and compare its answer with that of the whole one."""
-    whole = attempt(lambda: answers_of(folder), seconds=10 * seconds)
-    if whole.ending != "done":
-        raise InputError(f"{folder} cannot be used to begin with", received=whole.detail or whole.ending)
-    for what, damaged, how in _damaged(folder, mutants=mutants, seed=seed):
-        outcome = attempt(lambda damaged=damaged: answers_of(damaged), seconds=seconds)  # type: ignore[misc]
-        tally.add(f"artifact {what}", _judged(outcome, whole), f"{how}: {outcome.detail}")
+def _defaults(path: Path) -> dict[str, Any]:
+    """What a configuration and settings of generation mean where they say nothing."""
+    import json
+
+    import transformers
+
+    generation: Any = transformers.GenerationConfig
+    found: dict[str, Any] = generation().to_dict()
+    if (path / "config.json").is_file():
+        kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
+        found |= transformers.AutoConfig.for_model(kind).to_dict()
+    return found
 
 
-def kill_exports(source: Path, *, kills: int, seed: int, seconds: float, tally: Tally) -> None:
-    """Kill exports of a checkpoint at random moments, half of them near the end, and look at what lies there."""
-    import time
+def other_trials(inputs: Inputs, setting: Setting) -> list[Damage]:
+    """What else is read: statistics, reports, texts. A damaged one is refused, or is another one."""
+    reads: list[tuple[str, Path, Callable[[Path], Any]]] = [
+        ("statistics", inputs.statistics, partial(_read_statistics, inputs.source)),
+        ("baseline", inputs.report, partial(_read_baseline, inputs.report)),
+        ("calibration text", inputs.text, partial(_read_calibration, inputs.source)),
+        ("evaluation text", inputs.text, _read_evaluation),
+    ]
+    return [
+        Damage(
+            name=name,
+            path=path,
+            read=read,
+            place=setting.make(name),
+            seconds=setting.seconds,
+            seed=setting.seed,
+        )
+        for name, path, read in reads
+    ]
 
+
+def _read_statistics(source: Path, folder: Path) -> None:
+    from calibration.errors import CalibrationError
+    from exporter.contract.errors import InputError
+    from exporter.quantization.calibration_data import read_calibration_data
+    from exporter.sources import load_source
+
+    try:
+        found = read_calibration_data(load_source(source), folder)
+        assert found.statistics is not None
+        for index in range(len(found.statistics.groups)):
+            found.statistics.read_group(index)
+    except CalibrationError as error:  # as an export says it
+        raise InputError.of(error) from error
+
+
+def _read_baseline(whole: Path, path: Path) -> None:
+    from benchmarks.report.report import read_report
+    from benchmarks.report.verdict import Limits, judge
+
+    judge(read_report(whole), read_report(path), Limits(max_slowdown=1.1, max_memory_growth=1.1, max_size_growth=1.1))
+
+
+def _read_calibration(source: Path, path: Path) -> None:
+    from exporter.quantization.calibration_data import read_calibration_data
+    from exporter.sources import load_source
+
+    read_calibration_data(load_source(source), path, windows=4, window_tokens=64)
+
+
+def _read_evaluation(path: Path) -> None:
+    from exporter.gate.evaluation_text import read_evaluation_text
+
+    read_evaluation_text(path)
+
+
+def kill_trials(inputs: Inputs, setting: Setting) -> list[Kills]:
+    """Exports, a calibration and a comparison that are killed."""
+    jobs: Sequence[tuple[str, Callable[[Path], Any], Callable[[Path], Any], bool]] = [
+        ("kill export", partial(_export, inputs.source, {}), _artifact_digest, True),
+        (
+            "kill export int8",
+            partial(_export, inputs.source, {"precision": "int8", "max_kl": 5.0, "min_top1": 0.0}),
+            _artifact_digest,
+            True,
+        ),
+        ("kill calibrate", partial(_calibrate, inputs.source), partial(_statistics_digest, inputs.source), True),
+        ("kill compare", partial(_compare, inputs), _report_digest, False),
+    ]
+    return [
+        Kills(
+            name=name,
+            job=job,
+            digest=digest,
+            place=setting.make(name),
+            seconds=20 * setting.seconds,
+            seed=setting.seed,
+            repeats=repeats,
+        )
+        for name, job, digest, repeats in jobs
+    ]
+
+
+def _export(source: Path, options: Mapping[str, Any], out: Path) -> None:
     from exporter import export
+    from exporter.contract.errors import InputError
+
+    try:
+        export(source, out, **options)
+    except InputError:
+        if not out.exists():  # what was killed when it was published already is there
+            raise
+
+
+def _artifact_digest(out: Path) -> Any:
     from exporter.contract.artifact import read_artifact
 
-    chance = random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="jisu-robustness-") as place:
-        begun = time.monotonic()
-        first = attempt(lambda: str(export(source, Path(place, "whole")).folder), seconds=seconds)
-        if first.ending != "done":
-            raise InputError(f"{source} cannot be exported to begin with", received=first.detail or first.ending)
-        lasted = time.monotonic() - begun
-        for number in range(kills):
-            out = Path(place, "killed")
-            moment = chance.uniform(0.85, 1.05) if number % 2 else chance.uniform(0.0, 0.85)
-            outcome = attempt(
-                lambda out=out: str(export(source, out).folder),  # type: ignore[misc]
-                seconds=seconds,
-                kill_after=moment * lasted,
-            )
-            detail = f"at {moment:.2f} of {lasted:.1f} s"
-            if out.exists():
-                try:
-                    read_artifact(out, check_hashes=True)
-                    tally.add("export", "killed when done" if outcome.ending == "killed" else outcome.ending, detail)
-                except InputError as error:
-                    tally.add("export", "half artifact", f"{detail}: {error}")
-                shutil.rmtree(out)
-            else:
-                tally.add("export", outcome.ending, f"{detail}: {outcome.detail}")
-        last = attempt(lambda: str(export(source, Path(place, "killed")).folder), seconds=seconds)
-        tally.add("export after the kills", last.ending, last.detail)
-        left = sorted(path.name for path in Path(place).iterdir() if path.name not in ("whole", "killed"))
-        if left:
-            tally.add("export after the kills", "left behind", ", ".join(left))
+    artifact = read_artifact(out, check_hashes=True)
+    return {name: record.sha256 for name, record in artifact.manifest.files.items()}
 
 
-def _judged(outcome: Outcome, whole: Outcome) -> str:
-    if outcome.ending != "done":
-        return outcome.ending
-    return "same answer" if outcome.result == whole.result else "other answer"
+def _calibrate(source: Path, out: Path) -> None:
+    from exporter import calibrate
+
+    calibrate(source, out, windows=24, window_tokens=256)
 
 
-def _damaged(path: Path, *, mutants: int, seed: int) -> Iterator[tuple[str, Path, str]]:
-    """(name of the damaged file, the copy it lies in, how it was damaged), each file in its turn."""
-    names = files_of(path)
-    with tempfile.TemporaryDirectory(prefix="jisu-robustness-") as place:
-        copy = Path(place, path.name)
-        if path.is_dir():
-            shutil.copytree(path, copy)
-        for number in range(mutants):
-            name = names[number % len(names)]
-            data = (path / name).read_bytes() if name else path.read_bytes()
-            how, damaged = mutate(name, data, seed + number)
-            target = copy / name if name else copy
-            target.write_bytes(damaged)
-            yield name, copy, f"{how}, seed {seed + number}"
-            target.write_bytes(data)
+def _statistics_digest(source: Path, out: Path) -> Any:
+    """None of an unfinished collection."""
+    import hashlib
+
+    from calibration.statistics.statistics import Statistics, has_statistics
+
+    if not has_statistics(out):
+        return None
+    found = Statistics(out)
+    if found.windows_done < found.windows_wanted or not (out / "calibration.json").exists():
+        return None
+    _read_statistics(source, out)
+    digest = hashlib.sha256()
+    for index in range(len(found.groups)):
+        group = found.read_group(index)
+        digest.update(group.sum_abs.tobytes() + group.max_abs.tobytes() + group.sum_square.tobytes())
+    return digest.hexdigest()
+
+
+def _compare(inputs: Inputs, out: Path) -> None:
+    from benchmarks.compare.run import ComparisonRequest, compare
+    from exporter.contract.errors import InputError
+
+    report = compare(
+        ComparisonRequest(
+            artifacts=(inputs.artifacts["llama"], inputs.artifacts["int8"]),
+            out=out,
+            workloads=("short-chat", "batch-4"),
+            trials=3,
+            threads=1,
+        )
+    )
+    failed = [f"{row['name']}: {row['failure']}" for row in report["rows"] if row["failure"] is not None]
+    problems = (report["reference"] or {}).get("problems", [])
+    if failed or problems:
+        raise InputError("A row of the comparison failed", received="; ".join([*failed, *problems]))
+
+
+def _report_digest(out: Path) -> Any:
+    """None where no report has been written; the rows of a whole one."""
+    from benchmarks.report.report import read_report
+
+    path = out / "report.json"
+    return [row["name"] for row in read_report(path)["rows"]] if path.exists() else None

@@ -14,6 +14,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "benchmarks/peers/test_run_jisu.py": ("benchmarks/peers/worker.py",),
     "benchmarks/report/test_report.py": ("benchmarks/report/schema.py",),
     # Faults, files and configurations that a study is made of.
+    "benchmarks/robustness/test_subjects.py": ("benchmarks/robustness/answers.py",),
     "benchmarks/studies/test_planted_faults.py": ("benchmarks/studies/fault_list.py", "benchmarks/studies/faults.py"),
     "benchmarks/studies/test_second_opinions.py": (
         "benchmarks/studies/gguf_architectures.py",
