@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from calibration.statistics.statistics import Statistics
     from exporter.quantization.calibration_data import CalibrationData
 
-# Enough for a mix of precisions, which is chosen with some of them and checked with others.
+# Enough for mixed precision, which is chosen with some of them and checked with others.
 CALIBRATION_WINDOWS = 44
 
 

@@ -38,7 +38,7 @@ def refuse_activations(source: Source, *, what: str) -> None:
 
 def _check_classifier(request: ExportRequest) -> None:
     unfit = {
-        "a mix of formats": request.precision_spec.name == MIXED,
+        "mixed precision": request.precision_spec.name == MIXED,
         "--max-ppl-ratio": request.max_perplexity_ratio is not None,
     }
     given = [name for name, is_given in unfit.items() if is_given]

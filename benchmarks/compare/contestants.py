@@ -169,9 +169,9 @@ def _formats(quantization: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _sensitivity(quantization: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Of a mix: what each group of layers got, and what each format costs it in nats and bytes; None of others."""
-    mix = quantization.get("mix")
-    if not isinstance(mix, dict):
+    """Of mixed precision: each group's format, and what each format costs it in nats and bytes; None of others."""
+    mixed = quantization.get("mix")
+    if not isinstance(mixed, dict):
         return None
     return [
         {
@@ -185,7 +185,7 @@ def _sensitivity(quantization: Mapping[str, Any]) -> list[dict[str, Any]] | None
                 if label != unit["format"]
             ],
         }
-        for unit in mix.get("units", ())
+        for unit in mixed.get("units", ())
     ]
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from calibration.model.layer_walk import HiddenStates, TokenIds, inference
-from calibration.w8a8.matmul import IntegerProduct, emulated
+from calibration.w8a8.matmul import Int8Matmul, emulated
 
 if TYPE_CHECKING:
     import torch
 
-Products = Mapping[str, IntegerProduct]
+Products = Mapping[str, Int8Matmul]
 
 
 def choose_products(

@@ -43,7 +43,7 @@ class ProductFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntegerProduct:
+class Int8Matmul:
     """A weight [N, K] and how its input is rounded.
 
     Attributes:
@@ -87,7 +87,7 @@ def quantize_products(
     strength: float,
     feeder: Feeder | None = None,
     fit_pairs: bool = True,
-) -> list[IntegerProduct]:
+) -> list[Int8Matmul]:
     """Quantize the weights that read one input.
 
     Args:
@@ -114,17 +114,17 @@ def quantize_products(
         smoothed = multiply_columns(weight, scales)
         rows = quantize_pairs(smoothed, importance=mean_square) if fit_pairs else quantize_rows(smoothed)
         form = ProductFormat(activation=scale)
-        results.append(IntegerProduct(codes=rows.codes, scales=rows.scales, format=form, channel_scales=scales))
+        results.append(Int8Matmul(codes=rows.codes, scales=rows.scales, format=form, channel_scales=scales))
     return results
 
 
 # What becomes of a weight: integers alone, or integers to be multiplied with integers.
-Quantized = BlockQuantized | IntegerProduct
+Quantized = BlockQuantized | Int8Matmul
 
 
 @contextmanager
-def emulated(model: torch.nn.Module, products: Mapping[str, IntegerProduct]) -> Iterator[None]:
-    """Let linear layers, by full name, compute what their integer products would give."""
+def emulated(model: torch.nn.Module, products: Mapping[str, Int8Matmul]) -> Iterator[None]:
+    """Let linear layers, by full name, compute what their int8 matmuls would give."""
     import torch
 
     own: list[tuple[Any, torch.Tensor]] = []
@@ -135,7 +135,7 @@ def emulated(model: torch.nn.Module, products: Mapping[str, IntegerProduct]) -> 
             own.append((layer.weight, layer.weight.detach().clone()))
             layer.weight.data.copy_(torch.from_numpy(product.dequantize()))
 
-            def rounded(_: Any, inputs: tuple[Any, ...], product: IntegerProduct = product) -> tuple[Any, ...]:
+            def rounded(_: Any, inputs: tuple[Any, ...], product: Int8Matmul = product) -> tuple[Any, ...]:
                 return (product.round_input(inputs[0]), *inputs[1:])
 
             handles.append(layer.register_forward_pre_hook(rounded))

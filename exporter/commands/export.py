@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--block-size", type=int, choices=BLOCK_SIZES, help="input features that share a scale (default: by precision)"
     )
     weights.add_argument(
-        "--target-size", type=size_in_bytes, metavar="SIZE", help="the best mix of formats within it, such as 90MB"
+        "--target-size",
+        type=size_in_bytes,
+        metavar="SIZE",
+        help="the mixed precision closest to the source within this size, such as 90MB",
     )
     weights.add_argument(
         "--keep-quantization",
@@ -68,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of w8a8: use codes that only CPUs with VNNI (or AMX, or Arm) multiply rightly; refused on others",
     )
     weights.add_argument(
-        "--sensitivity", type=Path, metavar="FILE", help="keeps what a mix is chosen by, to be used again"
+        "--sensitivity",
+        type=Path,
+        metavar="FILE",
+        help="measurements that mixed precision is chosen by; reused when the file exists",
     )
     signs = weights.add_mutually_exclusive_group()
     signs.add_argument("--symmetric", action="store_true", default=None, help="zero points in the middle of the codes")
@@ -78,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-kl",
         type=float,
         metavar="NATS",
-        help="most mean KL divergence; without --precision: the smallest mix of formats within it",
+        help="most mean KL divergence; without --precision: the smallest mixed precision within it",
     )
     limits.add_argument(
         "--min-top1", type=float, metavar="SHARE", help="least agreement of the most likely token, 0..1"

@@ -41,7 +41,7 @@ def limits_of(precision: str) -> Limits:
     if known.half is not None:
         lowest, highest = _HALF
         return Limits(lowest=lowest * (8 if known.half == "bfloat16" else 1), highest=highest)
-    # A mix and a file's own integers may have any number of bits.
+    # A mixed precision and a file's own integers may have any number of bits.
     bits = known.layers.bits if isinstance(known.layers, WeightFormat) else 4
     lowest, highest = _EIGHT_BITS if bits >= 8 or isinstance(known.layers, ProductFormat) else _FOUR_BITS
     return Limits(lowest=lowest, highest=highest)

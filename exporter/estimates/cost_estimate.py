@@ -28,7 +28,7 @@ _ROUNDED_PER_SECOND = 1.5e7
 # Tokens that the gate runs through the model or its source, and the runs of every calibration token.
 _GATE_TOKENS, _QUALITY_TOKENS = 2600, 3500
 _PRODUCT_RUNS, _SENSITIVITY_RUNS = 2.6, 12.0
-# Layers are quantized once for every candidate, and once for every mix that is tried; the first takes no GPTQ.
+# Layers are quantized once for every format, and once for every mixed precision that is tried; the first takes no GPTQ.
 _CANDIDATES, _MIXES = 3, 2.5
 # Shares of the measured arithmetic that the model's own forward pass and GPTQ reach.
 _FORWARD_SHARE, _GPTQ_SHARE = 0.6, 0.4

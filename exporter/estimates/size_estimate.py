@@ -131,7 +131,7 @@ def refuse_unreachable_size(source: Source, prepared: Prepared, *, target: str) 
     smallest = estimate_size(source, prepared, target=target).smallest_bytes
     if 0.99 * smallest > limit:
         raise InputError(
-            "No mix of formats is this small",
+            "No mixed precision is this small",
             received=f"--target-size {limit / 1e6:g}MB",
             allowed=f"about {smallest / 1e6:.3g} MB, everything in its smallest format",
             fix="Allow more.",

@@ -20,7 +20,7 @@ from exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import IntegerProduct, Quantized
+    from calibration.w8a8.matmul import Int8Matmul, Quantized
     from calibration.weights.formats import BlockQuantized
 
 NAME = "stored-weights"
@@ -106,10 +106,10 @@ def _difference(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str])
 
 def _errors(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     """(relative error, where) of each parameter, or of each piece of one."""
-    from calibration.w8a8.matmul import IntegerProduct
+    from calibration.w8a8.matmul import Int8Matmul
     from calibration.weights.formats import BlockQuantized
 
-    products = [part for part in parts if isinstance(part, IntegerProduct)]
+    products = [part for part in parts if isinstance(part, Int8Matmul)]
     blocks = [part for part in parts if isinstance(part, BlockQuantized)]
     if any(map(is_recurrent, names)):
         yield from _recurrent_errors(node, products, names)
@@ -134,9 +134,7 @@ def _block_errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequenc
         yield from _each(found.T if (axis == 0) == in_blocks else found, meant, names)
 
 
-def _integer_errors(
-    node: ir.Node, parts: Sequence[IntegerProduct], names: Sequence[str]
-) -> Iterator[tuple[float, str]]:
+def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     """Integer products are exact up to one last multiplication, so that rows can be compared as they are."""
     from dataclasses import replace
 
@@ -160,9 +158,7 @@ def _integer_errors(
         yield from _each(found.T, sums, names)
 
 
-def _recurrent_errors(
-    node: ir.Node, parts: Sequence[IntegerProduct], names: Sequence[str]
-) -> Iterator[tuple[float, str]]:
+def _recurrent_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     """Codes times scales as they are stored, [D, rows, features], with those that were meant."""
     reader = node.outputs[0].consumers()[0]
     scales = node.inputs[1] if node.op_type == "DequantizeLinear" else reader.inputs[1]
@@ -173,7 +169,7 @@ def _recurrent_errors(
 
 
 def _stacked_errors(
-    found: npt.NDArray[Any], operator: str, parts: Sequence[IntegerProduct], names: Sequence[str]
+    found: npt.NDArray[Any], operator: str, parts: Sequence[Int8Matmul], names: Sequence[str]
 ) -> Iterator[tuple[float, str]]:
     meant = in_onnx_form(operator, [part.dequantize() for part in parts])
     if found.shape != meant.shape:

@@ -1,4 +1,4 @@
-"""Products of rounded inputs and int8 weights -> ONNX Runtime's integer products, which give float32 at once.
+"""Products of rounded inputs and int8 weights -> ONNX Runtime's int8 matmuls, which give float32 at once.
 
 A fixed input scale becomes `QuantizeLinear` to uint8 and `MatMulIntegerToFloat`: on x86 the kernels are fast for
 unsigned inputs only, and the same grid shifted by 128 is unsigned. Where every token has its own scale, the operator

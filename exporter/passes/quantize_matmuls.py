@@ -18,7 +18,7 @@ from exporter.graph.merge_weights import drop_unread, mark, parameters_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import IntegerProduct, Quantized
+    from calibration.w8a8.matmul import Int8Matmul, Quantized
     from calibration.w8a8.static_activations import ActivationScale
 
 
@@ -56,15 +56,15 @@ def quantize_matmuls(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> 
     return count
 
 
-def _products(node: ir.Node, quantized: Mapping[str, Quantized]) -> list[IntegerProduct]:
-    """What the parameters in a product's weight became, when all of them became integer products."""
-    from calibration.w8a8.matmul import IntegerProduct
+def _products(node: ir.Node, quantized: Mapping[str, Quantized]) -> list[Int8Matmul]:
+    """What the parameters in a product's weight became, when all of them became int8 matmuls."""
+    from calibration.w8a8.matmul import Int8Matmul
 
     weight = node.inputs[1]
     if weight is None or not is_weight(weight):
         return []
     found = [quantized.get(name) for name in parameters_of(weight)]
-    products = [part for part in found if isinstance(part, IntegerProduct)]
+    products = [part for part in found if isinstance(part, Int8Matmul)]
     return products if len(products) == len(found) else []
 
 
@@ -127,7 +127,7 @@ def _product_of_codes(
     return emit(node, "Mul", [product, scale], like=output)
 
 
-def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[IntegerProduct]) -> tuple[ir.Value, ir.Value]:
+def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[Int8Matmul]) -> tuple[ir.Value, ir.Value]:
     """Initializers for the codes int8 [K, N] and the scales float32 [N]."""
     import onnx_ir as ir
 
@@ -141,14 +141,14 @@ def _stored(graph: ir.Graph, weight: ir.Value, parts: Sequence[IntegerProduct]) 
     return add_initializer(graph, codes), add_initializer(graph, scales)
 
 
-def _codes(parts: Sequence[IntegerProduct]) -> ir.TensorProtocol:
+def _codes(parts: Sequence[Int8Matmul]) -> ir.TensorProtocol:
     import numpy as np
     import onnx_ir as ir
 
     return ir.tensor(np.ascontiguousarray(np.concatenate([part.codes for part in parts]).T))
 
 
-def _scales(parts: Sequence[IntegerProduct]) -> ir.TensorProtocol:
+def _scales(parts: Sequence[Int8Matmul]) -> ir.TensorProtocol:
     import numpy as np
     import onnx_ir as ir
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import IntegerProduct, Quantized
+    from calibration.w8a8.matmul import Int8Matmul, Quantized
 
 _WEIGHT, _RECURRENCE = 1, 2  # places among the inputs
 
@@ -44,7 +44,7 @@ def quantize_recurrent(graph: ir.Graph, *, quantized: Mapping[str, Quantized], t
     return count
 
 
-_Products = Sequence["IntegerProduct"]
+_Products = Sequence["Int8Matmul"]
 
 
 def _names(node: ir.Node, place: int) -> tuple[str, ...]:
@@ -55,12 +55,12 @@ def _names(node: ir.Node, place: int) -> tuple[str, ...]:
 
 def _parts(node: ir.Node, quantized: Mapping[str, Quantized]) -> tuple[_Products, _Products] | None:
     """The integers of the weights for input and state, all directions; None where any is missing."""
-    from calibration.w8a8.matmul import IntegerProduct
+    from calibration.w8a8.matmul import Int8Matmul
 
     if node.op_type not in GATE_ORDERS or node.domain or not all(map(is_weight, node.inputs[1:3])):
         return None
     found = [[quantized.get(name) for name in _names(node, place)] for place in (_WEIGHT, _RECURRENCE)]
-    whole = [[part for part in parts if isinstance(part, IntegerProduct)] for parts in found]
+    whole = [[part for part in parts if isinstance(part, Int8Matmul)] for parts in found]
     return (whole[0], whole[1]) if [len(parts) for parts in whole] == [len(parts) for parts in found] else None
 
 

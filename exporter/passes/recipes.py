@@ -154,13 +154,13 @@ RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("tensorrt", "w8a8"): TENSORRT_W8A8,
 }
 # (target, precision) -> why there is no recipe, and the precision to use instead.
-_NO_ZERO_POINTS = ("files have tables of integers and zero points, which TensorRT does not take", "int8 or int4")
-_NO_INTEGER_PRODUCTS = ("ONNX Runtime does not fuse products of 8-bit inputs on a GPU", "int8 or int4")
+_NO_ZERO_POINTS = ("files have embeddings of integers and zero points, which TensorRT does not take", "int8 or int4")
+_NO_INT8_MATMUL = ("ONNX Runtime does not fuse products of 8-bit inputs on a GPU", "int8 or int4")
 WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
-    ("ort-cuda", "w8a8"): _NO_INTEGER_PRODUCTS,
-    ("ort-cuda", "w8a8-dynamic"): _NO_INTEGER_PRODUCTS,
+    ("ort-cuda", "w8a8"): _NO_INT8_MATMUL,
+    ("ort-cuda", "w8a8-dynamic"): _NO_INT8_MATMUL,
     ("tensorrt", "w8a8-dynamic"): ("TensorRT rounds the inputs of products by scales that are fixed", "w8a8"),
-    ("tensorrt", "mixed"): ("a mix has weights with zero points, which TensorRT does not take", "int8 or int4"),
+    ("tensorrt", "mixed"): ("its weights have zero points, which TensorRT does not take", "int8 or int4"),
     ("tensorrt", "gguf"): _NO_ZERO_POINTS,
     ("tensorrt", "kept"): _NO_ZERO_POINTS,
 }

@@ -14,7 +14,7 @@ def computed_half(precision: Precision, target: str) -> HalfType | None:
     """The half type that operators have on a target: a half precision's own, or the one beside integer weights."""
     if _stores_only(target):
         return None
-    # A mix and a file's own blocks are integer weights too, whose formats are known layer by layer.
+    # A mixed precision and a file's own blocks are integer weights too, whose formats are known layer by layer.
     integers = isinstance(precision.layers, WeightFormat) or precision.name in (MIXED, *KEPT)
     if precision.half is None and target in _MULTIPLIES_IN_HALF and integers:
         return "float16"

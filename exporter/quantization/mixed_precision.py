@@ -1,6 +1,6 @@
-"""Finds the smallest mix of formats within a divergence, or the closest one within a size.
+"""Finds the smallest mixed precision within a divergence, or the closest one within a size.
 
-Figures of single units are added up and a knapsack is solved; the mix is then built and measured as a whole. What it
+Figures of single units are added up and a knapsack is solved; the choice is then built and measured as a whole. What it
 differs by from the sum (rounded activations, errors that do not add up) corrects the limit of the next try.
 """
 
@@ -17,17 +17,17 @@ from exporter.quantization.quantize_source import QuantizedWeights
 from exporter.quantization.sensitivity import FLOAT, Sensitivity, Unit
 from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
 
-# The gate judges on another text than the one that mixes are measured on here. On SmolLM2-135M it found up to a seventh
+# The gate judges on another text than the one measured on here. On SmolLM2-135M it found up to a seventh
 # more: weights are calibrated on the one text, and both figures are of two thousand tokens.
 _MARGIN = 0.85
-# A mix that uses less than this share of what is allowed is worth another try.
+# A choice that uses less than this share of what is allowed is worth another try.
 _WORTHWHILE = 0.9
 _TRIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is asked of a mix; at least one of the two.
+    """What a mixed precision has to meet; at least one of the two.
 
     Attributes:
         max_kl: most mean KL divergence in nats; the bytes are then the least.
@@ -40,14 +40,14 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A mix as it was built: mean KL divergence in nats on calibration text, and bytes of the whole artifact."""
+    """What was built: mean KL divergence in nats on calibration text, and bytes of the whole artifact."""
 
     kl: float
     bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix:
+class MixedPrecision:
     """The chosen formats, the weights in them, and how they were found."""
 
     quantized: QuantizedWeights
@@ -58,7 +58,7 @@ Quantize = Callable[[QuantizationPlan], QuantizedWeights]
 Measure = Callable[[QuantizedWeights], Measured]
 
 
-def find_mix(
+def find_mixed_precision(
     sensitivity: Sensitivity,
     goal: Goal,
     *,
@@ -67,7 +67,7 @@ def find_mix(
     keep: Sequence[str] = (),
     table_labels: Sequence[str] = (FLOAT, "int8", "int4"),
     say: Callable[[str], None] = lambda text: None,
-) -> Mix:
+) -> MixedPrecision:
     """Choose, build, measure and correct until the goal is met.
 
     Args:
@@ -78,7 +78,7 @@ def find_mix(
         say: told what was tried.
 
     Raises:
-        InputError: no mix meets the goal; says the best that is possible.
+        InputError: no mixed precision meets the goal; says the best that is possible.
     """
     units = [_allowed(unit, keep, table_labels) for unit in sensitivity.units]
     if not any(len(unit.bytes) > 1 for unit in units):
@@ -100,7 +100,7 @@ def find_mix(
         quantized = quantize(_plan(units, labels, sensitivity))
         found = measure(quantized)
         tries.append(_try(units, labels, found, limit=limit))
-        say(f"A mix of {_count(labels)}: {found.bytes / 1e6:.1f} MB, mean KL {found.kl:.4g} on calibration text.")
+        say(f"Formats {_count(labels)}: {found.bytes / 1e6:.1f} MB, mean KL {found.kl:.4g} on calibration text.")
         share = found.bytes / goal.max_bytes if goal.max_bytes is not None else found.kl / _aim(goal)
         if share <= 1 and (best is None or _better(goal, found, best[2])):
             best = (labels, quantized, found)
@@ -109,7 +109,7 @@ def find_mix(
         limit = _corrected(goal, limit, found, share)
     if best is None:
         raise InputError(
-            "No mix of formats was found within the goal",
+            "No mixed precision within the goal was found",
             received="; ".join(f"{entry['kl']:.4g} nats in {entry['bytes'] / 1e6:.1f} MB" for entry in tries),
             allowed=_describe(goal),
             fix="Allow more, or use more calibration text.",
@@ -126,7 +126,7 @@ def find_mix(
             for unit, label in zip(units, labels, strict=True)
         ],
     }
-    return Mix(quantized=quantized, record=record)
+    return MixedPrecision(quantized=quantized, record=record)
 
 
 def _allowed(unit: Unit, keep: Sequence[str], table_labels: Sequence[str]) -> Unit:
@@ -143,7 +143,7 @@ def _allowed(unit: Unit, keep: Sequence[str], table_labels: Sequence[str]) -> Un
 
 
 def _with_rounding(units: Sequence[Unit], rounding: float) -> list[Unit]:
-    """Spread what the runtime's rounding adds over the units by their size: only integer products have it."""
+    """Spread what the runtime's rounding adds over the units by their size: only int8 matmuls have it."""
     whole = sum(unit.elements for unit in units if len(unit.bytes) > 1)
     return [
         replace(
@@ -168,7 +168,7 @@ def _first_limit(units: Sequence[Unit], goal: Goal, overhead: int) -> float:
     smallest = overhead + sum(min(unit.bytes.values()) for unit in units)
     if smallest > goal.max_bytes:
         raise InputError(
-            "No mix of formats is this small",
+            "No mixed precision is this small",
             received=f"--target-size {goal.max_bytes / 1e6:.1f}MB",
             allowed=f"at least {smallest / 1e6:.1f} MB, everything in its smallest format",
             fix="Allow more.",

@@ -32,7 +32,7 @@ class QuantizationOptions:
         mixed = self.precision.name == MIXED
         if mixed and self.goal == Goal():
             raise InputError(
-                "A mix of precisions needs to know what it is for",
+                "Mixed precision needs a goal",
                 allowed="--max-kl, --target-size, or both",
                 fix="Add --max-kl 0.05, or choose --precision int8 or int4.",
             )
@@ -59,6 +59,6 @@ class QuantizationOptions:
             raise InputError(
                 f"The precision {self.precision.name} does not use these options",
                 received=", ".join(unused),
-                allowed="--target-size and --sensitivity with a mix; block size and symmetry with a single precision",
+                allowed="--target-size and --sensitivity with mixed precision, block size and symmetry with others",
                 fix="Leave them out.",
             )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
     from exporter.sources.source import Source
 
-# A mix needs windows to calibrate, to score single layers and to check whole mixes with.
+# A mixed precision needs windows to calibrate, to score single layers and to check whole choices with.
 MIX_WINDOWS = WINDOWS * 11 // 8
 # The portable graph gathers rows of an embedding with ONNX's own operator, which takes whole bytes only. ONNX Runtime's
 # for GPUs takes 4 bits, but reads their zero points as if no row of them were padded to whole bytes (1.31).
@@ -37,7 +37,7 @@ class Prepared:
 
     Attributes:
         warnings: what the user would want to know before; also for the manifest.
-        check_windows: of a mix, int64 [T] each.
+        check_windows: of a mixed precision, int64 [T] each.
     """
 
     options: QuantizationOptions
@@ -48,7 +48,7 @@ class Prepared:
 
 
 def table_labels(target: str) -> tuple[str, ...]:
-    """Formats that a target can read an embedding in, of those that a mix chooses from."""
+    """Formats that a target can read an embedding in, of those that a mixed precision chooses from."""
     return _TABLE_LABELS.get(target, _ALL_TABLE_LABELS)
 
 

@@ -91,7 +91,7 @@ def quantize_source(
             walks = _walks_all(source, plan)
             feeders = _feeders(source, plan, data) if walks else {}
         if plan.algorithm == "smoothquant" and data is not None:
-            products, plan, more["products"] = _integer_products(source, plan, data, feeders, progress)
+            products, plan, more["products"] = _int8_matmuls(source, plan, data, feeders, progress)
             found |= products
         elif plan.calibrated and data is not None:
             if windows is None and data.statistics is not None and has_hessians(data.statistics):
@@ -138,7 +138,7 @@ def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> d
     return {reader: feeder for reader, feeder in found.items() if plan.formats.get(feeder.name) is not None}
 
 
-def _integer_products(
+def _int8_matmuls(
     source: Source,
     plan: QuantizationPlan,
     data: CalibrationData,
@@ -281,7 +281,7 @@ def _collect(
 
 def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quantized]:
     """The matrices of recurrent layers, to the nearest, row by row, by parameter name; floats multiply them."""
-    from calibration.w8a8.matmul import IntegerProduct, ProductFormat
+    from calibration.w8a8.matmul import Int8Matmul, ProductFormat
     from calibration.w8a8.static_activations import quantize_rows
 
     names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
@@ -289,5 +289,5 @@ def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quanti
     found: dict[str, Quantized] = {}
     for name in names:
         rows = quantize_rows(parameters[name].detach().numpy())
-        found[name] = IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
+        found[name] = Int8Matmul(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
     return found

@@ -1,4 +1,4 @@
-"""Quantizes a source as was prepared: kept integers, one precision, or a mix found by measurement."""
+"""Quantizes a source as was prepared: kept integers, one precision, or a mixed precision found by measurement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED
 from exporter.quantization.keep import keep_quantization
 from exporter.quantization.keep_integers import keep_integers
 from exporter.quantization.kept_types import describe_kept
-from exporter.quantization.mixed_precision import Measured, find_mix
+from exporter.quantization.mixed_precision import Measured, find_mixed_precision
 from exporter.quantization.prepared import Prepared, table_labels
 from exporter.quantization.quantize_source import QuantizedWeights, quantize_source
 from exporter.quantization.sensitivity import measure_sensitivity, split_windows
@@ -26,7 +26,7 @@ def run_quantization(
     """Quantize as was prepared, and say what was warned of.
 
     Args:
-        measure: builds an artifact of quantized weights and measures it; only a mix needs it.
+        measure: builds an artifact of quantized weights and measures it; only a mixed precision needs it.
     """
     for warning in prepared.warnings:
         stages.say(f"{warning}.")
@@ -61,7 +61,7 @@ def _run_quantization(
         )
     statistics = split_windows(data)["statistics"]
     with stages.stage("mix"):
-        mix = find_mix(
+        mixed = find_mixed_precision(
             sensitivity,
             options.goal,
             quantize=lambda plan: quantize_source(source, plan, data=data, windows=statistics, progress=stages.advance),
@@ -70,4 +70,4 @@ def _run_quantization(
             table_labels=table_labels(target),
             say=stages.say,
         )
-    return QuantizedWeights(by_name=mix.quantized.by_name, record={**mix.quantized.record, "mix": mix.record})
+    return QuantizedWeights(by_name=mixed.quantized.by_name, record={**mixed.quantized.record, "mix": mixed.record})

@@ -55,7 +55,7 @@ TABLE_CANDIDATES = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
     "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
 }
-# Of every eleven windows eight are for statistics, one is scored here, and two are left to check a whole mix with.
+# Of every eleven windows eight are for statistics, one is scored here, and two are left to check the whole choice with.
 _SHARES = (*["statistics"] * 4, "score", *["statistics"] * 4, "check", "check")
 
 

@@ -25,7 +25,7 @@ from exporter.sources.layer_stack import decoder_layers
 if TYPE_CHECKING:
     from calibration.statistics.statistics import InputStatistics, Statistics
     from calibration.w8a8.feeders import Feeder
-    from calibration.w8a8.matmul import IntegerProduct
+    from calibration.w8a8.matmul import Int8Matmul
     from exporter.quantization.calibration_data import CalibrationData
     from exporter.sources.source import Source
 
@@ -50,7 +50,7 @@ class FoundProducts:
         record: how they were chosen, for the manifest.
     """
 
-    products: dict[str, IntegerProduct]
+    products: dict[str, Int8Matmul]
     kept: tuple[tuple[str, ...], ...]
     record: dict[str, Any]
 
@@ -92,7 +92,7 @@ def find_products(
         random = _collect(source, np.stack(varied), Path(folder, "random"), forms, progress)
         groups = [part for names in text.groups if (part := tuple(name for name in names if name in forms))]
 
-        def candidates(names: tuple[str, ...]) -> Iterator[dict[str, IntegerProduct]]:
+        def candidates(names: tuple[str, ...]) -> Iterator[dict[str, Int8Matmul]]:
             seen: InputStatistics = text.of(names[0])
             seen = replace(seen, max_abs=np.maximum(seen.max_abs, random.of(names[0]).max_abs))
             modules: list[Any] = [source.module.get_submodule(name) for name in names]

@@ -1,4 +1,4 @@
-"""The quantization of an artifact in words: formats, how they were found, and for a mix the choice for every layer.
+"""The quantization of an artifact in words: formats, algorithm, and for mixed precision the choice for every layer.
 
 It reads a manifest's record; what it does not know is shown as it stands.
 """
@@ -43,7 +43,7 @@ def describe_quantization(record: dict[str, Any]) -> list[str]:
         lines.append(f"budget        {', '.join(f'{key} {value:g}' for key, value in limits.items())}")
     more = {key: value for key, value in record.items() if key not in (*_KNOWN, "format")}
     lines += [f"{key:13} {value}" for key, value in more.items()]
-    return lines + (_mix(record["mix"]) if isinstance(record.get("mix"), dict) else [])
+    return lines + (_mixed(record["mix"]) if isinstance(record.get("mix"), dict) else [])
 
 
 def _formats(formats: Sequence[dict[str, Any]]) -> list[str]:
@@ -86,19 +86,19 @@ def _calibration(record: dict[str, Any]) -> str:
     return f"{known}, seed {record.get('seed', '?')}, of {record.get('text', 'an unknown text')}"
 
 
-def _mix(mix: dict[str, Any]) -> list[str]:
+def _mixed(mixed: dict[str, Any]) -> list[str]:
     """Goal, tries and a table: what each unit got, what that costs, and what the next smaller format would cost."""
-    goal = ", ".join(f"{key} {value:,}" for key, value in mix["goal"].items())
+    goal = ", ".join(f"{key} {value:,}" for key, value in mixed["goal"].items())
     lines = [
         f"goal          {goal}",
-        f"measured      {mix['measured_kl']:.4g} nats on calibration text; {mix['predicted_kl']:.4g} predicted",
+        f"measured      {mixed['measured_kl']:.4g} nats on calibration text; {mixed['predicted_kl']:.4g} predicted",
     ]
-    for number, entry in enumerate(mix["tries"]):
+    for number, entry in enumerate(mixed["tries"]):
         units = ", ".join(f"{count} {label}" for label, count in entry["units"].items())
         lines.append(f"try {number:<9} {entry['kl']:.4g} nats in {entry['bytes'] / 1e6:.1f} MB: {units}")
-    width = max(len(_unit_name(unit)) for unit in mix["units"])
+    width = max(len(_unit_name(unit)) for unit in mixed["units"])
     lines.append(f"{'unit':{width}}  {'format':12}  {'nats':>8}  {'MB':>6}  next smaller")
-    for unit in mix["units"]:
+    for unit in mixed["units"]:
         chosen = unit["format"]
         size = unit["bytes"][chosen]
         smaller = {label: other for label, other in unit["bytes"].items() if other < size}

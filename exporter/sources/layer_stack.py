@@ -1,6 +1,6 @@
 """The layers of a module that run one after another, each on what the one before gives, and nothing else passes.
 
-Calibration layer by layer, integer products and mixes of formats are for such stacks. transformers' decoders are known
+Calibration layer by layer, int8 matmuls and mixed precision are for such stacks. transformers' decoders are known
 to be ones; of anybody else's module it is tried out on a few tokens.
 """
 

@@ -138,7 +138,7 @@ def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
         ({"precision": "int4", "keep": ["*.nowhere"]}, "matches nothing"),
         ({"precision": "int8", "block_size": 256, "keep": []}, "does not divide"),
         ({"precision": "fp32", "block_size": 32}, "no blocks"),
-        ({"target_size": 100_000}, "No mix of formats is this small"),
+        ({"target_size": 100_000}, "No mixed precision is this small"),
         ({"precision": "int4", "calibration": "missing.txt"}, "missing.txt"),
         ({"keep_quantization": True}, "GGUF"),
         ({"precision": "int8", "max_kl": float("nan")}, "--max-kl nan"),

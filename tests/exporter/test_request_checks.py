@@ -13,7 +13,7 @@ from exporter.request_checks import check_task
 @pytest.mark.parametrize(
     ("options", "received"),
     [
-        ({"max_kl": 0.01}, "a mix of formats"),
+        ({"max_kl": 0.01}, "mixed precision"),
         ({"precision": "int8", "max_perplexity_ratio": 1.1}, "--max-ppl-ratio"),
     ],
 )

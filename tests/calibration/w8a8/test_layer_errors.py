@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from calibration.w8a8.layer_errors import choose_products
-from calibration.w8a8.matmul import IntegerProduct, ProductFormat
+from calibration.w8a8.matmul import Int8Matmul, ProductFormat
 from calibration.w8a8.static_activations import ActivationScale, quantize_rows
 from tests.calibration.tiny_models import VOCABULARY, TinyDecoder, tiny_decoder
 
@@ -16,13 +16,13 @@ GROUPS = [("layers.0.gate", "layers.0.up"), ("layers.0.down",), ("layers.1.down"
 FINE, COARSE = 0.04, 1.0
 
 
-def products(model: TinyDecoder, names: tuple[str, ...], scale: float) -> dict[str, IntegerProduct]:
+def products(model: TinyDecoder, names: tuple[str, ...], scale: float) -> dict[str, Int8Matmul]:
     """Rows to nearest, inputs in steps of ``scale``."""
     found = {}
     for name in names:
         weight = model.get_submodule(name).weight.detach().numpy()  # type: ignore[operator]
         rows = quantize_rows(weight)
-        found[name] = IntegerProduct(
+        found[name] = Int8Matmul(
             codes=rows.codes,
             scales=rows.scales,
             format=ProductFormat(activation=ActivationScale(scale=scale, zero_point=0, dtype="int8")),

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.w8a8.matmul import IntegerProduct
+from calibration.w8a8.matmul import Int8Matmul
 from exporter import pipeline
 from exporter.contract.errors import GateRejectedError
 from exporter.gate.weights import LIMIT, check_weights
@@ -93,12 +93,10 @@ def one_scale(part):
 
 @pytest.mark.parametrize("fault", [one_code, one_row, one_scale])
 @pytest.mark.parametrize(("precision", "target"), PRODUCTS)
-def test_the_smallest_difference_of_an_integer_product_is_found(
-    tiny_source, tmp_path, intended, precision, target, fault
-):
+def test_the_smallest_difference_of_an_int8_matmul_is_found(tiny_source, tmp_path, intended, precision, target, fault):
     artifact = exported(tiny_source, tmp_path, precision, target)
     for name in ("model.layers.1.mlp.down_proj.weight", "model.layers.2.self_attn.k_proj.weight"):
-        assert isinstance(intended[name], IntegerProduct)
+        assert isinstance(intended[name], Int8Matmul)
         check = check_weights(artifact.graph, {**intended, name: fault(intended[name])})
         assert not check.passed
         assert f" of {name}" in check.detail

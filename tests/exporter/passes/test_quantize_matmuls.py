@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.w8a8.matmul import IntegerProduct, ProductFormat
+from calibration.w8a8.matmul import Int8Matmul, ProductFormat
 from calibration.w8a8.pair_sums import quantize_pairs
 from calibration.w8a8.static_activations import ActivationScale
 from exporter.graph.merge_weights import concat_weights, marked
@@ -18,10 +18,10 @@ FEEDS = {"x": noise(2, 3, 32)}
 ROUNDED_BY_TOKEN = {"ReduceMax": 1, "ReduceMin": 1, "Neg": 1, "Max": 1, "Mul": 1, "Div": 1, "QuantizeLinear": 1}
 
 
-def product(weight: np.ndarray, activation: ActivationScale | None) -> IntegerProduct:
+def product(weight: np.ndarray, activation: ActivationScale | None) -> Int8Matmul:
     """A weight [N, K] to nearest, with codes that every CPU multiplies rightly."""
     rows = quantize_pairs(weight)
-    return IntegerProduct(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=activation))
+    return Int8Matmul(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=activation))
 
 
 def two_products(draft: Draft, first: np.ndarray, second: np.ndarray) -> ir.Model:
@@ -34,7 +34,7 @@ def two_products(draft: Draft, first: np.ndarray, second: np.ndarray) -> ir.Mode
     return draft.model(**{f"y_{name}": value for name, value in outputs.items()})
 
 
-def rounded(x: np.ndarray, part: IntegerProduct) -> np.ndarray:
+def rounded(x: np.ndarray, part: Int8Matmul) -> np.ndarray:
     """What the product makes of its input, as the emulation has it."""
     import torch
 

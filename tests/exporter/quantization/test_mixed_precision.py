@@ -4,7 +4,7 @@ import pytest
 
 from exporter.contract.errors import InputError
 from exporter.precision.precision import WeightFormat
-from exporter.quantization.mixed_precision import Goal, Measured, find_mix
+from exporter.quantization.mixed_precision import Goal, Measured, find_mixed_precision
 from exporter.quantization.quantize_source import QuantizedWeights
 from exporter.quantization.sensitivity import LAYER_CANDIDATES, TABLE_CANDIDATES, Sensitivity, Unit
 
@@ -38,7 +38,7 @@ def label_of(form):
 
 
 class Workshop:
-    """Builds nothing: a mix's divergence and size follow from its formats. ``factor`` is how wrong the sum is."""
+    """Builds nothing: divergence and size follow from the formats. ``factor`` is how wrong the sum is."""
 
     def __init__(self, *, factor=1.0, rounding=0.0):
         self.plans = []
@@ -56,52 +56,52 @@ class Workshop:
         return Measured(kl=self.factor * kl + self.rounding, bytes=size + OVERHEAD)
 
     def find(self, goal, **options):
-        return find_mix(SENSITIVITY, goal, quantize=self.quantize, measure=self.measure, **options)
+        return find_mixed_precision(SENSITIVITY, goal, quantize=self.quantize, measure=self.measure, **options)
 
 
-def chosen(mix):
-    return {entry["names"][0]: entry["format"] for entry in mix.record["units"]}
+def chosen(mixed):
+    return {entry["names"][0]: entry["format"] for entry in mixed.record["units"]}
 
 
 def test_the_smallest_mix_within_a_divergence_takes_what_costs_least():
-    mix = Workshop().find(Goal(max_kl=0.01))
-    assert chosen(mix) == {
+    mixed = Workshop().find(Goal(max_kl=0.01))
+    assert chosen(mixed) == {
         **{f"layers.{i}.easy": "int4" for i in range(4)},
         **{f"layers.{i}.hard": "int8" for i in range(4)},
         "embed": "int4",
     }
-    assert mix.record["measured_kl"] <= 0.01
-    assert mix.record["goal"] == {"max_kl": 0.01}
+    assert mixed.record["measured_kl"] <= 0.01
+    assert mixed.record["goal"] == {"max_kl": 0.01}
 
 
 def test_the_closest_mix_within_a_size_fills_it():
     whole = sum(one.bytes["int8"] for one in UNITS) + OVERHEAD
-    mix = Workshop().find(Goal(max_bytes=whole - 490))
-    assert sorted(chosen(mix).values()).count("int4") == 1
-    assert all(chosen(mix)[f"layers.{i}.hard"] == "int8" for i in range(4))
+    mixed = Workshop().find(Goal(max_bytes=whole - 490))
+    assert sorted(chosen(mixed).values()).count("int4") == 1
+    assert all(chosen(mixed)[f"layers.{i}.hard"] == "int8" for i in range(4))
     assert Workshop().find(Goal(max_bytes=whole + 10)).record["measured_kl"] == pytest.approx(9e-5)
 
 
 def test_errors_that_add_up_to_more_than_their_sum_are_corrected_by_measuring():
     workshop = Workshop(factor=3.0)
-    mix = workshop.find(Goal(max_kl=0.01))
-    assert mix.record["measured_kl"] <= 0.01
-    assert len(mix.record["tries"]) > 2
-    limits = [entry["limit"] for entry in mix.record["tries"][1:]]
+    mixed = workshop.find(Goal(max_kl=0.01))
+    assert mixed.record["measured_kl"] <= 0.01
+    assert len(mixed.record["tries"]) > 2
+    limits = [entry["limit"] for entry in mixed.record["tries"][1:]]
     assert limits[1] < limits[0]
 
 
 def test_what_the_runtime_adds_by_rounding_is_counted_before_anything_is_chosen():
-    mix = Workshop(rounding=0.004).find(Goal(max_kl=0.01))
-    assert mix.record["runtime_rounding_kl"] == pytest.approx(0.004)
-    assert mix.record["measured_kl"] <= 0.01
-    assert mix.record["predicted_kl"] == pytest.approx(mix.record["measured_kl"], rel=0.05)
+    mixed = Workshop(rounding=0.004).find(Goal(max_kl=0.01))
+    assert mixed.record["runtime_rounding_kl"] == pytest.approx(0.004)
+    assert mixed.record["measured_kl"] <= 0.01
+    assert mixed.record["predicted_kl"] == pytest.approx(mixed.record["measured_kl"], rel=0.05)
 
 
 def test_kept_layers_stay_float_and_targets_that_gather_bytes_only_get_them():
-    mix = Workshop().find(Goal(max_kl=0.05), keep=["*.0.easy"], table_labels=("fp32", "int8"))
-    assert chosen(mix)["layers.0.easy"] == "fp32"
-    assert chosen(mix)["embed"] == "int8"
+    mixed = Workshop().find(Goal(max_kl=0.05), keep=["*.0.easy"], table_labels=("fp32", "int8"))
+    assert chosen(mixed)["layers.0.easy"] == "fp32"
+    assert chosen(mixed)["embed"] == "int8"
 
 
 def test_all_names_of_a_unit_get_its_format_and_every_plan_is_whole():
@@ -114,13 +114,13 @@ def test_all_names_of_a_unit_get_its_format_and_every_plan_is_whole():
 
 
 def test_a_divergence_nobody_can_meet_names_the_best_that_was_measured():
-    with pytest.raises(InputError, match=r"No mix of formats.*0\.02 nats.*at most 0\.01 nats"):
+    with pytest.raises(InputError, match=r"No mixed precision.*0\.02 nats.*at most 0\.01 nats"):
         Workshop(rounding=0.02).find(Goal(max_kl=0.01), keep=["layers.0.easy"])
 
 
 def test_a_size_nobody_can_meet_names_the_smallest():
     smallest = sum(one.bytes["int4"] for one in UNITS) + OVERHEAD
-    with pytest.raises(InputError, match="No mix of formats is this small"):
+    with pytest.raises(InputError, match="No mixed precision is this small"):
         Workshop().find(Goal(max_bytes=smallest - 1))
     assert set(chosen(Workshop().find(Goal(max_bytes=smallest))).values()) == {"int4"}
 

@@ -29,7 +29,7 @@ def options(precision, **more):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"precision": "mixed"}, "needs to know what it is for"),
+        ({"precision": "mixed"}, "needs a goal"),
         ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file has blocks"),
         ({"precision": "mixed", "goal": Goal(max_bytes=0)}, "is no size"),
         ({"precision": "int8", "goal": Goal(max_bytes=10)}, "--target-size"),

@@ -133,7 +133,7 @@ def test_weights_that_are_not_finite_are_found_first(tiny_source, data):
 
 
 def test_the_command_measures_and_a_mix_uses_it(tiny_source, tmp_path, capsys):
-    """From the command line to two published mixes, whose choices can be read."""
+    """From the command line to two published artifacts, whose choices can be read."""
     figures, out = tmp_path / "s.json", tmp_path / "mix"
     assert jisu.main(["sensitivity", str(tiny_source), "--out", str(figures), "--quiet"]) == 0
     words = ["export", str(tiny_source), "--sensitivity", str(figures), "--quiet"]

@@ -57,7 +57,7 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
     from exporter.gate import GateResult
     from exporter.gate.result import Check
     from exporter.graph import activation_ranges
-    from exporter.quantization import w8a8 as integer_products
+    from exporter.quantization import w8a8
 
     check = Check(name="none", passed=True, value=None, limit=None, unit="", detail="Left out by a test.")
     result = GateResult(checks=(check,), reference="none")
@@ -84,7 +84,7 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
     with (
         mock.patch.dict(PRECISIONS, {"int4": nearest}),
         # Of a real model a few layers keep float32 inputs; of a small one none would.
-        mock.patch.object(integer_products, "_fewest", lambda *_: (1, {1: 0.0})),
+        mock.patch.object(w8a8, "_fewest", lambda *_: (1, {1: 0.0})),
         mock.patch.object(pipeline, "prove", lambda *_, **__: result),
         mock.patch.object(activation_ranges, "measure_ranges", measured),
         mock.patch.object(pipeline, "trace_source", lambda given, **_: _traced(family, given, is_large=is_large)),
