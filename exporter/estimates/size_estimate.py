@@ -179,14 +179,14 @@ def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[s
 def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, int, int]:
     from fnmatch import fnmatchcase
 
-    from exporter.quantization.prepared import table_labels
-    from exporter.quantization.sensitivity import LAYER_CANDIDATES, TABLE_CANDIDATES
+    from exporter.quantization.prepared import embedding_labels
+    from exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS
 
     whole = _FLOAT_BYTES * matrix.elements
     if any(fnmatchcase(matrix.name, pattern) for pattern in prepared.options.keep):
         return _OTHERS, whole, whole
-    candidates = TABLE_CANDIDATES if matrix.table else LAYER_CANDIDATES
-    allowed = table_labels(target) if matrix.table else tuple(candidates)
+    candidates = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
+    allowed = embedding_labels(target) if matrix.embedding else tuple(candidates)
     fitted = [fit_block_size(form, matrix.features) for label, form in candidates.items() if label in allowed]
     sizes = [_block_bytes(matrix, form, scale_bytes(target)) for form in fitted if form is not None]
     return f"measured: {', '.join(candidates)} or fp32", min([*sizes, whole]), whole
@@ -214,7 +214,7 @@ def _stored_forms(
                 fix="Export without --keep-quantization.",
             )
         stored = CLOSEST[kind] if kind in CLOSEST else EXACT[kind].format
-        bits = 8 if matrix.table and target == "portable" else stored.bits
+        bits = 8 if matrix.embedding and target == "portable" else stored.bits
         form = WeightFormat(bits=bits, block_size=stored.block_size, symmetric=stored.symmetric)
         size = _block_bytes(matrix, form, 4 if kind in _FINE_SCALES else scale_bytes(target))
         exact = "closest to" if kind in CLOSEST else "exactly"
@@ -233,7 +233,7 @@ def _kept_forms(source: Source, matrices: list[Matrix], target: str) -> dict[str
             form, exact = (None, False) if weight is None else kept_format(weight, matrix.features)
             if weight is None or form is None:
                 continue
-            if matrix.table and target == "portable":
+            if matrix.embedding and target == "portable":
                 form = replace(form, bits=8)
             smallest, largest = (
                 replace(form, symmetric=symmetric).stored_bytes(
@@ -283,7 +283,7 @@ def _tokenizer_bytes(source: Source) -> int:
 
 def shape_facts(source: Source) -> dict[str, Any]:
     """Width of the hidden states and [N, K] of each linear layer of one decoder layer; for estimates of time."""
-    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table]
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding]
     per_layer = max(1, len(matrices) // max(1, source.model.layers))
     first = matrices[:per_layer]
     return {"groups": [(matrix.rows, matrix.features) for matrix in first], "width": first[0].features if first else 0}

@@ -1,6 +1,6 @@
 """Gathered and dequantized rows of an embedding -> ONNX Runtime's `GatherBlockQuantized`.
 
-Where the output projection reads the same table, its packed weight and this operator's data are the same bytes in
+Where the output projection reads the same weight, its packed weight and this operator's data are the same bytes in
 another shape, which `exporter.graph.weights_file` stores once.
 """
 

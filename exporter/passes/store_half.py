@@ -1,7 +1,7 @@
 """Weights in half the bytes, computed with in float32: a half initializer behind a `Cast` that the runtime folds.
 
 For runtimes without half arithmetic. Nothing is computed differently, and nothing is faster; only the file is smaller.
-A table of embeddings is read first and cast afterwards, row by row.
+An embedding is read first and cast afterwards, row by row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PEAK = "largest magnitude"
 
 
 def candidates(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str] = frozenset()) -> int:
-    """Weights of products and tables that ``half`` can hold and nobody wants in float32."""
+    """Weights of products and embeddings that ``half`` can hold and nobody wants in float32."""
     return sum(_reason(value, half, kept) is None for value in _weights(graph))
 
 
@@ -116,7 +116,7 @@ def _rounded(tensor: ir.TensorProtocol, dtype: ir.DataType) -> ir.TensorProtocol
 
 
 def _weights(graph: ir.Graph) -> list[ir.Value]:
-    """Float32 constants read as the matrix of a product, such a matrix transposed, a table, or by a recurrent layer."""
+    """Float32 matrices of products, transposed or not, embeddings, and weights of recurrent layers."""
     import onnx_ir as ir
 
     found: dict[int, ir.Value] = {}

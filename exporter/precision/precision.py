@@ -87,7 +87,7 @@ class Precision:
 
     Attributes:
         layers: format of the linear layers of the decoder; None for float32.
-        embedding: format of the embedding and the output projection, one table when they are tied.
+        embedding: format of the embedding and the output projection, one weight when they are tied.
         algorithm: how the layers are rounded; the embedding is always rounded to nearest.
         budget: what the gate allows when the user says nothing.
         longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
@@ -215,8 +215,8 @@ def with_limits(
 def for_target(precision: Precision, target: str) -> Precision:
     """The precision as a target can hold it, or as its kernels are fast with.
 
-    TensorRT takes integers without zero points, read by nothing but a product: no rows of a table that are gathered,
-    no recurrent layers. A tied output projection stays float with its table. Of 8 bits it has one scale a row: blocks
+    TensorRT takes integers without zero points, read by nothing but a product: no gathered embedding, no recurrent
+    layers. A tied output projection stays float with its embedding. Of 8 bits it has one scale a row: blocks
     would cost a plan 0.3 MB of kernels for each product. ONNX Runtime's products on GPUs are fast with symmetric blocks
     of 32.
     """

@@ -137,7 +137,7 @@ def _require_layers(source: Source, statistics: Statistics) -> None:
     from exporter.quantization.matrices import matrices_of
 
     known = {name for group in statistics.groups for name in group}
-    layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.table}
+    layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.embedding}
     if not layers <= known:
         raise InputError(
             f"The statistics in {statistics.folder} are of another model",

@@ -26,7 +26,7 @@ def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
     forms: dict[str, GridFormat] = {}
     for matrix in matrices_of(source.module):
         form = plan.formats.get(matrix.name)
-        if matrix.table or not isinstance(form, WeightFormat) or form.bits >= 8 or form.symmetric:
+        if matrix.embedding or not isinstance(form, WeightFormat) or form.bits >= 8 or form.symmetric:
             continue
         found = _grid(source, matrix.name, form.bits)
         if found is not None:

@@ -26,14 +26,18 @@ if TYPE_CHECKING:
 
 
 def keep_quantization(
-    source: Source, checkpoint: str | Path, *, whole_byte_tables: bool = False, progress: ReportProgress | None = None
+    source: Source,
+    checkpoint: str | Path,
+    *,
+    whole_bytes: bool = False,
+    progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
     """Take over the quantized tensors of a GGUF file.
 
     Args:
         source: loaded from the file; compared with what is taken over.
         checkpoint: the file.
-        whole_byte_tables: widen the codes of embeddings to 8 bits, for targets that gather no smaller integers.
+        whole_bytes: widen the codes of embeddings to 8 bits, for targets that gather no smaller integers.
         progress: called with the matrices done and their number.
 
     Raises:
@@ -99,7 +103,7 @@ def keep_quantization(
             KeptType(stored=f"{form.bits} bits, {kind}, blocks of {form.block_size}", exact=exact),
         )
         kept.add(name, own, restored)
-        if matrix.table and whole_byte_tables:
+        if matrix.embedding and whole_bytes:
             found = widen(found)
         by_name[name] = done[matrix.storage] = found
     if not by_name:

@@ -31,13 +31,13 @@ _CLOSEST_BLOCKS = (32, 16)
 
 
 def keep_integers(
-    source: Source, *, whole_byte_tables: bool = False, progress: ReportProgress | None = None
+    source: Source, *, whole_bytes: bool = False, progress: ReportProgress | None = None
 ) -> QuantizedWeights:
     """Take over the integers of a folder's quantized weights.
 
     Args:
         source: loaded from the folder; compared with what is taken over.
-        whole_byte_tables: widen the codes of embeddings to 8 bits, for targets that gather no smaller integers.
+        whole_bytes: widen the codes of embeddings to 8 bits, for targets that gather no smaller integers.
         progress: called with the matrices done and their number.
 
     Raises:
@@ -51,8 +51,8 @@ def keep_integers(
     check_quantized(source)
     assert source.open_quantized is not None, "checked above"
     matrices = matrices_of(source.module)
-    tables = [matrix for matrix in matrices if isinstance(source.module.get_submodule(matrix.name), nn.Embedding)]
-    gathered = {matrix.storage for matrix in tables}
+    embeddings = [matrix for matrix in matrices if isinstance(source.module.get_submodule(matrix.name), nn.Embedding)]
+    gathered = {matrix.storage for matrix in embeddings}
     by_name: dict[str, BlockQuantized] = {}
     done: dict[int, BlockQuantized] = {}
     kinds: dict[str, KeptType] = {}
@@ -80,13 +80,13 @@ def keep_integers(
                     KeptType(stored=describe_form(found.format), exact=exact),
                 )
                 kept.add(matrix.parameter, values, restored)
-                done[matrix.storage] = widen(found) if matrix.table and whole_byte_tables else found
+                done[matrix.storage] = widen(found) if matrix.embedding and whole_bytes else found
             by_name[matrix.parameter] = done[matrix.storage]
     if not by_name:
         raise InputError(
             "Nothing of the checkpoint that is quantized is a matrix with a form that the kernels run",
             received=", ".join(f"{kept.weights} x {kind}" for kind, kept in kinds.items()),
-            allowed="quantized linear layers or tables",
+            allowed="quantized linear layers or embeddings",
             fix="Leave --keep-quantization out.",
         )
     return QuantizedWeights(
@@ -143,7 +143,7 @@ def describe_form(form: BlockFormat) -> str:
 def _kept(
     weight: QuantizedWeight, values: npt.NDArray[np.float32], *, layer: str, gathered: bool = False
 ) -> BlockQuantized | None:
-    """The weight in its own integers or in the closest ones; rows of a table that are gathered keep their order."""
+    """The weight in its own integers or in the closest ones; rows of an embedding keep their order."""
     from calibration.weights.half_scales import round_scales
     from calibration.weights.round_to_nearest import round_to_nearest
 

@@ -21,16 +21,17 @@ _SHOWN = 3  # names in a message
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """A weight that can be quantized: its module's path, [N, K] of its product, and whether it is a table.
+    """A weight that can be quantized: its module's path, [N, K] of its product, and whether it embeds.
 
-    A table is the embedding or the output projection; tied ones are two matrices with one ``storage``. A recurrent
-    layer has several matrices, each with its parameter's name. ``stacked`` matrices stand in a layer of the stack.
+    ``embedding`` is set of the embedding and of the output projection; tied ones are two matrices with one
+    ``storage``. A recurrent layer has several matrices, each with its parameter's name. ``stacked`` matrices stand in a
+    layer of the stack.
     """
 
     name: str
     rows: int
     features: int
-    table: bool
+    embedding: bool
     storage: int
     recurrent: bool = False
     stacked: bool = True
@@ -65,20 +66,22 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
                 f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32."
             )
         prefix = inside
-    # By their weights: one table may go by several names, as that of an encoder and a decoder does.
+    # By their weights: one embedding may go by several names, as that of an encoder and a decoder does.
     ends = {id(end.weight) for end in _tables(module)}
     used = None if is_of_transformers(module) else _used(module)
     found = []
     for name, child in module.named_modules():
         if used is not None and id(child) not in used:
             continue
-        table = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
-        if table or (isinstance(child, nn.Linear) and name.startswith(prefix)):
+        embedding = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
+        if embedding or (isinstance(child, nn.Linear) and name.startswith(prefix)):
             weight: Any = child.weight
             rows, features = weight.shape
             stacked = bool(inside) and name.startswith(inside)
             found.append(
-                Matrix(name=name, rows=rows, features=features, table=table, storage=id(weight), stacked=stacked)
+                Matrix(
+                    name=name, rows=rows, features=features, embedding=embedding, storage=id(weight), stacked=stacked
+                )
             )
         elif isinstance(child, nn.RNNBase):
             found += [
@@ -86,7 +89,7 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
                     name=f"{name}.{one}" if name else one,
                     rows=parameter.shape[0],
                     features=parameter.shape[1],
-                    table=False,
+                    embedding=False,
                     storage=id(parameter),
                     recurrent=True,
                 )
@@ -139,9 +142,9 @@ def _tables(module: nn.Module) -> list[Any]:
     if not embeddings:
         return []
     # The one with a row for each token has most of them; the projection onto the vocabulary has as many.
-    table = max(embeddings, key=lambda child: child.num_embeddings)
+    embedding = max(embeddings, key=lambda child: child.num_embeddings)
     projections = [child for child in module.modules() if isinstance(child, nn.Linear)]
-    return [table, *(child for child in projections if child.out_features == table.num_embeddings)]
+    return [embedding, *(child for child in projections if child.out_features == embedding.num_embeddings)]
 
 
 def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | None:

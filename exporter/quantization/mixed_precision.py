@@ -65,7 +65,7 @@ def find_mixed_precision(
     quantize: Quantize,
     measure: Measure,
     keep: Sequence[str] = (),
-    table_labels: Sequence[str] = (FLOAT, "int8", "int4"),
+    embedding_labels: Sequence[str] = (FLOAT, "int8", "int4"),
     say: Callable[[str], None] = lambda text: None,
 ) -> MixedPrecision:
     """Choose, build, measure and correct until the goal is met.
@@ -74,13 +74,13 @@ def find_mixed_precision(
         quantize: carries a plan out.
         measure: builds the artifact of some weights and measures it on text that was not used for anything before.
         keep: patterns of module paths that stay float32.
-        table_labels: formats that the target can read the embedding in.
+        embedding_labels: formats that the target can read the embedding in.
         say: told what was tried.
 
     Raises:
         InputError: no mixed precision meets the goal; says the best that is possible.
     """
-    units = [_allowed(unit, keep, table_labels) for unit in sensitivity.units]
+    units = [_allowed(unit, keep, embedding_labels) for unit in sensitivity.units]
     if not any(len(unit.bytes) > 1 for unit in units):
         raise InputError("There is nothing left to quantize", received=", ".join(keep), fix="Keep fewer layers.")
     # Rounding every unit to 8 bits takes no calibration, and shows what the runtime's own rounding adds.
@@ -129,15 +129,15 @@ def find_mixed_precision(
     return MixedPrecision(quantized=quantized, record=record)
 
 
-def _allowed(unit: Unit, keep: Sequence[str], table_labels: Sequence[str]) -> Unit:
+def _allowed(unit: Unit, keep: Sequence[str], embedding_labels: Sequence[str]) -> Unit:
     """The unit without the formats that it may not have."""
     if any(fnmatchcase(name, pattern) for name in unit.names for pattern in keep):
         return replace(unit, kl={FLOAT: 0.0}, bytes={FLOAT: unit.bytes[FLOAT]})
     if unit.kind == "tables":
         return replace(
             unit,
-            kl={label: kl for label, kl in unit.kl.items() if label in table_labels},
-            bytes={label: size for label, size in unit.bytes.items() if label in table_labels},
+            kl={label: kl for label, kl in unit.kl.items() if label in embedding_labels},
+            bytes={label: size for label, size in unit.bytes.items() if label in embedding_labels},
         )
     return unit
 

@@ -47,7 +47,7 @@ class Prepared:
     check_windows: list[Any] = field(default_factory=list)
 
 
-def table_labels(target: str) -> tuple[str, ...]:
+def embedding_labels(target: str) -> tuple[str, ...]:
     """Formats that a target can read an embedding in, of those that a mixed precision chooses from."""
     return _TABLE_LABELS.get(target, _ALL_TABLE_LABELS)
 

@@ -120,7 +120,7 @@ def quantize_source(
 def _walks_all(source: Source, plan: QuantizationPlan) -> bool:
     """Whether every layer that calibration speaks of stands in a stack, which can be walked."""
     stack = find_stack(source.module)
-    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
     calibrated = [
         matrix.name
         for matrix in matrices
@@ -218,7 +218,7 @@ def _from_statistics(
     progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
-    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.table and not matrix.recurrent]
+    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
     names = [matrix.name for matrix in matrices if isinstance(plan.formats.get(matrix.name), WeightFormat)]
     quantize = partial(_quantize_by_format, plan)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)

@@ -11,7 +11,7 @@ from exporter.quantization.keep import keep_quantization
 from exporter.quantization.keep_integers import keep_integers
 from exporter.quantization.kept_types import describe_kept
 from exporter.quantization.mixed_precision import Measured, find_mixed_precision
-from exporter.quantization.prepared import Prepared, table_labels
+from exporter.quantization.prepared import Prepared, embedding_labels
 from exporter.quantization.quantize_source import QuantizedWeights, quantize_source
 from exporter.quantization.sensitivity import measure_sensitivity, split_windows
 
@@ -44,9 +44,9 @@ def _run_quantization(
         whole = target == "portable"
         with stages.stage("quantize"):
             if options.precision.name == KEPT_FOLDER:
-                kept = keep_integers(source, whole_byte_tables=whole, progress=stages.advance)
+                kept = keep_integers(source, whole_bytes=whole, progress=stages.advance)
             else:
-                kept = keep_quantization(source, options.checkpoint, whole_byte_tables=whole, progress=stages.advance)
+                kept = keep_quantization(source, options.checkpoint, whole_bytes=whole, progress=stages.advance)
         for line in describe_kept(kept.record):
             stages.say(line)
         return kept
@@ -67,7 +67,7 @@ def _run_quantization(
             quantize=lambda plan: quantize_source(source, plan, data=data, windows=statistics, progress=stages.advance),
             measure=measure,
             keep=options.keep,
-            table_labels=table_labels(target),
+            embedding_labels=embedding_labels(target),
             say=stages.say,
         )
     return QuantizedWeights(by_name=mixed.quantized.by_name, record={**mixed.quantized.record, "mix": mixed.record})

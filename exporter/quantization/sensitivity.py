@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from exporter.quantization.calibration_data import CalibrationData
     from exporter.sources.source import Source
 
-# A decoder layer by its number, or `TABLES`: what is measured at once and kept in the file.
+# A decoder layer by its number, or `EMBEDDINGS`: what is measured at once and kept in the file.
 Part = int | str
 # Parts -> (part, its groups) of each as soon as it is measured, in any order.
 Measure = Callable[[Sequence[Part]], Iterator[tuple[Part, list["GroupSensitivity"]]]]
-TABLES = "tables"
+EMBEDDINGS = "tables"
 SCHEMA = 3
 FLOAT = "fp32"
 # Entries of a file that have to be the same for its figures to be used again, and what they are called.
@@ -46,12 +46,12 @@ _ORIGIN = {
     "candidates": "other formats",
 }
 # label -> format; fp32, which costs no quality, is always a candidate as well.
-LAYER_CANDIDATES = {
+LAYER_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
     "int4-block32": WeightFormat(bits=4, block_size=32, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=64, symmetric=False),
 }
-TABLE_CANDIDATES = {
+EMBEDDING_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
     "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
 }
@@ -64,8 +64,8 @@ class Unit:
     """Weights that get one format together, and what each candidate costs.
 
     Attributes:
-        names: module paths; layers that read one input, or the names of one table.
-        kind: ``layers`` or ``tables``, which have candidates of their own.
+        names: module paths; layers that read one input, or the names of one embedding.
+        kind: ``layers`` or ``tables`` (embeddings), each with formats of their own.
         features: K, the input features of each.
         elements: of all of them, tied ones counted once.
         kl: label -> mean KL divergence in nats when only this unit is quantized.
@@ -82,7 +82,7 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """Measured units in the order of the model, tables last."""
+    """Measured units in the order of the model, embeddings last."""
 
     units: tuple[Unit, ...]
     candidates: dict[str, dict[str, WeightFormat]]
@@ -154,20 +154,20 @@ def measure_sensitivity(
     state = _read(path, origin) or {**origin, "layers": {}, "tables": None}
     count = len(list(decoder_layers(source)))
     missing: list[Part] = [index for index in range(count) if str(index) not in state["layers"]]
-    missing += [TABLES] if state[TABLES] is None else []
+    missing += [EMBEDDINGS] if state[EMBEDDINGS] is None else []
     try:
         for part, groups in (measure or partial(measure_parts, source, shares))(missing) if missing else ():
             stored = [asdict(group) for group in groups]
-            if part == TABLES:
-                state[TABLES] = stored
+            if part == EMBEDDINGS:
+                state[EMBEDDINGS] = stored
             else:
                 state["layers"][str(part)] = stored
             _write(path, state)
-            if progress and part != TABLES:
+            if progress and part != EMBEDDINGS:
                 progress(len(state["layers"]), count)
     except CalibrationError as error:
         raise InputError.of(error) from error
-    kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[TABLES]
+    kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[EMBEDDINGS]
     found = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
     matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
     units = tuple(_unit(group, matrices, scale_bytes(target)) for group in found)
@@ -206,9 +206,9 @@ def measure_parts(
                 yield index, groups
             if index == max(wanted):  # nobody needs what enters the layers after it
                 break
-    if TABLES in parts:
-        tables = [matrix for matrix in matrices_of(source.module) if matrix.table]
-        yield TABLES, _measure_tables(source, tables, scorer)
+    if EMBEDDINGS in parts:
+        embeddings = [matrix for matrix in matrices_of(source.module) if matrix.embedding]
+        yield EMBEDDINGS, _measure_embeddings(source, embeddings, scorer)
 
 
 def check_sensitivity_file(path: Path, data: CalibrationData) -> None:
@@ -226,30 +226,30 @@ def _stored_candidates() -> dict[str, Any]:
 
 
 def _kinds() -> dict[str, dict[str, WeightFormat]]:
-    return {"layers": LAYER_CANDIDATES, "tables": TABLE_CANDIDATES}
+    return {"layers": LAYER_FORMATS, "tables": EMBEDDING_FORMATS}
 
 
 def _layer_candidates(group: GroupStatistics) -> Iterator[tuple[str, Sequence[BlockQuantized]]]:
-    for label, form in LAYER_CANDIDATES.items():
+    for label, form in LAYER_FORMATS.items():
         fitted = fit_block_size(form, group.weights[0].shape[1])
         if fitted is not None:
             yield label, quantize_group(group, fitted)
 
 
-def _measure_tables(source: Source, tables: Sequence[Matrix], scorer: Scorer) -> list[GroupSensitivity]:
+def _measure_embeddings(source: Source, embeddings: Sequence[Matrix], scorer: Scorer) -> list[GroupSensitivity]:
     import torch
 
     from calibration.sensitivity import GroupSensitivity
     from calibration.weights.round_to_nearest import round_to_nearest
 
     found = []
-    for storage in dict.fromkeys(table.storage for table in tables):
-        names = tuple(table.name for table in tables if table.storage == storage)
-        matrix = next(table for table in tables if table.storage == storage)
+    for storage in dict.fromkeys(embedding.storage for embedding in embeddings):
+        names = tuple(embedding.name for embedding in embeddings if embedding.storage == storage)
+        matrix = next(embedding for embedding in embeddings if embedding.storage == storage)
         weight: Any = source.module.get_submodule(names[0]).weight
         own, kl = weight.detach().clone(), {}
         try:
-            for label, form in TABLE_CANDIDATES.items():
+            for label, form in EMBEDDING_FORMATS.items():
                 fitted = fit_block_size(form, matrix.features)
                 if fitted is None:
                     continue
@@ -264,7 +264,7 @@ def _measure_tables(source: Source, tables: Sequence[Matrix], scorer: Scorer) ->
 
 def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], bytes_per_scale: int) -> Unit:
     members = list({matrices[name].storage: matrices[name] for name in group.names}.values())
-    candidates = TABLE_CANDIDATES if members[0].table else LAYER_CANDIDATES
+    candidates = EMBEDDING_FORMATS if members[0].embedding else LAYER_FORMATS
     elements = sum(member.elements for member in members)
     sizes = {FLOAT: 4 * elements}
     for label in group.kl:
@@ -277,7 +277,7 @@ def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], bytes_per_scale:
         )
     return Unit(
         names=group.names,
-        kind="tables" if members[0].table else "layers",
+        kind="tables" if members[0].embedding else "layers",
         features=members[0].features,
         elements=elements,
         kl={FLOAT: 0.0, **group.kl},

@@ -1,4 +1,4 @@
-"""The measurement of sensitivity on a cluster: a task for each decoder layer, and one for the tables."""
+"""The measurement of sensitivity on a cluster: a task for each decoder layer, and one for the embeddings."""
 
 from __future__ import annotations
 

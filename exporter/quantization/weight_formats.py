@@ -67,7 +67,7 @@ def plan_quantization(
         matrices: see `matrices_of`.
         keep: patterns (``*``, ``?``, ``[...]``) of module paths that stay float32, such as ``*.down_proj``. The plan of
             a half precision, which has no integers, lists these alone.
-        block_size: input features that share a scale, instead of the precision's own for layers and tables.
+        block_size: input features that share a scale, instead of the precision's own for layers and embeddings.
         symmetric: the zero point of every block is the middle of the codes, instead of the precision's own choice.
 
     Raises:
@@ -88,8 +88,10 @@ def plan_quantization(
     notes, misfits = [], []
     longest = _longest(matrices)
     for matrix in matrices:
-        form = precision.embedding if matrix.table else precision.recurrent if matrix.recurrent else precision.layers
-        if not (matrix.table or matrix.recurrent) and matrix.features == longest:
+        form = (
+            precision.embedding if matrix.embedding else precision.recurrent if matrix.recurrent else precision.layers
+        )
+        if not (matrix.embedding or matrix.recurrent) and matrix.features == longest:
             form = precision.longest or form
         if isinstance(form, ProductFormat) and not matrix.stacked:
             form = precision.embedding  # how much inputs of 8 bits cost is found out layer by layer
@@ -114,7 +116,7 @@ def plan_quantization(
 
 
 def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
-    """Names that the patterns keep, and the other name of a tied table with them."""
+    """Names that the patterns keep, and the other name of a tied embedding with them."""
     storages = set()
     for pattern in patterns:
         hits = {matrix.storage for matrix in matrices if fnmatchcase(matrix.name, pattern)}
@@ -148,7 +150,7 @@ def scale_bytes(target: str) -> int:
 
 def _longest(matrices: Sequence[Matrix]) -> int | None:
     """The most input features of a decoder's layer; None where all have as many."""
-    features = {matrix.features for matrix in matrices if not (matrix.table or matrix.recurrent)}
+    features = {matrix.features for matrix in matrices if not (matrix.embedding or matrix.recurrent)}
     return max(features) if len(features) > 1 else None
 
 

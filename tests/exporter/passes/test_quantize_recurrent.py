@@ -130,7 +130,7 @@ def test_a_plan_gives_recurrent_matrices_rows_and_leaves_the_rest_to_the_precisi
     assert plan.formats["layers.weight_ih_l0"] == RowFormat()
     assert plan.formats["layers.weight_ih_l1"] is None
     assert not plan.calibrated
-    assert Matrix(name="a", rows=1, features=1, table=False, storage=0).parameter == "a.weight"
+    assert Matrix(name="a", rows=1, features=1, embedding=False, storage=0).parameter == "a.weight"
 
 
 def test_quantizing_a_source_leaves_it_as_it_was():

@@ -25,7 +25,7 @@ def source(tiny_source):
     found = load_source(tiny_source)
     generator = np.random.default_rng(0)
     for matrix in matrices_of(found.module):
-        if not matrix.table:
+        if not matrix.embedding:
             codes = generator.integers(0, 16, (matrix.rows, matrix.features // 32, 32)).astype(np.float32)
             codes[..., 0], codes[..., 1] = 0, 15
             steps = generator.uniform(0.01, 0.02, (matrix.rows, matrix.features // 32, 1)).astype(np.float16)
@@ -41,7 +41,7 @@ def plan_of(source, precision="int4"):
 
 def test_layers_on_a_grid_keep_it_and_need_no_text(source):
     plan = keep_grids(source, plan_of(source))
-    layers = {m.name for m in matrices_of(source.module) if not m.table}
+    layers = {m.name for m in matrices_of(source.module) if not m.embedding}
     assert {name for name, form in plan.formats.items() if form == OWN} == layers
     assert (plan.algorithm, plan.calibrated) == ("grid", False)
 
@@ -86,7 +86,7 @@ def test_the_bytes_are_those_of_what_is_stored(source):
     plan = keep_grids(source, plan_of(source))
     found = take_grids(source, plan)
     for matrix in matrices_of(source.module):
-        if not matrix.table:
+        if not matrix.embedding:
             part = found[f"{matrix.name}.weight"]
             packed = part.codes.size // 2 + 2 * part.scales.size + len(part.codes) * -(-part.scales.shape[1] // 2)
             assert grid_bytes(matrix, OWN, bytes_per_scale=2) == packed

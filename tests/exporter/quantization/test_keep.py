@@ -27,7 +27,7 @@ def test_every_matrix_is_the_loaded_one_bit_for_bit(tmp_path, kind):
     assert (record["exact"], record["weights"], record["rms_error"]) == (True, 16, 0.0)
 
 
-def test_a_tied_table_is_one_weight_under_two_names(tmp_path):
+def test_a_tied_embedding_is_one_weight_under_two_names(tmp_path):
     _, found = kept(write_tiny_gguf(tmp_path / "model.gguf", quantization="Q8_0", tied=True))
     assert found.by_name["lm_head.weight"] is found.by_name["model.embed_tokens.weight"]
 
@@ -40,12 +40,12 @@ def test_the_closest_form_states_its_error(tmp_path):
     assert "closest form" in describe_kept(found.record)[0]
 
 
-def test_tables_have_whole_bytes_where_the_target_needs_them(tmp_path):
+def test_embeddings_have_whole_bytes_where_the_target_needs_them(tmp_path):
     path = write_tiny_gguf(tmp_path / "model.gguf", quantization="Q4_0")
-    source, found = kept(path, whole_byte_tables=True)
-    table = found.by_name["model.embed_tokens.weight"]
-    assert table.format.bits == 8
-    assert np.array_equal(table.dequantize(), source.module.get_parameter("model.embed_tokens.weight").numpy())
+    source, found = kept(path, whole_bytes=True)
+    embedding = found.by_name["model.embed_tokens.weight"]
+    assert embedding.format.bits == 8
+    assert np.array_equal(embedding.dequantize(), source.module.get_parameter("model.embed_tokens.weight").numpy())
 
 
 def test_a_file_without_integers_has_nothing_to_keep(tmp_path):

@@ -7,8 +7,8 @@ def test_a_model_lists_its_linear_layers_and_tables(tiny_source):
     from exporter.sources import load_source
 
     found = matrices_of(load_source(tiny_source).module)
-    tables = [item.name for item in found if item.table]
-    assert tables == ["model.embed_tokens", "lm_head"]
+    embeddings = [item.name for item in found if item.embedding]
+    assert embeddings == ["model.embed_tokens", "lm_head"]
     assert len(found) == 3 * 7 + 2
     query = next(item for item in found if item.name == "model.layers.0.self_attn.q_proj")
     assert (query.rows, query.features, query.elements) == (64, 64, 4096)

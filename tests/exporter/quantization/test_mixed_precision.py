@@ -6,7 +6,7 @@ from exporter.contract.errors import InputError
 from exporter.precision.precision import WeightFormat
 from exporter.quantization.mixed_precision import Goal, Measured, find_mixed_precision
 from exporter.quantization.quantize_source import QuantizedWeights
-from exporter.quantization.sensitivity import LAYER_CANDIDATES, TABLE_CANDIDATES, Sensitivity, Unit
+from exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS, Sensitivity, Unit
 
 OVERHEAD = 500
 
@@ -29,7 +29,7 @@ UNITS = (
     unit("embed", int8=1e-5, int4=2e-3, kind="tables", names=("embed", "lm_head")),
 )
 SENSITIVITY = Sensitivity(
-    units=UNITS, candidates={"layers": LAYER_CANDIDATES, "tables": TABLE_CANDIDATES}, calibration={}
+    units=UNITS, candidates={"layers": LAYER_FORMATS, "tables": EMBEDDING_FORMATS}, calibration={}
 )
 
 
@@ -99,7 +99,7 @@ def test_what_the_runtime_adds_by_rounding_is_counted_before_anything_is_chosen(
 
 
 def test_kept_layers_stay_float_and_targets_that_gather_bytes_only_get_them():
-    mixed = Workshop().find(Goal(max_kl=0.05), keep=["*.0.easy"], table_labels=("fp32", "int8"))
+    mixed = Workshop().find(Goal(max_kl=0.05), keep=["*.0.easy"], embedding_labels=("fp32", "int8"))
     assert chosen(mixed)["layers.0.easy"] == "fp32"
     assert chosen(mixed)["embed"] == "int8"
 

@@ -8,7 +8,7 @@ from exporter.jobs.stages import Stages
 from exporter.precision.precision import precision_named
 from exporter.quantization.mixed_precision import Goal
 from exporter.quantization.options import QuantizationOptions
-from exporter.quantization.prepared import prepare_quantization, table_labels
+from exporter.quantization.prepared import embedding_labels, prepare_quantization
 from exporter.quantization.run import run_quantization
 from exporter.quantization.weight_formats import BLOCK_SIZES
 from exporter.sources import load_source
@@ -59,8 +59,8 @@ def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_siz
         step = part.scales.repeat(block_size, axis=1)[:, : weight.shape[1]]
         # The search may clip the ends of a block to place the rest better.
         assert (abs(part.dequantize() - weight) <= 0.51 * step).mean() > 0.9
-    tables = [name for name in found.by_name if "embed" in name or "lm_head" in name]
-    assert len({id(found.by_name[name]) for name in tables}) == 1, "a tied table is one"
+    embeddings = [name for name in found.by_name if "embed" in name or "lm_head" in name]
+    assert len({id(found.by_name[name]) for name in embeddings}) == 1, "a tied embedding is one"
 
 
 def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, tmp_path):
@@ -71,6 +71,6 @@ def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, t
 
 
 def test_portable_graphs_gather_whole_bytes_only():
-    assert "int4" not in table_labels("portable")
-    assert "int4" not in table_labels("ort-cuda")
-    assert "int4" in table_labels("ort-cpu")
+    assert "int4" not in embedding_labels("portable")
+    assert "int4" not in embedding_labels("ort-cuda")
+    assert "int4" in embedding_labels("ort-cpu")

@@ -62,7 +62,7 @@ def test_a_finished_file_is_only_read(source, data, measured, monkeypatch):
     found, path = measured
     before = path.read_bytes()
     monkeypatch.setattr("calibration.sensitivity.measure_groups", None)
-    monkeypatch.setattr(sensitivity, "_measure_tables", None)
+    monkeypatch.setattr(sensitivity, "_measure_embeddings", None)
     assert measure_sensitivity(source, data, path=path) == found
     assert path.read_bytes() == before
     other = measure_sensitivity(source, data, path=path, target="portable")

@@ -36,7 +36,7 @@ def found(source, data, *, max_kl, precision="w8a8"):
 
 def test_within_a_wide_budget_every_layer_is_a_product(source, data):
     result = found(source, data, max_kl=100.0)
-    layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.table}
+    layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.embedding}
     assert set(result.products) == layers
     assert result.kept == ()
     assert result.record["kept"] == []

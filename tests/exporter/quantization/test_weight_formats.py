@@ -8,12 +8,12 @@ from exporter.quantization.matrices import Matrix
 from exporter.quantization.weight_formats import plan_quantization
 
 
-def matrix(name, features=64, *, table=False, storage=None):
-    return Matrix(name=name, rows=8, features=features, table=table, storage=storage or hash(name))
+def matrix(name, features=64, *, embedding=False, storage=None):
+    return Matrix(name=name, rows=8, features=features, embedding=embedding, storage=storage or hash(name))
 
 
 LAYERS = [matrix(f"layers.{i}.{part}") for i in range(2) for part in ("q", "up")]
-TIED = [matrix("embed", table=True, storage=1), matrix("lm_head", table=True, storage=1)]
+TIED = [matrix("embed", embedding=True, storage=1), matrix("lm_head", embedding=True, storage=1)]
 
 
 def test_layers_and_tables_get_the_formats_of_the_precision():
@@ -23,7 +23,7 @@ def test_layers_and_tables_get_the_formats_of_the_precision():
     assert plan.calibrated
 
 
-def test_kept_layers_stay_float_and_a_tied_table_is_kept_under_both_names():
+def test_kept_layers_stay_float_and_a_tied_embedding_is_kept_under_both_names():
     plan = plan_quantization([*LAYERS, *TIED], precision_named("int8"), keep=["*.up", "lm_head"])
     assert [name for name, form in plan.formats.items() if form is None] == [
         "layers.0.up",

@@ -56,4 +56,4 @@ def test_weights_that_are_in_no_linear_layer_are_said():
     assert said is not None
     assert "belong to no linear layer: transformer.h.1.experts" in said
     with pytest.raises(InputError, match="no linear layers that could be quantized"):
-        describe_uncovered(model, [matrix for matrix in matrices if matrix.table])
+        describe_uncovered(model, [matrix for matrix in matrices if matrix.embedding])
