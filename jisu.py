@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 # verb -> (module with add_arguments(parser) and run(arguments) -> exit code, one line of help)
 VERBS = {
-    "export": ("exporter.commands.export", "turn a checkpoint into an engine that is verified to match it"),
-    "verify": ("exporter.commands.verify", "compare an artifact with its source again"),
+    "export": ("exporter.commands.export", "export a checkpoint and verify that the result matches it"),
+    "verify": ("exporter.commands.verify", "verify an existing artifact against its source"),
     "calibrate": ("exporter.commands.calibrate", "collect statistics of a checkpoint's activations for later exports"),
-    "sensitivity": ("exporter.commands.sensitivity", "measure which layers suffer from which number format"),
-    "families": ("exporter.commands.families", "list which kinds of models of transformers export and pass"),
+    "sensitivity": ("exporter.commands.sensitivity", "measure how much each number format costs each layer"),
+    "families": ("exporter.commands.families", "list the transformers model types and how each one exports"),
     "diagnose": (
         "exporter.commands.diagnose",
         "find the layer and token at which a graph diverges from its source",
     ),
     "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was verified and where it came from"),
-    "build": ("runtimes.commands.build", "compile an artifact for TensorRT, ahead of time or on its GPU"),
-    "generate": ("runtimes.commands.generate", "answer one prompt"),
+    "build": ("runtimes.commands.build", "compile an artifact into TensorRT plans"),
+    "generate": ("runtimes.commands.generate", "answer a prompt"),
     "chat": ("runtimes.commands.chat", "talk with a model"),
-    "classify": ("runtimes.commands.classify", "give texts the labels of a classifier"),
-    "compare": ("benchmarks.commands.compare", "measure speed and quality of artifacts, backends and other engines"),
-    "doctor": ("runtimes.commands.doctor", "show what this machine can run and what is wrong with it"),
+    "classify": ("runtimes.commands.classify", "label texts with a classifier"),
+    "compare": ("benchmarks.commands.compare", "compare artifacts, backends and other engines in speed and quality"),
+    "doctor": ("runtimes.commands.doctor", "check what this machine can run and how to fix what it cannot"),
 }
 
 # public name -> the package that has it

@@ -35,12 +35,12 @@ def share(text: str) -> float:
 
 
 _LIMITS = (
-    ("max-slowdown", share, "SHARE", "most loss of decode and prefill speed against the baseline (10%%)"),
-    ("max-memory-growth", share, "SHARE", "most growth of the peak memory"),
-    ("max-size-growth", share, "SHARE", "most growth of the size on the disk"),
-    ("max-kl", float, "NATS", "most mean KL divergence from the source"),
-    ("min-top1", share, "SHARE", "least agreement of the most likely token"),
-    ("max-ppl-ratio", float, "RATIO", "most perplexity over the source's"),
+    ("max-slowdown", share, "SHARE", "largest loss of decode or prefill speed against the baseline (default: 10%%)"),
+    ("max-memory-growth", share, "SHARE", "largest growth of the peak memory"),
+    ("max-size-growth", share, "SHARE", "largest growth of the size on disk"),
+    ("max-kl", float, "NATS", "largest mean KL divergence from the source"),
+    ("min-top1", share, "SHARE", "smallest agreement in the most likely token"),
+    ("max-ppl-ratio", float, "RATIO", "largest perplexity as a multiple of the source's"),
 )
 
 
@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from exporter.commands.ray_argument import add_ray_argument
 
     parser.add_argument("artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="folders that `jisu export` wrote")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
     parser.add_argument(
-        "--backends", nargs="+", default=[BACKEND], metavar="NAME", help=f"what runs the artifacts ({BACKEND})"
+        "--backends", nargs="+", default=[BACKEND], metavar="NAME", help=f"backends to run on (default: {BACKEND})"
     )
     parser.add_argument(
         "--peers",
@@ -60,47 +60,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=PEER_MODELS,
         metavar="FOLDER",
-        help=f"also the models of other engines in it ({PEER_MODELS}), or of several models in a folder for each",
+        help="also compare other engines, whose models lie in this folder, or in one folder per model "
+        f"(default: {PEER_MODELS})",
     )
     parser.add_argument(
         "--peers-python",
         type=Path,
         default=PEER_PYTHON,
         metavar="PYTHON",
-        help="of the environment with the other engines (%(default)s)",
+        help="interpreter of the environment with the other engines (default: %(default)s)",
     )
     parser.add_argument(
         "--matrix", type=Path, metavar="FILE", help="TOML with models, precisions and backends, instead of artifacts"
     )
-    parser.add_argument("--source", metavar="CHECKPOINT", help="what the artifacts were made from, if it was moved")
+    parser.add_argument(
+        "--source", metavar="CHECKPOINT", help="checkpoint that the artifacts were made from, if it has moved"
+    )
     parser.add_argument(
         "--workloads",
         nargs="+",
         metavar="NAME",
         help="; ".join(f"for {task} some of {', '.join(names)}" for task, names in WORKLOADS.items())
-        + " (all that fit the model)",
+        + " (default: all that fit the model)",
     )
-    parser.add_argument("--trials", type=int, default=TRIALS, metavar="N", help="timed runs of each (%(default)s)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads that compute (one for each core)")
+    parser.add_argument(
+        "--trials", type=int, default=TRIALS, metavar="N", help="timed runs of each workload (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="compute threads (default: one per core)")
     parser.add_argument(
         "--time-limit",
         type=float,
         default=TIME_LIMIT,
         metavar="SECONDS",
-        help="for loading and for each run of a candidate (%(default)g)",
+        help="limit for loading and for each run of a contestant (default: %(default)g)",
     )
-    add_ray_argument(parser, what="candidates, and a matrix's exports,")
-    parser.add_argument("--no-quality", action="store_true", help="leave out the comparison of predictions")
-    limits = parser.add_argument_group("limits; beyond one of them the exit code is 4")
+    add_ray_argument(parser, what="contestants, and a matrix's exports,")
+    parser.add_argument("--no-quality", action="store_true", help="do not compare predictions")
+    limits = parser.add_argument_group("limits; the exit code is 4 when one is exceeded")
     limits.add_argument(
         "--baseline",
         type=Path,
         metavar="FILE",
-        help="report.json to compare with, or of several models their folder",
+        help="report.json to compare with, or the folder of reports of several models",
     )
-    limits.add_argument(
-        "--junit", type=Path, metavar="FILE", help="where to write JUnit XML (into the report's folder)"
-    )
+    limits.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML file (default: in the report's folder)")
     for name, kind, letter, text in _LIMITS:
         limits.add_argument(f"--{name}", type=kind, metavar=letter, help=text)
     parser.add_argument("--quiet", action="store_true", help="print nothing but the table and errors")

@@ -12,26 +12,32 @@ from exporter.commands.ray_argument import add_ray_argument
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder; an unfinished collection there is resumed")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output folder; an interrupted collection there is resumed"
+    )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="TEXT",
-        help="text, JSONL, CSV or dataset (default: half of the prose that every CPython carries)",
+        help="text, JSONL, CSV or dataset (default: half of Python's own documentation)",
     )
-    parser.add_argument("--field", default="text", metavar="NAME", help="its column or key with the text (%(default)s)")
-    parser.add_argument("--windows", type=int, default=44, help="pieces of text to run, drawn at random (%(default)s)")
-    parser.add_argument("--window-tokens", type=int, default=256, help="tokens of each (%(default)s)")
+    parser.add_argument(
+        "--field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--windows", type=int, default=44, help="pieces of text, drawn at random (default: %(default)s)"
+    )
+    parser.add_argument("--window-tokens", type=int, default=256, help="tokens of each piece (default: %(default)s)")
     parser.add_argument(
         "--hessians",
         action="store_true",
-        help="keep what GPTQ needs as well, 4 bytes per pair of input features: int4 then needs no run of the model",
+        help="also store GPTQ's Hessians, 4 bytes per pair of input features: int4 then does not run the model",
     )
     parser.add_argument(
         "--evaluation",
         type=Path,
         metavar="TEXT",
-        help="what exports will be judged on, to make sure that the two have nothing in common",
+        help="text that exports are evaluated on; refused when it overlaps with the calibration text",
     )
     add_ray_argument(parser, what="the windows")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -15,7 +15,7 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("checkpoint")
     group.add_argument(
-        "--tokenizer", type=Path, metavar="PATH", help="tokenizer.json, or its folder, for the module of a factory"
+        "--tokenizer", type=Path, metavar="PATH", help="tokenizer.json or its folder, for a model from a factory"
     )
     group.add_argument("--revision", help="branch, tag or commit of a hub id")
     group.add_argument(
@@ -28,8 +28,7 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="leave out stored tensors of these names, such as '*.mtp.*'; others that the model has no place for are "
-        "refused",
+        help="stored tensors to leave out, such as '*.mtp.*'; any other tensor that the model does not use is refused",
     )
     group.add_argument(
         "--adapter",
@@ -38,5 +37,5 @@ def add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         dest="adapters",
         type=Path,
         metavar="PATH",
-        help="a LoRA folder of PEFT, merged into the weights; repeatable",
+        help="a PEFT LoRA folder to merge into the weights; repeatable",
     )

@@ -22,35 +22,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from runtimes.commands.build import capability
 
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`, for any target")
-    parser.add_argument("--source", help="the checkpoint it was made from; default: where the manifest says it was")
-    parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="of the module of a factory")
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where the smallest failing subgraph goes (ARTIFACT.failing)"
+        "--source", help="checkpoint that the artifact was made from (default: the path in the manifest)"
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="tokenizer of a model from a factory")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="folder for the smallest failing subgraph (default: ARTIFACT.failing)",
     )
     parser.add_argument(
         "--backend",
         choices=("tensorrt", "tensorrt-rtx"),
-        help="ask TensorRT instead whether it takes the graph, and for the least that it refuses (needs no source)",
+        help="find the smallest subgraph that TensorRT refuses instead; needs no source",
     )
     parser.add_argument(
-        "--compute-capability", type=capability, metavar="X.Y", help="the GPU to ask for, with --backend (8.9)"
+        "--compute-capability", type=capability, metavar="X.Y", help="with --backend: GPU to build for (default: 8.9)"
     )
     parser.add_argument(
         "--plan",
         type=Path,
         metavar="PATH",
-        help="with --backend: compare this plan, or the one in this folder, with its graph, on the GPU here",
+        help="with --backend: compare this plan, or the plan in this folder, with its graph on this machine's GPU",
     )
-    parser.add_argument("--prompt-tokens", type=int, default=16, metavar="N", help="tokens of the prompt (16)")
-    parser.add_argument("--steps", type=int, default=8, metavar="N", help="tokens decoded behind it, one by one (8)")
+    parser.add_argument("--prompt-tokens", type=int, default=16, metavar="N", help="tokens of the prompt (default: 16)")
+    parser.add_argument(
+        "--steps", type=int, default=8, metavar="N", help="tokens decoded after it, one at a time (default: 8)"
+    )
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
     parser.add_argument(
         "--ignore-weights",
         action="append",
         metavar="PATTERN",
-        help="leave these tensors of the source out (default: what the export left out)",
+        help="tensors of the source to leave out (default: those that the export left out)",
     )
-    parser.add_argument("--json", action="store_true", help="print every piece's error as JSON")
+    parser.add_argument("--json", action="store_true", help="print the error of every piece as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -31,28 +31,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; must not exist yet")
     parser.add_argument(
-        "--target", choices=TARGETS, default="ort-cpu", help="what to lower the graph for (%(default)s)"
+        "--target",
+        choices=TARGETS,
+        default="ort-cpu",
+        help="runtime that the graph is optimized for (default: %(default)s)",
     )
     parser.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
-        help="number format of the weights (fp32; mixed with --max-kl or --target-size alone)",
+        help="number format of the weights (default: fp32; mixed with --max-kl or --target-size alone)",
     )
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="TEXT",
-        help="text, JSONL, CSV or dataset to calibrate with (default: half of the prose that every CPython carries)",
+        help="text, JSONL, CSV or dataset to calibrate with (default: half of Python's own documentation)",
     )
     parser.add_argument(
-        "--calibration-field", default="text", metavar="NAME", help="its column or key with the text (%(default)s)"
+        "--calibration-field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
     )
     weights = parser.add_argument_group("integer weights")
     weights.add_argument(
-        "--keep", action="append", default=[], metavar="PATTERN", help="layers that stay fp32, such as '*.down_proj'"
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="layers to keep in fp32, such as '*.down_proj'; repeatable",
     )
     weights.add_argument(
-        "--block-size", type=int, choices=BLOCK_SIZES, help="input features that share a scale (default: by precision)"
+        "--block-size",
+        type=int,
+        choices=BLOCK_SIZES,
+        help="input features per scale (default: depends on the precision)",
     )
     weights.add_argument(
         "--target-size",
@@ -63,12 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights.add_argument(
         "--keep-quantization",
         action="store_true",
-        help="take over the integers of a GGUF file or of a quantized folder as they are",
+        help="keep the integers of a GGUF file or of a quantized folder instead of quantizing anew",
     )
     weights.add_argument(
         "--assume-vnni",
         action="store_true",
-        help="of w8a8: use codes that only CPUs with VNNI (or AMX, or Arm) multiply rightly; refused on others",
+        help="w8a8 only: use the full range of codes, which needs a CPU with VNNI or AMX, or an Arm CPU",
     )
     weights.add_argument(
         "--sensitivity",
@@ -77,31 +87,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measurements that mixed precision is chosen by; reused when the file exists",
     )
     signs = weights.add_mutually_exclusive_group()
-    signs.add_argument("--symmetric", action="store_true", default=None, help="zero points in the middle of the codes")
-    signs.add_argument("--asymmetric", action="store_false", dest="symmetric", help="a zero point for every block")
-    limits = parser.add_argument_group("budget of a reduced precision on held-out text; over it nothing is published")
+    signs.add_argument(
+        "--symmetric", action="store_true", default=None, help="no zero points: codes are symmetric around 0"
+    )
+    signs.add_argument("--asymmetric", action="store_false", dest="symmetric", help="one zero point per block")
+    limits = parser.add_argument_group(
+        "quality limits of a reduced precision, measured on held-out text; an export beyond one is rejected"
+    )
     limits.add_argument(
         "--max-kl",
         type=float,
         metavar="NATS",
-        help="most mean KL divergence; without --precision: the smallest mixed precision within it",
+        help="largest mean KL divergence; without --precision, finds the smallest mixed precision within it",
     )
     limits.add_argument(
-        "--min-top1", type=float, metavar="SHARE", help="least agreement of the most likely token, 0..1"
+        "--min-top1",
+        type=float,
+        metavar="SHARE",
+        help="smallest agreement with the source in the most likely token, 0 to 1",
     )
-    limits.add_argument("--max-ppl-ratio", type=float, metavar="RATIO", help="most perplexity over the source's")
     limits.add_argument(
-        "--evaluation", type=Path, metavar="TEXT", help="text to measure it on (default: the other half of that prose)"
+        "--max-ppl-ratio", type=float, metavar="RATIO", help="largest perplexity as a multiple of the source's"
+    )
+    limits.add_argument(
+        "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: built-in held-out texts)"
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="say what would be done, its size, time and memory; read no weights and write nothing",
+        help="print the size, time and memory that the export would take; reads no weights, writes nothing",
     )
     parser.add_argument(
-        "--no-advice", action="store_true", help="leave out the measurement of what the format buys on this machine"
+        "--no-advice", action="store_true", help="do not measure what the precision gains on this machine"
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write what the gate found as JUnit XML")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the gate's checks as JUnit XML")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 

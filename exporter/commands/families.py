@@ -12,8 +12,8 @@ from exporter.reports.families import Families, Family, read_families
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model_type", nargs="?", help="one type, as config.json spells it (default: all)")
-    parser.add_argument("--failed", action="store_true", help="only those that do not pass, with the reason")
+    parser.add_argument("model_type", nargs="?", help="model type, as in config.json (default: all)")
+    parser.add_argument("--failed", action="store_true", help="show only the types that do not pass, with the reason")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--hashes", action="store_true", help="compare every file with its SHA-256, and show them")
-    parser.add_argument("--backend", metavar="NAME", help="open it there, and show what runs each operator")
+    parser.add_argument("--hashes", action="store_true", help="check the SHA-256 of every file and show them")
+    parser.add_argument(
+        "--backend", metavar="NAME", help="open the artifact on this backend and show what runs each operator"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

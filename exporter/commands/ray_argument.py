@@ -16,7 +16,7 @@ def add_ray_argument(parser: argparse.ArgumentParser, *, what: str) -> None:
         type=_address,
         const=LOCAL,
         metavar="ADDRESS",
-        help=f"run {what} as tasks on a Ray cluster (one on this machine), where a task that is lost is run again",
+        help=f"run {what} as tasks on a Ray cluster (default: one on this machine); lost tasks run again",
     )
 
 

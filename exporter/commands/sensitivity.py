@@ -15,21 +15,23 @@ SHOWN = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="JSON file; an unfinished measurement there is resumed")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="output JSON file; an interrupted measurement there is resumed"
+    )
     parser.add_argument(
         "--calibration",
         type=Path,
         metavar="TEXT",
-        help="text or statistics (default: half of the prose that every CPython carries)",
+        help="text, or folder of `jisu calibrate` (default: half of Python's own documentation)",
     )
     parser.add_argument(
-        "--calibration-field", default="text", metavar="NAME", help="its column or key with the text (%(default)s)"
+        "--calibration-field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
     )
     parser.add_argument(
         "--evaluation",
         type=Path,
         metavar="TEXT",
-        help="what exports will be judged on, to make sure that the two have nothing in common",
+        help="text that exports are evaluated on; refused when it overlaps with the calibration text",
     )
     add_ray_argument(parser, what="the layers")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")

@@ -10,28 +10,30 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`")
-    parser.add_argument("--source", help="the checkpoint it was made from; default: where the manifest says it was")
-    parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="of the module of a factory")
     parser.add_argument(
-        "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: half of CPython's prose)"
+        "--source", help="checkpoint that the artifact was made from (default: the path in the manifest)"
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="PATH", help="tokenizer of a model from a factory")
+    parser.add_argument(
+        "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: built-in held-out texts)"
     )
     parser.add_argument("--allow-pickle", action="store_true", help="also read pickled weights of the source")
     parser.add_argument(
         "--ignore-weights",
         action="append",
         metavar="PATTERN",
-        help="leave these tensors of the source out (default: what the export left out)",
+        help="tensors of the source to leave out (default: those that the export left out)",
     )
     parser.add_argument(
         "--second-opinion",
         action="store_true",
-        help="also compare it with another implementation of its checkpoint: llama.cpp for a GGUF file, transformers "
-        "without anything of jisu for a folder",
+        help="also compare with another implementation of the checkpoint: llama.cpp for a GGUF file, plain "
+        "transformers for a folder",
     )
     parser.add_argument(
         "--opinion-python",
         metavar="PYTHON",
-        help="interpreter of the environment with the other implementation (default: this one)",
+        help="Python interpreter that has the other implementation (default: this one)",
     )
     parser.add_argument("--json", action="store_true", help="print the gate's record as JSON")
 

@@ -19,23 +19,28 @@ _NEW_LINE = "\r\x1b[K"  # back to the start of a terminal's line, and clear it
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", metavar="ARTIFACT", help="folder that `jisu export --target tensorrt` wrote")
-    parser.add_argument("--backend", choices=BACKENDS, required=True, help="what the plans are for")
+    parser.add_argument("--backend", choices=BACKENDS, required=True, help="library to build plans for")
     parser.add_argument(
         "--compute-capability",
         type=capability,
         nargs="+",
         default=[],
         metavar="X.Y",
-        help="build ahead of time for these GPUs (tensorrt-rtx; default: the one here)",
+        help="tensorrt-rtx only: GPUs to build for ahead of time (default: this machine's)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where the plans go (a cache below ~/.cache/jisu, by the graph)"
+        "--out", type=Path, metavar="FOLDER", help="folder for the plans (default: a cache below ~/.cache/jisu)"
     )
-    parser.add_argument("--capacity", type=int, metavar="N", help="tokens of a row, its answer included (up to 2048)")
     parser.add_argument(
-        "--prompt", type=int, metavar="N", help="tokens of a prompt in one call, or of a text for an encoder (512)"
+        "--capacity", type=int, metavar="N", help="tokens per row, prompt and answer (default: up to 2048)"
     )
-    parser.add_argument("--batch", type=int, metavar="N", help="most rows (1)")
+    parser.add_argument(
+        "--prompt",
+        type=int,
+        metavar="N",
+        help="longest prompt of one call, or text of an encoder, in tokens (default: 512)",
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="largest batch (default: 1)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 

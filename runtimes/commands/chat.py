@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb understands."""
     add_engine_arguments(parser)
     add_chat_arguments(parser)
-    parser.add_argument("--system", metavar="TEXT", help="a first message that tells the model how to behave")
+    parser.add_argument("--system", metavar="TEXT", help="system message")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -23,9 +23,15 @@ _AHEAD = 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb understands."""
     add_artifact_arguments(parser)
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to classify; none or - reads lines of the input")
-    parser.add_argument("--truncate", action="store_true", help="cut texts that are too long off instead of refusing")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a text, with every probability")
+    parser.add_argument(
+        "texts", nargs="*", metavar="TEXT", help="text to classify; - or none reads lines from standard input"
+    )
+    parser.add_argument(
+        "--truncate", action="store_true", help="cut off texts that are too long instead of refusing them"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per text, with the probability of every label"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

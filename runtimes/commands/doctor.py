@@ -21,10 +21,12 @@ _INT8 = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", metavar="PATH_OR_COUNT", help="also tell whether this model fits: a path, or a count such as 7B"
+        "--model",
+        metavar="PATH_OR_COUNT",
+        help="also check whether this model fits: a path, or a parameter count such as 7B",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.epilog = "Exits with 0 when ort-cpu is ready, nothing clashes and the model fits; with 2 otherwise."
+    parser.epilog = "Exits with 0 when ort-cpu is ready, no packages conflict and the model fits; with 2 otherwise."
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,24 +15,28 @@ if TYPE_CHECKING:
     from runtimes.generation.options import EarlyStopping, SamplingOptions
 
 _NUMBERS = {
-    "max_new_tokens": (int, "N", "most tokens of the answer (256, or what the model has room for)"),
-    "min_new_tokens": (int, "N", "fewest tokens of the answer (0)"),
+    "max_new_tokens": (int, "N", "longest answer, in tokens (default: 256, or what fits)"),
+    "min_new_tokens": (int, "N", "shortest answer, in tokens (default: 0)"),
     "temperature": (
         float,
         "T",
-        "above 0: draw tokens, the higher the more surprising; 0: the most likely one (0)",
+        "0 takes the most likely token; higher values draw less likely ones more often (default: 0)",
     ),
-    "top_k": (int, "K", "draw from the K most likely tokens only"),
-    "top_p": (float, "P", "draw from the most likely tokens that together have this probability"),
-    "min_p": (float, "P", "do not draw tokens less likely than P times the most likely one"),
-    "typical_p": (float, "P", "draw from tokens of typical surprise that together have this probability"),
-    "repetition_penalty": (float, "R", "above 1: tokens of the prompt and the answer become less likely"),
-    "no_repeat_ngram_size": (int, "N", "no N tokens in a row come twice in the prompt and the answer (0: off)"),
-    "frequency_penalty": (float, "R", "subtracted from a token's logit each time the answer has it"),
-    "presence_penalty": (float, "R", "subtracted from a token's logit when the answer has it"),
-    "seed": (int, "S", "the same seed draws the same tokens (a new one)"),
-    "num_beams": (int, "N", "follow N sequences at once and give the best one (1)"),
-    "length_penalty": (float, "P", "with beams: above 0 favours longer answers (1)"),
+    "top_k": (int, "K", "draw from the K most likely tokens"),
+    "top_p": (float, "P", "draw from the most likely tokens that together reach this probability"),
+    "min_p": (float, "P", "exclude tokens less likely than P times the most likely one"),
+    "typical_p": (float, "P", "locally typical sampling with this probability mass"),
+    "repetition_penalty": (float, "R", "values above 1 make tokens of the prompt and the answer less likely"),
+    "no_repeat_ngram_size": (
+        int,
+        "N",
+        "never repeat a sequence of N tokens of the prompt or the answer (default: 0, off)",
+    ),
+    "frequency_penalty": (float, "R", "subtracted from a token's logit for each time it is in the answer"),
+    "presence_penalty": (float, "R", "subtracted once from the logit of each token in the answer"),
+    "seed": (int, "S", "makes drawn answers repeatable (default: a new seed each time)"),
+    "num_beams": (int, "N", "beam search with N beams (default: 1, none)"),
+    "length_penalty": (float, "P", "beam search: values above 0 favor longer answers (default: 1)"),
 }
 
 
@@ -42,23 +46,28 @@ _EARLY_STOPPING: dict[str, EarlyStopping] = {"yes": True, "no": False, "never": 
 def add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     """ARTIFACT, --backend, --threads and --source."""
     parser.add_argument("artifact", metavar="ARTIFACT", help="folder that `jisu export` wrote")
-    parser.add_argument("--backend", default="ort-cpu", metavar="NAME", help="what runs it (ort-cpu)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads that compute (the cores it may use)")
-    parser.add_argument("--source", metavar="CHECKPOINT", help="the checkpoint, for the backend torch")
+    parser.add_argument("--backend", default="ort-cpu", metavar="NAME", help="backend to run on (default: ort-cpu)")
+    parser.add_argument("--threads", type=int, metavar="N", help="compute threads (default: the usable cores)")
     parser.add_argument(
-        "--allow-cpu-nodes", action="store_true", help="let ort-cuda run operators on the processor that it lacks"
+        "--source", metavar="CHECKPOINT", help="backend torch only: the checkpoint (default: the path in the manifest)"
     )
     parser.add_argument(
-        "--plan", type=Path, metavar="PATH", help="folder of `jisu build --out`, or a plan in it, for tensorrt backends"
+        "--allow-cpu-nodes", action="store_true", help="ort-cuda only: run operators without a GPU kernel on the CPU"
     )
     parser.add_argument(
-        "--capacity", type=int, metavar="N", help="tokens of a row, its answer included, for tensorrt backends (2048)"
+        "--plan", type=Path, metavar="PATH", help="tensorrt backends only: plan, or folder of `jisu build --out`"
+    )
+    parser.add_argument(
+        "--capacity",
+        type=int,
+        metavar="N",
+        help="tensorrt backends only: tokens per row, prompt and answer (default: 2048)",
     )
     parser.add_argument(
         "--no-verify-hashes",
         dest="verify_hashes",
         action="store_false",
-        help="compare only the sizes of the files, where the first load on a machine compares their hashes",
+        help="check only file sizes; without it, the first load on a machine checks SHA-256 hashes",
     )
 
 
@@ -66,42 +75,51 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """The same, and the sampling options."""
     add_artifact_arguments(parser)
     sampling = parser.add_argument_group(
-        "sampling", "what is not given follows the model's own generation_config.json, and then the default in brackets"
+        "sampling", "an option that is left out follows the model's generation_config.json, or else the default"
     )
     for name, (kind, letter, text) in _NUMBERS.items():
         sampling.add_argument("--" + name.replace("_", "-"), type=kind, metavar=letter, help=text)
     sampling.add_argument(
         "--early-stopping",
         choices=sorted(_EARLY_STOPPING),
-        help="with beams: end when as many answers have ended, when no better one is likely, or possible (no)",
+        help="beam search ends when N answers have ended (yes), a better one is unlikely (no) or impossible (never) "
+        "(default: no)",
     )
     ways = sampling.add_mutually_exclusive_group()
     ways.add_argument(
-        "--sample", action="store_true", default=None, dest="do_sample", help="draw tokens, as the model's settings say"
+        "--sample",
+        action="store_true",
+        default=None,
+        dest="do_sample",
+        help="draw tokens even if the model's settings do not",
     )
-    ways.add_argument("--greedy", action="store_false", dest="do_sample", help="take the most likely token")
+    ways.add_argument("--greedy", action="store_false", dest="do_sample", help="always take the most likely token")
     sampling.add_argument(
         "--no-model-defaults",
         action="store_false",
         dest="model_defaults",
-        help="leave the model's own generation settings out",
+        help="ignore the model's generation_config.json",
     )
-    sampling.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end the answer here; repeatable")
-    sampling.add_argument("--special-tokens", action="store_true", help="write special tokens into the answer's text")
+    sampling.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end the answer before this text; repeatable"
+    )
+    sampling.add_argument("--special-tokens", action="store_true", help="show special tokens in the answer")
 
 
 def add_chat_arguments(parser: argparse.ArgumentParser) -> None:
     """What a chat template is given besides the messages."""
     chat = parser.add_argument_group("chat template")
-    chat.add_argument("--tools", metavar="FILE", help="JSON file with a list of functions that the model may call")
+    chat.add_argument("--tools", metavar="FILE", help="JSON file with the functions that the model may call")
     chat.add_argument(
         "--template-var",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a name that the template reads, such as enable_thinking=false; repeatable",
+        help="variable of the template, such as enable_thinking=false; repeatable",
     )
-    chat.add_argument("--drop-oldest", action="store_true", help="leave the oldest turns out when there is no room")
+    chat.add_argument(
+        "--drop-oldest", action="store_true", help="drop the oldest turns when the conversation is too long"
+    )
 
 
 def chat_fields(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -31,21 +31,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb understands."""
     add_engine_arguments(parser)
     add_chat_arguments(parser)
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what to answer or continue; - is standard input")
-    parser.add_argument("--prompt-file", metavar="FILE", help="read the prompt from a file; - is standard input")
-    parser.add_argument("--system", metavar="TEXT", help="a first message that tells the model how to behave")
     parser.add_argument(
-        "--messages", metavar="FILE", help="answer the conversation in a JSON file; - is standard input"
+        "prompt", nargs="?", metavar="PROMPT", help="text to answer or continue; - reads standard input"
     )
-    parser.add_argument("--continue-final-message", action="store_true", help="go on with the last of the --messages")
+    parser.add_argument("--prompt-file", metavar="FILE", help="file with the prompt; - reads standard input")
+    parser.add_argument("--system", metavar="TEXT", help="system message")
+    parser.add_argument(
+        "--messages", metavar="FILE", help="JSON file with a conversation to answer; - reads standard input"
+    )
+    parser.add_argument("--continue-final-message", action="store_true", help="continue the last of the --messages")
     parser.add_argument(
         "--raw",
         action="store_true",
-        help="give the prompt as it is, without the chat template: special tokens that it spells are such",
+        help="pass the prompt as it is, without the chat template; special tokens in it are recognized",
     )
-    parser.add_argument("--logprobs", type=int, metavar="N", help="with --json: log-probabilities, and the N likeliest")
+    parser.add_argument(
+        "--logprobs",
+        type=int,
+        metavar="N",
+        help="with --json: log-probabilities of each token and of the N most likely ones",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
-    parser.add_argument("--quiet", action="store_true", help="leave out the line of numbers")
+    parser.add_argument("--quiet", action="store_true", help="do not print the line of timings")
 
 
 def run(arguments: argparse.Namespace) -> int:
