@@ -30,6 +30,8 @@ _LIMITS = {
     "max_p99_kl": "its 99th percentile at most {:g} nats",
     "min_top1": "the same most likely token for at least {:.1%}",
     "max_perplexity_ratio": "perplexity at most {:g} times the source's",
+    "max_confident_changes": "at most {:.1%} of the confident choices changed",
+    "max_average_kl": "mean over the domains at most {:g} nats",
 }
 
 
@@ -176,8 +178,9 @@ def _checks(prompts: GatePrompts, budget: Budget, source: Source) -> tuple[str, 
     limits = {key: getattr(budget, key) for key in _LIMITS}
     judged = [_LIMITS[key].format(value) for key, value in limits.items() if value is not None]
     if judged:
-        tokens = sum(len(window) for window in prompts.windows)
-        found.append(f"on {tokens} tokens of held-out text: {', '.join(judged)}")
+        domains = prompts.judged.domains
+        where = f"the worst of {len(domains)} domains" if len(domains) > 1 else domains[0].name
+        found.append(f"on {where} of held-out text: {', '.join(judged)}")
     if source.tokenizer is not None:
         found.append("tokenizer and chat template")
     return tuple(found)

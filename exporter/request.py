@@ -53,15 +53,18 @@ class ExportRequest:
         calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder; the
             first half of CPython's own prose when None.
         calibration_field: the column or key that holds the text of a CSV, JSONL or dataset.
-        evaluation: text that the quality figures are measured on; the second half of CPython's own prose when None.
+        evaluation: text that the quality figures are measured on; the built-in domains when None.
         keep: patterns of module paths whose weights stay float32, such as ``*.down_proj``.
         block_size: input features that share a scale; the precision's own when None.
         symmetric: whether zero points are the middle of the codes; the precision's own choice when None.
         sensitivity: file that keeps what a mix is chosen by, so that the next export need not measure it again.
-        max_kl: most mean KL divergence from the source on held-out text, in nats; a default per precision when None.
-            Without a precision, the smallest mix of formats within it is chosen.
-        min_top1: least share of tokens on which the most likely next token agrees, 0..1.
-        max_perplexity_ratio: most perplexity over the source's.
+        max_kl: largest mean KL divergence from the source in any domain of held-out text, in nats; a default per
+            precision when None. Without a precision, the smallest mix of formats within it is chosen.
+        max_kl_mean: the same as the mean over all domains; no limit when None.
+        min_top1: smallest share of tokens in any domain on which the most likely next token agrees, 0..1.
+        max_perplexity_ratio: largest perplexity as a multiple of the source's, in any domain.
+        max_confident_changes: largest share, in any domain, of the tokens that the source is confident of and the
+            result chooses otherwise, 0..1.
         revision: branch, tag or commit of a hub id.
         allow_pickle: also read pickled weights, through torch's restricted unpickler.
         ignore_weights: patterns of stored tensors to leave out, such as ``*.mtp.*``: those that it holds and
@@ -96,8 +99,10 @@ class ExportRequest:
     symmetric: bool | None = None
     sensitivity: str | Path | None = None
     max_kl: float | None = None
+    max_kl_mean: float | None = None
     min_top1: float | None = None
     max_perplexity_ratio: float | None = None
+    max_confident_changes: float | None = None
     revision: str | None = None
     allow_pickle: bool = False
     ignore_weights: Sequence[str] = ()
@@ -114,8 +119,10 @@ class ExportRequest:
         spec = with_limits(
             for_target(precision_named(name), self.target),
             max_kl=self.max_kl,
+            max_kl_mean=self.max_kl_mean,
             min_top1=self.min_top1,
             max_perplexity_ratio=self.max_perplexity_ratio,
+            max_confident_changes=self.max_confident_changes,
         )
         if self.assume_vnni:
             spec = assuming_vnni(spec)

@@ -38,7 +38,7 @@ from exporter.precision.precision import precision_named
 
 if TYPE_CHECKING:
     from exporter.contract.backend import Backend
-    from exporter.gate.prompts import TokenIds
+    from exporter.gate.domain_tokens import TokenIds
     from exporter.sources.source import Source
 
 _PIECE_BYTES = 64 << 20  # of logits at once

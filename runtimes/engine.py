@@ -59,7 +59,8 @@ def load(
         verify_hashes: compare the SHA-256 of every file with the recorded one, once on a machine: that it was done is
             remembered in the user's cache folder until a file changes. False compares their sizes alone.
         check_hashes: compare them now, whatever is remembered.
-        threads, source, allow_cpu_nodes, plan, capacity: see `runtimes.backends.backend_options.BackendOptions`.
+
+    The other arguments are the options of the backend, see `runtimes.backends.backend_options.BackendOptions`.
 
     Raises:
         InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.

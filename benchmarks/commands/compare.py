@@ -38,9 +38,10 @@ _LIMITS = (
     ("max-slowdown", share, "SHARE", "largest loss of decode or prefill speed against the baseline (default: 10%%)"),
     ("max-memory-growth", share, "SHARE", "largest growth of the peak memory"),
     ("max-size-growth", share, "SHARE", "largest growth of the size on disk"),
-    ("max-kl", float, "NATS", "largest mean KL divergence from the source"),
-    ("min-top1", share, "SHARE", "smallest agreement in the most likely token"),
-    ("max-ppl-ratio", float, "RATIO", "largest perplexity as a multiple of the source's"),
+    ("max-kl", float, "NATS", "largest mean KL divergence from the source in any domain of held-out text"),
+    ("max-kl-mean", float, "NATS", "largest mean KL divergence, averaged over the domains"),
+    ("min-top1", share, "SHARE", "smallest agreement in the most likely token in any domain"),
+    ("max-ppl-ratio", float, "RATIO", "largest perplexity as a multiple of the source's in any domain"),
 )
 
 
@@ -120,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_memory_growth=arguments.max_memory_growth,
         max_size_growth=arguments.max_size_growth,
         max_kl=arguments.max_kl,
+        max_average_kl=arguments.max_kl_mean,
         min_top1=arguments.min_top1,
         max_perplexity_ratio=arguments.max_ppl_ratio,
     )

@@ -90,17 +90,19 @@ def _measurement(model: Artifact) -> Callable[..., None]:
     """`measure_quality` or `measure_label_quality` with the texts that the model can be judged on."""
     from exporter.gate.prompts import gate_prompts
     from exporter.gate.texts import gate_texts
+    from exporter.gate.tokenizer import chat_renderer
     from runtimes.generation.text import open_codec
 
     codec = open_codec(model.folder)
-    encoder, has_tokenizer = None if codec is None else _Encoder(codec), codec is not None
+    encoder = None if codec is None else _Encoder(codec)
     facts = model.manifest.model
     if model.manifest.task == CLASSIFICATION:
         texts = gate_texts(encoder, facts.vocab_size, facts.max_positions)
-        return partial(measure_label_quality, sets=label_sets(texts, has_tokenizer=has_tokenizer))
+        return partial(measure_label_quality, sets=label_sets(texts))
     limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]
-    prompts = gate_prompts(encoder, facts.vocab_size, min(limits, default=None))
-    sets = token_sets(prompts, has_tokenizer=has_tokenizer, start=facts.decoder_start, suppressed=facts.suppressed)
+    render = chat_renderer(model.folder)
+    prompts = gate_prompts(encoder, facts.vocab_size, min(limits, default=None), render=render)
+    sets = token_sets(prompts, start=facts.decoder_start, suppressed=facts.suppressed)
     return partial(measure_quality, sets=sets)
 
 

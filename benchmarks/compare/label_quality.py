@@ -16,11 +16,10 @@ import numpy as np
 from benchmarks.compare.journal import Journal
 from benchmarks.compare.rounds import Outcome, Processes, Say, fail
 from benchmarks.compare.timed_process import CandidateError, TimedProcess
-from benchmarks.compare.token_quality import PROSE, RANDOM, Floats, TokenIds, near_ties, told_logits, true_logits
+from benchmarks.compare.token_quality import Floats, TokenIds, near_ties, told_logits, true_logits
+from exporter.gate.intervals import mean_interval
 from exporter.gate.quality import kl_divergence
 from exporter.gate.texts import GateTexts
-
-OTHERS = "chinese, code, chat"  # the gate's rows, one text of each
 
 
 @dataclass
@@ -32,11 +31,9 @@ class _Tally:
     reason: str | None = None
 
 
-def label_sets(texts: GateTexts, *, has_tokenizer: bool) -> dict[str, Sequence[TokenIds]]:
-    """The gate's texts under their names, int64 [T] each; without a tokenizer they are random ids."""
-    if not has_tokenizer:
-        return {RANDOM: (*texts.windows, *texts.rows)}
-    return {PROSE: texts.windows, OTHERS: texts.rows}
+def label_sets(texts: GateTexts) -> dict[str, Sequence[TokenIds]]:
+    """The gate's texts by their domain, int64 [T] each; for a model without a tokenizer random ids."""
+    return {domain.name: domain.windows for domain in texts.judged.domains}
 
 
 def measure_label_quality(
@@ -73,7 +70,12 @@ def measure_label_quality(
     for name in processes:
         tally = tallies[name]
         sets_found = {key: _figures(tally.truths[key], tally.guesses[key]) for key in tally.truths}
-        outcomes[name].quality = {"sets": sets_found, "greedy": None, "reason": tally.reason}
+        outcomes[name].quality = {
+            "sets": sets_found,
+            **_overall(sets_found),
+            "greedy": None,
+            "reason": tally.reason,
+        }
         journal.add({"candidate": name, "quality": outcomes[name].quality})
 
 
@@ -86,4 +88,16 @@ def _figures(truths: Sequence[Floats], guesses: Sequence[Floats]) -> dict[str, A
         "top1": float((truth.argmax(axis=1) == guess.argmax(axis=1)).mean()),
         "near_ties": near_ties(truth, guess),
         "texts": len(truth),
+        "judges": True,
+        "intervals": {"mean_kl": list(mean_interval(kl, block=1))},
     }
+
+
+def _overall(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of the worst domain, and the mean over all."""
+    if not sets:
+        return {}
+    worst = max(sets, key=lambda name: sets[name]["mean_kl"])
+    mean = {key: float(np.mean([figures[key] for figures in sets.values()])) for key in ("mean_kl", "top1")}
+    texts = sum(figures["texts"] for figures in sets.values())
+    return {"worst": {"domain": worst, **sets[worst]}, "average": {**mean, "domains": len(sets), "texts": texts}}

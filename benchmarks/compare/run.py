@@ -26,7 +26,7 @@ from benchmarks.compare.read_bandwidth import measure_read_bandwidth
 from benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.compare.trials import machine
 from benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
-from benchmarks.report.columns import at, headline_set, speed_column
+from benchmarks.report.columns import at, quality_path, speed_column
 from benchmarks.report.report import finite, prepare_folder, write_json
 from benchmarks.report.schema import JSON, KIND, SCHEMA_VERSION, Report
 from exporter.contract.artifact import Artifact, check_outside_artifacts
@@ -221,9 +221,9 @@ def plan_of(
 
 
 def pareto_of(report: Report) -> list[int]:
-    """Indices of the rows that no other row beats in speed without losing in mean KL."""
+    """Indices of the rows that no other row beats in speed without losing in the worst domain's mean KL."""
     speed = (*speed_column(report).path, "median")
-    error = ("quality", "sets", headline_set(report), "mean_kl")
+    error = (*quality_path(report), "mean_kl")
     points = [(index, at(row, speed), at(row, error)) for index, row in enumerate(report["rows"])]
     return pareto_front([point for point in points if None not in point])
 
@@ -273,12 +273,12 @@ def _fitting(workloads: Sequence[Workload], model: Artifact | None) -> tuple[lis
 
 def _feeder(model: Artifact | None) -> Callable[[Workload, int], list[list[int]]]:
     """What makes the prompts: passages of the text that no calibration has seen, or random ids."""
-    from exporter.gate.prompts import held_out_text
+    from exporter.gate.domains import held_out_prose
     from runtimes.generation.text import open_codec
 
     codec = open_codec(model.folder) if model is not None else None
     vocab_size = model.manifest.model.vocab_size if model is not None else 1
-    text = held_out_text()
+    text = held_out_prose()
 
     def encode(passage: str) -> list[int]:
         assert codec is not None

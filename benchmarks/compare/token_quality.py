@@ -18,14 +18,14 @@ import numpy.typing as npt
 from benchmarks.compare.journal import Journal
 from benchmarks.compare.rounds import Outcome, Processes, Say, fail
 from benchmarks.compare.timed_process import CandidateError, TimedProcess
+from exporter.gate.domain_quality import domain_figures
 from exporter.gate.prompts import GatePrompts
-from exporter.gate.quality import QualityMeter
+from exporter.gate.quality import Quality, QualityMeter
 
 # Two logits that lie closer are a tie that either side may break: the noise of float32 kernels is a tenth of it.
 NEAR_TIE = 2e-3
-PROSE, RANDOM = "prose", "random"
 GREEDY = "greedy"
-_ROWS = ("chinese", "code", "chat")  # as `gate_prompts` orders them
+SET_TOKENS = 512  # that are scored of each domain
 
 Floats = npt.NDArray[np.float32]
 TokenIds = npt.NDArray[np.int64]
@@ -75,18 +75,20 @@ class _Tally:
 
 
 def token_sets(
-    prompts: GatePrompts, *, has_tokenizer: bool, start: int | None = None, suppressed: Sequence[int] = ()
+    prompts: GatePrompts, *, start: int | None = None, suppressed: Sequence[int] = (), tokens: int = SET_TOKENS
 ) -> TokenSets:
-    """The gate's texts under their names; without a tokenizer they are random ids."""
-    texts: dict[str, Sequence[TokenIds]]
-    if has_tokenizer:
-        texts = {PROSE: prompts.windows or (prompts.sequence,)}
-        texts |= {name: (row,) for name, row in zip(_ROWS, prompts.rows, strict=True)}
-    else:
-        texts = {RANDOM: (*prompts.windows, *prompts.rows)}
+    """The gate's domains, of each so many tokens that are scored; for a model without a tokenizer random ids."""
+    texts = {domain.name: _first_windows(domain.windows, tokens) for domain in prompts.judged.domains}
     return TokenSets(
         texts=texts, prompts=prompts.greedy, new_tokens=prompts.greedy_steps, start=start, suppressed=suppressed
     )
+
+
+def _first_windows(windows: Sequence[TokenIds], tokens: int) -> list[TokenIds]:
+    chosen: list[TokenIds] = []
+    while len(chosen) < len(windows) and sum(map(len, chosen)) < tokens:
+        chosen.append(windows[len(chosen)])
+    return chosen
 
 
 def measure_quality(
@@ -194,8 +196,11 @@ def _judge(rows: Floats, tokens: TokenIds, tally: _Tally, number: int) -> None:
 
 
 def _figures(tally: _Tally) -> dict[str, Any]:
-    sets: dict[str, Any] = {
-        name: {**meter.result().to_dict(), "near_ties": tally.ties[name]} for name, meter in tally.meters.items()
+    found: dict[str, Quality] = {name: meter.result() for name, meter in tally.meters.items()}
+    judging = {domain.name for domain in domain_figures(list(found.items())).judging}
+    sets = {
+        name: {**quality.to_dict(), "near_ties": tally.ties[name], "judges": name in judging}
+        for name, quality in found.items()
     }
     greedy = None
     if tally.steps:
@@ -205,4 +210,24 @@ def _figures(tally: _Tally) -> dict[str, Any]:
             "near_ties": tally.near_ties,
             "first_divergence": tally.first,
         }
-    return {"sets": sets, GREEDY: greedy, "reason": tally.reason}
+    return {"sets": sets, **overall(found), GREEDY: greedy, "reason": tally.reason}
+
+
+def overall(found: Mapping[str, Quality]) -> dict[str, Any]:
+    """The figures of the worst domain under ``worst``, and the mean over all that judge under ``average``."""
+    if not found:
+        return {}
+    domains = domain_figures(list(found.items()))
+    worst = domains.worst
+    judging = [domain.quality for domain in domains.judging]
+    return {
+        "worst": {"domain": worst.name, **worst.quality.to_dict()},
+        "average": {
+            "mean_kl": domains.average_kl,
+            "top1": float(np.mean([quality.top1 for quality in judging])),
+            "perplexity_ratio": float(np.exp(np.mean([np.log(quality.perplexity_ratio) for quality in judging]))),
+            "domains": len(judging),
+            "tokens": domains.tokens,
+        },
+        "not_judged": list(domains.notes),
+    }

@@ -38,14 +38,17 @@ class Column:
 
 def headline_columns(report: Mapping[str, Any]) -> list[Column]:
     """The columns of the first table: speed of short and of long texts, closeness, size and memory."""
-    quality = ("quality", "sets", headline_set(report))
+    quality = quality_path(report)
+    several = "worst" in quality
     # Lower than the source's is not closer to it: nothing is marked.
-    perplexity = Column(title="perplexity", path=(*quality, "perplexity"))
+    ratio = Column(title="perplexity over the source's", path=(*quality, "perplexity_ratio"))
+    average = Column(title="mean KL, all domains", path=("quality", "average", "mean_kl"), unit="nats", better="low")
     return [
         *_speed_columns(report),
-        Column(title="mean KL", path=(*quality, "mean_kl"), unit="nats", better="low"),
-        Column(title="top-1", path=(*quality, "top1"), unit="%", better="high"),
-        *([] if classifies(report) else [perplexity]),
+        Column(title=kl_title(report), path=(*quality, "mean_kl"), unit="nats", better="low"),
+        *([average] if several else []),
+        Column(title="top-1, worst domain" if several else "top-1", path=(*quality, "top1"), unit="%", better="high"),
+        *([] if classifies(report) else [ratio]),
         Column(title="size", path=("size_bytes",), unit="MB", better="low"),
         Column(title="peak memory", path=("peak_bytes",), unit="MB", better="low"),
         Column(title="load", path=("load_s",), unit="s", better="low"),
@@ -134,6 +137,7 @@ def quality_columns(name: str) -> list[Column]:
         column("near ties", "near_ties", better=None),
         column("perplexity", "perplexity", better=None),
         column("over the source's", "perplexity_ratio", better=None),
+        column("confident changes", "confident_changes", unit="%"),
         column("tokens", "tokens", better=None),
         column("texts", "texts", better=None),
     ]
@@ -159,12 +163,18 @@ def headline_workloads(report: Mapping[str, Any]) -> tuple[str, str]:
     return workloads[0]["name"], longest["name"]
 
 
-def headline_set(report: Mapping[str, Any]) -> str:
-    """The first set of texts that any row was judged on."""
-    for row in report["rows"]:
-        for name in (row.get("quality") or {}).get("sets", {}):
-            return str(name)
-    return "prose"
+def quality_path(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where a row's headline quality is: its worst domain, or the first set of texts of a report without domains."""
+    sets = [row["quality"] for row in report["rows"] if row.get("quality")]
+    if any("worst" in quality for quality in sets):
+        return ("quality", "worst")
+    names = [name for quality in sets for name in quality.get("sets", {})]
+    return ("quality", "sets", str(names[0])) if names else ("quality", "worst")
+
+
+def kl_title(report: Mapping[str, Any]) -> str:
+    """What the headline divergence is called."""
+    return "KL, worst domain" if "worst" in quality_path(report) else "mean KL"
 
 
 def figure_path(row: Mapping[str, Any], column: Column) -> tuple[str, ...] | None:

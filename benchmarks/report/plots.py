@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.columns import at, classifies, headline_set, headline_workloads, speed_column
+from benchmarks.report.columns import at, classifies, headline_workloads, kl_title, quality_path, speed_column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,10 +28,10 @@ _RISES = (5.0, 16.0, 27.0, 38.0, 49.0, 60.0, 71.0, 82.0, -14.0, -25.0)
 
 
 def draw_pareto(report: Mapping[str, Any]) -> str | None:
-    """Speed against mean KL with the Pareto front; None when fewer than two rows have both."""
+    """Speed against divergence, with the Pareto front; None when fewer than two rows have both."""
     column = speed_column(report)
     speed = column.path
-    quality = ("quality", "sets", headline_set(report), "mean_kl")
+    quality = (*quality_path(report), "mean_kl")
     rows = report["rows"]
     points = [
         (index, at(row, speed), at(row, quality))
@@ -58,7 +58,7 @@ def draw_pareto(report: Mapping[str, Any]) -> str | None:
     axes.set_xlim(right=1.22 * max(summary["high"] for _, summary, _ in points))
     _label_points(axes, [(rows[index]["name"], summary, kl) for index, summary, kl in points])
     axes.set_xlabel(f"{column.title}, {_SPEEDS[column.unit]} per second (further right is faster)")
-    axes.set_ylabel("mean KL, nats (lower is closer)")
+    axes.set_ylabel(f"{kl_title(report)}, nats (lower is closer)")
     return _svg(figure, "pareto")
 
 

@@ -218,10 +218,10 @@ def _artifact(model: str, folder: Path, *, target: str, precision: str) -> Artif
 
 
 def _prompt(source: Source, tokens: int) -> npt.NDArray[np.int64]:
-    from exporter.gate import gate_prompts
+    from exporter.gate.domains import held_out_prose
 
-    plan = gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions)
-    text = np.concatenate([plan.sequence, *plan.windows])
+    assert source.tokenizer is not None, "the studied model has a tokenizer"
+    text = np.asarray(source.tokenizer.encode(held_out_prose()), np.int64)
     most = min(tokens, len(text))
     if most < tokens:
         raise InputError(

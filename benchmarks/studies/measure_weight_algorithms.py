@@ -35,7 +35,7 @@ from calibration.weights.formats import BlockFormat, BlockQuantized, Floats
 from calibration.weights.gptq import GptqOptions, Order, gptq
 from calibration.weights.hqq import hqq
 from calibration.weights.round_to_nearest import round_to_nearest
-from exporter.gate.prompts import held_out_text
+from exporter.gate.domains import held_out_prose
 from exporter.gate.quality import QualityMeter
 from exporter.jobs.peak_memory import PeakMemory
 from exporter.sources import load_source
@@ -112,7 +112,7 @@ class Subject:
         self.original = {name: value.clone() for name, value in self.model.state_dict().items()}
         ids = np.asarray(source.tokenizer.encode(default_text().text), dtype=np.int64)
         self.windows: Windows = draw_windows(ids, count=windows, length=length)
-        held_out = np.asarray(source.tokenizer.encode(held_out_text()), dtype=np.int64)
+        held_out = np.asarray(source.tokenizer.encode(held_out_prose()), dtype=np.int64)
         starts = np.linspace(0, len(held_out) - SCORED_LENGTH, SCORED_WINDOWS).astype(int)
         self.scored = [held_out[start : start + SCORED_LENGTH] for start in starts]
         self.reference = [self._logits(window) for window in self.scored]

@@ -164,7 +164,7 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from exporter.gate.prompts import held_out_text
+    from exporter.gate.domains import held_out_prose
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -175,7 +175,7 @@ def _tokenizer() -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator([held_out_text()[:20000]], trainer)
+    backend.train_from_iterator([held_out_prose()[:20000]], trainer)
     fast: Any = PreTrainedTokenizerFast
     return fast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
 

@@ -98,16 +98,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-kl",
         type=float,
         metavar="NATS",
-        help="largest mean KL divergence; without --precision, finds the smallest mixed precision within it",
+        help="largest mean KL divergence in any domain of text; without --precision, finds the smallest mixed precision "
+        "within it",
+    )
+    limits.add_argument(
+        "--max-kl-mean", type=float, metavar="NATS", help="largest mean KL divergence, averaged over the domains"
     )
     limits.add_argument(
         "--min-top1",
         type=float,
         metavar="SHARE",
-        help="smallest agreement with the source in the most likely token, 0 to 1",
+        help="smallest agreement with the source in the most likely token in any domain, 0 to 1",
     )
     limits.add_argument(
-        "--max-ppl-ratio", type=float, metavar="RATIO", help="largest perplexity as a multiple of the source's"
+        "--max-ppl-ratio",
+        type=float,
+        metavar="RATIO",
+        help="largest perplexity as a multiple of the source's in any domain",
+    )
+    limits.add_argument(
+        "--max-confident-changes",
+        type=float,
+        metavar="SHARE",
+        help="largest share of the tokens that the source is confident of and the export changes, 0 to 1",
     )
     limits.add_argument(
         "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: built-in held-out texts)"

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.gate.prompts import PREFILL_LENGTHS, GatePrompts, TokenIds
+from exporter.gate.domain_tokens import Judged, TokenIds
+from exporter.gate.prompts import PREFILL_LENGTHS, GatePrompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -118,7 +120,7 @@ def condition(prompts: GatePrompts) -> tuple[GatePrompts, tuple[TokenIds, ...]]:
     first_row = len(sources)
     sources += [*prompts.rows]
     first_window = len(sources)
-    sources += [*prompts.windows]
+    sources += [*prompts.judged.windows]
     said = prompts.sequence[:_SAID]
     changed = replace(
         prompts,
@@ -129,7 +131,7 @@ def condition(prompts: GatePrompts) -> tuple[GatePrompts, tuple[TokenIds, ...]]:
             *(np.array([first_row + index], np.int64) for index in range(2)),
             _numbered(prompts.greedy[-1], first_row),
         ),
-        windows=tuple(_numbered(window, first_window + index) for index, window in enumerate(prompts.windows)),
+        judged=_numbered_windows(prompts.judged, first_window),
         further=tuple(
             (f"source-{len(source)}", _numbered(said, index)) for index, source in enumerate(sources[:first_row])
         ),
@@ -137,6 +139,15 @@ def condition(prompts: GatePrompts) -> tuple[GatePrompts, tuple[TokenIds, ...]]:
         text=f"about sources: {prompts.text}",
     )
     return changed, tuple(sources)
+
+
+def _numbered_windows(judged: Judged, first: int) -> Judged:
+    numbers = count(first)
+    domains = [
+        replace(domain, windows=tuple(_numbered(window, next(numbers)) for window in domain.windows))
+        for domain in judged.domains
+    ]
+    return replace(judged, domains=tuple(domains))
 
 
 def _numbered(sequence: TokenIds, source: int) -> TokenIds:

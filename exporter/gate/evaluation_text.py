@@ -1,4 +1,4 @@
-"""The text that quality is measured on: a file of the user's, or the half of CPython's prose calibration never sees."""
+"""The text that quality is measured on: a file of the user's, or the built-in texts that calibration never sees."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_evaluation_text(path: str | Path | None, *, field: str = "text") -> Eva
     """
     from calibration.errors import CalibrationError
     from calibration.text.text import read_text
-    from exporter.gate.prompts import held_out_text
+    from exporter.gate.domains import held_out_text
 
     if path is None:
         return EvaluationText(text=held_out_text(), path=None, sha256=None)

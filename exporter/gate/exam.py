@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.prompts import GatePrompts, TokenIds
+from exporter.gate.domain_tokens import TokenIds
+from exporter.gate.prompts import GatePrompts
 from exporter.gate.quality import kl_divergence, row_blocks
 from exporter.precision.budget import Budget
 from exporter.precision.logit_errors import logit_errors

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.contract.signature import CAPACITY, STATE_PREFIXES, StateSpec
+from exporter.gate.domain_tokens import TokenIds
 from exporter.gate.exam import SEGMENT_BYTES, Exam
-from exporter.gate.prompts import FAR_STEPS, TokenIds
+from exporter.gate.prompts import FAR_STEPS
 from exporter.gate.result import Check
 
 if TYPE_CHECKING:

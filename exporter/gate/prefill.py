@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from exporter.gate.domain_tokens import TokenIds
 from exporter.gate.exam import SEGMENT_BYTES, Exam, Floats
-from exporter.gate.prompts import TokenIds
 from exporter.gate.result import Check
 
 

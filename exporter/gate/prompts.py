@@ -1,23 +1,20 @@
 """What the gate feeds: token sequences planned so that few reference runs serve all checks.
 
 One long sequence is the prefill, the chunks and the teacher-forced decode; three short ones of unequal lengths are the
-batch and the greedy prompts. The long text is the second half of the English prose that every CPython carries; the
-first half belongs to calibration.
+batch and the greedy prompts. The long text is English prose of the held-out domains, see `exporter.gate.domains`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from exporter.contract.errors import InputError
+from exporter.gate.domain_tokens import WINDOW, Encoder, Judged, Render, TokenIds, domain_tokens, random_domain
+from exporter.gate.domains import held_out_prose
 from exporter.precision.budget import GREEDY_STEPS, LONGEST
-
-TokenIds = npt.NDArray[np.int64]
 
 PREFILL_LENGTHS = (1, 2, 37)  # and the whole sequence
 DECODE_STEPS = 36
@@ -29,8 +26,6 @@ FAR, FAR_STEPS = 2320, 8
 FAR_WORK = 1 << 35  # parameters times tokens
 FAR_SCORES = 1 << 26  # heads times squared tokens: what an attention that is spelled out keeps of one layer
 BATCH_STEPS = 4  # cached steps after the batch's prefill
-WINDOW = 256  # tokens of one window of held-out text
-WINDOWS = 8
 
 CHINESE = "春天来了，河边的柳树发出新芽。孩子们在草地上放风筝，老人坐在长椅上，谈论着去年的收成和今年的打算。"
 CODE = """def moving_average(values: list[float], width: int) -> list[float]:
@@ -47,12 +42,6 @@ CHAT = (
 )
 
 
-class Encoder(Protocol):
-    """The part of a transformers tokenizer that is needed here."""
-
-    def encode(self, text: str) -> list[int]: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class GatePrompts:
     """The gate's plan. All ids are int64.
@@ -64,7 +53,7 @@ class GatePrompts:
         rows: three sequences of unequal lengths, each longer than ``batch_steps``.
         batch_steps: how many of each row's last tokens are fed one by one, as a batch.
         greedy: prompts to continue; ``greedy_steps`` tokens each.
-        windows: held-out text for the quality figures.
+        judged: held-out texts of several domains for the quality figures.
         further: more sequences, each by the name of its check: compared at every position.
         far: a long sequence that reaches as far as is affordable; None for a model without positions.
         rewinds: False for a model whose state cannot be taken back (a recurrent one).
@@ -78,19 +67,11 @@ class GatePrompts:
     batch_steps: int
     greedy: tuple[TokenIds, ...]
     greedy_steps: int
-    windows: tuple[TokenIds, ...]
+    judged: Judged = field(default_factory=lambda: Judged(domains=()))
     further: tuple[tuple[str, TokenIds], ...] = ()
     far: TokenIds | None = None
     rewinds: bool = True
     text: str = ""
-
-
-def held_out_text() -> str:
-    """The second half (by characters) of ``pydoc_data.topics``, its topics joined in the order of their names."""
-    from pydoc_data.topics import topics
-
-    prose = "\n".join(topics[name] for name in sorted(topics))
-    return prose[len(prose) // 2 :]
 
 
 def gate_prompts(
@@ -100,14 +81,18 @@ def gate_prompts(
     *,
     evaluation: str | None = None,
     far: int | None = None,
+    render: Render | None = None,
+    judges_quality: bool = True,
 ) -> GatePrompts:
     """Plan the gate for one model. Without a tokenizer the ids are random, seeded, uniform over the vocabulary.
 
     Args:
         vocab_size: ids stay below it.
         max_positions: tokens the model can hold; a small number shortens the plan.
-        evaluation: held-out text for the quality figures; `held_out_text` when None.
+        evaluation: held-out text of the user's for the quality figures; the built-in domains when None.
         far: tokens of one long text; None for none that is longer than the others.
+        judges_quality: whether the quality figures are asked for at all.
+        render: the model's chat template, see `exporter.gate.domain_tokens.domain_tokens`.
 
     Raises:
         InputError: fewer than 8 positions, a tokenizer whose ids the model has no embedding for, or an evaluation text
@@ -134,26 +119,24 @@ def gate_prompts(
             )
         text = "random token ids, seed 0"
         generator = np.random.default_rng(0)
-        stream = generator.integers(0, vocab_size, n + WINDOWS * window, dtype=np.int64)
+        stream = generator.integers(0, vocab_size, max(n, window), dtype=np.int64)
         others = [generator.integers(0, vocab_size, size, dtype=np.int64) for size in (23, 41, 32)]
+        judged = Judged(domains=(random_domain(vocab_size, window, seed=1),))
     else:
-        text = "second half of pydoc_data.topics; Chinese, code and chat"
+        text = "English prose; Chinese, code and chat"
         # Eight characters a token are more than any tokenizer needs for English; a longer text would only cost time.
-        prose = held_out_text()[: 8 * (n + WINDOWS * window)]
-        stream = _encode(tokenizer, prose, vocab_size)
+        stream = _encode(tokenizer, held_out_prose()[: 8 * max(n, far or 0)], vocab_size)
         others = [_encode(tokenizer, string, vocab_size) for string in (CHINESE, CODE, CHAT)]
+        judged = Judged(domains=())
+        if judges_quality or evaluation is not None:
+            judged = domain_tokens(tokenizer, vocab_size, window=window, own=evaluation, render=render)
+        if evaluation is not None:
+            text += "; quality on a text of the user's"
+        elif len(judged.domains) > 1:
+            text += f"; quality on {len(judged.domains)} domains of held-out text"
+        elif judged.domains:
+            text += f"; quality on {judged.domains[0].name}"
     n = min(n, len(stream))
-    windows = _windows(stream[n:], window)
-    if evaluation is not None and tokenizer is not None:
-        windows = _windows(_encode(tokenizer, evaluation, vocab_size), window)
-        if not windows:
-            raise InputError(
-                "The evaluation text is shorter than one window",
-                received=f"{len(tokenizer.encode(evaluation))} tokens",
-                allowed=f"at least {window} tokens",
-                fix="Give a longer --evaluation text.",
-            )
-        text += "; quality on a text of the user's"
     rows = _unequal_rows(others, limit)
     return GatePrompts(
         sequence=stream[:n],
@@ -163,7 +146,7 @@ def gate_prompts(
         batch_steps=min(batch_steps, min(len(row) for row in rows) - 1),
         greedy=tuple(row[: max(1, limit - greedy_steps)] for row in (*rows[:2], stream[: min(12, n)])),
         greedy_steps=greedy_steps,
-        windows=windows,
+        judged=judged,
         far=None if far is None or far <= n else np.resize(stream, far),
         text=text,
     )
@@ -191,8 +174,3 @@ def _unequal_rows(sequences: list[TokenIds], limit: int) -> tuple[TokenIds, ...]
     """Cut to the model's length and to three different lengths, at most 48 tokens and at least 2."""
     wanted = (29, 48, 37) if limit >= 48 else (limit // 2, limit, limit * 3 // 4)
     return tuple(sequence[:length] for sequence, length in zip(sequences, wanted, strict=True))
-
-
-def _windows(stream: TokenIds, window: int) -> tuple[TokenIds, ...]:
-    starts = range(0, min(len(stream), WINDOWS * window) - window + 1, window)
-    return tuple(stream[start : start + window] for start in starts)

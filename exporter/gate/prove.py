@@ -79,13 +79,22 @@ def _prove_generator(
     from exporter.gate import gate_prompts, run_gate
     from exporter.gate.open_candidate import open_candidate
     from exporter.gate.reference import reference_of
+    from exporter.gate.tokenizer import chat_renderer
 
     facts, tokenizer = source.model, source.tokenizer
     reference = reference_of(source)
     # A model that has neither a limit nor keys of each token knows no positions.
     counts = facts.max_positions is not None or any(spec.kind == "kv" for spec in artifact.manifest.signature.state)
     far = _far(source, facts.max_positions) if counts else None
-    prompts = gate_prompts(tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation, far=far)
+    prompts = gate_prompts(
+        tokenizer,
+        facts.vocab_size,
+        facts.max_positions,
+        evaluation=evaluation,
+        far=far,
+        render=chat_renderer(artifact.folder),
+        judges_quality=budget.judges_quality,
+    )
     # What a recurrent state was is gone: nobody asks a backend to take it back.
     prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
     backend = open_candidate(artifact, PROVED_ON)
@@ -142,7 +151,14 @@ def _prove_text_to_text(
     assert start is not None, "a source that turns a text into another says what its answers begin with"
     positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
     limit = min(positions, default=None)
-    plan = gate_prompts(tokenizer, facts.vocab_size, limit, evaluation=evaluation, far=_far(source, limit))
+    plan = gate_prompts(
+        tokenizer,
+        facts.vocab_size,
+        limit,
+        evaluation=evaluation,
+        far=_far(source, limit),
+        judges_quality=budget.judges_quality,
+    )
     prompts, sources = condition(plan)
     backend: Any = open_candidate(artifact, PROVED_ON)
     try:

@@ -6,15 +6,15 @@ sums are float64, and a NaN anywhere reaches every figure it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.result import Check
-from exporter.precision.budget import Budget
+from exporter.gate.intervals import Interval, mean_interval, share_interval
 
 if TYPE_CHECKING:
     from exporter.contract.backend import Backend
@@ -22,11 +22,23 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 BLOCK_BYTES = 4 << 20  # of float32 logits; float64 intermediates are a few times that
+# The source is confident of a token when its probability is so much above the next one's.
+CONFIDENT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Figures over ``tokens`` scored positions; KL divergence in nats, reference to candidate."""
+    """Figures over ``tokens`` scored positions; KL divergence in nats, reference to candidate.
+
+    Attributes:
+        mean_kl, p99_kl: of the tokens' divergences.
+        top1: share of positions whose most likely token agrees, 0..1.
+        perplexity, reference_perplexity: of the text, with the candidate and with the source.
+        tokens: scored positions.
+        confident: how many of them the source is confident of, see `CONFIDENT`.
+        changed: those of the confident ones whose most likely token is another.
+        intervals: of figures by name; a figure without one is taken as it is.
+    """
 
     mean_kl: float
     p99_kl: float
@@ -34,13 +46,37 @@ class Quality:
     perplexity: float
     reference_perplexity: float
     tokens: int
+    confident: int = 0
+    changed: int = 0
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
 
     @property
     def perplexity_ratio(self) -> float:
         return self.perplexity / self.reference_perplexity
 
-    def to_dict(self) -> dict[str, float | int]:
-        return {**asdict(self), "perplexity_ratio": self.perplexity_ratio}
+    @property
+    def confident_changes(self) -> float:
+        """The share of confident choices that are another token, 0..1."""
+        return self.changed / self.confident if self.confident else 0.0
+
+    def interval(self, figure: str) -> Interval:
+        """Between which values the figure lies, with a confidence of 95 %."""
+        value: float = getattr(self, figure)
+        return self.intervals.get(figure, Interval(value, value))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "mean_kl": self.mean_kl,
+            "p99_kl": self.p99_kl,
+            "top1": self.top1,
+            "perplexity": self.perplexity,
+            "reference_perplexity": self.reference_perplexity,
+            "perplexity_ratio": self.perplexity_ratio,
+            "confident_changes": self.confident_changes,
+            "confident": self.confident,
+            "tokens": self.tokens,
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+        }
 
 
 class QualityMeter:
@@ -48,9 +84,11 @@ class QualityMeter:
 
     def __init__(self) -> None:
         self._kl: list[Floats] = []
-        self._agreed = 0
-        self._surprise = 0.0
-        self._reference_surprise = 0.0
+        self._agreed: list[Floats] = []
+        self._surprise: list[Floats] = []
+        self._reference_surprise: list[Floats] = []
+        self._confident = 0
+        self._changed = 0
         self._tokens = 0
 
     @property
@@ -79,25 +117,39 @@ class QualityMeter:
         for rows in row_blocks(*reference.shape):
             truth, guess = log_softmax(reference[rows]), log_softmax(candidate[rows])
             self._kl.append(kl_from_log_probabilities(truth, guess))
-            self._agreed += int(np.sum(_agreement(reference[rows], candidate[rows])))
+            agreed = _agreement(reference[rows], candidate[rows])
+            self._agreed.append(agreed.astype(np.float64))
+            confident = _margin(reference[rows]) >= CONFIDENT
+            self._confident += int(confident.sum())
+            self._changed += int((confident & ~agreed).sum())
             index = targets[rows, None]
-            self._surprise -= float(np.take_along_axis(guess, index, axis=1).sum())
-            self._reference_surprise -= float(np.take_along_axis(truth, index, axis=1).sum())
+            self._surprise.append(-np.take_along_axis(guess, index, axis=1)[:, 0])
+            self._reference_surprise.append(-np.take_along_axis(truth, index, axis=1)[:, 0])
         self._tokens += len(targets)
 
     def result(self) -> Quality:
         """The figures; raises ValueError when nothing was scored."""
         if not self._tokens:
             raise ValueError("nothing was scored")
-        kl = np.concatenate(self._kl)
+        kl, agreed = np.concatenate(self._kl), np.concatenate(self._agreed)
+        surprise, expected = np.concatenate(self._surprise), np.concatenate(self._reference_surprise)
+        kl_interval, top1, ratio = mean_interval(kl), mean_interval(agreed), mean_interval(surprise - expected)
         return Quality(
             mean_kl=float(kl.mean()),
             # The smallest divergence that 99 % of the tokens do not exceed: a measured value, not interpolated.
             p99_kl=float(np.quantile(kl, 0.99, method="inverted_cdf")),
-            top1=self._agreed / self._tokens,
-            perplexity=float(np.exp(self._surprise / self._tokens)),
-            reference_perplexity=float(np.exp(self._reference_surprise / self._tokens)),
+            top1=float(agreed.mean()),
+            perplexity=float(np.exp(surprise.mean())),
+            reference_perplexity=float(np.exp(expected.mean())),
             tokens=self._tokens,
+            confident=self._confident,
+            changed=self._changed,
+            intervals={
+                "mean_kl": Interval(_positive(kl_interval.low), kl_interval.high),
+                "top1": Interval(_positive(top1.low), top1.high if top1.high < 1 else 1.0),
+                "perplexity_ratio": Interval(exp(ratio.low), exp(ratio.high)),
+                "confident_changes": share_interval(self._changed, self._confident),
+            },
         )
 
 
@@ -154,30 +206,26 @@ def measure_quality(
     return meter.result()
 
 
-def quality_checks(quality: Quality, budget: Budget) -> list[Check]:
-    """Judge the figures that the budget limits and state the others; none when it limits none."""
-    on = f"on {quality.tokens} tokens of held-out text"
-    figures: list[tuple[str, float, float | None, str]] = [
-        ("mean-kl", quality.mean_kl, budget.max_mean_kl, "nats"),
-        ("p99-kl", quality.p99_kl, budget.max_p99_kl, "nats"),
-        ("top-1", quality.top1, budget.min_top1, "share"),
-        ("perplexity-ratio", quality.perplexity_ratio, budget.max_perplexity_ratio, "ratio"),
-    ]
-    checks: list[Check] = []
-    if not budget.judges_quality:
-        return checks
-    for name, value, limit, unit in figures:
-        if limit is None:
-            detail = f"{name} is {value:.4g} {on}; the budget sets no limit."
-            finite = bool(np.isfinite(value))
-            checks.append(Check(name=name, passed=finite, value=value, limit=None, unit=unit, detail=detail))
-            continue
-        passed = value >= limit if name == "top-1" else value <= limit
-        bound = "at least" if name == "top-1" else "at most"
-        detail = f"{name} is {value:.4g} {on}; the budget is {bound} {limit:g}."
-        # A comparison with NaN is False: no figure that could not be computed passes.
-        checks.append(Check(name=name, passed=bool(passed), value=value, limit=limit, unit=unit, detail=detail))
-    return checks
+def _margin(logits: npt.NDArray[np.float32]) -> Floats:
+    """Probability of the most likely token less that of the next one; [N, V] -> [N], 1 where there is one token."""
+    if logits.shape[1] < 2:
+        return np.ones(len(logits))
+    number = np.arange(len(logits))
+    best = logits.argmax(axis=1)
+    first = logits[number, best].astype(np.float64)
+    others = logits.copy()
+    others[number, best] = -np.inf
+    second = others.max(axis=1).astype(np.float64)
+    np.subtract(logits, first[:, None].astype(np.float32), out=others)
+    # float32 is enough for a share that is compared with one half.
+    total = np.exp(others, out=others).sum(axis=1, dtype=np.float64)
+    margin: Floats = (1 - np.exp(second - first)) / total
+    return margin
+
+
+def _positive(value: float) -> float:
+    """0 for a negative number; NaN stays."""
+    return 0.0 if value < 0 else value
 
 
 def _agreement(reference: npt.NDArray[np.float32], candidate: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

@@ -40,7 +40,8 @@ class GateResult:
 
     ``notes`` say what the checks do not: what else differs, and what was not proved. ``ran_on`` names what ran the
     graph: ``backend``, its ``version``, and the file, ``graph``; a proof says nothing of any other runtime.
-    ``second_opinion`` holds the figures of another implementation, where one was asked.
+    ``quality`` holds the figures of every domain of held-out text, see `exporter.gate.domain_quality.DomainQuality`;
+    empty where none is judged. ``second_opinion`` holds the figures of another implementation, where one was asked.
     """
 
     checks: tuple[Check, ...]
@@ -48,6 +49,7 @@ class GateResult:
     where: str | None = None
     notes: tuple[str, ...] = ()
     ran_on: dict[str, str] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
     second_opinion: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -79,6 +81,7 @@ class GateResult:
             "reference": self.reference,
             "where": self.where,
             "checks": [check.to_dict() for check in self.checks],
+            **({"quality": finite_json(self.quality)} if self.quality else {}),
         }
 
 
@@ -86,3 +89,12 @@ def _json_number(value: float | int | None) -> float | int | str | None:
     if value is None or isinstance(value, int) or math.isfinite(value):
         return value
     return str(value)
+
+
+def finite_json(value: Any) -> Any:
+    """The same record with numbers that JSON cannot hold spelled out."""
+    if isinstance(value, dict):
+        return {key: finite_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite_json(item) for item in value]
+    return _json_number(value) if isinstance(value, float) else value

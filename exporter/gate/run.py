@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from exporter.contract.errors import JisuError
 from exporter.gate.cache import check_chunks, check_decode, check_rewind
+from exporter.gate.domain_quality import DomainQuality, domain_checks, measure_domains
+from exporter.gate.domain_tokens import TokenIds
 from exporter.gate.exam import Exam, OwnPrefill, Truth
 from exporter.gate.greedy import check_greedy
 from exporter.gate.positions import Range, check_far, check_range
 from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
-from exporter.gate.prompts import GatePrompts, TokenIds
-from exporter.gate.quality import measure_quality, quality_checks
+from exporter.gate.prompts import GatePrompts
 from exporter.gate.result import Check, GateResult
 from exporter.gate.wide_batch import ROWS, check_wide_batch
 from exporter.precision.budget import Budget
@@ -56,7 +57,8 @@ def run_gate(
     exam = Exam(backend=backend, truth=Truth(reference), prompts=prompts, budget=budget)
     past = _exam_with_past(exam)
     vocabulary = _check_vocabulary(backend, reference)
-    steps = _steps(exam, past, tokenizer_check, whole_range) if vocabulary.passed else []
+    measured: list[DomainQuality] = []
+    steps = _steps(exam, past, tokenizer_check, whole_range, measured) if vocabulary.passed else []
     checks: list[Check] = []
     for index, (name, ask) in enumerate(steps):
         if progress:
@@ -65,7 +67,13 @@ def run_gate(
     if vocabulary.passed:
         checks.insert(0, _check_finite(exam, past))
     where = located(locate, exam.failing_tokens if exam.failing_tokens is not None else past.failing_tokens)
-    return GateResult(checks=(vocabulary, *checks), reference=f"{reference.description}; {prompts.text}", where=where)
+    return GateResult(
+        checks=(vocabulary, *checks),
+        reference=f"{reference.description}; {prompts.text}",
+        where=where,
+        notes=measured[0].notes if measured else (),
+        quality=measured[0].to_dict() if measured else {},
+    )
 
 
 def _steps(
@@ -73,6 +81,7 @@ def _steps(
     past: Exam,
     tokenizer_check: Callable[[], Sequence[Check]] | None,
     whole_range: Callable[[], Range | None] | None,
+    measured: list[DomainQuality],
 ) -> list[Step]:
     prompts, budget = exam.prompts, exam.budget
     steps: list[Step] = [
@@ -95,7 +104,7 @@ def _steps(
     if budget.same_greedy_tokens:
         steps.append(("greedy", partial(check_greedy, exam)))
     if budget.judges_quality:
-        steps.append(("quality", partial(_check_quality, exam, past)))
+        steps.append(("quality", partial(_check_quality, exam, past, measured)))
     if tokenizer_check is not None:
         steps.append(("tokenizer", lambda: list(tokenizer_check())))
     return steps
@@ -145,10 +154,11 @@ def _check_finite(exam: Exam, past: Exam) -> Check:
     return Check(name="finite", passed=passed, value=count, limit=0, unit="logits", detail=detail)
 
 
-def _check_quality(exam: Exam, past: Exam) -> list[Check]:
+def _check_quality(exam: Exam, past: Exam, measured: list[DomainQuality]) -> list[Check]:
     past.truth.forget()
     exam.truth.forget()  # the windows are other tokens, and their logits need the room
-    return quality_checks(measure_quality(exam.backend, exam.truth.reference, exam.prompts.windows), exam.budget)
+    measured.append(measure_domains(exam.backend, exam.truth.reference, exam.prompts.judged, exam.budget))
+    return domain_checks(measured[0], exam.budget)
 
 
 def located(locate: Callable[[TokenIds], str | None] | None, tokens: TokenIds | None) -> str | None:

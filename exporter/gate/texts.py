@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from exporter.contract.errors import InputError
-from exporter.gate.prompts import TokenIds, gate_prompts, held_out_text
+from exporter.gate.domain_tokens import MOST_UNKNOWN, RANDOM, DomainTokens, Judged, TokenIds
+from exporter.gate.domains import built_in_domains
+from exporter.gate.prompts import gate_prompts
 from exporter.sources.quiet import quiet_transformers
 
-WINDOWS = 64
+WINDOWS = 64  # of one text alone
+DOMAIN_WINDOWS = 6  # of each of several domains
 # Tokens of the held-out texts in turn, special tokens included.
 WINDOW_LENGTHS = (6, 12, 24, 48, 96, 128)
 # Characters that a text of so many tokens is cut from; no tokenizer makes fewer than one token of sixteen of them.
@@ -26,14 +29,19 @@ class GateTexts:
     Attributes:
         alone: the first tokens of one long sequence, several lengths, ascending.
         rows: three sequences of unequal lengths; cut to the shortest where rows cannot be padded.
-        windows: held-out texts as a runtime encodes them.
+        judged: held-out texts of several domains as a runtime encodes them.
         text: what the tokens were made of, for the record.
     """
 
     alone: tuple[TokenIds, ...]
     rows: tuple[TokenIds, ...]
-    windows: tuple[TokenIds, ...]
+    judged: Judged
     text: str
+
+    @property
+    def windows(self) -> tuple[TokenIds, ...]:
+        """The held-out texts, domain after domain."""
+        return self.judged.windows
 
 
 def gate_texts(
@@ -41,19 +49,21 @@ def gate_texts(
 ) -> GateTexts:
     """Plan the gate for one classifier; arguments and errors are those of `exporter.gate.prompts.gate_prompts`."""
     with quiet_transformers():  # which warns of a long text before anything of it is given to the model
-        prompts = gate_prompts(tokenizer, vocab_size, max_positions)
+        prompts = gate_prompts(tokenizer, vocab_size, max_positions, judges_quality=False)
     limit = max_positions or max(WINDOW_LENGTHS)
     lengths = [min(limit, length) for length in WINDOW_LENGTHS]
     if tokenizer is None:
         if evaluation is not None:
             gate_prompts(None, vocab_size, max_positions, evaluation=evaluation)  # which says why not
-        generator = np.random.default_rng(1)
-        windows = [
-            generator.integers(0, vocab_size, lengths[index % len(lengths)], dtype=np.int64) for index in range(WINDOWS)
-        ]
+        judged = _random(vocab_size, lengths)
+    elif evaluation is not None:
+        own = tuple(_windows(tokenizer, evaluation, lengths, count=WINDOWS))
+        judged = Judged(domains=(DomainTokens(name="evaluation text", windows=own),))
     else:
-        windows = list(_windows(tokenizer, held_out_text() if evaluation is None else evaluation, lengths))
-    if not windows:
+        judged = _domains(tokenizer, lengths)
+        if not judged.domains:
+            judged = Judged(domains=_random(vocab_size, lengths).domains, left_out=judged.left_out)
+    if not judged.windows:
         raise InputError(
             "The evaluation text is too short to be judged on",
             received=f"{len(evaluation or '')} characters",
@@ -64,18 +74,42 @@ def gate_texts(
     return GateTexts(
         alone=tuple(prompts.sequence[:length] for length in prompts.prefill_lengths),
         rows=prompts.rows,
-        windows=tuple(windows),
+        judged=judged,
         text=prompts.text + more,
     )
 
 
-def _windows(tokenizer: Any, text: str, lengths: list[int]) -> Iterator[TokenIds]:
+def _random(vocab_size: int, lengths: list[int]) -> Judged:
+    generator = np.random.default_rng(1)
+    sizes = [lengths[index % len(lengths)] for index in range(WINDOWS)]
+    windows = tuple(generator.integers(0, vocab_size, size, dtype=np.int64) for size in sizes)
+    return Judged(domains=(DomainTokens(name=RANDOM, windows=windows),))
+
+
+def _domains(tokenizer: Any, lengths: list[int]) -> Judged:
+    """Texts of every built-in domain that the tokenizer can read."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    domains, left_out = [], []
+    for domain in built_in_domains():
+        windows = tuple(_windows(tokenizer, domain.text, lengths, count=DOMAIN_WINDOWS))
+        ids = np.concatenate(windows) if windows else np.empty(0, np.int64)
+        share = float((ids == unknown).mean()) if unknown is not None and len(ids) else 0.0
+        if share > MOST_UNKNOWN:
+            left_out.append(f"{domain.name}: the tokenizer does not know {share:.0%} of its tokens")
+        elif windows:
+            domains.append(DomainTokens(name=domain.name, windows=windows))
+    return Judged(domains=tuple(domains), left_out=tuple(left_out))
+
+
+def _windows(tokenizer: Any, text: str, lengths: list[int], *, count: int) -> Iterator[TokenIds]:
     """Pieces of a text, each from its own place on and cut to its length with the tokenizer's special tokens."""
-    step = max(1, len(text) // WINDOWS)
-    for index in range(WINDOWS):
+    step = max(1, len(text) // count)
+    for index in range(count):
         piece = text[index * step : index * step + _CHARACTERS * max(lengths)]
         if not piece.strip():
             continue
         length = lengths[index % len(lengths)]
         piece = piece[: _CHARACTERS * length]
-        yield np.asarray(tokenizer(piece, truncation=True, max_length=length)["input_ids"], np.int64)
+        ids = np.asarray(tokenizer(piece, truncation=True, max_length=length)["input_ids"], np.int64)
+        if len(ids):
+            yield ids

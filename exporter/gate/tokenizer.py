@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from exporter.contract.errors import JisuError
+from exporter.gate.domain_tokens import Render
 from exporter.gate.result import Check
 
 TEXTS = (
@@ -137,6 +139,17 @@ def _check_chat_template(source: Any, folder: Path) -> Check:
         if mine != theirs:
             differing.append(f"A conversation of {len(messages)} messages becomes {mine!r} instead of {theirs!r}.")
     return _check(name, differing, f"Same prompt as the source for {len(MESSAGES)} conversations.")
+
+
+def chat_renderer(folder: Path) -> Render | None:
+    """What turns a conversation into text with an artifact's own template, within bounds; None without one."""
+    from runtimes.chat.chat_template import open_chat_template
+
+    try:
+        template = open_chat_template(folder)
+    except JisuError:  # one that cannot be read, which is for the check of templates to say
+        return None
+    return None if template is None else lambda messages: template.render([dict(message) for message in messages])
 
 
 def _check(name: str, differing: list[str], fine: str) -> Check:

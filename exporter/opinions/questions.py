@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from exporter.gate.prompts import CHAT, CHINESE, CODE, FAR, TokenIds, held_out_text
+from exporter.gate.domain_tokens import TokenIds
+from exporter.gate.domains import held_out_prose
+from exporter.gate.prompts import CHAT, CHINESE, CODE, FAR
 from exporter.gate.tokenizer import MESSAGES, TEXTS
 from exporter.precision.budget import LONGEST
 
@@ -63,7 +65,7 @@ def plan_questions(
     sequences = {"random ids": noise[: min(limit, _RANDOM)]}
     prose = noise
     if tokenizer is not None:
-        prose = _encoded(tokenizer, held_out_text()[: 8 * LONGEST], vocab_size)
+        prose = _encoded(tokenizer, held_out_prose()[: 8 * LONGEST], vocab_size)
         sequences |= {"prose": prose[: min(limit, LONGEST)]}
         for name, text in (("Chinese", CHINESE), ("code", CODE), ("chat", CHAT)):
             sequences[name] = _encoded(tokenizer, text, vocab_size)[: min(limit, _SHORT)]

@@ -32,9 +32,12 @@ class Budget:
             than max_mean_kl: a prompt has few rows. It is there to catch faults, not rounding.
         max_self_kl: largest KL divergence in nats of a row from the candidate's own prefill, used beside max_check_kl
             to judge batches, caches, chunks and rewinds.
-        max_mean_kl, max_p99_kl: KL divergence in nats on held-out text, reference to candidate.
+        max_mean_kl, max_p99_kl: KL divergence in nats on held-out text, reference to candidate; of every domain, so of
+            the worst, like the limits below. A limit is exceeded when the figure's interval lies beyond it.
         min_top1: share of positions whose most likely token agrees, 0..1.
         max_perplexity_ratio: candidate's perplexity over the reference's.
+        max_confident_changes: share of the positions of which the reference is confident, that change, 0..1.
+        max_average_kl: mean of the domains' mean divergences, in nats.
     """
 
     max_logit_error: float | None = None
@@ -45,6 +48,8 @@ class Budget:
     max_p99_kl: float | None = None
     min_top1: float | None = None
     max_perplexity_ratio: float | None = None
+    max_confident_changes: float | None = None
+    max_average_kl: float | None = None
 
     def __post_init__(self) -> None:
         relaxed = {self.max_check_kl is not None, self.max_self_kl is not None}
@@ -77,7 +82,14 @@ class Budget:
     @property
     def judges_quality(self) -> bool:
         """Whether the held-out text has to be scored."""
-        limits = (self.max_mean_kl, self.max_p99_kl, self.min_top1, self.max_perplexity_ratio)
+        limits = (
+            self.max_mean_kl,
+            self.max_p99_kl,
+            self.min_top1,
+            self.max_perplexity_ratio,
+            self.max_confident_changes,
+            self.max_average_kl,
+        )
         return any(limit is not None for limit in limits)
 
 
@@ -90,6 +102,8 @@ _RANGES = (
     ("max_p99_kl", 0.0, _INFINITY),
     ("min_top1", 0.0, 1.0),
     ("max_perplexity_ratio", 0.0, _INFINITY),
+    ("max_confident_changes", 0.0, 1.0),
+    ("max_average_kl", 0.0, _INFINITY),
 )
 
 FP32_BUDGET = Budget(max_logit_error=FP32_LOGIT_ERROR, same_greedy_tokens=True)
@@ -101,6 +115,8 @@ def quality_budget(
     max_p99_kl: float | None = None,
     min_top1: float | None = None,
     max_perplexity_ratio: float | None = None,
+    max_confident_changes: float | None = None,
+    max_average_kl: float | None = None,
 ) -> Budget:
     """A budget for reduced precision. Single prompts may have ten times the mean divergence, and at least 0.1 nats."""
     return Budget(
@@ -110,4 +126,6 @@ def quality_budget(
         max_p99_kl=max_p99_kl,
         min_top1=min_top1,
         max_perplexity_ratio=max_perplexity_ratio,
+        max_confident_changes=max_confident_changes,
+        max_average_kl=max_average_kl,
     )

@@ -172,43 +172,61 @@ PRECISIONS = {
 }
 
 
+# Limits of a budget -> the options that set them.
+LIMIT_OPTIONS = {
+    "max_mean_kl": "--max-kl",
+    "max_average_kl": "--max-kl-mean",
+    "min_top1": "--min-top1",
+    "max_perplexity_ratio": "--max-ppl-ratio",
+    "max_confident_changes": "--max-confident-changes",
+}
+_MOST = {"min_top1": 1.0, "max_confident_changes": 1.0}
+
+
 def with_limits(
     precision: Precision,
     *,
     max_kl: float | None = None,
+    max_kl_mean: float | None = None,
     min_top1: float | None = None,
     max_perplexity_ratio: float | None = None,
+    max_confident_changes: float | None = None,
 ) -> Precision:
     """The precision with the user's budget in place of its own, limit by limit.
 
     Raises:
         InputError: a limit out of range, or any for fp32, which has to reproduce logits and tokens instead.
     """
-    wanted = {"max_mean_kl": max_kl, "min_top1": min_top1, "max_perplexity_ratio": max_perplexity_ratio}
-    given = {name: value for name, value in wanted.items() if value is not None}
-    if not given:
+    requested = {
+        "max_mean_kl": max_kl,
+        "max_average_kl": max_kl_mean,
+        "min_top1": min_top1,
+        "max_perplexity_ratio": max_perplexity_ratio,
+        "max_confident_changes": max_confident_changes,
+    }
+    limits = {name: value for name, value in requested.items() if value is not None}
+    if not limits:
         return precision
     own = precision.budget
     if own.max_logit_error is not None or own.max_mean_kl is None:
         raise InputError(
             f"The precision {precision.name} has no quality budget: it has to reproduce the source",
-            received=", ".join(f"{name}={value}" for name, value in given.items()),
+            received=", ".join(f"{name}={value}" for name, value in limits.items()),
             allowed="limits for a reduced precision",
             fix="Leave the limits out, or use --precision int8 or int4.",
         )
-    options = {"max_mean_kl": "--max-kl", "min_top1": "--min-top1", "max_perplexity_ratio": "--max-ppl-ratio"}
     # Written so that NaN is out of range.
-    wrong = [name for name, value in given.items() if not 0 <= value <= (1 if name == "min_top1" else float("inf"))]
+    wrong = [name for name, value in limits.items() if not 0 <= value <= _MOST.get(name, float("inf"))]
     if wrong:
         raise InputError(
             "A limit of the quality budget is out of range",
-            received=", ".join(f"{options[name]} {given[name]:g}" for name in wrong),
-            allowed="--max-kl and --max-ppl-ratio of 0 or more, --min-top1 from 0 to 1",
+            received=", ".join(f"{LIMIT_OPTIONS[name]} {limits[name]:g}" for name in wrong),
+            allowed="--max-kl, --max-kl-mean and --max-ppl-ratio of 0 or more, --min-top1 and --max-confident-changes "
+            "from 0 to 1",
             fix="Correct it, or leave it out.",
         )
-    limits = {"min_top1": own.min_top1, "max_perplexity_ratio": own.max_perplexity_ratio, **given}
-    mean_kl = limits.pop("max_mean_kl", None)
-    budget = quality_budget(max_mean_kl=own.max_mean_kl if mean_kl is None else mean_kl, **limits)
+    recorded = {name: getattr(own, name) for name in requested}
+    budget = quality_budget(**{**recorded, **limits})
     return replace(precision, budget=budget)
 
 

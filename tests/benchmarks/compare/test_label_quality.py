@@ -31,7 +31,9 @@ def test_figures_are_those_of_the_probabilities(tmp_path):
     ):
         measure_label_quality(truth, outcomes, processes, SETS, journal=journal, say=print)
     same, one = (outcomes[name].quality["sets"] for name in ("same", "one"))
-    assert same["prose"] == {"mean_kl": 0.0, "p99_kl": 0.0, "top1": 1.0, "near_ties": 0, "texts": 2}
+    figures = {"mean_kl": 0.0, "p99_kl": 0.0, "top1": 1.0, "near_ties": 0, "texts": 2, "judges": True}
+    assert same["prose"] == {**figures, "intervals": {"mean_kl": [0.0, 0.0]}}
+    assert outcomes["one"].quality["worst"]["domain"] == "prose"
     # Of the second text only, where p and q are e^4 : 1 : 1 in other places: (p - q) * 4.
     kl = 4 * (np.exp(4) - 1) / (np.exp(4) + 2)
     assert one["prose"]["mean_kl"] == pytest.approx(kl / 2)
@@ -44,7 +46,6 @@ def test_figures_are_those_of_the_probabilities(tmp_path):
     assert [record["candidate"] for record in journal.records if "quality" in record] == ["same", "one", "shy"]
 
 
-def test_sets_have_the_names_of_their_texts():
+def test_sets_are_the_domains_of_the_gate():
     texts = gate_texts(None, 100, 64)
-    assert list(label_sets(texts, has_tokenizer=False)) == ["random"]
-    assert list(label_sets(texts, has_tokenizer=True)) == ["prose", "chinese, code, chat"]
+    assert list(label_sets(texts)) == ["random ids"]

@@ -9,6 +9,7 @@ from benchmarks.compare.journal import Journal
 from benchmarks.compare.rounds import open_processes, restored_outcomes
 from benchmarks.compare.timed_process import TimedProcess
 from benchmarks.compare.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
+from exporter.gate.domain_tokens import RANDOM
 from exporter.gate.prompts import gate_prompts
 from tests.benchmarks.fake_worker import fake_candidate
 
@@ -106,7 +107,18 @@ def test_what_no_answer_may_say_is_no_choice_of_the_reference(tmp_path):
     assert found["second"]["greedy"]["agreement"] == 1.0
 
 
-def test_sets_have_the_names_of_their_texts():
+def test_sets_are_the_domains_of_the_gate():
     prompts = gate_prompts(None, 100, 64)
-    assert list(token_sets(prompts, has_tokenizer=False).texts) == ["random"]
-    assert list(token_sets(prompts, has_tokenizer=True).texts) == ["prose", "chinese", "code", "chat"]
+    sets = token_sets(prompts, tokens=100)
+    assert list(sets.texts) == [RANDOM]
+    assert [len(window) for window in sets.texts[RANDOM]] == [64, 64]
+
+
+def test_the_worst_domain_and_the_mean_over_all_are_told(tmp_path):
+    found, _ = judge([fake_candidate("flat", logits="logits[:] = 0")], tmp_path)
+    quality = found["flat"]
+    figures = {name: figures["mean_kl"] for name, figures in quality["sets"].items()}
+    assert quality["worst"]["domain"] == max(figures, key=lambda name: figures[name])
+    assert quality["worst"]["mean_kl"] == max(figures.values())
+    assert quality["average"]["mean_kl"] == pytest.approx(sum(figures.values()) / 2)
+    assert quality["average"]["domains"] == 2

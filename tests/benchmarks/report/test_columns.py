@@ -33,7 +33,7 @@ def test_the_best_of_a_column_is_by_its_own_direction_and_never_a_failed_row():
     assert best["decode"] == {1}
     assert best["mean KL"] == {0}
     assert best["size"] == {1}  # the failed row's single byte does not count
-    assert best["perplexity"] == set()
+    assert best["perplexity over the source's"] == set()
 
 
 def test_figures_are_medians_or_the_number_itself():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from benchmarks.report.verdict import Limits, judge, junit_cases
@@ -70,7 +72,7 @@ def test_quality_is_judged_without_a_baseline():
     }
 
 
-@pytest.mark.parametrize("quality", [None, {"sets": {"prose": {"mean_kl": None}}}])
+@pytest.mark.parametrize("quality", [None, {"sets": {}}, {"sets": {"prose": {"mean_kl": math.nan}}}])
 def test_a_figure_that_is_missing_is_over_every_limit(quality):
     found, _ = cases(made_report(int8={"quality": quality}), None, max_kl=0.5)
     assert not found["mean KL"]["passed"]
@@ -155,3 +157,19 @@ def test_limits_of_change_without_a_baseline_are_said():
     found, notes = cases(made_report(), None, max_slowdown=0.1, max_size_growth=0.1)
     assert found == {}
     assert notes == ["--max-slowdown, --max-size-growth had nothing to compare with: no --baseline was given."]
+
+
+def test_the_worst_domain_is_judged_and_a_limit_is_exceeded_when_its_interval_is():
+    sets = {
+        "prose": {"mean_kl": 0.01, "intervals": {"mean_kl": [0.008, 0.012]}},
+        "code": {"mean_kl": 0.05, "intervals": {"mean_kl": [0.03, 0.07]}},
+        "noise": {"mean_kl": 9.0, "judges": False},
+    }
+    report = made_report(int8={"quality": {"sets": sets, "average": {"mean_kl": 0.03}}})
+    for limit, passed in ((0.06, True), (0.04, True), (0.02, False)):
+        found, _ = cases(report, None, max_kl=limit)
+        assert found["mean KL"]["passed"] is passed
+        assert "code, the worst of 2 domains" in found["mean KL"]["text"]
+    for limit, passed in ((0.03, True), (0.029, False)):
+        found, _ = cases(report, None, max_average_kl=limit)
+        assert found["mean KL of all domains"]["passed"] is passed

@@ -65,7 +65,13 @@ def test_what_is_fed_is_no_longer_the_plans_own_memory() -> None:
 @pytest.mark.parametrize("positions", [None, 40, 8])
 def test_every_sequence_names_a_source_there_is(positions: int | None) -> None:
     prompts, sources = condition(gate_prompts(None, 50, positions))
-    named = [prompts.sequence, *prompts.rows, *prompts.greedy, *prompts.windows, *(one for _, one in prompts.further)]
+    named = [
+        prompts.sequence,
+        *prompts.rows,
+        *prompts.greedy,
+        *prompts.judged.windows,
+        *(one for _, one in prompts.further),
+    ]
     assert all(0 <= int(sequence[0]) < len(sources) for sequence in named)
     lengths = [len(source) for source in sources]
     assert max(lengths) <= (positions or 300)

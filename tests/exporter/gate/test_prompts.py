@@ -5,7 +5,8 @@ import pytest
 
 from exporter.contract.errors import InputError
 from exporter.gate import gate_prompts
-from exporter.gate.prompts import FAR, far_length, held_out_text
+from exporter.gate.domains import BUILT_IN, held_out_prose
+from exporter.gate.prompts import FAR, far_length
 
 
 class Bytes:
@@ -20,17 +21,12 @@ def test_full_plan_covers_what_the_gate_promises():
     assert prompts.prefill_lengths == (1, 2, 37, 300)
     assert prompts.decode_steps >= 32
     assert len({len(row) for row in prompts.rows}) == 3
-    assert sum(len(window) for window in prompts.windows) == 8 * 256
+    assert [domain.name for domain in prompts.judged.domains] == list(BUILT_IN)
 
 
-def test_held_out_windows_share_nothing_with_the_first_half_or_the_long_sequence():
-    from pydoc_data.topics import topics
-
-    prose = "\n".join(topics[name] for name in sorted(topics))
-    assert prose.endswith(held_out_text())
+def test_the_long_sequence_is_held_out_prose():
     prompts = gate_prompts(Bytes(), 256, None)
-    text = bytes(np.concatenate([prompts.sequence, *prompts.windows]).astype(np.uint8)).decode()
-    assert held_out_text().startswith(text)
+    assert held_out_prose().encode().startswith(bytes(prompts.sequence.astype(np.uint8)))
 
 
 def test_same_call_gives_the_same_plan():
@@ -65,7 +61,7 @@ def test_every_prompt_fits_into_a_short_model(positions):
     assert len({len(row) for row in prompts.rows}) == 3
     assert min(len(row) for row in prompts.rows) > prompts.batch_steps > 0
     assert max(len(prompt) for prompt in prompts.greedy) + prompts.greedy_steps <= positions
-    assert all(len(window) <= positions for window in prompts.windows)
+    assert all(len(window) <= positions for window in prompts.judged.windows)
 
 
 def test_too_short_a_model_is_refused():

@@ -31,6 +31,11 @@ FAULTS = {
 }
 
 
+def first_windows(prompts, count):
+    domains = [replace(domain, windows=domain.windows[:count]) for domain in prompts.judged.domains]
+    return replace(prompts.judged, domains=tuple(domains))
+
+
 def judge(candidate, reference, prompts, **options):
     return run_gate(candidate, reference, prompts=prompts, **{"budget": FP32_BUDGET, **options})
 
@@ -59,7 +64,7 @@ def test_fault_is_rejected_and_named(fault, llama, reference, prompts):
 @pytest.mark.parametrize("budget", [FP32_BUDGET, quality_budget(max_mean_kl=0.01)], ids=["fp32", "reduced"])
 def test_positions_of_too_few_digits_show_behind_2048(budget, llama, reference, prompts):
     far = np.random.default_rng(1).integers(0, VOCAB, FAR)
-    plan = replace(prompts, far=far, windows=prompts.windows[:1])
+    plan = replace(prompts, far=far, judged=first_windows(prompts, 1))
     right, wrong = (
         judge(NumpyLlama(llama, fault), reference, plan, budget=budget) for fault in (None, "half-positions")
     )
@@ -72,7 +77,9 @@ def test_positions_of_too_few_digits_show_behind_2048(budget, llama, reference, 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "one-weight"])
 def test_fault_is_rejected_by_the_checks_for_reduced_precision_too(fault, llama, reference, prompts):
     budget = quality_budget(max_mean_kl=0.01)
-    result = judge(NumpyLlama(llama, fault), reference, replace(prompts, windows=prompts.windows[:2]), budget=budget)
+    result = judge(
+        NumpyLlama(llama, fault), reference, replace(prompts, judged=first_windows(prompts, 2)), budget=budget
+    )
     assert not result.accepted
 
 
@@ -128,11 +135,14 @@ def test_bf16_weights_fail_fp32_and_pass_a_quality_budget(llama, reference, shor
     candidate = NumpyLlama(llama, "bf16")
     assert not judge(candidate, reference, short_prompts).accepted
     budget = quality_budget(max_mean_kl=0.05, min_top1=0.9, max_perplexity_ratio=1.2)
-    result = judge(candidate, reference, replace(short_prompts, windows=short_prompts.windows[:2]), budget=budget)
+    result = judge(candidate, reference, replace(short_prompts, judged=first_windows(short_prompts, 2)), budget=budget)
     assert result.accepted, result.summary
-    assert [check.name for check in result.checks][-4:] == ["mean-kl", "p99-kl", "top-1", "perplexity-ratio"]
+    assert [check.name for check in result.checks][-5:] == [
+        "mean-kl", "p99-kl", "top-1", "perplexity-ratio", "confident-changes",
+    ]  # fmt: skip
+    assert [domain["name"] for domain in result.quality["domains"]] == ["random ids"]
     strict = quality_budget(max_mean_kl=1e-9)
-    result = judge(candidate, reference, replace(short_prompts, windows=short_prompts.windows[:2]), budget=strict)
+    result = judge(candidate, reference, replace(short_prompts, judged=first_windows(short_prompts, 2)), budget=strict)
     assert result.first_failure.name == "mean-kl"
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from exporter.contract.errors import InputError
-from exporter.gate.texts import WINDOWS, gate_texts
+from exporter.gate.domains import BUILT_IN
+from exporter.gate.texts import DOMAIN_WINDOWS, gate_texts
 from tests.support.models import TINY_VOCAB, tiny_tokenizer
 
 
@@ -11,7 +12,8 @@ def test_lengths_are_those_that_matter():
     texts = gate_texts(tiny_tokenizer(), TINY_VOCAB)
     assert [len(row) for row in texts.alone] == [1, 2, 37, 300]
     assert len({len(row) for row in texts.rows}) == 3
-    assert len(texts.windows) == WINDOWS
+    assert [domain.name for domain in texts.judged.domains] == list(BUILT_IN)
+    assert {len(domain.windows) for domain in texts.judged.domains} == {DOMAIN_WINDOWS}
     assert {len(row) for row in texts.windows} == {6, 12, 24, 48, 96, 128}
 
 
