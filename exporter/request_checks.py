@@ -40,6 +40,8 @@ def _check_classifier(request: ExportRequest) -> None:
     unfit = {
         "mixed precision": request.precision_spec.name == MIXED,
         "--max-ppl-ratio": request.max_perplexity_ratio is not None,
+        "--max-kl-mean": request.max_kl_mean is not None,
+        "--max-confident-changes": request.max_confident_changes is not None,
     }
     given = [name for name, is_given in unfit.items() if is_given]
     if given:

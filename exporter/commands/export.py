@@ -98,8 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-kl",
         type=float,
         metavar="NATS",
-        help="largest mean KL divergence in any domain of text; without --precision, finds the smallest mixed precision "
-        "within it",
+        help="largest mean KL divergence in any domain of text; without --precision, finds the smallest mixed "
+        "precision within it",
     )
     limits.add_argument(
         "--max-kl-mean", type=float, metavar="NATS", help="largest mean KL divergence, averaged over the domains"
