@@ -65,7 +65,7 @@ def find_mixed_precision(
     quantize: Quantize,
     measure: Measure,
     keep: Sequence[str] = (),
-    embedding_labels: Sequence[str] = (FLOAT, "int8", "int4"),
+    embedding_labels: Sequence[str] = (FLOAT, "int8", "int4-block16", "int4"),
     say: Callable[[str], None] = lambda text: None,
 ) -> MixedPrecision:
     """Choose, build, measure and correct until the goal is met.

@@ -28,7 +28,7 @@ MIX_WINDOWS = WINDOWS * 11 // 8
 # The portable graph gathers rows of an embedding with ONNX's own operator, which takes whole bytes only. ONNX Runtime's
 # for GPUs takes 4 bits, but reads their zero points as if no row of them were padded to whole bytes (1.31).
 _TABLE_LABELS = {"portable": (FLOAT, "int8"), "ort-cuda": (FLOAT, "int8")}
-_ALL_TABLE_LABELS = (FLOAT, "int8", "int4")
+_ALL_TABLE_LABELS = (FLOAT, "int8", "int4-block16", "int4")
 
 
 @dataclass(frozen=True, kw_only=True)

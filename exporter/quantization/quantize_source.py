@@ -18,6 +18,7 @@ from exporter.precision.precision import ProductFormat, RowFormat, WeightFormat
 from exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
 from exporter.quantization.grids import take_grids
 from exporter.quantization.matrices import matrices_of
+from exporter.quantization.output_projections import quantize_output_projections
 from exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
 from exporter.sources.finite_weights import check_finite_weights
@@ -94,7 +95,10 @@ def quantize_source(
             products, plan, more["products"] = _int8_matmuls(source, plan, data, feeders, progress)
             found |= products
         elif plan.calibrated and data is not None:
-            if windows is None and data.statistics is not None and has_hessians(data.statistics):
+            chosen = data.windows.as_list() if windows is None else windows
+            if not _calibrated_layers(source, plan):
+                more["statistics"] = "of the output projection"
+            elif windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
                 found |= _from_statistics(source, plan, data.statistics, feeders, progress)
             elif not walks:
@@ -104,8 +108,8 @@ def quantize_source(
                     found |= _from_statistics(source, plan, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                chosen = data.windows.as_list() if windows is None else windows
                 found |= _walk_layers(source, plan, chosen, feeders, store, progress)
+            found |= quantize_output_projections(source, plan, chosen)
         found |= _round_rest(source, plan, set(found), progress)
         recurrent = _round_recurrent(source, plan)
     except CalibrationError as error:
@@ -120,14 +124,18 @@ def quantize_source(
 def _walks_all(source: Source, plan: QuantizationPlan) -> bool:
     """Whether every layer that calibration speaks of stands in a stack, which can be walked."""
     stack = find_stack(source.module)
+    return stack is not None and all(name.startswith(f"{stack.path}.") for name in _calibrated_layers(source, plan))
+
+
+def _calibrated_layers(source: Source, plan: QuantizationPlan) -> list[str]:
+    """Layers that are rounded by what calibration text makes of their inputs."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
-    calibrated = [
+    return [
         matrix.name
         for matrix in matrices
         if isinstance(form := plan.formats.get(matrix.name), ProductFormat)
         or (isinstance(form, WeightFormat) and form.bits < _ROUNDED_BITS)
     ]
-    return stack is not None and all(name.startswith(f"{stack.path}.") for name in calibrated)
 
 
 def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> dict[str, Feeder]:

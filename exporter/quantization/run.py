@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED
+from exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
 from exporter.quantization.keep import keep_quantization
 from exporter.quantization.keep_integers import keep_integers
 from exporter.quantization.kept_types import describe_kept
-from exporter.quantization.mixed_precision import Measured, find_mixed_precision
+from exporter.quantization.mixed_precision import Measured, MixedPrecision, find_mixed_precision
 from exporter.quantization.prepared import Prepared, embedding_labels
 from exporter.quantization.quantize_source import QuantizedWeights, quantize_source
 from exporter.quantization.sensitivity import measure_sensitivity, split_windows
@@ -55,19 +57,38 @@ def _run_quantization(
             return quantize_source(source, prepared.plan, data=prepared.data, progress=stages.advance)
     assert prepared.data is not None
     data = prepared.data
+    statistics = split_windows(data)["statistics"]
+    quantize = partial(quantize_source, source, data=data, windows=statistics, progress=stages.advance)
+    own_grid = grid_plan(source, keep=options.keep)
+    if own_grid is not None:
+        with stages.stage("mix"):
+            found = find_grid_mixed_precision(
+                source,
+                own_grid,
+                options.goal,
+                quantize=quantize,
+                measure=measure,
+                embedding_labels=embedding_labels(target),
+                say=stages.say,
+            )
+        if found is not None:
+            return _with_record(found)
     with stages.stage("sensitivity"):
         sensitivity = measure_sensitivity(
             source, data, path=options.sensitivity, target=target, progress=stages.advance
         )
-    statistics = split_windows(data)["statistics"]
     with stages.stage("mix"):
         mixed = find_mixed_precision(
             sensitivity,
             options.goal,
-            quantize=lambda plan: quantize_source(source, plan, data=data, windows=statistics, progress=stages.advance),
+            quantize=quantize,
             measure=measure,
             keep=options.keep,
             embedding_labels=embedding_labels(target),
             say=stages.say,
         )
+    return _with_record(mixed)
+
+
+def _with_record(mixed: MixedPrecision) -> QuantizedWeights:
     return QuantizedWeights(by_name=mixed.quantized.by_name, record={**mixed.quantized.record, "mix": mixed.record})

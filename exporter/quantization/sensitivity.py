@@ -19,8 +19,9 @@ from exporter.jobs.output_path import cannot_write, check_name, try_to_write
 from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import WeightFormat
 from exporter.quantization.matrices import Matrix, matrices_of
+from exporter.quantization.output_projections import quantize_output_projections
 from exporter.quantization.quantize_source import quantize_group
-from exporter.quantization.weight_formats import fit_block_size, scale_bytes
+from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, scale_bytes
 from exporter.sources.finite_weights import check_finite_weights
 from exporter.sources.layer_stack import decoder_layers
 
@@ -53,6 +54,7 @@ LAYER_FORMATS = {
 }
 EMBEDDING_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int4-block16": WeightFormat(bits=4, block_size=16, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
 }
 # Of every eleven windows eight are for statistics, one is scored here, and two are left to check the whole choice with.
@@ -208,7 +210,7 @@ def measure_parts(
                 break
     if EMBEDDINGS in parts:
         embeddings = [matrix for matrix in matrices_of(source.module) if matrix.embedding]
-        yield EMBEDDINGS, _measure_embeddings(source, embeddings, scorer)
+        yield EMBEDDINGS, _measure_embeddings(source, embeddings, scorer, shares["statistics"])
 
 
 def check_sensitivity_file(path: Path, data: CalibrationData) -> None:
@@ -236,7 +238,9 @@ def _layer_candidates(group: GroupStatistics) -> Iterator[tuple[str, Sequence[Bl
             yield label, quantize_group(group, fitted)
 
 
-def _measure_embeddings(source: Source, embeddings: Sequence[Matrix], scorer: Scorer) -> list[GroupSensitivity]:
+def _measure_embeddings(
+    source: Source, embeddings: Sequence[Matrix], scorer: Scorer, windows: Sequence[Any]
+) -> list[GroupSensitivity]:
     import torch
 
     from calibration.sensitivity import GroupSensitivity
@@ -253,7 +257,11 @@ def _measure_embeddings(source: Source, embeddings: Sequence[Matrix], scorer: Sc
                 fitted = fit_block_size(form, matrix.features)
                 if fitted is None:
                     continue
-                result = round_to_nearest(own.numpy(), fitted.to_block_format(), layer=names[0])
+                weight.data.copy_(own)
+                plan = QuantizationPlan(formats=dict.fromkeys(names, fitted), algorithm="gptq")
+                result = quantize_output_projections(source, plan, windows).get(f"{names[0]}.weight")
+                if result is None:
+                    result = round_to_nearest(own.numpy(), fitted.to_block_format(), layer=names[0])
                 weight.data.copy_(torch.from_numpy(result.dequantize()))
                 kl[label] = scorer.divergence()
         finally:

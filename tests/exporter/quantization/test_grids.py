@@ -19,19 +19,23 @@ from tests.exporter.passes.draft import Draft
 OWN = GridFormat(bits=4, block_size=32, sums=True)
 
 
-@pytest.fixture
-def source(tiny_source):
+def put_on_grid(source):
     """Layers that were quantized before: in each block of 32 sixteen values that zero is none of."""
-    found = load_source(tiny_source)
     generator = np.random.default_rng(0)
-    for matrix in matrices_of(found.module):
+    for matrix in matrices_of(source.module):
         if not matrix.embedding:
             codes = generator.integers(0, 16, (matrix.rows, matrix.features // 32, 32)).astype(np.float32)
             codes[..., 0], codes[..., 1] = 0, 15
             steps = generator.uniform(0.01, 0.02, (matrix.rows, matrix.features // 32, 1)).astype(np.float16)
             weight = (codes - 7.4) * steps.astype(np.float32)
-            layer = found.module.get_submodule(matrix.name)
+            layer = source.module.get_submodule(matrix.name)
             layer.weight.data = torch.from_numpy(weight.reshape(matrix.rows, matrix.features).astype(np.float32))
+
+
+@pytest.fixture
+def source(tiny_source):
+    found = load_source(tiny_source)
+    put_on_grid(found)
     return found
 
 

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from exporter.precision.precision import GridFormat
+from exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
+from exporter.quantization.mixed_precision import Goal, Measured
+from exporter.quantization.quantize_source import QuantizedWeights
+from exporter.quantization.sensitivity import EMBEDDING_FORMATS
+from exporter.reports.describe_quantization import describe_quantization
+from exporter.sources import load_source
+from tests.exporter.quantization.test_grids import put_on_grid
+
+LABELS = ("fp32", *EMBEDDING_FORMATS)
+# Bytes and divergence of each format of the tables, as they might be measured.
+MEASURED = {
+    ("int8", 32): Measured(kl=0.004, bytes=97),
+    ("int4", 16): Measured(kl=0.02, bytes=86),
+    ("int4", 32): Measured(kl=0.06, bytes=83),
+}
+
+
+@pytest.fixture(scope="module")
+def source(tiny_source):
+    found = load_source(tiny_source)
+    put_on_grid(found)
+    return found
+
+
+def search(source, goal, labels=LABELS):
+    plan, plans = grid_plan(source, keep=()), []
+
+    def quantize(plan):
+        plans.append(plan)
+        return QuantizedWeights(by_name={}, record=plan.to_record())
+
+    def measure(quantized):
+        form = plans[-1].formats["lm_head"]
+        return MEASURED[f"int{form.bits}", form.block_size]
+
+    found = find_grid_mixed_precision(source, plan, goal, quantize=quantize, measure=measure, embedding_labels=labels)
+    return found, [(plan.formats["lm_head"].bits, plan.formats["lm_head"].block_size) for plan in plans], plans
+
+
+@pytest.mark.parametrize(
+    ("goal", "tried"),
+    [
+        (Goal(max_bytes=100), [(8, 32)]),
+        (Goal(max_bytes=90), [(8, 32), (4, 16)]),
+        (Goal(max_kl=0.03), [(4, 32), (4, 16)]),
+        (Goal(max_kl=0.03, max_bytes=90), [(4, 32), (4, 16)]),
+    ],
+)
+def test_the_best_within_a_size_and_the_smallest_within_a_divergence(source, goal, tried):
+    mix, seen, plans = search(source, goal)
+    assert mix is not None
+    assert seen == tried
+    assert {form for name, form in plans[-1].formats.items() if "layers" in name} == {
+        GridFormat(bits=4, block_size=32, sums=True)
+    }
+    assert plans[-1].calibrated == (tried[-1][0] == 4), "a table of few bits is rounded on text"
+    record = {**mix.quantized.record, "mix": mix.record}
+    assert "model.embed_tokens/lm_head" in "\n".join(describe_quantization(record))
+
+
+def test_what_no_table_meets_and_what_has_no_grid_is_left_to_the_usual_search(source, tiny_source):
+    assert search(source, Goal(max_bytes=80))[0] is None
+    assert search(source, Goal(max_bytes=90), labels=("fp32", "int8"))[1] == [(8, 32)]
+    assert grid_plan(load_source(tiny_source), keep=()) is None
