@@ -87,7 +87,7 @@ def verify(
         with stages.stage("second opinion"):
             opinion = ask_second_opinion(opened, loaded, python=opinion_python, allow_pickle=allow_pickle)
         result = replace(result, checks=(*result.checks, *opinion.checks), second_opinion=opinion.to_dict())
-    return replace(result, notes=tuple(_notes(opened, loaded, held_out)))
+    return replace(result, notes=(*result.notes, *_notes(opened, loaded, held_out)))
 
 
 def _notes(artifact: Artifact, source: Source, evaluation: EvaluationText) -> list[str]:

@@ -18,6 +18,7 @@ from exporter.precision.half_precision import describe_half
 from exporter.precision.precision import PRECISIONS
 from exporter.quantization.weight_formats import BLOCK_SIZES
 from exporter.reports.describe import size_in_words
+from exporter.reports.describe_quality import describe_worst
 from exporter.reports.junit import check_place, gate_cases, write_junit
 from exporter.request import ExportRequest
 
@@ -205,6 +206,10 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"{gains}\n")
         if not arguments.no_advice:
             _advise(artifact)
+        for note in artifact.manifest.gate.get("notes", []):
+            sys.stderr.write(f"{note}\n")
+        if (worst := describe_worst(artifact.manifest.gate)) is not None:
+            sys.stderr.write(f"Quality: {worst}.\n")
         size = size_in_words(artifact.size)
         sys.stdout.write(f"{artifact.folder}: {size}, accepted after {len(checks)} checks against the source\n")
     return 0

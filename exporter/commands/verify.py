@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from exporter.jobs.stages import Stages
+    from exporter.reports.describe_quality import describe_quality
     from exporter.verification import verify
 
     stages = Stages(verbose=not arguments.json)
@@ -61,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write(f"{note}\n")
         for check in result.checks:
             sys.stdout.write(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}\n")
+        if table := describe_quality(result.to_dict()):
+            sys.stdout.write("\n" + "\n".join(table) + "\n")
         if result.second_opinion:
             sys.stdout.write(f"\nsecond opinion: {result.second_opinion['implementation']}\n")
         sys.stdout.write(f"\n{'accepted' if result.accepted else 'REJECTED'}: {result.summary}\n")

@@ -15,6 +15,7 @@ from exporter.contract.generation_settings import read_generation_settings
 from exporter.contract.signature import StateSpec, TensorSpec
 from exporter.estimates.advice import advice_of
 from exporter.reports.describe_account import describe_account
+from exporter.reports.describe_quality import describe_quality
 from exporter.reports.describe_quantization import describe_quantization
 
 _KERNELS = {"any": "right on every CPU", "vnni": "right on CPUs with VNNI, AMX, or of Arm; refused on others"}
@@ -127,6 +128,9 @@ def _describe_gate(gate: dict[str, Any]) -> list[str]:
         word = "passed" if check.get("passed") is True else "FAILED"
         parts = [f"  {word}  {check.get('name')!s:{width}}", _measured(check), check.get("detail") or ""]
         lines.append("  ".join(part for part in parts if part).rstrip())
+    lines += [f"  {note}" for note in gate.get("notes", [])]
+    if table := describe_quality(gate):
+        lines += ["  Held-out text, in nats:", *(f"    {line}" for line in table)]
     return lines
 
 
