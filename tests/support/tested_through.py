@@ -139,10 +139,14 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/backends/ort_cuda/encoder.py",
     ),
     "runtimes/backends/ort_cpu/test_backend.py": (
+        "runtimes/backends/ort/graph_interface.py",
         "runtimes/backends/ort/session.py",
         "runtimes/backends/ort/signature.py",
+        "runtimes/backends/ort_cpu/call.py",
     ),
     "runtimes/backends/ort_cuda/test_backend.py": (
+        "runtimes/backends/ort_cuda/call.py",
+        "runtimes/backends/ort_cuda/device_state.py",
         "runtimes/backends/ort_cuda/open.py",
         "runtimes/backends/ort_cuda/session.py",
     ),

@@ -11,26 +11,25 @@ import numpy.typing as npt
 
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, Signature
+from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, Signature
 from runtimes.backends.element_types import element_type, storage_dtype
 from runtimes.backends.encoder_decoder import EncoderDecoderBackend
 from runtimes.backends.forks import Reopened
 from runtimes.backends.host_state import HostState, row_view
+from runtimes.backends.ort.graph_interface import GraphInterface
 from runtimes.backends.ort.kernels import check_kernels
 from runtimes.backends.ort.session import PROVIDER, open_session
 from runtimes.backends.ort.signature import check_encoder_session, check_session
+from runtimes.backends.ort_cpu.call import BoundCall, StateTensors
 from runtimes.backends.out_of_memory import told_memory
 from runtimes.backends.prefix_backend import PrefixBackend
 from runtimes.backends.row_lengths import States, check_call, check_size, closed
 from runtimes.backends.state_sizes import state_sizes
 from runtimes.backends.token_ids import id_array
 
-_FED = (INPUT_IDS, ATTENTION_MASK, PAST_LENGTH, LOGITS_POSITIONS)
 # A run of one row takes at least the time of so many tokens: it reads all weights.
 _TOKENS_OF_A_RUN = 16
 _WORTH_RUNNING_ALONE = 1.25
-# A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.
-_MASK_ROOM = 64
 
 
 def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:
@@ -99,14 +98,7 @@ class OrtCpuBackend:
         self._opened = opened
         self.states = States()
         self._specs = signature.state
-        self._inputs = frozenset(name for name in _FED if signature.has_input(name))
-        self._recurrent = any(spec.kind == "recurrent" for spec in signature.state)
-        # Those that have no default are given at every call.
-        self._needs_positions = LOGITS_POSITIONS in {item.name for item in session.get_inputs()}
-        self._one_token = signature.takes_one_token
-        logits = next(spec for spec in signature.outputs if spec.name == LOGITS)
-        self._logits_dtype = np.dtype(logits.dtype)
-        self._declared_rows = logits.dims[1] if isinstance(logits.dims[1], int) else None
+        self._graph = GraphInterface.of_session(session, signature, vocab_size=vocab_size, max_positions=max_positions)
 
     def new_state(self, batch: int, capacity: int) -> HostState:
         check_size(batch, capacity)
@@ -140,10 +132,10 @@ class OrtCpuBackend:
         width = token_ids.shape[1]
         if width == 1:
             found = self._decode(session, token_ids, state, past)
-        elif self._one_token:
+        elif self._graph.signature.takes_one_token:
             found = self._token_by_token(session, token_ids, state, past=past, new=new, logits=logits)
         elif self._fits_one_call(past, new, width, state.capacity):
-            found = self._bound(session, state, width=width, logits=logits).run(token_ids, past, new)
+            found = self._bound(session, state, width=width, wants_all=logits == "all").run(token_ids, past, new)
             state.swap()
         else:
             found = self._row_by_row(session, token_ids, state, new, logits)
@@ -155,31 +147,27 @@ class OrtCpuBackend:
 
     def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int, capacity: int) -> bool:
         if (new == width).all():
-            return len(past) == 1 or ATTENTION_MASK not in self._inputs or not past.any()
+            return len(past) == 1 or ATTENTION_MASK not in self._graph.inputs or not past.any()
         if len(new) * width > _WORTH_RUNNING_ALONE * int(np.maximum(new, _TOKENS_OF_A_RUN).sum()):
             return False  # one long row among short ones: most of the work would be padding
         # Padding would run through a recurrent state, may reach behind the buffer's end, and behind a past the mask
         # tells a row's length no more.
-        fits = not self._recurrent and int(past.max()) + width <= capacity
-        return fits and (ATTENTION_MASK not in self._inputs or not past.any())
+        fits = not self._graph.is_recurrent and int(past.max()) + width <= capacity
+        return fits and (ATTENTION_MASK not in self._graph.inputs or not past.any())
 
-    def _bound(self, session: Any, state: HostState, *, width: int, logits: WantedLogits) -> _Call:
+    def _bound(self, session: Any, state: HostState, *, width: int, wants_all: bool) -> BoundCall:
         """A call of all rows of a state."""
-        return _Call(
-            self,
-            session,
-            state.past,
-            state.present,
-            capacity=state.capacity,
-            batch=state.batch,
-            width=width,
-            logits=logits,
-        )
+        tensors = StateTensors(past=state.past, present=state.present, batch=state.batch, capacity=state.capacity)
+        return BoundCall(session, self._graph, tensors, width=width, wants_all=wants_all)
+
+    def _row(self, past: list[npt.NDArray[Any]], present: list[npt.NDArray[Any]], state: HostState) -> StateTensors:
+        """Tensors of one row of a state."""
+        return StateTensors(past=past, present=present, batch=1, capacity=state.capacity)
 
     def _decode(self, session: Any, token_ids: TokenIds, state: HostState, past: TokenIds) -> npt.NDArray[Any]:
         call = state.prepared.get(state.phase)
         if call is None or call.session is not session:
-            call = state.prepared[state.phase] = self._bound(session, state, width=1, logits="last")
+            call = state.prepared[state.phase] = self._bound(session, state, width=1, wants_all=False)
         found: npt.NDArray[Any] = call.run(token_ids, past, np.ones(len(past), np.int64))
         state.swap()
         return found
@@ -196,7 +184,7 @@ class OrtCpuBackend:
     ) -> npt.NDArray[Any]:
         """All rows together as far as the shortest goes; then each longer one by itself, since padding would count."""
         batch, width = token_ids.shape
-        found = np.zeros((batch, width if logits == "all" else 1, self.vocab_size), self._logits_dtype)
+        found = np.zeros((batch, width if logits == "all" else 1, self.vocab_size), np.dtype(self._graph.logits_dtype))
         shortest = int(new.min())
         for place in range(shortest):
             out = self._decode(session, np.ascontiguousarray(token_ids[:, place : place + 1]), state, past + place)
@@ -211,8 +199,8 @@ class OrtCpuBackend:
                 for side in (state.past, state.present)
             ]
             calls = [
-                _Call(self, session, given, taken, capacity=state.capacity, batch=1, width=1, logits="last")
-                for given, taken in (tensors, tensors[::-1])
+                BoundCall(session, self._graph, self._row(past_row, present_row, state), width=1, wants_all=False)
+                for past_row, present_row in (tensors, tensors[::-1])
             ]
             for step, place in enumerate(range(shortest, int(new[row]))):
                 out = calls[step % 2].run(
@@ -234,24 +222,25 @@ class OrtCpuBackend:
     ) -> npt.NDArray[Any]:
         batch, width = token_ids.shape
         rows = width if logits == "all" else 1
-        found = np.zeros((batch, rows, self.vocab_size), self._logits_dtype)
+        found = np.zeros((batch, rows, self.vocab_size), np.dtype(self._graph.logits_dtype))
         past_lengths = state.lengths
         for row in range(batch):
             count = int(new[row])
             pasts = [row_view(spec, past, row) for spec, past in zip(self._specs, state.past, strict=True)]
             presents = [row_view(spec, present, row) for spec, present in zip(self._specs, state.present, strict=True)]
             # A row of a tensor whose batch axis is not the first is scattered in memory: it is gathered and put back.
-            given = [np.ascontiguousarray(past) for past in pasts]
-            taken = [
+            read = [np.ascontiguousarray(past) for past in pasts]
+            written = [
                 np.empty(inner.shape, inner.dtype) if spec.kind == "recurrent" else inner
-                for spec, inner in zip(self._specs, given, strict=True)
+                for spec, inner in zip(self._specs, read, strict=True)
             ]
-            call = _Call(self, session, given, taken, capacity=state.capacity, batch=1, width=count, logits=logits)
+            tensors = self._row(read, written, state)
+            call = BoundCall(session, self._graph, tensors, width=count, wants_all=logits == "all")
             out = call.run(
                 np.ascontiguousarray(token_ids[row : row + 1, :count]), past_lengths[row : row + 1], new[row : row + 1]
             )
             found[row, : out.shape[1]] = out[0]
-            for spec, present, result in zip(self._specs, presents, taken, strict=True):
+            for spec, present, result in zip(self._specs, presents, written, strict=True):
                 if spec.kind != "encoder" and not np.shares_memory(present, result):
                     present[...] = result
         state.swap()
@@ -286,92 +275,3 @@ def _encode(
             written = {name: np.repeat(found, copies, axis=0) for name, found in written.items()}
         state = HostState(signature.state, batch=rows * copies, capacity=capacity, encoded=written, copies=copies)
         return states.add(state)
-
-
-class _Call:
-    """A binding for calls of one shape on one set of state tensors; the arrays it points to live as long as it does."""
-
-    def __init__(
-        self,
-        backend: OrtCpuBackend,
-        session: Any,
-        pasts: list[npt.NDArray[Any]],
-        presents: list[npt.NDArray[Any]],
-        *,
-        capacity: int,
-        batch: int,
-        width: int,
-        logits: WantedLogits,
-    ) -> None:
-        self.session = session
-        self._inputs = backend._inputs
-        self._wants_all = logits == "all"
-        self._state = (pasts, presents)
-        self._binding = session.io_binding()
-        for spec, past, present in zip(backend._specs, pasts, presents, strict=True):
-            self._bind(spec.past, past, spec.dtype)
-            if spec.kind == "encoder":
-                continue
-            kind = element_type(spec.dtype)
-            self._binding.bind_output(spec.present, "cpu", 0, kind, present.shape, present.ctypes.data)
-        self._ids = np.zeros((batch, width), np.int64)
-        self._bind(INPUT_IDS, self._ids)
-        if PAST_LENGTH in self._inputs:
-            self._past_length = np.zeros(batch, np.int64)
-            self._bind(PAST_LENGTH, self._past_length)
-        if ATTENTION_MASK in self._inputs:
-            self._mask = np.zeros((batch, 0), np.int64)
-            self._longest_mask = min(capacity, backend.max_positions or capacity)
-        # Outputs come in the order of their binding.
-        self._logits_index = sum(spec.kind != "encoder" for spec in backend._specs)
-        rows = width
-        self._positions: npt.NDArray[np.int64] | None = None
-        if LOGITS_POSITIONS in self._inputs:
-            # Always given for more than one token: a graph with past_length cannot know where a padded row ends.
-            rows = width if self._wants_all else 1
-            if width > 1 or backend._needs_positions:
-                several = batch if backend._needs_positions or not self._wants_all else 1
-                self._positions = np.zeros((several, rows), np.int64)
-                self._bind(LOGITS_POSITIONS, self._positions)
-        # A graph may declare one row of logits, its default, and then takes memory of ours for no other number of rows.
-        self._logits: npt.NDArray[Any] | None = None
-        if backend._declared_rows in (None, rows):
-            self._logits = logits_of = np.zeros((batch, rows, backend.vocab_size), backend._logits_dtype)
-            self._binding.bind_output(LOGITS, "cpu", 0, logits_of.dtype, logits_of.shape, logits_of.ctypes.data)
-        else:
-            self._binding.bind_output(LOGITS, "cpu")
-
-    def run(self, token_ids: TokenIds, past: TokenIds, new: TokenIds) -> npt.NDArray[Any]:
-        """Run once; all int64: token_ids [B, T], past [B], new [B]. Returns [B, 1 or T, V], overwritten by the next."""
-        width = token_ids.shape[1]
-        self._ids[...] = token_ids
-        if PAST_LENGTH in self._inputs:
-            self._past_length[...] = past
-        if ATTENTION_MASK in self._inputs:
-            self._bind_mask(past + new, width)
-        if self._positions is not None:
-            self._positions[...] = np.arange(width) if self._wants_all else new[:, None] - 1
-        self.session.run_with_iobinding(self._binding)
-        found = self._logits
-        if found is None:
-            # The state's tensors are bound too: the one that was not given memory is the one to ask for.
-            found = self._binding.get_outputs()[self._logits_index].numpy()
-        if self._wants_all or found.shape[1] == 1:
-            return found
-        return np.take_along_axis(found, new[:, None, None] - 1, axis=1)
-
-    def _bind_mask(self, totals: TokenIds, width: int) -> None:
-        longest = max(int(totals.max()), width)
-        if width == 1:
-            # A row may have fewer tokens than the mask has places; of several new tokens, though, the attention takes
-            # those that fill all places for the first ones of their rows.
-            longest = max(longest, min(-(-longest // _MASK_ROOM) * _MASK_ROOM, self._longest_mask))
-        if self._mask.shape[1] != longest:
-            self._mask = np.zeros((len(totals), longest), np.int64)
-            self._places = np.arange(longest)
-            self._bind(ATTENTION_MASK, self._mask)
-        np.less(self._places, totals[:, None], out=self._mask)
-
-    def _bind(self, name: str, array: npt.NDArray[Any], dtype: str | None = None) -> None:
-        kind = array.dtype if dtype is None else element_type(dtype)
-        self._binding.bind_input(name, "cpu", 0, kind, array.shape, array.ctypes.data)

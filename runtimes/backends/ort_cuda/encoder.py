@@ -16,7 +16,8 @@ from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS
 from runtimes.backends.encoder_decoder import EncoderDecoderBackend
 from runtimes.backends.ort.placement import joined
 from runtimes.backends.ort.signature import check_encoder_session
-from runtimes.backends.ort_cuda.backend import DeviceState, OrtCudaBackend, bind_state, device_zeros
+from runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from runtimes.backends.ort_cuda.device_state import DeviceState, bind_state, device_zeros
 from runtimes.backends.ort_cuda.session import PROVIDER, not_run, on_gpu, open_cuda_session
 from runtimes.backends.state_sizes import state_sizes
 

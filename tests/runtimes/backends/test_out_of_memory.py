@@ -41,11 +41,11 @@ def test_a_call_that_runs_out_of_memory_is_an_input_error(
     tiny: Engine,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from runtimes.backends.ort_cpu import backend as ort_cpu
+    from runtimes.backends.ort_cpu.call import BoundCall
 
     def run(*args: object) -> None:
         raise RuntimeError("Failed to allocate memory for requested buffer of size 8")
 
-    monkeypatch.setattr(ort_cpu._Call, "run", run)
+    monkeypatch.setattr(BoundCall, "run", run)
     with pytest.raises(InputError, match="not enough memory"):
         tiny.generate_ids([[1, 2]])

@@ -54,7 +54,7 @@ def test_a_decode_step_prepares_its_memory_once(artifact: Artifact) -> None:
 def test_a_mask_with_room_hides_the_places_that_nobody_wrote(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtimes.backends.ort_cpu.backend._MASK_ROOM", 8)
+    monkeypatch.setattr("runtimes.backends.ort_cpu.call._MASK_ROOM", 8)
     backend = opened(artifact)
     lengths, steps = np.array([5, 2]), 7  # the longer row goes past the first mask's places
     rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_a_mask_with_room_hides_the_places_that_nobody_wrote(
 def test_the_last_positions_are_reached_though_a_mask_has_room_for_more(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtimes.backends.ort_cpu.backend._MASK_ROOM", 100)
+    monkeypatch.setattr("runtimes.backends.ort_cpu.call._MASK_ROOM", 100)
     backend = opened(artifact)
     assert backend.max_positions
     state = backend.new_state(1, backend.max_positions + 70)

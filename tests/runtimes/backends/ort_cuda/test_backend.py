@@ -36,7 +36,7 @@ def test_single_tokens_are_captured_once_for_each_state(artifact):
         backend.forward(np.full((batch, 4), 5), state)
         for token in (1, 2, 3):
             backend.forward(np.full((batch, 1), token), state)
-    assert sorted(backend._session.captured) == ["1", "2"]
+    assert sorted(backend._graph.session.captured) == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_cannot_be_recorded_runs_unrecorded_and_the_placement_says_so(artif
         backend.forward(np.array([[5, 6, 7]]), state)
         tokens.append([int(backend.forward(np.array([[token]]), state).argmax()) for token in (1, 2, 3, 4)])
     assert tokens[0] == tokens[1]
-    assert not unrecorded._session.captured
+    assert not unrecorded._graph.session.captured
 
 
 @pytest.mark.parametrize("records", [True, False])
@@ -122,7 +122,7 @@ def test_a_call_that_fails_is_one_sentence(artifact, said, told, monkeypatch):
     def fail(*_):
         raise RuntimeError(said)
 
-    monkeypatch.setattr(backend._session, "run_with_iobinding", fail)
+    monkeypatch.setattr(backend._graph.session, "run_with_iobinding", fail)
     with pytest.raises(InputError, match=told):
         backend.forward(np.array([[1, 2, 3]]), backend.new_state(1, 8))
 
