@@ -22,8 +22,9 @@ from exporter.contract.errors import InputError
 from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
 from exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.sources.quiet import quiet_transformers
+from exporter.tracing.layer_bodies import NotRepeatableError
 from exporter.tracing.routing import SPELLED_OUT, attend
-from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
+from exporter.tracing.stamp import find_bodies, stamp_layers
 from exporter.tracing.torch_exporter import run_exporter
 from exporter.tracing.trace import clean, dims_of, name_outputs, parameter_of, rename_dims
 

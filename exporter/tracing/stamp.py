@@ -1,35 +1,21 @@
 """Copies of traced decoder layers for the layers that were not traced.
 
-A body is the run of nodes that one layer's forward produced. Before a body is copied it is compared, node by node, with
-another traced layer of its kind: they may differ only in the layer's own parameters, its state tensors and the hidden
-states that come in. Anything else (a value handed from layer to layer besides the hidden states, a constant that counts
-layers) raises `NotRepeatableError`, and the caller traces every layer instead.
+A body is the run of nodes that one layer's forward produced. Before a body is copied it is compared with another traced
+layer of its kind, see `exporter.tracing.layer_bodies`; where they differ the caller traces every layer instead.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from exporter.graph.match import sizes_of
 from exporter.sources.layers import LayerPlan
+from exporter.tracing.layer_bodies import Body, LayerPair, NotRepeatableError, StateInputs, require_repeat
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-
-
-class NotRepeatableError(Exception):
-    """The traced bodies of equal layers are not equal; says where."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Body:
-    """One layer's nodes in order, and the one value that later nodes read: the layer's hidden states."""
-
-    nodes: tuple[ir.Node, ...]
-    hidden: ir.Value
 
 
 def layer_of(node: ir.Node, path: str) -> int | None:
@@ -93,14 +79,14 @@ def stamp_layers(
     """
     path = f"{prefix}{plan.path}"
     bodies = find_bodies(graph, path, plan.traced)
-    state_in = {id(value): place for place, value in enumerate(graph.inputs[-plan.traced * state_per_layer :])}
+    state = StateInputs(graph.inputs[-plan.traced * state_per_layer :], per_layer=state_per_layer)
     state_out = {id(value): place for place, value in enumerate(graph.outputs[-plan.traced * state_per_layer :])}
     templates = [plan.template(layer) for layer in range(plan.traced, plan.total)]
     for number in set(templates):
         twin = plan.twin(number)
         if number == 0 or twin is None:
             raise NotRepeatableError(f"layer {number} has no other layer to be compared with")
-        _compare(bodies, number, twin, path, state_in, state_per_layer)
+        require_repeat(LayerPair(bodies, number, twin), path=path, state=state)
 
     last = bodies[-1]
     after = [(user, place) for user, place in last.hidden.uses() if all(user is not node for node in last.nodes)]
@@ -127,61 +113,6 @@ def stamp_layers(
     for user, place in after:
         user.replace_input_with(place, hidden[-1])
     return hidden
-
-
-def _compare(
-    bodies: list[Body], number: int, twin: int, path: str, state_in: dict[int, int], state_per_layer: int
-) -> None:
-    """Walk two bodies side by side and raise at the first difference that a copy would not reproduce."""
-    if len(bodies[number].nodes) != len(bodies[twin].nodes):
-        raise NotRepeatableError(f"layers {twin} and {number} differ in their number of operators")
-    counterpart: dict[int, ir.Value] = {}
-    for ours, theirs in zip(bodies[number].nodes, bodies[twin].nodes, strict=True):
-        if (ours.domain, ours.op_type) != (theirs.domain, theirs.op_type) or len(ours.inputs) != len(theirs.inputs):
-            raise NotRepeatableError(f"layers {twin} and {number} differ at {theirs.op_type} and {ours.op_type}")
-        if {k: a.value for k, a in ours.attributes.items()} != {k: a.value for k, a in theirs.attributes.items()}:
-            raise NotRepeatableError(f"an attribute of {ours.op_type} {ours.name} counts layers")
-        for one, other in zip(ours.inputs, theirs.inputs, strict=True):
-            if not _agree(one, other, bodies, number, twin, path, state_in, state_per_layer, counterpart):
-                raise NotRepeatableError(
-                    f"{ours.op_type} of layer {number} reads {one and one.name}, of layer {twin} {other and other.name}"
-                )
-        counterpart.update({id(a): b for a, b in zip(ours.outputs, theirs.outputs, strict=True)})
-
-
-def _agree(
-    one: ir.Value | None,
-    other: ir.Value | None,
-    bodies: list[Body],
-    number: int,
-    twin: int,
-    path: str,
-    state_in: dict[int, int],
-    state_per_layer: int,
-    counterpart: dict[int, ir.Value],
-) -> bool:
-    if one is None or other is None:
-        return one is other
-    if id(one) in counterpart:
-        return counterpart[id(one)] is other
-    if number > 0 and one is bodies[number - 1].hidden:
-        return twin == 0 or other is bodies[twin - 1].hidden
-    if id(one) in state_in and id(other) in state_in:
-        return state_in[id(one)] - state_in[id(other)] == (number - twin) * state_per_layer
-    if one.const_value is not None and other.const_value is not None:
-        own, theirs = f"{path}.{number}.", f"{path}.{twin}."
-        if (one.name or "").startswith(own):
-            return (other.name or "") == theirs + (one.name or "")[len(own) :]
-        return one is other or _equal_constants(one.const_value, other.const_value)
-    return one is other
-
-
-def _equal_constants(one: ir.TensorProtocol, other: ir.TensorProtocol) -> bool:
-    return (
-        one.dtype == other.dtype
-        and tuple(one.shape) == tuple(other.shape)
-        and bool((one.numpy() == other.numpy()).all())
-    )
 
 
 class _Copier:

@@ -30,8 +30,9 @@ from exporter.graph.cpu_graph import widen_half
 from exporter.graph.localize import LAYERS_KEY
 from exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
 from exporter.tracing.experts import expand_experts
+from exporter.tracing.layer_bodies import NotRepeatableError
 from exporter.tracing.recurrent_layers import HOLDER
-from exporter.tracing.stamp import NotRepeatableError, find_bodies, stamp_layers
+from exporter.tracing.stamp import find_bodies, stamp_layers
 from exporter.tracing.stepwise import takes_several_tokens
 from exporter.tracing.torch_exporter import TRACED, run_exporter
 
