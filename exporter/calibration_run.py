@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,21 @@ from exporter.gate.evaluation_text import read_evaluation_text
 from exporter.jobs.output_path import cannot_write, check_name, check_parent, try_to_write
 from exporter.jobs.ray_tasks import cluster
 from exporter.jobs.stages import Stages
-from exporter.quantization.calibration_data import RECORD, WINDOWS_FILE, read_calibration_data
+from exporter.quantization.calibration_data import (
+    MIX_WINDOWS,
+    CalibrationData,
+    plan_calibration_data,
+    write_calibration_data,
+)
 from exporter.quantization.calibration_shards import collect_on_cluster
+from exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
+from exporter.quantization.stored_windows import (
+    FILES,
+    RECORD,
+    StoredWindows,
+    read_stored_windows,
+    write_stored_windows,
+)
 from exporter.request_checks import refuse_activations
 from exporter.sources.finite_weights import check_finite_weights
 from exporter.sources.worker_source import task_bytes, worker_source
@@ -22,10 +34,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from calibration.statistics.statistics import Statistics
-    from exporter.quantization.calibration_data import CalibrationData
-
-# Enough for mixed precision, which is chosen with some of them and checked with others.
-CALIBRATION_WINDOWS = 44
+    from exporter.sources.source import Source
 
 
 def calibrate(
@@ -33,9 +42,9 @@ def calibrate(
     out: str | Path,
     *,
     tokenizer: Any = None,
-    data: str | Path | None = None,
+    data: str | Path | Sequence[str | Path] | None = None,
     field: str = "text",
-    windows: int = CALIBRATION_WINDOWS,
+    windows: int = MIX_WINDOWS,
     window_tokens: int = 256,
     hessians: bool = False,
     evaluation: str | Path | None = None,
@@ -51,9 +60,10 @@ def calibrate(
     Args:
         checkpoint: see `exporter.sources.load_source`.
         out: the folder; new, empty, or with statistics of the same model, text and settings.
-        data: text: plain, JSONL, CSV or a dataset's folder; the first half of CPython's own prose when None.
+        data: texts: plain, JSONL, CSV or a dataset's folder; the built-in mixture when None, and beside texts when
+            ``"mixture"`` is among them.
         field: the column or key that holds the text.
-        windows: how many pieces of it are run, drawn with a fixed seed.
+        windows: how many pieces of it are run, drawn with a fixed seed; by default enough for a mixed precision.
         window_tokens: the length of each.
         hessians: also keep X^T X of every input, 4 K**2 bytes each: int4 then needs no further run of the model.
         evaluation: text that later exports are judged on, which must have nothing in common with the data; the second
@@ -76,8 +86,8 @@ def calibrate(
     check_name(out, what="folder of statistics", temporary="{name}")
     check_parent(out, what="folder of statistics")
     _refuse_other_files(out)
-    text = None if data is None else Path(data)
-    _refuse_statistics(text)
+    texts = calibration_texts(data, field=field, option="--data")
+    _refuse_statistics(texts)
     held_out = read_evaluation_text(evaluation)
     with stages.stage("load"):
         source = load_source(
@@ -89,10 +99,9 @@ def calibrate(
             tokenizer=tokenizer,
         )
     refuse_activations(source, what="calibration")
-    drawn = read_calibration_data(
+    planned = plan_calibration_data(
         source,
-        text,
-        field=field,
+        texts,
         evaluation=held_out.text,
         windows=windows,
         window_tokens=window_tokens,
@@ -100,6 +109,8 @@ def calibrate(
     check_finite_weights(source.module)
     try_to_write(out / RECORD, what="statistics", option="--out")
     try:
+        with stages.stage("calibration text"):
+            drawn = _written(source, planned, out, stages)
         with stages.stage("calibrate"):
             settings = CollectSettings(hessians=hessians)
             if ray is None or has_statistics(out):  # which are resumed, or only read
@@ -118,7 +129,6 @@ def calibrate(
                     found = collect_on_cluster(
                         named, drawn.windows, out, settings=settings, memory_bytes=memory, progress=stages.advance
                     )
-        _write_windows(out, drawn)
     except CalibrationError as error:
         raise InputError.of(error) from error
     except OSError as error:
@@ -127,12 +137,12 @@ def calibrate(
 
 
 def _refuse_other_files(out: Path) -> None:
-    from calibration.statistics.statistics import has_statistics, is_leftover
+    from calibration.statistics.statistics import has_statistics
 
     if not out.exists() and not out.is_symlink():
         return
     # A collection that was killed during its first save leaves a folder without an index.
-    if not out.is_dir() or not (has_statistics(out) or all(map(is_leftover, out.iterdir()))):
+    if not out.is_dir() or not (has_statistics(out) or all(map(_is_leftover, out.iterdir()))):
         raise InputError(
             f"{out} is no folder for statistics",
             received="a file" if not out.is_dir() else "a folder with other files",
@@ -141,21 +151,37 @@ def _refuse_other_files(out: Path) -> None:
         )
 
 
-def _refuse_statistics(text: Path | None) -> None:
-    from calibration.statistics.statistics import has_statistics
+def _is_leftover(path: Path) -> bool:
+    from calibration.statistics.statistics import is_leftover
 
-    if text is not None and has_statistics(text):
+    return path.name in FILES or is_leftover(path)
+
+
+def _refuse_statistics(texts: CalibrationTexts) -> None:
+    if texts.statistics is not None:
         raise InputError(
-            f"{text} holds statistics, which are no text to collect others from",
+            f"{texts.statistics} holds statistics, which are no text to collect others from",
             received="a folder of statistics",
             allowed="text, JSONL, CSV or a dataset's folder",
             fix="Give the text that they were made of with --data.",
         )
 
 
-def _write_windows(out: Path, data: CalibrationData) -> None:
-    import numpy as np
+def _written(source: Source, planned: CalibrationData, out: Path, stages: Stages) -> CalibrationData:
+    """The planned windows with what the model writes, which a collection that was interrupted has kept."""
+    from calibration.statistics.statistics import has_statistics
+    from calibration.text.fingerprint import model_fingerprint
+    from calibration.text.windows import Windows
 
-    partial: dict[str, Any] = {"record": data.record, "seed": data.windows.seed}
-    np.save(out / WINDOWS_FILE, data.windows.ids)
-    (out / RECORD).write_text(json.dumps(partial, indent=1) + "\n", encoding="utf-8")
+    model = model_fingerprint(source.module)
+    if planned.unwritten is not None and (out / RECORD).exists():
+        stored = read_stored_windows(out)
+        if stored.record.get("fingerprint") == planned.fingerprint and stored.model == model:
+            windows = Windows(ids=stored.ids, seed=stored.seed)
+            return CalibrationData(windows=windows, record=stored.record, parts=stored.parts)
+    data = write_calibration_data(source, planned, progress=stages.advance)
+    if not has_statistics(out):  # whose windows these may not be, which is found out when they are resumed
+        ids, seed = data.windows.ids, data.windows.seed
+        stored = StoredWindows(ids=ids, record=data.record, seed=seed, parts=data.parts, model=model)
+        write_stored_windows(out, stored)
+    return data

@@ -32,7 +32,7 @@ from exporter.passes.steps import StepRecord
 from exporter.precision.half_precision import computed_half
 from exporter.precision.precision import kernels_of
 from exporter.quantization.mixed_precision import Measured
-from exporter.quantization.prepared import half_record, pass_context
+from exporter.quantization.prepared import complete_prepared, half_record, pass_context
 from exporter.quantization.quantize_source import QuantizedWeights
 from exporter.quantization.run import run_quantization
 from exporter.request import ExportRequest, with_arguments_of
@@ -86,6 +86,7 @@ def export_request(request: ExportRequest) -> Artifact:
     """Export what is requested; the same as `export`, whose arguments are a request's."""
     with _loaded(request) as job:
         graphs = _trace(job)
+        job = _complete(job)
         quantized = _quantize(job, graphs)
         with staging_folder(request.folder) as staged:
             with job.stages.stage("optimize and write"):
@@ -116,6 +117,11 @@ def _loaded(request: ExportRequest) -> Iterator[ExportJob]:
 def _trace(job: ExportJob) -> Graphs:
     with job.stages.stage("trace"):
         return Graphs(model=trace_source(job.source, say=job.stages.say), encoder=trace_source_encoder(job.source))
+
+
+def _complete(job: ExportJob) -> ExportJob:
+    """The job with what the model itself writes to be calibrated on, which takes a while."""
+    return replace(job, prepared=complete_prepared(job.source, job.prepared, stages=job.stages))
 
 
 def _quantize(job: ExportJob, graphs: Graphs) -> QuantizedWeights:

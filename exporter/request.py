@@ -21,6 +21,7 @@ from exporter.precision.precision import (
     precision_named,
     with_limits,
 )
+from exporter.quantization.calibration_texts import calibration_texts
 from exporter.quantization.mixed_precision import Goal
 from exporter.quantization.options import QuantizationOptions
 
@@ -50,8 +51,8 @@ class ExportRequest:
             ``target_size`` is given.
         target_size: most bytes of the whole artifact; the mix of formats that is closest to the source is chosen.
         keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.
-        calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder; the
-            first half of CPython's own prose when None.
+        calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder, or
+            several; the word ``mixture`` among them, and None, is the built-in mixture.
         calibration_field: the column or key that holds the text of a CSV, JSONL or dataset.
         evaluation: text that the quality figures are measured on; the built-in domains when None.
         keep: patterns of module paths whose weights stay float32, such as ``*.down_proj``.
@@ -91,7 +92,7 @@ class ExportRequest:
     precision: str | None = None
     target_size: int | None = None
     keep_quantization: bool = False
-    calibration: str | Path | None = None
+    calibration: str | Path | Sequence[str | Path] | None = None
     calibration_field: str = "text"
     evaluation: str | Path | None = None
     keep: Sequence[str] = ()
@@ -139,8 +140,7 @@ class ExportRequest:
             keep=tuple(self.keep),
             block_size=self.block_size,
             symmetric=self.symmetric,
-            calibration=None if self.calibration is None else Path(self.calibration),
-            calibration_field=self.calibration_field,
+            calibration=calibration_texts(self.calibration, field=self.calibration_field) if self.calibration else None,
             sensitivity=None if self.sensitivity is None else Path(self.sensitivity),
             checkpoint=self.checkpoint if isinstance(self.checkpoint, (str, Path)) else "",
         )

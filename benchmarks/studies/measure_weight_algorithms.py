@@ -26,7 +26,7 @@ from calibration.model.linear_groups import linear_names
 from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
 from calibration.statistics.collect import CollectSettings, collect
 from calibration.statistics.statistics import Statistics
-from calibration.text.text import default_text
+from calibration.text.builtin_texts import reference_prose
 from calibration.text.windows import Windows, draw_windows
 from calibration.weights.awq import clip_blocks, search_channel_scales
 from calibration.weights.coordinate_descent import refine_codes
@@ -110,7 +110,7 @@ class Subject:
         if perturb:
             perturb_rows(module, perturb)
         self.original = {name: value.clone() for name, value in self.model.state_dict().items()}
-        ids = np.asarray(source.tokenizer.encode(default_text().text), dtype=np.int64)
+        ids = np.asarray(source.tokenizer.encode(reference_prose()), dtype=np.int64)
         self.windows: Windows = draw_windows(ids, count=windows, length=length)
         held_out = np.asarray(source.tokenizer.encode(held_out_prose()), dtype=np.int64)
         starts = np.linspace(0, len(held_out) - SCORED_LENGTH, SCORED_WINDOWS).astype(int)

@@ -1,7 +1,5 @@
-"""Calibration text: where it comes from, and the hash by which it is recognized.
-
-Plain text, JSON lines, CSV, or a Hugging Face dataset saved on disk; by default the first half of the English prose
-that every CPython carries. The second half belongs to the evaluation and must never be read here.
+"""Text of the user's: plain text, JSON lines, CSV, or a Hugging Face dataset saved on disk, with the hash by which it
+is recognized.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from pathlib import Path
 
 from calibration.errors import MissingPackageError, TextError
 
-DEFAULT_ORIGIN = "first half of pydoc_data.topics"
 DEFAULT_FIELD = "text"
 KINDS = "a text file (.txt, .md), JSON lines (.jsonl), CSV (.csv), or a folder written by datasets' save_to_disk"
 
@@ -30,22 +27,6 @@ class CalibrationText:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.text.encode("utf-8")).hexdigest()
-
-
-def default_text() -> CalibrationText:
-    """The first half (by characters) of ``pydoc_data.topics``, its topics joined in the order of their names.
-
-    Some topics repeat whole sections of others: paragraphs that the second half has as well are left out, because that
-    half is what quality is measured on.
-    """
-    from pydoc_data.topics import topics
-
-    prose = "\n".join(topics[name] for name in sorted(topics))
-    half = len(prose) // 2
-    held_out = {paragraph.strip() for paragraph in prose[half:].split("\n\n")}
-    paragraphs = prose[:half].split("\n\n")
-    own = [paragraph for paragraph in paragraphs if not paragraph.strip() or paragraph.strip() not in held_out]
-    return CalibrationText(text="\n\n".join(own), origin=DEFAULT_ORIGIN)
 
 
 def read_text(path: str | Path, *, field: str = DEFAULT_FIELD) -> CalibrationText:
@@ -85,7 +66,7 @@ def read_text(path: str | Path, *, field: str = DEFAULT_FIELD) -> CalibrationTex
             f"The calibration text {path} is empty",
             received=f"{len(text)} characters, none of them visible",
             allowed="text like what the model will be used on",
-            fix="Give another file, or none for the default text.",
+            fix="Give another file.",
         )
     return CalibrationText(text=text, origin=path.name)
 

@@ -6,8 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from exporter.commands.calibration_argument import add_calibration_argument
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
 from exporter.commands.ray_argument import add_ray_argument
+from exporter.quantization.calibration_data import MIX_WINDOWS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,18 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="output folder; an interrupted collection there is resumed"
     )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="TEXT",
-        help="text, JSONL, CSV or dataset (default: half of Python's own documentation)",
-    )
+    add_calibration_argument(parser, "--data", statistics=False)
     parser.add_argument(
         "--field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
     )
-    parser.add_argument(
-        "--windows", type=int, default=44, help="pieces of text, drawn at random (default: %(default)s)"
-    )
+    parser.add_argument("--windows", type=int, default=MIX_WINDOWS, help="pieces of text (default: %(default)s)")
     parser.add_argument("--window-tokens", type=int, default=256, help="tokens of each piece (default: %(default)s)")
     parser.add_argument(
         "--hessians",

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exporter.commands.calibration_argument import add_calibration_argument
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
 from exporter.contract.artifact import TARGETS, TOKENIZER, Artifact
 from exporter.contract.errors import GateRejectedError
@@ -42,12 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PRECISIONS),
         help="number format of the weights (default: fp32; mixed with --max-kl or --target-size alone)",
     )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="TEXT",
-        help="text, JSONL, CSV or dataset to calibrate with (default: half of Python's own documentation)",
-    )
+    add_calibration_argument(parser)
     parser.add_argument(
         "--calibration-field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
     )

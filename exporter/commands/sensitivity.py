@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from exporter.commands.calibration_argument import add_calibration_argument
 from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
 from exporter.commands.ray_argument import add_ray_argument
 
@@ -18,12 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="output JSON file; an interrupted measurement there is resumed"
     )
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        metavar="TEXT",
-        help="text, or folder of `jisu calibrate` (default: half of Python's own documentation)",
-    )
+    add_calibration_argument(parser)
     parser.add_argument(
         "--calibration-field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
     )
@@ -41,15 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.gate.evaluation_text import read_evaluation_text
     from exporter.jobs.ray_tasks import cluster
     from exporter.jobs.stages import Stages
-    from exporter.quantization.calibration_data import read_calibration_data
-    from exporter.quantization.prepared import MIX_WINDOWS
-    from exporter.quantization.sensitivity import measure_sensitivity, split_windows
+    from exporter.quantization.calibration_data import MIX_WINDOWS, plan_calibration_data, write_calibration_data
+    from exporter.quantization.calibration_texts import calibration_texts
+    from exporter.quantization.sensitivity import check_sensitivity_file, measure_sensitivity, split_windows
     from exporter.quantization.sensitivity_tasks import measure_parts_on_cluster
     from exporter.request_checks import refuse_activations
     from exporter.sources import load_source
     from exporter.sources.worker_source import task_bytes, worker_source
 
     stages = Stages(verbose=not arguments.quiet)
+    texts = calibration_texts(arguments.calibration, field=arguments.calibration_field)
     held_out = read_evaluation_text(arguments.evaluation)
     with stages.stage("load"):
         source = load_source(
@@ -61,13 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
             tokenizer=arguments.tokenizer,
         )
     refuse_activations(source, what="sensitivity")
-    data = read_calibration_data(
-        source,
-        arguments.calibration,
-        field=arguments.calibration_field,
-        evaluation=held_out.text,
-        windows=MIX_WINDOWS,
-    )
+    planned = plan_calibration_data(source, texts, evaluation=held_out.text, windows=MIX_WINDOWS)
+    check_sensitivity_file(arguments.out, planned)
+    with stages.stage("calibration text"):
+        data = write_calibration_data(source, planned, progress=stages.advance)
     measure = partial(measure_sensitivity, source, data, path=arguments.out, progress=stages.advance)
     with stages.stage("sensitivity"):
         if arguments.ray is None:

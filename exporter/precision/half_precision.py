@@ -6,6 +6,8 @@ from exporter.precision.precision import KEPT, MIXED, PRECISIONS, HalfType, Prec
 
 # Windows of calibration text that activations are measured on. The largest ones stand at the first tokens of any text.
 MEASURED_WINDOWS = 4
+# Their kinds, one of each: what activations are largest on are special tokens and rare ones, which need no writing.
+RANGE_SHARES = {"prompts": 1.0, "prose": 1.0, "code": 1.0, "random tokens": 1.0}
 # Targets whose products of half activations and integer weights are the fast ones.
 _MULTIPLIES_IN_HALF = ("tensorrt", "ort-cuda")
 

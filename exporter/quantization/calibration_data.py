@@ -1,104 +1,225 @@
-"""Calibration text -> windows of token ids, and their record; never the text that the gate evaluates with.
+"""What is calibrated on -> windows of token ids, and their record; never the text that the gate evaluates with.
 
 A folder of statistics holds its windows, and stands for its text.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholders
+from exporter.jobs.stages import ReportProgress
+from exporter.quantization.calibration_mixture import SEED, Mixture, in_turn, plan_mixture, write_own_windows
+from exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
+from exporter.quantization.prompt_tokens import framed, inner_length, unknown_share
+from exporter.quantization.shared_text import refuse_shared_text, refuse_shared_windows
+from exporter.quantization.stored_windows import read_stored_windows
 from exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
     from calibration.statistics.statistics import Statistics
-    from calibration.text.windows import Windows
+    from calibration.text.text import CalibrationText
+    from calibration.text.windows import TokenIds, Windows
     from exporter.sources.source import Source
 
-# Calibration text for GPTQ: enough that more does not change the result beyond its noise.
+# Five of eight are the model's own writing, see `calibration.text.mixture`. More change the result by its noise.
 WINDOWS, WINDOW_TOKENS = 32, 256
-# Beside the statistics of a folder: the windows they are of, int64 [windows, length], and where these came from.
-WINDOWS_FILE, RECORD = "windows.npy", "calibration.json"
-# A passage of this many characters in both texts is no coincidence.
-_PASSAGE = 200
-_LONG_WINDOW = 150
+# A mixed precision needs windows to calibrate, to score single layers and to check whole choices with.
+MIX_WINDOWS = WINDOWS * 11 // 8
+# Of a text of the user's, in tokens that the model does not know; of built-in texts it may be fewer.
+_MOST_UNKNOWN = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationData:
-    """Seeded windows in the source's own tokens, where they come from, and their statistics where there are any."""
+    """Seeded windows in the source's own tokens, where they come from, and their statistics where there are any.
+
+    Attributes:
+        windows: those that the model still has to write hold `exporter.quantization.calibration_mixture.UNWRITTEN`.
+        record: for the manifest.
+        parts: of each window, see `calibration.text.mixture`; empty where nobody knows.
+        unwritten: the mixture that `write_calibration_data` completes; None when nothing is missing.
+    """
 
     windows: Windows
     record: dict[str, Any]
+    parts: tuple[str, ...] = ()
     statistics: Statistics | None = None
+    unwritten: Mixture | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the windows are made of: the same before and after the model's own part of them is written."""
+        return str(self.record.get("fingerprint", self.windows.sha256))
 
 
 def read_calibration_data(
     source: Source,
-    text: Path | None,
+    texts: CalibrationTexts | str | Path | None = None,
     *,
     field: str = "text",
     evaluation: str | None = None,
     windows: int = WINDOWS,
     window_tokens: int = WINDOW_TOKENS,
+    shares: Mapping[str, float] | None = None,
+    progress: ReportProgress | None = None,
 ) -> CalibrationData:
-    """Draw windows from a text.
+    """Draw all windows, and let the model write its own: `plan_calibration_data` and `write_calibration_data`."""
+    planned = plan_calibration_data(
+        source,
+        texts,
+        field=field,
+        evaluation=evaluation,
+        windows=windows,
+        window_tokens=window_tokens,
+        shares=shares,
+    )
+    return write_calibration_data(source, planned, progress=progress)
+
+
+def plan_calibration_data(
+    source: Source,
+    texts: CalibrationTexts | str | Path | None = None,
+    *,
+    field: str = "text",
+    evaluation: str | None = None,
+    windows: int = WINDOWS,
+    window_tokens: int = WINDOW_TOKENS,
+    shares: Mapping[str, float] | None = None,
+) -> CalibrationData:
+    """Draw windows from everything but the model's own writing, which needs its weights and a while.
 
     Args:
-        text: plain text, JSONL, CSV, a dataset's folder, or a folder of statistics; the first half of CPython's own
-            prose when None.
+        texts: a file, several, the mixture, or a folder of statistics, see `calibration_texts`; the mixture when None.
         field: the column of a CSV file or dataset, or the key of a JSONL record.
         evaluation: the text that the gate scores; calibrating on it would make the figures worthless.
         windows, window_tokens: how many, and tokens of each (fewer where the model holds fewer).
+        shares: of the mixture's parts; its own when None.
 
     Raises:
-        InputError: the source has no tokenizer, or the text cannot be used: empty, too short, not UTF-8, or shared with
-            the evaluation.
+        InputError: a text of the user's and no tokenizer, or the text cannot be used: empty, too short, not UTF-8, in
+            words that the model does not know, or shared with the evaluation.
     """
     from calibration.errors import CalibrationError
-    from calibration.statistics.statistics import has_statistics
-    from calibration.text.text import default_text, read_text
-    from calibration.text.windows import draw_windows
+    from calibration.text.windows import Windows
 
-    if source.tokenizer is None:
+    asked = texts if isinstance(texts, CalibrationTexts) else calibration_texts(texts, field=field)
+    if asked.files and source.tokenizer is None:
         raise InputError(
-            "The model has no tokenizer to calibrate with",
-            allowed="a checkpoint with tokenizer.json",
-            fix="Add the tokenizer's files to the checkpoint, or use --precision int8, which needs no text.",
+            "The model has no tokenizer to read the calibration text with",
+            received=asked.words,
+            allowed="a checkpoint with tokenizer.json, or the built-in mixture",
+            fix="Add the tokenizer's files to the checkpoint, or leave --calibration out: the model is calibrated on "
+            "what it writes itself and on random tokens then.",
         )
+    length = min(window_tokens, source.model.max_positions or window_tokens)
     try:
-        if text is not None:
-            refuse_placeholders(text)
-        if text is not None and has_statistics(text):
-            return _of_statistics(source, text, evaluation)
-        found = default_text() if text is None else read_text(text, field=field)
-        if evaluation is not None:
-            refuse_shared_text(found.text, evaluation, origin=found.origin)
-        ids = source.tokenizer(found.text, add_special_tokens=False, verbose=False)["input_ids"]
-        limit = source.model.max_positions or window_tokens
-        drawn = draw_windows(ids, count=windows, length=min(window_tokens, limit))
+        for path in asked.files:
+            refuse_placeholders(path)
+        if (folder := asked.statistics) is not None:
+            return _of_statistics(source, folder, evaluation)
+        found = [_read(path, asked.field, evaluation) for path in asked.files]
+        drawn = [_windows_of(source, text, count=windows, length=length) for text in found]
     except CalibrationError as error:
         raise InputError.of(error) from error
-    record = {
-        "text": found.origin,
-        "text_sha256": found.sha256,
-        "windows": len(drawn.ids),
-        "window_tokens": drawn.ids.shape[1],
-        "seed": drawn.seed,
-        "windows_sha256": drawn.sha256,
+    mixture: Mixture | None = None
+    if asked.mixture:
+        mixture = plan_mixture(
+            source, windows=windows, length=length, shares=shares, yours=drawn, evaluation=evaluation
+        )
+        ids, parts = mixture.ids, mixture.parts
+    else:
+        ids = in_turn([rows[: -(-windows // len(drawn))] for rows in drawn])[:windows]
+        parts = ("your text",) * len(ids)
+    data = CalibrationData(windows=Windows(ids=ids, seed=SEED), record={}, parts=parts)
+    record = {**_describe_texts(found), **_describe_mixture(mixture, found), **_describe_windows(data.windows)}
+    if mixture is not None and mixture.writing is not None:
+        del record["windows_sha256"]
+        return replace(data, record=record, unwritten=mixture)
+    return replace(data, record=record)
+
+
+def write_calibration_data(
+    source: Source, data: CalibrationData, *, progress: ReportProgress | None = None
+) -> CalibrationData:
+    """The same with the model's own writing in it; for an outline, which cannot write, as it is.
+
+    Args:
+        progress: called with the tokens done of each row, and their number.
+    """
+    from calibration.text.windows import Windows
+
+    if data.unwritten is None or is_outline(source):
+        return data
+    mixture = write_own_windows(source, data.unwritten, progress=progress)
+    windows = Windows(ids=mixture.ids, seed=data.windows.seed)
+    record = {**data.record, "made_of": list(mixture.made_of), **_describe_windows(windows)}
+    return CalibrationData(windows=windows, record=record, parts=mixture.parts)
+
+
+def _read(path: Path, field: str, evaluation: str | None) -> CalibrationText:
+    from calibration.text.text import read_text
+
+    found = read_text(path, field=field)
+    if evaluation is not None:
+        refuse_shared_text(found.text, evaluation, origin=found.origin)
+    return found
+
+
+def _windows_of(source: Source, text: CalibrationText, *, count: int, length: int) -> TokenIds:
+    """Windows of a text of the user's, int64 [at most count, length]."""
+    from calibration.text.windows import draw_windows
+
+    ids = source.tokenizer(text.text, add_special_tokens=False, verbose=False)["input_ids"]  # type: ignore[misc]
+    unknown = unknown_share(source, ids)
+    if unknown > _MOST_UNKNOWN:
+        raise InputError(
+            f"The model does not know the words of {text.origin}",
+            received=f"a text of which {unknown:.0%} of the tokens are unknown",
+            allowed=f"at most {_MOST_UNKNOWN:.0%}",
+            fix="Give text like what the model was trained on.",
+        )
+    return framed(source, draw_windows(ids, count=count, length=inner_length(source, length), seed=SEED).ids)
+
+
+def _describe_texts(texts: Sequence[CalibrationText]) -> dict[str, Any]:
+    if len(texts) == 1:
+        return {"text": texts[0].origin, "text_sha256": texts[0].sha256}
+    if not texts:
+        return {}
+    return {
+        "text": ", ".join(text.origin for text in texts),
+        "texts": [{"text": text.origin, "sha256": text.sha256} for text in texts],
     }
-    return CalibrationData(windows=drawn, record=record)
+
+
+def _describe_mixture(mixture: Mixture | None, texts: Sequence[CalibrationText]) -> dict[str, Any]:
+    if mixture is None:
+        return {}
+    more = f" and {', '.join(text.origin for text in texts)}" if texts else ""
+    return {
+        "text": f"the built-in mixture{more}",
+        "made_of": list(mixture.made_of),
+        **({"left_out": list(mixture.left_out)} if mixture.left_out else {}),
+        "fingerprint": mixture.fingerprint,
+    }
+
+
+def _describe_windows(windows: Windows) -> dict[str, Any]:
+    return {
+        "windows": len(windows.ids),
+        "window_tokens": windows.ids.shape[1],
+        "seed": windows.seed,
+        "windows_sha256": windows.sha256,
+    }
 
 
 def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> CalibrationData:
     """The windows of a folder of statistics; raises StatisticsError when they are of another model, or unfinished."""
-    import numpy as np
-
-    from calibration.errors import CalibrationError
     from calibration.statistics.statistics import Statistics
     from calibration.text.fingerprint import model_fingerprint
     from calibration.text.windows import Windows
@@ -108,29 +229,17 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
         _require_layers(source, statistics)
     else:
         statistics.require(model=model_fingerprint(source.module))
-    try:
-        ids = np.load(folder / WINDOWS_FILE, allow_pickle=False)
-        if not isinstance(ids, np.ndarray) or ids.dtype != np.int64 or ids.ndim != 2:
-            raise ValueError(f"{WINDOWS_FILE} holds no windows of token ids")
-        stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        windows, record = Windows(ids=ids, seed=stored["seed"]), dict(stored["record"])
-        statistics.require(model=statistics.origin.model, windows=windows.sha256)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CalibrationError):
-            raise
-        raise InputError(
-            f"The windows of the statistics in {folder} cannot be read",
-            received=f"{type(error).__name__}: {error}",
-            allowed="a folder as `jisu calibrate` writes it",
-            fix="Delete the folder and collect again.",
-        ) from error
-    if evaluation is not None:
+    stored = read_stored_windows(folder)
+    windows = Windows(ids=stored.ids, seed=stored.seed)
+    statistics.require(model=statistics.origin.model, windows=windows.sha256)
+    if evaluation is not None and source.tokenizer is not None:
         # A window may be shorter than a passage: each is looked for in the evaluation text, less its first and last
         # characters, which may be halves.
-        texts = [source.tokenizer.decode(row) for row in windows.ids.tolist()]  # type: ignore[union-attr]
+        texts = [source.tokenizer.decode(row) for row in stored.ids.tolist()]
         refuse_shared_text("\n".join(texts), evaluation, origin=str(folder))
-        _refuse_shared_windows([text.strip("\ufffd")[4:-4] for text in texts], evaluation, origin=str(folder))
-    return CalibrationData(windows=windows, record={**record, "folder": folder.name}, statistics=statistics)
+        refuse_shared_windows([text.strip("\ufffd")[4:-4] for text in texts], evaluation, origin=str(folder))
+    record = {**stored.record, "folder": folder.name}
+    return CalibrationData(windows=windows, record=record, parts=stored.parts, statistics=statistics)
 
 
 def _require_layers(source: Source, statistics: Statistics) -> None:
@@ -144,38 +253,4 @@ def _require_layers(source: Source, statistics: Statistics) -> None:
             received=f"statistics of {len(known)} layers",
             allowed=f"statistics of this model's {len(layers)}",
             fix="Collect statistics of this model.",
-        )
-
-
-def refuse_shared_text(calibration: str, evaluation: str, *, origin: str) -> None:
-    """Raise InputError when a passage of the evaluation text stands in the calibration text.
-
-    Looked for are passages at regular places, so that a copied file, a part of it and a file with both are found.
-    """
-    step = max(_PASSAGE, len(evaluation) // 200)
-    passages = [evaluation[start : start + _PASSAGE] for start in range(0, len(evaluation), step)]
-    shared = [passage for passage in passages if passage.strip() and passage in calibration]
-    if shared:
-        raise InputError(
-            "The model would be calibrated on the text that its quality is measured with",
-            received=f"{origin}, which has {len(shared)} of {len(passages)} passages of the evaluation text, such as "
-            f"{shared[0][:60]!r}",
-            allowed="two texts without a common passage",
-            fix="Choose another text to calibrate with, or another --evaluation.",
-        )
-
-
-def _refuse_shared_windows(windows: list[str], evaluation: str, *, origin: str) -> None:
-    """Raise InputError for windows out of the evaluation text: one long one, or a quarter of short ones.
-
-    Two texts on one matter have a phrase of a hundred characters in common now and then.
-    """
-    shared = [window for window in windows if window.strip() and window in evaluation]
-    if any(len(window) >= _LONG_WINDOW for window in shared) or 4 * len(shared) > len(windows):
-        raise InputError(
-            "The model would be calibrated on the text that its quality is measured with",
-            received=f"{origin}, with {len(shared)} of {len(windows)} windows from the evaluation text, such as "
-            f"{shared[0][:60]!r}",
-            allowed="two texts without a common passage",
-            fix="Choose another text to calibrate with, or another --evaluation.",
         )

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from exporter.contract.errors import InputError
 from exporter.precision.precision import KEPT_GGUF, MIXED, Precision
+from exporter.quantization.calibration_texts import CalibrationTexts
 from exporter.quantization.mixed_precision import Goal
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationOptions:
-    """The user's options, as `exporter.pipeline.export` documents them.
+    """The user's options, as `exporter.pipeline.export` documents them; ``calibration`` is None when not asked for.
 
     Raises:
         InputError: options that do not go together.
@@ -23,8 +24,7 @@ class QuantizationOptions:
     keep: tuple[str, ...] = ()
     block_size: int | None = None
     symmetric: bool | None = None
-    calibration: Path | None = None
-    calibration_field: str = "text"
+    calibration: CalibrationTexts | None = None
     sensitivity: Path | None = None
     checkpoint: str | Path = ""
 

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
 from exporter.passes.run_recipe import PassContext
-from exporter.precision.half_precision import MEASURED_WINDOWS, computed_half, measures_activations
+from exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
 from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Precision, ProductFormat
-from exporter.quantization.calibration_data import WINDOWS, CalibrationData, read_calibration_data
+from exporter.quantization.calibration_data import (
+    MIX_WINDOWS,
+    WINDOWS,
+    CalibrationData,
+    plan_calibration_data,
+    write_calibration_data,
+)
 from exporter.quantization.grids import describe_grids, keep_grids
 from exporter.quantization.keep_integers import check_quantized, describe_second_rounding
 from exporter.quantization.matrices import describe_uncovered, matrices_of
 from exporter.quantization.options import QuantizationOptions
 from exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, split_windows
 from exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
+from exporter.sources.finite_weights import check_finite_weights
 from exporter.sources.layer_stack import find_stack
 
 if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
+    from exporter.jobs.stages import Stages
     from exporter.sources.source import Source
 
-# A mixed precision needs windows to calibrate, to score single layers and to check whole choices with.
-MIX_WINDOWS = WINDOWS * 11 // 8
 # The portable graph gathers rows of an embedding with ONNX's own operator, which takes whole bytes only. ONNX Runtime's
 # for GPUs takes 4 bits, but reads their zero points as if no row of them were padded to whole bytes (1.31).
 _TABLE_LABELS = {"portable": (FLOAT, "int8"), "ort-cuda": (FLOAT, "int8")}
@@ -62,7 +68,7 @@ def prepare_quantization(
 
     Raises:
         InputError: see `exporter.quantization.weight_formats.plan_quantization` and
-            `exporter.quantization.calibration_data.read_calibration_data`.
+            `exporter.quantization.calibration_data.plan_calibration_data`.
     """
     mixed = options.precision.name == MIXED
     if options.precision.name == KEPT_FOLDER:
@@ -95,22 +101,37 @@ def prepare_quantization(
         if options.calibration is not None and plan.algorithm != "grid":
             raise InputError(
                 f"The precision {options.precision.name} uses no calibration text for the target {target}",
-                received=f"--calibration {options.calibration}",
+                received=f"--calibration {options.calibration.words}",
                 allowed="a precision that is calibrated",
                 fix="Leave it out, or use --precision int4.",
             )
         return Prepared(options=options, plan=plan, data=None, warnings=warnings)
-    data = read_calibration_data(
+    calibrated = mixed or plan.calibrated
+    data = plan_calibration_data(
         source,
         options.calibration,
-        field=options.calibration_field,
         evaluation=evaluation,
         windows=MIX_WINDOWS if mixed else WINDOWS if plan.calibrated else MEASURED_WINDOWS,
+        shares=None if calibrated else RANGE_SHARES,
     )
     check_windows = split_windows(data)["check"] if mixed else []
     if options.sensitivity is not None:
         check_sensitivity_file(options.sensitivity, data)
     return Prepared(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
+
+
+def complete_prepared(source: Source, prepared: Prepared, *, stages: Stages) -> Prepared:
+    """The same with the model's own writing among the calibration windows, which is the last thing that they need.
+
+    Args:
+        stages: has a step for it where there is something to write.
+    """
+    if prepared.data is None or prepared.data.unwritten is None:
+        return prepared
+    check_finite_weights(source.module)
+    with stages.stage("calibration text"):
+        data = write_calibration_data(source, prepared.data, progress=stages.advance)
+    return replace(prepared, data=data, check_windows=split_windows(data)["check"] if prepared.check_windows else [])
 
 
 def _refuse_without_stack(source: Source, precision: Precision) -> None:

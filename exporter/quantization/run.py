@@ -30,6 +30,7 @@ def run_quantization(
     Args:
         measure: builds an artifact of quantized weights and measures it; only a mixed precision needs it.
     """
+    assert prepared.data is None or prepared.data.unwritten is None, "calibration windows that nobody has written yet"
     for warning in prepared.warnings:
         stages.say(f"{warning}.")
     found = _run_quantization(source, prepared, measure=measure, target=target, stages=stages)

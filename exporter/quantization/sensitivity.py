@@ -148,7 +148,7 @@ def measure_sensitivity(
     origin = {
         "schema": SCHEMA,
         "model": model_fingerprint(source.module),
-        "windows": data.windows.sha256,
+        "windows": data.fingerprint,
         **Sensitivity(units=(), candidates=_kinds(), calibration=data.record).to_dict(),
     }
     del origin["units"]
@@ -219,7 +219,7 @@ def check_sensitivity_file(path: Path, data: CalibrationData) -> None:
     Whether it is of the same model is seen when it is used: that takes the weights.
     """
     _check_place(path)
-    _read(path, {"schema": SCHEMA, "windows": data.windows.sha256, **_stored_candidates()})
+    _read(path, {"schema": SCHEMA, "windows": data.fingerprint, **_stored_candidates()})
 
 
 def _stored_candidates() -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import ProductFormat, WeightFormat
+from exporter.quantization.calibration_mixture import random_windows_of
 from exporter.quantization.weight_formats import QuantizationPlan
 from exporter.sources.layer_stack import decoder_layers
 
@@ -82,7 +83,8 @@ def find_products(
 
     forms = {name: form for name, form in plan.formats.items() if isinstance(form, ProductFormat)}
     checked = data.windows.as_list()[-_CHECKED:]
-    *varied, unseen = _random_windows(source, data, count=RANDOM_WINDOWS + 1)
+    length = data.windows.ids.shape[1]
+    *varied, unseen = random_windows_of(source, count=RANDOM_WINDOWS + 1, length=length)
     layers = list(decoder_layers(source))
     with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
         text = data.statistics
@@ -129,16 +131,6 @@ def find_products(
     }
     products = {name: product for found, _ in ranked[count:] for name, product in found.items()}
     return FoundProducts(products=products, kept=kept, record=record)
-
-
-def _random_windows(source: Source, data: CalibrationData, *, count: int) -> list[Any]:
-    """Windows of random tokens, as long as those of the text, behind the tokenizer's special tokens in turn."""
-    from calibration.text.windows import random_windows
-
-    tokenizer: Any = source.tokenizer
-    known = min(len(tokenizer), source.model.vocab_size)
-    special = sorted(number for number in set(tokenizer.all_special_ids) if number < known)
-    return random_windows(known, count=count, length=data.windows.ids.shape[1], first=special).as_list()
 
 
 def _collect(

@@ -35,7 +35,7 @@ def describe_quantization(record: dict[str, Any]) -> list[str]:
 
         lines += [f"note          {line}" for line in describe_products(record["products"])]
     if isinstance(record.get("calibration"), dict):
-        lines.append(f"calibration   {_calibration(record['calibration'])}")
+        lines += [f"calibration   {line}" for line in _calibration(record["calibration"])]
     if "statistics" in record:
         lines.append(f"statistics    {record['statistics']}")
     limits = {key: value for key, value in record.get("budget", {}).items() if value not in (None, False)}
@@ -81,9 +81,17 @@ def _names(names: Sequence[str]) -> str:
     return f"{len(names)} weights, {', '.join(patterns[:_SHOWN])}{more}"
 
 
-def _calibration(record: dict[str, Any]) -> str:
+def _calibration(record: dict[str, Any]) -> list[str]:
+    """How many windows of what; a line for each part of a mixture, with its notes and what was left out."""
     known = f"{record.get('windows', '?')} windows of {record.get('window_tokens', '?')} tokens"
-    return f"{known}, seed {record.get('seed', '?')}, of {record.get('text', 'an unknown text')}"
+    lines = [f"{known}, seed {record.get('seed', '?')}, of {record.get('text', 'an unknown text')}"]
+    for entry in record.get("made_of", []):
+        words = f"{entry['share']:.0%} {entry['part']}"
+        texts = [text["text"] for text in entry.get("texts", [])]
+        if texts:
+            words += f": {', '.join(texts[:_SHOWN])}{f' and {len(texts) - _SHOWN} more' if len(texts) > _SHOWN else ''}"
+        lines.append(words + (f" ({entry['note']})" if "note" in entry else ""))
+    return lines + [f"without {reason}" for reason in record.get("left_out", [])]
 
 
 def _mixed(mixed: dict[str, Any]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from exporter.sources.jsonfile import read_json, refuse_remote_code
 from exporter.sources.quiet import quiet_transformers
 from exporter.sources.reason import reason_of
 
+# That templates which write the date are shown, so that the same question gives the same prompt.
+_DAY = datetime(2025, 1, 1)
 # Any of these says that a folder means to have a tokenizer.
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -150,16 +154,8 @@ def notes_on_rows(tokenizer: Any, rows: int, checkpoint: Path) -> list[str]:
 
 def check_template(tokenizer: Any, checkpoint: Path) -> None:
     """Raise InputError when the chat template cannot be read, does not end, or refuses a single question."""
-    template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        template = template.get("default")
-    if not template:
-        return
-    from runtimes.chat.chat_template import ChatTemplate
-
-    special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     try:
-        ChatTemplate(template, special_tokens=special).render([{"role": "user", "content": "Hello"}])
+        chat_prompts(tokenizer, ["Hello"])
     except InputError as error:
         raise InputError(
             f"The chat template of {checkpoint} cannot be used",
@@ -167,6 +163,24 @@ def check_template(tokenizer: Any, checkpoint: Path) -> None:
             allowed="a template that writes a prompt for one question",
             fix="Correct the template, or remove it to export without one.",
         ) from error
+
+
+def chat_prompts(tokenizer: Any, questions: Sequence[str]) -> list[str] | None:
+    """What the chat template makes of single questions, on one and the same day; None where there is no template.
+
+    Raises:
+        InputError: the template fails.
+    """
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        return None
+    from runtimes.chat.chat_template import ChatTemplate
+
+    special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
+    compiled = ChatTemplate(template, special_tokens=special)
+    return [compiled.render([{"role": "user", "content": question}], now=_DAY) for question in questions]
 
 
 def _require_fast(tokenizer: Any, checkpoint: Path) -> Any:

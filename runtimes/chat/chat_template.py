@@ -59,14 +59,17 @@ class ChatTemplate:
             raise _template_error(error) from error
         self._takes_parts: bool | None = None
 
-    def render(self, messages: Sequence[Message] | ChatRequest) -> str:
+    def render(self, messages: Sequence[Message] | ChatRequest, *, now: datetime | None = None) -> str:
         """The prompt that asks for the assistant's next message, or for the rest of its last one.
+
+        Args:
+            now: what a template that writes the date is told; the time of day it is when None.
 
         Raises:
             InputError: no messages, a message without a role or a text, something that the template does not read, or
                 the template refuses them, fails, or exceeds the bounds of its sandbox.
         """
-        return self._render(self._prepared(messages), datetime.now())
+        return self._render(self._prepared(messages), now or datetime.now())
 
     def trace(self, messages: Sequence[Message] | ChatRequest, *, controls: Sequence[str]) -> TracedPrompt:
         """The same, with the places of what came from the messages and not from the template.

@@ -8,6 +8,7 @@ import pytest
 
 from exporter.contract.errors import InputError
 from exporter.pipeline import export
+from exporter.quantization.calibration_texts import calibration_texts
 from exporter.request import ExportRequest, with_arguments_of
 
 REQUESTED = {field.name for field in fields(ExportRequest) if field.init}
@@ -28,7 +29,7 @@ def test_arguments_become_a_request(tmp_path: Path) -> None:
     request = accepted("x.gguf", str(tmp_path / "out"), precision="int8", calibration="text.txt")
     assert request == ExportRequest("x.gguf", str(tmp_path / "out"), precision="int8", calibration="text.txt")
     assert request.folder == tmp_path / "out"
-    assert request.options.calibration == Path("text.txt")
+    assert request.options.calibration == calibration_texts("text.txt")
 
 
 @pytest.mark.parametrize(("options", "message"), [({"out": "x", "precison": "int8"}, "precison"), ({}, "'out'")])

@@ -6,23 +6,7 @@ from pathlib import Path
 import pytest
 
 from calibration.errors import MissingPackageError, TextError
-from calibration.text.text import default_text, read_text
-from exporter.gate.prompts import held_out_text
-
-
-def test_the_default_is_of_the_half_that_is_not_held_out() -> None:
-    from pydoc_data.topics import topics
-
-    text, prose = default_text().text, "\n".join(topics[name] for name in sorted(topics))
-    first_half = prose.removesuffix(held_out_text())
-    assert len(first_half) == len(prose) // 2
-    assert all(paragraph in first_half for paragraph in text.split("\n\n"))
-    assert len(text) > 100_000
-
-
-def test_no_paragraph_of_the_default_is_held_out() -> None:
-    held_out = {paragraph.strip() for paragraph in held_out_text().split("\n\n")}
-    assert not [paragraph for paragraph in default_text().text.split("\n\n") if paragraph.strip() in held_out - {""}]
+from calibration.text.text import read_text
 
 
 def test_plain_text_keeps_its_characters_and_has_the_hash_of_its_bytes(tmp_path: Path) -> None:

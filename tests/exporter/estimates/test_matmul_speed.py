@@ -35,13 +35,14 @@ def test_quantized_products_are_known_by_their_operator(tiny_source, tiny_traced
     from exporter.jobs.stages import Stages
     from exporter.precision.precision import precision_named
     from exporter.quantization.options import QuantizationOptions
-    from exporter.quantization.prepared import pass_context, prepare_quantization
+    from exporter.quantization.prepared import complete_prepared, pass_context, prepare_quantization
     from exporter.quantization.run import run_quantization
     from exporter.sources import load_source
 
     source = load_source(tiny_source)
     options = QuantizationOptions(precision=precision_named(precision))
     prepared = prepare_quantization(source, options, evaluation=read_evaluation_text(None).text)
+    prepared = complete_prepared(source, prepared, stages=Stages())
     quantized = run_quantization(source, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())
     model = copied(tiny_traced)
     context = pass_context(prepared, quantized.by_name, target="ort-cpu", max_positions=512)

@@ -7,6 +7,7 @@ import torch
 from exporter.graph.merge_weights import quantized_alike
 from exporter.precision.precision import GridFormat, WeightFormat, precision_named
 from exporter.quantization.calibration_data import read_calibration_data
+from exporter.quantization.calibration_texts import calibration_texts
 from exporter.quantization.grids import grid_bytes, keep_grids, take_grids
 from exporter.quantization.matrices import matrices_of
 from exporter.quantization.options import QuantizationOptions
@@ -99,7 +100,7 @@ def test_the_bytes_are_those_of_what_is_stored(source):
 def test_the_user_hears_what_was_done_instead_and_that_the_text_was_not_needed(source, tmp_path):
     text = tmp_path / "own.txt"
     text.write_text("A text of one's own. " * 500, encoding="utf-8")
-    options = QuantizationOptions(precision=precision_named("int4"), calibration=text)
+    options = QuantizationOptions(precision=precision_named("int4"), calibration=calibration_texts(text))
     prepared = prepare_quantization(source, options, evaluation="")
     assert prepared.data is None
     assert prepared.warnings == (

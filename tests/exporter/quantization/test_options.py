@@ -6,6 +6,7 @@ from exporter.contract.errors import InputError
 from exporter.gate.evaluation_text import read_evaluation_text
 from exporter.jobs.stages import Stages
 from exporter.precision.precision import precision_named
+from exporter.quantization.calibration_texts import calibration_texts
 from exporter.quantization.mixed_precision import Goal
 from exporter.quantization.options import QuantizationOptions
 from exporter.quantization.prepared import embedding_labels, prepare_quantization
@@ -65,9 +66,8 @@ def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_siz
 
 def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, tmp_path):
     with pytest.raises(InputError, match="uses no calibration text"):
-        prepare_quantization(
-            wide, options("int8", calibration=tmp_path / "x.txt"), evaluation=read_evaluation_text(None).text
-        )
+        texts = calibration_texts(tmp_path / "x.txt")
+        prepare_quantization(wide, options("int8", calibration=texts), evaluation=read_evaluation_text(None).text)
 
 
 def test_portable_graphs_gather_whole_bytes_only():

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter.contract.errors import InputError
+from exporter.quantization.calibration_texts import MIXTURE, calibration_texts
+
+
+@pytest.mark.parametrize(
+    ("asked", "files", "mixture"),
+    [
+        (None, (), True),
+        ([], (), True),
+        (MIXTURE, (), True),
+        ("a.txt", ("a.txt",), False),
+        (["a.txt", "b.txt"], ("a.txt", "b.txt"), False),
+        ([MIXTURE, "a.txt"], ("a.txt",), True),
+        (Path("./mixture/x"), ("mixture/x",), False),
+    ],
+)
+def test_texts_replace_the_mixture_unless_it_is_named(asked, files, mixture):
+    texts = calibration_texts(asked)
+    assert texts.files == tuple(map(Path, files))
+    assert texts.mixture is mixture
+
+
+def test_the_same_text_twice_is_refused():
+    with pytest.raises(InputError, match="given twice.*--calibration a.txt a.txt"):
+        calibration_texts(["a.txt", "a.txt"])
+
+
+def test_statistics_stand_alone(tmp_path):
+    from calibration.statistics.statistics import INDEX
+
+    (tmp_path / INDEX).write_text("{}", encoding="utf-8")
+    assert calibration_texts(tmp_path).statistics == tmp_path
+    with pytest.raises(InputError, match="stands for all the text"):
+        calibration_texts([MIXTURE, tmp_path])
