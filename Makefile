@@ -23,7 +23,7 @@ help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
 .PHONY: demo
-demo: $(DEMO)/manifest.json ## export a real 135M chat model, prove it, and let it answer
+demo: $(DEMO)/manifest.json ## export a real 135M chat model, verify it, and let it answer
 	$(BIN)/jisu inspect $(DEMO)
 	$(BIN)/jisu generate $(DEMO) "$(PROMPT)" --max-new-tokens 64
 

@@ -144,9 +144,9 @@ def _refuse_other_files(out: Path) -> None:
     # A collection that was killed during its first save leaves a folder without an index.
     if not out.is_dir() or not (has_statistics(out) or all(map(_is_leftover, out.iterdir()))):
         raise InputError(
-            f"{out} is no folder for statistics",
+            f"{out} cannot hold statistics",
             received="a file" if not out.is_dir() else "a folder with other files",
-            allowed="a new folder, or one with statistics to go on with",
+            allowed="a new folder, or one with statistics to resume",
             fix="Choose another --out.",
         )
 

@@ -206,7 +206,7 @@ def _verify(job: ExportJob, candidate: Candidate) -> GateResult:
         if step.missed:
             job.stages.say(f"{step.name}: {step.note}.")
     signature = candidate.artifact.manifest.signature
-    with job.stages.stage("prove"):
+    with job.stages.stage("verify"):
         return prove(
             candidate.artifact,
             job.source,

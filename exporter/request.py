@@ -161,7 +161,7 @@ class ExportRequest:
         name = KEPT_GGUF if str(self.checkpoint).lower().endswith(".gguf") else KEPT_FOLDER
         if self.precision not in (None, name):
             raise InputError(
-                "A file's own quantization cannot be kept and be changed",
+                "A file's quantization cannot be both kept and changed",
                 received=f"--keep-quantization --precision {self.precision}",
                 allowed="one of the two",
                 fix="Leave one of them out.",

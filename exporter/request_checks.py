@@ -30,7 +30,7 @@ def refuse_activations(source: Source, *, what: str) -> None:
     if source.task == TEXT_TO_TEXT:
         raise InputError(
             f"{source.model.architecture} has an encoder and a decoder, and there is no {what} of it",
-            received="a model that turns a text into another",
+            received="a model that turns one text into another",
             allowed="a model that continues a text",
             fix="Export it with --precision int8, which needs no calibration.",
         )
@@ -46,7 +46,7 @@ def _check_classifier(request: ExportRequest) -> None:
     given = [name for name, is_given in unfit.items() if is_given]
     if given:
         raise InputError(
-            "A classifier is judged by its labels, which this needs next tokens for",
+            "This option needs a model that generates text",
             received=", ".join(given),
             allowed="one --precision for all layers; limits --max-kl and --min-top1 with it",
             fix="Use --precision int8, or leave the option out.",

@@ -225,7 +225,7 @@ def _judge_artifact(artifact: Artifact, source: Source, asked: _Asked) -> tuple[
     limits, questions = asked.limits, asked.questions
     exact = precision_named(artifact.manifest.precision).budget.max_logit_error is not None
     checks: list[Check] = []
-    if not exact:  # what it is proved with may be held to the strict limits; it itself to its own budget
+    if not exact:  # what it is verified with may be held to the strict limits; it itself to its own budget
         figures = _measure(asked, limits, lambda ids: _of_source(source, ids))
         checks += judge_logits(figures, limits, name=f"{NAME}-source")
     backend = open_backend("ort-cpu", artifact)

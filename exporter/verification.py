@@ -42,7 +42,7 @@ def verify(
         artifact: a folder written by `exporter.export`.
         source: the checkpoint, or the module, to compare with; None for the one that the manifest names.
         tokenizer: of a module or factory.
-        evaluation: text for the quality figures; the default one when None, also where it was proved on another.
+        evaluation: text for the quality figures; the default one when None, also where it was verified on another.
         allow_pickle: also read pickled weights of the source.
         ignore_weights: patterns of its tensors to leave out; those that the export left out when None.
         second_opinion: also compare it with another implementation of the same checkpoint, see
@@ -76,7 +76,7 @@ def verify(
 
         # What is missing is said before the long part begins.
         choose_witness(loaded.provenance, opened.manifest.task, python=opinion_python)
-    with stages.stage("prove"):
+    with stages.stage("verify"):
         budget = _recorded_budget(opened)
         manifest = opened.manifest
         write = partial(write_folder_files, source=loaded, signature=manifest.signature, target=manifest.target)
@@ -98,7 +98,7 @@ def _notes(artifact: Artifact, source: Source, evaluation: EvaluationText) -> li
     if file_hashes(source.provenance) != file_hashes(artifact.manifest.source):
         notes.append("This is not the checkpoint it was made from: its files have other hashes than the recorded ones.")
     if source.tokenizer is None:
-        notes.append("The source has no tokenizer: the artifact's was not proved.")
+        notes.append("The source has no tokenizer: the artifact's was not verified.")
     return notes
 
 

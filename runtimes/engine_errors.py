@@ -27,7 +27,7 @@ def no_scores(artifact: Artifact) -> InputError:
 
 def no_conversation(artifact: Artifact) -> InputError:
     return InputError(
-        f"The artifact {artifact.folder} turns a text into another and holds no conversation",
+        f"The artifact {artifact.folder} turns one text into another and holds no conversation",
         received="chat messages",
         allowed="a text",
         fix="Give the text itself: jisu generate, or Engine.generate without chat.",

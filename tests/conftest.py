@@ -125,7 +125,7 @@ def text_to_text_artifact(text_to_text_source: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def text_to_text_tensorrt(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same model for tensorrt in fp32, not proved; read it, never write into it."""
+    """The same model for tensorrt in fp32, not verified; read it, never write into it."""
     from tests.runtimes.backends.tensorrt.artifacts import exported
 
     return exported(tmp_path_factory.mktemp("text-to-text-tensorrt"), "marian", "fp32")

@@ -58,7 +58,7 @@ def parser_of(module: object) -> argparse.ArgumentParser:
 
 
 def test_every_precision_is_exported_with_options_that_exist(tmp_path: Path) -> None:
-    calls = run("Export and prove", tmp_path, checkpoint="my model", precisions="fp32 int8")
+    calls = run("Export and verify", tmp_path, checkpoint="my model", precisions="fp32 int8")
     assert [call[:2] for call in calls] == [["jisu", "export"]] * 2
     parsed = [parser_of(exporter.commands.export).parse_args(call[2:]) for call in calls]
     assert [(item.checkpoint, item.precision, str(item.report)) for item in parsed] == [

@@ -31,7 +31,7 @@ def share(text: str) -> float:
     try:
         return float(number) / 100 if number != text else float(number)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 10% or 0.1") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share; write 10% or 0.1") from None
 
 
 _LIMITS = (
@@ -177,7 +177,7 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     several = len(matrix.models) > 1
     if arguments.artifacts:
         raise InputError(
-            "A matrix says itself what is compared",
+            "--matrix already says what to compare",
             received="--matrix with artifacts",
             allowed="--matrix alone",
             fix="Leave the artifacts out.",

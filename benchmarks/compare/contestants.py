@@ -114,10 +114,10 @@ def _check_task(first: Artifact, other: Artifact) -> None:
     tasks = [artifact.manifest.task for artifact in (first, other)]
     if tasks[0] != tasks[1]:
         raise InputError(
-            "Models that are for different things cannot be compared",
+            "Models of different kinds cannot be compared",
             received="; ".join(f"{artifact.folder} for {artifact.manifest.task}" for artifact in (first, other)),
-            allowed="artifacts for one task",
-            fix="Compare those of each task by themselves.",
+            allowed="artifacts of one kind of model",
+            fix="Compare each kind by itself.",
         )
 
 

@@ -92,7 +92,7 @@ def read_matrix(path: Path) -> Matrix:
         ]
     if problems:
         raise InputError(
-            f"The matrix {path} is not one", received="; ".join(problems), allowed=", ".join(known), fix="Correct it."
+            f"{path} is not a valid matrix", received="; ".join(problems), allowed=", ".join(known), fix="Correct it."
         )
     given: dict[str, Any] = {key: tuple(data[key]) for key in ("models", "precisions", "backends") if key in data}
     if "build" in data:

@@ -70,7 +70,7 @@ class ComparisonRequest:
                 raise InputError(f"{name} is too small", received=value, allowed=f"{least} or more", fix="Correct it.")
         if not 0 < self.time_limit <= LONGEST:
             raise InputError(
-                "--time-limit is no time to wait",
+                "--time-limit is out of range",
                 received=self.time_limit,
                 allowed=f"seconds above 0, up to {LONGEST:g}",
                 fix="Correct it.",

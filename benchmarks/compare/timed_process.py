@@ -83,7 +83,7 @@ class TimedProcess:
         """Have the logits of a text written into a file; the answer says ``unsupported`` when they are not told.
 
         Args:
-            source: what the text is said about, of a model that turns a text into another.
+            source: what the text is said about, of a model that turns one text into another.
         """
         more = {} if source is None else {"source": source}
         return self._ask({"logits": tokens, "file": file, **more}, "computing logits")

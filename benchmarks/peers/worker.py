@@ -42,7 +42,7 @@ Generate = Callable[[list[list[int]], int], Generation]
 # Token ids of each row, how many times; returns the seconds of each. NaN among the logits is an error.
 Classify = Callable[[list[list[int]], int], list[float]]
 # Token ids of one text, the file to write their float32 logits [T, V] into ([1, labels] of a classifier), as numpy's
-# save does, and what the text is about: the source of a model that turns a text into another.
+# save does, and what the text is about: the source of a model that turns one text into another.
 WriteLogits = Callable[[list[int], str, list[int] | None], None]
 
 

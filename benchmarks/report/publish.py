@@ -94,7 +94,7 @@ def standalone_plot(report: Report) -> str:
     drawing = draw_pareto(report)
     if drawing is None:
         raise InputError(
-            "The report has nothing to draw", allowed="two rows with speed and quality", fix="Run it anew."
+            "The report has nothing to draw", allowed="two rows with speed and quality", fix="Run the comparison again."
         )
     head, _, body = drawing.partition(">")
     return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{body}'

@@ -44,11 +44,11 @@ class Limits:
         for name, value in vars(self).items():
             if value is not None and not 0 <= value < math.inf:
                 option = "--" + name.replace("_", "-")
-                raise InputError(f"{option} is no limit", received=value, allowed="0 or more", fix="Correct it.")
+                raise InputError(f"{option} is not a limit", received=value, allowed="0 or more", fix="Correct it.")
 
         if self.min_top1 is not None and self.min_top1 > 1:
             raise InputError(
-                "--min-top1 is no share", received=self.min_top1, allowed="0 to 1, or 95%", fix="Correct it."
+                "--min-top1 is not a share", received=self.min_top1, allowed="0 to 1, or 95%", fix="Correct it."
             )
 
     @property
@@ -80,7 +80,7 @@ class Limits:
         given = [name for name, value in wanted.items() if value is not None]
         if given and not quality:
             raise InputError(
-                "These limits are of predictions, which are not compared",
+                "These limits need a comparison of predictions",
                 received=f"--no-quality with {', '.join(given)}",
                 allowed="one or the other",
                 fix="Leave --no-quality out.",

@@ -122,7 +122,7 @@ def _examine(model_type: str, result: Connection, limit: float) -> None:
 
 
 def examine(model_type: str, folder: Path) -> Family:
-    """Make, export and prove one model."""
+    """Make, export and verify one model."""
     from exporter.contract.artifact import REJECTED
     from exporter.contract.errors import GateRejectedError
     from exporter.pipeline import export

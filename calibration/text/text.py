@@ -133,7 +133,7 @@ def _dataset_records(folder: Path, field: str) -> Iterator[str]:
     files = sorted(folder.glob("*.arrow")) or sorted(folder.glob("*/*.arrow"))
     if not files:
         raise TextError(
-            f"The folder {folder} is not a dataset on disk",
+            f"The folder {folder} is not a dataset",
             received="a folder without .arrow files",
             allowed=KINDS,
             fix="Write it with datasets' save_to_disk, or give one file.",

@@ -104,7 +104,7 @@ def blocks_to_quantized(type_name: str, raw: Raw, values: Floats, *, layer: str)
         return round_to_nearest(values, CLOSEST[type_name], layer=layer)
     if type_name not in EXACT:
         raise FormatError(
-            f"Blocks of type {type_name} in {layer} have no form that the kernels run",
+            f"Blocks of type {type_name} in {layer} have no format that the kernels run",
             received=type_name,
             allowed=", ".join((*EXACT, *CLOSEST)),
             fix="Export without --keep-quantization.",

@@ -1,4 +1,4 @@
-"""Text in, trained network, proved engine out: a complete small system for Chinese and English.
+"""Text in, trained network, verified engine out: a complete small system for Chinese and English.
 
     python -m examples.text_rnn --help
 

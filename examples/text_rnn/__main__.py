@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from exporter.contract.errors import JisuError
 from runtimes.commands.standard_streams import is_full
 
-DESCRIPTION = """Trains a small text model in Chinese or English and turns it into a proved engine.
+DESCRIPTION = """Trains a small text model in Chinese or English and turns it into a verified engine.
 
   python -m examples.text_rnn prepare --language zh --task generate --out build/zh/data
   python -m examples.text_rnn train build/zh/data --network lstm --out build/zh/lstm
@@ -24,7 +24,7 @@ VERBS = {
     "embed": "train word vectors on the prepared texts",
     "train": "prepared data -> a trained model",
     "evaluate": "measure a trained model on the test data",
-    "export": "a trained model -> a proved engine",
+    "export": "a trained model -> a verified engine",
     "speed": "compare engines with a PyTorch loop",
     "prompt": "type texts and see them continued or labelled",
 }

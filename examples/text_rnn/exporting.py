@@ -1,4 +1,4 @@
-"""A trained model -> a proved engine."""
+"""A trained model -> a verified engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEWEST_WORDS = 1024
 
 
 def export_model(model: TrainedModel, data: Path, out: Path, *, target: str, precision: str) -> Any:
-    """Export, prove and publish; returns the artifact.
+    """Export, verify and publish; returns the artifact.
 
     A reduced precision is calibrated on the training texts and judged on the test texts, in the model's own words.
 

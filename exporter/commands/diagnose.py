@@ -71,12 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
             if getattr(arguments, option) is not None:
                 name = option.replace("_", "-")
                 raise InputError(
-                    f"--{name} asks TensorRT", allowed="it beside --backend", fix="Name --backend, or leave it out."
+                    f"--{name} needs --backend",
+                    received=f"--{name} alone",
+                    allowed=f"--{name} with --backend",
+                    fix="Add --backend, or leave it out.",
                 )
     elif arguments.plan is not None:
         if arguments.compute_capability is not None:
             raise InputError(
-                "A plan is compared on the GPU here",
+                "A plan is compared on this machine's GPU",
                 received="--compute-capability beside --plan",
                 allowed="one of them",
                 fix="Leave --compute-capability out.",

@@ -138,7 +138,9 @@ def size_in_bytes(text: str) -> int:
     """``90MB``, ``1.5 GB`` or ``200MiB`` -> bytes; raises what argparse turns into a usage error."""
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if found is None or found[2].upper() not in _UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; use a number with kB, MB, GB, MiB or GiB, such as 90MB")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; use a number with kB, MB, GB, MiB or GiB, such as 90MB"
+        )
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 

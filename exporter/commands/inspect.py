@@ -1,4 +1,4 @@
-"""``jisu inspect``: what is in an artifact, what was proved, and where it came from."""
+"""``jisu inspect``: what is in an artifact, what was verified, and where it came from."""
 
 from __future__ import annotations
 

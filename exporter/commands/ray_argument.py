@@ -23,5 +23,5 @@ def add_ray_argument(parser: argparse.ArgumentParser, *, what: str) -> None:
 def _address(text: str) -> str:
     """Refuse what was meant as the argument that comes next."""
     if not text or Path(text).exists():
-        raise argparse.ArgumentTypeError(f"{text!r} is no address of a cluster; name files and folders before --ray")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a cluster address; name files and folders before --ray")
     return text

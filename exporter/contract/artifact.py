@@ -24,7 +24,7 @@ GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
 # Beside a graph that computes in half precision: the same for CPUs, see `exporter.graph.cpu_graph`.
 CPU_GRAPH = "model.cpu.onnx"
-# Of a model that turns a text into another: reads the text once, for the decoder that is then in `GRAPH`.
+# Of a model that turns one text into another: reads the text once, for the decoder that is then in `GRAPH`.
 ENCODER = "encoder.onnx"
 CPU_ENCODER = "encoder.cpu.onnx"
 ENCODER_WEIGHTS = "encoder.onnx.data"
@@ -63,7 +63,7 @@ class ModelFacts:
     recurrent one). ``bos`` and ``pad`` are token ids or None; ``eos`` lists every id that ends an answer. ``labels``
     names the columns of a classifier's logits.
 
-    Of a model that turns a text into another, ``decoder_start`` is the token that its decoder begins with,
+    Of a model that turns one text into another, ``decoder_start`` is the token that its decoder begins with,
     ``forced_bos`` the one that has to follow it, ``forced_eos`` the one that an answer cut off at its limit ends with,
     and ``suppressed`` are those that no answer may have; ``max_positions`` counts the decoder's and
     ``max_source_positions`` the encoder's.
@@ -89,7 +89,7 @@ class ModelFacts:
 class Manifest:
     """The contents of ``manifest.json``. The dictionaries are records for people.
 
-    ``kernels`` says which of a CPU's kernels the proof holds for, one of `KERNELS`: those of ``any`` CPU, or those that
+    ``kernels`` says which of a CPU's kernels it was verified for, one of `KERNELS`: those of ``any`` CPU, or those that
     add int8 products in 32 bits, ``vnni``. None where nobody asked yet.
     """
 
@@ -109,7 +109,7 @@ class Manifest:
 
     @property
     def needs_vnni(self) -> bool:
-        """Whether CPUs that add int8 products in 16 bits compute something else than what was proved."""
+        """Whether CPUs that add int8 products in 16 bits compute something else than what was verified."""
         if self.kernels is not None:
             return self.kernels == "vnni"
         # Before there were `kernels`, the CPU that exported decided on the range of the weights.
@@ -194,7 +194,7 @@ def check_outside_artifacts(path: Path, *, option: str) -> None:
     for folder in (place, *place.parents):
         if (folder / MANIFEST).is_file() and _is_manifest(folder / MANIFEST):
             raise InputError(
-                "What is written would become a part of an artifact, which then is not as it was exported",
+                "Output cannot be written into an artifact, which must stay as it was exported",
                 received=f"{option} {path} within {folder}",
                 allowed="a place beside the artifact",
                 fix=f"Name another one with {option}.",

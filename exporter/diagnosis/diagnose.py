@@ -57,9 +57,7 @@ def diagnose(
 
     for name, value, least in (("prompt-tokens", prompt, 1), ("steps", steps, 0)):
         if value < least:
-            raise InputError(
-                f"A diagnosis needs more of --{name}", received=value, allowed=f"{least} or more", fix="Correct it."
-            )
+            raise InputError(f"--{name} is too small", received=value, allowed=f"{least} or more", fix="Correct it.")
     opened = read_artifact(artifact, or_rejected=True)
     if opened.manifest.task == TEXT_TO_TEXT:
         raise InputError(

@@ -81,7 +81,7 @@ def estimate_cost(
     copies = _QUALITY_COPIES if budget.judges_quality else _QUALITY_COPIES // 8
     opened = size.largest_bytes if budget.max_logit_error is not None else 2 * size.largest_bytes
     prove = StageCost(
-        name="prove",
+        name="verify",
         seconds=2 + tokens * forward,
         peak_bytes=loaded + opened + copies * _WINDOW * source.model.vocab_size,
     )

@@ -208,7 +208,7 @@ def _stored_forms(
             continue
         if kind not in CLOSEST and kind not in EXACT:
             raise InputError(
-                f"Blocks of type {kind} in {matrix.name} have no form that the kernels run",
+                f"Blocks of type {kind} in {matrix.name} have no format that the kernels run",
                 received=kind,
                 allowed=", ".join((*EXACT, *CLOSEST)),
                 fix="Export without --keep-quantization.",

@@ -1,4 +1,4 @@
-"""Whether int8 matmuls compute on any CPU what they compute on the one that proves.
+"""Whether int8 matmuls compute on any CPU what they compute on the one that verifies.
 
 CPUs without VNNI add the products of two uint8 inputs and int8 weights in 16 bits, which saturate. That is emulated,
 with the largest inputs there are: whatever overflows with any input overflows with these.

@@ -37,7 +37,7 @@ def open_candidate_classifier(artifact: Artifact, backend: str = "ort-cpu") -> C
 
 
 def refuse_unprovable() -> None:
-    """Raise InputError where this CPU cannot run what is only right with VNNI, and so cannot prove it either."""
+    """Raise InputError where this CPU cannot run what is only right with VNNI, and so cannot verify it either."""
     from runtimes.machine.int8_sums import int8_sums_overflow
 
     if int8_sums_overflow():

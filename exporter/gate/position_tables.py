@@ -1,6 +1,6 @@
 """Whether every row of a graph's tables of rotary positions is what the source computes at that position.
 
-Prompts never reach most rows. A table is told apart by its first rows, which prompts do prove, and then compared as a
+Prompts never reach most rows. A table is told apart by its first rows, which prompts do check, and then compared as a
 whole; tables that belong to no rotary module of the source are left to the checks that run the graph.
 """
 

@@ -101,7 +101,7 @@ def gate_prompts(
     limit = max_positions if max_positions is not None else LONGEST + GREEDY_STEPS
     if limit < 8:
         raise InputError(
-            "The model is too short to be verified",
+            "The model has too few positions to be verified",
             received=f"{limit} positions",
             allowed="at least 8",
             fix="Check max_position_embeddings in its configuration.",

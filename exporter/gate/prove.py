@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 # The backend that every graph is run on before it is published.
-PROVED_ON = "ort-cpu"
+VERIFIED_ON = "ort-cpu"
 # Precisions that are as close to their source with activations of any size as with those of texts. The others diverge
 # behind a made past for no fault of a position: w8a8-dynamic of SmolLM2-135M by 2.4 nats, and by 0.01 on texts.
 _TAKES_MADE_PASTS = frozenset({"fp32", "fp16", "bf16", "int8"})
@@ -44,7 +44,7 @@ def prove(
         budget: how far it may be from it.
         evaluation: held-out text for the quality figures; the default one when None.
         intended: integers by parameter name that the files have to hold. None where they are not known any more: the
-            hashes of the files then prove that they are what was proved once.
+            hashes of the files then show that they are what was verified once.
         write_files: writes what an export of the source has beside its graphs into an empty folder; None leaves those
             files to the checks that use them.
         stages: told of the progress.
@@ -58,7 +58,7 @@ def prove(
     checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source, write_files))
     notes = result.notes
     if artifact.manifest.needs_vnni:
-        notes = (*notes, f"The proof holds for {WITH_VNNI}; it is not opened on others.")
+        notes = (*notes, f"Verified for {WITH_VNNI} only; other CPUs do not open it.")
     return replace(result, checks=checks, notes=notes, ran_on=_ran_on(artifact))
 
 
@@ -67,7 +67,7 @@ def _ran_on(artifact: Artifact) -> dict[str, str]:
     from exporter.contract.import_onnxruntime import import_onnxruntime
 
     return {
-        "backend": PROVED_ON,
+        "backend": VERIFIED_ON,
         "version": f"onnxruntime {import_onnxruntime().__version__}",
         "graph": artifact.cpu_graph.name,
     }
@@ -97,7 +97,7 @@ def _prove_generator(
     )
     # What a recurrent state was is gone: nobody asks a backend to take it back.
     prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
-    backend = open_candidate(artifact, PROVED_ON)
+    backend = open_candidate(artifact, VERIFIED_ON)
     try:
         return run_gate(
             backend,
@@ -160,7 +160,7 @@ def _prove_text_to_text(
         judges_quality=budget.judges_quality,
     )
     prompts, sources = condition(plan)
-    backend: Any = open_candidate(artifact, PROVED_ON)
+    backend: Any = open_candidate(artifact, VERIFIED_ON)
     try:
         return run_gate(
             ConditionedBackend(backend, sources, start=start),
@@ -183,7 +183,7 @@ def _prove_classifier(
 
     facts = source.model
     reference = ClassifierReference(source.module, labels=len(facts.labels))
-    backend = open_candidate_classifier(artifact, PROVED_ON)
+    backend = open_candidate_classifier(artifact, VERIFIED_ON)
     try:
         return run_classifier_gate(
             backend,

@@ -166,7 +166,7 @@ def _reach(address: str) -> None:
     try:
         asked = subprocess.run(question, capture_output=True, text=True, errors="replace", timeout=_HEALTH_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise OSError("something listens there, and it is no Ray cluster that answers") from error
+        raise OSError("something answers there, but not a Ray cluster") from error
     if asked.returncode:
         lines = asked.stderr.strip().splitlines() or ["the cluster is not healthy"]
         raise OSError(lines[-1].strip())  # such as that it wants a token

@@ -105,7 +105,7 @@ def _check(step: Step, record: StepRecord, before: Any, after: Any) -> None:
     needed = {"any": 0, "told": 0, "once": 1, "all": record.candidates or 0}[step.expect]
     if record.count < needed:
         raise PassFailedError(
-            f"The pass {step.name} fired too seldom",
+            f"The pass {step.name} was applied too few times",
             received=f"{record.count} places changed",
             allowed=f"at least {needed}",
             fix="The model has a form that this recipe does not know; please report it. "

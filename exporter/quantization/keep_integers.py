@@ -84,7 +84,7 @@ def keep_integers(
             by_name[matrix.parameter] = done[matrix.storage]
     if not by_name:
         raise InputError(
-            "Nothing of the checkpoint that is quantized is a matrix with a form that the kernels run",
+            "No quantized weight of the checkpoint has a format that the kernels run",
             received=", ".join(f"{kept.weights} x {kind}" for kind, kept in kinds.items()),
             allowed="quantized linear layers or embeddings",
             fix="Leave --keep-quantization out.",

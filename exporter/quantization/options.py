@@ -38,7 +38,7 @@ class QuantizationOptions:
             )
         if self.precision.name == KEPT_GGUF and Path(self.checkpoint).suffix.lower() != ".gguf":
             raise InputError(
-                "Only a GGUF file has blocks of GGUF that could be kept",
+                "Only a GGUF file has GGUF blocks that could be kept",
                 received=self.checkpoint,
                 allowed="a .gguf file; of a quantized folder, --keep-quantization keeps the integers",
                 fix="Use --keep-quantization, or choose --precision int8 or int4.",
@@ -46,7 +46,7 @@ class QuantizationOptions:
         size = self.goal.max_bytes
         if size is not None and size <= 0:
             raise InputError(
-                "The target size is no size", received=size, allowed="above 0", fix="Use 90MB or the like."
+                "The target size is out of range", received=size, allowed="above 0", fix="Use 90MB or the like."
             )
         given = {
             "--target-size": not mixed and size is not None,

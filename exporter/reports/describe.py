@@ -1,4 +1,4 @@
-"""An artifact in words: what is in it, what was proved, where it came from, and what was done to the graph.
+"""An artifact in words: what is in it, what was verified, where it came from, and what was done to the graph.
 
 It reads the manifest and judges nothing; records of an older or newer make are shown as far as they are understood.
 """
@@ -113,14 +113,14 @@ def _describe_dims(dims: tuple[int | str, ...]) -> str:
 
 def _describe_gate(gate: dict[str, Any]) -> list[str]:
     if not gate:
-        return ["Gate: no record; this artifact was not proved"]
+        return ["Gate: no record; this artifact was not verified"]
     verdict = "accepted" if gate.get("accepted") is True else "NOT ACCEPTED"
     where = f" ({gate['where']})" if gate.get("where") else ""
     lines = [f"Gate: {verdict}{where}, against {gate.get('reference', 'unknown')}"]
     ran_on = gate.get("ran_on")
     if isinstance(ran_on, dict):
         lines.append(
-            f"  proved on  {ran_on.get('backend')} ({ran_on.get('version')}), by running {ran_on.get('graph')}"
+            f"  verified on  {ran_on.get('backend')} ({ran_on.get('version')}), by running {ran_on.get('graph')}"
         )
     checks = gate.get("checks", [])
     width = max((len(str(check.get("name"))) for check in checks), default=0)

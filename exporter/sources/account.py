@@ -104,7 +104,7 @@ class Account:
         kinds = {kind for kind, _ in groups}
         ways = [_WAYS[kind] for kind in _WAYS if kind in kinds]
         raise InputError(
-            f"Parts of {checkpoint} would be dropped without a word",
+            f"Parts of {checkpoint} would be ignored silently",
             received="; ".join(problems),
             allowed="tensors, keys and rules that the model uses, or that are known to change no answer",
             fix=f"{'. '.join(ways) or 'Remove what does not belong to it'}, or convert the checkpoint again.",

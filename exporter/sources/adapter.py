@@ -147,9 +147,9 @@ def _weight_file(folder: Path, *, allow_pickle: bool) -> Path:
         )
     if file.suffix == ".bin" and not allow_pickle:
         raise InputError(
-            f"The weights of the adapter {folder} are a pickle file, which can hold programs",
+            f"The weights of the adapter {folder} are a pickle file, which can run code",
             received=file.name,
-            allowed="safetensors files; pickle only where you say so",
+            allowed="safetensors files, or pickle files with --allow-pickle",
             fix="Convert the weights to safetensors, or pass --allow-pickle if you trust their origin.",
         )
     return file

@@ -237,9 +237,9 @@ def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> t
         )
     if pickles and not allow_pickle:
         raise InputError(
-            f"The weights in {folder} are pickle files, which can hold programs",
+            f"The weights in {folder} are pickle files, which can run code",
             received=", ".join(file.name for file in pickles[:5]),
-            allowed="safetensors files; pickle only where you say so",
+            allowed="safetensors files, or pickle files with --allow-pickle",
             fix="Convert the weights to safetensors, or pass --allow-pickle if you trust their origin.",
         )
     return files or pickles, bool(pickles)

@@ -42,7 +42,7 @@ def read_tokenizer(given: Any) -> Any:
     if isinstance(given, PreTrainedTokenizerBase) and given.is_fast:
         return given
     raise InputError(
-        "This is no tokenizer that an artifact can carry",
+        "This is not a tokenizer that an artifact can store",
         received=type(given).__name__,
         allowed=_ALLOWED,
         fix="Give one of these.",

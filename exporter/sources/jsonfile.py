@@ -59,7 +59,7 @@ def refuse_remote_code(config: dict[str, Any], path: Path) -> None:
     """Raise InputError when a checkpoint's configuration names Python code to run."""
     if config.get("auto_map"):
         raise InputError(
-            f"The checkpoint wants remote code: {path} has an auto_map entry",
+            f"The checkpoint needs remote code: {path} has an auto_map entry",
             received=config["auto_map"],
             allowed="models whose code is part of transformers; code from a checkpoint is never run",
             fix="Remove auto_map from the file if transformers knows this model type itself.",

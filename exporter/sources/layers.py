@@ -1,7 +1,7 @@
 """Which decoder layers of a module repeat each other, so that only the first few have to be traced.
 
 Two layers are equal when their modules have the same classes, settings, parameter shapes and per-layer configuration.
-Equality found here is a plan, not a proof: `stamp` compares the traced bodies and the gate compares the numbers.
+Equality found here is not verified: `stamp` compares the traced bodies and the gate compares the numbers.
 """
 
 from __future__ import annotations

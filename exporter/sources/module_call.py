@@ -117,7 +117,7 @@ def _check_parameters(module: torch.nn.Module) -> None:
         fits = bool(positional) and (len(needed) <= 1 or names[1:] == ["attention_mask"])
     if not fits or keyword_only:
         raise InputError(
-            f"The forward of {type(module).__name__} is called in no way that is known here",
+            f"The forward of {type(module).__name__} has a signature that is not supported",
             received=f"forward({', '.join(str(p) for p in parameters)})"
             + (" with state_spec()" if has_state(module) else " without state_spec()"),
             allowed=ALLOWED_FORMS,

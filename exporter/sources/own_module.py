@@ -43,7 +43,7 @@ def load_factory(path: str, *, tokenizer: Any = None) -> Source:
     The current folder is importable, as with ``python -m``.
 
     Raises:
-        InputError: the path does not import, the factory fails or returns no module; or see `source_of_module`.
+        InputError: the path does not import, the factory fails or does not return a module; or see `source_of_module`.
     """
     module_name, _, name = path.partition(":")
     here = str(Path.cwd())
@@ -99,7 +99,9 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
 
     if not isinstance(module, nn.Module):
         raise InputError(
-            f"{name or 'What was given'} is no module" if kind == "module" else f"The factory {name} returns no module",
+            f"{name or 'What was given'} is not a module"
+            if kind == "module"
+            else f"The factory {name} does not return a module",
             received=type(module).__name__,
             allowed="an nn.Module",
             fix="Return or pass the module itself.",
@@ -198,7 +200,7 @@ def _vocab_size(module: Any, call: ModuleCall, tokenizer: Any | None) -> int:
         return call.columns
     if rows is None and tokenizer is None:
         raise InputError(
-            f"How many token ids {type(module).__name__} takes cannot be seen",
+            f"The vocabulary size of {type(module).__name__} cannot be determined",
             received="a classifier that looks its tokens up in no nn.Embedding, without a tokenizer",
             allowed="an nn.Embedding that reads the token ids, or a tokenizer",
             fix="Pass the tokenizer.",
@@ -229,7 +231,7 @@ def _token_ids(module: Any, tokenizer: Any | None, role: str, vocab_size: int) -
     wrong = [one for one in ids if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one < vocab_size]
     if wrong:
         raise InputError(
-            f"The attribute {name} of {type(module).__name__} names no token",
+            f"The attribute {name} of {type(module).__name__} does not name a token",
             received=wrong,
             allowed=f"ids from 0 to {vocab_size - 1}",
             fix="Correct it, or leave it to the tokenizer.",
@@ -243,7 +245,7 @@ def _whole(module: Any, name: str) -> int | None:
     value: Any = getattr(module, name, None)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise InputError(
-            f"The attribute {name} of {type(module).__name__} is no number of tokens",
+            f"The attribute {name} of {type(module).__name__} is not a number of tokens",
             received=repr(value),
             allowed="a whole number from 1, or None for any number",
             fix="Correct it.",

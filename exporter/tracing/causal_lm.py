@@ -30,7 +30,7 @@ from exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention,
 _CACHES = ("past_key_values", "cache_params")
 _OBSERVED = 2  # tokens that the model is watched with
 # Two rows of different lengths, the tokens that follow them, and how near a call that is right comes to the model's own
-# logits, in their standard deviations; float32 is off by 1e-5, a wrong call by about one. What is proved is proved by
+# logits, in their standard deviations; float32 is off by 1e-5, a wrong call by about one. What is verified rests on
 # the gate.
 _PAST, _NEW, _NEAR = (4, 2), 2, 1e-3
 # Places in their buffers: more than the usual windows, since a model may count them from the buffer's end.

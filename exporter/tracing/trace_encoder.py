@@ -1,4 +1,4 @@
-"""Traces the encoder's half of a model that turns a text into another."""
+"""Traces the encoder's half of a model that turns one text into another."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class EncoderDecoderBackend:
 
     def new_state(self, batch: int, capacity: int) -> State:
         raise InputError(
-            "This model says something about a source, and there is none",
+            "This model needs a source text, and the state has none",
             received="a new state",
             allowed="a state of encoded sources",
             fix="Call encode.",

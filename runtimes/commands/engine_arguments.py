@@ -133,7 +133,7 @@ def _variable(given: str) -> tuple[str, Any]:
     name, equals, value = given.partition("=")
     if not equals or not name:
         raise InputError(
-            "This is no variable of a template",
+            "This is not a template variable",
             received=f"--template-var {given}",
             allowed="NAME=VALUE",
             fix="Write it like enable_thinking=false.",

@@ -150,7 +150,7 @@ class SamplingOptions(TokenRules):
             refused += ["logprobs"] if self.logprobs == 0 else []
             if refused:
                 raise InputError(
-                    f"A search with beams cannot use {', '.join(refused)}",
+                    f"Beam search cannot use {', '.join(refused)}",
                     received=f"num_beams {self.num_beams}",
                     allowed="limits, penalties, bias, processors and stop_ids",
                     fix="Leave these options out, or set num_beams to 1.",

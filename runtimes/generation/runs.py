@@ -26,7 +26,7 @@ def begin_run(
     """Answers to all prompts, which arrive as the run is iterated.
 
     Args:
-        prompts: token ids; of a model that turns a text into another, the texts that its encoder reads.
+        prompts: token ids; of a model that turns one text into another, the texts that its encoder reads.
         options: which leave nothing open, see `runtimes.generation.model_defaults.complete_options`.
         codec: of the tokenizer; None gives ids alone.
         cut: shorten an answer that there is no room for, instead of refusing it.

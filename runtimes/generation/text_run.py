@@ -263,7 +263,7 @@ def new_token_limit(
                 f"{name} leaves no room for an answer",
                 received=f"{prompt} tokens",
                 allowed=f"at most {options.max_length - 1}, max_length is {options.max_length}",
-                fix="Set max_new_tokens, which goes before max_length of the model's own settings.",
+                fix="Set max_new_tokens, which overrides max_length of the model's settings.",
             )
     if positions is None:
         return options.max_new_tokens or default
@@ -281,6 +281,6 @@ def new_token_limit(
             f"{name} and its answer would go past the {owner}'s positions",
             received=f"{prompt} prompt tokens and {options.max_new_tokens} new ones",
             allowed=f"{positions} together",
-            fix=f"Ask for at most {room} new tokens, or {longer or 'shorten what is asked'}.",
+            fix=f"Ask for at most {room} new tokens, or {longer or 'shorten the prompt'}.",
         )
     return min(options.max_new_tokens or default, room)

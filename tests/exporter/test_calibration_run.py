@@ -71,7 +71,7 @@ def test_statistics_of_another_model_are_refused(collected, tmp_path):
 
 def test_a_folder_with_other_files_and_statistics_as_text_are_refused(collected, tiny_source, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="is no folder for statistics"):
+    with pytest.raises(InputError, match="cannot hold statistics"):
         calibrate(tiny_source, tmp_path, **FEW)
     with pytest.raises(InputError, match="no text to collect others from"):
         calibrate(tiny_source, tmp_path / "out", data=collected[1], **FEW)

@@ -114,7 +114,7 @@ def test_nothing_of_this_machine_is_in_the_graph(tiny_source, tiny_artifact):
         assert word.encode() not in content, word
 
 
-def test_the_portable_target_is_proved_too(traced, tiny_source, tmp_path):
+def test_the_portable_target_is_verified_too(traced, tiny_source, tmp_path):
     artifact = export(tiny_source, tmp_path / "out", target="portable")
     assert artifact.manifest.signature.has_input("past_length")
     assert not (artifact.folder / "genai_config.json").exists()

@@ -18,7 +18,7 @@ from exporter.request_checks import check_task
     ],
 )
 def test_a_classifier_has_no_next_tokens(options, received, tiny_classifier_source, tmp_path):
-    with pytest.raises(InputError, match=f"judged by its labels.*Received: {received}"):
+    with pytest.raises(InputError, match=f"needs a model that generates text.*Received: {received}"):
         export(tiny_classifier_source, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
 

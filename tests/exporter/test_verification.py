@@ -44,10 +44,10 @@ def test_verify_says_first_that_the_source_is_another_one(tiny_artifact, other_s
     assert capsys.readouterr().out.startswith("This is not the checkpoint it was made from")
 
 
-def test_verify_says_that_a_tokenizer_was_not_proved(tiny_artifact, tiny_source, tmp_path):
+def test_verify_says_that_a_tokenizer_was_not_verified(tiny_artifact, tiny_source, tmp_path):
     for name in ("config.json", "generation_config.json", "model.safetensors"):
         shutil.copy(tiny_source / name, tmp_path / name)
-    assert any("was not proved" in note for note in verify(tiny_artifact.folder, source=tmp_path).notes)
+    assert any("was not verified" in note for note in verify(tiny_artifact.folder, source=tmp_path).notes)
 
 
 def test_verify_refuses_an_altered_file(tiny_artifact, tmp_path):

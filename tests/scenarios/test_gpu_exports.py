@@ -1,4 +1,4 @@
-"""Exports for GPUs, proved without one: the exact graph runs on the CPU."""
+"""Exports for GPUs, verified without one: the exact graph runs on the CPU."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tokens_of(folder):
 @pytest.mark.parametrize(
     ("target", "precision"), [("tensorrt", "fp32"), ("tensorrt", "fp16"), ("tensorrt", "int4"), ("ort-cuda", "fp16")]
 )
-def test_a_graph_for_a_gpu_is_proved_on_the_processor_and_says_so(
+def test_a_graph_for_a_gpu_is_verified_on_the_processor_and_says_so(
     tiny_source, tiny_artifact, tmp_path, target, precision
 ):
     # Random weights are sharper than any trained model's, and small ones have little to average over.
@@ -44,4 +44,4 @@ def test_a_graph_for_a_gpu_is_proved_on_the_processor_and_says_so(
 
 def test_inspect_names_what_ran_the_graph(tiny_artifact, capsys):
     assert jisu.main(["inspect", str(tiny_artifact.folder)]) == 0
-    assert "proved on  ort-cpu (onnxruntime 1." in capsys.readouterr().out
+    assert "verified on  ort-cpu (onnxruntime 1." in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Modules of the user's own, from their class to tokens: exported, proved, and run on every backend."""
+"""Modules of the user's own, from their class to tokens: exported, verified, and run on every backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tokens_of(engine, prompts=PROMPTS):
 
 
 @pytest.mark.parametrize("kind", MODULES)
-def test_a_module_is_exported_proved_and_run_everywhere(kind, tmp_path):
+def test_a_module_is_exported_verified_and_run_everywhere(kind, tmp_path):
     module = seeded(MODULES[kind])
     artifact = export(module, tokenizer=tiny_tokenizer(), out=tmp_path / "out")
     asked = {check["name"] for check in artifact.manifest.gate["checks"]}
@@ -157,7 +157,7 @@ def test_the_command_exports_a_factory_and_verifies_it_again(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["tests.support.own_modules:build_nothing"], "returns no module"),
+        (["tests.support.own_modules:build_nothing"], "does not return a module"),
         (["tests.support.own_modules:build_recurrent", "--tokenizer", "nowhere.json"], "There is no tokenizer"),
         (["nowhere.at_all:build"], "cannot be imported"),
         (["tests.support.own_modules:build_recurrent", "--revision", "main"], "not a hub id"),

@@ -38,7 +38,7 @@ def stored_elements(*paths):
     return sum(places.values())
 
 
-def test_it_is_proved_with_sources_and_answers_of_several_lengths(text_to_text_artifact):
+def test_it_is_verified_with_sources_and_answers_of_several_lengths(text_to_text_artifact):
     manifest = text_to_text_artifact.manifest
     names = [check["name"] for check in manifest.gate["checks"]]
     assert {"prefill-1", "prefill-300", "source-1", "source-2", "source-37", "source-300", "batch-3"} <= set(names)
@@ -104,7 +104,7 @@ def test_what_needs_a_decoder_alone_is_refused_at_once(text_to_text_source, tmp_
 
 
 @pytest.mark.parametrize(("target", "precision"), [("ort-cuda", "bf16"), ("tensorrt", "int8")])
-def test_it_is_proved_for_gpus(unedited, text_to_text_source, tmp_path, target, precision):
+def test_it_is_verified_for_gpus(unedited, text_to_text_source, tmp_path, target, precision):
     limits = {"max_kl": 0.5, "min_top1": 0.3, "max_perplexity_ratio": 2.0}
     artifact = export(text_to_text_source, tmp_path / "out", target=target, precision=precision, **limits)
     gate = artifact.manifest.gate

@@ -1,4 +1,4 @@
-"""A trained model -> a proved engine."""
+"""A trained model -> a verified engine."""
 
 from __future__ import annotations
 

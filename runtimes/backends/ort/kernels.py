@@ -1,4 +1,4 @@
-"""Opens nothing on a CPU whose kernels compute something else than what was proved."""
+"""Opens nothing on a CPU whose kernels compute something else than what was verified."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_kernels(artifact: Artifact) -> None:
         return
     raise InputError(
         f"{artifact.folder} computes wrong numbers on this CPU: its int8 matmuls overflow without VNNI",
-        received="an artifact whose proof holds for CPUs with VNNI, and one without",
+        received="an artifact verified for CPUs with VNNI, on a CPU without",
         allowed="a CPU with VNNI or AMX, or one of Arm",
         fix="Export the model again without --assume-vnni: that is right on every CPU.",
     )

@@ -76,7 +76,7 @@ def check_placement(session: Any, *, provider: str, allow_cpu_nodes: bool) -> Pl
     if strays and not allow_cpu_nodes:
         more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""
         raise InputError(
-            f"Operators that cost something would not run on {provider}",
+            f"Some operators would not run on {provider}",
             received=", ".join(strays[:_SHOWN]) + more,
             allowed=f"every one of them on {provider}",
             fix="Export the model for --target ort-cuda with this version, or allow it with --allow-cpu-nodes.",

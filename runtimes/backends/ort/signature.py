@@ -33,7 +33,7 @@ def _refuse(faults: list[str], graph: str) -> None:
             f"The {graph} does not have the signature of its manifest",
             received="; ".join(faults),
             allowed="what the manifest lists",
-            fix="Export the model again; the graph or the manifest was exchanged.",
+            fix="Export the model again; the graph or the manifest was replaced.",
         )
 
 

@@ -52,7 +52,7 @@ def refuse_clashes(packages: dict[str, str]) -> None:
     """Raise InputError where onnxruntime is installed twice: which of the two is loaded is then chance."""
     for clash in find_clashes(packages):
         raise InputError(
-            clash.problem, allowed="onnxruntime-gpu alone", fix=f"Mend it with: {clash.fix.removesuffix('.')}."
+            clash.problem, allowed="onnxruntime-gpu alone", fix=f"Fix it with: {clash.fix.removesuffix('.')}."
         )
 
 
@@ -124,7 +124,7 @@ def _not_opened(error: Exception, onnxruntime: Any, graph: Path) -> InputError:
         f"ONNX Runtime {onnxruntime.__version__} cannot open {graph} on the GPU" + (" without cuDNN" * without_cudnn),
         received=said,
         allowed="a graph that its CUDA provider can run",
-        fix=_GET_CUDNN if without_cudnn else "Look at the machine with: jisu doctor.",
+        fix=_GET_CUDNN if without_cudnn else "Check the machine with: jisu doctor.",
     )
 
 
@@ -151,7 +151,7 @@ def not_run(error: Exception, *, rows: int, tokens: int) -> InputError:
         "ONNX Runtime cannot run the graph on the GPU",
         received=f"{rows} rows of {tokens} tokens: {said}",
         allowed="a call that its CUDA provider can run",
-        fix="Look at the machine with: jisu doctor.",
+        fix="Check the machine with: jisu doctor.",
     )
 
 

@@ -133,7 +133,7 @@ def check_artifact(artifact: Artifact) -> None:
     """Raise InputError for an artifact whose graph TensorRT would misread."""
     if artifact.manifest.target != TARGET:
         raise InputError(
-            f"{artifact.folder} is no artifact for TensorRT",
+            f"{artifact.folder} is not an artifact for TensorRT",
             received=f"an artifact for the target {artifact.manifest.target}",
             allowed=f"an artifact for the target {TARGET}",
             fix=f"Export the model with --target {TARGET}.",
@@ -206,7 +206,7 @@ def compile_plan_graph(
     """One of an artifact's graphs as the library compiles it, or what it has against that.
 
     Raises:
-        InputError: the library would build another model than the one that was proved.
+        InputError: the library would build a different model than the one that was verified.
     """
     frozen = frozen_graph(graph.path, capacity=shapes.capacity)
     profiles = profiles_for(graph.signature, shapes)
@@ -239,14 +239,14 @@ def _check_network(network: Any, messages: Messages, graph: PlanGraph, *, for_wh
             f"{for_whom} reads another interface than the manifest's",
             received=", ".join(sorted(found ^ expected)),
             allowed="the same inputs",
-            fix="Export the model again; the graph or the manifest was exchanged.",
+            fix="Export the model again; the graph or the manifest was replaced.",
         )
 
 
 def _refuse_warnings(messages: Messages, for_whom: str) -> None:
     if messages.fatal:
         raise InputError(
-            f"{for_whom} would build another model than the one that was proved",
+            f"{for_whom} would build a different model than the one that was verified",
             received="; ".join(dict.fromkeys(messages.fatal)),
             allowed="a graph that is read as it is",
             fix="Please report the model; `--target ort-cuda` does not need TensorRT.",

@@ -87,7 +87,7 @@ def _allow_decomposition(library: Library, network: Any, *, every: bool) -> bool
 
 def _config(library: Library, builder: Any, profiles: Sequence[Profile], *, capability: Capability | None) -> Any:
     config = builder.create_builder_config()
-    # On by default, it would round the factors of float32 products to 10 bits: another model than the proved one.
+    # On by default, it would round the factors of float32 products to 10 bits: another model than the verified one.
     config.clear_flag(library.module.BuilderFlag.TF32)
     for wanted in profiles:
         profile = builder.create_optimization_profile()

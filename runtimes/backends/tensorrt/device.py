@@ -135,5 +135,5 @@ class Device:
                 f"The GPU answers {name} with error {int(code)}",
                 received=getattr(code, "name", None),
                 allowed="a GPU and a driver that work",
-                fix="Look at them with: jisu doctor.",
+                fix="Check them with: jisu doctor.",
             )

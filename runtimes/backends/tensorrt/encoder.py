@@ -1,4 +1,4 @@
-"""Two plans of a model that turns a text into another: the encoder's writes into the state that its decoder's reads.
+"""Two plans of a model that turns one text into another: the encoder's writes into the state that its decoder's reads.
 
 Written against TensorRT 11 and TensorRT-RTX 1.7 and **never run on a GPU**: the tests stand in for library and driver.
 """

@@ -1,7 +1,7 @@
 """The artifact's graph with its cache of one fixed length, as TensorRT reads it.
 
 Nothing but the letter ``capacity`` is replaced by a number: TensorRT updates no cache of a length that varies. What was
-proved on the CPU is the same graph with the letter.
+verified on the CPU is the same graph with the letter.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 from runtimes.backends.tensorrt.library import Library
 
-# Said of what was dropped or read otherwise than meant: another model than the one that was proved.
+# Said of what was dropped or read otherwise than meant: another model than the one that was verified.
 FATAL_WARNINGS = ("unused input", "unused output", "attribute")
 _SHOWN = 3
 _LONGEST = 400
@@ -22,7 +22,7 @@ class Messages:
 
     @property
     def fatal(self) -> list[str]:
-        """Warnings that mean another model than the one that was proved."""
+        """Warnings that mean another model than the one that was verified."""
         return [line for line in self.warnings if any(word in line.lower() for word in FATAL_WARNINGS)]
 
     def shown(self) -> str:

@@ -61,7 +61,7 @@ def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):
 
 
 def test_models_for_different_things_are_an_error(tiny, tiny_classifier):
-    with pytest.raises(InputError, match=r"different things.*int8 for text-generation; .* for text-classification"):
+    with pytest.raises(InputError, match=r"different kinds.*int8 for text-generation; .* for text-classification"):
         candidates([tiny.int8, tiny_classifier.folder])
 
 

@@ -140,7 +140,7 @@ def test_junit_has_a_case_for_each_metric():
 
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_a_limit_below_zero_is_none(value):
-    with pytest.raises(InputError, match="--max-slowdown is no limit"):
+    with pytest.raises(InputError, match="--max-slowdown is not a limit"):
         Limits(max_slowdown=value)
 
 

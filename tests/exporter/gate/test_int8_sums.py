@@ -88,7 +88,7 @@ def test_codes_that_overflow_elsewhere_are_rejected(tiny_source, tmp_path, monke
 
 
 @pytest.mark.usefixtures("traced")
-def test_an_artifact_says_for_which_kernels_it_was_proved(tiny_source, tmp_path):
+def test_an_artifact_says_for_which_kernels_it_was_verified(tiny_source, tmp_path):
     everywhere = export(tiny_source, tmp_path / "any", precision="w8a8", **LOOSE).manifest
     assert everywhere.kernels == "any"
     assert "int8-sums" in [check["name"] for check in everywhere.gate["checks"]]
@@ -105,7 +105,7 @@ def test_an_artifact_says_for_which_kernels_it_was_proved(tiny_source, tmp_path)
     assert not check.passed, "its codes are those that overflow elsewhere"
 
 
-def test_what_cannot_be_proved_here_is_refused_before_the_checkpoint_is_read(tmp_path, monkeypatch):
+def test_what_cannot_be_verified_here_is_refused_before_the_checkpoint_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(int8_sums, "int8_sums_overflow", lambda: True)
     with pytest.raises(InputError, match="cannot be verified on this one"):
         export(tmp_path / "nowhere", tmp_path / "out", precision="w8a8", assume_vnni=True)

@@ -174,7 +174,7 @@ def test_a_path_after_ray_is_not_taken_for_an_address(tmp_path, capsys):
     add_ray_argument(parser, what="tasks")
     with pytest.raises(SystemExit):
         parser.parse_args(["--ray", str(tmp_path)])
-    assert "is no address of a cluster; name files and folders before --ray" in capsys.readouterr().err
+    assert "is not a cluster address; name files and folders before --ray" in capsys.readouterr().err
     assert parser.parse_args([str(tmp_path), "--ray"]).ray == LOCAL
 
 

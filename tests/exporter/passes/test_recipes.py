@@ -100,7 +100,7 @@ def test_places_that_a_fusion_leaves_are_told(pretend):
 @pytest.mark.parametrize(("expect", "count", "candidates"), [("all", 2, 3), ("all", 0, 1), ("once", 0, None)])
 def test_a_pass_that_fires_too_seldom_is_an_error(pretend, expect, count, candidates):
     pretend(lambda graph: count, candidates)
-    with pytest.raises(PassFailedError, match="made_up fired too seldom") as caught:
+    with pytest.raises(PassFailedError, match="made_up was applied too few times") as caught:
         run_recipe(small_model(), (Step(name="made_up", expect=expect),), CONTEXT)
     assert f"Received: {count} places changed" in str(caught.value)
     assert f"at least {candidates or 1}" in str(caught.value)

@@ -32,7 +32,7 @@ def options(precision, **more):
     [
         ({"precision": "mixed"}, "needs a goal"),
         ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file has blocks"),
-        ({"precision": "mixed", "goal": Goal(max_bytes=0)}, "is no size"),
+        ({"precision": "mixed", "goal": Goal(max_bytes=0)}, "target size is out of range"),
         ({"precision": "int8", "goal": Goal(max_bytes=10)}, "--target-size"),
         ({"precision": "int8", "sensitivity": "s.json"}, "--sensitivity"),
         ({"precision": "mixed", "goal": Goal(max_kl=0.1), "block_size": 32}, "--block-size"),

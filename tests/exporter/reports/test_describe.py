@@ -85,7 +85,7 @@ def test_gate_that_did_not_accept_is_never_called_accepted() -> None:
         text = describe(dataclasses.replace(MANIFEST, gate=gate))
         assert "Gate: NOT ACCEPTED" in text
         assert "  FAILED  prefill" in text
-    assert "was not proved" in describe(dataclasses.replace(MANIFEST, gate={}))
+    assert "was not verified" in describe(dataclasses.replace(MANIFEST, gate={}))
 
 
 def test_source_is_one_line_for_each_leaf_without_the_unknown() -> None:

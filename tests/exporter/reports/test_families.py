@@ -1,4 +1,4 @@
-"""Model families that differ in what passes have to recognize, exported and proved like any other model."""
+"""Model families that differ in what passes have to recognize, exported and verified like any other model."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def configuration(config_class, changes):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_is_exported_and_proved(family, tmp_path):
+def test_a_family_is_exported_and_verified(family, tmp_path):
     import transformers
 
     name, changes, counts = FAMILIES[family]
@@ -92,7 +92,7 @@ def test_a_family_is_exported_and_proved(family, tmp_path):
 
 
 def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_path):
-    """ALiBi biases are read off the padding mask, and no fused operator takes them: slower, and proved all the same."""
+    """ALiBi biases are read off the padding mask, and no fused operator takes them: slower, and verified as well."""
     from transformers import BloomConfig
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -113,7 +113,7 @@ def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_pat
 
 
 @pytest.mark.parametrize("family", UNFUSED)
-def test_a_family_without_fused_attention_is_exported_and_proved(family, tmp_path):
+def test_a_family_without_fused_attention_is_exported_and_verified(family, tmp_path):
     import transformers
 
     from runtimes import load
@@ -227,7 +227,7 @@ def test_a_family_is_computed_in_half(family, tmp_path):
         ("Bert", {"precision": "fp16", "target": "portable"}),
     ],
 )
-def test_a_classifier_is_exported_and_proved(family, changes, tmp_path):
+def test_a_classifier_is_exported_and_verified(family, changes, tmp_path):
     from runtimes import load
     from tests.support.models import write_tiny_classifier
 

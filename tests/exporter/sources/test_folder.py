@@ -371,7 +371,7 @@ def test_safetensors_are_preferred_to_pickle(folder: Path, tmp_path: Path) -> No
 def test_remote_code_is_refused(folder: Path, name: str) -> None:
     _edit(folder / name, lambda data: data.update(auto_map={"AutoModelForCausalLM": "code.Model"}))
     (folder / "code.py").write_text("raise SystemExit('ran')")
-    _refused(folder, "wants remote code", name)
+    _refused(folder, "needs remote code", name)
 
 
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])

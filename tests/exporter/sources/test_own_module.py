@@ -59,7 +59,7 @@ def test_a_model_of_transformers_without_a_head_is_refused():
 
 
 WRONG_FACTORIES = {
-    "tests.support.own_modules:build_nothing": "returns no module. Received: NoneType",
+    "tests.support.own_modules:build_nothing": "does not return a module. Received: NoneType",
     "tests.support.own_modules:build_wrong": "RuntimeError: the weights are elsewhere",
     "tests.support.own_modules:build_recurent": "Did you mean build_recurrent",
     "tests.support.own_modules:VOCAB": "Received: int",
@@ -112,7 +112,7 @@ REFUSED = {
     "float16 on cpu": lambda: Recurrent().half(),
     "on meta": lambda: Recurrent().to("meta"),
     "Received: dict": dict,
-    "eos_token_id of Recurrent names no token": lambda: with_attributes(eos_token_id=VOCAB),
+    "eos_token_id of Recurrent does not name a token": lambda: with_attributes(eos_token_id=VOCAB),
     "max_positions of Recurrent is no number": lambda: with_attributes(max_positions=-1),
 }
 

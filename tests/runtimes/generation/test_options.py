@@ -123,7 +123,7 @@ def test_keyword_arguments_are_the_fields() -> None:
 
 @pytest.mark.parametrize("options", [{"temperature": 0.5}, {"stop": "."}, {"logprobs": 0}, {"logprobs": 2}], ids=str)
 def test_beams_refuse_what_they_cannot_follow(options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=f"A search with beams cannot use {next(iter(options))}"):
+    with pytest.raises(InputError, match=f"Beam search cannot use {next(iter(options))}"):
         SamplingOptions(num_beams=2, **options).check_use()  # type: ignore[arg-type]
 
 

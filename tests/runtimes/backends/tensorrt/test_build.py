@@ -141,7 +141,7 @@ def test_an_artifact_for_something_else_is_refused(tmp_path):
 
 def test_a_warning_that_something_was_dropped_ends_the_build():
     messages = Messages(warnings=["Make sure input input_ids has Int64 binding.", "Unused Input: position_ids"])
-    with pytest.raises(InputError, match="another model than the one that was proved.*Unused Input: position_ids"):
+    with pytest.raises(InputError, match="different model than the one that was verified.*Unused Input: position_ids"):
         building._refuse_warnings(messages, "tensorrt-rtx")
     messages.warnings.pop()
     building._refuse_warnings(messages, "tensorrt-rtx")
