@@ -1,4 +1,4 @@
-"""What a sequential quantization will need, computed from shapes alone, so that it can be told before it is begun."""
+"""What a sequential quantization will need, computed from shapes alone, so that it is known before it begins."""
 
 from __future__ import annotations
 

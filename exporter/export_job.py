@@ -33,7 +33,7 @@ class ExportJob:
         held_out: the text that quality is measured on.
         prepared: how the weights are quantized, and the calibration text.
         steps: the recipe.
-        stages: told of the progress.
+        stages: reports the progress.
     """
 
     request: ExportRequest

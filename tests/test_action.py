@@ -41,8 +41,8 @@ def run_script(script: str, folder: Path, **variables: str) -> list[list[str]]:
     for name in ("jisu", "gh", "python", "pip", "curl"):
         program = folder / "bin" / name
         # What `gh` finds, and whether it may.
-        told = "test ! -e forbidden && cat earlier 2> /dev/null" if name == "gh" else ""
-        program.write_text(f'#!/bin/bash\nprintf "%q " {name} "$@" >> {log}\necho >> {log}\n{told}\n')
+        more = "test ! -e forbidden && cat earlier 2> /dev/null" if name == "gh" else ""
+        program.write_text(f'#!/bin/bash\nprintf "%q " {name} "$@" >> {log}\necho >> {log}\n{more}\n')
         program.chmod(0o755)
     environment = {**os.environ, **variables, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     # As GitHub runs a step with `shell: bash`.

@@ -117,7 +117,7 @@ def test_broken_pipe_is_quiet(length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["exprot"], "did you mean export?"),
         (["zzz"], "choose from export"),
@@ -130,10 +130,10 @@ def test_broken_pipe_is_quiet(length: int) -> None:
     ],
 )
 def test_wrong_usage_is_2_and_names_the_nearest(
-    capsys: pytest.CaptureFixture[str], words: list[str], told: str
+    capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
     assert jisu.main(words) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 def test_words_after_two_dashes_are_no_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,7 @@ def compare(
         candidates: other ones than the request's artifacts.
         model: whose tokenizer and source count for all; that of the first candidate that has one when None.
         command: what was typed, for the report.
-        say: is told what is being done.
+        say: reports what is being done.
 
     Raises:
         InputError: bad options, or no place to write to. A candidate that fails is a row of the report, no error.

@@ -80,7 +80,7 @@ class TimedProcess:
         return self._ask({"rows": rows, "calls": calls}, "classifying")
 
     def write_logits(self, tokens: list[int], file: str, source: list[int] | None = None) -> dict[str, Any]:
-        """Have the logits of a text written into a file; the answer says ``unsupported`` when they are not told.
+        """Have the logits of a text written into a file; the answer says ``unsupported`` when the engine gives none.
 
         Args:
             source: what the text is said about, of a model that turns one text into another.

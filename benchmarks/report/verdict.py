@@ -210,7 +210,7 @@ def _speed_case(
 ) -> dict[str, Any]:
     """Slower when the intervals of the two medians do not touch, and a regression when by more than the limit."""
     change = now["median"] / before["median"] - 1
-    told = f"{shown(now['median'], unit)} {unit} after {shown(before['median'], unit)} ({100 * change:+.1f} %)"
+    change_text = f"{shown(now['median'], unit)} {unit} after {shown(before['median'], unit)} ({100 * change:+.1f} %)"
     passed, verdict = True, "no real change"
     if min(now["confidence"], before["confidence"]) < LEAST_CONFIDENCE:
         verdict = "too few trials to tell"
@@ -219,7 +219,7 @@ def _speed_case(
     elif now["high"] < before["low"]:
         passed = bool(-change <= limit)
         verdict = "slower" if passed else "regressed"
-    text = f"{told}: {verdict}" + ("" if passed else f", and the limit is {100 * limit:g} %")
+    text = f"{change_text}: {verdict}" + ("" if passed else f", and the limit is {100 * limit:g} %")
     case = _case(row, metric, passed=passed, text=text, now=now["median"], before=before["median"], limit=limit)
     return {**case, "verdict": verdict}
 

@@ -55,8 +55,8 @@ class CheckpointDamage(Damage):
         places = new_statements(name, self.original(name), damaged)
         if places is None:
             return self._exported("another model: no statements", every=EXPORTED_STATEMENTS)
-        told = [note for note in outcome.result["notes"] if note not in whole.result["notes"]]
-        unsaid = [one for one in places if not self._said(one, told) and not self._is_default(one, damaged)]
+        notes = [note for note in outcome.result["notes"] if note not in whole.result["notes"]]
+        unsaid = [one for one in places if not self._said(one, notes) and not self._is_default(one, damaged)]
         if unsaid and self._dropped(name, damaged, unsaid, outcome):
             ending, more = self._exported("published", every=1)
             if ending == "published":
@@ -64,7 +64,7 @@ class CheckpointDamage(Damage):
             return ending, more
         if not places:
             return self._exported("another model: states less", every=EXPORTED_STATEMENTS)
-        return self._exported("said" if told else "another model: states it", every=EXPORTED_STATEMENTS)
+        return self._exported("said" if notes else "another model: states it", every=EXPORTED_STATEMENTS)
 
     def _exported(self, ending: str, *, every: int) -> tuple[str, str]:
         """The ending, or what an export of the same files ended in where it is this attempt's turn."""

@@ -130,8 +130,8 @@ def _to_float8(plain: Path, folder: Path) -> None:
             stored[name] = (weight / scale).to(torch.float8_e4m3fn)
             stored[f"{name}_scale"] = scale.reshape(1)
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    told = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
-    (folder / "hf_quant_config.json").write_text(json.dumps(told), encoding="utf-8")
+    config = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
+    (folder / "hf_quant_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 def _adapt(plain: Path, folder: Path) -> None:

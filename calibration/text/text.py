@@ -33,7 +33,7 @@ def read_text(path: str | Path, *, field: str = DEFAULT_FIELD) -> CalibrationTex
     """Read calibration text; the records of a structured file are joined by newlines.
 
     Args:
-        path: the kind is told by the ending; a folder is a dataset on disk; any other file is plain text.
+        path: the ending says the kind; a folder is a dataset on disk; any other file is plain text.
         field: the key or column that holds the text of a structured file.
 
     Raises:

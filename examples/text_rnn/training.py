@@ -106,7 +106,7 @@ def train(
         out: a new folder, or the folder of an unfinished training when ``resume``.
         data: the folder of the prepared data that ``examples`` are from.
         vectors, vocabulary: word vectors to begin with, and the token id of each word.
-        say: told each epoch's losses in a line.
+        say: reports each epoch's losses in a line.
 
     Returns:
         Where the training ended.

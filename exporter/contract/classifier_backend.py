@@ -17,7 +17,7 @@ class ClassifierBackend(Protocol):
     """Runs one classifier.
 
     ``labels`` counts the columns of its logits. ``takes_unequal`` tells whether rows of one call may differ in length:
-    a model that cannot be told what is padding takes rows of one length only.
+    a model that takes no mask of padding takes rows of one length only.
     """
 
     name: str

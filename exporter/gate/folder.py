@@ -101,8 +101,8 @@ def _signature_lines(actual: Signature, meant: Signature) -> Iterator[str]:
         ours, theirs = getattr(actual, kind), getattr(meant, kind)
         if ours != theirs:
             differing = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
-            told = f"{differing[0]} where the manifest has {differing[1]}" if differing else f"{len(ours)} {kind}"
-            yield f"other {kind}: {told}"
+            described = f"{differing[0]} where the manifest has {differing[1]}" if differing else f"{len(ours)} {kind}"
+            yield f"other {kind}: {described}"
 
 
 def _differences(folder: Path, expected: Path, names: list[str], source: Source) -> Iterator[str]:

@@ -57,10 +57,10 @@ def _kind(found: Floats, meant: Floats, bad: npt.NDArray[np.bool_], scale: float
     """What is off in a block: a sentence, given the feature that the block begins with."""
     if not np.isfinite(found).all():
         return lambda first: "the scale is not finite"
-    told = np.abs(meant) > _ALIKE * np.abs(meant).max(initial=0)
-    ratios = found[told].astype(np.float64) / meant[told]
+    large = np.abs(meant) > _ALIKE * np.abs(meant).max(initial=0)
+    ratios = found[large].astype(np.float64) / meant[large]
     distances = (found.astype(np.float64) - meant) / scale
-    if told.any() and bad[told].all() and np.ptp(ratios) <= _ALIKE * max(1e-9, float(np.abs(ratios).max())):
+    if large.any() and bad[large].all() and np.ptp(ratios) <= _ALIKE * max(1e-9, float(np.abs(ratios).max())):
         factor = float(np.median(ratios))
         return lambda first: f"the scale is {factor:.4g} times the intended {scale:.6g}"
     if bad.all() and np.ptp(distances) <= _ALIKE * max(1.0, float(np.abs(distances).max())):

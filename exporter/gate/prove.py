@@ -47,7 +47,7 @@ def prove(
             hashes of the files then show that they are what was verified once.
         write_files: writes what an export of the source has beside its graphs into an empty folder; None leaves those
             files to the checks that use them.
-        stages: told of the progress.
+        stages: reports the progress.
     """
     from exporter.gate.stored import check_integers, check_stored
 

@@ -1,4 +1,4 @@
-"""How a command ends that is told to: SIGTERM unwinds it like Ctrl-C, so that nothing half-written stays."""
+"""How a command ends on request: SIGTERM unwinds it like Ctrl-C, so that nothing half-written stays."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def ending_cleanly() -> Iterator[None]:
 
     A handler that somebody has set stays; and only the main thread may set one, any other goes on without.
     """
-    told = False
+    requested = False
 
     def end(number: int, frame: object) -> NoReturn:
-        nonlocal told
-        told = True
+        nonlocal requested
+        requested = True
         raise SystemExit(TERMINATED)
 
     with keeping_the_ending():
@@ -30,7 +30,7 @@ def ending_cleanly() -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if told:  # Ray, that was waiting, raises one with 1 instead
+            if requested:  # Ray, that was waiting, raises one with 1 instead
                 raise SystemExit(TERMINATED) from None
             raise
 

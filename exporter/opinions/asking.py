@@ -115,5 +115,5 @@ def _mapped(path: Path) -> npt.NDArray[np.float32]:
 def _ending(done: subprocess.CompletedProcess[bytes]) -> str:
     how = f"was ended by signal {-done.returncode}" if done.returncode < 0 else f"ended with {done.returncode}"
     lines = done.stderr.decode("utf-8", errors="replace").strip().splitlines()
-    told = next((line for line in lines if "GGML_ASSERT" in line or "Error" in line), lines[-1] if lines else "")
-    return f"its process {how}" + (f": {told.strip()}" if told else "")
+    reason = next((line for line in lines if "GGML_ASSERT" in line or "Error" in line), lines[-1] if lines else "")
+    return f"its process {how}" + (f": {reason.strip()}" if reason else "")

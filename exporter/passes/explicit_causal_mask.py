@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def candidates(graph: ir.Graph) -> int:
-    """Attentions over whole sequences that are told to be causal; one with a past of its own is left to the lint."""
+    """Attentions over whole sequences that are declared causal; one with a past of its own is left to the lint."""
     return sum(_is_causal(node) for node in nodes_of(graph, "Attention"))
 
 

@@ -21,8 +21,8 @@ CLEAN = (
 )
 # Standard operators of opset 24 in place of what models spell out.
 FUSE = (
-    Step(name="fuse_rms_norm", expect="told"),
-    Step(name="fuse_rope", expect="told"),
+    Step(name="fuse_rms_norm", expect="reported"),
+    Step(name="fuse_rope", expect="reported"),
     Step(name="select_logits", expect="all", changes_signature=True),
 )
 PORTABLE = (*CLEAN, *FUSE)

@@ -73,7 +73,7 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], context: PassContext) -
         common_passes.RemoveUnusedNodesPass()(model)
         seconds = time.perf_counter() - started
         record = StepRecord(name=step.name, count=count, candidates=possible, seconds=seconds, note=note)
-        if step.expect == "told" and record.missed:
+        if step.expect == "reported" and record.missed:
             record = replace(record, note=f"{record.missed} of {possible} places {_LEFT}")
         _check(step, record, before, _interface(model.graph))
         records.append(record)
@@ -102,7 +102,7 @@ def _check(step: Step, record: StepRecord, before: Any, after: Any) -> None:
             allowed=before,
             fix="This is a bug of jisu; please report the model.",
         )
-    needed = {"any": 0, "told": 0, "once": 1, "all": record.candidates or 0}[step.expect]
+    needed = {"any": 0, "reported": 0, "once": 1, "all": record.candidates or 0}[step.expect]
     if record.count < needed:
         raise PassFailedError(
             f"The pass {step.name} was applied too few times",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Expect = Literal["any", "told", "once", "all"]
+Expect = Literal["any", "reported", "once", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,8 +13,8 @@ class Step:
     """One pass of a recipe.
 
     ``expect`` says what is an error: ``any`` nothing; ``once`` not to fire at all; ``all`` to leave one of the places
-    that the pass itself counts beforehand (`candidates` in its file) as it is. ``told`` leaves them with a note that
-    whoever exports reads: for fusions without which a graph is slower and just as right, whose places models write in
+    that the pass itself counts beforehand (`candidates` in its file) as it is. ``reported`` leaves them with a note to
+    the user: for fusions without which a graph is slower and just as right, whose places models write in
     ways that nobody has seen yet. ``changes_signature`` marks the lowerings that exchange the graph's inputs.
     """
 

@@ -120,7 +120,7 @@ def describe_second_rounding(source: Source, precision: Precision) -> str | None
 
 
 def kept_format(weight: QuantizedWeight, features: int) -> tuple[BlockFormat | None, bool]:
-    """(the format that a weight is kept in, told without reading it, whether it is exact).
+    """(the format that a weight is kept in, known without reading it, whether it is exact).
 
     The format is taken to be symmetric; whether it is, only the zero points say. It is None where no block size fits.
     """

@@ -75,7 +75,7 @@ def find_mixed_precision(
         measure: builds the artifact of some weights and measures it on text that was not used for anything before.
         keep: patterns of module paths that stay float32.
         embedding_labels: formats that the target can read the embedding in.
-        say: told what was tried.
+        say: reports each try.
 
     Raises:
         InputError: no mixed precision meets the goal; says the best that is possible.

@@ -50,7 +50,7 @@ class Statement:
         kind: what says it.
         name: of the tensor, key, rule or file, as the checkpoint spells it; a key within another with dots.
         fate: ``used`` as part of the model; ``derived``: stored, and known to follow from the rest; ``harmless``: known
-            to change no answer; ``unread``: nothing reads it, which the user is told; ``ignored`` on the user's
+            to change no answer; ``unread``: nothing reads it, which is reported; ``ignored`` on the user's
             request; ``refused``: it is not understood, and may change answers.
         why: used as what, derived from what, or refused for what reason. Of what is plainly used: empty.
         dtype: of a tensor, in its format's own spelling.

@@ -40,7 +40,7 @@ _OUTPUT = "output.weight"
 _NEAR = 0.9  # likeness of two names of which one is a damaged spelling of the other
 _NO_COUNTERPART = "the model class has no counterpart"
 _UNLIKE = "the model class is built with another value"
-# Scores of experts that a class computes without being told, by llama.cpp's number; softmax everywhere else.
+# Scores of experts that a class computes by default, by llama.cpp's number; softmax everywhere else.
 _GATES = {"minimax_m2": 2, "gpt_oss": 3}
 # Whether llama.cpp lets the chosen experts' weights add up to one, where the file does not say.
 _NORMED = {"qwen2_moe": False, "qwen3_moe": True}
@@ -49,7 +49,7 @@ _NO_OUTPUT_BIAS = ("glm4", "seed_oss")
 _OLMO_EPSILON = 1e-5
 # Classes that cannot be built or run without a window.
 _ALWAYS_WINDOWED = ("gemma2", "gemma3_text", "cohere2")
-# Gemma divides scores by the root of the head size; of its largest models, told by their layers, by another number.
+# Gemma divides scores by the root of the head size; of its largest models, known by their layers, by another number.
 _GEMMA_LARGEST = {"gemma2": 46, "gemma3_text": 62}
 
 
@@ -464,7 +464,7 @@ def _nearly(key: str, architecture: str) -> str | None:
 
 
 def _local_layers(pattern: Any, layers: int) -> list[bool] | None:
-    """Which layers look at a window only: told one by one, or all but every n-th; None where nothing tells."""
+    """Which layers look at a window only: listed one by one, or all but every n-th; None where nothing tells."""
     if isinstance(pattern, tuple):
         return [bool(one) for one in pattern]
     if isinstance(pattern, bool):

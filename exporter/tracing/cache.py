@@ -57,7 +57,7 @@ class StateCache(Cache):
         state: one tensor for each.
         count: layers of the model, those without state included.
         past_length: int64 [B].
-        reported: what the model is told when it asks how many tokens the cache holds.
+        reported: what the model gets when it asks how many tokens the cache holds.
         spare: empty places that the model sees behind each buffer. No mask lets a query see them. A model that
             chooses a number of keys by an index finds as many in the shortest text.
     """

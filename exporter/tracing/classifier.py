@@ -37,7 +37,7 @@ class Classifier(nn.Module):
     """A module as ``forward(input_ids[, attention_mask]) -> logits``.
 
     Attributes:
-        takes_mask: whether the module is told which tokens are padding. One that is not sees all of them, so that its
+        takes_mask: whether the module takes a mask of padding. One that is not sees all of them, so that its
             rows have to be of one length.
     """
 

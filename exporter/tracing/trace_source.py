@@ -21,7 +21,7 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
     """Trace a source once; of a model with an encoder, its decoder.
 
     Args:
-        say: told what whoever exports the model should know of the way in which it was traced.
+        say: reports what the user should know about the way in which the model was traced.
 
     Raises:
         InputError: the module cannot be traced.

@@ -1,4 +1,4 @@
-"""Running out of memory, told as what was asked for instead of as what a library says."""
+"""Turns running out of memory into an error that names what was requested, whatever a library says of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WORDS = ("bad_alloc", "failed to allocate", "can't allocate memory", "out of me
 
 
 @contextmanager
-def told_memory(*, rows: int, tokens: int) -> Iterator[None]:
+def catch_out_of_memory(*, rows: int, tokens: int) -> Iterator[None]:
     """Let everything through but a lack of memory, which becomes an InputError naming the rows and their tokens."""
     try:
         yield

@@ -12,7 +12,7 @@ import numpy as np
 
 from exporter.contract.backend import Logits, State, TokenIds, WantedLogits
 from exporter.contract.errors import InputError
-from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.out_of_memory import catch_out_of_memory
 from runtimes.backends.row_lengths import RowLengths, States, check_call, check_reorder, check_rewind, check_size
 from runtimes.backends.token_ids import id_array
 
@@ -84,7 +84,7 @@ class PrefixBackend:
         if logits == "last":
             wanted = after[:, None] - 1
         longest = int(after.max())
-        with told_memory(rows=len(past), tokens=longest):
+        with catch_out_of_memory(rows=len(past), tokens=longest):
             found = self._run(np.ascontiguousarray(state.tokens[:, :longest]), wanted)
         state.advance(new)
         return found

@@ -7,7 +7,7 @@ import ctypes
 
 
 def return_freed_memory() -> None:
-    """Let the C library give back what it holds and nobody uses; nothing happens where it cannot be told to.
+    """Let the C library give back what it holds and nobody uses; nothing happens where it has no such call.
 
     glibc serves the large blocks of a second model from its heap, since it has seen blocks of that size freed, and
     keeps them there when they are freed again (mallopt(3), M_MMAP_THRESHOLD).

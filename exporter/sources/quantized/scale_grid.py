@@ -37,7 +37,7 @@ class Tile:
 
 
 def fit_tile(codes: Stored, scales: Stored, *, shape: tuple[int, ...], block: tuple[int, int] | None = None) -> Tile:
-    """Which tile each scale is for, told by the shapes alone, or by the block size that the checkpoint declares.
+    """Which tile each scale is for, known from the shapes alone, or by the block size that the checkpoint declares.
 
     Args:
         shape: of the values, [..., N, K].

@@ -21,7 +21,7 @@ from runtimes.backends.ort.kernels import check_kernels
 from runtimes.backends.ort.session import PROVIDER, open_session
 from runtimes.backends.ort.signature import check_encoder_session, check_session
 from runtimes.backends.ort_cpu.call import BoundCall, StateTensors
-from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.out_of_memory import catch_out_of_memory
 from runtimes.backends.prefix_backend import PrefixBackend
 from runtimes.backends.row_lengths import States, check_call, check_size, closed
 from runtimes.backends.state_sizes import state_sizes
@@ -103,7 +103,7 @@ class OrtCpuBackend:
     def new_state(self, batch: int, capacity: int) -> HostState:
         check_size(batch, capacity)
         self._opened.get()  # a closed one has no states any more
-        with told_memory(rows=batch, tokens=capacity):
+        with catch_out_of_memory(rows=batch, tokens=capacity):
             return self.states.add(HostState(self._specs, batch=batch, capacity=capacity))
 
     def forward(
@@ -114,7 +114,7 @@ class OrtCpuBackend:
         token_ids = id_array(token_ids)
         past = state.lengths
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
-        with told_memory(rows=len(past), tokens=int((past + new).max())):
+        with catch_out_of_memory(rows=len(past), tokens=int((past + new).max())):
             found = self._run(session, token_ids, state, past=past, new=new, logits=logits)
         state.advance(new)
         return found if found.dtype == np.float32 else found.astype(np.float32)
@@ -259,7 +259,7 @@ def _encode(
 ) -> HostState:
     """Run an encoder's graph; arguments behind the third as `runtimes.backends.encoder_decoder.Encode` has them."""
     rows, tokens = ids.shape
-    with told_memory(rows=rows * copies, tokens=capacity + tokens):
+    with catch_out_of_memory(rows=rows * copies, tokens=capacity + tokens):
         session = opened.get()
         binding = session.io_binding()
         for name, array in ((INPUT_IDS, ids), (ATTENTION_MASK, mask)):

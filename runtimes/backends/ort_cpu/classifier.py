@@ -14,7 +14,7 @@ from runtimes.backends.ort.rows import run_rows
 from runtimes.backends.ort.session import PROVIDER
 from runtimes.backends.ort.signature import check_session
 from runtimes.backends.ort_cpu.backend import open_again
-from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.out_of_memory import catch_out_of_memory
 from runtimes.backends.padded_classifier import PaddedClassifier
 
 NAME = "ort-cpu"
@@ -35,5 +35,5 @@ def open_ort_classifier(artifact: Artifact, *, threads: int | None, source: Any)
 
 
 def _run(session: Reopened, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:
-    with told_memory(rows=len(ids), tokens=ids.shape[1]):
+    with catch_out_of_memory(rows=len(ids), tokens=ids.shape[1]):
         return run_rows(session.get(), signature, ids, mask)

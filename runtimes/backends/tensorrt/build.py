@@ -100,7 +100,7 @@ def build_plan(
         target: what the plan is for, part of its name: ``sm89``, or the GPU's name.
         capability: what TensorRT-RTX builds for; None for the GPU of this machine.
         progress: called with (phase, step, steps).
-        say: told why a plan is built.
+        say: reports why a plan is built.
 
     Raises:
         InputError: the artifact is for something else, the library refuses the graph or the target, or the folder takes

@@ -1,5 +1,5 @@
 """The two libraries behind one name: `tensorrt`, which builds on the GPU it runs on, and `tensorrt_rtx`, which builds
-anywhere, for the compute capabilities that it is told.
+anywhere, for the compute capabilities that are requested.
 
 Both have the same Python interface, so that everything else takes a `Library` and asks it what differs.
 """

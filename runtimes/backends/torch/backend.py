@@ -14,7 +14,7 @@ from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLo
 from exporter.contract.signature import CAPACITY
 from runtimes.backends.encoder_decoder import EncoderDecoderBackend
 from runtimes.backends.forks import run_in_children
-from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.out_of_memory import catch_out_of_memory
 from runtimes.backends.prefix_backend import PrefixBackend
 from runtimes.backends.row_lengths import (
     RowLengths,
@@ -156,7 +156,7 @@ class TorchBackend:
 
     def new_state(self, batch: int, capacity: int) -> TorchState:
         check_size(batch, capacity)
-        with told_memory(rows=batch, tokens=capacity):
+        with catch_out_of_memory(rows=batch, tokens=capacity):
             return self.states.add(TorchState(self._specs, batch=batch, capacity=capacity))
 
     def forward(
@@ -172,7 +172,7 @@ class TorchBackend:
         padded = not bool((new == width).all())
         # A padded row may reach behind the buffer's end, and padding would run through a recurrent state.
         alone = padded and (state.recurrent or int(past.max()) + width > state.capacity)
-        with told_memory(rows=len(past), tokens=int((past + new).max())), torch.inference_mode():
+        with catch_out_of_memory(rows=len(past), tokens=int((past + new).max())), torch.inference_mode():
             ids, seen = torch.from_numpy(token_ids), torch.from_numpy(past)
             if not alone:
                 out, written = self._call(ids, seen, state.tensors)
@@ -226,7 +226,7 @@ def _encode(module: Any, states: States, ids: TokenIds, mask: TokenIds, *, capac
     import torch
 
     rows = len(ids) * copies
-    with told_memory(rows=rows, tokens=capacity + ids.shape[1]), torch.inference_mode():
+    with catch_out_of_memory(rows=rows, tokens=capacity + ids.shape[1]), torch.inference_mode():
         found = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
         encoded = [tensor.repeat_interleave(copies, 0) for tensor in found]
         return states.add(TorchState(module.state_spec(), batch=rows, capacity=capacity, encoded=encoded))

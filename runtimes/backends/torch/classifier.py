@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.contract.artifact import Artifact
 from exporter.contract.backend import Logits, TokenIds
 from runtimes.backends.forks import run_in_children
-from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.out_of_memory import catch_out_of_memory
 from runtimes.backends.padded_classifier import PaddedClassifier
 from runtimes.backends.torch.backend import compute_alone
 from runtimes.machine.threads import usable_threads
@@ -42,6 +42,6 @@ def _run(module: torch.nn.Module, ids: TokenIds, mask: TokenIds) -> Logits:
     import torch
 
     given = [torch.from_numpy(array) for array in ((ids, mask) if module.takes_mask else (ids,))]
-    with told_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
+    with catch_out_of_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
         found: Logits = module(*given).float().contiguous().numpy()
     return found

@@ -92,8 +92,8 @@ def test_sigterm_ends_a_run_on_a_cluster_as_any_other(ray_cluster):
     assert ended.value.code == 143
 
 
-@pytest.mark.parametrize(("told", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_what_is_ended_while_ray_starts_leaves_no_process_of_it(tmp_path, told, code):
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_is_ended_while_ray_starts_leaves_no_process_of_it(tmp_path, sent, code):
     words = ["-m", "jisu", "compare", "nothing", "--ray", "--out", str(tmp_path)]
     children: list[psutil.Process] = []
     with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -101,7 +101,7 @@ def test_what_is_ended_while_ray_starts_leaves_no_process_of_it(tmp_path, told, 
             assert process.poll() is None
             children = psutil.Process(process.pid).children(recursive=True)
             time.sleep(0.02)
-        process.send_signal(told)
+        process.send_signal(sent)
         assert process.wait(60) == code
     _, left = psutil.wait_procs(children, timeout=30)
     # Where nobody collects orphans they stay as a number.

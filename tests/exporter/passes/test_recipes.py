@@ -61,7 +61,7 @@ def test_each_step_has_a_file_with_a_function_of_its_name():
     for step in {step for steps in RECIPES.values() for step in steps}:
         module = import_module(f"exporter.passes.{step.name}")
         assert callable(getattr(module, step.name))
-        assert step.expect not in ("all", "told") or callable(module.candidates)
+        assert step.expect not in ("all", "reported") or callable(module.candidates)
 
 
 def test_every_pass_reads_what_the_context_has():
@@ -89,11 +89,11 @@ def test_counts_are_recorded_in_order_without_times():
 
 def test_places_that_a_fusion_leaves_are_told(pretend):
     pretend(lambda graph: 2, candidates=3)
-    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), CONTEXT)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="reported"),), CONTEXT)
     assert record.missed == 1
     assert record.to_dict()["note"].startswith("1 of 3 places have a form that the pass does not know")
     pretend(lambda graph: 3, candidates=3)
-    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="told"),), CONTEXT)
+    (record,) = run_recipe(small_model(), (Step(name="made_up", expect="reported"),), CONTEXT)
     assert record.note is None
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.contract.errors import InputError
-from runtimes.backends.out_of_memory import told_memory
+from runtimes.backends.out_of_memory import catch_out_of_memory
 from runtimes.engine import Engine
 from tests.runtimes.test_engine import tiny  # noqa: F401  (a fixture)
 
@@ -21,13 +21,13 @@ from tests.runtimes.test_engine import tiny  # noqa: F401  (a fixture)
 def test_a_lack_of_memory_names_what_was_asked_for(error: Exception) -> None:
     with (
         pytest.raises(InputError, match=r"not enough memory.*3 rows of 70 tokens.*fewer"),
-        told_memory(rows=3, tokens=70),
+        catch_out_of_memory(rows=3, tokens=70),
     ):
         raise error
 
 
 def test_any_other_error_stays_ours() -> None:
-    with pytest.raises(RuntimeError, match="Non-zero status code"), told_memory(rows=1, tokens=1):
+    with pytest.raises(RuntimeError, match="Non-zero status code"), catch_out_of_memory(rows=1, tokens=1):
         raise RuntimeError("Non-zero status code returned while running MatMul")
 
 
