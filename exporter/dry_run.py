@@ -135,9 +135,9 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     facts = source.model
     known = (source.tokenizer, facts.vocab_size, facts.max_positions)
     if facts.labels:
-        checks = _label_checks(gate_texts(*known, evaluation=held_out.given), budget, source)
+        checks = _label_checks(gate_texts(*known, evaluation=held_out.requested), budget, source)
     else:
-        checks = _checks(gate_prompts(*known, evaluation=held_out.given), budget, source)
+        checks = _checks(gate_prompts(*known, evaluation=held_out.requested), budget, source)
     size = estimate_size(source, prepared, target=request.target)
     needed, free = disk_space(request.folder, source)
     is_module = not isinstance(request.checkpoint, (str, Path))

@@ -196,7 +196,7 @@ def _quantization_record(job: ExportJob, quantized: QuantizedWeights) -> dict[st
     record = quantized.record or half_record(job.prepared)
     if not record:
         return {}
-    evaluation = {"evaluation": job.held_out.to_record()} if job.held_out.given else {}
+    evaluation = {"evaluation": job.held_out.to_record()} if job.held_out.requested else {}
     return {**record, "budget": asdict(job.precision.budget), **evaluation}
 
 
@@ -211,7 +211,7 @@ def _verify(job: ExportJob, candidate: Candidate) -> GateResult:
             candidate.artifact,
             job.source,
             budget=job.precision.budget,
-            evaluation=job.held_out.given,
+            evaluation=job.held_out.requested,
             intended=candidate.intended,
             write_files=partial(write_folder_files, source=job.source, signature=signature, target=job.target),
             stages=job.stages,

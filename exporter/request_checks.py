@@ -43,11 +43,11 @@ def _check_classifier(request: ExportRequest) -> None:
         "--max-kl-mean": request.max_kl_mean is not None,
         "--max-confident-changes": request.max_confident_changes is not None,
     }
-    given = [name for name, is_given in unfit.items() if is_given]
-    if given:
+    options = [name for name, is_given in unfit.items() if is_given]
+    if options:
         raise InputError(
             "This option needs a model that generates text",
-            received=", ".join(given),
+            received=", ".join(options),
             allowed="one --precision for all layers; limits --max-kl and --min-top1 with it",
             fix="Use --precision int8, or leave the option out.",
         )

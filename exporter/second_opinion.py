@@ -90,10 +90,10 @@ def ask_second_opinion(
         InputError: no other implementation can run this kind of checkpoint, it is not installed, or it cannot open it.
     """
     tokenizer = read_artifact_tokenizer(artifact.folder)
-    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as asked:
-        checks = [*_judge_tokens(tokenizer, asked), *_judge_template(artifact, asked)]
-        more, figures = _judge_artifact(artifact, source, asked)
-    return SecondOpinion(checks=(*checks, *more), implementation=asked.implementation, figures=tuple(figures))
+    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as opinion:
+        checks = [*_judge_tokens(tokenizer, opinion), *_judge_template(artifact, opinion)]
+        more, figures = _judge_artifact(artifact, source, opinion)
+    return SecondOpinion(checks=(*checks, *more), implementation=opinion.implementation, figures=tuple(figures))
 
 
 def ask_about_source(
@@ -101,14 +101,14 @@ def ask_about_source(
 ) -> SecondOpinion:
     """The same of a loaded checkpoint that nothing was exported from; arguments and errors as above."""
     tokenizer = None if source.tokenizer is None else source.tokenizer.backend_tokenizer
-    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as asked:
-        checks = _judge_tokens(tokenizer, asked)
-        if (mismatch := _judge_vocabulary(source.model, asked)) is not None:
-            return SecondOpinion(checks=(*checks, mismatch), implementation=asked.implementation, figures=())
-        figures = _measure(asked, asked.limits, lambda ids: _of_source(source, ids))
+    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as opinion:
+        checks = _judge_tokens(tokenizer, opinion)
+        if (mismatch := _judge_vocabulary(source.model, opinion)) is not None:
+            return SecondOpinion(checks=(*checks, mismatch), implementation=opinion.implementation, figures=())
+        figures = _measure(opinion, opinion.limits, lambda ids: _of_source(source, ids))
     return SecondOpinion(
-        checks=(*checks, *judge_logits(figures, asked.limits)),
-        implementation=asked.implementation,
+        checks=(*checks, *judge_logits(figures, opinion.limits)),
+        implementation=opinion.implementation,
         figures=tuple(figures),
     )
 
@@ -194,8 +194,8 @@ def choose_witness(provenance: dict[str, Any], task: str, *, python: str | None 
     return Witness(name="llama.cpp", worker="llama_cpp_worker", python=chosen, rounds_activations=True, stops=False)
 
 
-def _judge_tokens(tokenizer: Any | None, asked: _Asked) -> list[Check]:
-    answers, texts = asked.answers, asked.questions.texts
+def _judge_tokens(tokenizer: Any | None, opinion: _Asked) -> list[Check]:
+    answers, texts = opinion.answers, opinion.questions.texts
     if tokenizer is None or answers.ids is None or answers.special_ids is None:
         if (tokenizer is None) == (answers.ids is None):
             return []
@@ -208,43 +208,43 @@ def _judge_tokens(tokenizer: Any | None, asked: _Asked) -> list[Check]:
     return [judge_texts("tokens", differing, f"Same ids for {len(texts)} texts.")]
 
 
-def _judge_vocabulary(facts: ModelFacts, asked: _Asked) -> Check | None:
+def _judge_vocabulary(facts: ModelFacts, opinion: _Asked) -> Check | None:
     """A failed check where the two have not as many columns of logits; nothing else can be compared then."""
-    ours, theirs = facts.vocab_size, asked.answers.vocab_size
+    ours, theirs = facts.vocab_size, opinion.answers.vocab_size
     if ours == theirs:
         return None
     detail = f"{ours} logits per token; the other implementation has {theirs}."
     return Check(name=f"{NAME}-vocabulary", passed=False, value=ours, limit=theirs, unit="tokens", detail=detail)
 
 
-def _judge_artifact(artifact: Artifact, source: Source, asked: _Asked) -> tuple[list[Check], list[SequenceFigures]]:
+def _judge_artifact(artifact: Artifact, source: Source, opinion: _Asked) -> tuple[list[Check], list[SequenceFigures]]:
     from runtimes.backends.registry import open_backend
 
-    if (mismatch := _judge_vocabulary(artifact.manifest.model, asked)) is not None:
+    if (mismatch := _judge_vocabulary(artifact.manifest.model, opinion)) is not None:
         return [mismatch], []
-    limits, questions = asked.limits, asked.questions
+    limits, questions = opinion.limits, opinion.questions
     exact = precision_named(artifact.manifest.precision).budget.max_logit_error is not None
     checks: list[Check] = []
     if not exact:  # what it is verified with may be held to the strict limits; it itself to its own budget
-        figures = _measure(asked, limits, lambda ids: _of_source(source, ids))
+        figures = _measure(opinion, limits, lambda ids: _of_source(source, ids))
         checks += judge_logits(figures, limits, name=f"{NAME}-source")
     backend = open_backend("ort-cpu", artifact)
     try:
         own = limits if exact else _relaxed(artifact, limits)
-        figures = _measure(asked, own, lambda ids: _of_backend(backend, ids))
+        figures = _measure(opinion, own, lambda ids: _of_backend(backend, ids))
         checks += judge_logits(figures, own)
         if exact and limits.max_logit_error is not None:
-            run = _generate if asked.witness.stops else _continue
+            run = _generate if opinion.witness.stops else _continue
             continued = [run(artifact, backend, ids, questions.new_tokens) for ids in questions.prompts]
-            checks.append(judge_continuations(continued, asked.answers.continuations, limits))
+            checks.append(judge_continuations(continued, opinion.answers.continuations, limits))
     finally:
         backend.close()
     return checks, figures
 
 
-def _measure(asked: _Asked, limits: Limits, run: Callable[[TokenIds], Iterator[Rows]]) -> list[SequenceFigures]:
+def _measure(opinion: _Asked, limits: Limits, run: Callable[[TokenIds], Iterator[Rows]]) -> list[SequenceFigures]:
     figures = []
-    for (name, ids), other in zip(asked.questions.sequences.items(), asked.answers.logits, strict=True):
+    for (name, ids), other in zip(opinion.questions.sequences.items(), opinion.answers.logits, strict=True):
         start = len(ids) - len(other)
         pieces = _from(run(ids), start)
         figures.append(measure_sequence(name, other, pieces, start=start, limits=limits))
@@ -276,16 +276,16 @@ def _of_source(source: Source, ids: TokenIds) -> Iterator[Rows]:
         yield reference.logits(ids, slice(first, min(first + step, len(ids))))
 
 
-def _judge_template(artifact: Artifact, asked: _Asked) -> list[Check]:
+def _judge_template(artifact: Artifact, opinion: _Asked) -> list[Check]:
     from runtimes.chat.chat_template import open_chat_template
 
-    rendered = {index: text for index, text in enumerate(asked.answers.rendered) if text is not None}
+    rendered = {index: text for index, text in enumerate(opinion.answers.rendered) if text is not None}
     template = open_chat_template(artifact.folder)
     if not rendered or template is None:
         return []
     differing = []
     for index, theirs in rendered.items():
-        ours = template.render([dict(message) for message in asked.questions.conversations[index]])
+        ours = template.render([dict(message) for message in opinion.questions.conversations[index]])
         if ours != theirs:
             differing.append(f"Conversation {index} becomes {ours!r} where the other implementation has {theirs!r}.")
     return [judge_texts("chat-template", differing, f"Same prompt for {len(rendered)} conversations.")]

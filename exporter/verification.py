@@ -80,7 +80,7 @@ def verify(
         budget = _recorded_budget(opened)
         manifest = opened.manifest
         write = partial(write_folder_files, source=loaded, signature=manifest.signature, target=manifest.target)
-        result = prove(opened, loaded, budget=budget, evaluation=held_out.given, write_files=write, stages=stages)
+        result = prove(opened, loaded, budget=budget, evaluation=held_out.requested, write_files=write, stages=stages)
     if second_opinion:
         from exporter.second_opinion import ask_second_opinion
 

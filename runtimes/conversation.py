@@ -109,11 +109,11 @@ class Conversation:
         if self._open is not None:
             self._open._end(reason)
 
-    def _record(self, run: TextRun, said: str, *, unanswered: Mapping[str, Any] | None) -> None:
+    def _record(self, run: TextRun, answer: str, *, unanswered: Mapping[str, Any] | None) -> None:
         """Put what was answered into the history, and remember which tokens the state holds."""
         self._open = None
         if unanswered is None:
-            self.messages.append({"role": "assistant", "content": said})
+            self.messages.append({"role": "assistant", "content": answer})
         else:
             self.messages = [message for message in self.messages if message is not unanswered]
         self._held += run.token_ids(0)

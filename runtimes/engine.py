@@ -249,8 +249,8 @@ class Engine:
         if positions is None:
             return True
         options = self.completed_options(options)
-        wanted = min(options.max_new_tokens or options.default_new_tokens or DEFAULT_NEW_TOKENS, positions // 2)
-        return len(self.message_ids(messages)) + wanted <= positions
+        new_tokens = min(options.max_new_tokens or options.default_new_tokens or DEFAULT_NEW_TOKENS, positions // 2)
+        return len(self.message_ids(messages)) + new_tokens <= positions
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken

@@ -116,15 +116,15 @@ def compare_plan(
     widths = [stop - start for start, stop in pairwise(cuts)]
     calls: list[dict[str, OutputError]] = []
     for number, profile in enumerate(profiles_for(signature, shapes)):
-        wanted = {PREFILL: range(1), DECODE: range(1, len(widths))}[profile.name]
+        indices = {PREFILL: range(1), DECODE: range(1, len(widths))}[profile.name]
         if signature.takes_one_token:
-            wanted = range(len(widths))
+            indices = range(len(widths))
         feeds = (
             feed
             for index, feed in enumerate(recorded_feeds(artifact, token_ids, widths, capacity=shapes.capacity))
-            if index in wanted
+            if index in indices
         )
-        if wanted:
+        if indices:
             calls += _compared(artifact, runner_of(number), feeds)
     return PlanComparison(calls=tuple(calls))
 
@@ -197,13 +197,15 @@ def _errors(signature: Signature, graph: Any, plan: Any) -> OrderedDict[str, Out
     limit = max(_LIMITS[dtype] for dtype in dtypes.values())
     found: OrderedDict[str, OutputError] = OrderedDict()
     for name in dtypes:
-        wanted, seen = np.asarray(graph[name], np.float64), np.asarray(plan[name], np.float64)
-        if wanted.shape != seen.shape:
+        expected, actual = np.asarray(graph[name], np.float64), np.asarray(plan[name], np.float64)
+        if expected.shape != actual.shape:
             found[name] = OutputError(error=float("inf"), limit=limit)
             continue
-        written = wanted[wanted != 0]  # the rest of a cache is zeros
+        written = expected[expected != 0]  # the rest of a cache is zeros
         spread = float(written.std()) if written.size else 0.0
-        found[name] = OutputError(error=float(np.abs(wanted - seen).max(initial=0.0)) / (spread or 1.0), limit=limit)
+        found[name] = OutputError(
+            error=float(np.abs(expected - actual).max(initial=0.0)) / (spread or 1.0), limit=limit
+        )
     return found
 
 

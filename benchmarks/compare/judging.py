@@ -49,7 +49,7 @@ def judge_candidates(
         if outcome.is_measured and not _same_source(outcome.candidate.artifact, model):
             reason = f"it was made from another source than {model.folder}"
             outcome.quality = {"sets": {}, "greedy": None, "reason": reason}
-    wanted = {
+    requests = {
         name: process
         for name, process in processes.items()
         if outcomes[name].quality is None and _same_source(outcomes[name].candidate.artifact, model)
@@ -58,8 +58,8 @@ def judge_candidates(
         say(f"loading the reference: {name}")
         try:
             with TimedProcess(command, time_limit=time_limit) as process:
-                if wanted:
-                    measure(process, outcomes, wanted, journal=journal, say=say)
+                if requests:
+                    measure(process, outcomes, requests, journal=journal, say=say)
                 version = process.opened["version"]
                 description = version if name == _SOURCE else f"{name}, {version}"
                 return {"name": name, "description": description, "problems": problems}

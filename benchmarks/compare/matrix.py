@@ -94,10 +94,10 @@ def read_matrix(path: Path) -> Matrix:
         raise InputError(
             f"{path} is not a valid matrix", received="; ".join(problems), allowed=", ".join(known), fix="Correct it."
         )
-    given: dict[str, Any] = {key: tuple(data[key]) for key in ("models", "precisions", "backends") if key in data}
+    settings: dict[str, Any] = {key: tuple(data[key]) for key in ("models", "precisions", "backends") if key in data}
     if "build" in data:
-        given["build"] = Path(data["build"])
-    matrix = Matrix(**given, options=options)
+        settings["build"] = Path(data["build"])
+    matrix = Matrix(**settings, options=options)
     if len(set(matrix.labels.values())) < len(matrix.models):
         raise InputError(
             f"Two models of {path} have the same name", received=", ".join(matrix.models), fix="Rename one of them."

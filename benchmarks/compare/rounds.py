@@ -133,9 +133,9 @@ def measure_rounds(
                 say(f"{workload.name}: round {trial + 1} of {trials}")
             prompts = prompts_of(workload, trial)
             for outcome in due:
-                asked = _shortened(workload) if warms_up else workload
+                request = _shortened(workload) if warms_up else workload
                 try:
-                    answer = _timed(processes[outcome.candidate.name], prompts, asked)
+                    answer = _timed(processes[outcome.candidate.name], prompts, request)
                 except CandidateError as error:
                     fail(outcome, f"{workload.name}: {error}", processes, journal=journal, say=say)
                     continue
@@ -168,9 +168,9 @@ def _timed(process: TimedProcess, prompts: list[list[int]], workload: Workload) 
         if len(steps) != workload.calls:
             raise CandidateError(f"{len(steps)} calls instead of {workload.calls}")
     else:
-        made, wanted = [len(row) for row in answer.pop("tokens")], workload.new_tokens
-        if len(steps) != wanted or made != [wanted] * len(prompts):
-            raise CandidateError(f"{made} tokens in {len(steps)} steps instead of {wanted}")
+        made, expected = [len(row) for row in answer.pop("tokens")], workload.new_tokens
+        if len(steps) != expected or made != [expected] * len(prompts):
+            raise CandidateError(f"{made} tokens in {len(steps)} steps instead of {expected}")
     if not all(math.isfinite(step) and step > 0 for step in steps):
         raise CandidateError("a step took no time")
     return {**answer, "joules": joules}

@@ -228,11 +228,11 @@ def pareto_of(report: Report) -> list[int]:
     return pareto_front([point for point in points if None not in point])
 
 
-def threads_of(wanted: int) -> int:
+def threads_of(requested: int) -> int:
     """That many threads; for 0 one for each core that this process may use, see `runtimes.machine.threads`."""
     from runtimes.machine.threads import usable_threads
 
-    return wanted or usable_threads()
+    return requested or usable_threads()
 
 
 def _check_threads(threads: int) -> None:

@@ -102,16 +102,16 @@ def prompts_of(
     if encode is None:
         return [_random_row(workload, draw, vocab_size) for _ in range(workload.batch)]
     ending = encode(_REPEAT) if workload.grounded else []
-    wanted = workload.prompt_tokens - len(ending)
-    if wanted < 1:
-        ending, wanted = [], workload.prompt_tokens
+    length = workload.prompt_tokens - len(ending)
+    if length < 1:
+        ending, length = [], workload.prompt_tokens
     rows = []
     for _ in range(workload.batch):
         passage: list[int] = []
-        while len(passage) < wanted:
-            start = draw.randrange(max(1, len(text) - _CHARACTERS * wanted))
-            passage += encode(text[start : start + _CHARACTERS * wanted])
-        rows.append(passage[:wanted] + ending)
+        while len(passage) < length:
+            start = draw.randrange(max(1, len(text) - _CHARACTERS * length))
+            passage += encode(text[start : start + _CHARACTERS * length])
+        rows.append(passage[:length] + ending)
     return rows
 
 

@@ -107,15 +107,15 @@ def register() -> Any:
 
         def _answers(self, contexts: list[str], options: dict[str, Any]) -> list[str]:
             until = options.get("until") or ()
-            wanted = int(options.get("max_gen_toks") or options.get("max_new_tokens") or _NEW_TOKENS)
+            new_tokens = int(options.get("max_gen_toks") or options.get("max_new_tokens") or _NEW_TOKENS)
             prompts = [self.tok_encode(context) or [self.prefix_token_id] for context in contexts]
             limit = self._engine.backend.max_positions
             if limit is not None:
-                wanted = min(wanted, limit - 1)
-                prompts = [prompt[-(limit - wanted) :] for prompt in prompts]
+                new_tokens = min(new_tokens, limit - 1)
+                prompts = [prompt[-(limit - new_tokens) :] for prompt in prompts]
             results = self._engine.generate_ids(
                 prompts,
-                max_new_tokens=wanted,
+                max_new_tokens=new_tokens,
                 stop=(until,) if isinstance(until, str) else tuple(until),
                 model_defaults=False,  # a task says itself how its answers are to be generated
                 temperature=float(options.get("temperature") or 0.0) or None if options.get("do_sample") else None,

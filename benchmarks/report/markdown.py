@@ -63,8 +63,8 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _require(what: str, wanted: Sequence[str] | None, known: Sequence[str]) -> None:
-    missing = [name for name in wanted or () if name not in known]
+def _require(what: str, requested: Sequence[str] | None, known: Sequence[str]) -> None:
+    missing = [name for name in requested or () if name not in known]
     if missing:
         raise InputError(
             f"The report has no such {what}", received=", ".join(missing), allowed=", ".join(known), fix="Correct it."

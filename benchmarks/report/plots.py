@@ -76,10 +76,10 @@ def _label_points(axes: Axes, points: Sequence[tuple[str, Mapping[str, float], f
         x, y = axes.transData.transform((speed, kl)) * scale
         return float(x), float(y)
 
-    taken = []
+    occupied = []
     for _, summary, kl in points:
         (low, y), (high, _) = place(summary["low"], kl), place(summary["high"], kl)
-        taken.append((low - 3, y - 3, high + 3, y + 3))
+        occupied.append((low - 3, y - 3, high + 3, y + 3))
     left_edge = place(axes.get_xlim()[0], 0.0)[0]
     for name, summary, kl in sorted(points, key=lambda item: -item[1]["median"]):
         x, y = place(summary["median"], kl)
@@ -88,9 +88,9 @@ def _label_points(axes: Axes, points: Sequence[tuple[str, Mapping[str, float], f
         boxes = {
             offset: (x + offset[0], y + offset[1], x + offset[0] + width, y + offset[1] + _LINE) for offset in offsets
         }
-        free = [offset for offset, box in boxes.items() if not any(_overlap(box, other) for other in taken)]
+        free = [offset for offset, box in boxes.items() if not any(_overlap(box, other) for other in occupied)]
         (side, rise) = free[0] if free else offsets[0]
-        taken.append(boxes[side, rise])
+        occupied.append(boxes[side, rise])
         beside = (side, rise) == offsets[0]
         line = (
             None

@@ -36,7 +36,7 @@ REFERENCE = "torch eager"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Workload:
     """What is fed, and how often; one more round first, which is not counted."""
 
     prompt: int = 256
@@ -48,14 +48,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.gpu", description=__doc__)
     parser.add_argument("model", help="a checkpoint: folder, GGUF file or hub id")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where <gpu>.json goes")
-    parser.add_argument("--prompt", type=int, default=Wanted.prompt, metavar="N", help="tokens of the prompt (256)")
-    parser.add_argument("--new-tokens", type=int, default=Wanted.new_tokens, metavar="N", help="decoded tokens (64)")
-    parser.add_argument("--trials", type=int, default=Wanted.trials, metavar="N", help="interleaved rounds (7)")
+    parser.add_argument("--prompt", type=int, default=Workload.prompt, metavar="N", help="tokens of the prompt (256)")
+    parser.add_argument("--new-tokens", type=int, default=Workload.new_tokens, metavar="N", help="decoded tokens (64)")
+    parser.add_argument("--trials", type=int, default=Workload.trials, metavar="N", help="interleaved rounds (7)")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, in fp32")
     arguments = parser.parse_args(words)
-    wanted = Wanted(prompt=arguments.prompt, new_tokens=arguments.new_tokens, trials=arguments.trials)
+    workload = Workload(prompt=arguments.prompt, new_tokens=arguments.new_tokens, trials=arguments.trials)
     try:
-        report = measure(arguments.model, wanted, rehearse=arguments.rehearse)
+        report = measure(arguments.model, workload, rehearse=arguments.rehearse)
     except JisuError as error:
         sys.stderr.write(f"benchmarks.studies.gpu: error: {error}\n")
         return error.exit_code
@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(model: str, wanted: Wanted, *, rehearse: bool) -> dict[str, Any]:
+def measure(model: str, workload: Workload, *, rehearse: bool) -> dict[str, Any]:
     """Export, run the contestants interleaved, and report.
 
     Raises:
@@ -80,8 +80,8 @@ def measure(model: str, wanted: Wanted, *, rehearse: bool) -> dict[str, Any]:
     device = torch.device("cpu") if rehearse else torch.device("cuda")
     facts = _processor() if rehearse else _gpu(torch)
     source = load_source(model)
-    capacity = wanted.prompt + wanted.new_tokens + 1
-    token_ids = _prompt(source, wanted.prompt)
+    capacity = workload.prompt + workload.new_tokens + 1
+    token_ids = _prompt(source, workload.prompt)
     with tempfile.TemporaryDirectory(prefix="jisu-gpu-") as folder:
         contestants: list[Contestant] = []
         problems: dict[str, str] = {}
@@ -91,20 +91,20 @@ def measure(model: str, wanted: Wanted, *, rehearse: bool) -> dict[str, Any]:
                 contestants.append(make())
             except (JisuError, RuntimeError, ImportError) as error:
                 problems[name] = str(error).splitlines()[0]
-        rounds, failed = run_rounds(contestants, token_ids, wanted)
+        rounds, failed = run_rounds(contestants, token_ids, workload)
         bandwidth = measure_copy_bandwidth(device, size=1 << 26 if rehearse else 1 << 30)
         read = (weight_bytes(artifact, "ort-cuda") or 0.0) + state_bytes(
-            artifact, batch=1, length=wanted.prompt + wanted.new_tokens / 2
+            artifact, batch=1, length=workload.prompt + workload.new_tokens / 2
         )
     return {
         "device": facts,
         "model": {"architecture": source.model.architecture, "parameters": source.model.parameters},
-        "workload": {"prompt_tokens": wanted.prompt, "new_tokens": wanted.new_tokens, "batch": 1},
+        "workload": {"prompt_tokens": workload.prompt, "new_tokens": workload.new_tokens, "batch": 1},
         "precision": "fp32" if rehearse else "fp16",
         "copy_bytes_per_s": bandwidth,
         "bytes_per_token": read,
         "bound_tokens_per_s": bandwidth / read if read else None,
-        "rows": _rows(rounds, wanted, bandwidth=bandwidth, read=read),
+        "rows": _rows(rounds, workload, bandwidth=bandwidth, read=read),
         "not_run": {**problems, **failed},
     }
 
@@ -121,19 +121,19 @@ class Round:
 def run_rounds(
     contestants: Sequence[Contestant],
     token_ids: npt.NDArray[np.int64],
-    wanted: Wanted,
+    workload: Workload,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[dict[str, list[Round]], dict[str, str]]:
     """Rounds by contestant, all of them interleaved; and why one that failed on the way has none."""
     rounds: dict[str, list[Round]] = {one.name: [] for one in contestants}
     failed: dict[str, str] = {}
-    for trial in range(1 + wanted.trials):
+    for trial in range(1 + workload.trials):
         for one in contestants:
             if one.name in failed:
                 continue
             try:
-                found = _round(one, token_ids, wanted.new_tokens, clock)
+                found = _round(one, token_ids, workload.new_tokens, clock)
             except Exception as error:  # noqa: BLE001 - whatever an engine raises, the others go on
                 failed[one.name] = f"{type(error).__name__}: {error}".splitlines()[0]
                 rounds.pop(one.name)
@@ -153,17 +153,17 @@ def _round(one: Contestant, token_ids: npt.NDArray[np.int64], count: int, clock:
 
 
 def _rows(
-    rounds: dict[str, list[Round]], wanted: Wanted, *, bandwidth: float, read: float
+    rounds: dict[str, list[Round]], workload: Workload, *, bandwidth: float, read: float
 ) -> dict[str, dict[str, Any]]:
     truth = rounds[REFERENCE][0].tokens if rounds.get(REFERENCE) else None
-    eager = _rate(rounds[REFERENCE], wanted) if rounds.get(REFERENCE) else None
+    eager = _rate(rounds[REFERENCE], workload) if rounds.get(REFERENCE) else None
     rows = {}
     for name, trials in rounds.items():
-        rate = _rate(trials, wanted)
+        rate = _rate(trials, workload)
         tokens = trials[0].tokens
         rows[name] = {
-            "decode_tokens_per_s": summarize([wanted.new_tokens / one.decode for one in trials]).to_dict(),
-            "prefill_tokens_per_s": summarize([wanted.prompt / one.prefill for one in trials]).to_dict(),
+            "decode_tokens_per_s": summarize([workload.new_tokens / one.decode for one in trials]).to_dict(),
+            "prefill_tokens_per_s": summarize([workload.prompt / one.prefill for one in trials]).to_dict(),
             "time_to_first_token_s": summarize([one.prefill for one in trials]).to_dict(),
             "times_torch_eager": rate / eager if eager else None,
             "share_of_copy_bandwidth": read * rate / bandwidth,
@@ -172,8 +172,8 @@ def _rows(
     return rows
 
 
-def _rate(trials: Sequence[Round], wanted: Wanted) -> float:
-    return summarize([wanted.new_tokens / one.decode for one in trials]).median
+def _rate(trials: Sequence[Round], workload: Workload) -> float:
+    return summarize([workload.new_tokens / one.decode for one in trials]).median
 
 
 def _same(tokens: Sequence[int], truth: Sequence[int]) -> int:

@@ -91,12 +91,12 @@ def tiny_configuration(config_class: Any, **changes: Any) -> Any:
 
 
 def _smallest(config_class: Any, default: Any, changes: dict[str, Any]) -> Any:
-    wanted = _kinds(default)
+    kinds = _kinds(default)
     # What layers of this kind share is shared by no less than two.
-    least = 3 * LAYERS if "hybrid" in wanted else LAYERS
+    least = 3 * LAYERS if "hybrid" in kinds else LAYERS
     for layers in range(least, MOST_LAYERS + 1):
         config = _shrunk(config_class, default, layers, changes)
-        if wanted <= _kinds(config):
+        if kinds <= _kinds(config):
             break
     return config
 

@@ -104,14 +104,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if found.finding is None else PARTED
 
 
-def _described(found: Diagnosis) -> str:
-    width = max(map(len, found.pieces))
-    lines = [f"{'':{width}}  prompt    worst step", *found.notes]
-    for piece, errors in zip(found.pieces, found.errors, strict=True):
+def _described(diagnosis: Diagnosis) -> str:
+    width = max(map(len, diagnosis.pieces))
+    lines = [f"{'':{width}}  prompt    worst step", *diagnosis.notes]
+    for piece, errors in zip(diagnosis.pieces, diagnosis.errors, strict=True):
         step = f"{errors[1:].max():.2e}" if len(errors) > 1 else "-"
         lines.append(f"{piece:{width}}  {errors[0]:.2e}  {step}")
     lines.append("Errors in standard deviations, each piece given what the source gives the piece before it.")
-    finding = found.finding
+    finding = diagnosis.finding
     if finding is None:
         lines.append("Nothing diverges from the source.")
     else:
@@ -152,13 +152,13 @@ def _ask_tensorrt(arguments: argparse.Namespace) -> int:
 
     artifact = read_artifact(arguments.artifact, or_rejected=True)
     library = import_library(arguments.backend)
-    wanted = None
+    target = None
     if library.is_rtx or arguments.compute_capability:
-        wanted = arguments.compute_capability or _CAPABILITY
-        check_capabilities(library, (wanted,))
+        target = arguments.compute_capability or _CAPABILITY
+        check_capabilities(library, (target,))
     folder = arguments.out or artifact.folder.with_name(f"{artifact.folder.name}.failing")
     found = find_refusal(
-        artifact, library, capability=wanted, shapes=default_shapes(artifact), out=folder / artifact.graph.name
+        artifact, library, capability=target, shapes=default_shapes(artifact), out=folder / artifact.graph.name
     )
     if found.parser is None and found.builder is None:
         sys.stdout.write(f"{library.name} takes the graph and builds it.\n")

@@ -28,7 +28,7 @@ class Seam:
     """
 
     place: int
-    given: str
+    output: str
     fed: str
 
 
@@ -91,15 +91,15 @@ def _cut(graph: ir.Graph, value: ir.Value, place: int) -> Seam:
     node = value.producer()
     assert node is not None
     readers = [(use.node, use.idx) for use in value.uses()]
-    seam = Seam(place=place, given=f"seam.{place}.given", fed=f"seam.{place}.fed")
+    seam = Seam(place=place, output=f"seam.{place}.given", fed=f"seam.{place}.fed")
     wide = ir.TensorType(ir.DataType.FLOAT)
     fed = ir.Value(name=seam.fed, type=wide, shape=value.shape)
     graph.inputs.append(fed)
     # Conversions that change nothing where the graph computes in float32.
-    given = ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value})
-    graph.insert_after(node, given)
-    given.outputs[0].name, given.outputs[0].type = seam.given, wide
-    graph.outputs.append(given.outputs[0])
+    cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value})
+    graph.insert_after(node, cast)
+    cast.outputs[0].name, cast.outputs[0].type = seam.output, wide
+    graph.outputs.append(cast.outputs[0])
     kind = value.dtype or ir.DataType.FLOAT
     replacement = emit(next(iter(graph)), "Cast", [fed], {"to": kind.value})
     replacement.name, replacement.type, replacement.shape = f"seam.{place}", ir.TensorType(kind), value.shape

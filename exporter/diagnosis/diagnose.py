@@ -100,7 +100,7 @@ def _check_source(artifact: Artifact, source: Source) -> None:
 
 def _errors(subject: Subject) -> npt.NDArray[np.float64]:
     """Each piece's own error, [pieces, 1 + steps]."""
-    names = [piece.given for piece in subject.pieces]
+    names = [piece.output for piece in subject.pieces]
     errors = np.zeros((len(names), 1 + subject.calls[-1].step))
     for call, _, found in subject.run.over(subject.token_ids, subject.calls, subject.fed, names):
         for index, name in enumerate(names):

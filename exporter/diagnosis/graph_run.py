@@ -62,7 +62,7 @@ class GraphRun:
     def over(
         self,
         token_ids: TokenIds,
-        wanted: Sequence[Call],
+        calls: Sequence[Call],
         fed: dict[str, npt.NDArray[np.float32]],
         names: Sequence[str],
     ) -> Iterator[tuple[Call, dict[str, Any], dict[str, npt.NDArray[Any]]]]:
@@ -79,7 +79,7 @@ class GraphRun:
         """
         state = {spec.past: self._empty(spec.dtype, self._sizes(spec.dims, len(token_ids))) for spec in self._states()}
         written = {spec.past: spec.present for spec in self._states()}
-        for call in wanted:
+        for call in calls:
             inputs = self._inputs(token_ids, call)
             inputs |= {name: array[None, call.start : call.stop] for name, array in fed.items()}
             values = {
@@ -88,8 +88,8 @@ class GraphRun:
                 if name in self._read
             }
             values |= {name: value for name, value in state.items() if name in self._read}
-            asked = [*dict.fromkeys([*names, *written.values()])]
-            found = dict(zip(asked, self._session.run_with_ort_values(asked, values), strict=True))
+            outputs_read = [*dict.fromkeys([*names, *written.values()])]
+            found = dict(zip(outputs_read, self._session.run_with_ort_values(outputs_read, values), strict=True))
             yield call, {**inputs, **state}, {name: found[name].numpy() for name in names}
             state = {past: found[present] for past, present in written.items()}
 

@@ -41,15 +41,15 @@ def narrow(
     piece = subject.pieces[index]
     known = _known(subject, piece)
     right: list[str] = []
-    last, example, at = piece.given, {}, subject.calls[0]
+    last, example, at = piece.output, {}, subject.calls[0]
     run = GraphRun(_showing(subject.model, known), subject.artifact.folder, subject.artifact.manifest.signature)
-    for call, inputs, found in run.over(subject.token_ids, subject.calls, subject.fed, [*known, piece.given]):
+    for call, inputs, found in run.over(subject.token_ids, subject.calls, subject.fed, [*known, piece.output]):
         if call.step != step:
             continue
         example, at = {**inputs, **found}, call
         right, wrong = _agreeing(known, found, call, limits)
-        last = wrong or piece.given
-        if wrong is not None or not subject.error(piece.given, found[piece.given], call) <= limits.lowest:
+        last = wrong or piece.output
+        if wrong is not None or not subject.error(piece.output, found[piece.output], call) <= limits.lowest:
             break
     part = stretch(subject.model, begins=right, ends=last)
     arrays = _example(part, example)
@@ -75,13 +75,13 @@ def _known(subject: Subject, piece: Piece) -> _Known:
 
 
 def _agreeing(
-    known: _Known, found: Mapping[str, npt.NDArray[Any]], call: Call, limits: Limits
+    known: _Known, outputs: Mapping[str, npt.NDArray[Any]], call: Call, limits: Limits
 ) -> tuple[list[str], str | None]:
     """The values in front of the first that is wrong, and that one."""
     errors = {}
     for name, truth in known.items():
         part = truth[call.start : call.stop]
-        seen = found[name].astype(np.float32)
+        seen = outputs[name].astype(np.float32)
         if seen.size == part.size:  # else it is of some tokens only, or of another form
             errors[name] = hidden_error(part, seen.reshape(part.shape))
     limit = limits.at(np.array([*errors.values()]), share=_RIGHT)
@@ -102,10 +102,10 @@ def _showing(model: ir.Model, names: Iterable[str]) -> ir.Model:
 
 
 def _truth(subject: Subject, piece: Piece, call: Call) -> npt.NDArray[np.float32]:
-    if piece.given == LOGITS:
+    if piece.output == LOGITS:
         logits = subject.truth.logits
         return logits if len(logits) == 1 else logits[call.start : call.stop]
-    return subject.of_seam(piece.given)[call.start : call.stop]
+    return subject.of_seam(piece.output)[call.start : call.stop]
 
 
 def _example(part: ir.Model, values: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:

@@ -38,8 +38,8 @@ def observe(reference: LayerReference, layers: Sequence[torch.nn.Module], token_
     entering: list[Any] = []
     leaving: list[list[Any]] = [[] for _ in layers]
 
-    def enter(_: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        entering.append(inputs[0] if inputs else named.get("hidden_states"))
+    def enter(_: torch.nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        entering.append(inputs[0] if inputs else keywords.get("hidden_states"))
 
     def leave(index: int) -> Callable[..., None]:
         return lambda _, __, output: leaving[index].append(output)

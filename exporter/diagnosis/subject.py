@@ -29,7 +29,7 @@ class Piece:
 
     name: str
     layer: int | None
-    given: str
+    output: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,17 +56,17 @@ class Subject:
     def fed(self) -> dict[str, npt.NDArray[np.float32]]:
         return {seam.fed: self.truth.seams[seam.place] for seam in self.seams}  # type: ignore[misc]
 
-    def of_seam(self, given: str) -> npt.NDArray[np.float32]:
-        return next(self.fed[seam.fed] for seam in self.seams if seam.given == given)
+    def of_seam(self, output: str) -> npt.NDArray[np.float32]:
+        return next(self.fed[seam.fed] for seam in self.seams if seam.output == output)
 
-    def error(self, name: str, found: npt.NDArray[Any], call: Call) -> float:
+    def error(self, name: str, actual: npt.NDArray[Any], call: Call) -> float:
         """How far a seam or the logits are from the source's, in sd."""
         if name != LOGITS:
-            return hidden_error(self.of_seam(name)[call.start : call.stop], found[0])
-        if found.ndim == 2:  # labels
-            return float(logit_errors(self.truth.logits, found.astype(np.float32)).max())
-        truth = self.truth.logits[call.start : call.stop][-found.shape[1] :]
-        return float(logit_errors(truth, found[0].astype(np.float32)).max())
+            return hidden_error(self.of_seam(name)[call.start : call.stop], actual[0])
+        if actual.ndim == 2:  # labels
+            return float(logit_errors(self.truth.logits, actual.astype(np.float32)).max())
+        truth = self.truth.logits[call.start : call.stop][-actual.shape[1] :]
+        return float(logit_errors(truth, actual[0].astype(np.float32)).max())
 
 
 def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int) -> tuple[Subject, tuple[str, ...]]:
@@ -80,8 +80,8 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     plan = plan_layers(source.module)
     layers: Any = () if plan is None else source.module.get_submodule(plan.path)
     reference = _reference(source)
-    wanted = prompt + (0 if classifies or not signature.state else steps)
-    token_ids = _text(source, wanted)
+    tokens_needed = prompt + (0 if classifies or not signature.state else steps)
+    token_ids = _text(source, tokens_needed)
     prompt = min(prompt, len(token_ids))
     truth = observe(reference, list(layers), token_ids)
     model = read_graph(artifact.cpu_graph)
@@ -95,7 +95,7 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     notes = []
     if len(seams) < len(layers) + 1:
         notes.append(f"The graph and the source show {len(seams)} of {len(layers) + 1} seams between their layers.")
-    if len(token_ids) < wanted:
+    if len(token_ids) < tokens_needed:
         decoded = len(token_ids) - prompt
         notes.append(f"The text ends after {len(token_ids)} tokens: a prompt of {prompt}, and {decoded} decoded.")
     subject = Subject(
@@ -134,11 +134,11 @@ def _pieces(seams: tuple[Seam, ...]) -> tuple[Piece, ...]:
     last = -1
     for seam in seams:
         if seam.place == 0:
-            found.append(Piece(name="embedding", layer=None, given=seam.given))
+            found.append(Piece(name="embedding", layer=None, output=seam.output))
         else:
             inside = range(max(last, 0), seam.place)
             name = f"layer {inside[0]}" if len(inside) == 1 else f"layers {inside[0]} to {inside[-1]}"
             name = f"embedding and {name}" if last < 0 else name
-            found.append(Piece(name=name, layer=inside[-1], given=seam.given))
+            found.append(Piece(name=name, layer=inside[-1], output=seam.output))
         last = seam.place
-    return (*found, Piece(name="output" if found else "the whole graph", layer=None, given=LOGITS))
+    return (*found, Piece(name="output" if found else "the whole graph", layer=None, output=LOGITS))

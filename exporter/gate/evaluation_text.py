@@ -18,7 +18,7 @@ class EvaluationText:
     sha256: str | None
 
     @property
-    def given(self) -> str | None:
+    def requested(self) -> str | None:
         """The text when it is the user's own."""
         return None if self.path is None else self.text
 

@@ -82,13 +82,13 @@ def check_signature(artifact: Artifact) -> Check:
     if recorded.encoded:
         pairs.append((ENCODER, recorded.encoder(), False))
     wrong = []
-    for name, meant, _ in pairs:
+    for name, expected, _ in pairs:
         graph = read_graph(artifact.folder / name).graph
         if name == ENCODER:
             outputs = {value.name for value in graph.outputs}
-            wrong += [f"{name} gives no {spec.name}" for spec in meant.outputs if spec.name not in outputs]
-        elif (actual := signature_of(graph)) != meant:
-            wrong += [f"{name} has {line}" for line in _signature_lines(actual, meant)]
+            wrong += [f"{name} gives no {spec.name}" for spec in expected.outputs if spec.name not in outputs]
+        elif (actual := signature_of(graph)) != expected:
+            wrong += [f"{name} has {line}" for line in _signature_lines(actual, expected)]
     for name in (CPU_GRAPH, CPU_ENCODER):
         if (artifact.folder / name).exists() and name not in artifact.manifest.files:
             wrong.append(f"{name} is not recorded")
@@ -96,9 +96,9 @@ def check_signature(artifact: Artifact) -> Check:
     return Check(name=SIGNATURE_NAME, passed=not wrong, value=len(wrong), limit=0, unit="tensors", detail=detail)
 
 
-def _signature_lines(actual: Signature, meant: Signature) -> Iterator[str]:
+def _signature_lines(actual: Signature, expected: Signature) -> Iterator[str]:
     for kind in ("inputs", "outputs", "state"):
-        ours, theirs = getattr(actual, kind), getattr(meant, kind)
+        ours, theirs = getattr(actual, kind), getattr(expected, kind)
         if ours != theirs:
             differing = next((pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]), None)
             described = f"{differing[0]} where the manifest has {differing[1]}" if differing else f"{len(ours)} {kind}"

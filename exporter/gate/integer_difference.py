@@ -21,12 +21,12 @@ _ALIKE = 1e-3
 _LEAST = 1e-6  # of the largest number of a row: below it two numbers are one
 
 
-def name_difference(name: str, found: Floats, part: Quantized) -> str | None:
+def name_difference(name: str, actual: Floats, part: Quantized) -> str | None:
     """One sentence about the first number that is off; None when none is.
 
     Args:
         name: of the parameter.
-        found: what the operator makes of the stored integers, float32 [N, K].
+        actual: what the operator makes of the stored integers, float32 [N, K].
         part: what was intended.
     """
     from dataclasses import replace
@@ -34,32 +34,32 @@ def name_difference(name: str, found: Floats, part: Quantized) -> str | None:
     from calibration.weights.formats import BlockQuantized
 
     whole = replace(part, channel_scales=None)
-    meant = (replace(whole, sums=0) if isinstance(whole, BlockQuantized) else whole).dequantize()
-    if found.shape != meant.shape:
-        return f"{name} has the shape {found.shape} instead of {meant.shape}."
-    largest = np.maximum(np.abs(meant).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    bad = ~(np.abs(found - meant) <= _LEAST * largest)
+    expected = (replace(whole, sums=0) if isinstance(whole, BlockQuantized) else whole).dequantize()
+    if actual.shape != expected.shape:
+        return f"{name} has the shape {actual.shape} instead of {expected.shape}."
+    largest = np.maximum(np.abs(expected).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    bad = ~(np.abs(actual - expected) <= _LEAST * largest)
     if not bad.any():
         return None
     rows = np.flatnonzero(bad.any(axis=1))
     row = int(rows[0])
-    width = _block_width(part, meant.shape[1])
+    width = _block_width(part, expected.shape[1])
     block = int(bad[row].argmax()) // width
     columns = slice(block * width, (block + 1) * width)
-    what = _kind(found[row, columns], meant[row, columns], bad[row, columns], _scale(part, row, block))
-    blocks = -(-meant.shape[1] // width)
+    what = _kind(actual[row, columns], expected[row, columns], bad[row, columns], _scale(part, row, block))
+    blocks = -(-expected.shape[1] // width)
     place = f"row {row}" if blocks == 1 else f"row {row}, block {block}"
     more = f" {len(rows) - 1} other rows of it differ too." if len(rows) > 1 else ""
     return f"{name}, {place}: {what(block * width)}.{more}"
 
 
-def _kind(found: Floats, meant: Floats, bad: npt.NDArray[np.bool_], scale: float) -> Callable[[int], str]:
+def _kind(actual: Floats, expected: Floats, bad: npt.NDArray[np.bool_], scale: float) -> Callable[[int], str]:
     """What is off in a block: a sentence, given the feature that the block begins with."""
-    if not np.isfinite(found).all():
+    if not np.isfinite(actual).all():
         return lambda first: "the scale is not finite"
-    large = np.abs(meant) > _ALIKE * np.abs(meant).max(initial=0)
-    ratios = found[large].astype(np.float64) / meant[large]
-    distances = (found.astype(np.float64) - meant) / scale
+    large = np.abs(expected) > _ALIKE * np.abs(expected).max(initial=0)
+    ratios = actual[large].astype(np.float64) / expected[large]
+    distances = (actual.astype(np.float64) - expected) / scale
     if large.any() and bad[large].all() and np.ptp(ratios) <= _ALIKE * max(1e-9, float(np.abs(ratios).max())):
         factor = float(np.median(ratios))
         return lambda first: f"the scale is {factor:.4g} times the intended {scale:.6g}"
@@ -94,12 +94,12 @@ def dequantized(run: Callable[[Floats], Floats], features: int) -> Floats:
     return matrix
 
 
-def first_difference(found: Floats, parts: Sequence[Quantized], names: Sequence[str]) -> str | None:
-    """`name_difference` of matrices that lie one below the other in ``found`` [sum of N, K]."""
+def first_difference(actual: Floats, parts: Sequence[Quantized], names: Sequence[str]) -> str | None:
+    """`name_difference` of matrices that lie one below the other in ``actual`` [sum of N, K]."""
     first = 0
     for name, part in zip(names, parts, strict=True):
         rows = len(part.codes)
-        sentence = name_difference(name, found[first : first + rows], part)
+        sentence = name_difference(name, actual[first : first + rows], part)
         if sentence is not None:
             return sentence
         first += rows

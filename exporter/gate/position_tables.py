@@ -222,9 +222,9 @@ def _watched(module: Any) -> list[tuple[str, Any, tuple[Any, ...], dict[str, Any
     calls: dict[tuple[str, str], tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = {}
 
     def keep(name: str, rotary: Any) -> Any:
-        def hook(called: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            settings = [item for item in (*arguments, *named.values()) if isinstance(item, (str, int, bool))]
-            calls.setdefault((name, str(settings)), (name, rotary, arguments, named))
+        def hook(called: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            settings = [item for item in (*arguments, *keywords.values()) if isinstance(item, (str, int, bool))]
+            calls.setdefault((name, str(settings)), (name, rotary, arguments, keywords))
 
         return hook
 
@@ -246,7 +246,7 @@ def _watched(module: Any) -> list[tuple[str, Any, tuple[Any, ...], dict[str, Any
     return list(calls.values())
 
 
-def _run_rotary(rotary: Any, arguments: tuple[Any, ...], named: dict[str, Any], longest: int) -> Table | None:
+def _run_rotary(rotary: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], longest: int) -> Table | None:
     """[longest, 2, D] of a module that gives (cos, sin) of positions; None for another kind."""
     import copy
 
@@ -264,7 +264,7 @@ def _run_rotary(rotary: Any, arguments: tuple[Any, ...], named: dict[str, Any], 
 
         try:
             with torch.inference_mode():
-                found = rotary(*map(at, arguments), **{name: at(item) for name, item in named.items()})
+                found = rotary(*map(at, arguments), **{name: at(item) for name, item in keywords.items()})
         except Exception:  # noqa: BLE001 - see above
             return None
         if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(one, torch.Tensor) for one in found):

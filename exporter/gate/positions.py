@@ -125,11 +125,11 @@ def plan_range(
     )
     end = min(max_positions or UNLIMITED, _FARTHEST, _PAST_BYTES // token) - _NEW
     spread = {end // 2, *(end * number // _PLACES for number in range(1, _PLACES))}
-    wanted = {end, *spread}
+    points = {end, *spread}
     for edge in (*windows, *switches, *_DIGITS):
-        wanted |= {edge - _NEW + 1, edge + 1, 2 * edge - 1}
+        points |= {edge - _NEW + 1, edge + 1, 2 * edge - 1}
     # Every place costs a copy of its past: the last one and the edges come first, and as many others as are cheap.
-    possible = [place for place in wanted if 0 < place <= end]
+    possible = [place for place in points if 0 < place <= end]
     spent = 0
     places: list[int] = []
     for place in sorted(possible, key=lambda place: (place != end, place in spread, place)):
@@ -150,13 +150,13 @@ def plan_range(
     )
 
 
-def check_range(exam: Exam, asked: Range) -> Check:
+def check_range(exam: Exam, span: Range) -> Check:
     """A few tokens behind a made past of each length: the same keys and values for the source and the candidate."""
-    longest = max(asked.places) + _NEW
-    made = _MadePast(exam, asked, longest)
+    longest = max(span.places) + _NEW
+    made = _MadePast(exam, span, longest)
     tokens = np.resize(exam.prompts.sequence, made.filled + _NEW)[None, made.filled :]
     found = []
-    for place in asked.places:
+    for place in span.places:
         made.make(place)
         truth = made.source_logits(tokens, place)
         candidate = made.candidate_logits(tokens, place)
@@ -164,9 +164,9 @@ def check_range(exam: Exam, asked: Range) -> Check:
     errors = np.concatenate(found)
     first = exam.first_wrong(errors)
     passed = exam.passes(errors)
-    detail = f"{_NEW} tokens at each of {len(asked.places)} places up to position {longest - 1}."
+    detail = f"{_NEW} tokens at each of {len(span.places)} places up to position {longest - 1}."
     if not passed and first is not None:
-        place = asked.places[first // _NEW]
+        place = span.places[first // _NEW]
         detail = (
             f"Position {place + first % _NEW} differs from the source's with the same keys and values before it, "
             f"by {errors[first]:.3g} {exam.unit}: positions, a mask or a window are at fault."
@@ -178,38 +178,38 @@ def check_range(exam: Exam, asked: Range) -> Check:
 class _MadePast:
     """Keys and values of a few tokens, repeated over a long past, in the source's memory and in the candidate's."""
 
-    def __init__(self, exam: Exam, asked: Range, longest: int) -> None:
+    def __init__(self, exam: Exam, span: Range, longest: int) -> None:
         import torch
 
-        self._exam, self._asked = exam, asked
+        self._exam, self._span = exam, span
         self.filled = min(_FILLED, len(exam.prompts.sequence), longest)
         tokens = np.ascontiguousarray(exam.prompts.sequence[None, : self.filled])
         # Rows of a text that is being decoded; `place` says how many of them hold something.
         self._ours = cast("Any", exam.backend.new_state(1, longest))
         empty = [
             torch.zeros(past.shape, dtype=_source_type(spec))
-            for spec, past in zip(asked.state, self._ours.past, strict=True)
+            for spec, past in zip(span.state, self._ours.past, strict=True)
         ]
         few = [
             tensor if axis is None else tensor.narrow(axis, 0, self.filled).clone()
             for tensor, axis in zip(empty, self._axes, strict=True)
         ]
         _, few = self._call(tokens, 0, few)
-        self._few = [_rounded(tensor, spec.dtype) for tensor, spec in zip(few, asked.state, strict=True)]
+        self._few = [_rounded(tensor, spec.dtype) for tensor, spec in zip(few, span.state, strict=True)]
         self._theirs = empty
         self._write(np.arange(longest), np.ones(longest, np.float32))
         self._changed: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     @property
     def _axes(self) -> list[int | None]:
-        return [spec.dims.index(CAPACITY) if CAPACITY in spec.dims else None for spec in self._asked.state]
+        return [spec.dims.index(CAPACITY) if CAPACITY in spec.dims else None for spec in self._span.state]
 
     def make(self, place: int) -> None:
         """Undo what the last place changed, and mark the edges of windows before this one."""
         quiet = np.ones(len(self._changed), np.float32)
         self._write(self._changed, quiet)
         loud = {0, place - 1}
-        for window in self._asked.windows:
+        for window in self._span.windows:
             loud |= set(range(place - window - 1, place - window + _NEW + 1))
             loud |= {place // window * window - 1, place // window * window}
         edges = np.array(sorted(index for index in loud if 0 <= index < place), np.int64)
@@ -237,12 +237,12 @@ class _MadePast:
 
         with torch.inference_mode():
             ids, start = torch.from_numpy(np.ascontiguousarray(tokens)), torch.tensor([past])
-            if not self._asked.one_token:
-                logits, written = self._asked.module(ids, start, state)
+            if not self._span.one_token:
+                logits, written = self._span.module(ids, start, state)
                 return logits, list(written)
             found = []
             for index in range(ids.shape[1]):
-                logits, state = self._asked.module(ids[:, index : index + 1], start + index, state)
+                logits, state = self._span.module(ids[:, index : index + 1], start + index, state)
                 found.append(logits)
             return torch.cat(found, 1), list(state)
 
@@ -251,7 +251,7 @@ class _MadePast:
         import torch
 
         where, by = torch.from_numpy(indices), torch.from_numpy(factors)
-        for number, (spec, axis) in enumerate(zip(self._asked.state, self._axes, strict=True)):
+        for number, (spec, axis) in enumerate(zip(self._span.state, self._axes, strict=True)):
             few = self._few[number]
             if axis is None:
                 self._theirs[number].copy_(few)

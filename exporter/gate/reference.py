@@ -118,10 +118,10 @@ def stock_attention(module: Any) -> Iterator[Any]:
 
     attention = getattr(getattr(module, "config", None), "_attn_implementation", None)
     training = module.training
-    wanted = "sdpa" if getattr(module, "_supports_sdpa", False) else "eager"
+    stock_name = "sdpa" if getattr(module, "_supports_sdpa", False) else "eager"
     changed = attention not in ("sdpa", "eager", None) and hasattr(module, "set_attn_implementation")
     if changed:
-        module.set_attn_implementation(wanted)
+        module.set_attn_implementation(stock_name)
     module.eval()
     try:
         with torch.inference_mode():

@@ -71,15 +71,15 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
     missing = sorted(name for name, value in intended.items() if id(value) not in held)
     if missing:
         return _check(float("inf"), f"no node of the file reads the integers of {missing[0]}")
-    return _check(worst, where, named=named)
+    return _check(worst, where, sentence=named)
 
 
-def _check(value: float, where: str, *, named: str | None = None) -> Check:
+def _check(value: float, where: str, *, sentence: str | None = None) -> Check:
     passed = bool(value <= LIMIT)
     what = "largest difference" if passed else "the file's weights are not the intended ones"
     detail = f"{what}: {value:.2g} of the terms' magnitude{f', {where}' if where else ''}; at most {LIMIT:g}."
-    if named:
-        detail = f"{named} ({detail})"
+    if sentence:
+        detail = f"{sentence} ({detail})"
     return Check(name=NAME, passed=passed, value=value, limit=LIMIT, unit="relative", detail=detail)
 
 
@@ -130,8 +130,8 @@ def _block_errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequenc
         # Blocks lie along the input features, a scale a row along the others: axis 0 of [K, N], axis 1 of [N, K].
         axis, in_blocks = node.attributes["axis"].as_int(), "block_size" in node.attributes
         found = _run(node, {}, attributes={"axis": min(axis, 1)})
-        meant = [_stored_values(part) for part in parts]
-        yield from _each(found.T if (axis == 0) == in_blocks else found, meant, names)
+        expected = [_stored_values(part) for part in parts]
+        yield from _each(found.T if (axis == 0) == in_blocks else found, expected, names)
 
 
 def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[str]) -> Iterator[tuple[float, str]]:
@@ -169,14 +169,14 @@ def _recurrent_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequenc
 
 
 def _stacked_errors(
-    found: npt.NDArray[Any], operator: str, parts: Sequence[Int8Matmul], names: Sequence[str]
+    stored: npt.NDArray[Any], operator: str, parts: Sequence[Int8Matmul], names: Sequence[str]
 ) -> Iterator[tuple[float, str]]:
-    meant = in_onnx_form(operator, [part.dequantize() for part in parts])
-    if found.shape != meant.shape:
-        yield float("inf"), f"{names[0]} has the shape {found.shape}"
+    expected = in_onnx_form(operator, [part.dequantize() for part in parts])
+    if stored.shape != expected.shape:
+        yield float("inf"), f"{names[0]} has the shape {stored.shape}"
         return
     for direction, name in enumerate(names):
-        yield _compared(found[direction], meant[direction].astype(np.float32), name)
+        yield _compared(stored[direction], expected[direction].astype(np.float32), name)
 
 
 def _integer_probe(features: int, *, zero: int = 0) -> npt.NDArray[np.uint8]:
@@ -219,11 +219,11 @@ def _row_errors(node: ir.Node, part: BlockQuantized, name: str) -> Iterator[tupl
         yield _compared(run({1: rows}), weight[rows], f"{name} from row {start}")
 
 
-def _each(found: Floats, truth: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> Iterator[tuple[float, str]]:
+def _each(actual: Floats, truth: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     """Compare values [rows, ...] with those of parameters that lie side by side."""
     first = 0
     for name, values in zip(names, truth, strict=True):
-        yield _compared(found[first : first + len(values)], values, name)
+        yield _compared(actual[first : first + len(values)], values, name)
         first += len(values)
 
 
@@ -234,11 +234,11 @@ def _stored_values(part: BlockQuantized) -> Floats:
     return replace(part, channel_scales=None, columns=None, sums=0).dequantize()
 
 
-def _compared(found: Floats, expected: Floats, name: str) -> tuple[float, str]:
-    if found.shape != expected.shape:
-        return float("inf"), f"{name} has the shape {found.shape}"
+def _compared(actual: Floats, expected: Floats, name: str) -> tuple[float, str]:
+    if actual.shape != expected.shape:
+        return float("inf"), f"{name} has the shape {actual.shape}"
     scale = np.maximum(np.abs(expected).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return _worst((np.abs(found - expected) / scale).T, name)
+    return _worst((np.abs(actual - expected) / scale).T, name)
 
 
 def _worst(errors: npt.NDArray[Any], name: str) -> tuple[float, str]:

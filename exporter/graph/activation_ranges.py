@@ -66,7 +66,7 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     session = onnxruntime.InferenceSession(
         ir.serde.serialize_model(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    wanted = {item.name for item in (*session.get_inputs(), *session.get_overridable_initializers())}
+    input_names = {item.name for item in (*session.get_inputs(), *session.get_overridable_initializers())}
     measured = [name + ending for name in names for ending in (_LARGEST, _SUM)]
     by_token = takes_one_token(graph)
     carried = _carried(graph) if by_token else {}
@@ -77,7 +77,7 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
         for place, tokens in enumerate(read[:, None] if by_token else [read]):
             feeds |= {INPUT_IDS: np.asarray(tokens, np.int64)[None], PAST_LENGTH: np.array([place], np.int64)}
             found = session.run(
-                [*measured, *carried.values()], {name: array for name, array in feeds.items() if name in wanted}
+                [*measured, *carried.values()], {name: array for name, array in feeds.items() if name in input_names}
             )
             feeds |= dict(zip(carried, found[len(measured) :], strict=True))
             for name, peak, total in zip(names, found[: len(measured) : 2], found[1 : len(measured) : 2], strict=True):

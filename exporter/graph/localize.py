@@ -141,8 +141,8 @@ def _graph_states(
         # A graph given as bytes has no folder of its own to look for its weights in.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    wanted = {entry.name for entry in session.get_inputs()}
-    feeds = {name: value for name, value in _first_call(signature, token_ids).items() if name in wanted}
+    input_names = {entry.name for entry in session.get_inputs()}
+    feeds = {name: value for name, value in _first_call(signature, token_ids).items() if name in input_names}
     return {name: value[0].astype(np.float32) for name, value in zip(names, session.run(names, feeds), strict=True)}
 
 

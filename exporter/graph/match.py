@@ -64,13 +64,13 @@ def used_once(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
-def either_way(node: ir.Node, wanted: Callable[[ir.Value | None], bool]) -> tuple[ir.Value, ir.Value] | None:
+def either_way(node: ir.Node, matches: Callable[[ir.Value | None], bool]) -> tuple[ir.Value, ir.Value] | None:
     """The inputs of a commutative node as (other, wanted), None when neither input is wanted."""
     first, second = node.inputs
     assert first is not None and second is not None
-    if wanted(second):
+    if matches(second):
         return first, second
-    return (second, first) if wanted(first) else None
+    return (second, first) if matches(first) else None
 
 
 def same_value(one: ir.Value | None, other: ir.Value | None) -> bool:

@@ -164,11 +164,11 @@ def _reach(address: str) -> None:
         return
     question = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        asked = subprocess.run(question, capture_output=True, text=True, errors="replace", timeout=_HEALTH_SECONDS)
+        probe = subprocess.run(question, capture_output=True, text=True, errors="replace", timeout=_HEALTH_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise OSError("something answers there, but not a Ray cluster") from error
-    if asked.returncode:
-        lines = asked.stderr.strip().splitlines() or ["the cluster is not healthy"]
+    if probe.returncode:
+        lines = probe.stderr.strip().splitlines() or ["the cluster is not healthy"]
         raise OSError(lines[-1].strip())  # such as that it wants a token
 
 

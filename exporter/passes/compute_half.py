@@ -61,14 +61,14 @@ def compute_half(graph: ir.Graph, *, half: HalfType) -> int:
     _convert_weights(graph, converted, half)
     casts: dict[tuple[int, ir.DataType], ir.Value] = {}
     for node in nodes:
-        wanted = dtype if id(node) in converted else ir.DataType.FLOAT
+        float_type = dtype if id(node) in converted else ir.DataType.FLOAT
         for index, value in enumerate(node.inputs):
-            if value is None or node.op_type in ANY_TYPE or value.dtype in (wanted, None):
+            if value is None or node.op_type in ANY_TYPE or value.dtype in (float_type, None):
                 continue
             if value.dtype in (dtype, ir.DataType.FLOAT):
-                if (id(value), wanted) not in casts:
-                    casts[id(value), wanted] = _cast(node, value, wanted)
-                node.replace_input_with(index, casts[id(value), wanted])
+                if (id(value), float_type) not in casts:
+                    casts[id(value), float_type] = _cast(node, value, float_type)
+                node.replace_input_with(index, casts[id(value), float_type])
     for value in list(graph.outputs):
         if value.dtype == dtype and not _is_state(value):
             _cast_output(graph, value, to=ir.DataType.FLOAT)

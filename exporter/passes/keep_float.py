@@ -156,9 +156,9 @@ def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, flo
     for weight in weights_of(node):
         if not _is_float_value(weight):
             continue
-        wanted = sorted(set(parameters_of(weight)) & kept)
-        if wanted:
-            return f"{wanted[0]} is kept"
+        names = sorted(set(parameters_of(weight)) & kept)
+        if names:
+            return f"{names[0]} is kept"
         peak = largest(weight)
         if not peak <= LARGEST[half]:
             return f"{weight.name} reaches {peak:.3g}, above {LARGEST[half]:.5g}"
@@ -267,13 +267,13 @@ def _peak_of(value: ir.Value, ranges: dict[str, float]) -> float:
     return ranges.get(value.name or "", 0.0)
 
 
-def _place(graph: ir.Graph, wanted: ir.Node) -> str:
+def _place(graph: ir.Graph, target: ir.Node) -> str:
     """Where a node is: its product's parameter, or the decoder layer that it lies in."""
-    names = [name for weight in weights_of(wanted) for name in parameters_of(weight) if "." in name]
+    names = [name for weight in weights_of(target) for name in parameters_of(weight) if "." in name]
     ends = json.loads(graph.metadata_props.get(LAYERS_KEY, "[]"))
     if names or not ends:
-        return names[0].removesuffix(".weight") if names else wanted.outputs[0].name or wanted.op_type
-    before = itertools.takewhile(lambda node: node is not wanted, graph)
+        return names[0].removesuffix(".weight") if names else target.outputs[0].name or target.op_type
+    before = itertools.takewhile(lambda node: node is not target, graph)
     layer = sum(output.name in ends for node in before for output in node.outputs)
     return f"layer {layer}" if layer < len(ends) else "the last norm and projection"
 

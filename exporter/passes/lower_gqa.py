@@ -135,8 +135,8 @@ def _appends(scatter: ir.Node) -> bool:
     )
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Value | None, window: int) -> None:
-    query, key = found.query, found.key
+def _rewrite(graph: ir.Graph, node: ir.Node, attention: _Attention, positions: ir.Value | None, window: int) -> None:
+    query, key = attention.query, attention.key
     rotary = _shared_rotary(query, key, positions)
     attributes: dict[str, int | float] = {"local_window_size": window, "scale": node.attributes.get_float("scale", 0.0)}
     if node.attributes.get_float("softcap", 0.0):
@@ -145,7 +145,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Va
     if rotary is not None:
         query, key, *tables = rotary
         attributes |= {"do_rotary": 1, "rotary_interleaved": 0}
-    past_key, past_value = found.key_scatter.inputs[0], found.value_scatter.inputs[0]
+    past_key, past_value = attention.key_scatter.inputs[0], attention.value_scatter.inputs[0]
     assert past_key is not None and past_value is not None
     heads, kv_heads = (dims(query) or ())[1], (dims(past_key) or ())[1]
     size = (dims(past_key) or ())[3]
@@ -155,7 +155,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Va
     inputs = [
         _merge_heads(graph, node, query, heads * size),
         _merge_heads(graph, node, key, kv_heads * size),
-        _merge_heads(graph, node, found.value, kv_heads * size),
+        _merge_heads(graph, node, attention.value, kv_heads * size),
         past_key,
         past_value,
         seqlens,
@@ -165,7 +165,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, found: _Attention, positions: ir.Va
     output = _output(graph, node, inputs, attributes, heads=heads, size=size)
     gqa = output.producer()
     assert gqa is not None
-    for scatter, place in ((found.key_scatter, 1), (found.value_scatter, 2)):
+    for scatter, place in ((attention.key_scatter, 1), (attention.value_scatter, 2)):
         replace(scatter.outputs[0], gqa.outputs[place])
     # [B, T, H*D] -> [B, H, T, D], which the transpose that followed the attention undoes
     split = new_constant(graph, f"shape_0_0_{heads}_{size}", _int64([0, 0, heads, size]))
@@ -280,8 +280,8 @@ def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None
 
 def _reads_contents(node: ir.Node) -> bool:
     """Whether a node sees more of the graph's inputs than their sizes and the past length."""
-    given = [value for value in node.inputs if value is not None and value.is_graph_input()]
-    return node.op_type != "Shape" and any(value.name != PAST_LENGTH for value in given)
+    inputs = [value for value in node.inputs if value is not None and value.is_graph_input()]
+    return node.op_type != "Shape" and any(value.name != PAST_LENGTH for value in inputs)
 
 
 def _shape(value: ir.Value, like: ir.Value, sizes: list[int | str]) -> None:

@@ -147,5 +147,5 @@ def _index(graph: ir.Graph, first: ir.Node) -> ir.Value:
     last = new_constant(graph, "axis_minus_1", np.array([-1], dtype=np.int64))
     from_end = emit(first, "Add", [positions, emit(first, "Unsqueeze", [new_length, one])])
     # `from_end` is [B, K]: choosing from it broadcasts one row of wanted places to every row of the batch.
-    wanted = emit(first, "Where", [emit(first, "Less", [positions, zero]), from_end, positions])
-    return emit(first, "Unsqueeze", [wanted, last])
+    index = emit(first, "Where", [emit(first, "Less", [positions, zero]), from_end, positions])
+    return emit(first, "Unsqueeze", [index, last])

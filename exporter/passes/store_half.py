@@ -133,9 +133,9 @@ def _weights(graph: ir.Graph) -> list[ir.Value]:
 
 def _reason(weight: ir.Value, half: HalfType, kept: AbstractSet[str]) -> str | None:
     """Why a weight stays float32; None when it need not."""
-    wanted = sorted(set(parameters_of(weight)) & set(kept))
-    if wanted:
-        return f"{wanted[0]} is kept"
+    names = sorted(set(parameters_of(weight)) & set(kept))
+    if names:
+        return f"{names[0]} is kept"
     peak = largest(weight)
     # Written so that NaN stays as it is, for the gate to find.
     return None if peak <= LARGEST[half] else f"it reaches {peak:.3g}, above {LARGEST[half]:.5g}"

@@ -49,12 +49,12 @@ def quantize_from_statistics(
     """
     from calibration.sequential import GroupStatistics
 
-    wanted = set(names)
+    selected = set(names)
     known = {name for group in statistics.groups for name in group}
     for name in names:
         if name not in known:
             statistics.of(name)  # says what is missing
-    groups = [tuple(name for name in group if name in wanted) for group in statistics.groups]
+    groups = [tuple(name for name in group if name in selected) for group in statistics.groups]
     groups = [group for group in groups if group]
     for index, group in enumerate(groups):
         seen = statistics.of(group[0])

@@ -187,14 +187,14 @@ def _choose(units: Sequence[Unit], goal: Goal, limit: float, overhead: int) -> l
     return [list(unit.kl)[option] for unit, option in zip(units, chosen, strict=True)]
 
 
-def _corrected(goal: Goal, limit: float, found: Measured, share: float) -> float:
+def _corrected(goal: Goal, limit: float, measured: Measured, share: float) -> float:
     if goal.max_bytes is not None:
-        return limit - max(0, found.bytes - goal.max_bytes)
+        return limit - max(0, measured.bytes - goal.max_bytes)
     return limit / share * 0.97
 
 
-def _better(goal: Goal, found: Measured, best: Measured) -> bool:
-    return found.kl < best.kl if goal.max_bytes is not None else found.bytes < best.bytes
+def _better(goal: Goal, measured: Measured, best: Measured) -> bool:
+    return measured.kl < best.kl if goal.max_bytes is not None else measured.bytes < best.bytes
 
 
 def _plan(units: Sequence[Unit], labels: Sequence[str], sensitivity: Sensitivity) -> QuantizationPlan:
@@ -214,12 +214,12 @@ def _kl(units: Sequence[Unit], labels: Sequence[str]) -> float:
     return sum(max(0.0, unit.kl[label]) for unit, label in zip(units, labels, strict=True))
 
 
-def _try(units: Sequence[Unit], labels: Sequence[str], found: Measured, *, limit: float | None) -> dict[str, Any]:
+def _try(units: Sequence[Unit], labels: Sequence[str], measured: Measured, *, limit: float | None) -> dict[str, Any]:
     return {
         "limit": limit,
         "predicted_kl": _kl(units, labels),
-        "kl": found.kl,
-        "bytes": found.bytes,
+        "kl": measured.kl,
+        "bytes": measured.bytes,
         "units": {label: list(labels).count(label) for label in dict.fromkeys(labels)},
     }
 

@@ -48,13 +48,13 @@ class QuantizationOptions:
             raise InputError(
                 "The target size is out of range", received=size, allowed="above 0", fix="Use 90MB or the like."
             )
-        given = {
+        options_set = {
             "--target-size": not mixed and size is not None,
             "--sensitivity": not mixed and self.sensitivity is not None,
             "--block-size": mixed and self.block_size is not None,
             "--symmetric or --asymmetric": mixed and self.symmetric is not None,
         }
-        unused = [name for name, is_unused in given.items() if is_unused]
+        unused = [name for name, is_unused in options_set.items() if is_unused]
         if unused:
             raise InputError(
                 f"The precision {self.precision.name} does not use these options",

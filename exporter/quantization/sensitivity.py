@@ -192,8 +192,8 @@ def measure_parts(
 
     layers = list(decoder_layers(source))
     scorer = Scorer(source.module, layers, shares["score"])
-    wanted = {part for part in parts if isinstance(part, int)}
-    if wanted:
+    layers_left = {part for part in parts if isinstance(part, int)}
+    if layers_left:
         measured = measure_groups(
             source.module,
             layers,
@@ -201,12 +201,12 @@ def measure_parts(
             scorer=scorer,
             candidates=_layer_candidates,
             feeders=find_feeders(source.module, layers, shares["statistics"][0]),
-            known={index: () for index in range(len(layers)) if index not in wanted},
+            known={index: () for index in range(len(layers)) if index not in layers_left},
         )
         for index, groups in measured:
-            if index in wanted:
+            if index in layers_left:
                 yield index, groups
-            if index == max(wanted):  # nobody needs what enters the layers after it
+            if index == max(layers_left):  # nobody needs what enters the layers after it
                 break
     if EMBEDDINGS in parts:
         embeddings = [matrix for matrix in matrices_of(source.module) if matrix.embedding]
@@ -323,8 +323,8 @@ def _read(path: Path | None, origin: dict[str, Any]) -> dict[str, Any] | None:
             fix="Choose another file, or delete this one.",
         ) from error
     # The windows say what was measured; where they came from (a text, or statistics of it) does not matter.
-    asked = {key: words for key, words in _ORIGIN.items() if key in origin}
-    other = [words for key, words in asked.items() if state.get(key) != json.loads(json.dumps(origin[key]))]
+    expected = {key: words for key, words in _ORIGIN.items() if key in origin}
+    other = [words for key, words in expected.items() if state.get(key) != json.loads(json.dumps(origin[key]))]
     if other:
         raise InputError(
             f"{path} holds the sensitivity of something else",

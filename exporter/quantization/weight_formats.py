@@ -99,7 +99,7 @@ def plan_quantization(
             formats[matrix.name] = None if matrix.name in kept else form
             continue
         form = replace(form, symmetric=form.symmetric if symmetric is None else symmetric)
-        fitted = fit_block_size(form, matrix.features, wanted=block_size)
+        fitted = fit_block_size(form, matrix.features, block_size=block_size)
         if fitted is None:
             misfits.append((matrix, block_size or form.block_size))
         elif block_size is None and fitted != form:
@@ -154,10 +154,10 @@ def _longest(matrices: Sequence[Matrix]) -> int | None:
     return max(features) if len(features) > 1 else None
 
 
-def fit_block_size(form: WeightFormat, features: int, *, wanted: int | None = None) -> WeightFormat | None:
+def fit_block_size(form: WeightFormat, features: int, *, block_size: int | None = None) -> WeightFormat | None:
     """The format with the wanted block size, or with the largest up to its own that divides the features."""
-    if wanted is not None:
-        return replace(form, block_size=wanted) if features % wanted == 0 else None
+    if block_size is not None:
+        return replace(form, block_size=block_size) if features % block_size == 0 else None
     if form.block_size == ROW:
         return form
     fitting = [size for size in BLOCK_SIZES if size <= form.block_size and features % size == 0]
@@ -180,13 +180,13 @@ def _refuse_misfits(misfits: Sequence[tuple[Matrix, int]]) -> None:
 def _refuse_options(
     precision: Precision, *, keep: Sequence[str] = (), block_size: int | None, symmetric: bool | None
 ) -> None:
-    given = [f"--keep {pattern}" for pattern in keep]
-    given += [] if block_size is None else [f"--block-size {block_size}"]
-    given += [] if symmetric is None else ["--symmetric" if symmetric else "--asymmetric"]
-    if given:
+    options = [f"--keep {pattern}" for pattern in keep]
+    options += [] if block_size is None else [f"--block-size {block_size}"]
+    options += [] if symmetric is None else ["--symmetric" if symmetric else "--asymmetric"]
+    if options:
         raise InputError(
             f"The precision {precision.name} has no blocks that these options could change",
-            received=", ".join(given),
+            received=", ".join(options),
             allowed="a precision whose weights are integers in blocks",
             fix="Leave them out, or use --precision int8 or int4.",
         )

@@ -76,8 +76,8 @@ def account_for_config(
         path: of a nested configuration, ending in a dot.
     """
     known = declared_keys(type(config))
-    meant = known | converted_keys(type(config)) | ({"rope_theta"} if hasattr(config, "rope_parameters") else set())
-    read = meant | model_keys(model)
+    spellings = known | converted_keys(type(config)) | ({"rope_theta"} if hasattr(config, "rope_parameters") else set())
+    read = spellings | model_keys(model)
     account = judge_rotary(account, stated, config, read, path=path)
     generation = _generation_keys()
     for key, value in stated.items():
@@ -91,7 +91,7 @@ def account_for_config(
         if key == "architectures" and not path and named and type(model).__name__ not in named:
             account = account.state("config", key, fate="unread", why=f"loaded as {type(model).__name__}: {value}")
             continue
-        fate, why = _judge(key, value, stated, config, known=known, meant=meant, read=read)
+        fate, why = _judge(key, value, stated, config, known=known, spellings=spellings, read=read)
         kind = "generation" if fate == "unread" and key in generation else "config"
         account = account.state(kind, f"{path}{key}", fate=fate, why=why)  # type: ignore[arg-type]
     return account
@@ -104,19 +104,19 @@ def _judge(
     config: Any,
     *,
     known: set[str],
-    meant: set[str],
+    spellings: set[str],
     read: set[str],
 ) -> tuple[Fate, str]:
     """The fate of one key.
 
     Args:
         known: keys that the configuration class declares.
-        meant: these, and those that its source mentions; what a misspelled key can have meant.
+        spellings: these, and those that its source mentions; what a misspelled key can have meant.
         read: these, and those that the source of the model mentions.
     """
     if key in read or key in getattr(config, "attribute_map", {}):
         return _compare(key, value, config, known)
-    near = nearest_key(key, meant - stated.keys())
+    near = nearest_key(key, spellings - stated.keys())
     meant_otherwise = near is not None and not _HARMLESS.fullmatch(near)
     if _HARMLESS.fullmatch(key) and not (meant_otherwise and key.startswith("_")):
         return "harmless", ""

@@ -68,8 +68,8 @@ def carried_settings(config: Any | None, *, rows: int) -> dict[str, Any]:
     if "bad_words_ids" in found:
         found["bad_words_ids"] = [word for word in found["bad_words_ids"] if all(0 <= one < rows for one in word)]
     if "sequence_bias" in found:
-        given = found["sequence_bias"]
-        pairs = given.items() if isinstance(given, Mapping) else given
+        stored_bias = found["sequence_bias"]
+        pairs = stored_bias.items() if isinstance(stored_bias, Mapping) else stored_bias
         found["sequence_bias"] = [[list(ids), bias] for ids, bias in pairs if all(0 <= one < rows for one in ids)]
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
         ids = found.get(name, [])

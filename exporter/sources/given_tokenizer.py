@@ -21,11 +21,11 @@ SPELLINGS = {
 }
 
 
-def read_tokenizer(given: Any) -> Any:
+def read_tokenizer(tokenizer: Any) -> Any:
     """A transformers fast tokenizer of what was given.
 
     Args:
-        given: a path to ``tokenizer.json`` or to a folder with it, a `tokenizers.Tokenizer`, or a fast tokenizer.
+        tokenizer: a path to ``tokenizer.json`` or to a folder with it, a `tokenizers.Tokenizer`, or a fast tokenizer.
             Special tokens of a bare one are those spelled as in `SPELLINGS`; ``tokenizer_config.json`` beside a file is
             read.
 
@@ -35,15 +35,15 @@ def read_tokenizer(given: Any) -> Any:
     import tokenizers
     from transformers import PreTrainedTokenizerBase
 
-    if isinstance(given, (str, Path)):
-        return _from_files(Path(given))
-    if isinstance(given, tokenizers.Tokenizer):
-        return _from_backend(given)
-    if isinstance(given, PreTrainedTokenizerBase) and given.is_fast:
-        return given
+    if isinstance(tokenizer, (str, Path)):
+        return _from_files(Path(tokenizer))
+    if isinstance(tokenizer, tokenizers.Tokenizer):
+        return _from_backend(tokenizer)
+    if isinstance(tokenizer, PreTrainedTokenizerBase) and tokenizer.is_fast:
+        return tokenizer
     raise InputError(
         "This is not a tokenizer that an artifact can store",
-        received=type(given).__name__,
+        received=type(tokenizer).__name__,
         allowed=_ALLOWED,
         fix="Give one of these.",
     )

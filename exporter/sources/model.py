@@ -56,11 +56,11 @@ def text_to_text_class(config: Any) -> Any | None:
     return _chosen(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], _architectures(config))
 
 
-def _chosen(found: Any, architectures: list[str]) -> Any:
+def _chosen(candidates: Any, architectures: list[str]) -> Any:
     """The class that the configuration names where a mapping knows several."""
-    if isinstance(found, tuple):
-        return next((one for one in found if one.__name__ in architectures), found[0])
-    return found
+    if isinstance(candidates, tuple):
+        return next((one for one in candidates if one.__name__ in architectures), candidates[0])
+    return candidates
 
 
 def _architectures(config: Any) -> list[str]:

@@ -159,11 +159,11 @@ def _tried(module: torch.nn.Module, ids: torch.Tensor, call: Callable[[], Any]) 
         ) from error
 
 
-def _compare(module: torch.nn.Module, truth: torch.Tensor, found: torch.Tensor, what: str, fix: str) -> None:
+def _compare(module: torch.nn.Module, truth: torch.Tensor, actual: torch.Tensor, what: str, fix: str) -> None:
     """Raise InputError unless logits are equal but for rounding, in standard deviations of a row."""
-    assert truth.shape == found.shape, "one row of logits for each token was checked before"
+    assert truth.shape == actual.shape, "one row of logits for each token was checked before"
     columns = truth.shape[-1]
-    errors = logit_errors(truth.reshape(-1, columns).numpy(), found.reshape(-1, columns).numpy())
+    errors = logit_errors(truth.reshape(-1, columns).numpy(), actual.reshape(-1, columns).numpy())
     if not bool((errors <= FP32_LOGIT_ERROR).all()):
         raise InputError(
             f"{type(module).__name__} cannot be exported, since {what}",

@@ -162,9 +162,9 @@ def _check_state(module: Any, after: Sequence[Any]) -> None:
     if len(after) != len(expected):
         problems.append(f"{len(after)} tensors came back instead of {len(expected)}")
     problems += [
-        f"{item[0]} came back as {_described(found)} instead of {_described(wanted)}"
-        for item, wanted, found in zip(module.state_spec(), expected, after, strict=False)
-        if not torch.is_tensor(found) or found.shape != wanted.shape or found.dtype != wanted.dtype
+        f"{item[0]} came back as {_described(found)} instead of {_described(specified)}"
+        for item, specified, found in zip(module.state_spec(), expected, after, strict=False)
+        if not torch.is_tensor(found) or found.shape != specified.shape or found.dtype != specified.dtype
     ]
     if problems:
         raise _wrong_state(module, problems)

@@ -73,15 +73,15 @@ def without_prefix(empty: Any, names: Iterable[str]) -> tuple[dict[str, str], tu
         Stored name -> name without it, and what was taken off, such as ``module.``.
     """
     plain = {name: _WRAPPERS.sub("", name) for name in names}
-    taken = tuple(dict.fromkeys(found for name in plain for found in _WRAPPERS.findall(name)))
+    wrappers = tuple(dict.fromkeys(found for name in plain for found in _WRAPPERS.findall(name)))
     if len(set(plain.values())) < len(plain):  # two tensors would have one name
-        plain, taken = {name: name for name in plain}, ()
+        plain, wrappers = {name: name for name in plain}, ()
     best, least = "", _misfit(empty, plain.values()) if plain else (0, 0)
     for prefix in _shared_prefixes(list(plain.values())) if least[0] else ():
         misfit = _misfit(empty, [name[len(prefix) :] for name in plain.values()])
         if misfit[0] < least[0] or (best and misfit < least):
             best, least = prefix, misfit
-    return {name: short[len(best) :] for name, short in plain.items()}, (*([best] if best else []), *taken)
+    return {name: short[len(best) :] for name, short in plain.items()}, (*([best] if best else []), *wrappers)
 
 
 def _misfit(empty: Any, names: Collection[str]) -> tuple[int, int]:

@@ -158,10 +158,14 @@ def _account_for_settings(account: Account, folder: Path, rules: dict[str, Any])
     """Refuse settings of tokenizer_config.json that contradict the rules of tokenizer.json: either may be meant."""
     config = _config(folder)
     for setting, place, kind, flag in _SETTINGS:
-        wanted = config.get(setting)
+        setting_value = config.get(setting)
         for rule in _leaves(rules.get(place)):
-            if rule.get("type") == kind and isinstance(wanted, bool) and rule.get(flag, wanted) is not wanted:
-                why = f"{wanted} is stated, and the {kind} of tokenizer.json says {rule[flag]}"
+            if (
+                rule.get("type") == kind
+                and isinstance(setting_value, bool)
+                and rule.get(flag, setting_value) is not setting_value
+            ):
+                why = f"{setting_value} is stated, and the {kind} of tokenizer.json says {rule[flag]}"
                 account = account.state("tokenizer", f"tokenizer_config.json: {setting}", fate="refused", why=why)
     return account
 

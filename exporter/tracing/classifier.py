@@ -78,12 +78,12 @@ class Classifier(nn.Module):
         """Whether the model asks transformers' interface for its attention, found out by listening to two tokens."""
         if not isinstance(self.model, PreTrainedModel):
             return False
-        asked = []
+        calls = []
 
         def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
-            asked.append(False)
+            calls.append(False)
             found = attend(*arguments, **options)  # raises at what it does not know, which the model then does itself
-            asked[-1] = True
+            calls[-1] = True
             return found
 
         two = torch.tensor([[0, 1]])
@@ -91,7 +91,7 @@ class Classifier(nn.Module):
         ours = _attention_of(self.model, ATTENTION, attention_function=listen)
         with quiet_transformers(), torch.inference_mode(), contextlib.suppress(Exception), ours:
             self.model(two, **more)
-        return bool(asked) and all(asked)
+        return bool(calls) and all(calls)
 
 
 class _Root(nn.Module):
@@ -162,7 +162,7 @@ def _finish(root: _Root, model: ir.Model, labels: int, hidden: list[ir.Value]) -
     """Give inputs, output and dimensions their names, and check that nothing was lost or frozen on the way."""
     graph, name = model.graph, type(root.traced.model).__name__
     names = [INPUT_IDS, ATTENTION_MASK] if root.traced.takes_mask else [INPUT_IDS]
-    unread = [wanted for wanted, value in zip(names, graph.inputs, strict=False) if not value.uses()]
+    unread = [input_name for input_name, value in zip(names, graph.inputs, strict=False) if not value.uses()]
     if len(graph.inputs) != len(names) or len(graph.outputs) != 1 or unread:
         raise InputError(
             f"The trace of {name} lost an input",
@@ -170,8 +170,8 @@ def _finish(root: _Root, model: ir.Model, labels: int, hidden: list[ir.Value]) -
             allowed=f"a forward that uses {' and '.join(names)}",
             fix="Make the forward use it, or take it out of its arguments.",
         )
-    for value, wanted in zip(graph.inputs, names, strict=True):
-        value.name = wanted
+    for value, input_name in zip(graph.inputs, names, strict=True):
+        value.name = input_name
     name_outputs(graph, [LOGITS])
     letters = {str(found): letter for found, letter in zip(dims_of(graph.inputs[0]), ("B", "T"), strict=True)}
     for value in (*graph.inputs, *(output for node in graph.all_nodes() for output in node.outputs)):

@@ -112,10 +112,10 @@ class EncoderDecoder(nn.Module):
 
     def _asks_for_attention(self) -> bool:
         """Whether the model asks transformers' interface for its attention, found out by listening to two tokens."""
-        asked = []
+        calls = []
 
         def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
-            asked.append(True)
+            calls.append(True)
             return attend_biased(*arguments, **options)
 
         two = torch.tensor([[0, 1]])
@@ -123,7 +123,7 @@ class EncoderDecoder(nn.Module):
         # An attention that is refused is asked for all the same, and refused with its reason when traced.
         with quiet_transformers(), torch.inference_mode(), contextlib.suppress(Exception), ours:
             self._encode(two, torch.ones_like(two))
-        return bool(asked)
+        return bool(calls)
 
     def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
         """Let the decoder say one token, whose only purpose is that each layer asks for its keys and values."""
@@ -144,8 +144,8 @@ class EncoderDecoder(nn.Module):
         exporting = torch.compiler.is_exporting()
         seen = past_length if exporting else int(past_length[0])
         buffers = [BufferLayer(*pair, past_length, seen) for pair in zip(own[::2], own[1::2], strict=True)]
-        given = [GivenLayer(*pair) for pair in zip(crossed[::2], crossed[1::2], strict=True)]
-        cache = TwoCaches(Cache(layers=list(buffers)), Cache(layers=list(given)), seen, capacity)
+        cross_layers = [GivenLayer(*pair) for pair in zip(crossed[::2], crossed[1::2], strict=True)]
+        cache = TwoCaches(Cache(layers=list(buffers)), Cache(layers=list(cross_layers)), seen, capacity)
         key = torch.arange(capacity, device=input_ids.device)[None, :]
         arguments: dict[str, Any] = {
             # Never read, since its keys and values are given; only its length counts.

@@ -108,14 +108,14 @@ def _forward(layer: nn.RNNBase, input: Tensor, hx: Any = None) -> Any:  # noqa: 
             fix="Feed padded tensors with a batch axis.",
         )
     hidden = input.transpose(0, 1) if layer.batch_first else input
-    given: list[Tensor | None] = [None] * _STATES[_operator(layer)]
+    initial: list[Tensor | None] = [None] * _STATES[_operator(layer)]
     if hx is not None:
-        given = list(hx) if isinstance(hx, (tuple, list)) else [hx]
+        initial = list(hx) if isinstance(hx, (tuple, list)) else [hx]
     directions = 2 if layer.bidirectional else 1
     after: list[list[Tensor]] = []
     for number in range(layer.num_layers):
         rows = slice(number * directions, (number + 1) * directions)
-        before = [None if state is None else state[rows] for state in given]
+        before = [None if state is None else state[rows] for state in initial]
         hidden, *states = _one_depth(layer, hidden, before, getattr(layer, HOLDER).depth(number))
         after.append(states)
     output = hidden.transpose(0, 1) if layer.batch_first else hidden

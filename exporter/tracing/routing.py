@@ -75,22 +75,22 @@ def asks_for_attention(model: PreTrainedModel, call: Callable[[], Any]) -> bool:
     Others spell it out in their own forward, and what `attend` does not know the model's own function does: slower in
     the graph, and as right.
     """
-    asked = []
+    calls = []
 
     def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
-        asked.append(not _unknown(options))
+        calls.append(not _unknown(options))
         return attend(*arguments, **options)
 
     with torch.inference_mode(), contextlib.suppress(Exception), routed(model, ATTENTION):
         AttentionInterface.register(ATTENTION, listen)
         call()
     AttentionInterface.register(ATTENTION, attend)
-    return bool(asked) and all(asked)
+    return bool(calls) and all(calls)
 
 
 def _unknown(arguments: dict[str, Any]) -> list[str]:
     """Tensors that `attend` has no place for."""
-    return sorted(name for name, given in arguments.items() if torch.is_tensor(given) and name not in _KNOWN)
+    return sorted(name for name, value in arguments.items() if torch.is_tensor(value) and name not in _KNOWN)
 
 
 def _experts(model: PreTrainedModel) -> str | None:

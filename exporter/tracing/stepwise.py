@@ -66,7 +66,7 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def fills_blocks(self, other: _Operators) -> bool:
         """Whether tensors of different sizes are padded to the same one: a number of blocks, which a trace freezes."""
         pairs = zip(self.padded, other.padded, strict=False)
-        return any(given != less and filled == same for (given, filled), (less, same) in pairs)
+        return any(batch != less and filled == same for (batch, filled), (less, same) in pairs)
 
 
 def _near(one: Tensor, other: Tensor) -> bool:

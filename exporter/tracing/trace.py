@@ -246,8 +246,8 @@ def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec], new: int | str) -> No
     """Replace torch's symbols (s28, s70 ...) by the names of the signature, everywhere."""
     letters: dict[str, str] = {}
     states = graph.inputs[len(graph.inputs) - len(spec) :]
-    wanted = [(graph.inputs[0], ("B", new)), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
-    for value, dims in wanted:
+    named_dims = [(graph.inputs[0], ("B", new)), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
+    for value, dims in named_dims:
         for found, dim in zip(dims_of(value), dims, strict=True):
             if isinstance(dim, str):
                 letters.setdefault(str(found), dim)

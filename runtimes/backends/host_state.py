@@ -39,8 +39,10 @@ class HostState(RowLengths):
         super().__init__(batch=batch, capacity=capacity, copies=copies)
         self.specs = tuple(specs)
         self.batch = batch
-        given = encoded or {}
-        self.past = [given[spec.past] if spec.kind == "encoder" else _zeros(spec, batch, capacity) for spec in specs]
+        encoder_tensors = encoded or {}
+        self.past = [
+            encoder_tensors[spec.past] if spec.kind == "encoder" else _zeros(spec, batch, capacity) for spec in specs
+        ]
         self.present = [
             np.zeros_like(past) if spec.kind == "recurrent" else past
             for spec, past in zip(specs, self.past, strict=True)

@@ -80,12 +80,12 @@ class PrefixBackend:
             state.tokens[row, start : start + count] = token_ids[row, :count]
         after = past + new
         # Padding asks for its row's last token again.
-        wanted = np.minimum(past[:, None] + np.arange(width), after[:, None] - 1)
+        positions = np.minimum(past[:, None] + np.arange(width), after[:, None] - 1)
         if logits == "last":
-            wanted = after[:, None] - 1
+            positions = after[:, None] - 1
         longest = int(after.max())
         with catch_out_of_memory(rows=len(past), tokens=longest):
-            found = self._run(np.ascontiguousarray(state.tokens[:, :longest]), wanted)
+            found = self._run(np.ascontiguousarray(state.tokens[:, :longest]), positions)
         state.advance(new)
         return found
 

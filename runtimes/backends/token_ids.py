@@ -30,21 +30,19 @@ def check_id_array(token_ids: TokenIds, vocab_size: int) -> None:
 def id_array(token_ids: npt.ArrayLike) -> TokenIds:
     """An int64 array of the ids as they are; raises InputError for what would have to be rounded or cut."""
     try:
-        given = np.asarray(token_ids)
+        ids = np.asarray(token_ids)
     except ValueError:  # rows of unequal lengths
-        given = np.empty(0, object)
-    if given.dtype == np.int64:
-        return np.ascontiguousarray(given)
-    if given.dtype.kind not in "iu" or (
-        given.dtype.kind == "u" and given.size and given.max() > np.iinfo(np.int64).max
-    ):
+        ids = np.empty(0, object)
+    if ids.dtype == np.int64:
+        return np.ascontiguousarray(ids)
+    if ids.dtype.kind not in "iu" or (ids.dtype.kind == "u" and ids.size and ids.max() > np.iinfo(np.int64).max):
         raise InputError(
             "These are not token ids",
             received=shown(token_ids),
             allowed="whole numbers, in rows of one length",
             fix="Give an int64 array [rows, tokens].",
         )
-    return np.ascontiguousarray(given, np.int64)
+    return np.ascontiguousarray(ids, np.int64)
 
 
 def not_in_vocabulary(token: int, vocab_size: int) -> InputError:

@@ -31,9 +31,9 @@ def split_changes(messages: Sequence[Message], changes: ChatChanges) -> tuple[Ch
     """What to render, whether its oldest turns may be left out, and the options of the answer."""
     known = {field.name for field in fields(SamplingOptions)}
     own = set(ChatChanges.__annotations__) - known
-    given: dict[str, Any] = {name: value for name, value in changes.items() if name in own}
-    drops = bool(given.pop("drop_oldest", False))
-    request = ChatRequest(messages=messages, **request_fields(**given))
+    own_fields: dict[str, Any] = {name: value for name, value in changes.items() if name in own}
+    drops = bool(own_fields.pop("drop_oldest", False))
+    request = ChatRequest(messages=messages, **request_fields(**own_fields))
     return request, drops, cast("OptionChanges", {name: value for name, value in changes.items() if name not in own})
 
 

@@ -82,7 +82,7 @@ class ControlTokens:
             if name is not None and at >= 0:
                 yield name, at, at + len(name)
 
-    def _encode_apart(self, text: str, kept: Sequence[tuple[str, int, int]]) -> list[int]:
+    def _encode_apart(self, text: str, names: Sequence[tuple[str, int, int]]) -> list[int]:
         plain, stand_ins, numbers, unknown = self._plain
         free = {name: stand_in for name, stand_in in stand_ins.items() if stand_in in text}
         if free:
@@ -93,7 +93,7 @@ class ControlTokens:
                 fix="Take them out.",
             )
         pieces, done = [], 0
-        for name, start, end in kept:
+        for name, start, end in names:
             pieces += [text[done:start], stand_ins[name]]
             done = end
         found = [
@@ -101,7 +101,7 @@ class ControlTokens:
         ]
         # What the tokenizer writes for what it has no token for may come of any text.
         controls = {number for number in self._ids.values() if number != unknown}
-        expected = [self._ids[name] for name, _, _ in kept if self._ids[name] in controls]
+        expected = [self._ids[name] for name, _, _ in names if self._ids[name] in controls]
         if [number for number in found if number in controls] != expected:
             raise InputError(
                 "The tokenizer has no other way to write a control token than as such",

@@ -71,17 +71,17 @@ class ChatRequest:
     def check_read(self, names: Iterable[str]) -> None:
         """Raise InputError for something that a template, which reads these names, would pass over in silence."""
         known = sorted(set(names))
-        given = [
+        fields = [
             *(["tools"] if self.tools else []),
             *(["documents"] if self.documents else []),
             *self.variables,
         ]
-        unread = [name for name in given if name not in known]
+        unread = [name for name in fields if name not in known]
         if unread:
             near = difflib.get_close_matches(unread[0], known, n=1)
             raise InputError(
                 f"The model's chat template does not read {', '.join(unread)}",
-                received=", ".join(given),
+                received=", ".join(fields),
                 allowed=", ".join(known) or "no variables",
                 fix=f"Did you mean {near[0]}?" if near else "Leave it out, or tell the model in a message.",
             )
@@ -154,13 +154,13 @@ def read_messages(text: str, *, name: str) -> dict[str, Any]:
 
 
 def _check_messages(messages: object) -> None:
-    given = messages if is_listed(messages) else [messages]
-    wrong = [f"message {index} is {shown(message)}" for index, message in enumerate(given) if not _is_message(message)]
-    if wrong or not len(given) or given is not messages:
+    listed = messages if is_listed(messages) else [messages]
+    wrong = [f"message {index} is {shown(message)}" for index, message in enumerate(listed) if not _is_message(message)]
+    if wrong or not len(listed) or listed is not messages:
         roles = " | ".join(f'"{role}"' for role in ROLES)
         raise InputError(
             "These are not chat messages",
-            received="; ".join(wrong) or ("no message" if not len(given) else "one message"),
+            received="; ".join(wrong) or ("no message" if not len(listed) else "one message"),
             allowed=f'a list of {{"role": {roles}, "content": text}}',
             fix="Give a list, and each message a role and a text.",
         )

@@ -32,10 +32,10 @@ class Budget:
         given: size of the messages and variables, as `size_of` counts it.
     """
 
-    def __init__(self, given: int = 0) -> None:
+    def __init__(self, input_size: int = 0) -> None:
         self._steps = 0
         self._made = 0
-        self._most = MOST_MADE + MOST_MADE_PER_INPUT * min(given, LONGEST_PROMPT)
+        self._most = MOST_MADE + MOST_MADE_PER_INPUT * min(input_size, LONGEST_PROMPT)
 
     def step(self, count: int = 1) -> None:
         """Count rounds; raises TemplateError beyond `MOST_STEPS`."""
@@ -83,9 +83,9 @@ class Budget:
 _BUDGET: ContextVar[Budget | None] = ContextVar("template_budget", default=None)
 
 
-def begin_budget(*given: object) -> Budget:
+def begin_budget(*inputs: object) -> Budget:
     """Start counting for a rendering of what was given."""
-    budget = Budget(sum(Budget().size_of(value) for value in given))
+    budget = Budget(sum(Budget().size_of(value) for value in inputs))
     _BUDGET.set(budget)
     return budget
 

@@ -191,16 +191,16 @@ def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
     @wraps(function)
     def bounded(*args: Any, **kwargs: Any) -> Any:
         first = 1 if takes_context else 0
-        given = args[first:]
-        numbers = [value for value in (*given[1:], *kwargs.values()) if isinstance(value, int)]
+        values = args[first:]
+        numbers = [value for value in (*values[1:], *kwargs.values()) if isinstance(value, int)]
         if any(abs(number) > LARGEST_NUMBER for number in numbers) and name not in ("default", "d"):
             refuse(f"the filter {name} with a number above {LARGEST_NUMBER}")
         if name == "format":
-            check_operation("%", given[0], kwargs or given[1:])
+            check_operation("%", values[0], kwargs or values[1:])
         elif name in FILTERS:
-            given = (listed(given[0]), *given[1:])
-            budget().check(FILTERS[name](*given, **kwargs))
-        return _counted(function(*args[:first], *given, **kwargs))
+            values = (listed(values[0]), *values[1:])
+            budget().check(FILTERS[name](*values, **kwargs))
+        return _counted(function(*args[:first], *values, **kwargs))
 
     return bounded
 

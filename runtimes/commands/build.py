@@ -63,12 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         check_outside_artifacts(arguments.out, option="--out")
     library = import_library(arguments.backend)
-    wanted = tuple(dict.fromkeys(arguments.compute_capability))
-    check_capabilities(library, wanted)
+    capabilities = tuple(dict.fromkeys(arguments.compute_capability))
+    check_capabilities(library, capabilities)
     shapes = default_shapes(artifact, capacity=arguments.capacity, prompt=arguments.prompt, batch=arguments.batch)
     folder = arguments.out or default_folder(artifact)
     say = (lambda line: None) if arguments.quiet else _say
-    for target, one in plan_targets(library, wanted):
+    for target, one in plan_targets(library, capabilities):
         plans = build_plans(
             artifact,
             library,

@@ -62,11 +62,16 @@ def _lines() -> Iterator[str]:
             yield line.rstrip("\r\n")
 
 
-def _show(text: str, found: Classification, *, as_json: bool) -> None:
+def _show(text: str, classification: Classification, *, as_json: bool) -> None:
     if as_json:
-        probabilities = dict(found.probabilities)
+        probabilities = dict(classification.probabilities)
         write_json(
-            {"text": text, "label": found.label, "probability": found.probability, "probabilities": probabilities}
+            {
+                "text": text,
+                "label": classification.label,
+                "probability": classification.probability,
+                "probabilities": probabilities,
+            }
         )
         return
-    sys.stdout.write(f"{found.label}\t{found.probability:.4f}\t{' '.join(text.split())}\n")
+    sys.stdout.write(f"{classification.label}\t{classification.probability:.4f}\t{' '.join(text.split())}\n")

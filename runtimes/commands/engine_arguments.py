@@ -128,13 +128,13 @@ def chat_fields(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"tools": tools, "template_variables": dict(map(_variable, arguments.template_var))}
 
 
-def _variable(given: str) -> tuple[str, Any]:
+def _variable(text: str) -> tuple[str, Any]:
     """A name and its value: JSON where it is such, else the text itself."""
-    name, equals, value = given.partition("=")
+    name, equals, value = text.partition("=")
     if not equals or not name:
         raise InputError(
             "This is not a template variable",
-            received=f"--template-var {given}",
+            received=f"--template-var {text}",
             allowed="NAME=VALUE",
             fix="Write it like enable_thinking=false.",
         )
@@ -155,10 +155,10 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
     """The options that were given; raises InputError when one is out of its range."""
     from runtimes.generation.options import SamplingOptions
 
-    given = {name: getattr(arguments, name) for name in _NUMBERS}
+    numbers = {name: getattr(arguments, name) for name in _NUMBERS}
     early = None if arguments.early_stopping is None else _EARLY_STOPPING[arguments.early_stopping]
     return SamplingOptions(
-        **given,
+        **numbers,
         early_stopping=early,
         stop=tuple(arguments.stop),
         do_sample=arguments.do_sample,

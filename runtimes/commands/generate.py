@@ -68,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not messages and arguments.system is None and not any(fields.values()) and not arguments.drop_oldest:
             stream = engine.stream(prompt, chat=False if arguments.raw else None, options=options)
         else:
-            given = {key: value for key, value in fields.items() if value}
+            chat_options = {key: value for key, value in fields.items() if value}
             stream = engine.stream_chat(
-                **(messages or {"messages": _messages(arguments.system, prompt)}) | given,
+                **(messages or {"messages": _messages(arguments.system, prompt)}) | chat_options,
                 options=options,
                 continue_final_message=arguments.continue_final_message,
                 drop_oldest=arguments.drop_oldest,
@@ -109,17 +109,17 @@ def _messages_of(path: str) -> dict[str, Any]:
 
 def _prompt(arguments: argparse.Namespace) -> str:
     """The prompt; the line ends at the end of a pipe or a file are the shell's and the editor's."""
-    given = [text for text in (arguments.prompt, arguments.prompt_file) if text is not None]
-    if len(given) > 1 or (not given and sys.stdin.isatty()):
+    prompts = [text for text in (arguments.prompt, arguments.prompt_file) if text is not None]
+    if len(prompts) > 1 or (not prompts and sys.stdin.isatty()):
         raise InputError(
             "There has to be one prompt",
-            received="PROMPT and --prompt-file" if given else "none",
+            received="PROMPT and --prompt-file" if prompts else "none",
             allowed="PROMPT, --prompt-file, or text on standard input",
             fix="Write the prompt in quotes after the artifact.",
         )
     if arguments.prompt_file is not None:
         return read_text_file(arguments.prompt_file).rstrip("\r\n")
-    prompt: str = given[0] if given else STDIN
+    prompt: str = prompts[0] if prompts else STDIN
     return read_text_file(prompt).rstrip("\r\n") if prompt == STDIN else prompt
 
 

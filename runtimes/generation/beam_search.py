@@ -110,9 +110,9 @@ class _Editor:
         self._prompts = prompts
         self._vocab_size = vocab_size
 
-    def __call__(self, row: int, said: Sequence[int], scores: Scores) -> Scores:
-        ids = [*self._prompts[row], *said]
-        counts = np.bincount(np.asarray(said, np.int64), minlength=self._vocab_size)
+    def __call__(self, row: int, answer: Sequence[int], scores: Scores) -> Scores:
+        ids = [*self._prompts[row], *answer]
+        counts = np.bincount(np.asarray(answer, np.int64), minlength=self._vocab_size)
         edited = edit_scores(scores, self._options, ids=ids, seen=np.unique(ids), counts=counts, rules=self._rules[row])
         if self._options.renormalize_logits:
             edited -= edited.max()
@@ -166,14 +166,14 @@ class _Row:
         return parents[going]
 
     def _keep_finished(
-        self, sums: Scores, said: list[tuple[int, ...]], ended: npt.NDArray[np.bool_], length: int
+        self, sums: Scores, sequences: list[tuple[int, ...]], ended: npt.NDArray[np.bool_], length: int
     ) -> None:
         """Sequences that ended count when they are among the first ``beams`` of all candidates."""
         if not self._improvable or (len(self.finished) == self.beams and self.early_stopping is True):
             return
         found = [
             (float(total) / length**self.length_penalty, sequence)
-            for total, sequence, over in list(zip(sums, said, ended, strict=True))[: self.beams]
+            for total, sequence, over in list(zip(sums, sequences, ended, strict=True))[: self.beams]
             if over and float(total) / length**self.length_penalty > _NEVER
         ]
         self.finished = sorted([*self.finished, *found], key=lambda item: -item[0])[: self.beams]

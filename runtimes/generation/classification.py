@@ -59,8 +59,8 @@ def probabilities_of(logits: Logits) -> Probabilities:
 def check_texts(texts: object) -> list[str]:
     """One text, or each of several; raises InputError for anything else and for an empty one."""
     found: list[str] = []
-    given: Any = texts if is_listed(texts) else [texts]
-    for number, text in enumerate(given, start=1):
+    listed: Any = texts if is_listed(texts) else [texts]
+    for number, text in enumerate(listed, start=1):
         if not isinstance(text, str):
             raise InputError(
                 "This is not a text",
@@ -69,7 +69,7 @@ def check_texts(texts: object) -> list[str]:
                 fix="Give token ids to classify_ids, one list for each text.",
             )
         if not text.strip():
-            which = "The text" if len(given) == 1 else f"Text {number} of {len(given)}"
+            which = "The text" if len(listed) == 1 else f"Text {number} of {len(listed)}"
             raise InputError(f"{which} is empty", received=repr(text), allowed="some text", fix="Leave it out.")
         found.append(text)
     return found

@@ -76,13 +76,13 @@ class RowRules:
         if length == self._prompt + (1 if self._prompt == 1 and self._first else 0):
             scores[self._not_first] = -np.inf
 
-    def _favour_end(self, said: int, scores: Scores) -> None:
+    def _favour_end(self, length: int, scores: Scores) -> None:
         if not self._rules.exponential_decay_length_penalty:
             return
         start, factor = self._rules.exponential_decay_length_penalty
-        if said > start:
+        if length > start:
             values = scores[self._ends]
-            grown = np.abs(values) * (float(factor) ** (said - start) - 1)
+            grown = np.abs(values) * (float(factor) ** (length - start) - 1)
             scores[self._ends] = np.where(np.isfinite(values), values + grown, values)
 
 
@@ -90,11 +90,11 @@ def _ends_with(ids: Ids, tail: Sequence[int]) -> bool:
     return len(tail) <= len(ids) and (not tail or bool((ids[-len(tail) :] == np.asarray(tail)).all()))
 
 
-def _continuations(said: Ids, ids: Ids, size: int) -> Ids:
-    """Tokens that would complete a sequence of ``size`` tokens of ``said`` behind the last ones of ``ids``."""
-    if len(said) < size or len(ids) + 1 < size:
+def _continuations(history: Ids, ids: Ids, size: int) -> Ids:
+    """Tokens that would complete a sequence of ``size`` tokens of ``history`` behind the last ones of ``ids``."""
+    if len(history) < size or len(ids) + 1 < size:
         return np.zeros(0, np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(said, size)
+    windows = np.lib.stride_tricks.sliding_window_view(history, size)
     tail = ids[len(ids) - size + 1 :]
     return np.asarray(windows[(windows[:, :-1] == tail).all(axis=1), -1], np.int64)
 

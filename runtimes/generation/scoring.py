@@ -92,10 +92,10 @@ def _score_group(backend: Backend, sequences: list[list[int]]) -> list[TokenScor
 def _token_scores(logits: Logits, following: Sequence[int]) -> Iterator[tuple[float, bool]]:
     """Log-probability and rank-one flag of each following token under the logits before it."""
     for start in range(0, len(following), _POSITIONS):
-        wanted = np.asarray(following[start : start + _POSITIONS], np.int64)
-        logprobs = log_softmax(logits[start : start + len(wanted)])
-        chosen = np.take_along_axis(logprobs, wanted[:, None], axis=1)[:, 0]
-        greedy = logprobs.argmax(axis=1) == wanted
+        targets = np.asarray(following[start : start + _POSITIONS], np.int64)
+        logprobs = log_softmax(logits[start : start + len(targets)])
+        chosen = np.take_along_axis(logprobs, targets[:, None], axis=1)[:, 0]
+        greedy = logprobs.argmax(axis=1) == targets
         yield from zip(chosen.tolist(), greedy.tolist(), strict=True)
 
 

@@ -83,8 +83,8 @@ class TokenRules:
     @property
     def biases(self) -> SequenceBias:
         """``sequence_bias`` by sequences."""
-        given = self.sequence_bias or {}
-        pairs: Iterable[Any] = given.items() if isinstance(given, Mapping) else given
+        sequence_bias = self.sequence_bias or {}
+        pairs: Iterable[Any] = sequence_bias.items() if isinstance(sequence_bias, Mapping) else sequence_bias
         return {tuple(sequence): bias for sequence, bias in pairs}
 
     @property

@@ -213,8 +213,8 @@ def _ort_obstacle(
         return _blocked(name, clashes[0].problem, clashes[0].fix)
     version = machine.packages[installed[0]]
     if _is_older(version, MIN_ORT):
-        wanted = ".".join(map(str, MIN_ORT))
-        return _blocked(name, f"{installed[0]} {version} is older than {wanted}", f"pip install -U 'jisu[{extra}]'")
+        minimum = ".".join(map(str, MIN_ORT))
+        return _blocked(name, f"{installed[0]} {version} is older than {minimum}", f"pip install -U 'jisu[{extra}]'")
     again = f"pip install --force-reinstall --no-deps {installed[0]}=={version}"
     if machine.ort.problem is not None:
         return _blocked(name, f"{installed[0]} is installed but broken: {machine.ort.problem}", again)

@@ -166,7 +166,7 @@ def cpu_features(cpuinfo: str | None) -> dict[str, bool] | None:
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):  # x86 and ARM spell it differently
             flags = set(value.split())
-            return {name: any(flag in flags for flag in wanted) for name, wanted in CPU_FEATURES.items()}
+            return {name: any(flag in flags for flag in names) for name, names in CPU_FEATURES.items()}
     return None
 
 
@@ -222,9 +222,9 @@ def probe_onnxruntime(code: str = ORT_PROBE) -> OrtProbe:
     return OrtProbe(providers=providers, missing=missing, int8_overflow=known.get(overflow))
 
 
-def _answer(said: str, name: str) -> tuple[str, ...]:
+def _answer(output: str, name: str) -> tuple[str, ...]:
     """The last line ``name:a,b`` of what a probe printed; nothing where there is none."""
-    lines = [line.removeprefix(f"{name}:") for line in said.splitlines() if line.startswith(f"{name}:")]
+    lines = [line.removeprefix(f"{name}:") for line in output.splitlines() if line.startswith(f"{name}:")]
     return tuple(item for item in lines[-1].split(",") if item) if lines else ()
 
 

@@ -49,8 +49,8 @@ def verify_once(artifact: Artifact) -> int:
 
 def cache_folder() -> Path:
     """Where the user's caches are, by the XDG base directory specification."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(given) if Path(given).is_absolute() else Path("~/.cache").expanduser()
+    configured = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(configured) if Path(configured).is_absolute() else Path("~/.cache").expanduser()
 
 
 def _facts(path: Path, sha256: str) -> dict[str, Any]:

@@ -72,12 +72,12 @@ def _parts(weight: str, state: Stored, table: Table) -> _Parts:
     if settings.get("quant_type") not in _TYPES or not sizes_known or not isinstance(block, int) or block <= 0:
         raise unusable(weight, f"a state of {settings}", f"the type ({' or '.join(_TYPES)}), shape and block size")
     assert isinstance(shape, list)
-    wanted = {"": "uint8", ".absmax": "", ".quant_map": "float32"}
+    dtypes = {"": "uint8", ".absmax": "", ".quant_map": "float32"}
     is_nested = f"{weight}.nested_absmax" in table or "nested_blocksize" in settings
     if is_nested:
-        wanted |= {".nested_absmax": "float32", ".nested_quant_map": "float32"}
+        dtypes |= {".nested_absmax": "float32", ".nested_quant_map": "float32"}
     found: dict[str, Stored] = {}
-    for ending, dtype in wanted.items():
+    for ending, dtype in dtypes.items():
         part = table.get(f"{weight}{ending}")
         expected = dtype or ("uint8" if is_nested else "float32")
         if part is None or part.dtype != expected:

@@ -65,11 +65,11 @@ def large_blocks(ranges: Ranges, *, without: Ranges) -> list[int]:
     """Addresses of the aligned blocks of `LARGE` bytes that lie in ``ranges`` and touch nothing of ``without``."""
     blocks = []
     for start, end in ranges:
-        taken = [old for old in without if old[0] < end and start < old[1]]
+        overlapping = [old for old in without if old[0] < end and start < old[1]]
         blocks += [
             block
             for block in range(-(-start // LARGE) * LARGE, end - LARGE + 1, LARGE)
-            if not any(low < block + LARGE and block < high for low, high in taken)
+            if not any(low < block + LARGE and block < high for low, high in overlapping)
         ]
     return blocks
 

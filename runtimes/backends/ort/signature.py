@@ -59,13 +59,13 @@ def _session_faults(session: Any, signature: Signature, *, provider: str) -> lis
     return faults
 
 
-def _differences(kind: str, name: str, dtype: str, dims: tuple[int | str, ...], found: Any | None) -> list[str]:
-    if found is None:
+def _differences(kind: str, name: str, dtype: str, dims: tuple[int | str, ...], actual: Any | None) -> list[str]:
+    if actual is None:
         return [f"the {kind} {name} is missing"]
     faults = []
-    if found.type != f"tensor({_TYPES.get(dtype, dtype)})":
-        faults.append(f"the {kind} {name} is {found.type} instead of {dtype}")
-    shape = list(found.shape)
+    if actual.type != f"tensor({_TYPES.get(dtype, dtype)})":
+        faults.append(f"the {kind} {name} is {actual.type} instead of {dtype}")
+    shape = list(actual.shape)
     # A number where the manifest has a letter is a dimension that the trace froze.
     if len(shape) != len(dims) or any(
         isinstance(have, int) and have != want for have, want in zip(shape, dims, strict=False)

@@ -63,11 +63,11 @@ def _written(onnxruntime: Any, session: Any, artifact: Artifact, ids: TokenIds, 
     """What the encoder says of sources [B, source], by the names under which the decoder reads it."""
     rows, tokens = ids.shape
     binding = session.io_binding()
-    given = {
+    inputs = {
         name: on_gpu(onnxruntime, np.ascontiguousarray(array), rows=rows, tokens=tokens)
         for name, array in ((INPUT_IDS, ids), (ATTENTION_MASK, mask))
     }
-    for name, value in given.items():
+    for name, value in inputs.items():
         binding.bind_ortvalue_input(name, value)
     written = {}
     purpose = f"what the encoder says of {rows} texts of {tokens} tokens"

@@ -139,8 +139,8 @@ def not_run(error: Exception, *, rows: int, tokens: int) -> InputError:
             fix=_GET_CUDNN,
         )
     if _is_full(said):
-        asked = _ASKED.search(said)
-        more = f"{int(asked[1]) / 1e6:.1f} MB more needed for a call of " if asked else "a call of "
+        request = _ASKED.search(said)
+        more = f"{int(request[1]) / 1e6:.1f} MB more needed for a call of " if request else "a call of "
         return InputError(
             "The GPU has no room for a call",
             received=f"{more}{rows} rows of {tokens} tokens",
@@ -163,8 +163,8 @@ def on_gpu(onnxruntime: Any, array: Any, *, rows: int, tokens: int) -> Any:
         raise not_run(error, rows=rows, tokens=tokens) from error
 
 
-def _is_full(said: str) -> bool:
-    return any(word in said.lower() for word in _FULL)
+def _is_full(message: str) -> bool:
+    return any(word in message.lower() for word in _FULL)
 
 
 def _of_all() -> str:

@@ -237,44 +237,44 @@ class PlanBackend:
         device = self._open_device()
         single = token_ids.shape[1] == 1 and DECODE in self._contexts.by_name
         fed = {INPUT_IDS: token_ids, PAST_LENGTH: past, LOGITS_POSITIONS: positions[:, None]}
-        given = {name: np.ascontiguousarray(fed[name]) for name in self._fed}
-        for name, array in given.items():
+        inputs = {name: np.ascontiguousarray(fed[name]) for name in self._fed}
+        for name, array in inputs.items():
             device.write(self._fed[name], array)
         if not single:
-            self._enqueue(PREFILL, given, state)
+            self._enqueue(PREFILL, inputs, state)
         else:
-            self._decode(given, state)
+            self._decode(inputs, state)
         state.swap()
         found: npt.NDArray[Any] = np.empty((len(past), 1, self.vocab_size), self._dtype)
         device.read(self._logits, found)
         return found.astype(np.float32, copy=False)
 
-    def _decode(self, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
+    def _decode(self, inputs: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
         """The first time as any call, since TensorRT prepares itself then; recorded the second time; then replayed."""
         device, context = self._open_device(), self._contexts.by_name[DECODE]
         recording = state.recorded.get(state.phase)
         if recording is None:
             state.recorded[state.phase] = Recording()
-            self._enqueue(DECODE, given, state)
+            self._enqueue(DECODE, inputs, state)
             return
         if recording.graph is None and recording.possible:
             # Another state may have had the context in between.
-            self._bind(context, given, state)
+            self._bind(context, inputs, state)
             recording.graph = device.capture(lambda: bool(context.execute_async_v3(device.handle)))
             recording.possible = recording.graph is not None
             self.captured += recording.possible
         if recording.graph is None:
-            self._enqueue(DECODE, given, state)
+            self._enqueue(DECODE, inputs, state)
         else:
             device.launch(recording.graph)
 
-    def _enqueue(self, name: str, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
-        self._bind(self._contexts.by_name[name], given, state)
-        rows, tokens = given[INPUT_IDS].shape
+    def _enqueue(self, name: str, inputs: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
+        self._bind(self._contexts.by_name[name], inputs, state)
+        rows, tokens = inputs[INPUT_IDS].shape
         self._contexts.execute(name, rows=rows, tokens=tokens)
 
-    def _bind(self, context: Any, given: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
-        for name, array in given.items():
+    def _bind(self, context: Any, inputs: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
+        for name, array in inputs.items():
             context.set_input_shape(name, array.shape)
             context.set_tensor_address(name, self._fed[name])
         for tensor in state.tensors:

@@ -89,9 +89,9 @@ def _config(library: Library, builder: Any, profiles: Sequence[Profile], *, capa
     config = builder.create_builder_config()
     # On by default, it would round the factors of float32 products to 10 bits: another model than the verified one.
     config.clear_flag(library.module.BuilderFlag.TF32)
-    for wanted in profiles:
+    for requested in profiles:
         profile = builder.create_optimization_profile()
-        for name, (smallest, usual, largest) in wanted.shapes.items():
+        for name, (smallest, usual, largest) in requested.shapes.items():
             profile.set_shape(name, smallest, usual, largest)
         config.add_optimization_profile(profile)
     if capability is not None:

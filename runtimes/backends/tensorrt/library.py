@@ -90,9 +90,9 @@ def import_library(
         ) from error
 
 
-def check_capabilities(library: Library, wanted: tuple[Capability, ...]) -> None:
+def check_capabilities(library: Library, requested: tuple[Capability, ...]) -> None:
     """Raise InputError for compute capabilities that the library has no plans for."""
-    unknown = [one for one in wanted if one not in library.capabilities]
+    unknown = [one for one in requested if one not in library.capabilities]
     if not unknown:
         return
     if not library.is_rtx:
@@ -104,7 +104,7 @@ def check_capabilities(library: Library, wanted: tuple[Capability, ...]) -> None
         )
     raise InputError(
         f"TensorRT-RTX {library.version} has no plans for compute capability {spelled(unknown)}",
-        received=f"--compute-capability {spelled(wanted)}",
+        received=f"--compute-capability {spelled(requested)}",
         allowed=spelled(library.capabilities),
         fix="Leave it out. H100 and H200 (9.0) run `ort-cuda` and `tensorrt`.",
     )

@@ -93,8 +93,8 @@ def reason_to_build(path: Path, key: PlanKey) -> str | None:
         record = read_record(path)
     except InputError as error:
         return str(error)
-    wanted = key.to_dict()
-    changed = [words for name, words in _WORDS.items() if record.key.get(name) != wanted[name]]
+    expected = key.to_dict()
+    changed = [words for name, words in _WORDS.items() if record.key.get(name) != expected[name]]
     if changed:
         return ", ".join(changed)
     return _damage(path, record)

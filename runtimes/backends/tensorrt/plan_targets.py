@@ -13,14 +13,14 @@ from runtimes.backends.tensorrt.plan_graph import plan_graphs
 from runtimes.machine.gpu import probe_gpus
 
 
-def plan_targets(library: Library, wanted: tuple[Capability, ...]) -> list[tuple[str, Capability | None]]:
+def plan_targets(library: Library, requested: tuple[Capability, ...]) -> list[tuple[str, Capability | None]]:
     """(name, compute capability) of each plan; without a choice the one for the GPU of this machine.
 
     Raises:
         InputError: nothing was chosen and there is no GPU.
     """
-    if wanted:
-        return [(target_of(one), one) for one in wanted]
+    if requested:
+        return [(target_of(one), one) for one in requested]
     gpus = probe_gpus()
     if not gpus.devices:
         raise InputError(

@@ -132,8 +132,8 @@ def _polygraphy(words: list[str], folder: Path, library: Library, run: Run) -> s
     return said
 
 
-def _summary(said: str) -> str:
+def _summary(output: str) -> str:
     """The lines below the table's head."""
-    _, _, table = said.partition("===== Summary =====")
+    _, _, table = output.partition("===== Summary =====")
     rows = [" ".join(line.split()) for line in table.splitlines() if "|" in line][1:]
     return "; ".join(rows) or "no reason given"

@@ -72,14 +72,14 @@ def compute_alone() -> None:
     torch.set_num_threads(1)
 
 
-def _run_whole(module: torch.nn.Module, token_ids: TokenIds, wanted: TokenIds) -> Logits:
+def _run_whole(module: torch.nn.Module, token_ids: TokenIds, positions: TokenIds) -> Logits:
     """Logits after some tokens of whole sequences; see `runtimes.backends.prefix_backend.Run`."""
     import torch
 
     with torch.inference_mode():
         output = module(torch.from_numpy(token_ids))
         logits: Logits = getattr(output, "logits", output).float().numpy()
-    return np.take_along_axis(logits, wanted[:, :, None], axis=1)
+    return np.take_along_axis(logits, positions[:, :, None], axis=1)
 
 
 class TorchState(RowLengths):
@@ -100,13 +100,13 @@ class TorchState(RowLengths):
         import torch
 
         super().__init__(batch=batch, capacity=capacity)
-        given = iter(encoded)
+        encoder_tensors = iter(encoded)
         self.kinds = [kind for _, kind, _, _ in specs]
         self.axes = [list(dims).index("B") for _, _, dims, _ in specs]
         self.recurrent = "recurrent" in self.kinds
         sizes: dict[Any, int] = {"B": batch, CAPACITY: capacity}
         self.tensors = [
-            next(given)
+            next(encoder_tensors)
             if kind == "encoder"
             else torch.zeros([sizes.get(dim, dim) for dim in dims], dtype=_torch_dtype(dtype))
             for _, kind, dims, dtype in specs

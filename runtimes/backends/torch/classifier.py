@@ -41,7 +41,7 @@ def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: An
 def _run(module: torch.nn.Module, ids: TokenIds, mask: TokenIds) -> Logits:
     import torch
 
-    given = [torch.from_numpy(array) for array in ((ids, mask) if module.takes_mask else (ids,))]
+    inputs = [torch.from_numpy(array) for array in ((ids, mask) if module.takes_mask else (ids,))]
     with catch_out_of_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
-        found: Logits = module(*given).float().contiguous().numpy()
+        found: Logits = module(*inputs).float().contiguous().numpy()
     return found

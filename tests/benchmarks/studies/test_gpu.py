@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.studies import gpu
-from benchmarks.studies.gpu import Round, Wanted, run_rounds, table
+from benchmarks.studies.gpu import Round, Workload, run_rounds, table
 from tests.support import gpu_needs
 
 
@@ -40,7 +40,7 @@ class Clock:
 def test_rounds_go_by_turns_and_the_first_does_not_count():
     clock = Clock()
     ones = [Counting("torch eager", clock), Counting("ours", clock, speed=4), Counting("bad", clock, breaks_at=2)]
-    wanted = Wanted(prompt=32, new_tokens=4, trials=3)
+    wanted = Workload(prompt=32, new_tokens=4, trials=3)
     rounds, failed = run_rounds(ones, np.arange(32), wanted, clock=clock)
     assert [len(found) for found in rounds.values()] == [3, 3]
     assert rounds["ours"][0] == Round(prefill=0.25, decode=0.5, tokens=(1, 2, 3, 4, 5))

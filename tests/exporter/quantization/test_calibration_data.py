@@ -104,9 +104,9 @@ def test_an_evaluation_text_is_read_and_recorded(tmp_path):
     path = tmp_path / "held_out.txt"
     path.write_text(STORY, encoding="utf-8")
     text = read_evaluation_text(path)
-    assert text.given == STORY
+    assert text.requested == STORY
     assert text.to_record()["text"] == "held_out.txt"
-    assert read_evaluation_text(None).given is None
+    assert read_evaluation_text(None).requested is None
 
 
 def test_an_absent_evaluation_text_is_called_by_its_name(tmp_path):
