@@ -99,7 +99,7 @@ def export_request(request: ExportRequest) -> Artifact:
 
 @contextlib.contextmanager
 def _loaded(request: ExportRequest) -> Iterator[ExportJob]:
-    """The checkpoint, loaded and checked, in evaluation mode: whoever trains a module goes on with it afterwards."""
+    """The checkpoint, loaded and checked, in evaluation mode until the export ends."""
     stages = request.stages or Stages()
     held_out = check_request(request)
     for stale in remove_stale(request.folder):

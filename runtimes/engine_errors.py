@@ -10,7 +10,7 @@ from exporter.contract.naming import shown
 def only_classifies(artifact: Artifact) -> InputError:
     return InputError(
         f"{artifact.folder} gives labels to texts and does not continue them",
-        received="a wish for text or scores of tokens",
+        received="a request for text or scores of tokens",
         allowed="Engine.classify and Engine.classify_ids",
         fix="Classify with it (`jisu classify` on the command line), or export a model that generates.",
     )

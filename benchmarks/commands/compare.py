@@ -21,7 +21,7 @@ PEER_MODELS = Path("build/peer-models")
 PEER_PYTHON = Path("build/peers/bin/python")
 REGRESSED = 4
 _MATRIX_PROGRESS = "matrix-progress.jsonl"
-# What changes nothing in a report; an interrupted matrix goes on whatever they are.
+# What changes nothing in a report; an interrupted matrix resumes whatever they are.
 _NOT_OF_THE_PLAN = ("quiet", "ray")
 
 

@@ -69,7 +69,7 @@ class Journal:
             stream.write(json.dumps(record) + "\n")
 
     def remove(self) -> None:
-        """The report is written: there is nothing to go on with."""
+        """The report is written: there is nothing to resume."""
         self._path.unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
 """Models x precisions x backends out of one TOML file: exports what is missing, and names who is compared.
 
-What is exported already is taken as it is, so that an interrupted matrix goes on; an export that fails is a row that
+What is exported already is taken as it is, so that an interrupted matrix resumes; an export that fails is a row that
 says why.
 """
 

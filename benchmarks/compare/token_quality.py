@@ -182,15 +182,15 @@ def _choices(reference: TimedProcess, sets: TokenSets, prompt: TokenIds, tokens:
 
 def _judge(rows: Floats, tokens: TokenIds, tally: _Tally, number: int) -> None:
     """Count the steps at which the reference would have chosen the same token."""
-    parted = False
+    diverged = False
     for step, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
         best = int(row.argmax())
         gap = float(row[best] - row[token])
         tally.steps += 1
         tally.agreed += token == best
         tally.near_ties += token != best and gap <= NEAR_TIE
-        if gap > NEAR_TIE and not parted:
-            parted = True
+        if gap > NEAR_TIE and not diverged:
+            diverged = True
             if tally.first is None or step < tally.first["step"]:
                 tally.first = {"prompt": number, "step": step, "logit_gap": gap}
 

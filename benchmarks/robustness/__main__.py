@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", help="trials with this in their names only")
     parser.add_argument("--seed", type=int, default=0, help="other numbers damage other places (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which an attempt hangs (%(default)s)")
-    parser.add_argument("--minutes", type=float, help="stop then; the same command goes on")
-    parser.add_argument("--out", type=Path, help="keep counts and examples in this JSON file, and go on from it")
+    parser.add_argument("--minutes", type=float, help="stop after this many minutes; the same command resumes")
+    parser.add_argument("--out", type=Path, help="JSON file of counts and examples; resumed when it exists")
     arguments = parser.parse_args(argv)
     if not (arguments.inputs or arguments.checkpoint or arguments.artifact):
         parser.error("there is nothing to damage: give --inputs, --checkpoint or --artifact")

@@ -1,4 +1,4 @@
-"""How many attempts ended in which way; kept in a file, so that a run which was ended early goes on where it stood."""
+"""How many attempts ended in which way; kept in a file, so that a run which was ended early resumes."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="architectures or model types; all when none is named")
     parser.add_argument("--python", help="interpreter that has llama-cpp-python (default: this one)")
     parser.add_argument("--loaded", action="store_true", help="compare folders as they are loaded, without an export")
-    parser.add_argument("--missing", action="store_true", help="go on with a table that is not complete")
+    parser.add_argument("--missing", action="store_true", help="resume an incomplete table")
     parser.add_argument("--table", type=Path, default=TABLE, help="where the figures are kept (%(default)s)")
     parser.add_argument("--render", action="store_true", help="only write the document")
     arguments = parser.parse_args()

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("types", nargs="*", help="model types; all when none is named")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (%(default)s)")
     parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="CPU seconds for each (%(default)s)")
-    parser.add_argument("--missing", action="store_true", help="go on with a table that is not complete")
+    parser.add_argument("--missing", action="store_true", help="resume an incomplete table")
     parser.add_argument("--render", action="store_true", help="only write the document")
     arguments = parser.parse_args()
     if not arguments.render:

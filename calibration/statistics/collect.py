@@ -1,7 +1,7 @@
 """Runs a model over calibration windows and adds up what its layers are fed; never keeps an activation.
 
 Hooks on the torch modules (`nn.Linear`, `nn.LSTM`, `nn.GRU`), no list of architectures. The sums are saved every few
-windows, and a collection that was interrupted goes on from there with the same result.
+windows, and an interrupted collection resumes from there with the same result.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def collect(
     probe: TokenIds | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Statistics:
-    """Collect statistics into a folder, or go on with what is there.
+    """Collect statistics into a folder, or resume what is there.
 
     Args:
         model: in float32; its mode is restored afterwards.

@@ -1,4 +1,4 @@
-"""Where a training stands after an epoch, so that a killed one goes on as if nothing had happened.
+"""Where a training stands after an epoch, so that a killed one resumes as if nothing had happened.
 
 The file is written beside its place and renamed. It is read with `weights_only`: tensors and plain values, no code.
 """
@@ -25,7 +25,7 @@ class Progress:
     """Everything that the next epoch depends on; the random numbers of an epoch depend on the seed and its number only.
 
     Attributes:
-        identity: what the training was asked to do; another training may not go on from here.
+        identity: what the training was asked to do; another training may not resume here.
         epoch: epochs that are done.
         weights, optimizer: the state of both after them.
         best_loss, best_epoch, best_weights: the lowest validation loss, and where it was.
@@ -63,7 +63,7 @@ def save_progress(folder: Path, progress: Progress) -> None:
             f"The checkpoint of the training cannot be written into {folder}",
             received=getattr(error, "strerror", None) or str(error).splitlines()[0],
             allowed="a folder with room for three times the model",
-            fix="Make room, and go on with --resume where an earlier checkpoint lies there.",
+            fix="Make room, and continue with --resume where an earlier checkpoint lies there.",
         ) from error
 
 

@@ -13,7 +13,7 @@ from exporter.contract.errors import InputError
 if TYPE_CHECKING:
     from exporter.diagnosis import Diagnosis
 
-PARTED = 3
+DIVERGED = 3
 _CAPABILITY = (8, 9)
 
 
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(_described(found))
-    return 0 if found.finding is None else PARTED
+    return 0 if found.finding is None else DIVERGED
 
 
 def _described(diagnosis: Diagnosis) -> str:
@@ -141,7 +141,7 @@ def _compare_plan(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
     else:
         sys.stdout.write("\n".join(found.describe()) + "\n")
-    return 0 if found.first is None else PARTED
+    return 0 if found.first is None else DIVERGED
 
 
 def _ask_tensorrt(arguments: argparse.Namespace) -> int:
@@ -167,4 +167,4 @@ def _ask_tensorrt(arguments: argparse.Namespace) -> int:
     if found.subgraph is not None:
         lines += [f"What it refuses: {found.operators}.", f"The smallest refused subgraph: {found.subgraph}"]
     sys.stdout.write("\n".join(lines) + "\n")
-    return PARTED
+    return DIVERGED

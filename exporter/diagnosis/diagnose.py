@@ -114,8 +114,8 @@ def _errors(subject: Subject) -> npt.NDArray[np.float64]:
 def _first(errors: npt.NDArray[np.float64], limits: Limits) -> tuple[int, int] | None:
     """(piece, step) of the earliest step at which anything parts, and the first piece that does there."""
     for step in range(errors.shape[1]):
-        # Written so that NaN counts as parted.
-        parted = np.flatnonzero(~(errors[:, step] <= limits.at(errors[:, step])))
-        if len(parted):
-            return int(parted[0]), step
+        # Written so that NaN counts as diverged.
+        diverged = np.flatnonzero(~(errors[:, step] <= limits.at(errors[:, step])))
+        if len(diverged):
+            return int(diverged[0]), step
     return None

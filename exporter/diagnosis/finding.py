@@ -1,4 +1,4 @@
-"""What a diagnosis says, and how far a piece may be from the source before it counts as parted."""
+"""What a diagnosis says, and how far a piece may be from the source before it counts as diverged."""
 
 from __future__ import annotations
 

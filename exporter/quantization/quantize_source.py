@@ -67,7 +67,7 @@ def quantize_source(
         data: calibration windows, which a plan that is `calibrated` needs.
         windows: those of them that are used, int64 [T] each; when None all, or the Hessians of stored statistics, where
             there are any, instead of another run of the model (see `exporter.quantization.from_statistics`).
-        store: where finished decoder layers are kept, so that an interrupted run goes on.
+        store: where finished decoder layers are kept, so that an interrupted run resumes.
         progress: called with the layers done and their number.
 
     Raises:

@@ -91,7 +91,7 @@ def _own() -> dict[str, Any]:
                 halves.clear()
 
     class GptOss(Plain):
-        """Experts hold columns where others hold rows, and those of gate and up by turns."""
+        """Experts hold columns where others hold rows, and gate and up interleaved."""
 
         def turned(self, weights: Any, name: str) -> Any:
             return weights.swapaxes(1, 2) if "ffn_down_exps.weight" in name else weights

@@ -271,7 +271,7 @@ def write_tiny_gguf(
 
 
 def _interleave(weight: Any, heads: int) -> Any:
-    """Order a query or key matrix's rows as GGUF's Llama has them: the two halves of each head by turns."""
+    """Order a query or key matrix's rows as GGUF's Llama has them: the two halves of each head interleaved."""
     rows = weight.shape[0] // heads // 2
     return weight.reshape(heads, 2, rows, -1).swapaxes(1, 2).reshape(weight.shape)
 

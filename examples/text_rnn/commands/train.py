@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--longest", type=int, default=64, metavar="N", help="words of a text; the rest is cut off")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, metavar="N")
-    parser.add_argument("--resume", action="store_true", help="go on where a training into --out ended")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted training in --out")
 
 
 def run(arguments: argparse.Namespace) -> None:

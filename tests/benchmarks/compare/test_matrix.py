@@ -56,7 +56,7 @@ def test_what_was_compared_before_an_interruption_is_not_compared_again_and_coun
     assert main([*words, "--quiet"]) == 4  # of the first model
     assert measured == ["one", "two", "two"]
     assert not (tmp_path / "matrix-progress.jsonl").exists()
-    # Other wishes begin anew.
+    # Other options begin anew.
     measured.clear()
     assert main(words) == 130
     assert main([*words, "--trials", "9"]) == 4

@@ -24,10 +24,10 @@ def test_greedy_tokens_in_fp16_are_torchs_on_the_same_gpu(tiny, tmp_path):
     for _ in range(48):
         for one, said in zip((ours, theirs), tokens, strict=True):
             said.append(one.decode(said[-1]))
-    parted = next((i for i, pair in enumerate(zip(*tokens, strict=True)) if pair[0] != pair[1]), None)
-    if parted is not None:
+    diverged = next((i for i, pair in enumerate(zip(*tokens, strict=True)) if pair[0] != pair[1]), None)
+    if diverged is not None:
         with torch.inference_mode():
-            text = torch.tensor([[*prompt.tolist(), *tokens[1][:parted]]])
+            text = torch.tensor([[*prompt.tolist(), *tokens[1][:diverged]]])
             logits = module(text).logits[0, -1]
         best = logits.topk(2).values
         assert float((best[0] - best[1]) / logits.std()) < 0.02

@@ -39,7 +39,7 @@ def options(precision, **more):
         ({"precision": "mixed", "goal": Goal(max_kl=0.1), "symmetric": True}, "--symmetric"),
     ],
 )
-def test_wishes_that_do_not_go_together_are_refused(given, message):
+def test_options_that_contradict_each_other_are_refused(given, message):
     with pytest.raises(InputError, match=message):
         options(**given)
 

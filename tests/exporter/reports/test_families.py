@@ -31,7 +31,7 @@ IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 FAMILIES = {
     "biases on query, key and value": ("Qwen2Config", {}, {"pack_qkv": 2, "fuse_rope": 4}),
     "norms on query and key": ("Qwen3Config", {"head_dim": 16}, {"fuse_rms_norm": 9, "pack_qkv": 0}),
-    "windows by turns, softcaps, norms of one plus weight": (
+    "alternating windows, softcaps, norms of one plus weight": (
         "Gemma2Config",
         {"head_dim": 16, "sliding_window": 8},
         {"fuse_rms_norm": 9, "lower_gqa": 2},
@@ -40,7 +40,7 @@ FAMILIES = {
     "norms without a mean, interleaved rotation": ("CohereConfig", {}, {"fuse_rms_norm": 3, "fuse_rope": 0}),
     "learned positions": ("GPT2Config", {"n_positions": 128}, {"fuse_rope": 0, "lower_gqa": 2}),
     "a window shorter than the prompt": ("MistralConfig", {"sliding_window": 8}, {"lower_gqa": 2, "pack_qkv": 2}),
-    "two rotations, windows by turns": (
+    "two rotations, alternating windows": (
         "Gemma3TextConfig",
         {"head_dim": 16, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
         {"lower_gqa": 2, "fuse_rope": 4},
@@ -65,7 +65,7 @@ UNFUSED = {
         {"kv"},
     ),
     "a selective scan": ("MambaConfig", {"state_size": 8}, {"recurrent"}),
-    "scan and attention layers by turns": (
+    "alternating scan and attention layers": (
         "JambaConfig",
         {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_d_state": 8, "mamba_dt_rank": 4},
         {"kv", "recurrent"},

@@ -100,7 +100,7 @@ def limit(prompt: int, positions: int | None, longer: str | None = None, **optio
     return new_token_limit(prompt, positions, SamplingOptions(**options), name="The prompt", longer=longer)
 
 
-def test_without_a_wish_a_row_gets_the_default_within_its_room() -> None:
+def test_without_a_limit_a_row_gets_the_default_within_its_room() -> None:
     assert limit(10, None) == 256
     assert limit(10, 64) == 54
     assert limit(10, None, max_new_tokens=7) == 7
