@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from benchmarks.compare.contestants import Candidate
+    from benchmarks.compare.contestants import Contestant
     from benchmarks.compare.run import ComparisonRequest
     from benchmarks.report.schema import Report
     from benchmarks.report.verdict import Limits
@@ -165,7 +165,7 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
 def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     """One report for each model, in a folder of its own where there are several; those that are there already stay."""
     from benchmarks.compare.journal import Journal, sole_run
-    from benchmarks.compare.matrix import check_build_place, matrix_candidates, read_matrix
+    from benchmarks.compare.matrix import check_build_place, matrix_contestants, read_matrix
     from benchmarks.compare.run import threads_of
     from benchmarks.report.report import prepare_folder
     from benchmarks.report.schema import JSON
@@ -205,14 +205,16 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
                 continue
             run = run_here if arguments.ray is None else run_tasks
             threads = threads_of(arguments.threads)
-            folders, candidates = matrix_candidates(matrix, model, threads=threads, say=say, run=run)
+            folders, contestants = matrix_contestants(matrix, model, threads=threads, say=say, run=run)
             request = _request(arguments, tuple(folders), out)
             if several and request.peers is not None:
                 request = replace(request, peers=request.peers / label)
             junit = arguments.junit
             if several and junit is not None:
                 junit = junit.with_name(f"{junit.stem}-{label}{junit.suffix}")
-            codes.append(_run_one(arguments, request, limits, baselines.get(model), junit=junit, candidates=candidates))
+            codes.append(
+                _run_one(arguments, request, limits, baselines.get(model), junit=junit, contestants=contestants)
+            )
             journal.add({"model": model, "code": codes[-1]})
         journal.remove()
         return max(codes)
@@ -225,22 +227,22 @@ def _run_one(
     baseline: Report | None,
     *,
     junit: Path | None,
-    candidates: list[Candidate] | None = None,
+    contestants: list[Contestant] | None = None,
 ) -> int:
     """Measure, judge, write and print one report."""
     from benchmarks.compare.cluster_comparison import compare_on_cluster
-    from benchmarks.compare.contestants import artifact_candidates
+    from benchmarks.compare.contestants import artifact_contestants
     from benchmarks.compare.run import compare, model_of, task_of, threads_of
     from benchmarks.report.markdown import render_markdown
     from benchmarks.report.report import write_report
     from benchmarks.report.verdict import judge
 
-    if candidates is None:
+    if contestants is None:
         threads = threads_of(request.threads)
-        candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
-    limits.check(task=task_of(model_of(candidates)), quality=request.quality)
+        contestants = artifact_contestants(request.artifacts, request.backends, threads=threads, source=request.source)
+    limits.check(task=task_of(model_of(contestants)), quality=request.quality)
     measure = compare if arguments.ray is None else compare_on_cluster
-    report = measure(request, candidates=candidates, say=_silent if arguments.quiet else _say)
+    report = measure(request, contestants=contestants, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:
         report["verdict"] = judge(report, baseline, limits)
     write_report(report, request.out, junit=junit)

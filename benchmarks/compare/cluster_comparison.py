@@ -1,4 +1,4 @@
-"""`jisu compare --ray`: a task for each candidate on a cluster, and one report of them all.
+"""`jisu compare --ray`: a task for each contestant on a cluster, and one report of them all.
 
 Each is measured alone, as `benchmarks.compare.run` does, on whichever machine it gets, which nothing else is timed on
 at the same time. So its trials are not interleaved with the others', and its row names its machine.
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.compare.contestants import Candidate
+from benchmarks.compare.contestants import Contestant
 from benchmarks.compare.journal import Journal, sole_run
 from benchmarks.compare.rounds import Outcome, Say
 from benchmarks.compare.run import (
@@ -31,14 +31,14 @@ from exporter.contract.artifact import Artifact
 from exporter.contract.errors import InputError
 from exporter.jobs.ray_tasks import Task, run_tasks
 
-CANDIDATES = "candidates"  # the folder, beside the report, that the workers keep their measurements in
+CONTESTANTS = "contestants"  # the folder, beside the report, that the workers keep their measurements in
 _MEMORY = 1 << 30  # beside the weights: onnxruntime or torch, logits, the state
 
 
 def compare_on_cluster(
     request: ComparisonRequest,
     *,
-    candidates: Sequence[Candidate] | None = None,
+    contestants: Sequence[Contestant] | None = None,
     say: Say = lambda text: None,
 ) -> Report:
     """Measure on the connected cluster and write ``report.json``; arguments and errors are those of `compare`.
@@ -46,48 +46,48 @@ def compare_on_cluster(
     Paths are from the root, and mean the same on every machine.
     """
     threads = threads_of(request.threads)
-    candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
+    contestants, missing = who_is_compared(request, contestants, threads=threads, say=say)
     prepare_folder(request.out)
-    model = model_of(candidates)
+    model = model_of(contestants)
     workloads = wanted_workloads(request, model)
     with sole_run(request.out):
-        journal = Journal(request.out, plan_of(request, candidates, workloads, threads=threads))
+        journal = Journal(request.out, plan_of(request, contestants, workloads, threads=threads))
         reports: dict[int, Report] = {record["index"]: record["report"] for record in journal.records}
-        waiting = [index for index in range(len(candidates)) if index not in reports]
-        tasks = [_task(request, index, candidates[index], model, threads=threads) for index in waiting]
+        waiting = [index for index in range(len(contestants)) if index not in reports]
+        tasks = [_task(request, index, contestants[index], model, threads=threads) for index in waiting]
         for place, found in run_tasks(tasks):
             index = waiting[place]
             if isinstance(found, Exception):
-                say(f"{candidates[index].name} failed: {found}")
-                lost = Outcome(candidate=candidates[index], failure=str(found))
+                say(f"{contestants[index].name} failed: {found}")
+                lost = Outcome(contestant=contestants[index], failure=str(found))
                 reports[index] = {"rows": [row_of(lost, workloads, None)]}
                 continue
-            say(f"{candidates[index].name} is measured")
+            say(f"{contestants[index].name} is measured")
             reports[index] = found
             journal.add({"index": index, "report": found})
-        report = _joined([reports[index] for index in range(len(candidates))], missing)
+        report = _joined([reports[index] for index in range(len(contestants))], missing)
         write_json(report, request.out / JSON)
         journal.remove()
-        shutil.rmtree(request.out / CANDIDATES, ignore_errors=True)
+        shutil.rmtree(request.out / CONTESTANTS, ignore_errors=True)
         return report
 
 
-def measure_candidate(request: ComparisonRequest, candidate: Candidate, model: Artifact | None) -> Report:
-    """The report of one candidate, in a worker; one that was begun by a worker that was lost is resumed."""
-    return compare(request, candidates=[candidate], model=model)
+def measure_contestant(request: ComparisonRequest, contestant: Contestant, model: Artifact | None) -> Report:
+    """The report of one contestant, in a worker; one that was begun by a worker that was lost is resumed."""
+    return compare(request, contestants=[contestant], model=model)
 
 
 def _task(
-    request: ComparisonRequest, index: int, candidate: Candidate, model: Artifact | None, *, threads: int
+    request: ComparisonRequest, index: int, contestant: Contestant, model: Artifact | None, *, threads: int
 ) -> Task:
-    alone = replace(request, out=(request.out / CANDIDATES / f"{index:03d}").resolve(), peers=None, threads=threads)
+    alone = replace(request, out=(request.out / CONTESTANTS / f"{index:03d}").resolve(), peers=None, threads=threads)
     return Task(
-        name=candidate.name,
-        function=measure_candidate,
-        arguments=(alone, candidate, model),
+        name=contestant.name,
+        function=measure_contestant,
+        arguments=(alone, contestant, model),
         cores=threads,
-        # The candidate's weights, and the source that judges it.
-        memory_bytes=_MEMORY + 2 * int(candidate.facts.get("size_bytes") or 0),
+        # The contestant's weights, and the source that judges it.
+        memory_bytes=_MEMORY + 2 * int(contestant.facts.get("size_bytes") or 0),
         timed=True,
     )
 

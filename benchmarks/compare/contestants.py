@@ -15,7 +15,7 @@ from runtimes.backends.registry import BACKENDS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Contestant:
     """One row to be.
 
     ``command`` is its worker's. ``facts`` go into the report as they are. ``artifact`` and ``backend`` are None for a
@@ -30,12 +30,12 @@ class Candidate:
     problem: str | None = None
 
 
-def artifact_candidates(
+def artifact_contestants(
     folders: Sequence[Path], backends: Sequence[str], *, threads: int, source: str | None
-) -> list[Candidate]:
+) -> list[Contestant]:
     """Every artifact on every backend, those that cannot be read or were altered included, with the reason.
 
-    A backend that runs the source instead of the artifact gives one candidate for each source, not for each artifact.
+    A backend that runs the source instead of the artifact gives one contestant for each source, not for each artifact.
 
     Raises:
         InputError: an unknown backend, a folder that is named twice, or models that are for different things.
@@ -54,7 +54,7 @@ def artifact_candidates(
             "An artifact is named twice", received=", ".join(map(str, folders)), fix="Name each folder once."
         )
     labels = _labels(folders)
-    found: list[Candidate] = []
+    found: list[Contestant] = []
     sources: set[tuple[str, str]] = set()
     model: Artifact | None = None
     for folder in folders:
@@ -74,7 +74,7 @@ def artifact_candidates(
                 name = "source" if not any(known == backend for known, _ in sources) else f"source of {name}"
                 sources.add(key)
             found.append(
-                Candidate(
+                Contestant(
                     name=f"{name} ({backend})",
                     command=_command(folder, backend, threads, source if reads_source else None),
                     facts=_facts(folder, artifact, backend, reads_source=reads_source),

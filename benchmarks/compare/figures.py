@@ -18,7 +18,7 @@ QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 def workload_figures(
     outcome: Outcome, workload: Workload, *, weights: float | None, bandwidth: float | None
 ) -> dict[str, Any]:
-    """The figures of one candidate on one workload, or why there are none.
+    """The figures of one contestant on one workload, or why there are none.
 
     Args:
         weights: bytes of weights that a decode step reads.
@@ -78,7 +78,7 @@ def _traffic(
     outcome: Outcome, workload: Workload, rate: float, weights: float | None, bandwidth: float | None
 ) -> dict[str, Any]:
     """Bytes that a step reads, over the tokens it makes; and how near that comes to what the memory can give."""
-    artifact = outcome.candidate.artifact
+    artifact = outcome.contestant.artifact
     if artifact is None or weights is None:
         return {"bytes_per_token": None, "gb_per_s": None, "share_of_bandwidth": None}
     prompt, length = workload.prompt_tokens, workload.new_tokens / 2

@@ -11,7 +11,7 @@ from benchmarks.compare.contestants import source_key
 from benchmarks.compare.journal import Journal
 from benchmarks.compare.label_quality import label_sets, measure_label_quality
 from benchmarks.compare.rounds import Outcome, Processes, Say
-from benchmarks.compare.timed_process import CandidateError, TimedProcess
+from benchmarks.compare.timed_process import ContestantError, TimedProcess
 from benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
 from exporter.contract.artifact import Artifact
 from exporter.contract.errors import InputError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SOURCE = "source"
 
 
-def judge_candidates(
+def judge_contestants(
     model: Artifact,
     outcomes: Mapping[str, Outcome],
     processes: Processes,
@@ -46,13 +46,13 @@ def judge_candidates(
     except (InputError, ImportError) as error:  # a tokenizer that is not the model's; the speeds are there all the same
         return {"name": None, "description": None, "problems": [str(error)]}
     for outcome in outcomes.values():
-        if outcome.is_measured and not _same_source(outcome.candidate.artifact, model):
+        if outcome.is_measured and not _same_source(outcome.contestant.artifact, model):
             reason = f"it was made from another source than {model.folder}"
             outcome.quality = {"sets": {}, "greedy": None, "reason": reason}
     requests = {
         name: process
         for name, process in processes.items()
-        if outcomes[name].quality is None and _same_source(outcomes[name].candidate.artifact, model)
+        if outcomes[name].quality is None and _same_source(outcomes[name].contestant.artifact, model)
     }
     for name, command in _references(model, outcomes, source=source, threads=threads):
         say(f"loading the reference: {name}")
@@ -63,7 +63,7 @@ def judge_candidates(
                 version = process.opened["version"]
                 description = version if name == _SOURCE else f"{name}, {version}"
                 return {"name": name, "description": description, "problems": problems}
-        except (CandidateError, ReferenceFailedError) as error:
+        except (ContestantError, ReferenceFailedError) as error:
             problems.append(f"{name}: {error}")
             say(f"the reference {name} cannot be used: {error}")
     return {"name": None, "description": None, "problems": problems or ["no source and no fp32 artifact"]}
@@ -72,7 +72,7 @@ def judge_candidates(
 def _references(
     model: Artifact, outcomes: Mapping[str, Outcome], *, source: str | None, threads: int
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """What quality may be measured against, best first: the source, then an fp32 artifact among the candidates.
+    """What quality may be measured against, best first: the source, then an fp32 artifact among the contestants.
 
     For a source that was named nothing else is taken.
     """
@@ -80,7 +80,7 @@ def _references(
     program = (sys.executable, "-m", "benchmarks.peers.run_source", str(model.folder), str(threads), *place)
     found = [(_SOURCE, program)]
     for outcome in outcomes.values() if source is None else ():
-        item = outcome.candidate
+        item = outcome.contestant
         if item.facts.get("precision") == "fp32" and outcome.failure is None:
             found.append((item.name, item.command))
     return found

@@ -1,4 +1,4 @@
-"""How close each candidate's labels are to the source's: divergence of the probabilities, and agreement on the label.
+"""How close each contestant's labels are to the source's: divergence of the probabilities, and agreement on the label.
 
 Texts are classified one at a time, whole; logits go through files, as those of tokens do.
 """
@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.compare.journal import Journal
 from benchmarks.compare.rounds import Outcome, Processes, Say, fail
-from benchmarks.compare.timed_process import CandidateError, TimedProcess
-from benchmarks.compare.token_quality import Floats, TokenIds, near_ties, told_logits, true_logits
+from benchmarks.compare.timed_process import ContestantError, TimedProcess
+from benchmarks.compare.token_quality import Floats, TokenIds, near_ties, read_logits, true_logits
 from exporter.gate.intervals import mean_interval
 from exporter.gate.quality import kl_divergence
 from exporter.gate.texts import GateTexts
@@ -24,7 +24,7 @@ from exporter.gate.texts import GateTexts
 
 @dataclass
 class _Tally:
-    """One candidate's logits so far and those of the source, by the name of the set: [1, labels] of each text."""
+    """One contestant's logits so far and those of the source, by the name of the set: [1, labels] of each text."""
 
     truths: dict[str, list[Floats]] = field(default_factory=dict)
     guesses: dict[str, list[Floats]] = field(default_factory=dict)
@@ -45,24 +45,24 @@ def measure_label_quality(
     journal: Journal,
     say: Say,
 ) -> None:
-    """Fill in the quality of every candidate with a process; raises ReferenceFailedError."""
+    """Fill in the quality of every contestant with a process; raises ReferenceFailedError."""
     tallies = {name: _Tally() for name in processes}
     with tempfile.TemporaryDirectory(prefix="jisu-logits-") as folder:
-        truth_file, guess_file = (str(Path(folder) / name) for name in ("reference.npy", "candidate.npy"))
+        truth_file, guess_file = (str(Path(folder) / name) for name in ("reference.npy", "contestant.npy"))
         for name, texts in sets.items():
             say(f"quality on {name}: {len(texts)} texts")
             for text in texts:
                 truth = true_logits(reference, text, truth_file)
-                for candidate in list(processes):
-                    tally = tallies[candidate]
+                for contestant in list(processes):
+                    tally = tallies[contestant]
                     if tally.reason is not None:
                         continue
                     try:
-                        guess, tally.reason = told_logits(processes[candidate], text, guess_file)
+                        guess, tally.reason = read_logits(processes[contestant], text, guess_file)
                         if guess is not None and guess.shape != truth.shape:
-                            raise CandidateError(f"logits {guess.shape} where the source has {truth.shape}")
-                    except CandidateError as error:
-                        fail(outcomes[candidate], f"quality: {error}", processes, journal=journal, say=say)
+                            raise ContestantError(f"logits {guess.shape} where the source has {truth.shape}")
+                    except ContestantError as error:
+                        fail(outcomes[contestant], f"quality: {error}", processes, journal=journal, say=say)
                         continue
                     if guess is not None:
                         tally.truths.setdefault(name, []).append(truth)
@@ -76,7 +76,7 @@ def measure_label_quality(
             "greedy": None,
             "reason": tally.reason,
         }
-        journal.add({"candidate": name, "quality": outcomes[name].quality})
+        journal.add({"contestant": name, "quality": outcomes[name].quality})
 
 
 def _figures(truths: Sequence[Floats], guesses: Sequence[Floats]) -> dict[str, Any]:

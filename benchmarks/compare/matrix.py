@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.contestants import Candidate, artifact_candidates
+from benchmarks.compare.contestants import Contestant, artifact_contestants
 from benchmarks.compare.rounds import Say
 from benchmarks.compare.run import BACKEND
 from exporter.contract.artifact import MANIFEST
@@ -120,10 +120,10 @@ def check_build_place(folder: Path) -> None:
         ) from error
 
 
-def matrix_candidates(
+def matrix_contestants(
     matrix: Matrix, model: str, *, threads: int, say: Say, run: Callable[[list[Task]], Iterator[tuple[int, Any]]]
-) -> tuple[list[Path], list[Candidate]]:
-    """Export what is missing of one model; returns the folders, and the candidates with those that failed.
+) -> tuple[list[Path], list[Contestant]]:
+    """Export what is missing of one model; returns the folders, and the contestants with those that failed.
 
     Args:
         run: runs the exports, `exporter.jobs.ray_tasks.run_here` or `exporter.jobs.ray_tasks.run_tasks`.
@@ -143,9 +143,9 @@ def matrix_candidates(
             say(f"{model} in {missing[index]} could not be exported: {problem}")
     source = model if Path(model).exists() else None
     made = [folder for precision, folder in folders.items() if precision not in problems]
-    found = artifact_candidates(made, matrix.backends, threads=threads, source=source)
+    found = artifact_contestants(made, matrix.backends, threads=threads, source=source)
     failed = [
-        Candidate(name=precision, command=(), problem=problem, facts=_failed_facts(folders[precision]))
+        Contestant(name=precision, command=(), problem=problem, facts=_failed_facts(folders[precision]))
         for precision, problem in problems.items()
     ]
     return [*made, *(folders[precision] for precision in problems)], [*found, *failed]

@@ -1,4 +1,4 @@
-"""Which candidates are worth a look: those that no other one beats in speed without losing in closeness."""
+"""Which contestants are worth a look: those that no other one beats in speed without losing in closeness."""
 
 from __future__ import annotations
 

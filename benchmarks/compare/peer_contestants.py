@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.contestants import Candidate
+from benchmarks.compare.contestants import Contestant
 from exporter.contract.errors import InputError
 
 INSTALL = "python -m venv build/peers && build/peers/bin/pip install -r benchmarks/peers/requirements.txt"
@@ -55,7 +55,7 @@ PEERS = {
 }
 
 
-def peer_candidates(models: Path, python: Path, *, threads: int) -> tuple[list[Candidate], dict[str, str]]:
+def peer_contestants(models: Path, python: Path, *, threads: int) -> tuple[list[Contestant], dict[str, str]]:
     """Every peer that can run, and by the names of the others how to get them.
 
     Args:
@@ -87,7 +87,7 @@ def peer_candidates(models: Path, python: Path, *, threads: int) -> tuple[list[C
         else:
             start = _START.format(root=str(_ROOT), module=f"benchmarks.peers.{peer.worker}")
             command = (str(interpreter), "-c", start, str(path), str(threads), *peer.options)
-            found.append(Candidate(name=name, command=command, facts=_facts(peer, path)))
+            found.append(Contestant(name=name, command=command, facts=_facts(peer, path)))
     return found, missing
 
 

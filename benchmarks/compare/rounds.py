@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.compare.contestants import Candidate
+from benchmarks.compare.contestants import Contestant
 from benchmarks.compare.energy import joules_between, read_energy
 from benchmarks.compare.journal import Journal
-from benchmarks.compare.timed_process import CandidateError, TimedProcess
+from benchmarks.compare.timed_process import ContestantError, TimedProcess
 from benchmarks.compare.workloads import Workload
 
 WARM_UP_TOKENS = 4  # the prompt's shape and a decode step have been seen by then
@@ -25,14 +25,14 @@ Say = Callable[[str], None]
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of a candidate.
+    """What became of a contestant.
 
     ``trials`` has by workload the answers in the order of the trials; ``unsupported`` by workload the reason why there
     are none. ``operators`` are the times of the graph's operators, or why there are none. ``failure`` says what ended
     it: then none of its figures count.
     """
 
-    candidate: Candidate
+    contestant: Contestant
     opened: dict[str, Any] | None = None
     trials: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
@@ -45,11 +45,11 @@ class Outcome:
         return self.failure is None and bool(self.trials)
 
 
-def restored_outcomes(candidates: Sequence[Candidate], records: Iterable[Mapping[str, Any]]) -> dict[str, Outcome]:
-    """The outcomes so far, by the candidates' names, from the records of a `Journal`."""
-    found = {item.name: Outcome(candidate=item, failure=item.problem) for item in candidates}
+def restored_outcomes(contestants: Sequence[Contestant], records: Iterable[Mapping[str, Any]]) -> dict[str, Outcome]:
+    """The outcomes so far, by the contestants' names, from the records of a `Journal`."""
+    found = {item.name: Outcome(contestant=item, failure=item.problem) for item in contestants}
     for record in records:
-        outcome = found[record["candidate"]]
+        outcome = found[record["contestant"]]
         if "opened" in record:
             outcome.opened = record["opened"]
         elif "failure" in record:  # it is tried again: whatever ended it may be over
@@ -74,7 +74,7 @@ def open_processes(
     journal: Journal,
     say: Say,
 ) -> Iterator[Processes]:
-    """Start the worker of each candidate that is needed and has not failed, one after the other; end all afterwards."""
+    """Start the worker of each contestant that is needed and has not failed, one by one; end all afterwards."""
     processes: Processes = {}
     try:
         for name, outcome in outcomes.items():
@@ -82,13 +82,13 @@ def open_processes(
                 continue
             say(f"loading {name}")
             try:
-                processes[name] = TimedProcess(outcome.candidate.command, time_limit=time_limit)
-            except CandidateError as error:
+                processes[name] = TimedProcess(outcome.contestant.command, time_limit=time_limit)
+            except ContestantError as error:
                 fail(outcome, str(error), processes, journal=journal, say=say)
                 continue
             if outcome.opened is None:
                 outcome.opened = processes[name].opened
-                journal.add({"candidate": name, "opened": outcome.opened})
+                journal.add({"contestant": name, "opened": outcome.opened})
         yield processes
     finally:
         for process in processes.values():
@@ -96,17 +96,17 @@ def open_processes(
 
 
 def fail(outcome: Outcome, what: str, processes: Processes, *, journal: Journal, say: Say) -> None:
-    """Take a candidate out: its process is ended, its row says what happened, the others go on."""
-    name = outcome.candidate.name
+    """Take a contestant out: its process is ended, its row says what happened, the others go on."""
+    name = outcome.contestant.name
     outcome.failure = what
-    journal.add({"candidate": name, "failure": what})
+    journal.add({"contestant": name, "failure": what})
     say(f"{name} failed: {what}")
     if name in processes:
         processes.pop(name).close()
 
 
 def is_timed(outcome: Outcome, workloads: Sequence[Workload], trials: int) -> bool:
-    """Whether all trials of a candidate are there."""
+    """Whether all trials of a contestant are there."""
     return all(
         item.name in outcome.unsupported or len(outcome.trials.get(item.name, ())) >= trials for item in workloads
     )
@@ -125,7 +125,7 @@ def measure_rounds(
     """Run the trials that are missing, after one short one to warm up; the outcomes are filled in."""
     for workload in workloads:
         waiting = [outcome for outcome in outcomes.values() if not is_timed(outcome, [workload], trials)]
-        waiting = [outcome for outcome in waiting if outcome.candidate.name in processes]
+        waiting = [outcome for outcome in waiting if outcome.contestant.name in processes]
         for trial in range(-1, trials):
             warms_up = trial < 0
             due = [item for item in waiting if item.failure is None and not _has_trial(item, workload, trial)]
@@ -135,8 +135,8 @@ def measure_rounds(
             for outcome in due:
                 request = _shortened(workload) if warms_up else workload
                 try:
-                    answer = _timed(processes[outcome.candidate.name], prompts, request)
-                except CandidateError as error:
+                    answer = _timed(processes[outcome.contestant.name], prompts, request)
+                except ContestantError as error:
                     fail(outcome, f"{workload.name}: {error}", processes, journal=journal, say=say)
                     continue
                 _keep(outcome, workload.name, answer, journal=journal, counts=not warms_up)
@@ -166,21 +166,21 @@ def _timed(process: TimedProcess, prompts: list[list[int]], workload: Workload) 
     # What did less than it was asked for would look fast.
     if classifies:
         if len(steps) != workload.calls:
-            raise CandidateError(f"{len(steps)} calls instead of {workload.calls}")
+            raise ContestantError(f"{len(steps)} calls instead of {workload.calls}")
     else:
         made, expected = [len(row) for row in answer.pop("tokens")], workload.new_tokens
         if len(steps) != expected or made != [expected] * len(prompts):
-            raise CandidateError(f"{made} tokens in {len(steps)} steps instead of {expected}")
+            raise ContestantError(f"{made} tokens in {len(steps)} steps instead of {expected}")
     if not all(math.isfinite(step) and step > 0 for step in steps):
-        raise CandidateError("a step took no time")
+        raise ContestantError("a step took no time")
     return {**answer, "joules": joules}
 
 
 def _keep(outcome: Outcome, workload: str, answer: dict[str, Any], *, journal: Journal, counts: bool) -> None:
-    name = outcome.candidate.name
+    name = outcome.contestant.name
     if "unsupported" in answer:
         outcome.unsupported[workload] = answer["unsupported"]
-        journal.add({"candidate": name, "workload": workload, "unsupported": answer["unsupported"]})
+        journal.add({"contestant": name, "workload": workload, "unsupported": answer["unsupported"]})
     elif counts:
         outcome.trials.setdefault(workload, []).append(answer)
-        journal.add({"candidate": name, "workload": workload, "answer": answer})
+        journal.add({"contestant": name, "workload": workload, "answer": answer})

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.contestants import Candidate, artifact_candidates
+from benchmarks.compare.contestants import Contestant, artifact_contestants
 from benchmarks.compare.figures import memory_figures, workload_figures
 from benchmarks.compare.journal import Journal, sole_run
-from benchmarks.compare.judging import judge_candidates
+from benchmarks.compare.judging import judge_contestants
 from benchmarks.compare.memory_traffic import weight_bytes
 from benchmarks.compare.operator_times import measure_operators
 from benchmarks.compare.pareto import pareto_front
-from benchmarks.compare.peer_contestants import peer_candidates
+from benchmarks.compare.peer_contestants import peer_contestants
 from benchmarks.compare.read_bandwidth import measure_read_bandwidth
 from benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.compare.trials import machine
@@ -44,7 +44,7 @@ class ComparisonRequest:
     """What a user asks of a comparison.
 
     ``workloads`` are names, None for all. ``time_limit`` is the most seconds for loading and for each trial of one
-    candidate. ``source`` is the checkpoint, where the artifacts' manifests do not tell it. ``peers`` is the folder with
+    contestant. ``source`` is the checkpoint, where the artifacts' manifests do not name it. ``peers`` is the folder of
     the models of other engines, ``peers_python`` the interpreter that has these engines.
     """
 
@@ -80,7 +80,7 @@ class ComparisonRequest:
 def compare(
     request: ComparisonRequest,
     *,
-    candidates: Sequence[Candidate] | None = None,
+    contestants: Sequence[Contestant] | None = None,
     model: Artifact | None = None,
     command: Sequence[str] | None = None,
     say: Say = lambda text: None,
@@ -88,27 +88,27 @@ def compare(
     """Measure and write ``report.json`` into the request's folder.
 
     Args:
-        candidates: other ones than the request's artifacts.
-        model: whose tokenizer and source count for all; that of the first candidate that has one when None.
+        contestants: other ones than the request's artifacts.
+        model: whose tokenizer and source count for all; that of the first contestant that has one when None.
         command: what was typed, for the report.
         say: reports what is being done.
 
     Raises:
-        InputError: bad options, or no place to write to. A candidate that fails is a row of the report, no error.
+        InputError: bad options, or no place to write to. A contestant that fails is a row of the report, no error.
     """
     threads = threads_of(request.threads)
     _check_threads(threads)
-    candidates, missing = who_is_compared(request, candidates, threads=threads, say=say)
-    model = model or model_of(candidates)
+    contestants, missing = who_is_compared(request, contestants, threads=threads, say=say)
+    model = model or model_of(contestants)
     workloads = wanted_workloads(request, model)
     prepare_folder(request.out)
     workloads, skipped = _fitting(workloads, model)
-    plan = plan_of(request, candidates, workloads, threads=threads)
+    plan = plan_of(request, contestants, workloads, threads=threads)
     with sole_run(request.out):
         journal = Journal(request.out, plan)
         if journal.records:
             say(f"going on with an interrupted run: {len(journal.records)} measurements are there")
-        outcomes = restored_outcomes(candidates, journal.records)
+        outcomes = restored_outcomes(contestants, journal.records)
         bandwidth = measure_read_bandwidth(threads)
         reference: dict[str, Any] | None = None
 
@@ -122,7 +122,7 @@ def compare(
             feed = _feeder(model)
             measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
             if request.quality and model is not None and any(item.failure is None for item in outcomes.values()):
-                reference = judge_candidates(
+                reference = judge_contestants(
                     model,
                     outcomes,
                     processes,
@@ -164,38 +164,38 @@ def command_line() -> str:
 
 
 def who_is_compared(
-    request: ComparisonRequest, candidates: Sequence[Candidate] | None, *, threads: int, say: Say
-) -> tuple[list[Candidate], dict[str, str]]:
-    """All candidates with the peers, and by the names of the peers that are not there how to get them.
+    request: ComparisonRequest, contestants: Sequence[Contestant] | None, *, threads: int, say: Say
+) -> tuple[list[Contestant], dict[str, str]]:
+    """All contestants with the peers, and by the names of the peers that are not there how to get them.
 
     Args:
-        candidates: instead of the request's artifacts on its backends.
+        contestants: instead of the request's artifacts on its backends.
     """
-    if candidates is None:
-        candidates = artifact_candidates(request.artifacts, request.backends, threads=threads, source=request.source)
+    if contestants is None:
+        contestants = artifact_contestants(request.artifacts, request.backends, threads=threads, source=request.source)
     check_outside_artifacts(request.out, option="--out")
     if request.peers is None:
-        return list(candidates), {}
-    if (task := task_of(model_of(candidates))) != TEXT_GENERATION:
+        return list(contestants), {}
+    if (task := task_of(model_of(contestants))) != TEXT_GENERATION:
         raise InputError(
             f"Other engines cannot be compared for {task}",
             received="--peers",
             allowed=f"it for {TEXT_GENERATION}",
             fix="Leave --peers out.",
         )
-    peers, missing = peer_candidates(request.peers, request.peers_python or Path(sys.executable), threads=threads)
+    peers, missing = peer_contestants(request.peers, request.peers_python or Path(sys.executable), threads=threads)
     for name, why in missing.items():
         say(f"{name} is left out: {why}")
-    return [*candidates, *peers], missing
+    return [*contestants, *peers], missing
 
 
-def model_of(candidates: Sequence[Candidate]) -> Artifact | None:
+def model_of(contestants: Sequence[Contestant]) -> Artifact | None:
     """The artifact whose tokenizer and source count for all: the first one that can be used."""
-    return next((item.artifact for item in candidates if item.artifact is not None and item.problem is None), None)
+    return next((item.artifact for item in contestants if item.artifact is not None and item.problem is None), None)
 
 
 def task_of(model: Artifact | None) -> str:
-    """What all candidates are for."""
+    """What all contestants are for."""
     return TEXT_GENERATION if model is None else model.manifest.task
 
 
@@ -205,13 +205,13 @@ def wanted_workloads(request: ComparisonRequest, model: Artifact | None) -> list
 
 
 def plan_of(
-    request: ComparisonRequest, candidates: Sequence[Candidate], workloads: Sequence[Workload], *, threads: int
+    request: ComparisonRequest, contestants: Sequence[Contestant], workloads: Sequence[Workload], *, threads: int
 ) -> dict[str, Any]:
     """Everything that the measurement depends on."""
     return {
         "schema": SCHEMA_VERSION,
-        "candidates": [
-            [item.name, item.command, dict(item.facts), _files(item.artifact), item.problem] for item in candidates
+        "contestants": [
+            [item.name, item.command, dict(item.facts), _files(item.artifact), item.problem] for item in contestants
         ],
         "workloads": [item.to_dict() for item in workloads],
         "settings": [request.trials, threads, request.quality, request.source],
@@ -297,7 +297,7 @@ def _profile(
 ) -> None:
     """Find out where the time goes in the graphs of those that ONNX Runtime ran, once nothing is timed any more."""
     for name, outcome in outcomes.items():
-        item = outcome.candidate
+        item = outcome.contestant
         if outcome.failure is not None or outcome.operators is not None:
             continue
         if item.backend != BACKEND or item.artifact is None or task_of(item.artifact) != TEXT_GENERATION:
@@ -305,12 +305,12 @@ def _profile(
         if item.artifact.manifest.signature.state:
             say(f"profiling {name}")
             outcome.operators = measure_operators(item.artifact.folder, threads=threads, time_limit=request.time_limit)
-            journal.add({"candidate": name, "operators": outcome.operators})
+            journal.add({"contestant": name, "operators": outcome.operators})
 
 
 def row_of(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float | None) -> dict[str, Any]:
-    """A candidate's part of the report; one that failed has no figures, whatever it measured before."""
-    item = outcome.candidate
+    """A contestant's part of the report; one that failed has no figures, whatever it measured before."""
+    item = outcome.contestant
     row: dict[str, Any] = {"name": item.name, "failure": outcome.failure, **item.facts}
     opened = outcome.opened or {}
     row |= {"version": opened.get("version"), "settings": opened.get("settings")}

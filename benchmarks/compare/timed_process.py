@@ -1,7 +1,7 @@
-"""A process of its own for each candidate: it works when asked, and stands still otherwise.
+"""A process of its own for each contestant: it works when asked, and stands still otherwise.
 
 With two engines in one process, or two that are awake, either would lose a quarter of its speed to the other's
-spinning threads. Whatever ends a candidate, or keeps it from answering, is a `CandidateError` with the reason.
+spinning threads. Whatever ends a contestant, or keeps it from answering, is a `ContestantError` with the reason.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 _BLOCK = 1 << 16
 
 
-class CandidateError(Exception):
-    """A candidate failed: its message says how."""
+class ContestantError(Exception):
+    """A contestant failed: its message says how."""
 
 
 class TimedProcess:
@@ -33,7 +33,7 @@ class TimedProcess:
         time_limit: most seconds until an answer, the opening included.
 
     Raises:
-        CandidateError: it could not be started, ended, or did not answer in time.
+        ContestantError: it could not be started, ended, or did not answer in time.
     """
 
     def __init__(self, command: Sequence[str], *, time_limit: float) -> None:
@@ -51,7 +51,7 @@ class TimedProcess:
             )
         except OSError as error:
             self._said.close()
-            raise CandidateError(f"{command[0]} cannot be started: {error.strerror}") from error
+            raise ContestantError(f"{command[0]} cannot be started: {error.strerror}") from error
         try:
             self.opened = self._read("loading")
         except BaseException:
@@ -105,7 +105,7 @@ class TimedProcess:
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise CandidateError(self._ended(doing)) from error
+            raise ContestantError(self._ended(doing)) from error
         answer = self._read(doing)
         self._stop()
         return answer
@@ -121,15 +121,15 @@ class TimedProcess:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while b"\n" not in self._rest:
                 if not selector.select(max(0.0, until - time.monotonic())):
-                    raise CandidateError(f"no answer within {self._time_limit:g} s while {doing}")
+                    raise ContestantError(f"no answer within {self._time_limit:g} s while {doing}")
                 block = os.read(self._process.stdout.fileno(), _BLOCK)
                 if not block:
-                    raise CandidateError(self._ended(doing))
+                    raise ContestantError(self._ended(doing))
                 self._rest += block
         line, self._rest = self._rest.split(b"\n", 1)
         answer: dict[str, Any] = json.loads(line)
         if "failed" in answer:
-            raise CandidateError(f"while {doing}: {answer['failed']}")
+            raise ContestantError(f"while {doing}: {answer['failed']}")
         return answer
 
     def _ended(self, doing: str) -> str:

@@ -1,4 +1,4 @@
-"""How close each candidate's predictions are to the source's: the gate's own figures, on named sets of tokens.
+"""How close each contestant's predictions are to the source's: the gate's own figures, on named sets of tokens.
 
 Logits go through files, one text at a time, so that a process holds no more than one text's. The source judges greedy
 continuations, too: shown the same tokens, it would have chosen the same one at every step, or it parts there.
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from benchmarks.compare.journal import Journal
 from benchmarks.compare.rounds import Outcome, Processes, Say, fail
-from benchmarks.compare.timed_process import CandidateError, TimedProcess
+from benchmarks.compare.timed_process import ContestantError, TimedProcess
 from exporter.gate.domain_quality import domain_figures
 from exporter.gate.prompts import GatePrompts
 from exporter.gate.quality import Quality, QualityMeter
@@ -63,7 +63,7 @@ class TokenSets:
 
 @dataclass
 class _Tally:
-    """One candidate's figures so far."""
+    """One contestant's figures so far."""
 
     meters: dict[str, QualityMeter] = field(default_factory=dict)
     ties: dict[str, int] = field(default_factory=dict)
@@ -100,23 +100,23 @@ def measure_quality(
     journal: Journal,
     say: Say,
 ) -> None:
-    """Fill in the quality of every candidate with a process; raises ReferenceFailedError."""
+    """Fill in the quality of every contestant with a process; raises ReferenceFailedError."""
     tallies = {name: _Tally() for name in processes}
     with tempfile.TemporaryDirectory(prefix="jisu-logits-") as folder:
-        truth_file, guess_file = (str(Path(folder) / name) for name in ("reference.npy", "candidate.npy"))
+        truth_file, guess_file = (str(Path(folder) / name) for name in ("reference.npy", "contestant.npy"))
         for name, texts in sets.texts.items():
             for number, text in enumerate(texts):
                 say(f"quality on {name}: text {number + 1} of {len(texts)}")
                 fed, source = sets.given(text)
                 truth = true_logits(reference, fed, truth_file, source)
-                for candidate in list(processes):
-                    tally = tallies[candidate]
+                for contestant in list(processes):
+                    tally = tallies[contestant]
                     if tally.reason is not None:
                         continue
                     try:
-                        guess, tally.reason = told_logits(processes[candidate], fed, guess_file, source)
-                    except CandidateError as error:
-                        fail(outcomes[candidate], f"quality: {error}", processes, journal=journal, say=say)
+                        guess, tally.reason = read_logits(processes[contestant], fed, guess_file, source)
+                    except ContestantError as error:
+                        fail(outcomes[contestant], f"quality: {error}", processes, journal=journal, say=say)
                         continue
                     if guess is not None:
                         meter = tally.meters.setdefault(name, QualityMeter())
@@ -124,26 +124,26 @@ def measure_quality(
                         tally.ties[name] = tally.ties.get(name, 0) + near_ties(truth[:-1], guess[:-1])
         for number, prompt in enumerate(sets.prompts):
             say(f"greedy answers: prompt {number + 1} of {len(sets.prompts)}")
-            for candidate in list(processes):
-                tally = tallies[candidate]
+            for contestant in list(processes):
+                tally = tallies[contestant]
                 try:
-                    answer = processes[candidate].generate([prompt.tolist()], sets.new_tokens)
-                except CandidateError as error:
-                    fail(outcomes[candidate], f"greedy answer: {error}", processes, journal=journal, say=say)
+                    answer = processes[contestant].generate([prompt.tolist()], sets.new_tokens)
+                except ContestantError as error:
+                    fail(outcomes[contestant], f"greedy answer: {error}", processes, journal=journal, say=say)
                     continue
                 if "unsupported" not in answer:
                     tokens = np.array(answer["tokens"][0], np.int64)
                     _judge(_choices(reference, sets, prompt, tokens, truth_file), tokens, tally, number)
     for name in processes:
         outcomes[name].quality = _figures(tallies[name])
-        journal.add({"candidate": name, "quality": outcomes[name].quality})
+        journal.add({"contestant": name, "quality": outcomes[name].quality})
 
 
 def true_logits(reference: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None) -> Floats:
     """The reference's logits of a text, through a file; raises ReferenceFailedError."""
     try:
         reference.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
-    except CandidateError as error:
+    except ContestantError as error:
         raise ReferenceFailedError(str(error)) from error
     logits: Floats = np.load(file)
     if not np.isfinite(logits).all():
@@ -151,22 +151,22 @@ def true_logits(reference: TimedProcess, tokens: TokenIds, file: str, source: To
     return logits
 
 
-def told_logits(
+def read_logits(
     process: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None
 ) -> tuple[Floats | None, str | None]:
-    """A candidate's logits of a text, or why it does not tell them. Raises CandidateError for NaN."""
+    """A contestant's logits of a text, or why it does not tell them. Raises ContestantError for NaN."""
     answer = process.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
     if "unsupported" in answer:
         return None, answer["unsupported"]
     logits: Floats = np.load(file)
     bad = ~np.isfinite(logits)
     if bad.any():
-        raise CandidateError(f"{int(bad.sum())} logits of {len(tokens)} tokens are not finite")
+        raise ContestantError(f"{int(bad.sum())} logits of {len(tokens)} tokens are not finite")
     return logits, None
 
 
 def near_ties(truth: Floats, guess: Floats) -> int:
-    """Rows in which another column is the likeliest and the source's two candidates are a near tie."""
+    """Rows in which another column is the likeliest and the source's two likeliest tokens are a near tie."""
     rows = np.arange(len(truth))
     best, other = truth.argmax(axis=1), guess.argmax(axis=1)
     return int(((best != other) & (truth[rows, best] - truth[rows, other] <= NEAR_TIE)).sum())

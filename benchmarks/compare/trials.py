@@ -1,4 +1,4 @@
-"""Trials of several candidates, interleaved so that a noisy machine hits all of them alike, and their summary."""
+"""Trials of several contestants, interleaved so that a noisy machine hits all of them alike, and their summary."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Summary:
 
 
 def interleave(
-    candidates: Mapping[str, Callable[[], Numbers]], *, trials: int, warmups: int = 1
+    contestants: Mapping[str, Callable[[], Numbers]], *, trials: int, warmups: int = 1
 ) -> dict[str, dict[str, Summary]]:
-    """Run A B C, A B C, ... and summarize each candidate's numbers over the trials after the warm-ups."""
-    found: dict[str, list[Numbers]] = {name: [] for name in candidates}
+    """Run A B C, A B C, ... and summarize each contestant's numbers over the trials after the warm-ups."""
+    found: dict[str, list[Numbers]] = {name: [] for name in contestants}
     for trial in range(warmups + trials):
-        for name, run in candidates.items():
+        for name, run in contestants.items():
             numbers = run()
             if trial >= warmups:
                 found[name].append(numbers)
@@ -54,19 +54,19 @@ def machine() -> dict[str, Any]:
 
 
 def report(name: str, results: Mapping[str, Mapping[str, Summary]], *, out: Path | None) -> None:
-    """Print a table, one line per candidate, and write everything as JSON when ``out`` is given."""
+    """Print a table, one line per contestant, and write everything as JSON when ``out`` is given."""
     keys = list(next(iter(results.values())))
-    width = max(len(candidate) for candidate in results)
+    width = max(len(contestant) for contestant in results)
     print(f"{name:{width}}  " + "  ".join(f"{key:>28}" for key in keys))
-    for candidate, row in results.items():
-        print(f"{candidate:{width}}  " + "  ".join(f"{row[key]!s:>28}" for key in keys))
+    for contestant, row in results.items():
+        print(f"{contestant:{width}}  " + "  ".join(f"{row[key]!s:>28}" for key in keys))
     if out is not None:
         data = {
             "benchmark": name,
             "command": sys.argv,
             "machine": machine(),
             "results": {
-                candidate: {key: asdict(value) for key, value in row.items()} for candidate, row in results.items()
+                contestant: {key: asdict(value) for key, value in row.items()} for contestant, row in results.items()
             },
         }
         out.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is fed: the shapes that a user's day is made of, as the same token ids for every candidate.
+"""What is fed: the shapes that a user's day is made of, as the same token ids for every contestant.
 
 Prompts are text where the model has a tokenizer, another passage in every round (some engines keep what they computed
 for the last one), and random ids otherwise. Tokenizing is over before anything is timed.

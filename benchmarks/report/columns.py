@@ -75,7 +75,7 @@ def _speed_columns(report: Mapping[str, Any]) -> list[Column]:
 
 
 def speed_column(report: Mapping[str, Any]) -> Column:
-    """The speed that a candidate is known by."""
+    """The speed that a contestant is known by."""
     return _speed_columns(report)[0]
 
 
@@ -98,7 +98,7 @@ def classifies(report: Mapping[str, Any]) -> bool:
 
 
 def workload_columns(workload: str) -> list[Column]:
-    """All figures of one workload; a candidate has those of tokens or those of texts."""
+    """All figures of one workload; a contestant has those of tokens or those of texts."""
 
     def column(title: str, *path: str, unit: str, better: Better | None = "low") -> Column:
         return Column(title=title, path=("measured", workload, *path), unit=unit, better=better)

@@ -19,7 +19,7 @@ from runtimes.backends.registry import CLASSIFICATION
 DEFAULT_SLOWDOWN = 0.1
 # An interval of the median that holds it less often tells nothing: fewer than three trials.
 LEAST_CONFIDENCE = 0.75
-# By the name of the metric where it is found, and in which unit; a candidate has those of what it is for.
+# By the name of the metric where it is found, and in which unit; a contestant has those of what it is for.
 SPEEDS = {
     "decode": ("decode_tokens_per_s", "tok/s"),
     "prefill": ("prefill_tokens_per_s", "tok/s"),
@@ -68,7 +68,7 @@ class Limits:
         """Raise InputError for limits of figures that nobody will measure.
 
         Args:
-            task: what the candidates are for.
+            task: what the contestants are for.
             quality: whether predictions are compared.
         """
         wanted = {
@@ -144,7 +144,7 @@ def _failed(report: Report) -> Iterator[Mapping[str, Any]]:
 def _comparable_rows(
     report: Report, baseline: Report, notes: list[str]
 ) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """(row now, row then) of every candidate that both have measured."""
+    """(row now, row then) of every contestant that both have measured."""
     if baseline.get("schema_version") != SCHEMA_VERSION:
         notes.append(
             f"The baseline has the schema {baseline.get('schema_version')} and this report {SCHEMA_VERSION}: nothing "

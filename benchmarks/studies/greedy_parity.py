@@ -52,7 +52,7 @@ NEAR_TIE = 2e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """The first token that differs: its number, and how far the source's two candidates lie apart, in logits."""
+    """The first token that differs: its number, and how far the source's two tokens lie apart, in logits."""
 
     step: int
     gap: float

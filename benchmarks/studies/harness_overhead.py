@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from benchmarks.compare.contestants import artifact_candidates
+from benchmarks.compare.contestants import artifact_contestants
 from benchmarks.compare.timed_process import TimedProcess
 from benchmarks.compare.trials import Numbers, interleave, report
 from benchmarks.peers.run_jisu import generator
@@ -43,8 +43,8 @@ def main() -> None:
     tokens = arguments.new_tokens
     engine = load(arguments.artifact, threads=arguments.threads)
     generate: Generate = generator(engine)["generate"]
-    (candidate,) = artifact_candidates([arguments.artifact], ["ort-cpu"], threads=arguments.threads, source=None)
-    with TimedProcess(candidate.command, time_limit=LIMIT_SECONDS) as process:
+    (contestant,) = artifact_contestants([arguments.artifact], ["ort-cpu"], threads=arguments.threads, source=None)
+    with TimedProcess(contestant.command, time_limit=LIMIT_SECONDS) as process:
         results = interleave(
             {
                 "session": lambda: run_session(engine.backend, tokens),

@@ -1,4 +1,4 @@
-"""Candidates that run no model: a worker program whose answers a test writes down."""
+"""Contestants that run no model: a worker program whose answers a test writes down."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import textwrap
 from typing import Any
 
-from benchmarks.compare.contestants import Candidate
+from benchmarks.compare.contestants import Contestant
 
 _PROGRAM = """
 import json, os, signal, sys, time
@@ -35,7 +35,7 @@ serve(open_engine)
 """
 
 
-def fake_candidate(
+def fake_contestant(
     name: str,
     *,
     body: str = "pass",
@@ -44,9 +44,9 @@ def fake_candidate(
     labels: str = "pass",
     factor: float = 1.0,
     **facts: Any,
-) -> Candidate:
-    """A candidate whose tokens take ``factor`` times 10 ms; the other strings are Python lines."""
+) -> Contestant:
+    """A contestant whose tokens take ``factor`` times 10 ms; the other strings are Python lines."""
     lines = {"body": body, "opening": opening, "logits": logits, "labels": labels}
     program = textwrap.dedent(_PROGRAM).format(**lines, factor=factor)
     facts = {"engine": "jisu", "size_bytes": 5_000_000, "export_seconds": None, **facts}
-    return Candidate(name=name, command=(sys.executable, "-c", program), facts=facts)
+    return Contestant(name=name, command=(sys.executable, "-c", program), facts=facts)

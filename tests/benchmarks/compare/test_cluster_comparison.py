@@ -9,13 +9,13 @@ import pytest
 from benchmarks.compare.cluster_comparison import compare_on_cluster
 from benchmarks.compare.run import ComparisonRequest, compare
 from jisu import main
-from tests.benchmarks.fake_worker import fake_candidate
+from tests.benchmarks.fake_worker import fake_contestant
 from tests.support.ray_cluster import killing_a_worker
 
 
 def test_a_cluster_that_loses_a_worker_has_the_same_report(ray_cluster, tmp_path):
     body = "time.sleep(0.4)"
-    candidates = [fake_candidate("first", body=body), fake_candidate("second", body=body, factor=2.0)]
+    contestants = [fake_contestant("first", body=body), fake_contestant("second", body=body, factor=2.0)]
     here = ComparisonRequest(
         artifacts=(Path("none"),),
         out=tmp_path / "here",
@@ -24,9 +24,9 @@ def test_a_cluster_that_loses_a_worker_has_the_same_report(ray_cluster, tmp_path
         threads=1,
         quality=False,
     )
-    alone = compare(here, candidates=candidates)
+    alone = compare(here, contestants=contestants)
     with killing_a_worker("second", after=0.5) as killed:
-        there = compare_on_cluster(replace(here, out=tmp_path / "there"), candidates=candidates)
+        there = compare_on_cluster(replace(here, out=tmp_path / "there"), contestants=contestants)
     assert len(killed) == 1
     assert set(there) == set(alone)
     for row, other in zip(there["rows"], alone["rows"], strict=True):

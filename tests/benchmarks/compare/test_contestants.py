@@ -5,16 +5,16 @@ import shutil
 
 import pytest
 
-from benchmarks.compare.contestants import _sensitivity, artifact_candidates
+from benchmarks.compare.contestants import _sensitivity, artifact_contestants
 from exporter.contract.errors import InputError
 
 
-def candidates(folders, backends=("ort-cpu",), source=None):
-    return artifact_candidates(folders, backends, threads=2, source=source)
+def contestants(folders, backends=("ort-cpu",), source=None):
+    return artifact_contestants(folders, backends, threads=2, source=source)
 
 
 def test_each_artifact_runs_on_each_backend_and_a_source_once(tiny):
-    found = candidates([tiny.fp32, tiny.int8], ("ort-cpu", "torch"), source="elsewhere")
+    found = contestants([tiny.fp32, tiny.int8], ("ort-cpu", "torch"), source="elsewhere")
     assert [item.name for item in found] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
     assert [item.command[3:] for item in found] == [
         (str(tiny.fp32), "ort-cpu", "2"),
@@ -31,11 +31,11 @@ def test_each_artifact_runs_on_each_backend_and_a_source_once(tiny):
 
 def test_folders_of_the_same_name_are_told_apart(tiny, tmp_path):
     shutil.copytree(tiny.fp32, tmp_path / "fp32")
-    names = [item.name for item in candidates([tiny.fp32, tmp_path / "fp32"])]
+    names = [item.name for item in contestants([tiny.fp32, tmp_path / "fp32"])]
     assert names == [f"{tiny.fp32} (ort-cpu)", f"{tmp_path / 'fp32'} (ort-cpu)"]
 
 
-def test_what_cannot_be_read_is_a_candidate_with_the_reason(tiny, tmp_path):
+def test_what_cannot_be_read_is_a_contestant_with_the_reason(tiny, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny.fp32, damaged)
     (damaged / "model.onnx.data").write_bytes(b"")
@@ -43,7 +43,7 @@ def test_what_cannot_be_read_is_a_candidate_with_the_reason(tiny, tmp_path):
     shutil.copytree(tiny.fp32, altered)
     with (altered / "model.onnx.data").open("r+b") as weights:
         weights.write(b"1234")
-    found = candidates([tmp_path / "nothing", damaged, altered, tiny.fp32])
+    found = contestants([tmp_path / "nothing", damaged, altered, tiny.fp32])
     assert "manifest.json cannot be read" in str(found[0].problem)
     assert "model.onnx.data has 0 bytes" in str(found[1].problem)
     assert "model.onnx.data has another SHA-256 than recorded" in str(found[2].problem)
@@ -55,14 +55,14 @@ def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):
     from tests.support.models import write_tiny_llama
 
     other = export(write_tiny_llama(tmp_path / "source", vocab=400), tmp_path / "other")
-    found = candidates([tiny.fp32, other.folder])
+    found = contestants([tiny.fp32, other.folder])
     assert found[0].problem is None
     assert "Its vocabulary is 400" in str(found[1].problem)
 
 
 def test_models_for_different_things_are_an_error(tiny, tiny_classifier):
     with pytest.raises(InputError, match=r"different kinds.*int8 for text-generation; .* for text-classification"):
-        candidates([tiny.int8, tiny_classifier.folder])
+        contestants([tiny.int8, tiny_classifier.folder])
 
 
 def test_other_labels_cannot_be_compared(tiny_classifier, tmp_path):
@@ -70,14 +70,14 @@ def test_other_labels_cannot_be_compared(tiny_classifier, tmp_path):
     manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
     manifest["model"]["labels"].reverse()
     (tmp_path / "other" / "manifest.json").write_text(json.dumps(manifest))
-    assert "Its labels are not those" in candidates([tiny_classifier.folder, tmp_path / "other"])[1].problem
+    assert "Its labels are not those" in contestants([tiny_classifier.folder, tmp_path / "other"])[1].problem
 
 
 def test_bad_names_are_errors(tiny):
     with pytest.raises(InputError, match="no such backend.*cuda.*ort-cpu, ort-cuda"):
-        candidates([tiny.fp32], ("cuda",))
+        contestants([tiny.fp32], ("cuda",))
     with pytest.raises(InputError, match="named twice"):
-        candidates([tiny.fp32, tiny.fp32.parent / "int8" / ".." / "fp32"])
+        contestants([tiny.fp32, tiny.fp32.parent / "int8" / ".." / "fp32"])
 
 
 def test_a_mix_brings_what_each_group_of_layers_costs():

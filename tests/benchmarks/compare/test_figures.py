@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.contestants import artifact_candidates
+from benchmarks.compare.contestants import artifact_contestants
 from benchmarks.compare.figures import memory_figures, workload_figures
 from benchmarks.compare.memory_traffic import state_bytes
 from benchmarks.compare.rounds import Outcome
@@ -13,12 +13,12 @@ PAIR = Workload(name="pair", prompt_tokens=10, new_tokens=5, batch=2)
 
 
 def outcome(tiny, trials, **changes):
-    candidate = artifact_candidates([tiny.fp32], ["ort-cpu"], threads=1, source=None)[0]
+    contestant = artifact_contestants([tiny.fp32], ["ort-cpu"], threads=1, source=None)[0]
     answers = [
         {"step_seconds": steps, "joules": 4.0, "peak_bytes": 100 + number, "resident_bytes": 90 - number, **changes}
         for number, steps in enumerate(trials)
     ]
-    return Outcome(candidate=candidate, trials={"pair": answers})
+    return Outcome(contestant=contestant, trials={"pair": answers})
 
 
 def test_figures_of_steps_one_can_check_by_hand(tiny):

@@ -10,8 +10,8 @@ MODEL: Any = SimpleNamespace(folder=Path("build/int8"))
 
 
 def outcome(name: str, precision: str, failure: str | None = None) -> Any:
-    candidate = SimpleNamespace(name=name, facts={"precision": precision}, command=("run", name))
-    return SimpleNamespace(candidate=candidate, failure=failure)
+    contestant = SimpleNamespace(name=name, facts={"precision": precision}, command=("run", name))
+    return SimpleNamespace(contestant=contestant, failure=failure)
 
 
 OUTCOMES = {"a": outcome("a", "int8"), "b": outcome("b", "fp32"), "c": outcome("c", "fp32", "it died")}

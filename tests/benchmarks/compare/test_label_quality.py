@@ -8,7 +8,7 @@ from benchmarks.compare.label_quality import label_sets, measure_label_quality
 from benchmarks.compare.rounds import open_processes, restored_outcomes
 from benchmarks.compare.timed_process import TimedProcess
 from exporter.gate.texts import gate_texts
-from tests.benchmarks.fake_worker import fake_candidate
+from tests.benchmarks.fake_worker import fake_contestant
 
 SETS = {"prose": (np.array([1, 1, 1]), np.array([2])), "code": (np.array([1, 2]),)}
 # The first token is the label.
@@ -16,18 +16,18 @@ FIRST = "logits = np.zeros((1, 3), np.float32); logits[0, tokens[0]] = 4"
 
 
 def test_figures_are_those_of_the_probabilities(tmp_path):
-    candidates = [
-        fake_candidate("same", logits=FIRST),
-        fake_candidate("one", logits="logits = np.array([[0, 4, 0]], np.float32)"),
-        fake_candidate("nan", logits="logits = np.full((1, 3), np.nan)"),
-        fake_candidate("wide"),
-        fake_candidate("shy", logits="raise UnsupportedError('not told')"),
+    contestants = [
+        fake_contestant("same", logits=FIRST),
+        fake_contestant("one", logits="logits = np.array([[0, 4, 0]], np.float32)"),
+        fake_contestant("nan", logits="logits = np.full((1, 3), np.nan)"),
+        fake_contestant("wide"),
+        fake_contestant("shy", logits="raise UnsupportedError('not told')"),
     ]
     journal = Journal(tmp_path, "plan")
-    outcomes = restored_outcomes(candidates, [])
+    outcomes = restored_outcomes(contestants, [])
     with (
         open_processes(outcomes, needed=lambda _: True, time_limit=60, journal=journal, say=print) as processes,
-        TimedProcess(fake_candidate("reference", logits=FIRST).command, time_limit=60) as truth,
+        TimedProcess(fake_contestant("reference", logits=FIRST).command, time_limit=60) as truth,
     ):
         measure_label_quality(truth, outcomes, processes, SETS, journal=journal, say=print)
     same, one = (outcomes[name].quality["sets"] for name in ("same", "one"))
@@ -43,7 +43,7 @@ def test_figures_are_those_of_the_probabilities(tmp_path):
     assert "not finite" in outcomes["nan"].failure
     assert "logits (3, 8) where the source has (1, 3)" in outcomes["wide"].failure
     assert (outcomes["shy"].quality["sets"], outcomes["shy"].quality["reason"]) == ({}, "not told")
-    assert [record["candidate"] for record in journal.records if "quality" in record] == ["same", "one", "shy"]
+    assert [record["contestant"] for record in journal.records if "quality" in record] == ["same", "one", "shy"]
 
 
 def test_sets_are_the_domains_of_the_gate():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.matrix import check_build_place, export_artifact, matrix_candidates, read_matrix
+from benchmarks.compare.matrix import check_build_place, export_artifact, matrix_contestants, read_matrix
 from exporter.contract.errors import InputError
 from exporter.jobs.ray_tasks import run_here
 from jisu import main
@@ -42,7 +42,7 @@ def test_what_was_compared_before_an_interruption_is_not_compared_again_and_coun
     words = ["compare", "--matrix", str(path), "--out", str(tmp_path)]
     measured = []
 
-    def run_one(arguments, request, limits, baseline, *, junit, candidates):
+    def run_one(arguments, request, limits, baseline, *, junit, contestants):
         measured.append(request.out.name)
         if len(measured) == 2:
             raise KeyboardInterrupt
@@ -51,7 +51,7 @@ def test_what_was_compared_before_an_interruption_is_not_compared_again_and_coun
         return 4 if request.out.name == "one" else 0
 
     monkeypatch.setattr("benchmarks.commands.compare._run_one", run_one)
-    monkeypatch.setattr("benchmarks.compare.matrix.matrix_candidates", lambda *args, **more: ([tmp_path], []))
+    monkeypatch.setattr("benchmarks.compare.matrix.matrix_contestants", lambda *args, **more: ([tmp_path], []))
     assert main(words) == 130
     assert main([*words, "--quiet"]) == 4  # of the first model
     assert measured == ["one", "two", "two"]
@@ -82,9 +82,9 @@ def test_folders_of_artifacts_are_named_for_model_and_precision(tiny, tmp_path):
     text = f'models = ["{tiny.source}"]\nprecisions = ["fp32", "int8"]\nbackends = ["ort-cpu", "torch"]\n'
     text += f'build = "{build}"\n'
     matrix = read_matrix(write(tmp_path, text))
-    folders, candidates = matrix_candidates(matrix, str(tiny.source), threads=1, say=print, run=run_here)
+    folders, contestants = matrix_contestants(matrix, str(tiny.source), threads=1, say=print, run=run_here)
     assert folders == [build / "source" / "fp32", build / "source" / "int8"]
-    assert [item.name for item in candidates] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
+    assert [item.name for item in contestants] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
 
 
 @pytest.mark.parametrize(

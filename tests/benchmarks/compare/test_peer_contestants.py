@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import peer_contestants as module
-from benchmarks.compare.peer_contestants import PEERS, peer_candidates
+from benchmarks.compare.peer_contestants import PEERS, peer_contestants
 from exporter.contract.errors import InputError
 
 
@@ -32,8 +32,8 @@ def other_python(tmp_path):
     return path
 
 
-def test_what_is_installed_and_has_its_model_is_a_candidate(models, other_python):
-    found, _ = peer_candidates(models, other_python, threads=3)
+def test_what_is_installed_and_has_its_model_is_a_contestant(models, other_python):
+    found, _ = peer_contestants(models, other_python, threads=3)
     assert [(item.name, item.command[0], item.command[3:], item.facts["size_bytes"]) for item in found] == [
         ("PyTorch eager", sys.executable, (str(models / "transformers"), "3", "eager"), 0),
         ("torch.compile", sys.executable, (str(models / "transformers"), "3", "compile"), 0),
@@ -42,11 +42,11 @@ def test_what_is_installed_and_has_its_model_is_a_candidate(models, other_python
 
 
 def test_each_other_one_is_a_line_that_says_how_to_get_it(models, other_python):
-    found, missing = peer_candidates(models, other_python, threads=1)
+    found, missing = peer_contestants(models, other_python, threads=1)
     assert {item.name for item in found} | set(missing) == set(PEERS)
     assert missing["OpenVINO int8"].startswith("openvino_genai is not installed; install it with: python -m venv")
     assert "f16.gguf is missing; make it with: python -m benchmarks.peers.prepare" in missing["llama.cpp F16"]
-    _, nothing = peer_candidates(models, Path("/nowhere/python"), threads=1)
+    _, nothing = peer_contestants(models, Path("/nowhere/python"), threads=1)
     assert nothing["llama.cpp Q8_0"].startswith("there is no /nowhere/python; make it with: python -m venv")
 
 
@@ -55,7 +55,7 @@ def test_caches_of_an_engine_are_no_part_of_its_size(models, tmp_path):
 
 
 def test_a_worker_starts_in_an_environment_without_us_and_in_another_folder(models, other_python, tmp_path):
-    found, _ = peer_candidates(models, other_python, threads=1)
+    found, _ = peer_contestants(models, other_python, threads=1)
     command = [sys.executable, "-I", *found[0].command[1:]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert "transformers" in json.loads(done.stdout)["failed"]  # it was started, and found no model in the empty folder
@@ -63,4 +63,4 @@ def test_a_worker_starts_in_an_environment_without_us_and_in_another_folder(mode
 
 def test_no_folder_is_an_error_that_says_how_to_make_it(tmp_path):
     with pytest.raises(InputError, match="python -m benchmarks.peers.prepare"):
-        peer_candidates(tmp_path / "nothing", Path("python"), threads=1)
+        peer_contestants(tmp_path / "nothing", Path("python"), threads=1)

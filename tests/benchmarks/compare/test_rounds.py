@@ -7,7 +7,7 @@ import pytest
 from benchmarks.compare.journal import Journal
 from benchmarks.compare.rounds import is_timed, measure_rounds, open_processes, restored_outcomes
 from benchmarks.compare.workloads import Workload
-from tests.benchmarks.fake_worker import fake_candidate
+from tests.benchmarks.fake_worker import fake_contestant
 
 SHORT = Workload(name="short", prompt_tokens=4, new_tokens=6)
 PAIR = Workload(name="pair", prompt_tokens=4, new_tokens=6, batch=2)
@@ -20,9 +20,9 @@ def prompts(workload, trial):
     return [[trial + 1] * workload.prompt_tokens] * workload.batch
 
 
-def measure(candidates, folder, *, workloads=(SHORT,), trials=3, time_limit=60.0):
-    journal = Journal(folder, [item.name for item in candidates])
-    outcomes = restored_outcomes(candidates, journal.records)
+def measure(contestants, folder, *, workloads=(SHORT,), trials=3, time_limit=60.0):
+    journal = Journal(folder, [item.name for item in contestants])
+    outcomes = restored_outcomes(contestants, journal.records)
     said = []
     with open_processes(
         outcomes,
@@ -42,7 +42,7 @@ def noting(path, name):
 
 def test_rounds_go_by_turns_after_a_short_warm_up(tmp_path):
     log = tmp_path / "log"
-    outcomes, _ = measure([fake_candidate(name, body=noting(log, name)) for name in "ab"], tmp_path, trials=2)
+    outcomes, _ = measure([fake_contestant(name, body=noting(log, name)) for name in "ab"], tmp_path, trials=2)
     order = [tuple(json.loads(line)) for line in log.read_text().splitlines()]
     assert order == [("a", 0, 4), ("b", 0, 4), ("a", 1, 6), ("b", 1, 6), ("a", 2, 6), ("b", 2, 6)]
     assert [len(outcome.trials["short"]) for outcome in outcomes.values()] == [2, 2]
@@ -64,10 +64,10 @@ def test_rounds_go_by_turns_after_a_short_warm_up(tmp_path):
         ({"factor": "float('nan')"}, "a step took no time"),
     ],
 )
-def test_a_candidate_that_fails_is_taken_out_and_the_others_go_on(tmp_path, faults, said):
+def test_a_contestant_that_fails_is_taken_out_and_the_others_go_on(tmp_path, faults, said):
     # Only who hangs is waited for; a busy machine takes seconds to start the others.
     time_limit = 8.0 if "sleep" in str(faults) else 60.0
-    outcomes, _ = measure([fake_candidate("bad", **faults), fake_candidate("good")], tmp_path, time_limit=time_limit)
+    outcomes, _ = measure([fake_contestant("bad", **faults), fake_contestant("good")], tmp_path, time_limit=time_limit)
     assert said in outcomes["bad"].failure
     assert not outcomes["bad"].is_measured
     assert outcomes["good"].failure is None
@@ -82,15 +82,15 @@ def test_a_candidate_that_fails_is_taken_out_and_the_others_go_on(tmp_path, faul
     ],
 )
 def test_a_classifier_that_does_less_or_gives_no_numbers_is_taken_out(tmp_path, labels, said):
-    candidates = [fake_candidate("bad", labels=labels), fake_candidate("good")]
-    outcomes, _ = measure(candidates, tmp_path, workloads=(CALLS,), trials=2)
+    contestants = [fake_contestant("bad", labels=labels), fake_contestant("good")]
+    outcomes, _ = measure(contestants, tmp_path, workloads=(CALLS,), trials=2)
     assert said in outcomes["bad"].failure
     assert [answer["step_seconds"] for answer in outcomes["good"].trials["calls"]] == [[0.01] * 5] * 2
 
 
-def test_what_a_candidate_cannot_do_is_left_out_for_it_alone(tmp_path):
-    one = fake_candidate("one", body="if len(prompts) > 1: raise UnsupportedError('one at a time')")
-    outcomes, _ = measure([one, fake_candidate("two")], tmp_path, workloads=(PAIR, SHORT))
+def test_what_a_contestant_cannot_do_is_left_out_for_it_alone(tmp_path):
+    one = fake_contestant("one", body="if len(prompts) > 1: raise UnsupportedError('one at a time')")
+    outcomes, _ = measure([one, fake_contestant("two")], tmp_path, workloads=(PAIR, SHORT))
     assert outcomes["one"].unsupported == {"pair": "one at a time"}
     assert {name: len(trials) for name, trials in outcomes["one"].trials.items()} == {"short": 3}
     assert len(outcomes["two"].trials["pair"]) == 3
@@ -100,20 +100,20 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     log = tmp_path / "log"
     stop = tmp_path / "stop"
     wait = f"{noting(log, 'a')}; os.path.exists({str(stop)!r}) and new_tokens > 4 and prompts[0][0] == 2 and os.abort()"
-    candidates = [fake_candidate("a", body=wait)]
+    contestants = [fake_contestant("a", body=wait)]
     stop.touch()
-    outcomes, _ = measure(candidates, tmp_path)
+    outcomes, _ = measure(contestants, tmp_path)
     assert outcomes["a"].failure is not None
     # The failure is in the journal, too, and what failed is tried again.
     stop.unlink()
     log.unlink()
-    outcomes, said = measure(candidates, tmp_path)
+    outcomes, said = measure(contestants, tmp_path)
     assert said == ["loading a", "short: round 2 of 3", "short: round 3 of 3"]
     asked = [tuple(json.loads(line)[1:]) for line in log.read_text().splitlines()]
     assert asked == [(0, 4), (2, 6), (3, 6)]
     assert len(outcomes["a"].trials["short"]) == 3
     log.unlink()
-    outcomes, said = measure(candidates, tmp_path)
+    outcomes, said = measure(contestants, tmp_path)
     assert not log.exists()
     assert said == []
     assert len(outcomes["a"].trials["short"]) == 3

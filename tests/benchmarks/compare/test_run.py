@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.contestants import Candidate, artifact_candidates
-from benchmarks.compare.peer_contestants import peer_candidates
+from benchmarks.compare.contestants import Contestant, artifact_contestants
+from benchmarks.compare.peer_contestants import peer_contestants
 from benchmarks.compare.run import ComparisonRequest, compare
 from benchmarks.report.report import read_report
 from exporter.contract.errors import InputError
 from exporter.gate.domains import BUILT_IN
-from tests.benchmarks.fake_worker import fake_candidate
+from tests.benchmarks.fake_worker import fake_contestant
 
 
 def request(tiny, out, **changes):
@@ -77,10 +77,10 @@ def test_nothing_is_left_behind(found):
     assert [path.name for path in (folder / "report").iterdir()] == ["report.json"]
 
 
-def test_a_candidate_that_turns_to_nan_has_no_figures_at_all(tiny, tmp_path):
-    nan = fake_candidate("nan", body="if len(asked) > 2: raise ValueError('the largest logit is nan')", factor=0.001)
-    good = fake_candidate("good")
-    report = compare(request(tiny, tmp_path, quality=False), candidates=[nan, good])
+def test_a_contestant_that_turns_to_nan_has_no_figures_at_all(tiny, tmp_path):
+    nan = fake_contestant("nan", body="if len(asked) > 2: raise ValueError('the largest logit is nan')", factor=0.001)
+    good = fake_contestant("good")
+    report = compare(request(tiny, tmp_path, quality=False), contestants=[nan, good])
     assert "nan" in report["rows"][0]["failure"]
     assert report["rows"][0]["measured"] == {}
     assert report["rows"][1]["measured"]["short-chat"]["decode_tokens_per_s"]["median"] == pytest.approx(100.0)
@@ -115,13 +115,13 @@ def test_an_artifact_of_another_source_is_timed_and_not_judged(tiny, tmp_path):
 def test_peers_stand_beside_in_speed_and_quality(tiny, tmp_path):
     """onnxruntime-genai runs our folder unmodified; transformers runs the source."""
     shutil.copytree(tiny.int8, tmp_path / "peers" / "genai-int4")
-    peers, missing = peer_candidates(tmp_path / "peers", Path("/nowhere/python"), threads=1)
+    peers, missing = peer_contestants(tmp_path / "peers", Path("/nowhere/python"), threads=1)
     assert "genai int4" not in missing
     program = (sys.executable, "-m", "benchmarks.peers.run_transformers", str(tiny.source), "1", "eager")
-    peers.append(Candidate(name="transformers", command=program, facts={"engine": "transformers"}))
-    ours = artifact_candidates([tiny.int8], ["ort-cpu"], threads=1, source=None)
+    peers.append(Contestant(name="transformers", command=program, facts={"engine": "transformers"}))
+    ours = artifact_contestants([tiny.int8], ["ort-cpu"], threads=1, source=None)
     options = {"workloads": ("short-chat", "batch-4"), "trials": 1}
-    report = compare(request(tiny, tmp_path / "report", **options), candidates=[*ours, *peers])
+    report = compare(request(tiny, tmp_path / "report", **options), contestants=[*ours, *peers])
     int8, genai, transformers = report["rows"]
     assert [row["failure"] for row in report["rows"]] == [None] * 3
     assert genai["measured"]["short-chat"]["decode_tokens_per_s"]["median"] > 0
@@ -137,7 +137,7 @@ def test_peers_stand_beside_in_speed_and_quality(tiny, tmp_path):
 def test_a_workload_that_is_too_long_for_the_model_is_said(tiny, tmp_path):
     report = compare(
         request(tiny, tmp_path, workloads=("short-chat", "long-prompt"), trials=1, quality=False),
-        candidates=None,
+        contestants=None,
     )
     assert list(report["skipped_workloads"]) == ["long-prompt"]
     with pytest.raises(InputError, match="No workload fits"):

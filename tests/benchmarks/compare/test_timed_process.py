@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.timed_process import CandidateError, TimedProcess
-from tests.benchmarks.fake_worker import fake_candidate
+from benchmarks.compare.timed_process import ContestantError, TimedProcess
+from tests.benchmarks.fake_worker import fake_contestant
 
 
-def start(candidate, *, time_limit=60.0):
-    return TimedProcess(candidate.command, time_limit=time_limit)
+def start(contestant, *, time_limit=60.0):
+    return TimedProcess(contestant.command, time_limit=time_limit)
 
 
 def processor_time(pid):
@@ -22,7 +22,7 @@ def processor_time(pid):
 
 
 def test_a_process_answers_with_its_steps_and_its_memory():
-    with start(fake_candidate("a")) as process:
+    with start(fake_contestant("a")) as process:
         assert process.opened["version"] == "fake 1"
         answer = process.generate([[1, 2], [3, 4]], 3)
     assert answer["step_seconds"] == [0.5, 0.01, 0.01]
@@ -31,7 +31,7 @@ def test_a_process_answers_with_its_steps_and_its_memory():
 
 
 def test_a_process_stands_still_while_it_is_not_asked():
-    busy = fake_candidate("busy", body="__import__('threading').Thread(target=spin, daemon=True).start()")
+    busy = fake_contestant("busy", body="__import__('threading').Thread(target=spin, daemon=True).start()")
     program = "def spin():\n    while True: pass\n" + busy.command[2]
     with TimedProcess([*busy.command[:2], program], time_limit=60) as process:
         process.generate([[1]], 2)
@@ -49,8 +49,8 @@ def test_a_process_stands_still_while_it_is_not_asked():
     ],
 )
 def test_an_engine_that_does_not_open_says_how(faults, said):
-    with pytest.raises(CandidateError, match=said):
-        start(fake_candidate("a", **faults))
+    with pytest.raises(ContestantError, match=said):
+        start(fake_contestant("a", **faults))
 
 
 @pytest.mark.parametrize(
@@ -61,31 +61,31 @@ def test_an_engine_that_does_not_open_says_how(faults, said):
     ],
 )
 def test_an_engine_that_fails_in_the_middle_says_how(body, said):
-    with start(fake_candidate("a", body=body)) as process, pytest.raises(CandidateError, match=said):
+    with start(fake_contestant("a", body=body)) as process, pytest.raises(ContestantError, match=said):
         process.generate([[1]], 2)
 
 
 def test_an_engine_that_does_not_answer_in_time_is_not_waited_for():
-    with pytest.raises(CandidateError, match="no answer within 0.5 s while loading"):
-        start(fake_candidate("a", opening="time.sleep(60)"), time_limit=0.5)
+    with pytest.raises(ContestantError, match="no answer within 0.5 s while loading"):
+        start(fake_contestant("a", opening="time.sleep(60)"), time_limit=0.5)
     # Long enough for a busy machine to start it.
-    hanging = fake_candidate("a", body="time.sleep(60)")
-    with start(hanging, time_limit=8) as process, pytest.raises(CandidateError, match="within 8 s while generating"):
+    hanging = fake_contestant("a", body="time.sleep(60)")
+    with start(hanging, time_limit=8) as process, pytest.raises(ContestantError, match="within 8 s while generating"):
         process.generate([[1]], 2)
 
 
 def test_what_an_engine_cannot_do_is_no_failure():
-    with start(fake_candidate("a", body="raise UnsupportedError('one at a time')")) as process:
+    with start(fake_contestant("a", body="raise UnsupportedError('one at a time')")) as process:
         assert process.generate([[1], [2]], 2)["unsupported"] == "one at a time"
 
 
 def test_a_program_that_is_not_there_is_named():
-    with pytest.raises(CandidateError, match="/nowhere/python cannot be started"):
+    with pytest.raises(ContestantError, match="/nowhere/python cannot be started"):
         TimedProcess(["/nowhere/python"], time_limit=1)
 
 
 def test_a_stopped_process_ends_when_whoever_started_it_is_killed():
-    command = list(fake_candidate("a").command)
+    command = list(fake_contestant("a").command)
     program = (
         "import os, sys\nfrom benchmarks.compare.timed_process import TimedProcess\n"
         f"print(TimedProcess({command!r}, time_limit=60).pid, flush=True)\nsys.stdin.read()"

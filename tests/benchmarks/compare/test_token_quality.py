@@ -11,7 +11,7 @@ from benchmarks.compare.timed_process import TimedProcess
 from benchmarks.compare.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
 from exporter.gate.domain_tokens import RANDOM
 from exporter.gate.prompts import gate_prompts
-from tests.benchmarks.fake_worker import fake_candidate
+from tests.benchmarks.fake_worker import fake_contestant
 
 SETS = TokenSets(
     texts={"prose": (np.array([1, 1, 1, 2]), np.array([1, 3])), "code": (np.array([2, 1, 1]),)},
@@ -20,13 +20,13 @@ SETS = TokenSets(
 )
 
 
-def judge(candidates, folder, *, reference=None, sets=SETS):
+def judge(contestants, folder, *, reference=None, sets=SETS):
     """The reference finds token 1 likeliest everywhere, by 4 over all others."""
     journal = Journal(folder, "plan")
-    outcomes = restored_outcomes(candidates, [])
+    outcomes = restored_outcomes(contestants, [])
     with (
         open_processes(outcomes, needed=lambda _: True, time_limit=60, journal=journal, say=print) as processes,
-        TimedProcess((reference or fake_candidate("reference")).command, time_limit=60) as truth,
+        TimedProcess((reference or fake_contestant("reference")).command, time_limit=60) as truth,
     ):
         measure_quality(truth, outcomes, processes, sets, journal=journal, say=print)
     return {name: outcome.quality or outcome.failure for name, outcome in outcomes.items()}, journal
@@ -34,7 +34,7 @@ def judge(candidates, folder, *, reference=None, sets=SETS):
 
 def test_figures_are_those_of_the_distributions(tmp_path):
     found, journal = judge(
-        [fake_candidate("same"), fake_candidate("flat", logits="pass")],
+        [fake_contestant("same"), fake_contestant("flat", logits="pass")],
         tmp_path,
     )
     same, flat = found["same"]["sets"]["prose"], found["flat"]["sets"]["prose"]
@@ -43,14 +43,14 @@ def test_figures_are_those_of_the_distributions(tmp_path):
     p = np.exp([4.0] + [0.0] * 7) / (np.exp(4.0) + 7)
     assert flat["mean_kl"] == pytest.approx(np.log(8) + (p * np.log(p)).sum())
     assert flat["perplexity"] == pytest.approx(8.0)
-    assert [record["candidate"] for record in journal.records if "quality" in record] == ["same", "flat"]
+    assert [record["contestant"] for record in journal.records if "quality" in record] == ["same", "flat"]
 
 
 def test_greedy_answers_are_judged_and_the_first_that_parts_is_named(tmp_path):
     found, _ = judge(
         [
-            fake_candidate("same"),
-            fake_candidate("parts", body="tokens = [[1, 1, 5]] if prompts[0] == [3] else [[1] * new_tokens]"),
+            fake_contestant("same"),
+            fake_contestant("parts", body="tokens = [[1, 1, 5]] if prompts[0] == [3] else [[1] * new_tokens]"),
         ],
         tmp_path,
     )
@@ -63,9 +63,9 @@ def test_greedy_answers_are_judged_and_the_first_that_parts_is_named(tmp_path):
 def test_a_near_tie_is_counted_as_one(tmp_path):
     close = "logits[:, 1] = 4; logits[:, 2] = 3.999"
     found, _ = judge(
-        [fake_candidate("b", logits="logits[:, 2] = 4", body="tokens = [[2] * new_tokens]")],
+        [fake_contestant("b", logits="logits[:, 2] = 4", body="tokens = [[2] * new_tokens]")],
         tmp_path,
-        reference=fake_candidate("reference", logits=close),
+        reference=fake_contestant("reference", logits=close),
     )
     assert found["b"]["sets"]["prose"]["near_ties"] == 4
     assert found["b"]["sets"]["prose"]["top1"] == 0.0
@@ -73,21 +73,21 @@ def test_a_near_tie_is_counted_as_one(tmp_path):
     assert found["b"]["greedy"]["first_divergence"] is None
 
 
-def test_logits_that_are_no_numbers_make_a_candidate_fail_and_the_others_go_on(tmp_path):
-    found, _ = judge([fake_candidate("nan", logits="logits[0, 3] = np.nan"), fake_candidate("same")], tmp_path)
+def test_logits_that_are_no_numbers_make_a_contestant_fail_and_the_others_go_on(tmp_path):
+    found, _ = judge([fake_contestant("nan", logits="logits[0, 3] = np.nan"), fake_contestant("same")], tmp_path)
     assert "quality: 1 logits of 4 tokens are not finite" in found["nan"]
     assert found["same"]["sets"]["prose"]["mean_kl"] == 0.0
 
 
 def test_an_engine_that_does_not_tell_its_logits_has_its_answers_judged(tmp_path):
-    found, _ = judge([fake_candidate("shy", logits="raise UnsupportedError('not told')")], tmp_path)
+    found, _ = judge([fake_contestant("shy", logits="raise UnsupportedError('not told')")], tmp_path)
     assert (found["shy"]["sets"], found["shy"]["reason"]) == ({}, "not told")
     assert found["shy"]["greedy"]["agreement"] == 1.0
 
 
 def test_a_reference_without_numbers_is_no_reference(tmp_path):
     with pytest.raises(ReferenceFailedError, match="not all finite"):
-        judge([fake_candidate("a")], tmp_path, reference=fake_candidate("r", logits="logits[:] = np.nan"))
+        judge([fake_contestant("a")], tmp_path, reference=fake_contestant("r", logits="logits[:] = np.nan"))
 
 
 def test_a_text_about_itself_begins_with_the_start_token():
@@ -101,8 +101,8 @@ def test_a_text_about_itself_begins_with_the_start_token():
 
 def test_what_no_answer_may_say_is_no_choice_of_the_reference(tmp_path):
     sets = replace(SETS, texts={}, suppressed=(1,))
-    second = fake_candidate("second", body="tokens = [[2] * new_tokens]")
-    likes = fake_candidate("reference", logits="logits[:, 1] = 4; logits[:, 2] = 3")
+    second = fake_contestant("second", body="tokens = [[2] * new_tokens]")
+    likes = fake_contestant("reference", logits="logits[:, 1] = 4; logits[:, 2] = 3")
     found, _ = judge([second], tmp_path, reference=likes, sets=sets)
     assert found["second"]["greedy"]["agreement"] == 1.0
 
@@ -115,7 +115,7 @@ def test_sets_are_the_domains_of_the_gate():
 
 
 def test_the_worst_domain_and_the_mean_over_all_are_told(tmp_path):
-    found, _ = judge([fake_candidate("flat", logits="logits[:] = 0")], tmp_path)
+    found, _ = judge([fake_contestant("flat", logits="logits[:] = 0")], tmp_path)
     quality = found["flat"]
     figures = {name: figures["mean_kl"] for name, figures in quality["sets"].items()}
     assert quality["worst"]["domain"] == max(figures, key=lambda name: figures[name])

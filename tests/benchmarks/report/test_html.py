@@ -125,7 +125,7 @@ def test_what_a_report_says_is_text_and_no_markup(page):
 def test_a_failed_row_is_never_the_best_and_what_happened_is_said_once_below_the_first_table(page):
     lines = [line.split("</tr>")[0] for line in page.split("<tr>") if "<td>broken</td>" in line]
     tables = [line for line in lines if "colspan" in line]
-    assert len(tables) == page.count("<th>candidate</th>") - 2  # of those with cases
+    assert len(tables) == page.count("<th>contestant</th>") - 2  # of those with cases
     assert all(">failed</td>" in line and "best" not in line and "signal" not in line for line in tables)
     assert page.count("broken failed:</span> short-chat: the process was ended by signal 9") == 1
 

@@ -78,7 +78,7 @@ def test_a_figure_that_is_missing_is_over_every_limit(quality):
     assert not found["mean KL"]["passed"]
 
 
-def test_a_candidate_that_fails_is_a_regression():
+def test_a_contestant_that_fails_is_a_regression():
     found, _ = cases(made_report(), made_report(), row="broken")
     assert not found["measured"]["passed"]
 
