@@ -34,13 +34,13 @@ class FolderStore:
         """
         self._folder = Path(folder)
         index = self._folder / INDEX
-        wanted = json.loads(json.dumps(asdict(origin)))
+        expected = json.loads(json.dumps(asdict(origin)))
         if index.exists():
             try:
                 stored = json.loads(index.read_text(encoding="utf-8"))
             except ValueError:
                 stored = None
-            if stored != wanted:
+            if stored != expected:
                 raise StatisticsError(
                     f"{self._folder} holds layers quantized from something else",
                     received="another model, text or setting" if stored else "a damaged index",
@@ -50,7 +50,7 @@ class FolderStore:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = index.with_suffix(".json.partial")
-        partial.write_text(json.dumps(wanted, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         partial.replace(index)
 
     def load(self, index: int) -> dict[str, BlockQuantized] | None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from calibration.w8a8.matmul import Quantized
     from exporter.gate import GateResult
 
-# Manifest and timings of a mix, which are not written yet when it is measured.
+# Manifest and timings of mixed precision, which are not written yet when it is measured.
 _RECORDS = 250_000
 
 
@@ -130,7 +130,7 @@ def _quantize(job: ExportJob, graphs: Graphs) -> QuantizedWeights:
 
 
 def _measure_mix(job: ExportJob, graphs: Graphs, quantized: QuantizedWeights) -> Measured:
-    """How far a mix of formats diverges from the source, and its size, by files that are written to find out."""
+    """How far mixed precision diverges from the source, and its size, by files that are written to find out."""
     copies = replace(graphs, model=graphs.model.clone())
     with staging_folder(job.request.folder) as staged:
         recipe = _optimize(job, copies, quantized)

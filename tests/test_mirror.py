@@ -23,7 +23,7 @@ STEPS = 3
 
 
 def modules(root: Path = ROOT) -> list[str]:
-    """Paths of the modules that a test file is due for; what a package's ``__init__.py`` holds is names."""
+    """Paths of the modules that need a test file; what a package's ``__init__.py`` holds is names."""
     files = [path for package in PACKAGES for path in (root / package).rglob("*.py") if path.name != "__init__.py"]
     return sorted(path.relative_to(root).as_posix() for path in [*files, root / "jisu.py"])
 

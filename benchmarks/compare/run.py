@@ -107,7 +107,7 @@ def compare(
     with sole_run(request.out):
         journal = Journal(request.out, plan)
         if journal.records:
-            say(f"going on with an interrupted run: {len(journal.records)} measurements are there")
+            say(f"resuming an interrupted run: {len(journal.records)} measurements are there")
         outcomes = restored_outcomes(contestants, journal.records)
         bandwidth = measure_read_bandwidth(threads)
         reference: dict[str, Any] | None = None

@@ -67,12 +67,12 @@ def _run(arguments: argparse.Namespace, tally: Tally) -> int:
         with ending_cleanly(), tempfile.TemporaryDirectory(prefix="jisu-robustness-") as place:
             _import_heavy()
             setting = Setting(place=Path(place), seconds=arguments.seconds, seed=arguments.seed)
-            wanted = _trials(arguments, setting)
-            for trial, _ in wanted:
+            trials = _trials(arguments, setting)
+            for trial, _ in trials:
                 if isinstance(trial, CheckpointDamage):
                     trial.read(trial.path)  # for the modules that it imports
             try:
-                _take_turns(wanted, tally, arguments.out, until)
+                _take_turns(trials, tally, arguments.out, until)
             finally:
                 if arguments.out is not None:
                     tally.write(arguments.out)
@@ -103,10 +103,10 @@ def _trials(arguments: argparse.Namespace, setting: Setting) -> list[tuple[Trial
     return [pair for pair in trials if arguments.only is None or arguments.only in pair[0].name]
 
 
-def _take_turns(wanted: Sequence[tuple[Trial, int]], tally: Tally, out: Path | None, until: float | None) -> None:
+def _take_turns(trials: Sequence[tuple[Trial, int]], tally: Tally, out: Path | None, until: float | None) -> None:
     """All attempts that have not been made, a few of each trial at a time."""
     saved = time.monotonic()
-    while waiting := [pair for pair in wanted if tally.made.get(pair[0].name, 0) < pair[1]]:
+    while waiting := [pair for pair in trials if tally.made.get(pair[0].name, 0) < pair[1]]:
         for trial, count in waiting:
             first = tally.made.get(trial.name, 0)
             for number in range(first, min(first + _PIECE, count)):

@@ -119,11 +119,11 @@ def _wait_for(mark: str) -> list[str]:
 
 
 def _marked_processes(mark: str) -> list[str]:
-    wanted = f"{_MARK}={mark}".encode()
+    entry = f"{_MARK}={mark}".encode()
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if wanted in (place / "environ").read_bytes().split(b"\0") and " Z" not in (place / "stat").read_text():
+            if entry in (place / "environ").read_bytes().split(b"\0") and " Z" not in (place / "stat").read_text():
                 found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip())
         except OSError:  # it has ended, or is not ours
             continue

@@ -273,14 +273,14 @@ def main() -> None:
     torch.manual_seed(0)
     subject: Subject | None = None
     memory = PeakMemory()
-    wanted = [part for part in options.cases.split(";") if part]
+    requested = [part for part in options.cases.split(";") if part]
     settings = {"windows": options.windows, "length": options.length, "perturb": options.perturb}
     report: dict[str, Any] = {"checkpoint": Path(options.checkpoint).name, "rows": []}
     if options.out.exists():
         report = json.loads(options.out.read_text(encoding="utf-8"))
     for case in cases():
         known = [row for row in report["rows"] if row["case"] == asdict(case) and row["settings"] == settings]
-        if known or (wanted and not any(part in case.name for part in wanted)):
+        if known or (requested and not any(part in case.name for part in requested)):
             continue
         if subject is None:
             subject = Subject(options.checkpoint, **settings)

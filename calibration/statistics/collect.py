@@ -88,7 +88,7 @@ def collect(
     run, folder = run or run_alone, Path(folder)
     collected = {key: value for key, value in asdict(settings).items() if key != "save_every"}
     origin = Origin(model=model_fingerprint(model), windows=windows.sha256, settings=collected)
-    wanted = len(windows.ids)
+    window_count = len(windows.ids)
     with inference(model):
         done, sums = _resume(folder, origin)
         if sums is None:
@@ -99,16 +99,16 @@ def collect(
         try:
             for total in sums:
                 total.attach(model)
-            while done < wanted:
+            while done < window_count:
                 for total in sums:
                     total.window = done
                 run(model, windows.ids[done])
                 done += 1
                 if progress:
-                    progress(done, wanted)
-                if done % settings.save_every == 0 or done == wanted:
+                    progress(done, window_count)
+                if done % settings.save_every == 0 or done == window_count:
                     results = (total.result() for total in sums)
-                    write_statistics(folder, origin, results, windows_done=done, windows_wanted=wanted)
+                    write_statistics(folder, origin, results, windows_done=done, windows_wanted=window_count)
         finally:
             for total in sums:
                 total.detach()

@@ -113,9 +113,9 @@ def _fitting_codes(scaled: Floats, importance: Floats) -> Floats:
     true = [signs * scaled[rows, column] for column in (first, second)]
     weights = [importance[first], importance[second]]
     excess = true[0] + true[1] - LARGEST_PAIR
-    wanted = np.rint(true[0] - excess * weights[1] / (weights[0] + weights[1]))
+    ideal = np.rint(true[0] - excess * weights[1] / (weights[0] + weights[1]))
     least = np.maximum(LARGEST_PAIR - _LARGEST_CODE, 0)
-    shorter = np.clip(np.minimum(wanted, lengths[0]), least, _LARGEST_CODE)
+    shorter = np.clip(np.minimum(ideal, lengths[0]), least, _LARGEST_CODE)
     codes[rows, first] = signs * shorter
     codes[rows, second] = signs * np.minimum(lengths[1], LARGEST_PAIR - shorter)
     return np.asarray(codes, dtype=np.float32)

@@ -48,10 +48,10 @@ def refine_codes(
             inside = slice(begin, columns.stop)
             local, moved = gradient[inside].copy(), np.empty_like(gradient[inside])
             for i in columns:
-                wanted = codes[i] + np.rint(local[i - begin] / (damped[i, i] * scales[i]))
-                np.clip(wanted, 0, start.format.largest_code, out=wanted)
-                moved[i - begin] = (wanted - codes[i]) * scales[i]
-                codes[i] = wanted
+                ideal = codes[i] + np.rint(local[i - begin] / (damped[i, i] * scales[i]))
+                np.clip(ideal, 0, start.format.largest_code, out=ideal)
+                moved[i - begin] = (ideal - codes[i]) * scales[i]
+                codes[i] = ideal
                 local -= damped[inside, i, None] * moved[i - begin]
             gradient -= damped[:, inside] @ moved
     return BlockQuantized(

@@ -135,7 +135,7 @@ def _block_errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequenc
 
 
 def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[str]) -> Iterator[tuple[float, str]]:
-    """Integer products are exact up to one last multiplication, so that rows can be compared as they are."""
+    """Int8 matmuls are exact up to one last multiplication, so that rows can be compared as they are."""
     from dataclasses import replace
 
     fixed = parts[0].format.activation

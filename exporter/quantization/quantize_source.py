@@ -258,15 +258,15 @@ def _round_rest(
     found: dict[str, BlockQuantized] = {}
     by_storage: dict[int, BlockQuantized] = {}
     forms = {name: form for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
-    wanted = {name: form for name, form in forms.items() if f"{name}.weight" not in done}
-    for index, (name, form) in enumerate(wanted.items()):
+    selected = {name: form for name, form in forms.items() if f"{name}.weight" not in done}
+    for index, (name, form) in enumerate(selected.items()):
         weight: Any = source.module.get_submodule(name).weight
         if id(weight) not in by_storage:
             block_format = form.to_block_format()
             by_storage[id(weight)] = round_to_nearest(weight.detach().numpy(), block_format, layer=name)
         found[f"{name}.weight"] = by_storage[id(weight)]
         if progress is not None and not done:
-            progress(index + 1, len(wanted))
+            progress(index + 1, len(selected))
     return found
 
 
@@ -276,13 +276,13 @@ def _collect(
     """Statistics of the inputs of every linear layer that has a format, with Hessians."""
     from calibration.statistics.collect import CollectSettings, collect
 
-    wanted = {name for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
+    selected = {name for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
     return collect(
         source.module,
         data.windows,
         folder,
         settings=CollectSettings(hessians=True, histograms=False),
-        keep=lambda name: name not in wanted,
+        keep=lambda name: name not in selected,
         progress=progress,
     )
 

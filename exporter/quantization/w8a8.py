@@ -43,7 +43,7 @@ KEPT_FORMAT = WeightFormat(bits=8, block_size=32, symmetric=True)
 
 @dataclass(frozen=True, kw_only=True)
 class FoundProducts:
-    """Integer products by module path, and the layers that are to have weights in 8 bits only.
+    """Int8 matmuls by module path, and the layers that are to have weights in 8 bits only.
 
     Attributes:
         products: by module path.

@@ -231,7 +231,7 @@ def _untie(module: Any, changed: Iterable[str], adapter: _Adapter) -> list[str]:
     head.weight = torch.nn.Parameter(head.weight.detach().clone(), requires_grad=False)
     for config in (module.config, module.config.get_text_config()):
         config.tie_word_embeddings = False
-    return ["The adapter changes one of two tied tables: embedding and output projection are two weights now."]
+    return ["The adapter changes one of two tied weights: embedding and output projection are two weights now."]
 
 
 def _add(module: Any, name: str, parts: Mapping[str, torch.Tensor], adapter: _Adapter) -> None:

@@ -68,7 +68,7 @@ def read_config(header: GgufHeader) -> tuple[Any, Account]:
     translation.account.refuse(header.path)
     try:
         with quiet_transformers():
-            config = translation.config_class(**translation.wanted)
+            config = translation.config_class(**translation.settings)
     except Exception as error:
         raise InputError(
             f"No configuration can be made from the metadata of {header.path}",
@@ -87,7 +87,7 @@ class _Translation:
         self.config_class = config_class
         self.model_type: str = config_class.model_type
         self.declared = {field.name for field in dataclasses.fields(config_class)} | set(config_class.attribute_map)
-        self.wanted: dict[str, Any] = _special_ids(header)
+        self.settings: dict[str, Any] = _special_ids(header)
         self.places: dict[str, tuple[str, Any]] = {}
         self.account = Account()
         prefix = f"{header.architecture}."
@@ -121,12 +121,12 @@ class _Translation:
 
     def _set_rotary(self) -> None:
         fields, used, refused = rotary_fields(self.stated, head_size=self.head_size, config_class=self.config_class)
-        self.wanted.update(fields)
+        self.settings.update(fields)
         # Only Phi 3 chooses between two sets of divisors; elsewhere these tensors have no place.
         scaled, held = longrope_fields(self.header, self.stated) if self.model_type == "phi3" else ({}, ())
         if scaled:
-            self.wanted["rope_parameters"] |= scaled
-            self.wanted["original_max_position_embeddings"] = scaled["original_max_position_embeddings"]
+            self.settings["rope_parameters"] |= scaled
+            self.settings["original_max_position_embeddings"] = scaled["original_max_position_embeddings"]
             refused = {key: why for key, why in refused.items() if key not in held}
             used = [*used, *held]
         for key in used:
@@ -168,15 +168,15 @@ class _Translation:
         self._place("block_count", "num_hidden_layers", layers)
         positions = next((name for name in ("max_position_embeddings",) if name in self.declared), None)
         if positions is None:
-            self.wanted["max_position_embeddings"] = self.stated["context_length"]
+            self.settings["max_position_embeddings"] = self.stated["context_length"]
             self._settle("context_length", "harmless", "the model has no table of positions")
         else:
             self._place("context_length", positions, self.stated["context_length"])
         rows = stored.get(_EMBEDDING, (0,))[0]
-        self.wanted["vocab_size"] = (
+        self.settings["vocab_size"] = (
             self.stated.get("vocab_size") or rows or self.header.fields.get("tokenizer.ggml.tokens", 0)
         )
-        self.wanted["tie_word_embeddings"] = _OUTPUT not in stored
+        self.settings["tie_word_embeddings"] = _OUTPUT not in stored
 
     def _set_heads(self) -> None:
         heads, width = self.stated.get("attention.head_count", 0), self.stated["embedding_length"]
@@ -196,13 +196,13 @@ class _Translation:
         default = width // heads
         self.head_size = size = self.stated.get("attention.key_length", default)
         if "head_dim" in self.declared:
-            self.wanted["head_dim"] = size
+            self.settings["head_dim"] = size
             self._put_stated("attention.key_length", "head_dim", size)
         elif size == default:
             self._settle("attention.key_length", "derived", "embedding_length / attention.head_count")
         else:
             # Most classes look for it although their configurations do not list it; the shapes of weights tell.
-            self.wanted["head_dim"] = size
+            self.settings["head_dim"] = size
             self._put_stated("attention.key_length", "head_dim", size)
         if self.stated.get("attention.value_length", default) == size:
             self._settle("attention.value_length", "derived", "attention.key_length")
@@ -218,7 +218,7 @@ class _Translation:
 
     def _set_gemma4(self) -> None:
         fields, refused = gemma4_fields(self.header, self.stated)
-        self.wanted.update(fields)
+        self.settings.update(fields)
         self.head_size = fields["head_dim"]
         for key in gguf_gemma4.KEYS:
             self._settle(
@@ -242,19 +242,19 @@ class _Translation:
                 self._settle(key, "refused", "the number of heads differs between layers")
                 return
             self._place(key, "layer_types", kinds)
-            self.wanted["num_key_value_heads"] = max(kv)
+            self.settings["num_key_value_heads"] = max(kv)
         elif "num_key_value_heads" in self.declared:
-            self.wanted["num_key_value_heads"] = kv
+            self.settings["num_key_value_heads"] = kv
             self._put_stated(key, "num_key_value_heads", kv)
         elif "num_kv_heads" in self.declared:
             # Falcon: keys for groups of heads, or a second norm, are those of its later models.
             norms = 2 if self._has("attn_norm_2") else 1
             grouped = norms == 2 or kv not in (1, heads)
-            self.wanted |= {"num_kv_heads": kv, "multi_query": kv == 1, "new_decoder_architecture": grouped}
-            self.wanted["num_ln_in_parallel_attn"] = norms if grouped else None
+            self.settings |= {"num_kv_heads": kv, "multi_query": kv == 1, "new_decoder_architecture": grouped}
+            self.settings["num_ln_in_parallel_attn"] = norms if grouped else None
             self._put_stated(key, "num_kv_heads", kv)
         elif "multi_query" in self.declared and kv in (1, heads):
-            self.wanted["multi_query"] = kv == 1
+            self.settings["multi_query"] = kv == 1
             self._put_stated(key, "multi_query", kv == 1)
         elif kv == heads:
             self._settle(key, "derived", "attention.head_count")
@@ -273,7 +273,7 @@ class _Translation:
             return
         # Gemma's class makes a mask for windows whether a layer has one or not; one of all positions hides nothing.
         unused = self.stated["context_length"] if self.model_type in _ALWAYS_WINDOWED else None
-        self.wanted["sliding_window"] = window or unused
+        self.settings["sliding_window"] = window or unused
         self._put_stated(key, "sliding_window", window or unused)
         local = _local_layers(pattern, layers)
         if "layer_types" not in self.declared:
@@ -285,12 +285,12 @@ class _Translation:
         if not window:
             local = [False] * layers
         if local is not None and len(local) == layers:
-            self.wanted["layer_types"] = ["sliding_attention" if one else "full_attention" for one in local]
-            self._put_stated(pattern_key, "layer_types", self.wanted["layer_types"])
+            self.settings["layer_types"] = ["sliding_attention" if one else "full_attention" for one in local]
+            self._put_stated(pattern_key, "layer_types", self.settings["layer_types"])
         elif pattern is not None:
             self._settle(pattern_key, "refused", f"one value for each of {layers} layers is needed")
         if "use_sliding_window" in self.declared:
-            self.wanted["use_sliding_window"] = bool(window)
+            self.settings["use_sliding_window"] = bool(window)
             if window and pattern is None:
                 self.places.pop(key, None)
                 self._state(key, "refused", f"without {pattern_key} nothing says for which layers")
@@ -301,26 +301,26 @@ class _Translation:
             fits = self.left[gate] in (0, _GATES.get(self.model_type, 1))
             self._settle(gate, "used" if fits else "refused", "" if fits else _UNLIKE)
         if self.model_type in _NORMED:
-            self.wanted["norm_topk_prob"] = self.stated.get("expert_weights_norm", _NORMED[self.model_type])
+            self.settings["norm_topk_prob"] = self.stated.get("expert_weights_norm", _NORMED[self.model_type])
             width, chosen = self.stated.get("feed_forward_length", 0), self.stated.get("expert_used_count", 1)
             if "moe_intermediate_size" in self.declared and not self.stated.get("expert_feed_forward_length"):
-                self.wanted["moe_intermediate_size"] = width // max(chosen, 1)
+                self.settings["moe_intermediate_size"] = width // max(chosen, 1)
             if "shared_expert_intermediate_size" in self.declared:
-                self.wanted["shared_expert_intermediate_size"] = width
+                self.settings["shared_expert_intermediate_size"] = width
 
     def _set_structure(self) -> None:
         """What the file tells by the tensors that it has, or that follows from its architecture."""
         if "query_pre_attn_scalar" in self.declared and self.head_size:
             largest = _GEMMA_LARGEST.get(self.model_type) == self.stated["block_count"]
-            self.wanted["query_pre_attn_scalar"] = (
+            self.settings["query_pre_attn_scalar"] = (
                 self.stated["embedding_length"] // self.stated["attention.head_count"] if largest else self.head_size
             )
         self._set_scales()
         if "use_parallel_residual" in self.declared:
             # Models with one norm for both parts of a layer run them side by side.
-            self.wanted["use_parallel_residual"] = self.stated.get("use_parallel_residual", not self._has("ffn_norm"))
+            self.settings["use_parallel_residual"] = self.stated.get("use_parallel_residual", not self._has("ffn_norm"))
         if "block_auto_adjust_ff_dim" in self.declared:
-            self.wanted["block_auto_adjust_ff_dim"] = False  # the file's width is the final one
+            self.settings["block_auto_adjust_ff_dim"] = False  # the file's width is the final one
         biases = {
             "attention_bias": ("attn_q.bias",)
             if self.model_type in _NO_OUTPUT_BIAS
@@ -334,14 +334,14 @@ class _Translation:
         }
         for field, names in biases.items():
             if field in self.declared:
-                self.wanted[field] = all(self._has(name) for name in names)
+                self.settings[field] = all(self._has(name) for name in names)
         if "feed_forward_proj" in self.declared:
             gated = self._has("ffn_gate.weight")
-            self.wanted["feed_forward_proj"] = "gated-gelu" if gated else "relu"
+            self.settings["feed_forward_proj"] = "gated-gelu" if gated else "relu"
         if self.model_type == "mamba" and "ssm.inner_size" in self.left:
             inner, width = self.left["ssm.inner_size"], self.stated["embedding_length"]
-            self.wanted["expand"] = inner / width if inner % width else inner // width
-            self._place("ssm.inner_size", "intermediate_size", inner, wanted=False)
+            self.settings["expand"] = inner / width if inner % width else inner // width
+            self._place("ssm.inner_size", "intermediate_size", inner, stated=False)
         elif "linear_value_head_dim" in self.declared and "ssm.inner_size" in self.left:
             heads = self.stated.get("ssm.time_step_rank", 1)
             self._place("ssm.inner_size", "linear_value_head_dim", self.left["ssm.inner_size"] // max(heads, 1))
@@ -364,10 +364,10 @@ class _Translation:
         recurrent = [bool((layer + 1) % max(interval, 1)) for layer in range(layers)]
         if listed is not None:
             recurrent = [bool(one) for one in listed[:layers]] if isinstance(listed, tuple) else [bool(listed)] * layers
-        self.wanted["layer_types"] = ["linear_attention" if one else "full_attention" for one in recurrent]
-        self._put_stated("attention.recurrent_layers", "layer_types", self.wanted["layer_types"])
+        self.settings["layer_types"] = ["linear_attention" if one else "full_attention" for one in recurrent]
+        self._put_stated("attention.recurrent_layers", "layer_types", self.settings["layer_types"])
         if listed is None:
-            self._put_stated("full_attention_interval", "layer_types", self.wanted["layer_types"])
+            self._put_stated("full_attention_interval", "layer_types", self.settings["layer_types"])
         else:
             self._settle("full_attention_interval", "derived", "attention.recurrent_layers")
 
@@ -410,11 +410,11 @@ class _Translation:
         if key in self.left:
             self._place(key, field, value)
 
-    def _place(self, key: str, field: str, value: Any, *, wanted: bool = True) -> None:
+    def _place(self, key: str, field: str, value: Any, *, stated: bool = True) -> None:
         """Send a value to a field of the configuration; two keys that disagree are both refused in `compare`."""
         self.left.pop(key, None)
-        if wanted:
-            self.wanted[field] = value
+        if stated:
+            self.settings[field] = value
         self.places[key] = (field, value)
 
     def _settle(self, key: str, fate: Any, why: str) -> None:

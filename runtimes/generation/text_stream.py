@@ -20,7 +20,7 @@ class TextStream:
     """The pieces of one answer; when they are through, ``result`` has the whole. A search with beams has one piece.
 
     Leaving it early needs no care: ``close`` (or the end of a ``with`` block) stops the run and frees its memory, and
-    the engine goes on with whatever comes next.
+    the engine takes whatever comes next.
     """
 
     def __init__(self, run: TextRun | BeamRun) -> None:

@@ -22,7 +22,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "benchmarks/studies/gguf_writing.py",
     ),
     "benchmarks/studies/test_trace_families.py": ("benchmarks/studies/tiny_configurations.py",),
-    # What is kept between two steps: right when the second step goes on with it.
+    # What is kept between two steps: right when the second step resumes it.
     "calibration/test_sequential.py": ("calibration/layer_store.py",),
     "calibration/statistics/test_collect.py": ("calibration/statistics/statistics.py",),
     # Commands that only parse and print: their tests call the command.
@@ -205,4 +205,5 @@ WITHOUT_MODULE: dict[str, str] = {
     "test_machine_independence.py": "exports on different machines",
     "test_mirror.py": "where tests lie",
     "test_packaging.py": "the wheel",
+    "test_words.py": "the words of code and pages",
 }

@@ -107,7 +107,7 @@ def _gptq(parts: _Parts, declared: Declaration) -> QuantizedWeight:
 
 
 def _gptq_bits(parts: _Parts, declared: Declaration) -> int:
-    """Told by the packed zero points; a mix of bits is declared layer by layer, in words of several tools."""
+    """Known from the packed zero points; several numbers of bits are declared layer by layer."""
     groups, rows = parts.scales.shape
     said = declared.count("bits")
     bits = said

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the processor: a session, and memory bound to it once so that a decode step copies almost nothing."""
+"""ONNX Runtime on the CPU: a session, and memory bound to it once so that a decode step copies almost nothing."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class OrtCudaBackend:
 
     Args:
         onnxruntime: the package, or what stands in for it.
-        allow_cpu_nodes: let operators that cost something run on the processor.
+        allow_cpu_nodes: let operators that cost something run on the CPU.
     """
 
     name = NAME

@@ -65,10 +65,10 @@ def open_cuda_session(
         onnxruntime: the package, or what stands in for it.
         captures: record calls as CUDA graphs, by the ``gpu_graph_id`` that they name, where that can be done; where it
             cannot, the placement says why (``unrecorded``).
-        allow_cpu_nodes: let operators that cost something run on the processor.
+        allow_cpu_nodes: let operators that cost something run on the CPU.
 
     Raises:
-        InputError: the processor's package, a damaged graph, or nodes that would not run on the GPU.
+        InputError: the package for CPUs, a damaged graph, or nodes that would not run on the GPU.
     """
     if PROVIDER not in onnxruntime.get_available_providers():
         raise InputError(
@@ -84,7 +84,7 @@ def open_cuda_session(
     except Exception as error:  # the package's errors share no class of their own
         if _NOT_RECORDED not in str(error):
             raise _not_opened(error, onnxruntime, graph) from error
-        unrecorded = "copies between the memories of processor and GPU"
+        unrecorded = "copies between the memories of CPU and GPU"
         try:
             session = _open(onnxruntime, graph, captures=False)
         except Exception as again:
@@ -92,14 +92,14 @@ def open_cuda_session(
     placement = check_placement(session, provider=PROVIDER, allow_cpu_nodes=allow_cpu_nodes)
     loops = sorted(_CUDNN_LOOPS & set(placement.counts.get(PROVIDER, ())))
     if captures and loops:
-        unrecorded = f"{' and '.join(loops)} of cuDNN, which reads lengths on the processor"
+        unrecorded = f"{' and '.join(loops)} of cuDNN, which reads lengths on the CPU"
     return session, replace(placement, unrecorded=unrecorded)
 
 
 def _open(onnxruntime: Any, graph: Path, *, captures: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised, too
-    # The plan by which values take each other's place forgets that the processor reads shapes later than the GPU's
+    # The plan by which values take each other's place forgets that the CPU reads shapes later than the GPU's
     # operators do (1.31): OPT reshaped to a length that was no longer there. Freed memory is used again all the same.
     options.enable_mem_reuse = False
     options.add_session_config_entry(RECORDS_PLACEMENT, "1")

@@ -149,7 +149,7 @@ def test_an_embedding_of_a_tied_model_changes_alone(tied: Path, tmp_path: Path) 
     table = before[f"{EMBED}.weight"] + 2.0 * (up @ down).T
     torch.testing.assert_close(after[f"{EMBED}.weight"], table, rtol=1e-6, atol=1e-6)
     assert torch.equal(after["lm_head.weight"], before["lm_head.weight"])
-    assert any("two tied tables" in note for note in source.notes)
+    assert any("two tied weights" in note for note in source.notes)
     both = weights(tied, write_adapter(tmp_path / "b", tensors, ensure_weight_tying=True))
     assert torch.equal(both["lm_head.weight"], both[f"{EMBED}.weight"])
 

@@ -43,7 +43,7 @@ CHILDREN = {
         "import contextlib\ndef child():\n    with contextlib.suppress(ZeroDivisionError), engine:\n        1 / 0\n"
         "fork(child)"
     ),
-    "goes on with a stream": (
+    "continues a stream": (
         "from runtimes.generation.text_run import TextRun\n"
         "def run(): return engine._run([[3, 7, 1]], __import__('runtimes').SamplingOptions(max_new_tokens=4))\n"
         "half = run()\nsteps = iter(half)\nnext(steps)\n"
