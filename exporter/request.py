@@ -49,7 +49,7 @@ class ExportRequest:
         target: what the graph is lowered for, one of the targets of `exporter.passes.recipes.RECIPES`.
         precision: one of `exporter.precision.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
             ``target_size`` is given.
-        target_size: most bytes of the whole artifact; the mix of formats that is closest to the source is chosen.
+        target_size: most bytes of the whole artifact; the mixed precision that is closest to the source is chosen.
         keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.
         calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder, or
             several; the word ``mixture`` among them, and None, is the built-in mixture.
@@ -58,9 +58,9 @@ class ExportRequest:
         keep: patterns of module paths whose weights stay float32, such as ``*.down_proj``.
         block_size: input features that share a scale; the precision's own when None.
         symmetric: whether zero points are the middle of the codes; the precision's own choice when None.
-        sensitivity: file that keeps what a mix is chosen by, so that the next export need not measure it again.
+        sensitivity: file of the measurements that mixed precision is chosen by, kept for the next export.
         max_kl: largest mean KL divergence from the source in any domain of held-out text, in nats; a default per
-            precision when None. Without a precision, the smallest mix of formats within it is chosen.
+            precision when None. Without a precision, the smallest mixed precision within it is chosen.
         max_kl_mean: the same as the mean over all domains; no limit when None.
         min_top1: smallest share of tokens in any domain on which the most likely next token agrees, 0..1.
         max_perplexity_ratio: largest perplexity as a multiple of the source's, in any domain.

@@ -71,17 +71,17 @@ class Limits:
             task: what the contestants are for.
             quality: whether predictions are compared.
         """
-        wanted = {
+        limits = {
             "--max-kl": self.max_kl,
             "--max-kl-mean": self.max_average_kl,
             "--min-top1": self.min_top1,
             "--max-ppl-ratio": self.max_perplexity_ratio,
         }
-        given = [name for name, value in wanted.items() if value is not None]
-        if given and not quality:
+        names = [name for name, value in limits.items() if value is not None]
+        if names and not quality:
             raise InputError(
                 "These limits need a comparison of predictions",
-                received=f"--no-quality with {', '.join(given)}",
+                received=f"--no-quality with {', '.join(names)}",
                 allowed="one or the other",
                 fix="Leave --no-quality out.",
             )
@@ -110,8 +110,8 @@ def judge(report: Report, baseline: Report | None, limits: Limits) -> dict[str, 
             cases += _speed_cases(report, baseline, known, limits, notes)
             cases += _growth_cases(known, "peak memory", "peak_bytes", limits.max_memory_growth, notes)
         cases += _growth_cases(known, "size", "size_bytes", limits.max_size_growth, notes)
-    elif given := [option for option, value in limits.of_change.items() if value is not None]:
-        notes.append(f"{', '.join(given)} had nothing to compare with: no --baseline was given.")
+    elif options := [option for option, value in limits.of_change.items() if value is not None]:
+        notes.append(f"{', '.join(options)} had nothing to compare with: no --baseline was given.")
     about = None if baseline is None else {"created": baseline.get("created"), "machine": baseline.get("machine")}
     return {"cases": cases, "notes": notes, "baseline": about}
 
@@ -251,7 +251,7 @@ def _quality_cases(report: Report, limits: Limits) -> list[dict[str, Any]]:
 
     A figure that was not measured, or is no number, is over every limit.
     """
-    wanted = (
+    limits_and_values = (
         ("mean KL", "mean_kl", limits.max_kl, "at most"),
         ("top-1", "top1", limits.min_top1, "at least"),
         ("perplexity ratio", "perplexity_ratio", limits.max_perplexity_ratio, "at most"),
@@ -260,7 +260,7 @@ def _quality_cases(report: Report, limits: Limits) -> list[dict[str, Any]]:
     for row in report["rows"]:
         if row["failure"] is not None or row.get("engine") != "jisu":
             continue
-        for metric, key, limit, bound in wanted:
+        for metric, key, limit, bound in limits_and_values:
             if limit is None:
                 continue
             cases.append(_quality_case(row, metric, key, limit, bound))

@@ -112,19 +112,19 @@ def measure_domains(
         progress: called with the windows done and the number of those that are known to be needed.
     """
     runs = [_Run(domain) for domain in judged.domains]
-    wanted, done = first, 0
+    target, done = first, 0
     pending = list(runs)
     while pending:
-        rounds = [(run, window) for run in pending for window in run.next_windows(wanted)]
+        rounds = [(run, window) for run in pending for window in run.next_windows(target)]
         for index, (run, window) in enumerate(rounds):
             run.score(backend, reference, window)
             if progress:
                 progress(done + index + 1, done + len(rounds))
         done += len(rounds)
-        if wanted >= most:
+        if target >= most:
             break
         pending = [run for run in pending if run.left and not _clear(run.meter.result(), budget)]
-        wanted = min(2 * wanted, most)
+        target = min(2 * target, most)
     measured = [(run.domain.name, run.meter.result()) for run in runs]
     return _with_verdict(measured, judged.left_out)
 

@@ -172,5 +172,5 @@ def _encode(tokenizer: Encoder, text: str, vocab_size: int) -> TokenIds:
 
 def _unequal_rows(sequences: list[TokenIds], limit: int) -> tuple[TokenIds, ...]:
     """Cut to the model's length and to three different lengths, at most 48 tokens and at least 2."""
-    wanted = (29, 48, 37) if limit >= 48 else (limit // 2, limit, limit * 3 // 4)
-    return tuple(sequence[:length] for sequence, length in zip(sequences, wanted, strict=True))
+    lengths = (29, 48, 37) if limit >= 48 else (limit // 2, limit, limit * 3 // 4)
+    return tuple(sequence[:length] for sequence, length in zip(sequences, lengths, strict=True))

@@ -38,8 +38,8 @@ class Check:
 class GateResult:
     """The verdict. ``where`` names the first layer that differs, when that was looked for and could be told.
 
-    ``notes`` say what the checks do not: what else differs, and what was not proved. ``ran_on`` names what ran the
-    graph: ``backend``, its ``version``, and the file, ``graph``; a proof says nothing of any other runtime.
+    ``notes`` say what the checks do not: what else differs, and what was not verified. ``ran_on`` names what ran the
+    graph: ``backend``, its ``version``, and the file, ``graph``; this says nothing of any other runtime.
     ``quality`` holds the figures of every domain of held-out text, see `exporter.gate.domain_quality.DomainQuality`;
     empty where none is judged. ``second_opinion`` holds the figures of another implementation, where one was asked.
     """
