@@ -37,7 +37,7 @@ def prompt_tokens(source: Source) -> list[list[int]]:
         special = prompt.text not in in_template
         ids = tokens_of(source, in_template.get(prompt.text, prompt.text), special=special)
         if ids and unknown_share(source, ids) <= MOST_UNKNOWN:
-            # An end-of-text token that the tokenizer adds would end what is to be gone on with.
+            # An end-of-text token that the tokenizer adds would end what is to be continued.
             while special and source.task != TEXT_TO_TEXT and ids and ids[-1] in source.model.eos:
                 ids.pop()
             found.append(ids)

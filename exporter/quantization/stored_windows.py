@@ -1,4 +1,4 @@
-"""Windows kept in a folder of statistics: what these are of, and what a collection that was interrupted goes on with.
+"""Windows kept in a folder of statistics: what these are of, and what a collection that was interrupted needs.
 
 A model's own writing takes a while, and its last tokens depend on the CPU: it is not written twice for one folder.
 """

@@ -68,12 +68,12 @@ def open_again(graph: Path, *, threads: int | None, profile: Path | None = None)
     return Reopened(opens, partial(closed, OrtCpuBackend.name))
 
 
-def _run_whole(session: Reopened, token_ids: TokenIds, wanted: TokenIds, *, positions: bool) -> Logits:
+def _run_whole(session: Reopened, token_ids: TokenIds, logits_at: TokenIds, *, positions: bool) -> Logits:
     """Logits after some tokens of whole sequences; see `runtimes.backends.prefix_backend.Run`."""
-    feeds = {INPUT_IDS: token_ids, **({LOGITS_POSITIONS: wanted} if positions else {})}
+    feeds = {INPUT_IDS: token_ids, **({LOGITS_POSITIONS: logits_at} if positions else {})}
     logits: npt.NDArray[Any] = session.get().run([LOGITS], feeds)[0]
     if not positions:
-        logits = np.take_along_axis(logits, wanted[:, :, None], axis=1)
+        logits = np.take_along_axis(logits, logits_at[:, :, None], axis=1)
     return logits.astype(np.float32, copy=False)
 
 

@@ -63,8 +63,8 @@ class DeviceState(RowLengths):
         super().__init__(batch=batch, capacity=capacity, copies=copies)
         self.specs, self.batch = signature.state, batch
         self._ort = onnxruntime
-        given = encoded or {}
-        self.past = [given[spec.past] if spec.kind == "encoder" else self._new(spec) for spec in self.specs]
+        encoder_tensors = encoded or {}
+        self.past = [encoder_tensors[spec.past] if spec.kind == "encoder" else self._new(spec) for spec in self.specs]
         self.present = [
             self._new(spec) if spec.kind == "recurrent" else past
             for spec, past in zip(self.specs, self.past, strict=True)
