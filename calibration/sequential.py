@@ -58,7 +58,6 @@ def quantize_sequentially(
     *,
     keep: Callable[[str], bool] = lambda name: False,
     feeders: Mapping[str, Feeder] | None = None,
-    store: LayerStore | None = None,
     restore: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[str, BlockQuantized]]:
@@ -76,13 +75,11 @@ def quantize_sequentially(
         keep: says of a layer's full name that it stays as it is.
         feeders: see `calibration.w8a8.feeders.find_feeders`; handed on to the algorithm.
         restore: give each layer its own weights back once the next one's inputs are known.
-        store: where finished layers are kept; layers found there are not computed again.
         progress: called with the decoder layers done and their number.
 
     Raises:
         ActivationError: NaN or infinite activations (names the layer), or a linear layer that is never called.
         TextError: windows of unequal lengths, or none.
-        StatisticsError: the store belongs to another model, text or setting.
     """
     names = {id(module): name for name, module in model.named_modules()}
     with inference(model):
@@ -92,14 +89,8 @@ def quantize_sequentially(
                 prefix = names[id(layer)]
                 targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
                 own = _copies(layer, targets) if restore else {}
-                done = store.load(index) if store else None
                 try:
-                    if done is None:
-                        done = _quantize_layer(layer, prefix, targets, states, quantize, feeders=feeders or {})
-                        if store:
-                            store.save(index, done)
-                    else:
-                        _write_back(layer, {name.removeprefix(f"{prefix}."): value for name, value in done.items()})
+                    done = _quantize_layer(layer, prefix, targets, states, quantize, feeders=feeders or {})
                     if index + 1 < len(layers):
                         states.advance(layer, name=prefix)
                 finally:
@@ -136,14 +127,6 @@ def split_rows(stacked: BlockQuantized, rows: Sequence[int]) -> list[BlockQuanti
         start += count
     assert start == len(stacked.codes), f"{start} of {len(stacked.codes)} rows"
     return results
-
-
-class LayerStore(Protocol):
-    """Keeps the results of finished layers."""
-
-    def load(self, index: int) -> dict[str, BlockQuantized] | None: ...
-
-    def save(self, index: int, results: dict[str, BlockQuantized]) -> None: ...
 
 
 def _quantize_layer(

@@ -127,7 +127,7 @@ class Subject:
         """Of the float32 model, with Hessians; collected when first asked for."""
         if self._statistics is None:
             self.reset()
-            settings = CollectSettings(hessians=True, histograms=False, save_every=10**9)
+            settings = CollectSettings(hessians=True, save_every=10**9)
             started = time.perf_counter()
             self._statistics = collect(self.model, self.windows, self._folder.name, settings=settings)
             print(f"statistics collected in {time.perf_counter() - started:.0f} s", flush=True)

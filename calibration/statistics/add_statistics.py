@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from calibration.errors import StatisticsError
-from calibration.statistics.histogram import Histogram
 from calibration.statistics.statistics import InputStatistics, Origin, Statistics, write_statistics
-
-Value = TypeVar("Value")
 
 
 def add_statistics(pieces: Sequence[Path], folder: Path, *, windows: str) -> Statistics:
@@ -51,16 +47,6 @@ def _add(one: InputStatistics, other: InputStatistics) -> InputStatistics:
         sum_abs=one.sum_abs + other.sum_abs,
         max_abs=np.maximum(one.max_abs, other.max_abs),
         sum_square=one.sum_square + other.sum_square,
-        gram=_both(one.gram, other.gram, lambda a, b: a + b),
-        histogram=_both(one.histogram, other.histogram, _add_histograms),
+        gram=None if one.gram is None or other.gram is None else one.gram + other.gram,
         output_max_abs=tuple(map(max, zip(one.output_max_abs, other.output_max_abs, strict=True))),
     )
-
-
-def _add_histograms(one: Histogram, other: Histogram) -> Histogram:
-    one.add_histogram(other)
-    return one
-
-
-def _both(one: Value | None, other: Value | None, add: Callable[[Value, Value], Value]) -> Value | None:
-    return None if one is None or other is None else add(one, other)

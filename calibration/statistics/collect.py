@@ -17,7 +17,6 @@ from calibration.errors import CalibrationError, StatisticsError
 from calibration.model.layer_walk import TokenIds, inference, not_finite
 from calibration.model.linear_groups import find_groups
 from calibration.model.whole_sequences import run_whole
-from calibration.statistics.histogram import Histogram
 from calibration.statistics.statistics import InputStatistics, Origin, Statistics, has_statistics, write_statistics
 from calibration.text.fingerprint import model_fingerprint
 from calibration.text.windows import Windows
@@ -36,12 +35,10 @@ class CollectSettings:
 
     Attributes:
         hessians: X^T X per input, 4 K**2 bytes each, all of them in memory at once.
-        histograms: of all values per input, which the observers of static activations need.
         save_every: windows between two saves.
     """
 
     hessians: bool = False
-    histograms: bool = True
     save_every: int = 16
 
     def __post_init__(self) -> None:
@@ -52,10 +49,6 @@ class CollectSettings:
                 allowed="every 1 or more windows",
                 fix="Use 16.",
             )
-
-    def hessian_bytes(self, features: list[int]) -> int:
-        """Memory of the Hessians of inputs with these many features."""
-        return sum(4 * count * count for count in features) if self.hessians else 0
 
 
 def collect(
@@ -159,7 +152,6 @@ class _Sum:
         self._sum_square = torch.zeros(features, dtype=torch.float64)
         self._max_abs = torch.zeros(features)
         self._hessian = torch.zeros(features, features) if settings.hessians else None
-        self._histogram = Histogram() if settings.histograms else None
         self._outputs = dict.fromkeys(names, 0.0)
         self._handles: list[Any] = []
 
@@ -174,7 +166,6 @@ class _Sum:
         total._sum_square = torch.from_numpy(stored.sum_square)
         total._max_abs = torch.from_numpy(stored.max_abs)
         total._hessian = None if stored.gram is None else torch.from_numpy(stored.gram)
-        total._histogram = stored.histogram
         total._outputs = dict(zip(stored.names, stored.output_max_abs, strict=True))
         total._handles = []
         return total
@@ -197,7 +188,6 @@ class _Sum:
             max_abs=self._max_abs.numpy(),
             sum_square=self._sum_square.numpy(),
             gram=None if self._hessian is None else self._hessian.numpy(),
-            histogram=self._histogram,
             output_max_abs=tuple(self._outputs.values()),
         )
 
@@ -214,8 +204,6 @@ class _Sum:
         self._max_abs = torch.maximum(self._max_abs, sizes.amax(dim=0))
         if self._hessian is not None:
             self._hessian.addmm_(rows.T, rows)
-        if self._histogram is not None:
-            self._histogram.add(rows.numpy(), layer=self._names[0])
 
     def _see_output(self, name: str) -> Callable[[torch.nn.Module, tuple[Any, ...], Any], None]:
         def hook(_: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

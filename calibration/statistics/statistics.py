@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.errors import StatisticsError
-from calibration.statistics.histogram import Histogram
 from calibration.weights.formats import Floats
 
 SCHEMA = 1
@@ -59,7 +58,6 @@ class InputStatistics:
         sum_abs, sum_square: of each channel, float64 [K].
         max_abs: of each channel, float32 [K].
         gram: X^T X, float32 [K, K], where collected.
-        histogram: of all its values, where collected.
         output_max_abs: largest |y| of each layer in ``names``.
     """
 
@@ -69,7 +67,6 @@ class InputStatistics:
     max_abs: Floats
     sum_square: npt.NDArray[np.float64]
     gram: Floats | None
-    histogram: Histogram | None
     output_max_abs: tuple[float, ...]
 
     @property
@@ -271,20 +268,10 @@ def _to_arrays(group: InputStatistics) -> dict[str, npt.NDArray[Any]]:
     }
     if group.gram is not None:
         arrays["gram"] = group.gram
-    if group.histogram is not None:
-        arrays["histogram"] = group.histogram.counts
-        arrays["histogram_shape"] = np.array([group.histogram.width, group.histogram.low, group.histogram.high])
-        arrays["histogram_zeros"] = np.array(group.histogram.zeros, dtype=np.int64)
     return arrays
 
 
 def _from_arrays(names: tuple[str, ...], arrays: dict[str, npt.NDArray[Any]]) -> InputStatistics:
-    histogram = None
-    if "histogram" in arrays:
-        width, low, high = (float(value) for value in arrays["histogram_shape"])
-        histogram = Histogram.restore(
-            arrays["histogram"], width=width, low=low, high=high, zeros=int(arrays["histogram_zeros"])
-        )
     return InputStatistics(
         names=names,
         tokens=int(arrays["tokens"]),
@@ -292,6 +279,5 @@ def _from_arrays(names: tuple[str, ...], arrays: dict[str, npt.NDArray[Any]]) ->
         max_abs=arrays["max_abs"],
         sum_square=arrays["sum_square"],
         gram=arrays.get("gram"),
-        histogram=histogram,
         output_max_abs=tuple(float(value) for value in arrays["output_max_abs"]),
     )

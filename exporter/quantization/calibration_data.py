@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholders
 from exporter.jobs.stages import ReportProgress
+from exporter.quantization.calibration_errors import as_input_errors
 from exporter.quantization.calibration_mixture import SEED, Mixture, in_turn, plan_mixture, write_own_windows
 from exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
 from exporter.quantization.prompt_tokens import framed, inner_length, unknown_share
@@ -104,7 +105,6 @@ def plan_calibration_data(
         InputError: a text of the user's and no tokenizer, or the text cannot be used: empty, too short, not UTF-8, in
             words that the model does not know, or shared with the evaluation.
     """
-    from calibration.errors import CalibrationError
     from calibration.text.windows import Windows
 
     asked = texts if isinstance(texts, CalibrationTexts) else calibration_texts(texts, field=field)
@@ -117,15 +117,13 @@ def plan_calibration_data(
             "what it writes itself and on random tokens then.",
         )
     length = min(window_tokens, source.model.max_positions or window_tokens)
-    try:
+    with as_input_errors():
         for path in asked.files:
             refuse_placeholders(path)
         if (folder := asked.statistics) is not None:
             return _of_statistics(source, folder, evaluation)
         found = [_read(path, asked.field, evaluation) for path in asked.files]
         drawn = [_windows_of(source, text, count=windows, length=length) for text in found]
-    except CalibrationError as error:
-        raise InputError.of(error) from error
     mixture: Mixture | None = None
     if asked.mixture:
         mixture = plan_mixture(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.contract.errors import InputError
 from exporter.jobs.stages import ReportProgress
+from exporter.quantization.calibration_errors import as_input_errors
 from exporter.quantization.kept_types import KeptType
 from exporter.quantization.matrices import matrices_of
 from exporter.quantization.quantize_source import QuantizedWeights
@@ -46,7 +47,6 @@ def keep_quantization(
     """
     import numpy as np
 
-    from calibration.errors import CalibrationError
     from calibration.weights.gguf_blocks import FLOATS, blocks_to_quantized, widen
     from calibration.weights.half_scales import round_scales
     from exporter.sources.gguf_parts import read_gguf
@@ -84,10 +84,8 @@ def keep_quantization(
             kinds.setdefault(tensor.type_name, KeptType(stored="float32", exact=True)).weights += 1
             continue
         raw, values = _read(tensor)
-        try:
+        with as_input_errors():
             found = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
-        except CalibrationError as error:
-            raise InputError.of(error) from error
         if tensor.type_name in _closest():
             found = round_scales(found)
         found = _in_order(found, _row_order(weight, tensor), name)

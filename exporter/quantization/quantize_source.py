@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
 from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import ProductFormat, RowFormat, WeightFormat
+from exporter.quantization.calibration_errors import as_input_errors
 from exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
 from exporter.quantization.grids import take_grids
 from exporter.quantization.matrices import matrices_of
@@ -25,7 +25,7 @@ from exporter.sources.finite_weights import check_finite_weights
 from exporter.sources.layer_stack import decoder_layers, find_stack
 
 if TYPE_CHECKING:
-    from calibration.sequential import GroupStatistics, LayerStore
+    from calibration.sequential import GroupStatistics
     from calibration.statistics.statistics import Statistics
     from calibration.w8a8.feeders import Feeder
     from calibration.w8a8.matmul import Quantized
@@ -56,7 +56,6 @@ def quantize_source(
     *,
     data: CalibrationData | None = None,
     windows: list[Any] | None = None,
-    store: LayerStore | None = None,
     progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
     """Quantize every weight that the plan gives a format.
@@ -67,13 +66,11 @@ def quantize_source(
         data: calibration windows, which a plan that is `calibrated` needs.
         windows: those of them that are used, int64 [T] each; when None all, or the Hessians of stored statistics, where
             there are any, instead of another run of the model (see `exporter.quantization.from_statistics`).
-        store: where finished decoder layers are kept, so that an interrupted run resumes.
         progress: called with the layers done and their number.
 
     Raises:
         InputError: a block size that does not divide a layer, or activations that are not finite.
     """
-    from calibration.errors import CalibrationError
     from calibration.w8a8.feeders import fold_into_feeders
     from calibration.weights.formats import BlockQuantized
     from calibration.weights.half_scales import round_scales
@@ -85,7 +82,7 @@ def quantize_source(
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
     found |= take_grids(source, plan)
-    try:
+    with as_input_errors():
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
             more["calibration"] = data.record
@@ -108,12 +105,10 @@ def quantize_source(
                     found |= _from_statistics(source, plan, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                found |= _walk_layers(source, plan, chosen, feeders, store, progress)
+                found |= _walk_layers(source, plan, chosen, feeders, progress)
             found |= quantize_output_projections(source, plan, chosen)
         found |= _round_rest(source, plan, set(found), progress)
         recurrent = _round_recurrent(source, plan)
-    except CalibrationError as error:
-        raise InputError.of(error) from error
     folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in found.items()}, feeders)
     # Tied weights stay one object.
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
@@ -198,7 +193,6 @@ def _walk_layers(
     plan: QuantizationPlan,
     windows: list[Any],
     feeders: Mapping[str, Feeder],
-    store: LayerStore | None,
     progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers one after another, each on what the quantized ones before it give."""
@@ -212,7 +206,6 @@ def _walk_layers(
         keep=lambda name: not isinstance(plan.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
-        store=store,
         progress=progress,
     )
     return {f"{name}.weight": value for name, value in results}
@@ -281,7 +274,7 @@ def _collect(
         source.module,
         data.windows,
         folder,
-        settings=CollectSettings(hessians=True, histograms=False),
+        settings=CollectSettings(hessians=True),
         keep=lambda name: name not in selected,
         progress=progress,
     )

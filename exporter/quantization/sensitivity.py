@@ -18,6 +18,7 @@ from exporter.contract.errors import InputError
 from exporter.jobs.output_path import cannot_write, check_name, try_to_write
 from exporter.jobs.stages import ReportProgress
 from exporter.precision.precision import WeightFormat
+from exporter.quantization.calibration_errors import as_input_errors
 from exporter.quantization.matrices import Matrix, matrices_of
 from exporter.quantization.output_projections import quantize_output_projections
 from exporter.quantization.quantize_source import quantize_group
@@ -139,7 +140,6 @@ def measure_sensitivity(
     Raises:
         InputError: the file holds figures of something else, the text is too short, or activations are not finite.
     """
-    from calibration.errors import CalibrationError
     from calibration.sensitivity import GroupSensitivity
     from calibration.text.fingerprint import model_fingerprint
 
@@ -157,7 +157,7 @@ def measure_sensitivity(
     count = len(list(decoder_layers(source)))
     missing: list[Part] = [index for index in range(count) if str(index) not in state["layers"]]
     missing += [EMBEDDINGS] if state[EMBEDDINGS] is None else []
-    try:
+    with as_input_errors():
         for part, groups in (measure or partial(measure_parts, source, shares))(missing) if missing else ():
             stored = [asdict(group) for group in groups]
             if part == EMBEDDINGS:
@@ -167,8 +167,6 @@ def measure_sensitivity(
             _write(path, state)
             if progress and part != EMBEDDINGS:
                 progress(len(state["layers"]), count)
-    except CalibrationError as error:
-        raise InputError.of(error) from error
     kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[EMBEDDINGS]
     found = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
     matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}

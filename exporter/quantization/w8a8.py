@@ -143,7 +143,7 @@ def _collect(
         source.module,
         Windows(ids=ids, seed=0),
         folder,
-        settings=CollectSettings(histograms=False),
+        settings=CollectSettings(),
         keep=lambda name: name not in forms,
         progress=progress,
     )

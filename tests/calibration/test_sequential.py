@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from calibration.errors import ActivationError, StatisticsError
-from calibration.layer_store import FolderStore
+from calibration.errors import ActivationError
 from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
-from calibration.statistics.statistics import Origin
-from calibration.text.fingerprint import model_fingerprint
 from calibration.weights.formats import BlockFormat, BlockQuantized
 from calibration.weights.gptq import gptq
 from calibration.weights.round_to_nearest import round_to_nearest
@@ -100,62 +95,6 @@ def test_kept_layers_stay_as_they_are() -> None:
     )
     assert set(results) == set(NAMES[:6])
     assert torch.equal(model.layers[1].up.weight, original.layers[1].up.weight)
-
-
-def test_it_goes_on_after_an_interruption_with_the_same_result(tmp_path: Path) -> None:
-    whole_model = tiny_decoder()
-    whole = dict(quantize_sequentially(whole_model, list(whole_model.layers), WINDOWS, with_gptq))
-    origin = Origin(model=model_fingerprint(tiny_decoder()), windows="w", settings={"algorithm": "gptq"})
-
-    def fail_in_the_second(group: GroupStatistics) -> Sequence[BlockQuantized]:
-        if group.names[0].startswith("layers.1"):
-            raise KeyboardInterrupt
-        return with_gptq(group)
-
-    model = tiny_decoder()
-    with pytest.raises(KeyboardInterrupt):
-        list(
-            quantize_sequentially(
-                model, list(model.layers), WINDOWS, fail_in_the_second, store=FolderStore(tmp_path, origin)
-            )
-        )
-
-    def not_the_first(group: GroupStatistics) -> Sequence[BlockQuantized]:
-        assert group.names[0].startswith("layers.1")
-        return with_gptq(group)
-
-    model = tiny_decoder()
-    store = FolderStore(tmp_path, origin)
-    resumed = dict(quantize_sequentially(model, list(model.layers), WINDOWS, not_the_first, store=store))
-
-    assert list(resumed) == list(whole)
-    assert all((resumed[name].codes == whole[name].codes).all() for name in whole)
-    assert torch.equal(logits(model), logits(whole_model))
-
-
-def test_a_store_of_something_else_is_refused(tmp_path: Path) -> None:
-    FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 4}))
-    FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 4}))
-    with pytest.raises(StatisticsError, match="quantized from something else"):
-        FolderStore(tmp_path, Origin(model="a", windows="w", settings={"bits": 8}))
-
-
-def test_channel_scales_are_kept_with_a_layer(tmp_path: Path) -> None:
-    scales = np.linspace(1, 2, 32, dtype=np.float32)
-    scaled = replace(round_to_nearest(np.ones((4, 32), np.float32), FORMAT, layer="w"), channel_scales=scales)
-    store = FolderStore(tmp_path, Origin(model="a", windows="w", settings={}))
-    store.save(0, {"w": scaled})
-    loaded = store.load(0)
-
-    assert loaded is not None
-    assert np.array_equal(loaded["w"].dequantize(), scaled.dequantize())
-
-
-def test_a_damaged_layer_is_refused(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path, Origin(model="a", windows="w", settings={}))
-    (tmp_path / "layer-00000.npz").write_bytes(b"PK\x03\x04" + bytes(40))
-    with pytest.raises(StatisticsError, match="layer-00000.npz is damaged"):
-        store.load(0)
 
 
 def test_values_that_are_not_finite_name_the_layer() -> None:

@@ -23,7 +23,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     ),
     "benchmarks/studies/test_trace_families.py": ("benchmarks/studies/tiny_configurations.py",),
     # What is kept between two steps: right when the second step resumes it.
-    "calibration/test_sequential.py": ("calibration/layer_store.py",),
     "calibration/statistics/test_collect.py": ("calibration/statistics/statistics.py",),
     # Commands that only parse and print: their tests call the command.
     "exporter/test_calibration_run.py": (

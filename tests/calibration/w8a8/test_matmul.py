@@ -23,7 +23,6 @@ def reaching(*max_abs: float) -> InputStatistics:
         max_abs=largest,
         sum_square=np.square(largest, dtype=np.float64),
         gram=None,
-        histogram=None,
         output_max_abs=(1.0,),
     )
 

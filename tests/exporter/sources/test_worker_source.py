@@ -30,8 +30,6 @@ def test_calibration_that_loses_a_worker_collects_the_same_as_this_process(ray_c
         # float32 sums may come in another order.
         assert np.allclose(one.sum_square, other.sum_square, rtol=1e-4)
         assert np.allclose(one.hessian, other.hessian, rtol=1e-2, atol=1e-4)
-        assert one.histogram is not None and other.histogram is not None
-        assert one.histogram.total == other.histogram.total
     # Finished ones are read, not collected again; and an export takes them.
     assert calibrate(tiny_source, tmp_path / "there", ray="nowhere:1", **sizes).windows_done == 20
     assert Statistics(tmp_path / "there").origin == here.origin
