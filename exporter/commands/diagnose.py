@@ -161,7 +161,7 @@ def _ask_tensorrt(arguments: argparse.Namespace) -> int:
         artifact, library, capability=target, shapes=default_shapes(artifact), out=folder / artifact.graph.name
     )
     if found.parser is None and found.builder is None:
-        sys.stdout.write(f"{library.name} takes the graph and builds it.\n")
+        sys.stdout.write(f"{library.name} accepts the graph and builds it.\n")
         return 0
     lines = [f"{library.name} refuses the graph: {found.parser or found.builder}"]
     if found.subgraph is not None:

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quiet:
         return 0
     ranked = sorted(found.units, key=lambda unit: -max(unit.kl.values()))
-    sys.stdout.write(f"mean KL divergence in nats when only this is quantized; {len(ranked)} groups in all\n")
+    sys.stdout.write(f"Mean KL divergence in nats when only this group is quantized, of {len(ranked)} groups\n")
     for unit in ranked[:SHOWN]:
         figures = "  ".join(f"{label} {kl:.2e}" for label, kl in unit.kl.items() if label != "fp32")
         more = f" and {len(unit.names) - 1} more" if len(unit.names) > 1 else ""

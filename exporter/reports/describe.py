@@ -47,7 +47,7 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
     sections = [
         [
             f"{artifact.folder}",
-            f"  task          {manifest.task}",
+            f"  model kind    {manifest.task}",
             f"  target        {manifest.target}",
             f"  precision     {manifest.precision}",
             *([f"  kernels       {_KERNELS.get(manifest.kernels, manifest.kernels)}"] if manifest.kernels else []),

@@ -14,8 +14,8 @@ from runtimes.machine.probe import Machine, probe_machine
 GIB = 1 << 30
 _INT8 = {
     None: "unknown",
-    False: "adds in 32 bits, as VNNI does: every artifact is right here",
-    True: "adds in 16 bits (no VNNI): artifacts exported with --assume-vnni are refused here, all others are right",
+    False: "sums in 32 bits, as with VNNI: runs every artifact correctly",
+    True: "sums in 16 bits (no VNNI): refuses artifacts exported with --assume-vnni, runs all others correctly",
 }
 
 

@@ -53,7 +53,12 @@ def test_text_says_unknown_for_what_the_machine_does_not_tell(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("overflow", "words"), [(None, "unknown"), (False, "every artifact is right"), (True, "--assume-vnni are refused")]
+    ("overflow", "words"),
+    [
+        (None, "unknown"),
+        (False, "runs every artifact correctly"),
+        (True, "refuses artifacts exported with --assume-vnni"),
+    ],
 )
 def test_text_says_how_int8_products_are_added(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], overflow: bool | None, words: str

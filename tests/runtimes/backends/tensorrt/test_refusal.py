@@ -42,7 +42,7 @@ def test_a_graph_that_is_taken_is_no_refusal(rtx, trt_int4, tmp_path, monkeypatc
     monkeypatch.setattr(refusal, "find_refusal", lambda *_, **__: found)
     words = ["diagnose", str(trt_int4.folder), "--backend", "tensorrt-rtx", "--compute-capability", "8.9"]
     assert jisu.main(words) == 0
-    assert "tensorrt-rtx takes the graph and builds it" in capsys.readouterr().out
+    assert "tensorrt-rtx accepts the graph and builds it" in capsys.readouterr().out
 
 
 def test_what_the_parser_does_not_take_is_told_as_it_says_it(rtx, trt_llama, tmp_path):
