@@ -2,7 +2,7 @@
 
 The names are a closed set: those that llama.cpp reads (its ``llama-arch.cpp``, the gguf package's ``Keys``). A key has
 a meaning here, is known to change no answer, or is refused; none is passed over. Rotary positions, heads and windows
-depend on one another and are worked out in `gguf_config`.
+depend on one another and are worked out in `gguf_rotary`, `gguf_heads` and `gguf_structure`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "shortconv.l_cache": Meaning(fields=("conv_L_cache",), off=(0,)),
 }
 
-# Worked out together in `gguf_config`, because one follows from another.
+# Worked out together in `gguf_heads` and `gguf_structure`, because one follows from another.
 GEOMETRY_KEYS = (
     "attention.head_count_kv",
     "attention.key_length",

@@ -100,9 +100,13 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "exporter/sources/test_adapter.py": ("exporter/sources/adapter_config.py",),
     "exporter/sources/test_gguf_config.py": (
         "exporter/sources/gguf_architectures.py",
+        "exporter/sources/gguf_comparison.py",
         "exporter/sources/gguf_gemma4.py",
+        "exporter/sources/gguf_heads.py",
+        "exporter/sources/gguf_key_places.py",
         "exporter/sources/gguf_keys.py",
         "exporter/sources/gguf_rotary.py",
+        "exporter/sources/gguf_structure.py",
     ),
     "exporter/sources/test_gguf_tokenizer.py": (
         "exporter/sources/gguf_generation.py",
