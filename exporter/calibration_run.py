@@ -12,6 +12,7 @@ from exporter.jobs.output_path import cannot_write, check_name, check_parent, tr
 from exporter.jobs.ray_tasks import cluster
 from exporter.jobs.stages import Stages
 from exporter.quantization.calibration_data import (
+    MIX_SHARES,
     MIX_WINDOWS,
     CalibrationData,
     plan_calibration_data,
@@ -105,6 +106,7 @@ def calibrate(
         evaluation=held_out.text,
         windows=windows,
         window_tokens=window_tokens,
+        shares=MIX_SHARES,
     )
     check_finite_weights(source.module)
     try_to_write(out / RECORD, what="statistics", option="--out")

@@ -144,10 +144,14 @@ def _measure(job: ExportJob, artifact: Artifact) -> Measured:
 
     backend = open_candidate(artifact)
     try:
-        quality = measure_quality(backend, reference_of(job.source), job.prepared.check_windows)
+        reference = reference_of(job.source)
+        by_part = {
+            part: measure_quality(backend, reference, windows).mean_kl
+            for part, windows in job.prepared.check_windows.items()
+        }
     finally:
         backend.close()
-    return Measured(kl=quality.mean_kl, bytes=artifact.size + _RECORDS)
+    return Measured(kl=max(by_part.values()), by_part=by_part, bytes=artifact.size + _RECORDS)
 
 
 def _optimize(job: ExportJob, graphs: Graphs, quantized: QuantizedWeights) -> list[StepRecord]:

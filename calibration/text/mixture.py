@@ -5,7 +5,7 @@ Knows numbers only; what the parts are made of is the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Part = Literal["own writing", "prompts", "prose", "code", "random tokens", "your text"]
@@ -49,3 +49,16 @@ def interleave_parts(counts: Mapping[str, int]) -> list[str]:
         for number in range(count)
     ]
     return [part for _, _, part in sorted(places)]
+
+
+def take_turns(parts: Sequence[str]) -> list[int]:
+    """Places of windows in an order in which their parts take turns, so that the first few are of as many as there are.
+
+    Random tokens, which nobody writes, come last.
+    """
+    seen: dict[str, int] = {}
+    turns = []
+    for place, part in enumerate(parts):
+        seen[part] = seen.get(part, 0) + 1
+        turns.append((part == RANDOM, seen[part], place))
+    return [place for _, _, place in sorted(turns)]

@@ -37,7 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     from exporter.gate.evaluation_text import read_evaluation_text
     from exporter.jobs.ray_tasks import cluster
     from exporter.jobs.stages import Stages
-    from exporter.quantization.calibration_data import MIX_WINDOWS, plan_calibration_data, write_calibration_data
+    from exporter.quantization.calibration_data import (
+        MIX_SHARES,
+        MIX_WINDOWS,
+        plan_calibration_data,
+        write_calibration_data,
+    )
     from exporter.quantization.calibration_texts import calibration_texts
     from exporter.quantization.sensitivity import check_sensitivity_file, measure_sensitivity, split_windows
     from exporter.quantization.sensitivity_tasks import measure_parts_on_cluster
@@ -58,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             tokenizer=arguments.tokenizer,
         )
     refuse_activations(source, what="sensitivity")
-    planned = plan_calibration_data(source, texts, evaluation=held_out.text, windows=MIX_WINDOWS)
+    planned = plan_calibration_data(source, texts, evaluation=held_out.text, windows=MIX_WINDOWS, shares=MIX_SHARES)
     check_sensitivity_file(arguments.out, planned)
     with stages.stage("calibration text"):
         data = write_calibration_data(source, planned, progress=stages.advance)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calibration.text.mixture import RANDOM, SHARES
 from exporter.contract.errors import InputError
 from exporter.contract.placeholders import refuse_placeholders
 from exporter.jobs.stages import ReportProgress
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 WINDOWS, WINDOW_TOKENS = 32, 256
 # A mixed precision needs windows to calibrate, to score single layers and to check whole choices with.
 MIX_WINDOWS = WINDOWS * 11 // 8
+# What is taken away for the latter two is of all written parts alike, and leaves the mixture's own shares.
+MIX_SHARES = {
+    part: share * WINDOWS + (0 if part == RANDOM else (MIX_WINDOWS - WINDOWS) / (len(SHARES) - 1))
+    for part, share in SHARES.items()
+}
 # Of a text of the user's, in tokens that the model does not know; of built-in texts it may be fewer.
 _MOST_UNKNOWN = 0.5
 

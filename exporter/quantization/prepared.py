@@ -11,6 +11,7 @@ from exporter.passes.run_recipe import PassContext
 from exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
 from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Precision, ProductFormat
 from exporter.quantization.calibration_data import (
+    MIX_SHARES,
     MIX_WINDOWS,
     WINDOWS,
     CalibrationData,
@@ -21,7 +22,7 @@ from exporter.quantization.grids import describe_grids, keep_grids
 from exporter.quantization.keep_integers import check_quantized, describe_second_rounding
 from exporter.quantization.matrices import describe_uncovered, matrices_of
 from exporter.quantization.options import QuantizationOptions
-from exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, split_windows
+from exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, check_windows_of
 from exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
 from exporter.sources.finite_weights import check_finite_weights
 from exporter.sources.layer_stack import find_stack
@@ -43,14 +44,14 @@ class Prepared:
 
     Attributes:
         warnings: what the user would want to know before; also for the manifest.
-        check_windows: of a mixed precision, int64 [T] each.
+        check_windows: of a mixed precision, by the part of the calibration mixture, int64 [T] each.
     """
 
     options: QuantizationOptions
     plan: QuantizationPlan
     data: CalibrationData | None
     warnings: tuple[str, ...] = ()
-    check_windows: list[Any] = field(default_factory=list)
+    check_windows: dict[str, list[Any]] = field(default_factory=dict)
 
 
 def embedding_labels(target: str) -> tuple[str, ...]:
@@ -106,15 +107,14 @@ def prepare_quantization(
                 fix="Leave it out, or use --precision int4.",
             )
         return Prepared(options=options, plan=plan, data=None, warnings=warnings)
-    calibrated = mixed or plan.calibrated
     data = plan_calibration_data(
         source,
         options.calibration,
         evaluation=evaluation,
         windows=MIX_WINDOWS if mixed else WINDOWS if plan.calibrated else MEASURED_WINDOWS,
-        shares=None if calibrated else RANGE_SHARES,
+        shares=MIX_SHARES if mixed else None if plan.calibrated else RANGE_SHARES,
     )
-    check_windows = split_windows(data)["check"] if mixed else []
+    check_windows = check_windows_of(data) if mixed else {}
     if options.sensitivity is not None:
         check_sensitivity_file(options.sensitivity, data)
     return Prepared(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
@@ -131,7 +131,7 @@ def complete_prepared(source: Source, prepared: Prepared, *, stages: Stages) -> 
     check_finite_weights(source.module)
     with stages.stage("calibration text"):
         data = write_calibration_data(source, prepared.data, progress=stages.advance)
-    return replace(prepared, data=data, check_windows=split_windows(data)["check"] if prepared.check_windows else [])
+    return replace(prepared, data=data, check_windows=check_windows_of(data) if prepared.check_windows else {})
 
 
 def _refuse_without_stack(source: Source, precision: Precision) -> None:

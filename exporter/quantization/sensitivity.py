@@ -38,7 +38,7 @@ Part = int | str
 # Parts -> (part, its groups) of each as soon as it is measured, in any order.
 Measure = Callable[[Sequence[Part]], Iterator[tuple[Part, list["GroupSensitivity"]]]]
 EMBEDDINGS = "tables"
-SCHEMA = 3
+SCHEMA = 4
 FLOAT = "fp32"
 # Entries of a file that have to be the same for its figures to be used again, and what they are called.
 _ORIGIN = {
@@ -58,6 +58,8 @@ EMBEDDING_FORMATS = {
     "int4-block16": WeightFormat(bits=4, block_size=16, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
 }
+# Of a window that is scored: the distributions of a few are kept, and two halves say more than one whole.
+SCORED_TOKENS = 128
 # Of every eleven windows eight are for statistics, one is scored here, and two are left to check the whole choice with.
 _SHARES = (*["statistics"] * 4, "score", *["statistics"] * 4, "check", "check")
 
@@ -100,21 +102,43 @@ class Sensitivity:
 def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
     """Windows by what they are for: ``statistics``, ``score`` and ``check``; int64 [T] each.
 
+    Of a mixture, those that are scored and checked are of all its parts alike.
+
     Raises:
         InputError: too few windows for all three.
     """
-    windows = data.windows.as_list()
-    if len(windows) < len(_SHARES):
+    return {share: [data.windows.ids[place] for place in places] for share, places in _split_places(data).items()}
+
+
+def check_windows_of(data: CalibrationData) -> dict[str, list[Any]]:
+    """The windows to check a whole choice with, by the part of the mixture that they are of."""
+    found: dict[str, list[Any]] = {}
+    for place in _split_places(data)["check"]:
+        found.setdefault(data.parts[place] if data.parts else "text", []).append(data.windows.ids[place])
+    return found
+
+
+def _split_places(data: CalibrationData) -> dict[str, list[int]]:
+    from calibration.text.mixture import take_turns
+
+    count = len(data.windows.ids)
+    if count < len(_SHARES):
         raise InputError(
             "The calibration text is too short to measure layers one by one",
-            received=f"{len(windows)} windows of {data.windows.ids.shape[1]} tokens",
+            received=f"{count} windows of {data.windows.ids.shape[1]} tokens",
             allowed=f"at least {len(_SHARES)} windows",
             fix="Give more text with --calibration, or use --precision int8 or int4.",
         )
-    shares: dict[str, list[Any]] = {"statistics": [], "score": [], "check": []}
-    for index, window in enumerate(windows):
-        shares[_SHARES[index % len(_SHARES)]].append(window)
-    return shares
+    places: dict[str, list[int]] = {"statistics": [], "score": [], "check": []}
+    if len(set(data.parts)) > 1:
+        scored = count // len(_SHARES)
+        turns = take_turns(data.parts)
+        places["score"], places["check"] = turns[:scored], turns[scored : 3 * scored]
+        places["statistics"] = sorted(turns[3 * scored :])
+        return places
+    for place in range(count):
+        places[_SHARES[place % len(_SHARES)]].append(place)
+    return places
 
 
 def measure_sensitivity(
@@ -189,7 +213,7 @@ def measure_parts(
     from calibration.w8a8.feeders import find_feeders
 
     layers = list(decoder_layers(source))
-    scorer = Scorer(source.module, layers, shares["score"])
+    scorer = Scorer(source.module, layers, [window[:SCORED_TOKENS] for window in shares["score"]])
     layers_left = {part for part in parts if isinstance(part, int)}
     if layers_left:
         measured = measure_groups(

@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
 # Of the smoothing; measured on SmolLM2-135M, less leaves outliers in the inputs, more moves them into the weights.
 STRENGTHS = (0.5, 0.65, 0.75, 0.85)
-# Windows of text that no range is taken from: what is chosen there has not seen its own extremes.
-_CHECKED = 4
+# Windows that no range is taken from, of as many parts of the mixture as there are, and tokens of each: what is chosen
+# there has not seen its own extremes.
+_CHECKED, _CHECKED_TOKENS = 5, 128
+# Of these, how many products are compared on, beside as many random tokens.
+_COMPARED = 3
 # Windows of random tokens whose ranges count beside those of the text; twice as many help by little.
 RANDOM_WINDOWS = 16
 # Share of the budget that the rounded layers may use: the gate judges on another text.
@@ -82,14 +85,15 @@ def find_products(
     from calibration.w8a8.matmul import emulated, quantize_products
 
     forms = {name: form for name, form in plan.formats.items() if isinstance(form, ProductFormat)}
-    checked = data.windows.as_list()[-_CHECKED:]
-    length = data.windows.ids.shape[1]
+    ids, length = data.windows.ids, data.windows.ids.shape[1]
+    held_back = _held_back(data)
+    checked = [window[:_CHECKED_TOKENS] for window in ids[held_back]]
     *varied, unseen = random_windows_of(source, count=RANDOM_WINDOWS + 1, length=length)
     layers = list(decoder_layers(source))
     with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
         text = data.statistics
         if text is None:
-            used = data.windows.ids[:-_CHECKED] if len(data.windows.ids) > _CHECKED else data.windows.ids
+            used = np.delete(ids, held_back, axis=0) if len(ids) > _CHECKED else ids
             text = _collect(source, used, Path(folder, "text"), forms, progress)
         random = _collect(source, np.stack(varied), Path(folder, "random"), forms, progress)
         groups = [part for names in text.groups if (part := tuple(name for name in names if name in forms))]
@@ -111,7 +115,7 @@ def find_products(
                 )
                 yield dict(zip(names, results, strict=True))
 
-        compared = [checked[-1], unseen]
+        compared = [*checked[:_COMPARED], unseen[:_CHECKED_TOKENS]]
         chosen = choose_products(source.module, layers, compared, groups, candidates, progress=progress)
         ranked = sorted(chosen, key=lambda pair: -pair[1])
     scorer = Scorer(source.module, layers, checked)
@@ -131,6 +135,14 @@ def find_products(
     }
     products = {name: product for found, _ in ranked[count:] for name, product in found.items()}
     return FoundProducts(products=products, kept=kept, record=record)
+
+
+def _held_back(data: CalibrationData) -> list[int]:
+    """Places of the windows to check with: the first ones of every part, or the last ones where parts are unknown."""
+    from calibration.text.mixture import take_turns
+
+    count = len(data.windows.ids)
+    return take_turns(data.parts)[:_CHECKED] if data.parts else list(range(count))[-_CHECKED:]
 
 
 def _collect(

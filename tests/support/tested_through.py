@@ -30,10 +30,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/quantization/calibration_shards.py",
         "exporter/quantization/from_statistics.py",
     ),
-    "exporter/commands/test_export.py": (
-        "exporter/commands/calibration_argument.py",
-        "exporter/commands/checkpoint_arguments.py",
-    ),
+    "exporter/commands/test_export.py": ("exporter/commands/checkpoint_arguments.py",),
     "exporter/jobs/test_ray_tasks.py": ("exporter/commands/ray_argument.py", "exporter/jobs/termination.py"),
     "exporter/quantization/test_sensitivity.py": (
         "exporter/commands/sensitivity.py",
@@ -94,7 +91,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     ),
     "exporter/opinions/test_comparison.py": ("exporter/opinions/limits.py", "exporter/precision/logit_errors.py"),
     "exporter/quantization/test_keep.py": ("exporter/quantization/kept_types.py",),
-    "exporter/quantization/test_calibration_mixture.py": ("exporter/quantization/prompt_tokens.py",),
     "exporter/quantization/test_options.py": ("exporter/quantization/prepared.py", "exporter/quantization/run.py"),
     # Parts of a reader: right when the file is read.
     "exporter/sources/test_adapter.py": ("exporter/sources/adapter_config.py",),

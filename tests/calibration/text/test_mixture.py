@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from calibration.text.mixture import SHARES, interleave_parts, share_windows
+from calibration.text.mixture import SHARES, interleave_parts, share_windows, take_turns
 
 MANY = dict.fromkeys(SHARES, 1000)
 
@@ -39,3 +39,8 @@ def test_every_piece_of_the_order_has_the_parts_in_proportion() -> None:
     assert order.count("a") == 16
     for start in range(0, 32, 4):
         assert sorted(order[start : start + 4]) == ["a", "a", "b", "c"]
+
+
+def test_parts_take_turns_and_random_tokens_come_last() -> None:
+    assert take_turns(["random tokens", "a", "a", "b", "a", "b"]) == [1, 3, 2, 5, 4, 0]
+    assert take_turns([]) == []

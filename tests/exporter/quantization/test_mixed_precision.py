@@ -64,14 +64,14 @@ def chosen(mixed):
 
 
 def test_the_smallest_mix_within_a_divergence_takes_what_costs_least():
-    mixed = Workshop().find(Goal(max_kl=0.01))
+    mixed = Workshop().find(Goal(max_kl=0.017))
     assert chosen(mixed) == {
         **{f"layers.{i}.easy": "int4" for i in range(4)},
         **{f"layers.{i}.hard": "int8" for i in range(4)},
         "embed": "int4",
     }
-    assert mixed.record["measured_kl"] <= 0.01
-    assert mixed.record["goal"] == {"max_kl": 0.01}
+    assert mixed.record["measured_kl"] <= 0.017
+    assert mixed.record["goal"] == {"max_kl": 0.017}
 
 
 def test_the_closest_mix_within_a_size_fills_it():
@@ -84,29 +84,34 @@ def test_the_closest_mix_within_a_size_fills_it():
 
 def test_errors_that_add_up_to_more_than_their_sum_are_corrected_by_measuring():
     workshop = Workshop(factor=3.0)
-    mixed = workshop.find(Goal(max_kl=0.01))
-    assert mixed.record["measured_kl"] <= 0.01
+    mixed = workshop.find(Goal(max_kl=0.017))
+    assert mixed.record["measured_kl"] <= 0.017
     assert len(mixed.record["tries"]) > 2
     limits = [entry["limit"] for entry in mixed.record["tries"][1:]]
     assert limits[1] < limits[0]
 
 
 def test_what_the_runtime_adds_by_rounding_is_counted_before_anything_is_chosen():
-    mixed = Workshop(rounding=0.004).find(Goal(max_kl=0.01))
+    mixed = Workshop(rounding=0.004).find(Goal(max_kl=0.017))
     assert mixed.record["runtime_rounding_kl"] == pytest.approx(0.004)
-    assert mixed.record["measured_kl"] <= 0.01
+    assert mixed.record["measured_kl"] <= 0.017
     assert mixed.record["predicted_kl"] == pytest.approx(mixed.record["measured_kl"], rel=0.05)
 
 
+def test_a_choice_that_keeps_the_goal_without_a_margin_is_left_to_the_gate():
+    mixed = Workshop(rounding=0.006).find(Goal(max_kl=0.0085))
+    assert 0.5 * 0.0085 < mixed.record["measured_kl"] <= 0.0085
+
+
 def test_kept_layers_stay_float_and_targets_that_gather_bytes_only_get_them():
-    mixed = Workshop().find(Goal(max_kl=0.05), keep=["*.0.easy"], embedding_labels=("fp32", "int8"))
+    mixed = Workshop().find(Goal(max_kl=0.085), keep=["*.0.easy"], embedding_labels=("fp32", "int8"))
     assert chosen(mixed)["layers.0.easy"] == "fp32"
     assert chosen(mixed)["embed"] == "int8"
 
 
 def test_all_names_of_a_unit_get_its_format_and_every_plan_is_whole():
     workshop = Workshop()
-    workshop.find(Goal(max_kl=0.01))
+    workshop.find(Goal(max_kl=0.017))
     for plan in workshop.plans:
         assert set(plan.formats) == {name for one in UNITS for name in one.names}
         assert plan.formats["embed"] == plan.formats["lm_head"]
@@ -114,8 +119,8 @@ def test_all_names_of_a_unit_get_its_format_and_every_plan_is_whole():
 
 
 def test_a_divergence_nobody_can_meet_names_the_best_that_was_measured():
-    with pytest.raises(InputError, match=r"No mixed precision.*0\.02 nats.*at most 0\.01 nats"):
-        Workshop(rounding=0.02).find(Goal(max_kl=0.01), keep=["layers.0.easy"])
+    with pytest.raises(InputError, match=r"No mixed precision.*0\.02 nats.*at most 0\.017 nats"):
+        Workshop(rounding=0.02).find(Goal(max_kl=0.017), keep=["layers.0.easy"])
 
 
 def test_a_size_nobody_can_meet_names_the_smallest():

@@ -132,15 +132,24 @@ def test_weights_that_are_not_finite_are_found_first(tiny_source, data):
         measure_sensitivity(broken, data)
 
 
+def test_scored_windows_are_of_as_many_parts_as_there_are(source):
+    data = read_calibration_data(source, None, windows=44, window_tokens=48)
+    places = {window.tobytes(): part for window, part in zip(data.windows.ids, data.parts, strict=True)}
+    shares = {share: [places[one.tobytes()] for one in kept] for share, kept in split_windows(data).items()}
+    assert sorted(shares["score"]) == ["code", "own writing", "prompts", "prose"]
+    assert (len(shares["statistics"]), len(shares["check"])) == (32, 8)
+    assert len(set(shares["check"])) > 2
+
+
 def test_the_command_measures_and_a_mix_uses_it(tiny_source, tmp_path, capsys):
     """From the command line to two published artifacts, whose choices can be read."""
     figures, out = tmp_path / "s.json", tmp_path / "mix"
     assert jisu.main(["sensitivity", str(tiny_source), "--out", str(figures), "--quiet"]) == 0
     words = ["export", str(tiny_source), "--sensitivity", str(figures), "--quiet"]
-    assert jisu.main([*words, "--max-kl", "0.05", "--out", str(out)]) == 0
+    assert jisu.main([*words, "--max-kl", "0.1", "--out", str(out)]) == 0
     manifest = json.loads((out / "manifest.json").read_text())
     quality = {check["name"]: check for check in manifest["gate"]["checks"]}
-    assert quality["mean-kl"]["value"] <= quality["mean-kl"]["limit"] == 0.05
+    assert quality["mean-kl"]["value"] <= quality["mean-kl"]["limit"] == 0.1
     mix = manifest["quantization"]["mix"]
     assert {unit["format"] for unit in mix["units"]} & {"int4", "int4-block32"}
     limit = sum(record["size"] for record in manifest["files"].values()) + 260_000  # room for records
@@ -149,7 +158,7 @@ def test_the_command_measures_and_a_mix_uses_it(tiny_source, tmp_path, capsys):
     assert jisu.main(["inspect", str(out)]) == 0
     said = capsys.readouterr().out
     assert "model.layers.0.self_attn.q_proj/k_proj/v_proj" in said
-    assert "goal          max_kl 0.05" in said
+    assert "goal          max_kl 0.1" in said
     assert jisu.main([*words, "--target-size", str(limit), "--max-kl", "1e-7", "--out", str(tmp_path / "none")]) == 3
     assert "the budget is at most 1e-07" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
