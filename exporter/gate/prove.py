@@ -202,7 +202,11 @@ def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Ch
     from exporter.gate.tokenizer import check_tokenizer
 
     tokenizer = source.tokenizer
-    return None if tokenizer is None else lambda: check_tokenizer(tokenizer, artifact.folder)
+    return (
+        None
+        if tokenizer is None
+        else lambda: check_tokenizer(tokenizer, artifact.folder, facts=artifact.manifest.model)
+    )
 
 
 def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:

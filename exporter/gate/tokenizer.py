@@ -1,14 +1,20 @@
-"""Whether the artifact's tokenizer and chat template say what the source's do: same ids, same text, same prompt."""
+"""Whether the artifact's tokenizer and chat template say what the source's do: same ids, same text, same prompt.
+
+Of a conversation the ids are compared, too, as `jisu chat` sends them: the prompt's text alone does not tell them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import JisuError
+from exporter.contract.errors import InputError, JisuError
 from exporter.gate.domain_tokens import Render
 from exporter.gate.result import Check
+
+if TYPE_CHECKING:
+    from exporter.contract.artifact import ModelFacts
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -36,13 +42,16 @@ _AT_ONCE = 1 << 14  # tokens of the vocabulary
 _ENCODED = 1 << 17  # of a larger vocabulary every second, third ... token's text is encoded; all ids are decoded
 
 
-def check_tokenizer(source_tokenizer: Any, artifact_folder: Path, texts: Sequence[str] = TEXTS) -> list[Check]:
-    """Three checks: ids of texts, text of ids, both for every token of the vocabulary too, and the chat template.
+def check_tokenizer(
+    source_tokenizer: Any, artifact_folder: Path, texts: Sequence[str] = TEXTS, *, facts: ModelFacts | None = None
+) -> list[Check]:
+    """Ids of texts, text of ids, both for every token of the vocabulary too, the chat template and its ids.
 
     Args:
         source_tokenizer: the source's transformers tokenizer.
         artifact_folder: the folder that holds ``tokenizer.json`` and the chat template.
         texts: besides these, `broad_texts` and every special token of the source within a sentence are tried.
+        facts: of the artifact, by which the ids of conversations are made; None leaves them out.
     """
     from tokenizers import Tokenizer
 
@@ -61,6 +70,7 @@ def check_tokenizer(source_tokenizer: Any, artifact_folder: Path, texts: Sequenc
         _check_ids(source_tokenizer, ours, texts, encoded),
         _check_round_trip(source_tokenizer, ours, texts, decoded),
         _check_chat_template(source_tokenizer, artifact_folder),
+        *([] if facts is None else _check_chat_ids(source_tokenizer, artifact_folder, facts)),
     ]
 
 
@@ -150,6 +160,56 @@ def chat_renderer(folder: Path) -> Render | None:
     except JisuError:  # one that cannot be read, which is for the check of templates to say
         return None
     return None if template is None else lambda messages: template.render([dict(message) for message in messages])
+
+
+def _check_chat_ids(source: Any, folder: Path, facts: ModelFacts) -> list[Check]:
+    """The ids that a conversation becomes, and that a message's control tokens are none; none without a template."""
+    # What users will run, on the files that they will have.
+    from runtimes.chat.chat_encoder import open_chat_encoder
+    from runtimes.generation.text import open_codec
+
+    codec = open_codec(folder)
+    if codec is None or not getattr(source, "chat_template", None):
+        return []
+    encoder = open_chat_encoder(folder, codec, facts)
+    if encoder.template is None:
+        return []
+    differing = []
+    for messages in MESSAGES:
+        conversation = [dict(message) for message in messages]
+        mine = encoder.encode(conversation)
+        theirs = _source_chat_ids(source, conversation)
+        if mine != theirs:
+            at = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), None)
+            at = min(len(mine), len(theirs)) if at is None else at
+            differing.append(
+                f"A conversation of {len(messages)} messages differs first at token {at}: {mine[at : at + 3]} where "
+                f"the source has {theirs[at : at + 3]} ({len(mine)} tokens instead of {len(theirs)})."
+            )
+    controls = encoder.controls.texts
+    # What the tokenizer writes for what it has no token for may come of any text.
+    numbers = {codec.tokenizer.token_to_id(text) for text in controls} - {None, getattr(source, "unk_token_id", None)}
+    expected = _controls_of(encoder, "a word", numbers)
+    for text in controls[:_ADDED]:
+        found = _controls_of(encoder, f"a {text} word", numbers)
+        if None not in (found, expected) and found != expected:
+            differing.append(f"The control token {text!r} in a message becomes one: {found} where {expected} is right.")
+    fine = f"Same ids as the source for {len(MESSAGES)} conversations; {len(controls)} control tokens are text in them."
+    return [_check("chat-ids", differing, fine)]
+
+
+def _source_chat_ids(source: Any, conversation: list[dict[str, str]]) -> list[int]:
+    found = source.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False)
+    return list(found)
+
+
+def _controls_of(encoder: Any, content: str, numbers: set[int]) -> list[int] | None:
+    """The control tokens of a conversation, in their order; None where a message like this is refused."""
+    try:
+        ids = encoder.encode([{"role": "user", "content": content}])
+    except InputError:
+        return None
+    return [number for number in ids if number in numbers]
 
 
 def _check(name: str, differing: list[str], fine: str) -> Check:

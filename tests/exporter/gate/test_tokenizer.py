@@ -6,7 +6,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from exporter.contract.artifact import ModelFacts
 from exporter.gate.tokenizer import TEXTS, check_tokenizer
+from runtimes.chat.chat_encoder import ChatEncoder
 
 TEMPLATE = (
     "{% for message in messages %}\n"
@@ -132,3 +134,43 @@ def test_a_rare_token_and_a_merge_that_no_sentence_uses_are_found(source, folder
         json.dumps({**data, "model": {**data["model"], "merges": merges[:20] + merges[21:]}}), encoding="utf-8"
     )
     assert "tokenizer" in failed(check_tokenizer(source, folder, texts=()))
+
+
+FACTS = ModelFacts(
+    architecture="tiny", vocab_size=400, max_positions=None, layers=1, parameters=1, bos=None, eos=(0,), pad=None
+)
+
+
+def chat_ids(source, folder):
+    return check_tokenizer(source, folder, facts=FACTS)[-1]
+
+
+def test_conversations_have_the_sources_ids_and_their_control_tokens_are_text(source, folder):
+    check = chat_ids(source, folder)
+    assert (check.name, check.passed) == ("chat-ids", True), check.detail
+    assert "1 control tokens are text" in check.detail
+
+
+def test_other_ids_than_the_prompts_text_has_are_found(source, folder, monkeypatch):
+    encode = ChatEncoder.encode
+    monkeypatch.setattr(ChatEncoder, "encode", lambda self, messages: [0, *encode(self, messages)])
+    check = chat_ids(source, folder)
+    assert not check.passed
+    assert "A conversation of 1 messages differs first at token 0" in check.detail
+
+
+def test_a_control_token_that_a_message_can_write_is_found(source, folder, monkeypatch):
+    def encode(self, messages):
+        return self._tokenizer.encode(self.template.render(messages), add_special_tokens=False).ids
+
+    monkeypatch.setattr(ChatEncoder, "encode", encode)
+    check = chat_ids(source, folder)
+    assert not check.passed
+    assert "'<eos>' in a message becomes one" in check.detail
+
+
+def test_what_has_no_template_has_no_ids_of_conversations(folder):
+    source = train(TEXTS)
+    source.chat_template = None
+    (folder / "chat_template.jinja").unlink()
+    assert [check.name for check in check_tokenizer(source, folder, facts=FACTS)][-1] == "chat-template"
