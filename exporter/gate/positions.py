@@ -215,7 +215,18 @@ class _MadePast:
         edges = np.array(sorted(index for index in loud if 0 <= index < place), np.int64)
         self._write(edges, np.full(len(edges), _LOUD, np.float32))
         self._changed = np.concatenate([edges, np.arange(place, place + _NEW)])
+        self._give(place)
         self._ours.place(np.array([place], np.int64))
+
+    def _give(self, place: int) -> None:
+        """The source's rows for the candidate, all of them: a call may leave anything behind the tokens that it wrote.
+
+        Graphs whose keys and values are cast on the way write whole buffers, of which only the rows in use hold
+        something (the CPU graph of ort-cuda with float16, ONNX Runtime 1.32).
+        """
+        for spec, axis, theirs, ours in zip(self._span.state, self._axes, self._theirs, self._ours.past, strict=True):
+            if axis is not None:
+                ours[(slice(None),) * axis + (slice(place),)] = _stored(theirs.narrow(axis, 0, place), spec.dtype)
 
     def source_logits(self, tokens: TokenIds, place: int) -> npt.NDArray[np.float32]:
         end = place + tokens.shape[1]  # what lies behind is not looked at, and costs copies

@@ -112,6 +112,40 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
     assert np.array_equal(asked.places, [place])
 
 
+def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_source):
+    from exporter.gate.exam import Exam, Truth
+    from exporter.gate.positions import check_range
+    from exporter.gate.reference import reference_of
+    from runtimes.backends.registry import open_backend
+
+    source = load_source(tiny_source)
+    signature = tiny_artifact.manifest.signature
+    asked = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
+    backend = open_backend("ort-cpu", tiny_artifact)
+
+    class Untidy:
+        vocab_size = backend.vocab_size
+
+        def new_state(self, batch, capacity):
+            return backend.new_state(batch, capacity)
+
+        def forward(self, token_ids, state, *, logits="last"):
+            found = backend.forward(token_ids, state, logits=logits).copy()
+            for past in state.past:
+                past[:, :, int(state.lengths[0]) :] = 7
+            return found
+
+    exam = Exam(
+        backend=Untidy(),
+        truth=Truth(reference_of(source)),
+        prompts=gate_prompts(source.tokenizer, source.model.vocab_size, 512),
+        budget=FP32_BUDGET,
+    )
+    found = check_range(exam, replace(asked, places=(100, 200, 400)))
+    assert found.passed, found.detail
+    backend.close()
+
+
 @pytest.mark.parametrize(
     ("precision", "asked"), [("fp32", True), ("int8", True), ("int4", False), ("w8a8-dynamic", False)]
 )
