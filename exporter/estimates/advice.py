@@ -35,7 +35,7 @@ _KINDS = {
     "fp32": FLOAT,
     "int8": _TABLE,
     "w8a8-dynamic": Kind(operator="MatMulIntegerToFloat", bits=8, row_scales=True),
-    "int4": Kind(operator="MatMulNBits", bits=4, block_size=64, zero_points=True),
+    "int4": Kind(operator="MatMulNBits", bits=4, block_size=32, zero_points=True),
 }
 _FAITHFUL = ("fp32", "fp16", "bf16", "int8", "gguf", "kept", "mixed", "w8a8-dynamic", "w8a8", "int4")
 # Estimates by parts are off by some percent; a smaller gain is not worth a word, a smaller loss is none.

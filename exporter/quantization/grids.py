@@ -19,18 +19,22 @@ if TYPE_CHECKING:
     from exporter.sources.source import Source
 
 
+_WHOLE_BYTE = 8
+
+
 def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
-    """The plan with their own grids for the layers with few bits that lie on one."""
-    if is_outline(source) or not plan.calibrated:
+    """The plan with their own grids for the layers that lie on one of few bits, where it has such formats."""
+    layers = [matrix.name for matrix in matrices_of(source.module) if not matrix.embedding]
+    formats = [plan.formats.get(name) for name in layers]
+    known = [form for form in formats if isinstance(form, WeightFormat)]
+    bits = min((form.bits for form in known if not form.symmetric), default=_WHOLE_BYTE)
+    if is_outline(source) or not plan.calibrated or bits >= _WHOLE_BYTE:
         return plan
     forms: dict[str, GridFormat] = {}
-    for matrix in matrices_of(source.module):
-        form = plan.formats.get(matrix.name)
-        if matrix.embedding or not isinstance(form, WeightFormat) or form.bits >= 8 or form.symmetric:
-            continue
-        found = _grid(source, matrix.name, form.bits)
+    for name, form in zip(layers, formats, strict=True):
+        found = _grid(source, name, bits) if isinstance(form, WeightFormat) else None
         if found is not None:
-            forms[matrix.name] = GridFormat(bits=form.bits, block_size=found.format.block_size, sums=found.sums > 0)
+            forms[name] = GridFormat(bits=bits, block_size=found.format.block_size, sums=found.sums > 0)
     if not forms:
         return plan
     kept = replace(plan, formats={**plan.formats, **forms})

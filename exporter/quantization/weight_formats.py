@@ -16,6 +16,7 @@ from exporter.precision.precision import ROW, Algorithm, Format, Precision, Prod
 from exporter.quantization.matrices import Matrix
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
+_SMALL = 8  # times the weights of a small layer are those of the largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +88,16 @@ def plan_quantization(
     formats: dict[str, Format | None] = {}
     notes, misfits = [], []
     longest = _longest(matrices)
+    largest = max((matrix.elements for matrix in matrices if not (matrix.embedding or matrix.recurrent)), default=0)
     for matrix in matrices:
         form = (
             precision.embedding if matrix.embedding else precision.recurrent if matrix.recurrent else precision.layers
         )
-        if not (matrix.embedding or matrix.recurrent) and matrix.features == longest:
-            form = precision.longest or form
+        if not (matrix.embedding or matrix.recurrent):
+            if matrix.features == longest:
+                form = precision.longest or form
+            elif _SMALL * matrix.elements <= largest:
+                form = precision.smallest or form
         if isinstance(form, ProductFormat) and not matrix.stacked:
             form = precision.embedding  # how much inputs of 8 bits cost is found out layer by layer
         if matrix.name in kept or not isinstance(form, WeightFormat):

@@ -160,7 +160,7 @@ def test_the_command_prints_the_plan_and_ends(checkpoint, tmp_path, capsys):
     said = capsys.readouterr().out
     assert code == 0
     assert "nothing is written" in said
-    assert "4 bits in blocks of 64, with zero points" in said
+    assert "4 bits in blocks of 32, with zero points" in said
     assert "mean KL divergence at most 0.15 nats" in said
     assert max(map(len, said.splitlines()[1:])) <= 120
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,8 @@ def test_processors_take_every_precision_as_it_is(target):
 
 def test_tensorrt_gets_no_zero_points_no_gathered_integers_and_no_recurrent_ones():
     int4 = for_target(PRECISIONS["int4"], "tensorrt")
-    assert int4.layers == WeightFormat(bits=4, block_size=64, symmetric=True)
+    assert int4.layers == WeightFormat(bits=4, block_size=32, symmetric=True)
+    assert (int4.longest, int4.smallest) == (None, None), "blocks of 8 bits cost a plan kernels"
     assert (int4.embedding, int4.recurrent) == (None, None)
     assert PRECISIONS["int4"].recurrent == RowFormat()
     int8 = for_target(PRECISIONS["int8"], "tensorrt")

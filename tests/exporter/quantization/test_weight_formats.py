@@ -44,11 +44,24 @@ def test_keeping_everything_is_refused():
 
 
 def test_a_default_block_size_gives_way_to_the_layer_and_says_so():
-    plan = plan_quantization([matrix("layers.0.q", 96)], precision_named("int4"))
+    plan = plan_quantization([matrix("layers.0.q", 48)], precision_named("int4"))
     form = plan.formats["layers.0.q"]
     assert form is not None
-    assert form.block_size == 32
-    assert "block size 32, 64 does not divide" in plan.notes[0]
+    assert form.block_size == 16
+    assert "block size 16, 32 does not divide" in plan.notes[0]
+
+
+def test_int4_spends_bytes_on_the_longest_and_the_smallest_layers():
+    shapes = {"q": (256, 256), "k": (64, 256), "up": (512, 256), "down": (256, 512)}
+    layers = [
+        Matrix(name=f"layers.0.{name}", rows=rows, features=features, embedding=False, storage=rows * features + rows)
+        for name, (rows, features) in shapes.items()
+    ]
+    formats = plan_quantization(layers, precision_named("int4")).formats
+    four = WeightFormat(bits=4, block_size=32, symmetric=False)
+    assert formats["layers.0.q"] == formats["layers.0.up"] == four
+    assert formats["layers.0.down"] == WeightFormat(bits=8, block_size=64, symmetric=True)
+    assert formats["layers.0.k"] == WeightFormat(bits=8, block_size=32, symmetric=True), "an eighth of up"
 
 
 def test_a_wanted_block_size_that_does_not_divide_names_the_layers_and_what_fits():
