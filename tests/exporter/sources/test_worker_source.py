@@ -38,7 +38,7 @@ def test_calibration_that_loses_a_worker_collects_the_same_as_this_process(ray_c
 def test_sensitivity_that_loses_a_worker_measures_the_same_as_this_process(
     ray_cluster, tiny_source, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("exporter.quantization.prepared.MIX_WINDOWS", 11)  # the least that there may be
+    monkeypatch.setattr("exporter.quantization.calibration_data.MIX_WINDOWS", 11)  # the least that there may be
     words = ["sensitivity", str(tiny_source), "--quiet", "--out"]
     assert main([*words, str(tmp_path / "here.json")]) == 0
     with killing_a_worker("sensitivity of 2") as killed:
