@@ -33,8 +33,8 @@ SMALLEST_MAGNITUDE = 1e-30
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProductFormat:
-    """What products with one input have in common.
+class ActivationFormat:
+    """How the input of an int8 matmul is rounded, which is the same for all weights that read it.
 
     ``activation`` is None when each token has a scale of its own, found at run time: s = max|x| / 127.
     """
@@ -56,7 +56,7 @@ class Int8Matmul:
 
     codes: npt.NDArray[np.int8]
     scales: Floats
-    format: ProductFormat
+    format: ActivationFormat
     channel_scales: Floats | None = None
 
     def dequantize(self) -> Floats:
@@ -113,7 +113,7 @@ def quantize_products(
     for weight in weights:
         smoothed = multiply_columns(weight, scales)
         rows = quantize_pairs(smoothed, importance=mean_square) if fit_pairs else quantize_rows(smoothed)
-        form = ProductFormat(activation=scale)
+        form = ActivationFormat(activation=scale)
         results.append(Int8Matmul(codes=rows.codes, scales=rows.scales, format=form, channel_scales=scales))
     return results
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from exporter.graph.localize import HIDDEN_ERROR
-from exporter.precision.precision import ProductFormat, WeightFormat, precision_named
+from exporter.precision.precision import Int8MatmulFormat, WeightFormat, precision_named
 
 Floats = npt.NDArray[np.float64]
 # A piece that was rounded differs by design. It parts when it is far beyond what the others differ by at that token,
@@ -43,7 +43,7 @@ def limits_of(precision: str) -> Limits:
         return Limits(lowest=lowest * (8 if known.half == "bfloat16" else 1), highest=highest)
     # A mixed precision and a file's own integers may have any number of bits.
     bits = known.layers.bits if isinstance(known.layers, WeightFormat) else 4
-    lowest, highest = _EIGHT_BITS if bits >= 8 or isinstance(known.layers, ProductFormat) else _FOUR_BITS
+    lowest, highest = _EIGHT_BITS if bits >= 8 or isinstance(known.layers, Int8MatmulFormat) else _FOUR_BITS
     return Limits(lowest=lowest, highest=highest)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.estimates.size_estimate import SizeEstimate, shape_facts
-from exporter.precision.precision import KEPT, MIXED, ProductFormat
+from exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
 from exporter.quantization.sensitivity import split_windows
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _quantization(
         return [StageCost(name="quantize", seconds=rounding, peak_bytes=loaded + int(parameters))]
     if precision.name != MIXED and not plan.calibrated:
         return []
-    if any(isinstance(form, ProductFormat) for form in plan.formats.values()):
+    if any(isinstance(form, Int8MatmulFormat) for form in plan.formats.values()):
         seconds = rounding + _PRODUCT_RUNS * tokens * forward
         return [StageCost(name="quantize", seconds=seconds, peak_bytes=2 * loaded - _BASE_BYTES + 300_000_000)]
     facts = shape_facts(source)

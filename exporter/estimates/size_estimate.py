@@ -16,7 +16,7 @@ from exporter.precision.precision import (
     MIXED,
     Format,
     GridFormat,
-    ProductFormat,
+    Int8MatmulFormat,
     RowFormat,
     WeightFormat,
 )
@@ -165,7 +165,7 @@ def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[s
     if isinstance(form, RowFormat):
         size = matrix.elements + _FLOAT_BYTES * matrix.rows
         return f"{form.bits} bits, one scale a row", size, size
-    if isinstance(form, ProductFormat):
+    if isinstance(form, Int8MatmulFormat):
         inputs = "8-bit inputs of a calibrated range" if form.static else "8-bit inputs, each row its own range"
         size = matrix.elements + _FLOAT_BYTES * matrix.rows
         return f"8 bits, one scale a row, {inputs}", size, size

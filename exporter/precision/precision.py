@@ -48,11 +48,11 @@ class WeightFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProductFormat:
+class Int8MatmulFormat:
     """Weights of 8 bits with a scale per output row, times inputs of 8 bits; see `calibration.w8a8.matmul`.
 
     ``static``: the scale of an input is fixed by calibration; otherwise it is found at run time, one for each token.
-    ``kernels``: on which the products are right; `Kernels`.
+    ``kernels``: on which the int8 matmuls are right; `Kernels`.
     """
 
     static: bool
@@ -78,7 +78,7 @@ class GridFormat:
     sums: bool
 
 
-Format = WeightFormat | ProductFormat | RowFormat | GridFormat
+Format = WeightFormat | Int8MatmulFormat | RowFormat | GridFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ PRECISIONS = {
     **{
         name: Precision(
             name=name,
-            layers=ProductFormat(static=static),
+            layers=Int8MatmulFormat(static=static),
             embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
             algorithm="smoothquant",
             budget=quality_budget(max_mean_kl=0.05, min_top1=0.87, max_perplexity_ratio=1.05),
@@ -257,7 +257,7 @@ def for_target(precision: Precision, target: str) -> Precision:
 
 def assuming_vnni(precision: Precision) -> Precision:
     """The precision with weights for CPUs whose int8 matmuls add in 32 bits; raises InputError for one without such."""
-    if not isinstance(precision.layers, ProductFormat):
+    if not isinstance(precision.layers, Int8MatmulFormat):
         raise InputError(
             f"The precision {precision.name} computes the same with and without VNNI",
             received="--assume-vnni",
@@ -269,11 +269,11 @@ def assuming_vnni(precision: Precision) -> Precision:
 
 def kernels_of(precision: Precision) -> Kernels:
     """What an artifact of this precision is right on."""
-    return precision.layers.kernels if isinstance(precision.layers, ProductFormat) else "any"
+    return precision.layers.kernels if isinstance(precision.layers, Int8MatmulFormat) else "any"
 
 
 def _multiplying_integers() -> list[str]:
-    return [name for name, other in PRECISIONS.items() if isinstance(other.layers, ProductFormat)]
+    return [name for name, other in PRECISIONS.items() if isinstance(other.layers, Int8MatmulFormat)]
 
 
 def precision_named(name: str) -> Precision:

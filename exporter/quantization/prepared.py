@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.contract.errors import InputError
 from exporter.passes.run_recipe import PassContext
 from exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
-from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Precision, ProductFormat
+from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Int8MatmulFormat, Precision
 from exporter.quantization.calibration_data import (
     MIX_SHARES,
     MIX_WINDOWS,
@@ -136,7 +136,7 @@ def complete_prepared(source: Source, prepared: Prepared, *, stages: Stages) -> 
 
 def _refuse_without_stack(source: Source, precision: Precision) -> None:
     """Raise InputError for what is chosen layer by layer, of a module that has no stack of them."""
-    if precision.name == MIXED or isinstance(precision.layers, ProductFormat):
+    if precision.name == MIXED or isinstance(precision.layers, Int8MatmulFormat):
         if find_stack(source.module) is not None:
             return
         raise InputError(
@@ -146,7 +146,7 @@ def _refuse_without_stack(source: Source, precision: Precision) -> None:
             allowed=", ".join(
                 name
                 for name, other in PRECISIONS.items()
-                if name not in (MIXED, *KEPT) and not isinstance(other.layers, ProductFormat)
+                if name not in (MIXED, *KEPT) and not isinstance(other.layers, Int8MatmulFormat)
             ),
             fix="Choose one of these.",
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exporter.jobs.stages import ReportProgress
-from exporter.precision.precision import ProductFormat, RowFormat, WeightFormat
+from exporter.precision.precision import Int8MatmulFormat, RowFormat, WeightFormat
 from exporter.quantization.calibration_errors import as_input_errors
 from exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
 from exporter.quantization.grids import take_grids
@@ -128,7 +128,7 @@ def _calibrated_layers(source: Source, plan: QuantizationPlan) -> list[str]:
     return [
         matrix.name
         for matrix in matrices
-        if isinstance(form := plan.formats.get(matrix.name), ProductFormat)
+        if isinstance(form := plan.formats.get(matrix.name), Int8MatmulFormat)
         or (isinstance(form, WeightFormat) and form.bits < _ROUNDED_BITS)
     ]
 
@@ -282,7 +282,7 @@ def _collect(
 
 def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quantized]:
     """The matrices of recurrent layers, to the nearest, row by row, by parameter name; floats multiply them."""
-    from calibration.w8a8.matmul import Int8Matmul, ProductFormat
+    from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
     from calibration.w8a8.static_activations import quantize_rows
 
     names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
@@ -290,5 +290,5 @@ def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quanti
     found: dict[str, Quantized] = {}
     for name in names:
         rows = quantize_rows(parameters[name].detach().numpy())
-        found[name] = Int8Matmul(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
+        found[name] = Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=None))
     return found

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exporter.jobs.stages import ReportProgress
-from exporter.precision.precision import ProductFormat, WeightFormat
+from exporter.precision.precision import Int8MatmulFormat, WeightFormat
 from exporter.quantization.calibration_mixture import random_windows_of
 from exporter.quantization.weight_formats import QuantizationPlan
 from exporter.sources.layer_stack import decoder_layers
@@ -68,7 +68,7 @@ def find_products(
     feeders: Mapping[str, Feeder],
     progress: ReportProgress | None = None,
 ) -> FoundProducts:
-    """Quantize every layer that the plan gives a `ProductFormat`.
+    """Quantize every layer that the plan gives a `Int8MatmulFormat`.
 
     Args:
         source: its module is changed while this runs and restored before it ends.
@@ -84,7 +84,7 @@ def find_products(
     from calibration.w8a8.layer_errors import choose_products
     from calibration.w8a8.matmul import emulated, quantize_products
 
-    forms = {name: form for name, form in plan.formats.items() if isinstance(form, ProductFormat)}
+    forms = {name: form for name, form in plan.formats.items() if isinstance(form, Int8MatmulFormat)}
     ids, length = data.windows.ids, data.windows.ids.shape[1]
     held_back = _held_back(data)
     checked = [window[:_CHECKED_TOKENS] for window in ids[held_back]]
@@ -146,7 +146,7 @@ def _held_back(data: CalibrationData) -> list[int]:
 
 
 def _collect(
-    source: Source, ids: Any, folder: Path, forms: dict[str, ProductFormat], progress: ReportProgress | None
+    source: Source, ids: Any, folder: Path, forms: dict[str, Int8MatmulFormat], progress: ReportProgress | None
 ) -> Statistics:
     from calibration.statistics.collect import CollectSettings, collect
     from calibration.text.windows import Windows

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from exporter.contract.errors import InputError
-from exporter.precision.precision import ROW, Algorithm, Format, Precision, ProductFormat, WeightFormat
+from exporter.precision.precision import ROW, Algorithm, Format, Int8MatmulFormat, Precision, WeightFormat
 from exporter.quantization.matrices import Matrix
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
@@ -40,7 +40,7 @@ class QuantizationPlan:
         """Whether carrying it out takes calibration text."""
         forms = self.formats.values()
         few_bits = any(isinstance(form, WeightFormat) and form.bits < 8 for form in forms)
-        return (self.algorithm == "gptq" and few_bits) or any(isinstance(form, ProductFormat) for form in forms)
+        return (self.algorithm == "gptq" and few_bits) or any(isinstance(form, Int8MatmulFormat) for form in forms)
 
     def to_record(self) -> dict[str, Any]:
         """For the manifest: each format once, with the modules it is used for when there are several formats."""
@@ -83,7 +83,7 @@ def plan_quantization(
         _refuse_options(precision, keep=keep, block_size=block_size, symmetric=symmetric)
         return QuantizationPlan(formats={}, algorithm="none")
     kept = _kept(matrices, keep)
-    if isinstance(precision.layers, ProductFormat):
+    if isinstance(precision.layers, Int8MatmulFormat):
         _refuse_options(precision, block_size=block_size, symmetric=symmetric)
     formats: dict[str, Format | None] = {}
     notes, misfits = [], []
@@ -98,7 +98,7 @@ def plan_quantization(
                 form = precision.longest or form
             elif _SMALL * matrix.elements <= largest:
                 form = precision.smallest or form
-        if isinstance(form, ProductFormat) and not matrix.stacked:
+        if isinstance(form, Int8MatmulFormat) and not matrix.stacked:
             form = precision.embedding  # how much inputs of 8 bits cost is found out layer by layer
         if matrix.name in kept or not isinstance(form, WeightFormat):
             formats[matrix.name] = None if matrix.name in kept else form

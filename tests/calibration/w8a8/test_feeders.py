@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from calibration.w8a8.feeders import Feeder, find_feeders, fold_into_feeders
-from calibration.w8a8.matmul import Int8Matmul, ProductFormat
+from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from calibration.weights.formats import BlockFormat
 from calibration.weights.round_to_nearest import round_to_nearest
 from tests.calibration.tiny_models import VOCABULARY, tiny_decoder
@@ -114,7 +114,7 @@ def integers(weight: torch.Tensor, scales=None):
     return Int8Matmul(
         codes=np.rint(weight.detach().numpy() * 100 * (1 if scales is None else scales)).astype(np.int8),
         scales=np.full(len(weight), 0.01, np.float32),
-        format=ProductFormat(activation=None),
+        format=ActivationFormat(activation=None),
         channel_scales=scales,
     )
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from calibration.w8a8.layer_errors import choose_products
-from calibration.w8a8.matmul import Int8Matmul, ProductFormat
+from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from calibration.w8a8.static_activations import ActivationScale, quantize_rows
 from tests.calibration.tiny_models import VOCABULARY, TinyDecoder, tiny_decoder
 
@@ -25,7 +25,7 @@ def products(model: TinyDecoder, names: tuple[str, ...], scale: float) -> dict[s
         found[name] = Int8Matmul(
             codes=rows.codes,
             scales=rows.scales,
-            format=ProductFormat(activation=ActivationScale(scale=scale, zero_point=0, dtype="int8")),
+            format=ActivationFormat(activation=ActivationScale(scale=scale, zero_point=0, dtype="int8")),
             channel_scales=np.ones(weight.shape[1], np.float32),
         )
     return found

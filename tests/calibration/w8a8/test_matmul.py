@@ -7,7 +7,7 @@ import torch
 from calibration.errors import ActivationError
 from calibration.statistics.statistics import InputStatistics
 from calibration.w8a8.feeders import Feeder
-from calibration.w8a8.matmul import Int8Matmul, ProductFormat, emulated, quantize_products
+from calibration.w8a8.matmul import ActivationFormat, Int8Matmul, emulated, quantize_products
 from calibration.w8a8.static_activations import ActivationScale
 
 WEIGHT = np.array([[-4.0, 1.0]], np.float32)
@@ -31,7 +31,7 @@ def product(codes, scales, channel_scales, activation: ActivationScale | None = 
     return Int8Matmul(
         codes=np.array(codes, np.int8),
         scales=np.array(scales, np.float32),
-        format=ProductFormat(activation=activation),
+        format=ActivationFormat(activation=activation),
         channel_scales=np.array(channel_scales, np.float32),
     )
 

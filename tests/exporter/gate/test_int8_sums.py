@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from calibration.w8a8 import matmul
-from calibration.w8a8.matmul import Int8Matmul, ProductFormat
+from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from calibration.w8a8.pair_sums import quantize_pairs
 from calibration.w8a8.static_activations import ActivationScale, quantize_rows
 from exporter import pipeline
@@ -30,7 +30,7 @@ def written(folder, quantize, activation, *, lowered):
     outputs = {}
     for name, weight in {"a": noise(8, 32), "b": noise(4, 32, seed=1)}.items():
         rows = quantize(weight)
-        form = ProductFormat(activation=activation)
+        form = ActivationFormat(activation=activation)
         parts[name] = Int8Matmul(codes=rows.codes, scales=rows.scales, format=form)
         outputs[f"y_{name}"] = draft.op("MatMul", x, draft.weight(weight.T, name), dims=["B", "T", len(weight)])
     model = draft.model(**outputs)

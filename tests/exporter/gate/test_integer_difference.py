@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.w8a8.matmul import Int8Matmul, ProductFormat
+from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from calibration.weights.formats import BlockFormat, BlockQuantized
 from exporter.gate.integer_difference import dequantized, first_difference, name_difference
 
@@ -53,7 +53,7 @@ def test_a_scale_of_a_whole_row_is_named():
     part = Int8Matmul(
         codes=generator.integers(-127, 128, (3, 20), dtype=np.int8),
         scales=np.array([0.1, 0.2, 0.3], np.float32),
-        format=ProductFormat(activation=None),
+        format=ActivationFormat(activation=None),
     )
     found = part.dequantize()
     found[1] *= np.float32(0.5)

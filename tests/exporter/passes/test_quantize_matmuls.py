@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.w8a8.matmul import Int8Matmul, ProductFormat
+from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from calibration.w8a8.pair_sums import quantize_pairs
 from calibration.w8a8.static_activations import ActivationScale
 from exporter.graph.merge_weights import concat_weights, marked
@@ -21,7 +21,7 @@ ROUNDED_BY_TOKEN = {"ReduceMax": 1, "ReduceMin": 1, "Neg": 1, "Max": 1, "Mul": 1
 def product(weight: np.ndarray, activation: ActivationScale | None) -> Int8Matmul:
     """A weight [N, K] to nearest, with codes that every CPU multiplies rightly."""
     rows = quantize_pairs(weight)
-    return Int8Matmul(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=activation))
+    return Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=activation))
 
 
 def two_products(draft: Draft, first: np.ndarray, second: np.ndarray) -> ir.Model:

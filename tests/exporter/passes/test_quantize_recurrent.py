@@ -78,11 +78,11 @@ def quantized(request, tmp_path):
 
 
 def rounded(parameter):
-    from calibration.w8a8.matmul import Int8Matmul, ProductFormat
+    from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
     from calibration.w8a8.static_activations import quantize_rows
 
     rows = quantize_rows(parameter.detach().numpy())
-    return Int8Matmul(codes=rows.codes, scales=rows.scales, format=ProductFormat(activation=None))
+    return Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=None))
 
 
 def test_the_graph_computes_with_the_rounded_weights(quantized):

@@ -7,7 +7,7 @@ import pytest
 
 from calibration.w8a8.pair_sums import pair_sums
 from exporter.contract.errors import InputError
-from exporter.precision.precision import ProductFormat, WeightFormat, precision_named
+from exporter.precision.precision import Int8MatmulFormat, WeightFormat, precision_named
 from exporter.quantization.calibration_data import read_calibration_data
 from exporter.quantization.matrices import matrices_of
 from exporter.quantization.quantize_source import quantize_source
@@ -106,7 +106,7 @@ def test_weights_use_all_codes_only_where_kernels_are_assumed(source, data, kern
 
 
 def is_product(form):
-    return isinstance(form, ProductFormat)
+    return isinstance(form, Int8MatmulFormat)
 
 
 @pytest.mark.parametrize("precision", ["w8a8", "w8a8-dynamic"])
