@@ -31,7 +31,7 @@ def options(precision, **more):
     ("given", "message"),
     [
         ({"precision": "mixed"}, "needs a goal"),
-        ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file has blocks"),
+        ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file has GGUF blocks"),
         ({"precision": "mixed", "goal": Goal(max_bytes=0)}, "target size is out of range"),
         ({"precision": "int8", "goal": Goal(max_bytes=10)}, "--target-size"),
         ({"precision": "int8", "sensitivity": "s.json"}, "--sensitivity"),
