@@ -22,7 +22,7 @@ _ALIGNMENT = 32
 def new_statements(name: str, whole: bytes, damaged: bytes) -> list[Place] | None:
     """Where a damaged file says what the whole one does not; None of a file that this module cannot read.
 
-    A value that is null says nothing. What only lacks something says nothing new.
+    A value that is null or an empty list says nothing. What only lacks something says nothing new.
     """
     try:
         ours, theirs = _statements(name, damaged), _statements(name, whole)
@@ -30,7 +30,7 @@ def new_statements(name: str, whole: bytes, damaged: bytes) -> list[Place] | Non
         return None
     if ours is None or theirs is None:
         return None
-    return [place for place, value in ours.items() if value is not None and not _same(value, theirs.get(place))]
+    return [place for place, value in ours.items() if value not in (None, []) and not _same(value, theirs.get(place))]
 
 
 def without(name: str, damaged: bytes, places: Sequence[Place]) -> bytes:

@@ -23,6 +23,7 @@ def changed(**values):
         (changed(rope={"base": 1e4, "fbctor": 2}), [("rope", "fbctor")]),
         (changed(rope={"base": 1e4}), []),
         (changed(size=None), []),
+        (changed(eos=[]), []),
         (changed(eos=[1]), [("eos",)]),
         (changed(tokens=[{"id": 0}, {"id": 9}]), [("tokens", 1, "id")]),
         (b"{", None),
