@@ -208,13 +208,18 @@ def _with_verdict(measured: Sequence[tuple[str, Quality]], left_out: Sequence[st
 
 
 def _clear(quality: Quality, budget: Budget) -> bool:
-    """Whether every limited figure's interval lies on one side of its limit."""
+    """Whether more text could change a verdict.
+
+    The divergence has to lie on one side of its limit with its whole interval. The other figures, whose intervals are
+    wide for as long as few tokens are read, are clear as long as they are within their limits.
+    """
     for figure in _FIGURES:
         limit = getattr(budget, figure.limit)
         if limit is None:
             continue
-        interval = quality.interval(figure.field)
-        if interval.low < limit < interval.high:
+        interval, value = quality.interval(figure.field), getattr(quality, figure.field)
+        beyond = value < limit if figure.at_least else value > limit
+        if interval.low < limit < interval.high and (beyond or figure.field == "mean_kl"):
             return False
     return True
 

@@ -120,7 +120,7 @@ PRECISIONS = {
         layers=None,
         embedding=None,
         algorithm="none",
-        budget=quality_budget(max_mean_kl=0.001, min_top1=0.98, max_perplexity_ratio=1.005),
+        budget=quality_budget(max_mean_kl=0.001, max_confident_changes=0.005),
         half="float16",
     ),
     "bf16": Precision(
@@ -128,7 +128,7 @@ PRECISIONS = {
         layers=None,
         embedding=None,
         algorithm="none",
-        budget=quality_budget(max_mean_kl=0.01, min_top1=0.93, max_perplexity_ratio=1.02),
+        budget=quality_budget(max_mean_kl=0.01, max_confident_changes=0.01),
         half="bfloat16",
     ),
     "int8": Precision(
@@ -138,7 +138,7 @@ PRECISIONS = {
         # Measured on SmolLM2-135M: 1.7 MB less for 0.0007 nats more; longer blocks elsewhere cost several times that.
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         algorithm="rtn",
-        budget=quality_budget(max_mean_kl=0.02, min_top1=0.88, max_perplexity_ratio=1.02),
+        budget=quality_budget(max_mean_kl=0.02, max_confident_changes=0.01),
     ),
     "int4": Precision(
         name="int4",
@@ -148,7 +148,7 @@ PRECISIONS = {
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         smallest=WeightFormat(bits=8, block_size=32, symmetric=True),
         algorithm="gptq",
-        budget=quality_budget(max_mean_kl=0.15, min_top1=0.80, max_perplexity_ratio=1.15),
+        budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05),
     ),
     **{
         name: Precision(
@@ -156,13 +156,17 @@ PRECISIONS = {
             layers=Int8MatmulFormat(static=static),
             embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
             algorithm="smoothquant",
-            budget=quality_budget(max_mean_kl=0.05, min_top1=0.87, max_perplexity_ratio=1.05),
+            budget=quality_budget(max_mean_kl=0.05, max_confident_changes=0.02),
         )
         for name, static in (("w8a8", True), ("w8a8-dynamic", False))
     },
     # Each layer in a format of its own, chosen by measurement: see `exporter.quantization.mixed_precision`.
     MIXED: Precision(
-        name=MIXED, layers=None, embedding=None, algorithm="gptq", budget=quality_budget(max_mean_kl=0.15)
+        name=MIXED,
+        layers=None,
+        embedding=None,
+        algorithm="gptq",
+        budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05),
     ),
     # See `exporter.quantization.keep` and `exporter.quantization.keep_integers`.
     **{
@@ -171,7 +175,7 @@ PRECISIONS = {
             layers=None,
             embedding=None,
             algorithm="none",
-            budget=quality_budget(max_mean_kl=0.02, min_top1=0.88, max_perplexity_ratio=1.02),
+            budget=quality_budget(max_mean_kl=0.02, max_confident_changes=0.01),
         )
         for name in KEPT
     },

@@ -83,6 +83,16 @@ def test_where_the_verdict_is_not_clear_more_is_read_of_that_domain_only():
     assert check_named(domain_checks(found, budget), "mean-kl").passed
 
 
+def test_other_figures_are_clear_within_their_limits_and_looked_into_beyond_them():
+    generous = measure_domains(Counting(wrong=1.2), Counting(), JUDGED, Budget(max_logit_error=1.0), first=64)
+    share = generous.worst.quality.top1
+    assert 0 < share < 1
+    for least, tokens in ((share - 0.01, 64), (share + 0.01, 8 * 64)):
+        budget = quality_budget(max_mean_kl=100, min_top1=least)
+        found = measure_domains(Counting(wrong=1.2), Counting(), JUDGED, budget, first=64)
+        assert found.worst.quality.tokens == tokens
+
+
 def test_a_limit_is_exceeded_when_the_interval_lies_beyond_it():
     quality = replace(FINE, intervals={"mean_kl": Interval(0.08, 0.12), "top1": Interval(0.88, 0.92)})
     found = domain_figures([("prose", quality)])
