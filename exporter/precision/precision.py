@@ -156,7 +156,7 @@ PRECISIONS = {
             layers=Int8MatmulFormat(static=static),
             embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
             algorithm="smoothquant",
-            budget=quality_budget(max_mean_kl=0.05, max_confident_changes=0.02),
+            budget=quality_budget(max_mean_kl=0.08, max_confident_changes=0.03),
         )
         for name, static in (("w8a8", True), ("w8a8-dynamic", False))
     },
