@@ -113,25 +113,25 @@ def plan_calibration_data(
     """
     from calibration.text.windows import Windows
 
-    asked = texts if isinstance(texts, CalibrationTexts) else calibration_texts(texts, field=field)
-    if asked.files and source.tokenizer is None:
+    chosen = texts if isinstance(texts, CalibrationTexts) else calibration_texts(texts, field=field)
+    if chosen.files and source.tokenizer is None:
         raise InputError(
             "The model has no tokenizer to read the calibration text with",
-            received=asked.words,
+            received=chosen.words,
             allowed="a checkpoint with tokenizer.json, or the built-in mixture",
             fix="Add the tokenizer's files to the checkpoint, or leave --calibration out: the model is calibrated on "
             "what it writes itself and on random tokens then.",
         )
     length = min(window_tokens, source.model.max_positions or window_tokens)
     with as_input_errors():
-        for path in asked.files:
+        for path in chosen.files:
             refuse_placeholders(path)
-        if (folder := asked.statistics) is not None:
+        if (folder := chosen.statistics) is not None:
             return _of_statistics(source, folder, evaluation)
-        found = [_read(path, asked.field, evaluation) for path in asked.files]
+        found = [_read(path, chosen.field, evaluation) for path in chosen.files]
         drawn = [_windows_of(source, text, count=windows, length=length) for text in found]
     mixture: Mixture | None = None
-    if asked.mixture:
+    if chosen.mixture:
         mixture = plan_mixture(
             source, windows=windows, length=length, shares=shares, yours=drawn, evaluation=evaluation
         )

@@ -92,22 +92,22 @@ def plan_mixture(
     drawn, facts = _builtin_windows(source, length, evaluation, prompts, left_out, seed=seed)
     if yours:
         drawn[YOURS] = in_turn(yours)
-    wanted = dict(SHARES if shares is None else shares)
-    if yours and YOURS not in wanted:
-        wanted[YOURS] = sum(wanted.values()) * YOUR_SHARE / (1 - YOUR_SHARE)
-    own = plan_writing(source, rows=windows if wanted.get(OWN) else 0, length=length, seed=seed)
+    part_shares = dict(SHARES if shares is None else shares)
+    if yours and YOURS not in part_shares:
+        part_shares[YOURS] = sum(part_shares.values()) * YOUR_SHARE / (1 - YOUR_SHARE)
+    own = plan_writing(source, rows=windows if part_shares.get(OWN) else 0, length=length, seed=seed)
     if source.task == "text-classification":
         left_out.append(f"{OWN}: a classifier writes no text")
     available = {part: len(ids) for part, ids in drawn.items()} | {OWN: own.rows, RANDOM: windows}
-    counts = share_windows(windows, wanted, available)
+    counts = share_windows(windows, part_shares, available)
     if RANDOM in counts:
         drawn[RANDOM] = random_windows_of(source, count=counts[RANDOM], length=length, seed=_RANDOM_SEED)
         facts[RANDOM] = {"behind": "special tokens in turn", "seed": _RANDOM_SEED}
     writing = None
     if OWN in counts:
         # What a large model cannot afford is known by the share that it would have had otherwise.
-        asked = share_windows(windows, wanted, {**available, OWN: windows})[OWN]
-        writing = WritingPlan(rows=counts[OWN], length=length, seed=seed, asked=asked)
+        requested = share_windows(windows, part_shares, {**available, OWN: windows})[OWN]
+        writing = WritingPlan(rows=counts[OWN], length=length, seed=seed, requested=requested)
         drawn[OWN] = np.full((counts[OWN], length), UNWRITTEN, np.int64)
         facts[OWN] = {
             **writing.to_record(),

@@ -40,14 +40,14 @@ class CalibrationTexts:
 
 
 def calibration_texts(
-    asked: str | Path | Sequence[str | Path] | None, *, field: str = "text", option: str = "--calibration"
+    requested: str | Path | Sequence[str | Path] | None, *, field: str = "text", option: str = "--calibration"
 ) -> CalibrationTexts:
     """Read what was asked for: nothing means the mixture, files replace it, and `MIXTURE` among them adds it.
 
     Raises:
         InputError: a folder of statistics beside anything else, or the same text twice.
     """
-    names = [asked] if isinstance(asked, (str, Path)) else list(asked or ())
+    names = [requested] if isinstance(requested, (str, Path)) else list(requested or ())
     files = tuple(Path(name) for name in names if str(name) != MIXTURE)
     texts = CalibrationTexts(files=files, mixture=len(files) < len(names) or not files, field=field)
     if len(set(names)) < len(names):

@@ -44,28 +44,28 @@ class WritingPlan:
 
     Attributes:
         seed: of the drawing.
-        asked: rows that were wanted; fewer are planned where the model is large.
+        requested: rows of the mixture; fewer are planned where the model is large.
     """
 
     rows: int
     length: int
     seed: int
-    asked: int
+    requested: int
 
     def to_record(self) -> dict[str, Any]:
         """For the manifest."""
         record: dict[str, Any] = {"temperatures": list(TEMPERATURES), "seed": self.seed}
-        if self.rows < self.asked:
-            record["note"] = f"{self.asked - self.rows} windows fewer, because the model is large"
+        if self.rows < self.requested:
+            record["note"] = f"{self.requested - self.rows} windows fewer, because the model is large"
         return record
 
 
 def plan_writing(source: Source, *, rows: int, length: int, seed: int = 0) -> WritingPlan:
     """As many rows as are asked for, fewer of a large model; none of a model that writes no text."""
     if source.task == "text-classification":
-        return WritingPlan(rows=0, length=length, seed=seed, asked=rows)
+        return WritingPlan(rows=0, length=length, seed=seed, requested=rows)
     affordable = max(FEWEST_ROWS, WORK // max(1, source.model.parameters * length))
-    return WritingPlan(rows=min(rows, affordable), length=length, seed=seed, asked=rows)
+    return WritingPlan(rows=min(rows, affordable), length=length, seed=seed, requested=rows)
 
 
 def write_windows(source: Source, plan: WritingPlan, *, progress: ReportProgress | None = None) -> TokenIds:
@@ -124,8 +124,8 @@ def draw_tokens(
     scaled = np.nan_to_num(logits.astype(np.float64), nan=-1e30, posinf=1e30, neginf=-1e30) / temperatures[:, None]
     scaled -= scaled.max(axis=1, keepdims=True)
     cumulated = np.exp(scaled).cumsum(axis=1)
-    wanted = uniform * cumulated[:, -1]
-    found = [int(np.searchsorted(row, value, side="right")) for row, value in zip(cumulated, wanted, strict=True)]
+    drawn = uniform * cumulated[:, -1]
+    found = [int(np.searchsorted(row, value, side="right")) for row, value in zip(cumulated, drawn, strict=True)]
     return np.asarray([min(number, logits.shape[1] - 1) for number in found], np.int64)
 
 

@@ -160,7 +160,7 @@ def _longest(matrices: Sequence[Matrix]) -> int | None:
 
 
 def fit_block_size(form: WeightFormat, features: int, *, block_size: int | None = None) -> WeightFormat | None:
-    """The format with the wanted block size, or with the largest up to its own that divides the features."""
+    """The format with this block size, or with the largest up to its own that divides the features."""
     if block_size is not None:
         return replace(form, block_size=block_size) if features % block_size == 0 else None
     if form.block_size == ROW:

@@ -29,7 +29,7 @@ def source(tiny_source):
 
 
 def plan(rows: int, length: int = 24, seed: int = 0) -> WritingPlan:
-    return WritingPlan(rows=rows, length=length, seed=seed, asked=rows)
+    return WritingPlan(rows=rows, length=length, seed=seed, requested=rows)
 
 
 def test_the_same_seed_writes_the_same_and_another_one_other_tokens(source):
