@@ -146,8 +146,8 @@ def rows(options: argparse.Namespace, source: Any) -> Iterator[tuple[str, Callab
         yield f"jisu {folder.name}", lambda folder=folder: of_artifact(folder)  # type: ignore[misc]
     for file in options.gguf:
         yield f"llama.cpp {file.stem}", lambda file=file: of_gguf(file)  # type: ignore[misc]
-    wanted = [part for part in options.algorithms.split(";") if part]
-    chosen = {name: made for name, made in ALGORITHMS.items() if any(part in name for part in wanted)}
+    parts = [part for part in options.algorithms.split(";") if part]
+    chosen = {name: made for name, made in ALGORITHMS.items() if any(part in name for part in parts)}
     if not chosen:
         return
     model = source.module
