@@ -88,7 +88,7 @@ def test_what_cannot_be_compared_is_refused(trt_llama, text_to_text_tensorrt):
 def test_the_command_compares_on_the_gpu_and_says_when_there_is_none(trt_llama, tmp_path, monkeypatch, capsys):
     words = ["diagnose", str(trt_llama.folder), "--plan", str(tmp_path)]
     assert jisu.main(words) == 2
-    assert "Name --backend" in capsys.readouterr().err
+    assert "Add --backend" in capsys.readouterr().err
     words += ["--backend", "tensorrt-rtx", "--prompt-tokens", "4", "--steps", "2"]
     library = Library(name="tensorrt-rtx", module=None)
     monkeypatch.setattr(opening, "find_plans", lambda *_, **__: (library, (b"",), SHAPES))

@@ -150,8 +150,8 @@ def test_a_workload_that_is_too_long_for_the_model_is_said(tiny, tmp_path):
         ({"artifacts": ()}, "nothing to compare"),
         ({"trials": 0}, "--trials is too small"),
         ({"threads": -1}, "--threads is too small"),
-        ({"time_limit": 0.0}, "--time-limit is no time"),
-        ({"time_limit": float("nan")}, "--time-limit is no time"),
+        ({"time_limit": 0.0}, "--time-limit is out of range"),
+        ({"time_limit": float("nan")}, "--time-limit is out of range"),
     ],
 )
 def test_bad_options_are_errors(tiny, tmp_path, changes, said):

@@ -84,13 +84,13 @@ def test_where_the_verdict_is_not_clear_more_is_read_of_that_domain_only():
 
 
 def test_other_figures_are_clear_within_their_limits_and_looked_into_beyond_them():
-    generous = measure_domains(Counting(wrong=1.2), Counting(), JUDGED, Budget(max_logit_error=1.0), first=64)
+    generous = measure_domains(Counting(wrong=1.0), Counting(), JUDGED, Budget(max_logit_error=1.0), first=64)
     share = generous.worst.quality.top1
     assert 0 < share < 1
-    for least, tokens in ((share - 0.01, 64), (share + 0.01, 8 * 64)):
+    for least, enough in ((share - 0.01, True), (share + 0.01, False)):
         budget = quality_budget(max_mean_kl=100, min_top1=least)
-        found = measure_domains(Counting(wrong=1.2), Counting(), JUDGED, budget, first=64)
-        assert found.worst.quality.tokens == tokens
+        found = measure_domains(Counting(wrong=1.0), Counting(), JUDGED, budget, first=64)
+        assert (found.worst.quality.tokens == 64) is enough
 
 
 def test_a_limit_is_exceeded_when_the_interval_lies_beyond_it():

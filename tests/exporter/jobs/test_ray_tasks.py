@@ -157,7 +157,7 @@ def test_something_else_that_listens_is_an_error_instead_of_trying_for_minutes(m
     monkeypatch.setattr("exporter.jobs.ray_tasks._HEALTH_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        said = f"There is no Ray cluster at {address}.*it is no Ray cluster"
+        said = f"There is no Ray cluster at {address}.*not a Ray cluster"
         with pytest.raises(InputError, match=said), cluster(address):
             pass
 

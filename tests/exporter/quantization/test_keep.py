@@ -67,7 +67,7 @@ def test_a_folder_has_no_quantization_to_keep(tiny_source, tmp_path):
 
 def test_keeping_and_changing_exclude_each_other(tmp_path):
     path = write_tiny_gguf(tmp_path / "model.gguf", quantization="Q8_0")
-    with pytest.raises(InputError, match="cannot be kept and be changed"):
+    with pytest.raises(InputError, match="cannot be both kept and changed"):
         export(path, tmp_path / "out", keep_quantization=True, precision="int4")
 
 

@@ -126,7 +126,8 @@ def test_loading_the_real_model_peaks_at_little_more_than_its_weights(smollm2_gg
     )
     finished = subprocess.run([sys.executable, "-c", code, smollm2_gguf], capture_output=True, text=True, check=True)
     peak, weights = map(int, finished.stdout.split())
-    assert peak < 1.3 * weights + 350e6
+    # torch, transformers and what they import take 330 to 360 MB of it.
+    assert peak < 1.3 * weights + 400e6
 
 
 @pytest.mark.slow

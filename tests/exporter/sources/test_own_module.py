@@ -113,7 +113,7 @@ REFUSED = {
     "on meta": lambda: Recurrent().to("meta"),
     "Received: dict": dict,
     "eos_token_id of Recurrent does not name a token": lambda: with_attributes(eos_token_id=VOCAB),
-    "max_positions of Recurrent is no number": lambda: with_attributes(max_positions=-1),
+    "max_positions of Recurrent is not a number": lambda: with_attributes(max_positions=-1),
 }
 
 

@@ -242,7 +242,7 @@ def test_lengths_of_the_model_are_limits_that_give_way(opened: Callable[[dict[st
         ({"sequence_bias": {"5": 1.0}}, "sequence_bias"),
         ({"exponential_decay_length_penalty": [1]}, "exponential_decay_length_penalty"),
         ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size is 1.5"),
-        ({"num_beams": 2, "stop_strings": ["x"]}, "beams cannot use stop"),
+        ({"num_beams": 2, "stop_strings": ["x"]}, "Beam search cannot use stop"),
     ],
     ids=str,
 )
