@@ -7,7 +7,7 @@ from typing import Any
 
 # Key of a domain's record -> title and how its number is written.
 _COLUMNS = (
-    ("mean_kl", "mean KL", "{:.4f}"),
+    ("mean_kl", "mean KL", "{:.3g}"),
     ("top1", "top-1", "{:.3f}"),
     ("confident_changes", "confident changes", "{:.2%}"),
     ("perplexity_ratio", "perplexity ratio", "{:.3f}"),
@@ -44,8 +44,8 @@ def describe_worst(gate: Mapping[str, Any]) -> str | None:
     worst = max(domains, key=_badness)
     mean = sum(float(domain["mean_kl"]) for domain in domains) / len(domains)
     return (
-        f"mean KL {float(worst['mean_kl']):.4f} nats in the worst domain, {worst.get('name')}; "
-        f"{mean:.4f} over all {len(domains)} domains of held-out text"
+        f"mean KL {float(worst['mean_kl']):.3g} nats in the worst domain, {worst.get('name')}; "
+        f"{mean:.3g} over all {len(domains)} domains of held-out text"
     )
 
 

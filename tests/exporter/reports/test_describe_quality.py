@@ -12,13 +12,13 @@ def test_the_worst_domain_that_judges_comes_first():
     title, *rows = describe_quality(GATE)
     assert title.split() == ["domain", "mean", "KL", "top-1", "tokens"]
     assert [row.split()[0] for row in rows] == ["code", "prose", "noise"]
-    assert "0.0100 (0.0080 to 0.0120)" in rows[1]
+    assert "0.01 (0.008 to 0.012)" in rows[1]
     assert "noise (not judged)" in rows[2]
 
 
 def test_the_worst_domain_in_one_sentence():
     assert describe_worst(GATE) == (
-        "mean KL 0.0500 nats in the worst domain, code; 0.0300 over all 2 domains of held-out text"
+        "mean KL 0.05 nats in the worst domain, code; 0.03 over all 2 domains of held-out text"
     )
 
 
