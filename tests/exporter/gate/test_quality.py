@@ -88,15 +88,15 @@ def test_blocks_do_not_change_the_figures(monkeypatch):
 
 
 def test_confident_choices_that_change_are_counted():
-    # Margins of 0.8, 0.4 and 0.6: the second is no confident choice, the third one changes.
-    reference = logits_of([0.9, 0.1], [0.3, 0.7], [0.2, 0.8])
-    candidate = logits_of([0.6, 0.4], [0.7, 0.3], [0.7, 0.3])
+    # Margins of 0.8, 0.8, 0.4 and 0.6: the third is no confident choice, the last one changes.
+    reference = logits_of([0.9, 0.1], [0.1, 0.9], [0.3, 0.7], [0.2, 0.8])
+    candidate = logits_of([0.6, 0.4], [0.2, 0.8], [0.7, 0.3], [0.7, 0.3])
     meter = QualityMeter()
-    meter.add(reference, candidate, np.array([0, 0, 0]))
+    meter.add(reference, candidate, np.array([0, 0, 0, 0]))
     quality = meter.result()
-    assert (quality.confident, quality.changed) == (2, 1)
-    assert quality.confident_changes == 0.5
-    assert quality.interval("confident_changes").low < 0.5 < quality.interval("confident_changes").high
+    assert (quality.confident, quality.changed) == (3, 1)
+    assert quality.confident_changes == pytest.approx(1 / 3)
+    assert quality.interval("confident_changes").low < 1 / 3 < quality.interval("confident_changes").high
 
 
 def test_a_few_tokens_have_no_interval_and_many_have_one():
