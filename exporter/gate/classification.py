@@ -17,7 +17,7 @@ import numpy.typing as npt
 from exporter.gate.domain_tokens import TokenIds
 from exporter.gate.exam import Floats
 from exporter.gate.intervals import Interval, mean_interval, share_interval
-from exporter.gate.quality import kl_divergence
+from exporter.gate.quality import badness, kl_divergence
 from exporter.gate.result import Check, GateResult
 from exporter.gate.run import Progress, Step, asked, located
 from exporter.gate.texts import GateTexts
@@ -237,7 +237,7 @@ def _check_labels(exam: _Exam) -> list[Check]:
     exam.quality = {"domains": [domain.to_dict() for domain in domains]}
     limit = exam.budget.max_mean_kl
     # Comparisons with NaN are False: no figure that could not be computed passes.
-    worst = max(domains, key=lambda one: (not _within(one.interval, limit), _badness(one.mean_kl)))
+    worst = max(domains, key=lambda one: (not _within(one.interval, limit), badness(one.mean_kl)))
     rank = f", the worst of {len(domains)} domains" if len(domains) > 1 else ""
     share = float(agreed.mean())
     return [
@@ -301,10 +301,6 @@ def _by_domain(exam: _Exam, kl: Floats, agreed: npt.NDArray[np.bool_]) -> list[_
 
 def _within(interval: Interval, limit: float | None) -> bool:
     return bool(interval.low <= (np.inf if limit is None else limit))
-
-
-def _badness(value: float) -> float:
-    return float("inf") if np.isnan(value) else value
 
 
 def _cause(row: TokenIds) -> str:

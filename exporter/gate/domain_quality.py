@@ -14,7 +14,7 @@ import numpy as np
 
 from exporter.gate.domain_tokens import DomainTokens, Judged
 from exporter.gate.intervals import Interval
-from exporter.gate.quality import Quality, QualityMeter
+from exporter.gate.quality import Quality, QualityMeter, badness
 from exporter.gate.result import Check
 from exporter.precision.budget import Budget
 
@@ -73,7 +73,7 @@ class DomainQuality:
     @property
     def worst(self) -> DomainFigures:
         """The domain with the largest mean divergence; one whose figure is no number before all others."""
-        return max(self.judging, key=lambda domain: _badness(domain.quality.mean_kl))
+        return max(self.judging, key=lambda domain: badness(domain.quality.mean_kl))
 
     @property
     def average_kl(self) -> float:
@@ -232,20 +232,20 @@ def _passes(figure: _Figure, interval: Interval, limit: float | None) -> bool:
 
 
 def _check(figure: _Figure, found: DomainQuality, limit: float | None) -> Check:
-    def badness(domain: DomainFigures) -> tuple[bool, float]:
+    def rank(domain: DomainFigures) -> tuple[bool, float]:
         value = getattr(domain.quality, figure.field)
         failed = not _passes(figure, domain.quality.interval(figure.field), limit)
-        return failed, _badness(-value if figure.at_least else value)
+        return failed, badness(-value if figure.at_least else value)
 
-    worst = max(found.judging, key=badness)
+    worst = max(found.judging, key=rank)
     quality = worst.quality
     value, interval = getattr(quality, figure.field), quality.interval(figure.field)
     bound = "the budget sets no limit"
     if limit is not None:
         bound = f"the budget is {'at least' if figure.at_least else 'at most'} {limit:g}"
     between = f" ({interval.low:.4g} to {interval.high:.4g})" if interval.low != interval.high else ""
-    rank = f", the worst of {len(found.judging)} domains" if len(found.judging) > 1 else ""
-    detail = f"{figure.name} is {value:.4g}{between} on {quality.tokens} tokens of {worst.name}{rank}; {bound}."
+    among = f", the worst of {len(found.judging)} domains" if len(found.judging) > 1 else ""
+    detail = f"{figure.name} is {value:.4g}{between} on {quality.tokens} tokens of {worst.name}{among}; {bound}."
     return Check(
         name=figure.name,
         passed=_passes(figure, interval, limit),
@@ -254,7 +254,3 @@ def _check(figure: _Figure, found: DomainQuality, limit: float | None) -> Check:
         unit=figure.unit,
         detail=detail,
     )
-
-
-def _badness(value: float) -> float:
-    return float("inf") if np.isnan(value) else value

@@ -175,6 +175,11 @@ def kl_divergence(reference: npt.NDArray[np.float32], candidate: npt.NDArray[np.
     return out
 
 
+def badness(value: float) -> float:
+    """A figure to find the worst by: one that is no number is worse than every number."""
+    return float("inf") if np.isnan(value) else value
+
+
 def row_blocks(rows: int, width: int) -> Iterable[slice]:
     """Slices of rows that hold at most `BLOCK_BYTES` of float32 each, one row at least."""
     step = max(1, BLOCK_BYTES // (4 * width))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.quality import kl_divergence
+from exporter.gate.quality import badness, kl_divergence
 from exporter.gate.result import Check
 from exporter.opinions.limits import Limits
 from exporter.precision.logit_errors import logit_errors
@@ -74,9 +74,9 @@ def judge_logits(figures: Sequence[SequenceFigures], limits: Limits, *, name: st
     """Checks of the largest error (where it is limited), the mean divergence and the agreement."""
     positions = sum(one.positions for one in figures)
     weights = np.array([one.positions for one in figures]) / positions
-    error = max((one.max_logit_error for one in figures), key=_badness)
+    error = max((one.max_logit_error for one in figures), key=badness)
     # Of the worst sequence: what differs behind the edge of a window only is not thinned out by all the others.
-    worst = max(figures, key=lambda one: _badness(one.mean_kl))
+    worst = max(figures, key=lambda one: badness(one.mean_kl))
     kl = worst.mean_kl
     top1 = float(np.array([one.top1 for one in figures]) @ weights)
     first = next((one for one in figures if one.first is not None), None)
@@ -187,7 +187,3 @@ def _near_tie(row: Rows, token: int, limits: Limits) -> bool:
         return False
     room = 2 * (limits.max_logit_error or 0.0) * float(finite.std(dtype=np.float64))
     return bool(finite.max() - row[token] <= room)
-
-
-def _badness(value: float) -> float:
-    return float("inf") if np.isnan(value) else value
