@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from calibration.model.layer_walk import IN_MEMORY
+from jisu.calibration.model.layer_walk import IN_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)

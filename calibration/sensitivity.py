@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.model.layer_walk import HiddenStates, TokenIds, inference, not_finite
-from calibration.model.linear_groups import find_groups, linear_names
-from calibration.model.whole_sequences import run_whole
-from calibration.sequential import GroupStatistics, observe_group
-from calibration.weights.formats import BlockQuantized
+from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference, not_finite
+from jisu.calibration.model.linear_groups import find_groups, linear_names
+from jisu.calibration.model.whole_sequences import run_whole
+from jisu.calibration.sequential import GroupStatistics, observe_group
+from jisu.calibration.weights.formats import BlockQuantized
 
 if TYPE_CHECKING:
     import torch
 
-    from calibration.w8a8.feeders import Feeder
+    from jisu.calibration.w8a8.feeders import Feeder
 
 # What is kept of the reference's distributions; fewer windows are scored when the vocabulary is large.
 REFERENCE_BYTES = 128 << 20

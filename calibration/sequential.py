@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from calibration.model.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
-from calibration.model.linear_groups import LinearGroup, find_groups, linear_names
-from calibration.weights.formats import BlockQuantized, Floats
+from jisu.calibration.model.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
+from jisu.calibration.model.linear_groups import LinearGroup, find_groups, linear_names
+from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 if TYPE_CHECKING:
     import torch
 
-    from calibration.w8a8.feeders import Feeder
+    from jisu.calibration.w8a8.feeders import Feeder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from runtimes import load
+from jisu.runtimes import load
 
 
 def main(folder: str) -> None:

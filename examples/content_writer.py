@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from exporter.contract.errors import InputError
-from runtimes import load
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes import load
 
 SYSTEM = "You are a writer. You write clear, friendly English prose without lists and headings."
 PARTS = (

@@ -10,23 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exporter.calibration_run import calibrate
-    from exporter.dry_run import plan_export
-    from exporter.estimates.advice import advise
-    from exporter.pipeline import export
-    from exporter.request import ExportRequest
-    from exporter.sources import load_source
-    from exporter.verification import verify
+    from jisu.exporter.calibration_run import calibrate
+    from jisu.exporter.dry_run import plan_export
+    from jisu.exporter.estimates.advice import advise
+    from jisu.exporter.pipeline import export
+    from jisu.exporter.request import ExportRequest
+    from jisu.exporter.sources import load_source
+    from jisu.exporter.verification import verify
 
 # public name -> the module that has it
 NAMES = {
-    "ExportRequest": "exporter.request",
-    "advise": "exporter.estimates.advice",
-    "calibrate": "exporter.calibration_run",
-    "export": "exporter.pipeline",
-    "load_source": "exporter.sources",
-    "plan_export": "exporter.dry_run",
-    "verify": "exporter.verification",
+    "ExportRequest": "jisu.exporter.request",
+    "advise": "jisu.exporter.estimates.advice",
+    "calibrate": "jisu.exporter.calibration_run",
+    "export": "jisu.exporter.pipeline",
+    "load_source": "jisu.exporter.sources",
+    "plan_export": "jisu.exporter.dry_run",
+    "verify": "jisu.exporter.verification",
 }
 
 __all__ = ["ExportRequest", "advise", "calibrate", "export", "load_source", "plan_export", "verify"]
@@ -36,3 +36,9 @@ def __getattr__(name: str) -> Any:
     if name not in NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(NAMES[name]), name)
+
+
+if __name__ == "exporter":  # by its folder's name, in a clone
+    from jisu.folder_names import use_folder_name
+
+    use_folder_name(__name__)

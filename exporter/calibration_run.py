@@ -6,36 +6,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.gate.evaluation_text import read_evaluation_text
-from exporter.jobs.output_path import cannot_write, check_name, check_parent, try_to_write
-from exporter.jobs.ray_tasks import cluster
-from exporter.jobs.stages import Stages
-from exporter.quantization.calibration_data import (
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.evaluation_text import read_evaluation_text
+from jisu.exporter.jobs.output_path import cannot_write, check_name, check_parent, try_to_write
+from jisu.exporter.jobs.ray_tasks import cluster
+from jisu.exporter.jobs.stages import Stages
+from jisu.exporter.quantization.calibration_data import (
     MIX_SHARES,
     MIX_WINDOWS,
     CalibrationData,
     plan_calibration_data,
     write_calibration_data,
 )
-from exporter.quantization.calibration_shards import collect_on_cluster
-from exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
-from exporter.quantization.stored_windows import (
+from jisu.exporter.quantization.calibration_shards import collect_on_cluster
+from jisu.exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
+from jisu.exporter.quantization.stored_windows import (
     FILES,
     RECORD,
     StoredWindows,
     read_stored_windows,
     write_stored_windows,
 )
-from exporter.request_checks import refuse_activations
-from exporter.sources.finite_weights import check_finite_weights
-from exporter.sources.worker_source import task_bytes, worker_source
+from jisu.exporter.request_checks import refuse_activations
+from jisu.exporter.sources.finite_weights import check_finite_weights
+from jisu.exporter.sources.worker_source import task_bytes, worker_source
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from calibration.statistics.statistics import Statistics
-    from exporter.sources.source import Source
+    from jisu.calibration.statistics.statistics import Statistics
+    from jisu.exporter.sources.source import Source
 
 
 def calibrate(
@@ -78,10 +78,10 @@ def calibrate(
     Raises:
         InputError: an unusable text or folder, or weights or activations that are not finite; names the layer.
     """
-    from calibration.errors import CalibrationError
-    from calibration.statistics.collect import CollectSettings, collect
-    from calibration.statistics.statistics import has_statistics
-    from exporter.sources import load_source
+    from jisu.calibration.errors import CalibrationError
+    from jisu.calibration.statistics.collect import CollectSettings, collect
+    from jisu.calibration.statistics.statistics import has_statistics
+    from jisu.exporter.sources import load_source
 
     stages, out = stages or Stages(), Path(out)
     check_name(out, what="folder of statistics", temporary="{name}")
@@ -139,7 +139,7 @@ def calibrate(
 
 
 def _refuse_other_files(out: Path) -> None:
-    from calibration.statistics.statistics import has_statistics
+    from jisu.calibration.statistics.statistics import has_statistics
 
     if not out.exists() and not out.is_symlink():
         return
@@ -154,7 +154,7 @@ def _refuse_other_files(out: Path) -> None:
 
 
 def _is_leftover(path: Path) -> bool:
-    from calibration.statistics.statistics import is_leftover
+    from jisu.calibration.statistics.statistics import is_leftover
 
     return path.name in FILES or is_leftover(path)
 
@@ -171,9 +171,9 @@ def _refuse_statistics(texts: CalibrationTexts) -> None:
 
 def _written(source: Source, planned: CalibrationData, out: Path, stages: Stages) -> CalibrationData:
     """The planned windows with what the model writes, which a collection that was interrupted has kept."""
-    from calibration.statistics.statistics import has_statistics
-    from calibration.text.fingerprint import model_fingerprint
-    from calibration.text.windows import Windows
+    from jisu.calibration.statistics.statistics import has_statistics
+    from jisu.calibration.text.fingerprint import model_fingerprint
+    from jisu.calibration.text.windows import Windows
 
     model = model_fingerprint(source.module)
     if planned.unwritten is not None and (out / RECORD).exists():

@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.estimates.disk_space import disk_space
-from exporter.export_job import check_request, load_checkpoint, prepare_job
+from jisu.exporter.estimates.disk_space import disk_space
+from jisu.exporter.export_job import check_request, load_checkpoint, prepare_job
 
 if TYPE_CHECKING:
-    from exporter.estimates.cost_estimate import StageCost
-    from exporter.estimates.size_estimate import SizeEstimate
-    from exporter.gate.prompts import GatePrompts
-    from exporter.gate.texts import GateTexts
-    from exporter.precision.budget import Budget
-    from exporter.request import ExportRequest
-    from exporter.sources.source import Source
+    from jisu.exporter.estimates.cost_estimate import StageCost
+    from jisu.exporter.estimates.size_estimate import SizeEstimate
+    from jisu.exporter.gate.prompts import GatePrompts
+    from jisu.exporter.gate.texts import GateTexts
+    from jisu.exporter.precision.budget import Budget
+    from jisu.exporter.request import ExportRequest
+    from jisu.exporter.sources.source import Source
 
 _WIDTH = 110  # of a line
 _MEGABYTE = 1e6
@@ -123,10 +123,10 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     Raises:
         InputError: whatever `exporter.pipeline.export` would find wrong before it computes anything.
     """
-    from exporter.estimates.cost_estimate import estimate_cost
-    from exporter.estimates.size_estimate import estimate_size
-    from exporter.gate.prompts import gate_prompts
-    from exporter.gate.texts import gate_texts
+    from jisu.exporter.estimates.cost_estimate import estimate_cost
+    from jisu.exporter.estimates.size_estimate import estimate_size
+    from jisu.exporter.gate.prompts import gate_prompts
+    from jisu.exporter.gate.texts import gate_texts
 
     held_out = check_request(request)
     source = load_checkpoint(request, outline=True)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
+from jisu.exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
 
 __all__ = ["GateRejectedError", "InputError", "JisuError", "MissingDependencyError"]

@@ -8,21 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.estimates.size_estimate import refuse_unreachable_size
-from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
-from exporter.gate.open_candidate import refuse_unprovable
-from exporter.jobs.stages import Stages
-from exporter.packaging.staging import check_place
-from exporter.passes.recipes import recipe_for
-from exporter.passes.steps import Step
-from exporter.precision.precision import Precision
-from exporter.quantization.prepared import Prepared, prepare_quantization
-from exporter.request import ExportRequest
-from exporter.request_checks import check_task
-from exporter.sources.kinds import folder_of
+from jisu.exporter.estimates.size_estimate import refuse_unreachable_size
+from jisu.exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
+from jisu.exporter.gate.open_candidate import refuse_unprovable
+from jisu.exporter.jobs.stages import Stages
+from jisu.exporter.packaging.staging import check_place
+from jisu.exporter.passes.recipes import recipe_for
+from jisu.exporter.passes.steps import Step
+from jisu.exporter.precision.precision import Precision
+from jisu.exporter.quantization.prepared import Prepared, prepare_quantization
+from jisu.exporter.request import ExportRequest
+from jisu.exporter.request_checks import check_task
+from jisu.exporter.sources.kinds import folder_of
 
 if TYPE_CHECKING:
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def check_request(request: ExportRequest) -> EvaluationText:
 
 def load_checkpoint(request: ExportRequest, *, outline: bool = False) -> Source:
     """Load the checkpoint; raises as `exporter.sources.load_source` does, which also explains ``outline``."""
-    from exporter.sources import load_source
+    from jisu.exporter.sources import load_source
 
     return load_source(
         request.checkpoint,

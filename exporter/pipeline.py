@@ -12,38 +12,38 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import MANIFEST, Artifact, Manifest
-from exporter.estimates.disk_space import disk_space, require_disk
-from exporter.export_job import ExportJob, check_request, load_checkpoint, prepare_job
-from exporter.gate.prove import prove
-from exporter.jobs.stages import Stages
-from exporter.packaging.artifact_files import (
+from jisu.exporter.contract.artifact import MANIFEST, Artifact, Manifest
+from jisu.exporter.estimates.disk_space import disk_space, require_disk
+from jisu.exporter.export_job import ExportJob, check_request, load_checkpoint, prepare_job
+from jisu.exporter.gate.prove import prove
+from jisu.exporter.jobs.stages import Stages
+from jisu.exporter.packaging.artifact_files import (
     installed_versions,
     refusing_to_write,
     write_artifact_files,
     write_timings,
 )
-from exporter.packaging.folder_files import write_folder_files
-from exporter.packaging.rejection import keep_rejected
-from exporter.packaging.staging import publish, remove_stale, staging_folder
-from exporter.passes.recipes import encoder_steps
-from exporter.passes.run_recipe import run_recipe
-from exporter.passes.steps import StepRecord
-from exporter.precision.half_precision import computed_half
-from exporter.precision.precision import kernels_of
-from exporter.quantization.mixed_precision import Measured
-from exporter.quantization.prepared import complete_prepared, half_record, pass_context
-from exporter.quantization.quantize_source import QuantizedWeights
-from exporter.quantization.run import run_quantization
-from exporter.request import ExportRequest, with_arguments_of
-from exporter.sources.evaluation_mode import evaluation_mode
-from exporter.tracing.trace_source import trace_source, trace_source_encoder
+from jisu.exporter.packaging.folder_files import write_folder_files
+from jisu.exporter.packaging.rejection import keep_rejected
+from jisu.exporter.packaging.staging import publish, remove_stale, staging_folder
+from jisu.exporter.passes.recipes import encoder_steps
+from jisu.exporter.passes.run_recipe import run_recipe
+from jisu.exporter.passes.steps import StepRecord
+from jisu.exporter.precision.half_precision import computed_half
+from jisu.exporter.precision.precision import kernels_of
+from jisu.exporter.quantization.mixed_precision import Measured
+from jisu.exporter.quantization.prepared import complete_prepared, half_record, pass_context
+from jisu.exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.quantization.run import run_quantization
+from jisu.exporter.request import ExportRequest, with_arguments_of
+from jisu.exporter.sources.evaluation_mode import evaluation_mode
+from jisu.exporter.tracing.trace_source import trace_source, trace_source_encoder
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
-    from exporter.gate import GateResult
+    from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.exporter.gate import GateResult
 
 # Manifest and timings of mixed precision, which are not written yet when it is measured.
 _RECORDS = 250_000
@@ -138,9 +138,9 @@ def _measure_mix(job: ExportJob, graphs: Graphs, quantized: QuantizedWeights) ->
 
 
 def _measure(job: ExportJob, artifact: Artifact) -> Measured:
-    from exporter.gate.open_candidate import open_candidate
-    from exporter.gate.quality import measure_quality
-    from exporter.gate.reference import reference_of
+    from jisu.exporter.gate.open_candidate import open_candidate
+    from jisu.exporter.gate.quality import measure_quality
+    from jisu.exporter.gate.reference import reference_of
 
     backend = open_candidate(artifact)
     try:

@@ -9,9 +9,9 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from exporter.contract.errors import InputError
-from exporter.passes.recipes import recipe_for
-from exporter.precision.precision import (
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.passes.recipes import recipe_for
+from jisu.exporter.precision.precision import (
     KEPT_FOLDER,
     KEPT_GGUF,
     MIXED,
@@ -21,14 +21,14 @@ from exporter.precision.precision import (
     precision_named,
     with_limits,
 )
-from exporter.quantization.calibration_texts import calibration_texts
-from exporter.quantization.mixed_precision import Goal
-from exporter.quantization.options import QuantizationOptions
+from jisu.exporter.quantization.calibration_texts import calibration_texts
+from jisu.exporter.quantization.mixed_precision import Goal
+from jisu.exporter.quantization.options import QuantizationOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from exporter.jobs.stages import Stages
+    from jisu.exporter.jobs.stages import Stages
 
 FP32 = "fp32"
 _Arguments = ParamSpec("_Arguments")

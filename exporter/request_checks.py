@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.contract.errors import InputError
-from exporter.precision.precision import MIXED
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import MIXED
 
 if TYPE_CHECKING:
-    from exporter.request import ExportRequest
-    from exporter.sources.source import Source
+    from jisu.exporter.request import ExportRequest
+    from jisu.exporter.sources.source import Source
 
 # Of a model with an encoder, for every target: weights alone, each rounded by itself. All others run text through
 # decoder layers or look at their activations.

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.contract.artifact import Artifact, ModelFacts
-from exporter.contract.errors import InputError
-from exporter.gate.result import Check
-from exporter.opinions.asking import Answers, ask_worker, has_package
-from exporter.opinions.comparison import (
+from jisu.exporter.contract.artifact import Artifact, ModelFacts
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.result import Check
+from jisu.exporter.opinions.asking import Answers, ask_worker, has_package
+from jisu.exporter.opinions.comparison import (
     NAME,
     Rows,
     SequenceFigures,
@@ -32,14 +32,14 @@ from exporter.opinions.comparison import (
     measure_sequence,
     to_record,
 )
-from exporter.opinions.limits import EXACT, Limits, limits_of_types
-from exporter.opinions.questions import Questions, plan_questions, read_artifact_tokenizer
-from exporter.precision.precision import precision_named
+from jisu.exporter.opinions.limits import EXACT, Limits, limits_of_types
+from jisu.exporter.opinions.questions import Questions, plan_questions, read_artifact_tokenizer
+from jisu.exporter.precision.precision import precision_named
 
 if TYPE_CHECKING:
-    from exporter.contract.backend import Backend
-    from exporter.gate.domain_tokens import TokenIds
-    from exporter.sources.source import Source
+    from jisu.exporter.contract.backend import Backend
+    from jisu.exporter.gate.domain_tokens import TokenIds
+    from jisu.exporter.sources.source import Source
 
 _PIECE_BYTES = 64 << 20  # of logits at once
 _KEPT_BYTES = 256 << 20  # of one sequence's logits, on the disk; of a longer one the last rows are compared
@@ -218,7 +218,7 @@ def _judge_vocabulary(facts: ModelFacts, opinion: _Asked) -> Check | None:
 
 
 def _judge_artifact(artifact: Artifact, source: Source, opinion: _Asked) -> tuple[list[Check], list[SequenceFigures]]:
-    from runtimes.backends.registry import open_backend
+    from jisu.runtimes.backends.registry import open_backend
 
     if (mismatch := _judge_vocabulary(artifact.manifest.model, opinion)) is not None:
         return [mismatch], []
@@ -268,7 +268,7 @@ def _of_backend(backend: Backend, ids: TokenIds) -> Iterator[Rows]:
 
 
 def _of_source(source: Source, ids: TokenIds) -> Iterator[Rows]:
-    from exporter.gate.reference import reference_of
+    from jisu.exporter.gate.reference import reference_of
 
     reference = reference_of(source)
     step = max(1, _PIECE_BYTES // (4 * reference.vocab_size))
@@ -277,7 +277,7 @@ def _of_source(source: Source, ids: TokenIds) -> Iterator[Rows]:
 
 
 def _judge_template(artifact: Artifact, opinion: _Asked) -> list[Check]:
-    from runtimes.chat.chat_template import open_chat_template
+    from jisu.runtimes.chat.chat_template import open_chat_template
 
     rendered = {index: text for index, text in enumerate(opinion.answers.rendered) if text is not None}
     template = open_chat_template(artifact.folder)
@@ -293,7 +293,7 @@ def _judge_template(artifact: Artifact, opinion: _Asked) -> list[Check]:
 
 def _generate(artifact: Artifact, backend: Backend, ids: TokenIds, count: int) -> list[int]:
     """The continuation that a user gets, by the checkpoint's own generation settings, without sampling."""
-    from runtimes.engine import Engine
+    from jisu.runtimes.engine import Engine
 
     found = Engine(artifact, backend).generate_ids([ids.tolist()], max_new_tokens=count, temperature=0.0)
     return list(found[0].token_ids)

@@ -8,20 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import Artifact, read_artifact
-from exporter.contract.errors import InputError
-from exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
-from exporter.jobs.stages import Stages
-from exporter.packaging.folder_files import write_folder_files
-from exporter.precision.precision import precision_named
-from exporter.sources.recorded_source import file_hashes, load_recorded_source
+from jisu.exporter.contract.artifact import Artifact, read_artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
+from jisu.exporter.jobs.stages import Stages
+from jisu.exporter.packaging.folder_files import write_folder_files
+from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.sources.recorded_source import file_hashes, load_recorded_source
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from exporter.gate import Budget, GateResult
-    from exporter.sources.source import Source
-    from exporter.tracing.classifier import Classifier
+    from jisu.exporter.gate import Budget, GateResult
+    from jisu.exporter.sources.source import Source
+    from jisu.exporter.tracing.classifier import Classifier
 
 
 def verify(
@@ -57,7 +57,7 @@ def verify(
         InputError: the artifact is damaged, the source cannot be found or loaded, or the other implementation cannot
             be asked.
     """
-    from exporter.gate.prove import prove
+    from jisu.exporter.gate.prove import prove
 
     stages = stages or Stages()
     opened = read_artifact(artifact, check_hashes=True)
@@ -72,7 +72,7 @@ def verify(
             same_files=second_opinion and source is None,
         )
     if second_opinion:
-        from exporter.second_opinion import choose_witness
+        from jisu.exporter.second_opinion import choose_witness
 
         # What is missing is said before the long part begins.
         choose_witness(loaded.provenance, opened.manifest.task, python=opinion_python)
@@ -82,7 +82,7 @@ def verify(
         write = partial(write_folder_files, source=loaded, signature=manifest.signature, target=manifest.target)
         result = prove(opened, loaded, budget=budget, evaluation=held_out.requested, write_files=write, stages=stages)
     if second_opinion:
-        from exporter.second_opinion import ask_second_opinion
+        from jisu.exporter.second_opinion import ask_second_opinion
 
         with stages.stage("second opinion"):
             opinion = ask_second_opinion(opened, loaded, python=opinion_python, allow_pickle=allow_pickle)
@@ -104,7 +104,7 @@ def _notes(artifact: Artifact, source: Source, evaluation: EvaluationText) -> li
 
 def _recorded_budget(artifact: Artifact) -> Budget:
     """The budget that the artifact was accepted with."""
-    from exporter.gate import Budget
+    from jisu.exporter.gate import Budget
 
     own = precision_named(artifact.manifest.precision).budget
     recorded = artifact.manifest.quantization.get("budget")
@@ -124,7 +124,7 @@ def open_torch_module(artifact: Artifact, source: str | nn.Module | None) -> nn.
     Raises:
         InputError: no source was given and the recorded one is gone, or its files are not the recorded ones.
     """
-    from exporter.tracing.trace_source import traced_interface
+    from jisu.exporter.tracing.trace_source import traced_interface
 
     module: Any = traced_interface(load_recorded_source(artifact, source, same_files=True).module)
     if hasattr(module, "route_attention"):
@@ -134,6 +134,6 @@ def open_torch_module(artifact: Artifact, source: str | nn.Module | None) -> nn.
 
 def open_torch_classifier(artifact: Artifact, source: str | Path | nn.Module | None) -> Classifier:
     """The source of an artifact that classifies, for the backend ``torch``; raises InputError as the other does."""
-    from exporter.tracing.classifier import Classifier
+    from jisu.exporter.tracing.classifier import Classifier
 
     return Classifier(load_recorded_source(artifact, source, same_files=True).module)

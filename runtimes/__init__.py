@@ -6,28 +6,28 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtimes.backends.registry import BACKENDS as BACKENDS
-    from runtimes.backends.registry import register_backend as register_backend
-    from runtimes.conversation import Conversation as Conversation
-    from runtimes.engine import Engine as Engine
-    from runtimes.engine import load as load
-    from runtimes.generation.classification import Classification as Classification
-    from runtimes.generation.options import SamplingOptions as SamplingOptions
-    from runtimes.generation.result import Result as Result
-    from runtimes.generation.scoring import TokenScores as TokenScores
-    from runtimes.generation.text_stream import TextStream as TextStream
+    from jisu.runtimes.backends.registry import BACKENDS as BACKENDS
+    from jisu.runtimes.backends.registry import register_backend as register_backend
+    from jisu.runtimes.conversation import Conversation as Conversation
+    from jisu.runtimes.engine import Engine as Engine
+    from jisu.runtimes.engine import load as load
+    from jisu.runtimes.generation.classification import Classification as Classification
+    from jisu.runtimes.generation.options import SamplingOptions as SamplingOptions
+    from jisu.runtimes.generation.result import Result as Result
+    from jisu.runtimes.generation.scoring import TokenScores as TokenScores
+    from jisu.runtimes.generation.text_stream import TextStream as TextStream
 
 _PUBLIC = {
-    "BACKENDS": "runtimes.backends.registry",
-    "Classification": "runtimes.generation.classification",
-    "Conversation": "runtimes.conversation",
-    "Engine": "runtimes.engine",
-    "Result": "runtimes.generation.result",
-    "SamplingOptions": "runtimes.generation.options",
-    "TextStream": "runtimes.generation.text_stream",
-    "TokenScores": "runtimes.generation.scoring",
-    "load": "runtimes.engine",
-    "register_backend": "runtimes.backends.registry",
+    "BACKENDS": "jisu.runtimes.backends.registry",
+    "Classification": "jisu.runtimes.generation.classification",
+    "Conversation": "jisu.runtimes.conversation",
+    "Engine": "jisu.runtimes.engine",
+    "Result": "jisu.runtimes.generation.result",
+    "SamplingOptions": "jisu.runtimes.generation.options",
+    "TextStream": "jisu.runtimes.generation.text_stream",
+    "TokenScores": "jisu.runtimes.generation.scoring",
+    "load": "jisu.runtimes.engine",
+    "register_backend": "jisu.runtimes.backends.registry",
 }
 
 
@@ -39,3 +39,9 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(_PUBLIC)
+
+
+if __name__ == "runtimes":  # by its folder's name, in a clone
+    from jisu.folder_names import use_folder_name
+
+    use_folder_name(__name__)

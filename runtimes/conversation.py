@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.contract.backend import Backend, State
-from exporter.contract.errors import InputError
-from runtimes.chat.chat_arguments import drop_oldest_turns, request_fields
-from runtimes.chat.messages import ChatRequest
-from runtimes.engine import Engine
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.result import Result
-from runtimes.generation.text_run import TextRun, new_token_limit
+from jisu.exporter.contract.backend import Backend, State
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.chat.chat_arguments import drop_oldest_turns, request_fields
+from jisu.runtimes.chat.messages import ChatRequest
+from jisu.runtimes.engine import Engine
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.result import Result
+from jisu.runtimes.generation.text_run import TextRun, new_token_limit
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -8,28 +8,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from exporter.contract.artifact import Artifact, read_artifact
-from exporter.contract.backend import Backend
-from exporter.contract.classifier_backend import ClassifierBackend
-from exporter.contract.generation_settings import read_generation_settings
-from runtimes import engine_errors
-from runtimes.backends.backend_options import BackendOptions, Source
-from runtimes.backends.registry import CLASSIFICATION, not_a_classifier, open_artifact
-from runtimes.backends.token_ids import check_ids
-from runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
-from runtimes.chat.chat_encoder import open_chat_encoder
-from runtimes.chat.messages import ChatRequest, Message
-from runtimes.generation.classification import Classification, check_texts, classify_rows
-from runtimes.generation.model_defaults import checked_settings, complete_options
-from runtimes.generation.options import DEFAULT_NEW_TOKENS, OptionChanges, SamplingOptions, changed_options
-from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, token_ids
-from runtimes.generation.result import Result
-from runtimes.generation.runs import Run, begin_run
-from runtimes.generation.scoring import TokenScores, score_tokens
-from runtimes.generation.text import TextCodec, open_codec
-from runtimes.generation.text_stream import TextStream
-from runtimes.machine.freed_memory import return_freed_memory
-from runtimes.machine.verified_files import verify_once
+from jisu.exporter.contract.artifact import Artifact, read_artifact
+from jisu.exporter.contract.backend import Backend
+from jisu.exporter.contract.classifier_backend import ClassifierBackend
+from jisu.exporter.contract.generation_settings import read_generation_settings
+from jisu.runtimes import engine_errors
+from jisu.runtimes.backends.backend_options import BackendOptions, Source
+from jisu.runtimes.backends.registry import CLASSIFICATION, not_a_classifier, open_artifact
+from jisu.runtimes.backends.token_ids import check_ids
+from jisu.runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
+from jisu.runtimes.chat.chat_encoder import open_chat_encoder
+from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.generation.classification import Classification, check_texts, classify_rows
+from jisu.runtimes.generation.model_defaults import checked_settings, complete_options
+from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, OptionChanges, SamplingOptions, changed_options
+from jisu.runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, token_ids
+from jisu.runtimes.generation.result import Result
+from jisu.runtimes.generation.runs import Run, begin_run
+from jisu.runtimes.generation.scoring import TokenScores, score_tokens
+from jisu.runtimes.generation.text import TextCodec, open_codec
+from jisu.runtimes.generation.text_stream import TextStream
+from jisu.runtimes.machine.freed_memory import return_freed_memory
+from jisu.runtimes.machine.verified_files import verify_once
 
 if TYPE_CHECKING:
     from types import TracebackType

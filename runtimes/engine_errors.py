@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from exporter.contract.naming import shown
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
 
 
 def only_classifies(artifact: Artifact) -> InputError:

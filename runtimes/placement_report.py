@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from runtimes.backends.ort.placement import Placement, joined, read_placement
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.ort.placement import Placement, joined, read_placement
 
 _PLANS = ("tensorrt", "tensorrt-rtx")
 
@@ -53,7 +53,7 @@ def placement_report(artifact: Artifact, backend: str) -> PlacementReport:
 
 
 def _on_the_processor(artifact: Artifact) -> PlacementReport:
-    from runtimes.backends.ort.session import PROVIDER, open_session
+    from jisu.runtimes.backends.ort.session import PROVIDER, open_session
 
     graphs = [artifact.cpu_graph, *([artifact.cpu_encoder] if artifact.manifest.signature.encoded else [])]
     placements = [
@@ -65,8 +65,8 @@ def _on_the_processor(artifact: Artifact) -> PlacementReport:
 
 
 def _on_a_gpu(artifact: Artifact) -> PlacementReport:
-    from runtimes.backends.backend_options import BackendOptions
-    from runtimes.backends.registry import open_artifact
+    from jisu.runtimes.backends.backend_options import BackendOptions
+    from jisu.runtimes.backends.registry import open_artifact
 
     opened: Any = open_artifact("ort-cuda", artifact, BackendOptions(allow_cpu_nodes=True))
     try:
@@ -79,9 +79,9 @@ def _on_a_gpu(artifact: Artifact) -> PlacementReport:
 
 def _in_plans(artifact: Artifact, backend: str) -> PlacementReport:
     """A plan runs as a whole on the GPU; what TensorRT decided by itself stands in the plans' records."""
-    from runtimes.backends.tensorrt.build import check_artifact
-    from runtimes.backends.tensorrt.plan_file import PLAN, read_record
-    from runtimes.backends.tensorrt.plan_targets import default_folder
+    from jisu.runtimes.backends.tensorrt.build import check_artifact
+    from jisu.runtimes.backends.tensorrt.plan_file import PLAN, read_record
+    from jisu.runtimes.backends.tensorrt.plan_targets import default_folder
 
     check_artifact(artifact)
     counts = {backend: _operators(artifact)}
@@ -105,7 +105,7 @@ def _operators(artifact: Artifact) -> dict[str, int]:
 
     import onnx_ir as ir
 
-    from runtimes.backends.tensorrt.plan_graph import plan_graphs
+    from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
 
     nodes = (node for graph in plan_graphs(artifact) for node in ir.load(graph.path).graph)
     return dict(Counter(node.op_type for node in nodes))

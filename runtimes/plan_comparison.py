@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, Signature
-from runtimes.backends.ort.kernels import check_kernels
-from runtimes.backends.ort.session import open_session
-from runtimes.backends.tensorrt.contexts import open_engine
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.plan_graph import plan_graphs
-from runtimes.backends.tensorrt.profiles import DECODE, PREFILL, Shapes, profiles_for
-from runtimes.generation.text import open_codec
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, Signature
+from jisu.runtimes.backends.ort.kernels import check_kernels
+from jisu.runtimes.backends.ort.session import open_session
+from jisu.runtimes.backends.tensorrt.contexts import open_engine
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
+from jisu.runtimes.backends.tensorrt.profiles import DECODE, PREFILL, Shapes, profiles_for
+from jisu.runtimes.generation.text import open_codec
 
 # What another order of the same sums explains, in sd of an output. Not yet calibrated on a GPU.
 _LIMITS = {"float32": 0.01, "float16": 0.1}

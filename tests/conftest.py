@@ -55,8 +55,8 @@ def smollm2_gguf() -> Path:
 @pytest.fixture(scope="session")
 def smollm2_artifact(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The real model, exported for ort-cpu in fp32 once for the whole run; read it, never write into it."""
-    from exporter import export
-    from exporter.contract.artifact import read_artifact
+    from jisu.exporter import export
+    from jisu.exporter.contract.artifact import read_artifact
 
     own = tmp_path_factory.getbasetemp()
     # Processes that share the tests (pytest-xdist) have a folder each in a common one; the first of them exports.
@@ -77,7 +77,7 @@ def tiny_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_artifact(tiny_source: Path) -> Any:
-    from exporter.pipeline import export
+    from jisu.exporter.pipeline import export
 
     return export(tiny_source, tiny_source.parent / "artifact")
 
@@ -85,8 +85,8 @@ def tiny_artifact(tiny_source: Path) -> Any:
 @pytest.fixture(scope="session")
 def tiny_traced(tiny_source: Path) -> Any:
     """The portable graph of the tiny checkpoint before any pass; copy it before editing."""
-    from exporter.sources import load_source
-    from exporter.tracing.trace_source import trace_source
+    from jisu.exporter.sources import load_source
+    from jisu.exporter.tracing.trace_source import trace_source
 
     return trace_source(load_source(tiny_source))
 
@@ -102,7 +102,7 @@ def tiny_classifier_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_classifier(tiny_classifier_source: Path) -> Any:
     """Its artifact in fp32; read it, never write into it."""
-    from exporter import export
+    from jisu.exporter import export
 
     return export(tiny_classifier_source, tiny_classifier_source.parent / "artifact")
 
@@ -118,7 +118,7 @@ def text_to_text_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def text_to_text_artifact(text_to_text_source: Path) -> Any:
     """It, exported for ort-cpu in fp32; read it, never write into it."""
-    from exporter import export
+    from jisu.exporter import export
 
     return export(text_to_text_source, text_to_text_source.parent / "artifact")
 
@@ -135,7 +135,7 @@ def text_to_text_tensorrt(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster of this machine, to which this process stays connected: a second one is not started."""
     pytest.importorskip("ray", reason="the package ray is not installed")
-    from exporter.jobs.ray_tasks import cluster
+    from jisu.exporter.jobs.ray_tasks import cluster
 
     with cluster():
         yield

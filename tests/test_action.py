@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-import benchmarks.commands.compare
-import exporter.commands.export
 import jisu
+from jisu.benchmarks.commands import compare as compare_command
+from jisu.exporter.commands import export as export_command
 
-ROOT = Path(jisu.__file__).parent
+ROOT = Path(jisu.__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 STEPS = {step["name"]: step for step in ACTION["runs"]["steps"] if "name" in step}
 
@@ -60,7 +60,7 @@ def parser_of(module: object) -> argparse.ArgumentParser:
 def test_every_precision_is_exported_with_options_that_exist(tmp_path: Path) -> None:
     calls = run("Export and verify", tmp_path, checkpoint="my model", precisions="fp32 int8")
     assert [call[:2] for call in calls] == [["jisu", "export"]] * 2
-    parsed = [parser_of(exporter.commands.export).parse_args(call[2:]) for call in calls]
+    parsed = [parser_of(export_command).parse_args(call[2:]) for call in calls]
     assert [(item.checkpoint, item.precision, str(item.report)) for item in parsed] == [
         ("my model", "fp32", "jisu-build/report/gate-fp32.xml"),
         ("my model", "int8", "jisu-build/report/gate-int8.xml"),
@@ -73,7 +73,7 @@ def test_what_was_exported_is_compared_with_a_baseline_where_there_is_one(tmp_pa
         (tmp_path / "base.json").touch()
     limits = "--max-slowdown 10% --max-kl 0.08"
     calls = run("Compare", tmp_path, precisions="fp32 int8", baseline="base.json", limits=limits)
-    parsed = parser_of(benchmarks.commands.compare).parse_args(calls[0][2:])
+    parsed = parser_of(compare_command).parse_args(calls[0][2:])
     assert list(map(str, parsed.artifacts)) == ["jisu-build/fp32", "jisu-build/int8"]
     assert (parsed.max_slowdown, parsed.max_kl) == (0.1, 0.08)
     assert parsed.baseline == (Path("base.json") if there else None)
@@ -162,10 +162,8 @@ def test_the_documented_jobs_use_what_there_is(tmp_path: Path) -> None:
     job = gitlab["compare-model"]
     pip, export, compare = run_script("\n".join(job["script"]), tmp_path)
     assert pip[0] == "pip"
-    assert (
-        str(parser_of(exporter.commands.export).parse_args(export[2:]).report) in job["artifacts"]["reports"]["junit"]
-    )
-    parsed = parser_of(benchmarks.commands.compare).parse_args(compare[2:])
+    assert str(parser_of(export_command).parse_args(export[2:]).report) in job["artifacts"]["reports"]["junit"]
+    parsed = parser_of(compare_command).parse_args(compare[2:])
     assert f"{parsed.out}/junit.xml" in job["artifacts"]["reports"]["junit"]
     assert job["artifacts"]["paths"] == [str(parsed.out)]
     (tmp_path / "build" / "report").mkdir(parents=True)

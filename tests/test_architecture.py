@@ -24,7 +24,7 @@ ARROWS = {
     "exporter": ("calibration",),
     "runtimes": ("exporter.contract",),
     "benchmarks": ("calibration", "exporter", "runtimes"),
-    "jisu": ("exporter", "exporter.contract.errors", "runtimes"),
+    "jisu": ("exporter", "runtimes"),
 }
 # The same, for imports within functions: the gate may open a backend, and the front door loads what it names.
 LATE_ARROWS = {**ARROWS, "exporter": ("calibration", "runtimes")}
@@ -58,7 +58,7 @@ NAMES_BACKENDS = "runtimes/backends/registry.py"
 # What looks against the arrows all the same, and at what: every line is one that a later change may take away.
 EXCEPTIONS = {
     # The front door names each command's module.
-    "jisu.py": ("benchmarks.commands.compare",),
+    "jisu/command_line.py": ("benchmarks.commands.compare",),
     # The gate opens what users will run, and renders its template.
     "exporter/gate/open_candidate.py": (
         "runtimes.backends.backend_options",
@@ -85,6 +85,8 @@ EXCEPTIONS = {
     "runtimes/backends/torch/backend.py": ("exporter.verification",),
     "runtimes/backends/torch/classifier.py": ("exporter.verification",),
 }
+# What a package's own file calls where it is imported by its folder's name.
+FOLDER_NAMES = "jisu.folder_names."
 MOST_IN_A_ROOT = 10  # modules
 HEAVY = {
     "torch",
@@ -116,18 +118,20 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 
 
 def our_modules(root: Path = ROOT) -> list[Path]:
-    return sorted([root / "jisu.py", *(path for package in PACKAGES for path in (root / package).rglob("*.py"))])
+    return sorted(
+        [*(root / "jisu").glob("*.py"), *(path for package in PACKAGES for path in (root / package).rglob("*.py"))]
+    )
 
 
 def wrong_arrows(path: Path, root: Path = ROOT) -> list[str]:
     """Imports of ``path`` that go against the arrows."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    owner = path.relative_to(root).parts[0].removesuffix(".py")
+    owner = path.relative_to(root).parts[0]
     now = set(imports(tree))
     found = []
     for line, name in sorted(set(imports(tree, late=True))):
         package = name.split(".")[0]
-        if package == owner or package not in (*PACKAGES, "jisu"):
+        if package == owner or package not in (*PACKAGES, "jisu") or name.startswith(FOLDER_NAMES):
             continue
         allowed = (ARROWS if (line, name) in now else LATE_ARROWS)[owner]
         if not any(name == module or name.startswith(f"{module}.") for module in allowed):
@@ -268,6 +272,27 @@ def test_no_modules_import_each_other(known: set[str]) -> None:
     assert circles(graph) == []
 
 
+def by_folder_name(path: Path) -> list[str]:
+    """Imports of our packages by their folders' names, which a wheel does not have."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names = [one.name for one in node.names] if isinstance(node, ast.Import) else names
+        found += [f"{path.name}:{node.lineno} imports {name}" for name in names if name.split(".")[0] in PACKAGES]  # type: ignore[attr-defined]
+    return found
+
+
+def test_the_packages_are_imported_by_their_names_below_jisu() -> None:
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name != "test_folder_names.py"]
+    examples = list((ROOT / "examples").rglob("*.py"))
+    assert [line for path in [*our_modules(), *tests, *examples] for line in by_folder_name(path)] == []
+
+
+@pytest.mark.parametrize(("line", "count"), [("import exporter.a", 1), ("from jisu.exporter import a", 0)])
+def test_a_planted_import_by_a_folders_name_is_found(tmp_path: Path, line: str, count: int) -> None:
+    assert len(by_folder_name(plant(tmp_path, "exporter/a.py", line))) == count
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_root_holds_few_modules(package: str) -> None:
     assert len([path for path in (ROOT / package).glob("*.py") if path.name != "__init__.py"]) <= MOST_IN_A_ROOT
@@ -278,7 +303,7 @@ def test_contract_module_needs_the_standard_library_only(name: str) -> None:
     assert foreign_imports(ROOT / name) == []
 
 
-@pytest.mark.parametrize("name", ["jisu", *PACKAGES])
+@pytest.mark.parametrize("name", ["jisu", *(f"jisu.{package}" for package in PACKAGES)])
 def test_importing_a_package_loads_nothing_heavy(name: str) -> None:
     code = f"import sys, {name}; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -287,8 +312,8 @@ def test_importing_a_package_loads_nothing_heavy(name: str) -> None:
 
 def test_commands_load_nothing_heavy_before_they_run() -> None:
     code = (
-        "import importlib, sys, jisu\n"
-        "for module, _ in jisu.VERBS.values(): importlib.import_module(module)\n"
+        "import importlib, sys, jisu.command_line\n"
+        "for module, _ in jisu.command_line.VERBS.values(): importlib.import_module(module)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -298,7 +323,7 @@ def test_commands_load_nothing_heavy_before_they_run() -> None:
 def test_readme_maps_files_that_exist_and_every_top_folder() -> None:
     paths = mapped_paths((ROOT / "README.md").read_text(encoding="utf-8"))
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    assert {f"{package}/" for package in (*PACKAGES, "tests")} <= set(paths)
+    assert {f"{package}/" for package in (*PACKAGES, "jisu", "tests")} <= set(paths)
 
 
 @pytest.mark.parametrize(
@@ -383,8 +408,8 @@ def test_planted_foreign_import_in_a_contract_module_is_found(tmp_path: Path) ->
 
 
 def test_file_map_is_read_with_its_folders() -> None:
-    readme = "# x\n\n## File map\n\nWords.\n\n```\njisu.py  door\nexporter/  part\n  a.py  b\n\nMakefile  c\n```\n"
-    assert mapped_paths(readme) == ["jisu.py", "exporter/", "exporter/a.py", "Makefile"]
+    readme = "# x\n\n## File map\n\nWords.\n\n```\njisu/  door\nexporter/  part\n  a.py  b\n\nMakefile  c\n```\n"
+    assert mapped_paths(readme) == ["jisu/", "exporter/", "exporter/a.py", "Makefile"]
 
 
 def plant(root: Path, where: str, text: str) -> Path:

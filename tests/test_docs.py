@@ -87,5 +87,5 @@ def test_the_site_builds_with_every_link_and_docstring_in_order(tmp_path: Path) 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     page = (site / "api" / "export.html").read_text(encoding="utf-8")
-    assert 'id="exporter.pipeline.export"' in page
+    assert 'id="jisu.exporter.pipeline.export"' in page
     assert "https://cdn" not in page, "a reader's browser fetches nothing"

@@ -67,7 +67,7 @@ def test_only_those_ask_whose_answers_are_not_in_an_artifact() -> None:
         "import time\nbegun = time.perf_counter()",
         "from os import sched_getaffinity",
         "import torch\nwidth = torch.get_num_threads()",
-        "from runtimes.machine.int8_sums import int8_sums_overflow",
+        "from jisu.runtimes.machine.int8_sums import int8_sums_overflow",
         "import platform\nkind = platform.machine()",
         "import torch\nfast = torch.cuda.is_available()",
     ],

@@ -24,8 +24,8 @@ STEPS = 3
 
 def modules(root: Path = ROOT) -> list[str]:
     """Paths of the modules that need a test file; what a package's ``__init__.py`` holds is names."""
-    files = [path for package in PACKAGES for path in (root / package).rglob("*.py") if path.name != "__init__.py"]
-    return sorted(path.relative_to(root).as_posix() for path in [*files, root / "jisu.py"])
+    files = [*(path for package in PACKAGES for path in (root / package).rglob("*.py")), *(root / "jisu").glob("*.py")]
+    return sorted(path.relative_to(root).as_posix() for path in files if path.name != "__init__.py")
 
 
 def test_path(module: str) -> str:
@@ -57,7 +57,7 @@ def is_mirrored(test: Path, root: Path = ROOT) -> bool:
 
 def references(root: Path = ROOT) -> dict[str, set[str]]:
     """Path of each of our modules -> paths of those that it names in any way."""
-    files = [*(path for package in PACKAGES for path in (root / package).rglob("*.py")), root / "jisu.py"]
+    files = [*(path for package in PACKAGES for path in (root / package).rglob("*.py")), *(root / "jisu").glob("*.py")]
     paths = {_dotted(path, root): path.relative_to(root).as_posix() for path in files}
     return {
         path.relative_to(root).as_posix(): {paths[name] for _, name in named_modules(_parsed(path), paths)}
@@ -119,8 +119,8 @@ def test_a_named_test_reaches_what_is_tested_through_it(test: str, graph: dict[s
 
 def test_planted_files_out_of_place_are_found(tmp_path: Path) -> None:
     for where, text in (
-        ("jisu.py", ""),
-        ("tests/test_jisu.py", ""),
+        ("jisu/door.py", ""),
+        ("tests/jisu/test_door.py", ""),
         ("exporter/a.py", "from exporter import b"),
         ("exporter/b.py", ""),
         ("exporter/c.py", ""),
@@ -133,7 +133,7 @@ def test_planted_files_out_of_place_are_found(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
     assert untested(tmp_path, ["exporter/b.py"]) == ["exporter/c.py"]
     lying = {path.name: is_mirrored(path, tmp_path) for path in (tmp_path / "tests").rglob("test_*.py")}
-    assert lying == {"test_jisu.py": True, "test_a.py": True, "test_d.py": False, "test_e.py": True}
+    assert lying == {"test_door.py": True, "test_a.py": True, "test_d.py": False, "test_e.py": True}
     graph = references(tmp_path)
     for name in ("exporter/test_a.py", "scenarios/test_e.py"):
         assert reached(tmp_path / "tests" / name, graph, tmp_path) == {"exporter/a.py", "exporter/b.py"}

@@ -11,10 +11,10 @@ import pytest
 import tomllib
 
 import jisu
-from runtimes.machine.doctor import ORT_PACKAGES
+from jisu.runtimes.machine.doctor import ORT_PACKAGES
 from tests.support.source_imports import imports
 
-ROOT = Path(jisu.__file__).parent
+ROOT = Path(jisu.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # What itself requires an onnxruntime, by its own metadata.
@@ -108,7 +108,7 @@ def test_every_imported_library_is_declared() -> None:
     elsewhere = {line.split("==")[0] for line in OTHER_ENGINES.read_text(encoding="utf-8").splitlines() if "==" in line}
     ours = {"jisu", "exporter", "runtimes", "calibration", "benchmarks", "examples", "tests"}
     missing = set()
-    for path in (ROOT / "jisu.py", *(path for name in ours - {"tests"} for path in (ROOT / name).rglob("*.py"))):
+    for path in (path for name in ours - {"tests"} for path in (ROOT / name).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         names = {name.split(".")[0] for _, name in imports(tree, late=True)}
         for name in names - ours - set(sys.stdlib_module_names):

@@ -59,7 +59,7 @@ NAMES = {"told", "wanted", "asked", "given", "taken"}
 def lines(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
     """Path, number and text of each line of code and pages."""
     files = [path for folder in FOLDERS for path in (root / folder).rglob("*") if path.suffix in (".py", ".md", ".j2")]
-    for path in sorted([*files, *root.glob("README*.md"), *root.glob("jisu.py")]):
+    for path in sorted([*files, *root.glob("README*.md"), *(root / "jisu").glob("*.py")]):
         where = path.relative_to(root).as_posix()
         if not where.startswith(DATA):
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

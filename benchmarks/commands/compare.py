@@ -9,13 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from benchmarks.compare.contestants import Contestant
-    from benchmarks.compare.run import ComparisonRequest
-    from benchmarks.report.schema import Report
-    from benchmarks.report.verdict import Limits
+    from jisu.benchmarks.compare.contestants import Contestant
+    from jisu.benchmarks.compare.run import ComparisonRequest
+    from jisu.benchmarks.report.schema import Report
+    from jisu.benchmarks.report.verdict import Limits
 
 PEER_MODELS = Path("build/peer-models")
 PEER_PYTHON = Path("build/peers/bin/python")
@@ -46,9 +46,9 @@ _LIMITS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from benchmarks.compare.run import BACKEND, TIME_LIMIT, TRIALS
-    from benchmarks.compare.workloads import WORKLOADS
-    from exporter.commands.ray_argument import add_ray_argument
+    from jisu.benchmarks.compare.run import BACKEND, TIME_LIMIT, TRIALS
+    from jisu.benchmarks.compare.workloads import WORKLOADS
+    from jisu.exporter.commands.ray_argument import add_ray_argument
 
     parser.add_argument("artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="folders that `jisu export` wrote")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
@@ -111,10 +111,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from benchmarks.report.report import require_plots
-    from benchmarks.report.verdict import Limits
-    from exporter.jobs.ray_tasks import cluster
-    from exporter.reports.junit import check_place
+    from jisu.benchmarks.report.report import require_plots
+    from jisu.benchmarks.report.verdict import Limits
+    from jisu.exporter.jobs.ray_tasks import cluster
+    from jisu.exporter.reports.junit import check_place
 
     limits = Limits(
         max_slowdown=arguments.max_slowdown,
@@ -136,13 +136,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _baseline(path: Path | None) -> Report | None:
-    from benchmarks.report.report import read_report
+    from jisu.benchmarks.report.report import read_report
 
     return None if path is None else read_report(path)
 
 
 def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Path) -> ComparisonRequest:
-    from benchmarks.compare.run import ComparisonRequest
+    from jisu.benchmarks.compare.run import ComparisonRequest
 
     # A cluster's workers have a working folder of their own.
     place = Path.absolute if arguments.ray is not None else Path
@@ -164,12 +164,12 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
 
 def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     """One report for each model, in a folder of its own where there are several; those that are there already stay."""
-    from benchmarks.compare.journal import Journal, sole_run
-    from benchmarks.compare.matrix import check_build_place, matrix_contestants, read_matrix
-    from benchmarks.compare.run import threads_of
-    from benchmarks.report.report import prepare_folder
-    from benchmarks.report.schema import JSON
-    from exporter.jobs.ray_tasks import run_here, run_tasks
+    from jisu.benchmarks.compare.journal import Journal, sole_run
+    from jisu.benchmarks.compare.matrix import check_build_place, matrix_contestants, read_matrix
+    from jisu.benchmarks.compare.run import threads_of
+    from jisu.benchmarks.report.report import prepare_folder
+    from jisu.benchmarks.report.schema import JSON
+    from jisu.exporter.jobs.ray_tasks import run_here, run_tasks
 
     matrix = read_matrix(arguments.matrix)
     if arguments.ray is not None:
@@ -230,12 +230,12 @@ def _run_one(
     contestants: list[Contestant] | None = None,
 ) -> int:
     """Measure, judge, write and print one report."""
-    from benchmarks.compare.cluster_comparison import compare_on_cluster
-    from benchmarks.compare.contestants import artifact_contestants
-    from benchmarks.compare.run import compare, model_of, task_of, threads_of
-    from benchmarks.report.markdown import render_markdown
-    from benchmarks.report.report import write_report
-    from benchmarks.report.verdict import judge
+    from jisu.benchmarks.compare.cluster_comparison import compare_on_cluster
+    from jisu.benchmarks.compare.contestants import artifact_contestants
+    from jisu.benchmarks.compare.run import compare, model_of, task_of, threads_of
+    from jisu.benchmarks.report.markdown import render_markdown
+    from jisu.benchmarks.report.report import write_report
+    from jisu.benchmarks.report.verdict import judge
 
     if contestants is None:
         threads = threads_of(request.threads)

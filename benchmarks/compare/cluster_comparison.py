@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.compare.contestants import Contestant
-from benchmarks.compare.journal import Journal, sole_run
-from benchmarks.compare.rounds import Outcome, Say
-from benchmarks.compare.run import (
+from jisu.benchmarks.compare.contestants import Contestant
+from jisu.benchmarks.compare.journal import Journal, sole_run
+from jisu.benchmarks.compare.rounds import Outcome, Say
+from jisu.benchmarks.compare.run import (
     ComparisonRequest,
     command_line,
     compare,
@@ -25,11 +25,11 @@ from benchmarks.compare.run import (
     wanted_workloads,
     who_is_compared,
 )
-from benchmarks.report.report import prepare_folder, write_json
-from benchmarks.report.schema import JSON, Report
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from exporter.jobs.ray_tasks import Task, run_tasks
+from jisu.benchmarks.report.report import prepare_folder, write_json
+from jisu.benchmarks.report.schema import JSON, Report
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.ray_tasks import Task, run_tasks
 
 CONTESTANTS = "contestants"  # the folder, beside the report, that the workers keep their measurements in
 _MEMORY = 1 << 30  # beside the weights: onnxruntime or torch, logits, the state

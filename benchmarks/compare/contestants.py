@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import MANIFEST, TIMINGS, TOKENIZER, Artifact, read_artifact
-from exporter.contract.errors import InputError
-from runtimes.backends.registry import BACKENDS
+from jisu.exporter.contract.artifact import MANIFEST, TIMINGS, TOKENIZER, Artifact, read_artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.registry import BACKENDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def _another_model(first: Artifact, other: Artifact) -> str | None:
 
 
 def _command(folder: Path, backend: str, threads: int, source: str | None) -> tuple[str, ...]:
-    program = (sys.executable, "-m", "benchmarks.peers.run_jisu", str(folder), backend, str(threads))
+    program = (sys.executable, "-m", "jisu.benchmarks.peers.run_jisu", str(folder), backend, str(threads))
     return program if source is None else (*program, source)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.compare.memory_traffic import state_bytes
-from benchmarks.compare.rounds import Outcome
-from benchmarks.compare.summary import percentile, summarize
-from benchmarks.compare.workloads import Workload
+from jisu.benchmarks.compare.memory_traffic import state_bytes
+from jisu.benchmarks.compare.rounds import Outcome
+from jisu.benchmarks.compare.summary import percentile, summarize
+from jisu.benchmarks.compare.workloads import Workload
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 # Shares of all steps, for the plot of their distribution.

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.compare.contestants import source_key
-from benchmarks.compare.journal import Journal
-from benchmarks.compare.label_quality import label_sets, measure_label_quality
-from benchmarks.compare.rounds import Outcome, Processes, Say
-from benchmarks.compare.timed_process import ContestantError, TimedProcess
-from benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from runtimes.backends.registry import CLASSIFICATION
+from jisu.benchmarks.compare.contestants import source_key
+from jisu.benchmarks.compare.journal import Journal
+from jisu.benchmarks.compare.label_quality import label_sets, measure_label_quality
+from jisu.benchmarks.compare.rounds import Outcome, Processes, Say
+from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
+from jisu.benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.registry import CLASSIFICATION
 
 if TYPE_CHECKING:
-    from runtimes.generation.text import TextCodec
+    from jisu.runtimes.generation.text import TextCodec
 
 _SOURCE = "source"
 
@@ -77,7 +77,7 @@ def _references(
     For a source that was named nothing else is taken.
     """
     place = () if source is None else (source,)
-    program = (sys.executable, "-m", "benchmarks.peers.run_source", str(model.folder), str(threads), *place)
+    program = (sys.executable, "-m", "jisu.benchmarks.peers.run_source", str(model.folder), str(threads), *place)
     found = [(_SOURCE, program)]
     for outcome in outcomes.values() if source is None else ():
         item = outcome.contestant
@@ -88,10 +88,10 @@ def _references(
 
 def _measurement(model: Artifact) -> Callable[..., None]:
     """`measure_quality` or `measure_label_quality` with the texts that the model can be judged on."""
-    from exporter.gate.prompts import gate_prompts
-    from exporter.gate.texts import gate_texts
-    from exporter.gate.tokenizer import chat_renderer
-    from runtimes.generation.text import open_codec
+    from jisu.exporter.gate.prompts import gate_prompts
+    from jisu.exporter.gate.texts import gate_texts
+    from jisu.exporter.gate.tokenizer import chat_renderer
+    from jisu.runtimes.generation.text import open_codec
 
     codec = open_codec(model.folder)
     encoder = None if codec is None else _Encoder(codec)

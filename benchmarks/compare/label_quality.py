@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.compare.journal import Journal
-from benchmarks.compare.rounds import Outcome, Processes, Say, fail
-from benchmarks.compare.timed_process import ContestantError, TimedProcess
-from benchmarks.compare.token_quality import Floats, TokenIds, near_ties, read_logits, true_logits
-from exporter.gate.intervals import mean_interval
-from exporter.gate.quality import kl_divergence
-from exporter.gate.texts import GateTexts
+from jisu.benchmarks.compare.journal import Journal
+from jisu.benchmarks.compare.rounds import Outcome, Processes, Say, fail
+from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
+from jisu.benchmarks.compare.token_quality import Floats, TokenIds, near_ties, read_logits, true_logits
+from jisu.exporter.gate.intervals import mean_interval
+from jisu.exporter.gate.quality import kl_divergence
+from jisu.exporter.gate.texts import GateTexts
 
 
 @dataclass

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.contestants import Contestant, artifact_contestants
-from benchmarks.compare.rounds import Say
-from benchmarks.compare.run import BACKEND
-from exporter.contract.artifact import MANIFEST
-from exporter.contract.errors import InputError
-from exporter.jobs.ray_tasks import Task
-from exporter.precision.precision import PRECISIONS
-from runtimes.backends.registry import BACKENDS
+from jisu.benchmarks.compare.contestants import Contestant, artifact_contestants
+from jisu.benchmarks.compare.rounds import Say
+from jisu.benchmarks.compare.run import BACKEND
+from jisu.exporter.contract.artifact import MANIFEST
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.ray_tasks import Task
+from jisu.exporter.precision.precision import PRECISIONS
+from jisu.runtimes.backends.registry import BACKENDS
 
 # What a matrix says in its own words; among the options it would make an artifact where nobody looks for it.
 _GIVEN = ("--out", "--precision")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.signature import CAPACITY, SOURCE
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.signature import CAPACITY, SOURCE
 
 _BYTES = {
     "float16": 2,
@@ -31,7 +31,7 @@ def weight_bytes(artifact: Artifact, backend: str) -> float | None:
         if artifact.manifest.signature.encoded:
             return None
         return float(_FLOAT32 * artifact.manifest.model.parameters)
-    from exporter.estimates.matmul_speed import products_of
+    from jisu.exporter.estimates.matmul_speed import products_of
 
     try:
         products = products_of(artifact.cpu_graph)

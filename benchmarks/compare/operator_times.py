@@ -27,7 +27,7 @@ def main() -> None:
 
 def measure_operators(folder: Path, *, threads: int, time_limit: float) -> list[dict[str, Any]] | str:
     """Profile an artifact in a process of its own; returns the operators, or why there are none."""
-    command = [sys.executable, "-m", "benchmarks.compare.operator_times", str(folder), str(threads)]
+    command = [sys.executable, "-m", "jisu.benchmarks.compare.operator_times", str(folder), str(threads)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=time_limit)
     except subprocess.TimeoutExpired:
@@ -42,8 +42,8 @@ def profile(folder: Path, *, threads: int) -> list[dict[str, Any]]:
     """Decode with an artifact of a language model and sum the nodes up; the slowest operator first."""
     import numpy as np
 
-    from exporter.contract.artifact import read_artifact
-    from runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_again
+    from jisu.exporter.contract.artifact import read_artifact
+    from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_again
 
     artifact = read_artifact(folder)
     facts = artifact.manifest.model

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.contestants import Contestant
-from exporter.contract.errors import InputError
+from jisu.benchmarks.compare.contestants import Contestant
+from jisu.exporter.contract.errors import InputError
 
 INSTALL = "python -m venv build/peers && build/peers/bin/pip install -r benchmarks/peers/requirements.txt"
 PREPARE = "python -m benchmarks.peers.prepare CHECKPOINT --python build/peers/bin/python --out build/peer-models"
 # The other environment has no jisu: its workers find ours, after their own libraries.
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _START = (
     "import runpy, sys; sys.path.append({root!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
 )
@@ -85,7 +85,7 @@ def peer_contestants(models: Path, python: Path, *, threads: int) -> tuple[list[
         elif not path.exists():
             missing[name] = f"{path} is missing; make it with: {PREPARE}"
         else:
-            start = _START.format(root=str(_ROOT), module=f"benchmarks.peers.{peer.worker}")
+            start = _START.format(root=str(_ROOT), module=f"jisu.benchmarks.peers.{peer.worker}")
             command = (str(interpreter), "-c", start, str(path), str(threads), *peer.options)
             found.append(Contestant(name=name, command=command, facts=_facts(peer, path)))
     return found, missing

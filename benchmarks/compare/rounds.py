@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.compare.contestants import Contestant
-from benchmarks.compare.energy import joules_between, read_energy
-from benchmarks.compare.journal import Journal
-from benchmarks.compare.timed_process import ContestantError, TimedProcess
-from benchmarks.compare.workloads import Workload
+from jisu.benchmarks.compare.contestants import Contestant
+from jisu.benchmarks.compare.energy import joules_between, read_energy
+from jisu.benchmarks.compare.journal import Journal
+from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
+from jisu.benchmarks.compare.workloads import Workload
 
 WARM_UP_TOKENS = 4  # the prompt's shape and a decode step have been seen by then
 WARM_UP_CALLS = 2

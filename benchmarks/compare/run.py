@@ -14,24 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare.contestants import Contestant, artifact_contestants
-from benchmarks.compare.figures import memory_figures, workload_figures
-from benchmarks.compare.journal import Journal, sole_run
-from benchmarks.compare.judging import judge_contestants
-from benchmarks.compare.memory_traffic import weight_bytes
-from benchmarks.compare.operator_times import measure_operators
-from benchmarks.compare.pareto import pareto_front
-from benchmarks.compare.peer_contestants import peer_contestants
-from benchmarks.compare.read_bandwidth import measure_read_bandwidth
-from benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
-from benchmarks.compare.trials import machine
-from benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
-from benchmarks.report.columns import at, quality_path, speed_column
-from benchmarks.report.report import finite, prepare_folder, write_json
-from benchmarks.report.schema import JSON, KIND, SCHEMA_VERSION, Report
-from exporter.contract.artifact import Artifact, check_outside_artifacts
-from exporter.contract.errors import InputError
-from runtimes.machine.probe import installed_packages
+from jisu.benchmarks.compare.contestants import Contestant, artifact_contestants
+from jisu.benchmarks.compare.figures import memory_figures, workload_figures
+from jisu.benchmarks.compare.journal import Journal, sole_run
+from jisu.benchmarks.compare.judging import judge_contestants
+from jisu.benchmarks.compare.memory_traffic import weight_bytes
+from jisu.benchmarks.compare.operator_times import measure_operators
+from jisu.benchmarks.compare.pareto import pareto_front
+from jisu.benchmarks.compare.peer_contestants import peer_contestants
+from jisu.benchmarks.compare.read_bandwidth import measure_read_bandwidth
+from jisu.benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
+from jisu.benchmarks.compare.trials import machine
+from jisu.benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
+from jisu.benchmarks.report.columns import at, quality_path, speed_column
+from jisu.benchmarks.report.report import finite, prepare_folder, write_json
+from jisu.benchmarks.report.schema import JSON, KIND, SCHEMA_VERSION, Report
+from jisu.exporter.contract.artifact import Artifact, check_outside_artifacts
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.machine.probe import installed_packages
 
 TRIALS = 5
 TIME_LIMIT = 300.0
@@ -230,7 +230,7 @@ def pareto_of(report: Report) -> list[int]:
 
 def threads_of(requested: int) -> int:
     """That many threads; for 0 one for each core that this process may use, see `runtimes.machine.threads`."""
-    from runtimes.machine.threads import usable_threads
+    from jisu.runtimes.machine.threads import usable_threads
 
     return requested or usable_threads()
 
@@ -273,8 +273,8 @@ def _fitting(workloads: Sequence[Workload], model: Artifact | None) -> tuple[lis
 
 def _feeder(model: Artifact | None) -> Callable[[Workload, int], list[list[int]]]:
     """What makes the prompts: passages of the text that no calibration has seen, or random ids."""
-    from exporter.gate.domains import held_out_prose
-    from runtimes.generation.text import open_codec
+    from jisu.exporter.gate.domains import held_out_prose
+    from jisu.runtimes.generation.text import open_codec
 
     codec = open_codec(model.folder) if model is not None else None
     vocab_size = model.manifest.model.vocab_size if model is not None else 1

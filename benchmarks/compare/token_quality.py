@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.compare.journal import Journal
-from benchmarks.compare.rounds import Outcome, Processes, Say, fail
-from benchmarks.compare.timed_process import ContestantError, TimedProcess
-from exporter.gate.domain_quality import domain_figures
-from exporter.gate.prompts import GatePrompts
-from exporter.gate.quality import Quality, QualityMeter
+from jisu.benchmarks.compare.journal import Journal
+from jisu.benchmarks.compare.rounds import Outcome, Processes, Say, fail
+from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
+from jisu.exporter.gate.domain_quality import domain_figures
+from jisu.exporter.gate.prompts import GatePrompts
+from jisu.exporter.gate.quality import Quality, QualityMeter
 
 # Two logits that lie closer are a tie that either side may break: the noise of float32 kernels is a tenth of it.
 NEAR_TIE = 2e-3

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from exporter.contract.artifact import TASKS, TEXT_TO_TEXT
-from exporter.contract.errors import InputError
-from runtimes.backends.registry import CLASSIFICATION
+from jisu.exporter.contract.artifact import TASKS, TEXT_TO_TEXT
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.registry import CLASSIFICATION
 
 TEXT_GENERATION = TASKS[0]
 

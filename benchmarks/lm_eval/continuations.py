@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from runtimes import Engine
+    from jisu.runtimes import Engine
 
 Pair = tuple[list[int], list[int]]  # a context of one token at least, and what follows
 

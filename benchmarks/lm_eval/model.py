@@ -11,8 +11,8 @@ import itertools
 import sys
 from typing import Any
 
-from benchmarks.lm_eval.continuations import Pair, rolling_pairs, score_continuations
-from exporter.contract.errors import JisuError, MissingDependencyError
+from jisu.benchmarks.lm_eval.continuations import Pair, rolling_pairs, score_continuations
+from jisu.exporter.contract.errors import JisuError, MissingDependencyError
 
 NAME = "jisu"
 _NEW_TOKENS = 256
@@ -37,7 +37,7 @@ def register() -> Any:
         from lm_eval.api.registry import register_model
     except ImportError as error:
         raise MissingDependencyError(error.name or "lm_eval", extra="lm-eval", needed_for="This evaluation") from error
-    from runtimes import load
+    from jisu.runtimes import load
 
     class JisuModel(TemplateLM):  # type: ignore[misc,unused-ignore]
         """An artifact on a backend; ``batch_size`` answers are generated at a time."""

@@ -73,7 +73,7 @@ def main() -> None:
 
 def save_for_transformers(checkpoint: Path, folder: Path) -> None:
     """The same weights in float32 as safetensors, with the tokenizer."""
-    from exporter import load_source
+    from jisu.exporter import load_source
 
     source = load_source(checkpoint)
     module, tokenizer = source.module, source.tokenizer

@@ -8,7 +8,7 @@ import time
 from importlib import metadata
 from typing import Any
 
-from benchmarks.peers.worker import Generation, Opened, only_prompt, serve
+from jisu.benchmarks.peers.worker import Generation, Opened, only_prompt, serve
 
 
 def open_engine() -> Opened:

@@ -10,16 +10,16 @@ import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers.worker import Generation, Opened, serve
+from jisu.benchmarks.peers.worker import Generation, Opened, serve
 
 if TYPE_CHECKING:
-    from runtimes import Engine
+    from jisu.runtimes import Engine
 
 
 def open_engine() -> Opened:
-    from exporter.contract.artifact import TEXT_TO_TEXT
-    from runtimes import load
-    from runtimes.backends.registry import CLASSIFICATION
+    from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+    from jisu.runtimes import load
+    from jisu.runtimes.backends.registry import CLASSIFICATION
 
     folder, backend_name, threads, *source = sys.argv[1:]
     engine = load(folder, backend_name, threads=int(threads), source=source[0] if source else None)
@@ -32,8 +32,8 @@ def open_engine() -> Opened:
 def generator(engine: Engine) -> dict[str, Any]:
     import numpy as np
 
-    from runtimes.generation.options import SamplingOptions
-    from runtimes.generation.text_run import TextRun
+    from jisu.runtimes.generation.options import SamplingOptions
+    from jisu.runtimes.generation.text_run import TextRun
 
     backend = engine.backend
 
@@ -56,9 +56,9 @@ def generator(engine: Engine) -> dict[str, Any]:
 def _text_to_text(engine: Engine) -> dict[str, Any]:
     import numpy as np
 
-    from exporter.contract.backend import EncoderBackend
-    from runtimes.generation.options import SamplingOptions
-    from runtimes.generation.text_run import TextRun
+    from jisu.exporter.contract.backend import EncoderBackend
+    from jisu.runtimes.generation.options import SamplingOptions
+    from jisu.runtimes.generation.text_run import TextRun
 
     backend, facts = engine.backend, engine.artifact.manifest.model
     assert isinstance(backend, EncoderBackend) and facts.decoder_start is not None

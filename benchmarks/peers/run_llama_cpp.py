@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.peers.worker import Generation, Opened, only_prompt, serve
+from jisu.benchmarks.peers.worker import Generation, Opened, only_prompt, serve
 
 CONTEXT = 1024
 BATCH = 512  # tokens of one call, so of a prompt

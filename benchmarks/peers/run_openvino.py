@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.worker import Generation, Opened, only_prompt, serve
+from jisu.benchmarks.peers.worker import Generation, Opened, only_prompt, serve
 
 
 def open_engine() -> Opened:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.peers.worker import Opened, serve
+from jisu.benchmarks.peers.worker import Opened, serve
 
 
 def open_engine() -> Opened:
     import numpy as np
     import torch
 
-    from exporter.contract.artifact import read_artifact
-    from exporter.gate.classifier_reference import ClassifierReference
-    from exporter.gate.conditioned import ConditionedReference
-    from exporter.gate.reference import TorchReference, reference_of
-    from exporter.sources.recorded_source import load_recorded_source
-    from runtimes.backends.registry import CLASSIFICATION
+    from jisu.exporter.contract.artifact import read_artifact
+    from jisu.exporter.gate.classifier_reference import ClassifierReference
+    from jisu.exporter.gate.conditioned import ConditionedReference
+    from jisu.exporter.gate.reference import TorchReference, reference_of
+    from jisu.exporter.sources.recorded_source import load_recorded_source
+    from jisu.runtimes.backends.registry import CLASSIFICATION
 
     folder, threads, *place = sys.argv[1:]
     torch.set_num_threads(int(threads))

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.peers.worker import Generation, Opened, serve
+from jisu.benchmarks.peers.worker import Generation, Opened, serve
 
 
 def open_engine() -> Opened:

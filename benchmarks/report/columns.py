@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from runtimes.backends.registry import CLASSIFICATION
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.runtimes.backends.registry import CLASSIFICATION
 
 Better = Literal["high", "low"]
 # Unit as it is written -> how many of the stored units it is, and how many digits count.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.columns import (
+from jisu.benchmarks.report.columns import (
     Column,
     at,
     best_rows,
@@ -24,7 +24,7 @@ from benchmarks.report.columns import (
     trials_words,
     workload_columns,
 )
-from benchmarks.report.plots import draw_memory, draw_operators, draw_pareto, draw_token_times
+from jisu.benchmarks.report.plots import draw_memory, draw_operators, draw_pareto, draw_token_times
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.report.columns import at, best_rows, figure_path, headline_columns, headline_words, shown, trials_words
-from exporter.contract.errors import InputError
+from jisu.benchmarks.report.columns import (
+    at,
+    best_rows,
+    figure_path,
+    headline_columns,
+    headline_words,
+    shown,
+    trials_words,
+)
+from jisu.exporter.contract.errors import InputError
 
 
 def render_rows(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.columns import at, classifies, headline_workloads, kl_title, quality_path, speed_column
+from jisu.benchmarks.report.columns import at, classifies, headline_workloads, kl_title, quality_path, speed_column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,12 +15,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report.html import render_html
-from benchmarks.report.markdown import render_markdown, render_rows
-from benchmarks.report.plots import draw_pareto
-from benchmarks.report.report import read_report, write_json, write_whole
-from benchmarks.report.schema import HTML, JSON, MARKDOWN, Report
-from exporter.contract.errors import InputError
+from jisu.benchmarks.report.html import render_html
+from jisu.benchmarks.report.markdown import render_markdown, render_rows
+from jisu.benchmarks.report.plots import draw_pareto
+from jisu.benchmarks.report.report import read_report, write_json, write_whole
+from jisu.benchmarks.report.schema import HTML, JSON, MARKDOWN, Report
+from jisu.exporter.contract.errors import InputError
 
 BEGIN, END = "<!-- jisu compare: begin -->", "<!-- jisu compare: end -->"
 README_COLUMNS = ("decode", "prefill", "mean KL", "top-1", "size")

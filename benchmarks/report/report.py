@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.schema import HTML, JSON, JUNIT, KIND, MARKDOWN, SCHEMA_VERSION, Report
-from benchmarks.report.verdict import Limits, judge, junit_cases
-from exporter.contract.errors import InputError, MissingDependencyError
+from jisu.benchmarks.report.schema import HTML, JSON, JUNIT, KIND, MARKDOWN, SCHEMA_VERSION, Report
+from jisu.benchmarks.report.verdict import Limits, judge, junit_cases
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -30,9 +30,9 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_report(report: Report, folder: Path, *, junit: Path | None = None) -> None:
     """Write the truth and all that is rendered from it; ``junit`` is another place for the JUnit file."""
-    from benchmarks.report.html import render_html
-    from benchmarks.report.markdown import render_markdown
-    from exporter.reports.junit import write_junit
+    from jisu.benchmarks.report.html import render_html
+    from jisu.benchmarks.report.markdown import render_markdown
+    from jisu.exporter.reports.junit import write_junit
 
     write_json(report, folder / JSON)
     write_whole(folder / MARKDOWN, render_markdown(report))

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.report.columns import at, headline_columns, shown
-from benchmarks.report.schema import SCHEMA_VERSION, Report
-from exporter.contract.errors import InputError
-from exporter.reports.junit import JunitCase
-from runtimes.backends.registry import CLASSIFICATION
+from jisu.benchmarks.report.columns import at, headline_columns, shown
+from jisu.benchmarks.report.schema import SCHEMA_VERSION, Report
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.reports.junit import JunitCase
+from jisu.runtimes.backends.registry import CLASSIFICATION
 
 DEFAULT_SLOWDOWN = 0.1
 # An interval of the median that holds it less often tells nothing: fewer than three trials.

@@ -17,10 +17,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.robustness.checkpoint_damage import CheckpointDamage
-from benchmarks.robustness.subjects import write_inputs
-from benchmarks.robustness.tally import Tally, read_tally
-from benchmarks.robustness.trials import (
+from jisu.benchmarks.robustness.checkpoint_damage import CheckpointDamage
+from jisu.benchmarks.robustness.subjects import write_inputs
+from jisu.benchmarks.robustness.tally import Tally, read_tally
+from jisu.benchmarks.robustness.trials import (
     Setting,
     Trial,
     artifact_trial,
@@ -28,8 +28,8 @@ from benchmarks.robustness.trials import (
     kill_trials,
     other_trials,
 )
-from exporter.contract.errors import InputError
-from exporter.jobs.termination import TERMINATED, ending_cleanly
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.termination import TERMINATED, ending_cleanly
 
 _INTERRUPTED = 130
 _PIECE = 10  # attempts of one trial before the next one's turn
@@ -124,12 +124,12 @@ def _import_heavy() -> None:
     import torch
     import transformers
 
-    import runtimes.backends.ort_cpu.backend
-    import runtimes.engine
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    import jisu.runtimes.backends.ort_cpu.backend
+    import jisu.runtimes.engine
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     torch.set_num_threads(1)
-    assert all((import_onnxruntime(), transformers, runtimes.engine, runtimes.backends.ort_cpu.backend))
+    assert all((import_onnxruntime(), transformers, jisu.runtimes.engine, jisu.runtimes.backends.ort_cpu.backend))
 
 
 if __name__ == "__main__":

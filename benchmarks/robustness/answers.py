@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 # The second is a long one, so that more of the model is asked.
 PROMPTS = ("The capital of France is", "One two three four five six seven eight nine ten. " * 6)
@@ -20,8 +20,8 @@ _DIGITS = 3
 
 def artifact_answers(folder: Path, *, verify_hashes: bool = True) -> list[Any]:
     """What an artifact answers, the most likely tokens; opened as users open it."""
-    from exporter.contract.artifact import TEXT_TO_TEXT, read_artifact
-    from runtimes import load
+    from jisu.exporter.contract.artifact import TEXT_TO_TEXT, read_artifact
+    from jisu.runtimes import load
 
     task = read_artifact(folder).manifest.task
     with load(folder, threads=1, verify_hashes=verify_hashes) as engine:
@@ -35,7 +35,7 @@ def artifact_answers(folder: Path, *, verify_hashes: bool = True) -> list[Any]:
 
 def checkpoint_answers(path: Path, **options: Any) -> dict[str, Any]:
     """``answers`` of a checkpoint as an export reads it, and the ``notes`` that a user is told."""
-    from exporter.sources import load_source
+    from jisu.exporter.sources import load_source
 
     source = load_source(path, **options)
     return {"answers": _source_answers(source), "notes": [*source.notes, *source.account.notes()]}
@@ -43,7 +43,7 @@ def checkpoint_answers(path: Path, **options: Any) -> dict[str, Any]:
 
 def published_answers(path: Path, out: Path, **options: Any) -> list[Any]:
     """Export a checkpoint and ask what was published."""
-    from exporter import export
+    from jisu.exporter import export
 
     return artifact_answers(export(path, out, **options).folder)
 
@@ -81,8 +81,8 @@ def _next_tokens(source: Source, ids: list[int]) -> list[Any]:
     """The most likely tokens after a prompt, or a classifier's numbers."""
     import torch
 
-    from exporter.contract.artifact import TEXT_TO_TEXT
-    from exporter.gate.reference import stock_attention
+    from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+    from jisu.exporter.gate.reference import stock_attention
 
     limit = min(len(ids), (source.model.max_positions or len(ids)), source.model.max_source_positions or len(ids))
     tokens = torch.tensor([ids[: max(1, limit)]])

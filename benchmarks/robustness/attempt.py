@@ -75,7 +75,7 @@ def attempt(call: Callable[[], Any], *, seconds: float, kill_after: float | None
 
 def _answer(call: Callable[[], Any], answer: IO[str]) -> None:
     """Run the call in the child and end it, without anything of the parent that waits for its end."""
-    from exporter.contract.errors import GateRejectedError, JisuError
+    from jisu.exporter.contract.errors import GateRejectedError, JisuError
 
     # What Ctrl-C and SIGTERM do in the parent is not for its child, and a terminal sends Ctrl-C to both.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

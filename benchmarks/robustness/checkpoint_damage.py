@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.robustness.answers import published_answers
-from benchmarks.robustness.attempt import Outcome, attempt
-from benchmarks.robustness.damage import Damage
-from benchmarks.robustness.statements import Place, new_statements, only_numbers, without
-from benchmarks.robustness.tally import Tally
+from jisu.benchmarks.robustness.answers import published_answers
+from jisu.benchmarks.robustness.attempt import Outcome, attempt
+from jisu.benchmarks.robustness.damage import Damage
+from jisu.benchmarks.robustness.statements import Place, new_statements, only_numbers, without
+from jisu.benchmarks.robustness.tally import Tally
 
 # Every so many-th attempt is exported: of what answers as before or holds other numbers, and of what states something.
 EXPORTED, EXPORTED_STATEMENTS = 60, 4

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.robustness.attempt import Outcome, attempt
-from benchmarks.robustness.mutants import mutate
-from benchmarks.robustness.tally import Tally
-from exporter.contract.artifact import TIMINGS
-from exporter.contract.errors import InputError
+from jisu.benchmarks.robustness.attempt import Outcome, attempt
+from jisu.benchmarks.robustness.mutants import mutate
+from jisu.benchmarks.robustness.tally import Tally
+from jisu.exporter.contract.artifact import TIMINGS
+from jisu.exporter.contract.errors import InputError
 
 
 @dataclass(kw_only=True)

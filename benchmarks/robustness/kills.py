@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.robustness.attempt import Outcome, attempt
-from benchmarks.robustness.tally import Tally
-from exporter.contract.errors import InputError
+from jisu.benchmarks.robustness.attempt import Outcome, attempt
+from jisu.benchmarks.robustness.tally import Tally
+from jisu.exporter.contract.errors import InputError
 
 # Every so many-th run is not killed, and has to finish what the killed ones have begun.
 FINISHED = 5

@@ -66,9 +66,9 @@ def write_inputs(place: Path) -> Inputs:
 
 def write_checkpoints(paths: Mapping[str, Path]) -> None:
     """A tiny model in every form; five of them hold the same numbers."""
-    from benchmarks.studies.gguf_architectures import architectures
-    from benchmarks.studies.gguf_writing import write_gguf
-    from benchmarks.studies.planted_faults import SUBJECTS, write_model
+    from jisu.benchmarks.studies.gguf_architectures import architectures
+    from jisu.benchmarks.studies.gguf_writing import write_gguf
+    from jisu.benchmarks.studies.planted_faults import SUBJECTS, write_model
 
     for name in ("llama", "window", "bert", "marian"):
         family, changes, *_ = SUBJECTS[name]
@@ -154,7 +154,7 @@ def _adapt(plain: Path, folder: Path) -> None:
 
 
 def _write_others(inputs: Inputs) -> None:
-    from exporter import calibrate, export
+    from jisu.exporter import calibrate, export
 
     for name, precision in (
         ("llama", "fp32"),
@@ -173,7 +173,7 @@ def _write_others(inputs: Inputs) -> None:
 
 
 def _write_report(inputs: Inputs) -> None:
-    from benchmarks.compare.run import ComparisonRequest, compare
+    from jisu.benchmarks.compare.run import ComparisonRequest, compare
 
     compare(
         ComparisonRequest(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # What no attempt may end in.
 FAULTS = (

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.robustness.answers import artifact_answers, checkpoint_answers
-from benchmarks.robustness.checkpoint_damage import CheckpointDamage
-from benchmarks.robustness.damage import Damage
-from benchmarks.robustness.kills import Kills
-from benchmarks.robustness.subjects import Inputs
-from benchmarks.robustness.tally import Tally
+from jisu.benchmarks.robustness.answers import artifact_answers, checkpoint_answers
+from jisu.benchmarks.robustness.checkpoint_damage import CheckpointDamage
+from jisu.benchmarks.robustness.damage import Damage
+from jisu.benchmarks.robustness.kills import Kills
+from jisu.benchmarks.robustness.subjects import Inputs
+from jisu.benchmarks.robustness.tally import Tally
 
 
 class Trial(Protocol):
@@ -107,10 +107,10 @@ def other_trials(inputs: Inputs, setting: Setting) -> list[Damage]:
 
 
 def _read_statistics(source: Path, folder: Path) -> None:
-    from calibration.errors import CalibrationError
-    from exporter.contract.errors import InputError
-    from exporter.quantization.calibration_data import read_calibration_data
-    from exporter.sources import load_source
+    from jisu.calibration.errors import CalibrationError
+    from jisu.exporter.contract.errors import InputError
+    from jisu.exporter.quantization.calibration_data import read_calibration_data
+    from jisu.exporter.sources import load_source
 
     try:
         found = read_calibration_data(load_source(source), folder)
@@ -122,21 +122,21 @@ def _read_statistics(source: Path, folder: Path) -> None:
 
 
 def _read_baseline(whole: Path, path: Path) -> None:
-    from benchmarks.report.report import read_report
-    from benchmarks.report.verdict import Limits, judge
+    from jisu.benchmarks.report.report import read_report
+    from jisu.benchmarks.report.verdict import Limits, judge
 
     judge(read_report(whole), read_report(path), Limits(max_slowdown=1.1, max_memory_growth=1.1, max_size_growth=1.1))
 
 
 def _read_calibration(source: Path, path: Path) -> None:
-    from exporter.quantization.calibration_data import read_calibration_data
-    from exporter.sources import load_source
+    from jisu.exporter.quantization.calibration_data import read_calibration_data
+    from jisu.exporter.sources import load_source
 
     read_calibration_data(load_source(source), path, windows=4, window_tokens=64)
 
 
 def _read_evaluation(path: Path) -> None:
-    from exporter.gate.evaluation_text import read_evaluation_text
+    from jisu.exporter.gate.evaluation_text import read_evaluation_text
 
     read_evaluation_text(path)
 
@@ -169,8 +169,8 @@ def kill_trials(inputs: Inputs, setting: Setting) -> list[Kills]:
 
 
 def _export(source: Path, options: Mapping[str, Any], out: Path) -> None:
-    from exporter import export
-    from exporter.contract.errors import InputError
+    from jisu.exporter import export
+    from jisu.exporter.contract.errors import InputError
 
     try:
         export(source, out, **options)
@@ -180,14 +180,14 @@ def _export(source: Path, options: Mapping[str, Any], out: Path) -> None:
 
 
 def _artifact_digest(out: Path) -> Any:
-    from exporter.contract.artifact import read_artifact
+    from jisu.exporter.contract.artifact import read_artifact
 
     artifact = read_artifact(out, check_hashes=True)
     return {name: record.sha256 for name, record in artifact.manifest.files.items()}
 
 
 def _calibrate(source: Path, out: Path) -> None:
-    from exporter import calibrate
+    from jisu.exporter import calibrate
 
     calibrate(source, out, windows=24, window_tokens=256)
 
@@ -196,7 +196,7 @@ def _statistics_digest(source: Path, out: Path) -> Any:
     """None of an unfinished collection."""
     import hashlib
 
-    from calibration.statistics.statistics import Statistics, has_statistics
+    from jisu.calibration.statistics.statistics import Statistics, has_statistics
 
     if not has_statistics(out):
         return None
@@ -212,8 +212,8 @@ def _statistics_digest(source: Path, out: Path) -> Any:
 
 
 def _compare(inputs: Inputs, out: Path) -> None:
-    from benchmarks.compare.run import ComparisonRequest, compare
-    from exporter.contract.errors import InputError
+    from jisu.benchmarks.compare.run import ComparisonRequest, compare
+    from jisu.exporter.contract.errors import InputError
 
     report = compare(
         ComparisonRequest(
@@ -232,7 +232,7 @@ def _compare(inputs: Inputs, out: Path) -> None:
 
 def _report_digest(out: Path) -> Any:
     """None where no report has been written; the rows of a whole one."""
-    from benchmarks.report.report import read_report
+    from jisu.benchmarks.report.report import read_report
 
     path = out / "report.json"
     return [row["name"] for row in read_report(path)["rows"]] if path.exists() else None

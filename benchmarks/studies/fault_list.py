@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.faults import (
+from jisu.benchmarks.studies.faults import (
     Fault,
     attribute,
     constant,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from benchmarks.studies.gguf_tensors import (
+from jisu.benchmarks.studies.gguf_tensors import (
     EXPERTS,
     FE,
     GROUPS,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.gguf_tensors import ROWS, Architecture
+from jisu.benchmarks.studies.gguf_tensors import ROWS, Architecture
 
 
 def write_gguf(

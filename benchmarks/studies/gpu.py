@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.compare.copy_bandwidth import measure_copy_bandwidth
-from benchmarks.compare.memory_traffic import state_bytes, weight_bytes
-from benchmarks.compare.summary import summarize
-from benchmarks.studies.gpu_contestants import Contestant, OurBackend, RawSession, TorchModel
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError, JisuError
+from jisu.benchmarks.compare.copy_bandwidth import measure_copy_bandwidth
+from jisu.benchmarks.compare.memory_traffic import state_bytes, weight_bytes
+from jisu.benchmarks.compare.summary import summarize
+from jisu.benchmarks.studies.gpu_contestants import Contestant, OurBackend, RawSession, TorchModel
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError, JisuError
 
 if TYPE_CHECKING:
     import torch
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 REFERENCE = "torch eager"
 
 
@@ -75,7 +75,7 @@ def measure(model: str, workload: Workload, *, rehearse: bool) -> dict[str, Any]
     """
     import torch
 
-    from exporter import load_source
+    from jisu.exporter import load_source
 
     device = torch.device("cpu") if rehearse else torch.device("cuda")
     facts = _processor() if rehearse else _gpu(torch)
@@ -186,7 +186,7 @@ def _makers(
 ) -> dict[str, Callable[[], Contestant]]:
     import torch
 
-    from runtimes.backends.registry import open_backend
+    from jisu.runtimes.backends.registry import open_backend
 
     on_gpu = device.type == "cuda"
     dtype = torch.float16 if on_gpu else torch.float32
@@ -210,15 +210,15 @@ def _makers(
 
 
 def _artifact(model: str, folder: Path, *, target: str, precision: str) -> Artifact:
-    from exporter import export
-    from exporter.contract.artifact import read_artifact
+    from jisu.exporter import export
+    from jisu.exporter.contract.artifact import read_artifact
 
     out = folder / target
     return read_artifact(out) if out.exists() else export(model, out, target=target, precision=precision)
 
 
 def _prompt(source: Source, tokens: int) -> npt.NDArray[np.int64]:
-    from exporter.gate.domains import held_out_prose
+    from jisu.exporter.gate.domains import held_out_prose
 
     assert source.tokenizer is not None, "the studied model has a tokenizer"
     text = np.asarray(source.tokenizer.encode(held_out_prose()), np.int64)
@@ -231,7 +231,7 @@ def _prompt(source: Source, tokens: int) -> npt.NDArray[np.int64]:
 
 
 def _gpu(torch: Any) -> dict[str, Any]:
-    from runtimes.machine.gpu import probe_gpus
+    from jisu.runtimes.machine.gpu import probe_gpus
 
     gpus = probe_gpus()
     if not gpus.devices or not torch.cuda.is_available():
@@ -258,7 +258,7 @@ def _versions() -> dict[str, str]:
     import torch
     import transformers
 
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     return {
         "torch": torch.__version__,

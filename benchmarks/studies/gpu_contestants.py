@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
+from jisu.exporter.contract.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
 
 if TYPE_CHECKING:
     import torch
 
-    from exporter.contract.artifact import Artifact
-    from exporter.contract.backend import Backend, State
+    from jisu.exporter.contract.artifact import Artifact
+    from jisu.exporter.contract.backend import Backend, State
 
 TokenIds = npt.NDArray[np.int64]
 
@@ -107,8 +107,8 @@ class RawSession:
     """The artifact's graph in a plain session, its state bound on the device: no captured graph, nothing of ours."""
 
     def __init__(self, artifact: Artifact, *, capacity: int, provider: str, device: str) -> None:
-        from exporter.contract.import_onnxruntime import import_onnxruntime
-        from runtimes.backends.element_types import storage_dtype
+        from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+        from jisu.runtimes.backends.element_types import storage_dtype
 
         self.name = "raw session"
         self._ort, self._device, self._capacity = import_onnxruntime(), device, capacity

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.sources import load_source
-from runtimes import Engine, load
+from jisu.exporter.sources import load_source
+from jisu.runtimes import Engine, load
 
 if TYPE_CHECKING:
-    from exporter.sources.source import Source
-    from runtimes.generation.options import OptionChanges
+    from jisu.exporter.sources.source import Source
+    from jisu.runtimes.generation.options import OptionChanges
 
 # (text, whether it is rendered as a chat message)
 PROMPTS = (

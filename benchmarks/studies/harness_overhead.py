@@ -19,13 +19,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from benchmarks.compare.contestants import artifact_contestants
-from benchmarks.compare.timed_process import TimedProcess
-from benchmarks.compare.trials import Numbers, interleave, report
-from benchmarks.peers.run_jisu import generator
-from benchmarks.peers.worker import Generate
-from exporter.contract.backend import Backend
-from runtimes import load
+from jisu.benchmarks.compare.contestants import artifact_contestants
+from jisu.benchmarks.compare.timed_process import TimedProcess
+from jisu.benchmarks.compare.trials import Numbers, interleave, report
+from jisu.benchmarks.peers.run_jisu import generator
+from jisu.benchmarks.peers.worker import Generate
+from jisu.exporter.contract.backend import Backend
+from jisu.runtimes import load
 
 PROMPT = list(range(100, 132))
 LIMIT_SECONDS = 120.0

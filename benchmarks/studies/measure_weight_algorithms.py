@@ -22,23 +22,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.model.linear_groups import linear_names
-from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
-from calibration.statistics.collect import CollectSettings, collect
-from calibration.statistics.statistics import Statistics
-from calibration.text.builtin_texts import reference_prose
-from calibration.text.windows import Windows, draw_windows
-from calibration.weights.awq import clip_blocks, search_channel_scales
-from calibration.weights.coordinate_descent import refine_codes
-from calibration.weights.folding import multiply_columns, share_between_query_heads
-from calibration.weights.formats import BlockFormat, BlockQuantized, Floats
-from calibration.weights.gptq import GptqOptions, Order, gptq
-from calibration.weights.hqq import hqq
-from calibration.weights.round_to_nearest import round_to_nearest
-from exporter.gate.domains import held_out_prose
-from exporter.gate.quality import QualityMeter
-from exporter.jobs.peak_memory import PeakMemory
-from exporter.sources import load_source
+from jisu.calibration.model.linear_groups import linear_names
+from jisu.calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
+from jisu.calibration.statistics.collect import CollectSettings, collect
+from jisu.calibration.statistics.statistics import Statistics
+from jisu.calibration.text.builtin_texts import reference_prose
+from jisu.calibration.text.windows import Windows, draw_windows
+from jisu.calibration.weights.awq import clip_blocks, search_channel_scales
+from jisu.calibration.weights.coordinate_descent import refine_codes
+from jisu.calibration.weights.folding import multiply_columns, share_between_query_heads
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats
+from jisu.calibration.weights.gptq import GptqOptions, Order, gptq
+from jisu.calibration.weights.hqq import hqq
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
+from jisu.exporter.gate.domains import held_out_prose
+from jisu.exporter.gate.quality import QualityMeter
+from jisu.exporter.jobs.peak_memory import PeakMemory
+from jisu.exporter.sources import load_source
 
 if TYPE_CHECKING:
     import torch

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from exporter.contract.artifact import GRAPH, WEIGHTS, Artifact, read_artifact
-from exporter.contract.errors import InputError, JisuError
-from runtimes.backends.tensorrt.build import build_plan, check_artifact, target_of
-from runtimes.backends.tensorrt.library import Capability, Library, check_capabilities, import_library
-from runtimes.backends.tensorrt.packed_plan import unpack_plan
-from runtimes.backends.tensorrt.profiles import default_shapes
-from runtimes.commands.build import capability
+from jisu.exporter.contract.artifact import GRAPH, WEIGHTS, Artifact, read_artifact
+from jisu.exporter.contract.errors import InputError, JisuError
+from jisu.runtimes.backends.tensorrt.build import build_plan, check_artifact, target_of
+from jisu.runtimes.backends.tensorrt.library import Capability, Library, check_capabilities, import_library
+from jisu.runtimes.backends.tensorrt.packed_plan import unpack_plan
+from jisu.runtimes.backends.tensorrt.profiles import default_shapes
+from jisu.runtimes.commands.build import capability
 
 BACKEND = "tensorrt-rtx"
 TARGETS = ("7.5", "8.6", "8.9", "12.0")

@@ -20,14 +20,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.studies.fault_list import FAULTS
-from benchmarks.studies.faults import Fault
-from exporter.contract.artifact import MANIFEST, Artifact, read_artifact, record_files
-from exporter.contract.errors import InputError
+from jisu.benchmarks.studies.fault_list import FAULTS
+from jisu.benchmarks.studies.faults import Fault
+from jisu.exporter.contract.artifact import MANIFEST, Artifact, read_artifact, record_files
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from exporter.gate import Check, GateResult
-    from exporter.sources.source import Source
+    from jisu.exporter.gate import Check, GateResult
+    from jisu.exporter.sources.source import Source
 
 # What every tiny model has; its family, what differs in it, target and precision.
 _SIZES: dict[str, Any] = {
@@ -117,10 +117,10 @@ def _told(text: str, verdict: str) -> tuple[str, str]:
 
 def exported(name: str, folder: Path) -> Subject:
     """Write a tiny model and export it; the integers that were chosen are kept on the way."""
-    from exporter import export
-    from exporter.sources import load_source
+    from jisu.exporter import export
+    from jisu.exporter.sources import load_source
 
-    pipeline: Any = import_module("exporter.pipeline")
+    pipeline: Any = import_module("jisu.exporter.pipeline")
 
     family, changes, target, precision = SUBJECTS[name]
     write_model(folder / "source", family, changes)
@@ -164,7 +164,7 @@ def _tokenizer() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from exporter.gate.domains import held_out_prose
+    from jisu.exporter.gate.domains import held_out_prose
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -213,9 +213,9 @@ def _recorded(folder: Path) -> Artifact:
 
 def judged(subject: Subject, artifact: Artifact) -> GateResult:
     """The whole gate."""
-    from exporter.gate import Budget
-    from exporter.gate.prove import prove
-    from exporter.precision.precision import precision_named
+    from jisu.exporter.gate import Budget
+    from jisu.exporter.gate.prove import prove
+    from jisu.exporter.precision.precision import precision_named
 
     recorded = artifact.manifest.quantization.get("budget")
     budget = Budget(**recorded) if recorded else precision_named(artifact.manifest.precision).budget
@@ -225,14 +225,14 @@ def judged(subject: Subject, artifact: Artifact) -> GateResult:
 
 def stored(subject: Subject, artifact: Artifact) -> tuple[Check, ...]:
     """The comparisons of data alone."""
-    from exporter.gate.stored import check_integers, check_stored
+    from jisu.exporter.gate.stored import check_integers, check_stored
 
     integers = check_integers(artifact, subject.source, subject.intended)
     return (*integers, *check_stored(artifact, subject.source, _write_files(subject, artifact)))
 
 
 def _write_files(subject: Subject, artifact: Artifact) -> Callable[[Path], None]:
-    from exporter.packaging.folder_files import write_folder_files
+    from jisu.exporter.packaging.folder_files import write_folder_files
 
     made = artifact.manifest
     return partial(write_folder_files, source=subject.source, signature=made.signature, target=made.target)

@@ -27,13 +27,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.studies.gguf_architectures import architectures
-from benchmarks.studies.gguf_writing import byte_level_vocabulary, write_gguf
+from jisu.benchmarks.studies.gguf_architectures import architectures
+from jisu.benchmarks.studies.gguf_writing import byte_level_vocabulary, write_gguf
 
 if TYPE_CHECKING:
-    from exporter.second_opinion import SecondOpinion
+    from jisu.exporter.second_opinion import SecondOpinion
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "benchmarks" / "results" / "second-opinions.json"
 DOCS = ROOT / "docs" / "second-opinion-results.md"
 LIMIT_SECONDS = 900  # of wall clock for one model; the machine may have other work
@@ -102,7 +102,7 @@ def measure(
 
 def model_types() -> list[str]:
     """Those of which a small model is known to pass the gate, the quickest exports first."""
-    from exporter.reports.families import read_families
+    from jisu.exporter.reports.families import read_families
 
     passing = [family for family in read_families().families if family.passes]
     return [family.model_type for family in sorted(passing, key=lambda family: family.seconds or 0.0)]
@@ -127,18 +127,18 @@ def examine_gguf(name: str, folder: Path, *, python: str | None) -> Iterator[Row
 
 
 def _ask_about_file(path: Path, python: str | None) -> SecondOpinion:
-    from exporter.second_opinion import ask_about_source
-    from exporter.sources import load_source
+    from jisu.exporter.second_opinion import ask_about_source
+    from jisu.exporter.sources import load_source
 
     return ask_about_source(load_source(path), python=python)
 
 
 def examine_folder(name: str, folder: Path) -> Row:
     """Write a small model with a tokenizer, export it, and compare the artifact with plain transformers."""
-    from benchmarks.studies.trace_families import write_model
-    from exporter.pipeline import export
-    from exporter.second_opinion import ask_second_opinion
-    from exporter.sources import load_source
+    from jisu.benchmarks.studies.trace_families import write_model
+    from jisu.exporter.pipeline import export
+    from jisu.exporter.second_opinion import ask_second_opinion
+    from jisu.exporter.sources import load_source
 
     def ask() -> SecondOpinion:
         artifact = export(folder / "source", folder / "artifact")
@@ -151,7 +151,7 @@ def examine_folder(name: str, folder: Path) -> Row:
 
 def examine_loaded(name: str, folder: Path) -> Row:
     """Write a small model with a tokenizer, load it, and compare what was loaded with plain transformers."""
-    from benchmarks.studies.trace_families import write_model
+    from jisu.benchmarks.studies.trace_families import write_model
 
     write_model(name, folder)
     _write_tokenizer(folder)
@@ -191,7 +191,7 @@ artifact is compared, with its tokenizer and greedy generation, or they are comp
 
 
 def _row(kind: str, name: str, variant: str, ask: Callable[[], SecondOpinion]) -> Row:
-    from exporter.contract.errors import JisuError
+    from jisu.exporter.contract.errors import JisuError
 
     try:
         opinion = ask()
@@ -262,11 +262,11 @@ def _apart(examine: Callable[[str], list[Row]], kind: str, name: str) -> list[Ro
 
 def _import_once() -> None:
     """Load what every process needs before it forks off."""
-    import exporter.pipeline
-    import exporter.second_opinion
-    import exporter.tracing.causal_lm
-    import exporter.tracing.trace  # noqa: F401
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    import jisu.exporter.pipeline
+    import jisu.exporter.second_opinion
+    import jisu.exporter.tracing.causal_lm
+    import jisu.exporter.tracing.trace  # noqa: F401
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     import_onnxruntime()
 

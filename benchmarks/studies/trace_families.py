@@ -24,10 +24,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from benchmarks.studies.tiny_configurations import tiny_configuration
-from exporter.reports.families import TABLE, Families, Family, read_families
+from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
+from jisu.exporter.reports.families import TABLE, Families, Family, read_families
 
-DOCS = Path(__file__).parents[2] / "docs" / "families.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "families.md"
 LIMIT_SECONDS = 60.0
 _PATIENCE = 6  # seconds of wall clock for each second of CPU time
 _LONGEST_REASON = 220
@@ -74,9 +74,9 @@ def _import_once() -> None:
     """Load what every process needs before it forks off."""
     import onnxruntime  # noqa: F401, TID251
 
-    import exporter.gate
-    import exporter.tracing.causal_lm
-    import exporter.tracing.trace  # noqa: F401
+    import jisu.exporter.gate
+    import jisu.exporter.tracing.causal_lm
+    import jisu.exporter.tracing.trace  # noqa: F401
 
 
 def _examined(types: Sequence[str], *, jobs: int, limit: float) -> Iterator[Family]:
@@ -123,9 +123,9 @@ def _examine(model_type: str, result: Connection, limit: float) -> None:
 
 def examine(model_type: str, folder: Path) -> Family:
     """Make, export and verify one model."""
-    from exporter.contract.artifact import REJECTED
-    from exporter.contract.errors import GateRejectedError
-    from exporter.pipeline import export
+    from jisu.exporter.contract.artifact import REJECTED
+    from jisu.exporter.contract.errors import GateRejectedError
+    from jisu.exporter.pipeline import export
 
     try:
         layers = write_model(model_type, folder / "source")
@@ -166,7 +166,7 @@ def write_model(model_type: str, folder: Path) -> int:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    from exporter.sources.quiet import quiet_transformers
+    from jisu.exporter.sources.quiet import quiet_transformers
 
     torch.manual_seed(0)
     with quiet_transformers():

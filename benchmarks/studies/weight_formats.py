@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.studies.measure_weight_algorithms import Case, apply, stored_bytes
-from calibration.text.builtin_texts import reference_prose
-from calibration.text.windows import Windows, draw_windows
-from exporter.gate.domain_tokens import DomainTokens, domain_tokens
-from exporter.gate.quality import QualityMeter
-from exporter.quantization.calibration_data import read_calibration_data
-from exporter.sources import load_source
+from jisu.benchmarks.studies.measure_weight_algorithms import Case, apply, stored_bytes
+from jisu.calibration.text.builtin_texts import reference_prose
+from jisu.calibration.text.windows import Windows, draw_windows
+from jisu.exporter.gate.domain_tokens import DomainTokens, domain_tokens
+from jisu.exporter.gate.quality import QualityMeter
+from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.sources import load_source
 
 if TYPE_CHECKING:
-    from calibration.statistics.statistics import Statistics
+    from jisu.calibration.statistics.statistics import Statistics
 
 Floats = npt.NDArray[np.float32]
 # Token ids [T] -> logits [T, V].
@@ -109,7 +109,7 @@ class Domains:
 
 def of_artifact(folder: Path) -> tuple[Predict, int]:
     """What an artifact predicts on ONNX Runtime, and its bytes."""
-    from runtimes import load
+    from jisu.runtimes import load
 
     backend = load(folder, backend="ort-cpu").backend
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import ActivationError, TextError
-from calibration.model.whole_sequences import run_whole
+from jisu.calibration.errors import ActivationError, TextError
+from jisu.calibration.model.whole_sequences import run_whole
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from calibration.errors import ActivationError
+from jisu.calibration.errors import ActivationError
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.errors import StatisticsError
-from calibration.statistics.statistics import InputStatistics, Origin, Statistics, write_statistics
+from jisu.calibration.errors import StatisticsError
+from jisu.calibration.statistics.statistics import InputStatistics, Origin, Statistics, write_statistics
 
 
 def add_statistics(pieces: Sequence[Path], folder: Path, *, windows: str) -> Statistics:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.errors import CalibrationError, StatisticsError
-from calibration.model.layer_walk import TokenIds, inference, not_finite
-from calibration.model.linear_groups import find_groups
-from calibration.model.whole_sequences import run_whole
-from calibration.statistics.statistics import InputStatistics, Origin, Statistics, has_statistics, write_statistics
-from calibration.text.fingerprint import model_fingerprint
-from calibration.text.windows import Windows
+from jisu.calibration.errors import CalibrationError, StatisticsError
+from jisu.calibration.model.layer_walk import TokenIds, inference, not_finite
+from jisu.calibration.model.linear_groups import find_groups
+from jisu.calibration.model.whole_sequences import run_whole
+from jisu.calibration.statistics.statistics import InputStatistics, Origin, Statistics, has_statistics, write_statistics
+from jisu.calibration.text.fingerprint import model_fingerprint
+from jisu.calibration.text.windows import Windows
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import StatisticsError
-from calibration.weights.formats import Floats
+from jisu.calibration.errors import StatisticsError
+from jisu.calibration.weights.formats import Floats
 
 SCHEMA = 1
 INDEX = "statistics.json"

@@ -39,8 +39,8 @@ class Prompt:
 @functools.cache
 def load_prompts() -> tuple[Prompt, ...]:
     """All of them, in the order of the file."""
-    lines = resources.files(__package__ or "calibration.text").joinpath(FILE).read_text(encoding="utf-8").split("\n")
-    return tuple(Prompt(**json.loads(line)) for line in lines if line)
+    text = resources.files("jisu.calibration.text").joinpath(FILE).read_text(encoding="utf-8")
+    return tuple(Prompt(**json.loads(line)) for line in text.split("\n") if line)
 
 
 def varied_prompts(*, seed: int = 0) -> list[Prompt]:

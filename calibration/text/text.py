@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.errors import MissingPackageError, TextError
+from jisu.calibration.errors import MissingPackageError, TextError
 
 DEFAULT_FIELD = "text"
 KINDS = "a text file (.txt, .md), JSON lines (.jsonl), CSV (.csv), or a folder written by datasets' save_to_disk"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import TextError
+from jisu.calibration.errors import TextError
 
 TokenIds = npt.NDArray[np.int64]
 

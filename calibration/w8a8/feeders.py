@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.model.layer_walk import HiddenStates, TokenIds, inference
-from calibration.model.linear_groups import linear_names
-from calibration.model.whole_sequences import run_whole
-from calibration.w8a8.matmul import Quantized
-from calibration.weights.folding import divide_quantized_rows, divide_rows
-from calibration.weights.formats import BlockQuantized, Floats
+from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference
+from jisu.calibration.model.linear_groups import linear_names
+from jisu.calibration.model.whole_sequences import run_whole
+from jisu.calibration.w8a8.matmul import Quantized
+from jisu.calibration.weights.folding import divide_quantized_rows, divide_rows
+from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 if TYPE_CHECKING:
     import torch

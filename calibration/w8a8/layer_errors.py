@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from calibration.model.layer_walk import HiddenStates, TokenIds, inference
-from calibration.w8a8.matmul import Int8Matmul, emulated
+from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference
+from jisu.calibration.w8a8.matmul import Int8Matmul, emulated
 
 if TYPE_CHECKING:
     import torch

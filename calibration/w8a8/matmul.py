@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.w8a8.pair_sums import quantize_pairs
-from calibration.w8a8.smoothquant import smoothing_scales
-from calibration.w8a8.static_activations import ActivationScale, activation_scale, quantize_rows
-from calibration.weights.folding import multiply_columns
-from calibration.weights.formats import BlockQuantized, Floats
+from jisu.calibration.w8a8.pair_sums import quantize_pairs
+from jisu.calibration.w8a8.smoothquant import smoothing_scales
+from jisu.calibration.w8a8.static_activations import ActivationScale, activation_scale, quantize_rows
+from jisu.calibration.weights.folding import multiply_columns
+from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import torch
 
-    from calibration.statistics.statistics import InputStatistics
-    from calibration.w8a8.feeders import Feeder
+    from jisu.calibration.statistics.statistics import InputStatistics
+    from jisu.calibration.w8a8.feeders import Feeder
 
 # Least max|x| that a scale is found from at run time, so that a token of zeros has one.
 SMALLEST_MAGNITUDE = 1e-30

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from calibration.w8a8.static_activations import ChannelQuantized
-from calibration.weights.formats import Floats
+from jisu.calibration.w8a8.static_activations import ChannelQuantized
+from jisu.calibration.weights.formats import Floats
 
 # 255 * 128 = 32640 is the largest product that int16 holds, in magnitude.
 LARGEST_PAIR = 128

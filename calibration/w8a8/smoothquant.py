@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from calibration.errors import CalibrationError
-from calibration.weights.folding import widest_columns
-from calibration.weights.formats import Floats
+from jisu.calibration.errors import CalibrationError
+from jisu.calibration.weights.folding import widest_columns
+from jisu.calibration.weights.formats import Floats
 
 SMALLEST = 1e-5  # of a maximum, so that a silent channel or an empty column gives a finite scale
 

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import ActivationError
-from calibration.weights.formats import Floats
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.weights.formats import Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import ActivationError
-from calibration.weights.block_scales import SHRINK, encode, full_range
-from calibration.weights.folding import multiply_columns
-from calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.weights.block_scales import SHRINK, encode, full_range
+from jisu.calibration.weights.folding import multiply_columns
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 SMALLEST = 1e-4  # of a channel scale, as in the authors' code: a channel without activations must not vanish
 

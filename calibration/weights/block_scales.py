@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from calibration.weights.formats import BlockFormat, Floats
+from jisu.calibration.weights.formats import BlockFormat, Floats
 
 SHRINK = 0.6  # the smallest range tried, as a share of the full one; below it the clipped ends dominate
 CHUNK = 1 << 17  # weights searched at a time, so that the buffers stay in the cache

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from calibration.weights.formats import BlockQuantized, Floats, spread
+from jisu.calibration.weights.formats import BlockQuantized, Floats, spread
 
 COLUMNS = 64  # whose changes are gathered before the gradient of all others is brought up to date
 

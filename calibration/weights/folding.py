@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibration.errors import FormatError
-from calibration.weights.formats import BlockQuantized, Floats
+from jisu.calibration.errors import FormatError
+from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 
 def divide_norm(weight: Floats, scales: Floats) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import FormatError
+from jisu.calibration.errors import FormatError
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]

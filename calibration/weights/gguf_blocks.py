@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import FormatError
-from calibration.weights.formats import BlockFormat, BlockQuantized, Floats, spread
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.errors import FormatError
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats, spread
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 Raw = npt.NDArray[np.uint8]
 

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from calibration.errors import ActivationError, CalibrationError
-from calibration.weights.block_scales import encode, full_range, least_error
-from calibration.weights.formats import BlockFormat, BlockQuantized, Floats
+from jisu.calibration.errors import ActivationError, CalibrationError
+from jisu.calibration.weights.block_scales import encode, full_range, least_error
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats
 
 Order = Literal["natural", "blocks", "columns"]
 Hessian = npt.NDArray[np.floating]

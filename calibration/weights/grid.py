@@ -13,9 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibration.weights.formats import BlockFormat, BlockQuantized, Floats
-from calibration.weights.half_scales import round_scales
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats
+from jisu.calibration.weights.half_scales import round_scales
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 BLOCK_SIZES = (128, 64, 32, 16)
 # How far from its place on the grid a weight may lie, in steps. Rounding to float16 or bfloat16 moves the largest of 16

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from calibration.weights.formats import BlockQuantized, Floats
+from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 # Half a step of float16 among its normal numbers is 2**-12 of their size; smaller ones come up to this.
 LARGEST_ERROR = 2.0**-10

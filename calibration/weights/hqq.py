@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibration.weights.block_scales import encode, full_range
-from calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
+from jisu.calibration.weights.block_scales import encode, full_range
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
 
 NORM = 0.7  # p; with beta, kappa and the steps as published
 BETA = 10.0

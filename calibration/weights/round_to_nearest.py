@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from calibration.weights.block_scales import encode, full_range, least_error
-from calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
+from jisu.calibration.weights.block_scales import encode, full_range, least_error
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
 
 
 def round_to_nearest(

@@ -7,8 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from exporter.contract.errors import JisuError
-from runtimes.commands.standard_streams import is_full
+from jisu.exporter.contract.errors import JisuError
+from jisu.runtimes.commands.standard_streams import is_full
 
 DESCRIPTION = """Trains a small text model in Chinese or English and turns it into a verified engine.
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from examples.text_rnn.vocabulary import BEGIN_ID
-from exporter.models.classifier import Classifier
-from exporter.models.language_model import LanguageModel
+from jisu.exporter.models.classifier import Classifier
+from jisu.exporter.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
-    from runtimes import Engine
+    from jisu.runtimes import Engine
 
 LOOP, LOOP_WITHOUT_STATE = "PyTorch loop", "PyTorch loop without state"
 _TRIALS = 7

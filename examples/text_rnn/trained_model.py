@@ -12,10 +12,10 @@ from torch import Tensor
 
 from examples.text_rnn.prepared_data import TOKENIZER, Preparation, read_preparation, save_preparation
 from examples.text_rnn.vocabulary import read_tokenizer
-from exporter.contract.errors import InputError
-from exporter.models.classifier import Classifier
-from exporter.models.language_model import LanguageModel
-from exporter.models.settings import ModelSettings
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.models.classifier import Classifier
+from jisu.exporter.models.language_model import LanguageModel
+from jisu.exporter.models.settings import ModelSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from exporter.commands.calibration_argument import add_calibration_argument
-from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
-from exporter.commands.ray_argument import add_ray_argument
-from exporter.quantization.calibration_data import MIX_WINDOWS
+from jisu.exporter.commands.calibration_argument import add_calibration_argument
+from jisu.exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from jisu.exporter.commands.ray_argument import add_ray_argument
+from jisu.exporter.quantization.calibration_data import MIX_WINDOWS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.calibration_run import calibrate
-    from exporter.jobs.stages import Stages
+    from jisu.exporter.calibration_run import calibrate
+    from jisu.exporter.jobs.stages import Stages
 
     found = calibrate(
         arguments.checkpoint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from exporter.quantization.calibration_texts import MIXTURE
+from jisu.exporter.quantization.calibration_texts import MIXTURE
 
 
 def add_calibration_argument(

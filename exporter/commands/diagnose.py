@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from exporter.diagnosis import Diagnosis
+    from jisu.exporter.diagnosis import Diagnosis
 
 DIVERGED = 3
 _CAPABILITY = (8, 9)
@@ -19,7 +19,7 @@ _CAPABILITY = (8, 9)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     # The arrow points from runtimes to exporter; asking who is to run the graph is a look back, here and below.
-    from runtimes.commands.build import capability
+    from jisu.runtimes.commands.build import capability
 
     parser.add_argument("artifact", type=Path, help="a folder written by `jisu export`, for any target")
     parser.add_argument(
@@ -61,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.contract.artifact import check_outside_artifacts
-    from exporter.diagnosis import diagnose
+    from jisu.exporter.contract.artifact import check_outside_artifacts
+    from jisu.exporter.diagnosis import diagnose
 
     if arguments.out is not None:
         check_outside_artifacts(arguments.out, option="--out")
@@ -122,10 +122,10 @@ def _described(diagnosis: Diagnosis) -> str:
 
 
 def _compare_plan(arguments: argparse.Namespace) -> int:
-    from exporter.contract.artifact import read_artifact
-    from runtimes.backends.tensorrt.build import check_artifact
-    from runtimes.backends.tensorrt.opening import find_plans
-    from runtimes.plan_comparison import compare_plan, plan_runner, text_to_compare
+    from jisu.exporter.contract.artifact import read_artifact
+    from jisu.runtimes.backends.tensorrt.build import check_artifact
+    from jisu.runtimes.backends.tensorrt.opening import find_plans
+    from jisu.runtimes.plan_comparison import compare_plan, plan_runner, text_to_compare
 
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)
@@ -145,10 +145,10 @@ def _compare_plan(arguments: argparse.Namespace) -> int:
 
 
 def _ask_tensorrt(arguments: argparse.Namespace) -> int:
-    from exporter.contract.artifact import read_artifact
-    from runtimes.backends.tensorrt.library import check_capabilities, import_library
-    from runtimes.backends.tensorrt.profiles import default_shapes
-    from runtimes.backends.tensorrt.refusal import find_refusal
+    from jisu.exporter.contract.artifact import read_artifact
+    from jisu.runtimes.backends.tensorrt.library import check_capabilities, import_library
+    from jisu.runtimes.backends.tensorrt.profiles import default_shapes
+    from jisu.runtimes.backends.tensorrt.refusal import find_refusal
 
     artifact = read_artifact(arguments.artifact, or_rejected=True)
     library = import_library(arguments.backend)

@@ -10,21 +10,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.commands.calibration_argument import add_calibration_argument
-from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
-from exporter.contract.artifact import TARGETS, TOKENIZER, Artifact
-from exporter.contract.errors import GateRejectedError
-from exporter.jobs.termination import ending_cleanly
-from exporter.precision.half_precision import describe_half
-from exporter.precision.precision import PRECISIONS
-from exporter.quantization.weight_formats import BLOCK_SIZES
-from exporter.reports.describe import size_in_words
-from exporter.reports.describe_quality import describe_worst
-from exporter.reports.junit import check_place, gate_cases, write_junit
-from exporter.request import ExportRequest
+from jisu.exporter.commands.calibration_argument import add_calibration_argument
+from jisu.exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from jisu.exporter.contract.artifact import TARGETS, TOKENIZER, Artifact
+from jisu.exporter.contract.errors import GateRejectedError
+from jisu.exporter.jobs.termination import ending_cleanly
+from jisu.exporter.precision.half_precision import describe_half
+from jisu.exporter.precision.precision import PRECISIONS
+from jisu.exporter.quantization.weight_formats import BLOCK_SIZES
+from jisu.exporter.reports.describe import size_in_words
+from jisu.exporter.reports.describe_quality import describe_worst
+from jisu.exporter.reports.junit import check_place, gate_cases, write_junit
+from jisu.exporter.request import ExportRequest
 
 if TYPE_CHECKING:
-    from exporter.jobs.stages import Stages
+    from jisu.exporter.jobs.stages import Stages
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
@@ -152,8 +152,8 @@ def _request(arguments: argparse.Namespace, stages: Stages) -> ExportRequest:
 
 
 def _dry_run(request: ExportRequest) -> int:
-    from exporter.dry_run import plan_export
-    from exporter.estimates.disk_space import require_disk
+    from jisu.exporter.dry_run import plan_export
+    from jisu.exporter.estimates.disk_space import require_disk
 
     plan = plan_export(request)
     sys.stdout.write(f"{plan.describe()}\n")
@@ -163,7 +163,7 @@ def _dry_run(request: ExportRequest) -> int:
 
 def _advise(artifact: Artifact) -> None:
     """Say what the format buys on this machine, and keep it with the artifact's timings."""
-    from exporter.estimates.advice import advise, record_advice
+    from jisu.exporter.estimates.advice import advise, record_advice
 
     advice = advise(artifact)
     if advice is None:
@@ -179,8 +179,8 @@ def _write_report(arguments: argparse.Namespace, gate: dict[str, Any] | None) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.jobs.stages import Stages
-    from exporter.pipeline import export_request
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.pipeline import export_request
 
     stages = Stages(verbose=not arguments.quiet)
     request = _request(arguments, stages)

@@ -8,7 +8,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from exporter.reports.families import Families, Family, read_families
+from jisu.exporter.reports.families import Families, Family, read_families
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

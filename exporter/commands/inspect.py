@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.artifact import Artifact, read_artifact
-from exporter.reports.describe import artifact_to_dict, describe_artifact
+from jisu.exporter.contract.artifact import Artifact, read_artifact
+from jisu.exporter.reports.describe import artifact_to_dict, describe_artifact
 
 if TYPE_CHECKING:
-    from runtimes.placement_report import PlacementReport
+    from jisu.runtimes.placement_report import PlacementReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _placement(artifact: Artifact, backend: str) -> PlacementReport:
     # The arrow points from runtimes to exporter; showing what runs a graph is a look back, here.
-    from runtimes.placement_report import placement_report
+    from jisu.runtimes.placement_report import placement_report
 
     return placement_report(artifact, backend)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from exporter.jobs.ray_tasks import LOCAL
+from jisu.exporter.jobs.ray_tasks import LOCAL
 
 
 def add_ray_argument(parser: argparse.ArgumentParser, *, what: str) -> None:

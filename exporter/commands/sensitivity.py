@@ -7,9 +7,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from exporter.commands.calibration_argument import add_calibration_argument
-from exporter.commands.checkpoint_arguments import add_checkpoint_arguments
-from exporter.commands.ray_argument import add_ray_argument
+from jisu.exporter.commands.calibration_argument import add_calibration_argument
+from jisu.exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from jisu.exporter.commands.ray_argument import add_ray_argument
 
 SHOWN = 10
 
@@ -34,21 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.gate.evaluation_text import read_evaluation_text
-    from exporter.jobs.ray_tasks import cluster
-    from exporter.jobs.stages import Stages
-    from exporter.quantization.calibration_data import (
+    from jisu.exporter.gate.evaluation_text import read_evaluation_text
+    from jisu.exporter.jobs.ray_tasks import cluster
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.quantization.calibration_data import (
         MIX_SHARES,
         MIX_WINDOWS,
         plan_calibration_data,
         write_calibration_data,
     )
-    from exporter.quantization.calibration_texts import calibration_texts
-    from exporter.quantization.sensitivity import check_sensitivity_file, measure_sensitivity, split_windows
-    from exporter.quantization.sensitivity_tasks import measure_parts_on_cluster
-    from exporter.request_checks import refuse_activations
-    from exporter.sources import load_source
-    from exporter.sources.worker_source import task_bytes, worker_source
+    from jisu.exporter.quantization.calibration_texts import calibration_texts
+    from jisu.exporter.quantization.sensitivity import check_sensitivity_file, measure_sensitivity, split_windows
+    from jisu.exporter.quantization.sensitivity_tasks import measure_parts_on_cluster
+    from jisu.exporter.request_checks import refuse_activations
+    from jisu.exporter.sources import load_source
+    from jisu.exporter.sources.worker_source import task_bytes, worker_source
 
     stages = Stages(verbose=not arguments.quiet)
     texts = calibration_texts(arguments.calibration, field=arguments.calibration_field)

@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from exporter.jobs.stages import Stages
-    from exporter.reports.describe_quality import describe_quality
-    from exporter.verification import verify
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.reports.describe_quality import describe_quality
+    from jisu.exporter.verification import verify
 
     stages = Stages(verbose=not arguments.json)
     result = verify(

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter.contract.errors import InputError
-from exporter.contract.hub_links import lies_in, names_a_place_inside
-from exporter.contract.manifest_rules import manifest_problems
-from exporter.contract.placeholders import placeholder_at, refuse_placeholder
-from exporter.contract.signature import LOGITS, Signature
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.hub_links import lies_in, names_a_place_inside
+from jisu.exporter.contract.manifest_rules import manifest_problems
+from jisu.exporter.contract.placeholders import placeholder_at, refuse_placeholder
+from jisu.exporter.contract.signature import LOGITS, Signature
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"

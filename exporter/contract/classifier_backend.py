@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from exporter.contract.backend import Logits
+from jisu.exporter.contract.backend import Logits
 
 Rows = Sequence[Sequence[int]]
 

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholder
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholder
 
 GENERATION_CONFIG = "generation_config.json"
 # Special tokens; the manifest has them, too, collected from all files of a checkpoint.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # A pointer is a few lines; the specification of git-lfs asks for less than 1024 bytes.
 _LONGEST = 1024

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 StateKind = Literal["kv", "recurrent", "encoder"]
 STATE_KINDS: tuple[StateKind, ...] = ("kv", "recurrent", "encoder")

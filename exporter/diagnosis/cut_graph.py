@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.graph.localize import LAYERS_KEY
-from exporter.graph.match import dims, emit
+from jisu.exporter.graph.localize import LAYERS_KEY
+from jisu.exporter.graph.match import dims, emit
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import TEXT_TO_TEXT, Artifact, read_artifact
-from exporter.contract.errors import InputError
-from exporter.diagnosis.finding import Diagnosis, Limits, limits_of
-from exporter.diagnosis.narrow import narrow
-from exporter.diagnosis.subject import Subject, make_subject
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT, Artifact, read_artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.diagnosis.finding import Diagnosis, Limits, limits_of
+from jisu.exporter.diagnosis.narrow import narrow
+from jisu.exporter.diagnosis.subject import Subject, make_subject
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 PROMPT, STEPS = 16, 8
 
@@ -53,7 +53,7 @@ def diagnose(
     Raises:
         InputError: the artifact or its source cannot be read, or has an encoder.
     """
-    from exporter.sources.recorded_source import load_recorded_source
+    from jisu.exporter.sources.recorded_source import load_recorded_source
 
     for name, value, least in (("prompt-tokens", prompt, 1), ("steps", steps, 0)):
         if value < least:
@@ -84,7 +84,7 @@ def diagnose(
 
 def _check_source(artifact: Artifact, source: Source) -> None:
     """Raise InputError for another model's source: its pieces would not even have the same shapes."""
-    from exporter.gate.facts import check_facts
+    from jisu.exporter.gate.facts import check_facts
 
     facts = check_facts(artifact.manifest.model, source.model)
     sizes = [model.parameters for model in (artifact.manifest.model, source.model)]

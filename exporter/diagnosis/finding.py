@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.graph.localize import HIDDEN_ERROR
-from exporter.precision.precision import Int8MatmulFormat, WeightFormat, precision_named
+from jisu.exporter.graph.localize import HIDDEN_ERROR
+from jisu.exporter.precision.precision import Int8MatmulFormat, WeightFormat, precision_named
 
 Floats = npt.NDArray[np.float64]
 # A piece that was rounded differs by design. It parts when it is far beyond what the others differ by at that token,

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import WEIGHTS
-from exporter.contract.signature import ATTENTION_MASK, CAPACITY, INPUT_IDS, LOGITS_POSITIONS, PAST_LENGTH, Signature
+from jisu.exporter.contract.artifact import WEIGHTS
+from jisu.exporter.contract.signature import (
+    ATTENTION_MASK,
+    CAPACITY,
+    INPUT_IDS,
+    LOGITS_POSITIONS,
+    PAST_LENGTH,
+    Signature,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -45,7 +52,7 @@ class GraphRun:
     def __init__(self, model: ir.Model, folder: Path, signature: Signature) -> None:
         import onnx_ir as ir
 
-        from exporter.contract.import_onnxruntime import import_onnxruntime
+        from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
         self._ort = import_onnxruntime()
         self._signature = signature

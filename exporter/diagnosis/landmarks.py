@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import is_weight
-from exporter.graph.merge_weights import marked
+from jisu.exporter.graph.match import is_weight
+from jisu.exporter.graph.merge_weights import marked
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.signature import LOGITS
-from exporter.diagnosis.finding import Finding, Limits
-from exporter.diagnosis.graph_run import Call, GraphRun
-from exporter.diagnosis.landmarks import landmarks, weights_read
-from exporter.diagnosis.source_states import observe_within
-from exporter.diagnosis.subgraph import operators_of, stretch, write_stretch
-from exporter.diagnosis.subject import Piece, Subject
-from exporter.graph.localize import hidden_error
+from jisu.exporter.contract.signature import LOGITS
+from jisu.exporter.diagnosis.finding import Finding, Limits
+from jisu.exporter.diagnosis.graph_run import Call, GraphRun
+from jisu.exporter.diagnosis.landmarks import landmarks, weights_read
+from jisu.exporter.diagnosis.source_states import observe_within
+from jisu.exporter.diagnosis.subgraph import operators_of, stretch, write_stretch
+from jisu.exporter.diagnosis.subject import Piece, Subject
+from jisu.exporter.graph.localize import hidden_error
 
 if TYPE_CHECKING:
     import onnx_ir as ir

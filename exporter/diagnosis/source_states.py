@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.graph.localize import LayerReference
+from jisu.exporter.graph.localize import LayerReference
 
 if TYPE_CHECKING:
     import torch

@@ -46,8 +46,8 @@ def operators_of(nodes: Iterable[ir.Node]) -> list[ir.Node]:
 
 def write_stretch(part: ir.Model, folder: Path, *, arrays: Mapping[str, npt.NDArray[Any]]) -> Path:
     """Write the graph, its weights and the example; returns the graph's path."""
-    from exporter.contract.artifact import GRAPH
-    from exporter.graph.weights_file import save_graph
+    from jisu.exporter.contract.artifact import GRAPH
+    from jisu.exporter.graph.weights_file import save_graph
 
     folder.mkdir(parents=True, exist_ok=True)
     save_graph(part, folder)

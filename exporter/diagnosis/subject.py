@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.signature import LOGITS
-from exporter.diagnosis.cut_graph import Seam, cut_graph
-from exporter.diagnosis.graph_run import Call, GraphRun, calls
-from exporter.diagnosis.source_states import SourceStates, observe
-from exporter.graph.localize import hidden_error
-from exporter.precision.logit_errors import logit_errors
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.signature import LOGITS
+from jisu.exporter.diagnosis.cut_graph import Seam, cut_graph
+from jisu.exporter.diagnosis.graph_run import Call, GraphRun, calls
+from jisu.exporter.diagnosis.source_states import SourceStates, observe
+from jisu.exporter.graph.localize import hidden_error
+from jisu.exporter.precision.logit_errors import logit_errors
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.graph.localize import LayerReference
-    from exporter.sources.source import Source
+    from jisu.exporter.graph.localize import LayerReference
+    from jisu.exporter.sources.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,8 @@ class Subject:
 def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int) -> tuple[Subject, tuple[str, ...]]:
     """Open graph and source, and run the source; also notes on what cannot be seen."""
 
-    from exporter.graph.read_graph import read_graph
-    from exporter.sources.layers import plan_layers
+    from jisu.exporter.graph.read_graph import read_graph
+    from jisu.exporter.sources.layers import plan_layers
 
     classifies = artifact.manifest.task == "text-classification"
     signature = artifact.manifest.signature
@@ -114,8 +114,8 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
 
 
 def _reference(source: Source) -> Any:
-    from exporter.gate.classifier_reference import ClassifierReference
-    from exporter.gate.reference import reference_of
+    from jisu.exporter.gate.classifier_reference import ClassifierReference
+    from jisu.exporter.gate.reference import reference_of
 
     if source.task == "text-classification":
         return ClassifierReference(source.module, labels=len(source.model.labels))
@@ -124,7 +124,7 @@ def _reference(source: Source) -> Any:
 
 def _text(source: Source, tokens: int) -> npt.NDArray[np.int64]:
     """The first tokens of the text that the gate begins with, as many of them as the model holds."""
-    from exporter.gate import gate_prompts
+    from jisu.exporter.gate import gate_prompts
 
     return gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions).sequence[:tokens]
 

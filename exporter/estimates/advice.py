@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import TASKS, TIMINGS
-from exporter.estimates.matmul_speed import (
+from jisu.exporter.contract.artifact import TASKS, TIMINGS
+from jisu.exporter.estimates.matmul_speed import (
     FLOAT,
     PREFILL_ROWS,
     Kind,
@@ -24,8 +24,8 @@ from exporter.estimates.matmul_speed import (
 )
 
 if TYPE_CHECKING:
-    from exporter.contract.artifact import Artifact
-    from exporter.contract.backend import Backend
+    from jisu.exporter.contract.artifact import Artifact
+    from jisu.exporter.contract.backend import Backend
 
 TARGET = "ort-cpu"
 _DECODE_STEPS = 8
@@ -111,7 +111,7 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     """
     if artifact.manifest.target != TARGET or artifact.manifest.task != TASKS[0]:
         return None
-    from exporter.gate.open_candidate import open_candidate
+    from jisu.exporter.gate.open_candidate import open_candidate
 
     precision = artifact.manifest.precision
     backend = open_candidate(artifact, TARGET, threads=threads)

@@ -10,13 +10,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.estimates.size_estimate import SizeEstimate, shape_facts
-from exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
-from exporter.quantization.sensitivity import split_windows
+from jisu.exporter.estimates.size_estimate import SizeEstimate, shape_facts
+from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
+from jisu.exporter.quantization.sensitivity import split_windows
 
 if TYPE_CHECKING:
-    from exporter.quantization.prepared import Prepared
-    from exporter.sources.source import Source
+    from jisu.exporter.quantization.prepared import Prepared
+    from jisu.exporter.sources.source import Source
 
 # Python, torch, transformers and onnxruntime themselves.
 _BASE_BYTES = 850_000_000
@@ -91,7 +91,7 @@ def estimate_cost(
 def _quantization(
     source: Source, prepared: Prepared, size: SizeEstimate, *, forward: float, rate: float, loaded: int
 ) -> list[StageCost]:
-    from calibration.needs import sequential_needs
+    from jisu.calibration.needs import sequential_needs
 
     plan, precision = prepared.plan, prepared.options.precision
     tokens = 0 if prepared.data is None else prepared.data.windows.ids.size

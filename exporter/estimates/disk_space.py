@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 # Tokenizer, graph and records.
 _SIDE_FILES = 64 << 20

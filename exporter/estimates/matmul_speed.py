@@ -66,8 +66,8 @@ class Speed:
 def products_of(graph_file: Path) -> list[Product]:
     """The products with constant weights in a graph for ONNX Runtime on the CPU, alike ones counted together."""
 
-    from exporter.graph.match import dims, is_weight
-    from exporter.graph.read_graph import read_graph
+    from jisu.exporter.graph.match import dims, is_weight
+    from jisu.exporter.graph.read_graph import read_graph
 
     graph = read_graph(graph_file).graph
     counts: dict[tuple[Kind, int, int], int] = {}
@@ -108,7 +108,7 @@ def measure_products(products: Sequence[Product], *, threads: int | None = None)
     import numpy as np
     import onnx_ir as ir
 
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
     part, scale = _part(products)
@@ -249,7 +249,7 @@ def _fitting(kind: Kind, features: int) -> Kind:
     """The kind with the largest block up to its own that divides the features."""
     from dataclasses import replace
 
-    from calibration.weights.formats import BLOCK_SIZES
+    from jisu.calibration.weights.formats import BLOCK_SIZES
 
     if not kind.block_size:
         return kind

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.precision.half_precision import computed_half
-from exporter.precision.precision import (
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.half_precision import computed_half
+from jisu.exporter.precision.precision import (
     KEPT,
     KEPT_FOLDER,
     KEPT_GGUF,
@@ -20,13 +20,13 @@ from exporter.precision.precision import (
     RowFormat,
     WeightFormat,
 )
-from exporter.quantization.grids import grid_bytes
-from exporter.quantization.matrices import Matrix, matrices_of
-from exporter.quantization.weight_formats import fit_block_size, scale_bytes
+from jisu.exporter.quantization.grids import grid_bytes
+from jisu.exporter.quantization.matrices import Matrix, matrices_of
+from jisu.exporter.quantization.weight_formats import fit_block_size, scale_bytes
 
 if TYPE_CHECKING:
-    from exporter.quantization.prepared import Prepared
-    from exporter.sources.source import Source
+    from jisu.exporter.quantization.prepared import Prepared
+    from jisu.exporter.sources.source import Source
 
 # Of graph and manifest; measured from 2 to 30 layers. Scarcely anything beside the weights of a real model.
 _GRAPH_BYTES, _GRAPH_BYTES_PER_LAYER = 45_000, 7_000
@@ -179,8 +179,8 @@ def _planned_form(matrix: Matrix, form: Format, bytes_per_scale: int) -> tuple[s
 def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, int, int]:
     from fnmatch import fnmatchcase
 
-    from exporter.quantization.prepared import embedding_labels
-    from exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS
+    from jisu.exporter.quantization.prepared import embedding_labels
+    from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS
 
     whole = _FLOAT_BYTES * matrix.elements
     if any(fnmatchcase(matrix.name, pattern) for pattern in prepared.options.keep):
@@ -195,9 +195,9 @@ def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, i
 def _stored_forms(
     source: Source, matrices: list[Matrix], checkpoint: str | Path, target: str
 ) -> dict[str, tuple[str, int, int]]:
-    from calibration.weights.gguf_blocks import CLOSEST, EXACT, FLOATS
-    from exporter.sources.gguf_parts import read_gguf
-    from exporter.sources.gguf_weights import lazy_weights
+    from jisu.calibration.weights.gguf_blocks import CLOSEST, EXACT, FLOATS
+    from jisu.exporter.sources.gguf_parts import read_gguf
+    from jisu.exporter.sources.gguf_weights import lazy_weights
 
     weights, _ = lazy_weights(read_gguf(Path(checkpoint)), source.module)
     found = {}
@@ -223,7 +223,7 @@ def _stored_forms(
 
 
 def _kept_forms(source: Source, matrices: list[Matrix], target: str) -> dict[str, tuple[str, int, int]]:
-    from exporter.quantization.keep_integers import describe_form, kept_format
+    from jisu.exporter.quantization.keep_integers import describe_form, kept_format
 
     found = {}
     assert source.open_quantized is not None, "integers to keep of a source that has none"
@@ -263,7 +263,7 @@ def _rotation_bytes(source: Source) -> int:
 
     They are computed anew on ort-cpu, but for a few scaling rules (`exporter.passes.compute_rope_tables`).
     """
-    from exporter.passes.fuse_rope import LARGEST_TABLE
+    from jisu.exporter.passes.fuse_rope import LARGEST_TABLE
 
     positions = source.model.max_positions or 0
     one_table = [

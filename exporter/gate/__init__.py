@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from exporter.gate.classification import run_classifier_gate
-from exporter.gate.prompts import GatePrompts, gate_prompts
-from exporter.gate.result import Check, GateResult
-from exporter.gate.run import run_gate
-from exporter.gate.texts import GateTexts, gate_texts
-from exporter.precision.budget import FP32_BUDGET, Budget, quality_budget
+from jisu.exporter.gate.classification import run_classifier_gate
+from jisu.exporter.gate.prompts import GatePrompts, gate_prompts
+from jisu.exporter.gate.result import Check, GateResult
+from jisu.exporter.gate.run import run_gate
+from jisu.exporter.gate.texts import GateTexts, gate_texts
+from jisu.exporter.precision.budget import FP32_BUDGET, Budget, quality_budget
 
 __all__ = [
     "FP32_BUDGET",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.gate.exam import SEGMENT_BYTES, Exam, Floats
-from exporter.gate.result import Check
+from jisu.exporter.gate.exam import SEGMENT_BYTES, Exam, Floats
+from jisu.exporter.gate.result import Check
 
 UNCACHED_STEPS = 3  # first, middle and last
 

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.domain_tokens import TokenIds
-from exporter.gate.exam import Floats
-from exporter.gate.intervals import Interval, mean_interval, share_interval
-from exporter.gate.quality import badness, kl_divergence
-from exporter.gate.result import Check, GateResult
-from exporter.gate.run import Progress, Step, asked, located
-from exporter.gate.texts import GateTexts
-from exporter.precision.budget import Budget
+from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.exam import Floats
+from jisu.exporter.gate.intervals import Interval, mean_interval, share_interval
+from jisu.exporter.gate.quality import badness, kl_divergence
+from jisu.exporter.gate.result import Check, GateResult
+from jisu.exporter.gate.run import Progress, Step, asked, located
+from jisu.exporter.gate.texts import GateTexts
+from jisu.exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
-    from exporter.contract.classifier_backend import ClassifierBackend
-    from exporter.gate.classifier_reference import ClassifierReference
+    from jisu.exporter.contract.classifier_backend import ClassifierBackend
+    from jisu.exporter.gate.classifier_reference import ClassifierReference
 
 Logits = npt.NDArray[np.float32]
 # A scale is at least this share of the logits' magnitude, so that a model that always says the same is not judged by

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.signature import ATTENTION_MASK, LOGITS
-from exporter.gate.reference import stock_attention
+from jisu.exporter.contract.signature import ATTENTION_MASK, LOGITS
+from jisu.exporter.gate.reference import stock_attention
 
 if TYPE_CHECKING:
     import torch

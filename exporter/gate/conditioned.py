@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.gate.domain_tokens import Judged, TokenIds
-from exporter.gate.prompts import PREFILL_LENGTHS, GatePrompts
+from jisu.exporter.gate.domain_tokens import Judged, TokenIds
+from jisu.exporter.gate.prompts import PREFILL_LENGTHS, GatePrompts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from exporter.contract.backend import EncoderBackend, Logits, State, WantedLogits
-    from exporter.gate.reference import TorchReference
+    from jisu.exporter.contract.backend import EncoderBackend, Logits, State, WantedLogits
+    from jisu.exporter.gate.reference import TorchReference
 
 # Tokens that are said of each source whose length is checked.
 _SAID = 8

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.gate.domain_tokens import DomainTokens, Judged
-from exporter.gate.intervals import Interval
-from exporter.gate.quality import Quality, QualityMeter, badness
-from exporter.gate.result import Check
-from exporter.precision.budget import Budget
+from jisu.exporter.gate.domain_tokens import DomainTokens, Judged
+from jisu.exporter.gate.intervals import Interval
+from jisu.exporter.gate.quality import Quality, QualityMeter, badness
+from jisu.exporter.gate.result import Check
+from jisu.exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
-    from exporter.contract.backend import Backend
-    from exporter.gate.reference import Reference
+    from jisu.exporter.contract.backend import Backend
+    from jisu.exporter.gate.reference import Reference
 
 # Tokens of each domain that are read at first; then twice as many where the verdict is not clear, up to the most.
 FIRST_TOKENS = 256

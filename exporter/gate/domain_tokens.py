@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.errors import InputError, JisuError
-from exporter.gate.domains import Conversation, Domain, built_in_domains, plain
+from jisu.exporter.contract.errors import InputError, JisuError
+from jisu.exporter.gate.domains import Conversation, Domain, built_in_domains, plain
 
 TokenIds = npt.NDArray[np.int64]
 # Renders a conversation with the model's chat template; raises JisuError where the template takes no such one.

@@ -71,7 +71,7 @@ class Domain:
 @cache
 def built_in_domains() -> tuple[Domain, ...]:
     """Every domain of `BUILT_IN`, in its order."""
-    folder = files("exporter.gate") / _FOLDER
+    folder = files("jisu.exporter.gate") / _FOLDER
     found = []
     for name, kind in BUILT_IN.items():
         if kind == "chat":

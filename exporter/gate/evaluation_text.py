@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholders
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ def read_evaluation_text(path: str | Path | None, *, field: str = "text") -> Eva
     Raises:
         InputError: the text cannot be used.
     """
-    from calibration.errors import CalibrationError
-    from calibration.text.text import read_text
-    from exporter.gate.domains import held_out_text
+    from jisu.calibration.errors import CalibrationError
+    from jisu.calibration.text.text import read_text
+    from jisu.exporter.gate.domains import held_out_text
 
     if path is None:
         return EvaluationText(text=held_out_text(), path=None, sha256=None)

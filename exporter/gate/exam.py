@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.domain_tokens import TokenIds
-from exporter.gate.prompts import GatePrompts
-from exporter.gate.quality import kl_divergence, row_blocks
-from exporter.precision.budget import Budget
-from exporter.precision.logit_errors import logit_errors
+from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.prompts import GatePrompts
+from jisu.exporter.gate.quality import kl_divergence, row_blocks
+from jisu.exporter.precision.budget import Budget
+from jisu.exporter.precision.logit_errors import logit_errors
 
 if TYPE_CHECKING:
-    from exporter.contract.backend import Backend, Logits
-    from exporter.gate.reference import Reference
+    from jisu.exporter.contract.backend import Backend, Logits
+    from jisu.exporter.gate.reference import Reference
 
 Floats = npt.NDArray[np.float64]
 SEGMENT_BYTES = 64 << 20  # of reference logits computed at once

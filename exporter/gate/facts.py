@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.contract.artifact import ModelFacts
-from exporter.gate.result import Check
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.gate.result import Check
 
 COMPARED = ("vocab_size", "max_positions", "layers", "parameters", "bos", "eos", "pad", "labels")
 # Of a model with an encoder.

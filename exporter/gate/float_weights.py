@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.result import Check
+from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
     pass
@@ -37,9 +37,9 @@ def check_float_weights(graph_file: Path, module: Any) -> Check:
     """
     import onnx_ir as ir
 
-    from exporter.graph.merge_weights import MADE_OF
-    from exporter.graph.read_graph import read_graph
-    from exporter.tracing.recurrent_layers import onnx_weights
+    from jisu.exporter.graph.merge_weights import MADE_OF
+    from jisu.exporter.graph.read_graph import read_graph
+    from jisu.exporter.tracing.recurrent_layers import onnx_weights
 
     parameters = _arrays({**dict(module.named_parameters(remove_duplicate=False)), **onnx_weights(module)})
     known = _Parts(parameters)

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import CPU_ENCODER, CPU_GRAPH, ENCODER, GRAPH, TOKENIZER
-from exporter.gate.result import Check
-from exporter.graph.graph_signature import signature_of
+from jisu.exporter.contract.artifact import CPU_ENCODER, CPU_GRAPH, ENCODER, GRAPH, TOKENIZER
+from jisu.exporter.gate.result import Check
+from jisu.exporter.graph.graph_signature import signature_of
 
 if TYPE_CHECKING:
-    from exporter.contract.artifact import Artifact
-    from exporter.contract.signature import Signature
-    from exporter.sources.source import Source
+    from jisu.exporter.contract.artifact import Artifact
+    from jisu.exporter.contract.signature import Signature
+    from jisu.exporter.sources.source import Source
 
 NAME, SIGNATURE_NAME = "folder", "signature"
 WriteFiles = Callable[[Path], None]
@@ -75,7 +75,7 @@ def check_folder(artifact: Artifact, source: Source, write: WriteFiles) -> Check
 def check_signature(artifact: Artifact) -> Check:
     """Compare what the manifest says of inputs, outputs and state with the graph files themselves."""
 
-    from exporter.graph.read_graph import read_graph
+    from jisu.exporter.graph.read_graph import read_graph
 
     recorded = artifact.manifest.signature
     pairs: list[tuple[str, Signature, bool]] = [(GRAPH, recorded, False)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.result import Check
+from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,9 +35,9 @@ def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool =
     """
     import onnx_ir as ir
 
-    from exporter.graph.read_graph import read_graph
-    from exporter.passes.store_half import ROUNDED_FROM
-    from exporter.tracing.recurrent_layers import onnx_weights
+    from jisu.exporter.graph.read_graph import read_graph
+    from jisu.exporter.passes.store_half import ROUNDED_FROM
+    from jisu.exporter.tracing.recurrent_layers import onnx_weights
 
     # Tied parameters are one under several names, and the file knows any of them.
     parameters = {**dict(module.named_parameters(remove_duplicate=False)), **onnx_weights(module)}
@@ -81,8 +81,8 @@ def check_half_graph(graph_file: Path, cpu_graph: Path) -> list[Check]:
     """
     import onnx_ir as ir
 
-    from exporter.graph.cpu_graph import widen_half
-    from exporter.graph.read_graph import read_graph
+    from jisu.exporter.graph.cpu_graph import widen_half
+    from jisu.exporter.graph.read_graph import read_graph
 
     model = read_graph(graph_file)
     mixed, foreign = mixed_types(model.graph), foreign_types(model)

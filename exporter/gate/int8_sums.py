@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.result import Check
+from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -25,8 +25,8 @@ _LARGEST_INPUT = 255
 def check_int8_sums(graph_file: Path) -> list[Check]:
     """Compare 16-bit sums with exact ones for every matmul of 8-bit inputs and weights; none where there is none."""
 
-    from calibration.w8a8.pair_sums import saturating_product
-    from exporter.graph.read_graph import read_graph
+    from jisu.calibration.w8a8.pair_sums import saturating_product
+    from jisu.exporter.graph.read_graph import read_graph
 
     worst, where, count = 0.0, "", 0
     for node, weight in _int8_weights(read_graph(graph_file).graph):
@@ -52,7 +52,7 @@ def _int8_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.TensorProtocol]
     """(node that reads it, weight int8 [K, N]) of every matmul that a CPU runs on 8-bit inputs, once it is opened."""
     import onnx_ir as ir
 
-    from exporter.passes.lower_integer_matmul import fixed_product
+    from jisu.exporter.passes.lower_integer_matmul import fixed_product
 
     for node in graph:
         reader, weight = node, node.inputs[1] if node.op_type in ("MatMulInteger", "MatMulIntegerToFloat") else None
@@ -64,6 +64,6 @@ def _int8_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.TensorProtocol]
 
 
 def _named(node: ir.Node) -> str:
-    from exporter.graph.merge_weights import marked
+    from jisu.exporter.graph.merge_weights import marked
 
     return ", ".join(marked(node)) or node.name or node.op_type

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from calibration.w8a8.matmul import Quantized
+    from jisu.calibration.w8a8.matmul import Quantized
 
 Floats = npt.NDArray[np.float32]
 # A block's numbers have one ratio, or one distance, within this share of the largest of them.
@@ -31,7 +31,7 @@ def name_difference(name: str, actual: Floats, part: Quantized) -> str | None:
     """
     from dataclasses import replace
 
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.formats import BlockQuantized
 
     whole = replace(part, channel_scales=None)
     expected = (replace(whole, sums=0) if isinstance(whole, BlockQuantized) else whole).dequantize()
@@ -73,7 +73,7 @@ def _kind(actual: Floats, expected: Floats, bad: npt.NDArray[np.bool_], scale: f
 
 
 def _block_width(part: Quantized, features: int) -> int:
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.formats import BlockQuantized
 
     return part.format.width(features) if isinstance(part, BlockQuantized) else features
 

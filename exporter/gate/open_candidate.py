@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from exporter.contract.artifact import Artifact
-    from exporter.contract.backend import Backend
-    from exporter.contract.classifier_backend import ClassifierBackend
+    from jisu.exporter.contract.artifact import Artifact
+    from jisu.exporter.contract.backend import Backend
+    from jisu.exporter.contract.classifier_backend import ClassifierBackend
 
 WITH_VNNI = "CPUs that add int8 products in 32 bits (VNNI, AMX, Arm)"
 
@@ -23,22 +23,22 @@ def open_candidate(artifact: Artifact, backend: str = "ort-cpu", *, threads: int
     Raises:
         InputError: it cannot be opened.
     """
-    from runtimes.backends.backend_options import BackendOptions
-    from runtimes.backends.registry import open_backend
+    from jisu.runtimes.backends.backend_options import BackendOptions
+    from jisu.runtimes.backends.registry import open_backend
 
     return open_backend(backend, artifact, BackendOptions(threads=threads))
 
 
 def open_candidate_classifier(artifact: Artifact, backend: str = "ort-cpu") -> ClassifierBackend:
     """The same of a classifier."""
-    from runtimes.backends.registry import open_classifier
+    from jisu.runtimes.backends.registry import open_classifier
 
     return open_classifier(backend, artifact)
 
 
 def refuse_unprovable() -> None:
     """Raise InputError where this CPU cannot run what is only right with VNNI, and so cannot verify it either."""
-    from runtimes.machine.int8_sums import int8_sums_overflow
+    from jisu.runtimes.machine.int8_sums import int8_sums_overflow
 
     if int8_sums_overflow():
         raise InputError(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, PAST_LENGTH
-from exporter.gate.result import Check
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, PAST_LENGTH
+from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -134,7 +134,7 @@ def _compared(table: _GraphTable, truth: SourceTable, longest: int) -> tuple[int
 def graph_tables(graph_file: Path, longest: int) -> Iterator[_GraphTable]:
     """Each pair of tables that operators of a graph read, once; those computed from positions at some of them."""
 
-    from exporter.graph.read_graph import read_graph
+    from jisu.exporter.graph.read_graph import read_graph
 
     model = read_graph(graph_file)
     opset = model.graph.opset_imports[""]
@@ -158,7 +158,7 @@ def _values(
     cos: ir.Value, sin: ir.Value, *, opset: int, longest: int
 ) -> tuple[npt.NDArray[np.int64], Table, str, bool] | None:
     """Positions, rows, element type, and whether it is a whole table; None for what reads more than positions."""
-    from exporter.graph.evaluate import evaluate, leaves
+    from jisu.exporter.graph.evaluate import evaluate, leaves
 
     read = leaves(cos) | leaves(sin)
     if not read:
@@ -217,7 +217,7 @@ def _watched(module: Any) -> list[tuple[str, Any, tuple[Any, ...], dict[str, Any
     """Calls of rotary modules in a run over two tokens: each module's name, itself and its arguments, no call twice."""
     import torch
 
-    from exporter.gate.reference import stock_attention
+    from jisu.exporter.gate.reference import stock_attention
 
     calls: dict[tuple[str, str], tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = {}
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.signature import CAPACITY, STATE_PREFIXES, StateSpec
-from exporter.gate.domain_tokens import TokenIds
-from exporter.gate.exam import SEGMENT_BYTES, Exam
-from exporter.gate.prompts import FAR_STEPS
-from exporter.gate.result import Check
+from jisu.exporter.contract.signature import CAPACITY, STATE_PREFIXES, StateSpec
+from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.exam import SEGMENT_BYTES, Exam
+from jisu.exporter.gate.prompts import FAR_STEPS
+from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
-    from exporter.contract.signature import Signature
+    from jisu.exporter.contract.signature import Signature
 
 FAR, RANGE = "far-positions", "whole-range"
 # As runtimes read prompts, at most: an attention's scores take memory with the square of a call's tokens.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.gate.domain_tokens import TokenIds
-from exporter.gate.exam import SEGMENT_BYTES, Exam, Floats
-from exporter.gate.result import Check
+from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.exam import SEGMENT_BYTES, Exam, Floats
+from jisu.exporter.gate.result import Check
 
 
 def check_prefill(exam: Exam, length: int) -> Check:

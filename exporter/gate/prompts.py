@@ -11,10 +11,10 @@ from math import isqrt
 
 import numpy as np
 
-from exporter.contract.errors import InputError
-from exporter.gate.domain_tokens import WINDOW, Encoder, Judged, Render, TokenIds, domain_tokens, random_domain
-from exporter.gate.domains import held_out_prose
-from exporter.precision.budget import GREEDY_STEPS, LONGEST
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.domain_tokens import WINDOW, Encoder, Judged, Render, TokenIds, domain_tokens, random_domain
+from jisu.exporter.gate.domains import held_out_prose
+from jisu.exporter.precision.budget import GREEDY_STEPS, LONGEST
 
 PREFILL_LENGTHS = (1, 2, 37)  # and the whole sequence
 DECODE_STEPS = 36

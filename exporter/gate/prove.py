@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.gate.open_candidate import WITH_VNNI
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.gate.open_candidate import WITH_VNNI
 
 if TYPE_CHECKING:
-    from calibration.w8a8.matmul import Quantized
-    from exporter.contract.artifact import Artifact
-    from exporter.gate import Budget, Check, GateResult
-    from exporter.gate.folder import WriteFiles
-    from exporter.gate.positions import Range
-    from exporter.graph.localize import LayerReference
-    from exporter.jobs.stages import Stages
-    from exporter.sources.source import Source
+    from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.exporter.contract.artifact import Artifact
+    from jisu.exporter.gate import Budget, Check, GateResult
+    from jisu.exporter.gate.folder import WriteFiles
+    from jisu.exporter.gate.positions import Range
+    from jisu.exporter.graph.localize import LayerReference
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.sources.source import Source
 
 # The backend that every graph is run on before it is published.
 VERIFIED_ON = "ort-cpu"
@@ -49,7 +49,7 @@ def prove(
             files to the checks that use them.
         stages: reports the progress.
     """
-    from exporter.gate.stored import check_integers, check_stored
+    from jisu.exporter.gate.stored import check_integers, check_stored
 
     judges = {"text-classification": _prove_classifier, TEXT_TO_TEXT: _prove_text_to_text}
     judge = judges.get(source.task, _prove_generator)
@@ -64,7 +64,7 @@ def prove(
 
 def _ran_on(artifact: Artifact) -> dict[str, str]:
     """What ran the graph: always the CPU, whatever the artifact is for."""
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     return {
         "backend": VERIFIED_ON,
@@ -76,10 +76,10 @@ def _ran_on(artifact: Artifact) -> dict[str, str]:
 def _prove_generator(
     artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
 ) -> GateResult:
-    from exporter.gate import gate_prompts, run_gate
-    from exporter.gate.open_candidate import open_candidate
-    from exporter.gate.reference import reference_of
-    from exporter.gate.tokenizer import chat_renderer
+    from jisu.exporter.gate import gate_prompts, run_gate
+    from jisu.exporter.gate.open_candidate import open_candidate
+    from jisu.exporter.gate.reference import reference_of
+    from jisu.exporter.gate.tokenizer import chat_renderer
 
     facts, tokenizer = source.model, source.tokenizer
     reference = reference_of(source)
@@ -114,17 +114,17 @@ def _prove_generator(
 
 
 def _far(source: Source, max_positions: int | None) -> int:
-    from exporter.gate.prompts import far_length
-    from exporter.sources.spans import attention_heads
+    from jisu.exporter.gate.prompts import far_length
+    from jisu.exporter.sources.spans import attention_heads
 
     facts = source.model
     return far_length(parameters=facts.parameters, heads=attention_heads(source.module), max_positions=max_positions)
 
 
 def _whole_range(artifact: Artifact, source: Source) -> Range | None:
-    from exporter.gate.positions import plan_range
-    from exporter.sources.spans import switch_points, window_sizes
-    from exporter.tracing.trace_source import traced_interface
+    from jisu.exporter.gate.positions import plan_range
+    from jisu.exporter.sources.spans import switch_points, window_sizes
+    from jisu.exporter.tracing.trace_source import traced_interface
 
     signature = artifact.manifest.signature
     if not signature.state or artifact.manifest.precision not in _TAKES_MADE_PASTS:
@@ -141,10 +141,10 @@ def _whole_range(artifact: Artifact, source: Source) -> Range | None:
 def _prove_text_to_text(
     artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
 ) -> GateResult:
-    from exporter.gate import gate_prompts, run_gate
-    from exporter.gate.conditioned import ConditionedBackend, ConditionedReference, condition
-    from exporter.gate.open_candidate import open_candidate
-    from exporter.gate.reference import TorchReference
+    from jisu.exporter.gate import gate_prompts, run_gate
+    from jisu.exporter.gate.conditioned import ConditionedBackend, ConditionedReference, condition
+    from jisu.exporter.gate.open_candidate import open_candidate
+    from jisu.exporter.gate.reference import TorchReference
 
     facts, tokenizer = source.model, source.tokenizer
     start = facts.decoder_start
@@ -177,9 +177,9 @@ def _prove_text_to_text(
 def _prove_classifier(
     artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
 ) -> GateResult:
-    from exporter.gate import gate_texts, run_classifier_gate
-    from exporter.gate.classifier_reference import ClassifierReference
-    from exporter.gate.open_candidate import open_candidate_classifier
+    from jisu.exporter.gate import gate_texts, run_classifier_gate
+    from jisu.exporter.gate.classifier_reference import ClassifierReference
+    from jisu.exporter.gate.open_candidate import open_candidate_classifier
 
     facts = source.model
     reference = ClassifierReference(source.module, labels=len(facts.labels))
@@ -199,7 +199,7 @@ def _prove_classifier(
 
 
 def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Check]] | None:
-    from exporter.gate.tokenizer import check_tokenizer
+    from jisu.exporter.gate.tokenizer import check_tokenizer
 
     tokenizer = source.tokenizer
     return (
@@ -210,8 +210,8 @@ def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Ch
 
 
 def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:
-    from exporter.graph.localize import locate_layer
-    from exporter.sources.layers import plan_layers
+    from jisu.exporter.graph.localize import locate_layer
+    from jisu.exporter.sources.layers import plan_layers
 
     plan = plan_layers(source.module)
 

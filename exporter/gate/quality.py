@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.intervals import Interval, mean_interval, share_interval
+from jisu.exporter.gate.intervals import Interval, mean_interval, share_interval
 
 if TYPE_CHECKING:
-    from exporter.contract.backend import Backend
-    from exporter.gate.reference import Reference
+    from jisu.exporter.contract.backend import Backend
+    from jisu.exporter.gate.reference import Reference
 
 Floats = npt.NDArray[np.float64]
 BLOCK_BYTES = 4 << 20  # of float32 logits; float64 intermediates are a few times that

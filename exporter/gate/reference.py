@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from exporter.sources.module_kind import is_of_transformers
+from jisu.exporter.sources.module_kind import is_of_transformers
 
 if TYPE_CHECKING:
     import torch
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 
 class Reference(Protocol):
@@ -64,8 +64,8 @@ class ModuleReference:
         """See `Reference.logits`."""
         import torch
 
-        from calibration.model.layer_walk import inference
-        from calibration.model.whole_sequences import run_whole
+        from jisu.calibration.model.layer_walk import inference
+        from jisu.calibration.model.whole_sequences import run_whole
 
         ids = torch.from_numpy(np.ascontiguousarray(token_ids, dtype=np.int64))[None]
         with inference(self._module):

@@ -10,22 +10,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import JisuError
-from exporter.gate.cache import check_chunks, check_decode, check_rewind
-from exporter.gate.domain_quality import DomainQuality, domain_checks, measure_domains
-from exporter.gate.domain_tokens import TokenIds
-from exporter.gate.exam import Exam, OwnPrefill, Truth
-from exporter.gate.greedy import check_greedy
-from exporter.gate.positions import Range, check_far, check_range
-from exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
-from exporter.gate.prompts import GatePrompts
-from exporter.gate.result import Check, GateResult
-from exporter.gate.wide_batch import ROWS, check_wide_batch
-from exporter.precision.budget import Budget
+from jisu.exporter.contract.errors import JisuError
+from jisu.exporter.gate.cache import check_chunks, check_decode, check_rewind
+from jisu.exporter.gate.domain_quality import DomainQuality, domain_checks, measure_domains
+from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.exam import Exam, OwnPrefill, Truth
+from jisu.exporter.gate.greedy import check_greedy
+from jisu.exporter.gate.positions import Range, check_far, check_range
+from jisu.exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
+from jisu.exporter.gate.prompts import GatePrompts
+from jisu.exporter.gate.result import Check, GateResult
+from jisu.exporter.gate.wide_batch import ROWS, check_wide_batch
+from jisu.exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
-    from exporter.contract.backend import Backend
-    from exporter.gate.reference import Reference
+    from jisu.exporter.contract.backend import Backend
+    from jisu.exporter.gate.reference import Reference
 
 Step = tuple[str, Callable[[], "Check | list[Check]"]]
 Progress = Callable[[str, int, int], None]

@@ -11,28 +11,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.gate.facts import check_facts
-from exporter.gate.float_weights import NAME as FLOATS
-from exporter.gate.float_weights import check_float_weights
-from exporter.gate.folder import NAME as FOLDER
-from exporter.gate.folder import SIGNATURE_NAME, check_folder, check_signature
-from exporter.gate.half import WEIGHTS_NAME, check_half_graph, check_half_weights
-from exporter.gate.int8_sums import NAME as SUMS
-from exporter.gate.int8_sums import check_int8_sums
-from exporter.gate.position_tables import NAME as TABLES
-from exporter.gate.position_tables import check_position_tables
-from exporter.gate.run import asked
-from exporter.gate.weights import check_weights
-from exporter.precision.half_precision import computed_half
-from exporter.precision.precision import precision_named
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.gate.facts import check_facts
+from jisu.exporter.gate.float_weights import NAME as FLOATS
+from jisu.exporter.gate.float_weights import check_float_weights
+from jisu.exporter.gate.folder import NAME as FOLDER
+from jisu.exporter.gate.folder import SIGNATURE_NAME, check_folder, check_signature
+from jisu.exporter.gate.half import WEIGHTS_NAME, check_half_graph, check_half_weights
+from jisu.exporter.gate.int8_sums import NAME as SUMS
+from jisu.exporter.gate.int8_sums import check_int8_sums
+from jisu.exporter.gate.position_tables import NAME as TABLES
+from jisu.exporter.gate.position_tables import check_position_tables
+from jisu.exporter.gate.run import asked
+from jisu.exporter.gate.weights import check_weights
+from jisu.exporter.precision.half_precision import computed_half
+from jisu.exporter.precision.precision import precision_named
 
 if TYPE_CHECKING:
-    from calibration.w8a8.matmul import Quantized
-    from exporter.contract.artifact import Artifact
-    from exporter.gate.folder import WriteFiles
-    from exporter.gate.result import Check
-    from exporter.sources.source import Source
+    from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.exporter.contract.artifact import Artifact
+    from jisu.exporter.gate.folder import WriteFiles
+    from jisu.exporter.gate.result import Check
+    from jisu.exporter.sources.source import Source
 
 
 def check_integers(artifact: Artifact, source: Source, intended: Mapping[str, Quantized] | None) -> list[Check]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from exporter.contract.errors import InputError
-from exporter.gate.domain_tokens import MOST_UNKNOWN, RANDOM, DomainTokens, Judged, TokenIds
-from exporter.gate.domains import built_in_domains
-from exporter.gate.prompts import gate_prompts
-from exporter.sources.quiet import quiet_transformers
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.domain_tokens import MOST_UNKNOWN, RANDOM, DomainTokens, Judged, TokenIds
+from jisu.exporter.gate.domains import built_in_domains
+from jisu.exporter.gate.prompts import gate_prompts
+from jisu.exporter.sources.quiet import quiet_transformers
 
 WINDOWS = 64  # of one text alone
 DOMAIN_WINDOWS = 6  # of each of several domains

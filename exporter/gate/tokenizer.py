@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError, JisuError
-from exporter.gate.domain_tokens import Render
-from exporter.gate.result import Check
+from jisu.exporter.contract.errors import InputError, JisuError
+from jisu.exporter.gate.domain_tokens import Render
+from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
-    from exporter.contract.artifact import ModelFacts
+    from jisu.exporter.contract.artifact import ModelFacts
 
 TEXTS = (
     "The quick brown fox jumps over the lazy dog.",
@@ -55,7 +55,7 @@ def check_tokenizer(
     """
     from tokenizers import Tokenizer
 
-    from exporter.gate.tokenizer_texts import broad_texts
+    from jisu.exporter.gate.tokenizer_texts import broad_texts
 
     ours = Tokenizer.from_file(str(artifact_folder / "tokenizer.json"))
     # A tokenizer.json may ask for truncation or padding; a runtime must not let it.
@@ -132,7 +132,7 @@ def _vocabulary_differences(source: Any, ours: Any) -> tuple[list[str], list[str
 def _check_chat_template(source: Any, folder: Path) -> Check:
     name = "chat-template"
     # What users will run, on the files that they will have.
-    from runtimes.chat.chat_template import open_chat_template
+    from jisu.runtimes.chat.chat_template import open_chat_template
 
     template = open_chat_template(folder)
     if not getattr(source, "chat_template", None):
@@ -153,7 +153,7 @@ def _check_chat_template(source: Any, folder: Path) -> Check:
 
 def chat_renderer(folder: Path) -> Render | None:
     """What turns a conversation into text with an artifact's own template, within bounds; None without one."""
-    from runtimes.chat.chat_template import open_chat_template
+    from jisu.runtimes.chat.chat_template import open_chat_template
 
     try:
         template = open_chat_template(folder)
@@ -165,8 +165,8 @@ def chat_renderer(folder: Path) -> Render | None:
 def _check_chat_ids(source: Any, folder: Path, facts: ModelFacts) -> list[Check]:
     """The ids that a conversation becomes, and that a message's control tokens are none; none without a template."""
     # What users will run, on the files that they will have.
-    from runtimes.chat.chat_encoder import open_chat_encoder
-    from runtimes.generation.text import open_codec
+    from jisu.runtimes.chat.chat_encoder import open_chat_encoder
+    from jisu.runtimes.generation.text import open_codec
 
     codec = open_codec(folder)
     if codec is None or not getattr(source, "chat_template", None):

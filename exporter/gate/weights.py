@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.integer_difference import dequantized, first_difference
-from exporter.gate.result import Check
-from exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
+from jisu.exporter.gate.integer_difference import dequantized, first_difference
+from jisu.exporter.gate.result import Check
+from jisu.exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Int8Matmul, Quantized
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.w8a8.matmul import Int8Matmul, Quantized
+    from jisu.calibration.weights.formats import BlockQuantized
 
 NAME = "stored-weights"
 # Largest difference of a product, as a share of the sum of its terms' magnitudes over `_SPAN` features. Sums of that
@@ -45,8 +45,8 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
         encoder: a second file, which may hold some of them as well or instead.
     """
 
-    from exporter.graph.merge_weights import marked
-    from exporter.graph.read_graph import read_graph
+    from jisu.exporter.graph.merge_weights import marked
+    from jisu.exporter.graph.read_graph import read_graph
 
     files = [graph_file] if encoder is None else [graph_file, encoder]
     worst, where, seen = 0.0, "", set()
@@ -106,8 +106,8 @@ def _difference(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str])
 
 def _errors(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str]) -> Iterator[tuple[float, str]]:
     """(relative error, where) of each parameter, or of each piece of one."""
-    from calibration.w8a8.matmul import Int8Matmul
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.w8a8.matmul import Int8Matmul
+    from jisu.calibration.weights.formats import BlockQuantized
 
     products = [part for part in parts if isinstance(part, Int8Matmul)]
     blocks = [part for part in parts if isinstance(part, BlockQuantized)]
@@ -259,8 +259,8 @@ class _Runner:
         import onnx
         import onnx_ir as ir
 
-        from exporter.contract.import_onnxruntime import import_onnxruntime
-        from exporter.graph.match import sizes_of
+        from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+        from jisu.exporter.graph.match import sizes_of
 
         onnxruntime = import_onnxruntime()
 

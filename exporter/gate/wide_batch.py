@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.gate.domain_tokens import TokenIds
-from exporter.gate.exam import Exam
-from exporter.gate.result import Check
+from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.exam import Exam
+from jisu.exporter.gate.result import Check
 
 ROWS = 17  # more than a vector register holds, and no multiple of anything
 _LENGTHS = 11  # different ones, from 2 on

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.signature import (
+from jisu.exporter.contract.signature import (
     ATTENTION_MASK,
     CAPACITY,
     INPUT_IDS,
@@ -17,7 +17,7 @@ from exporter.contract.signature import (
     SOURCE,
     STATE_PREFIXES,
 )
-from exporter.graph.evaluate import takes_one_token
+from jisu.exporter.graph.evaluate import takes_one_token
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
     import numpy as np
     import onnx_ir as ir
 
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
 

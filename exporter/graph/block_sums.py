@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import emit, new_constant
+from jisu.exporter.graph.match import emit, new_constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir

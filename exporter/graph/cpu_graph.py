@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.artifact import CPU_ENCODER, CPU_GRAPH, ENCODER, GRAPH
-from exporter.graph.match import emit
+from jisu.exporter.contract.artifact import CPU_ENCODER, CPU_GRAPH, ENCODER, GRAPH
+from jisu.exporter.graph.match import emit
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.signature import INPUT_IDS
-from exporter.graph.match import ancestors, dims
+from jisu.exporter.contract.signature import INPUT_IDS
+from jisu.exporter.graph.match import ancestors, dims
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def evaluate(value: ir.Value, feeds: Mapping[str, np.ndarray[Any, Any]], *, opse
     """
     import onnx_ir as ir
 
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.contract.signature import STATE_PREFIXES, Signature, StateSpec, TensorSpec
+from jisu.exporter.contract.signature import STATE_PREFIXES, Signature, StateSpec, TensorSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir

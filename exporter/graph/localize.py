@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import WEIGHTS
-from exporter.contract.signature import (
+from jisu.exporter.contract.artifact import WEIGHTS
+from jisu.exporter.contract.signature import (
     ATTENTION_MASK,
     CAPACITY,
     INPUT_IDS,
@@ -125,7 +125,7 @@ def _graph_states(
 ) -> dict[str, Hidden]:
     import onnx
 
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     ort = import_onnxruntime()
 

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.graph.match import add_initializer, sizes_of
+from jisu.exporter.graph.match import add_initializer, sizes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
+    from jisu.calibration.w8a8.matmul import Quantized
 
 _PARAMETERS = "parameters"
 # Key of a node's metadata in the file: the parameters whose integers it reads, side by side, separated by spaces.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.hub_links import lies_in
+from jisu.exporter.contract.hub_links import lies_in
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,7 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 _LONGEST_NAME = 255  # bytes, on every common file system
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.contract.errors import InputError, JisuError, MissingDependencyError
-from exporter.jobs.termination import TERMINATED, ending_cleanly, keeping_the_ending
+from jisu.exporter.contract.errors import InputError, JisuError, MissingDependencyError
+from jisu.exporter.jobs.termination import TERMINATED, ending_cleanly, keeping_the_ending
 
 LOCAL = "local"
 # A machine has one of it, and what is timed takes it: nothing else is timed there at the same time.

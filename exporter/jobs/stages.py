@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from exporter.jobs.peak_memory import PeakMemory
+from jisu.exporter.jobs.peak_memory import PeakMemory
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -6,11 +6,11 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from exporter.contract.signature import StateItem
-from exporter.models.ngram import NGram
-from exporter.models.recurrent import GRU, LSTM
-from exporter.models.settings import ModelSettings
-from exporter.models.transformer import Transformer
+from jisu.exporter.contract.signature import StateItem
+from jisu.exporter.models.ngram import NGram
+from jisu.exporter.models.recurrent import GRU, LSTM
+from jisu.exporter.models.settings import ModelSettings
+from jisu.exporter.models.transformer import Transformer
 
 
 class Body(Protocol):

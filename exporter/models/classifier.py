@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from exporter.contract.errors import InputError
-from exporter.models.body import build_body
-from exporter.models.settings import PAD_ID, ModelSettings
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.models.body import build_body
+from jisu.exporter.models.settings import PAD_ID, ModelSettings
 
 
 class Classifier(nn.Module):

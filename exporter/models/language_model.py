@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from exporter.contract.signature import StateItem
-from exporter.models.body import build_body
-from exporter.models.settings import PAD_ID, ModelSettings
+from jisu.exporter.contract.signature import StateItem
+from jisu.exporter.models.body import build_body
+from jisu.exporter.models.settings import PAD_ID, ModelSettings
 
 
 class LanguageModel(nn.Module):

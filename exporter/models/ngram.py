@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from exporter.contract.signature import StateItem
-from exporter.models.settings import ModelSettings
+from jisu.exporter.contract.signature import StateItem
+from jisu.exporter.models.settings import ModelSettings
 
 
 class NGram(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 Network = Literal["ngram", "lstm", "gru", "transformer"]
 NETWORKS: tuple[Network, ...] = get_args(Network)

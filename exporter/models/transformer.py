@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from exporter.contract.signature import CAPACITY, StateItem
-from exporter.models.settings import ModelSettings
-from exporter.tracing.operators import attention, scatter_cache
+from jisu.exporter.contract.signature import CAPACITY, StateItem
+from jisu.exporter.models.settings import ModelSettings
+from jisu.exporter.tracing.operators import attention, scatter_cache
 
 
 class Transformer(nn.Module):

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.errors import InputError
-from exporter.opinions.worker import ANSWERS
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.opinions.worker import ANSWERS
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[3]
 # The other environment has no jisu: its worker finds ours, after its own libraries.
 _START = (
     "import runpy, sys; sys.path.append({root!r}); runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
@@ -73,7 +73,7 @@ def ask_worker(worker: str, questions: dict[str, Any], folder: Path, *, python: 
     """
     request = folder / _QUESTIONS
     request.write_text(json.dumps(questions), encoding="utf-8")
-    start = _START.format(root=str(_ROOT), module=f"exporter.opinions.{worker}")
+    start = _START.format(root=str(_ROOT), module=f"jisu.exporter.opinions.{worker}")
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     done = subprocess.run(
         [python, "-c", start, str(request)], cwd=folder, env={**os.environ, **offline}, capture_output=True, check=False

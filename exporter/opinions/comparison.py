@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.gate.quality import badness, kl_divergence
-from exporter.gate.result import Check
-from exporter.opinions.limits import Limits
-from exporter.precision.logit_errors import logit_errors
+from jisu.exporter.gate.quality import badness, kl_divergence
+from jisu.exporter.gate.result import Check
+from jisu.exporter.opinions.limits import Limits
+from jisu.exporter.precision.logit_errors import logit_errors
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.opinions.worker import answer
+from jisu.exporter.opinions.worker import answer
 
 _PIECE = 512  # tokens of one call
 _FLOAT32 = 0  # of GGML's types

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from exporter.gate.domain_tokens import TokenIds
-from exporter.gate.domains import held_out_prose
-from exporter.gate.prompts import CHAT, CHINESE, CODE, FAR
-from exporter.gate.tokenizer import MESSAGES, TEXTS
-from exporter.precision.budget import LONGEST
+from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.domains import held_out_prose
+from jisu.exporter.gate.prompts import CHAT, CHINESE, CODE, FAR
+from jisu.exporter.gate.tokenizer import MESSAGES, TEXTS
+from jisu.exporter.precision.budget import LONGEST
 
 NEW_TOKENS = 24
 _SHORT = 96  # tokens of the further texts

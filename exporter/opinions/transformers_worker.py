@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.opinions.worker import answer
+from jisu.exporter.opinions.worker import answer
 
 _CLASSES = {"text-generation": "AutoModelForCausalLM"}
 

@@ -10,15 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.contract.artifact import TIMINGS, FileRecord, record_files
-from exporter.contract.errors import InputError, JisuError
-from exporter.contract.signature import Signature
-from exporter.packaging.folder_files import Described, write_folder_files
+from jisu.exporter.contract.artifact import TIMINGS, FileRecord, record_files
+from jisu.exporter.contract.errors import InputError, JisuError
+from jisu.exporter.contract.signature import Signature
+from jisu.exporter.packaging.folder_files import Described, write_folder_files
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from exporter.jobs.stages import Stages
+    from jisu.exporter.jobs.stages import Stages
 
 _VERSIONED = ("jisu", "torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
 # How Rust spells an error of the operating system.
@@ -47,9 +47,9 @@ def write_artifact_files(
     Raises:
         InputError: the disk is full, or takes no files.
     """
-    from exporter.graph.cpu_graph import write_cpu_graph
-    from exporter.graph.graph_signature import signature_of
-    from exporter.graph.weights_file import save_encoder, save_graph
+    from jisu.exporter.graph.cpu_graph import write_cpu_graph
+    from jisu.exporter.graph.graph_signature import signature_of
+    from jisu.exporter.graph.weights_file import save_encoder, save_graph
 
     signature = signature_of(model.graph)
     with refusing_to_write(folder):

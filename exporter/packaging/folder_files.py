@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from exporter.contract.artifact import ModelFacts
-from exporter.contract.signature import Signature
-from exporter.packaging.genai_config import write_genai_config
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.contract.signature import Signature
+from jisu.exporter.packaging.genai_config import write_genai_config
 
 
 class Described(Protocol):

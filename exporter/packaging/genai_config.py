@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import GRAPH, ModelFacts
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
+from jisu.exporter.contract.artifact import GRAPH, ModelFacts
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
 
 NAME = "genai_config.json"
 # onnxruntime-genai keeps a list of model types. All decoders with these inputs and outputs share one code path there,

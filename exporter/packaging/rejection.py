@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.contract.artifact import REJECTED, Manifest
-from exporter.contract.errors import GateRejectedError
-from exporter.packaging.staging import replace_folder
+from jisu.exporter.contract.artifact import REJECTED, Manifest
+from jisu.exporter.contract.errors import GateRejectedError
+from jisu.exporter.packaging.staging import replace_folder
 
 REJECTED_SUFFIX = ".rejected"
 

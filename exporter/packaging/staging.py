@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.contract.artifact import check_outside_artifacts
-from exporter.contract.errors import InputError
-from exporter.jobs.output_path import check_name, check_parent
+from jisu.exporter.contract.artifact import check_outside_artifacts
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.output_path import check_name, check_parent
 
 STAGING_SUFFIX = ".partial"
 

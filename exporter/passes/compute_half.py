@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import STATE_PREFIXES
-from exporter.graph.match import emit
-from exporter.passes.keep_float import ANY_TYPE, REASON, kept_nodes, states
-from exporter.passes.store_half import half_weight, rename, stored_type
-from exporter.precision.precision import HalfType
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import STATE_PREFIXES
+from jisu.exporter.graph.match import emit
+from jisu.exporter.passes.keep_float import ANY_TYPE, REASON, kept_nodes, states
+from jisu.exporter.passes.store_half import half_weight, rename, stored_type
+from jisu.exporter.precision.precision import HalfType
 
 if TYPE_CHECKING:
     import onnx_ir as ir

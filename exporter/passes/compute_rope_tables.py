@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.graph.match import emit, is_weight, new_constant
-from exporter.graph.merge_weights import drop_unread
+from jisu.exporter.graph.match import emit, is_weight, new_constant
+from jisu.exporter.graph.merge_weights import drop_unread
 
 if TYPE_CHECKING:
     import numpy as np

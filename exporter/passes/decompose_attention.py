@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import dims, emit, new_constant, nodes_of, replace
+from jisu.exporter.graph.match import dims, emit, new_constant, nodes_of, replace
 
 if TYPE_CHECKING:
     import numpy as np

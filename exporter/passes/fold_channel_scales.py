@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import add_initializer, emit, is_weight, nodes_of
-from exporter.graph.merge_weights import parameters_of
+from jisu.exporter.graph.match import add_initializer, emit, is_weight, nodes_of
+from jisu.exporter.graph.merge_weights import parameters_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
+    from jisu.calibration.w8a8.matmul import Quantized
 
 # Operator -> the input that holds the weight its normalized output is multiplied with.
 _NORMS = {"RMSNormalization": 1, "SkipSimplifiedLayerNormalization": 2}

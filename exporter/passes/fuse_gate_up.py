@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import dims, emit, is_weight, nodes_of, producer, replace
-from exporter.graph.merge_weights import concat_weights, drop_unread, quantized_alike
+from jisu.exporter.graph.match import dims, emit, is_weight, nodes_of, producer, replace
+from jisu.exporter.graph.merge_weights import concat_weights, drop_unread, quantized_alike
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
+    from jisu.calibration.w8a8.matmul import Quantized
 
 
 def fuse_gate_up(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = None) -> int:

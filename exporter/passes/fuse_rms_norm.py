@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import (
+from jisu.exporter.graph.match import (
     constant,
     dims,
     either_way,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import INPUT_IDS, PAST_LENGTH
-from exporter.graph.match import constant, dims, emit, new_constant, nodes_of, producer, replace, used_once
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH
+from jisu.exporter.graph.match import constant, dims, emit, new_constant, nodes_of, producer, replace, used_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ def fuse_rope(graph: ir.Graph, *, max_positions: int | None) -> int:
     Raises:
         InputError: the angles depend on the length of the call, which no table and no cached token can follow.
     """
-    from exporter.graph.evaluate import find_positions
+    from jisu.exporter.graph.evaluate import find_positions
 
     positions = find_positions(graph, PAST_LENGTH, INPUT_IDS)
     if positions is None:
@@ -150,7 +150,7 @@ def _table(
     """
     import numpy as np
 
-    from exporter.graph.evaluate import evaluate
+    from jisu.exporter.graph.evaluate import evaluate
 
     assert positions.name is not None
 

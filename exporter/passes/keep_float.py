@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import STATE_PREFIXES
-from exporter.graph.localize import LAYERS_KEY
-from exporter.graph.match import is_weight, producer
-from exporter.graph.merge_weights import parameters_of
-from exporter.passes.store_half import largest, stored_type
-from exporter.precision.precision import LARGEST, HalfType
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import STATE_PREFIXES
+from jisu.exporter.graph.localize import LAYERS_KEY
+from jisu.exporter.graph.match import is_weight, producer
+from jisu.exporter.graph.merge_weights import parameters_of
+from jisu.exporter.passes.store_half import largest, stored_type
+from jisu.exporter.precision.precision import LARGEST, HalfType
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -82,7 +82,7 @@ def keep_float(
     Raises:
         InputError: an activation is not finite on them.
     """
-    from exporter.graph.activation_ranges import measure_ranges
+    from jisu.exporter.graph.activation_ranges import measure_ranges
 
     ranges = {} if windows is None else measure_ranges(graph, windows)
     positional = _positional(graph)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import CAPACITY, SOURCE, STATE_PREFIXES
-from exporter.graph.match import is_weight
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import CAPACITY, SOURCE, STATE_PREFIXES
+from jisu.exporter.graph.match import is_weight
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST_LENGTH
-from exporter.graph.match import dims, emit, new_constant, replace
-from exporter.passes.lower_gqa import SEQLENS, TOTAL
-from exporter.passes.select_logits import NEW_LENGTH
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, PAST_LENGTH
+from jisu.exporter.graph.match import dims, emit, new_constant, replace
+from jisu.exporter.passes.lower_gqa import SEQLENS, TOTAL
+from jisu.exporter.passes.select_logits import NEW_LENGTH
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.signature import INPUT_IDS, PAST_LENGTH
-from exporter.graph.match import ancestors, dims, emit, new_constant, nodes_of, producer, replace
+from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH
+from jisu.exporter.graph.match import ancestors, dims, emit, new_constant, nodes_of, producer, replace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ def note(graph: ir.Graph, *, max_positions: int | None) -> str | None:
 
 def lower_gqa(graph: ir.Graph, *, max_positions: int | None) -> int:
     """Replace every attention that the operator can express; others stay standard operators."""
-    from exporter.graph.evaluate import find_positions
+    from jisu.exporter.graph.evaluate import find_positions
 
     positions = find_positions(graph, PAST_LENGTH, INPUT_IDS)
     windows = _Windows(graph, max_positions)
@@ -259,7 +259,7 @@ def causal_window(graph: ir.Graph, mask: ir.Value, positions: int) -> int | None
     """
     import numpy as np
 
-    from exporter.graph.evaluate import evaluate, takes_one_token
+    from jisu.exporter.graph.evaluate import evaluate, takes_one_token
 
     if any(_reads_contents(node) for node in ancestors(mask)):
         return None

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import constant, emit, is_weight, new_constant, nodes_of, producer, replace
-from exporter.graph.merge_weights import mark, marked
-from exporter.passes.lower_gqa import DOMAIN
+from jisu.exporter.graph.match import constant, emit, is_weight, new_constant, nodes_of, producer, replace
+from jisu.exporter.graph.merge_weights import mark, marked
+from jisu.exporter.passes.lower_gqa import DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,9 +9,18 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporter.graph.match import add_initializer, emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
-from exporter.graph.merge_weights import mark, marked
-from exporter.passes.lower_gqa import DOMAIN
+from jisu.exporter.graph.match import (
+    add_initializer,
+    emit,
+    integer_bits,
+    is_weight,
+    nodes_of,
+    producer,
+    replace,
+    sizes_of,
+)
+from jisu.exporter.graph.merge_weights import mark, marked
+from jisu.exporter.passes.lower_gqa import DOMAIN
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
-from exporter.graph.merge_weights import mark, marked
-from exporter.passes.lower_gqa import DOMAIN
-from exporter.passes.lower_matmul_nbits import stored
+from jisu.exporter.graph.match import emit, integer_bits, is_weight, nodes_of, producer, replace, sizes_of
+from jisu.exporter.graph.merge_weights import mark, marked
+from jisu.exporter.passes.lower_gqa import DOMAIN
+from jisu.exporter.passes.lower_matmul_nbits import stored
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import dims, emit, is_weight, nodes_of, producer, replace
-from exporter.passes.lower_gqa import DOMAIN
+from jisu.exporter.graph.match import dims, emit, is_weight, nodes_of, producer, replace
+from jisu.exporter.passes.lower_gqa import DOMAIN
 
 if TYPE_CHECKING:
     import onnx_ir as ir

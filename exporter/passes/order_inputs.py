@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import add_initializer, emit, is_weight, nodes_of
-from exporter.graph.merge_weights import parameters_of
+from jisu.exporter.graph.match import add_initializer, emit, is_weight, nodes_of
+from jisu.exporter.graph.merge_weights import parameters_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
+    from jisu.calibration.w8a8.matmul import Quantized
 
 _ORDERED = "ordered_inputs"
 
@@ -50,7 +50,7 @@ def order_inputs(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
 
 def _parameters(node: ir.Node) -> tuple[str, ...]:
     """Names of the parameters in a matmul's weight, [K, N] or the transpose of [N, K]."""
-    from exporter.graph.match import producer
+    from jisu.exporter.graph.match import producer
 
     weight = node.inputs[1]
     transpose = producer(weight, "Transpose")

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import dims, emit, is_weight, nodes_of, producer, used_once
-from exporter.graph.merge_weights import concat_weights, drop_unread, quantized_alike
+from jisu.exporter.graph.match import dims, emit, is_weight, nodes_of, producer, used_once
+from jisu.exporter.graph.merge_weights import concat_weights, drop_unread, quantized_alike
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
+    from jisu.calibration.w8a8.matmul import Quantized
 
 
 def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = None) -> int:

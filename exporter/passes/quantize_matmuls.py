@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import add_initializer, emit, is_weight, new_constant, nodes_of, replace
-from exporter.graph.merge_weights import drop_unread, mark, parameters_of
+from jisu.exporter.graph.match import add_initializer, emit, is_weight, new_constant, nodes_of, replace
+from jisu.exporter.graph.merge_weights import drop_unread, mark, parameters_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Int8Matmul, Quantized
-    from calibration.w8a8.static_activations import ActivationScale
+    from jisu.calibration.w8a8.matmul import Int8Matmul, Quantized
+    from jisu.calibration.w8a8.static_activations import ActivationScale
 
 
 def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
@@ -58,7 +58,7 @@ def quantize_matmuls(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> 
 
 def _products(node: ir.Node, quantized: Mapping[str, Quantized]) -> list[Int8Matmul]:
     """What the parameters in a product's weight became, when all of them became int8 matmuls."""
-    from calibration.w8a8.matmul import Int8Matmul
+    from jisu.calibration.w8a8.matmul import Int8Matmul
 
     weight = node.inputs[1]
     if weight is None or not is_weight(weight):
@@ -88,7 +88,7 @@ def _rounded_by_token(graph: ir.Graph, node: ir.Node, source: ir.Value) -> list[
     import numpy as np
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import SMALLEST_MAGNITUDE
+    from jisu.calibration.w8a8.matmul import SMALLEST_MAGNITUDE
 
     each = ir.Value(type=source.type, shape=ir.Shape([*(source.shape or [])[:-1], 1]))
     last = new_constant(graph, "last_axis", np.array([-1], np.int64))

@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.graph.match import emit, is_weight, new_constant
-from exporter.graph.merge_weights import drop_unread, mark
-from exporter.graph.recurrent_weights import GATE_ORDERS, directions_of, in_onnx_form
+from jisu.exporter.graph.match import emit, is_weight, new_constant
+from jisu.exporter.graph.merge_weights import drop_unread, mark
+from jisu.exporter.graph.recurrent_weights import GATE_ORDERS, directions_of, in_onnx_form
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Int8Matmul, Quantized
+    from jisu.calibration.w8a8.matmul import Int8Matmul, Quantized
 
 _WEIGHT, _RECURRENCE = 1, 2  # places among the inputs
 
@@ -55,7 +55,7 @@ def _names(node: ir.Node, place: int) -> tuple[str, ...]:
 
 def _parts(node: ir.Node, quantized: Mapping[str, Quantized]) -> tuple[_Products, _Products] | None:
     """The integers of the weights for input and state, all directions; None where any is missing."""
-    from calibration.w8a8.matmul import Int8Matmul
+    from jisu.calibration.w8a8.matmul import Int8Matmul
 
     if node.op_type not in GATE_ORDERS or node.domain or not all(map(is_weight, node.inputs[1:3])):
         return None

@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.graph.block_sums import append_block_sums
-from exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, producer, replace
-from exporter.graph.merge_weights import drop_unread, mark, parameters_of
+from jisu.exporter.graph.block_sums import append_block_sums
+from jisu.exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, producer, replace
+from jisu.exporter.graph.merge_weights import drop_unread, mark, parameters_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.calibration.weights.formats import BlockQuantized
 
 
 # An embedding is read with Gather, which takes whole bytes only.
@@ -90,7 +90,7 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], tar
 
 
 def _in_blocks(quantized: Mapping[str, Quantized]) -> dict[str, BlockQuantized]:
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.formats import BlockQuantized
 
     return {name: value for name, value in quantized.items() if isinstance(value, BlockQuantized)}
 

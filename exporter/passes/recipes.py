@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter.contract.artifact import TASKS, Task
-from exporter.contract.errors import InputError
-from exporter.passes.steps import Step
+from jisu.exporter.contract.artifact import TASKS, Task
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.passes.steps import Step
 
 # What the tracer writes, tidied. Sums such as the one plus weight of some norms have to be constants before the norm is
 # recognized.

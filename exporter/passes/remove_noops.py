@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import constant, dims, emit, producer, replace, scalar
+from jisu.exporter.graph.match import constant, dims, emit, producer, replace, scalar
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.contract.signature import LOGITS_POSITIONS
+from jisu.exporter.contract.signature import LOGITS_POSITIONS
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,14 +9,14 @@ from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import JisuError
-from exporter.passes.steps import Step, StepRecord
-from exporter.precision.precision import HalfType
+from jisu.exporter.contract.errors import JisuError
+from jisu.exporter.passes.steps import Step, StepRecord
+from jisu.exporter.precision.precision import HalfType
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from calibration.w8a8.matmul import Quantized
+    from jisu.calibration.w8a8.matmul import Quantized
 
 # What a step says of places that it was to change and did not.
 _LEFT = "have a form that the pass does not know: slower, and as right"
@@ -63,7 +63,7 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], context: PassContext) -
 
     records = []
     for step in steps:
-        module = import_module(f"exporter.passes.{step.name}")
+        module = import_module(f"jisu.exporter.passes.{step.name}")
         function: Callable[..., int] = getattr(module, step.name)
         possible: int | None = _call(module.candidates, model.graph, context) if hasattr(module, "candidates") else None
         note: str | None = _call(module.note, model.graph, context) if hasattr(module, "note") else None

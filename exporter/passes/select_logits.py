@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.contract.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
-from exporter.graph.evaluate import takes_one_token
-from exporter.graph.match import add_initializer, dims, emit, is_weight, new_constant, producer
+from jisu.exporter.contract.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
+from jisu.exporter.graph.evaluate import takes_one_token
+from jisu.exporter.graph.match import add_initializer, dims, emit, is_weight, new_constant, producer
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import dims, emit, is_weight, nodes_of, replace
+from jisu.exporter.graph.match import dims, emit, is_weight, nodes_of, replace
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import constant, dims, new_constant, nodes_of, producer
+from jisu.exporter.graph.match import constant, dims, new_constant, nodes_of, producer
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, replace, sizes_of
-from exporter.graph.merge_weights import parameters_of
-from exporter.graph.recurrent_weights import GATE_ORDERS
-from exporter.precision.precision import LARGEST, HalfType
+from jisu.exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, replace, sizes_of
+from jisu.exporter.graph.merge_weights import parameters_of
+from jisu.exporter.graph.recurrent_weights import GATE_ORDERS
+from jisu.exporter.precision.precision import LARGEST, HalfType
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet

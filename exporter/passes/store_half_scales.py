@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import add_initializer, emit, is_weight, nodes_of, sizes_of
+from jisu.exporter.graph.match import add_initializer, emit, is_weight, nodes_of, sizes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

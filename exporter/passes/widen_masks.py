@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.graph.match import dims, emit, new_constant, nodes_of
+from jisu.exporter.graph.match import dims, emit, new_constant, nodes_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # Measured on SmolLM2-135M, in standard deviations of a row of logits: torch's sdpa against its eager attention 2.0e-5,
 # against float64 1.7e-5, ONNX Runtime against torch 3.0e-5. Faults (a mask, a layer, a position) move a row by more

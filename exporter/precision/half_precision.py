@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.precision.precision import KEPT, MIXED, PRECISIONS, HalfType, Precision, WeightFormat
+from jisu.exporter.precision.precision import KEPT, MIXED, PRECISIONS, HalfType, Precision, WeightFormat
 
 # Windows of calibration text that activations are measured on. The largest ones stand at the first tokens of any text.
 MEASURED_WINDOWS = 4

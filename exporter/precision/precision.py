@@ -10,11 +10,11 @@ import difflib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from exporter.contract.errors import InputError
-from exporter.precision.budget import FP32_BUDGET, Budget, quality_budget
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.budget import FP32_BUDGET, Budget, quality_budget
 
 if TYPE_CHECKING:
-    from calibration.weights.formats import BlockFormat
+    from jisu.calibration.weights.formats import BlockFormat
 
 Algorithm = Literal["none", "rtn", "gptq", "smoothquant", "grid"]
 # In numpy's spelling, like the dtypes of a signature.
@@ -42,7 +42,7 @@ class WeightFormat:
     symmetric: bool
 
     def to_block_format(self) -> BlockFormat:
-        from calibration.weights.formats import BlockFormat
+        from jisu.calibration.weights.formats import BlockFormat
 
         return BlockFormat(bits=self.bits, block_size=self.block_size, symmetric=self.symmetric)
 

@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration.text.mixture import RANDOM, SHARES
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholders
-from exporter.jobs.stages import ReportProgress
-from exporter.quantization.calibration_errors import as_input_errors
-from exporter.quantization.calibration_mixture import SEED, Mixture, in_turn, plan_mixture, write_own_windows
-from exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
-from exporter.quantization.prompt_tokens import framed, inner_length, unknown_share
-from exporter.quantization.shared_text import refuse_shared_text, refuse_shared_windows
-from exporter.quantization.stored_windows import read_stored_windows
-from exporter.sources.outline import is_outline
+from jisu.calibration.text.mixture import RANDOM, SHARES
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholders
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.quantization.calibration_errors import as_input_errors
+from jisu.exporter.quantization.calibration_mixture import SEED, Mixture, in_turn, plan_mixture, write_own_windows
+from jisu.exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
+from jisu.exporter.quantization.prompt_tokens import framed, inner_length, unknown_share
+from jisu.exporter.quantization.shared_text import refuse_shared_text, refuse_shared_windows
+from jisu.exporter.quantization.stored_windows import read_stored_windows
+from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
-    from calibration.statistics.statistics import Statistics
-    from calibration.text.text import CalibrationText
-    from calibration.text.windows import TokenIds, Windows
-    from exporter.sources.source import Source
+    from jisu.calibration.statistics.statistics import Statistics
+    from jisu.calibration.text.text import CalibrationText
+    from jisu.calibration.text.windows import TokenIds, Windows
+    from jisu.exporter.sources.source import Source
 
 # Five of eight are the model's own writing, see `calibration.text.mixture`. More change the result by its noise.
 WINDOWS, WINDOW_TOKENS = 32, 256
@@ -111,7 +111,7 @@ def plan_calibration_data(
         InputError: a text of the user's and no tokenizer, or the text cannot be used: empty, too short, not UTF-8, in
             words that the model does not know, or shared with the evaluation.
     """
-    from calibration.text.windows import Windows
+    from jisu.calibration.text.windows import Windows
 
     chosen = texts if isinstance(texts, CalibrationTexts) else calibration_texts(texts, field=field)
     if chosen.files and source.tokenizer is None:
@@ -155,7 +155,7 @@ def write_calibration_data(
     Args:
         progress: called with the tokens done of each row, and their number.
     """
-    from calibration.text.windows import Windows
+    from jisu.calibration.text.windows import Windows
 
     if data.unwritten is None or is_outline(source):
         return data
@@ -166,7 +166,7 @@ def write_calibration_data(
 
 
 def _read(path: Path, field: str, evaluation: str | None) -> CalibrationText:
-    from calibration.text.text import read_text
+    from jisu.calibration.text.text import read_text
 
     found = read_text(path, field=field)
     if evaluation is not None:
@@ -176,7 +176,7 @@ def _read(path: Path, field: str, evaluation: str | None) -> CalibrationText:
 
 def _windows_of(source: Source, text: CalibrationText, *, count: int, length: int) -> TokenIds:
     """Windows of a text of the user's, int64 [at most count, length]."""
-    from calibration.text.windows import draw_windows
+    from jisu.calibration.text.windows import draw_windows
 
     ids = source.tokenizer(text.text, add_special_tokens=False, verbose=False)["input_ids"]  # type: ignore[misc]
     unknown = unknown_share(source, ids)
@@ -224,9 +224,9 @@ def _describe_windows(windows: Windows) -> dict[str, Any]:
 
 def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> CalibrationData:
     """The windows of a folder of statistics; raises StatisticsError when they are of another model, or unfinished."""
-    from calibration.statistics.statistics import Statistics
-    from calibration.text.fingerprint import model_fingerprint
-    from calibration.text.windows import Windows
+    from jisu.calibration.statistics.statistics import Statistics
+    from jisu.calibration.text.fingerprint import model_fingerprint
+    from jisu.calibration.text.windows import Windows
 
     statistics = Statistics(folder)
     if is_outline(source):  # which has no weights to tell models apart by, but names
@@ -247,7 +247,7 @@ def _of_statistics(source: Source, folder: Path, evaluation: str | None) -> Cali
 
 
 def _require_layers(source: Source, statistics: Statistics) -> None:
-    from exporter.quantization.matrices import matrices_of
+    from jisu.exporter.quantization.matrices import matrices_of
 
     known = {name for group in statistics.groups for name in group}
     layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.embedding}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 
 @contextlib.contextmanager
 def as_input_errors() -> Iterator[None]:
     """Turn a `CalibrationError` of the block into an InputError with the same parts."""
-    from calibration.errors import CalibrationError
+    from jisu.calibration.errors import CalibrationError
 
     try:
         yield

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.jobs.stages import ReportProgress
-from exporter.quantization.own_writing import WritingPlan, fingerprint_prompts, plan_writing, write_windows
-from exporter.quantization.prompt_tokens import (
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.quantization.own_writing import WritingPlan, fingerprint_prompts, plan_writing, write_windows
+from jisu.exporter.quantization.prompt_tokens import (
     MOST_UNKNOWN,
     framed,
     inner_length,
@@ -27,11 +27,11 @@ from exporter.quantization.prompt_tokens import (
     tokens_of,
     unknown_share,
 )
-from exporter.quantization.shared_text import shared_passages
+from jisu.exporter.quantization.shared_text import shared_passages
 
 if TYPE_CHECKING:
-    from calibration.text.windows import TokenIds
-    from exporter.sources.source import Source
+    from jisu.calibration.text.windows import TokenIds
+    from jisu.exporter.sources.source import Source
 
 SEED = 0
 # Stands where the model's own writing will: no embedding has a row for it.
@@ -85,7 +85,7 @@ def plan_mixture(
         yours: windows of the user's own texts, int64 [n, length] each; they are weighted alike.
         evaluation: the text that quality is measured on: built-in texts that have passages of it are left out.
     """
-    from calibration.text.mixture import OWN, RANDOM, SHARES, YOUR_SHARE, YOURS, interleave_parts, share_windows
+    from jisu.calibration.text.mixture import OWN, RANDOM, SHARES, YOUR_SHARE, YOURS, interleave_parts, share_windows
 
     left_out: list[str] = []
     prompts = prompt_tokens(source)
@@ -132,7 +132,7 @@ def plan_mixture(
 
 def write_own_windows(source: Source, mixture: Mixture, *, progress: ReportProgress | None = None) -> Mixture:
     """The mixture with what the model writes; windows that it cannot afford to write are left out."""
-    from calibration.text.mixture import OWN
+    from jisu.calibration.text.mixture import OWN
 
     if mixture.writing is None:
         return mixture
@@ -154,7 +154,7 @@ def write_own_windows(source: Source, mixture: Mixture, *, progress: ReportProgr
 
 def random_windows_of(source: Source, *, count: int, length: int, seed: int = 0) -> TokenIds:
     """Windows of random tokens, each behind one of the special tokens in turn; int64 [count, length]."""
-    from calibration.text.windows import random_windows
+    from jisu.calibration.text.windows import random_windows
 
     first = special_tokens(source)
     return random_windows(known_tokens(source), count=count, length=length, first=first, seed=seed).ids
@@ -170,8 +170,8 @@ def _builtin_windows(
     seed: int,
 ) -> tuple[dict[str, TokenIds], dict[str, dict[str, Any]]]:
     """(windows of each part that is there, facts about the part)."""
-    from calibration.text.builtin_texts import builtin_texts
-    from calibration.text.mixture import PROMPTS
+    from jisu.calibration.text.builtin_texts import builtin_texts
+    from jisu.calibration.text.mixture import PROMPTS
 
     if source.tokenizer is None:
         left_out.append("texts: the model has no tokenizer to read them with")
@@ -203,7 +203,7 @@ def _drawn(source: Source, streams: Sequence[list[int]], length: int, *, seed: i
 
     A text shorter than a window gives none, and the windows of a text do not overlap.
     """
-    from calibration.text.windows import draw_windows
+    from jisu.calibration.text.windows import draw_windows
 
     inner = inner_length(source, length)
     drawn = [draw_windows(ids, count=len(ids), length=inner, seed=seed).ids for ids in streams if len(ids) >= inner]

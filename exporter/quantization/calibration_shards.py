@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.jobs.ray_tasks import Task, run_tasks
-from exporter.sources.worker_source import WorkerSource
+from jisu.exporter.jobs.ray_tasks import Task, run_tasks
+from jisu.exporter.sources.worker_source import WorkerSource
 
 if TYPE_CHECKING:
-    from calibration.statistics.collect import CollectSettings
-    from calibration.statistics.statistics import Statistics
-    from calibration.text.windows import TokenIds, Windows
+    from jisu.calibration.statistics.collect import CollectSettings
+    from jisu.calibration.statistics.statistics import Statistics
+    from jisu.calibration.text.windows import TokenIds, Windows
 
 WINDOWS = 8  # of a shard
 
@@ -41,9 +41,9 @@ def collect_on_cluster(
         LostTaskError: the workers of a task ended again and again.
         CalibrationError: see `collect`.
     """
-    from calibration.statistics.add_statistics import add_statistics
-    from calibration.statistics.collect import PROBE_TOKENS
-    from calibration.text.windows import Windows
+    from jisu.calibration.statistics.add_statistics import add_statistics
+    from jisu.calibration.statistics.collect import PROBE_TOKENS
+    from jisu.calibration.text.windows import Windows
 
     place = folder.resolve().with_name(f"{folder.name}.shards")
     shards = [
@@ -75,6 +75,6 @@ def collect_shard(
     source: WorkerSource, windows: Windows, folder: Path, settings: CollectSettings, probe: TokenIds
 ) -> None:
     """Collect the statistics of some windows into a folder, in a worker."""
-    from calibration.statistics.collect import collect
+    from jisu.calibration.statistics.collect import collect
 
     collect(source.load().module, windows, folder, settings=settings, probe=probe)

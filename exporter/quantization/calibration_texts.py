@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # The word for the built-in mixture, among the names of files; a file of that name is ./mixture.
 MIXTURE = "mixture"
@@ -29,7 +29,7 @@ class CalibrationTexts:
     @property
     def statistics(self) -> Path | None:
         """The folder of statistics, when that is what was given."""
-        from calibration.statistics.statistics import has_statistics
+        from jisu.calibration.statistics.statistics import has_statistics
 
         return next((path for path in self.files if has_statistics(path)), None)
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from calibration.sequential import GroupStatistics
-    from calibration.statistics.statistics import Statistics
-    from calibration.w8a8.feeders import Feeder
-    from calibration.weights.formats import BlockQuantized
-    from exporter.sources.source import Source
+    from jisu.calibration.sequential import GroupStatistics
+    from jisu.calibration.statistics.statistics import Statistics
+    from jisu.calibration.w8a8.feeders import Feeder
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.sources.source import Source
 
 Quantize = Callable[["GroupStatistics"], Sequence["BlockQuantized"]]
 
@@ -47,7 +47,7 @@ def quantize_from_statistics(
     Raises:
         StatisticsError: a layer is not among them or was never reached, or a file is damaged.
     """
-    from calibration.sequential import GroupStatistics
+    from jisu.calibration.sequential import GroupStatistics
 
     selected = set(names)
     known = {name for group in statistics.groups for name in group}

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from exporter.precision.precision import PRECISIONS, WeightFormat
-from exporter.quantization.grids import keep_grids
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.mixed_precision import Goal, Measure, MixedPrecision, Quantize
-from exporter.quantization.sensitivity import EMBEDDING_FORMATS
-from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, plan_quantization
+from jisu.exporter.precision.precision import PRECISIONS, WeightFormat
+from jisu.exporter.quantization.grids import keep_grids
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.mixed_precision import Goal, Measure, MixedPrecision, Quantize
+from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, plan_quantization
 
 if TYPE_CHECKING:
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 
 def grid_plan(source: Source, *, keep: Sequence[str]) -> QuantizationPlan | None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from exporter.precision.precision import GridFormat, WeightFormat
-from exporter.quantization.matrices import Matrix, matrices_of
-from exporter.quantization.weight_formats import QuantizationPlan
-from exporter.sources.outline import is_outline
+from jisu.exporter.precision.precision import GridFormat, WeightFormat
+from jisu.exporter.quantization.matrices import Matrix, matrices_of
+from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
-    from calibration.weights.formats import BlockQuantized
-    from exporter.sources.source import Source
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.sources.source import Source
 
 
 _WHOLE_BYTE = 8
@@ -75,7 +75,7 @@ def grid_bytes(matrix: Matrix, form: GridFormat, *, bytes_per_scale: int) -> int
 
 
 def _grid(source: Source, name: str, bits: int) -> BlockQuantized | None:
-    from calibration.weights.grid import find_grid
+    from jisu.calibration.weights.grid import find_grid
 
     layer: Any = source.module.get_submodule(name)
     return find_grid(layer.weight.detach().float().numpy(), bits=bits, layer=name)

@@ -9,21 +9,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.jobs.stages import ReportProgress
-from exporter.quantization.calibration_errors import as_input_errors
-from exporter.quantization.kept_types import KeptType
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.quantization.calibration_errors import as_input_errors
+from jisu.exporter.quantization.kept_types import KeptType
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.quantize_source import QuantizedWeights
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from calibration.weights.formats import BlockQuantized
-    from exporter.sources.gguf_header import GgufTensor
-    from exporter.sources.gguf_weights import GgufWeight
-    from exporter.sources.source import Source
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.sources.gguf_header import GgufTensor
+    from jisu.exporter.sources.gguf_weights import GgufWeight
+    from jisu.exporter.sources.source import Source
 
 
 def keep_quantization(
@@ -47,10 +47,10 @@ def keep_quantization(
     """
     import numpy as np
 
-    from calibration.weights.gguf_blocks import FLOATS, blocks_to_quantized, widen
-    from calibration.weights.half_scales import round_scales
-    from exporter.sources.gguf_parts import read_gguf
-    from exporter.sources.gguf_weights import lazy_weights
+    from jisu.calibration.weights.gguf_blocks import FLOATS, blocks_to_quantized, widen
+    from jisu.calibration.weights.half_scales import round_scales
+    from jisu.exporter.sources.gguf_parts import read_gguf
+    from jisu.exporter.sources.gguf_weights import lazy_weights
 
     if source.provenance.get("kind") != "gguf":
         raise InputError(
@@ -120,7 +120,7 @@ def _read(tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
     """A tensor's bytes and its values [N, K]."""
     import numpy as np
 
-    from exporter.sources.gguf_weights import read_tensor
+    from jisu.exporter.sources.gguf_weights import read_tensor
 
     with tensor.path.open("rb") as stream:
         stream.seek(tensor.offset)
@@ -172,7 +172,7 @@ def _in_order(quantized: BlockQuantized, order: npt.NDArray[np.int64], name: str
 
 
 def _closest() -> dict[str, Any]:
-    from calibration.weights.gguf_blocks import CLOSEST
+    from jisu.calibration.weights.gguf_blocks import CLOSEST
 
     return dict(CLOSEST)
 

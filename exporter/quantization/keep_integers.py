@@ -10,21 +10,21 @@ from __future__ import annotations
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.jobs.stages import ReportProgress
-from exporter.precision.precision import WeightFormat
-from exporter.quantization.kept_types import KeptType
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.quantization.kept_types import KeptType
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.quantize_source import QuantizedWeights
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from calibration.weights.formats import BlockFormat, BlockQuantized
-    from exporter.precision.precision import Precision
-    from exporter.sources.quantized.weight import Integers, QuantizedWeight
-    from exporter.sources.source import Source
+    from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
+    from jisu.exporter.precision.precision import Precision
+    from jisu.exporter.sources.quantized.weight import Integers, QuantizedWeight
+    from jisu.exporter.sources.source import Source
 
 _NARROW, _WIDE = 4, 8  # bits of a code that the kernels read
 _CLOSEST_BLOCKS = (32, 16)
@@ -46,7 +46,7 @@ def keep_integers(
     import numpy as np
     from torch import nn
 
-    from calibration.weights.gguf_blocks import widen
+    from jisu.calibration.weights.gguf_blocks import widen
 
     check_quantized(source)
     assert source.open_quantized is not None, "checked above"
@@ -124,7 +124,7 @@ def kept_format(weight: QuantizedWeight, features: int) -> tuple[BlockFormat | N
 
     The format is taken to be symmetric; whether it is, only the zero points say. It is None where no block size fits.
     """
-    from calibration.weights.formats import BlockFormat
+    from jisu.calibration.weights.formats import BlockFormat
 
     block = None
     if weight.code_bits is not None and weight.group_size is not None:
@@ -144,8 +144,8 @@ def _kept(
     weight: QuantizedWeight, values: npt.NDArray[np.float32], *, layer: str, gathered: bool = False
 ) -> BlockQuantized | None:
     """The weight in its own integers or in the closest ones; rows of an embedding keep their order."""
-    from calibration.weights.half_scales import round_scales
-    from calibration.weights.round_to_nearest import round_to_nearest
+    from jisu.calibration.weights.half_scales import round_scales
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     form, exact = kept_format(weight, values.shape[1])
     if form is None:
@@ -159,7 +159,7 @@ def _kept(
 
 
 def _closest_format(features: int) -> BlockFormat | None:
-    from calibration.weights.formats import BlockFormat
+    from jisu.calibration.weights.formats import BlockFormat
 
     block = next((size for size in _CLOSEST_BLOCKS if features % size == 0), None)
     return None if block is None else BlockFormat(bits=_WIDE, block_size=block, symmetric=False)
@@ -167,7 +167,7 @@ def _closest_format(features: int) -> BlockFormat | None:
 
 def _block_size(group: int, features: int) -> int | None:
     """The longest block of which a group and a row have whole numbers."""
-    from calibration.weights.formats import BLOCK_SIZES
+    from jisu.calibration.weights.formats import BLOCK_SIZES
 
     shared = features if group >= features else gcd(group, features)
     return next((size for size in sorted(BLOCK_SIZES, reverse=True) if shared % size == 0), None)
@@ -179,7 +179,7 @@ def _in_blocks(integers: Integers, form: BlockFormat) -> BlockQuantized | None:
 
     import numpy as np
 
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.formats import BlockQuantized
 
     features = integers.codes.shape[1]
     codes, columns = integers.codes, None

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from calibration.model.layer_walk import inference
-from calibration.model.whole_sequences import run_whole
-from exporter.contract.errors import InputError
-from exporter.graph.recurrent_weights import is_recurrent
-from exporter.sources.layer_stack import find_stack
-from exporter.sources.module_kind import has_encoder, is_of_transformers
+from jisu.calibration.model.layer_walk import inference
+from jisu.calibration.model.whole_sequences import run_whole
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.graph.recurrent_weights import is_recurrent
+from jisu.exporter.sources.layer_stack import find_stack
+from jisu.exporter.sources.module_kind import has_encoder, is_of_transformers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -153,7 +153,7 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
     Raises:
         InputError: not one weight of the decoder layers can be quantized.
     """
-    from exporter.sources.layers import plan_layers
+    from jisu.exporter.sources.layers import plan_layers
 
     plan = plan_layers(module)
     whole = not is_of_transformers(module) or has_encoder(module)

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.quantization.knapsack import choose_options
-from exporter.quantization.quantize_source import QuantizedWeights
-from exporter.quantization.sensitivity import FLOAT, Sensitivity, Unit
-from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.quantization.knapsack import choose_options
+from jisu.exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.quantization.sensitivity import FLOAT, Sensitivity, Unit
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
 
 # The gate judges on the worst of many domains: at 4 bits it was 1.6 times as far off as the mean of them, and the parts
 # measured here are of what the weights are calibrated on.

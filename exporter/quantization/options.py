@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from exporter.contract.errors import InputError
-from exporter.precision.precision import KEPT_GGUF, MIXED, Precision
-from exporter.quantization.calibration_texts import CalibrationTexts
-from exporter.quantization.mixed_precision import Goal
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import KEPT_GGUF, MIXED, Precision
+from jisu.exporter.quantization.calibration_texts import CalibrationTexts
+from jisu.exporter.quantization.mixed_precision import Goal
 
 
 @dataclass(frozen=True, kw_only=True)

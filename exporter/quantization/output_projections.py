@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.precision.precision import WeightFormat
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.weight_formats import QuantizationPlan
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from calibration.weights.formats import BlockQuantized
-    from exporter.sources.source import Source
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.sources.source import Source
 
 DAMPING = 0.3
 _ELEMENTS = 1 << 25  # of a matrix, rounded together
@@ -59,8 +59,8 @@ def _input_products(module: Any, layer: Any, windows: Sequence[Any]) -> npt.NDAr
     import numpy as np
     import torch
 
-    from calibration.model.layer_walk import inference, not_finite
-    from calibration.model.whole_sequences import run_whole
+    from jisu.calibration.model.layer_walk import inference, not_finite
+    from jisu.calibration.model.whole_sequences import run_whole
 
     gram, tokens = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64), 0
 
@@ -88,8 +88,8 @@ def _round(
     """GPTQ of a projection, as many rows at once as memory should hold: rows do not depend on each other."""
     import numpy as np
 
-    from calibration.weights.formats import BlockQuantized
-    from calibration.weights.gptq import GptqOptions, gptq
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.gptq import GptqOptions, gptq
 
     step = max(1, _ELEMENTS // weight.shape[1])
     options, block_format = GptqOptions(damping=DAMPING), form.to_block_format()

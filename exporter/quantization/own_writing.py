@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.jobs.stages import ReportProgress
-from exporter.quantization.prompt_tokens import first_token, known_tokens, prompt_tokens
-from exporter.tracing.trace_source import traced_interface
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.quantization.prompt_tokens import first_token, known_tokens, prompt_tokens
+from jisu.exporter.tracing.trace_source import traced_interface
 
 if TYPE_CHECKING:
     import torch
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 TokenIds = npt.NDArray[np.int64]
 # Rows are written with these in turn: the distribution itself.
@@ -79,7 +79,7 @@ def write_windows(source: Source, plan: WritingPlan, *, progress: ReportProgress
     """
     import torch
 
-    from calibration.model.layer_walk import inference
+    from jisu.calibration.model.layer_walk import inference
 
     module = traced_interface(source.module)
     with inference(module), torch.inference_mode():
@@ -170,7 +170,7 @@ class _Step(Protocol):
 
 
 def _step_of(source: Source, module: Any, plan: WritingPlan, prompts: Sequence[Sequence[int]]) -> _Step:
-    from calibration.model.whole_sequences import has_state
+    from jisu.calibration.model.whole_sequences import has_state
 
     if not has_state(module):
         return _WholeStep(module, plan, source.model.parameters)
@@ -182,7 +182,7 @@ class _CachedStep:
     """One token of each row through a module that carries a state."""
 
     def __init__(self, module: Any, plan: WritingPlan, encoded: Sequence[torch.Tensor]) -> None:
-        from calibration.model.whole_sequences import empty_state
+        from jisu.calibration.model.whole_sequences import empty_state
 
         items = [item for item in module.state_spec() if item[1] != "encoder"]
         self.rows = plan.rows

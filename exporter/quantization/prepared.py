@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.passes.run_recipe import PassContext
-from exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
-from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Int8MatmulFormat, Precision
-from exporter.quantization.calibration_data import (
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.passes.run_recipe import PassContext
+from jisu.exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
+from jisu.exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Int8MatmulFormat, Precision
+from jisu.exporter.quantization.calibration_data import (
     MIX_SHARES,
     MIX_WINDOWS,
     WINDOWS,
@@ -18,19 +18,19 @@ from exporter.quantization.calibration_data import (
     plan_calibration_data,
     write_calibration_data,
 )
-from exporter.quantization.grids import describe_grids, keep_grids
-from exporter.quantization.keep_integers import check_quantized, describe_second_rounding
-from exporter.quantization.matrices import describe_uncovered, matrices_of
-from exporter.quantization.options import QuantizationOptions
-from exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, check_windows_of
-from exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
-from exporter.sources.finite_weights import check_finite_weights
-from exporter.sources.layer_stack import find_stack
+from jisu.exporter.quantization.grids import describe_grids, keep_grids
+from jisu.exporter.quantization.keep_integers import check_quantized, describe_second_rounding
+from jisu.exporter.quantization.matrices import describe_uncovered, matrices_of
+from jisu.exporter.quantization.options import QuantizationOptions
+from jisu.exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, check_windows_of
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
+from jisu.exporter.sources.finite_weights import check_finite_weights
+from jisu.exporter.sources.layer_stack import find_stack
 
 if TYPE_CHECKING:
-    from calibration.w8a8.matmul import Quantized
-    from exporter.jobs.stages import Stages
-    from exporter.sources.source import Source
+    from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.sources.source import Source
 
 # The portable graph gathers rows of an embedding with ONNX's own operator, which takes whole bytes only. ONNX Runtime's
 # for GPUs takes 4 bits, but reads their zero points as if no row of them were padded to whole bytes (1.31).

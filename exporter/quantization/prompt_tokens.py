@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.sources.tokenizer import chat_prompts
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.sources.tokenizer import chat_prompts
 
 if TYPE_CHECKING:
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 TokenIds = npt.NDArray[np.int64]
 # Of a text in which more tokens than this share are unknown ones, the model can read nothing.
@@ -24,7 +24,7 @@ def prompt_tokens(source: Source) -> list[list[int]]:
 
     Questions stand in the chat template where there is one; everything else begins as the tokenizer begins a text.
     """
-    from calibration.text.prompts import varied_prompts
+    from jisu.calibration.text.prompts import varied_prompts
 
     if source.tokenizer is None:
         return []

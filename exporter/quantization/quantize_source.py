@@ -12,26 +12,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.jobs.stages import ReportProgress
-from exporter.precision.precision import Int8MatmulFormat, RowFormat, WeightFormat
-from exporter.quantization.calibration_errors import as_input_errors
-from exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
-from exporter.quantization.grids import take_grids
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.output_projections import quantize_output_projections
-from exporter.quantization.w8a8 import KEPT_FORMAT, find_products
-from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
-from exporter.sources.finite_weights import check_finite_weights
-from exporter.sources.layer_stack import decoder_layers, find_stack
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.precision.precision import Int8MatmulFormat, RowFormat, WeightFormat
+from jisu.exporter.quantization.calibration_errors import as_input_errors
+from jisu.exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
+from jisu.exporter.quantization.grids import take_grids
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.output_projections import quantize_output_projections
+from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
+from jisu.exporter.sources.finite_weights import check_finite_weights
+from jisu.exporter.sources.layer_stack import decoder_layers, find_stack
 
 if TYPE_CHECKING:
-    from calibration.sequential import GroupStatistics
-    from calibration.statistics.statistics import Statistics
-    from calibration.w8a8.feeders import Feeder
-    from calibration.w8a8.matmul import Quantized
-    from calibration.weights.formats import BlockQuantized
-    from exporter.quantization.calibration_data import CalibrationData
-    from exporter.sources.source import Source
+    from jisu.calibration.sequential import GroupStatistics
+    from jisu.calibration.statistics.statistics import Statistics
+    from jisu.calibration.w8a8.feeders import Feeder
+    from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.quantization.calibration_data import CalibrationData
+    from jisu.exporter.sources.source import Source
 
 # Weights of so many bits are rounded to the nearest, whatever the algorithm.
 _ROUNDED_BITS = 8
@@ -71,9 +71,9 @@ def quantize_source(
     Raises:
         InputError: a block size that does not divide a layer, or activations that are not finite.
     """
-    from calibration.w8a8.feeders import fold_into_feeders
-    from calibration.weights.formats import BlockQuantized
-    from calibration.weights.half_scales import round_scales
+    from jisu.calibration.w8a8.feeders import fold_into_feeders
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.half_scales import round_scales
 
     found: dict[str, Quantized] = {}
     if not any(plan.formats.values()):
@@ -135,7 +135,7 @@ def _calibrated_layers(source: Source, plan: QuantizationPlan) -> list[str]:
 
 def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> dict[str, Feeder]:
     """Layers that can take over the channel scales of those that read them: quantized ones only."""
-    from calibration.w8a8.feeders import find_feeders
+    from jisu.calibration.w8a8.feeders import find_feeders
 
     found = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
     return {reader: feeder for reader, feeder in found.items() if plan.formats.get(feeder.name) is not None}
@@ -163,11 +163,11 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
     """Quantize matrices that read one input: 8 bits to nearest, fewer with GPTQ on channel scales found by AWQ."""
     import numpy as np
 
-    from calibration.sequential import split_rows
-    from calibration.weights.awq import search_channel_scales
-    from calibration.weights.folding import multiply_columns
-    from calibration.weights.gptq import gptq
-    from calibration.weights.round_to_nearest import round_to_nearest
+    from jisu.calibration.sequential import split_rows
+    from jisu.calibration.weights.awq import search_channel_scales
+    from jisu.calibration.weights.folding import multiply_columns
+    from jisu.calibration.weights.gptq import gptq
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     block_format = form.to_block_format()
     if form.bits == 8:
@@ -196,7 +196,7 @@ def _walk_layers(
     progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers one after another, each on what the quantized ones before it give."""
-    from calibration.sequential import quantize_sequentially
+    from jisu.calibration.sequential import quantize_sequentially
 
     results = quantize_sequentially(
         source.module,
@@ -246,7 +246,7 @@ def _round_rest(
     source: Source, plan: QuantizationPlan, done: set[str], progress: ReportProgress | None
 ) -> dict[str, BlockQuantized]:
     """Round to nearest whatever the plan has and nothing else has quantized; a shared weight once."""
-    from calibration.weights.round_to_nearest import round_to_nearest
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     found: dict[str, BlockQuantized] = {}
     by_storage: dict[int, BlockQuantized] = {}
@@ -267,7 +267,7 @@ def _collect(
     source: Source, plan: QuantizationPlan, data: CalibrationData, folder: Path, progress: ReportProgress | None
 ) -> Statistics:
     """Statistics of the inputs of every linear layer that has a format, with Hessians."""
-    from calibration.statistics.collect import CollectSettings, collect
+    from jisu.calibration.statistics.collect import CollectSettings, collect
 
     selected = {name for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
     return collect(
@@ -282,8 +282,8 @@ def _collect(
 
 def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quantized]:
     """The matrices of recurrent layers, to the nearest, row by row, by parameter name; floats multiply them."""
-    from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
-    from calibration.w8a8.static_activations import quantize_rows
+    from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
+    from jisu.calibration.w8a8.static_activations import quantize_rows
 
     names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
     parameters = dict(source.module.named_parameters(remove_duplicate=False))

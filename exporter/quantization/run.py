@@ -7,19 +7,19 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED
-from exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
-from exporter.quantization.keep import keep_quantization
-from exporter.quantization.keep_integers import keep_integers
-from exporter.quantization.kept_types import describe_kept
-from exporter.quantization.mixed_precision import Measured, MixedPrecision, find_mixed_precision
-from exporter.quantization.prepared import Prepared, embedding_labels
-from exporter.quantization.quantize_source import QuantizedWeights, quantize_source
-from exporter.quantization.sensitivity import measure_sensitivity, split_windows
+from jisu.exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED
+from jisu.exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
+from jisu.exporter.quantization.keep import keep_quantization
+from jisu.exporter.quantization.keep_integers import keep_integers
+from jisu.exporter.quantization.kept_types import describe_kept
+from jisu.exporter.quantization.mixed_precision import Measured, MixedPrecision, find_mixed_precision
+from jisu.exporter.quantization.prepared import Prepared, embedding_labels
+from jisu.exporter.quantization.quantize_source import QuantizedWeights, quantize_source
+from jisu.exporter.quantization.sensitivity import measure_sensitivity, split_windows
 
 if TYPE_CHECKING:
-    from exporter.jobs.stages import Stages
-    from exporter.sources.source import Source
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.sources.source import Source
 
 
 def run_quantization(

@@ -14,24 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.jobs.output_path import cannot_write, check_name, try_to_write
-from exporter.jobs.stages import ReportProgress
-from exporter.precision.precision import WeightFormat
-from exporter.quantization.calibration_errors import as_input_errors
-from exporter.quantization.matrices import Matrix, matrices_of
-from exporter.quantization.output_projections import quantize_output_projections
-from exporter.quantization.quantize_source import quantize_group
-from exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, scale_bytes
-from exporter.sources.finite_weights import check_finite_weights
-from exporter.sources.layer_stack import decoder_layers
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.output_path import cannot_write, check_name, try_to_write
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.quantization.calibration_errors import as_input_errors
+from jisu.exporter.quantization.matrices import Matrix, matrices_of
+from jisu.exporter.quantization.output_projections import quantize_output_projections
+from jisu.exporter.quantization.quantize_source import quantize_group
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, scale_bytes
+from jisu.exporter.sources.finite_weights import check_finite_weights
+from jisu.exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
-    from calibration.sensitivity import GroupSensitivity, Scorer
-    from calibration.sequential import GroupStatistics
-    from calibration.weights.formats import BlockQuantized
-    from exporter.quantization.calibration_data import CalibrationData
-    from exporter.sources.source import Source
+    from jisu.calibration.sensitivity import GroupSensitivity, Scorer
+    from jisu.calibration.sequential import GroupStatistics
+    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.quantization.calibration_data import CalibrationData
+    from jisu.exporter.sources.source import Source
 
 # A decoder layer by its number, or `EMBEDDINGS`: what is measured at once and kept in the file.
 Part = int | str
@@ -119,7 +119,7 @@ def check_windows_of(data: CalibrationData) -> dict[str, list[Any]]:
 
 
 def _split_places(data: CalibrationData) -> dict[str, list[int]]:
-    from calibration.text.mixture import take_turns
+    from jisu.calibration.text.mixture import take_turns
 
     count = len(data.windows.ids)
     if count < len(_SHARES):
@@ -164,8 +164,8 @@ def measure_sensitivity(
     Raises:
         InputError: the file holds figures of something else, the text is too short, or activations are not finite.
     """
-    from calibration.sensitivity import GroupSensitivity
-    from calibration.text.fingerprint import model_fingerprint
+    from jisu.calibration.sensitivity import GroupSensitivity
+    from jisu.calibration.text.fingerprint import model_fingerprint
 
     shares = split_windows(data)
     check_finite_weights(source.module)
@@ -209,8 +209,8 @@ def measure_parts(
     Raises:
         CalibrationError: activations are not finite.
     """
-    from calibration.sensitivity import Scorer, measure_groups
-    from calibration.w8a8.feeders import find_feeders
+    from jisu.calibration.sensitivity import Scorer, measure_groups
+    from jisu.calibration.w8a8.feeders import find_feeders
 
     layers = list(decoder_layers(source))
     scorer = Scorer(source.module, layers, [window[:SCORED_TOKENS] for window in shares["score"]])
@@ -265,8 +265,8 @@ def _measure_embeddings(
 ) -> list[GroupSensitivity]:
     import torch
 
-    from calibration.sensitivity import GroupSensitivity
-    from calibration.weights.round_to_nearest import round_to_nearest
+    from jisu.calibration.sensitivity import GroupSensitivity
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     found = []
     for storage in dict.fromkeys(embedding.storage for embedding in embeddings):

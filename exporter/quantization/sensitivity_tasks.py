@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.jobs.ray_tasks import Task, run_tasks
-from exporter.quantization.sensitivity import Part, measure_parts
-from exporter.sources.worker_source import WorkerSource
+from jisu.exporter.jobs.ray_tasks import Task, run_tasks
+from jisu.exporter.quantization.sensitivity import Part, measure_parts
+from jisu.exporter.sources.worker_source import WorkerSource
 
 if TYPE_CHECKING:
-    from calibration.sensitivity import GroupSensitivity
+    from jisu.calibration.sensitivity import GroupSensitivity
 
 
 def measure_parts_on_cluster(

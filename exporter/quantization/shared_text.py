@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # A passage of this many characters in both texts is no coincidence.
 PASSAGE = 200

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from calibration.text.windows import TokenIds
+    from jisu.calibration.text.windows import TokenIds
 
 # Windows, int64 [windows, length], and where they came from.
 WINDOWS_FILE, RECORD = "windows.npy", "calibration.json"

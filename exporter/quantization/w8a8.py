@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.jobs.stages import ReportProgress
-from exporter.precision.precision import Int8MatmulFormat, WeightFormat
-from exporter.quantization.calibration_mixture import random_windows_of
-from exporter.quantization.weight_formats import QuantizationPlan
-from exporter.sources.layer_stack import decoder_layers
+from jisu.exporter.jobs.stages import ReportProgress
+from jisu.exporter.precision.precision import Int8MatmulFormat, WeightFormat
+from jisu.exporter.quantization.calibration_mixture import random_windows_of
+from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
-    from calibration.statistics.statistics import InputStatistics, Statistics
-    from calibration.w8a8.feeders import Feeder
-    from calibration.w8a8.matmul import Int8Matmul
-    from exporter.quantization.calibration_data import CalibrationData
-    from exporter.sources.source import Source
+    from jisu.calibration.statistics.statistics import InputStatistics, Statistics
+    from jisu.calibration.w8a8.feeders import Feeder
+    from jisu.calibration.w8a8.matmul import Int8Matmul
+    from jisu.exporter.quantization.calibration_data import CalibrationData
+    from jisu.exporter.sources.source import Source
 
 # Of the smoothing; measured on SmolLM2-135M, less leaves outliers in the inputs, more moves them into the weights.
 STRENGTHS = (0.5, 0.65, 0.75, 0.85)
@@ -80,9 +80,9 @@ def find_products(
     Raises:
         CalibrationError: activations that are not finite, or statistics of something else.
     """
-    from calibration.sensitivity import Scorer
-    from calibration.w8a8.layer_errors import choose_products
-    from calibration.w8a8.matmul import emulated, quantize_products
+    from jisu.calibration.sensitivity import Scorer
+    from jisu.calibration.w8a8.layer_errors import choose_products
+    from jisu.calibration.w8a8.matmul import emulated, quantize_products
 
     forms = {name: form for name, form in plan.formats.items() if isinstance(form, Int8MatmulFormat)}
     ids, length = data.windows.ids, data.windows.ids.shape[1]
@@ -139,7 +139,7 @@ def find_products(
 
 def _held_back(data: CalibrationData) -> list[int]:
     """Places of the windows to check with: the first ones of every part, or the last ones where parts are unknown."""
-    from calibration.text.mixture import take_turns
+    from jisu.calibration.text.mixture import take_turns
 
     count = len(data.windows.ids)
     return take_turns(data.parts)[:_CHECKED] if data.parts else list(range(count))[-_CHECKED:]
@@ -148,8 +148,8 @@ def _held_back(data: CalibrationData) -> list[int]:
 def _collect(
     source: Source, ids: Any, folder: Path, forms: dict[str, Int8MatmulFormat], progress: ReportProgress | None
 ) -> Statistics:
-    from calibration.statistics.collect import CollectSettings, collect
-    from calibration.text.windows import Windows
+    from jisu.calibration.statistics.collect import CollectSettings, collect
+    from jisu.calibration.text.windows import Windows
 
     return collect(
         source.module,

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.precision.precision import ROW, Algorithm, Format, Int8MatmulFormat, Precision, WeightFormat
-from exporter.quantization.matrices import Matrix
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import ROW, Algorithm, Format, Int8MatmulFormat, Precision, WeightFormat
+from jisu.exporter.quantization.matrices import Matrix
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 _SMALL = 8  # times the weights of a small layer are those of the largest

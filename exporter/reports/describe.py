@@ -9,14 +9,14 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from exporter.contract.artifact import TIMINGS, Artifact
-from exporter.contract.errors import InputError
-from exporter.contract.generation_settings import read_generation_settings
-from exporter.contract.signature import StateSpec, TensorSpec
-from exporter.estimates.advice import advice_of
-from exporter.reports.describe_account import describe_account
-from exporter.reports.describe_quality import describe_quality
-from exporter.reports.describe_quantization import describe_quantization
+from jisu.exporter.contract.artifact import TIMINGS, Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.generation_settings import read_generation_settings
+from jisu.exporter.contract.signature import StateSpec, TensorSpec
+from jisu.exporter.estimates.advice import advice_of
+from jisu.exporter.reports.describe_account import describe_account
+from jisu.exporter.reports.describe_quality import describe_quality
+from jisu.exporter.reports.describe_quantization import describe_quantization
 
 _KERNELS = {"any": "right on every CPU", "vnni": "right on CPUs with VNNI, AMX, or of Arm; refused on others"}
 _LONGEST_VALUE = 80  # characters of a setting

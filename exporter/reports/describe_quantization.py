@@ -31,7 +31,7 @@ def describe_quantization(record: dict[str, Any]) -> list[str]:
     lines += [f"format        {line}" for line in _types(record.get("types", {}))]
     lines += [f"note          {note}" for note in record.get("notes", [])]
     if isinstance(record.get("products"), dict):
-        from exporter.quantization.w8a8 import describe_products
+        from jisu.exporter.quantization.w8a8 import describe_products
 
         lines += [f"note          {line}" for line in describe_products(record["products"])]
     if isinstance(record.get("calibration"), dict):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 TABLE = Path(__file__).with_name("families.json")
 Attention = Literal["fused", "standard", "decomposed", "none"]

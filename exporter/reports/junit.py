@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from exporter.contract.artifact import check_outside_artifacts
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.artifact import check_outside_artifacts
+from jisu.exporter.contract.errors import InputError
 
 # What XML 1.0 cannot hold, section 2.2.
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 __all__ = ["load_source"]
 
@@ -49,7 +49,7 @@ def load_source(
         InputError: the checkpoint is missing, damaged, incomplete, no language model, or wants to run code of its own.
         MissingDependencyError: a package that this kind of checkpoint needs is not installed.
     """
-    from exporter.sources.adapter import merge_adapters, with_base
+    from jisu.exporter.sources.adapter import merge_adapters, with_base
 
     if isinstance(checkpoint, (str, Path)):
         checkpoint, adapters = with_base(checkpoint, adapters)
@@ -73,7 +73,7 @@ def _load(
     outline: bool,
     tokenizer: Any,
 ) -> Source:
-    from exporter.sources.kinds import kind_of
+    from jisu.exporter.sources.kinds import kind_of
 
     own = not isinstance(checkpoint, (str, Path))
     kind = "module" if own else kind_of(checkpoint)  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ def _load(
                 allowed="patterns of tensors that a folder, a GGUF file or a model of the hub holds",
                 fix="Leave --ignore-weights out.",
             )
-        from exporter.sources.own_module import load_factory, source_of_module
+        from jisu.exporter.sources.own_module import load_factory, source_of_module
 
         if kind == "factory":
             return load_factory(str(checkpoint), tokenizer=tokenizer)
@@ -106,15 +106,15 @@ def _load(
             fix="Leave the tokenizer out; to exchange it, put its files into the checkpoint's folder.",
         )
     if kind == "gguf":
-        from exporter.sources.gguf_file import load_gguf_file
+        from jisu.exporter.sources.gguf_file import load_gguf_file
 
         return load_gguf_file(Path(shown), outline=outline, ignore_weights=ignore_weights)
     if kind == "hf-hub":
-        from exporter.sources.hub import load_hub_model
+        from jisu.exporter.sources.hub import load_hub_model
 
         return load_hub_model(
             shown, revision=revision, allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline
         )
-    from exporter.sources.folder import load_folder
+    from jisu.exporter.sources.folder import load_folder
 
     return load_folder(Path(shown), allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline)

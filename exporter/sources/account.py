@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 Kind = Literal["tensor", "config", "gguf", "tokenizer", "generation", "file"]
 Fate = Literal["used", "derived", "harmless", "unread", "ignored", "refused"]

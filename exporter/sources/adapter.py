@@ -15,19 +15,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholder
-from exporter.sources.adapter_config import ADAPTER_CONFIG, LoraSettings, is_adapter, read_lora_settings
-from exporter.sources.facts import vocab_size, weight_bytes
-from exporter.sources.provenance import file_records
-from exporter.sources.stored_names import match_names
-from exporter.sources.stored_weights import open_weights
-from exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_template, load_folder_tokenizer
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholder
+from jisu.exporter.sources.adapter_config import ADAPTER_CONFIG, LoraSettings, is_adapter, read_lora_settings
+from jisu.exporter.sources.facts import vocab_size, weight_bytes
+from jisu.exporter.sources.provenance import file_records
+from jisu.exporter.sources.stored_names import match_names
+from jisu.exporter.sources.stored_weights import open_weights
+from jisu.exporter.sources.tokenizer import TOKENIZER_FILES, check_ids, check_template, load_folder_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _PREFIX = "base_model.model."

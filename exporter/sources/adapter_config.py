@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.jsonfile import read_json
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.jsonfile import read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
 # Settings under which the stored matrices are not what is added to the weights, by what they would have to be.

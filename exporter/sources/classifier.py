@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # What `problem_type` may say; None is decided by the number of labels, as transformers does it.
 _SINGLE = "single_label_classification"

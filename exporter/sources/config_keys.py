@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.sources.account import Account, Fate
-from exporter.sources.config_reads import converted_keys, declared_keys, model_keys
-from exporter.sources.key_spelling import nearest_key
-from exporter.sources.rotary_keys import judge_rotary
+from jisu.exporter.sources.account import Account, Fate
+from jisu.exporter.sources.config_reads import converted_keys, declared_keys, model_keys
+from jisu.exporter.sources.key_spelling import nearest_key
+from jisu.exporter.sources.rotary_keys import judge_rotary
 
 # Says where a checkpoint came from, how it was trained, or how a program is to run it; never what it computes.
 _HARMLESS = re.compile(

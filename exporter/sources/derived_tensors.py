@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from exporter.sources.account import Account, Statement
-from exporter.sources.stored_names import StoredName
+from jisu.exporter.sources.account import Account, Statement
+from jisu.exporter.sources.stored_names import StoredName
 
 if TYPE_CHECKING:
     import torch
 
-    from exporter.sources.stored_weights import LazyWeight
+    from jisu.exporter.sources.stored_weights import LazyWeight
 
 _MASKED = -1e3  # a score below it is masked
 _UNLIKELY = 64.0  # no weight is as large; the codes of a scaled float8 matrix reach 448 or 57344

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from exporter.contract.artifact import ModelFacts
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.contract.errors import InputError
 
 # Older models have their own names for it.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")

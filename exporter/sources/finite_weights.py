@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn

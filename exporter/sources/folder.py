@@ -10,44 +10,44 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholder
-from exporter.sources.account import Account
-from exporter.sources.classifier import classifier_class, read_labels
-from exporter.sources.config_keys import account_for_config
-from exporter.sources.derived_tensors import check_derived
-from exporter.sources.facts import (
+from jisu.exporter.contract.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholder
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.classifier import classifier_class, read_labels
+from jisu.exporter.sources.config_keys import account_for_config
+from jisu.exporter.sources.derived_tensors import check_derived
+from jisu.exporter.sources.facts import (
     check_token_ids,
     describe_model,
     describe_text_to_text,
     vocab_size,
     weight_bytes,
 )
-from exporter.sources.generation import account_for_generation, check_generation, read_generation_config
-from exporter.sources.jsonfile import read_json, refuse_remote_code
-from exporter.sources.linear_layers import use_linear_layers
-from exporter.sources.model import (
+from jisu.exporter.sources.generation import account_for_generation, check_generation, read_generation_config
+from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
+from jisu.exporter.sources.linear_layers import use_linear_layers
+from jisu.exporter.sources.model import (
     build_empty,
     check_stored,
     decoder_class,
     load_weights,
     text_to_text_class,
 )
-from exporter.sources.outline import outline_source
-from exporter.sources.plausible import check_config, check_layer_count
-from exporter.sources.provenance import record_origin
-from exporter.sources.quantized import forget_quantization, open_quantized, read_declaration, read_quantized
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
-from exporter.sources.safetensors_files import find_pickles, find_safetensors
-from exporter.sources.source import Source
-from exporter.sources.stored_names import match_names
-from exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
-from exporter.sources.stored_weights import open_weights
-from exporter.sources.tokenizer import TOKENIZER_FILES, check_template, load_folder_tokenizer, notes_on_rows
-from exporter.sources.tokenizer_rules import follow_stated_rules
-from exporter.sources.weight_files import account_for_files
+from jisu.exporter.sources.outline import outline_source
+from jisu.exporter.sources.plausible import check_config, check_layer_count
+from jisu.exporter.sources.provenance import record_origin
+from jisu.exporter.sources.quantized import forget_quantization, open_quantized, read_declaration, read_quantized
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.safetensors_files import find_pickles, find_safetensors
+from jisu.exporter.sources.source import Source
+from jisu.exporter.sources.stored_names import match_names
+from jisu.exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
+from jisu.exporter.sources.stored_weights import open_weights
+from jisu.exporter.sources.tokenizer import TOKENIZER_FILES, check_template, load_folder_tokenizer, notes_on_rows
+from jisu.exporter.sources.tokenizer_rules import follow_stated_rules
+from jisu.exporter.sources.weight_files import account_for_files
 
 # In the spelling of safetensors and in torch's.
 _INTEGER = re.compile(r"u?int|bool|[IU]\d+$|BOOL")

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import ModelFacts
-from exporter.contract.errors import InputError
-from exporter.contract.generation_settings import GENERATION_CONFIG, HARMLESS, HONOURED, OFF, TOKENS
-from exporter.sources.account import Account
-from exporter.sources.jsonfile import read_json
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.generation_settings import GENERATION_CONFIG, HARMLESS, HONOURED, OFF, TOKENS
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.jsonfile import read_json
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
 
 # What transformers draws from when nothing says how many of the likeliest (5.23).
 _TOP_K = 50
@@ -82,7 +82,7 @@ def carried_settings(config: Any | None, *, rows: int) -> dict[str, Any]:
 
 def check_generation(config: Any | None, facts: ModelFacts, checkpoint: Path) -> None:
     """Raise InputError when the settings of a checkpoint are out of range, or contradict each other."""
-    from runtimes.generation.model_defaults import checked_settings
+    from jisu.runtimes.generation.model_defaults import checked_settings
 
     checked_settings(carried_settings(config, rows=facts.vocab_size), facts, checkpoint)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.gguf_header import GgufHeader
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.gguf_header import GgufHeader
 
 # llama.cpp's name for the architecture, and the model type of transformers.
 MODEL_TYPES: Mapping[str, str] = {

@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError, MissingDependencyError
-from exporter.sources.account import Account, is_ignored
-from exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
-from exporter.sources.gguf_config import read_config
-from exporter.sources.gguf_generation import END_OF_TURN, set_generation, state_generation
-from exporter.sources.gguf_header import GgufHeader
-from exporter.sources.gguf_parts import files_of, read_gguf
-from exporter.sources.gguf_rotary import LONG_FACTORS, SHORT_FACTORS, check_rotary
-from exporter.sources.gguf_tokenizer import build_gguf_tokenizer, state_tokenizer
-from exporter.sources.gguf_weights import GgufWeight, lazy_weights, read_tensor
-from exporter.sources.linear_layers import use_linear_layers
-from exporter.sources.model import (
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.exporter.sources.account import Account, is_ignored
+from jisu.exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
+from jisu.exporter.sources.gguf_config import read_config
+from jisu.exporter.sources.gguf_generation import END_OF_TURN, set_generation, state_generation
+from jisu.exporter.sources.gguf_header import GgufHeader
+from jisu.exporter.sources.gguf_parts import files_of, read_gguf
+from jisu.exporter.sources.gguf_rotary import LONG_FACTORS, SHORT_FACTORS, check_rotary
+from jisu.exporter.sources.gguf_tokenizer import build_gguf_tokenizer, state_tokenizer
+from jisu.exporter.sources.gguf_weights import GgufWeight, lazy_weights, read_tensor
+from jisu.exporter.sources.linear_layers import use_linear_layers
+from jisu.exporter.sources.model import (
     build_empty,
     count_elements,
     decoder_class,
@@ -28,13 +28,13 @@ from exporter.sources.model import (
     refuse_unfinished,
     shorten,
 )
-from exporter.sources.outline import outline_source
-from exporter.sources.plausible import check_config
-from exporter.sources.provenance import record_origin
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
-from exporter.sources.source import Source
-from exporter.sources.tokenizer import check_ids, check_template
+from jisu.exporter.sources.outline import outline_source
+from jisu.exporter.sources.plausible import check_config
+from jisu.exporter.sources.provenance import record_origin
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.source import Source
+from jisu.exporter.sources.tokenizer import check_ids, check_template
 
 # Frequency factors of long-context Llama models: no weight of a module, but divisors of its rotary frequencies.
 _ROPE_FACTORS = "rope_freqs.weight"

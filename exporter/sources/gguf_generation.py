@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.sources.account import Account
-from exporter.sources.gguf_header import GgufHeader, read_array
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.gguf_header import GgufHeader, read_array
 
 END_OF_TURN = "tokenizer.ggml.eot_token_id"
 SUPPRESSED = "tokenizer.ggml.suppress_tokens"

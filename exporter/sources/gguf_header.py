@@ -15,9 +15,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.kinds import GGUF_MAGIC
-from exporter.sources.reason import reason_of
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.kinds import GGUF_MAGIC
+from jisu.exporter.sources.reason import reason_of
 
 _VERSIONS = (2, 3)
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from exporter.sources import gguf_gemma4
-from exporter.sources.gguf_architectures import GEMMA4
-from exporter.sources.gguf_comparison import NO_COUNTERPART, switched_off
-from exporter.sources.gguf_gemma4 import gemma4_fields
-from exporter.sources.gguf_key_places import KeyPlaces
+from jisu.exporter.sources import gguf_gemma4
+from jisu.exporter.sources.gguf_architectures import GEMMA4
+from jisu.exporter.sources.gguf_comparison import NO_COUNTERPART, switched_off
+from jisu.exporter.sources.gguf_gemma4 import gemma4_fields
+from jisu.exporter.sources.gguf_key_places import KeyPlaces
 
 
 def set_heads(keys: KeyPlaces) -> None:

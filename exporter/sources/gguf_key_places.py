@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from exporter.sources.account import Account
-from exporter.sources.gguf_comparison import NO_COUNTERPART, compare_config, nearest_key, switched_off
-from exporter.sources.gguf_header import GgufHeader
-from exporter.sources.gguf_keys import ELSEWHERE, FOREIGN, Meaning
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.gguf_comparison import NO_COUNTERPART, compare_config, nearest_key, switched_off
+from jisu.exporter.sources.gguf_header import GgufHeader
+from jisu.exporter.sources.gguf_keys import ELSEWHERE, FOREIGN, Meaning
 
 
 class KeyPlaces:

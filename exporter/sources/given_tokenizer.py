@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.jsonfile import read_json, refuse_remote_code
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
 
 _ALLOWED = "tokenizer.json, its folder, a tokenizers.Tokenizer or a fast tokenizer of transformers"
 # How the special tokens of a bare tokenizer are spelled, by their roles; the first one that it has is taken.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from exporter.contract.errors import InputError
-from exporter.sources.folder import load_folder
-from exporter.sources.source import Source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.folder import load_folder
+from jisu.exporter.sources.source import Source
 
 _PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
 # What tells of the weights without being them; an index, where they are many.

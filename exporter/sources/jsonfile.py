@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholder
-from exporter.sources.reason import reason_of
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholder
+from jisu.exporter.sources.reason import reason_of
 
 # Vocabularies: large, and of a token that is listed twice the tokenizers package takes the last.
 _TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json")

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholder
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholder
 
 SourceKind = Literal["hf-folder", "hf-hub", "gguf", "factory"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.sources.module_kind import is_of_transformers
+from jisu.exporter.sources.module_kind import is_of_transformers
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from exporter.sources.layers import LayerPlan
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.layers import LayerPlan
+    from jisu.exporter.sources.source import Source
 
 _TOKENS = 8
 # Of the largest number in a hidden state: walking the layers and running the module make the same calls.
@@ -25,7 +25,7 @@ _ROUNDING = 1e-5
 
 def find_stack(module: nn.Module) -> LayerPlan | None:
     """The plan of the stack of layers, None where there is none."""
-    from exporter.sources.layers import plan_layers
+    from jisu.exporter.sources.layers import plan_layers
 
     plan = plan_layers(module)
     if plan is None or is_of_transformers(module):
@@ -35,8 +35,8 @@ def find_stack(module: nn.Module) -> LayerPlan | None:
 
 def _walks(module: nn.Module, path: str) -> bool:
     """Whether calling the layers in their order gives what each of them gives within the module."""
-    from calibration.model.layer_walk import HiddenStates, inference
-    from calibration.model.whole_sequences import run_whole
+    from jisu.calibration.model.layer_walk import HiddenStates, inference
+    from jisu.calibration.model.whole_sequences import run_whole
 
     layers: Any = module.get_submodule(path)
     window = np.arange(_TOKENS, dtype=np.int64) % 2

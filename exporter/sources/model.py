@@ -11,11 +11,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
-from exporter.sources.stored_names import StoredName, missing_weights
-from exporter.sources.stored_weights import LazyWeight
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.stored_names import StoredName, missing_weights
+from jisu.exporter.sources.stored_weights import LazyWeight
 
 Shape = tuple[int, ...]
 

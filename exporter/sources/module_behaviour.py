@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from calibration.model.whole_sequences import empty_state, has_state, run_whole
-from exporter.contract.errors import InputError
-from exporter.precision.budget import FP32_LOGIT_ERROR, GREEDY_STEPS, LONGEST
-from exporter.precision.logit_errors import logit_errors
-from exporter.sources.reason import reason_of
+from jisu.calibration.model.whole_sequences import empty_state, has_state, run_whole
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.budget import FP32_LOGIT_ERROR, GREEDY_STEPS, LONGEST
+from jisu.exporter.precision.logit_errors import logit_errors
+from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     import torch

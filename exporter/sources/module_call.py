@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from calibration.model.whole_sequences import empty_state, has_state, run_whole
-from exporter.contract.artifact import Task
-from exporter.contract.errors import InputError, JisuError
-from exporter.contract.signature import CAPACITY, DTYPES
-from exporter.sources.reason import reason_of
+from jisu.calibration.model.whole_sequences import empty_state, has_state, run_whole
+from jisu.exporter.contract.artifact import Task
+from jisu.exporter.contract.errors import InputError, JisuError
+from jisu.exporter.contract.signature import CAPACITY, DTYPES
+from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     import torch

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.contract.artifact import TASKS, ModelFacts, Task
-from exporter.sources.account import Account
-from exporter.sources.facts import describe_model, weight_bytes
-from exporter.sources.linear_layers import use_linear_layers
-from exporter.sources.source import Source
+from jisu.exporter.contract.artifact import TASKS, ModelFacts, Task
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.facts import describe_model, weight_bytes
+from jisu.exporter.sources.linear_layers import use_linear_layers
+from jisu.exporter.sources.source import Source
 
 
 def outline_source(

@@ -13,21 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration.text.fingerprint import model_fingerprint
-from exporter.contract.artifact import ModelFacts
-from exporter.contract.errors import InputError
-from exporter.sources.classifier import read_labels
-from exporter.sources.evaluation_mode import evaluation_mode
-from exporter.sources.facts import describe_model, describe_text_to_text, weight_bytes
-from exporter.sources.given_tokenizer import read_tokenizer
-from exporter.sources.model import decoder_class
-from exporter.sources.module_behaviour import check_behaviour, find_longest
-from exporter.sources.module_call import ModuleCall, inspect_call
-from exporter.sources.module_kind import is_of_transformers
-from exporter.sources.provenance import record_origin
-from exporter.sources.reason import reason_of
-from exporter.sources.source import Source
-from exporter.sources.tokenizer import check_ids, check_template
+from jisu.calibration.text.fingerprint import model_fingerprint
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.classifier import read_labels
+from jisu.exporter.sources.evaluation_mode import evaluation_mode
+from jisu.exporter.sources.facts import describe_model, describe_text_to_text, weight_bytes
+from jisu.exporter.sources.given_tokenizer import read_tokenizer
+from jisu.exporter.sources.model import decoder_class
+from jisu.exporter.sources.module_behaviour import check_behaviour, find_longest
+from jisu.exporter.sources.module_call import ModuleCall, inspect_call
+from jisu.exporter.sources.module_kind import is_of_transformers
+from jisu.exporter.sources.provenance import record_origin
+from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.source import Source
+from jisu.exporter.sources.tokenizer import check_ids, check_template
 
 if TYPE_CHECKING:
     from torch import nn
@@ -161,8 +161,8 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
             )
         decoder_class(module.config, Path(type(module).__name__))
         return describe_model(module, tokenizer), "text-generation", ()
-    from calibration.model.whole_sequences import has_state
-    from exporter.sources.layers import plan_layers
+    from jisu.calibration.model.whole_sequences import has_state
+    from jisu.exporter.sources.layers import plan_layers
 
     call = inspect_call(module)
     generates = call.task == "text-generation"

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from exporter.contract.errors import InputError
-from exporter.sources.reason import reason_of
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     import torch

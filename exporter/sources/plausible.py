@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # Constants that keep a division from failing: zero and above, and finite.
 _EPSILON = ("eps", "epsilon")

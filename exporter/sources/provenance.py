@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import FileRecord, hash_file
+from jisu.exporter.contract.artifact import FileRecord, hash_file
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf")
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from exporter.sources.adapter_config import is_adapter
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.adapter_config import is_adapter
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 
 def load_recorded_source(
@@ -32,7 +32,7 @@ def load_recorded_source(
         ignore_weights: patterns of its tensors to leave out; those that the export left out when None.
         same_files: refuse a checkpoint whose files are not the ones that the artifact was made from.
     """
-    from exporter.sources import load_source
+    from jisu.exporter.sources import load_source
 
     recorded: dict[str, Any] = artifact.manifest.source
     place = source if source is not None else recorded.get("name")
@@ -71,7 +71,7 @@ def load_recorded_source(
 
 def _left_out(recorded: dict[str, Any], place: str | Path | nn.Module) -> tuple[str, ...]:
     """The patterns of weights that an export was asked to leave out, where the place of the source has stored ones."""
-    from exporter.sources.kinds import kind_of
+    from jisu.exporter.sources.kinds import kind_of
 
     if not isinstance(place, (str, Path)) or kind_of(place) == "factory":
         return ()

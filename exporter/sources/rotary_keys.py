@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from exporter.sources.account import Account, Fate
-from exporter.sources.config_reads import rope_keys
-from exporter.sources.key_spelling import nearest_key
+from jisu.exporter.sources.account import Account, Fate
+from jisu.exporter.sources.config_reads import rope_keys
+from jisu.exporter.sources.key_spelling import nearest_key
 
 # Older names, and the one that a class replaces by its own kind.
 _ANY_KIND = ("default", "mrope", "su")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.placeholders import refuse_placeholder
-from exporter.sources.jsonfile import read_json
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.placeholders import refuse_placeholder
+from jisu.exporter.sources.jsonfile import read_json
 
 _LARGEST_HEADER = 100_000_000  # bytes; the safetensors package refuses longer ones as well
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")

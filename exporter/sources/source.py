@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import TASKS, ModelFacts, Task
-from exporter.contract.generation_settings import GENERATION_CONFIG
-from exporter.sources.account import Account
-from exporter.sources.generation import carried_settings
+from jisu.exporter.contract.artifact import TASKS, ModelFacts, Task
+from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.generation import carried_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from exporter.sources.quantized.weight import QuantizedWeight
+    from jisu.exporter.sources.quantized.weight import QuantizedWeight
 
 # Entries of tokenizer_config.json that tell of the machine it was made on, or name code to run.
 _PRIVATE_KEYS = (

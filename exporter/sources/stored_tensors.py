@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from exporter.sources.account import Account, Fate, Statement, is_ignored
-from exporter.sources.stored_names import StoredName, without_prefix
-from exporter.sources.stored_weights import StoredWeights
+from jisu.exporter.sources.account import Account, Fate, Statement, is_ignored
+from jisu.exporter.sources.stored_names import StoredName, without_prefix
+from jisu.exporter.sources.stored_weights import StoredWeights
 
 # In the spelling of safetensors and of torch. The others are codes, or numbers that float32 cannot hold.
 _FLOATS = re.compile(r"F64|F32|F16|BF16|F8_E[45]M[23](FN)?(UZ)?|float(64|32|16)|bfloat16|float8_e[45]m[23](fn)?(uz)?")

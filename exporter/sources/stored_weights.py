@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.contract.errors import InputError
-from exporter.sources.pickled_weights import read_pickled_weights
-from exporter.sources.safetensors_files import StoredTensor, read_tables
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.pickled_weights import read_pickled_weights
+from jisu.exporter.sources.safetensors_files import StoredTensor, read_tables
 
 if TYPE_CHECKING:
     import torch

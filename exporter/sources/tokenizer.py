@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.jsonfile import read_json, refuse_remote_code
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
 
 # That templates which write the date are shown, so that the same question gives the same prompt.
 _DAY = datetime(2025, 1, 1)
@@ -102,8 +102,8 @@ def load_gguf_tokenizer(path: Path, *, tokens: int) -> Any:
     Raises:
         InputError: see `exporter.sources.gguf_tokenizer.build_gguf_tokenizer`; or another number of tokens.
     """
-    from exporter.sources.gguf_parts import read_gguf
-    from exporter.sources.gguf_tokenizer import build_gguf_tokenizer
+    from jisu.exporter.sources.gguf_parts import read_gguf
+    from jisu.exporter.sources.gguf_tokenizer import build_gguf_tokenizer
 
     header = read_gguf(path)
     listed = header.fields.get("tokenizer.ggml.tokens", 0)
@@ -176,7 +176,7 @@ def chat_prompts(tokenizer: Any, questions: Sequence[str]) -> list[str] | None:
         template = template.get("default")
     if not template:
         return None
-    from runtimes.chat.chat_template import ChatTemplate
+    from jisu.runtimes.chat.chat_template import ChatTemplate
 
     special = {name: text for name, text in tokenizer.special_tokens_map.items() if isinstance(text, str)}
     compiled = ChatTemplate(template, special_tokens=special)

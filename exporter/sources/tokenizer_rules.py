@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.account import Account
-from exporter.sources.jsonfile import read_json
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.jsonfile import read_json
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
 
 _RULES = ("normalizer", "pre_tokenizer", "model", "decoder")
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from exporter.sources.account import Account, is_ignored
-from exporter.sources.safetensors_files import read_index, weight_files_beside
+from jisu.exporter.sources.account import Account, is_ignored
+from jisu.exporter.sources.safetensors_files import read_index, weight_files_beside
 
 
 def account_for_files(

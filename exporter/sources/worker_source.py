@@ -8,10 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def _absolute(name: str | Path) -> str:
 
 @lru_cache(maxsize=1)
 def _load(source: WorkerSource) -> Source:
-    from exporter.sources import load_source
+    from jisu.exporter.sources import load_source
 
     return load_source(
         source.checkpoint,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DummyLayer, LinearAttentionLayer
 
-from exporter.contract.signature import CAPACITY, StateItem
-from exporter.tracing.operators import scatter_cache
+from jisu.exporter.contract.signature import CAPACITY, StateItem
+from jisu.exporter.tracing.operators import scatter_cache
 
 # Roles of state tensors; the last two count, since a layer may keep several states of each. An index is one more key
 # per token, by which sparse attention chooses the tokens that it looks at.

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from calibration.model.whole_sequences import empty_state
-from exporter.contract.errors import InputError
-from exporter.contract.signature import StateItem
-from exporter.sources.facts import longest_text
-from exporter.sources.quiet import quiet_transformers
-from exporter.sources.reason import reason_of
-from exporter.tracing.cache import INDEX, StateCache, describe_cache
-from exporter.tracing.positions import rows_of_positions
-from exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, route, routed
+from jisu.calibration.model.whole_sequences import empty_state
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import StateItem
+from jisu.exporter.sources.facts import longest_text
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.tracing.cache import INDEX, StateCache, describe_cache
+from jisu.exporter.tracing.positions import rows_of_positions
+from jisu.exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, route, routed
 
 # Names that transformers uses for the cache, as an argument and in what a forward returns.
 _CACHES = ("past_key_values", "cache_params")

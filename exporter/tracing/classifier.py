@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import bidirectional_mask_function
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
-from exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
-from exporter.sources.quiet import quiet_transformers
-from exporter.tracing.layer_bodies import NotRepeatableError
-from exporter.tracing.routing import SPELLED_OUT, attend
-from exporter.tracing.stamp import find_bodies, stamp_layers
-from exporter.tracing.torch_exporter import run_exporter
-from exporter.tracing.trace import clean, dims_of, name_outputs, parameter_of, rename_dims
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
+from jisu.exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.tracing.layer_bodies import NotRepeatableError
+from jisu.exporter.tracing.routing import SPELLED_OUT, attend
+from jisu.exporter.tracing.stamp import find_bodies, stamp_layers
+from jisu.exporter.tracing.torch_exporter import run_exporter
+from jisu.exporter.tracing.trace import clean, dims_of, name_outputs, parameter_of, rename_dims
 
 ATTENTION = "jisu-whole-text"
 # Sizes of the example: different, and above one, since torch.export fixes dimensions of size 0 and 1.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # Methods that do the same to both parts.
 _ALIKE = (

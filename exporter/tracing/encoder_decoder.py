@@ -17,13 +17,13 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import CAPACITY, SOURCE, StateItem
-from exporter.sources.quiet import quiet_transformers
-from exporter.tracing.positions import rows_of_positions
-from exporter.tracing.relative_biases import ATTENTION, BiasLookup, attend_biased, attention_of_ours
-from exporter.tracing.routing import SPELLED_OUT
-from exporter.tracing.two_caches import BufferLayer, GivenLayer, TwoCaches
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import CAPACITY, SOURCE, StateItem
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.tracing.positions import rows_of_positions
+from jisu.exporter.tracing.relative_biases import ATTENTION, BiasLookup, attend_biased, attention_of_ours
+from jisu.exporter.tracing.routing import SPELLED_OUT
+from jisu.exporter.tracing.two_caches import BufferLayer, GivenLayer, TwoCaches
 
 
 class EncoderDecoder(nn.Module):

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from exporter.contract.errors import InputError
-from exporter.graph.recurrent_weights import GATE_ORDERS
-from exporter.tracing.operators import OPSET
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.graph.recurrent_weights import GATE_ORDERS
+from jisu.exporter.tracing.operators import OPSET
 
 # The child under which a layer holds its weights in ONNX's form while it is traced; names in the graph lose it.
 HOLDER = "in_onnx_form"

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirectional_mask_function
 
-from exporter.tracing.routing import SPELLED_OUT, attend
-from exporter.tracing.two_caches import BufferLayer
+from jisu.exporter.tracing.routing import SPELLED_OUT, attend
+from jisu.exporter.tracing.two_caches import BufferLayer
 
 ATTENTION = "jisu-encoder-decoder"
 

@@ -16,10 +16,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.moe import ExpertsInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from exporter.contract.errors import InputError
-from exporter.sources.quiet import quiet_transformers
-from exporter.tracing.experts import routed_experts
-from exporter.tracing.operators import attention
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.tracing.experts import routed_experts
+from jisu.exporter.tracing.operators import attention
 
 ATTENTION = "jisu"
 # transformers' name for attention that each model spells out itself.

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from exporter.graph.match import sizes_of
-from exporter.sources.layers import LayerPlan
-from exporter.tracing.layer_bodies import Body, LayerPair, NotRepeatableError, StateInputs, require_repeat
+from jisu.exporter.graph.match import sizes_of
+from jisu.exporter.sources.layers import LayerPlan
+from jisu.exporter.tracing.layer_bodies import Body, LayerPair, NotRepeatableError, StateInputs, require_repeat
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 

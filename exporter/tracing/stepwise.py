@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from calibration.model.whole_sequences import empty_state
-from exporter.contract.signature import StateItem
+from jisu.calibration.model.whole_sequences import empty_state
+from jisu.exporter.contract.signature import StateItem
 
 _BATCH, _PAST, _NEW = 2, 2, 3
 # Sums of another order; a state that was not read is off by about one standard deviation.

@@ -16,13 +16,13 @@ import onnxscript.optimizer
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.tracing.complex_numbers import complex_pairs
-from exporter.tracing.decomposition import spare_decomposition
-from exporter.tracing.explicit_masks import explicit_masks
-from exporter.tracing.operators import OPSET
-from exporter.tracing.recurrent_layers import recurrent_operators
-from exporter.tracing.translations import translation_table
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.tracing.complex_numbers import complex_pairs
+from jisu.exporter.tracing.decomposition import spare_decomposition
+from jisu.exporter.tracing.explicit_masks import explicit_masks
+from jisu.exporter.tracing.operators import OPSET
+from jisu.exporter.tracing.recurrent_layers import recurrent_operators
+from jisu.exporter.tracing.translations import translation_table
 
 # The attribute of a root module that holds what it wraps.
 TRACED = "traced"

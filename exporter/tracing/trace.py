@@ -15,8 +15,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import (
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import (
     CAPACITY,
     INPUT_IDS,
     LOGITS,
@@ -26,15 +26,15 @@ from exporter.contract.signature import (
     StateSpec,
     state_specs,
 )
-from exporter.graph.cpu_graph import widen_half
-from exporter.graph.localize import LAYERS_KEY
-from exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
-from exporter.tracing.experts import expand_experts
-from exporter.tracing.layer_bodies import NotRepeatableError
-from exporter.tracing.recurrent_layers import HOLDER
-from exporter.tracing.stamp import find_bodies, stamp_layers
-from exporter.tracing.stepwise import takes_several_tokens
-from exporter.tracing.torch_exporter import TRACED, run_exporter
+from jisu.exporter.graph.cpu_graph import widen_half
+from jisu.exporter.graph.localize import LAYERS_KEY
+from jisu.exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
+from jisu.exporter.tracing.experts import expand_experts
+from jisu.exporter.tracing.layer_bodies import NotRepeatableError
+from jisu.exporter.tracing.recurrent_layers import HOLDER
+from jisu.exporter.tracing.stamp import find_bodies, stamp_layers
+from jisu.exporter.tracing.stepwise import takes_several_tokens
+from jisu.exporter.tracing.torch_exporter import TRACED, run_exporter
 
 # Sizes of the example: all different and above one, since torch.export fixes dimensions of size 0 and 1.
 _BATCH, _NEW, _CAPACITY, _SOURCE = 2, 3, 7, 5

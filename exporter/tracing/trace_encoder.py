@@ -6,11 +6,11 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, SOURCE, state_specs
-from exporter.tracing.encoder_decoder import EncoderDecoder, EncoderHalf
-from exporter.tracing.torch_exporter import run_exporter
-from exporter.tracing.trace import clean, dims_of, name_outputs, rename_dims
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, SOURCE, state_specs
+from jisu.exporter.tracing.encoder_decoder import EncoderDecoder, EncoderHalf
+from jisu.exporter.tracing.torch_exporter import run_exporter
+from jisu.exporter.tracing.trace import clean, dims_of, name_outputs, rename_dims
 
 # Sizes of the example: different, and above one, since torch.export fixes dimensions of size 0 and 1.
 _BATCH, _TOKENS = 2, 5

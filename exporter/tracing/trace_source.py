@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.contract.errors import InputError
-from exporter.sources.module_kind import has_encoder, is_of_transformers
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.module_kind import has_encoder, is_of_transformers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import nn
     from transformers import PreTrainedModel
 
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
 
 def trace_source(source: Source, *, say: Callable[[str], None] | None = None) -> ir.Model:
@@ -28,7 +28,7 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
     """
 
     if source.task == "text-classification":
-        from exporter.tracing.classifier import Classifier, trace_classifier
+        from jisu.exporter.tracing.classifier import Classifier, trace_classifier
 
         classifier, facts = Classifier(source.module), source.model
         return trace_classifier(
@@ -48,8 +48,8 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
 
 def _trace_decoder(module: PreTrainedModel, say: Callable[[str], None] | None) -> ir.Model:
     """With the model's state where it can be carried from token to token, otherwise over whole texts."""
-    from exporter.tracing.causal_lm import CausalLM
-    from exporter.tracing.whole_text import WholeText
+    from jisu.exporter.tracing.causal_lm import CausalLM
+    from jisu.exporter.tracing.whole_text import WholeText
 
     try:
         return _trace_interface(CausalLM(module))
@@ -64,8 +64,8 @@ def _trace_decoder(module: PreTrainedModel, say: Callable[[str], None] | None) -
 
 
 def _trace_interface(module: Any, **own: Any) -> ir.Model:
-    from calibration.model.whole_sequences import has_state
-    from exporter.tracing.trace import trace
+    from jisu.calibration.model.whole_sequences import has_state
+    from jisu.exporter.tracing.trace import trace
 
     if not has_state(module):
         return trace(module, [], **own)
@@ -84,8 +84,8 @@ def trace_source_encoder(source: Source) -> ir.Model | None:
     """
     if source.task != TEXT_TO_TEXT:
         return None
-    from exporter.tracing.encoder_decoder import EncoderDecoder
-    from exporter.tracing.trace_encoder import trace_encoder
+    from jisu.exporter.tracing.encoder_decoder import EncoderDecoder
+    from jisu.exporter.tracing.trace_encoder import trace_encoder
 
     module: Any = source.module
     return trace_encoder(EncoderDecoder(module), longest=source.model.max_source_positions)
@@ -99,11 +99,11 @@ def traced_interface(module: nn.Module) -> nn.Module:
     if not is_of_transformers(module):
         return module
     if has_encoder(module):
-        from exporter.tracing.encoder_decoder import EncoderDecoder
+        from jisu.exporter.tracing.encoder_decoder import EncoderDecoder
 
         return EncoderDecoder(module)
-    from exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
-    from exporter.tracing.whole_text import WholeText
+    from jisu.exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
+    from jisu.exporter.tracing.whole_text import WholeText
 
     try:
         return CausalLM(module)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, EncoderDecoderCache
 
-from exporter.tracing.operators import scatter_cache
+from jisu.exporter.tracing.operators import scatter_cache
 
 
 class BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from exporter.sources.facts import longest_text
-from exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, routed
+from jisu.exporter.sources.facts import longest_text
+from jisu.exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, routed
 
 _OBSERVED = 2  # tokens that the model is watched with
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # A checkpoint by its place, or the module itself, which only the exporter can tell apart.
 Source = Any

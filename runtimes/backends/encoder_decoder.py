@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from exporter.contract.artifact import ModelFacts
-from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
-from exporter.contract.errors import InputError
-from runtimes.backends.row_lengths import check_size, closed, padded_sources
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.row_lengths import check_size, closed, padded_sources
 
 
 class Encode(Protocol):

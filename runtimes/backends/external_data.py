@@ -10,9 +10,9 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.contract.errors import InputError
-from exporter.contract.hub_links import lies_in, names_a_place_inside
-from exporter.contract.placeholders import refuse_placeholder
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.hub_links import lies_in, names_a_place_inside
+from jisu.exporter.contract.placeholders import refuse_placeholder
 
 # Message -> field number -> message found there. Fields that are not listed are stepped over.
 _FIELDS: dict[str, dict[int, str]] = {

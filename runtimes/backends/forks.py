@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 _CALLS = ("new_state", "encode", "forward", "forward_top", "logits")
 

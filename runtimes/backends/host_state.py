@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import TokenIds
-from exporter.contract.signature import CAPACITY, StateSpec
-from runtimes.backends.element_types import storage_dtype
-from runtimes.backends.row_lengths import RowLengths, check_reorder, check_rewind
-from runtimes.backends.state_sizes import batch_axis, state_sizes
+from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.signature import CAPACITY, StateSpec
+from jisu.runtimes.backends.element_types import storage_dtype
+from jisu.runtimes.backends.row_lengths import RowLengths, check_reorder, check_rewind
+from jisu.runtimes.backends.state_sizes import batch_axis, state_sizes
 
 
 class HostState(RowLengths):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # How onnxruntime, torch and C++ word it; their errors share no class with Python's MemoryError.
 _WORDS = ("bad_alloc", "failed to allocate", "can't allocate memory", "out of memory", "maximum allowed dimension")

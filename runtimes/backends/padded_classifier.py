@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.classifier_backend import ClassifierBackend, Rows
-from exporter.contract.errors import InputError
-from exporter.contract.signature import ATTENTION_MASK
-from runtimes.backends.row_lengths import closed
-from runtimes.backends.token_ids import check_ids
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.classifier_backend import ClassifierBackend, Rows
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import ATTENTION_MASK
+from jisu.runtimes.backends.row_lengths import closed
+from jisu.runtimes.backends.token_ids import check_ids
 
 # (token ids, mask of ones for tokens and zeros for padding), int64 [B, T] each -> logits [B, labels].
 RunRows = Callable[[TokenIds, TokenIds], Logits]

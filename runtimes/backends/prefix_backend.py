@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from exporter.contract.backend import Logits, State, TokenIds, WantedLogits
-from exporter.contract.errors import InputError
-from runtimes.backends.out_of_memory import catch_out_of_memory
-from runtimes.backends.row_lengths import RowLengths, States, check_call, check_reorder, check_rewind, check_size
-from runtimes.backends.token_ids import id_array
+from jisu.exporter.contract.backend import Logits, State, TokenIds, WantedLogits
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
+from jisu.runtimes.backends.row_lengths import RowLengths, States, check_call, check_reorder, check_rewind, check_size
+from jisu.runtimes.backends.token_ids import id_array
 
 Run = Callable[[TokenIds, TokenIds], Logits]
 """``(token ids [B, S] padded on the right, wanted positions [B, K]) -> logits float32 [B, K, V]``."""

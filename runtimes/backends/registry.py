@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from exporter.contract.artifact import TARGETS, Artifact
-from exporter.contract.backend import Backend
-from exporter.contract.classifier_backend import ClassifierBackend
-from exporter.contract.errors import InputError, MissingDependencyError
-from runtimes.backends.backend_options import BackendOptions, Source
-from runtimes.backends.forks import forbid_to_children
+from jisu.exporter.contract.artifact import TARGETS, Artifact
+from jisu.exporter.contract.backend import Backend
+from jisu.exporter.contract.classifier_backend import ClassifierBackend
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.runtimes.backends.backend_options import BackendOptions, Source
+from jisu.runtimes.backends.forks import forbid_to_children
 
 
 class OpenClassifier(Protocol):
@@ -53,43 +53,43 @@ class BackendEntry:
 CLASSIFICATION = "text-classification"
 BACKENDS: dict[str, BackendEntry] = {
     "ort-cpu": BackendEntry(
-        opener="runtimes.backends.ort_cpu.backend:open_ort_cpu",
+        opener="jisu.runtimes.backends.ort_cpu.backend:open_ort_cpu",
         extra="cpu",
         # The last two slowly: so that what a GPU is given can be looked at without one.
         targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
-        classifier_opener="runtimes.backends.ort_cpu.classifier:open_ort_classifier",
+        classifier_opener="jisu.runtimes.backends.ort_cpu.classifier:open_ort_classifier",
     ),
     "ort-cuda": BackendEntry(
-        opener="runtimes.backends.ort_cuda.open:open_ort_cuda",
+        opener="jisu.runtimes.backends.ort_cuda.open:open_ort_cuda",
         extra="cuda",
         targets=("ort-cuda", "ort-cpu"),
-        classifier_opener="runtimes.backends.ort_cuda.classifier:open_ort_cuda_classifier",
+        classifier_opener="jisu.runtimes.backends.ort_cuda.classifier:open_ort_cuda_classifier",
         options=("allow_cpu_nodes",),
         uses_device=True,
     ),
     "tensorrt": BackendEntry(
-        opener="runtimes.backends.tensorrt.opening:open_tensorrt",
+        opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt",
         extra="tensorrt",
         targets=("tensorrt",),
-        classifier_opener="runtimes.backends.tensorrt.opening:open_tensorrt_classifier",
+        classifier_opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_classifier",
         options=("plan", "capacity"),
         uses_device=True,
     ),
     "tensorrt-rtx": BackendEntry(
-        opener="runtimes.backends.tensorrt.opening:open_tensorrt_rtx",
+        opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_rtx",
         extra="tensorrt-rtx",
         targets=("tensorrt",),
-        classifier_opener="runtimes.backends.tensorrt.opening:open_tensorrt_rtx_classifier",
+        classifier_opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_rtx_classifier",
         options=("plan", "capacity"),
         uses_device=True,
     ),
     # The source runs, not the graph: it does not matter what the graph was lowered for.
     "torch": BackendEntry(
-        opener="runtimes.backends.torch.backend:open_torch",
+        opener="jisu.runtimes.backends.torch.backend:open_torch",
         extra="export",
         targets=TARGETS,
         reads_source=True,
-        classifier_opener="runtimes.backends.torch.classifier:open_torch_classifier",
+        classifier_opener="jisu.runtimes.backends.torch.classifier:open_torch_classifier",
     ),
 }
 

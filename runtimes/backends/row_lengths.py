@@ -11,10 +11,10 @@ from weakref import WeakSet
 
 import numpy as np
 
-from exporter.contract.backend import TokenIds
-from exporter.contract.errors import InputError
-from exporter.contract.naming import prompt_name
-from runtimes.backends.token_ids import check_id_array, check_ids
+from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import prompt_name
+from jisu.runtimes.backends.token_ids import check_id_array, check_ids
 
 _State = TypeVar("_State", bound="RowLengths")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.contract.signature import CAPACITY, SOURCE, StateSpec
+from jisu.exporter.contract.signature import CAPACITY, SOURCE, StateSpec
 
 BATCH = "B"
 

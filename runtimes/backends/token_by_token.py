@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.errors import InputError
 
 # (one token of each row [B, 1], tokens that each row holds before it [B]) -> logits [B, 1, V]
 Step = Callable[[TokenIds, TokenIds], Logits]

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import TokenIds
-from exporter.contract.errors import InputError
-from exporter.contract.naming import shown
+from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
 
 
 def check_ids(rows: Iterable[Sequence[int]], vocab_size: int) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, cast
 
-from runtimes.chat.messages import ChatRequest, Message
-from runtimes.generation.options import OptionChanges, SamplingOptions
+from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.generation.options import OptionChanges, SamplingOptions
 
 # Roles whose messages at the beginning stay whatever is dropped: they tell the model how to behave.
 _STAYING = ("system", "developer")

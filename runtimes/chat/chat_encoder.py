@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import ModelFacts
-from runtimes.chat.chat_template import ChatTemplate, open_chat_template
-from runtimes.chat.control_tokens import ControlTokens, turn_markers
-from runtimes.chat.messages import ChatRequest, Message
-from runtimes.generation.text import TextCodec, read_tokenizer_config, special_token_texts
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.runtimes.chat.chat_template import ChatTemplate, open_chat_template
+from jisu.runtimes.chat.control_tokens import ControlTokens, turn_markers
+from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.generation.text import TextCodec, read_tokenizer_config, special_token_texts
 
 
 class ChatEncoder:

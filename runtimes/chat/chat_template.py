@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from runtimes.chat.data_marks import TracedPrompt, trace_prompt, unused_character
-from runtimes.chat.messages import ROLES, ChatRequest, Message
-from runtimes.chat.template_budget import LONGEST_PROMPT, begin_budget, refuse
-from runtimes.chat.template_sandbox import frozen_now, looked_for, read_variables, sandbox
-from runtimes.generation.text import read_tokenizer_config, special_token_texts
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.chat.data_marks import TracedPrompt, trace_prompt, unused_character
+from jisu.runtimes.chat.messages import ROLES, ChatRequest, Message
+from jisu.runtimes.chat.template_budget import LONGEST_PROMPT, begin_budget, refuse
+from jisu.runtimes.chat.template_sandbox import frozen_now, looked_for, read_variables, sandbox
+from jisu.runtimes.generation.text import read_tokenizer_config, special_token_texts
 
 __all__ = ["CHAT_TEMPLATE", "ROLES", "ChatRequest", "ChatTemplate", "Message", "open_chat_template"]
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.naming import shown
-from runtimes.chat.data_marks import TracedPrompt
-from runtimes.chat.messages import check_unicode
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
+from jisu.runtimes.chat.data_marks import TracedPrompt
+from jisu.runtimes.chat.messages import check_unicode
 
 _FIRST_STAND_IN = 0xF0000  # in a plane for private use, where no mark and hardly any text is
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from runtimes.chat.messages import ChatRequest
+from jisu.runtimes.chat.messages import ChatRequest
 
 _PRIVATE_USE = range(0xE000, 0xF8FF)
 _MOST_TEXTS = 64  # that are marked one by one, each for the price of a rendering

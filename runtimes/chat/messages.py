@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.naming import shown
-from runtimes.generation.prompts import is_listed, is_unicode
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
+from jisu.runtimes.generation.prompts import is_listed, is_unicode
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 Message = Mapping[str, Any]

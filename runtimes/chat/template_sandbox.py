@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any
 
-from runtimes.chat.template_budget import (
+from jisu.runtimes.chat.template_budget import (
     FILTERS,
     LARGEST_NUMBER,
     METHODS,

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.contract.artifact import check_outside_artifacts, read_artifact
+from jisu.exporter.contract.artifact import check_outside_artifacts, read_artifact
 
 if TYPE_CHECKING:
-    from runtimes.backends.tensorrt.library import Capability
+    from jisu.runtimes.backends.tensorrt.library import Capability
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
 _NEW_LINE = "\r\x1b[K"  # back to the start of a terminal's line, and clear it
@@ -53,10 +53,10 @@ def capability(text: str) -> Capability:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from runtimes.backends.tensorrt.build import build_plans, check_artifact
-    from runtimes.backends.tensorrt.library import check_capabilities, import_library
-    from runtimes.backends.tensorrt.plan_targets import default_folder, plan_targets
-    from runtimes.backends.tensorrt.profiles import default_shapes
+    from jisu.runtimes.backends.tensorrt.build import build_plans, check_artifact
+    from jisu.runtimes.backends.tensorrt.library import check_capabilities, import_library
+    from jisu.runtimes.backends.tensorrt.plan_targets import default_folder, plan_targets
+    from jisu.runtimes.backends.tensorrt.profiles import default_shapes
 
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)

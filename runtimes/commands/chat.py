@@ -12,21 +12,21 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
-from runtimes.commands.engine_arguments import (
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.commands.engine_arguments import (
     add_chat_arguments,
     add_engine_arguments,
     chat_fields,
     load_engine,
     sampling_options,
 )
-from runtimes.commands.generate import summary
-from runtimes.commands.terminal import edit_lines, read_line
+from jisu.runtimes.commands.generate import summary
+from jisu.runtimes.commands.terminal import edit_lines, read_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from runtimes.conversation import Conversation
+    from jisu.runtimes.conversation import Conversation
 
 PROMPT = "> "
 HELP, RESET, QUIT = "/help", "/reset", ("/quit", "/exit")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         InputError: the model cannot chat at all, or cannot answer a line from elsewhere than a terminal.
     """
-    from runtimes.conversation import Conversation
+    from jisu.runtimes.conversation import Conversation
 
     options = sampling_options(arguments)
     fields = chat_fields(arguments)

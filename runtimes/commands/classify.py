@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
-from runtimes.commands.engine_arguments import add_artifact_arguments, load_engine
-from runtimes.commands.standard_streams import write_json
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.commands.engine_arguments import add_artifact_arguments, load_engine
+from jisu.runtimes.commands.standard_streams import write_json
 
 if TYPE_CHECKING:
-    from runtimes.generation.classification import Classification
+    from jisu.runtimes.generation.classification import Classification
 
 STDIN = "-"
 # Texts that are read before the first of them is classified: lines of a file are batched, those of a person are not.

@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from runtimes.commands.standard_streams import write_json
-from runtimes.machine.doctor import Diagnosis, diagnose
-from runtimes.machine.model_size import measure_model
-from runtimes.machine.probe import Machine, probe_machine
+from jisu.runtimes.commands.standard_streams import write_json
+from jisu.runtimes.machine.doctor import Diagnosis, diagnose
+from jisu.runtimes.machine.model_size import measure_model
+from jisu.runtimes.machine.probe import Machine, probe_machine
 
 GIB = 1 << 30
 _INT8 = {
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from runtimes.backends.registry import BACKENDS
+    from jisu.runtimes.backends.registry import BACKENDS
 
     model = measure_model(arguments.model) if arguments.model else None
     diagnosis = diagnose(probe_machine(Path.cwd()), implemented=BACKENDS, model=model)

@@ -8,11 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
-    from runtimes.engine import Engine
-    from runtimes.generation.options import EarlyStopping, SamplingOptions
+    from jisu.runtimes.engine import Engine
+    from jisu.runtimes.generation.options import EarlyStopping, SamplingOptions
 
 _NUMBERS = {
     "max_new_tokens": (int, "N", "longest answer, in tokens (default: 256, or what fits)"),
@@ -153,7 +153,7 @@ def _json(text: str, *, name: str) -> Any:
 
 def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
     """The options that were given; raises InputError when one is out of its range."""
-    from runtimes.generation.options import SamplingOptions
+    from jisu.runtimes.generation.options import SamplingOptions
 
     numbers = {name: getattr(arguments, name) for name in _NUMBERS}
     early = None if arguments.early_stopping is None else _EARLY_STOPPING[arguments.early_stopping]
@@ -169,8 +169,8 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
 
 def load_engine(arguments: argparse.Namespace) -> Engine:
     """Open the artifact that was named."""
-    from runtimes.backends.backend_options import BackendOptions
-    from runtimes.engine import open_engine
+    from jisu.runtimes.backends.backend_options import BackendOptions
+    from jisu.runtimes.engine import open_engine
 
     options = BackendOptions(**{field.name: getattr(arguments, field.name) for field in fields(BackendOptions)})
     return open_engine(arguments.artifact, arguments.backend, options, verify_hashes=arguments.verify_hashes)

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from runtimes.commands.engine_arguments import (
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.commands.engine_arguments import (
     add_chat_arguments,
     add_engine_arguments,
     chat_fields,
@@ -16,11 +16,11 @@ from runtimes.commands.engine_arguments import (
     read_text_file,
     sampling_options,
 )
-from runtimes.commands.standard_streams import write_json
+from jisu.runtimes.commands.standard_streams import write_json
 
 if TYPE_CHECKING:
-    from runtimes.generation.result import Result
-    from runtimes.generation.text_stream import TextStream
+    from jisu.runtimes.generation.result import Result
+    from jisu.runtimes.generation.text_stream import TextStream
 
 INTERRUPTED = 130
 STDIN = "-"
@@ -102,7 +102,7 @@ def summary(result: Result) -> str:
 
 
 def _messages_of(path: str) -> dict[str, Any]:
-    from runtimes.chat.messages import read_messages
+    from jisu.runtimes.chat.messages import read_messages
 
     return read_messages(read_text_file(path), name=path)
 
@@ -159,7 +159,7 @@ def _options(names: Sequence[str]) -> str:
 
 
 def _messages(system: str | None, prompt: str) -> list[dict[str, str]]:
-    from runtimes.generation.prompts import check_prompt
+    from jisu.runtimes.generation.prompts import check_prompt
 
     first = [] if system is None else [{"role": "system", "content": system}]
     return [*first, {"role": "user", "content": check_prompt(prompt)}]

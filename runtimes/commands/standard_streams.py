@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Literal, TextIO
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # What a device or a file system says when it takes no more; the user's to mend, not ours.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}

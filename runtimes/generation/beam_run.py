@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from exporter.contract.backend import Backend
-from runtimes.generation.beam_search import BeamResult, search_beams
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.result import Result, Timings
-from runtimes.generation.text import Detokenizer, TextCodec
-from runtimes.generation.text_run import begin_state, row_limits, row_rules
+from jisu.exporter.contract.backend import Backend
+from jisu.runtimes.generation.beam_search import BeamResult, search_beams
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.result import Result, Timings
+from jisu.runtimes.generation.text import Detokenizer, TextCodec
+from jisu.runtimes.generation.text_run import begin_state, row_limits, row_rules
 
 
 class BeamRun:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import Backend, State
-from runtimes.generation.options import EarlyStopping, SamplingOptions
-from runtimes.generation.row_rules import RowRules
-from runtimes.generation.sampling import Scores, check_tokens, edit_scores, edits_scores, log_softmax, no_token
-from runtimes.generation.stopping import FinishReason
-from runtimes.generation.token_loop import prefill
+from jisu.exporter.contract.backend import Backend, State
+from jisu.runtimes.generation.options import EarlyStopping, SamplingOptions
+from jisu.runtimes.generation.row_rules import RowRules
+from jisu.runtimes.generation.sampling import Scores, check_tokens, edit_scores, edits_scores, log_softmax, no_token
+from jisu.runtimes.generation.stopping import FinishReason
+from jisu.runtimes.generation.token_loop import prefill
 
 _NEVER = -1e9  # the score of a place that nothing has taken
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import Logits
-from exporter.contract.classifier_backend import ClassifierBackend, Rows
-from exporter.contract.errors import InputError
-from exporter.contract.naming import shown
-from runtimes.generation.prompts import is_listed
+from jisu.exporter.contract.backend import Logits
+from jisu.exporter.contract.classifier_backend import ClassifierBackend, Rows
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
+from jisu.runtimes.generation.prompts import is_listed
 
 Probabilities = npt.NDArray[np.float64]
 # One call takes at most so many rows, and so many tokens with the padding, of which at least this share is no padding.

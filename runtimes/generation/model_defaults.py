@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from exporter.contract.artifact import ModelFacts
-from exporter.contract.errors import InputError
-from exporter.contract.generation_settings import GENERATION_CONFIG
-from runtimes.generation.options import NARROWING, SamplingOptions
-from runtimes.generation.token_rules import TokenRules
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
+from jisu.runtimes.generation.options import NARROWING, SamplingOptions
+from jisu.runtimes.generation.token_rules import TokenRules
 
 # Options that mean the same in both, and are independent of the way of choosing.
 _RULES = tuple(item.name for item in fields(TokenRules))

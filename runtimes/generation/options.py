@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.errors import InputError
-from exporter.contract.naming import shown
-from runtimes.generation.prompts import is_unicode
-from runtimes.generation.token_rules import RuleChanges, TokenRules, rule_faults
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
+from jisu.runtimes.generation.prompts import is_unicode
+from jisu.runtimes.generation.token_rules import RuleChanges, TokenRules, rule_faults
 
 DEFAULT_NEW_TOKENS = 256
 # Options that narrow what a token is drawn from, with the values that other tools send for "off".

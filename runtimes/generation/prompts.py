@@ -7,8 +7,8 @@ from typing import TypeGuard
 
 import numpy as np
 
-from exporter.contract.errors import InputError
-from exporter.contract.naming import shown
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
 
 
 def check_prompt(prompt: object) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtimes.generation.sampling import TokenLogprobs
-from runtimes.generation.stopping import FinishReason
+from jisu.runtimes.generation.sampling import TokenLogprobs
+from jisu.runtimes.generation.stopping import FinishReason
 
 
 @dataclass(frozen=True, kw_only=True)

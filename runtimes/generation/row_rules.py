@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from runtimes.generation.token_rules import TokenRules, ids_of
+from jisu.runtimes.generation.token_rules import TokenRules, ids_of
 
 Scores = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]

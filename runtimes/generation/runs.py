@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from exporter.contract.artifact import ModelFacts
-from exporter.contract.backend import Backend
-from runtimes.generation.beam_run import BeamRun
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.text import TextCodec
-from runtimes.generation.text_run import TextRun
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.contract.backend import Backend
+from jisu.runtimes.generation.beam_run import BeamRun
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.text import TextCodec
+from jisu.runtimes.generation.text_run import TextRun
 
 Run = TextRun | BeamRun
 

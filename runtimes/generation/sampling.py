@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.errors import InputError
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.row_rules import RowRules
-from runtimes.generation.truncation import above_epsilon, above_eta, typical, within_entropy
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.row_rules import RowRules
+from jisu.runtimes.generation.truncation import above_epsilon, above_eta, typical, within_entropy
 
 Scores = npt.NDArray[np.float64]
 

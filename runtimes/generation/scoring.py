@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import Backend, Logits
-from exporter.contract.errors import InputError
-from runtimes.backends.token_ids import check_ids
-from runtimes.generation.sampling import log_softmax
+from jisu.exporter.contract.backend import Backend, Logits
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.token_ids import check_ids
+from jisu.runtimes.generation.sampling import log_softmax
 
 # Logits of one call: a long text over a large vocabulary would otherwise need gigabytes.
 _LOGITS_BYTES = 128 << 20

@@ -8,9 +8,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError, MissingDependencyError
-from exporter.contract.naming import shown
-from runtimes.generation.prompts import is_unicode
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.exporter.contract.naming import shown
+from jisu.runtimes.generation.prompts import is_unicode
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from exporter.contract.backend import Backend, EncoderBackend, State
-from exporter.contract.errors import InputError
-from exporter.contract.naming import prompt_name
-from runtimes.backends.token_ids import check_ids
-from runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions
-from runtimes.generation.result import Result, Timings
-from runtimes.generation.row_rules import RowRules
-from runtimes.generation.sampling import RowSampler, TokenLogprobs
-from runtimes.generation.seeds import row_random, row_seeds
-from runtimes.generation.special_tokens import SpecialTokens
-from runtimes.generation.stopping import Stopping, StopStrings
-from runtimes.generation.text import Detokenizer, TextCodec
-from runtimes.generation.token_loop import SampledToken, generate_tokens
+from jisu.exporter.contract.backend import Backend, EncoderBackend, State
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import prompt_name
+from jisu.runtimes.backends.token_ids import check_ids
+from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions
+from jisu.runtimes.generation.result import Result, Timings
+from jisu.runtimes.generation.row_rules import RowRules
+from jisu.runtimes.generation.sampling import RowSampler, TokenLogprobs
+from jisu.runtimes.generation.seeds import row_random, row_seeds
+from jisu.runtimes.generation.special_tokens import SpecialTokens
+from jisu.runtimes.generation.stopping import Stopping, StopStrings
+from jisu.runtimes.generation.text import Detokenizer, TextCodec
+from jisu.runtimes.generation.token_loop import SampledToken, generate_tokens
 
 
 class TextRun:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-from exporter.contract.errors import InputError
-from runtimes.generation.beam_run import BeamRun
-from runtimes.generation.result import Result
-from runtimes.generation.text_run import TextRun
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.beam_run import BeamRun
+from jisu.runtimes.generation.result import Result
+from jisu.runtimes.generation.text_run import TextRun
 
 if TYPE_CHECKING:
     from types import TracebackType

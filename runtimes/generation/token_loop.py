@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import Backend, Logits, State, TokenIds, TopBackend
-from exporter.contract.errors import InputError
-from exporter.contract.naming import prompt_name
-from runtimes import generation
-from runtimes.generation.sampling import RowSampler, TokenLogprobs, token_logprobs
-from runtimes.generation.stopping import Stopping
+from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, TopBackend
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import prompt_name
+from jisu.runtimes import generation
+from jisu.runtimes.generation.sampling import RowSampler, TokenLogprobs, token_logprobs
+from jisu.runtimes.generation.stopping import Stopping
 
 # Beyond so many, picking the largest logits on a device costs more than fetching all of them.
 FEW = 64

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from runtimes.machine.gpu_needs import CUDA_MAJOR
-from runtimes.machine.model_size import ModelSize
-from runtimes.machine.probe import Machine
+from jisu.runtimes.machine.gpu_needs import CUDA_MAJOR
+from jisu.runtimes.machine.model_size import ModelSize
+from jisu.runtimes.machine.probe import Machine
 
 BACKEND_NAMES = ("ort-cpu", "ort-cuda", "tensorrt", "tensorrt-rtx", "torch")
 # Each of these brings the same folder `onnxruntime`; two of them overwrite each other's files.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.contract.errors import InputError
-from runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
 
 CUDA_MAJOR = 13  # that onnxruntime-gpu from PyPI is built for since 1.31, and TensorRT's packages for CUDA 13
 

@@ -22,7 +22,7 @@ def int8_sums_overflow() -> bool:
     """Whether 2 * 255 * 127 is anything else here; raises ImportError where onnxruntime is not installed."""
     import numpy as np
 
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from exporter.contract.artifact import MANIFEST, read_artifact
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.artifact import MANIFEST, read_artifact
+from jisu.exporter.contract.errors import InputError
 
 BYTES_PER_PARAMETER = 4
 RUN_RESERVE = 512 * 10**6

@@ -14,8 +14,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runtimes.machine.cgroup import cgroup_cpus, cgroup_memory
-from runtimes.machine.gpu import GpuProbe, probe_gpus
+from jisu.runtimes.machine.cgroup import cgroup_cpus, cgroup_memory
+from jisu.runtimes.machine.gpu import GpuProbe, probe_gpus
 
 # Every distribution that decides what can run here, in the order shown.
 PACKAGES = (
@@ -65,14 +65,14 @@ CPU_FEATURES = {
 }
 
 ORT_PROBE = """
-from exporter.contract.import_onnxruntime import import_onnxruntime
+from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 onnxruntime = import_onnxruntime()
 providers = onnxruntime.get_available_providers()
 print('providers:' + ','.join(providers))
-from runtimes.machine.int8_sums import int8_sums_overflow
+from jisu.runtimes.machine.int8_sums import int8_sums_overflow
 print('int8_overflow:' + ('yes' if int8_sums_overflow() else 'no'))
 if 'CUDAExecutionProvider' in providers:
-    from runtimes.backends.ort_cuda.cuda_libraries import missing_libraries
+    from jisu.runtimes.backends.ort_cuda.cuda_libraries import missing_libraries
     print('missing:' + ','.join(missing_libraries(onnxruntime)))
 """
 ORT_PROBE_SECONDS = 60

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from runtimes.machine.cgroup import cgroup_cpus
+from jisu.runtimes.machine.cgroup import cgroup_cpus
 
 _CPUS = Path("/sys/devices/system/cpu")
 

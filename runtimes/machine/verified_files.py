@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import Artifact, hash_file
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.artifact import Artifact, hash_file
+from jisu.exporter.contract.errors import InputError
 
 _FOLDER = Path("jisu") / "verified"
 _IN_THIS_PROCESS: dict[str, dict[str, Any]] = {}

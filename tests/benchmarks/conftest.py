@@ -13,7 +13,7 @@ from tests.support.models import write_tiny_llama
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """``source``, and the folders ``fp32`` and ``int8`` that were exported from it."""
-    from exporter import export
+    from jisu.exporter import export
 
     folder: Path = tmp_path_factory.mktemp("tiny")
     source = write_tiny_llama(folder / "source")

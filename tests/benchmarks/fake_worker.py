@@ -6,11 +6,11 @@ import sys
 import textwrap
 from typing import Any
 
-from benchmarks.compare.contestants import Contestant
+from jisu.benchmarks.compare.contestants import Contestant
 
 _PROGRAM = """
 import json, os, signal, sys, time
-from benchmarks.peers.worker import Generation, Opened, UnsupportedError, serve
+from jisu.benchmarks.peers.worker import Generation, Opened, UnsupportedError, serve
 asked = []
 def generate(prompts, new_tokens):
     asked.append(prompts)

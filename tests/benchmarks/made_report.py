@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.compare.figures import QUANTILES
-from benchmarks.compare.summary import summarize
-from benchmarks.report.schema import KIND, SCHEMA_VERSION
+from jisu.benchmarks.compare.figures import QUANTILES
+from jisu.benchmarks.compare.summary import summarize
+from jisu.benchmarks.report.schema import KIND, SCHEMA_VERSION
 
 
 def made_report(**rows: dict[str, Any]) -> dict[str, Any]:

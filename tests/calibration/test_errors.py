@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from calibration.errors import CalibrationError, FormatError, MissingPackageError
+from jisu.calibration.errors import CalibrationError, FormatError, MissingPackageError
 
 
 def test_an_error_says_its_four_parts_and_keeps_them_apart() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from calibration.model.layer_walk import IN_MEMORY
-from calibration.needs import sequential_needs
+from jisu.calibration.model.layer_walk import IN_MEMORY
+from jisu.calibration.needs import sequential_needs
 
 
 def test_needs_by_hand() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.errors import ActivationError
-from calibration.sensitivity import GroupSensitivity, Scorer, measure_groups
-from calibration.sequential import GroupStatistics
-from calibration.weights.formats import BlockFormat, BlockQuantized
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.sensitivity import GroupSensitivity, Scorer, measure_groups
+from jisu.calibration.sequential import GroupStatistics
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 from tests.calibration.tiny_models import TinyDecoder, tiny_decoder
 
 WINDOWS = [np.random.default_rng(seed).integers(0, 32, 24) for seed in range(6)]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.errors import ActivationError
-from calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
-from calibration.weights.formats import BlockFormat, BlockQuantized
-from calibration.weights.gptq import gptq
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.sequential import GroupStatistics, quantize_sequentially, split_rows
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
+from jisu.calibration.weights.gptq import gptq
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 from tests.calibration.tiny_models import TinyDecoder, tiny_decoder
 
 FORMAT = BlockFormat(bits=4, block_size=16, symmetric=False)

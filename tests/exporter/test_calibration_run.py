@@ -5,16 +5,16 @@ import json
 import pytest
 
 import jisu
-from exporter.calibration_run import calibrate
-from exporter.contract.errors import InputError
-from exporter.gate.evaluation_text import read_evaluation_text
-from exporter.precision.precision import precision_named
-from exporter.quantization.calibration_data import read_calibration_data
-from exporter.quantization.from_statistics import has_hessians
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.quantize_source import quantize_source
-from exporter.quantization.weight_formats import plan_quantization
-from exporter.sources import load_source
+from jisu.exporter.calibration_run import calibrate
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.evaluation_text import read_evaluation_text
+from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.from_statistics import has_hessians
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.quantize_source import quantize_source
+from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
 FEW = {"windows": 12, "window_tokens": 32}
@@ -46,7 +46,7 @@ def test_int4_from_statistics_runs_no_model_and_is_nearly_as_good(collected, tin
     data = read_calibration_data(source, folder)
     assert has_hessians(data.statistics)
     sequential = quantize_source(source, plan, data=data, windows=data.windows.as_list())
-    monkeypatch.setattr("calibration.sequential.quantize_sequentially", None)
+    monkeypatch.setattr("jisu.calibration.sequential.quantize_sequentially", None)
     one_shot = quantize_source(source, plan, data=data)
     assert one_shot.record["statistics"] == "one-shot, from stats/"
     assert sequential.record["statistics"].startswith("sequential")

@@ -7,15 +7,15 @@ from collections import namedtuple
 import pytest
 
 import jisu
-from exporter import pipeline
-from exporter.contract.artifact import WEIGHTS
-from exporter.contract.errors import InputError
-from exporter.dry_run import plan_export
-from exporter.gate import GateResult
-from exporter.gate.result import Check
-from exporter.pipeline import export
-from exporter.request import ExportRequest
-from exporter.sources import load_source
+from jisu.exporter import pipeline
+from jisu.exporter.contract.artifact import WEIGHTS
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.dry_run import plan_export
+from jisu.exporter.gate import GateResult
+from jisu.exporter.gate.result import Check
+from jisu.exporter.pipeline import export
+from jisu.exporter.request import ExportRequest
+from jisu.exporter.sources import load_source
 from tests.exporter.passes.draft import copied
 from tests.support.models import tiny_tokenizer, write_tiny_gguf, write_tiny_llama
 from tests.support.quantized_folders import GPTQ, gptq, rewrite

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 import jisu
-from exporter import pipeline
-from exporter.contract.artifact import read_artifact
-from exporter.contract.errors import GateRejectedError, InputError
-from exporter.gate import GateResult
-from exporter.gate.result import Check
-from exporter.pipeline import export
-from exporter.reports.describe import describe_artifact
+from jisu.exporter import pipeline
+from jisu.exporter.contract.artifact import read_artifact
+from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.gate import GateResult
+from jisu.exporter.gate.result import Check
+from jisu.exporter.pipeline import export
+from jisu.exporter.reports.describe import describe_artifact
 from tests.exporter.passes.draft import copied
 
 PROMPTS = ["The capital of France is", "你好", "def add(a, b):"]
@@ -48,7 +48,7 @@ def test_the_artifact_generates_the_tokens_of_the_source(tiny_source, tiny_artif
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from runtimes import load
+    from jisu.runtimes import load
 
     model = AutoModelForCausalLM.from_pretrained(tiny_source, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(tiny_source)
@@ -172,7 +172,7 @@ def test_a_disk_that_fills_up_while_writing_leaves_nothing(traced, monkeypatch, 
 
 
 def test_a_disk_that_fills_up_below_the_tokenizer_leaves_nothing(traced, monkeypatch, tiny_source, tmp_path):
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
     def full(source, folder):
         raise Exception("No space left on device (os error 28)")
@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up_below_the_tokenizer_leaves_nothing(traced, monkeyp
 
 
 def test_a_bug_while_writing_stays_a_bug(traced, monkeypatch, tiny_source, tmp_path):
-    from exporter.sources.source import Source
+    from jisu.exporter.sources.source import Source
 
     def broken(source, folder):
         raise Exception("index out of range")
@@ -225,7 +225,7 @@ def test_a_disk_that_fills_up_while_publishing_leaves_nothing(traced, monkeypatc
 
 
 def test_a_rejected_export_lies_beside_the_untouched_target(traced, gate_says, tiny_source, tmp_path):
-    from runtimes import load
+    from jisu.runtimes import load
 
     gate_says(False)
     with pytest.raises(GateRejectedError, match="first prefill-2: Made up by a test") as caught:
@@ -273,7 +273,7 @@ def test_a_rejection_after_success_leaves_the_first_artifact_alone(traced, gate_
 
 
 def test_a_local_source_of_a_hub_artifact_needs_no_revision(tiny_artifact, tiny_source, tmp_path):
-    from exporter.sources.recorded_source import load_recorded_source
+    from jisu.exporter.sources.recorded_source import load_recorded_source
 
     folder = tmp_path / "copy"
     shutil.copytree(tiny_artifact.folder, folder)
@@ -284,7 +284,7 @@ def test_a_local_source_of_a_hub_artifact_needs_no_revision(tiny_artifact, tiny_
 
 
 def test_both_backends_give_the_same_tokens(tiny_artifact):
-    from runtimes import load
+    from jisu.runtimes import load
 
     found = []
     for backend in ("ort-cpu", "torch"):

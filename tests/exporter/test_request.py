@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.pipeline import export
-from exporter.quantization.calibration_texts import calibration_texts
-from exporter.request import ExportRequest, with_arguments_of
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.pipeline import export
+from jisu.exporter.quantization.calibration_texts import calibration_texts
+from jisu.exporter.request import ExportRequest, with_arguments_of
 
 REQUESTED = {field.name for field in fields(ExportRequest) if field.init}
 

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.pipeline import export
-from exporter.precision.precision import PRECISIONS
-from exporter.request_checks import check_task
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.pipeline import export
+from jisu.exporter.precision.precision import PRECISIONS
+from jisu.exporter.request_checks import check_task
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import jisu
-from exporter.contract.errors import InputError
-from exporter.opinions.asking import has_package
-from exporter.second_opinion import SecondOpinion, ask_second_opinion, choose_witness
-from exporter.sources import load_source
-from exporter.sources.recorded_source import load_recorded_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.opinions.asking import has_package
+from jisu.exporter.second_opinion import SecondOpinion, ask_second_opinion, choose_witness
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.recorded_source import load_recorded_source
 from tests.support.models import write_tiny_gguf
 
 pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
@@ -29,7 +29,7 @@ REAL = next((python for python in PLACES if python and has_package(python, "llam
 
 @pytest.fixture(scope="module")
 def gguf_artifact(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from exporter.pipeline import export
+    from jisu.exporter.pipeline import export
 
     folder = tmp_path_factory.mktemp("opinion")
     return export(write_tiny_gguf(folder / "model.gguf", layers=1, max_position_embeddings=128), folder / "artifact")
@@ -156,7 +156,7 @@ def test_there_is_nobody_to_ask_about_a_module() -> None:
 @pytest.mark.skipif(REAL is None, reason="llama-cpp-python is not installed, see docs/second-opinion.md")
 @pytest.mark.parametrize("quantization", ["F32", "Q8_0"])
 def test_the_real_llama_cpp_agrees_and_finds_another_rotary_base(quantization: str, tmp_path: Path) -> None:
-    from exporter.pipeline import export
+    from jisu.exporter.pipeline import export
 
     assert REAL is not None
     artifact = export(write_tiny_gguf(tmp_path / "model.gguf", quantization=quantization), tmp_path / "artifact")

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 import jisu
-from exporter.contract.errors import InputError
-from exporter.verification import open_torch_module, verify
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.verification import open_torch_module, verify
 from tests.support.models import write_tiny_llama
 
 

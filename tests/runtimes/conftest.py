@@ -32,7 +32,7 @@ def trt_int4(trt_folder: Path) -> Any:
 @pytest.fixture(scope="session")
 def rtx() -> Any:
     """TensorRT-RTX; where it is not installed, the tests that need it are skipped."""
-    from runtimes.backends.tensorrt.library import import_library
+    from jisu.runtimes.backends.tensorrt.library import import_library
 
     if importlib.util.find_spec("tensorrt_rtx") is None:
         # CI has it or is broken; a silent skip there would leave every plan unbuilt.

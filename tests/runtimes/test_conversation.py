@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.conversation import Conversation
-from runtimes.engine import Engine
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.text import TextCodec
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.conversation import Conversation
+from jisu.runtimes.engine import Engine
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.text import TextCodec
 from tests.runtimes.tiny_models import ListState
 from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, text_artifact
 

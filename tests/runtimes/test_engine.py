@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.engine import Engine, load
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.text import TextCodec
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.engine import Engine, load
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.text import TextCodec
 from tests.runtimes.tiny_models import EOS, ListBackend, logits_of, write_artifact
 from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, says, text_artifact
 
@@ -338,12 +338,12 @@ def test_importing_and_running_needs_neither_torch_nor_transformers(tmp_path: Pa
     write_artifact(tmp_path / "a", "ort-cpu")
     program = f"""
 import sys
-import runtimes
+import jisu
 heavy = {{"torch", "transformers", "onnxruntime", "onnx", "numpy", "tokenizers", "jinja2"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-import runtimes.commands.generate, runtimes.commands.chat
+import jisu.runtimes.commands.generate, jisu.runtimes.commands.chat
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-engine = runtimes.load({str(tmp_path / "a")!r}, threads=1)
+engine = jisu.load({str(tmp_path / "a")!r}, threads=1)
 print(len(engine.generate_ids([[1, 3]], max_new_tokens=4, ignore_eos=True)[0].token_ids))
 assert not {{"torch", "transformers", "onnx"}} & set(sys.modules)
 """

@@ -5,10 +5,10 @@ import json
 import pytest
 
 import jisu
-from exporter.contract.errors import InputError
-from runtimes.backends.ort_cuda import open as opening
-from runtimes.backends.ort_cuda.backend import OrtCudaBackend
-from runtimes.placement_report import placement_report
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.ort_cuda import open as opening
+from jisu.runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from jisu.runtimes.placement_report import placement_report
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tiny_models import write_artifact
 
@@ -56,7 +56,7 @@ def test_an_encoder_is_part_of_what_is_shown(text_to_text_artifact, text_to_text
 
 
 def test_plans_are_told_apart_by_their_records(tmp_path, monkeypatch):
-    from runtimes.backends.tensorrt import plan_targets
+    from jisu.runtimes.backends.tensorrt import plan_targets
 
     artifact = write_artifact(tmp_path / "t", "tensorrt")
     monkeypatch.setattr(plan_targets, "default_folder", lambda artifact: tmp_path)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 import jisu
-from exporter.contract.errors import InputError
-from runtimes import plan_comparison
-from runtimes.backends.tensorrt import opening
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.profiles import Shapes
-from runtimes.machine.gpu import GpuProbe
-from runtimes.plan_comparison import compare_plan, recorded_feeds, text_to_compare
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes import plan_comparison
+from jisu.runtimes.backends.tensorrt import opening
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
+from jisu.runtimes.machine.gpu import GpuProbe
+from jisu.runtimes.plan_comparison import compare_plan, recorded_feeds, text_to_compare
 
 SHAPES = Shapes(capacity=64, prompt=16)
 
@@ -20,7 +20,7 @@ def runners(artifact, *, change=lambda model: None):
     import onnx_ir as ir
     from polygraphy.backend.onnxrt import OnnxrtRunner
 
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     def runner_of(profile):
         runner_of.profiles.append(profile)

@@ -10,9 +10,9 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.contract.artifact import Artifact, Manifest, ModelFacts, record_files
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
-from runtimes.backends.row_lengths import check_call, check_reorder, check_rewind
+from jisu.exporter.contract.artifact import Artifact, Manifest, ModelFacts, record_files
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.runtimes.backends.row_lengths import check_call, check_reorder, check_rewind
 
 V, C, H, HKV, D, POSITIONS = 23, 8, 2, 1, 16, 64
 EOS = 2

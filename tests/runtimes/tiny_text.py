@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from exporter.contract.artifact import Artifact, ModelFacts
+from jisu.exporter.contract.artifact import Artifact, ModelFacts
 from tests.runtimes.tiny_models import ListBackend, manifest
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"

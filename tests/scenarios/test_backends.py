@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.contract.backend import Backend
-from exporter.contract.errors import InputError
-from runtimes.backends.backend_options import BackendOptions
-from runtimes.backends.ort_cuda.backend import OrtCudaBackend
-from runtimes.backends.registry import open_backend
-from runtimes.backends.tensorrt.backend import PlanBackend
-from runtimes.backends.tensorrt.profiles import Shapes
-from runtimes.backends.torch.backend import TorchBackend
+from jisu.exporter.contract.backend import Backend
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.backend_options import BackendOptions
+from jisu.runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from jisu.runtimes.backends.registry import open_backend
+from jisu.runtimes.backends.tensorrt.backend import PlanBackend
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
+from jisu.runtimes.backends.torch.backend import TorchBackend
 from tests.runtimes.backends.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tiny_models import ListBackend, TinyModule, V, logits_of, write_artifact

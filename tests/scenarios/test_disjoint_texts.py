@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from calibration.text.builtin_texts import builtin_texts
-from calibration.text.prompts import load_prompts
-from exporter.gate.domains import BUILT_IN, built_in_domains
+from jisu.calibration.text.builtin_texts import builtin_texts
+from jisu.calibration.text.prompts import load_prompts
+from jisu.exporter.gate.domains import BUILT_IN, built_in_domains
 
 # Characters, white space counted as one blank. Two programs share an import, two Germans a phrase; no two authors this.
 PASSAGE = 48

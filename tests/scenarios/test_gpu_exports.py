@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import jisu
-from exporter.pipeline import export
-from runtimes import load
+from jisu.exporter.pipeline import export
+from jisu.runtimes import load
 
 PROMPTS = [[5, 6, 7], [9] * 20, [11]]
 

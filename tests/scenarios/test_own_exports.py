@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import jisu
-from exporter import export, verify
-from exporter.contract.errors import GateRejectedError, InputError
-from runtimes import load
+from jisu.exporter import export, verify
+from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.runtimes import load
 from tests.support.models import tiny_tokenizer
 from tests.support.own_modules import Attentive, Recurrent, Stateless, seeded
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import jisu
-from exporter import pipeline
-from exporter.contract.artifact import WEIGHTS
-from exporter.contract.errors import GateRejectedError
-from exporter.packaging import artifact_files
-from exporter.sources.source import Source
+from jisu.exporter import pipeline
+from jisu.exporter.contract.artifact import WEIGHTS
+from jisu.exporter.contract.errors import GateRejectedError
+from jisu.exporter.packaging import artifact_files
+from jisu.exporter.sources.source import Source
 from tests.exporter.passes.draft import copied
 
 
@@ -79,7 +79,7 @@ def test_the_harness_itself_is_accepted(edit_lowered, tiny_source, tmp_path):
 
 @pytest.mark.parametrize("target", ["portable", "ort-cpu"])
 def test_a_dropped_causal_mask(monkeypatch, rejected, target):
-    from exporter.tracing import routing
+    from jisu.exporter.tracing import routing
 
     def all_seen(past_length, *, batch_size, q_length, kv_length, **_):
         return torch.ones((batch_size, 1, q_length, kv_length), dtype=torch.bool)
@@ -216,7 +216,7 @@ def test_positions_off_by_one_after_a_past(edit_lowered, rejected):
 
 
 def test_a_stamped_layer_that_reads_another_layers_weights(monkeypatch, rejected):
-    from exporter.tracing import trace
+    from jisu.exporter.tracing import trace
 
     parameter = trace.parameter_of
     monkeypatch.setattr(
@@ -259,8 +259,8 @@ def rejected_classifier(tiny_classifier_source, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def traced_classifier(tiny_classifier_source):
-    from exporter.sources import load_source
-    from exporter.tracing.trace_source import trace_source
+    from jisu.exporter.sources import load_source
+    from jisu.exporter.tracing.trace_source import trace_source
 
     return trace_source(load_source(tiny_classifier_source))
 

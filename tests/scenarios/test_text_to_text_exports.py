@@ -7,13 +7,13 @@ import json
 import onnx_ir as ir
 import pytest
 
-from exporter import pipeline
-from exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
-from exporter.contract.errors import GateRejectedError, InputError
-from exporter.pipeline import export
-from exporter.sources import load_source
-from exporter.tracing.trace_source import trace_source, trace_source_encoder
-from exporter.verification import verify
+from jisu.exporter import pipeline
+from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
+from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.pipeline import export
+from jisu.exporter.sources import load_source
+from jisu.exporter.tracing.trace_source import trace_source, trace_source_encoder
+from jisu.exporter.verification import verify
 from tests.exporter.passes.draft import copied
 from tests.support.models import TINY_VOCAB, biased_text_to_text_config, text_to_text_config, write_tiny
 
@@ -197,7 +197,7 @@ def test_the_decoders_mask_of_the_source_dropped(rejected):
 
 
 def test_relative_positions_shifted_by_one(monkeypatch, tmp_path):
-    from exporter.tracing.relative_biases import BiasLookup
+    from jisu.exporter.tracing.relative_biases import BiasLookup
 
     lookup = BiasLookup._of_rows
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import jisu
-from exporter.contract.artifact import ENCODER, GRAPH, Artifact, hash_file, read_artifact
-from exporter.contract.errors import InputError
-from runtimes import Engine, load
-from runtimes.backends.ort_cuda.encoder import OrtCudaEncoderBackend
-from runtimes.backends.tensorrt.encoder import open_encoder_decoder
-from runtimes.backends.tensorrt.profiles import Shapes
+from jisu.exporter.contract.artifact import ENCODER, GRAPH, Artifact, hash_file, read_artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes import Engine, load
+from jisu.runtimes.backends.ort_cuda.encoder import OrtCudaEncoderBackend
+from jisu.runtimes.backends.tensorrt.encoder import open_encoder_decoder
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
 from tests.runtimes.backends.tensorrt.artifacts import exported
 from tests.runtimes.backends.tensorrt.pretended import ENCODER_PLAN, PLAN, Cuda, pretended_library
 from tests.runtimes.pretended_gpu import pretended_onnxruntime

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimes import load
+from jisu.runtimes import load
 from tests.stand_in_gpu.cases import CASES, CLASSIFIERS, TEXT_TO_TEXT
 
 pytestmark = pytest.mark.stand_in_gpu

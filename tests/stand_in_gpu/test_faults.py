@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes import load
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes import load
 from tests.stand_in_gpu.test_backend import MODELS, TEXTS, counted
 
 pytestmark = pytest.mark.stand_in_gpu

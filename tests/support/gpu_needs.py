@@ -14,7 +14,7 @@ STAND_IN = "Stand-in that computes nothing"
 @functools.cache
 def missing(need: str) -> str | None:
     """Why tests with this marker cannot run here; None where they can."""
-    from runtimes.machine.gpu import probe_gpus
+    from jisu.runtimes.machine.gpu import probe_gpus
 
     gpus = probe_gpus()
     pretended = any(gpu.name == STAND_IN for gpu in gpus.devices)
@@ -38,7 +38,7 @@ def _without_tensorrt(capability: tuple[int, int]) -> str | None:
         return None
     if importlib.util.find_spec("tensorrt_rtx") is None:
         return "needs TensorRT or TensorRT-RTX"
-    from runtimes.backends.tensorrt.library import import_library, spelled
+    from jisu.runtimes.backends.tensorrt.library import import_library, spelled
 
     known = import_library("tensorrt-rtx").capabilities
     return None if capability in known else f"TensorRT-RTX has no plans for compute capability {spelled([capability])}"

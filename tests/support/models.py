@@ -65,7 +65,7 @@ def write_tiny(folder: Path, config: Any, *, seed: int = 0, tokenizer: bool = Tr
     The configuration needs ``vocab_size >= TINY_VOCAB`` for the tokenizer to fit. Weights are larger than a fresh
     model's and the norms are not all ones: logits differ clearly, and a weight in the wrong place shows.
     """
-    from exporter.sources.quiet import quiet_transformers
+    from jisu.exporter.sources.quiet import quiet_transformers
 
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():
@@ -103,7 +103,7 @@ def write_tiny_classifier(
     folder: Path, family: str = "Bert", *, seed: int = 0, tokenizer: bool = True, **changes: Any
 ) -> Path:
     """Write a classifier with random weights; ``changes`` go into its configuration. Returns the folder."""
-    from exporter.sources.quiet import quiet_transformers
+    from jisu.exporter.sources.quiet import quiet_transformers
 
     folder.mkdir(parents=True, exist_ok=True)
     with quiet_transformers():

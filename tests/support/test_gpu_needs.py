@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimes.machine import gpu
-from runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.runtimes.machine import gpu
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
 from tests.support import gpu_needs
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ def word_tokenizer() -> Any:
 
 def word_source() -> Any:
     """Its source, with a tokenizer of whole words."""
-    from exporter.sources import load_source
+    from jisu.exporter.sources import load_source
 
     module = seeded(Recurrent, torch.nn.LSTM, vocab=len(SPECIAL) + len(WORDS))
     module.eos_token_id = SPECIAL.index("<eos>")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from exporter.contract.errors import InputError
-from exporter.models.settings import NETWORKS
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.models.settings import NETWORKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     from examples.text_rnn.training import train as train_model
     from examples.text_rnn.vocabulary import read_tokenizer
     from examples.text_rnn.word_vectors import coverage_of, read_vectors, vector_size
-    from exporter.models.settings import ModelSettings
+    from jisu.exporter.models.settings import ModelSettings
 
     training = TrainingSettings(
         loss=arguments.loss,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from exporter.sources.quantized.declaration import Declaration, forget_quantization, read_declaration
-from exporter.sources.quantized.opening import open_quantized
-from exporter.sources.quantized.reading import Quantization, read_quantized
-from exporter.sources.quantized.weight import Integers, QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration, forget_quantization, read_declaration
+from jisu.exporter.sources.quantized.opening import open_quantized
+from jisu.exporter.sources.quantized.reading import Quantization, read_quantized
+from jisu.exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 __all__ = [
     "Declaration",

@@ -11,10 +11,10 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.packing import unpack
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
-from exporter.sources.quantized.weight import QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.packing import unpack
+from jisu.exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
+from jisu.exporter.sources.quantized.weight import QuantizedWeight
 
 if TYPE_CHECKING:
     import numpy as np

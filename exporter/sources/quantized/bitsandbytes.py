@@ -13,9 +13,9 @@ from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.table import Stored, Table, unusable
-from exporter.sources.quantized.weight import QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.table import Stored, Table, unusable
+from jisu.exporter.sources.quantized.weight import QuantizedWeight
 
 if TYPE_CHECKING:
     import numpy as np

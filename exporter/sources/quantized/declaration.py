@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.jsonfile import read_json
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.jsonfile import read_json
 
 # Where tools put it that do not write into config.json, and the method that each file stands for.
 _FILES = {"hf_quant_config.json": "modelopt", "quantize_config.json": "gptq", "quant_config.json": "awq"}

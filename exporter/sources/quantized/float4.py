@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.packing import unpack
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
-from exporter.sources.quantized.weight import Integers, QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.packing import unpack
+from jisu.exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
+from jisu.exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 if TYPE_CHECKING:
     import numpy as np

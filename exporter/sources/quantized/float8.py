@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.scale_grid import Tile, fit_tile, multiply_tiles
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
-from exporter.sources.quantized.weight import QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.scale_grid import Tile, fit_tile, multiply_tiles
+from jisu.exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
+from jisu.exporter.sources.quantized.weight import QuantizedWeight
 
 if TYPE_CHECKING:
     import numpy as np

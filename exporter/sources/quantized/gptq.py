@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.packing import unpack, unpack_columns
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
-from exporter.sources.quantized.weight import Integers, QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.packing import unpack, unpack_columns
+from jisu.exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
+from jisu.exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.float8 import declared_block
-from exporter.sources.quantized.scale_grid import Tile, fit_tile
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
-from exporter.sources.quantized.weight import Integers, QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.float8 import declared_block
+from jisu.exporter.sources.quantized.scale_grid import Tile, fit_tile
+from jisu.exporter.sources.quantized.table import FLOATS, Stored, Table, unread, unusable
+from jisu.exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +114,7 @@ def _integers(codes: Stored, scales: Stored, zeros: Stored | None, tile: Tile, d
 def _read(codes: Stored, scales: Stored, zeros: Stored | None, tile: Tile) -> npt.NDArray[np.float32]:
     import numpy as np
 
-    from exporter.sources.quantized.scale_grid import multiply_tiles
+    from jisu.exporter.sources.quantized.scale_grid import multiply_tiles
 
     if zeros is not None:
         raise unusable(codes.name, "zero points for blocks of rows", "zero points for a tensor, rows or groups")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.table import WAY_OUT
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.table import WAY_OUT
 
 # Whose weights, stored plainly, are the model: the method rounds weights and changes nothing else.
 READ = (

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
-from exporter.sources.quantized.weight import Integers, QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.table import FLOATS, Stored, Table, unusable
+from jisu.exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.sources.account import Account
-from exporter.sources.model import build_empty
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.reading import read_quantized
-from exporter.sources.quantized.weight import QuantizedWeight
-from exporter.sources.stored_names import match_names
-from exporter.sources.stored_tensors import leave_out, take_off_prefix
-from exporter.sources.stored_weights import open_weights
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.model import build_empty
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.reading import read_quantized
+from jisu.exporter.sources.quantized.weight import QuantizedWeight
+from jisu.exporter.sources.stored_names import match_names
+from jisu.exporter.sources.stored_tensors import leave_out, take_off_prefix
+from jisu.exporter.sources.stored_weights import open_weights
 
 
 @contextlib.contextmanager

@@ -13,23 +13,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
-from exporter.sources.account import Account, shorten
-from exporter.sources.quantized.affine import find_hqq, find_mlx
-from exporter.sources.quantized.bitsandbytes import find_four_bits
-from exporter.sources.quantized.compressed import find_packed
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.float4 import find_float4
-from exporter.sources.quantized.float8 import find_float8
-from exporter.sources.quantized.gptq import find_gptq
-from exporter.sources.quantized.int8 import find_int8
-from exporter.sources.quantized.methods import check_method, describe_plain
-from exporter.sources.quantized.modelopt import find_modelopt, multiply_inputs
-from exporter.sources.quantized.table import FLOATS, Stored, Table, stored_table
-from exporter.sources.quantized.torchao import find_torchao
-from exporter.sources.quantized.weight import QuantizedWeight
-from exporter.sources.stored_names import match_names
-from exporter.sources.stored_weights import StoredWeights
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.account import Account, shorten
+from jisu.exporter.sources.quantized.affine import find_hqq, find_mlx
+from jisu.exporter.sources.quantized.bitsandbytes import find_four_bits
+from jisu.exporter.sources.quantized.compressed import find_packed
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.float4 import find_float4
+from jisu.exporter.sources.quantized.float8 import find_float8
+from jisu.exporter.sources.quantized.gptq import find_gptq
+from jisu.exporter.sources.quantized.int8 import find_int8
+from jisu.exporter.sources.quantized.methods import check_method, describe_plain
+from jisu.exporter.sources.quantized.modelopt import find_modelopt, multiply_inputs
+from jisu.exporter.sources.quantized.table import FLOATS, Stored, Table, stored_table
+from jisu.exporter.sources.quantized.torchao import find_torchao
+from jisu.exporter.sources.quantized.weight import QuantizedWeight
+from jisu.exporter.sources.stored_names import match_names
+from jisu.exporter.sources.stored_weights import StoredWeights
 
 if TYPE_CHECKING:
     import numpy as np

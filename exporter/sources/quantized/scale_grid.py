@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.sources.quantized.table import Stored, unusable
+from jisu.exporter.sources.quantized.table import Stored, unusable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import torch
 
-    from exporter.sources.stored_weights import LazyWeight, StoredWeights
+    from jisu.exporter.sources.stored_weights import LazyWeight, StoredWeights
 
 # The spelling of safetensors -> that of torch, which is used here.
 _DTYPES = {

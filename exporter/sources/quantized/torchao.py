@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.float8 import read_float8
-from exporter.sources.quantized.int8 import int8_weight
-from exporter.sources.quantized.scale_grid import fit_tile
-from exporter.sources.quantized.table import FLOATS, Table, unread, unusable
-from exporter.sources.quantized.weight import QuantizedWeight
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.float8 import read_float8
+from jisu.exporter.sources.quantized.int8 import int8_weight
+from jisu.exporter.sources.quantized.scale_grid import fit_tile
+from jisu.exporter.sources.quantized.table import FLOATS, Table, unread, unusable
+from jisu.exporter.sources.quantized.weight import QuantizedWeight
 
 _CODES = "_qdata"
 _ALLOWED = "codes of int8 or float8 with a float scale for each row, group or block"

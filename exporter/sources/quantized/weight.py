@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from exporter.sources.quantized.table import unusable
+from jisu.exporter.sources.quantized.table import unusable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from exporter.contract.signature import (
+from jisu.exporter.contract.signature import (
     ATTENTION_MASK,
     INPUT_IDS,
     LOGITS,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
 
 
 def check_kernels(artifact: Artifact) -> None:
     """Raise InputError where an artifact needs int8 matmuls that add in 32 bits, and this CPU's do not."""
-    from runtimes.machine.int8_sums import int8_sums_overflow
+    from jisu.runtimes.machine.int8_sums import int8_sums_overflow
 
     if not artifact.manifest.needs_vnni or not int8_sums_overflow():
         return

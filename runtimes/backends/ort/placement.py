@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # The entry of a session's configuration without which it keeps no such record.
 RECORDS_PLACEMENT = "session.record_ep_graph_assignment_info"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, Signature
 
 
 def run_rows(session: Any, signature: Signature, ids: TokenIds, mask: TokenIds) -> Logits:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from runtimes.backends.external_data import check_external_data
-from runtimes.backends.forks import keep_for_parent
-from runtimes.backends.ort.huge_pages import in_huge_pages
-from runtimes.backends.ort.placement import RECORDS_PLACEMENT
-from runtimes.machine.threads import usable_threads
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.external_data import check_external_data
+from jisu.runtimes.backends.forks import keep_for_parent
+from jisu.runtimes.backends.ort.huge_pages import in_huge_pages
+from jisu.runtimes.backends.ort.placement import RECORDS_PLACEMENT
+from jisu.runtimes.machine.threads import usable_threads
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -29,7 +29,7 @@ def open_session(
         ImportError: onnxruntime is not installed.
         InputError: the graph is damaged or keeps weights elsewhere.
     """
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
 

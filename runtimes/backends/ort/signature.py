@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS, SOURCE, Signature
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS, SOURCE, Signature
 
 _TYPES = {"float32": "float", "float64": "double"}  # all others are spelled alike
 

@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, Signature
-from runtimes.backends.element_types import element_type, storage_dtype
-from runtimes.backends.encoder_decoder import EncoderDecoderBackend
-from runtimes.backends.forks import Reopened
-from runtimes.backends.host_state import HostState, row_view
-from runtimes.backends.ort.graph_interface import GraphInterface
-from runtimes.backends.ort.kernels import check_kernels
-from runtimes.backends.ort.session import PROVIDER, open_session
-from runtimes.backends.ort.signature import check_encoder_session, check_session
-from runtimes.backends.ort_cpu.call import BoundCall, StateTensors
-from runtimes.backends.out_of_memory import catch_out_of_memory
-from runtimes.backends.prefix_backend import PrefixBackend
-from runtimes.backends.row_lengths import States, check_call, check_size, closed
-from runtimes.backends.state_sizes import state_sizes
-from runtimes.backends.token_ids import id_array
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, Signature
+from jisu.runtimes.backends.element_types import element_type, storage_dtype
+from jisu.runtimes.backends.encoder_decoder import EncoderDecoderBackend
+from jisu.runtimes.backends.forks import Reopened
+from jisu.runtimes.backends.host_state import HostState, row_view
+from jisu.runtimes.backends.ort.graph_interface import GraphInterface
+from jisu.runtimes.backends.ort.kernels import check_kernels
+from jisu.runtimes.backends.ort.session import PROVIDER, open_session
+from jisu.runtimes.backends.ort.signature import check_encoder_session, check_session
+from jisu.runtimes.backends.ort_cpu.call import BoundCall, StateTensors
+from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
+from jisu.runtimes.backends.prefix_backend import PrefixBackend
+from jisu.runtimes.backends.row_lengths import States, check_call, check_size, closed
+from jisu.runtimes.backends.state_sizes import state_sizes
+from jisu.runtimes.backends.token_ids import id_array
 
 # A run of one row takes at least the time of so many tokens: it reads all weights.
 _TOKENS_OF_A_RUN = 16

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import TokenIds
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
-from runtimes.backends.element_types import element_type
-from runtimes.backends.ort.graph_interface import GraphInterface
+from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
+from jisu.runtimes.backends.element_types import element_type
+from jisu.runtimes.backends.ort.graph_interface import GraphInterface
 
 # A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.
 _MASK_ROOM = 64

@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.signature import Signature
-from runtimes.backends.forks import Reopened
-from runtimes.backends.ort.kernels import check_kernels
-from runtimes.backends.ort.rows import run_rows
-from runtimes.backends.ort.session import PROVIDER
-from runtimes.backends.ort.signature import check_session
-from runtimes.backends.ort_cpu.backend import open_again
-from runtimes.backends.out_of_memory import catch_out_of_memory
-from runtimes.backends.padded_classifier import PaddedClassifier
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.signature import Signature
+from jisu.runtimes.backends.forks import Reopened
+from jisu.runtimes.backends.ort.kernels import check_kernels
+from jisu.runtimes.backends.ort.rows import run_rows
+from jisu.runtimes.backends.ort.session import PROVIDER
+from jisu.runtimes.backends.ort.signature import check_session
+from jisu.runtimes.backends.ort_cpu.backend import open_again
+from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
+from jisu.runtimes.backends.padded_classifier import PaddedClassifier
 
 NAME = "ort-cpu"
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, State, TokenIds, WantedLogits
-from exporter.contract.errors import InputError
-from exporter.contract.signature import ATTENTION_MASK
-from runtimes.backends.ort.graph_interface import GraphInterface
-from runtimes.backends.ort.signature import check_session
-from runtimes.backends.ort_cuda.call import NOT_RECORDED, DeviceCall, DeviceGraph
-from runtimes.backends.ort_cuda.device_state import DeviceState
-from runtimes.backends.ort_cuda.session import NAME, PROVIDER, open_cuda_session
-from runtimes.backends.ort_cuda.top import DeviceTop
-from runtimes.backends.row_lengths import States, check_call, check_size
-from runtimes.backends.token_by_token import run_token_by_token
-from runtimes.backends.token_ids import id_array
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, State, TokenIds, WantedLogits
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import ATTENTION_MASK
+from jisu.runtimes.backends.ort.graph_interface import GraphInterface
+from jisu.runtimes.backends.ort.signature import check_session
+from jisu.runtimes.backends.ort_cuda.call import NOT_RECORDED, DeviceCall, DeviceGraph
+from jisu.runtimes.backends.ort_cuda.device_state import DeviceState
+from jisu.runtimes.backends.ort_cuda.session import NAME, PROVIDER, open_cuda_session
+from jisu.runtimes.backends.ort_cuda.top import DeviceTop
+from jisu.runtimes.backends.row_lengths import States, check_call, check_size
+from jisu.runtimes.backends.token_by_token import run_token_by_token
+from jisu.runtimes.backends.token_ids import id_array
 
 
 class OrtCudaBackend:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
-from runtimes.backends.element_types import storage_dtype
-from runtimes.backends.ort.graph_interface import GraphInterface
-from runtimes.backends.ort_cuda.device_state import DeviceState, bind_state
-from runtimes.backends.ort_cuda.session import DEVICE, not_run, on_gpu
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
+from jisu.runtimes.backends.element_types import storage_dtype
+from jisu.runtimes.backends.ort.graph_interface import GraphInterface
+from jisu.runtimes.backends.ort_cuda.device_state import DeviceState, bind_state
+from jisu.runtimes.backends.ort_cuda.session import DEVICE, not_run, on_gpu
 
 NOT_RECORDED = -1
 

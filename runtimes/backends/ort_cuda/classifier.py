@@ -8,14 +8,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.signature import Signature
-from runtimes.backends.ort.kernels import check_kernels
-from runtimes.backends.ort.rows import run_rows
-from runtimes.backends.ort.signature import check_session
-from runtimes.backends.ort_cuda.session import NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
-from runtimes.backends.padded_classifier import PaddedClassifier
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.signature import Signature
+from jisu.runtimes.backends.ort.kernels import check_kernels
+from jisu.runtimes.backends.ort.rows import run_rows
+from jisu.runtimes.backends.ort.signature import check_session
+from jisu.runtimes.backends.ort_cuda.session import NAME, PROVIDER, not_run, onnxruntime_for_gpu, open_cuda_session
+from jisu.runtimes.backends.padded_classifier import PaddedClassifier
 
 
 def open_ort_cuda_classifier(

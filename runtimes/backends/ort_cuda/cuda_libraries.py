@@ -11,7 +11,7 @@ import io
 import re
 from typing import Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 # One of the package's two lines about each library: with the path of a file, or with the bare name.
 _MISSING = re.compile(r"^Failed to load (?P<library>[^/\s]+\.(?:so|dll)[.\d]*): ", re.MULTILINE)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from exporter.contract.backend import TokenIds
-from exporter.contract.errors import InputError
-from exporter.contract.signature import Signature, StateSpec
-from runtimes.backends.element_types import element_type, storage_dtype
-from runtimes.backends.ort_cuda.session import DEVICE
-from runtimes.backends.row_lengths import RowLengths, check_reorder, check_rewind
-from runtimes.backends.state_sizes import batch_axis, state_sizes
+from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import Signature, StateSpec
+from jisu.runtimes.backends.element_types import element_type, storage_dtype
+from jisu.runtimes.backends.ort_cuda.session import DEVICE
+from jisu.runtimes.backends.row_lengths import RowLengths, check_reorder, check_rewind
+from jisu.runtimes.backends.state_sizes import batch_axis, state_sizes
 
 
 def device_zeros(onnxruntime: Any, sizes: Sequence[int], dtype: str, *, purpose: str, total: int | None = None) -> Any:

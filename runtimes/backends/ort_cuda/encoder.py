@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, State, TokenIds
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS
-from runtimes.backends.encoder_decoder import EncoderDecoderBackend
-from runtimes.backends.ort.placement import joined
-from runtimes.backends.ort.signature import check_encoder_session
-from runtimes.backends.ort_cuda.backend import OrtCudaBackend
-from runtimes.backends.ort_cuda.device_state import DeviceState, bind_state, device_zeros
-from runtimes.backends.ort_cuda.session import PROVIDER, not_run, on_gpu, open_cuda_session
-from runtimes.backends.state_sizes import state_sizes
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, State, TokenIds
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS
+from jisu.runtimes.backends.encoder_decoder import EncoderDecoderBackend
+from jisu.runtimes.backends.ort.placement import joined
+from jisu.runtimes.backends.ort.signature import check_encoder_session
+from jisu.runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from jisu.runtimes.backends.ort_cuda.device_state import DeviceState, bind_state, device_zeros
+from jisu.runtimes.backends.ort_cuda.session import PROVIDER, not_run, on_gpu, open_cuda_session
+from jisu.runtimes.backends.state_sizes import state_sizes
 
 
 class OrtCudaEncoderBackend(EncoderDecoderBackend):

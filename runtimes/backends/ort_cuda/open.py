@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Backend
-from exporter.contract.errors import InputError
-from runtimes.backends.ort.kernels import check_kernels
-from runtimes.backends.ort_cuda.backend import OrtCudaBackend
-from runtimes.backends.ort_cuda.encoder import OrtCudaEncoderBackend
-from runtimes.backends.ort_cuda.session import NAME, onnxruntime_for_gpu
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Backend
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.ort.kernels import check_kernels
+from jisu.runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from jisu.runtimes.backends.ort_cuda.encoder import OrtCudaEncoderBackend
+from jisu.runtimes.backends.ort_cuda.session import NAME, onnxruntime_for_gpu
 
 
 def open_ort_cuda(artifact: Artifact, *, threads: int | None, source: Any, allow_cpu_nodes: bool = False) -> Backend:

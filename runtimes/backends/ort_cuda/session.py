@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.errors import InputError
-from runtimes.backends.external_data import check_external_data
-from runtimes.backends.forks import keep_for_parent
-from runtimes.backends.ort.placement import RECORDS_PLACEMENT, Placement, check_placement
-from runtimes.backends.ort_cuda.cuda_libraries import load_cuda_libraries
-from runtimes.machine.doctor import find_clashes
-from runtimes.machine.gpu import probe_gpus
-from runtimes.machine.gpu_needs import require_gpu, require_type
-from runtimes.machine.probe import installed_packages
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.external_data import check_external_data
+from jisu.runtimes.backends.forks import keep_for_parent
+from jisu.runtimes.backends.ort.placement import RECORDS_PLACEMENT, Placement, check_placement
+from jisu.runtimes.backends.ort_cuda.cuda_libraries import load_cuda_libraries
+from jisu.runtimes.machine.doctor import find_clashes
+from jisu.runtimes.machine.gpu import probe_gpus
+from jisu.runtimes.machine.gpu_needs import require_gpu, require_type
+from jisu.runtimes.machine.probe import installed_packages
 
 PROVIDER = "CUDAExecutionProvider"
 NAME = "ort-cuda"
@@ -41,7 +41,7 @@ def onnxruntime_for_gpu(precision: str) -> Any:
     """
     require_type(require_gpu(probe_gpus(), backend=NAME), precision)
     refuse_clashes(installed_packages())
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     package = import_onnxruntime()
     load_cuda_libraries(package)

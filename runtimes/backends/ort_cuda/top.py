@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from exporter.contract.backend import Logits, TokenIds
-from runtimes.backends.ort_cuda.session import DEVICE, PROVIDER
-from runtimes.backends.ort_cuda.top_graph import IDS, INPUT, SUM, VALUES, top_graph
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.runtimes.backends.ort_cuda.session import DEVICE, PROVIDER
+from jisu.runtimes.backends.ort_cuda.top_graph import IDS, INPUT, SUM, VALUES, top_graph
 
 
 class DeviceTop:

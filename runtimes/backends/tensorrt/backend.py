@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, State, TokenIds, WantedLogits
-from exporter.contract.errors import InputError
-from exporter.contract.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, StateSpec
-from runtimes.backends.element_types import storage_dtype
-from runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
-from runtimes.backends.state_sizes import batch_axis, state_sizes
-from runtimes.backends.tensorrt.contexts import Contexts
-from runtimes.backends.tensorrt.device import Device
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.plan_graph import plan_graphs
-from runtimes.backends.tensorrt.profiles import DECODE, PREFILL, Shapes
-from runtimes.backends.token_by_token import run_token_by_token
-from runtimes.backends.token_ids import id_array
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, State, TokenIds, WantedLogits
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH, StateSpec
+from jisu.runtimes.backends.element_types import storage_dtype
+from jisu.runtimes.backends.row_lengths import RowLengths, check_call, check_reorder, check_rewind, check_size, closed
+from jisu.runtimes.backends.state_sizes import batch_axis, state_sizes
+from jisu.runtimes.backends.tensorrt.contexts import Contexts
+from jisu.runtimes.backends.tensorrt.device import Device
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
+from jisu.runtimes.backends.tensorrt.profiles import DECODE, PREFILL, Shapes
+from jisu.runtimes.backends.token_by_token import run_token_by_token
+from jisu.runtimes.backends.token_ids import id_array
 
 _FED = (INPUT_IDS, PAST_LENGTH, LOGITS_POSITIONS)
 

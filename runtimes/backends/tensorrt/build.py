@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import WEIGHTS, Artifact
-from exporter.contract.errors import InputError
-from exporter.contract.signature import INPUT_IDS
-from runtimes.backends.tensorrt.compilation import Compiled, compile_graph
-from runtimes.backends.tensorrt.frozen_graph import frozen_graph
-from runtimes.backends.tensorrt.library import Capability, Library, spelled
-from runtimes.backends.tensorrt.messages import Messages, monitor_into
-from runtimes.backends.tensorrt.packed_plan import pack_plan
-from runtimes.backends.tensorrt.plan_file import (
+from jisu.exporter.contract.artifact import WEIGHTS, Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import INPUT_IDS
+from jisu.runtimes.backends.tensorrt.compilation import Compiled, compile_graph
+from jisu.runtimes.backends.tensorrt.frozen_graph import frozen_graph
+from jisu.runtimes.backends.tensorrt.library import Capability, Library, spelled
+from jisu.runtimes.backends.tensorrt.messages import Messages, monitor_into
+from jisu.runtimes.backends.tensorrt.packed_plan import pack_plan
+from jisu.runtimes.backends.tensorrt.plan_file import (
     PlanKey,
     PlanRecord,
     graph_hashes,
@@ -30,8 +30,8 @@ from runtimes.backends.tensorrt.plan_file import (
     require_folder,
     write_plan,
 )
-from runtimes.backends.tensorrt.plan_graph import PlanGraph, plan_graphs
-from runtimes.backends.tensorrt.profiles import Shapes, profiles_for
+from jisu.runtimes.backends.tensorrt.plan_graph import PlanGraph, plan_graphs
+from jisu.runtimes.backends.tensorrt.profiles import Shapes, profiles_for
 
 TARGET = "tensorrt"
 TIMING_CACHE = "timing.cache"

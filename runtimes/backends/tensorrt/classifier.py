@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, TokenIds
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
-from runtimes.backends.element_types import storage_dtype
-from runtimes.backends.padded_classifier import PaddedClassifier
-from runtimes.backends.tensorrt.contexts import Contexts
-from runtimes.backends.tensorrt.device import Device
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.plan_graph import plan_graphs
-from runtimes.backends.tensorrt.profiles import PREFILL, Shapes
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
+from jisu.runtimes.backends.element_types import storage_dtype
+from jisu.runtimes.backends.padded_classifier import PaddedClassifier
+from jisu.runtimes.backends.tensorrt.contexts import Contexts
+from jisu.runtimes.backends.tensorrt.device import Device
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
+from jisu.runtimes.backends.tensorrt.profiles import PREFILL, Shapes
 
 
 def open_classifier_plan(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runtimes.backends.tensorrt.library import Capability, Library
-from runtimes.backends.tensorrt.messages import Messages, logger_into
-from runtimes.backends.tensorrt.profiles import Profile
+from jisu.runtimes.backends.tensorrt.library import Capability, Library
+from jisu.runtimes.backends.tensorrt.messages import Messages, logger_into
+from jisu.runtimes.backends.tensorrt.profiles import Profile
 
 # TensorRT's own words for an attention that none of its fused kernels computes.
 _NOT_FUSED = "is_decomposable()"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.device import Device
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.messages import Messages, logger_into
-from runtimes.backends.tensorrt.plan_graph import PlanGraph
-from runtimes.backends.tensorrt.profiles import Shapes, profiles_for
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.device import Device
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.messages import Messages, logger_into
+from jisu.runtimes.backends.tensorrt.plan_graph import PlanGraph
+from jisu.runtimes.backends.tensorrt.profiles import Shapes, profiles_for
 
 # Words of CUDA and of TensorRT for memory that is not there.
 _FULL = ("out of memory", "outofmemory", "memoryallocation")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 _OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 # Members of the module's enumerations: cuda-python 13.0 takes no numbers for them. Of the second, what other threads do

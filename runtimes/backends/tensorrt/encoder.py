@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import TokenIds
-from exporter.contract.signature import ATTENTION_MASK, INPUT_IDS
-from runtimes.backends.encoder_decoder import EncoderDecoderBackend
-from runtimes.backends.tensorrt.backend import PlanBackend, PlanState
-from runtimes.backends.tensorrt.contexts import Contexts
-from runtimes.backends.tensorrt.device import Device
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.plan_graph import plan_graphs
-from runtimes.backends.tensorrt.profiles import PREFILL, Shapes
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS
+from jisu.runtimes.backends.encoder_decoder import EncoderDecoderBackend
+from jisu.runtimes.backends.tensorrt.backend import PlanBackend, PlanState
+from jisu.runtimes.backends.tensorrt.contexts import Contexts
+from jisu.runtimes.backends.tensorrt.device import Device
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
+from jisu.runtimes.backends.tensorrt.profiles import PREFILL, Shapes
 
 
 def open_encoder_decoder(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import CAPACITY
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import CAPACITY
 
 
 def frozen_graph(graph: Path, *, capacity: int) -> bytes:
@@ -20,7 +20,7 @@ def frozen_graph(graph: Path, *, capacity: int) -> bytes:
     """
     import onnx_ir as ir
 
-    from runtimes.backends.external_data import check_external_data
+    from jisu.runtimes.backends.external_data import check_external_data
 
     check_external_data(graph)
     try:

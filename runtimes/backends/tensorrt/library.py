@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.contract.errors import InputError, MissingDependencyError
-from runtimes.machine.gpu import GpuProbe, probe_gpus
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.runtimes.machine.gpu import GpuProbe, probe_gpus
 
 Capability = tuple[int, int]
 RTX = "tensorrt-rtx"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.library import Library
 
 # Said of what was dropped or read otherwise than meant: another model than the one that was verified.
 FATAL_WARNINGS = ("unused input", "unused output", "attribute")

@@ -8,22 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Backend
-from exporter.contract.classifier_backend import ClassifierBackend
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.backend import PlanBackend
-from runtimes.backends.tensorrt.build import build_plans, check_artifact, plan_key
-from runtimes.backends.tensorrt.classifier import open_classifier_plan
-from runtimes.backends.tensorrt.encoder import open_encoder_decoder
-from runtimes.backends.tensorrt.library import Library, import_library
-from runtimes.backends.tensorrt.packed_plan import unpack_plan
-from runtimes.backends.tensorrt.plan_file import PLAN, part_path, plan_path, read_plan, read_record
-from runtimes.backends.tensorrt.plan_graph import plan_graphs
-from runtimes.backends.tensorrt.plan_targets import default_folder, plan_targets
-from runtimes.backends.tensorrt.profiles import Shapes, default_shapes
-from runtimes.machine.gpu import probe_gpus
-from runtimes.machine.gpu_needs import require_gpu, require_type
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Backend
+from jisu.exporter.contract.classifier_backend import ClassifierBackend
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.backend import PlanBackend
+from jisu.runtimes.backends.tensorrt.build import build_plans, check_artifact, plan_key
+from jisu.runtimes.backends.tensorrt.classifier import open_classifier_plan
+from jisu.runtimes.backends.tensorrt.encoder import open_encoder_decoder
+from jisu.runtimes.backends.tensorrt.library import Library, import_library
+from jisu.runtimes.backends.tensorrt.packed_plan import unpack_plan
+from jisu.runtimes.backends.tensorrt.plan_file import PLAN, part_path, plan_path, read_plan, read_record
+from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
+from jisu.runtimes.backends.tensorrt.plan_targets import default_folder, plan_targets
+from jisu.runtimes.backends.tensorrt.profiles import Shapes, default_shapes
+from jisu.runtimes.machine.gpu import probe_gpus
+from jisu.runtimes.machine.gpu_needs import require_gpu, require_type
 
 _CUDA = "cuda.bindings.runtime"
 

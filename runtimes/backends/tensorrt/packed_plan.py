@@ -11,7 +11,7 @@ import zlib
 from itertools import groupby
 from typing import Any
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 _CHUNK = 1 << 18
 _SAMPLE = 1 << 12

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import Artifact, hash_file
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.plan_graph import PlanGraph
-from runtimes.backends.tensorrt.profiles import Shapes
+from jisu.exporter.contract.artifact import Artifact, hash_file
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.plan_graph import PlanGraph
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
 
 _ELSEWHERE = "Choose another one: jisu build ARTIFACT --out FOLDER, and --plan FOLDER to run it."
 PLAN = ".plan.gz"  # what plans' names end in

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS, Artifact
-from exporter.contract.signature import Signature
+from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS, Artifact
+from jisu.exporter.contract.signature import Signature
 
 ENCODER_PART = "encoder"
 

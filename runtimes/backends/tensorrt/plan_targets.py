@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.build import target_of
-from runtimes.backends.tensorrt.library import Capability, Library, spelled
-from runtimes.backends.tensorrt.plan_file import graph_hashes
-from runtimes.backends.tensorrt.plan_graph import plan_graphs
-from runtimes.machine.gpu import probe_gpus
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.build import target_of
+from jisu.runtimes.backends.tensorrt.library import Capability, Library, spelled
+from jisu.runtimes.backends.tensorrt.plan_file import graph_hashes
+from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
+from jisu.runtimes.machine.gpu import probe_gpus
 
 
 def plan_targets(library: Library, requested: tuple[Capability, ...]) -> list[tuple[str, Capability | None]]:

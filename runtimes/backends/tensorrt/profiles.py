@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from exporter.contract.signature import CAPACITY, SOURCE, Signature
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import CAPACITY, SOURCE, Signature
 
 PREFILL, DECODE = "prefill", "decode"
 DEFAULT_CAPACITY = 2048

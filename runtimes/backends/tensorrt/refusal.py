@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError, MissingDependencyError
-from runtimes.backends.tensorrt.build import check_artifact, compile_plan_graph
-from runtimes.backends.tensorrt.frozen_graph import frozen_graph
-from runtimes.backends.tensorrt.library import Capability, Library, spelled
-from runtimes.backends.tensorrt.plan_graph import PlanGraph, plan_graphs
-from runtimes.backends.tensorrt.profiles import Shapes
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.runtimes.backends.tensorrt.build import check_artifact, compile_plan_graph
+from jisu.runtimes.backends.tensorrt.frozen_graph import frozen_graph
+from jisu.runtimes.backends.tensorrt.library import Capability, Library, spelled
+from jisu.runtimes.backends.tensorrt.plan_graph import PlanGraph, plan_graphs
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
 
 _GRAPH, _CANDIDATE = "graph.onnx", "polygraphy_debug.onnx"
 _SUPPORTED = "fully supported"
@@ -94,7 +94,7 @@ def _refusal_of(
         if compiled.plan is not None:
             return Refusal()
         target = [] if capability is None else [spelled([capability])]
-        check = [sys.executable, "-m", "runtimes.backends.tensorrt.try_build", _CANDIDATE, library.name, *target]
+        check = [sys.executable, "-m", "jisu.runtimes.backends.tensorrt.try_build", _CANDIDATE, library.name, *target]
         words = ["debug", "reduce", _GRAPH, "--output", "reduced.onnx", "--mode", "bisect", "--check", *check]
         _polygraphy(words, folder, library, run)
         return _kept(folder / "reduced.onnx", out, compiled.messages.shown())

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runtimes.backends.tensorrt.compilation import compile_graph
-from runtimes.backends.tensorrt.library import Capability, Library, import_library
-from runtimes.backends.tensorrt.profiles import Profile
+from jisu.runtimes.backends.tensorrt.compilation import compile_graph
+from jisu.runtimes.backends.tensorrt.library import Capability, Library, import_library
+from jisu.runtimes.backends.tensorrt.profiles import Profile
 
 REFUSED = 1
 # Sizes of every dimension that varies: smallest, usual, largest.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exporter.contract.artifact import Artifact, ModelFacts
-from exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
-from exporter.contract.signature import CAPACITY
-from runtimes.backends.encoder_decoder import EncoderDecoderBackend
-from runtimes.backends.forks import run_in_children
-from runtimes.backends.out_of_memory import catch_out_of_memory
-from runtimes.backends.prefix_backend import PrefixBackend
-from runtimes.backends.row_lengths import (
+from jisu.exporter.contract.artifact import Artifact, ModelFacts
+from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
+from jisu.exporter.contract.signature import CAPACITY
+from jisu.runtimes.backends.encoder_decoder import EncoderDecoderBackend
+from jisu.runtimes.backends.forks import run_in_children
+from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
+from jisu.runtimes.backends.prefix_backend import PrefixBackend
+from jisu.runtimes.backends.row_lengths import (
     RowLengths,
     States,
     check_call,
@@ -25,14 +25,14 @@ from runtimes.backends.row_lengths import (
     check_size,
     closed,
 )
-from runtimes.backends.token_ids import id_array
-from runtimes.machine.threads import usable_threads
+from jisu.runtimes.backends.token_ids import id_array
+from jisu.runtimes.machine.threads import usable_threads
 
 if TYPE_CHECKING:
     import torch
 
 # A function (artifact, source) -> module with the traced interface; only the exporter knows how to read checkpoints.
-REFERENCE_OPENER = "exporter.verification:open_torch_module"
+REFERENCE_OPENER = "jisu.exporter.verification:open_torch_module"
 
 
 def open_torch(artifact: Artifact, *, threads: int | None, source: Any) -> Backend:

@@ -6,20 +6,20 @@ import importlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.backend import Logits, TokenIds
-from runtimes.backends.forks import run_in_children
-from runtimes.backends.out_of_memory import catch_out_of_memory
-from runtimes.backends.padded_classifier import PaddedClassifier
-from runtimes.backends.torch.backend import compute_alone
-from runtimes.machine.threads import usable_threads
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.runtimes.backends.forks import run_in_children
+from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
+from jisu.runtimes.backends.padded_classifier import PaddedClassifier
+from jisu.runtimes.backends.torch.backend import compute_alone
+from jisu.runtimes.machine.threads import usable_threads
 
 if TYPE_CHECKING:
     import torch
 
 # A function (artifact, source) -> module forward(input_ids[, attention_mask]) with an attribute `takes_mask`; only the
 # exporter knows how to read checkpoints.
-SOURCE_OPENER = "exporter.verification:open_torch_classifier"
+SOURCE_OPENER = "jisu.exporter.verification:open_torch_classifier"
 
 
 def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedClassifier:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.cluster_comparison import compare_on_cluster
-from benchmarks.compare.run import ComparisonRequest, compare
 from jisu import main
+from jisu.benchmarks.compare.cluster_comparison import compare_on_cluster
+from jisu.benchmarks.compare.run import ComparisonRequest, compare
 from tests.benchmarks.fake_worker import fake_contestant
 from tests.support.ray_cluster import killing_a_worker
 

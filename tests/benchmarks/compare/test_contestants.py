@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from benchmarks.compare.contestants import _sensitivity, artifact_contestants
-from exporter.contract.errors import InputError
+from jisu.benchmarks.compare.contestants import _sensitivity, artifact_contestants
+from jisu.exporter.contract.errors import InputError
 
 
 def contestants(folders, backends=("ort-cpu",), source=None):
@@ -51,7 +51,7 @@ def test_what_cannot_be_read_is_a_contestant_with_the_reason(tiny, tmp_path):
 
 
 def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):
-    from exporter import export
+    from jisu.exporter import export
     from tests.support.models import write_tiny_llama
 
     other = export(write_tiny_llama(tmp_path / "source", vocab=400), tmp_path / "other")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.compare.copy_bandwidth import measure_copy_bandwidth
+from jisu.benchmarks.compare.copy_bandwidth import measure_copy_bandwidth
 
 
 def test_a_processor_copies_too():

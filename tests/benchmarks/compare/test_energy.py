@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.energy import joules_between, read_energy
+from jisu.benchmarks.compare.energy import joules_between, read_energy
 
 
 def write_zone(root, name, *, used, most=1_000_000):

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.contestants import artifact_contestants
-from benchmarks.compare.figures import memory_figures, workload_figures
-from benchmarks.compare.memory_traffic import state_bytes
-from benchmarks.compare.rounds import Outcome
-from benchmarks.compare.workloads import Workload
-from exporter.contract.artifact import read_artifact
+from jisu.benchmarks.compare.contestants import artifact_contestants
+from jisu.benchmarks.compare.figures import memory_figures, workload_figures
+from jisu.benchmarks.compare.memory_traffic import state_bytes
+from jisu.benchmarks.compare.rounds import Outcome
+from jisu.benchmarks.compare.workloads import Workload
+from jisu.exporter.contract.artifact import read_artifact
 
 PAIR = Workload(name="pair", prompt_tokens=10, new_tokens=5, batch=2)
 

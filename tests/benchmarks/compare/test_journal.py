@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.journal import NAME, Journal, sole_run
-from exporter.contract.errors import InputError
+from jisu.benchmarks.compare.journal import NAME, Journal, sole_run
+from jisu.exporter.contract.errors import InputError
 
 PLAN = {"trials": 3}
 

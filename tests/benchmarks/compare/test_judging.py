@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.compare.judging import _references
+from jisu.benchmarks.compare.judging import _references
 
 MODEL: Any = SimpleNamespace(folder=Path("build/int8"))
 

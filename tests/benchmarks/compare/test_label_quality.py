@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.compare.journal import Journal
-from benchmarks.compare.label_quality import label_sets, measure_label_quality
-from benchmarks.compare.rounds import open_processes, restored_outcomes
-from benchmarks.compare.timed_process import TimedProcess
-from exporter.gate.texts import gate_texts
+from jisu.benchmarks.compare.journal import Journal
+from jisu.benchmarks.compare.label_quality import label_sets, measure_label_quality
+from jisu.benchmarks.compare.rounds import open_processes, restored_outcomes
+from jisu.benchmarks.compare.timed_process import TimedProcess
+from jisu.exporter.gate.texts import gate_texts
 from tests.benchmarks.fake_worker import fake_contestant
 
 SETS = {"prose": (np.array([1, 1, 1]), np.array([2])), "code": (np.array([1, 2]),)}

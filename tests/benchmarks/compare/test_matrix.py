@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.matrix import check_build_place, export_artifact, matrix_contestants, read_matrix
-from exporter.contract.errors import InputError
-from exporter.jobs.ray_tasks import run_here
 from jisu import main
+from jisu.benchmarks.compare.matrix import check_build_place, export_artifact, matrix_contestants, read_matrix
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.ray_tasks import run_here
 
 
 def write(folder, text):
@@ -50,8 +50,8 @@ def test_what_was_compared_before_an_interruption_is_not_compared_again_and_coun
         (request.out / "report.json").write_text("{}")
         return 4 if request.out.name == "one" else 0
 
-    monkeypatch.setattr("benchmarks.commands.compare._run_one", run_one)
-    monkeypatch.setattr("benchmarks.compare.matrix.matrix_contestants", lambda *args, **more: ([tmp_path], []))
+    monkeypatch.setattr("jisu.benchmarks.commands.compare._run_one", run_one)
+    monkeypatch.setattr("jisu.benchmarks.compare.matrix.matrix_contestants", lambda *args, **more: ([tmp_path], []))
     assert main(words) == 130
     assert main([*words, "--quiet"]) == 4  # of the first model
     assert measured == ["one", "two", "two"]

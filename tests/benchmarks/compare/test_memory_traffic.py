@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.memory_traffic import state_bytes, weight_bytes
-from exporter.contract.artifact import read_artifact
+from jisu.benchmarks.compare.memory_traffic import state_bytes, weight_bytes
+from jisu.exporter.contract.artifact import read_artifact
 
 # The tiny Llama: 2 layers, 64 wide, 2 key/value heads of 16, MLP 128, 384 words, tied.
 MATRICES = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128) + 384 * 64

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.operator_times import measure_operators, operators_of
+from jisu.benchmarks.compare.operator_times import measure_operators, operators_of
 
 
 def event(operator, name, microseconds, cat="Node"):

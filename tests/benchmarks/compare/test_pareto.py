@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from benchmarks.compare.pareto import pareto_front
+from jisu.benchmarks.compare.pareto import pareto_front
 
 
 def test_front_has_who_is_fastest_closest_or_between_and_not_who_loses_in_both():

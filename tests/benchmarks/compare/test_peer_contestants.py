@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare import peer_contestants as module
-from benchmarks.compare.peer_contestants import PEERS, peer_contestants
-from exporter.contract.errors import InputError
+from jisu.benchmarks.compare import peer_contestants as module
+from jisu.benchmarks.compare.peer_contestants import PEERS, peer_contestants
+from jisu.exporter.contract.errors import InputError
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from benchmarks.compare.read_bandwidth import measure_read_bandwidth
+from jisu.benchmarks.compare.read_bandwidth import measure_read_bandwidth
 
 
 def test_bandwidth_is_of_a_plausible_size():

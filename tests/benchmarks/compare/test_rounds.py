@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from benchmarks.compare.journal import Journal
-from benchmarks.compare.rounds import is_timed, measure_rounds, open_processes, restored_outcomes
-from benchmarks.compare.workloads import Workload
+from jisu.benchmarks.compare.journal import Journal
+from jisu.benchmarks.compare.rounds import is_timed, measure_rounds, open_processes, restored_outcomes
+from jisu.benchmarks.compare.workloads import Workload
 from tests.benchmarks.fake_worker import fake_contestant
 
 SHORT = Workload(name="short", prompt_tokens=4, new_tokens=6)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.contestants import Contestant, artifact_contestants
-from benchmarks.compare.peer_contestants import peer_contestants
-from benchmarks.compare.run import ComparisonRequest, compare
-from benchmarks.report.report import read_report
-from exporter.contract.errors import InputError
-from exporter.gate.domains import BUILT_IN
+from jisu.benchmarks.compare.contestants import Contestant, artifact_contestants
+from jisu.benchmarks.compare.peer_contestants import peer_contestants
+from jisu.benchmarks.compare.run import ComparisonRequest, compare
+from jisu.benchmarks.report.report import read_report
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.domains import BUILT_IN
 from tests.benchmarks.fake_worker import fake_contestant
 
 
@@ -117,7 +117,7 @@ def test_peers_stand_beside_in_speed_and_quality(tiny, tmp_path):
     shutil.copytree(tiny.int8, tmp_path / "peers" / "genai-int4")
     peers, missing = peer_contestants(tmp_path / "peers", Path("/nowhere/python"), threads=1)
     assert "genai int4" not in missing
-    program = (sys.executable, "-m", "benchmarks.peers.run_transformers", str(tiny.source), "1", "eager")
+    program = (sys.executable, "-m", "jisu.benchmarks.peers.run_transformers", str(tiny.source), "1", "eager")
     peers.append(Contestant(name="transformers", command=program, facts={"engine": "transformers"}))
     ours = artifact_contestants([tiny.int8], ["ort-cpu"], threads=1, source=None)
     options = {"workloads": ("short-chat", "batch-4"), "trials": 1}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.summary import percentile, summarize
+from jisu.benchmarks.compare.summary import percentile, summarize
 
 
 def test_five_values_have_their_range_as_interval_and_say_its_confidence():

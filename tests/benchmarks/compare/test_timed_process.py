@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.compare.timed_process import ContestantError, TimedProcess
+from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
 from tests.benchmarks.fake_worker import fake_contestant
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.compare.journal import Journal
-from benchmarks.compare.rounds import open_processes, restored_outcomes
-from benchmarks.compare.timed_process import TimedProcess
-from benchmarks.compare.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
-from exporter.gate.domain_tokens import RANDOM
-from exporter.gate.prompts import gate_prompts
+from jisu.benchmarks.compare.journal import Journal
+from jisu.benchmarks.compare.rounds import open_processes, restored_outcomes
+from jisu.benchmarks.compare.timed_process import TimedProcess
+from jisu.benchmarks.compare.token_quality import ReferenceFailedError, TokenSets, measure_quality, token_sets
+from jisu.exporter.gate.domain_tokens import RANDOM
+from jisu.exporter.gate.prompts import gate_prompts
 from tests.benchmarks.fake_worker import fake_contestant
 
 SETS = TokenSets(

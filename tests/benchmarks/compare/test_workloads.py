@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.workloads import WORKLOADS as SUITES
-from benchmarks.compare.workloads import prompts_of, workloads_named
-from exporter.contract.errors import InputError
+from jisu.benchmarks.compare.workloads import WORKLOADS as SUITES
+from jisu.benchmarks.compare.workloads import prompts_of, workloads_named
+from jisu.exporter.contract.errors import InputError
 
 WORKLOADS = {name: item for suite in SUITES.values() for name, item in suite.items()}
 TEXT = "".join(chr(97 + i * i % 26) for i in range(5000))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.lm_eval.continuations import rolling_pairs, score_continuations
-from runtimes import load
+from jisu.benchmarks.lm_eval.continuations import rolling_pairs, score_continuations
+from jisu.runtimes import load
 
 
 @pytest.fixture(scope="module")

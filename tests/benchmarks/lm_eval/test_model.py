@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.lm_eval.continuations import score_continuations
-from benchmarks.lm_eval.model import main, register
+from jisu.benchmarks.lm_eval.continuations import score_continuations
+from jisu.benchmarks.lm_eval.model import main, register
 
 needs_lm_eval = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None, reason="lm-eval is not installed: pip install 'jisu[lm-eval]'"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers import prepare
+from jisu.benchmarks.peers import prepare
 
 
 def make_all(monkeypatch, out, *, checkpoint, failing=()):

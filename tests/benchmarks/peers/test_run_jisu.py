@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare.run import ComparisonRequest, compare
-from benchmarks.report.report import read_report, write_report
-from benchmarks.report.verdict import Limits, judge
-from exporter.contract.errors import InputError
+from jisu.benchmarks.compare.run import ComparisonRequest, compare
+from jisu.benchmarks.report.report import read_report, write_report
+from jisu.benchmarks.report.verdict import Limits, judge
+from jisu.exporter.contract.errors import InputError
 
 
 def compared(folder, out, *workloads, **changes):
@@ -57,7 +57,7 @@ def test_what_turns_a_text_into_another_has_its_encoder_timed_and_answers_judged
 
 
 def test_a_module_of_ones_own_is_compared_with_its_factory(tmp_path):
-    from exporter import export
+    from jisu.exporter import export
     from tests.support.models import tiny_tokenizer
 
     factory = "tests.support.own_modules:build_recurrent"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.report.columns import at, best_rows, figure_path, headline_columns, headline_workloads, shown
+from jisu.benchmarks.report.columns import at, best_rows, figure_path, headline_columns, headline_workloads, shown
 from tests.benchmarks.made_report import made_report
 
 

@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from benchmarks.report.columns import UNITS, at
-from benchmarks.report.html import render_html
-from benchmarks.report.verdict import Limits, judge
+from jisu.benchmarks.report.columns import UNITS, at
+from jisu.benchmarks.report.html import render_html
+from jisu.benchmarks.report.verdict import Limits, judge
 from tests.benchmarks.made_report import made_report
 
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from benchmarks.report.html import render_html
-from benchmarks.report.markdown import render_markdown
-from benchmarks.report.verdict import Limits, judge
+from jisu.benchmarks.report.html import render_html
+from jisu.benchmarks.report.markdown import render_markdown
+from jisu.benchmarks.report.verdict import Limits, judge
 from tests.benchmarks.made_report import made_report
 
 

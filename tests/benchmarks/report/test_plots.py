@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmarks.report.plots import draw_memory, draw_operators, draw_pareto, draw_token_times
+from jisu.benchmarks.report.plots import draw_memory, draw_operators, draw_pareto, draw_token_times
 from tests.benchmarks.made_report import made_report, made_row
 
 

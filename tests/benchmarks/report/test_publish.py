@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.report.publish import BEGIN, END, publish
-from benchmarks.report.report import write_report
-from exporter.contract.errors import InputError
+from jisu.benchmarks.report.publish import BEGIN, END, publish
+from jisu.benchmarks.report.report import write_report
+from jisu.exporter.contract.errors import InputError
 from tests.benchmarks.made_report import made_report
 
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from benchmarks.report.report import finite, prepare_folder, read_report, write_json, write_report
-from benchmarks.report.schema import KIND, SCHEMA_VERSION
-from exporter.contract.errors import InputError
+from jisu.benchmarks.report.report import finite, prepare_folder, read_report, write_json, write_report
+from jisu.benchmarks.report.schema import KIND, SCHEMA_VERSION
+from jisu.exporter.contract.errors import InputError
 from tests.benchmarks.made_report import made_report
 
 NAN = float("nan")

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from benchmarks.report.verdict import Limits, judge, junit_cases
-from exporter.contract.errors import InputError
+from jisu.benchmarks.report.verdict import Limits, judge, junit_cases
+from jisu.exporter.contract.errors import InputError
 from tests.benchmarks.made_report import made_figures, made_report
 
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from benchmarks.robustness.attempt import Outcome, attempt
-from exporter.contract.errors import GateRejectedError, InputError
+from jisu.benchmarks.robustness.attempt import Outcome, attempt
+from jisu.exporter.contract.errors import GateRejectedError, InputError
 
 
 def raised(error):

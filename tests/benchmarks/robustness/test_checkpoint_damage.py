@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from benchmarks.robustness.checkpoint_damage import CheckpointDamage
-from exporter.contract.errors import GateRejectedError
+from jisu.benchmarks.robustness.checkpoint_damage import CheckpointDamage
+from jisu.exporter.contract.errors import GateRejectedError
 
 CONFIG = {"size": 3, "base": 10.0}
 
@@ -42,7 +42,7 @@ def judge(tmp_path, config, *, says=(), publish=publish, number=3):
     trial._number = number
     damaged = json.dumps(config).encode()
     with trial.copy_with("config.json", damaged) as copy:
-        from benchmarks.robustness.attempt import attempt
+        from jisu.benchmarks.robustness.attempt import attempt
 
         outcome = attempt(lambda: trial.read(copy), seconds=20)
         return trial.judged("config.json", damaged, outcome, trial.whole)[0]

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from benchmarks.robustness.damage import Damage, files_of
-from benchmarks.robustness.tally import Tally
-from exporter.contract.errors import InputError
+from jisu.benchmarks.robustness.damage import Damage, files_of
+from jisu.benchmarks.robustness.tally import Tally
+from jisu.exporter.contract.errors import InputError
 
 
 def read_first(folder):

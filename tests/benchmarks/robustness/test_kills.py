@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from benchmarks.robustness import kills
-from benchmarks.robustness.kills import Kills
-from benchmarks.robustness.tally import Tally
-from exporter.contract.errors import InputError
+from jisu.benchmarks.robustness import kills
+from jisu.benchmarks.robustness.kills import Kills
+from jisu.benchmarks.robustness.tally import Tally
+from jisu.exporter.contract.errors import InputError
 
 
 def write_whole(out):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from benchmarks.robustness.mutants import OF_BYTES, OF_JSON, SAME_SIZE, mutate
+from jisu.benchmarks.robustness.mutants import OF_BYTES, OF_JSON, SAME_SIZE, mutate
 
 TREE = {"layers": 3, "names": ["a", "b"], "inner": {"on": True, "scale": 0.5}}
 

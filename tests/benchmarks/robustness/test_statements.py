@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.robustness.statements import new_statements, only_numbers, without
+from jisu.benchmarks.robustness.statements import new_statements, only_numbers, without
 
 TREE = {"size": 3, "rope": {"base": 1e4, "factor": 2}, "eos": [1, 2], "tokens": [{"id": 0}, {"id": 1}], "unset": None}
 
@@ -41,8 +41,8 @@ def test_statements_are_taken_out():
 
 def test_a_gguf_file_is_read_and_written_without_a_key(tmp_path):
     gguf = pytest.importorskip("gguf")
-    from benchmarks.studies.gguf_architectures import architectures
-    from benchmarks.studies.gguf_writing import write_gguf
+    from jisu.benchmarks.studies.gguf_architectures import architectures
+    from jisu.benchmarks.studies.gguf_writing import write_gguf
 
     path = write_gguf(tmp_path / "a.gguf", architectures()["llama"])
     whole = path.read_bytes()

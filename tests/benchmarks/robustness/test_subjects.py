@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.robustness.answers import checkpoint_answers
-from benchmarks.robustness.subjects import write_checkpoints
+from jisu.benchmarks.robustness.answers import checkpoint_answers
+from jisu.benchmarks.robustness.subjects import write_checkpoints
 
 NAMES = ("llama", "sharded", "pickled", "fp8", "window", "bert", "marian", "adapter")
 

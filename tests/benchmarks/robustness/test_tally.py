@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.robustness.tally import FAULTS, Tally, read_tally
-from exporter.contract.errors import InputError
+from jisu.benchmarks.robustness.tally import FAULTS, Tally, read_tally
+from jisu.exporter.contract.errors import InputError
 
 
 def test_faults_are_counted_with_examples():

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def command(*words):
-    return [sys.executable, "-m", "benchmarks.robustness", *map(str, words)]
+    return [sys.executable, "-m", "jisu.benchmarks.robustness", *map(str, words)]
 
 
 def test_damaged_artifacts_are_refused_or_answer_as_before_and_a_run_goes_on(tiny, tmp_path):

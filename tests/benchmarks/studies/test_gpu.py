@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.studies import gpu
-from benchmarks.studies.gpu import Round, Workload, run_rounds, table
+from jisu.benchmarks.studies import gpu
+from jisu.benchmarks.studies.gpu import Round, Workload, run_rounds, table
 from tests.support import gpu_needs
 
 
@@ -67,7 +67,7 @@ def test_without_a_gpu_it_says_so(tiny, tmp_path, capsys):
 
 
 def test_all_of_it_is_rehearsed_on_the_processor(tiny, tmp_path, capsys, monkeypatch):
-    from exporter.contract.artifact import read_artifact
+    from jisu.exporter.contract.artifact import read_artifact
 
     monkeypatch.setattr(gpu, "_artifact", lambda *_, **__: read_artifact(tiny.fp32))
     makers = gpu._makers

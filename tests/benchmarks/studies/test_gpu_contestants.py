@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.studies.gpu_contestants import OurBackend, TorchModel
-from runtimes.backends.registry import open_backend
+from jisu.benchmarks.studies.gpu_contestants import OurBackend, TorchModel
+from jisu.runtimes.backends.registry import open_backend
 
 
 @pytest.mark.cuda
@@ -12,7 +12,7 @@ def test_greedy_tokens_in_fp16_are_torchs_on_the_same_gpu(tiny, tmp_path):
     """A near tie may be decided either way: where they part, torch's two best logits are within rounding."""
     import torch
 
-    from exporter import export, load_source
+    from jisu.exporter import export, load_source
 
     loose = {"max_kl": 0.5, "min_top1": 0.3, "max_perplexity_ratio": 2.0}
     artifact = export(tiny.source, tmp_path / "a", target="ort-cuda", precision="fp16", **loose)
@@ -34,7 +34,7 @@ def test_greedy_tokens_in_fp16_are_torchs_on_the_same_gpu(tiny, tmp_path):
 
 
 def test_a_contestant_forgets_the_prompt_before(tiny):
-    from exporter.contract.artifact import read_artifact
+    from jisu.exporter.contract.artifact import read_artifact
 
     one = OurBackend(open_backend("ort-cpu", read_artifact(tiny.fp32)), capacity=16)
     first = [one.prefill(np.arange(5)), one.decode(3)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.studies.harness_overhead import main
+from jisu.benchmarks.studies.harness_overhead import main
 
 
 def test_all_sides_make_tokens_and_what_they_cost_is_printed(tiny, monkeypatch, capsys):

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.studies import plans
-from benchmarks.studies.plans import Row, table
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.packed_plan import pack_plan
+from jisu.benchmarks.studies import plans
+from jisu.benchmarks.studies.plans import Row, table
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.packed_plan import pack_plan
 from tests.runtimes.tiny_models import write_artifact
 
 LIBRARY = Library(

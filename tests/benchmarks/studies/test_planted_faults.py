@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.studies.fault_list import FAULTS
-from benchmarks.studies.planted_faults import SUBJECTS, examined, exported, judged
+from jisu.benchmarks.studies.fault_list import FAULTS
+from jisu.benchmarks.studies.planted_faults import SUBJECTS, examined, exported, judged
 
 
 @pytest.fixture(scope="module")

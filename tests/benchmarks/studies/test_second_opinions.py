@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies.gguf_architectures import architectures
-from benchmarks.studies.gguf_writing import write_gguf
-from benchmarks.studies.second_opinions import Row, examine_gguf, model_types, read_rows, render
+from jisu.benchmarks.studies.gguf_architectures import architectures
+from jisu.benchmarks.studies.gguf_writing import write_gguf
+from jisu.benchmarks.studies.second_opinions import Row, examine_gguf, model_types, read_rows, render
 
 gguf = pytest.importorskip("gguf", reason="writing GGUF files needs the gguf package")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies.tiny_configurations import LAYERS, tiny_configuration
-from benchmarks.studies.trace_families import examine, render
-from exporter.reports.families import Families, Family
+from jisu.benchmarks.studies.tiny_configurations import LAYERS, tiny_configuration
+from jisu.benchmarks.studies.trace_families import examine, render
+from jisu.exporter.reports.families import Families, Family
 
 
 def test_a_type_that_passes_is_measured(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_a_type_that_does_not_pass_has_its_reason_without_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = partial(tiny_configuration, is_decoder=False)
-    monkeypatch.setattr("benchmarks.studies.trace_families.tiny_configuration", encoder)
+    monkeypatch.setattr("jisu.benchmarks.studies.trace_families.tiny_configuration", encoder)
     family = examine("bert", tmp_path)
     assert not family.passes
     assert family.reason is not None

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.errors import ActivationError, TextError
-from calibration.model import layer_walk
-from calibration.model.layer_walk import HiddenStates, inference
+from jisu.calibration.errors import ActivationError, TextError
+from jisu.calibration.model import layer_walk
+from jisu.calibration.model.layer_walk import HiddenStates, inference
 from tests.calibration.tiny_models import TinyDecoder, tiny_decoder
 
 WINDOWS = [np.arange(6), np.arange(6) + 10]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from calibration.errors import ActivationError
-from calibration.model.linear_groups import find_groups, linear_names
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.model.linear_groups import find_groups, linear_names
 from tests.calibration.tiny_models import tiny_decoder
 
 

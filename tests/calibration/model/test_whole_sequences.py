@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.model.whole_sequences import empty_state, has_state, run_whole
+from jisu.calibration.model.whole_sequences import empty_state, has_state, run_whole
 from tests.support.own_modules import Attentive, Recurrent, Stateless, seeded
 
 IDS = torch.tensor([[3, 1, 4], [1, 5, 9]])

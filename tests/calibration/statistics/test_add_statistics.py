@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calibration.errors import StatisticsError
-from calibration.statistics.add_statistics import add_statistics
-from calibration.statistics.collect import CollectSettings, collect
-from calibration.text.windows import Windows, draw_windows
+from jisu.calibration.errors import StatisticsError
+from jisu.calibration.statistics.add_statistics import add_statistics
+from jisu.calibration.statistics.collect import CollectSettings, collect
+from jisu.calibration.text.windows import Windows, draw_windows
 from tests.calibration.tiny_models import tiny_decoder
 
 WHOLE = draw_windows(np.arange(200) * 7 % 32, count=6, length=12)

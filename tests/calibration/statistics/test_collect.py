@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.errors import ActivationError, CalibrationError, StatisticsError
-from calibration.statistics.collect import CollectSettings, collect, observed_names, run_alone
-from calibration.statistics.statistics import Statistics
-from calibration.text.fingerprint import model_fingerprint
-from calibration.text.windows import Windows, draw_windows
+from jisu.calibration.errors import ActivationError, CalibrationError, StatisticsError
+from jisu.calibration.statistics.collect import CollectSettings, collect, observed_names, run_alone
+from jisu.calibration.statistics.statistics import Statistics
+from jisu.calibration.text.fingerprint import model_fingerprint
+from jisu.calibration.text.windows import Windows, draw_windows
 from tests.calibration.tiny_models import tiny_decoder, tiny_recurrent
 
 WINDOWS = draw_windows(np.arange(200) * 7 % 32, count=6, length=12)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from calibration.text.builtin_texts import (
+from jisu.calibration.text.builtin_texts import (
     KINDS,
     LONGEST,
     PYTHON_MODULES,

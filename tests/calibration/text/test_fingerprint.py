@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from calibration.text.fingerprint import model_fingerprint
+from jisu.calibration.text.fingerprint import model_fingerprint
 from tests.calibration.tiny_models import tiny_decoder
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from calibration.text.mixture import SHARES, interleave_parts, share_windows, take_turns
+from jisu.calibration.text.mixture import SHARES, interleave_parts, share_windows, take_turns
 
 MANY = dict.fromkeys(SHARES, 1000)
 

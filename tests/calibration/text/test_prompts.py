@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from calibration.text.prompts import FORMAL, load_prompts, varied_prompts
+from jisu.calibration.text.prompts import FORMAL, load_prompts, varied_prompts
 
 
 def test_no_prompt_is_there_twice_or_empty() -> None:

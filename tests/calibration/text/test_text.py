@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from calibration.errors import MissingPackageError, TextError
-from calibration.text.text import read_text
+from jisu.calibration.errors import MissingPackageError, TextError
+from jisu.calibration.text.text import read_text
 
 
 def test_plain_text_keeps_its_characters_and_has_the_hash_of_its_bytes(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.errors import TextError
-from calibration.text.windows import draw_windows, random_windows
+from jisu.calibration.errors import TextError
+from jisu.calibration.text.windows import draw_windows, random_windows
 
 
 def test_windows_are_whole_cuts_in_the_order_of_the_text() -> None:

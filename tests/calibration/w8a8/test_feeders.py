@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.w8a8.feeders import Feeder, find_feeders, fold_into_feeders
-from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
-from calibration.weights.formats import BlockFormat
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.w8a8.feeders import Feeder, find_feeders, fold_into_feeders
+from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
+from jisu.calibration.weights.formats import BlockFormat
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 from tests.calibration.tiny_models import VOCABULARY, tiny_decoder
 
 WINDOW = np.random.default_rng(0).integers(0, VOCABULARY, 60)

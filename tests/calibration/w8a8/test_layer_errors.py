@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.w8a8.layer_errors import choose_products
-from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
-from calibration.w8a8.static_activations import ActivationScale, quantize_rows
+from jisu.calibration.w8a8.layer_errors import choose_products
+from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
+from jisu.calibration.w8a8.static_activations import ActivationScale, quantize_rows
 from tests.calibration.tiny_models import VOCABULARY, TinyDecoder, tiny_decoder
 
 WINDOWS = [np.random.default_rng(seed).integers(0, VOCABULARY, 12) for seed in (0, 1)]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from calibration.errors import ActivationError
-from calibration.statistics.statistics import InputStatistics
-from calibration.w8a8.feeders import Feeder
-from calibration.w8a8.matmul import ActivationFormat, Int8Matmul, emulated, quantize_products
-from calibration.w8a8.static_activations import ActivationScale
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.statistics.statistics import InputStatistics
+from jisu.calibration.w8a8.feeders import Feeder
+from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul, emulated, quantize_products
+from jisu.calibration.w8a8.static_activations import ActivationScale
 
 WEIGHT = np.array([[-4.0, 1.0]], np.float32)
 

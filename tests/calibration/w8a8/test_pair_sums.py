@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.w8a8.pair_sums import LARGEST_PAIR, pair_sums, quantize_pairs, saturating_product
-from calibration.w8a8.static_activations import quantize_rows
+from jisu.calibration.w8a8.pair_sums import LARGEST_PAIR, pair_sums, quantize_pairs, saturating_product
+from jisu.calibration.w8a8.static_activations import quantize_rows
 
 WEIGHTS = {
     "normal": lambda generator, shape: generator.standard_normal(shape),
@@ -67,7 +67,7 @@ def test_the_emulation_computes_what_the_kernels_of_a_cpu_without_vnni_do():
     onnxruntime = pytest.importorskip("onnxruntime")
     from onnx import TensorProto, helper, numpy_helper
 
-    from runtimes.machine.int8_sums import int8_sums_overflow
+    from jisu.runtimes.machine.int8_sums import int8_sums_overflow
 
     generator = np.random.default_rng(0)
     inputs, codes = generator.integers(0, 256, (3, 130)), generator.integers(-127, 128, (33, 130))

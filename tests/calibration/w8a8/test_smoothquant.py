@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.errors import CalibrationError
-from calibration.w8a8.smoothquant import smoothing_scales
+from jisu.calibration.errors import CalibrationError
+from jisu.calibration.w8a8.smoothquant import smoothing_scales
 
 MAX_ABS = np.array([16.0, 1.0], dtype=np.float32)
 WEIGHTS = [np.array([[-4.0, 1.0]], np.float32), np.array([[1.0, 0.25]], np.float32)]

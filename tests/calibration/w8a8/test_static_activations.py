@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.errors import ActivationError
-from calibration.w8a8.static_activations import activation_scale, quantize_rows
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.w8a8.static_activations import activation_scale, quantize_rows
 
 
 def test_a_symmetric_scale_by_hand() -> None:

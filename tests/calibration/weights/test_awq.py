@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.errors import ActivationError
-from calibration.weights.awq import clip_blocks, output_error, search_channel_scales
-from calibration.weights.formats import BlockFormat, Floats
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.errors import ActivationError
+from jisu.calibration.weights.awq import clip_blocks, output_error, search_channel_scales
+from jisu.calibration.weights.formats import BlockFormat, Floats
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 FORMAT = BlockFormat(bits=4, block_size=32, symmetric=False)
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.weights.block_scales import encode, full_range, least_error
-from calibration.weights.formats import BlockFormat, Floats
+from jisu.calibration.weights.block_scales import encode, full_range, least_error
+from jisu.calibration.weights.formats import BlockFormat, Floats
 
 SYMMETRIC = BlockFormat(bits=4, block_size=16, symmetric=True)
 ASYMMETRIC = BlockFormat(bits=4, block_size=16, symmetric=False)

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.weights.awq import output_error
-from calibration.weights.coordinate_descent import refine_codes
-from calibration.weights.formats import BlockFormat, BlockQuantized
-from calibration.weights.gptq import gptq
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.weights.awq import output_error
+from jisu.calibration.weights.coordinate_descent import refine_codes
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
+from jisu.calibration.weights.gptq import gptq
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 FORMAT = BlockFormat(bits=4, block_size=32, symmetric=False)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.errors import FormatError
-from calibration.weights.folding import (
+from jisu.calibration.errors import FormatError
+from jisu.calibration.weights.folding import (
     divide_norm,
     divide_quantized_rows,
     divide_rows,
@@ -15,8 +15,8 @@ from calibration.weights.folding import (
     share_between_query_heads,
     widest_columns,
 )
-from calibration.weights.formats import BlockFormat
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.weights.formats import BlockFormat
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 RANDOM = np.random.default_rng(0)
 SCALES = np.array([0.5, 2.0, 4.0], dtype=np.float32)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.errors import FormatError
-from calibration.weights.formats import ROW, BlockFormat, BlockQuantized, to_blocks
+from jisu.calibration.errors import FormatError
+from jisu.calibration.weights.formats import ROW, BlockFormat, BlockQuantized, to_blocks
 
 
 def quantized(block_format: BlockFormat) -> BlockQuantized:

@@ -5,8 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from calibration.errors import FormatError
-from calibration.weights.gguf_blocks import CLOSEST, EXACT, blocks_to_quantized, widen
+from jisu.calibration.errors import FormatError
+from jisu.calibration.weights.gguf_blocks import CLOSEST, EXACT, blocks_to_quantized, widen
 
 gguf = pytest.importorskip("gguf")
 

@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from calibration.errors import ActivationError, CalibrationError
-from calibration.weights.formats import BlockFormat, Floats
-from calibration.weights.gptq import GptqOptions, Order, gptq, inverse_factor
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.errors import ActivationError, CalibrationError
+from jisu.calibration.weights.formats import BlockFormat, Floats
+from jisu.calibration.weights.gptq import GptqOptions, Order, gptq, inverse_factor
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 ORDERS: list[Order] = ["natural", "blocks", "columns"]
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.weights.formats import BlockFormat
-from calibration.weights.grid import find_grid
+from jisu.calibration.weights.formats import BlockFormat
+from jisu.calibration.weights.grid import find_grid
 
 STEPS = np.arange(16, dtype=np.float32)
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.weights.formats import BlockFormat, BlockQuantized
-from calibration.weights.half_scales import LARGEST_ERROR, round_scales
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
+from jisu.calibration.weights.half_scales import LARGEST_ERROR, round_scales
 
 
 def quantized(*scales: float) -> BlockQuantized:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.weights.formats import BlockFormat, Floats
-from calibration.weights.hqq import NORM, hqq, shrink_outliers
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.weights.formats import BlockFormat, Floats
+from jisu.calibration.weights.hqq import NORM, hqq, shrink_outliers
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 FORMAT = BlockFormat(bits=4, block_size=64, symmetric=False)
 

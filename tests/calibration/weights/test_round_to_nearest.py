@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.errors import FormatError
-from calibration.weights.formats import BlockFormat
-from calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.errors import FormatError
+from jisu.calibration.weights.formats import BlockFormat
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
 
 def test_a_row_by_hand() -> None:

@@ -18,7 +18,7 @@ from examples.text_rnn.csv_table import Table
 from examples.text_rnn.english_corpus import english_labelled, english_sentences
 from examples.text_rnn.prepared_data import Preparation, write_preparation
 from examples.text_rnn.preprocessing import Preprocessing
-from exporter.models.settings import ModelSettings
+from jisu.exporter.models.settings import ModelSettings
 
 
 def prepare(folder: Path, *, task: str = "generate", language: str = "zh", texts: int = 40) -> Preparation:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from examples.text_rnn.csv_table import check_labels, read_table, write_table
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 
 def test_table_comes_back_as_it_was_written(tmp_path):

@@ -7,9 +7,9 @@ import torch
 
 from examples.text_rnn.evaluation import ClassifierQuality, display_width, evaluate, mean_loss
 from examples.text_rnn.prepared_data import Examples
-from exporter.models.classifier import Classifier
-from exporter.models.language_model import LanguageModel
-from exporter.models.settings import ModelSettings
+from jisu.exporter.models.classifier import Classifier
+from jisu.exporter.models.language_model import LanguageModel
+from jisu.exporter.models.settings import ModelSettings
 
 SIZES = {"network": "lstm", "vocab_size": 8, "embedding_size": 4, "hidden_size": 4}
 

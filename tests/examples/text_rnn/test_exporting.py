@@ -17,8 +17,8 @@ from examples.text_rnn.speed import loop
 from examples.text_rnn.trained_model import TrainedModel, read_model
 from examples.text_rnn.training import TrainingSettings, train
 from examples.text_rnn.vocabulary import read_tokenizer
-from exporter.models.settings import NETWORKS
-from runtimes import SamplingOptions
+from jisu.exporter.models.settings import NETWORKS
+from jisu.runtimes import SamplingOptions
 from tests.examples.text_rnn.small_data import prepare, sizes
 
 # Every network in float32; each other precision with one network that has a recurrent state and one that has not.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from examples.text_rnn.new_folder import write_folder
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 
 def test_folder_appears_whole_or_not_at_all(tmp_path):

@@ -6,7 +6,7 @@ from examples.text_rnn.csv_table import Table
 from examples.text_rnn.prepared_data import own_tables, read_examples, read_preparation, write_preparation
 from examples.text_rnn.preprocessing import Preprocessing
 from examples.text_rnn.vocabulary import BEGIN_ID, END_ID
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 from tests.examples.text_rnn.small_data import prepare
 
 EN = Preprocessing(language="en")

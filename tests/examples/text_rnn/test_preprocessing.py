@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from examples.text_rnn.preprocessing import Preprocessing, is_punctuation
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 ENGLISH = "Don’t put the “Old Book” on it, e.g. today."
 CHINESE = "今天天气很好，我们去公园散步。"

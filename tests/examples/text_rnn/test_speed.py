@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 
 from examples.text_rnn.speed import Speed, loop, loop_without_state, speed_table
-from exporter.models.language_model import LanguageModel
-from exporter.models.settings import NETWORKS
+from jisu.exporter.models.language_model import LanguageModel
+from jisu.exporter.models.settings import NETWORKS
 from tests.examples.text_rnn.small_data import sizes
 
 

@@ -15,8 +15,8 @@ from examples.text_rnn.prepared_data import read_examples, read_preparation
 from examples.text_rnn.trained_model import check_same_vocabulary, read_model
 from examples.text_rnn.training import TrainingSettings, train
 from examples.text_rnn.vocabulary import read_tokenizer
-from exporter.contract.errors import InputError
-from exporter.models.settings import NETWORKS
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.models.settings import NETWORKS
 from tests.examples.text_rnn.small_data import prepare, prepare_plain_reviews, sizes
 
 FAST = TrainingSettings(epochs=4, patience=9, batch_size=8)

@@ -7,7 +7,7 @@ from examples.text_rnn.chinese_corpus import chinese_labelled, chinese_sentences
 from examples.text_rnn.english_corpus import english_sentences
 from examples.text_rnn.preprocessing import Preprocessing
 from examples.text_rnn.vocabulary import SPECIALS, UNKNOWN_ID, build_tokenizer, read_tokenizer, word_level_tokenizer
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 EN, ZH = Preprocessing(language="en"), Preprocessing(language="zh")
 

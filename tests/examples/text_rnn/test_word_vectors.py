@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from examples.text_rnn.word_vectors import coverage_of, read_vectors, train_vectors, vector_size
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 
 VOCABULARY = {"<pad>": 0, "<unk>": 1, "<bos>": 2, "<eos>": 3, "cat": 4, "dog": 5, "fish": 6}
 

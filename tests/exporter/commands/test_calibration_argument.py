@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 import jisu
-from exporter.commands.calibration_argument import add_calibration_argument
+from jisu.exporter.commands.calibration_argument import add_calibration_argument
 
 
 def parse(*words: str) -> list[str] | None:

@@ -8,8 +8,8 @@ import json
 import pytest
 
 import jisu
-from exporter.commands.families import describe, stale
-from exporter.reports.families import Families, Family, read_families
+from jisu.exporter.commands.families import describe, stale
+from jisu.exporter.reports.families import Families, Family, read_families
 
 PASSES = Family(
     model_type="alpha",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import jisu
-from exporter.contract.artifact import GRAPH, MANIFEST, Manifest, ModelFacts, record_files
-from exporter.contract.signature import Signature
+from jisu.exporter.contract.artifact import GRAPH, MANIFEST, Manifest, ModelFacts, record_files
+from jisu.exporter.contract.signature import Signature
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.artifact import (
+from jisu.exporter.contract.artifact import (
     GRAPH,
     MANIFEST,
     SCHEMA_VERSION,
@@ -23,8 +23,8 @@ from exporter.contract.artifact import (
     read_artifact,
     record_files,
 )
-from exporter.contract.errors import InputError
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
 from tests.exporter.contract.test_hub_links import as_cache
 
 MANIFEST_WITHOUT_FILES = Manifest(

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes import Engine
-from runtimes.backends.backend_options import BackendOptions
-from runtimes.backends.ort_cuda.classifier import OrtCudaClassifier
-from runtimes.backends.registry import open_backend, open_classifier
-from runtimes.backends.tensorrt import opening
-from runtimes.backends.tensorrt.classifier import open_classifier_plan
-from runtimes.backends.tensorrt.profiles import Shapes
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes import Engine
+from jisu.runtimes.backends.backend_options import BackendOptions
+from jisu.runtimes.backends.ort_cuda.classifier import OrtCudaClassifier
+from jisu.runtimes.backends.registry import open_backend, open_classifier
+from jisu.runtimes.backends.tensorrt import opening
+from jisu.runtimes.backends.tensorrt.classifier import open_classifier_plan
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
 from tests.runtimes import pretended_gpu
 from tests.runtimes.backends.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.pretended_gpu import pretended_onnxruntime

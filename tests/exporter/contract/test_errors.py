@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
+from jisu.exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
 
 
 def test_message_has_the_four_parts_in_order() -> None:
@@ -40,7 +40,7 @@ def test_exit_codes(kind: type[JisuError], code: int) -> None:
 
 
 def test_an_error_in_four_parts_becomes_one_of_ours() -> None:
-    from calibration.errors import TextError
+    from jisu.calibration.errors import TextError
 
     theirs = TextError("The text is empty", received="0 bytes", allowed="some text", fix="Give another.")
     ours = InputError.of(theirs)

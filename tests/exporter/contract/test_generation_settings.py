@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.contract.generation_settings import HARMLESS, HONOURED, OFF, TOKENS, read_generation_settings
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.generation_settings import HARMLESS, HONOURED, OFF, TOKENS, read_generation_settings
 
 
 def test_every_entry_of_the_installed_transformers_is_listed_once() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.hub_links import lies_in, names_a_place_inside
+from jisu.exporter.contract.hub_links import lies_in, names_a_place_inside
 
 
 def as_cache(folder: Path, repository: Path) -> Path:

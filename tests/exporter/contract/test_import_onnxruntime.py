@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from exporter.contract.import_onnxruntime import OPT_OUT
+from jisu.exporter.contract.import_onnxruntime import OPT_OUT
 
 # Its packages leave telemetry alone where they see continuous integration or a test run by these.
 SUPPRESSING = ("CI", "GITHUB_ACTIONS", "TF_BUILD", "GITLAB_CI", "PYTEST_CURRENT_TEST", OPT_OUT)
@@ -28,11 +28,11 @@ def written_by(code: str, home: Path) -> list[Path]:
 
 def test_a_session_leaves_nothing_below_the_home_folder(tmp_path: Path) -> None:
     code = (
-        "from exporter.contract.import_onnxruntime import import_onnxruntime\n"
+        "from jisu.exporter.contract.import_onnxruntime import import_onnxruntime\n"
         f"onnxruntime = import_onnxruntime()\n{SESSION}"
     )
     assert written_by(code, tmp_path) == []
 
 
 def test_the_probe_of_the_machine_leaves_nothing_either(tmp_path: Path) -> None:
-    assert written_by("from runtimes.machine.probe import ORT_PROBE; exec(ORT_PROBE)", tmp_path) == []
+    assert written_by("from jisu.runtimes.machine.probe import ORT_PROBE; exec(ORT_PROBE)", tmp_path) == []

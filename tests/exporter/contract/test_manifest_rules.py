@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.contract.manifest_rules import manifest_problems
+from jisu.exporter.contract.manifest_rules import manifest_problems
 
 
 def test_entries_that_are_missing_are_left_to_the_reader() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
 
 SIGNATURE = Signature(
     inputs=(TensorSpec(name="input_ids", dtype="int64", dims=("B", "T")),),

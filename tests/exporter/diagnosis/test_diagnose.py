@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 
 import jisu
-from exporter import pipeline
-from exporter.contract.artifact import MANIFEST, REJECTED, record_files
-from exporter.diagnosis import diagnose
-from exporter.gate import GateResult
-from exporter.gate.result import Check
-from exporter.sources import load_source
+from jisu.exporter import pipeline
+from jisu.exporter.contract.artifact import MANIFEST, REJECTED, record_files
+from jisu.exporter.diagnosis import diagnose
+from jisu.exporter.gate import GateResult
+from jisu.exporter.gate.result import Check
+from jisu.exporter.sources import load_source
 from tests.exporter.passes.draft import copied
 from tests.support.models import write_tiny_llama
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 import jisu
-from exporter.contract.artifact import TIMINGS, read_artifact
-from exporter.estimates import advice
-from exporter.estimates.advice import Advice, Rates, advice_of, advise, record_advice
-from exporter.estimates.matmul_speed import Speed
+from jisu.exporter.contract.artifact import TIMINGS, read_artifact
+from jisu.exporter.estimates import advice
+from jisu.exporter.estimates.advice import Advice, Rates, advice_of, advise, record_advice
+from jisu.exporter.estimates.matmul_speed import Speed
 
 
 def said(precision, own, **others):

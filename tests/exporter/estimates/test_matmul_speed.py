@@ -2,9 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.estimates.matmul_speed import FLOAT, Kind, Product, _part, in_other_kinds, measure_products, products_of
-from exporter.passes.recipes import recipe_for
-from exporter.passes.run_recipe import run_recipe
+from jisu.exporter.estimates.matmul_speed import (
+    FLOAT,
+    Kind,
+    Product,
+    _part,
+    in_other_kinds,
+    measure_products,
+    products_of,
+)
+from jisu.exporter.passes.recipes import recipe_for
+from jisu.exporter.passes.run_recipe import run_recipe
 from tests.exporter.passes.draft import copied
 
 INT8 = Kind(operator="MatMulNBits", bits=8, block_size=32)
@@ -30,14 +38,14 @@ def test_products_of_a_graph_are_counted_by_shape(tiny_artifact):
     ],
 )
 def test_quantized_products_are_known_by_their_operator(tiny_source, tiny_traced, tmp_path, precision, kinds):
-    from exporter.gate.evaluation_text import read_evaluation_text
-    from exporter.graph.weights_file import save_graph
-    from exporter.jobs.stages import Stages
-    from exporter.precision.precision import precision_named
-    from exporter.quantization.options import QuantizationOptions
-    from exporter.quantization.prepared import complete_prepared, pass_context, prepare_quantization
-    from exporter.quantization.run import run_quantization
-    from exporter.sources import load_source
+    from jisu.exporter.gate.evaluation_text import read_evaluation_text
+    from jisu.exporter.graph.weights_file import save_graph
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.precision.precision import precision_named
+    from jisu.exporter.quantization.options import QuantizationOptions
+    from jisu.exporter.quantization.prepared import complete_prepared, pass_context, prepare_quantization
+    from jisu.exporter.quantization.run import run_quantization
+    from jisu.exporter.sources import load_source
 
     source = load_source(tiny_source)
     options = QuantizationOptions(precision=precision_named(precision))

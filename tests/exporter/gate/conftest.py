@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.gate import gate_prompts
-from exporter.gate.reference import TorchReference
+from jisu.exporter.gate import gate_prompts
+from jisu.exporter.gate.reference import TorchReference
 from tests.exporter.gate.numpy_llama import VOCAB, tiny_llama
 
 

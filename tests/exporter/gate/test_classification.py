@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from exporter.gate.classification import run_classifier_gate
-from exporter.gate.texts import gate_texts
-from exporter.precision.budget import FP32_BUDGET, quality_budget
+from jisu.exporter.gate.classification import run_classifier_gate
+from jisu.exporter.gate.texts import gate_texts
+from jisu.exporter.precision.budget import FP32_BUDGET, quality_budget
 
 VOCAB, LABELS, PAD = 64, 3, 0
 RELAXED = quality_budget(max_mean_kl=0.02, min_top1=0.93)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from exporter.gate.classifier_reference import ClassifierReference
+from jisu.exporter.gate.classifier_reference import ClassifierReference
 from tests.support.models import classifier_config, random_model
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.gate.conditioned import ConditionedBackend, condition, started
-from exporter.gate.prompts import gate_prompts
+from jisu.exporter.gate.conditioned import ConditionedBackend, condition, started
+from jisu.exporter.gate.prompts import gate_prompts
 
 SOURCES = [np.array([5, 6, 7]), np.array([8])]
 
@@ -26,7 +26,7 @@ class Recorder:
         self.fed: list[list[list[int]]] = []
 
     def encode(self, sources: Any, *, capacity: int, copies: int = 1) -> Any:
-        from runtimes.backends.row_lengths import RowLengths
+        from jisu.runtimes.backends.row_lengths import RowLengths
 
         self.encoded = sources
 

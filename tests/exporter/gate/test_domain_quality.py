@@ -6,11 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.gate import Budget, quality_budget
-from exporter.gate.domain_quality import DomainFigures, DomainQuality, domain_checks, domain_figures, measure_domains
-from exporter.gate.domain_tokens import DomainTokens, Judged
-from exporter.gate.intervals import Interval
-from exporter.gate.quality import Quality
+from jisu.exporter.gate import Budget, quality_budget
+from jisu.exporter.gate.domain_quality import (
+    DomainFigures,
+    DomainQuality,
+    domain_checks,
+    domain_figures,
+    measure_domains,
+)
+from jisu.exporter.gate.domain_tokens import DomainTokens, Judged
+from jisu.exporter.gate.intervals import Interval
+from jisu.exporter.gate.quality import Quality
 
 FINE = Quality(mean_kl=0.1, p99_kl=1.0, top1=0.9, perplexity=11.0, reference_perplexity=10.0, tokens=500)
 POOR = replace(FINE, mean_kl=0.2, top1=0.8)

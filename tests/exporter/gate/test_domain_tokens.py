@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.gate.domain_tokens import RANDOM, domain_tokens, random_domain, spread
-from exporter.gate.domains import BUILT_IN, CHAT
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.domain_tokens import RANDOM, domain_tokens, random_domain, spread
+from jisu.exporter.gate.domains import BUILT_IN, CHAT
 
 
 class Bytes:

@@ -5,11 +5,11 @@ import re
 from importlib.resources import files
 from pydoc_data.topics import topics
 
-from exporter.gate.domains import BUILT_IN, CHAT, built_in_domains, held_out_prose, held_out_text
+from jisu.exporter.gate.domains import BUILT_IN, CHAT, built_in_domains, held_out_prose, held_out_text
 
 
 def test_every_text_in_the_folder_is_a_domain():
-    names = {path.name.rpartition(".")[0] for path in (files("exporter.gate") / "held_out_texts").iterdir()}
+    names = {path.name.rpartition(".")[0] for path in (files("jisu.exporter.gate") / "held_out_texts").iterdir()}
     assert names == set(BUILT_IN)
 
 

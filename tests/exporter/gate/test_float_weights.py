@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.gate.float_weights import check_float_weights
-from exporter.sources import load_source
+from jisu.exporter.gate.float_weights import check_float_weights
+from jisu.exporter.sources import load_source
 from tests.exporter.gate.damage import change, damaged
 
 

@@ -7,10 +7,10 @@ from functools import partial
 
 import pytest
 
-from exporter.contract.signature import TensorSpec
-from exporter.gate.folder import check_folder, check_signature
-from exporter.packaging.folder_files import write_folder_files
-from exporter.sources import load_source
+from jisu.exporter.contract.signature import TensorSpec
+from jisu.exporter.gate.folder import check_folder, check_signature
+from jisu.exporter.packaging.folder_files import write_folder_files
+from jisu.exporter.sources import load_source
 
 
 @pytest.fixture(scope="module")

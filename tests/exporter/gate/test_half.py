@@ -7,11 +7,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.contract.artifact import CPU_GRAPH, WEIGHTS
-from exporter.gate import half
-from exporter.gate.half import check_half_graph, check_half_weights, foreign_types, mixed_types
-from exporter.pipeline import export
-from exporter.sources import load_source
+from jisu.exporter.contract.artifact import CPU_GRAPH, WEIGHTS
+from jisu.exporter.gate import half
+from jisu.exporter.gate.half import check_half_graph, check_half_weights, foreign_types, mixed_types
+from jisu.exporter.pipeline import export
+from jisu.exporter.sources import load_source
 from tests.exporter.passes.draft import Draft
 
 CASES = [("ort-cpu", "fp16"), ("portable", "fp16"), ("portable", "bf16")]

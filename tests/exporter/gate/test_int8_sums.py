@@ -4,17 +4,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.w8a8 import matmul
-from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
-from calibration.w8a8.pair_sums import quantize_pairs
-from calibration.w8a8.static_activations import ActivationScale, quantize_rows
-from exporter import pipeline
-from exporter.contract.errors import GateRejectedError, InputError
-from exporter.gate.int8_sums import check_int8_sums
-from exporter.passes.lower_integer_matmul import lower_integer_matmul
-from exporter.passes.quantize_matmuls import quantize_matmuls
-from exporter.pipeline import export
-from runtimes.machine import int8_sums
+from jisu.calibration.w8a8 import matmul
+from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
+from jisu.calibration.w8a8.pair_sums import quantize_pairs
+from jisu.calibration.w8a8.static_activations import ActivationScale, quantize_rows
+from jisu.exporter import pipeline
+from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.gate.int8_sums import check_int8_sums
+from jisu.exporter.passes.lower_integer_matmul import lower_integer_matmul
+from jisu.exporter.passes.quantize_matmuls import quantize_matmuls
+from jisu.exporter.pipeline import export
+from jisu.runtimes.machine import int8_sums
 from tests.exporter.passes.draft import Draft, copied, noise, operators
 
 # Random weights amplify whatever a reduced precision changes; these tests are not about quality.

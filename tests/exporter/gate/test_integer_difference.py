@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
-from calibration.weights.formats import BlockFormat, BlockQuantized
-from exporter.gate.integer_difference import dequantized, first_difference, name_difference
+from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
+from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
+from jisu.exporter.gate.integer_difference import dequantized, first_difference, name_difference
 
 
 @pytest.fixture

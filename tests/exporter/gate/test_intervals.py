@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from exporter.gate.intervals import mean_interval, share_interval
+from jisu.exporter.gate.intervals import mean_interval, share_interval
 
 
 def test_interval_of_two_blocks_by_hand():

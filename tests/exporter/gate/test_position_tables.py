@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.gate.position_tables import check_position_tables, graph_tables, source_tables
-from exporter.sources import load_source
+from jisu.exporter.gate.position_tables import check_position_tables, graph_tables, source_tables
+from jisu.exporter.sources import load_source
 from tests.exporter.gate.damage import change, damaged
 
 
@@ -60,10 +60,10 @@ def test_a_wrong_row_is_named(edit, words, table, tiny_artifact, tmp_path, modul
 
 
 def test_tables_that_are_computed_when_the_graph_is_opened_are_compared_too(tmp_path, tiny_artifact, module):
-    from exporter.passes.compute_rope_tables import compute_rope_tables
+    from jisu.exporter.passes.compute_rope_tables import compute_rope_tables
 
     def compute(model):
-        import exporter.passes.compute_rope_tables as pass_
+        import jisu.exporter.passes.compute_rope_tables as pass_
 
         smallest, pass_._SMALLEST_BYTES = pass_._SMALLEST_BYTES, 0
         try:

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.contract.signature import Signature, StateSpec
-from exporter.gate import FP32_BUDGET, gate_prompts, run_gate
-from exporter.gate.positions import _far_bounds, plan_range
-from exporter.sources import load_source
-from exporter.tracing.trace_source import traced_interface
+from jisu.exporter.contract.signature import Signature, StateSpec
+from jisu.exporter.gate import FP32_BUDGET, gate_prompts, run_gate
+from jisu.exporter.gate.positions import _far_bounds, plan_range
+from jisu.exporter.sources import load_source
+from jisu.exporter.tracing.trace_source import traced_interface
 from tests.exporter.gate.numpy_llama import VOCAB, NumpyLlama
 
 
@@ -77,10 +77,10 @@ def test_a_large_state_is_asked_as_far_as_its_memory_goes():
 @pytest.mark.parametrize("place", [100, 509])
 def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
     """The source itself as the candidate would differ in nothing; a candidate whose past is moved does."""
-    from exporter.gate.exam import Exam, Truth
-    from exporter.gate.positions import check_range
-    from exporter.gate.reference import reference_of
-    from runtimes.backends.registry import open_backend
+    from jisu.exporter.gate.exam import Exam, Truth
+    from jisu.exporter.gate.positions import check_range
+    from jisu.exporter.gate.reference import reference_of
+    from jisu.runtimes.backends.registry import open_backend
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
@@ -113,10 +113,10 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
 
 
 def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_source):
-    from exporter.gate.exam import Exam, Truth
-    from exporter.gate.positions import check_range
-    from exporter.gate.reference import reference_of
-    from runtimes.backends.registry import open_backend
+    from jisu.exporter.gate.exam import Exam, Truth
+    from jisu.exporter.gate.positions import check_range
+    from jisu.exporter.gate.reference import reference_of
+    from jisu.runtimes.backends.registry import open_backend
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
@@ -152,8 +152,8 @@ def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_so
 def test_made_pasts_are_asked_of_precisions_that_take_them(tiny_artifact, tiny_source, precision, asked):
     from dataclasses import replace
 
-    from exporter.gate import prove
-    from exporter.sources import load_source
+    from jisu.exporter.gate import prove
+    from jisu.exporter.sources import load_source
 
     manifest = replace(tiny_artifact.manifest, precision=precision)
     found = prove._whole_range(replace(tiny_artifact, manifest=manifest), load_source(tiny_source))

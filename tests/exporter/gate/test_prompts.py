@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.gate import gate_prompts
-from exporter.gate.domains import BUILT_IN, held_out_prose
-from exporter.gate.prompts import FAR, far_length
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate import gate_prompts
+from jisu.exporter.gate.domains import BUILT_IN, held_out_prose
+from jisu.exporter.gate.prompts import FAR, far_length
 
 
 class Bytes:

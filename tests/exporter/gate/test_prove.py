@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.contract.artifact import Artifact
-from exporter.gate import FP32_BUDGET, GateResult
-from exporter.gate import prove as prove_module
-from exporter.gate.prove import prove
-from exporter.gate.result import Check
-from exporter.sources import load_source
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.gate import FP32_BUDGET, GateResult
+from jisu.exporter.gate import prove as prove_module
+from jisu.exporter.gate.prove import prove
+from jisu.exporter.gate.result import Check
+from jisu.exporter.sources import load_source
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_another_source_fails_in_the_run_and_names_the_layer(tiny_artifact, sour
     [("text-generation", "generator"), ("text-classification", "classifier"), ("text2text-generation", "text_to_text")],
 )
 def test_each_kind_of_model_has_its_run(run_says, tiny_artifact, source, monkeypatch, task, kind):
-    monkeypatch.setattr("exporter.gate.stored.check_stored", lambda *_: [])
+    monkeypatch.setattr("jisu.exporter.gate.stored.check_stored", lambda *_: [])
     result = prove(tiny_artifact, replace(source, task=task), budget=FP32_BUDGET, evaluation="some text")
     assert [name for name, _ in run_says] == [kind]
     assert run_says[0][1]["evaluation"] == "some text"
@@ -73,10 +73,10 @@ def test_files_are_compared_besides_what_runs(run_says, tiny_artifact, source):
 
 
 def test_wrong_integers_are_named_before_their_effect(run_says, tiny_artifact, source):
-    from exporter.precision.precision import precision_named
-    from exporter.quantization.matrices import matrices_of
-    from exporter.quantization.quantize_source import quantize_source
-    from exporter.quantization.weight_formats import plan_quantization
+    from jisu.exporter.precision.precision import precision_named
+    from jisu.exporter.quantization.matrices import matrices_of
+    from jisu.exporter.quantization.quantize_source import quantize_source
+    from jisu.exporter.quantization.weight_formats import plan_quantization
 
     plan = plan_quantization(matrices_of(source.module), precision_named("int8"), block_size=32)
     intended = quantize_source(source, plan).by_name
@@ -93,7 +93,7 @@ def test_what_holds_on_some_cpus_only_is_said(run_says, tiny_artifact, source):
 
 
 def test_a_nan_in_the_candidate_is_no_match(tiny_artifact, source, monkeypatch):
-    from exporter.gate import open_candidate as opening
+    from jisu.exporter.gate import open_candidate as opening
 
     open_really = opening.open_candidate
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from exporter.gate.quality import QualityMeter, kl_divergence, log_softmax, measure_quality
+from jisu.exporter.gate.quality import QualityMeter, kl_divergence, log_softmax, measure_quality
 
 LN2 = math.log(2)
 
@@ -81,7 +81,7 @@ def test_blocks_do_not_change_the_figures(monkeypatch):
     targets = generator.integers(0, 11, 37)
     whole = QualityMeter()
     whole.add(reference, candidate, targets)
-    monkeypatch.setattr("exporter.gate.quality.BLOCK_BYTES", 4 * 11 * 3)
+    monkeypatch.setattr("jisu.exporter.gate.quality.BLOCK_BYTES", 4 * 11 * 3)
     pieces = QualityMeter()
     pieces.add(reference, candidate, targets)
     assert flat(pieces) == pytest.approx(flat(whole))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM
 
-from exporter.gate.reference import TorchReference
+from jisu.exporter.gate.reference import TorchReference
 
 IDS = np.arange(10, dtype=np.int64)
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.gate import FP32_BUDGET, Check, gate_prompts, quality_budget, run_gate
-from exporter.gate.exam import Truth
-from exporter.gate.prompts import FAR
+from jisu.exporter.gate import FP32_BUDGET, Check, gate_prompts, quality_budget, run_gate
+from jisu.exporter.gate.exam import Truth
+from jisu.exporter.gate.prompts import FAR
 from tests.exporter.gate.numpy_llama import VOCAB, NumpyLlama, tiny_llama
 
 # fault -> (the check that fails first, words of the summary that name what differed)
@@ -120,9 +120,9 @@ def test_a_near_tie_is_reported_and_not_counted_as_wrong(llama, prompts):
             rows[0, best] = rows[0, second] - 1e-4 * rows[0].std()
             return rows
 
-    from exporter.gate.exam import Exam
-    from exporter.gate.greedy import check_greedy
-    from exporter.gate.reference import TorchReference
+    from jisu.exporter.gate.exam import Exam
+    from jisu.exporter.gate.greedy import check_greedy
+    from jisu.exporter.gate.reference import TorchReference
 
     truth = Truth(Tied(TorchReference(llama)))
     exam = Exam(backend=NumpyLlama(llama), truth=truth, prompts=prompts, budget=FP32_BUDGET)
@@ -155,7 +155,7 @@ def test_another_vocabulary_is_rejected_before_anything_runs(llama, reference, s
 
 
 def test_a_source_that_is_not_finite_is_rejected(short_prompts):
-    from exporter.gate.reference import TorchReference
+    from jisu.exporter.gate.reference import TorchReference
 
     broken = tiny_llama()
     broken.lm_head.weight.data[7, 7] = float("nan")
@@ -244,7 +244,7 @@ def test_nothing_longer_than_the_model_is_ever_fed(llama, reference):
 def test_logits_beyond_the_memory_set_aside_are_still_covered(llama, reference, prompts, monkeypatch):
     limit = 50 * 4 * VOCAB  # 50 rows
     for module in ("exam", "prefill", "cache"):
-        monkeypatch.setattr(f"exporter.gate.{module}.SEGMENT_BYTES", limit)
+        monkeypatch.setattr(f"jisu.exporter.gate.{module}.SEGMENT_BYTES", limit)
     result = judge(NumpyLlama(llama), reference, prompts)
     assert result.accepted, result.summary
     details = {check.name: check.detail for check in result.checks}

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.gate.domains import BUILT_IN
-from exporter.gate.texts import DOMAIN_WINDOWS, gate_texts
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.domains import BUILT_IN
+from jisu.exporter.gate.texts import DOMAIN_WINDOWS, gate_texts
 from tests.support.models import TINY_VOCAB, tiny_tokenizer
 
 

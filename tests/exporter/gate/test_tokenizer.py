@@ -6,9 +6,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from exporter.contract.artifact import ModelFacts
-from exporter.gate.tokenizer import TEXTS, check_tokenizer
-from runtimes.chat.chat_encoder import ChatEncoder
+from jisu.exporter.contract.artifact import ModelFacts
+from jisu.exporter.gate.tokenizer import TEXTS, check_tokenizer
+from jisu.runtimes.chat.chat_encoder import ChatEncoder
 
 TEMPLATE = (
     "{% for message in messages %}\n"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from exporter.gate.tokenizer_texts import broad_texts
+from jisu.exporter.gate.tokenizer_texts import broad_texts
 
 
 def test_every_script_blank_and_control_is_among_the_texts():

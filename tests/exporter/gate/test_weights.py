@@ -6,12 +6,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.w8a8.matmul import Int8Matmul
-from exporter import pipeline
-from exporter.contract.errors import GateRejectedError
-from exporter.gate.weights import LIMIT, check_weights
-from exporter.passes import lower_matmul_nbits, quantize_matmuls, quantize_weights
-from exporter.pipeline import export
+from jisu.calibration.w8a8.matmul import Int8Matmul
+from jisu.exporter import pipeline
+from jisu.exporter.contract.errors import GateRejectedError
+from jisu.exporter.gate.weights import LIMIT, check_weights
+from jisu.exporter.passes import lower_matmul_nbits, quantize_matmuls, quantize_weights
+from jisu.exporter.pipeline import export
 from tests.exporter.passes.draft import copied
 
 TARGETS = ("ort-cpu", "portable")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.gate import FP32_BUDGET, gate_prompts, quality_budget, run_gate
+from jisu.exporter.gate import FP32_BUDGET, gate_prompts, quality_budget, run_gate
 from tests.exporter.gate.numpy_llama import VOCAB, NumpyLlama
 
 

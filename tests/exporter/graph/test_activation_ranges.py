@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.graph.activation_ranges import measure_ranges
+from jisu.exporter.graph.activation_ranges import measure_ranges
 from tests.exporter.passes.draft import Draft, copied, noise, run
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.graph.block_sums import append_block_sums
+from jisu.exporter.graph.block_sums import append_block_sums
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.graph.cpu_graph import widen_half
+from jisu.exporter.graph.cpu_graph import widen_half
 from tests.exporter.passes.draft import Draft, operators, run
 
 

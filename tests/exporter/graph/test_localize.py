@@ -8,8 +8,8 @@ import onnx.helper as oh
 import pytest
 import torch
 
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
-from exporter.graph.localize import LAYERS_KEY, compare_layers, hidden_error, locate_layer
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.exporter.graph.localize import LAYERS_KEY, compare_layers, hidden_error, locate_layer
 
 VOCAB, HIDDEN, LAYERS = 20, 8, 4
 IDS = np.array([3, 1, 4, 1, 5], dtype=np.int64)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.graph.read_graph import read_graph
+from jisu.exporter.graph.read_graph import read_graph
 
 WEIGHT = np.arange(4096, dtype=np.float32).reshape(64, 64)
 

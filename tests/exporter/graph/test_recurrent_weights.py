@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.graph.recurrent_weights import directions_of, in_onnx_form, is_recurrent
+from jisu.exporter.graph.recurrent_weights import directions_of, in_onnx_form, is_recurrent
 
 
 def test_gates_take_the_operators_order_and_directions_are_stacked():

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
-from exporter.graph.weights_file import save_encoder, save_graph
-from exporter.passes.lower_matmul_nbits import lower_matmul_nbits
-from exporter.passes.lower_quantized_embedding import lower_quantized_embedding
-from exporter.passes.quantize_weights import quantize_weights
+from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
+from jisu.exporter.graph.weights_file import save_encoder, save_graph
+from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
+from jisu.exporter.passes.lower_quantized_embedding import lower_quantized_embedding
+from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run
 from tests.exporter.passes.test_quantize_weights import FORMATS, quantized
 

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.jobs.output_path import cannot_write, check_name, check_parent, try_to_write
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.output_path import cannot_write, check_name, check_parent, try_to_write
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "a\0b", "bad\udcff"])

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.jobs import peak_memory
-from exporter.jobs.peak_memory import PeakMemory
+from jisu.exporter.jobs import peak_memory
+from jisu.exporter.jobs.peak_memory import PeakMemory
 from tests.support.held_memory import BLOCK, hold_memory
 
 NOWHERE = Path("/nonexistent/clear_refs")

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from exporter.commands.ray_argument import add_ray_argument
-from exporter.contract.errors import InputError, MissingDependencyError
-from exporter.jobs.ray_tasks import LOCAL, LostTaskError, Task, _reach, cluster, run_here, run_tasks
+from jisu.exporter.commands.ray_argument import add_ray_argument
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.exporter.jobs.ray_tasks import LOCAL, LostTaskError, Task, _reach, cluster, run_here, run_tasks
 from tests.support.ray_cluster import killing_a_worker, title
 
 
@@ -154,7 +154,7 @@ def test_an_address_without_a_cluster_is_an_error(address, said):
 
 
 def test_something_else_that_listens_is_an_error_instead_of_trying_for_minutes(monkeypatch):
-    monkeypatch.setattr("exporter.jobs.ray_tasks._HEALTH_SECONDS", 0.5)
+    monkeypatch.setattr("jisu.exporter.jobs.ray_tasks._HEALTH_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         said = f"There is no Ray cluster at {address}.*not a Ray cluster"

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from exporter.jobs import stages as stages_module
-from exporter.jobs.stages import Stages
+from jisu.exporter.jobs import stages as stages_module
+from jisu.exporter.jobs.stages import Stages
 from tests.support.held_memory import BLOCK, hold_memory
 
 

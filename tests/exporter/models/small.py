@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from exporter.models.language_model import LanguageModel
-from exporter.models.settings import ModelSettings, Network
+from jisu.exporter.models.language_model import LanguageModel
+from jisu.exporter.models.settings import ModelSettings, Network
 
 
 def settings(network: Network, **changes) -> ModelSettings:

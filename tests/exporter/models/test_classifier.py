@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.models.classifier import Classifier
-from exporter.models.settings import NETWORKS
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.models.classifier import Classifier
+from jisu.exporter.models.settings import NETWORKS
 from tests.exporter.models.small import settings
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.models.settings import NETWORKS
+from jisu.exporter.models.settings import NETWORKS
 from tests.exporter.models.small import empty_state, language_model, scores_in_pieces
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from exporter.models.ngram import NGram
+from jisu.exporter.models.ngram import NGram
 from tests.exporter.models.small import settings
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.models.settings import ModelSettings
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.models.settings import ModelSettings
 
 
 def test_all_problems_are_named_at_once():

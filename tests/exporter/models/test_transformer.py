@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from exporter.models.transformer import sinusoids
+from jisu.exporter.models.transformer import sinusoids
 
 
 def test_sinusoids_are_the_published_ones():

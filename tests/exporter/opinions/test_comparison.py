@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.opinions.comparison import judge_continuations, judge_logits, measure_sequence
-from exporter.opinions.limits import EXACT, limits_of_types
+from jisu.exporter.opinions.comparison import judge_continuations, judge_logits, measure_sequence
+from jisu.exporter.opinions.limits import EXACT, limits_of_types
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.standard_normal((40, 30)).astype(np.float32)

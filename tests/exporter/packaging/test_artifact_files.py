@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.contract.artifact import TIMINGS
-from exporter.contract.errors import GateRejectedError, InputError
-from exporter.jobs.stages import Stages
-from exporter.packaging.artifact_files import installed_versions, refusing_to_write, write_timings
+from jisu.exporter.contract.artifact import TIMINGS
+from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.jobs.stages import Stages
+from jisu.exporter.packaging.artifact_files import installed_versions, refusing_to_write, write_timings
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
-from exporter.packaging.genai_config import NAME, write_genai_config
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.exporter.packaging.genai_config import NAME, write_genai_config
 
 KV = ("B", 2, "capacity", 16)
 
@@ -26,7 +26,7 @@ def genai_tokens(folder, ids, count):
 
 
 def our_tokens(folder, ids, count):
-    from runtimes import load
+    from jisu.runtimes import load
 
     with load(folder) as engine:
         return list(engine.generate_ids([ids], max_new_tokens=count, temperature=0)[0].token_ids)

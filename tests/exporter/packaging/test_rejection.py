@@ -5,8 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from exporter.contract.artifact import REJECTED
-from exporter.packaging.rejection import keep_rejected
+from jisu.exporter.contract.artifact import REJECTED
+from jisu.exporter.packaging.rejection import keep_rejected
 
 MANIFEST: Any = SimpleNamespace(to_json=lambda: '{"gate": 1}', gate={"checks": []})
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.artifact import (
+from jisu.exporter.contract.artifact import (
     GRAPH,
 )
-from exporter.contract.errors import InputError
-from exporter.packaging.staging import check_place, publish, refuse_existing, remove_stale, staging_folder
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.packaging.staging import check_place, publish, refuse_existing, remove_stale, staging_folder
 
 
 def test_published_folder_has_the_final_name_and_leaves_no_other(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_folder_that_is_taken_for_a_killed_exports_is_made_again(tmp_path: Pat
 
 def test_what_a_running_export_writes_is_left_alone(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from exporter.packaging.staging import staging_folder\n"
+        "import sys; from pathlib import Path; from jisu.exporter.packaging.staging import staging_folder\n"
         "with staging_folder(Path(sys.argv[1])) as staged:\n"
         "    (staged / 'model.onnx').write_text('half'); print('ready', flush=True); sys.stdin.read()"
     )

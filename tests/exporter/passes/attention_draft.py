@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from exporter.contract.signature import INPUT_IDS, PAST_LENGTH
+from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH
 from tests.exporter.passes.draft import Draft
 
 INT64 = ir.DataType.INT64

@@ -4,10 +4,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.gate.half import mixed_types
-from exporter.passes.compute_half import candidates, compute_half, note
-from exporter.passes.keep_float import keep_float
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.half import mixed_types
+from jisu.exporter.passes.compute_half import candidates, compute_half, note
+from jisu.exporter.passes.keep_float import keep_float
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
 FEEDS = {"x": noise(2, 3, 8)}

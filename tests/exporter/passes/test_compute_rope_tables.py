@@ -4,11 +4,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.gate.half import foreign_types
-from exporter.graph.evaluate import evaluate
-from exporter.passes.compute_half import compute_half
-from exporter.passes.compute_rope_tables import compute_rope_tables, find_frequencies
-from exporter.passes.keep_float import keep_float
+from jisu.exporter.gate.half import foreign_types
+from jisu.exporter.graph.evaluate import evaluate
+from jisu.exporter.passes.compute_half import compute_half
+from jisu.exporter.passes.compute_rope_tables import compute_rope_tables, find_frequencies
+from jisu.exporter.passes.keep_float import keep_float
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 HALF = 32

@@ -4,8 +4,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.graph.match import ancestors
-from exporter.passes.count_in_gpu_memory import candidates, count_in_gpu_memory
+from jisu.exporter.graph.match import ancestors
+from jisu.exporter.passes.count_in_gpu_memory import candidates, count_in_gpu_memory
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
 INT64 = ir.DataType.INT64

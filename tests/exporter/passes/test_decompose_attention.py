@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.decompose_attention import candidates, decompose_attention, note
+from jisu.exporter.passes.decompose_attention import candidates, decompose_attention, note
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run
 
 T, S = 3, 7

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.passes.drop_softmax_precision import candidates, drop_softmax_precision
+from jisu.exporter.passes.drop_softmax_precision import candidates, drop_softmax_precision
 from tests.exporter.passes.draft import Draft
 
 

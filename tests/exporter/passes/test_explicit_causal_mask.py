@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.explicit_causal_mask import candidates, explicit_causal_mask
+from jisu.exporter.passes.explicit_causal_mask import candidates, explicit_causal_mask
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.weights.formats import BlockFormat
-from calibration.weights.round_to_nearest import round_to_nearest
-from exporter.passes.fold_channel_scales import candidates, fold_channel_scales
-from exporter.passes.quantize_weights import quantize_weights
+from jisu.calibration.weights.formats import BlockFormat
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
+from jisu.exporter.passes.fold_channel_scales import candidates, fold_channel_scales
+from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 FORM = BlockFormat(bits=8, block_size=16, symmetric=False)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.passes.fold_constants import fold_constants
+from jisu.exporter.passes.fold_constants import fold_constants
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 FEEDS = {"x": noise(2, 3, 4)}

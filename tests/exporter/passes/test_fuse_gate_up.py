@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.fuse_gate_up import fuse_gate_up
+from jisu.exporter.passes.fuse_gate_up import fuse_gate_up
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 HIDDEN, WIDTH = 12, 20

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.fuse_rms_norm import candidates, fuse_rms_norm
+from jisu.exporter.passes.fuse_rms_norm import candidates, fuse_rms_norm
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 SIZE = 8

@@ -4,9 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-import exporter.passes.fuse_rope as fuse_rope_file
-from exporter.contract.errors import InputError
-from exporter.passes.fuse_rope import candidates, fuse_rope
+import jisu.exporter.passes.fuse_rope as fuse_rope_file
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.passes.fuse_rope import candidates, fuse_rope
 from tests.exporter.passes.attention_draft import END, AttentionDraft
 from tests.exporter.passes.draft import copied, noise, operators, run, signature_names
 

@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.graph import activation_ranges
-from exporter.passes.keep_float import FLOAT32_BECAUSE, REASON, keep_float, kept_nodes
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.graph import activation_ranges
+from jisu.exporter.passes.keep_float import FLOAT32_BECAUSE, REASON, keep_float, kept_nodes
 from tests.exporter.passes.draft import Draft, noise
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.passes import lint_tensorrt as lint
-from exporter.passes.lint_tensorrt import lint_tensorrt
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.passes import lint_tensorrt as lint
+from jisu.exporter.passes.lint_tensorrt import lint_tensorrt
 from tests.exporter.passes.draft import Draft
 
 INT8, UINT8, BOOL, HALF = ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.BOOL, ir.DataType.FLOAT16

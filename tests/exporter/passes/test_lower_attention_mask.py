@@ -4,9 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.lower_attention_mask import lower_attention_mask
-from exporter.passes.lower_gqa import lengths
-from exporter.passes.select_logits import NEW_LENGTH, select_logits
+from jisu.exporter.passes.lower_attention_mask import lower_attention_mask
+from jisu.exporter.passes.lower_gqa import lengths
+from jisu.exporter.passes.select_logits import NEW_LENGTH, select_logits
 from tests.exporter.passes.attention_draft import AttentionDraft
 from tests.exporter.passes.draft import copied, noise, operators, run
 

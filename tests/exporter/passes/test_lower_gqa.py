@@ -4,9 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.fuse_rope import fuse_rope
-from exporter.passes.lower_gqa import candidates, causal_window, lower_gqa, note
-from exporter.passes.remove_noops import remove_noops
+from jisu.exporter.passes.fuse_rope import fuse_rope
+from jisu.exporter.passes.lower_gqa import candidates, causal_window, lower_gqa, note
+from jisu.exporter.passes.remove_noops import remove_noops
 from tests.exporter.passes.attention_draft import INT64, AttentionDraft
 from tests.exporter.passes.draft import copied, noise, operators, run, signature_names
 

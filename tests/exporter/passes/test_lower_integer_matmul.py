@@ -4,10 +4,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.w8a8.static_activations import ActivationScale
-from exporter.graph.merge_weights import marked
-from exporter.passes.lower_integer_matmul import candidates, lower_integer_matmul
-from exporter.passes.quantize_matmuls import quantize_matmuls
+from jisu.calibration.w8a8.static_activations import ActivationScale
+from jisu.exporter.graph.merge_weights import marked
+from jisu.exporter.passes.lower_integer_matmul import candidates, lower_integer_matmul
+from jisu.exporter.passes.quantize_matmuls import quantize_matmuls
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_matmuls import FEEDS, FIXED, ROUNDED_BY_TOKEN, product, two_products
 

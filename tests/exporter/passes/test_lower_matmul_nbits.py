@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.lower_matmul_nbits import candidates, lower_matmul_nbits, pack_nibbles
-from exporter.passes.quantize_weights import quantize_weights
+from jisu.exporter.passes.lower_matmul_nbits import candidates, lower_matmul_nbits, pack_nibbles
+from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_weights import FEEDS, FORMATS, IDS, projection, quantized
 

@@ -4,9 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.lower_matmul_nbits import lower_matmul_nbits
-from exporter.passes.lower_quantized_embedding import candidates, lower_quantized_embedding
-from exporter.passes.quantize_weights import quantize_weights
+from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
+from jisu.exporter.passes.lower_quantized_embedding import candidates, lower_quantized_embedding
+from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_weights import FEEDS, FORMATS, IDS, quantized
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.lower_skip_norm import candidates, lower_skip_norm
+from jisu.exporter.passes.lower_skip_norm import candidates, lower_skip_norm
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 SIZE = 16

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.weights.formats import BlockFormat
-from calibration.weights.round_to_nearest import round_to_nearest
-from exporter.graph.merge_weights import quantized_alike
-from exporter.passes.order_inputs import candidates, order_inputs
-from exporter.passes.quantize_weights import quantize_weights
+from jisu.calibration.weights.formats import BlockFormat
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
+from jisu.exporter.graph.merge_weights import quantized_alike
+from jisu.exporter.passes.order_inputs import candidates, order_inputs
+from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
 FORM = BlockFormat(bits=8, block_size=16, symmetric=False)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.lower_gqa import DOMAIN
-from exporter.passes.pack_qkv import pack_qkv
+from jisu.exporter.passes.lower_gqa import DOMAIN
+from jisu.exporter.passes.pack_qkv import pack_qkv
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 HEADS, KV_HEADS, SIZE, HIDDEN = 4, 2, 16, 24

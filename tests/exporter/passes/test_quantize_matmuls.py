@@ -6,11 +6,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
-from calibration.w8a8.pair_sums import quantize_pairs
-from calibration.w8a8.static_activations import ActivationScale
-from exporter.graph.merge_weights import concat_weights, marked
-from exporter.passes.quantize_matmuls import candidates, quantize_matmuls
+from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
+from jisu.calibration.w8a8.pair_sums import quantize_pairs
+from jisu.calibration.w8a8.static_activations import ActivationScale
+from jisu.exporter.graph.merge_weights import concat_weights, marked
+from jisu.exporter.passes.quantize_matmuls import candidates, quantize_matmuls
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 FIXED = ActivationScale(scale=0.05, zero_point=0, dtype="int8")
@@ -122,8 +122,8 @@ def test_parts_that_round_their_input_differently_are_refused():
 
 
 def test_weights_in_blocks_and_weights_that_nobody_quantized_stay():
-    from calibration.weights.formats import BlockFormat
-    from calibration.weights.round_to_nearest import round_to_nearest
+    from jisu.calibration.weights.formats import BlockFormat
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     weight = noise(8, 32)
     model = two_products(Draft(), weight, weight)

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.gate.weights import check_weights
-from exporter.passes.quantize_recurrent import candidates, quantize_recurrent
-from exporter.precision.precision import PRECISIONS, RowFormat
-from exporter.quantization.matrices import Matrix, matrices_of
-from exporter.quantization.quantize_source import quantize_source
-from exporter.quantization.weight_formats import plan_quantization
-from exporter.sources import load_source
-from exporter.tracing.trace import trace
+from jisu.exporter.gate.weights import check_weights
+from jisu.exporter.passes.quantize_recurrent import candidates, quantize_recurrent
+from jisu.exporter.precision.precision import PRECISIONS, RowFormat
+from jisu.exporter.quantization.matrices import Matrix, matrices_of
+from jisu.exporter.quantization.quantize_source import quantize_source
+from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.sources import load_source
+from jisu.exporter.tracing.trace import trace
 from tests.exporter.passes.draft import copied
 from tests.support.own_modules import Recurrent, seeded
 
@@ -78,15 +78,15 @@ def quantized(request, tmp_path):
 
 
 def rounded(parameter):
-    from calibration.w8a8.matmul import ActivationFormat, Int8Matmul
-    from calibration.w8a8.static_activations import quantize_rows
+    from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
+    from jisu.calibration.w8a8.static_activations import quantize_rows
 
     rows = quantize_rows(parameter.detach().numpy())
     return Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=None))
 
 
 def test_the_graph_computes_with_the_rounded_weights(quantized):
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     module, intended, file = quantized
     for name, part in intended.items():

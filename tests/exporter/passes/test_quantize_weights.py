@@ -4,12 +4,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.weights.formats import ROW, BlockFormat
-from calibration.weights.grid import find_grid
-from calibration.weights.round_to_nearest import round_to_nearest
-from exporter.graph.merge_weights import concat_weights
-from exporter.passes.lower_matmul_nbits import lower_matmul_nbits
-from exporter.passes.quantize_weights import candidates, quantize_weights
+from jisu.calibration.weights.formats import ROW, BlockFormat
+from jisu.calibration.weights.grid import find_grid
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
+from jisu.exporter.graph.merge_weights import concat_weights
+from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
+from jisu.exporter.passes.quantize_weights import candidates, quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 FORMATS = [BlockFormat(bits=bits, block_size=16, symmetric=symmetric) for bits in (4, 8) for symmetric in (True, False)]

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.passes import run_recipe as running
-from exporter.passes.recipes import RECIPES, WHY_NOT, recipe_for
-from exporter.passes.run_recipe import PassContext, PassFailedError, run_recipe
-from exporter.passes.steps import Step
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.passes import run_recipe as running
+from jisu.exporter.passes.recipes import RECIPES, WHY_NOT, recipe_for
+from jisu.exporter.passes.run_recipe import PassContext, PassFailedError, run_recipe
+from jisu.exporter.passes.steps import Step
 from tests.exporter.passes.draft import Draft, noise
 
 CONTEXT = PassContext(target="portable", max_positions=8, quantized={}, half=None, kept=frozenset(), windows=None)
@@ -59,7 +59,7 @@ def test_each_step_has_a_file_with_a_function_of_its_name():
     from importlib import import_module
 
     for step in {step for steps in RECIPES.values() for step in steps}:
-        module = import_module(f"exporter.passes.{step.name}")
+        module = import_module(f"jisu.exporter.passes.{step.name}")
         assert callable(getattr(module, step.name))
         assert step.expect not in ("all", "reported") or callable(module.candidates)
 
@@ -70,7 +70,7 @@ def test_every_pass_reads_what_the_context_has():
 
     known = {field.name for field in fields(PassContext)}
     for step in {step for steps in RECIPES.values() for step in steps}:
-        module = import_module(f"exporter.passes.{step.name}")
+        module = import_module(f"jisu.exporter.passes.{step.name}")
         for name in (step.name, "candidates", "note"):
             parameters = list(signature(getattr(module, name)).parameters) if hasattr(module, name) else []
             assert set(parameters[1:]) <= known, f"{step.name}.{name}"

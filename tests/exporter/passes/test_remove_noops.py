@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.remove_noops import remove_noops
+from jisu.exporter.passes.remove_noops import remove_noops
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 FEEDS = {"x": noise(2, 3, 8)}

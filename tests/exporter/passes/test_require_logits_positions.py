@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from exporter.passes.require_logits_positions import candidates, require_logits_positions
+from jisu.exporter.passes.require_logits_positions import candidates, require_logits_positions
 from tests.exporter.passes.draft import Draft
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.select_logits import select_logits
+from jisu.exporter.passes.select_logits import select_logits
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run
 
 VOCAB, HIDDEN = 7, 4

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.passes.split_gemm import split_gemm
+from jisu.exporter.passes.split_gemm import split_gemm
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run
 
 FEEDS = {"x": noise(3, 8)}

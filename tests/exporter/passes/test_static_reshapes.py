@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.static_reshapes import static_reshapes
+from jisu.exporter.passes.static_reshapes import static_reshapes
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 INT64 = ir.DataType.INT64

@@ -4,8 +4,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.graph.merge_weights import concat_weights
-from exporter.passes.store_half import ROUNDED_FROM, candidates, note, store_half
+from jisu.exporter.graph.merge_weights import concat_weights
+from jisu.exporter.passes.store_half import ROUNDED_FROM, candidates, note, store_half
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 HALVES = ["float16", "bfloat16"]

@@ -4,14 +4,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from calibration.weights.half_scales import round_scales
-from exporter.contract.import_onnxruntime import import_onnxruntime
-from exporter.passes.lower_matmul_nbits import lower_matmul_nbits
-from exporter.passes.lower_quantized_embedding import lower_quantized_embedding
-from exporter.passes.quantize_weights import quantize_weights
-from exporter.passes.recipes import RECIPES
-from exporter.passes.store_half_scales import candidates, store_half_scales
-from exporter.quantization.weight_formats import scale_bytes
+from jisu.calibration.weights.half_scales import round_scales
+from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
+from jisu.exporter.passes.lower_quantized_embedding import lower_quantized_embedding
+from jisu.exporter.passes.quantize_weights import quantize_weights
+from jisu.exporter.passes.recipes import RECIPES
+from jisu.exporter.passes.store_half_scales import candidates, store_half_scales
+from jisu.exporter.quantization.weight_formats import scale_bytes
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_weights import FORMATS, IDS, projection, quantized
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.passes.transpose_weights import transpose_weights
+from jisu.exporter.passes.transpose_weights import transpose_weights
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 FEEDS = {"x": noise(2, 3, 4)}

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.passes.widen_masks import widen_masks
+from jisu.exporter.passes.widen_masks import widen_masks
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.gate import FP32_BUDGET, Budget, quality_budget
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate import FP32_BUDGET, Budget, quality_budget
 
 
 def test_a_budget_is_either_strict_or_a_divergence():

@@ -5,13 +5,13 @@ import shutil
 import numpy as np
 import pytest
 
-from exporter.contract.errors import GateRejectedError, InputError
-from exporter.graph import activation_ranges
-from exporter.pipeline import export
-from exporter.precision.half_precision import computed_half, describe_half
-from exporter.precision.precision import PRECISIONS
-from exporter.verification import verify
-from runtimes import load
+from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.graph import activation_ranges
+from jisu.exporter.pipeline import export
+from jisu.exporter.precision.half_precision import computed_half, describe_half
+from jisu.exporter.precision.precision import PRECISIONS
+from jisu.exporter.verification import verify
+from jisu.runtimes import load
 
 PARAMETER = "model.layers.1.mlp.{}.weight"
 

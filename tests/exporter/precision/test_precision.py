@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.precision.precision import PRECISIONS, ROW, RowFormat, WeightFormat, for_target
-from exporter.request import ExportRequest
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import PRECISIONS, ROW, RowFormat, WeightFormat, for_target
+from jisu.exporter.request import ExportRequest
 
 
 @pytest.mark.parametrize("target", ["ort-cpu", "portable"])

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.gate.evaluation_text import read_evaluation_text
-from exporter.quantization.calibration_data import (
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.evaluation_text import read_evaluation_text
+from jisu.exporter.quantization.calibration_data import (
     plan_calibration_data,
     read_calibration_data,
     write_calibration_data,
 )
-from exporter.quantization.calibration_mixture import UNWRITTEN
-from exporter.quantization.calibration_texts import calibration_texts
-from exporter.sources import load_source
+from jisu.exporter.quantization.calibration_mixture import UNWRITTEN
+from jisu.exporter.quantization.calibration_texts import calibration_texts
+from jisu.exporter.sources import load_source
 from tests.support.word_model import word_source
 
 STORY = "".join(f"On day {day} the ship sailed {day * 7} miles and met {day % 5} whales. " for day in range(300))
@@ -87,7 +87,7 @@ def test_a_plan_says_what_the_model_will_write_and_keeps_its_fingerprint(source)
 def test_another_seed_of_the_plan_is_another_fingerprint(source, monkeypatch):
     first = plan_calibration_data(source, windows=8, window_tokens=16).fingerprint
     assert plan_calibration_data(source, windows=8, window_tokens=16).fingerprint == first
-    monkeypatch.setattr("exporter.quantization.own_writing.TEMPERATURES", (0.5,))
+    monkeypatch.setattr("jisu.exporter.quantization.own_writing.TEMPERATURES", (0.5,))
     assert plan_calibration_data(source, windows=8, window_tokens=16).fingerprint != first
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from calibration.errors import ActivationError
-from exporter.contract.errors import InputError
-from exporter.quantization.calibration_errors import as_input_errors
+from jisu.calibration.errors import ActivationError
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.quantization.calibration_errors import as_input_errors
 
 FIX = "Check the checkpoint."
 

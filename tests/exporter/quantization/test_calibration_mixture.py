@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.text.builtin_texts import reference_prose
-from exporter.quantization.calibration_mixture import UNWRITTEN, plan_mixture, random_windows_of, write_own_windows
-from exporter.sources import load_source
+from jisu.calibration.text.builtin_texts import reference_prose
+from jisu.exporter.quantization.calibration_mixture import UNWRITTEN, plan_mixture, random_windows_of, write_own_windows
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_classifier
 from tests.support.word_model import word_source
 
@@ -51,7 +51,7 @@ def test_the_model_fills_what_was_left_for_it_and_nothing_else(source):
 def test_windows_that_a_model_cannot_afford_are_left_out_and_said(source, monkeypatch):
     planned = plan_mixture(source, windows=16, length=16)
     monkeypatch.setattr(
-        "exporter.quantization.calibration_mixture.write_windows", lambda *_, **__: np.zeros((2, 16), np.int64)
+        "jisu.exporter.quantization.calibration_mixture.write_windows", lambda *_, **__: np.zeros((2, 16), np.int64)
     )
     written = write_own_windows(source, planned)
     assert len(written.ids) == len(written.parts) == 8

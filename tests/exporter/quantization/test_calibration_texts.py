@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.quantization.calibration_texts import MIXTURE, calibration_texts
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.quantization.calibration_texts import MIXTURE, calibration_texts
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_same_text_twice_is_refused():
 
 
 def test_statistics_stand_alone(tmp_path):
-    from calibration.statistics.statistics import INDEX
+    from jisu.calibration.statistics.statistics import INDEX
 
     (tmp_path / INDEX).write_text("{}", encoding="utf-8")
     assert calibration_texts(tmp_path).statistics == tmp_path

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.precision.precision import GridFormat
-from exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
-from exporter.quantization.mixed_precision import Goal, Measured
-from exporter.quantization.quantize_source import QuantizedWeights
-from exporter.quantization.sensitivity import EMBEDDING_FORMATS
-from exporter.reports.describe_quantization import describe_quantization
-from exporter.sources import load_source
+from jisu.exporter.precision.precision import GridFormat
+from jisu.exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
+from jisu.exporter.quantization.mixed_precision import Goal, Measured
+from jisu.exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS
+from jisu.exporter.reports.describe_quantization import describe_quantization
+from jisu.exporter.sources import load_source
 from tests.exporter.quantization.test_grids import put_on_grid
 
 LABELS = ("fp32", *EMBEDDING_FORMATS)

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.graph.merge_weights import quantized_alike
-from exporter.precision.precision import GridFormat, WeightFormat, precision_named
-from exporter.quantization.calibration_data import read_calibration_data
-from exporter.quantization.calibration_texts import calibration_texts
-from exporter.quantization.grids import grid_bytes, keep_grids, take_grids
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.options import QuantizationOptions
-from exporter.quantization.prepared import prepare_quantization
-from exporter.quantization.quantize_source import quantize_source
-from exporter.quantization.weight_formats import plan_quantization
-from exporter.sources import load_source
+from jisu.exporter.graph.merge_weights import quantized_alike
+from jisu.exporter.precision.precision import GridFormat, WeightFormat, precision_named
+from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.calibration_texts import calibration_texts
+from jisu.exporter.quantization.grids import grid_bytes, keep_grids, take_grids
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.options import QuantizationOptions
+from jisu.exporter.quantization.prepared import prepare_quantization
+from jisu.exporter.quantization.quantize_source import quantize_source
+from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.sources import load_source
 from tests.exporter.passes.draft import Draft
 
 OWN = GridFormat(bits=4, block_size=32, sums=True)

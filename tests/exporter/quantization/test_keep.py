@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.pipeline import export
-from exporter.quantization.keep import keep_quantization
-from exporter.quantization.kept_types import describe_kept
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.pipeline import export
+from jisu.exporter.quantization.keep import keep_quantization
+from jisu.exporter.quantization.kept_types import describe_kept
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_gguf
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.pipeline import export
-from exporter.precision.precision import precision_named
-from exporter.quantization.keep_integers import describe_second_rounding, keep_integers, kept_format
-from exporter.quantization.kept_types import describe_kept
-from exporter.sources import load_source
-from exporter.sources.quantized import Integers, QuantizedWeight
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.pipeline import export
+from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.quantization.keep_integers import describe_second_rounding, keep_integers, kept_format
+from jisu.exporter.quantization.kept_types import describe_kept
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.quantized import Integers, QuantizedWeight
 from tests.support.models import llama_config, write_tiny
 from tests.support.quantized_folders import GPTQ, float8, gptq, pack, rewrite
 
@@ -48,7 +48,7 @@ def weight_of(codes, zeros, *, bits, group, groups=None):
 
 
 def in_blocks(weight):
-    from exporter.quantization.keep_integers import _kept
+    from jisu.exporter.quantization.keep_integers import _kept
 
     values = weight[...].numpy()
     found = _kept(weight, values, layer="x")

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from exporter.quantization.knapsack import choose_options
+from jisu.exporter.quantization.knapsack import choose_options
 
 
 def test_the_cheapest_choice_within_the_limit_is_taken():

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.matrices import matrices_of
 
 
 def test_a_model_lists_its_linear_layers_and_tables(tiny_source):
-    from exporter.sources import load_source
+    from jisu.exporter.sources import load_source
 
     found = matrices_of(load_source(tiny_source).module)
     embeddings = [item.name for item in found if item.embedding]

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.precision.precision import WeightFormat
-from exporter.quantization.mixed_precision import Goal, Measured, find_mixed_precision
-from exporter.quantization.quantize_source import QuantizedWeights
-from exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS, Sensitivity, Unit
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.quantization.mixed_precision import Goal, Measured, find_mixed_precision
+from jisu.exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS, Sensitivity, Unit
 
 OVERHEAD = 500
 

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.gate.evaluation_text import read_evaluation_text
-from exporter.jobs.stages import Stages
-from exporter.precision.precision import precision_named
-from exporter.quantization.calibration_texts import calibration_texts
-from exporter.quantization.mixed_precision import Goal
-from exporter.quantization.options import QuantizationOptions
-from exporter.quantization.prepared import embedding_labels, prepare_quantization
-from exporter.quantization.run import run_quantization
-from exporter.quantization.weight_formats import BLOCK_SIZES
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.gate.evaluation_text import read_evaluation_text
+from jisu.exporter.jobs.stages import Stages
+from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.quantization.calibration_texts import calibration_texts
+from jisu.exporter.quantization.mixed_precision import Goal
+from jisu.exporter.quantization.options import QuantizationOptions
+from jisu.exporter.quantization.prepared import embedding_labels, prepare_quantization
+from jisu.exporter.quantization.run import run_quantization
+from jisu.exporter.quantization.weight_formats import BLOCK_SIZES
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
 
@@ -49,7 +49,7 @@ def test_options_that_contradict_each_other_are_refused(given, message):
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_size, symmetric, monkeypatch):
     # Plain rounding in place of GPTQ, which has tests of its own and takes longer.
-    monkeypatch.setattr("exporter.quantization.weight_formats.QuantizationPlan.calibrated", False)
+    monkeypatch.setattr("jisu.exporter.quantization.weight_formats.QuantizationPlan.calibrated", False)
     wanted = options(precision, block_size=block_size, symmetric=symmetric)
     prepared = prepare_quantization(wide, wanted, evaluation=read_evaluation_text(None).text)
     found = run_quantization(wide, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())

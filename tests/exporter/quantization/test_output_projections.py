@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from calibration.weights.round_to_nearest import round_to_nearest
-from exporter.precision.precision import WeightFormat
-from exporter.quantization.output_projections import quantize_output_projections
-from exporter.quantization.weight_formats import QuantizationPlan
-from exporter.sources import load_source
+from jisu.calibration.weights.round_to_nearest import round_to_nearest
+from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.quantization.output_projections import quantize_output_projections
+from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
 FOUR = WeightFormat(bits=4, block_size=16, symmetric=False)
@@ -59,7 +59,7 @@ def test_tied_tables_are_one_object(tmp_path):
 def test_rows_that_are_rounded_apart_are_rounded_alike(untied, monkeypatch):
     windows = [np.random.default_rng(0).integers(0, 384, 32)]
     whole = quantize_output_projections(untied, plan_of(FOUR), windows)["lm_head.weight"]
-    monkeypatch.setattr("exporter.quantization.output_projections._ELEMENTS", 100 * 64)
+    monkeypatch.setattr("jisu.exporter.quantization.output_projections._ELEMENTS", 100 * 64)
     pieces = quantize_output_projections(untied, plan_of(FOUR), windows)["lm_head.weight"]
     assert (whole.codes == pieces.codes).mean() > 0.999  # sums of another order may move one
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.artifact import TEXT_TO_TEXT
-from exporter.quantization.own_writing import (
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.quantization.own_writing import (
     FEWEST_ROWS,
     UNPROMPTED,
     WORK,
@@ -16,8 +16,8 @@ from exporter.quantization.own_writing import (
     plan_writing,
     write_windows,
 )
-from exporter.quantization.prompt_tokens import prompt_tokens
-from exporter.sources import load_source
+from jisu.exporter.quantization.prompt_tokens import prompt_tokens
+from jisu.exporter.sources import load_source
 from tests.support.models import BOS, EOS, write_tiny, write_tiny_classifier
 from tests.support.own_modules import seeded
 from tests.support.word_model import word_source
@@ -48,10 +48,10 @@ def test_rows_begin_with_prompts_and_one_in_four_with_nothing_but_the_first_toke
 
 def test_tokens_are_those_that_the_model_itself_gives_for_the_row(source):
     """With a temperature near zero each token is the most likely one after the row so far, without a cache."""
-    from calibration.model.whole_sequences import run_whole
+    from jisu.calibration.model.whole_sequences import run_whole
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.quantization.own_writing.TEMPERATURES", (1e-4,))
+        patch.setattr("jisu.exporter.quantization.own_writing.TEMPERATURES", (1e-4,))
         row = write_windows(source, plan(UNPROMPTED, length=12))[-1]
     with torch.no_grad():
         logits = run_whole(source.module, torch.from_numpy(row)[None])[0]
@@ -61,9 +61,9 @@ def test_tokens_are_those_that_the_model_itself_gives_for_the_row(source):
 
 def test_a_row_that_ends_goes_on_with_the_next_prompt(source, monkeypatch):
     ending = np.full(UNPROMPTED, EOS)
-    monkeypatch.setattr("exporter.quantization.own_writing.draw_tokens", lambda *_: ending)
+    monkeypatch.setattr("jisu.exporter.quantization.own_writing.draw_tokens", lambda *_: ending)
     prompts = [[5, 6], [7, 8], [9]]
-    monkeypatch.setattr("exporter.quantization.own_writing.prompt_tokens", lambda _: prompts)
+    monkeypatch.setattr("jisu.exporter.quantization.own_writing.prompt_tokens", lambda _: prompts)
     ids = write_windows(source, plan(UNPROMPTED, length=9))
     # Four rows step through the three prompts by fours.
     assert ids[0].tolist() == [5, 6, EOS, 7, 8, EOS, 9, EOS, 5]
@@ -124,7 +124,7 @@ class Stateless(torch.nn.Module):
 def test_a_model_without_a_state_writes_as_many_rows_as_that_costs(monkeypatch):
     source = load_source(seeded(Stateless))
     assert write_windows(source, plan(3, length=10)).shape == (3, 10)
-    monkeypatch.setattr("exporter.quantization.own_writing.WORK", source.model.parameters * 100)
+    monkeypatch.setattr("jisu.exporter.quantization.own_writing.WORK", source.model.parameters * 100)
     assert write_windows(source, plan(3, length=10)).shape == (2, 10)
 
 

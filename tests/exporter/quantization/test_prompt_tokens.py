@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.quantization.prompt_tokens import (
+from jisu.exporter.quantization.prompt_tokens import (
     first_token,
     framed,
     inner_length,
@@ -15,7 +15,7 @@ from exporter.quantization.prompt_tokens import (
     tokens_of,
     unknown_share,
 )
-from exporter.sources import load_source
+from jisu.exporter.sources import load_source
 from tests.support.models import BOS, EOS, PAD
 from tests.support.word_model import word_source
 

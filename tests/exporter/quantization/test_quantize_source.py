@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.precision.precision import precision_named
-from exporter.quantization.calibration_data import read_calibration_data
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.quantize_source import quantize_source
-from exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import precision_named
+from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.quantize_source import quantize_source
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
 EMBEDDINGS = {"model.embed_tokens.weight", "lm_head.weight"}

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import jisu
-from exporter.contract.errors import InputError
-from exporter.quantization import sensitivity
-from exporter.quantization.calibration_data import read_calibration_data
-from exporter.quantization.sensitivity import SCHEMA, check_sensitivity_file, measure_sensitivity, split_windows
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.quantization import sensitivity
+from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.sensitivity import SCHEMA, check_sensitivity_file, measure_sensitivity, split_windows
+from jisu.exporter.sources import load_source
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_fewer_bits_cost_more(measured):
 def test_a_finished_file_is_only_read(source, data, measured, monkeypatch):
     found, path = measured
     before = path.read_bytes()
-    monkeypatch.setattr("calibration.sensitivity.measure_groups", None)
+    monkeypatch.setattr("jisu.calibration.sensitivity.measure_groups", None)
     monkeypatch.setattr(sensitivity, "_measure_embeddings", None)
     assert measure_sensitivity(source, data, path=path) == found
     assert path.read_bytes() == before

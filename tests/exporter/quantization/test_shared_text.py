@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.quantization.shared_text import refuse_shared_text, refuse_shared_windows, shared_passages
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.quantization.shared_text import refuse_shared_text, refuse_shared_windows, shared_passages
 
 STORY = "".join(f"On day {day} the ship sailed {day * 7} miles and met {day % 5} whales. " for day in range(300))
 

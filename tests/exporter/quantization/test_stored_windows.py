@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.quantization.stored_windows import (
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.quantization.stored_windows import (
     RECORD,
     WINDOWS_FILE,
     StoredWindows,

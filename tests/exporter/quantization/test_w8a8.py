@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calibration.w8a8.pair_sums import pair_sums
-from exporter.contract.errors import InputError
-from exporter.precision.precision import Int8MatmulFormat, WeightFormat, precision_named
-from exporter.quantization.calibration_data import read_calibration_data
-from exporter.quantization.matrices import matrices_of
-from exporter.quantization.quantize_source import quantize_source
-from exporter.quantization.w8a8 import RANDOM_WINDOWS, _fewest, _held_back, find_products
-from exporter.quantization.weight_formats import plan_quantization
-from exporter.sources import load_source
+from jisu.calibration.w8a8.pair_sums import pair_sums
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import Int8MatmulFormat, WeightFormat, precision_named
+from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.matrices import matrices_of
+from jisu.exporter.quantization.quantize_source import quantize_source
+from jisu.exporter.quantization.w8a8 import RANDOM_WINDOWS, _fewest, _held_back, find_products
+from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.sources import load_source
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_same_text_gives_the_same_products(source, data):
 
 
 def test_layers_that_are_kept_get_8_bit_weights(source, data, monkeypatch):
-    from calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.formats import BlockQuantized
 
     plan = replace(planned(source), max_kl=1e-12)
     result = quantize_source(source, plan, data=data)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.precision.precision import ROW, WeightFormat, for_target, precision_named
-from exporter.quantization.matrices import Matrix
-from exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.precision.precision import ROW, WeightFormat, for_target, precision_named
+from jisu.exporter.quantization.matrices import Matrix
+from jisu.exporter.quantization.weight_formats import plan_quantization
 
 
 def matrix(name, features=64, *, embedding=False, storage=None):

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from exporter.contract.artifact import Artifact, FileRecord, Manifest, ModelFacts
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
-from exporter.reports.describe import artifact_to_dict, describe_artifact
+from jisu.exporter.contract.artifact import Artifact, FileRecord, Manifest, ModelFacts
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.exporter.reports.describe import artifact_to_dict, describe_artifact
 
 MANIFEST = Manifest(
     target="ort-cpu",

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.reports.describe_account import describe_account
-from exporter.sources.account import Account
+from jisu.exporter.reports.describe_account import describe_account
+from jisu.exporter.sources.account import Account
 
 
 def test_counts_and_names_are_shown() -> None:

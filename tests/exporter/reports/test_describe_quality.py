@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from exporter.reports.describe_quality import describe_quality, describe_worst
+from jisu.exporter.reports.describe_quality import describe_quality, describe_worst
 
 CODE = {"name": "code", "judges": True, "mean_kl": 0.05, "top1": 0.9, "tokens": 255}
 PROSE = {**CODE, "name": "prose", "mean_kl": 0.01, "intervals": {"mean_kl": [0.008, 0.012]}}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from exporter.reports.describe_quantization import describe_quantization
+from jisu.exporter.reports.describe_quantization import describe_quantization
 
 FORM = {"bits": 4, "block_size": 64, "symmetric": False}
 NAMES = [f"model.layers.{i}.mlp.{part}" for i in range(3) for part in ("up_proj", "down_proj")]

@@ -7,9 +7,9 @@ import io
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.pipeline import export
-from exporter.sources.config_reads import declared_keys
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.pipeline import export
+from jisu.exporter.sources.config_reads import declared_keys
 from tests.support.models import TINY_VOCAB, write_tiny
 
 SETTINGS = {
@@ -96,7 +96,7 @@ def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_pat
     from transformers import BloomConfig
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-    from runtimes import load
+    from jisu.runtimes import load
 
     before = ALL_MASK_ATTENTION_FUNCTIONS["eager"]
     changes = {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": TINY_VOCAB}
@@ -116,7 +116,7 @@ def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_pat
 def test_a_family_without_fused_attention_is_exported_and_verified(family, tmp_path):
     import transformers
 
-    from runtimes import load
+    from jisu.runtimes import load
 
     name, changes, kinds = UNFUSED[family]
     write_tiny(tmp_path / "source", configuration(getattr(transformers, name), changes))
@@ -138,8 +138,8 @@ def test_a_family_without_fused_attention_is_exported_and_verified(family, tmp_p
 def test_a_model_that_keeps_nothing_runs_the_whole_text_again_and_says_so(tmp_path):
     from transformers import OpenAIGPTConfig
 
-    from exporter.jobs.stages import Stages
-    from runtimes import load
+    from jisu.exporter.jobs.stages import Stages
+    from jisu.runtimes import load
 
     config = OpenAIGPTConfig(n_embd=64, n_layer=2, n_head=4, n_positions=128, vocab_size=TINY_VOCAB)
     write_tiny(tmp_path / "source", config)
@@ -180,7 +180,7 @@ def settings_of(tmp_path, **changes):
 
 @pytest.mark.parametrize("size", [6, 20])
 def test_heads_that_no_fast_operator_takes_are_exported_with_standard_ones(size, tmp_path):
-    from runtimes import load
+    from jisu.runtimes import load
 
     artifact, steps = settings_of(tmp_path, head_dim=size)
     assert steps["lower_gqa"]["count"] == 0
@@ -228,7 +228,7 @@ def test_a_family_is_computed_in_half(family, tmp_path):
     ],
 )
 def test_a_classifier_is_exported_and_verified(family, changes, tmp_path):
-    from runtimes import load
+    from jisu.runtimes import load
     from tests.support.models import write_tiny_classifier
 
     sizes = {"dim": 64, "hidden_dim": 64, "n_layers": 2, "n_heads": 4} if family == "DistilBert" else {}
@@ -247,7 +247,7 @@ def test_a_classifier_is_exported_and_verified(family, changes, tmp_path):
 def test_a_classifier_of_the_users_own_is_exported_with_its_labels(tmp_path):
     from torch import nn
 
-    from runtimes import load
+    from jisu.runtimes import load
 
     class Mean(nn.Module):
         labels = ("ham", "spam")

@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.reports.junit import JunitCase, check_place, gate_cases, junit_xml, write_junit
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.reports.junit import JunitCase, check_place, gate_cases, junit_xml, write_junit
 
 GATE = {
     "accepted": False,

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.account import Account, Statement, collapse, is_ignored
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.account import Account, Statement, collapse, is_ignored
 
 ACCOUNT = (
     Account(ignore=("*.mtp.*",))

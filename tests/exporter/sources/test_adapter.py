@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny, write_tiny_llama
 
 torch = pytest.importorskip("torch", reason="sources are torch models")

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
-from exporter.sources.classifier import classifier_class, read_labels
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.classifier import classifier_class, read_labels
 from tests.support.models import LABELS, classifier_config, write_tiny_classifier
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from exporter.sources.account import Account
-from exporter.sources.config_keys import account_for_config
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.config_keys import account_for_config
 from tests.support.models import llama_config
 
 torch = pytest.importorskip("torch", reason="sources are torch models")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.sources.config_reads import converted_keys, declared_keys, model_keys, rope_keys
+from jisu.exporter.sources.config_reads import converted_keys, declared_keys, model_keys, rope_keys
 
 torch = pytest.importorskip("torch", reason="sources are torch models")
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from exporter.sources.account import Account
-from exporter.sources.derived_tensors import check_derived
-from exporter.sources.stored_names import match_names
-from exporter.sources.stored_tensors import account_for_tensors
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.derived_tensors import check_derived
+from jisu.exporter.sources.stored_names import match_names
+from jisu.exporter.sources.stored_tensors import account_for_tensors
 from tests.support.models import llama_config, random_model
 
 torch = pytest.importorskip("torch", reason="sources are torch models")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from exporter.sources.evaluation_mode import evaluation_mode
+from jisu.exporter.sources.evaluation_mode import evaluation_mode
 
 
 def test_every_part_gets_its_own_mode_back_also_after_an_error():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.sources import load_source
+from jisu.exporter.sources import load_source
 from tests.support.models import TINY_VOCAB, write_tiny
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.finite_weights import check_finite_weights
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.finite_weights import check_finite_weights
 
 
 def test_weights_that_are_not_finite_are_named():

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
 from tests.support.models import llama_config, random_model, tiny_tokenizer, write_tiny, write_tiny_llama
 
 torch = pytest.importorskip("torch", reason="sources are torch models")
@@ -261,7 +261,7 @@ def test_misshapen_and_missing_weights_are_reported_together(folder: Path) -> No
 
 
 def test_weights_are_checked_before_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from exporter.sources import folder as module
+    from jisu.exporter.sources import folder as module
 
     monkeypatch.setattr(module, "load_weights", lambda *_: pytest.fail("weights were read"))
     _edit_weights(folder, lambda weights: weights.pop("model.norm.weight"))
@@ -271,7 +271,7 @@ def test_weights_are_checked_before_they_are_read(folder: Path, monkeypatch: pyt
 def test_what_transformers_makes_up_is_refused_even_if_the_first_check_let_it_pass(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from exporter.sources import folder as module
+    from jisu.exporter.sources import folder as module
 
     monkeypatch.setattr(module, "check_stored", lambda *_, **__: None)
     _edit_weights(folder, lambda weights: weights.pop("model.norm.weight"))

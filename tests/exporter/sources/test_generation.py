@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
-from exporter.sources.account import Account
-from exporter.sources.generation import account_for_generation, carried_settings, read_generation_config
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.generation import account_for_generation, carried_settings, read_generation_config
 from tests.support.models import write_tiny_llama
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
 from tests.support.gguf_models import FAMILIES, POSITIONS, VOCAB, family_model, write_family
 
 pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")

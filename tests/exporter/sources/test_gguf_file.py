@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_gguf, write_tiny_llama
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
@@ -118,8 +118,8 @@ def test_loading_the_real_model_peaks_at_little_more_than_its_weights(smollm2_gg
 
     code = (
         "import sys\n"
-        "from exporter.jobs.peak_memory import PeakMemory\n"
-        "from exporter.sources import load_source\n"
+        "from jisu.exporter.jobs.peak_memory import PeakMemory\n"
+        "from jisu.exporter.sources import load_source\n"
         "memory = PeakMemory(); memory.reset()\n"
         "source = load_source(sys.argv[1])\n"
         "print(memory.read(), source.weight_bytes)"

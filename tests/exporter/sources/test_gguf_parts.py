@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
-from exporter.sources.gguf_parts import files_of, read_gguf
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.gguf_parts import files_of, read_gguf
 from tests.support.gguf_models import family_model, write_family
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")

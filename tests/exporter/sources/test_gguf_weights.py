@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from exporter.sources import load_source
-from exporter.sources.gguf_config import read_config
-from exporter.sources.gguf_header import read_gguf_header
-from exporter.sources.linear_layers import use_linear_layers
-from exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.gguf_config import read_config
+from jisu.exporter.sources.gguf_header import read_gguf_header
+from jisu.exporter.sources.linear_layers import use_linear_layers
+from jisu.exporter.sources.quiet import quiet_transformers
 from tests.support.models import write_tiny_gguf, write_tiny_llama
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
@@ -51,8 +51,8 @@ def test_every_writable_type_dequantizes_as_the_slow_loader_does(quantization: s
 def test_types_without_a_writer_dequantize_as_the_gguf_package_does(tmp_path: Path) -> None:
     import numpy as np
 
-    from exporter.sources.gguf_header import can_dequantize
-    from exporter.sources.gguf_weights import read_tensor
+    from jisu.exporter.sources.gguf_header import can_dequantize
+    from jisu.exporter.sources.gguf_weights import read_tensor
 
     rng = np.random.default_rng(0)
     kinds = [kind for kind in gguf.GGMLQuantizationType if can_dequantize(kind.value)]
@@ -84,7 +84,7 @@ def test_the_model_is_the_one_that_the_file_was_made_from(tmp_path: Path) -> Non
 def test_a_wrong_permutation_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import modeling_gguf_pytorch_utils as slow
 
-    from exporter.sources import gguf_layouts
+    from jisu.exporter.sources import gguf_layouts
 
     path = write_tiny_gguf(tmp_path / "model.gguf")
     reference = _load_slowly(path)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.given_tokenizer import read_tokenizer
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.given_tokenizer import read_tokenizer
 from tests.support.models import tiny_tokenizer
 
 TEXT = "The fox 你好 🙂"

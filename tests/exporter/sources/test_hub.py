@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
 hub = pytest.importorskip("huggingface_hub", reason="hub ids need huggingface_hub")

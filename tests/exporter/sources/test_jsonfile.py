@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.jsonfile import read_json
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.jsonfile import read_json
 
 
 def test_a_key_that_is_stated_twice_differently_is_refused(tmp_path: Path) -> None:

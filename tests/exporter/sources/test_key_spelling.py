@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.sources.key_spelling import nearest_key
+from jisu.exporter.sources.key_spelling import nearest_key
 
 KNOWN = ("max_position_embeddings", "rope_theta", "n_head", "hidden_act", "bias")
 

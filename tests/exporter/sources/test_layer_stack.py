@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from exporter.sources.layer_stack import find_stack
+from jisu.exporter.sources.layer_stack import find_stack
 from tests.support.models import llama_config, random_model
 from tests.support.own_modules import Attentive, Recurrent, Stateless, seeded
 

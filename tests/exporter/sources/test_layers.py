@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.sources.layers import only_first_layers, plan_layers
+from jisu.exporter.sources.layers import only_first_layers, plan_layers
 from tests.support.models import llama_config, random_model
 
 

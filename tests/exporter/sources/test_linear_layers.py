@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import jisu
-from exporter.contract.errors import InputError
-from exporter.quantization.matrices import describe_uncovered, matrices_of
-from exporter.sources import load_source
-from exporter.sources.linear_layers import use_linear_layers
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.quantization.matrices import describe_uncovered, matrices_of
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.linear_layers import use_linear_layers
 from tests.support.models import TINY_VOCAB, random_model, write_tiny
 
 

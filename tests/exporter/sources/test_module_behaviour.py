@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.sources.module_behaviour import check_behaviour, find_longest
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.module_behaviour import check_behaviour, find_longest
 from tests.support.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.sources.module_call import inspect_call
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.module_call import inspect_call
 from tests.support.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from exporter.sources.module_kind import is_of_transformers
+from jisu.exporter.sources.module_kind import is_of_transformers
 from tests.support.models import llama_config, random_model
 from tests.support.own_modules import Recurrent
 

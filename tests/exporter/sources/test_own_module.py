@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
 from tests.support.models import llama_config, random_model, tiny_tokenizer
 from tests.support.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, Stateless, seeded
 

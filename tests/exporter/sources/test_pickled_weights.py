@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.pickled_weights import read_pickled_weights
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.pickled_weights import read_pickled_weights
 
 torch = pytest.importorskip("torch", reason="torch writes these files")
 

@@ -8,9 +8,9 @@ import struct
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
-from exporter.sources.plausible import check_config, check_layer_count
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.plausible import check_config, check_layer_count
 from tests.support.models import llama_config, write_tiny_gguf, write_tiny_llama
 
 STORED = 20

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from exporter.sources.reason import reason_of
+from jisu.exporter.sources.reason import reason_of
 
 
 def test_a_reason_is_one_line() -> None:

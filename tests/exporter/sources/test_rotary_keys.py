@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from exporter.sources.account import Account
-from exporter.sources.rotary_keys import judge_rotary
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.rotary_keys import judge_rotary
 
 pytest.importorskip("transformers", reason="the kinds of rotary positions are transformers'")
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.sources import load_source
+from jisu.exporter.sources import load_source
 from tests.support.models import llama_config, write_tiny, write_tiny_gguf, write_tiny_llama
 
 pytest.importorskip("torch", reason="sources are torch models")
@@ -74,7 +74,7 @@ def test_without_a_tokenizer_only_the_generation_settings_are_saved(tmp_path: Pa
 def test_the_tokenizer_is_written_without_indentation_and_means_the_same(tmp_path):
     from transformers import AutoTokenizer
 
-    from exporter.sources import load_source
+    from jisu.exporter.sources import load_source
     from tests.support.models import write_tiny_llama
 
     source = load_source(write_tiny_llama(tmp_path / "source"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from exporter.sources.stored_names import match_names, missing_weights, without_prefix
+from jisu.exporter.sources.stored_names import match_names, missing_weights, without_prefix
 from tests.support.models import llama_config
 
 torch = pytest.importorskip("torch", reason="sources are torch models")

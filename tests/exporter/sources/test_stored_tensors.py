@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from exporter.sources.account import Account
-from exporter.sources.stored_names import match_names
-from exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
-from exporter.sources.stored_weights import StoredWeights
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.stored_names import match_names
+from jisu.exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
+from jisu.exporter.sources.stored_weights import StoredWeights
 from tests.support.models import llama_config
 
 torch = pytest.importorskip("torch", reason="sources are torch models")

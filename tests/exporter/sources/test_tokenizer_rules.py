@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.account import Account
-from exporter.sources.tokenizer import load_folder_tokenizer
-from exporter.sources.tokenizer_rules import follow_stated_rules
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.tokenizer import load_folder_tokenizer
+from jisu.exporter.sources.tokenizer_rules import follow_stated_rules
 from tests.support.models import llama_config, tiny_tokenizer
 
 pytest.importorskip("transformers", reason="tokenizers are loaded by transformers")

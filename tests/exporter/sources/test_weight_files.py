@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
-from exporter.sources.account import Account
-from exporter.sources.weight_files import account_for_files
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
+from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.weight_files import account_for_files
 from tests.support.models import llama_config, random_model, write_tiny_llama
 
 torch = pytest.importorskip("torch", reason="sources are torch models")

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from calibration.statistics.statistics import Statistics
-from exporter import calibrate, load_source
-from exporter.contract.errors import InputError
-from exporter.sources.worker_source import worker_source
 from jisu import main
+from jisu.calibration.statistics.statistics import Statistics
+from jisu.exporter import calibrate, load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.worker_source import worker_source
 from tests.support.ray_cluster import killing_a_worker
 
 
@@ -38,7 +38,7 @@ def test_calibration_that_loses_a_worker_collects_the_same_as_this_process(ray_c
 def test_sensitivity_that_loses_a_worker_measures_the_same_as_this_process(
     ray_cluster, tiny_source, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("exporter.quantization.calibration_data.MIX_WINDOWS", 11)  # the least that there may be
+    monkeypatch.setattr("jisu.exporter.quantization.calibration_data.MIX_WINDOWS", 11)  # the least that there may be
     words = ["sensitivity", str(tiny_source), "--quiet", "--out"]
     assert main([*words, str(tmp_path / "here.json")]) == 0
     with killing_a_worker("sensitivity of 2") as killed:

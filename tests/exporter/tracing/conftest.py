@@ -8,8 +8,8 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
-from exporter.tracing.causal_lm import CausalLM
-from exporter.tracing.trace import trace
+from jisu.exporter.tracing.causal_lm import CausalLM
+from jisu.exporter.tracing.trace import trace
 from tests.support.models import llama_config, random_model
 
 
@@ -37,7 +37,7 @@ def llama() -> Traced:
 @pytest.fixture(scope="session")
 def llama_in_full() -> Traced:
     """The same model with every layer traced."""
-    import exporter.tracing.trace as module
+    import jisu.exporter.tracing.trace as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "plan_layers", lambda root: None)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
 from tests.exporter.tracing.calls import eager, empty_state, stock_logits, tokens
 from tests.support.models import TINY_VOCAB, llama_config, random_model
 
@@ -192,7 +192,7 @@ def test_keys_that_an_index_chooses_are_state_as_well():
     """Eight of them, also where a buffer has room for fewer."""
     from transformers import CONFIG_MAPPING
 
-    from benchmarks.studies.tiny_configurations import tiny_configuration
+    from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
 
     model = random_model(tiny_configuration(CONFIG_MAPPING["deepseek_v32"])).eval()
     module, ids, lengths = CausalLM(model), tokens(2, 12), [11, 9]

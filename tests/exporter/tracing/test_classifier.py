@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.tracing.classifier import Classifier, trace_classifier
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.tracing.classifier import Classifier, trace_classifier
 from tests.exporter.passes.draft import operators, run
 from tests.support.models import PAD, classifier_config, random_model
 
@@ -50,7 +50,7 @@ def test_a_graph_gives_the_logits_of_its_source(family, attentions):
 
 
 def test_equal_layers_are_traced_twice_and_copied(monkeypatch):
-    from exporter.tracing import classifier
+    from jisu.exporter.tracing import classifier
 
     copied = []
     stamp = classifier.stamp_layers

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.tracing.trace import trace
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.tracing.trace import trace
 
 
 class Rotating(nn.Module):

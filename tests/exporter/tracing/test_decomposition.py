@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.onnx._internal.exporter import _decomp, _registration
 
-from exporter.tracing.decomposition import spare_decomposition
+from jisu.exporter.tracing.decomposition import spare_decomposition
 
 
 class Rule(nn.Module):

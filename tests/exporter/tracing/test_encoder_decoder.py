@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function
 
-from exporter.tracing.encoder_decoder import EncoderDecoder
-from exporter.tracing.relative_biases import BiasLookup, _mask
+from jisu.exporter.tracing.encoder_decoder import EncoderDecoder
+from jisu.exporter.tracing.relative_biases import BiasLookup, _mask
 from tests.support.models import PAD, biased_text_to_text_config, random_model, text_to_text_config
 
 # Softmax over a buffer with masked places instead of over the prefix alone: another order of summation.
@@ -108,7 +108,7 @@ def test_each_row_sees_its_own_past():
 
 
 def test_the_models_own_attention_comes_back_after_a_trace():
-    from exporter.tracing.trace_encoder import trace_encoder
+    from jisu.exporter.tracing.trace_encoder import trace_encoder
 
     model = random_model(text_to_text_config(encoder_layers=1, decoder_layers=1)).eval()
     before = model.config._attn_implementation
@@ -127,7 +127,7 @@ def test_a_decoder_that_does_not_read_its_source_layer_by_layer_is_refused():
         def forward(self, **_):
             return SimpleNamespace(encoder_last_hidden_state=torch.zeros(1, 2, 4))
 
-    from exporter.contract.errors import InputError
+    from jisu.exporter.contract.errors import InputError
 
     with pytest.raises(InputError, match="cannot be carried from token to token"):
         EncoderDecoder(Silent())

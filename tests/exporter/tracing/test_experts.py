@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.tracing.experts import routed_experts
-from exporter.tracing.trace import trace
+from jisu.exporter.tracing.experts import routed_experts
+from jisu.exporter.tracing.trace import trace
 from tests.exporter.tracing.calls import on_graph, tokens
 
 EXPERTS, HIDDEN, INNER, VOCABULARY = 5, 6, 4, 10

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.tracing.explicit_masks import explicit_masks
+from jisu.exporter.tracing.explicit_masks import explicit_masks
 
 
 class Masked(nn.Module):

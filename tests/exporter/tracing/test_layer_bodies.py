@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from exporter.tracing.layer_bodies import Body, LayerPair, NotRepeatableError, StateInputs, require_repeat
+from jisu.exporter.tracing.layer_bodies import Body, LayerPair, NotRepeatableError, StateInputs, require_repeat
 
 LAYERS = 3
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.tracing.operators import attention, scatter_cache
+from jisu.exporter.tracing.operators import attention, scatter_cache
 
 
 def test_new_keys_go_where_each_row_ends():

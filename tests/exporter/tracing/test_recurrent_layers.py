@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.tracing.recurrent_layers import HOLDER, onnx_weights, recurrent_operators
-from exporter.tracing.trace import trace
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.tracing.recurrent_layers import HOLDER, onnx_weights, recurrent_operators
+from jisu.exporter.tracing.trace import trace
 from tests.support.own_modules import Recurrent, Stateless, seeded
 
 LAYERS = {"LSTM": nn.LSTM, "GRU": nn.GRU, "RNN": nn.RNN, "relu": partial(nn.RNN, nonlinearity="relu")}
@@ -20,7 +20,7 @@ SHAPES = [(1, 1), (2, 9), (3, 4), (1, 60)]
 
 
 def session_of(graph):
-    from exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 
     return import_onnxruntime().InferenceSession(
         ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"]

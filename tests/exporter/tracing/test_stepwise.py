@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from calibration.model.whole_sequences import empty_state
-from exporter.contract.errors import InputError
-from exporter.passes.select_logits import ONE_TOKEN, candidates, note
-from exporter.tracing.stepwise import takes_several_tokens
-from exporter.tracing.trace import trace
+from jisu.calibration.model.whole_sequences import empty_state
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.passes.select_logits import ONE_TOKEN, candidates, note
+from jisu.exporter.tracing.stepwise import takes_several_tokens
+from jisu.exporter.tracing.trace import trace
 from tests.exporter.tracing.calls import on_graph, tokens
 
 HIDDEN, VOCABULARY = 6, 10

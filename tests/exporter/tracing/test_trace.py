@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.contract.errors import InputError
-from exporter.graph.localize import LAYERS_KEY
-from exporter.tracing.trace import trace
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.graph.localize import LAYERS_KEY
+from jisu.exporter.tracing.trace import trace
 from tests.exporter.tracing.calls import empty_state, on_graph, stock_logits, tokens
 
 # ONNX Runtime and torch sum in different orders; the logits are of size 5.
@@ -197,7 +197,7 @@ class OfLayers(Small):
 def test_layers_that_split_their_hidden_states_are_repeated(caplog):
     torch.manual_seed(1)
     module = OfLayers([Splitting() for _ in range(4)]).eval()
-    with caplog.at_level("INFO", logger="exporter.tracing.trace"):
+    with caplog.at_level("INFO", logger="jisu.exporter.tracing.trace"):
         graph = trace(module, module.state_spec())
     assert "Tracing every layer" not in caplog.text
     assert sum(node.op_type == "Split" for node in graph.graph) == 4

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.backend_options import BackendOptions
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.backend_options import BackendOptions
 
 
 def test_only_what_is_set_is_passed_on() -> None:

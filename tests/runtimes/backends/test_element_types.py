@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.contract.signature import DTYPES
-from runtimes.backends.element_types import element_type, storage_dtype
+from jisu.exporter.contract.signature import DTYPES
+from jisu.runtimes.backends.element_types import element_type, storage_dtype
 
 
 def test_every_type_of_a_signature_has_memory_of_its_size():

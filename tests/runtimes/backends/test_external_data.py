@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from exporter.contract.errors import InputError
-from runtimes.backends.external_data import check_external_data, external_locations
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.external_data import check_external_data, external_locations
 from tests.exporter.contract.test_hub_links import as_cache
 
 

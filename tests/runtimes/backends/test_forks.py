@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.forks import Reopened, forbid_to_children
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.forks import Reopened, forbid_to_children
 from tests.runtimes.tiny_models import write_artifact
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 BEGIN = """
 import gc, os, sys, threading
-from runtimes.engine import load
+from jisu.runtimes.engine import load
 engine = load(sys.argv[1], threads=2)
 def answer():
     return engine.generate_ids([[3, 7, 1]], max_new_tokens=4)[0].token_ids
@@ -44,8 +44,8 @@ CHILDREN = {
         "fork(child)"
     ),
     "continues a stream": (
-        "from runtimes.generation.text_run import TextRun\n"
-        "def run(): return engine._run([[3, 7, 1]], __import__('runtimes').SamplingOptions(max_new_tokens=4))\n"
+        "from jisu.runtimes.generation.text_run import TextRun\n"
+        "def run(): return engine._run([[3, 7, 1]], __import__('jisu').SamplingOptions(max_new_tokens=4))\n"
         "half = run()\nsteps = iter(half)\nnext(steps)\n"
         "def child():\n    for _ in steps: pass\n    assert half.token_ids(0) == wanted\nfork(child)"
     ),

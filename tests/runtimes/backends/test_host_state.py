@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import StateSpec
-from runtimes.backends.host_state import HostState, row_view
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import StateSpec
+from jisu.runtimes.backends.host_state import HostState, row_view
 
 KV = StateSpec(past="past.kv", present="present.kv", kind="kv", dtype="float32", dims=("B", 2, "capacity", 3))
 RECURRENT = StateSpec(past="past.h", present="present.h", kind="recurrent", dtype="float32", dims=(1, "B", 4))

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.out_of_memory import catch_out_of_memory
-from runtimes.engine import Engine
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
+from jisu.runtimes.engine import Engine
 from tests.runtimes.test_engine import tiny  # noqa: F401  (a fixture)
 
 
@@ -41,7 +41,7 @@ def test_a_call_that_runs_out_of_memory_is_an_input_error(
     tiny: Engine,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from runtimes.backends.ort_cpu.call import BoundCall
+    from jisu.runtimes.backends.ort_cpu.call import BoundCall
 
     def run(*args: object) -> None:
         raise RuntimeError("Failed to allocate memory for requested buffer of size 8")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.prefix_backend import PrefixBackend
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.prefix_backend import PrefixBackend
 from tests.runtimes.tiny_models import V, logits_of
 
 A, B, C = [3, 7, 1, 9, 22], [8, 2, 6], [11]

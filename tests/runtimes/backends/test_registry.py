@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError, MissingDependencyError
-from runtimes.backends.backend_options import BackendOptions
-from runtimes.backends.registry import BACKENDS, imported, open_backend, register_backend
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.runtimes.backends.backend_options import BackendOptions
+from jisu.runtimes.backends.registry import BACKENDS, imported, open_backend, register_backend
 from tests.runtimes.tiny_models import ListBackend, write_artifact
 
 
@@ -73,7 +73,7 @@ def test_an_opener_has_a_module_and_a_function(opener: str) -> None:
 
 def test_an_opener_that_is_not_there_is_named() -> None:
     with pytest.raises(InputError, match="cannot be imported"):
-        imported("runtimes.backends.registry:no_such_function")
+        imported("jisu.runtimes.backends.registry:no_such_function")
 
 
 def test_a_missing_package_says_what_to_install(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_no_threads_are_refused(artifact: Artifact) -> None:
 
 
 def test_torch_runs_the_module_of_the_source(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtimes.backends.torch import backend as torch_module
+    from jisu.runtimes.backends.torch import backend as torch_module
     from tests.runtimes import tiny_models
 
     asked: list[Any] = []
@@ -104,7 +104,7 @@ def test_torch_runs_the_module_of_the_source(artifact: Artifact, monkeypatch: py
 
 
 def test_torch_says_what_to_install(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runtimes.backends.torch import backend as torch_module
+    from jisu.runtimes.backends.torch import backend as torch_module
 
     monkeypatch.setattr(torch_module, "REFERENCE_OPENER", "a_missing_package.reference:open")
     with pytest.raises(MissingDependencyError, match=r"a_missing_package.*pip install 'jisu\[export\]'"):

@@ -5,8 +5,8 @@ import gc
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.row_lengths import (
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.row_lengths import (
     RowLengths,
     States,
     check_call,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from exporter.contract.signature import StateSpec
-from runtimes.backends.state_sizes import batch_axis, state_sizes
+from jisu.exporter.contract.signature import StateSpec
+from jisu.runtimes.backends.state_sizes import batch_axis, state_sizes
 
 
 def spec(kind, *dims):

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.token_by_token import run_token_by_token
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.token_by_token import run_token_by_token
 
 IDS = np.array([[5, 6, 7], [8, 0, 0]])
 PAST, NEW = np.array([2, 4]), np.array([3, 1])

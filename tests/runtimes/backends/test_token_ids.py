@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.token_ids import check_id_array, check_ids, id_array
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.token_ids import check_id_array, check_ids, id_array
 
 
 @pytest.mark.parametrize("token", [-1, 7, 2**70, -(2**70)])

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.chat.chat_arguments import drop_oldest_turns, split_changes
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.chat.chat_arguments import drop_oldest_turns, split_changes
 
 TURNS = [
     {"role": "system", "content": "s"},

@@ -6,10 +6,10 @@ from itertools import product
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-from exporter.contract.errors import InputError
-from runtimes.chat.chat_encoder import ChatEncoder
-from runtimes.chat.chat_template import ChatTemplate
-from runtimes.chat.messages import ChatRequest
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.chat.chat_encoder import ChatEncoder
+from jisu.runtimes.chat.chat_template import ChatTemplate
+from jisu.runtimes.chat.messages import ChatRequest
 from tests.runtimes.chat.conversations import END, START, TEMPLATES, TOKENIZERS
 
 HARMLESS = ["hello", "a < b | c > d", "hello world ", "  two\nlines\n", "<|im", "im_end|>", "<think>x</think> y", "<"]
@@ -126,7 +126,7 @@ def test_merges_that_end_in_a_control_token_are_not_made_in_a_message() -> None:
 
 
 def test_a_tokenizer_that_knows_no_other_way_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimes.chat.control_tokens._rename", lambda *_: None)
+    monkeypatch.setattr("jisu.runtimes.chat.control_tokens._rename", lambda *_: None)
     with pytest.raises(InputError, match="no other way"):
         encoder(TEMPLATES["as it is"], "unigram").encode(conversation(END))
 

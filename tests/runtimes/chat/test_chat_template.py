@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.chat.chat_template import ChatTemplate, open_chat_template
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.chat.chat_template import ChatTemplate, open_chat_template
 from tests.runtimes.tiny_text import TEMPLATE
 
 HELLO = [{"role": "user", "content": "你好"}]

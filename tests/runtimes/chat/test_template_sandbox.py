@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.chat.chat_template import ChatTemplate
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.chat.chat_template import ChatTemplate
 
 HELLO = [{"role": "user", "content": "hello"}]
 BIG = "{% set big = 'x' * 9000000 %}"

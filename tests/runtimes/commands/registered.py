@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from exporter.contract.artifact import Artifact, record_files
-from runtimes.backends.registry import BACKENDS, register_backend
-from runtimes.generation.text import TextCodec
+from jisu.exporter.contract.artifact import Artifact, record_files
+from jisu.runtimes.backends.registry import BACKENDS, register_backend
+from jisu.runtimes.generation.text import TextCodec
 from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, text_artifact
 
 TOKENIZER = byte_level_tokenizer()

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from runtimes.commands.build import capability
+from jisu.runtimes.commands.build import capability
 
 
 def test_a_capability_is_two_numbers():

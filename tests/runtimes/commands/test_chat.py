@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.commands import chat
-from runtimes.conversation import Conversation
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.commands import chat
+from jisu.runtimes.conversation import Conversation
 from tests.runtimes.commands.registered import answering
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import jisu
-from runtimes.commands import doctor
-from runtimes.machine.gpu import Gpu, GpuProbe
-from runtimes.machine.probe import Machine, OrtProbe
+from jisu.runtimes.commands import doctor
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.runtimes.machine.probe import Machine, OrtProbe
 
 MACHINE = Machine(
     python="3.11.7",

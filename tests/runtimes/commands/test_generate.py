@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.artifact import record_files
-from exporter.contract.errors import InputError
-from runtimes.commands import generate
+from jisu.exporter.contract.artifact import record_files
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.commands import generate
 from tests.runtimes.commands.registered import answering
 
 

@@ -12,10 +12,10 @@ import pytest
 
 import jisu
 
-ROOT = Path(jisu.__file__).parent
+ROOT = Path(jisu.__file__).parents[1]
 WRITES = """
-import argparse, sys, types, jisu
-from runtimes.commands.standard_streams import write_json
+import argparse, sys, types, jisu.command_line
+from jisu.runtimes.commands.standard_streams import write_json
 def run(arguments):
     {body}
     return 0
@@ -23,7 +23,7 @@ module = types.ModuleType("tried_verb")
 module.add_arguments = lambda parser: None
 module.run = run
 sys.modules["tried_verb"] = module
-jisu.VERBS["try"] = ("tried_verb", "do what the test says")
+jisu.command_line.VERBS["try"] = ("tried_verb", "do what the test says")
 sys.exit(jisu.main(["try"]))
 """
 

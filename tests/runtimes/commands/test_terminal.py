@@ -14,11 +14,11 @@ import jisu
 
 pty = pytest.importorskip("pty", reason="this system has no pseudo terminals")
 
-ROOT = Path(jisu.__file__).parent
+ROOT = Path(jisu.__file__).parents[1]
 # Reads a line, is busy as if it were answering until the test has typed on, and reads until the end.
 PROGRAM = """
 import sys
-from runtimes.commands.terminal import edit_lines, read_line
+from jisu.runtimes.commands.terminal import edit_lines, read_line
 edit_lines()
 print("first", read_line("> "), flush=True)
 open(sys.argv[1]).read()

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation.beam_search import search_beams
-from runtimes.generation.options import SamplingOptions
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.beam_search import search_beams
+from jisu.runtimes.generation.options import SamplingOptions
 from tests.support.models import EOS, PAD, biased_text_to_text_config, llama_config, random_model, text_to_text_config
 
 NEW = 14
@@ -64,9 +64,9 @@ def theirs(model: Any, prompts: list[list[int]], **options: Any) -> list[list[in
 
 
 def ours(model: Any, prompts: list[list[int]], **changes: Any) -> list[list[int]]:
-    from exporter.contract.artifact import ModelFacts
-    from exporter.tracing.trace_source import traced_interface
-    from runtimes.backends.torch.backend import TorchBackend, with_encoder
+    from jisu.exporter.contract.artifact import ModelFacts
+    from jisu.exporter.tracing.trace_source import traced_interface
+    from jisu.runtimes.backends.torch.backend import TorchBackend, with_encoder
 
     options = SamplingOptions(**changes)
     assert options.num_beams is not None
@@ -104,7 +104,7 @@ class Table:
         self.vocab_size = len(probabilities)
 
     def new_state(self, batch: int, capacity: int) -> Any:
-        from runtimes.backends.row_lengths import RowLengths
+        from jisu.runtimes.backends.row_lengths import RowLengths
 
         class State(RowLengths):
             def rewind(self, lengths: Any) -> None:

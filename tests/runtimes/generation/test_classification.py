@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation.classification import check_texts, classify_rows, probabilities_of
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.classification import check_texts, classify_rows, probabilities_of
 
 
 class Counting:

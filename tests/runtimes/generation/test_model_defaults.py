@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.generation import carried_settings
-from runtimes.engine import Engine
-from runtimes.generation.model_defaults import checked_settings, complete_options
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.row_rules import RowRules
-from runtimes.generation.sampling import distribution, edit_scores
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.generation import carried_settings
+from jisu.runtimes.engine import Engine
+from jisu.runtimes.generation.model_defaults import checked_settings, complete_options
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.row_rules import RowRules
+from jisu.runtimes.generation.sampling import distribution, edit_scores
 from tests.runtimes.tiny_models import ListBackend, manifest
 from tests.runtimes.tiny_text import text_artifact
 from tests.support.models import llama_config, random_model

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation.model_defaults import complete_options
-from runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.model_defaults import complete_options
+from jisu.runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.contract.naming import prompt_name
-from runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_unicode, token_ids
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import prompt_name
+from jisu.runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_unicode, token_ids
 
 
 @pytest.mark.parametrize(

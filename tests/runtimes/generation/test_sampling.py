@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.sampling import RowSampler, distribution, draw, log_softmax, token_logprobs
-from runtimes.generation.seeds import row_random
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.sampling import RowSampler, distribution, draw, log_softmax, token_logprobs
+from jisu.runtimes.generation.seeds import row_random
 
 # Probabilities 1/2, 1/4, 1/8, 1/8 at temperature 1.
 HALVES = np.log(np.array([4.0, 2.0, 1.0, 1.0]))

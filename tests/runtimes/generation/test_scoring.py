@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation import scoring
-from runtimes.generation.scoring import score_tokens
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation import scoring
+from jisu.runtimes.generation.scoring import score_tokens
 from tests.runtimes.tiny_models import ListBackend, V, logits_of
 
 SEQUENCES = [[3, 7, 1, 9, 22, 4], [5], [8, 2], [1, 1, 1, 1], [6, 7, 8]]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from runtimes.generation.seeds import row_random, row_seeds
+from jisu.runtimes.generation.seeds import row_random, row_seeds
 
 
 def test_rows_share_the_seed_unless_they_read_the_same() -> None:

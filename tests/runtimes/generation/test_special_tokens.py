@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimes.engine import Engine
-from runtimes.generation.special_tokens import SpecialTokens
+from jisu.runtimes.engine import Engine
+from jisu.runtimes.generation.special_tokens import SpecialTokens
 from tests.runtimes.tiny_text import IM_END, IM_START, ScriptedBackend, byte_level_tokenizer, says, text_artifact
 
 TOKENIZER = byte_level_tokenizer()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from runtimes.generation.stopping import Stopping, StopStrings
+from jisu.runtimes.generation.stopping import Stopping, StopStrings
 
 
 def run(stops: list[str], pieces: list[str]) -> tuple[list[str], bool]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation.text import Detokenizer, TextCodec, open_codec, special_token_texts
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.text import Detokenizer, TextCodec, open_codec, special_token_texts
 from tests.runtimes.tiny_text import IM_END, byte_level_tokenizer, metaspace_tokenizer
 
 TEXTS = [

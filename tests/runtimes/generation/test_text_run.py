@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.text_run import TextRun, begin_state, new_token_limit
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.text_run import TextRun, begin_state, new_token_limit
 from tests.runtimes.tiny_models import ListBackend
 from tests.runtimes.tiny_text import ScriptedBackend
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError
 from tests.runtimes.test_engine import saying
 
 

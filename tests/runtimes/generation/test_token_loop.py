@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.sampling import RowSampler
-from runtimes.generation.stopping import Stopping
-from runtimes.generation.token_loop import generate_tokens, prefill
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.sampling import RowSampler
+from jisu.runtimes.generation.stopping import Stopping
+from jisu.runtimes.generation.token_loop import generate_tokens, prefill
 from tests.runtimes.tiny_models import ListBackend, V, logits_of
 
 
@@ -65,7 +65,7 @@ def test_what_the_state_holds_is_not_run_again() -> None:
 
 
 def test_a_long_prompt_is_run_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimes.generation.PREFILL_CHUNK", 4)
+    monkeypatch.setattr("jisu.runtimes.generation.PREFILL_CHUNK", 4)
     backend = ListBackend()
     prompt = list(range(1, 11))
     out = prefill(backend, backend.new_state(1, 10), [prompt])
@@ -74,7 +74,7 @@ def test_a_long_prompt_is_run_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_long_prompts_of_a_batch_are_run_in_pieces_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimes.generation.PREFILL_CHUNK", 4)
+    monkeypatch.setattr("jisu.runtimes.generation.PREFILL_CHUNK", 4)
     backend = ListBackend()
     prompts = [list(range(1, 11)), [7, 8], [5, 4, 3, 2], [1, 2, 3, 4, 5, 6]]
     state = backend.new_state(4, 10)
@@ -86,7 +86,7 @@ def test_long_prompts_of_a_batch_are_run_in_pieces_too(monkeypatch: pytest.Monke
 
 
 def test_rows_of_unequal_lengths_are_not_cut_where_the_state_cannot_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtimes.generation.PREFILL_CHUNK", 4)
+    monkeypatch.setattr("jisu.runtimes.generation.PREFILL_CHUNK", 4)
     backend = ListBackend()
     state = backend.new_state(2, 10)
     state.recurrent = True

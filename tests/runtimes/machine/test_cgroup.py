@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimes.machine.cgroup import cgroup_cpus, cgroup_memory
+from jisu.runtimes.machine.cgroup import cgroup_cpus, cgroup_memory
 
 OWN = {
     "2": "0::/slice/job\n",

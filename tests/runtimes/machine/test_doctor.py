@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from runtimes.machine.doctor import (
+from jisu.runtimes.machine.doctor import (
     BACKEND_NAMES,
     ORT_PACKAGES,
     BackendVerdict,
@@ -17,9 +17,9 @@ from runtimes.machine.doctor import (
     judge_builder,
     judge_fit,
 )
-from runtimes.machine.gpu import Gpu, GpuProbe
-from runtimes.machine.model_size import ModelSize
-from runtimes.machine.probe import Machine, OrtProbe
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.runtimes.machine.model_size import ModelSize
+from jisu.runtimes.machine.probe import Machine, OrtProbe
 
 CPU_MACHINE = Machine(
     python="3.11.7",
@@ -77,7 +77,7 @@ def test_backend_that_this_version_lacks_is_said_before_what_the_machine_lacks()
 
 
 def test_every_backend_is_there_or_planned() -> None:
-    from runtimes.backends.registry import BACKENDS
+    from jisu.runtimes.backends.registry import BACKENDS
 
     assert set(BACKENDS) == set(BACKEND_NAMES)
 

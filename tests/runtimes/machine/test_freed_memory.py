@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimes.engine import load
-from runtimes.machine.freed_memory import return_freed_memory
+from jisu.runtimes.engine import load
+from jisu.runtimes.machine.freed_memory import return_freed_memory
 from tests.runtimes.tiny_models import write_artifact
 
 
@@ -17,7 +17,7 @@ from tests.runtimes.tiny_models import write_artifact
 def test_freed_blocks_go_back_to_the_system() -> None:
     code = """
 from pathlib import Path
-from runtimes.machine.freed_memory import return_freed_memory
+from jisu.runtimes.machine.freed_memory import return_freed_memory
 def resident():
     return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmRSS")).split()[1])
 blocks = [bytes(100_000) for _ in range(1000)]
@@ -38,7 +38,7 @@ def test_where_the_library_cannot_be_told_nothing_happens(monkeypatch: pytest.Mo
 
 def test_closing_an_engine_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
-    monkeypatch.setattr("runtimes.engine.return_freed_memory", lambda: called.append(True))
+    monkeypatch.setattr("jisu.runtimes.engine.return_freed_memory", lambda: called.append(True))
     write_artifact(tmp_path / "artifact", "ort-cpu")
     load(tmp_path / "artifact", threads=1).close()
     assert called == [True]

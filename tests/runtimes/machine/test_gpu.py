@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtimes.machine.gpu import Gpu, probe_gpus
+from jisu.runtimes.machine.gpu import Gpu, probe_gpus
 
 MEMORY = 24 << 30
 

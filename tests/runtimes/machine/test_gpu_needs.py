@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.machine.gpu import Gpu, GpuProbe
-from runtimes.machine.gpu_needs import require_gpu, require_type
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.runtimes.machine.gpu_needs import require_gpu, require_type
 
 
 def gpus(*, capability=(9, 0), cuda=(13, 0)):

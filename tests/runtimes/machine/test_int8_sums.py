@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtimes.machine import int8_sums
-from runtimes.machine.int8_sums import GRAPH, INPUT, WEIGHT, int8_sums_overflow
+from jisu.runtimes.machine import int8_sums
+from jisu.runtimes.machine.int8_sums import GRAPH, INPUT, WEIGHT, int8_sums_overflow
 
 
 def test_the_graph_is_one_matmul_of_two_products():

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.machine.model_size import EXPORT_RESERVE, RUN_RESERVE, measure_model
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.machine.model_size import EXPORT_RESERVE, RUN_RESERVE, measure_model
 
 
 def gguf_string(text: str) -> bytes:

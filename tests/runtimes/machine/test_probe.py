@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimes.machine import probe as machine_module
-from runtimes.machine.probe import (
+from jisu.runtimes.machine import probe as machine_module
+from jisu.runtimes.machine.probe import (
     cpu_features,
     cpu_name,
     free_disk,
@@ -107,7 +107,7 @@ def test_onnxruntime_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_probing_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from runtimes.machine.probe import probe_machine; probe_machine()\n"
+        "import sys; from jisu.runtimes.machine.probe import probe_machine; probe_machine()\n"
         "print({'torch', 'transformers', 'onnxruntime', 'onnx', 'tensorrt'} & set(sys.modules))"
     )
     root = Path(machine_module.__file__).parents[2]

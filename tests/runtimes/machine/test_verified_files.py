@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.artifact import read_artifact
-from exporter.contract.errors import InputError
-from runtimes.engine import load
-from runtimes.machine import verified_files
-from runtimes.machine.verified_files import verify_once
+from jisu.exporter.contract.artifact import read_artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.engine import load
+from jisu.runtimes.machine import verified_files
+from jisu.runtimes.machine.verified_files import verify_once
 from tests.runtimes.tiny_models import write_artifact
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.table import Table, stored_table
-from exporter.sources.stored_weights import StoredWeights
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.table import Table, stored_table
+from jisu.exporter.sources.stored_weights import StoredWeights
 
 
 def table_of(tensors: Mapping[str, Any]) -> Table:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.affine import find_hqq, find_mlx
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.affine import find_hqq, find_mlx
 from tests.exporter.sources.quantized.tables import declared, only
 
 

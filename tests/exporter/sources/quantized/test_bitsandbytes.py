@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.bitsandbytes import find_four_bits
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.bitsandbytes import find_four_bits
 from tests.exporter.sources.quantized.tables import only
 
 VALUES = torch.tensor([float(place) for place in range(-8, 8)])

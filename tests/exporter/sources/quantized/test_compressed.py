@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.compressed import find_packed
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.compressed import find_packed
 from tests.exporter.sources.quantized.tables import declared, only
 
 

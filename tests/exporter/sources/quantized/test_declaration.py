@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.declaration import forget_quantization, read_declaration
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.declaration import forget_quantization, read_declaration
 from tests.support.models import llama_config
 
 

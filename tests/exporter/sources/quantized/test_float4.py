@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.float4 import find_float4
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.float4 import find_float4
 from tests.exporter.sources.quantized.tables import only
 
 VALUES = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6]

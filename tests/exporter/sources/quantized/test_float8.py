@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.float8 import find_float8
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.float8 import find_float8
 from tests.exporter.sources.quantized.tables import declared, only, table_of
 
 CODES = torch.tensor([[1.0, -2.0, 0.5], [448.0, 0.0, 3.5]])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.gptq import find_gptq
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.gptq import find_gptq
 from tests.exporter.sources.quantized.tables import declared, only
 from tests.support.quantized_folders import pack
 

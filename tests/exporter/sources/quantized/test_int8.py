@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.int8 import find_int8
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.int8 import find_int8
 from tests.exporter.sources.quantized.tables import declared, only
 
 CODES = torch.tensor([[-128, 0, 1, 127], [2, -2, 4, -4]], dtype=torch.int8)

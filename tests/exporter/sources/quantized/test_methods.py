@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.declaration import Declaration
-from exporter.sources.quantized.methods import check_method
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.declaration import Declaration
+from jisu.exporter.sources.quantized.methods import check_method
 from tests.exporter.sources.quantized.tables import declared
 
 FOLDER = Path("model")

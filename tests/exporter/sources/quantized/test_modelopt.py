@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.modelopt import find_modelopt
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.modelopt import find_modelopt
 from tests.exporter.sources.quantized.tables import declared, only
 
 

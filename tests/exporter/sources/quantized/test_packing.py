@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from exporter.sources.quantized.packing import unpack, unpack_columns, unpack_with_gaps
+from jisu.exporter.sources.quantized.packing import unpack, unpack_columns, unpack_with_gaps
 
 
 def test_four_bits_begin_in_the_lowest_bits_of_a_word():

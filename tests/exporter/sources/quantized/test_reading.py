@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources import load_source
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
 from tests.support.models import llama_config, write_tiny
 from tests.support.quantized_folders import GPTQ, float8, gptq, rewrite
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.scale_grid import fit_tile, multiply_tiles
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.scale_grid import fit_tile, multiply_tiles
 from tests.exporter.sources.quantized.tables import table_of
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.sources.quantized.weight import Integers, QuantizedWeight
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quantized.weight import Integers, QuantizedWeight
 
 
 def integers(groups=None):

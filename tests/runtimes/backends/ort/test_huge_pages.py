@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtimes.backends.ort import huge_pages
-from runtimes.backends.ort.huge_pages import LARGE, anonymous_ranges, are_allowed, collapse, in_huge_pages, large_blocks
+from jisu.runtimes.backends.ort import huge_pages
+from jisu.runtimes.backends.ort.huge_pages import (
+    LARGE,
+    anonymous_ranges,
+    are_allowed,
+    collapse,
+    in_huge_pages,
+    large_blocks,
+)
 
 MAPS = """\
 55d0c0000000-55d0c0100000 r-xp 00000000 08:01 1234 /usr/bin/python3

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.contract.artifact import KERNELS
-from exporter.contract.errors import InputError
-from runtimes.backends.ort.kernels import check_kernels
-from runtimes.backends.registry import open_backend
-from runtimes.machine import int8_sums
+from jisu.exporter.contract.artifact import KERNELS
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.ort.kernels import check_kernels
+from jisu.runtimes.backends.registry import open_backend
+from jisu.runtimes.machine import int8_sums
 from tests.runtimes.tiny_models import write_artifact
 
 

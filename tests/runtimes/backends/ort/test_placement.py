@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.ort.placement import check_placement, joined
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.ort.placement import check_placement, joined
 
 
 def session(**placed):

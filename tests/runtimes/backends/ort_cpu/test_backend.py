@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.errors import InputError
-from exporter.contract.import_onnxruntime import import_onnxruntime
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
-from runtimes.backends.forks import Reopened
-from runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_ort_cpu
-from runtimes.engine import Engine, load
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.runtimes.backends.forks import Reopened
+from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_ort_cpu
+from jisu.runtimes.engine import Engine, load
 from tests.runtimes.tiny_models import V, manifest, write_artifact
 
 HIDDEN = 4
@@ -54,7 +54,7 @@ def test_a_decode_step_prepares_its_memory_once(artifact: Artifact) -> None:
 def test_a_mask_with_room_hides_the_places_that_nobody_wrote(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtimes.backends.ort_cpu.call._MASK_ROOM", 8)
+    monkeypatch.setattr("jisu.runtimes.backends.ort_cpu.call._MASK_ROOM", 8)
     backend = opened(artifact)
     lengths, steps = np.array([5, 2]), 7  # the longer row goes past the first mask's places
     rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def test_a_mask_with_room_hides_the_places_that_nobody_wrote(
 def test_the_last_positions_are_reached_though_a_mask_has_room_for_more(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtimes.backends.ort_cpu.call._MASK_ROOM", 100)
+    monkeypatch.setattr("jisu.runtimes.backends.ort_cpu.call._MASK_ROOM", 100)
     backend = opened(artifact)
     assert backend.max_positions
     state = backend.new_state(1, backend.max_positions + 70)

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.ort_cuda import session as ort_cuda_session
-from runtimes.backends.ort_cuda.backend import OrtCudaBackend
-from runtimes.backends.ort_cuda.open import open_ort_cuda
-from runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.ort_cuda import session as ort_cuda_session
+from jisu.runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from jisu.runtimes.backends.ort_cuda.open import open_ort_cuda
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
 from tests.runtimes.pretended_gpu import pretended_onnxruntime
 from tests.runtimes.tiny_models import write_artifact
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.contract.import_onnxruntime import import_onnxruntime
-from runtimes.backends.ort_cuda.cuda_libraries import load_cuda_libraries, missing_libraries
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+from jisu.runtimes.backends.ort_cuda.cuda_libraries import load_cuda_libraries, missing_libraries
 
 # What onnxruntime-gpu 1.31.1 prints on a machine without CUDA, and with a file that is damaged.
 SAID = """\

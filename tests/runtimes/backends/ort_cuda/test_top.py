@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.backend import TopBackend
-from runtimes import load
-from runtimes.backends.ort_cuda.backend import OrtCudaBackend
-from runtimes.backends.ort_cuda.top import DeviceTop
-from runtimes.engine import Engine
+from jisu.exporter.contract.backend import TopBackend
+from jisu.runtimes import load
+from jisu.runtimes.backends.ort_cuda.backend import OrtCudaBackend
+from jisu.runtimes.backends.ort_cuda.top import DeviceTop
+from jisu.runtimes.engine import Engine
 from tests.runtimes.pretended_gpu import Value, pretended_onnxruntime
 from tests.runtimes.tiny_models import write_artifact
 

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from runtimes.backends.ort_cuda.top_graph import IDS, INPUT, SUM, VALUES, top_graph
+from jisu.runtimes.backends.ort_cuda.top_graph import IDS, INPUT, SUM, VALUES, top_graph
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -14,8 +14,8 @@ from unittest import mock
 
 from torch import nn
 
-from exporter.contract.artifact import Artifact, read_artifact
-from exporter.precision.precision import PRECISIONS
+from jisu.exporter.contract.artifact import Artifact, read_artifact
+from jisu.exporter.precision.precision import PRECISIONS
 from tests.exporter.passes.draft import copied
 from tests.support.models import (
     TINY_VOCAB,
@@ -53,11 +53,11 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
 
     A checkpoint, which is a large one, is not run on text either: by the rules alone all of it fits into half.
     """
-    from exporter import pipeline
-    from exporter.gate import GateResult
-    from exporter.gate.result import Check
-    from exporter.graph import activation_ranges
-    from exporter.quantization import w8a8
+    from jisu.exporter import pipeline
+    from jisu.exporter.gate import GateResult
+    from jisu.exporter.gate.result import Check
+    from jisu.exporter.graph import activation_ranges
+    from jisu.exporter.quantization import w8a8
 
     check = Check(name="none", passed=True, value=None, limit=None, unit="", detail="Left out by a test.")
     result = GateResult(checks=(check,), reference="none")
@@ -102,7 +102,7 @@ _TRACED: dict[str, Any] = {}
 
 def _traced(family: str, source: Any, *, is_large: bool) -> Any:
     """The graph, for the next precision too; a whole model's weights are not copied."""
-    from exporter.tracing.trace_source import trace_source
+    from jisu.exporter.tracing.trace_source import trace_source
 
     if family not in _TRACED:
         _TRACED[family] = trace_source(source)
@@ -110,7 +110,7 @@ def _traced(family: str, source: Any, *, is_large: bool) -> Any:
 
 
 def _traced_encoder(family: str, source: Any) -> Any:
-    from exporter.tracing.trace_source import trace_source_encoder
+    from jisu.exporter.tracing.trace_source import trace_source_encoder
 
     if family not in _TEXT_TO_TEXT:
         return None
@@ -131,7 +131,7 @@ def _config(family: str) -> Any:
     import transformers
 
     if family not in _FAMILIES:
-        from benchmarks.studies.tiny_configurations import tiny_configuration
+        from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
 
         return tiny_configuration(transformers.models.auto.configuration_auto.CONFIG_MAPPING[family])
     kind, changes = _FAMILIES[family]

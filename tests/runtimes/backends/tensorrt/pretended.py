@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from exporter.contract.artifact import Artifact
-from exporter.contract.signature import Signature
-from runtimes.backends.tensorrt.library import Library
+from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.signature import Signature
+from jisu.runtimes.backends.tensorrt.library import Library
 
 PLAN, ENCODER_PLAN = b"a plan", b"an encoder's plan"
 STREAM = 7

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.backend import PlanBackend
-from runtimes.backends.tensorrt.profiles import Shapes
-from runtimes.generation.options import SamplingOptions
-from runtimes.generation.text_run import new_token_limit
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.backend import PlanBackend
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
+from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.text_run import new_token_limit
 from tests.runtimes.backends.tensorrt.pretended import PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import logits_of, write_artifact
 

@@ -5,13 +5,13 @@ import json
 import pytest
 
 import jisu
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt import build as building
-from runtimes.backends.tensorrt.build import DECOMPOSED, build_plan, build_plans, target_of
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.messages import Messages
-from runtimes.backends.tensorrt.packed_plan import unpack_plan
-from runtimes.backends.tensorrt.profiles import Shapes
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt import build as building
+from jisu.runtimes.backends.tensorrt.build import DECOMPOSED, build_plan, build_plans, target_of
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.messages import Messages
+from jisu.runtimes.backends.tensorrt.packed_plan import unpack_plan
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
 from tests.runtimes.backends.tensorrt.artifacts import exported
 from tests.runtimes.tiny_models import write_artifact
 

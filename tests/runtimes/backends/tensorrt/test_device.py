@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.device import Device
-from runtimes.machine.gpu import probe_gpus
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.device import Device
+from jisu.runtimes.machine.gpu import probe_gpus
 from tests.runtimes.backends.tensorrt.pretended import Cuda
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from exporter.contract.backend import EncoderBackend, TopBackend
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.encoder import open_encoder_decoder
-from runtimes.backends.tensorrt.profiles import Shapes
+from jisu.exporter.contract.backend import EncoderBackend, TopBackend
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.encoder import open_encoder_decoder
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
 from tests.runtimes.backends.tensorrt.pretended import ENCODER_PLAN, PLAN, Cuda, pretended_library
 
 SHAPES = Shapes(capacity=24, prompt=1, batch=4, source=8)

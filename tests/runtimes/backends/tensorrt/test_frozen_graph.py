@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.frozen_graph import frozen_graph
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.frozen_graph import frozen_graph
 
 
 def test_nothing_but_the_capacity_becomes_a_number(trt_llama):

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.contract.errors import InputError, MissingDependencyError
-from runtimes.backends.tensorrt.library import Library, check_capabilities, import_library
-from runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.runtimes.backends.tensorrt.library import Library, check_capabilities, import_library
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
 
 H200 = GpuProbe(devices=(Gpu(name="NVIDIA H200", memory=1 << 37, compute_capability=(9, 0)),))
 NONE = GpuProbe(problem="no NVIDIA driver: libcuda.so.1 is not here")

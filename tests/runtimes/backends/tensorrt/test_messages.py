@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.messages import Messages, logger_into, monitor_into
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.messages import Messages, logger_into, monitor_into
 
 
 class Severity:

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes import load
-from runtimes.backends.backend_options import BackendOptions
-from runtimes.backends.registry import open_backend
-from runtimes.backends.tensorrt import opening, plan_targets
-from runtimes.backends.tensorrt.build import build_plan
-from runtimes.backends.tensorrt.profiles import Shapes
-from runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes import load
+from jisu.runtimes.backends.backend_options import BackendOptions
+from jisu.runtimes.backends.registry import open_backend
+from jisu.runtimes.backends.tensorrt import opening, plan_targets
+from jisu.runtimes.backends.tensorrt.build import build_plan
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
 from tests.runtimes.backends.tensorrt.pretended import ENCODER_PLAN, PLAN, Cuda, pretended_library
 from tests.runtimes.tiny_models import logits_of, write_artifact
 
@@ -31,7 +31,7 @@ def library(artifact, monkeypatch, tmp_path):
 
 
 def pretend(artifact, monkeypatch, tmp_path):
-    from runtimes.backends.tensorrt import build
+    from jisu.runtimes.backends.tensorrt import build
 
     found, builds = pretended_library(artifact), []
 

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.packed_plan import pack_plan, unpack_plan
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.packed_plan import pack_plan, unpack_plan
 
 WEIGHTS = random.Random(0).randbytes(600_000)
 KERNELS = b"float4 x = load(p + threadIdx.x);\n" * 20_000

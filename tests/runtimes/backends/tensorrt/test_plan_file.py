@@ -6,8 +6,8 @@ from hashlib import sha256
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt.plan_file import (
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt.plan_file import (
     PlanKey,
     PlanRecord,
     part_path,
@@ -17,7 +17,7 @@ from runtimes.backends.tensorrt.plan_file import (
     require_folder,
     write_plan,
 )
-from runtimes.backends.tensorrt.profiles import Shapes
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
 
 KEY = PlanKey(graph=("a" * 64, "b" * 64), library="tensorrt-rtx 1.7", target="sm89", shapes=Shapes())
 PLAN = b"a plan" * 100

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.contract.errors import InputError
-from runtimes.backends.tensorrt import plan_targets as module
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.plan_targets import plan_targets
-from runtimes.machine.gpu import Gpu, GpuProbe
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.tensorrt import plan_targets as module
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.plan_targets import plan_targets
+from jisu.runtimes.machine.gpu import Gpu, GpuProbe
 from tests.runtimes.tiny_models import write_artifact
 
 TENSORRT = Library(name="tensorrt", module=None)

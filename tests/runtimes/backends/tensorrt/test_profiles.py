@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from exporter.contract.errors import InputError
-from exporter.contract.signature import Signature, StateSpec, TensorSpec
-from runtimes.backends.tensorrt.profiles import Shapes, default_shapes, profiles_for
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
+from jisu.runtimes.backends.tensorrt.profiles import Shapes, default_shapes, profiles_for
 
 CACHE = StateSpec(
     past="past_key_values.0.key", present="present.0.key", kind="kv", dtype="float16", dims=("B", 2, "capacity", 8)

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 import jisu
-from exporter.contract.errors import InputError, MissingDependencyError
-from runtimes.backends.tensorrt import refusal
-from runtimes.backends.tensorrt.library import Library
-from runtimes.backends.tensorrt.profiles import Shapes
-from runtimes.backends.tensorrt.refusal import Refusal, find_refusal
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.runtimes.backends.tensorrt import refusal
+from jisu.runtimes.backends.tensorrt.library import Library
+from jisu.runtimes.backends.tensorrt.profiles import Shapes
+from jisu.runtimes.backends.tensorrt.refusal import Refusal, find_refusal
 
 SHAPES = Shapes(capacity=64, prompt=16)
 TABLE = """[I] ===== Summary =====

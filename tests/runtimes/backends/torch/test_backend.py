@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporter.contract.errors import InputError
-from runtimes.backends.torch.backend import TorchBackend, TorchState
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.backends.torch.backend import TorchBackend, TorchState
 
 VOCAB = 4
 

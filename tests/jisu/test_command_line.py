@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import jisu
-from exporter.contract.errors import GateRejectedError, InputError
+from jisu import command_line
+from jisu.exporter.contract.errors import GateRejectedError, InputError
 
-ROOT = Path(jisu.__file__).parent
+ROOT = Path(jisu.__file__).parents[1]
 Outcome = Callable[[argparse.Namespace], int]
 
 
@@ -29,7 +30,7 @@ def verb(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Outcome], str]]:
         module.add_arguments = lambda parser: parser.add_argument("--precision")  # type: ignore[attr-defined]
         module.run = run  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "tried_verb", module)
-        monkeypatch.setitem(jisu.VERBS, "try", ("tried_verb", "do what the test says"))
+        monkeypatch.setitem(command_line.VERBS, "try", ("tried_verb", "do what the test says"))
         return "try"
 
     yield register
@@ -97,13 +98,13 @@ def test_an_interrupt_that_an_import_turned_into_another_error_is_130(
 @pytest.mark.parametrize("length", [1, 1_000_000], ids=["still buffered", "written at once"])
 def test_broken_pipe_is_quiet(length: int) -> None:
     script = (
-        "import argparse, sys, types, jisu\n"
+        "import argparse, sys, types, jisu.command_line as command_line\n"
         "module = types.ModuleType('tried_verb')\n"
         "module.add_arguments = lambda parser: None\n"
         f"module.run = lambda arguments: sys.stdout.write('x' * {length}) * 0\n"
         "sys.modules['tried_verb'] = module\n"
-        "jisu.VERBS['try'] = ('tried_verb', 'write much')\n"
-        "sys.exit(jisu.main(['try']))\n"
+        "command_line.VERBS['try'] = ('tried_verb', 'write much')\n"
+        "sys.exit(command_line.main(['try']))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
@@ -152,7 +153,7 @@ def test_words_after_two_dashes_are_no_options(tmp_path: Path, capsys: pytest.Ca
     ids=" ".join,
 )
 def test_two_dashes_let_a_prompt_begin_with_dashes(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    from runtimes.commands import generate
+    from jisu.runtimes.commands import generate
 
     seen: list[argparse.Namespace] = []
     monkeypatch.setattr(generate, "run", lambda arguments: seen.append(arguments) or 0)  # type: ignore[func-returns-value]
@@ -170,7 +171,7 @@ def test_a_prompt_that_begins_with_dashes_and_has_blanks_is_no_option(
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert jisu.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"  {verb} " in shown for verb in jisu.VERBS)
+    assert all(f"  {verb} " in shown for verb in command_line.VERBS)
 
 
 def test_no_verb_shows_the_help_and_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,9 +184,9 @@ def test_version_is_the_projects(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("jisu ")
 
 
-@pytest.mark.parametrize("name", list(jisu.VERBS))
+@pytest.mark.parametrize("name", list(command_line.VERBS))
 def test_every_verb_has_its_two_functions_and_a_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    module = importlib.import_module(jisu.VERBS[name][0])
+    module = importlib.import_module(command_line.VERBS[name][0])
     assert callable(module.add_arguments)
     assert callable(module.run)
     assert jisu.main([name, "--help"]) == 0
@@ -198,7 +199,7 @@ def test_every_public_name_is_the_packages_own(name: str) -> None:
 
 
 def test_public_names_and_all_agree() -> None:
-    assert sorted([*jisu.NAMES, "main"]) == sorted(jisu.__all__)
+    assert sorted(jisu.NAMES) == sorted(jisu.__all__)
 
 
 def test_dir_lists_the_public_names() -> None:

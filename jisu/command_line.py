@@ -1,7 +1,6 @@
-"""The front door: the ``jisu`` command, and every public name under one import.
+"""The ``jisu`` command: it dispatches a verb to the package that does it, and turns every way to end into an exit code.
 
-It knows which package does what and nothing else. A verb's module is imported when the verb is called, a name's package
-when the name is used, so that ``jisu --help`` and ``import jisu`` stay instant.
+A verb's module is imported when the verb is called, so that ``jisu --help`` stays instant.
 """
 
 from __future__ import annotations
@@ -12,84 +11,43 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from exporter.contract.errors import JisuError
-from runtimes.commands.standard_streams import abandon_output, is_full, prepare_streams
-
-if TYPE_CHECKING:
-    from exporter import ExportRequest, advise, calibrate, export, load_source, plan_export, verify
-    from exporter.contract.errors import GateRejectedError, InputError
-    from runtimes import Engine, load, register_backend
+import jisu
+from jisu.exporter.contract.errors import JisuError
+from jisu.runtimes.commands.standard_streams import abandon_output, is_full, prepare_streams
 
 # verb -> (module with add_arguments(parser) and run(arguments) -> exit code, one line of help)
 VERBS = {
-    "export": ("exporter.commands.export", "export a checkpoint and verify that the result matches it"),
-    "verify": ("exporter.commands.verify", "verify an existing artifact against its source"),
-    "calibrate": ("exporter.commands.calibrate", "collect statistics of a checkpoint's activations for later exports"),
-    "sensitivity": ("exporter.commands.sensitivity", "measure how much each number format costs each layer"),
-    "families": ("exporter.commands.families", "list the transformers model types and how each one exports"),
+    "export": ("jisu.exporter.commands.export", "export a checkpoint and verify that the result matches it"),
+    "verify": ("jisu.exporter.commands.verify", "verify an existing artifact against its source"),
+    "calibrate": (
+        "jisu.exporter.commands.calibrate",
+        "collect statistics of a checkpoint's activations for later exports",
+    ),
+    "sensitivity": ("jisu.exporter.commands.sensitivity", "measure how much each number format costs each layer"),
+    "families": ("jisu.exporter.commands.families", "list the transformers model types and how each one exports"),
     "diagnose": (
-        "exporter.commands.diagnose",
+        "jisu.exporter.commands.diagnose",
         "find the layer and token at which a graph diverges from its source",
     ),
-    "inspect": ("exporter.commands.inspect", "show what an artifact holds, what was verified and where it came from"),
-    "build": ("runtimes.commands.build", "compile an artifact into TensorRT plans"),
-    "generate": ("runtimes.commands.generate", "answer a prompt"),
-    "chat": ("runtimes.commands.chat", "talk with a model"),
-    "classify": ("runtimes.commands.classify", "label texts with a classifier"),
-    "compare": ("benchmarks.commands.compare", "compare artifacts, backends and other engines in speed and quality"),
-    "doctor": ("runtimes.commands.doctor", "check what this machine can run and how to fix what it cannot"),
+    "inspect": (
+        "jisu.exporter.commands.inspect",
+        "show what an artifact holds, what was verified and where it came from",
+    ),
+    "build": ("jisu.runtimes.commands.build", "compile an artifact into TensorRT plans"),
+    "generate": ("jisu.runtimes.commands.generate", "answer a prompt"),
+    "chat": ("jisu.runtimes.commands.chat", "talk with a model"),
+    "classify": ("jisu.runtimes.commands.classify", "label texts with a classifier"),
+    "compare": (
+        "jisu.benchmarks.commands.compare",
+        "compare artifacts, backends and other engines in speed and quality",
+    ),
+    "doctor": ("jisu.runtimes.commands.doctor", "check what this machine can run and how to fix what it cannot"),
 }
-
-# public name -> the package that has it
-NAMES = {
-    "Engine": "runtimes",
-    "ExportRequest": "exporter",
-    "GateRejectedError": "exporter.contract.errors",
-    "InputError": "exporter.contract.errors",
-    "JisuError": "exporter.contract.errors",
-    "advise": "exporter",
-    "calibrate": "exporter",
-    "export": "exporter",
-    "load": "runtimes",
-    "load_source": "exporter",
-    "plan_export": "exporter",
-    "register_backend": "runtimes",
-    "verify": "exporter",
-}
-
-__all__ = [
-    "Engine",
-    "ExportRequest",
-    "GateRejectedError",
-    "InputError",
-    "JisuError",
-    "advise",
-    "calibrate",
-    "export",
-    "load",
-    "load_source",
-    "main",
-    "plan_export",
-    "register_backend",
-    "verify",
-]
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for a program ended by Ctrl-C
 BROKEN_PIPE = 141  # 128 + SIGPIPE
-
-
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return _version()
-    if name not in NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(NAMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,7 +123,7 @@ def _answer_without_verb(words: list[str]) -> int:
     if words and not words[0].startswith("-"):
         parser.error(f"unknown verb {words[0]!r}{_nearest(words[0], VERBS)}; choose from {', '.join(VERBS)}")
     if parser.parse_args(words).version:
-        sys.stdout.write(f"jisu {_version()}\n")
+        sys.stdout.write(f"jisu {jisu.__version__}\n")
         return 0
     parser.print_help(sys.stdout if words else sys.stderr)
     return 0 if words else 2
@@ -206,16 +164,3 @@ class _Parser(argparse.ArgumentParser):
 def _nearest(word: str, known: Sequence[str] | dict[str, Any]) -> str:
     found = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {found[0]}?)" if found else ""
-
-
-def _version() -> str:
-    import importlib.metadata
-
-    try:
-        return importlib.metadata.version("jisu")
-    except importlib.metadata.PackageNotFoundError:
-        return "(run from a folder; not installed)"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

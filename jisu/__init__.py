@@ -1,0 +1,111 @@
+"""jisu exports PyTorch language models to ONNX, verifies that they still are the same model, and runs them.
+
+    import jisu
+
+    jisu.export("./smollm2", "build/smollm2-int8", precision="int8")
+
+    with jisu.load("build/smollm2-int8") as engine:
+        print(engine.chat([{"role": "user", "content": "What is the capital of France?"}]).text)
+
+The names below are the public API, with types; what else lies in the package may change with any version. Each name
+is imported when it is first used, so that ``import jisu`` stays instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jisu.command_line import main
+    from jisu.exporter.calibration_run import calibrate
+    from jisu.exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
+    from jisu.exporter.dry_run import plan_export
+    from jisu.exporter.estimates.advice import advise
+    from jisu.exporter.pipeline import export
+    from jisu.exporter.request import ExportRequest
+    from jisu.exporter.sources import load_source
+    from jisu.exporter.verification import verify
+    from jisu.runtimes.backends.registry import register_backend
+    from jisu.runtimes.chat.messages import Message
+    from jisu.runtimes.conversation import Conversation
+    from jisu.runtimes.engine import Engine, load
+    from jisu.runtimes.generation.classification import Classification
+    from jisu.runtimes.generation.options import SamplingOptions
+    from jisu.runtimes.generation.result import Result
+    from jisu.runtimes.generation.scoring import TokenScores
+    from jisu.runtimes.generation.text_stream import TextStream
+
+    __version__: str
+
+# public name -> the module that has it
+NAMES = {
+    "Classification": "jisu.runtimes.generation.classification",
+    "Conversation": "jisu.runtimes.conversation",
+    "Engine": "jisu.runtimes.engine",
+    "ExportRequest": "jisu.exporter.request",
+    "GateRejectedError": "jisu.exporter.contract.errors",
+    "InputError": "jisu.exporter.contract.errors",
+    "JisuError": "jisu.exporter.contract.errors",
+    "Message": "jisu.runtimes.chat.messages",
+    "MissingDependencyError": "jisu.exporter.contract.errors",
+    "Result": "jisu.runtimes.generation.result",
+    "SamplingOptions": "jisu.runtimes.generation.options",
+    "TextStream": "jisu.runtimes.generation.text_stream",
+    "TokenScores": "jisu.runtimes.generation.scoring",
+    "advise": "jisu.exporter.estimates.advice",
+    "calibrate": "jisu.exporter.calibration_run",
+    "export": "jisu.exporter.pipeline",
+    "load": "jisu.runtimes.engine",
+    "load_source": "jisu.exporter.sources",
+    "main": "jisu.command_line",
+    "plan_export": "jisu.exporter.dry_run",
+    "register_backend": "jisu.runtimes.backends.registry",
+    "verify": "jisu.exporter.verification",
+}
+
+__all__ = [
+    "Classification",
+    "Conversation",
+    "Engine",
+    "ExportRequest",
+    "GateRejectedError",
+    "InputError",
+    "JisuError",
+    "Message",
+    "MissingDependencyError",
+    "Result",
+    "SamplingOptions",
+    "TextStream",
+    "TokenScores",
+    "advise",
+    "calibrate",
+    "export",
+    "load",
+    "load_source",
+    "main",
+    "plan_export",
+    "register_backend",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
+    if name not in NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("jisu")
+    except importlib.metadata.PackageNotFoundError:
+        return "(run from a folder; not installed)"
