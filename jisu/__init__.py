@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from jisu.runtimes.backends.registry import register_backend
     from jisu.runtimes.chat.messages import Message
     from jisu.runtimes.conversation import Conversation
-    from jisu.runtimes.engine import Engine, load
+    from jisu.runtimes.engine import Engine
     from jisu.runtimes.generation.classification import Classification
     from jisu.runtimes.generation.options import SamplingOptions
     from jisu.runtimes.generation.result import Result
     from jisu.runtimes.generation.scoring import TokenScores
     from jisu.runtimes.generation.text_stream import TextStream
+    from jisu.runtimes.opening import load
 
     __version__: str
 
@@ -56,7 +57,7 @@ NAMES = {
     "advise": "jisu.exporter.estimates.advice",
     "calibrate": "jisu.exporter.calibration_run",
     "export": "jisu.exporter.pipeline",
-    "load": "jisu.runtimes.engine",
+    "load": "jisu.runtimes.opening",
     "load_source": "jisu.exporter.sources",
     "main": "jisu.command_line",
     "plan_export": "jisu.exporter.dry_run",

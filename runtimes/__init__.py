@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from jisu.runtimes.backends.registry import register_backend as register_backend
     from jisu.runtimes.conversation import Conversation as Conversation
     from jisu.runtimes.engine import Engine as Engine
-    from jisu.runtimes.engine import load as load
     from jisu.runtimes.generation.classification import Classification as Classification
     from jisu.runtimes.generation.options import SamplingOptions as SamplingOptions
     from jisu.runtimes.generation.result import Result as Result
     from jisu.runtimes.generation.scoring import TokenScores as TokenScores
     from jisu.runtimes.generation.text_stream import TextStream as TextStream
+    from jisu.runtimes.opening import load as load
 
 _PUBLIC = {
     "BACKENDS": "jisu.runtimes.backends.registry",
@@ -26,7 +26,7 @@ _PUBLIC = {
     "SamplingOptions": "jisu.runtimes.generation.options",
     "TextStream": "jisu.runtimes.generation.text_stream",
     "TokenScores": "jisu.runtimes.generation.scoring",
-    "load": "jisu.runtimes.engine",
+    "load": "jisu.runtimes.opening",
     "register_backend": "jisu.runtimes.backends.registry",
 }
 

@@ -1,95 +1,38 @@
-"""The user's object: an artifact opened on a backend. It brings text, chat template, loop and scores together."""
+"""The user's object: an artifact opened on a backend.
+
+It is a front: `runtimes.opening` makes it, `runtimes.model_text` has tokenizer and chat template, `runtimes.generator`
+begins answers, and the scores and labels are those of `runtimes.generation`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from jisu.exporter.contract.artifact import Artifact, read_artifact
+from jisu.exporter.contract.artifact import Artifact
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.classifier_backend import ClassifierBackend
-from jisu.exporter.contract.generation_settings import read_generation_settings
 from jisu.runtimes import engine_errors
-from jisu.runtimes.backends.backend_options import BackendOptions, Source
-from jisu.runtimes.backends.registry import CLASSIFICATION, not_a_classifier, open_artifact
-from jisu.runtimes.backends.token_ids import check_ids
-from jisu.runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
-from jisu.runtimes.chat.chat_encoder import open_chat_encoder
+from jisu.runtimes.backends.registry import CLASSIFICATION, not_a_classifier
+from jisu.runtimes.chat.chat_arguments import ChatChanges
 from jisu.runtimes.chat.messages import ChatRequest, Message
 from jisu.runtimes.generation.classification import Classification, check_texts, classify_rows
-from jisu.runtimes.generation.model_defaults import checked_settings, complete_options
-from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, OptionChanges, SamplingOptions, changed_options
-from jisu.runtimes.generation.prompts import check_id_prompts, check_prompt, check_prompts, is_listed, token_ids
+from jisu.runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
+from jisu.runtimes.generation.prompts import check_id_prompts, check_prompts, is_listed, token_ids
 from jisu.runtimes.generation.result import Result
-from jisu.runtimes.generation.runs import Run, begin_run
+from jisu.runtimes.generation.runs import all_results
 from jisu.runtimes.generation.scoring import TokenScores, score_tokens
-from jisu.runtimes.generation.text import TextCodec, open_codec
+from jisu.runtimes.generation.text import TextCodec
 from jisu.runtimes.generation.text_stream import TextStream
+from jisu.runtimes.generator import Generator
 from jisu.runtimes.machine.freed_memory import return_freed_memory
-from jisu.runtimes.machine.verified_files import verify_once
+from jisu.runtimes.model_text import ModelText
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
-
-DEFAULT_BACKEND = "ort-cpu"
-
-
-def load(
-    folder: str | Path,
-    backend: str = DEFAULT_BACKEND,
-    *,
-    threads: int | None = None,
-    verify_hashes: bool = True,
-    check_hashes: bool = False,
-    source: Source = None,
-    allow_cpu_nodes: bool = False,
-    plan: str | Path | None = None,
-    capacity: int | None = None,
-) -> Engine:
-    """Open an artifact.
-
-    Args:
-        folder: what ``jisu export`` wrote.
-        backend: a name in `runtimes.backends.registry.BACKENDS`; no other one is taken in its place.
-        verify_hashes: compare the SHA-256 of every file with the recorded one, once on a machine: that it was done is
-            remembered in the user's cache folder until a file changes. False compares their sizes alone.
-        check_hashes: compare them now, whatever is remembered.
-
-    The other arguments are the options of the backend, see `runtimes.backends.backend_options.BackendOptions`.
-
-    Raises:
-        InputError: no artifact, a damaged one, an unknown backend, or one that cannot run this artifact.
-        MissingDependencyError: the backend's package is not installed.
-    """
-    options = BackendOptions(
-        threads=threads, source=source, allow_cpu_nodes=allow_cpu_nodes, plan=plan, capacity=capacity
-    )
-    return open_engine(folder, backend, options, verify_hashes=verify_hashes, check_hashes=check_hashes)
-
-
-def open_engine(
-    folder: str | Path,
-    backend: str,
-    options: BackendOptions,
-    *,
-    verify_hashes: bool = True,
-    check_hashes: bool = False,
-) -> Engine:
-    """The same as `load`, with the options of the backend as one object."""
-    artifact = read_artifact(folder, check_hashes=check_hashes)
-    if verify_hashes and not check_hashes:
-        verify_once(artifact)
-    engine = Engine(artifact, open_artifact(backend, artifact, options))
-    if options.can_be_pickled:
-        engine._reopen = partial(
-            open_engine, backend=backend, options=options.with_absolute_paths(), verify_hashes=verify_hashes
-        )
-    return engine
 
 
 class Engine:
@@ -105,16 +48,20 @@ class Engine:
     pickle or a copy is the artifact opened again, by its path and with the same arguments.
     """
 
-    _reopen: Callable[[Path], Engine] | None = None  # None where another process could not do it
-
-    def __init__(self, artifact: Artifact, backend: Backend | ClassifierBackend) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        backend: Backend | ClassifierBackend,
+        *,
+        reopen: Callable[[Path], Engine] | None = None,
+    ) -> None:
         self.artifact = artifact
         self._opened = backend
-        facts, codec = artifact.manifest.model, open_codec(artifact.folder)
-        self._codec = codec
-        self._chat = None if codec is None else open_chat_encoder(artifact.folder, codec, facts)
-        settings = {} if artifact.manifest.task == CLASSIFICATION else read_generation_settings(artifact.folder)
-        self._settings = checked_settings(settings, facts, artifact.folder)
+        self._reopen = reopen  # None where another process could not do it
+        self._text = ModelText(artifact)
+        self._generator: Generator | None = None
+        if artifact.manifest.task != CLASSIFICATION:
+            self._generator = Generator(artifact, cast("Backend", backend), self._text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reopen is None:
@@ -127,9 +74,14 @@ class Engine:
     @property
     def backend(self) -> Backend:
         """What generates; raises InputError when the artifact is a classifier."""
-        if self.artifact.manifest.task == CLASSIFICATION:
+        return self.generator.backend
+
+    @property
+    def generator(self) -> Generator:
+        """What begins answers on the backend; raises InputError when the artifact is a classifier."""
+        if self._generator is None:
             raise engine_errors.only_classifies(self.artifact)
-        return cast("Backend", self._opened)
+        return self._generator
 
     @property
     def classifier(self) -> ClassifierBackend:
@@ -142,6 +94,11 @@ class Engine:
     def labels(self) -> tuple[str, ...]:
         """A classifier's labels in the order of its logits; none for any other model."""
         return self.artifact.manifest.model.labels
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids that the model takes: those from 0 up to one less."""
+        return self.artifact.manifest.model.vocab_size
 
     @overload
     def generate(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
@@ -191,10 +148,7 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> list[Result]:
         """Continue prompts given as token ids."""
-        run = self._run(check_id_prompts(prompts), changed_options(options, changes))
-        for _ in run:
-            pass
-        return run.results()
+        return all_results(self.generator.begin(check_id_prompts(prompts), changed_options(options, changes)))
 
     def stream(
         self,
@@ -205,7 +159,8 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> TextStream:
         """Answer one prompt piece by piece; raises as `generate` does, before the first piece."""
-        return TextStream(self._run([self.prompt_ids(prompt, chat=chat)], changed_options(options, changes)))
+        ids = self.prompt_ids(prompt, chat=chat)
+        return TextStream(self.generator.begin([ids], changed_options(options, changes)))
 
     def chat(
         self,
@@ -220,10 +175,7 @@ class Engine:
         are the arguments of `ChatChanges`: ``tools``, ``template_variables``, ``continue_final_message`` (the answer is
         the rest of the last message, the assistant's) and ``drop_oldest``.
         """
-        run = self._chat_run(messages, options, changes)
-        for _ in run:
-            pass
-        return run.results()[0]
+        return all_results(self.generator.begin_chat(messages, options, changes))[0]
 
     def stream_chat(
         self,
@@ -233,24 +185,11 @@ class Engine:
         **changes: Unpack[ChatChanges],
     ) -> TextStream:
         """Answer a conversation piece by piece; for the arguments see `chat`."""
-        return TextStream(self._chat_run(messages, options, changes))
-
-    def _chat_run(self, messages: Sequence[Message], options: SamplingOptions | None, changes: ChatChanges) -> Run:
-        request, drops, rest = split_changes(messages, changes)
-        chosen = changed_options(options, rest)
-        if drops:
-            kept = drop_oldest_turns(messages, lambda some: self.has_room(replace(request, messages=some), chosen))
-            request = replace(request, messages=kept)
-        return self._run([self.message_ids(request)], chosen, cut=True)
+        return TextStream(self.generator.begin_chat(messages, options, changes))
 
     def has_room(self, messages: Sequence[Message] | ChatRequest, options: SamplingOptions) -> bool:
         """Whether a conversation leaves positions for the answer: half of them have to be enough for it."""
-        positions = self.backend.max_positions
-        if positions is None:
-            return True
-        options = self.completed_options(options)
-        new_tokens = min(options.max_new_tokens or options.default_new_tokens or DEFAULT_NEW_TOKENS, positions // 2)
-        return len(self.message_ids(messages)) + new_tokens <= positions
+        return self.generator.has_room(messages, options)
 
     @overload
     def score(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
@@ -271,10 +210,10 @@ class Engine:
         Raises:
             InputError: nothing to score, something too long for the model, or neither texts nor ids.
         """
-        if self._reads_sources:
+        if self._text.reads_sources:
             raise engine_errors.no_scores(self.artifact)
         alone = isinstance(texts, str) or bool(token_ids(texts))
-        sequences = [self._ids_to_score(text) for text in (texts if is_listed(texts) and not alone else [texts])]
+        sequences = [self._text.ids_to_score(text) for text in (texts if is_listed(texts) and not alone else [texts])]
         scores = score_tokens(self.backend, sequences)
         return scores[0] if alone else scores
 
@@ -297,8 +236,8 @@ class Engine:
         """
         classifier = self.classifier
         rows = self.codec.encode_rows(check_texts(texts), limit=classifier.max_positions, truncate=truncate)
-        found = classify_rows(classifier, rows, self.labels)
-        return found[0] if isinstance(texts, str) else found
+        labelled = classify_rows(classifier, rows, self.labels)
+        return labelled[0] if isinstance(texts, str) else labelled
 
     def classify_ids(self, rows: Sequence[Sequence[int]]) -> list[Classification]:
         """Give texts that are lists of token ids, special tokens included, their labels."""
@@ -317,42 +256,29 @@ class Engine:
         Raises:
             InputError: ids that the model does not have.
         """
-        found = token_ids(ids)
-        if found is None:
-            raise engine_errors.not_token_ids(ids)
-        check_ids([found], self.vocab_size)
-        return self.codec.decode(found, special_tokens=special_tokens)
+        return self._text.decode(ids, special_tokens=special_tokens)
 
     def prompt_ids(self, text: str, *, chat: bool | None = None) -> list[int]:
         """Token ids of a prompt as `generate` would give it to the model; raises InputError for an empty one."""
-        check_prompt(text)
-        chat = self.has_chat_template and not self._reads_sources if chat is None else chat
-        return self.message_ids([{"role": "user", "content": text}]) if chat else self.tokenize(text)
+        return self._text.prompt_ids(text, chat=chat)
 
     def message_ids(self, messages: Sequence[Message] | ChatRequest) -> list[int]:
         """Token ids of a conversation; only the template writes special tokens, the messages are plain text."""
-        _ = self.codec, self.backend  # either may refuse
-        if self._reads_sources:
-            raise engine_errors.no_conversation(self.artifact)
-        if self._chat is None or self._chat.template is None:
-            raise engine_errors.no_chat_template(self.artifact)
-        return self._chat.encode(messages)
+        return self._text.message_ids(messages)
 
     @property
     def has_chat_template(self) -> bool:
-        return self._chat is not None and self._chat.template is not None
+        return self._text.has_chat_template
 
     @property
     def codec(self) -> TextCodec:
         """The tokenizer; raises InputError when the artifact has none."""
-        if self._codec is None:
-            raise engine_errors.no_tokenizer(self.artifact)
-        return self._codec
+        return self._text.codec
 
     @property
     def generation_settings(self) -> dict[str, Any]:
         """What the model's own settings say where no option does, under the names of transformers."""
-        return dict(self._settings)
+        return {} if self._generator is None else dict(self._generator.settings)
 
     def completed_options(self, options: SamplingOptions, *, searches: bool = True) -> SamplingOptions:
         """Options that say all of what is done, with the model's own settings where nothing was given.
@@ -363,7 +289,7 @@ class Engine:
         Raises:
             InputError: something that nothing would read, or options that do not go together.
         """
-        return complete_options(options, self._settings, searches=searches)
+        return self.generator.completed_options(options, searches=searches)
 
     def close(self) -> None:
         """Give back the memory of the model and of all its states, whoever holds them; safe to call twice."""
@@ -377,24 +303,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _ids_to_score(self, text: object) -> list[int]:
-        ids = self.tokenize(text) if isinstance(text, str) else token_ids(text)
-        if ids is None:
-            raise engine_errors.not_to_score(text)
-        return ids
-
-    @property
-    def vocab_size(self) -> int:
-        """Token ids that the model takes: those from 0 up to one less."""
-        return self.artifact.manifest.model.vocab_size
-
-    @property
-    def _reads_sources(self) -> bool:
-        return self.artifact.manifest.model.decoder_start is not None
-
-    def _run(self, prompts: Sequence[Sequence[int]], options: SamplingOptions, *, cut: bool = False) -> Run:
-        check_ids(prompts, self.backend.vocab_size)
-        options = self.completed_options(options)
-        facts = self.artifact.manifest.model
-        return begin_run(self.backend, prompts, options=options, codec=self._codec, facts=facts, cut=cut)

@@ -170,7 +170,7 @@ def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:
 def load_engine(arguments: argparse.Namespace) -> Engine:
     """Open the artifact that was named."""
     from jisu.runtimes.backends.backend_options import BackendOptions
-    from jisu.runtimes.engine import open_engine
+    from jisu.runtimes.opening import open_engine
 
     options = BackendOptions(**{field.name: getattr(arguments, field.name) for field in fields(BackendOptions)})
     return open_engine(arguments.artifact, arguments.backend, options, verify_hashes=arguments.verify_hashes)

@@ -8,6 +8,7 @@ from jisu.exporter.contract.artifact import ModelFacts
 from jisu.exporter.contract.backend import Backend
 from jisu.runtimes.generation.beam_run import BeamRun
 from jisu.runtimes.generation.options import SamplingOptions
+from jisu.runtimes.generation.result import Result
 from jisu.runtimes.generation.text import TextCodec
 from jisu.runtimes.generation.text_run import TextRun
 
@@ -36,3 +37,10 @@ def begin_run(
         return kind(backend, prompts, options=options, codec=codec, eos=facts.eos, cut=cut)
     starts = [[facts.decoder_start] for _ in prompts]
     return kind(backend, starts, options=options, codec=codec, eos=facts.eos, sources=prompts)
+
+
+def all_results(run: Run) -> list[Result]:
+    """Run to the end: the answer to each prompt."""
+    for _ in run:
+        pass
+    return run.results()

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-import pickle
 import subprocess
 import sys
 import weakref
@@ -12,9 +10,10 @@ import numpy as np
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.runtimes.engine import Engine, load
+from jisu.runtimes.engine import Engine
 from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.text import TextCodec
+from jisu.runtimes.opening import load
 from tests.runtimes.tiny_models import EOS, ListBackend, logits_of, write_artifact
 from tests.runtimes.tiny_text import IM_END, ScriptedBackend, byte_level_tokenizer, says, text_artifact
 
@@ -105,17 +104,6 @@ def test_an_id_outside_the_vocabulary_is_one_error_everywhere(tiny: Engine, toke
     ):
         with pytest.raises(InputError, match=wanted):
             call()
-
-
-def test_ids_to_decode_are_checked(tmp_path: Path) -> None:
-    engine = saying(tmp_path, "a", "b")
-    for wrong in ([-1], [engine.vocab_size], [4, 2**40]):
-        with pytest.raises(InputError, match="A token id is not in the vocabulary"):
-            engine.detokenize(wrong)
-    for no_ids in ([1.5], [True], 3, "4"):
-        with pytest.raises(InputError, match="not token ids"):
-            engine.detokenize(no_ids)  # type: ignore[arg-type]
-    assert engine.detokenize([]) == ""
 
 
 def test_rows_that_end_early_leave_the_others_alone(tiny: Engine) -> None:
@@ -211,14 +199,6 @@ def test_an_end_token_at_once_gives_an_empty_answer(tmp_path: Path) -> None:
     assert (result.text, result.token_ids, result.finish_reason) == ("", (END,), "eos")
     assert list(engine.stream("say", chat=False)) == []
     assert result.timings.decode_tokens_per_second is None
-
-
-def test_a_prompt_becomes_one_user_message(tmp_path: Path) -> None:
-    engine = saying(tmp_path, "", "x")
-    rendered = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
-    assert engine.prompt_ids("hi") == CODEC.encode(rendered, special_tokens=False)
-    assert engine.prompt_ids("hi", chat=False) == CODEC.encode("hi", special_tokens=False)
-    assert engine.generate("hi").prompt_tokens == engine.chat([{"role": "user", "content": "hi"}]).prompt_tokens
 
 
 def test_a_batch_of_texts_gives_a_list(tmp_path: Path) -> None:
@@ -382,22 +362,6 @@ def test_a_classifier_does_not_generate_and_says_what_it_does(tiny_classifier) -
                 call(engine)
 
 
-def test_a_pickle_and_a_copy_are_opened_again_by_path(tiny: Engine) -> None:
-    wanted = tiny.generate_ids([PROMPTS[0]], max_new_tokens=4)[0].token_ids
-    pickled = pickle.loads(pickle.dumps(tiny))  # noqa: S301  (our own)
-    for made in (pickled, copy.copy(tiny), copy.deepcopy(tiny)):
-        assert made.backend is not tiny.backend
-        assert made.generate_ids([PROMPTS[0]], max_new_tokens=4)[0].token_ids == wanted
-        assert made.backend._opened.get().get_session_options().intra_op_num_threads == 1
-        made.close()
-    assert tiny.generate_ids([PROMPTS[0]], max_new_tokens=4)[0].token_ids == wanted
-
-
-def test_an_engine_around_something_of_this_process_is_not_pickled(tiny: Engine) -> None:
-    with pytest.raises(InputError, match="neither pickled nor copied"):
-        pickle.dumps(Engine(tiny.artifact, ListBackend()))
-
-
 @pytest.mark.parametrize("held", ["nothing", "state", "run", "logits"])
 def test_closing_gives_the_memory_back_whatever_is_held(tmp_path: Path, held: str) -> None:
     write_artifact(tmp_path / "artifact", "ort-cpu")
@@ -407,7 +371,7 @@ def test_closing_gives_the_memory_back_whatever_is_held(tmp_path: Path, held: st
     state = backend.new_state(1, 8)
     logits = backend.forward(np.array([[1, 2]]), state)
     logits = backend.forward(np.array([[3]]), state)
-    run = engine._run([[1, 2]], SamplingOptions(max_new_tokens=8, ignore_eos=True))
+    run = engine.generator.begin([[1, 2]], SamplingOptions(max_new_tokens=8, ignore_eos=True))
     steps = iter(run)
     next(steps)
     cache = weakref.ref(state.past[0])  # type: ignore[attr-defined]

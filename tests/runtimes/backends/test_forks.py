@@ -17,7 +17,7 @@ from tests.runtimes.tiny_models import write_artifact
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 BEGIN = """
 import gc, os, sys, threading
-from jisu.runtimes.engine import load
+from jisu.runtimes.opening import load
 engine = load(sys.argv[1], threads=2)
 def answer():
     return engine.generate_ids([[3, 7, 1]], max_new_tokens=4)[0].token_ids
@@ -45,7 +45,7 @@ CHILDREN = {
     ),
     "continues a stream": (
         "from jisu.runtimes.generation.text_run import TextRun\n"
-        "def run(): return engine._run([[3, 7, 1]], __import__('jisu').SamplingOptions(max_new_tokens=4))\n"
+        "def run(): return engine.generator.begin([[3, 7, 1]], __import__('jisu').SamplingOptions(max_new_tokens=4))\n"
         "half = run()\nsteps = iter(half)\nnext(steps)\n"
         "def child():\n    for _ in steps: pass\n    assert half.token_ids(0) == wanted\nfork(child)"
     ),

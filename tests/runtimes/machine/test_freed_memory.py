@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jisu.runtimes.engine import load
 from jisu.runtimes.machine.freed_memory import return_freed_memory
+from jisu.runtimes.opening import load
 from tests.runtimes.tiny_models import write_artifact
 
 

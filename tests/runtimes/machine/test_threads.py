@@ -37,7 +37,7 @@ def test_a_session_has_the_threads_that_the_process_may_use(tmp_path: Path) -> N
     write_artifact(tmp_path / "artifact", "ort-cpu")
     code = (
         "import os, sys\nos.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-        "from jisu.runtimes.engine import load\n"
+        "from jisu.runtimes.opening import load\n"
         "with load(sys.argv[1]) as engine:\n"
         "    print(engine.backend._opened.get().get_session_options().intra_op_num_threads)\n"
     )

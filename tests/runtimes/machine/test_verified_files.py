@@ -8,9 +8,9 @@ import pytest
 
 from jisu.exporter.contract.artifact import read_artifact
 from jisu.exporter.contract.errors import InputError
-from jisu.runtimes.engine import load
 from jisu.runtimes.machine import verified_files
 from jisu.runtimes.machine.verified_files import verify_once
+from jisu.runtimes.opening import load
 from tests.runtimes.tiny_models import write_artifact
 
 

@@ -15,7 +15,8 @@ from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
 from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
 from jisu.runtimes.backends.forks import Reopened
 from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_ort_cpu
-from jisu.runtimes.engine import Engine, load
+from jisu.runtimes.engine import Engine
+from jisu.runtimes.opening import load
 from tests.runtimes.tiny_models import V, manifest, write_artifact
 
 HIDDEN = 4
