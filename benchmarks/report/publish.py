@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from jisu.benchmarks.report.html import render_html
@@ -41,14 +42,17 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     parser.add_argument("--rows", nargs="+", metavar="NAME", required=True, help="rows that the README shows")
     arguments = parser.parse_args()
-    publish(
-        arguments.report,
-        results=arguments.results,
-        plot=arguments.plot,
-        page=arguments.page,
-        readme=arguments.readme,
-        rows=arguments.rows,
-    )
+    try:
+        publish(
+            arguments.report,
+            results=arguments.results,
+            plot=arguments.plot,
+            page=arguments.page,
+            readme=arguments.readme,
+            rows=arguments.rows,
+        )
+    except InputError as error:
+        parser.error(str(error))
 
 
 def publish(folder: Path, *, results: Path, plot: Path, page: Path, readme: Path, rows: Sequence[str]) -> None:
@@ -66,16 +70,17 @@ def publish(folder: Path, *, results: Path, plot: Path, page: Path, readme: Path
             allowed="paths relative to the repository",
             fix="Run `jisu compare` in the repository with such paths.",
         )
-    few = render_rows(report, names=rows, titles=README_COLUMNS)
+    few = render_whole(report, partial(render_rows, names=rows, titles=README_COLUMNS))
+    markdown, html, drawing = (render_whole(report, one) for one in (render_markdown, render_html, standalone_plot))
     # Pages lie where links start from; the plot is named from there.
     image = f"![Decode speed against mean KL divergence]({plot.as_posix()})"
-    pages = {page: _filled(page, f"\n{render_markdown(report)}"), readme: _filled(readme, f"\n{few}\n{image}\n")}
+    pages = {page: _filled(page, f"\n{markdown}"), readme: _filled(readme, f"\n{few}\n{image}\n")}
     results.mkdir(parents=True, exist_ok=True)
     write_json(report, results / JSON)
-    write_whole(results / MARKDOWN, render_markdown(report))
-    write_whole(results / HTML, render_html(report))
+    write_whole(results / MARKDOWN, markdown)
+    write_whole(results / HTML, html)
     plot.parent.mkdir(parents=True, exist_ok=True)
-    plot.write_text(standalone_plot(report), encoding="utf-8")
+    plot.write_text(drawing, encoding="utf-8")
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
 
@@ -87,6 +92,25 @@ def _filled(path: Path, shown: str) -> str:
     if not begin or not end:
         raise InputError(f"{path} has no place for the table", allowed=f"{BEGIN} and {END}", fix="Add the two.")
     return f"{before}{BEGIN}{shown}{END}{after}"
+
+
+def render_whole(report: Report, render: Callable[[Report], str]) -> str:
+    """What a report is rendered to.
+
+    Raises:
+        InputError: parts of the report are missing or are not what they have to be.
+    """
+    import jinja2
+
+    try:
+        return render(report)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, jinja2.TemplateError) as error:
+        raise InputError(
+            "The report is damaged: it cannot be rendered",
+            received=f"{type(error).__name__}: {error}",
+            allowed="a report.json that `jisu compare` has written",
+            fix="Create the report again with `jisu compare`.",
+        ) from error
 
 
 def standalone_plot(report: Report) -> str:

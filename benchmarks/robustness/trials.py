@@ -90,6 +90,7 @@ def other_trials(inputs: Inputs, setting: Setting) -> list[Damage]:
     reads: list[tuple[str, Path, Callable[[Path], Any]]] = [
         ("statistics", inputs.statistics, partial(_read_statistics, inputs.source)),
         ("baseline", inputs.report, partial(_read_baseline, inputs.report)),
+        ("report", inputs.report, _render_report),
         ("calibration text", inputs.text, partial(_read_calibration, inputs.source)),
         ("evaluation text", inputs.text, _read_evaluation),
     ]
@@ -126,6 +127,17 @@ def _read_baseline(whole: Path, path: Path) -> None:
     from jisu.benchmarks.report.verdict import Limits, judge
 
     judge(read_report(whole), read_report(path), Limits(max_slowdown=1.1, max_memory_growth=1.1, max_size_growth=1.1))
+
+
+def _render_report(path: Path) -> None:
+    from jisu.benchmarks.report.html import render_html
+    from jisu.benchmarks.report.markdown import render_markdown
+    from jisu.benchmarks.report.publish import render_whole, standalone_plot
+    from jisu.benchmarks.report.report import read_report
+
+    report = read_report(path)
+    for render in (render_markdown, render_html, standalone_plot):
+        render_whole(report, render)
 
 
 def _read_calibration(source: Path, path: Path) -> None:

@@ -65,7 +65,7 @@ def with_base(checkpoint: str | Path, adapters: Sequence[str | Path]) -> tuple[s
     if not is_adapter(folder):
         return checkpoint, list(adapters)
     base = read_lora_settings(folder).base
-    found = next((path for path in _places(base, folder) if path.exists()), None)
+    found = next((path for place in _places(base, folder) if (path := _found(place)) is not None), None)
     if found is None:
         raise InputError(
             f"{folder} holds an adapter, not a model",
@@ -77,7 +77,16 @@ def with_base(checkpoint: str | Path, adapters: Sequence[str | Path]) -> tuple[s
 
 
 def _places(base: str | None, folder: Path) -> list[Path]:
-    return [] if base is None else [Path(base).expanduser(), folder / base, folder.parent / base]
+    return [] if base is None else [Path(base), folder / base, folder.parent / base]
+
+
+def _found(path: Path) -> Path | None:
+    """The path where something lies there; None of what cannot be a path, too: the name is the file's."""
+    try:
+        path = path.expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # longer than names can be; the home of nobody
+        return None
 
 
 def merge_adapters(source: Source, folders: Sequence[Path], *, allow_pickle: bool = False) -> Source:

@@ -109,7 +109,7 @@ def read_lora_settings(folder: Path) -> LoraSettings:
         )
     try:
         return LoraSettings(
-            base=stored.get("base_model_name_or_path") or None,
+            base=_name(stored.get("base_model_name_or_path")),
             rank=_positive(stored["r"]),
             alpha=float(stored["lora_alpha"]),
             ranks={str(key): _positive(value) for key, value in (stored.get("rank_pattern") or {}).items()},
@@ -123,7 +123,7 @@ def read_lora_settings(folder: Path) -> LoraSettings:
         raise InputError(
             f"{path} cannot be understood",
             received=f"{type(error).__name__}: {error}",
-            allowed="r, lora_alpha and the patterns of PEFT's LoraConfig",
+            allowed="r, lora_alpha, the patterns and the base model's name of PEFT's LoraConfig",
             fix="Save the adapter again.",
         ) from error
 
@@ -134,6 +134,12 @@ def _of_pattern(patterns: Mapping[str, Any], module: str, default: Any) -> Any:
         if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return default
+
+
+def _name(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"base_model_name_or_path {value!r}")
+    return value or None
 
 
 def _positive(value: Any) -> int:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import random
 from xml.etree import ElementTree
 
 import pytest
 
-from jisu.benchmarks.report.publish import BEGIN, END, publish
+from jisu.benchmarks.report.html import render_html
+from jisu.benchmarks.report.markdown import render_markdown
+from jisu.benchmarks.report.publish import BEGIN, END, publish, render_whole, standalone_plot
 from jisu.benchmarks.report.report import write_report
+from jisu.benchmarks.robustness.mutants import change_value
 from jisu.exporter.contract.errors import InputError
 from tests.benchmarks.made_report import made_report
 
@@ -52,3 +56,25 @@ def test_paths_of_a_machine_and_a_readme_without_a_place_are_refused(folder):
     write_report(made_report(int8={"path": "/home/me/build/int8"}), folder / "report")
     with pytest.raises(InputError, match="/home/me/build/int8"):
         run(folder)
+
+
+def test_a_damaged_report_is_refused_before_anything_is_written(folder):
+    for damage in ({"size_bytes": "much"}, {"measured": {"short-chat": 3}}, {"name": None}, {"operators": [7]}):
+        report = made_report(int8=damage)
+        (folder / "report" / "report.json").write_text(json.dumps(report))
+        with pytest.raises(InputError):
+            run(folder)
+    assert not (folder / "results").exists()
+    assert "old" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("render", "count"), [(render_markdown, 40), (render_html, 3), (standalone_plot, 5)])
+def test_reports_with_any_value_damaged_are_rendered_or_refused(render, count):
+    whole = json.dumps(made_report()).encode()
+    refused = 0
+    for seed in range(count):
+        try:
+            render_whole(json.loads(change_value(whole, random.Random(seed))), render)
+        except InputError:
+            refused += 1
+    assert refused or count < 40

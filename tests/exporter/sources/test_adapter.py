@@ -267,6 +267,14 @@ def test_a_folder_with_an_adapter_alone_finds_its_base_or_says_what_to_give(base
         load_source(away)
 
 
+@pytest.mark.parametrize("name", ["~nobody-has-this-name/base", "long" * 100, "nul\0", 7, [], {"a": 1}, True])
+def test_a_base_that_no_path_can_name_is_refused(tmp_path: Path, name: Any) -> None:
+    adapter = write_adapter(tmp_path / "a", pair(Q), base_model_name_or_path=name)
+    message = "holds an adapter" if isinstance(name, str) else "base_model_name_or_path"
+    with pytest.raises(InputError, match=message):
+        load_source(adapter)
+
+
 def test_an_adapter_beside_a_complete_model_is_said_and_not_applied(base: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(base, tmp_path / "model")
     adapter = write_adapter(tmp_path / "a", pair(Q))
