@@ -60,7 +60,7 @@ def check_request(request: ExportRequest) -> EvaluationText:
     """
     if request.assume_vnni:
         refuse_unprovable()
-    check_place(request.folder, checkpoint=folder_of(request.checkpoint))
+    check_place(request.folder, checkpoint=folder_of(request.checkpoint), overwrite=request.overwrite)
     return read_evaluation_text(request.evaluation)
 
 

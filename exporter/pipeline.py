@@ -232,5 +232,5 @@ def _publish(job: ExportJob, candidate: Candidate, result: GateResult) -> Artifa
             raise keep_rejected(staged, out, manifest, summary=result.summary)
         (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         with job.stages.stage("publish"):
-            publish(staged, out)
+            publish(staged, out, overwrite=job.request.overwrite)
     return Artifact(folder=out, manifest=manifest)

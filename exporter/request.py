@@ -43,7 +43,8 @@ class ExportRequest:
     Args:
         checkpoint: a Hugging Face folder, a GGUF file, a hub id such as ``org/name``, a factory such as
             ``package.module:build`` that returns an `nn.Module`, or the module itself.
-        out: the artifact's folder, which must not exist yet.
+        out: the artifact's folder, which must not exist yet, but see ``overwrite``.
+        overwrite: replace an earlier artifact at ``out`` when the new one is accepted; other folders are refused.
         tokenizer: of a module or a factory: ``tokenizer.json``, its folder, a `tokenizers.Tokenizer` or a fast
             tokenizer of transformers.
         target: what the graph is lowered for, one of the targets of `exporter.passes.recipes.RECIPES`.
@@ -87,6 +88,7 @@ class ExportRequest:
     checkpoint: str | Path | nn.Module
     out: str | Path
     _: KW_ONLY
+    overwrite: bool = False
     tokenizer: Any = None
     target: str = "ort-cpu"
     precision: str | None = None

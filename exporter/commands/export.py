@@ -31,7 +31,14 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact; must not exist yet")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the artifact; must not exist yet, but see --overwrite"
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the artifact at --out when the new one is accepted; a folder that jisu did not write is refused",
+    )
     parser.add_argument(
         "--target",
         choices=TARGETS,

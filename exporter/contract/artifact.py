@@ -184,6 +184,18 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False, or_rejected
     return Artifact(folder=folder, manifest=manifest)
 
 
+def unrecorded_files(folder: Path) -> list[str]:
+    """Every file in an artifact's folder, whole or damaged, that its manifest says nothing of; sorted.
+
+    Raises:
+        InputError: the folder has no manifest of ours.
+    """
+    known = {MANIFEST, TIMINGS, *_read_manifest(folder / MANIFEST).files}
+    files = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    names = (path.relative_to(folder).as_posix() for path in files)
+    return sorted(name for name in names if name not in known)
+
+
 def check_outside_artifacts(path: Path, *, option: str) -> None:
     """Raise InputError for a place to write to that is an artifact's folder, or in one.
 

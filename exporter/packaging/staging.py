@@ -13,21 +13,25 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jisu.exporter.contract.artifact import check_outside_artifacts
+from jisu.exporter.contract.artifact import check_outside_artifacts, unrecorded_files
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import check_name, check_parent
 
 STAGING_SUFFIX = ".partial"
 
 
-def check_place(out: Path, *, checkpoint: str | Path | None) -> None:
+def check_place(out: Path, *, checkpoint: str | Path | None, overwrite: bool = False) -> None:
     """Raise InputError when an artifact cannot come to lie at ``out``; nothing is written to find out.
 
-    An export never overwrites, and never writes into the checkpoint it reads; None is one that lies in no folder.
+    An export never writes into the checkpoint it reads; None is one that lies in no folder.
+
+    Args:
+        overwrite: whether an earlier artifact may lie there.
     """
     check_name(out, temporary=f".{{name}}.12345678{STAGING_SUFFIX}")
-    refuse_existing(out)
-    check_outside_artifacts(out, option="--out")
+    refuse_existing(out, overwrite=overwrite)
+    # An earlier artifact at the place itself is no reason; one around it is.
+    check_outside_artifacts(out.absolute().parent if overwrite else out, option="--out")
     source = None if checkpoint is None else Path(checkpoint)
     if source is not None and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
         raise InputError(
@@ -39,14 +43,41 @@ def check_place(out: Path, *, checkpoint: str | Path | None) -> None:
     check_parent(out)
 
 
-def refuse_existing(out: Path) -> None:
-    """Raise InputError when ``out`` exists: an export never overwrites."""
-    if out.exists() or out.is_symlink():
+def refuse_existing(out: Path, *, overwrite: bool = False) -> None:
+    """Raise InputError when ``out`` exists, with ``overwrite`` only when it is more than an artifact.
+
+    A folder without a manifest is not one of ours, and one with other files beside those that the manifest records
+    holds something that nobody else may have.
+    """
+    if not out.exists() and not out.is_symlink():
+        return
+    if not overwrite:
         raise InputError(
             f"The output folder {out} already exists",
             allowed="a path that does not exist yet",
-            fix="Choose another --out or remove the folder first.",
+            fix="Choose another --out, remove the folder first, or replace an earlier artifact with --overwrite.",
         )
+    received = _what_is_not_ours(out)
+    if received is not None:
+        raise InputError(
+            f"{out} cannot be overwritten",
+            received=received,
+            allowed="a folder that `jisu export` wrote, with nothing else in it",
+            fix="Choose another --out or remove it yourself.",
+        )
+
+
+def _what_is_not_ours(out: Path) -> str | None:
+    """What a path has or is besides an artifact, None where it is nothing else."""
+    if out.is_symlink():
+        return "a symbolic link"
+    if not out.is_dir():
+        return "a file"
+    try:
+        other = unrecorded_files(out)
+    except InputError as error:
+        return str(error)
+    return f"files that no export wrote: {', '.join(other[:5])}" if other else None
 
 
 @contextlib.contextmanager
@@ -163,12 +194,19 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def publish(staged: Path, out: Path) -> None:
-    """Flush the staged files to the disk and give the folder its final name in one step."""
+def publish(staged: Path, out: Path, *, overwrite: bool = False) -> None:
+    """Flush the staged files to the disk and give the folder its final name in one step.
+
+    Args:
+        overwrite: whether to replace an earlier artifact of that name.
+    """
     for path in (*staged.rglob("*"), staged):
         _flush(path)
-    refuse_existing(out)
-    staged.rename(out)
+    refuse_existing(out, overwrite=overwrite)
+    if out.exists():
+        replace_folder(staged, out)
+    else:
+        staged.rename(out)
     with contextlib.suppress(OSError):  # some file systems flush no folders; the artifact is whole either way
         _flush(out.parent)
 

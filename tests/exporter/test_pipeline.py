@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -129,6 +130,17 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny_source, tmp_path):
     assert below(tmp_path) == ["out", "out/mine"]
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_earlier_artifact_is_replaced_only_by_an_accepted_one(traced, gate_says, tiny_source, tmp_path, accepted):
+    out = tmp_path / "out"
+    gate_says(True)
+    export(tiny_source, out, precision="int8")
+    gate_says(accepted)
+    with contextlib.suppress(GateRejectedError):
+        export(tiny_source, out, overwrite=True)
+    assert read_artifact(out).manifest.precision == ("fp32" if accepted else "int8")
+
+
 def test_a_wrong_recipe_is_refused_before_the_checkpoint_is_read(tmp_path):
     with pytest.raises(InputError, match="no recipe"):
         export(tmp_path / "absent", tmp_path / "out", target="tensorrt", precision="w8a8-dynamic")
@@ -214,7 +226,7 @@ def test_the_next_export_removes_what_a_killed_one_left(traced, gate_says, tiny_
 
 
 def test_a_disk_that_fills_up_while_publishing_leaves_nothing(traced, monkeypatch, gate_says, tiny_source, tmp_path):
-    def full(staged, out):
+    def full(staged, out, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     gate_says(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import pytest
 
 from jisu.exporter.contract.artifact import (
     GRAPH,
+    MANIFEST,
 )
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.packaging.staging import check_place, publish, refuse_existing, remove_stale, staging_folder
@@ -156,3 +158,50 @@ def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path, name: str) ->
 @pytest.mark.parametrize("name", ["out", "a" * 220, "a/b/c", "语言"])
 def test_other_names_pass(tmp_path: Path, name: str) -> None:
     check_place(tmp_path / name, checkpoint="m")
+
+
+@pytest.fixture
+def published(tiny_artifact, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_artifact.folder, tmp_path / "out"))
+
+
+def test_an_earlier_artifact_is_replaced_on_request(published: Path) -> None:
+    check_place(published, checkpoint=None, overwrite=True)
+    with staging_folder(published) as staged:
+        (staged / GRAPH).write_text("new")
+        publish(staged, published, overwrite=True)
+    assert [path.name for path in published.iterdir()] == [GRAPH]
+    assert list(published.parent.iterdir()) == [published]
+
+
+def test_a_damaged_artifact_is_replaced_too(published: Path) -> None:
+    (published / GRAPH).unlink()
+    refuse_existing(published, overwrite=True)
+
+
+@pytest.mark.parametrize("kind", ["no manifest", "another manifest", "own file", "own file below", "link", "file"])
+def test_what_no_export_wrote_is_never_overwritten(published: Path, kind: str) -> None:
+    place = published
+    if kind == "no manifest":
+        (published / MANIFEST).unlink()
+    elif kind == "another manifest":
+        (published / MANIFEST).write_text('{"name": "a web application"}')
+    elif kind == "own file":
+        (published / "README.md").write_text("my notes")
+    elif kind == "own file below":
+        (published / "notes").mkdir()
+        (published / "notes" / ".hidden").write_text("mine")
+    elif kind == "link":
+        place = published.with_name("link")
+        place.symlink_to(published)
+    else:
+        place = published / GRAPH
+    with pytest.raises(InputError, match="cannot be overwritten"):
+        refuse_existing(place, overwrite=True)
+    with pytest.raises(InputError, match="already exists"):
+        refuse_existing(place)
+
+
+def test_a_place_within_an_artifact_is_refused_with_overwrite_too(published: Path) -> None:
+    with pytest.raises(InputError, match="within"):
+        check_place(published / "other", checkpoint=None, overwrite=True)
