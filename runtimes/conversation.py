@@ -201,17 +201,17 @@ class Answer:
         conversation = self._conversation
         self._begun = True
         try:
-            found = next(self._steps, None)
+            pieces = next(self._steps, None)
         except BaseException:
             conversation._state = None  # it may have been left in the middle of a call
             self._begun = bool(self._pieces)
             self._finish()
             raise
-        if found is None:
+        if pieces is None:
             self._finish()
             conversation.last_result = self._run.results()[0]
         else:
-            self._ready += [text for _, text in found]
+            self._ready += [text for _, text in pieces]
 
     def _end(self, reason: str) -> None:
         """End it on behalf of the conversation."""

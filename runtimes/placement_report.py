@@ -24,9 +24,9 @@ class PlacementReport:
     def describe(self) -> list[str]:
         """A line for each operator under whoever runs it, and what there is to say."""
         lines = []
-        for runner, found in self.counts.items():
-            lines.append(f"{runner}: {sum(found.values())} operators")
-            ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        for runner, operators in self.counts.items():
+            lines.append(f"{runner}: {sum(operators.values())} operators")
+            ordered = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
             lines += [f"  {count:5}  {op_type}" for op_type, count in ordered]
         lines += [f"not on the GPU: {name}" for name in self.elsewhere]
         return [*lines, *self.notes]
@@ -39,7 +39,7 @@ def placement_report(artifact: Artifact, backend: str) -> PlacementReport:
         InputError: the backend cannot open it here, or has no operators to place.
     """
     if backend == "ort-cpu":
-        return _on_the_processor(artifact)
+        return _on_the_cpu(artifact)
     if backend == "ort-cuda":
         return _on_a_gpu(artifact)
     if backend in _PLANS:
@@ -52,16 +52,16 @@ def placement_report(artifact: Artifact, backend: str) -> PlacementReport:
     )
 
 
-def _on_the_processor(artifact: Artifact) -> PlacementReport:
+def _on_the_cpu(artifact: Artifact) -> PlacementReport:
     from jisu.runtimes.backends.ort.session import PROVIDER, open_session
 
     graphs = [artifact.cpu_graph, *([artifact.cpu_encoder] if artifact.manifest.signature.encoded else [])]
     placements = [
         read_placement(open_session(graph, threads=None, records_placement=True), provider=PROVIDER) for graph in graphs
     ]
-    found = placements[0] if len(placements) == 1 else joined(*placements)
+    placement = placements[0] if len(placements) == 1 else joined(*placements)
     note = () if artifact.cpu_graph == artifact.graph else (f"The graph is {artifact.cpu_graph.name}, for CPUs.",)
-    return PlacementReport(backend="ort-cpu", counts=found.counts, notes=note)
+    return PlacementReport(backend="ort-cpu", counts=placement.counts, notes=note)
 
 
 def _on_a_gpu(artifact: Artifact) -> PlacementReport:
@@ -70,11 +70,15 @@ def _on_a_gpu(artifact: Artifact) -> PlacementReport:
 
     opened: Any = open_artifact("ort-cuda", artifact, BackendOptions(allow_cpu_nodes=True))
     try:
-        found: Placement = opened.placement
+        placement: Placement = opened.placement
     finally:
         opened.close()
-    notes = () if found.unrecorded is None else (f"Single tokens are not recorded as CUDA graphs: {found.unrecorded}.",)
-    return PlacementReport(backend="ort-cuda", counts=found.counts, elsewhere=found.strays, notes=notes)
+    notes = (
+        ()
+        if placement.unrecorded is None
+        else (f"Single tokens are not recorded as CUDA graphs: {placement.unrecorded}.",)
+    )
+    return PlacementReport(backend="ort-cuda", counts=placement.counts, elsewhere=placement.strays, notes=notes)
 
 
 def _in_plans(artifact: Artifact, backend: str) -> PlacementReport:

@@ -56,8 +56,8 @@ class PlanComparison:
     def first(self) -> tuple[int, str] | None:
         """The first call at which plan and graph part, and the first output that does there; None where none does."""
         for step, outputs in enumerate(self.calls):
-            for name, found in outputs.items():
-                if not found:
+            for name, error in outputs.items():
+                if not error:
                     return step, name
         return None
 
@@ -71,13 +71,13 @@ class PlanComparison:
         if self.first is None:
             return [*lines, "The plan says what its graph says."]
         step, name = self.first
-        found = self.calls[step][name]
+        error = self.calls[step][name]
         where = f"Plan and graph part at {_call(step)}, first in {name}"
-        return [*lines, f"{where}: {found.error:.3g} sd, which exceeds the tolerance of {found.limit:g}."]
+        return [*lines, f"{where}: {error.error:.3g} sd, which exceeds the tolerance of {error.limit:g}."]
 
     def to_dict(self) -> dict[str, Any]:
         errors = [
-            {name: found.error if np.isfinite(found.error) else None for name, found in outputs.items()}
+            {name: error.error if np.isfinite(error.error) else None for name, error in outputs.items()}
             for outputs in self.calls
         ]
         first = None if self.first is None else {"call": self.first[0], "output": self.first[1]}
@@ -170,8 +170,8 @@ def recorded_feeds(
         feeds = {name: array for name, array in feeds.items() if name in read}
         yield feeds
         names = [spec.present for spec in signature.state]
-        found = session.run(names, feeds)
-        states = {spec.past: array for spec, array in zip(signature.state, found, strict=True)}
+        arrays = session.run(names, feeds)
+        states = {spec.past: array for spec, array in zip(signature.state, arrays, strict=True)}
         start += width
 
 
@@ -187,7 +187,7 @@ def _compared(artifact: Artifact, plan: Any, feeds: Iterator[Feeds]) -> list[dic
             Comparator.run([graph, plan], data_loader=feeds, streaming=True),
             compare_func=lambda first, second: _errors(signature, first, second),
         )
-    return [dict(found) for found in results[0][graph.name, plan.name]]
+    return [dict(outputs) for outputs in results[0][graph.name, plan.name]]
 
 
 def _errors(signature: Signature, graph: Any, plan: Any) -> OrderedDict[str, OutputError]:
@@ -195,18 +195,18 @@ def _errors(signature: Signature, graph: Any, plan: Any) -> OrderedDict[str, Out
     dtypes = {spec.present: spec.dtype for spec in signature.state}
     dtypes.update({spec.name: spec.dtype for spec in signature.outputs})
     limit = max(_LIMITS[dtype] for dtype in dtypes.values())
-    found: OrderedDict[str, OutputError] = OrderedDict()
+    errors: OrderedDict[str, OutputError] = OrderedDict()
     for name in dtypes:
         expected, actual = np.asarray(graph[name], np.float64), np.asarray(plan[name], np.float64)
         if expected.shape != actual.shape:
-            found[name] = OutputError(error=float("inf"), limit=limit)
+            errors[name] = OutputError(error=float("inf"), limit=limit)
             continue
         written = expected[expected != 0]  # the rest of a cache is zeros
         spread = float(written.std()) if written.size else 0.0
-        found[name] = OutputError(
+        errors[name] = OutputError(
             error=float(np.abs(expected - actual).max(initial=0.0)) / (spread or 1.0), limit=limit
         )
-    return found
+    return errors
 
 
 def _check(artifact: Artifact, shapes: Shapes, *, tokens: int, prompt: int) -> None:

@@ -85,9 +85,9 @@ class PrefixBackend:
             positions = after[:, None] - 1
         longest = int(after.max())
         with catch_out_of_memory(rows=len(past), tokens=longest):
-            found = self._run(np.ascontiguousarray(state.tokens[:, :longest]), positions)
+            scores = self._run(np.ascontiguousarray(state.tokens[:, :longest]), positions)
         state.advance(new)
-        return found
+        return scores
 
     def close(self) -> None:
         self._run = None

@@ -38,10 +38,10 @@ def run_token_by_token(
             fix="Run them one after the other.",
         )
     batch, width = token_ids.shape
-    found = np.zeros((batch, width if wants_all else 1, vocab_size), np.float32)
+    scores = np.zeros((batch, width if wants_all else 1, vocab_size), np.float32)
     rows = np.arange(batch)
     for column in range(int(new.max())):
         places = np.minimum(column, new - 1)
         one = np.ascontiguousarray(token_ids[rows, places][:, None])
-        found[:, column if wants_all else 0] = step(one, past + places)[:, 0]
-    return found
+        scores[:, column if wants_all else 0] = step(one, past + places)[:, 0]
+    return scores

@@ -96,20 +96,20 @@ class ControlTokens:
         for name, start, end in names:
             pieces += [text[done:start], stand_ins[name]]
             done = end
-        found = [
+        ids = [
             numbers[number] for number in plain.encode("".join([*pieces, text[done:]]), add_special_tokens=False).ids
         ]
         # What the tokenizer writes for what it has no token for may come of any text.
         controls = {number for number in self._ids.values() if number != unknown}
         expected = [self._ids[name] for name, _, _ in names if self._ids[name] in controls]
-        if [number for number in found if number in controls] != expected:
+        if [number for number in ids if number in controls] != expected:
             raise InputError(
                 "The tokenizer has no other way to write a control token than as such",
                 received=shown(text),
                 allowed="messages without control tokens for this model",
                 fix="Take them out of the message.",
             )
-        return found
+        return ids
 
     @cached_property
     def _plain(self) -> tuple[Any, Mapping[str, str], Mapping[int, int], int | None]:

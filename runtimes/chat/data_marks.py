@@ -64,9 +64,9 @@ def trace_prompt(
         return _running_lengths(pieces) if "".join(pieces) == plain else None
 
     for style in styles:
-        found = attempt({number: list(style(text)) for number, text in enumerate(texts)})
-        if found is not None:
-            return TracedPrompt(text=plain, ends=found)
+        ends = attempt({number: list(style(text)) for number, text in enumerate(texts)})
+        if ends is not None:
+            return TracedPrompt(text=plain, ends=ends)
     # One by one, those first that could hold a control token.
     styles.append(lambda text: _places_in_controls(text, controls))
     kept: dict[int, list[int]] = {}
@@ -76,9 +76,9 @@ def trace_prompt(
     for number in [number for number in order if texts[number].strip()][:_MOST_TEXTS]:
         for style in styles:
             places = list(style(texts[number]))
-            found = attempt({**kept, number: places}) if places else None
-            if found is not None:
-                kept[number], best = places, found
+            ends = attempt({**kept, number: places}) if places else None
+            if ends is not None:
+                kept[number], best = places, ends
                 break
         else:
             if risky[number]:
@@ -94,7 +94,7 @@ def unused_character(*texts: str) -> str:
 
 def _every_place(text: str) -> Iterator[int]:
     """Behind every character that is no space: spaces at the ends may be trimmed."""
-    return (found.end() for found in re.finditer(r"\S", text))
+    return (match.end() for match in re.finditer(r"\S", text))
 
 
 def _places_outside(text: str, looked_for: Sequence[str]) -> Iterator[int]:
@@ -103,15 +103,15 @@ def _places_outside(text: str, looked_for: Sequence[str]) -> Iterator[int]:
         place
         for word in looked_for
         if word.strip()
-        for found in re.finditer(f"(?={re.escape(word)})", text)
-        for place in range(found.start() + 1, found.start() + len(word))
+        for match in re.finditer(f"(?={re.escape(word)})", text)
+        for place in range(match.start() + 1, match.start() + len(word))
     }
     return (place for place in _every_place(text) if place not in inside)
 
 
 def _places_in_controls(text: str, controls: Sequence[str]) -> Iterator[int]:
     """Behind the first character of every control token, and of what may become one with what stands beside it."""
-    places = {found.start() + 1 for control in controls for found in re.finditer(f"(?={re.escape(control)})", text)}
+    places = {match.start() + 1 for control in controls for match in re.finditer(f"(?={re.escape(control)})", text)}
     core = text.strip()
     start = text.find(core)
     if any(_begins_with_end(core, control) for control in controls):

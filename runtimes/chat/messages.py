@@ -105,9 +105,9 @@ class ChatRequest:
 
     def texts(self) -> list[str]:
         """All texts that are data, as `mapped` numbers them."""
-        found: list[str] = []
-        self.mapped(lambda _, text: found.append(text) or text)  # type: ignore[func-returns-value]
-        return found
+        texts: list[str] = []
+        self.mapped(lambda _, text: texts.append(text) or text)  # type: ignore[func-returns-value]
+        return texts
 
 
 class _Walk:
@@ -136,12 +136,12 @@ def read_messages(text: str, *, name: str) -> dict[str, Any]:
         InputError: no JSON, or something else in it.
     """
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{name} is not JSON", received=error, allowed="a list of messages", fix="Correct it."
         ) from error
-    record = {"messages": found} if isinstance(found, list) else found
+    record = {"messages": content} if isinstance(content, list) else content
     known = ("messages", "tools", "documents")
     if not isinstance(record, dict) or "messages" not in record or any(key not in known for key in record):
         raise InputError(

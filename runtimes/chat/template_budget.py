@@ -145,11 +145,11 @@ def listed(values: object) -> object:
     """A generator's items as a list, counted while they come; anything else as it is."""
     if isinstance(values, (str, bytes, list, tuple, Mapping, set, frozenset)) or not isinstance(values, Iterable):
         return values
-    found = []
+    items = []
     for item in values:
         budget().make(2 * ELEMENT + (len(item) if isinstance(item, (str, bytes)) else 0))
-        found.append(item)
-    return found
+        items.append(item)
+    return items
 
 
 def _width(text: Any, width: Any = 80, *_: Any) -> int:
@@ -162,8 +162,8 @@ def _indented(text: Any, width: Any = 4, *_: Any, **__: Any) -> int:
 
 
 def _replaced(text: Any, old: Any, new: Any, *_: Any, **__: Any) -> int:
-    found = str(text).count(str(old)) if old else _length(text) + 1
-    return _length(text) + found * _length(new)
+    count = str(text).count(str(old)) if old else _length(text) + 1
+    return _length(text) + count * _length(new)
 
 
 def _tabs(text: Any, tabsize: Any = 8) -> int:

@@ -243,15 +243,15 @@ def read_variables(environment: Any, source: str) -> frozenset[str]:
     """Names that a template reads and does not set itself."""
     from jinja2 import meta
 
-    found: set[str] = meta.find_undeclared_variables(environment.parse(source))
-    return frozenset(found)
+    names: set[str] = meta.find_undeclared_variables(environment.parse(source))
+    return frozenset(names)
 
 
 def looked_for(environment: Any, source: str) -> tuple[str, ...]:
     """Texts that a template compares with others, or hands to a method or a filter: what it may look for."""
     from jinja2 import nodes
 
-    found: set[str] = set()
+    names: set[str] = set()
     for node in environment.parse(source).find_all((nodes.Compare, nodes.Call, nodes.Filter, nodes.Test)):
         if isinstance(node, nodes.Compare):
             places: list[nodes.Node] = [node.expr, *node.ops]
@@ -259,5 +259,5 @@ def looked_for(environment: Any, source: str) -> tuple[str, ...]:
             places = [*node.args, *node.kwargs]
         for place in places:
             constants = [place] if isinstance(place, nodes.Const) else place.find_all(nodes.Const)
-            found |= {node.value for node in constants if isinstance(node.value, str)}
-    return tuple(sorted(found))
+            names |= {node.value for node in constants if isinstance(node.value, str)}
+    return tuple(sorted(names))

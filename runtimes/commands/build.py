@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def capability(text: str) -> Capability:
     """``8.9`` -> (8, 9); raises what argparse turns into a usage error."""
-    found = re.fullmatch(r"(\d{1,2})\.(\d)", text)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,2})\.(\d)", text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no compute capability; write it as 8.9")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def run(arguments: argparse.Namespace) -> int:

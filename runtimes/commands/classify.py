@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         texts = _lines()
     with load_engine(arguments) as engine:
         while block := list(islice(texts, 1 if interactive else _AHEAD)):
-            for text, found in zip(block, engine.classify(block, truncate=arguments.truncate), strict=True):
-                _show(text, found, as_json=arguments.json)
+            for text, label in zip(block, engine.classify(block, truncate=arguments.truncate), strict=True):
+                _show(text, label, as_json=arguments.json)
             sys.stdout.flush()
     return 0
 

@@ -46,13 +46,13 @@ class BeamRun:
         started = time.perf_counter()
         self._state = begin_state(backend, prompts, self._limits, sources=sources, copies=options.num_beams or 1)
         self._seconds = time.perf_counter() - started
-        self._found: list[BeamResult] = []
+        self._beams: list[BeamResult] = []
         self._texts: list[str] = []
 
     def __iter__(self) -> Iterator[list[tuple[int, str]]]:
         """Yield once, the (row, text) pairs of all answers."""
         start = time.perf_counter()
-        self._found = search_beams(
+        self._beams = search_beams(
             self._backend,
             self._state,
             self._prompts,
@@ -62,34 +62,34 @@ class BeamRun:
             rules=self._rules,
         )
         self._seconds += time.perf_counter() - start
-        self._texts = [self._text(row) for row in range(len(self._found))]
+        self._texts = [self._text(row) for row in range(len(self._beams))]
         yield [(row, text) for row, text in enumerate(self._texts) if text]
 
     def token_ids(self, row: int) -> tuple[int, ...]:
         """What a row's answer is; nothing before the end."""
-        return self._found[row].token_ids if self._found else ()
+        return self._beams[row].token_ids if self._beams else ()
 
     def results(self) -> list[Result]:
         """The answers; to be called when the iteration has ended."""
         return [
             Result(
                 text=self._texts[row],
-                token_ids=found.token_ids,
+                token_ids=beam.token_ids,
                 prompt_tokens=len(self._read[row]),
-                finish_reason=found.finish_reason,
+                finish_reason=beam.finish_reason,
                 logprobs=None,
                 seed=None,
                 # No token is there before the last: all the time is spent before the first.
                 timings=Timings(time_to_first_token=self._seconds, decode_seconds=0.0, decode_steps=0),
             )
-            for row, found in enumerate(self._found)
+            for row, beam in enumerate(self._beams)
         ]
 
     def _text(self, row: int) -> str:
         if self._codec is None:
             return ""
-        shows, found = self._options.special_tokens, self._found[row]
+        shows, beam = self._options.special_tokens, self._beams[row]
         decoder = Detokenizer(self._codec, self._prompts[row], special_tokens=shows)
-        ends = found.finish_reason == "stop" or (found.finish_reason == "eos" and not shows)
-        said = found.token_ids[:-1] if ends else found.token_ids
+        ends = beam.finish_reason == "stop" or (beam.finish_reason == "eos" and not shows)
+        said = beam.token_ids[:-1] if ends else beam.token_ids
         return "".join(decoder.push(token) for token in said) + decoder.flush()

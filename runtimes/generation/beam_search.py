@@ -171,12 +171,12 @@ class _Row:
         """Sequences that ended count when they are among the first ``beams`` of all candidates."""
         if not self._improvable or (len(self.finished) == self.beams and self.early_stopping is True):
             return
-        found = [
+        endings = [
             (float(total) / length**self.length_penalty, sequence)
             for total, sequence, over in list(zip(sums, sequences, ended, strict=True))[: self.beams]
             if over and float(total) / length**self.length_penalty > _NEVER
         ]
-        self.finished = sorted([*self.finished, *found], key=lambda item: -item[0])[: self.beams]
+        self.finished = sorted([*self.finished, *endings], key=lambda item: -item[0])[: self.beams]
 
     def _may_improve(self, length: int) -> bool:
         """Whether the best running beam could still be better than the worst finished one."""
@@ -198,5 +198,5 @@ class _Row:
 
 def _largest(values: Scores, count: int) -> npt.NDArray[np.int64]:
     """Indices of the ``count`` largest values, the largest first; among equal ones the lower index."""
-    found = np.argpartition(-values, count - 1)[:count] if count < len(values) else np.arange(len(values))
-    return found[np.lexsort((found, -values[found]))]
+    places = np.argpartition(-values, count - 1)[:count] if count < len(values) else np.arange(len(values))
+    return places[np.lexsort((places, -values[places]))]

@@ -52,13 +52,13 @@ def classify_rows(backend: ClassifierBackend, rows: Rows, labels: Sequence[str])
 def probabilities_of(logits: Logits) -> Probabilities:
     """softmax(x) = exp(x - max) / sum(exp(x - max)) of each row, float64 like [B, labels]."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    found: Probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    return found
+    probabilities: Probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def check_texts(texts: object) -> list[str]:
     """One text, or each of several; raises InputError for anything else and for an empty one."""
-    found: list[str] = []
+    checked: list[str] = []
     listed: Any = texts if is_listed(texts) else [texts]
     for number, text in enumerate(listed, start=1):
         if not isinstance(text, str):
@@ -71,8 +71,8 @@ def check_texts(texts: object) -> list[str]:
         if not text.strip():
             which = "The text" if len(listed) == 1 else f"Text {number} of {len(listed)}"
             raise InputError(f"{which} is empty", received=repr(text), allowed="some text", fix="Leave it out.")
-        found.append(text)
-    return found
+        checked.append(text)
+    return checked
 
 
 def _classification(values: Probabilities, labels: Sequence[str], *, tokens: int) -> Classification:

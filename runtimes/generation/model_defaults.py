@@ -37,30 +37,30 @@ def complete_options(
     """
     own = settings if options.model_defaults else {}
     draws = _draws(options, own)
-    found: dict[str, Any] = {name: own[name] for name in _SHARED if name in own and getattr(options, name) is None}
+    changes: dict[str, Any] = {name: own[name] for name in _SHARED if name in own and getattr(options, name) is None}
     if draws:
-        found["temperature"] = options.temperature or own.get("temperature") or 1.0
-        found |= {name: own[name] for name in NARROWING if name in own and getattr(options, name) is None}
+        changes["temperature"] = options.temperature or own.get("temperature") or 1.0
+        changes |= {name: own[name] for name in NARROWING if name in own and getattr(options, name) is None}
     elif options.do_sample is False or options.temperature == 0:
-        found |= dict.fromkeys(("temperature", *NARROWING))
+        changes |= dict.fromkeys(("temperature", *NARROWING))
     beams = own.get("num_beams") or 1
     if options.num_beams is None and not draws and beams > 1 and searches:
-        found["num_beams"] = beams
-    if found.get("num_beams") or options.searches:
+        changes["num_beams"] = beams
+    if changes.get("num_beams") or options.searches:
         names = ("length_penalty", "early_stopping")
-        found |= {name: own[name] for name in names if name in own and getattr(options, name) is None}
+        changes |= {name: own[name] for name in names if name in own and getattr(options, name) is None}
     if options.max_new_tokens is None and options.max_length is None:
         # Both in one file: transformers follows max_new_tokens.
         name = "default_new_tokens" if own.get("max_new_tokens") else "max_length"
-        found[name] = own.get("max_new_tokens") or own.get("max_length")
+        changes[name] = own.get("max_new_tokens") or own.get("max_length")
     if not options.stop and own.get("stop_strings"):
-        found["stop"] = own["stop_strings"]
+        changes["stop"] = own["stop_strings"]
     if options.ignore_eos:
-        found["forced_eos_token_id"] = options.forced_eos_token_id  # an end that the caller wants to be no end
+        changes["forced_eos_token_id"] = options.forced_eos_token_id  # an end that the caller wants to be no end
     if options.suppress_tokens is None and own.get("suppress_tokens"):
         # What the caller has an opinion on is not suppressed by the model's settings.
-        found["suppress_tokens"] = [token for token in own["suppress_tokens"] if token not in options.logit_bias]
-    completed = replace(options, **found)
+        changes["suppress_tokens"] = [token for token in own["suppress_tokens"] if token not in options.logit_bias]
+    completed = replace(options, **changes)
     completed.check_use()
     off = [name for name, values in NARROWING.items() if getattr(completed, name) in values]
     neutral: dict[str, Any] = dict.fromkeys(off)
@@ -81,9 +81,9 @@ def checked_settings(settings: Mapping[str, Any], facts: ModelFacts, place: obje
         "forced_eos_token_id": facts.forced_eos,
         "suppress_tokens": list(facts.suppressed) or None,
     }
-    found = {**{name: value for name, value in recorded.items() if value is not None}, **settings}
+    merged = {**{name: value for name, value in recorded.items() if value is not None}, **settings}
     try:
-        complete_options(SamplingOptions(), found)
+        complete_options(SamplingOptions(), merged)
     except InputError as error:
         raise InputError(
             f"The generation settings of {place} cannot be followed",
@@ -91,7 +91,7 @@ def checked_settings(settings: Mapping[str, Any], facts: ModelFacts, place: obje
             allowed="what transformers' generate takes",
             fix=f"Correct {GENERATION_CONFIG} of the checkpoint, and export it again.",
         ) from error
-    return found
+    return merged
 
 
 def _draws(options: SamplingOptions, settings: Mapping[str, Any]) -> bool:

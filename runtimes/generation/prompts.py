@@ -28,8 +28,8 @@ def check_prompts(prompts: object) -> list[str]:
 def check_id_prompts(prompts: object) -> list[list[int]]:
     """Token ids of one or more prompts; raises InputError unless it is a list of lists of whole numbers."""
     rows = [token_ids(row) for row in prompts] if is_listed(prompts) else [None]
-    found = [row for row in rows if row is not None]
-    if len(found) < len(rows):
+    checked = [row for row in rows if row is not None]
+    if len(checked) < len(rows):
         raise InputError(
             "These are not prompts of token ids",
             received=shown(prompts),
@@ -38,7 +38,7 @@ def check_id_prompts(prompts: object) -> list[list[int]]:
         )
     if not rows:
         raise InputError("There is no prompt", received="an empty list", allowed="one or more", fix="Give a prompt.")
-    return found
+    return checked
 
 
 def token_ids(value: object) -> list[int] | None:

@@ -269,11 +269,11 @@ def _top_k(scores: Scores, k: int) -> npt.NDArray[np.int64]:
 
 def _largest(scores: Scores, count: int, edge: float) -> npt.NDArray[np.int64]:
     """Ids, ascending, of the ``count`` largest scores, the smallest of which is ``edge``."""
-    found = np.flatnonzero(scores >= edge)
-    if len(found) > count:
-        surplus = found[scores[found] == edge][count - len(found) :]
-        found = np.setdiff1d(found, surplus, assume_unique=True)
-    return found
+    places = np.flatnonzero(scores >= edge)
+    if len(places) > count:
+        surplus = places[scores[places] == edge][count - len(places) :]
+        places = np.setdiff1d(places, surplus, assume_unique=True)
+    return places
 
 
 def _nucleus(weights: Scores, top_p: float) -> npt.NDArray[np.int64]:

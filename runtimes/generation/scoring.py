@@ -50,8 +50,8 @@ def score_tokens(backend: Backend, sequences: Sequence[Sequence[int]]) -> list[T
     check_ids(sequences, backend.vocab_size)
     scores: list[TokenScores | None] = [None] * len(sequences)
     for group in _groups([len(sequence) for sequence in sequences], _LOGITS_BYTES // (4 * backend.vocab_size)):
-        found = _score_group(backend, [list(sequences[index]) for index in group])
-        for index, item in zip(group, found, strict=True):
+        group_scores = _score_group(backend, [list(sequences[index]) for index in group])
+        for index, item in zip(group, group_scores, strict=True):
             scores[index] = item
     done = [item for item in scores if item is not None]
     assert len(done) == len(sequences), "every sequence is in exactly one group"
@@ -72,7 +72,7 @@ def _groups(lengths: Sequence[int], positions: int) -> Iterator[list[int]]:
 
 def _score_group(backend: Backend, sequences: list[list[int]]) -> list[TokenScores]:
     longest = max(len(sequence) for sequence in sequences)
-    found: list[list[tuple[float, bool]]] = [[] for _ in sequences]
+    pairs_by_row: list[list[tuple[float, bool]]] = [[] for _ in sequences]
     if longest > 1:
         state = backend.new_state(len(sequences), longest)
         width = longest if len(sequences) > 1 else max(1, min(longest, _LOGITS_BYTES // (4 * backend.vocab_size)))
@@ -85,8 +85,8 @@ def _score_group(backend: Backend, sequences: list[list[int]]) -> list[TokenScor
             new = lengths if len(sequences) > 1 else None
             logits = backend.forward(piece, state, new_lengths=new, logits="all")
             for row, sequence in enumerate(sequences):
-                found[row] += _token_scores(logits[row], sequence[start + 1 : start + 1 + piece.shape[1]])
-    return [_checked(sequence, pairs) for sequence, pairs in zip(sequences, found, strict=True)]
+                pairs_by_row[row] += _token_scores(logits[row], sequence[start + 1 : start + 1 + piece.shape[1]])
+    return [_checked(sequence, pairs) for sequence, pairs in zip(sequences, pairs_by_row, strict=True)]
 
 
 def _token_scores(logits: Logits, following: Sequence[int]) -> Iterator[tuple[float, bool]]:

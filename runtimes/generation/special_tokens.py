@@ -25,7 +25,7 @@ class SpecialTokens:
         stand_ins = {text: chr(_FIRST + index) for index, text in enumerate(held)}
         self._by_id = {number: stand_ins[text] for number, text in texts.items() if text in stand_ins}
         pattern = "|".join(re.escape(text) for text in reversed(held))
-        changed = [re.sub(pattern, lambda found: stand_ins[found[0]], stop) for stop in stops] if held else []
+        changed = [re.sub(pattern, lambda match: stand_ins[match[0]], stop) for stop in stops] if held else []
         # An answer may also spell such a token in other tokens.
         self.stops = tuple(dict.fromkeys([*stops, *changed]))
 

@@ -59,9 +59,9 @@ class StopStrings:
         if not self._stops:
             return text, False
         self._held += text
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            shown, self._held = self._held[: min(found)], ""
+        places = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if places:
+            shown, self._held = self._held[: min(places)], ""
             return shown, True
         keep = max(_overlap(self._held, stop) for stop in self._stops)
         cut = len(self._held) - keep

@@ -61,8 +61,8 @@ def generate_tokens(
         sampled = []
         for row in stopping.active:
             token = samplers[row].choose(logits[row, 0], step=step)
-            found = None if logprobs is None else token_logprobs(logits[row, 0], token, top=logprobs)
-            sampled.append(SampledToken(row=row, token=token, ends=stopping.observe(row, token), logprobs=found))
+            record = None if logprobs is None else token_logprobs(logits[row, 0], token, top=logprobs)
+            sampled.append(SampledToken(row=row, token=token, ends=stopping.observe(row, token), logprobs=record))
             fed[row, 0] = token
         yield sampled
         active = stopping.active
@@ -100,17 +100,17 @@ def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]]) ->
     # takes the memory that pieces save.
     unequal = len(set(lengths.tolist())) > 1
     piece = int(lengths.max()) if unequal and getattr(state, "recurrent", False) else generation.PREFILL_CHUNK
-    found: Logits | None = None
+    last: Logits | None = None
     for start in range(0, int(lengths.max()), piece):
         logits = _read_piece(backend, state, rests, start=start, stop=start + piece)
         if int(lengths.max()) <= piece:
             return logits
-        if found is None:
-            found = np.empty_like(logits)
+        if last is None:
+            last = np.empty_like(logits)
         ends = (start < lengths) & (lengths <= start + piece)
-        found[ends] = logits[ends]
-    assert found is not None
-    return found
+        last[ends] = logits[ends]
+    assert last is not None
+    return last
 
 
 def _read_piece(

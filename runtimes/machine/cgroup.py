@@ -20,7 +20,7 @@ def cgroup_cpus(root: Path = ROOT, own: Path = OWN) -> float | None:
 
 def cgroup_memory(root: Path = ROOT, own: Path = OWN) -> tuple[int | None, int | None]:
     """Bytes that the control group may use, and those it uses; None without a limit."""
-    found: list[tuple[int, int | None]] = []
+    limits: list[tuple[int, int | None]] = []
     for controller, limit, usage in (
         ("", "memory.max", "memory.current"),
         ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
@@ -28,8 +28,8 @@ def cgroup_memory(root: Path = ROOT, own: Path = OWN) -> tuple[int | None, int |
         for folder in _folders(root, own, controller):
             most = _number(folder / limit)
             if most is not None and most < _NO_MEMORY_LIMIT:
-                found.append((most, _number(folder / usage)))
-    return min(found, key=lambda pair: pair[0], default=(None, None))
+                limits.append((most, _number(folder / usage)))
+    return min(limits, key=lambda pair: pair[0], default=(None, None))
 
 
 def _quota(folder: Path) -> float | None:

@@ -183,11 +183,11 @@ def _judge_tensorrt_rtx(machine: Machine) -> BackendVerdict:
     name = "tensorrt-rtx"
     if (obstacle := _gpu_obstacle(name, machine)) is not None:
         return obstacle
-    found = [gpu.compute_capability for gpu in machine.gpu.devices]
-    if not any(capability in TENSORRT_RTX_CAPABILITIES for capability in found):
+    capabilities = [gpu.compute_capability for gpu in machine.gpu.devices]
+    if not any(capability in TENSORRT_RTX_CAPABILITIES for capability in capabilities):
         return _blocked(
             name,
-            f"no GPU that TensorRT-RTX runs on: found compute capability {_capabilities(found)}, "
+            f"no GPU that TensorRT-RTX runs on: found compute capability {_capabilities(capabilities)}, "
             f"it takes {_capabilities(TENSORRT_RTX_CAPABILITIES)}",
         )
     if not any(package in machine.packages for package in TENSORRT_RTX_PACKAGES):

@@ -143,12 +143,12 @@ def installed_packages() -> dict[str, str]:
     """Versions of the `PACKAGES` that are installed, from their metadata; nothing is imported."""
     from importlib import metadata
 
-    found = {}
+    versions = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             # A half-removed package has metadata without a version.
-            found[name] = metadata.version(name) or "unknown"
-    return found
+            versions[name] = metadata.version(name) or "unknown"
+    return versions
 
 
 def cpu_name(cpuinfo: str | None) -> str | None:

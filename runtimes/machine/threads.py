@@ -24,14 +24,14 @@ def usable_threads() -> int:
 
 def physical_cores(cpus: Iterable[int], folder: Path = _CPUS) -> int:
     """Cores that these CPUs are on; each is one where the machine does not tell."""
-    found: set[object] = set()
+    cores: set[object] = set()
     for cpu in cpus:
         try:
             place = folder / f"cpu{cpu}" / "topology"
-            found.add(tuple((place / name).read_text().strip() for name in ("physical_package_id", "core_id")))
+            cores.add(tuple((place / name).read_text().strip() for name in ("physical_package_id", "core_id")))
         except (OSError, ValueError):
-            found.add(cpu)
-    return len(found)
+            cores.add(cpu)
+    return len(cores)
 
 
 def _affinity() -> Iterable[int]:

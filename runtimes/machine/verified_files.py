@@ -54,12 +54,12 @@ def cache_folder() -> Path:
 
 
 def _facts(path: Path, sha256: str) -> dict[str, Any]:
-    found = path.stat()
+    status = path.stat()
     return {
-        "size": found.st_size,
-        "modified": found.st_mtime_ns,
-        "changed": found.st_ctime_ns,
-        "file": f"{found.st_dev}:{found.st_ino}",
+        "size": status.st_size,
+        "modified": status.st_mtime_ns,
+        "changed": status.st_ctime_ns,
+        "file": f"{status.st_dev}:{status.st_ino}",
         "sha256": sha256,
     }
 

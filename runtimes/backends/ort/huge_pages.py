@@ -52,13 +52,13 @@ def anonymous_ranges(maps: str) -> Ranges:
     Args:
         maps: the text of ``/proc/PID/maps``, see proc_pid_maps(5). Stacks and the kernel's own pages are left out.
     """
-    found = []
+    ranges = []
     for line in maps.splitlines():
         addresses, rights, _, _, inode, *name = line.split(maxsplit=5)
         if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
             start, end = (int(address, 16) for address in addresses.split("-"))
-            found.append((start, end))
-    return found
+            ranges.append((start, end))
+    return ranges
 
 
 def large_blocks(ranges: Ranges, *, without: Ranges) -> list[int]:

@@ -36,8 +36,8 @@ class Placement:
     def describe(self) -> list[str]:
         """A line for each provider."""
         return [
-            f"{provider}: " + ", ".join(f"{count} {op_type}" for op_type, count in sorted(found.items()))
-            for provider, found in self.counts.items()
+            f"{provider}: " + ", ".join(f"{count} {op_type}" for op_type, count in sorted(operators.items()))
+            for provider, operators in self.counts.items()
         ]
 
 
@@ -62,7 +62,7 @@ def read_placement(session: Any, *, provider: str) -> Placement:
             counts.setdefault(subgraph.ep_name, Counter())[node.op_type] += 1
             if subgraph.ep_name != provider and node.op_type not in FREE_ON_CPU:
                 strays.append(f"{node.op_type} {node.name}")
-    return Placement(counts={name: dict(found) for name, found in counts.items()}, strays=tuple(strays))
+    return Placement(counts={name: dict(operators) for name, operators in counts.items()}, strays=tuple(strays))
 
 
 def check_placement(session: Any, *, provider: str, allow_cpu_nodes: bool) -> Placement:
@@ -88,8 +88,10 @@ def joined(*placements: Placement) -> Placement:
     """The placement of several graphs as one."""
     counts: dict[str, Counter[str]] = {}
     for placement in placements:
-        for provider, found in placement.counts.items():
-            counts.setdefault(provider, Counter()).update(found)
+        for provider, operators in placement.counts.items():
+            counts.setdefault(provider, Counter()).update(operators)
     strays = tuple(stray for placement in placements for stray in placement.strays)
     why = next((placement.unrecorded for placement in placements if placement.unrecorded), None)
-    return Placement(counts={name: dict(found) for name, found in counts.items()}, strays=strays, unrecorded=why)
+    return Placement(
+        counts={name: dict(operators) for name, operators in counts.items()}, strays=strays, unrecorded=why
+    )

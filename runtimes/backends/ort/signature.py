@@ -45,16 +45,16 @@ def _session_faults(session: Any, signature: Signature, *, provider: str) -> lis
     outputs = [(spec.name, spec.dtype, spec.dims) for spec in signature.outputs]
     inputs += [(spec.past, spec.dtype, spec.dims) for spec in signature.state]
     outputs += [(spec.present, spec.dtype, spec.dims) for spec in signature.written]
-    found_inputs = {item.name: item for item in session.get_inputs()}
+    session_inputs = {item.name: item for item in session.get_inputs()}
     optional = {item.name: item for item in session.get_overridable_initializers()}
-    found_outputs = {item.name: item for item in session.get_outputs()}
-    for kind, promised, found in (
-        ("input", inputs, {**optional, **found_inputs}),
-        ("output", outputs, found_outputs),
+    session_outputs = {item.name: item for item in session.get_outputs()}
+    for kind, promised, actual in (
+        ("input", inputs, {**optional, **session_inputs}),
+        ("output", outputs, session_outputs),
     ):
         for name, dtype, dims in promised:
-            faults += _differences(kind, name, dtype, dims, found.get(name))
-    unknown = sorted(set(found_inputs) - {name for name, _, _ in inputs})
+            faults += _differences(kind, name, dtype, dims, actual.get(name))
+    unknown = sorted(set(session_inputs) - {name for name, _, _ in inputs})
     faults += [f"the input {name} is not in the manifest" for name in unknown]
     return faults
 

@@ -115,9 +115,9 @@ class OrtCpuBackend:
         past = state.lengths
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         with catch_out_of_memory(rows=len(past), tokens=int((past + new).max())):
-            found = self._run(session, token_ids, state, past=past, new=new, logits=logits)
+            scores = self._run(session, token_ids, state, past=past, new=new, logits=logits)
         state.advance(new)
-        return found if found.dtype == np.float32 else found.astype(np.float32)
+        return scores if scores.dtype == np.float32 else scores.astype(np.float32)
 
     def _run(
         self,
@@ -131,15 +131,15 @@ class OrtCpuBackend:
     ) -> npt.NDArray[Any]:
         width = token_ids.shape[1]
         if width == 1:
-            found = self._decode(session, token_ids, state, past)
+            scores = self._decode(session, token_ids, state, past)
         elif self._graph.signature.takes_one_token:
-            found = self._token_by_token(session, token_ids, state, past=past, new=new, logits=logits)
+            scores = self._token_by_token(session, token_ids, state, past=past, new=new, logits=logits)
         elif self._fits_one_call(past, new, width, state.capacity):
-            found = self._bound(session, state, width=width, wants_all=logits == "all").run(token_ids, past, new)
+            scores = self._bound(session, state, width=width, wants_all=logits == "all").run(token_ids, past, new)
             state.swap()
         else:
-            found = self._row_by_row(session, token_ids, state, new, logits)
-        return found
+            scores = self._row_by_row(session, token_ids, state, new, logits)
+        return scores
 
     def close(self) -> None:
         self._opened.close()
@@ -168,9 +168,9 @@ class OrtCpuBackend:
         call = state.prepared.get(state.phase)
         if call is None or call.session is not session:
             call = state.prepared[state.phase] = self._bound(session, state, width=1, wants_all=False)
-        found: npt.NDArray[Any] = call.run(token_ids, past, np.ones(len(past), np.int64))
+        scores: npt.NDArray[Any] = call.run(token_ids, past, np.ones(len(past), np.int64))
         state.swap()
-        return found
+        return scores
 
     def _token_by_token(
         self,
@@ -184,12 +184,12 @@ class OrtCpuBackend:
     ) -> npt.NDArray[Any]:
         """All rows together as far as the shortest goes; then each longer one by itself, since padding would count."""
         batch, width = token_ids.shape
-        found = np.zeros((batch, width if logits == "all" else 1, self.vocab_size), np.dtype(self._graph.logits_dtype))
+        scores = np.zeros((batch, width if logits == "all" else 1, self.vocab_size), np.dtype(self._graph.logits_dtype))
         shortest = int(new.min())
         for place in range(shortest):
             out = self._decode(session, np.ascontiguousarray(token_ids[:, place : place + 1]), state, past + place)
             if logits == "all" or place == shortest - 1:
-                found[:, place if logits == "all" else 0] = out[:, 0]
+                scores[:, place if logits == "all" else 0] = out[:, 0]
         for row in np.flatnonzero(new > shortest).tolist():
             tensors = [
                 [
@@ -208,21 +208,21 @@ class OrtCpuBackend:
                     past[row : row + 1] + place,
                     np.ones(1, np.int64),
                 )
-                found[row, place if logits == "all" else 0] = out[0, 0]
+                scores[row, place if logits == "all" else 0] = out[0, 0]
             # What was written last lies in the one or the other, by how many steps there were.
             written = tensors[(int(new[row]) - shortest) % 2]
             for spec, past_tensor, result in zip(self._specs, state.past, written, strict=True):
                 view = row_view(spec, past_tensor, row)
                 if not np.shares_memory(view, result):
                     view[...] = result
-        return found
+        return scores
 
     def _row_by_row(
         self, session: Any, token_ids: TokenIds, state: HostState, new: TokenIds, logits: WantedLogits
     ) -> npt.NDArray[Any]:
         batch, width = token_ids.shape
         rows = width if logits == "all" else 1
-        found = np.zeros((batch, rows, self.vocab_size), np.dtype(self._graph.logits_dtype))
+        scores = np.zeros((batch, rows, self.vocab_size), np.dtype(self._graph.logits_dtype))
         past_lengths = state.lengths
         for row in range(batch):
             count = int(new[row])
@@ -239,12 +239,12 @@ class OrtCpuBackend:
             out = call.run(
                 np.ascontiguousarray(token_ids[row : row + 1, :count]), past_lengths[row : row + 1], new[row : row + 1]
             )
-            found[row, : out.shape[1]] = out[0]
+            scores[row, : out.shape[1]] = out[0]
             for spec, present, result in zip(self._specs, presents, written, strict=True):
                 if spec.kind != "encoder" and not np.shares_memory(present, result):
                     present[...] = result
         state.swap()
-        return found
+        return scores
 
 
 def _encode(
@@ -268,10 +268,10 @@ def _encode(
         written = {}
         for spec in signature.encoded:
             sizes = state_sizes(spec, batch=rows, capacity=capacity, source=tokens)
-            written[spec.past] = found = np.empty(sizes, storage_dtype(spec.dtype))
-            binding.bind_output(spec.present, "cpu", 0, element_type(spec.dtype), sizes, found.ctypes.data)
+            written[spec.past] = buffer = np.empty(sizes, storage_dtype(spec.dtype))
+            binding.bind_output(spec.present, "cpu", 0, element_type(spec.dtype), sizes, buffer.ctypes.data)
         session.run_with_iobinding(binding)
         if copies > 1:
-            written = {name: np.repeat(found, copies, axis=0) for name, found in written.items()}
+            written = {name: np.repeat(buffer, copies, axis=0) for name, buffer in written.items()}
         state = HostState(signature.state, batch=rows * copies, capacity=capacity, encoded=written, copies=copies)
         return states.add(state)

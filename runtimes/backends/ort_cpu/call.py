@@ -75,13 +75,13 @@ class BoundCall:
         if self._positions is not None:
             self._positions[...] = np.arange(width) if self._wants_all else new[:, None] - 1
         self.session.run_with_iobinding(self._binding)
-        found = self._logits
-        if found is None:
+        logits = self._logits
+        if logits is None:
             # Outputs come in the order of their binding, the state's first.
-            found = self._binding.get_outputs()[len(self._graph.signature.written)].numpy()
-        if self._wants_all or found.shape[1] == 1:
-            return found
-        return np.take_along_axis(found, new[:, None, None] - 1, axis=1)
+            logits = self._binding.get_outputs()[len(self._graph.signature.written)].numpy()
+        if self._wants_all or logits.shape[1] == 1:
+            return logits
+        return np.take_along_axis(logits, new[:, None, None] - 1, axis=1)
 
     def _bind_state(self) -> None:
         tensors = self._tensors

@@ -68,12 +68,12 @@ class OrtCudaBackend:
         if width == 1 or self._fits_one_call(past, new, width):
             one = width == 1
             call = self._decode_call(state) if one else DeviceCall(graph, state, width=width, wants_all=wants_all)
-            found = call.run(token_ids, past, new)
+            scores = call.run(token_ids, past, new)
             state.swap()
         else:
-            found = self._token_by_token(token_ids, state, past=past, new=new, wants_all=wants_all)
+            scores = self._token_by_token(token_ids, state, past=past, new=new, wants_all=wants_all)
         state.advance(new)
-        return found
+        return scores
 
     def forward_top(self, token_ids: TokenIds, state: State, *, count: int) -> Logits:
         """See `exporter.contract.backend.TopBackend`."""
@@ -84,10 +84,10 @@ class OrtCudaBackend:
         new = check_call(token_ids, None, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         call = self._decode_call(state)
         call.start(token_ids, past, new)
-        found = self._top(graph, count).of(call.logits)
+        largest = self._top(graph, count).of(call.logits)
         state.swap()
         state.advance(new)
-        return call.fetch() if found is None else found
+        return call.fetch() if largest is None else largest
 
     @property
     def _graph(self) -> DeviceGraph:

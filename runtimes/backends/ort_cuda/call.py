@@ -96,5 +96,5 @@ class DeviceCall:
             self.logits = self._binding.get_outputs()[-1]  # in the order of binding
 
     def fetch(self) -> Logits:
-        found: npt.NDArray[Any] = self.logits.numpy()
-        return found.astype(np.float32, copy=False)
+        logits: npt.NDArray[Any] = self.logits.numpy()
+        return logits.astype(np.float32, copy=False)

@@ -197,11 +197,11 @@ class PlanBackend:
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
         whole = bool((new == width).all())
         if logits == "last" and PREFILL in self._contexts.by_name and (whole or self._fits(past, width, state)):
-            found = self._in_pieces(token_ids, state, past=past, new=new)
+            scores = self._in_pieces(token_ids, state, past=past, new=new)
         else:
-            found = self._token_by_token(token_ids, state, past=past, new=new, wants_all=logits == "all")
+            scores = self._token_by_token(token_ids, state, past=past, new=new, wants_all=logits == "all")
         state.advance(new)
-        return found
+        return scores
 
     def _fits(self, past: TokenIds, width: int, state: PlanState) -> bool:
         """Whether rows padded to one width go through in one call: padding stays within the cache, and ends in it."""
@@ -210,12 +210,12 @@ class PlanBackend:
 
     def _in_pieces(self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, new: TokenIds) -> Logits:
         """As many tokens at once as the plan takes; the last piece gives the logits."""
-        found: Logits = np.zeros((0,), np.float32)
+        logits: Logits = np.zeros((0,), np.float32)
         for start in range(0, token_ids.shape[1], self._shapes.prompt):
             piece = np.ascontiguousarray(token_ids[:, start : start + self._shapes.prompt])
             last = np.minimum(new - start, piece.shape[1]) - 1
-            found = self._run(piece, state, past=past + start, positions=last)
-        return found
+            logits = self._run(piece, state, past=past + start, positions=last)
+        return logits
 
     def _token_by_token(
         self, token_ids: TokenIds, state: PlanState, *, past: TokenIds, new: TokenIds, wants_all: bool
@@ -245,9 +245,9 @@ class PlanBackend:
         else:
             self._decode(inputs, state)
         state.swap()
-        found: npt.NDArray[Any] = np.empty((len(past), 1, self.vocab_size), self._dtype)
-        device.read(self._logits, found)
-        return found.astype(np.float32, copy=False)
+        logits: npt.NDArray[Any] = np.empty((len(past), 1, self.vocab_size), self._dtype)
+        device.read(self._logits, logits)
+        return logits.astype(np.float32, copy=False)
 
     def _decode(self, inputs: dict[str, npt.NDArray[Any]], state: PlanState) -> None:
         """The first time as any call, since TensorRT prepares itself then; recorded the second time; then replayed."""

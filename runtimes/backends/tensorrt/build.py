@@ -233,11 +233,11 @@ def _check_network(network: Any, messages: Messages, graph: PlanGraph, *, for_wh
     _refuse_warnings(messages, for_whom)
     expected = {spec.name for spec in graph.signature.inputs}
     expected |= {spec.past for spec in graph.signature.state}
-    found = {network.get_input(index).name for index in range(network.num_inputs)}
-    if found != expected:
+    inputs = {network.get_input(index).name for index in range(network.num_inputs)}
+    if inputs != expected:
         raise InputError(
             f"{for_whom} reads another interface than the manifest's",
-            received=", ".join(sorted(found ^ expected)),
+            received=", ".join(sorted(inputs ^ expected)),
             allowed="the same inputs",
             fix="Export the model again; the graph or the manifest was replaced.",
         )

@@ -59,8 +59,8 @@ class _Rows:
 
     def run(self, ids: TokenIds, mask: TokenIds) -> Logits:
         groups = [slice(start, start + self._rows) for start in range(0, len(ids), self._rows)]
-        found: Logits = np.concatenate([self._group(ids[group], mask[group]) for group in groups])
-        return found
+        logits: Logits = np.concatenate([self._group(ids[group], mask[group]) for group in groups])
+        return logits
 
     def _group(self, ids: TokenIds, mask: TokenIds) -> npt.NDArray[Any]:
         context = self._contexts.by_name[PREFILL]
@@ -71,9 +71,9 @@ class _Rows:
                 context.set_tensor_address(name, self._fed[name])
         context.set_tensor_address(LOGITS, self._logits)
         self._contexts.execute(PREFILL, rows=len(ids), tokens=ids.shape[1])
-        found: npt.NDArray[Any] = np.empty((len(ids), self._labels), self._dtype)
-        self._device.read(self._logits, found)
-        return found
+        logits: npt.NDArray[Any] = np.empty((len(ids), self._labels), self._dtype)
+        self._device.read(self._logits, logits)
+        return logits
 
     def close(self) -> None:
         self._contexts.close()

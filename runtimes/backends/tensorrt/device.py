@@ -40,7 +40,7 @@ class Device:
         Raises:
             InputError: so much memory is not free; the message says how much was needed.
         """
-        code, *found = self._runtime.cudaMalloc(max(size, 1))
+        code, *results = self._runtime.cudaMalloc(max(size, 1))
         if int(code) == _OUT_OF_MEMORY:
             free, total = self._call("cudaMemGetInfo")
             raise InputError(
@@ -50,7 +50,7 @@ class Device:
                 fix="Use fewer rows, or a plan with a smaller --capacity.",
             )
         self._check("cudaMalloc", code)
-        address = int(found[0])
+        address = int(results[0])
         self._held[address] = size
         self.clear(address, size)
         return address
@@ -88,11 +88,11 @@ class Device:
         mode = getattr(self._runtime.cudaStreamCaptureMode, _THREAD_LOCAL)
         self._call("cudaStreamBeginCapture", self.stream, mode)
         recorded = work()
-        code, *found = self._runtime.cudaStreamEndCapture(self.stream)
+        code, *results = self._runtime.cudaStreamEndCapture(self.stream)
         if not recorded or int(code) != 0:
             return None
-        graph = self._call("cudaGraphInstantiate", found[0], 0)[0]
-        self._call("cudaGraphDestroy", found[0])
+        graph = self._call("cudaGraphInstantiate", results[0], 0)[0]
+        self._call("cudaGraphDestroy", results[0])
         self._graphs.append(graph)
         return graph
 
@@ -125,9 +125,9 @@ class Device:
         self._held, self._graphs, self.stream = {}, [], None
 
     def _call(self, name: str, *arguments: Any) -> list[Any]:
-        code, *found = getattr(self._runtime, name)(*arguments)
+        code, *results = getattr(self._runtime, name)(*arguments)
         self._check(name, code)
-        return list(found)
+        return list(results)
 
     def _check(self, name: str, code: Any) -> None:
         if int(code) != 0:

@@ -117,15 +117,15 @@ def _shapes(signature: Signature, shapes: Shapes, widths: tuple[int, int, int]) 
     rows = (1, shapes.batch, shapes.batch)
     longest = shapes.source or 1
     sources = (1, max(1, longest // 2), longest)
-    found = {}
+    ranges = {}
     for spec in inputs:
         name = getattr(spec, "name", None) or spec.past
         smallest, usual, largest = (
             tuple(_size(dim, {"B": row, "T": width, "S": width, SOURCE: source}, shapes) for dim in spec.dims)
             for row, width, source in zip(rows, widths, sources, strict=True)
         )
-        found[name] = (smallest, usual, largest)
-    return found
+        ranges[name] = (smallest, usual, largest)
+    return ranges
 
 
 def _size(dim: int | str, varying: Mapping[str, int], shapes: Shapes) -> int:

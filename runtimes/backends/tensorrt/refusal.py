@@ -69,12 +69,12 @@ def find_refusal(
     for module in ("polygraphy", "onnx_graphsurgeon"):
         if importlib.util.find_spec(module) is None:
             raise MissingDependencyError(module, extra=library.name, needed_for="A diagnosis for TensorRT")
-    found = Refusal()
+    refusal = Refusal()
     for graph in plan_graphs(artifact):
-        found = _refusal_of(graph, library, capability=capability, shapes=shapes, out=out, run=run)
-        if found != Refusal():
+        refusal = _refusal_of(graph, library, capability=capability, shapes=shapes, out=out, run=run)
+        if refusal != Refusal():
             break
-    return found
+    return refusal
 
 
 def _refusal_of(

@@ -182,8 +182,8 @@ class TorchBackend:
                 out = torch.zeros((len(past), width, self.vocab_size))
                 for row, count in enumerate(new.tolist()):
                     parts = [t.narrow(axis, row, 1) for axis, t in zip(state.axes, state.tensors, strict=True)]
-                    found, written = self._call(ids[row : row + 1, :count], seen[row : row + 1], parts)
-                    out[row, :count] = found[0]
+                    scores, written = self._call(ids[row : row + 1, :count], seen[row : row + 1], parts)
+                    out[row, :count] = scores[0]
                     for part, result in zip(parts, written, strict=False):
                         if part.data_ptr() != result.data_ptr():
                             part.copy_(result)
@@ -207,11 +207,11 @@ class TorchBackend:
         if not self._one_token:
             logits, written = self._module(ids, past, state)
             return logits, list(written)
-        found = []
+        pieces = []
         for place in range(ids.shape[1]):
             logits, state = self._module(ids[:, place : place + 1], past + place, state)
-            found.append(logits)
-        return torch.cat(found, 1), list(state)
+            pieces.append(logits)
+        return torch.cat(pieces, 1), list(state)
 
 
 def with_encoder(decoder: TorchBackend, module: torch.nn.Module, facts: ModelFacts) -> EncoderDecoderBackend:
@@ -227,8 +227,8 @@ def _encode(module: Any, states: States, ids: TokenIds, mask: TokenIds, *, capac
 
     rows = len(ids) * copies
     with catch_out_of_memory(rows=rows, tokens=capacity + ids.shape[1]), torch.inference_mode():
-        found = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
-        encoded = [tensor.repeat_interleave(copies, 0) for tensor in found]
+        tensors = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
+        encoded = [tensor.repeat_interleave(copies, 0) for tensor in tensors]
         return states.add(TorchState(module.state_spec(), batch=rows, capacity=capacity, encoded=encoded))
 
 

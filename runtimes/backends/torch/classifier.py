@@ -43,5 +43,5 @@ def _run(module: torch.nn.Module, ids: TokenIds, mask: TokenIds) -> Logits:
 
     inputs = [torch.from_numpy(array) for array in ((ids, mask) if module.takes_mask else (ids,))]
     with catch_out_of_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
-        found: Logits = module(*inputs).float().contiguous().numpy()
-    return found
+        logits: Logits = module(*inputs).float().contiguous().numpy()
+    return logits
