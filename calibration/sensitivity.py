@@ -186,9 +186,9 @@ def measure_groups(
             for index, layer in enumerate(layers):
                 prefix = names[id(layer)]
                 if known and index in known:
-                    found = list(known[index])
+                    sensitivities = list(known[index])
                 else:
-                    found = []
+                    sensitivities = []
                     targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
                     groups = find_groups(layer, lambda layer=layer: inputs.run(layer, 0), names=targets)  # type: ignore[misc]
                     for group in groups if targets else []:
@@ -205,8 +205,8 @@ def measure_groups(
                                 # Before the next candidate is made: it is made of the very weights.
                                 for weight, copy in zip(weights, own, strict=True):
                                     weight.data.copy_(copy)
-                        found.append(GroupSensitivity(names=statistics.names, kl=kl))
-                yield index, found
+                        sensitivities.append(GroupSensitivity(names=statistics.names, kl=kl))
+                yield index, sensitivities
                 if index + 1 < len(layers):
                     inputs.advance(layer, name=prefix)
                     scored.advance(layer, name=prefix)

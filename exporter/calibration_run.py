@@ -116,7 +116,7 @@ def calibrate(
         with stages.stage("calibrate"):
             settings = CollectSettings(hessians=hessians)
             if ray is None or has_statistics(out):  # which are resumed, or only read
-                found = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
+                statistics = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
             else:
                 named = worker_source(
                     checkpoint,
@@ -128,14 +128,14 @@ def calibrate(
                 )
                 memory = task_bytes(source)
                 with cluster(ray):
-                    found = collect_on_cluster(
+                    statistics = collect_on_cluster(
                         named, drawn.windows, out, settings=settings, memory_bytes=memory, progress=stages.advance
                     )
     except CalibrationError as error:
         raise InputError.of(error) from error
     except OSError as error:
         raise cannot_write(out, error, what="statistics", option="--out") from error
-    return found
+    return statistics
 
 
 def _refuse_other_files(out: Path) -> None:

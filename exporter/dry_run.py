@@ -165,42 +165,42 @@ def plan_export(request: ExportRequest) -> ExportPlan:
 def _checks(prompts: GatePrompts, budget: Budget, source: Source) -> tuple[str, ...]:
     """What `exporter.gate` asks of the artifact, in words."""
     lengths = ", ".join(map(str, prompts.prefill_lengths))
-    found = [
+    checks = [
         f"prefill of {lengths} tokens; {len(prompts.rows)} rows alone and as a batch; "
         f"{prompts.decode_steps} cached decode steps; chunks; rewinding"
     ]
     if prompts.far is not None:
-        found.append(f"the last of {len(prompts.far)} tokens")
+        checks.append(f"the last of {len(prompts.far)} tokens")
     if budget.max_logit_error is not None:
-        found.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
+        checks.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
     if budget.same_greedy_tokens:
-        found.append(f"the same greedy tokens, {len(prompts.greedy)} x {prompts.greedy_steps}")
+        checks.append(f"the same greedy tokens, {len(prompts.greedy)} x {prompts.greedy_steps}")
     limits = {key: getattr(budget, key) for key in _LIMITS}
     judged = [_LIMITS[key].format(value) for key, value in limits.items() if value is not None]
     if judged:
         domains = prompts.judged.domains
         where = f"the worst of {len(domains)} domains" if len(domains) > 1 else domains[0].name
-        found.append(f"on {where} of held-out text: {', '.join(judged)}")
+        checks.append(f"on {where} of held-out text: {', '.join(judged)}")
     if source.tokenizer is not None:
-        found.append("tokenizer and chat template")
-    return tuple(found)
+        checks.append("tokenizer and chat template")
+    return tuple(checks)
 
 
 def _label_checks(texts: GateTexts, budget: Budget, source: Source) -> tuple[str, ...]:
     """What `exporter.gate.classification` asks of the artifact, in words."""
     lengths = ", ".join(str(len(row)) for row in texts.alone)
-    found = [f"texts of {lengths} tokens alone; {len(texts.rows)} of unequal lengths as a batch"]
+    checks = [f"texts of {lengths} tokens alone; {len(texts.rows)} of unequal lengths as a batch"]
     on = f"on {len(texts.windows)} held-out texts: "
     if budget.max_logit_error is not None:
-        found.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
-        found.append(f"{on}the same labels")
+        checks.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
+        checks.append(f"{on}the same labels")
     else:
         limits = {key: getattr(budget, key) for key in ("max_mean_kl", "min_top1")}
         judged = [_LIMITS[key].format(value) for key, value in limits.items() if value is not None]
-        found.append(on + ", ".join(judged).replace("most likely token", "label"))
+        checks.append(on + ", ".join(judged).replace("most likely token", "label"))
     if source.tokenizer is not None:
-        found.append("tokenizer")
-    return tuple(found)
+        checks.append("tokenizer")
+    return tuple(checks)
 
 
 def _describe_calibration(record: dict[str, Any] | None) -> str:

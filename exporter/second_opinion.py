@@ -90,7 +90,7 @@ def ask_second_opinion(
         InputError: no other implementation can run this kind of checkpoint, it is not installed, or it cannot open it.
     """
     tokenizer = read_artifact_tokenizer(artifact.folder)
-    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as opinion:
+    with _open_opinion(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as opinion:
         checks = [*_judge_tokens(tokenizer, opinion), *_judge_template(artifact, opinion)]
         more, figures = _judge_artifact(artifact, source, opinion)
     return SecondOpinion(checks=(*checks, *more), implementation=opinion.implementation, figures=tuple(figures))
@@ -101,7 +101,7 @@ def ask_about_source(
 ) -> SecondOpinion:
     """The same of a loaded checkpoint that nothing was exported from; arguments and errors as above."""
     tokenizer = None if source.tokenizer is None else source.tokenizer.backend_tokenizer
-    with _asked(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as opinion:
+    with _open_opinion(source, tokenizer, python=python, allow_pickle=allow_pickle, threads=threads) as opinion:
         checks = _judge_tokens(tokenizer, opinion)
         if (mismatch := _judge_vocabulary(source.model, opinion)) is not None:
             return SecondOpinion(checks=(*checks, mismatch), implementation=opinion.implementation, figures=())
@@ -143,7 +143,7 @@ class _Asked:
 
 
 @contextlib.contextmanager
-def _asked(
+def _open_opinion(
     source: Source, tokenizer: Any | None, *, python: str | None, allow_pickle: bool, threads: int
 ) -> Iterator[_Asked]:
     """Have a checkpoint's other implementation answer; its logits lie on the disk until the block ends."""
@@ -295,8 +295,8 @@ def _generate(artifact: Artifact, backend: Backend, ids: TokenIds, count: int) -
     """The continuation that a user gets, by the checkpoint's own generation settings, without sampling."""
     from jisu.runtimes.engine import Engine
 
-    found = Engine(artifact, backend).generate_ids([ids.tolist()], max_new_tokens=count, temperature=0.0)
-    return list(found[0].token_ids)
+    results = Engine(artifact, backend).generate_ids([ids.tolist()], max_new_tokens=count, temperature=0.0)
+    return list(results[0].token_ids)
 
 
 def _continue(_: Artifact, backend: Backend, ids: TokenIds, count: int) -> list[int]:
@@ -320,5 +320,5 @@ def _relaxed(artifact: Artifact, limits: Limits) -> Limits:
 def _window(source: Source) -> int | None:
     config: Any = getattr(source.module, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    found = getattr(text, "sliding_window", None)
-    return found if isinstance(found, int) and found > 0 else None
+    window = getattr(text, "sliding_window", None)
+    return window if isinstance(window, int) and window > 0 else None

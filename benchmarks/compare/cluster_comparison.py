@@ -55,16 +55,16 @@ def compare_on_cluster(
         reports: dict[int, Report] = {record["index"]: record["report"] for record in journal.records}
         waiting = [index for index in range(len(contestants)) if index not in reports]
         tasks = [_task(request, index, contestants[index], model, threads=threads) for index in waiting]
-        for place, found in run_tasks(tasks):
+        for place, result in run_tasks(tasks):
             index = waiting[place]
-            if isinstance(found, Exception):
-                say(f"{contestants[index].name} failed: {found}")
-                lost = Outcome(contestant=contestants[index], failure=str(found))
+            if isinstance(result, Exception):
+                say(f"{contestants[index].name} failed: {result}")
+                lost = Outcome(contestant=contestants[index], failure=str(result))
                 reports[index] = {"rows": [row_of(lost, workloads, None)]}
                 continue
             say(f"{contestants[index].name} is measured")
-            reports[index] = found
-            journal.add({"index": index, "report": found})
+            reports[index] = result
+            journal.add({"index": index, "report": result})
         report = _joined([reports[index] for index in range(len(contestants))], missing)
         write_json(report, request.out / JSON)
         journal.remove()

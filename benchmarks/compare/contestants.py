@@ -54,7 +54,7 @@ def artifact_contestants(
             "An artifact is named twice", received=", ".join(map(str, folders)), fix="Name each folder once."
         )
     labels = _labels(folders)
-    found: list[Contestant] = []
+    contestants: list[Contestant] = []
     sources: set[tuple[str, str]] = set()
     model: Artifact | None = None
     for folder in folders:
@@ -73,7 +73,7 @@ def artifact_contestants(
                     continue
                 name = "source" if not any(known == backend for known, _ in sources) else f"source of {name}"
                 sources.add(key)
-            found.append(
+            contestants.append(
                 Contestant(
                     name=f"{name} ({backend})",
                     command=_command(folder, backend, threads, source if reads_source else None),
@@ -83,7 +83,7 @@ def artifact_contestants(
                     problem=problem,
                 )
             )
-    return found
+    return contestants
 
 
 def source_key(artifact: Artifact) -> str:

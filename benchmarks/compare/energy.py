@@ -9,15 +9,15 @@ POWERCAP = Path("/sys/class/powercap")
 
 def read_energy(root: Path = POWERCAP) -> dict[str, tuple[int, int]] | None:
     """Each package's counter and where it begins anew, in microjoules; None where they cannot be read."""
-    found = {}
+    readings = {}
     try:
         for zone in sorted(root.glob("intel-rapl:*")):
             if zone.name.count(":") == 1:  # a package; its parts are counted in it
                 values = [(zone / name).read_text(encoding="ascii") for name in ("energy_uj", "max_energy_range_uj")]
-                found[zone.name] = (int(values[0]), int(values[1]))
+                readings[zone.name] = (int(values[0]), int(values[1]))
     except (OSError, ValueError):
         return None
-    return found or None
+    return readings or None
 
 
 def joules_between(before: dict[str, tuple[int, int]] | None, after: dict[str, tuple[int, int]] | None) -> float | None:

@@ -78,12 +78,12 @@ def _references(
     """
     place = () if source is None else (source,)
     program = (sys.executable, "-m", "jisu.benchmarks.peers.run_source", str(model.folder), str(threads), *place)
-    found = [(_SOURCE, program)]
+    references = [(_SOURCE, program)]
     for outcome in outcomes.values() if source is None else ():
         item = outcome.contestant
         if item.facts.get("precision") == "fp32" and outcome.failure is None:
-            found.append((item.name, item.command))
-    return found
+            references.append((item.name, item.command))
+    return references
 
 
 def _measurement(model: Artifact) -> Callable[..., None]:

@@ -143,12 +143,12 @@ def matrix_contestants(
             say(f"{model} in {missing[index]} could not be exported: {problem}")
     source = model if Path(model).exists() else None
     made = [folder for precision, folder in folders.items() if precision not in problems]
-    found = artifact_contestants(made, matrix.backends, threads=threads, source=source)
+    measurable = artifact_contestants(made, matrix.backends, threads=threads, source=source)
     failed = [
         Contestant(name=precision, command=(), problem=problem, facts=_failed_facts(folders[precision]))
         for precision, problem in problems.items()
     ]
-    return [*made, *(folders[precision] for precision in problems)], [*found, *failed]
+    return [*made, *(folders[precision] for precision in problems)], [*measurable, *failed]
 
 
 def _export_task(matrix: Matrix, model: str, precision: str, folder: Path, *, threads: int) -> Task:

@@ -34,8 +34,8 @@ def measure_operators(folder: Path, *, threads: int, time_limit: float) -> list[
         return f"no profile within {time_limit:g} s"
     if done.returncode:
         return (done.stderr.strip().splitlines() or [f"the profile ended with {done.returncode}"])[-1]
-    found: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    operators: list[dict[str, Any]] = json.loads(done.stdout.strip().splitlines()[-1])
+    return operators
 
 
 def profile(folder: Path, *, threads: int) -> list[dict[str, Any]]:

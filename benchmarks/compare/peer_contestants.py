@@ -73,7 +73,7 @@ def peer_contestants(models: Path, python: Path, *, threads: int) -> tuple[list[
         )
     ours = Path(sys.executable)
     installed = _installed(ours) | _installed(python)
-    found, missing = [], {}
+    contestants, missing = [], {}
     for name, peer in PEERS.items():
         path, library = models / peer.model, _LIBRARIES[peer.worker]
         interpreter = ours if peer.worker in _OURS else python
@@ -87,8 +87,8 @@ def peer_contestants(models: Path, python: Path, *, threads: int) -> tuple[list[
         else:
             start = _START.format(root=str(_ROOT), module=f"jisu.benchmarks.peers.{peer.worker}")
             command = (str(interpreter), "-c", start, str(path), str(threads), *peer.options)
-            found.append(Contestant(name=name, command=command, facts=_facts(peer, path)))
-    return found, missing
+            contestants.append(Contestant(name=name, command=command, facts=_facts(peer, path)))
+    return contestants, missing
 
 
 def _facts(peer: Peer, path: Path) -> dict[str, Any]:

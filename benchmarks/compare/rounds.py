@@ -47,9 +47,9 @@ class Outcome:
 
 def restored_outcomes(contestants: Sequence[Contestant], records: Iterable[Mapping[str, Any]]) -> dict[str, Outcome]:
     """The outcomes so far, by the contestants' names, from the records of a `Journal`."""
-    found = {item.name: Outcome(contestant=item, failure=item.problem) for item in contestants}
+    outcomes = {item.name: Outcome(contestant=item, failure=item.problem) for item in contestants}
     for record in records:
-        outcome = found[record["contestant"]]
+        outcome = outcomes[record["contestant"]]
         if "opened" in record:
             outcome.opened = record["opened"]
         elif "failure" in record:  # it is tried again: whatever ended it may be over
@@ -62,7 +62,7 @@ def restored_outcomes(contestants: Sequence[Contestant], records: Iterable[Mappi
             outcome.quality = record["quality"]
         else:
             outcome.trials.setdefault(record["workload"], []).append(record["answer"])
-    return found
+    return outcomes
 
 
 @contextmanager

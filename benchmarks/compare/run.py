@@ -334,6 +334,6 @@ def _files(artifact: Artifact | None) -> list[str]:
     return [] if artifact is None else [record.sha256 for record in artifact.manifest.files.values()]
 
 
-def _identity(found: Mapping[str, Any]) -> dict[str, Any]:
+def _identity(machine: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a machine the same one: not how busy it is."""
-    return {name: found[name] for name in ("processor", "cores", "memory_bytes", "system")}
+    return {name: machine[name] for name in ("processor", "cores", "memory_bytes", "system")}

@@ -50,7 +50,7 @@ class TokenSets:
     start: int | None = None
     suppressed: Sequence[int] = ()
 
-    def given(self, text: TokenIds) -> tuple[TokenIds, TokenIds | None]:
+    def inputs_for(self, text: TokenIds) -> tuple[TokenIds, TokenIds | None]:
         """What is fed to have a text's tokens predicted, and the source that it is about."""
         if self.start is None:
             return text, None
@@ -107,7 +107,7 @@ def measure_quality(
         for name, texts in sets.texts.items():
             for number, text in enumerate(texts):
                 say(f"quality on {name}: text {number + 1} of {len(texts)}")
-                fed, source = sets.given(text)
+                fed, source = sets.inputs_for(text)
                 truth = true_logits(reference, fed, truth_file, source)
                 for contestant in list(processes):
                     tally = tallies[contestant]
@@ -196,11 +196,11 @@ def _judge(rows: Floats, tokens: TokenIds, tally: _Tally, number: int) -> None:
 
 
 def _figures(tally: _Tally) -> dict[str, Any]:
-    found: dict[str, Quality] = {name: meter.result() for name, meter in tally.meters.items()}
-    judging = {domain.name for domain in domain_figures(list(found.items())).judging}
+    qualities: dict[str, Quality] = {name: meter.result() for name, meter in tally.meters.items()}
+    judging = {domain.name for domain in domain_figures(list(qualities.items())).judging}
     sets = {
         name: {**quality.to_dict(), "near_ties": tally.ties[name], "judges": name in judging}
-        for name, quality in found.items()
+        for name, quality in qualities.items()
     }
     greedy = None
     if tally.steps:
@@ -210,14 +210,14 @@ def _figures(tally: _Tally) -> dict[str, Any]:
             "near_ties": tally.near_ties,
             "first_divergence": tally.first,
         }
-    return {"sets": sets, **overall(found), GREEDY: greedy, "reason": tally.reason}
+    return {"sets": sets, **overall(qualities), GREEDY: greedy, "reason": tally.reason}
 
 
-def overall(found: Mapping[str, Quality]) -> dict[str, Any]:
+def overall(qualities: Mapping[str, Quality]) -> dict[str, Any]:
     """The figures of the worst domain under ``worst``, and the mean over all that judge under ``average``."""
-    if not found:
+    if not qualities:
         return {}
-    domains = domain_figures(list(found.items()))
+    domains = domain_figures(list(qualities.items()))
     worst = domains.worst
     judging = [domain.quality for domain in domains.judging]
     return {

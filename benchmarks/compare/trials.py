@@ -32,13 +32,15 @@ def interleave(
     contestants: Mapping[str, Callable[[], Numbers]], *, trials: int, warmups: int = 1
 ) -> dict[str, dict[str, Summary]]:
     """Run A B C, A B C, ... and summarize each contestant's numbers over the trials after the warm-ups."""
-    found: dict[str, list[Numbers]] = {name: [] for name in contestants}
+    trials_by_name: dict[str, list[Numbers]] = {name: [] for name in contestants}
     for trial in range(warmups + trials):
         for name, run in contestants.items():
             numbers = run()
             if trial >= warmups:
-                found[name].append(numbers)
-    return {name: {key: _summary([row[key] for row in rows]) for key in rows[0]} for name, rows in found.items()}
+                trials_by_name[name].append(numbers)
+    return {
+        name: {key: _summary([row[key] for row in rows]) for key in rows[0]} for name, rows in trials_by_name.items()
+    }
 
 
 def machine() -> dict[str, Any]:

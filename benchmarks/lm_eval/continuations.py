@@ -29,14 +29,14 @@ def score_continuations(engine: Engine, pairs: Sequence[Pair]) -> list[tuple[flo
             raise ValueError(f"{len(continuation)} tokens leave no room for a context in {limit} positions")
         room = None if limit is None else limit - len(continuation)
         sequences.append([*(context if room is None else context[-room:]), *continuation])
-    found = []
+    results = []
     for (_, continuation), scores in zip(pairs, engine.score(sequences) if sequences else [], strict=True):
         count = len(continuation)
         logprobs = scores.logprobs[len(scores.logprobs) - count :]
         greedy = scores.greedy[len(scores.greedy) - count :]
         assert len(logprobs) == len(greedy) == count, "one score for each token of the continuation"
-        found.append((float(logprobs.sum()), bool(greedy.all())))
-    return found
+        results.append((float(logprobs.sum()), bool(greedy.all())))
+    return results
 
 
 def rolling_pairs(ids: Sequence[int], *, prefix: int, limit: int | None) -> list[Pair]:

@@ -75,21 +75,21 @@ def register() -> Any:
 
         def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[tuple[float, bool]]:
             pairs: list[Pair] = [(list(context), list(continuation)) for _, context, continuation in requests]
-            found = score_continuations(self._engine, pairs)
-            assert len(found) == len(requests), "an answer for each request"
-            for (words, _, _), answer in zip(requests, found, strict=True):
+            scores = score_continuations(self._engine, pairs)
+            assert len(scores) == len(requests), "an answer for each request"
+            for (words, _, _), answer in zip(requests, scores, strict=True):
                 self.cache_hook.add_partial("loglikelihood", words, answer)
-            return found
+            return scores
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:  # noqa: FBT001, FBT002
             limit = self._engine.backend.max_positions
-            found = []
+            totals = []
             for request in requests:
                 ids = self.tok_encode(request.args[0], add_special_tokens=False)
                 pairs = rolling_pairs(ids, prefix=self.prefix_token_id, limit=limit)
-                found.append(sum(logprob for logprob, _ in score_continuations(self._engine, pairs)))
-                self.cache_hook.add_partial("loglikelihood_rolling", request.args, found[-1])
-            return found
+                totals.append(sum(logprob for logprob, _ in score_continuations(self._engine, pairs)))
+                self.cache_hook.add_partial("loglikelihood_rolling", request.args, totals[-1])
+            return totals
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:  # noqa: FBT001, FBT002
             texts: list[str] = []

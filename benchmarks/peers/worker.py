@@ -91,12 +91,12 @@ def end_with_parent() -> None:
 
 def resident() -> dict[str, int]:
     """Bytes of this process in memory, now and at most so far."""
-    found = {}
+    memory = {}
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name in ("VmRSS", "VmHWM"):
-            found[{"VmRSS": "resident_bytes", "VmHWM": "peak_bytes"}[name]] = int(value.split()[0]) * 1024
-    return found
+            memory[{"VmRSS": "resident_bytes", "VmHWM": "peak_bytes"}[name]] = int(value.split()[0]) * 1024
+    return memory
 
 
 def _reply(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
@@ -112,11 +112,11 @@ def _reply(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
             return {"step_seconds": opened.classify(request["rows"], request["calls"])}
         if opened.generate is None:
             raise UnsupportedError("this engine makes no tokens")
-        found = opened.generate(request["prompts"], request["new_tokens"])
+        generated = opened.generate(request["prompts"], request["new_tokens"])
     except UnsupportedError as reason:
         return {"unsupported": str(reason)}
-    more = {} if found.encode_seconds is None else {"encode_seconds": found.encode_seconds}
-    return {"step_seconds": found.step_seconds, "tokens": found.tokens, **more}
+    more = {} if generated.encode_seconds is None else {"encode_seconds": generated.encode_seconds}
+    return {"step_seconds": generated.step_seconds, "tokens": generated.tokens, **more}
 
 
 def _answer(stream: Any, answer: dict[str, Any]) -> None:

@@ -199,15 +199,15 @@ def at(data: Any, path: Sequence[str]) -> Any:
 
 def best_rows(rows: Sequence[Mapping[str, Any]], column: Column) -> set[int]:
     """Indices of the rows with the best figure, none when fewer than two have one. A failed row is never the best."""
-    found = {}
+    values = {}
     for index, row in enumerate(rows):
         path = figure_path(row, column)
         if path is not None and row["failure"] is None:
-            found[index] = at(row, path)
-    if column.better is None or len(found) < 2:
+            values[index] = at(row, path)
+    if column.better is None or len(values) < 2:
         return set()
-    best = (max if column.better == "high" else min)(found.values())
-    return {index for index, value in found.items() if value == best}
+    best = (max if column.better == "high" else min)(values.values())
+    return {index for index, value in values.items() if value == best}
 
 
 def shown(value: float, unit: str) -> str:

@@ -121,16 +121,16 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
 
     workload = headline_workloads(report)[0]
     quantiles, what = ("latency_quantiles_s", "call") if classifies(report) else ("inter_token_quantiles_s", "token")
-    found = [
+    series = [
         (index, dict(map(tuple, steps)))
         for index, row in enumerate(report["rows"])
         if (steps := at(row, ("measured", workload, quantiles))) is not None
     ]
-    if not found:
+    if not series:
         return None
-    figure = _figure(0.9 + 0.42 * len(found))
+    figure = _figure(0.9 + 0.42 * len(series))
     axes = figure.subplots()
-    for place, (index, steps) in enumerate(found):
+    for place, (index, steps) in enumerate(series):
         colour = _COLOURS[index % len(_COLOURS)]
         names = {"whislo": 0.05, "q1": 0.25, "med": 0.5, "q3": 0.75, "whishi": 0.95}
         box = {name: 1e3 * steps[share] for name, share in names.items()}
@@ -160,17 +160,17 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
 
 def draw_operators(report: Mapping[str, Any]) -> str | None:
     """The share of each operator in a decode step; None without a row that was profiled."""
-    found = [(index, row) for index, row in enumerate(report["rows"]) if isinstance(row.get("operators"), list)]
-    if not found:
+    rows = [(index, row) for index, row in enumerate(report["rows"]) if isinstance(row.get("operators"), list)]
+    if not rows:
         return None
     totals: dict[str, float] = {}
-    for _, row in found:
+    for _, row in rows:
         for item in row["operators"]:
             totals[item["operator"]] = totals.get(item["operator"], 0.0) + item["share"]
     named = sorted(totals, key=lambda name: -totals[name])[:_NAMED_OPERATORS]
-    figure = _figure(1.5 + 0.42 * len(found))
+    figure = _figure(1.5 + 0.42 * len(rows))
     axes = figure.subplots()
-    for place, (index, row) in enumerate(found):
+    for place, (index, row) in enumerate(rows):
         shares = {item["operator"]: item["share"] for item in row["operators"]}
         rest = sum(share for name, share in shares.items() if name not in named)
         left = 0.0
@@ -180,7 +180,7 @@ def draw_operators(report: Mapping[str, Any]) -> str | None:
             bars = axes.barh([place], [width], left=left, height=0.6, color=_COLOURS[number], label=label)
             bars[0].set_gid(f"operators-{index}-{number}")
             left += width
-    axes.set_yticks(range(len(found)), [row["name"] for _, row in found])
+    axes.set_yticks(range(len(rows)), [row["name"] for _, row in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of the time of a decode step")
@@ -190,16 +190,16 @@ def draw_operators(report: Mapping[str, Any]) -> str | None:
 
 def draw_memory(report: Mapping[str, Any]) -> str | None:
     """Peak resident memory and size on the disk; None without a row that has either."""
-    found = [(i, row) for i, row in enumerate(report["rows"]) if row["failure"] is None]
-    if not found:
+    rows = [(i, row) for i, row in enumerate(report["rows"]) if row["failure"] is None]
+    if not rows:
         return None
-    figure = _figure(1.1 + 0.5 * len(found))
+    figure = _figure(1.1 + 0.5 * len(rows))
     axes = figure.subplots()
-    for place, (index, row) in enumerate(found):
+    for place, (index, row) in enumerate(rows):
         for offset, key, colour in ((-0.19, "peak_bytes", _COLOURS[0]), (0.19, "size_bytes", _COLOURS[4])):
             bars = axes.barh([place + offset], [(row[key] or 0) / 1e6], height=0.36, color=colour)
             bars[0].set_gid(f"memory-{index}-{key}")
-    axes.set_yticks(range(len(found)), [row["name"] for _, row in found])
+    axes.set_yticks(range(len(rows)), [row["name"] for _, row in rows])
     axes.invert_yaxis()
     axes.set_xlabel("MB: peak resident memory (blue) and size on the disk (orange)")
     return _svg(figure, "memory")

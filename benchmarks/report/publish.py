@@ -62,11 +62,11 @@ def publish(folder: Path, *, results: Path, plot: Path, page: Path, readme: Path
         InputError: no report, one with absolute paths or without the rows, or a page without the two comments.
     """
     report = read_report(folder / JSON)
-    found = sorted(set(_PATH.findall(json.dumps(report))))
-    if found:
+    paths = sorted(set(_PATH.findall(json.dumps(report))))
+    if paths:
         raise InputError(
             f"The report {folder} names paths of this machine",
-            received=", ".join(found[:5]),
+            received=", ".join(paths[:5]),
             allowed="paths relative to the repository",
             fix="Run `jisu compare` in the repository with such paths.",
         )

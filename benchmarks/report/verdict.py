@@ -124,17 +124,17 @@ def junit_cases(report: Report) -> list[JunitCase]:
             JunitCase(group=case["row"], name=case["metric"], passed=case["passed"], text=case["text"])
             for case in verdict["cases"]
         ]
-    found = []
+    cases = []
     for row in report["rows"]:
         if row["failure"] is not None:
-            found.append(JunitCase(group=row["name"], name="measured", passed=False, text=row["failure"]))
+            cases.append(JunitCase(group=row["name"], name="measured", passed=False, text=row["failure"]))
             continue
         for column in headline_columns(report):
             value = at(row, column.path)
             value = value.get("median") if isinstance(value, Mapping) else value
             text = "not measured" if value is None else f"{shown(value, column.unit)} {column.unit}".strip()
-            found.append(JunitCase(group=row["name"], name=column.title, passed=True, text=text, skipped=value is None))
-    return found
+            cases.append(JunitCase(group=row["name"], name=column.title, passed=True, text=text, skipped=value is None))
+    return cases
 
 
 def _failed(report: Report) -> Iterator[Mapping[str, Any]]:

@@ -26,8 +26,8 @@ def artifact_answers(folder: Path, *, verify_hashes: bool = True) -> list[Any]:
     task = read_artifact(folder).manifest.task
     with load(folder, threads=1, verify_hashes=verify_hashes) as engine:
         if task == "text-classification":
-            found = engine.classify(list(PROMPTS))
-            return [[one.label, round(one.probability, _DIGITS)] for one in found]
+            labels = engine.classify(list(PROMPTS))
+            return [[one.label, round(one.probability, _DIGITS)] for one in labels]
         prompts = list(PROMPTS[:1]) if task == TEXT_TO_TEXT else list(PROMPTS)
         results = engine.generate(prompts, max_new_tokens=NEW_TOKENS, temperature=0.0)
         return [[*map(int, result.token_ids), result.text] for result in results]
@@ -51,9 +51,9 @@ def published_answers(path: Path, out: Path, **options: Any) -> list[Any]:
 def _source_answers(source: Source) -> list[Any]:
     facts = asdict(source.model)
     settings = source.generation_settings() if source.task != "text-classification" else {}
-    found: list[Any] = [source.task, facts, settings, *_tokenizer_answers(source.tokenizer)]
+    answers: list[Any] = [source.task, facts, settings, *_tokenizer_answers(source.tokenizer)]
     ids = [_ids(source, prompt) for prompt in PROMPTS]
-    return [*found, *(_next_tokens(source, one[:128]) for one in ids)]
+    return [*answers, *(_next_tokens(source, one[:128]) for one in ids)]
 
 
 def _tokenizer_answers(tokenizer: Any) -> list[Any]:

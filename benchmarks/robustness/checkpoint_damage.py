@@ -91,10 +91,10 @@ class CheckpointDamage(Damage):
         except (KeyError, IndexError, TypeError):
             return False
         with self.copy_with(name, control) as copy:
-            found = attempt(lambda: self.read(copy), seconds=self.seconds)
+            intact = attempt(lambda: self.read(copy), seconds=self.seconds)
         with self.copy_with(name, damaged):
             pass  # for the export that follows
-        return found.ending == "done" and found.result["answers"] == outcome.result["answers"]
+        return intact.ending == "done" and intact.result["answers"] == outcome.result["answers"]
 
     @staticmethod
     def _said(place: Place, notes: list[str]) -> bool:
@@ -104,10 +104,10 @@ class CheckpointDamage(Damage):
         """Whether a statement says what its absence means as well."""
         if damaged[:4] == b"GGUF":
             return False
-        found, default = json.loads(damaged), self.defaults
+        value, default = json.loads(damaged), self.defaults
         try:
             for key in place:
-                found, default = found[key], default[key]
+                value, default = value[key], default[key]
         except (KeyError, IndexError, TypeError):
             return False
-        return bool(found == default)
+        return bool(value == default)

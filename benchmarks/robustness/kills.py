@@ -99,12 +99,12 @@ class Kills:
         """Whether a whole result lies there; half a one is a fault."""
         if not out.exists():
             return False
-        found = self._digest(out)
-        if found.ending != "done":
-            tally.add(self.name, "half artifact", f"{detail}: {found.detail}")
-        elif found.result is not None and self.repeats and found.result != self._first:
+        outcome = self._digest(out)
+        if outcome.ending != "done":
+            tally.add(self.name, "half artifact", f"{detail}: {outcome.detail}")
+        elif outcome.result is not None and self.repeats and outcome.result != self._first:
             tally.add(self.name, "other answer", f"{detail}: another result than of a run that was not killed")
-        return found.ending == "done" and found.result is not None
+        return outcome.ending == "done" and outcome.result is not None
 
     def _digest(self, out: Path) -> Outcome:
         return attempt(lambda: self.digest(out), seconds=self.seconds)
@@ -113,21 +113,23 @@ class Kills:
 def _wait_for(mark: str) -> list[str]:
     """Commands of processes with this mark that do not end by themselves."""
     until = time.monotonic() + _PATIENCE
-    while (found := _marked_processes(mark)) and time.monotonic() < until:
+    while (commands := _marked_processes(mark)) and time.monotonic() < until:
         time.sleep(0.1)
-    return found
+    return commands
 
 
 def _marked_processes(mark: str) -> list[str]:
     entry = f"{_MARK}={mark}".encode()
-    found = []
+    commands = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
             if entry in (place / "environ").read_bytes().split(b"\0") and " Z" not in (place / "stat").read_text():
-                found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip())
+                commands.append(
+                    (place / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+                )
         except OSError:  # it has ended, or is not ours
             continue
-    return found
+    return commands
 
 
 def _empty(place: Path) -> None:

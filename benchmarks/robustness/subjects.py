@@ -46,7 +46,7 @@ def write_inputs(place: Path) -> Inputs:
     }
     options = {"pickled": {"allow_pickle": True}}
     artifacts = {name: place / f"{name}-artifact" for name in ("llama", "bert", "marian", "int8", "w8a8")}
-    found = Inputs(
+    inputs = Inputs(
         checkpoints=checkpoints,
         options=options,
         artifacts=artifacts,
@@ -59,9 +59,9 @@ def write_inputs(place: Path) -> Inputs:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         write_checkpoints(checkpoints)
-        _write_others(found)
+        _write_others(inputs)
         (place / "made").touch()
-    return found
+    return inputs
 
 
 def write_checkpoints(paths: Mapping[str, Path]) -> None:

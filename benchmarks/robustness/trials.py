@@ -78,11 +78,11 @@ def _defaults(path: Path) -> dict[str, Any]:
     import transformers
 
     generation: Any = transformers.GenerationConfig
-    found: dict[str, Any] = generation().to_dict()
+    values: dict[str, Any] = generation().to_dict()
     if (path / "config.json").is_file():
         kind = json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"]
-        found |= transformers.AutoConfig.for_model(kind).to_dict()
-    return found
+        values |= transformers.AutoConfig.for_model(kind).to_dict()
+    return values
 
 
 def other_trials(inputs: Inputs, setting: Setting) -> list[Damage]:
@@ -114,10 +114,10 @@ def _read_statistics(source: Path, folder: Path) -> None:
     from jisu.exporter.sources import load_source
 
     try:
-        found = read_calibration_data(load_source(source), folder)
-        assert found.statistics is not None
-        for index in range(len(found.statistics.groups)):
-            found.statistics.read_group(index)
+        data = read_calibration_data(load_source(source), folder)
+        assert data.statistics is not None
+        for index in range(len(data.statistics.groups)):
+            data.statistics.read_group(index)
     except CalibrationError as error:  # as an export says it
         raise InputError.of(error) from error
 
@@ -212,13 +212,13 @@ def _statistics_digest(source: Path, out: Path) -> Any:
 
     if not has_statistics(out):
         return None
-    found = Statistics(out)
-    if found.windows_done < found.windows_wanted or not (out / "calibration.json").exists():
+    statistics = Statistics(out)
+    if statistics.windows_done < statistics.windows_wanted or not (out / "calibration.json").exists():
         return None
     _read_statistics(source, out)
     digest = hashlib.sha256()
-    for index in range(len(found.groups)):
-        group = found.read_group(index)
+    for index in range(len(statistics.groups)):
+        group = statistics.read_group(index)
         digest.update(group.sum_abs.tobytes() + group.max_abs.tobytes() + group.sum_square.tobytes())
     return digest.hexdigest()
 

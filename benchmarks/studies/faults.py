@@ -43,9 +43,9 @@ def constant(name: str, edit: Callable[[Array], Array], *, graph: str = "model.o
         import onnx_ir as ir
 
         model = ir.load(folder / graph)
-        found = [key for key in model.graph.initializers if name.rstrip("!") in key]
-        assert found, f"no constant {name}"
-        for key in found[:1] if name.endswith("!") else found:
+        keys = [key for key in model.graph.initializers if name.rstrip("!") in key]
+        assert keys, f"no constant {name}"
+        for key in keys[:1] if name.endswith("!") else keys:
             value = model.graph.initializers[key]
             assert value.const_value is not None
             array = np.ascontiguousarray(edit(value.const_value.numpy().copy()))
@@ -103,9 +103,9 @@ def attribute(op_type: str, name: str, value: Any, *, first_only: bool = False) 
         import onnx_ir as ir
 
         kind = ir.AttrFloat32 if isinstance(value, float) else ir.AttrInt64
-        found = [node for node in graph if node.op_type == op_type]
-        assert found, f"no operator {op_type}"
-        for node in found[:1] if first_only else found:
+        nodes = [node for node in graph if node.op_type == op_type]
+        assert nodes, f"no operator {op_type}"
+        for node in nodes[:1] if first_only else nodes:
             node.attributes[name] = kind(name, value)
 
     return edit

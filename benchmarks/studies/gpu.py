@@ -133,13 +133,13 @@ def run_rounds(
             if one.name in failed:
                 continue
             try:
-                found = _round(one, token_ids, workload.new_tokens, clock)
+                times = _round(one, token_ids, workload.new_tokens, clock)
             except Exception as error:  # noqa: BLE001 - whatever an engine raises, the others go on
                 failed[one.name] = f"{type(error).__name__}: {error}".splitlines()[0]
                 rounds.pop(one.name)
                 continue
             if trial:
-                rounds[one.name].append(found)
+                rounds[one.name].append(times)
     return rounds, failed
 
 

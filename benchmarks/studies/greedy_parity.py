@@ -78,8 +78,8 @@ def main() -> int:
         for start in range(0, len(prompts), BATCH):
             batched += answer(engine, prompts[start : start + BATCH], arguments.new_tokens)
     wrong = 0
-    for way, found in (("alone", alone), (f"in batches of {BATCH}", batched)):
-        differences = [difference(source, *items) for items in zip(prompts, truths, found, strict=True)]
+    for way, answers in (("alone", alone), (f"in batches of {BATCH}", batched)):
+        differences = [difference(source, *items) for items in zip(prompts, truths, answers, strict=True)]
         ties = [item for item in differences if item is not None and item.is_near_tie]
         errors = [item for item in differences if item is not None and not item.is_near_tie]
         tokens = sum(len(truth) for truth in truths)
@@ -110,17 +110,17 @@ def reference(source: Source, prompt: list[int], new_tokens: int) -> list[int]:
     return tokens
 
 
-def difference(source: Source, prompt: list[int], truth: list[int], found: list[int]) -> Difference | None:
+def difference(source: Source, prompt: list[int], truth: list[int], answer: list[int]) -> Difference | None:
     """Where two continuations part first, None when they are equal."""
     import torch
 
-    step = next((i for i, (a, b) in enumerate(zip(truth, found, strict=False)) if a != b), None)
+    step = next((i for i, (a, b) in enumerate(zip(truth, answer, strict=False)) if a != b), None)
     if step is None:
-        return None if len(truth) == len(found) else Difference(step=min(len(truth), len(found)), gap=float("inf"))
+        return None if len(truth) == len(answer) else Difference(step=min(len(truth), len(answer)), gap=float("inf"))
     module: Any = source.module
     with torch.inference_mode():
         logits = module(torch.tensor([prompt + truth[:step]])).logits[0, -1]
-    return Difference(step=step, gap=abs(float(logits[truth[step]] - logits[found[step]])))
+    return Difference(step=step, gap=abs(float(logits[truth[step]] - logits[answer[step]])))
 
 
 if __name__ == "__main__":

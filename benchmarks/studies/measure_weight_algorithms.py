@@ -231,8 +231,8 @@ def groups_of(case: Case, subject: Subject) -> Iterator[GroupStatistics]:
     for names in groups:
         weights = tuple(model.get_submodule(name).weight.detach().numpy() for name in names)
         if needs_statistics(case):
-            found = subject.statistics.of(names[0])
-            hessian, mean_abs, tokens = found.hessian, found.mean_abs, found.tokens
+            group = subject.statistics.of(names[0])
+            hessian, mean_abs, tokens = group.hessian, group.mean_abs, group.tokens
         else:
             features = weights[0].shape[1]
             hessian, mean_abs, tokens = np.ones((features, features), np.float32), np.ones(features, np.float32), 0

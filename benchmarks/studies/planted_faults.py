@@ -90,8 +90,8 @@ def main() -> None:
     if unknown := set(names) - set(SUBJECTS):
         parser.error(f"{', '.join(sorted(unknown))}: choose from {', '.join(SUBJECTS)}")
     with tempfile.TemporaryDirectory() as folder:
-        found = list(planted(names, Path(folder)))
-    counts = Counter(verdict for _, verdict in found)
+        verdicts = list(planted(names, Path(folder)))
+    counts = Counter(verdict for _, verdict in verdicts)
     print("\n| verdict | faults |\n|---|---|")
     for verdict, count in sorted(counts.items(), key=lambda item: -item[1]):
         print(f"| {verdict} | {count} |")
@@ -104,13 +104,13 @@ def planted(subjects: Sequence[str], folder: Path) -> Iterator[tuple[str, str]]:
         subject = exported(name, folder / name)
         result = judged(subject, subject.artifact)
         if not result.accepted:
-            yield _told(f"{name} without a fault: {result.summary}", "REJECTED WITHOUT A FAULT")
+            yield _printed(f"{name} without a fault: {result.summary}", "REJECTED WITHOUT A FAULT")
         for number, fault in enumerate(fault for fault in FAULTS if fault.subject == name):
             verdict, detail = examined(subject, fault, folder / f"{name}-{number}")
-            yield _told(f"{name}: {fault.name}. {detail}", verdict)
+            yield _printed(f"{name}: {fault.name}. {detail}", verdict)
 
 
-def _told(text: str, verdict: str) -> tuple[str, str]:
+def _printed(text: str, verdict: str) -> tuple[str, str]:
     print(f"{verdict:24} {text[:170]}", flush=True)
     return text, verdict
 

@@ -73,8 +73,8 @@ class Subject:
         import torch
 
         with torch.inference_mode():
-            found = self.model(torch.from_numpy(ids)[None], use_cache=False).logits[0]
-        return np.asarray(found.numpy(), dtype=np.float32)
+            logits = self.model(torch.from_numpy(ids)[None], use_cache=False).logits[0]
+        return np.asarray(logits.numpy(), dtype=np.float32)
 
 
 class Domains:
@@ -93,15 +93,15 @@ class Domains:
 
     def score(self, predict: Predict) -> dict[str, dict[str, float]]:
         """Mean KL divergence in nats, top-1 agreement and scored tokens of each domain."""
-        found = {}
+        scores = {}
         for name, windows in self._domains:
             meter = QualityMeter()
             for number, window in enumerate(windows):
                 reference = np.load(self._path(name, number), mmap_mode="r")
                 meter.add(np.asarray(reference[:-1]), predict(window)[:-1], window[1:])
             quality = meter.result()
-            found[name] = {"mean_kl": quality.mean_kl, "top1": quality.top1, "tokens": quality.tokens}
-        return found
+            scores[name] = {"mean_kl": quality.mean_kl, "top1": quality.top1, "tokens": quality.tokens}
+        return scores
 
     def _path(self, name: str, number: int) -> Path:
         return self._folder / f"{name.replace('/', '-')}-{number}.npy"

@@ -66,5 +66,5 @@ def _torch_dtype(dtype: Any) -> torch.dtype:
     """A specification gives torch dtypes or their names."""
     import torch
 
-    found: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    return found
+    torch_dtype: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return torch_dtype

@@ -155,15 +155,15 @@ class Statistics:
                 allowed=f"one of {len(self._place)} layers such as {next(iter(self._place), 'none')}",
                 fix="Collect statistics of this model.",
             )
-        found = self.read_group(self._place[name])
-        if not found.tokens:
+        group = self.read_group(self._place[name])
+        if not group.tokens:
             raise StatisticsError(
                 f"The calibration text never reached {name}",
                 received="0 tokens",
                 allowed="at least one token",
                 fix="Keep that layer, or calibrate with more and other text.",
             )
-        return found
+        return group
 
     def read_group(self, index: int) -> InputStatistics:
         """The statistics of a group by its place in ``groups``."""

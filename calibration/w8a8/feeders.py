@@ -50,9 +50,9 @@ class Feeder:
 
     def row_scales(self, scales: Floats, count: int) -> Floats:
         """Tied channel scales [K] -> of the rows, float32 [count]; a row that feeds nothing has 1."""
-        found = np.ones(count, np.float32)
-        found[self.rows] = scales
-        return found
+        by_row = np.ones(count, np.float32)
+        by_row[self.rows] = scales
+        return by_row
 
 
 def find_feeders(model: torch.nn.Module, layers: Sequence[torch.nn.Module], window: TokenIds) -> dict[str, Feeder]:
@@ -70,7 +70,7 @@ def find_feeders(model: torch.nn.Module, layers: Sequence[torch.nn.Module], wind
 
     names = {id(module): name for name, module in model.named_modules()}
     window = window[:PROBE_TOKENS]
-    found: dict[str, Feeder] = {}
+    feeders: dict[str, Feeder] = {}
     usual: dict[str, str] = {}
     with inference(model):
         states = HiddenStates(model, layers[0], [window])
@@ -80,17 +80,17 @@ def find_feeders(model: torch.nn.Module, layers: Sequence[torch.nn.Module], wind
                 usual = {reader: feeder.name for reader, feeder in local.items()} or usual
                 prefix = names[id(layer)]
                 for reader, feeder in local.items():
-                    found[f"{prefix}.{reader}"] = replace(feeder, name=f"{prefix}.{feeder.name}")
+                    feeders[f"{prefix}.{reader}"] = replace(feeder, name=f"{prefix}.{feeder.name}")
                 if index + 1 < len(layers):
                     states.advance(layer, name=prefix)
         finally:
             states.close()
         ids = torch.from_numpy(np.ascontiguousarray(window))[None]
         truth = run_whole(model, ids)
-        with _rescaled(model, found):
+        with _rescaled(model, feeders):
             moved = run_whole(model, ids)
         same = torch.allclose(moved, truth, rtol=1e-3, atol=1e-3 * float(truth.abs().max()))
-    return found if same else {}
+    return feeders if same else {}
 
 
 def fold_into_feeders(quantized: Mapping[str, Quantized], feeders: Mapping[str, Feeder]) -> dict[str, Quantized]:
@@ -125,16 +125,16 @@ def _feeders_of(layer: torch.nn.Module, run: Any, usual: Mapping[str, str]) -> d
     modules: dict[str, Any] = {name: layer.get_submodule(name) for name in linear_names(layer)}
     feeding = [name for name, module in modules.items() if module.bias is None]
     before = _inputs(modules, run)
-    found: dict[str, Feeder] = {}
+    feeders: dict[str, Feeder] = {}
     if usual and set(usual) | set(usual.values()) <= set(modules):
         for name in dict.fromkeys(usual.values()):
-            found |= _readers(modules, name, [reader for reader in usual if usual[reader] == name], before, run)
-        if set(found) == set(usual):
-            return found
+            feeders |= _readers(modules, name, [reader for reader in usual if usual[reader] == name], before, run)
+        if set(feeders) == set(usual):
+            return feeders
     for name in feeding:
         others = [reader for reader in modules if reader != name]
-        found = _readers(modules, name, others, before, run) | found
-    return found
+        feeders = _readers(modules, name, others, before, run) | feeders
+    return feeders
 
 
 def _readers(
@@ -145,7 +145,7 @@ def _readers(
     generator = np.random.default_rng(0)
     # Distinct in every place, in an order that tells nothing of the rows' own; one is what stays as it is.
     factors = generator.permutation(np.linspace(1.25, 2.5, len(weight))).astype(np.float32)
-    found: dict[str, Feeder] = {}
+    feeders: dict[str, Feeder] = {}
     with _scaled_rows(weight, factors):
         after = _inputs(modules, run)
     for reader in readers:
@@ -153,8 +153,8 @@ def _readers(
             continue
         rows = _matched(before[reader], after[reader], factors)
         if rows is not None:
-            found[reader] = Feeder(name=name, rows=rows)
-    return found
+            feeders[reader] = Feeder(name=name, rows=rows)
+    return feeders
 
 
 def _matched(before: Floats, after: Floats, factors: Floats) -> npt.NDArray[np.int64] | None:
@@ -176,11 +176,11 @@ def _matched(before: Floats, after: Floats, factors: Floats) -> npt.NDArray[np.i
 
 def _inputs(modules: Mapping[str, Any], run: Any) -> dict[str, Floats]:
     """What each linear layer reads in one forward, float32 [tokens, K]."""
-    found: dict[str, Floats] = {}
+    inputs_by_name: dict[str, Floats] = {}
 
     def watch(name: str) -> Any:
         def hook(_: Any, inputs: tuple[Any, ...]) -> None:
-            found.setdefault(name, inputs[0].detach().float().reshape(-1, inputs[0].shape[-1]).numpy().copy())
+            inputs_by_name.setdefault(name, inputs[0].detach().float().reshape(-1, inputs[0].shape[-1]).numpy().copy())
 
         return hook
 
@@ -190,7 +190,7 @@ def _inputs(modules: Mapping[str, Any], run: Any) -> dict[str, Floats]:
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return inputs_by_name
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def choose_products(
                 for group in groups:
                     if not group[0].startswith(f"{prefix}."):
                         continue
-                    found = []
+                    measured = []
                     for products in candidates(group):
                         with emulated(model, products):
                             moved = [states.run(layer, window) for window in range(len(states))]
@@ -60,8 +60,8 @@ def choose_products(
                             (torch.square(new - old).sum(-1) / torch.square(old).sum(-1)).mean()
                             for new, old in zip(moved, truth, strict=True)
                         ]
-                        found.append((products, float(torch.stack(errors).mean())))
-                    yield min(found, key=lambda pair: pair[1])
+                        measured.append((products, float(torch.stack(errors).mean())))
+                    yield min(measured, key=lambda pair: pair[1])
                 if index + 1 < len(layers):
                     states.advance(layer, name=prefix)
                 if progress:

@@ -64,8 +64,8 @@ def saturating_product(inputs: npt.NDArray[np.uint8], codes: Codes) -> npt.NDArr
         first, second = _pairs(codes[start : start + step].astype(np.int32))
         for row in range(len(inputs)):
             sums = x_first[row] * first + x_second[row] * second
-            found = np.clip(sums, -_LARGEST_INT16 - 1, _LARGEST_INT16).sum(axis=1, dtype=np.int64)
-            total[row, start : start + step] = found
+            clipped = np.clip(sums, -_LARGEST_INT16 - 1, _LARGEST_INT16).sum(axis=1, dtype=np.int64)
+            total[row, start : start + step] = clipped
     return total
 
 

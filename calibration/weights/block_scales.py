@@ -68,11 +68,11 @@ def least_error(
     """
     weights = None if importance is None else np.broadcast_to(importance, blocks.shape[1:]).astype(np.float32)
     rows = max(1, CHUNK // max(1, int(np.prod(blocks.shape[1:]))))
-    found = [
+    pieces = [
         _search(blocks[start : start + rows], block_format, weights, steps, refits)
         for start in range(0, len(blocks), rows)
     ]
-    return np.concatenate([scale for scale, _ in found]), np.concatenate([zero for _, zero in found])
+    return np.concatenate([scale for scale, _ in pieces]), np.concatenate([zero for _, zero in pieces])
 
 
 def _search(

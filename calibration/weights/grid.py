@@ -48,13 +48,13 @@ def find_grid(weight: Floats, *, bits: int, layer: str) -> BlockQuantized | None
                 break
             pieces.append(piece)
         else:
-            found = BlockQuantized(
+            grid = BlockQuantized(
                 codes=np.concatenate([codes for codes, _, _ in pieces]).reshape(weight.shape).astype(np.uint8),
                 scales=np.concatenate([steps for _, steps, _ in pieces]),
                 zero_points=np.concatenate([zeros for _, _, zeros in pieces]).astype(np.uint8),
                 format=form,
             )
-            return _with_sums(weight, round_scales(found), layer=layer)
+            return _with_sums(weight, round_scales(grid), layer=layer)
     return None
 
 
@@ -84,18 +84,18 @@ def _fit(rows: Floats, form: BlockFormat) -> tuple[Floats, Floats, Floats] | Non
     return codes, steps, zeros
 
 
-def _with_sums(weight: Floats, found: BlockQuantized, *, layer: str) -> BlockQuantized:
+def _with_sums(weight: Floats, grid: BlockQuantized, *, layer: str) -> BlockQuantized:
     """What the codes leave over, block by block, as columns for the sums of the inputs; none where it is nothing."""
-    form, rows = found.format, len(weight)
-    rest = (weight - found.dequantize()).reshape(rows, -1, form.block_size).mean(axis=-1, dtype=np.float32)
-    if (np.abs(rest) <= TOLERANCE * found.scales).all():
-        return found
+    form, rows = grid.format, len(weight)
+    rest = (weight - grid.dequantize()).reshape(rows, -1, form.block_size).mean(axis=-1, dtype=np.float32)
+    if (np.abs(rest) <= TOLERANCE * grid.scales).all():
+        return grid
     padded = np.pad(rest, ((0, 0), (0, -rest.shape[1] % form.block_size)))
     columns = round_scales(round_to_nearest(padded, form, layer=layer))
     return replace(
-        found,
-        codes=np.concatenate([found.codes, columns.codes], axis=1),
-        scales=np.concatenate([found.scales, columns.scales], axis=1),
-        zero_points=np.concatenate([found.zero_points, columns.zero_points], axis=1),
+        grid,
+        codes=np.concatenate([grid.codes, columns.codes], axis=1),
+        scales=np.concatenate([grid.scales, columns.scales], axis=1),
+        zero_points=np.concatenate([grid.zero_points, columns.zero_points], axis=1),
         sums=padded.shape[1],
     )

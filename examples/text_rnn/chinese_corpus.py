@@ -86,18 +86,18 @@ def chinese_sentences(count: int = 4000, *, seed: int = 0) -> list[str]:
         "travel": TRAVEL, "cities": CITIES, "colours": COLOURS,
     }  # fmt: skip
     choose = random.Random(seed)
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[_fill(choose.choice(TEMPLATES), words, choose)] = None
-    return list(found)
+    sentences: dict[str, None] = {}
+    while len(sentences) < count:
+        sentences[_fill(choose.choice(TEMPLATES), words, choose)] = None
+    return list(sentences)
 
 
 def chinese_labelled(count: int = 3000, *, seed: int = 0) -> list[tuple[str, str]]:
     """(review, label) pairs: whether somebody who bought something praises it or complains."""
     choose = random.Random(seed)
-    found: dict[str, str] = {}
-    while len(found) < count:
-        side = len(found) % len(LABELS)
+    labels: dict[str, str] = {}
+    while len(labels) < count:
+        side = len(labels) % len(LABELS)
         words = {
             "goods": GOODS, "aspects": ASPECTS, "services": SERVICES,
             "goods_said": tuple(pair[side] for pair in GOODS_SAID),
@@ -106,8 +106,8 @@ def chinese_labelled(count: int = 3000, *, seed: int = 0) -> list[tuple[str, str
             "services_other": tuple(pair[1 - side] for pair in SERVICES_SAID),
             "summaries": tuple(pair[side] for pair in SUMMARIES),
         }  # fmt: skip
-        found[_fill(choose.choice(REVIEWS), words, choose)] = LABELS[side]
-    return list(found.items())
+        labels[_fill(choose.choice(REVIEWS), words, choose)] = LABELS[side]
+    return list(labels.items())
 
 
 def _fill(template: str, words: dict[str, tuple[str, ...]], choose: random.Random) -> str:

@@ -36,16 +36,16 @@ def read_table(path: Path, *, text: str = TEXT, label: str | None = None, encodi
             rows at all, or only one label.
     """
     rows, header = _rows(path, _characters(path, encoding))
-    wanted = [text, *([] if label is None else [label])]
-    missing = [name for name in wanted if name not in header]
+    columns = [text, *([] if label is None else [label])]
+    missing = [name for name in columns if name not in header]
     if missing:
         raise InputError(
             f"{path} has no column named {', '.join(missing)}",
             received=f"the columns {', '.join(header) or '(none)'}",
-            allowed=f"a header with {' and '.join(wanted)}",
+            allowed=f"a header with {' and '.join(columns)}",
             fix="Rename the columns, or name them with --text-column and --label-column.",
         )
-    places = [header.index(name) for name in wanted]
+    places = [header.index(name) for name in columns]
     wrong = [
         f"row {line} has {f'{len(row)} cells' if len(row) != len(header) else 'an empty cell'}"
         for line, row in rows
@@ -57,7 +57,7 @@ def read_table(path: Path, *, text: str = TEXT, label: str | None = None, encodi
             received="; ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
             if wrong
             else "no rows",
-            allowed=f"rows of {len(header)} cells, {' and '.join(wanted)} not empty",
+            allowed=f"rows of {len(header)} cells, {' and '.join(columns)} not empty",
             fix="Correct or delete these rows." if wrong else "Give a file with texts.",
         )
     labels = None if label is None else tuple(row[places[1]].strip() for _, row in rows)
@@ -66,15 +66,15 @@ def read_table(path: Path, *, text: str = TEXT, label: str | None = None, encodi
 
 def check_labels(labels: Sequence[str], path: Path) -> tuple[str, ...]:
     """The different labels, sorted; raises InputError when there is only one, which could not be told from another."""
-    found = tuple(sorted(set(labels)))
-    if len(found) < 2:
+    kinds = tuple(sorted(set(labels)))
+    if len(kinds) < 2:
         raise InputError(
             f"{path} has texts of one class only",
-            received=found[0],
+            received=kinds[0],
             allowed="two or more different labels",
             fix="Add texts of another class.",
         )
-    return found
+    return kinds
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -34,12 +34,12 @@ def english_labelled() -> list[tuple[str, str]]:
     """
     from pydoc_data.topics import topics
 
-    found: dict[str, set[str]] = {}
+    labels_by_sentence: dict[str, set[str]] = {}
     for label, names in TOPICS.items():
         for name in names:
             for sentence in sentences_of(topics.get(name, "")):
-                found.setdefault(sentence, set()).add(label)
-    return [(sentence, next(iter(labels))) for sentence, labels in found.items() if len(labels) == 1]
+                labels_by_sentence.setdefault(sentence, set()).add(label)
+    return [(sentence, next(iter(labels))) for sentence, labels in labels_by_sentence.items() if len(labels) == 1]
 
 
 def sentences_of(topic: str) -> list[str]:

@@ -143,8 +143,8 @@ def token_ids(text: str, tokenizer: Tokenizer, preparation: Preparation) -> list
     return ids
 
 
-def _check_known_labels(found: Sequence[str], known: Sequence[str]) -> None:
-    unknown = sorted(set(found) - set(known))
+def _check_known_labels(labels: Sequence[str], known: Sequence[str]) -> None:
+    unknown = sorted(set(labels) - set(known))
     if unknown:
         raise InputError(
             "The test data has labels that the training data has not",

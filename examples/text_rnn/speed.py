@@ -80,13 +80,13 @@ def loop(module: LanguageModel, prompt: Sequence[int], new_tokens: int) -> list[
         torch.zeros([dim if isinstance(dim, int) else sizes[dim] for dim in dims])
         for _, _, dims, _ in module.state_spec()
     ]
-    past, ids, found = torch.zeros(1, dtype=torch.int64), torch.tensor([prompt]), []
+    past, ids, tokens = torch.zeros(1, dtype=torch.int64), torch.tensor([prompt]), []
     with torch.inference_mode():
         for _ in range(new_tokens):
             logits, state = module(ids, past, state)
             past, ids = past + ids.shape[1], logits[:, -1:].argmax(dim=2)
-            found.append(int(ids))
-    return found
+            tokens.append(int(ids))
+    return tokens
 
 
 def loop_without_state(module: LanguageModel, prompt: Sequence[int], new_tokens: int) -> list[int]:
@@ -117,6 +117,11 @@ def _measure(runs: Mapping[str, Callable[[], object]], *, count: int, trials: in
             run()
             seconds[name].append(time.perf_counter() - begun)
     return [
-        Speed(name=name, median=count / statistics.median(taken), low=count / max(taken), high=count / min(taken))
-        for name, taken in seconds.items()
+        Speed(
+            name=name,
+            median=count / statistics.median(durations),
+            low=count / max(durations),
+            high=count / min(durations),
+        )
+        for name, durations in seconds.items()
     ]

@@ -113,13 +113,13 @@ def vocabulary_sha256(folder: Path) -> str:
 
 def check_same_vocabulary(model: TrainedModel, folder: Path) -> None:
     """Raise InputError when the data or the engine in a folder has other words than the model."""
-    found = read_tokenizer(folder / TOKENIZER).get_vocab()
-    wanted = model.tokenizer.get_vocab()
-    if found != wanted:
-        differing = sorted(word for word in {*found, *wanted} if found.get(word) != wanted.get(word))
+    actual = read_tokenizer(folder / TOKENIZER).get_vocab()
+    expected = model.tokenizer.get_vocab()
+    if actual != expected:
+        differing = sorted(word for word in {*actual, *expected} if actual.get(word) != expected.get(word))
         raise InputError(
             f"{folder} does not belong to the model in {model.folder}: their vocabularies differ",
-            received=f"{len(found)} words, among them {', '.join(map(repr, differing[:3]))} with another id or none",
-            allowed=f"the {len(wanted)} words of the model",
+            received=f"{len(actual)} words, among them {', '.join(map(repr, differing[:3]))} with another id or none",
+            allowed=f"the {len(expected)} words of the model",
             fix="Name what was prepared for this model or exported from it.",
         )

@@ -90,11 +90,11 @@ def read_tokenizer(path: Path) -> Tokenizer:
             allowed="a tokenizer.json that `prepare` wrote",
             fix="Prepare the data again.",
         ) from error
-    found = [tokenizer.token_to_id(special) for special in SPECIALS]
-    if found != list(range(len(SPECIALS))):
+    ids = [tokenizer.token_to_id(special) for special in SPECIALS]
+    if ids != list(range(len(SPECIALS))):
         raise InputError(
             f"The vocabulary {path} is not of this example",
-            received=f"ids {found} for {', '.join(SPECIALS)}",
+            received=f"ids {ids} for {', '.join(SPECIALS)}",
             allowed=f"ids {list(range(len(SPECIALS)))}",
             fix="Use the tokenizer.json that `prepare` wrote.",
         )

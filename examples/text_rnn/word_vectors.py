@@ -26,22 +26,22 @@ class Coverage:
     """How much of a vocabulary has vectors; ``running`` counts each word as often as it occurs in the training text."""
 
     words: int
-    found: int
+    with_vector: int
     running: float
 
     def __str__(self) -> str:
         return (
-            f"{self.found} of {self.words} words have a vector ({self.found / self.words:.1%}), "
+            f"{self.with_vector} of {self.words} words have a vector ({self.with_vector / self.words:.1%}), "
             f"{self.running:.1%} of the running text"
         )
 
 
-def read_vectors(path: Path, wanted: Mapping[str, int], *, size: int | None = None) -> Vectors:
-    """The vectors of wanted words; others are checked and dropped, so that a file of gigabytes costs no memory.
+def read_vectors(path: Path, words: Mapping[str, int], *, size: int | None = None) -> Vectors:
+    """The vectors of these words; others are checked and dropped, so that a file of gigabytes costs no memory.
 
     Args:
         path: a GloVe or word2vec text file in UTF-8.
-        wanted: words to keep.
+        words: words to keep.
         size: numbers per word that the model needs; None takes the file's own.
 
     Returns:
@@ -51,7 +51,7 @@ def read_vectors(path: Path, wanted: Mapping[str, int], *, size: int | None = No
         InputError: an unreadable file, a row with more or fewer numbers than the first, something that is no finite
             number, another size, or no vector at all.
     """
-    found: dict[str, npt.NDArray[np.float32]] = {}
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
     width: int | None = None
     rows = 0
     try:
@@ -78,8 +78,8 @@ def read_vectors(path: Path, wanted: Mapping[str, int], *, size: int | None = No
                     raise _bad_row(path, number, error, "numbers") from error
                 if not np.isfinite(vector).all():
                     raise _bad_row(path, number, "a number that is not finite", "finite numbers")
-                if parts[0] in wanted:
-                    found.setdefault(parts[0], vector)
+                if parts[0] in words:
+                    vectors.setdefault(parts[0], vector)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"The word vectors {path} cannot be read",
@@ -89,14 +89,14 @@ def read_vectors(path: Path, wanted: Mapping[str, int], *, size: int | None = No
         ) from error
     if not rows:
         raise InputError(f"{path} has no word vectors", received="no rows", fix="Give a GloVe or word2vec text file.")
-    if not found:
+    if not vectors:
         raise InputError(
             f"{path} has no vector for any word of the vocabulary",
             received=f"{rows} other words",
             allowed="vectors in the language of the texts, with words spelled as `prepare` leaves them",
             fix="Give another file.",
         )
-    return found
+    return vectors
 
 
 def vector_size(vectors: Vectors) -> int:
@@ -109,7 +109,7 @@ def coverage_of(vectors: Vectors, vocabulary: Mapping[str, int], token_ids: Sequ
     running = [index for ids in token_ids for index in ids if index >= len(SPECIALS)]
     return Coverage(
         words=len(vocabulary) - len(SPECIALS),
-        found=len(has_vector),
+        with_vector=len(has_vector),
         running=sum(index in has_vector for index in running) / max(len(running), 1),
     )
 

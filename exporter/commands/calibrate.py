@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jisu.exporter.calibration_run import calibrate
     from jisu.exporter.jobs.stages import Stages
 
-    found = calibrate(
+    statistics = calibrate(
         arguments.checkpoint,
         arguments.out,
         data=arguments.data,
@@ -60,10 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
         stages=Stages(verbose=not arguments.quiet),
     )
     if not arguments.quiet:
-        if found.windows_done < arguments.windows:
-            sys.stderr.write(f"The text has {found.windows_done} windows, not {arguments.windows}.\n")
+        if statistics.windows_done < arguments.windows:
+            sys.stderr.write(f"The text has {statistics.windows_done} windows, not {arguments.windows}.\n")
         sys.stdout.write(
-            f"{found.folder}: inputs of {sum(map(len, found.groups))} layers over {found.windows_done} windows; "
-            f"use it with `jisu export --calibration {found.folder}`\n"
+            f"{statistics.folder}: inputs of {sum(map(len, statistics.groups))} layers over "
+            f"{statistics.windows_done} windows; "
+            f"use it with `jisu export --calibration {statistics.folder}`\n"
         )
     return 0

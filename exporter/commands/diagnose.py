@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _compare_plan(arguments)
     else:
         return _ask_tensorrt(arguments)
-    found = diagnose(
+    diagnosis = diagnose(
         arguments.artifact,
         source=arguments.source,
         tokenizer=arguments.tokenizer,
@@ -98,10 +98,10 @@ def run(arguments: argparse.Namespace) -> int:
         ignore_weights=arguments.ignore_weights,
     )
     if arguments.json:
-        sys.stdout.write(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False) + "\n")
     else:
-        sys.stdout.write(_described(found))
-    return 0 if found.finding is None else DIVERGED
+        sys.stdout.write(_described(diagnosis))
+    return 0 if diagnosis.finding is None else DIVERGED
 
 
 def _described(diagnosis: Diagnosis) -> str:
@@ -130,7 +130,7 @@ def _compare_plan(arguments: argparse.Namespace) -> int:
     artifact = read_artifact(arguments.artifact)
     check_artifact(artifact)
     library, plans, shapes = find_plans(artifact, name=arguments.backend, plan=arguments.plan)
-    found = compare_plan(
+    comparison = compare_plan(
         artifact,
         plan_runner(library, plans[0], artifact),
         shapes=shapes,
@@ -138,10 +138,10 @@ def _compare_plan(arguments: argparse.Namespace) -> int:
         prompt=arguments.prompt_tokens,
     )
     if arguments.json:
-        sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
+        sys.stdout.write(json.dumps(comparison.to_dict(), indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(found.describe()) + "\n")
-    return 0 if found.first is None else DIVERGED
+        sys.stdout.write("\n".join(comparison.describe()) + "\n")
+    return 0 if comparison.first is None else DIVERGED
 
 
 def _ask_tensorrt(arguments: argparse.Namespace) -> int:
@@ -157,14 +157,14 @@ def _ask_tensorrt(arguments: argparse.Namespace) -> int:
         target = arguments.compute_capability or _CAPABILITY
         check_capabilities(library, (target,))
     folder = arguments.out or artifact.folder.with_name(f"{artifact.folder.name}.failing")
-    found = find_refusal(
+    refusal = find_refusal(
         artifact, library, capability=target, shapes=default_shapes(artifact), out=folder / artifact.graph.name
     )
-    if found.parser is None and found.builder is None:
+    if refusal.parser is None and refusal.builder is None:
         sys.stdout.write(f"{library.name} accepts the graph and builds it.\n")
         return 0
-    lines = [f"{library.name} refuses the graph: {found.parser or found.builder}"]
-    if found.subgraph is not None:
-        lines += [f"What it refuses: {found.operators}.", f"The smallest refused subgraph: {found.subgraph}"]
+    lines = [f"{library.name} refuses the graph: {refusal.parser or refusal.builder}"]
+    if refusal.subgraph is not None:
+        lines += [f"What it refuses: {refusal.operators}.", f"The smallest refused subgraph: {refusal.subgraph}"]
     sys.stdout.write("\n".join(lines) + "\n")
     return DIVERGED

@@ -143,12 +143,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def size_in_bytes(text: str) -> int:
     """``90MB``, ``1.5 GB`` or ``200MiB`` -> bytes; raises what argparse turns into a usage error."""
-    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
-    if found is None or found[2].upper() not in _UNITS:
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _UNITS:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size; use a number with kB, MB, GB, MiB or GiB, such as 90MB"
         )
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(float(match[1]) * _UNITS[match[2].upper()])
 
 
 def _request(arguments: argparse.Namespace, stages: Stages) -> ExportRequest:

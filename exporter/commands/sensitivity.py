@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     measure = partial(measure_sensitivity, source, data, path=arguments.out, progress=stages.advance)
     with stages.stage("sensitivity"):
         if arguments.ray is None:
-            found = measure()
+            sensitivity = measure()
         else:
             named = worker_source(
                 arguments.checkpoint,
@@ -82,10 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
             )
             shares, memory = split_windows(data), task_bytes(source)
             with cluster(arguments.ray):
-                found = measure(measure=partial(measure_parts_on_cluster, named, shares, memory_bytes=memory))
+                sensitivity = measure(measure=partial(measure_parts_on_cluster, named, shares, memory_bytes=memory))
     if arguments.quiet:
         return 0
-    ranked = sorted(found.units, key=lambda unit: -max(unit.kl.values()))
+    ranked = sorted(sensitivity.units, key=lambda unit: -max(unit.kl.values()))
     sys.stdout.write(f"Mean KL divergence in nats when only this group is quantized, of {len(ranked)} groups\n")
     for unit in ranked[:SHOWN]:
         figures = "  ".join(f"{label} {kl:.2e}" for label, kl in unit.kl.items() if label != "fp32")

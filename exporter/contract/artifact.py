@@ -324,8 +324,8 @@ def _damage(folder: Path, name: str, record: FileRecord, *, check_hash: bool) ->
     try:
         if not names_a_place_inside(name) or not lies_in(path, folder):
             return f"{name} points outside the folder"
-        if (found := placeholder_at(path)) is not None:
-            return f"{name} is {found}"
+        if (placeholder := placeholder_at(path)) is not None:
+            return f"{name} is {placeholder}"
         if not path.is_file():
             return f"{name} is missing"
         size = path.stat().st_size

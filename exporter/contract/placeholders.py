@@ -22,13 +22,13 @@ _SIZE = re.compile(rb"^(?:size|filesize =) *(\d+)", re.MULTILINE)
 
 def refuse_placeholder(path: Path) -> None:
     """Raise InputError when only a pointer or a dangling link lies at ``path``; a file or nothing at all passes."""
-    found = placeholder_at(path)
-    if found is None:
+    kind = placeholder_at(path)
+    if kind is None:
         return
     pointer = _pointer(path)
     command = f"Run `{pointer[1]}` in the repository, or download" if pointer else "Download"
     raise InputError(
-        f"{path} is {found}", allowed="the file itself", fix=f"{command} the file; what lies there only stands for it."
+        f"{path} is {kind}", allowed="the file itself", fix=f"{command} the file; what lies there only stands for it."
     )
 
 

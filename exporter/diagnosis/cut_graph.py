@@ -39,10 +39,10 @@ def cut_graph(model: ir.Model, *, layers: int, path: str | None) -> tuple[Seam, 
         layers: how many the source has.
         path: of its list of layers, by which the weights of the first one are known.
     """
-    found = _layer_values(model, layers)
+    values = _layer_values(model, layers)
     if layers and path is not None:
-        found[0] = _entering(model.graph, f"{path}.0.")
-    return tuple(_cut(model.graph, value, place) for place, value in sorted(found.items()) if value is not None)
+        values[0] = _entering(model.graph, f"{path}.0.")
+    return tuple(_cut(model.graph, value, place) for place, value in sorted(values.items()) if value is not None)
 
 
 def _layer_values(model: ir.Model, layers: int) -> dict[int, ir.Value | None]:

@@ -102,9 +102,9 @@ def _errors(subject: Subject) -> npt.NDArray[np.float64]:
     """Each piece's own error, [pieces, 1 + steps]."""
     names = [piece.output for piece in subject.pieces]
     errors = np.zeros((len(names), 1 + subject.calls[-1].step))
-    for call, _, found in subject.run.over(subject.token_ids, subject.calls, subject.fed, names):
+    for call, _, arrays in subject.run.over(subject.token_ids, subject.calls, subject.fed, names):
         for index, name in enumerate(names):
-            error = subject.error(name, found[name], call)
+            error = subject.error(name, arrays[name], call)
             # Several calls may belong to the prompt; written so that NaN stays.
             if not error <= errors[index, call.step]:
                 errors[index, call.step] = error

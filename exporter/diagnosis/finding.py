@@ -87,9 +87,9 @@ class Diagnosis:
     notes: tuple[str, ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
-        found = None if self.finding is None else {**asdict(self.finding), "subgraph": str(self.finding.subgraph)}
+        finding = None if self.finding is None else {**asdict(self.finding), "subgraph": str(self.finding.subgraph)}
         errors = {
             piece: [None if not np.isfinite(error) else float(error) for error in row]
             for piece, row in zip(self.pieces, self.errors, strict=True)
         }
-        return {"finding": found, "errors_in_sd": errors, "notes": list(self.notes)}
+        return {"finding": finding, "errors_in_sd": errors, "notes": list(self.notes)}

@@ -96,9 +96,9 @@ class GraphRun:
             }
             values |= {name: value for name, value in state.items() if name in self._read}
             outputs_read = [*dict.fromkeys([*names, *written.values()])]
-            found = dict(zip(outputs_read, self._session.run_with_ort_values(outputs_read, values), strict=True))
-            yield call, {**inputs, **state}, {name: found[name].numpy() for name in names}
-            state = {past: found[present] for past, present in written.items()}
+            results = dict(zip(outputs_read, self._session.run_with_ort_values(outputs_read, values), strict=True))
+            yield call, {**inputs, **state}, {name: results[name].numpy() for name in names}
+            state = {past: results[present] for past, present in written.items()}
 
     def _states(self) -> tuple[Any, ...]:
         return self._signature.written

@@ -43,13 +43,13 @@ def narrow(
     right: list[str] = []
     last, example, at = piece.output, {}, subject.calls[0]
     run = GraphRun(_showing(subject.model, known), subject.artifact.folder, subject.artifact.manifest.signature)
-    for call, inputs, found in run.over(subject.token_ids, subject.calls, subject.fed, [*known, piece.output]):
+    for call, inputs, values in run.over(subject.token_ids, subject.calls, subject.fed, [*known, piece.output]):
         if call.step != step:
             continue
-        example, at = {**inputs, **found}, call
-        right, wrong = _agreeing(known, found, call, limits)
+        example, at = {**inputs, **values}, call
+        right, wrong = _agreeing(known, values, call, limits)
         last = wrong or piece.output
-        if wrong is not None or not subject.error(piece.output, found[piece.output], call) <= limits.lowest:
+        if wrong is not None or not subject.error(piece.output, values[piece.output], call) <= limits.lowest:
             break
     part = stretch(subject.model, begins=right, ends=last)
     arrays = _example(part, example)
@@ -111,13 +111,13 @@ def _truth(subject: Subject, piece: Piece, call: Call) -> npt.NDArray[np.float32
 def _example(part: ir.Model, values: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
     """What goes into a stretch and comes out of it, by name; a bfloat16, which numpy lacks, is left out."""
     names = [value.name or "" for value in (*part.graph.inputs, *part.graph.outputs)]
-    found = {}
+    example = {}
     for name in names:
         value = values.get(name)
         if value is None or "bfloat16" in str(getattr(value, "data_type", lambda: "")()):
             continue
-        found[name] = value if isinstance(value, np.ndarray) else value.numpy()
-    return found
+        example[name] = value if isinstance(value, np.ndarray) else value.numpy()
+    return example
 
 
 def _in_words(part: ir.Model, *, behind: list[str]) -> str:

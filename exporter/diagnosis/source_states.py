@@ -48,21 +48,23 @@ def observe(reference: LayerReference, layers: Sequence[torch.nn.Module], token_
     hooks += [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in layers[:1]]
     with _removed(hooks):
         logits = reference.logits(token_ids)
-    seams = [_only(entering, len(token_ids)), *(_only(found, len(token_ids)) for found in leaving)] if layers else []
+    seams = (
+        [_only(entering, len(token_ids)), *(_only(outputs, len(token_ids)) for outputs in leaving)] if layers else []
+    )
     return SourceStates(seams=tuple(seams), logits=logits)
 
 
 def observe_within(reference: LayerReference, layer: torch.nn.Module, token_ids: TokenIds) -> dict[str, Hidden]:
     """The output [T, N] of every module within a layer that is called once, by its path in the layer."""
-    found: dict[str, list[Any]] = {}
+    calls: dict[str, list[Any]] = {}
 
     def keep(path: str) -> Callable[..., None]:
-        return lambda _, __, output: found.setdefault(path, []).append(output)
+        return lambda _, __, output: calls.setdefault(path, []).append(output)
 
     hooks = [module.register_forward_hook(keep(path)) for path, module in layer.named_modules() if path]
     with _removed(hooks):
         reference.logits(token_ids, slice(len(token_ids) - 1, len(token_ids)))
-    seen = {path: _only(outputs, len(token_ids)) for path, outputs in found.items()}
+    seen = {path: _only(outputs, len(token_ids)) for path, outputs in calls.items()}
     return {path: hidden for path, hidden in seen.items() if hidden is not None}
 
 

@@ -130,15 +130,15 @@ def _text(source: Source, tokens: int) -> npt.NDArray[np.int64]:
 
 
 def _pieces(seams: tuple[Seam, ...]) -> tuple[Piece, ...]:
-    found = []
+    pieces = []
     last = -1
     for seam in seams:
         if seam.place == 0:
-            found.append(Piece(name="embedding", layer=None, output=seam.output))
+            pieces.append(Piece(name="embedding", layer=None, output=seam.output))
         else:
             inside = range(max(last, 0), seam.place)
             name = f"layer {inside[0]}" if len(inside) == 1 else f"layers {inside[0]} to {inside[-1]}"
             name = f"embedding and {name}" if last < 0 else name
-            found.append(Piece(name=name, layer=inside[-1], output=seam.output))
+            pieces.append(Piece(name=name, layer=inside[-1], output=seam.output))
         last = seam.place
-    return (*found, Piece(name="output" if found else "the whole graph", layer=None, output=LOGITS))
+    return (*pieces, Piece(name="output" if pieces else "the whole graph", layer=None, output=LOGITS))

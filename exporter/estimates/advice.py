@@ -171,9 +171,9 @@ def _run(backend: Backend, artifact: Artifact) -> tuple[float, float]:
 
 
 def _gains(own: Rates, other: Rates) -> list[str]:
-    found = []
+    gains = []
     for verb in ("decode", "prefill"):
         ratio = getattr(other, verb) / getattr(own, verb)
         if ratio >= _CLEAR:
-            found.append(f"{verb} {ratio:.1f}x as fast")
-    return found
+            gains.append(f"{verb} {ratio:.1f}x as fast")
+    return gains

@@ -231,9 +231,9 @@ def in_other_kinds(products: Sequence[Product], kinds: Mapping[str, Kind], *, ta
         table: kind of the output projection, the largest weight, unless the others are float.
     """
     largest = max(products, key=lambda product: product.rows)
-    found = {}
+    formats = {}
     for name, kind in kinds.items():
-        found[name] = [
+        formats[name] = [
             Product(
                 kind=_fitting(table if product is largest and kind != FLOAT else kind, product.features),
                 rows=product.rows,
@@ -242,7 +242,7 @@ def in_other_kinds(products: Sequence[Product], kinds: Mapping[str, Kind], *, ta
             )
             for product in products
         ]
-    return found
+    return formats
 
 
 def _fitting(kind: Kind, features: int) -> Kind:

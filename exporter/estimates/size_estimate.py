@@ -145,19 +145,19 @@ def _known_forms(source: Source, prepared: Prepared, target: str) -> dict[str, t
         return {}
     matrices = matrices_of(source.module)
     if precision.name == MIXED:
-        found = {matrix.name: _mixed_form(matrix, prepared, target) for matrix in matrices}
+        forms = {matrix.name: _mixed_form(matrix, prepared, target) for matrix in matrices}
     elif precision.name == KEPT_FOLDER:
-        found = _kept_forms(source, matrices, target)
+        forms = _kept_forms(source, matrices, target)
     elif precision.name == KEPT_GGUF:
-        found = _stored_forms(source, matrices, prepared.options.checkpoint, target)
+        forms = _stored_forms(source, matrices, prepared.options.checkpoint, target)
     else:
-        found = {
+        forms = {
             matrix.name: _planned_form(matrix, form, scale_bytes(target))
             for matrix in matrices
             if (form := prepared.plan.formats.get(matrix.name)) is not None
         }
     # Whichever name of a tied weight the module lists first, the weight is found.
-    by_storage = {matrix.storage: found[matrix.name] for matrix in matrices if matrix.name in found}
+    by_storage = {matrix.storage: forms[matrix.name] for matrix in matrices if matrix.name in forms}
     return {m.parameter: by_storage[m.storage] for m in matrices if m.storage in by_storage}
 
 
@@ -200,7 +200,7 @@ def _stored_forms(
     from jisu.exporter.sources.gguf_weights import lazy_weights
 
     weights, _ = lazy_weights(read_gguf(Path(checkpoint)), source.module)
-    found = {}
+    forms = {}
     for matrix in matrices:
         weight = weights.get(f"{matrix.name}.weight")
         kind = None if weight is None else weight.tensors[0].type_name
@@ -218,14 +218,14 @@ def _stored_forms(
         form = WeightFormat(bits=bits, block_size=stored.block_size, symmetric=stored.symmetric)
         size = _block_bytes(matrix, form, 4 if kind in _FINE_SCALES else scale_bytes(target))
         exact = "closest to" if kind in CLOSEST else "exactly"
-        found[matrix.name] = (f"{describe_blocks(form)}, {exact} {kind}", size, size)
-    return found
+        forms[matrix.name] = (f"{describe_blocks(form)}, {exact} {kind}", size, size)
+    return forms
 
 
 def _kept_forms(source: Source, matrices: list[Matrix], target: str) -> dict[str, tuple[str, int, int]]:
     from jisu.exporter.quantization.keep_integers import describe_form, kept_format
 
-    found = {}
+    forms = {}
     assert source.open_quantized is not None, "integers to keep of a source that has none"
     with source.open_quantized() as stored:
         for matrix in matrices:
@@ -242,8 +242,8 @@ def _kept_forms(source: Source, matrices: list[Matrix], target: str) -> dict[str
                 for symmetric in (True, False)
             )
             label = f"{describe_form(form)}, {'exactly' if exact else 'closest to'} {weight.form}"
-            found[matrix.name] = (label, smallest, largest)
-    return found
+            forms[matrix.name] = (label, smallest, largest)
+    return forms
 
 
 def _block_bytes(matrix: Matrix, form: WeightFormat, bytes_per_scale: int) -> int:

@@ -45,13 +45,13 @@ def check_chunks(exam: Exam) -> Check:
     sequence = exam.prompts.sequence
     state = exam.backend.new_state(1, len(sequence))
     bounds = _chunk_bounds(len(sequence), exam.backend.vocab_size)
-    found = []
+    parts = []
     for start, stop in bounds:
         logits = exam.backend.forward(sequence[None, start:stop], state, logits="all")[0]
         if len(logits) != stop - start:
             raise ValueError(f"{len(logits)} rows of logits for a chunk of {stop - start} tokens")
-        found.append(exam.compare(logits, sequence, start, label=f"chunk {start}..{stop - 1}"))
-    errors = np.concatenate(found)
+        parts.append(exam.compare(logits, sequence, start, label=f"chunk {start}..{stop - 1}"))
+    errors = np.concatenate(parts)
     first = exam.first_wrong(errors)
     passed = exam.passes(errors)
     if passed or first is None:
@@ -78,7 +78,7 @@ def check_rewind(exam: Exam) -> Check:
     exam.backend.forward(sequence[None, :prompt], state)
     exam.backend.forward(astray[None], state)
     state.rewind(np.array([back], dtype=np.int64))
-    found = [
+    parts = [
         exam.compare(
             exam.backend.forward(sequence[None, position : position + 1], state)[0],
             sequence,
@@ -87,7 +87,7 @@ def check_rewind(exam: Exam) -> Check:
         )
         for position in range(back, stop)
     ]
-    errors = np.concatenate(found)
+    errors = np.concatenate(parts)
     first = exam.first_wrong(errors)
     passed = exam.passes(errors)
     done = f"{prompt} tokens and {len(astray)} others, taken back to {back}, then {stop - back} steps."

@@ -19,7 +19,7 @@ from jisu.exporter.gate.exam import Floats
 from jisu.exporter.gate.intervals import Interval, mean_interval, share_interval
 from jisu.exporter.gate.quality import badness, kl_divergence
 from jisu.exporter.gate.result import Check, GateResult
-from jisu.exporter.gate.run import Progress, Step, asked, located
+from jisu.exporter.gate.run import Progress, Step, located, run_check
 from jisu.exporter.gate.texts import GateTexts
 from jisu.exporter.precision.budget import Budget
 
@@ -58,21 +58,21 @@ class _Exam:
         """The source's logits of a text, float32 [1, labels], computed once."""
         key = row.tobytes()
         if key not in self._truths:
-            self._truths[key] = found = self.reference.logits(row)
-            self.source_nonfinite |= not bool(np.isfinite(found).all())
+            self._truths[key] = logits = self.reference.logits(row)
+            self.source_nonfinite |= not bool(np.isfinite(logits).all())
         return self._truths[key]
 
     def candidate(self, rows: Sequence[TokenIds], label: str) -> Logits:
         """The candidate's logits of some texts in one call, float32 [B, labels]."""
-        found = self.backend.logits([row.tolist() for row in rows])
+        logits = self.backend.logits([row.tolist() for row in rows])
         expected = (len(rows), self.reference.labels)
-        if found.shape != expected:
-            raise ValueError(f"logits of shape {found.shape} where {list(expected)} is expected")
-        bad = ~np.isfinite(found)
+        if logits.shape != expected:
+            raise ValueError(f"logits of shape {logits.shape} where {list(expected)} is expected")
+        bad = ~np.isfinite(logits)
         self.nonfinite += int(bad.sum())
         if bad.any() and self.first_nonfinite is None:
             self.first_nonfinite = label
-        return found
+        return logits
 
     @property
     def scale(self) -> float:
@@ -90,16 +90,16 @@ class _Exam:
             return self.distances(truth, candidate)
         finite = np.isfinite(candidate).all(axis=1)
         with np.errstate(invalid="ignore", over="ignore"):
-            found: Floats = np.where(finite, kl_divergence(truth, candidate), np.nan)
-        return found
+            divergence: Floats = np.where(finite, kl_divergence(truth, candidate), np.nan)
+        return divergence
 
     def distances(self, truth: Logits, candidate: Logits) -> Floats:
         """max |candidate - truth| / scale of each row, float64 [N]; NaN where it is not finite."""
         finite = np.isfinite(candidate).all(axis=1)
         with np.errstate(invalid="ignore", over="ignore"):
             distance = np.abs(candidate.astype(np.float64) - truth).max(axis=1) / self.scale
-        found: Floats = np.where(finite, distance, np.nan)
-        return found
+        distances: Floats = np.where(finite, distance, np.nan)
+        return distances
 
     @property
     def unit(self) -> str:
@@ -131,7 +131,7 @@ def run_classifier_gate(
     for index, (name, ask) in enumerate(steps):
         if progress:
             progress(name, index, len(steps))
-        checks.extend(asked(name, ask))
+        checks.extend(run_check(name, ask))
     if columns.passed:
         checks.insert(0, _check_finite(exam))
     where = located(locate, exam.failing_tokens)
@@ -216,12 +216,12 @@ def _check_labels(exam: _Exam) -> list[Check]:
     """Held-out texts, one at a time: the same labels, and probabilities within the budget."""
     windows = exam.texts.windows
     truth = np.concatenate([exam.truth(row) for row in windows])
-    found = np.concatenate([exam.candidate([row], f"held-out text {index}") for index, row in enumerate(windows)])
-    finite = np.isfinite(found).all(axis=1)
-    agreed = finite & (truth.argmax(axis=1) == found.argmax(axis=1))
+    logits = np.concatenate([exam.candidate([row], f"held-out text {index}") for index, row in enumerate(windows)])
+    finite = np.isfinite(logits).all(axis=1)
+    agreed = finite & (truth.argmax(axis=1) == logits.argmax(axis=1))
     on = f"on {len(windows)} held-out texts of {min(map(len, windows))} to {max(map(len, windows))} tokens"
     if exam.budget.max_logit_error is not None:
-        errors = exam.errors(truth, found)
+        errors = exam.errors(truth, logits)
         best = np.sort(truth.astype(np.float64), axis=1)
         near_tie = (best[:, -1] - best[:, -2]) <= 2 * exam.limit * exam.scale
         different = np.flatnonzero(~(agreed | (finite & near_tie)))
@@ -232,7 +232,7 @@ def _check_labels(exam: _Exam) -> list[Check]:
             detail = f"{len(different)} other labels {on}, {len(wrong)} beyond the limit, first in text {first}."
         return [_check(exam, "labels", errors, passed=not len(different) and not len(wrong), detail=detail)]
     with np.errstate(invalid="ignore", over="ignore"):
-        kl = np.where(finite, kl_divergence(truth, found), np.nan)
+        kl = np.where(finite, kl_divergence(truth, logits), np.nan)
     domains = _by_domain(exam, kl, agreed)
     exam.quality = {"domains": [domain.to_dict() for domain in domains]}
     limit = exam.budget.max_mean_kl

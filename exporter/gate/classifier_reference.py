@@ -42,5 +42,5 @@ class ClassifierReference:
         more = {ATTENTION_MASK: torch.ones_like(ids)} if self._takes_mask else {}
         with stock_attention(self._module) as module:
             output: Any = module(ids, **more)
-        found: npt.NDArray[np.float32] = getattr(output, LOGITS, output).float().numpy()
-        return found
+        logits: npt.NDArray[np.float32] = getattr(output, LOGITS, output).float().numpy()
+        return logits

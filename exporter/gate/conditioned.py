@@ -98,8 +98,8 @@ class ConditionedReference:
                 decoder_input_ids=torch.from_numpy(answer),
                 use_cache=False,
             )
-            found: npt.NDArray[np.float32] = output.logits[0, positions or slice(None)].float().numpy()
-        return found
+            logits: npt.NDArray[np.float32] = output.logits[0, positions or slice(None)].float().numpy()
+        return logits
 
 
 def started(token_ids: TokenIds, start: int) -> TokenIds:

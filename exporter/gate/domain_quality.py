@@ -134,13 +134,13 @@ def domain_figures(measured: Sequence[tuple[str, Quality]]) -> DomainQuality:
     return _with_verdict(measured, ())
 
 
-def domain_checks(found: DomainQuality, budget: Budget) -> list[Check]:
+def domain_checks(quality: DomainQuality, budget: Budget) -> list[Check]:
     """Judge the figures that the budget limits, each on its worst domain, and state the others."""
     if not budget.judges_quality:
         return []
-    checks = [_check(figure, found, getattr(budget, figure.limit)) for figure in _FIGURES]
-    value, limit = found.average_kl, budget.max_average_kl
-    if limit is not None or len(found.judging) > 1:
+    checks = [_check(figure, quality, getattr(budget, figure.limit)) for figure in _FIGURES]
+    value, limit = quality.average_kl, budget.max_average_kl
+    if limit is not None or len(quality.judging) > 1:
         bound = "the budget sets no limit" if limit is None else f"the budget is at most {limit:g}"
         checks.append(
             Check(
@@ -149,7 +149,7 @@ def domain_checks(found: DomainQuality, budget: Budget) -> list[Check]:
                 value=value,
                 limit=limit,
                 unit="nats",
-                detail=f"average-kl is {value:.4g}, the mean over {len(found.judging)} domains; {bound}.",
+                detail=f"average-kl is {value:.4g}, the mean over {len(quality.judging)} domains; {bound}.",
             )
         )
     return checks
@@ -231,20 +231,20 @@ def _passes(figure: _Figure, interval: Interval, limit: float | None) -> bool:
     return bool(interval.high >= limit) if figure.at_least else bool(interval.low <= limit)
 
 
-def _check(figure: _Figure, found: DomainQuality, limit: float | None) -> Check:
+def _check(figure: _Figure, domains: DomainQuality, limit: float | None) -> Check:
     def rank(domain: DomainFigures) -> tuple[bool, float]:
         value = getattr(domain.quality, figure.field)
         failed = not _passes(figure, domain.quality.interval(figure.field), limit)
         return failed, badness(-value if figure.at_least else value)
 
-    worst = max(found.judging, key=rank)
+    worst = max(domains.judging, key=rank)
     quality = worst.quality
     value, interval = getattr(quality, figure.field), quality.interval(figure.field)
     bound = "the budget sets no limit"
     if limit is not None:
         bound = f"the budget is {'at least' if figure.at_least else 'at most'} {limit:g}"
     between = f" ({interval.low:.4g} to {interval.high:.4g})" if interval.low != interval.high else ""
-    among = f", the worst of {len(found.judging)} domains" if len(found.judging) > 1 else ""
+    among = f", the worst of {len(domains.judging)} domains" if len(domains.judging) > 1 else ""
     detail = f"{figure.name} is {value:.4g}{between} on {quality.tokens} tokens of {worst.name}{among}; {bound}."
     return Check(
         name=figure.name,

@@ -72,16 +72,16 @@ class Domain:
 def built_in_domains() -> tuple[Domain, ...]:
     """Every domain of `BUILT_IN`, in its order."""
     folder = files("jisu.exporter.gate") / _FOLDER
-    found = []
+    domains = []
     for name, kind in BUILT_IN.items():
         if kind == "chat":
             conversations = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-            found.append(Domain(name=name, kind=kind, conversations=tuple(conversations)))
+            domains.append(Domain(name=name, kind=kind, conversations=tuple(conversations)))
         else:
             text = (folder / f"{name}.txt").read_text(encoding="utf-8")
             passages = tuple(passage.strip("\n") for passage in text.split(_SEPARATOR))
-            found.append(Domain(name=name, kind=kind, passages=passages))
-    return tuple(found)
+            domains.append(Domain(name=name, kind=kind, passages=passages))
+    return tuple(domains)
 
 
 def held_out_prose() -> str:

@@ -46,8 +46,8 @@ def read_evaluation_text(path: str | Path | None, *, field: str = "text") -> Eva
         return EvaluationText(text=held_out_text(), path=None, sha256=None)
     refuse_placeholders(Path(path))
     try:
-        found = read_text(path, field=field)
+        content = read_text(path, field=field)
     except CalibrationError as error:
         failed = error.failed.replace("calibration text", "evaluation text")
         raise InputError(failed, received=error.received, allowed=error.allowed, fix=error.fix) from error
-    return EvaluationText(text=found.text, path=str(path), sha256=found.sha256)
+    return EvaluationText(text=content.text, path=str(path), sha256=content.sha256)

@@ -50,12 +50,12 @@ def check_float_weights(graph_file: Path, module: Any) -> Check:
             continue
         stored: Floats = tensor.numpy()
         parts = [parameters.get(part) for part in value.metadata_props.get(MADE_OF, name).split()]
-        found = _errors(name, stored, parts, known)
-        if found is None:
+        result = _errors(name, stored, parts, known)
+        if result is None:
             unknown += stored.size >= _SMALL
             continue
         compared += 1
-        count, sentence = found
+        count, sentence = result
         wrong += count
         first = first or sentence
     detail = first
@@ -66,13 +66,13 @@ def check_float_weights(graph_file: Path, module: Any) -> Check:
 
 
 def _arrays(parameters: Mapping[str, Any]) -> dict[str, Floats]:
-    found = {}
+    arrays = {}
     for name, parameter in parameters.items():
         array = parameter.detach() if hasattr(parameter, "detach") else parameter
         array = array.numpy() if hasattr(array, "numpy") else np.asarray(array)
         if array.dtype == np.float32 and array.size:
-            found[name] = array
-    return found
+            arrays[name] = array
+    return arrays
 
 
 def _errors(name: str, stored: Floats, parts: list[Floats | None], known: _Parts) -> tuple[int, str] | None:
@@ -87,9 +87,9 @@ def _errors(name: str, stored: Floats, parts: list[Floats | None], known: _Parts
     if parameter is not None and parameter.size == stored.size:
         best: tuple[int, str] | None = None
         for form in _forms(parameter, stored.shape):
-            found = _compared(name, stored, form)
-            if best is None or found[0] < best[0]:
-                best = found
+            result = _compared(name, stored, form)
+            if best is None or result[0] < best[0]:
+                best = result
             if best[0] == 0:
                 break
         return best
@@ -145,9 +145,9 @@ class _Parts:
     def compared(self, name: str, stored: Floats) -> tuple[int, str] | None:
         """Follow a weight [K, N] from part to part; None when it does not begin with one."""
         for rows in (stored.T, stored):
-            found = self._followed(name, rows)
-            if found is not None:
-                return found
+            result = self._followed(name, rows)
+            if result is not None:
+                return result
         return None
 
     def _followed(self, name: str, rows: Floats) -> tuple[int, str] | None:

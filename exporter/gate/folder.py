@@ -59,17 +59,19 @@ def check_folder(artifact: Artifact, source: Source, write: WriteFiles) -> Check
         expected = Path(place)
         write(expected)
         names = sorted(path.name for path in expected.iterdir() if path.is_file())
-        found = list(_differences(artifact.folder, expected, names, source))
-    found += [
+        differences = list(_differences(artifact.folder, expected, names, source))
+    differences += [
         f"{name} lies in the folder, and the source gives no such file"
         for name in _READ_WHERE_PRESENT
         if name not in names and (artifact.folder / name).exists()
     ]
     detail = f"Same {', '.join(names)} as the source gives."
-    if found:
-        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        detail = f"{found[0]}{more}."
-    return Check(name=NAME, passed=not found, value=len(found), limit=0, unit="entries that differ", detail=detail)
+    if differences:
+        more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
+        detail = f"{differences[0]}{more}."
+    return Check(
+        name=NAME, passed=not differences, value=len(differences), limit=0, unit="entries that differ", detail=detail
+    )
 
 
 def check_signature(artifact: Artifact) -> Check:

@@ -105,7 +105,7 @@ def check_half_graph(graph_file: Path, cpu_graph: Path) -> list[Check]:
 
 def mixed_types(graph: ir.Graph) -> list[str]:
     """Operators that read floats of several types, in words; strict runtimes refuse each of them."""
-    found = []
+    nodes = []
     for node in graph:
         kinds = {
             value.dtype.name
@@ -113,8 +113,8 @@ def mixed_types(graph: ir.Graph) -> list[str]:
             if value is not None and value.dtype is not None and value.dtype.is_floating_point()
         }
         if len(kinds) > 1 and node.op_type not in _MAY_MIX:
-            found.append(f"{node.op_type} {node.name or node.outputs[0].name} ({' and '.join(sorted(kinds))})")
-    return found
+            nodes.append(f"{node.op_type} {node.name or node.outputs[0].name} ({' and '.join(sorted(kinds))})")
+    return nodes
 
 
 def foreign_types(model: ir.Model) -> list[str]:
@@ -125,23 +125,23 @@ def foreign_types(model: ir.Model) -> list[str]:
     from onnx.defs import SchemaError, get_schema
 
     opset = model.opset_imports[""]
-    found = []
+    nodes = []
     for node in model.graph:
         if node.domain:
             continue
         try:
             formal = get_schema(node.op_type, opset).inputs
         except SchemaError:
-            found.append(f"{node.op_type} {node.name} (no operator of opset {opset})")
+            nodes.append(f"{node.op_type} {node.name} (no operator of opset {opset})")
             continue
         for index, value in enumerate(node.inputs):
             if value is None or value.dtype is None:
                 continue
             kind = f"tensor({value.dtype.name.lower()})"
             if kind not in formal[min(index, len(formal) - 1)].types:
-                found.append(f"{node.op_type} {node.name or node.outputs[0].name} ({value.dtype.name})")
+                nodes.append(f"{node.op_type} {node.name or node.outputs[0].name} ({value.dtype.name})")
                 break
-    return found
+    return nodes
 
 
 def _differences(stored: npt.NDArray[Any], parts: list[npt.NDArray[Any]], dtype: Any) -> int:

@@ -56,8 +56,8 @@ def _int8_weights(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.TensorProtocol]
 
     for node in graph:
         reader, weight = node, node.inputs[1] if node.op_type in ("MatMulInteger", "MatMulIntegerToFloat") else None
-        if node.op_type == "MatMul" and (found := fixed_product(node)) is not None:
-            reader, weight = found[1], found[1].inputs[0]
+        if node.op_type == "MatMul" and (product := fixed_product(node)) is not None:
+            reader, weight = product[1], product[1].inputs[0]
         stored = None if weight is None else weight.const_value
         if stored is not None and stored.dtype == ir.DataType.INT8:
             yield reader, stored

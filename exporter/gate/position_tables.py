@@ -147,9 +147,9 @@ def graph_tables(graph_file: Path, longest: int) -> Iterator[_GraphTable]:
         if cos is None or sin is None or (id(cos), id(sin)) in seen:
             continue
         seen.add((id(cos), id(sin)))
-        found = _values(cos, sin, opset=opset, longest=longest)
-        if found is not None:
-            positions, rows, dtype, whole = found
+        values = _values(cos, sin, opset=opset, longest=longest)
+        if values is not None:
+            positions, rows, dtype, whole = values
             reader = node.name or f"{node.op_type} {node.outputs[0].name}"
             yield _GraphTable(reader=reader, positions=positions, rows=rows, dtype=dtype, whole=whole)
 
@@ -177,7 +177,7 @@ def _values(
         return None
     width = min(_WIDTH, longest)
     starts = np.unique(np.linspace(0, longest - width, _PLACES).astype(np.int64))
-    found = []
+    blocks = []
     for start in starts.tolist():
         feeds = {
             PAST_LENGTH: np.array([start], np.int64),
@@ -190,19 +190,19 @@ def _values(
             return None
         if any(array.ndim != 3 or array.shape[1] != width for array in pair) or str(pair[0].dtype) not in _TOLERANCES:
             return None
-        found.append(np.stack([array[0].astype(np.float32) for array in pair], axis=1))
+        blocks.append(np.stack([array[0].astype(np.float32) for array in pair], axis=1))
     positions = (starts[:, None] + np.arange(width)).reshape(-1)
-    return positions, np.concatenate(found), str(pair[0].dtype), False
+    return positions, np.concatenate(blocks), str(pair[0].dtype), False
 
 
 def source_tables(module: Any, longest: int) -> list[SourceTable]:
     """What each rotary module of a transformers model gives for positions 0..longest, found by watching it run."""
-    found = []
+    tables = []
     for name, rotary, arguments, named in _watched(module):
         rows = _run_rotary(rotary, arguments, named, longest)
         if rows is not None:
-            found.append(SourceTable(name=name, rows=_once(rows)))
-    return found
+            tables.append(SourceTable(name=name, rows=_once(rows)))
+    return tables
 
 
 def _once(rows: Table) -> Table:
@@ -264,12 +264,16 @@ def _run_rotary(rotary: Any, arguments: tuple[Any, ...], keywords: dict[str, Any
 
         try:
             with torch.inference_mode():
-                found = rotary(*map(at, arguments), **{name: at(item) for name, item in keywords.items()})
+                result = rotary(*map(at, arguments), **{name: at(item) for name, item in keywords.items()})
         except Exception:  # noqa: BLE001 - see above
             return None
-        if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(one, torch.Tensor) for one in found):
+        if (
+            not isinstance(result, tuple)
+            or len(result) != 2
+            or not all(isinstance(one, torch.Tensor) for one in result)
+        ):
             return None
-        pair = [one.float().numpy() for one in found]
+        pair = [one.float().numpy() for one in result]
         if (
             any(one.ndim != 3 or one.shape[:2] != (1, positions.shape[1]) for one in pair)
             or pair[0].shape != pair[1].shape

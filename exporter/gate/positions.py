@@ -56,8 +56,8 @@ def check_far(exam: Exam, sequence: TokenIds) -> Check:
         rows = np.flatnonzero((compared >= start if whole else compared == stop - 1) & (compared < stop))
         if len(rows):
             label = f"a long text, positions {start}..{stop - 1}"
-            found = logits[compared[rows] - start] if whole else logits
-            errors[rows] = exam.distances(truth[rows], found, start=start, label=label)
+            chosen = logits[compared[rows] - start] if whole else logits
+            errors[rows] = exam.distances(truth[rows], chosen, start=start, label=label)
     first = exam.first_wrong(errors)
     passed = exam.passes(errors)
     detail = f"{len(compared)} of {len(sequence)} positions of one text, the last {FAR_STEPS} tokens one by one."
@@ -155,13 +155,13 @@ def check_range(exam: Exam, span: Range) -> Check:
     longest = max(span.places) + _NEW
     made = _MadePast(exam, span, longest)
     tokens = np.resize(exam.prompts.sequence, made.filled + _NEW)[None, made.filled :]
-    found = []
+    distances = []
     for place in span.places:
         made.make(place)
         truth = made.source_logits(tokens, place)
         candidate = made.candidate_logits(tokens, place)
-        found.append(exam.distances(truth, candidate, start=place, label=f"position {place} after a made past"))
-    errors = np.concatenate(found)
+        distances.append(exam.distances(truth, candidate, start=place, label=f"position {place} after a made past"))
+    errors = np.concatenate(distances)
     first = exam.first_wrong(errors)
     passed = exam.passes(errors)
     detail = f"{_NEW} tokens at each of {len(span.places)} places up to position {longest - 1}."
@@ -235,13 +235,13 @@ class _MadePast:
             for tensor, axis in zip(self._theirs, self._axes, strict=True)
         ]
         logits, _ = self._call(tokens, place, state)
-        found: npt.NDArray[np.float32] = logits[0].float().numpy()
-        return found
+        array: npt.NDArray[np.float32] = logits[0].float().numpy()
+        return array
 
     def candidate_logits(self, tokens: TokenIds, place: int) -> npt.NDArray[np.float32]:
         logits = self._exam.backend.forward(tokens, self._ours, logits="all")
-        found: npt.NDArray[np.float32] = logits[0]
-        return found
+        array: npt.NDArray[np.float32] = logits[0]
+        return array
 
     def _call(self, tokens: TokenIds, past: int, state: list[Any]) -> tuple[Any, list[Any]]:
         import torch
@@ -251,11 +251,11 @@ class _MadePast:
             if not self._span.one_token:
                 logits, written = self._span.module(ids, start, state)
                 return logits, list(written)
-            found = []
+            pieces = []
             for index in range(ids.shape[1]):
                 logits, state = self._span.module(ids[:, index : index + 1], start + index, state)
-                found.append(logits)
-            return torch.cat(found, 1), list(state)
+                pieces.append(logits)
+            return torch.cat(pieces, 1), list(state)
 
     def _write(self, indices: npt.NDArray[np.int64], factors: npt.NDArray[np.float32]) -> None:
         """Keys and values at some places, values multiplied; a state of fixed size as it was after the first tokens."""

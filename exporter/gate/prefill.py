@@ -68,7 +68,7 @@ def check_batch(exam: Exam) -> Check:
         raise ValueError(f"logits of shape {logits.shape} for tokens of shape {batch.shape}")
     swapped = _row_held_by(exam, logits[:, :1])
     last: dict[int, Floats] = {}
-    found = [
+    parts_by_row = [
         [exam.compare(logits[index, :length], row, 0, label=f"batch of {len(rows)}, row {index}")]
         for index, (row, length) in enumerate(zip(rows, lengths, strict=True))
     ]
@@ -83,8 +83,8 @@ def check_batch(exam: Exam) -> Check:
         logits = exam.backend.forward(tokens, state, logits="last")
         for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
             label = f"batch of {len(rows)}, row {index}, cached step {step}"
-            found[index].append(exam.compare(logits[index], row, int(length) + step, label=label))
-    errors = [np.concatenate(parts) for parts in found]
+            parts_by_row[index].append(exam.compare(logits[index], row, int(length) + step, label=label))
+    errors = [np.concatenate(parts) for parts in parts_by_row]
     wrong = [index for index, row_errors in enumerate(errors) if not exam.passes(row_errors)]
     if wrong:
         index = wrong[0]
@@ -143,14 +143,14 @@ def _batch_failure(exam: Exam, index: int, errors: Floats, length: int, swapped:
 def _row_held_by(exam: Exam, logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> dict[int, int]:
     """Rows whose first logits are not their own but another row's: index -> whose."""
     rows = exam.prompts.rows
-    found: dict[int, int] = {}
+    holders: dict[int, int] = {}
     for index in range(len(rows)):
         if exam.passes(exam.compare(logits[index], rows[index], 0, label=f"batch of {len(rows)}, row {index}")):
             continue
         for other, row in enumerate(rows):
             if other != index and exam.passes(exam.compare(logits[index], row, 0, label=f"row {index}")):
-                found[index] = other
-    return found
+                holders[index] = other
+    return holders
 
 
 def _padded(row: TokenIds, width: int) -> TokenIds:

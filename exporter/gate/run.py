@@ -63,7 +63,7 @@ def run_gate(
     for index, (name, ask) in enumerate(steps):
         if progress:
             progress(name, index, len(steps))
-        checks.extend(asked(name, ask))
+        checks.extend(run_check(name, ask))
     if vocabulary.passed:
         checks.insert(0, _check_finite(exam, past))
     where = located(locate, exam.failing_tokens if exam.failing_tokens is not None else past.failing_tokens)
@@ -111,11 +111,11 @@ def _steps(
 
 
 def _check_range(exam: Exam, whole_range: Callable[[], Range | None]) -> list[Check]:
-    asked_places = whole_range()
-    return [] if asked_places is None else [check_range(exam, asked_places)]
+    places = whole_range()
+    return [] if places is None else [check_range(exam, places)]
 
 
-def asked(name: str, ask: Callable[[], Check | list[Check]]) -> list[Check]:
+def run_check(name: str, ask: Callable[[], Check | list[Check]]) -> list[Check]:
     try:
         answer = ask()
     except MemoryError:

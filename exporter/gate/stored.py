@@ -22,7 +22,7 @@ from jisu.exporter.gate.int8_sums import NAME as SUMS
 from jisu.exporter.gate.int8_sums import check_int8_sums
 from jisu.exporter.gate.position_tables import NAME as TABLES
 from jisu.exporter.gate.position_tables import check_position_tables
-from jisu.exporter.gate.run import asked
+from jisu.exporter.gate.run import run_check
 from jisu.exporter.gate.weights import check_weights
 from jisu.exporter.precision.half_precision import computed_half
 from jisu.exporter.precision.precision import precision_named
@@ -40,21 +40,21 @@ def check_integers(artifact: Artifact, source: Source, intended: Mapping[str, Qu
     if not intended:
         return []
     encoder = artifact.encoder if source.task == TEXT_TO_TEXT else None
-    return asked(WEIGHTS_NAME, partial(check_weights, artifact.graph, intended, encoder=encoder))
+    return run_check(WEIGHTS_NAME, partial(check_weights, artifact.graph, intended, encoder=encoder))
 
 
 def check_stored(artifact: Artifact, source: Source, write_files: WriteFiles | None) -> list[Check]:
     """Facts, signature, files beside the graphs, float weights, tables of positions, int8 sums on other CPUs."""
     checks = [check_facts(artifact.manifest.model, source.model)]
-    checks += asked(SIGNATURE_NAME, partial(check_signature, artifact))
+    checks += run_check(SIGNATURE_NAME, partial(check_signature, artifact))
     if write_files is not None:
-        checks += asked(FOLDER, partial(check_folder, artifact, source, write_files))
+        checks += run_check(FOLDER, partial(check_folder, artifact, source, write_files))
     graphs = [(artifact.graph, artifact.cpu_graph, "")]
     if source.task == TEXT_TO_TEXT:
         graphs.append((artifact.encoder, artifact.cpu_encoder, "-encoder"))
     for graph, cpu_graph, ending in graphs:
-        found = _check_graph(artifact, source, graph, cpu_graph)
-        checks += [replace(check, name=f"{check.name}{ending}") for check in found]
+        graph_checks = _check_graph(artifact, source, graph, cpu_graph)
+        checks += [replace(check, name=f"{check.name}{ending}") for check in graph_checks]
     return checks
 
 
@@ -63,11 +63,11 @@ def _check_graph(artifact: Artifact, source: Source, graph: Path, cpu_graph: Pat
     checks = []
     if precision.half is not None or computed_half(precision, artifact.manifest.target) is not None:
         beside = precision.half is None
-        checks += asked(WEIGHTS_NAME, partial(check_half_weights, graph, source.module, beside_integers=beside))
+        checks += run_check(WEIGHTS_NAME, partial(check_half_weights, graph, source.module, beside_integers=beside))
         checks += check_half_graph(graph, cpu_graph)
-    checks += asked(FLOATS, partial(check_float_weights, graph, source.module))
+    checks += run_check(FLOATS, partial(check_float_weights, graph, source.module))
     if not artifact.manifest.needs_vnni:
-        checks += asked(SUMS, partial(check_int8_sums, graph))
+        checks += run_check(SUMS, partial(check_int8_sums, graph))
     limit = source.model.max_positions
-    checks += asked(TABLES, partial(check_position_tables, graph, source.module, max_positions=limit))
+    checks += run_check(TABLES, partial(check_position_tables, graph, source.module, max_positions=limit))
     return checks

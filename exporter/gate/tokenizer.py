@@ -191,16 +191,18 @@ def _check_chat_ids(source: Any, folder: Path, facts: ModelFacts) -> list[Check]
     numbers = {codec.tokenizer.token_to_id(text) for text in controls} - {None, getattr(source, "unk_token_id", None)}
     expected = _controls_of(encoder, "a word", numbers)
     for text in controls[:_ADDED]:
-        found = _controls_of(encoder, f"a {text} word", numbers)
-        if None not in (found, expected) and found != expected:
-            differing.append(f"The control token {text!r} in a message becomes one: {found} where {expected} is right.")
+        actual = _controls_of(encoder, f"a {text} word", numbers)
+        if None not in (actual, expected) and actual != expected:
+            differing.append(
+                f"The control token {text!r} in a message becomes one: {actual} where {expected} is right."
+            )
     fine = f"Same ids as the source for {len(MESSAGES)} conversations; {len(controls)} control tokens are text in them."
     return [_check("chat-ids", differing, fine)]
 
 
 def _source_chat_ids(source: Any, conversation: list[dict[str, str]]) -> list[int]:
-    found = source.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False)
-    return list(found)
+    ids = source.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False)
+    return list(ids)
 
 
 def _controls_of(encoder: Any, content: str, numbers: set[int]) -> list[int] | None:

@@ -89,17 +89,17 @@ def _difference(node: ir.Node, parts: Sequence[Quantized], names: Sequence[str])
     try:
         if node.op_type == "MatMulNBits":
             run = _Runner(node, {0: np.zeros((1, features), np.float32)}, attributes={"accuracy_level": 1})
-            found = dequantized(lambda probe: run({0: probe}), features)
+            actual = dequantized(lambda probe: run({0: probe}), features)
         elif node.op_type == "GatherBlockQuantized":
             rows = np.arange(len(parts[0].codes), dtype=np.int64)
-            found = _run(node, {1: rows}, attributes={})
+            actual = _run(node, {1: rows}, attributes={})
         elif node.op_type == "DequantizeLinear" and not any(map(is_recurrent, names)):
             axis = node.attributes["axis"].as_int()
-            found = _run(node, {}, attributes={"axis": min(axis, 1)})
-            found = found if found.shape[1] == features else found.T
+            actual = _run(node, {}, attributes={"axis": min(axis, 1)})
+            actual = actual if actual.shape[1] == features else actual.T
         else:
             return None
-        return first_difference(found, parts, names)
+        return first_difference(actual, parts, names)
     except Exception:  # noqa: BLE001 - looking for what is off must never hide that something is
         return None
 
@@ -129,9 +129,9 @@ def _block_errors(node: ir.Node, parts: Sequence[BlockQuantized], names: Sequenc
     else:
         # Blocks lie along the input features, a scale a row along the others: axis 0 of [K, N], axis 1 of [N, K].
         axis, in_blocks = node.attributes["axis"].as_int(), "block_size" in node.attributes
-        found = _run(node, {}, attributes={"axis": min(axis, 1)})
+        actual = _run(node, {}, attributes={"axis": min(axis, 1)})
         expected = [_stored_values(part) for part in parts]
-        yield from _each(found.T if (axis == 0) == in_blocks else found, expected, names)
+        yield from _each(actual.T if (axis == 0) == in_blocks else actual, expected, names)
 
 
 def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[str]) -> Iterator[tuple[float, str]]:
@@ -150,12 +150,12 @@ def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[
     else:
         zero, scale = (_UNSIGNED_MIDDLE, 1.0) if fixed is None else (fixed.as_unsigned().zero_point, fixed.scale)
         codes = _integer_probe(parts[0].codes.shape[1], zero=zero)
-        found = _run(node, {0: codes}, attributes={})
+        actual = _run(node, {0: codes}, attributes={})
         sums = [part.codes.astype(np.int64) @ (codes.T.astype(np.int64) - zero) for part in parts]
         if node.op_type == "MatMulIntegerToFloat":
             scaled = [part.scales[:, None].astype(np.float64) * scale for part in parts]
             sums = [total * factor for total, factor in zip(sums, scaled, strict=True)]
-        yield from _each(found.T, sums, names)
+        yield from _each(actual.T, sums, names)
 
 
 def _recurrent_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[str]) -> Iterator[tuple[float, str]]:
@@ -164,8 +164,8 @@ def _recurrent_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequenc
     scales = node.inputs[1] if node.op_type == "DequantizeLinear" else reader.inputs[1]
     operator = reader if node.op_type == "DequantizeLinear" else reader.outputs[0].consumers()[0]
     assert node.inputs[0] is not None and scales is not None
-    found = _constant(node.inputs[0]).numpy().astype(np.float32) * _constant(scales).numpy()
-    yield from _stacked_errors(found, operator.op_type, parts, names)
+    actual = _constant(node.inputs[0]).numpy().astype(np.float32) * _constant(scales).numpy()
+    yield from _stacked_errors(actual, operator.op_type, parts, names)
 
 
 def _stacked_errors(
@@ -204,11 +204,11 @@ def _product_errors(
     first = 0
     for name, part in zip(names, parts, strict=True):
         weight = _stored_values(part)
-        found = product[:, first : first + len(weight)]
+        actual = product[:, first : first + len(weight)]
         first += len(weight)
         expected = probe.astype(np.float64) @ weight.T.astype(np.float64)
         terms = probe.astype(np.float64) @ np.abs(weight.T.astype(np.float64))
-        yield _worst(np.abs(found - expected) / np.maximum(terms, np.finfo(np.float32).tiny), name)
+        yield _worst(np.abs(actual - expected) / np.maximum(terms, np.finfo(np.float32).tiny), name)
 
 
 def _row_errors(node: ir.Node, part: BlockQuantized, name: str) -> Iterator[tuple[float, str]]:

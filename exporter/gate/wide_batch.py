@@ -33,14 +33,14 @@ def check_wide_batch(exam: Exam) -> Check:
         logits = exam.backend.forward(tokens, state, logits="last")
         errors.append(_compared(exam, logits, rows, lengths, f"step {step}"))
     stages = ("the first call", "the step after it", "the step after rows changed places", "the last step")
-    wrong = [stage for stage, found in zip(stages, errors, strict=True) if not exam.passes(found)]
+    wrong = [stage for stage, stage_errors in zip(stages, errors, strict=True) if not exam.passes(stage_errors)]
     joined = np.concatenate(errors)
     detail = f"{ROWS} rows of {int(lengths.min()) - 3} to {width} tokens in one call, stepped, reordered and stepped."
     if wrong:
-        found = errors[stages.index(wrong[0])]
-        row = exam.first_wrong(found)
-        row = int(found.argmax()) if row is None else row
-        detail = f"Row {row} of {ROWS} differs in {wrong[0]}, by {found[row]:.3g} {exam.unit}."
+        stage_errors = errors[stages.index(wrong[0])]
+        row = exam.first_wrong(stage_errors)
+        row = int(stage_errors.argmax()) if row is None else row
+        detail = f"Row {row} of {ROWS} differs in {wrong[0]}, by {stage_errors[row]:.3g} {exam.unit}."
     name, value = f"batch-{ROWS}", exam.value(joined)
     return Check(name=name, passed=not wrong, value=value, limit=exam.limit, unit=exam.unit, detail=detail)
 

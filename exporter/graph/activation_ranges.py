@@ -76,11 +76,13 @@ def measure_ranges(graph: ir.Graph, windows: Sequence[Any]) -> dict[str, float]:
         feeds = {**_first_call(graph, read), **weights}
         for place, tokens in enumerate(read[:, None] if by_token else [read]):
             feeds |= {INPUT_IDS: np.asarray(tokens, np.int64)[None], PAST_LENGTH: np.array([place], np.int64)}
-            found = session.run(
+            results = session.run(
                 [*measured, *carried.values()], {name: array for name, array in feeds.items() if name in input_names}
             )
-            feeds |= dict(zip(carried, found[len(measured) :], strict=True))
-            for name, peak, total in zip(names, found[: len(measured) : 2], found[1 : len(measured) : 2], strict=True):
+            feeds |= dict(zip(carried, results[len(measured) :], strict=True))
+            for name, peak, total in zip(
+                names, results[: len(measured) : 2], results[1 : len(measured) : 2], strict=True
+            ):
                 value = float("nan") if np.isnan(total) else float(peak)
                 key = name.removesuffix(_SCORES)
                 # In this order a NaN, once there, stays.
@@ -104,18 +106,18 @@ def _weights_to_inputs(graph: ir.Graph) -> dict[str, np.ndarray[Any, Any]]:
     """Let large constants be inputs, whose memory the runtime reads where it is; returns what to feed."""
     import onnx_ir as ir
 
-    found = {}
+    weights = {}
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is None or tensor.nbytes <= _INLINE or value.is_graph_input():
             continue
         if tensor.dtype in (ir.DataType.INT4, ir.DataType.UINT4):
             continue  # numpy's arrays of them are not taken (onnxruntime 1.32)
-        found[name] = tensor.numpy()
+        weights[name] = tensor.numpy()
         del graph.initializers[name]
         value.const_value = None
         graph.inputs.append(value)
-    return found
+    return weights
 
 
 def _add_measures(graph: ir.Graph) -> list[str]:

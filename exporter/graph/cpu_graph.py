@@ -24,15 +24,15 @@ def write_cpu_graph(folder: Path) -> bool:
     """Write the file beside each graph that computes in half precision; returns whether any does."""
     import onnx_ir as ir
 
-    found = False
+    changed = False
     for graph, beside in ((GRAPH, CPU_GRAPH), (ENCODER, CPU_ENCODER)):
         if not (folder / graph).is_file():
             continue
         model = ir.load(folder / graph)
         if widen_half(model.graph):
             ir.save(model, folder / beside)
-            found = True
-    return found
+            changed = True
+    return changed
 
 
 def widen_half(graph: ir.Graph) -> int:

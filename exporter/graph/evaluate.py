@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def leaves(value: ir.Value) -> set[str]:
     """Names of the graph inputs that a value depends on."""
-    found = [item for node in ancestors(value) for item in node.inputs if item is not None and item.is_graph_input()]
-    return {item.name or "" for item in found} | ({value.name or ""} if value.is_graph_input() else set())
+    inputs = [item for node in ancestors(value) for item in node.inputs if item is not None and item.is_graph_input()]
+    return {item.name or "" for item in inputs} | ({value.name or ""} if value.is_graph_input() else set())
 
 
 def evaluate(value: ir.Value, feeds: Mapping[str, np.ndarray[Any, Any]], *, opset: int) -> np.ndarray[Any, Any]:
@@ -117,7 +117,7 @@ def find_positions(graph: ir.Graph, past_length: str, input_ids: str) -> ir.Valu
     for node in graph:
         value = node.outputs[0]
         if node.op_type in kinds and value.dtype == ir.DataType.INT64 and leaves(value) == read:
-            found = evaluate(value, feeds, opset=graph.opset_imports[""])
-            if found.shape == expected.shape and bool((found == expected).all()):
+            actual = evaluate(value, feeds, opset=graph.opset_imports[""])
+            if actual.shape == expected.shape and bool((actual == expected).all()):
                 return value
     return None

@@ -72,8 +72,8 @@ def locate_layer(
     token_ids: npt.NDArray[np.int64],
 ) -> str | None:
     """One sentence for the gate's message, or None when the graph does not say where its layers end."""
-    found = compare_layers(graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids)
-    return found.sentence if found else None
+    difference = compare_layers(graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids)
+    return difference.sentence if difference else None
 
 
 def compare_layers(

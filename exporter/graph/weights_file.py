@@ -73,13 +73,13 @@ def _set_aside(model: ir.Model, names: Iterable[str]) -> dict[str, ir.TensorProt
     """Put something too small to be written in the place of these weights; returns them."""
     import onnx_ir as ir
 
-    found = {}
+    tensors = {}
     for name in names:
         value = model.graph.initializers[name]
         assert value.const_value is not None
-        found[name] = value.const_value
+        tensors[name] = value.const_value
         value.const_value = ir.tensor([0], dtype=value.const_value.dtype, name=name)
-    return found
+    return tensors
 
 
 def _refer(

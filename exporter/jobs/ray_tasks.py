@@ -183,13 +183,13 @@ def _check_resources(tasks: Sequence[Task]) -> None:
             missing = {name for name, amount in needed.items() if all(have.get(name, 0) < amount for have in machines)}
             raise InputError(
                 f"No machine of the Ray cluster can run {task.name}",
-                received="; ".join(_told({name: have.get(name, 0) for name in needed}) for have in machines),
-                allowed=f"{_told(needed)}, or more, on one machine",
+                received="; ".join(_amounts({name: have.get(name, 0) for name in needed}) for have in machines),
+                allowed=f"{_amounts(needed)}, or more, on one machine",
                 fix=_fix(missing),
             )
 
 
-def _told(resources: Mapping[str, float]) -> str:
+def _amounts(resources: Mapping[str, float]) -> str:
     return ", ".join(
         f"{name} {amount / 1e9:.2f} GB" if name == "memory" else f"{name} {amount:g}"
         for name, amount in resources.items()

@@ -87,10 +87,10 @@ class LlamaCpp:
                 batch.logits[place] = 1  # those of every token, not of the last one only
             if (code := self._api.llama_decode(self._engine.ctx, batch)) != 0:
                 raise RuntimeError(f"llama_decode failed with {code} at position {start}")
-            found = np.ctypeslib.as_array(
+            logits = np.ctypeslib.as_array(
                 self._api.llama_get_logits(self._engine.ctx), shape=(len(ids), self.vocab_size)
             )
-            return np.array(found, np.float32)
+            return np.array(logits, np.float32)
         finally:
             self._api.llama_batch_free(batch)
 

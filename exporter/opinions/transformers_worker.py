@@ -48,14 +48,16 @@ class PlainTransformers:
         import torch
 
         with torch.inference_mode():
-            found: npt.NDArray[np.float32] = self._model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
-        return found
+            logits: npt.NDArray[np.float32] = (
+                self._model(torch.tensor([ids]), use_cache=False).logits[0].float().numpy()
+            )
+        return logits
 
     def continue_greedily(self, ids: list[int], count: int) -> tuple[list[int], npt.NDArray[np.float32]]:
         import torch
 
         prompt = torch.tensor([ids])
-        found = self._model.generate(
+        generated = self._model.generate(
             prompt,
             attention_mask=torch.ones_like(prompt),
             max_new_tokens=count,
@@ -64,8 +66,8 @@ class PlainTransformers:
             output_scores=True,
             return_dict_in_generate=True,
         )
-        scores = torch.cat(found.scores).float().numpy()
-        return found.sequences[0, len(ids) :].tolist(), scores
+        scores = torch.cat(generated.scores).float().numpy()
+        return generated.sequences[0, len(ids) :].tolist(), scores
 
 
 if __name__ == "__main__":

@@ -94,11 +94,11 @@ def write_genai_config(
 def _search_settings(settings: Mapping[str, Any], longest: int) -> dict[str, Any]:
     """What of a model's settings onnxruntime-genai knows; those of drawing only where tokens are drawn."""
     drawing = ("temperature", "top_k", "top_p")
-    found = {name: settings[name] for name in _SEARCH if name in settings}
-    if not found.get("do_sample"):
-        found = {name: value for name, value in found.items() if name not in drawing}
-    if isinstance(found.get("early_stopping"), str):
-        del found["early_stopping"]  # "never", which it has not
+    search = {name: settings[name] for name in _SEARCH if name in settings}
+    if not search.get("do_sample"):
+        search = {name: value for name, value in search.items() if name not in drawing}
+    if isinstance(search.get("early_stopping"), str):
+        del search["early_stopping"]  # "never", which it has not
     if settings.get("max_length"):
-        found["max_length"] = min(settings["max_length"], longest)
-    return found
+        search["max_length"] = min(settings["max_length"], longest)
+    return search

@@ -84,13 +84,13 @@ def _arithmetic(
     bounds = [known(what, np.array(limit, np.float32)) for what, limit in limits.items()]
     column = made("positions", "Unsqueeze", made("range", "Range", *bounds), known("axis", np.array([1], np.int64)))
     angles = made("angles", "Mul", column, known("frequencies", frequencies[None, :]))
-    found = [made(operator.lower(), operator, angles) for operator in ("Cos", "Sin")]
+    outputs = [made(operator.lower(), operator, angles) for operator in ("Cos", "Sin")]
     if amplitude != 1:
         scale = known("amplitude", np.array(amplitude, np.float32))
-        found = [made(f"{value.name}.scaled", "Mul", value, scale) for value in found]
-    for value in found:
+        outputs = [made(f"{value.name}.scaled", "Mul", value, scale) for value in outputs]
+    for value in outputs:
         value.shape = ir.Shape([positions, frequencies.size])
-    return found[0], found[1]
+    return outputs[0], outputs[1]
 
 
 def find_frequencies(cos: Floats, sin: Floats) -> Floats:
@@ -102,9 +102,9 @@ def find_frequencies(cos: Floats, sin: Floats) -> Floats:
     import numpy as np
 
     position = 1
-    found: npt.NDArray[np.float64] = np.arctan2(sin[1].astype(np.float64), cos[1])
+    frequencies: npt.NDArray[np.float64] = np.arctan2(sin[1].astype(np.float64), cos[1])
     while 2 * position < len(cos):
         position *= 2
         seen = np.arctan2(sin[position].astype(np.float64), cos[position])
-        found += np.angle(np.exp(1j * (seen - position * found))) / position
-    return found.astype(np.float32)
+        frequencies += np.angle(np.exp(1j * (seen - position * frequencies))) / position
+    return frequencies.astype(np.float32)

@@ -39,14 +39,14 @@ def count_in_gpu_memory(graph: ir.Graph) -> int:
 
 def _places(graph: ir.Graph) -> list[tuple[ir.Node, int]]:
     sizes: set[int] = set()
-    found = []
+    places = []
     for node in graph:
         inputs = [value for value in node.inputs if value is not None and not is_weight(value)]
         if _is_size(node) or (node.op_type in _FOLLOWS and inputs and all(id(value) in sizes for value in inputs)):
             sizes.add(id(node.outputs[0]))
         elif node.op_type in _MEETS:
-            found += [(node, index) for index, value in enumerate(node.inputs) if id(value) in sizes]
-    return found
+            places += [(node, index) for index, value in enumerate(node.inputs) if id(value) in sizes]
+    return places
 
 
 def _is_size(node: ir.Node) -> bool:

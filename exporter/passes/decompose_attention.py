@@ -156,13 +156,13 @@ def _decomposed(graph: ir.Graph, node: ir.Node) -> ir.Value:
     shares = emit(node, "Softmax", [scores], {"axis": -1}, like=scores)
     values = heads.of_keys(value)
     last = (dims(value) or ())[3]
-    found = heads.shaped(emit(node, "MatMul", [shares, values]), [*heads.lead, heads.new, last])
+    mixed = heads.shaped(emit(node, "MatMul", [shares, values]), [*heads.lead, heads.new, last])
     if heads.grouped:
         assert isinstance(last, int)
         sizes = [0, heads.heads, -1, last]
         shape = new_constant(graph, "shape_" + "_".join(map(str, sizes)), np.array(sizes, np.int64))
-        found = emit(node, "Reshape", [found, shape], like=node.outputs[0])
-    return found
+        mixed = emit(node, "Reshape", [mixed, shape], like=node.outputs[0])
+    return mixed
 
 
 def _number(graph: ir.Graph, value: float) -> ir.Value:

@@ -40,9 +40,9 @@ def fold_channel_scales(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) 
         if scales is None or source is None:
             continue
         users = [user for user in source.consumers() if user.op_type == "MatMul"]
-        found = [_scales(user, quantized) for user in users]
+        scales_of_users = [_scales(user, quantized) for user in users]
         alike = len(users) == len(source.uses()) and all(
-            other is not None and np.array_equal(other, scales) for other in found
+            other is not None and np.array_equal(other, scales) for other in scales_of_users
         )
         weight = _norm_weight(source)
         if alike and weight is not None:

@@ -31,10 +31,10 @@ def fuse_rms_norm(graph: ir.Graph) -> int:
     """Replace each spelled-out norm. A norm without a weight gets a weight of ones."""
     count = 0
     for node in list(graph):
-        found = _normalized(node)
-        if found is None:
+        match = _normalized(node)
+        if match is None:
             continue
-        source, epsilon = found
+        source, epsilon = match
         normalized = node.outputs[0]
         last = (dims(source) or ("",))[-1]
         if not isinstance(last, int):
@@ -57,16 +57,16 @@ def _normalized(node: ir.Node) -> tuple[ir.Value, float] | None:
         if pair is None:
             return None
         source, root = pair
-        found = _mean_under_inverse_root(root)
+        mean = _mean_under_inverse_root(root)
     elif node.op_type == "Div":
         source, root = node.inputs  # type: ignore[assignment]
         square_root = producer(root, "Sqrt")
-        found = _mean_plus_epsilon(square_root.inputs[0]) if square_root is not None else None
+        mean = _mean_plus_epsilon(square_root.inputs[0]) if square_root is not None else None
     else:
         return None
-    if found is None or not same_value(_squared(found[0]), source):
+    if mean is None or not same_value(_squared(mean[0]), source):
         return None
-    return source, found[1]
+    return source, mean[1]
 
 
 def _mean_under_inverse_root(value: ir.Value | None) -> tuple[ir.Node, float] | None:

@@ -156,10 +156,10 @@ def _table(
 
     def at(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """[len(ids), D]"""
-        found: np.ndarray[Any, Any] = evaluate(
+        value: np.ndarray[Any, Any] = evaluate(
             angle, {positions.name or "": ids[None, :]}, opset=graph.opset_imports[""]
         )[0]
-        return found
+        return value
 
     size = (dims(angle) or ("",))[-1]
     tabled = max_positions is not None and isinstance(size, int) and max_positions * size // 2 * 4 <= LARGEST_TABLE
@@ -210,6 +210,6 @@ def _first_half(graph: ir.Graph, angle: ir.Value) -> ir.Value:
     numbers = [np.array([number], dtype=np.int64) for number in (0, whole[-1] // 2, -1)]
     names = ["slice_0", f"slice_{whole[-1] // 2}", "axis_minus_1"]
     inputs = [angle, *(new_constant(graph, name, number) for name, number in zip(names, numbers, strict=True))]
-    found = ir.Value(type=angle.type, shape=ir.Shape([*whole[:-1], whole[-1] // 2]))
-    graph.insert_after(node, ir.Node("", "Slice", inputs, outputs=[found]))
-    return found
+    half = ir.Value(type=angle.type, shape=ir.Shape([*whole[:-1], whole[-1] // 2]))
+    graph.insert_after(node, ir.Node("", "Slice", inputs, outputs=[half]))
+    return half

@@ -138,13 +138,13 @@ def _counted(nodes: Sequence[ir.Node]) -> str:
 
 def weights_of(node: ir.Node) -> list[ir.Value]:
     """The constants that a node reads, also through a transposition."""
-    found = []
+    weights = []
     for value in node.inputs:
         transpose = producer(value, "Transpose")
         source = value if transpose is None else transpose.inputs[0]
         if source is not None and is_weight(source):
-            found.append(source)
-    return found
+            weights.append(source)
+    return weights
 
 
 def _reason(node: ir.Node, half: HalfType, kept: set[str], ranges: dict[str, float]) -> str | None:
@@ -188,7 +188,7 @@ def _positional(graph: ir.Graph) -> dict[int, str]:
     """
     activations = {id(value) for value in graph.inputs if _is_float_value(value)}
     integers: set[int] = set()
-    found = {}
+    reasons = {}
     for node in graph:
         floats = [value for value in node.inputs if value is not None and _is_float_value(value)]
         table = node.op_type == "Gather" and floats and is_weight(floats[0])
@@ -196,11 +196,11 @@ def _positional(graph: ir.Graph) -> dict[int, str]:
         if table or any(id(value) in activations for value in floats):
             activations |= {id(value) for value in node.outputs}
             if meets and node.op_type in _ELEMENTWISE:
-                found[id(node)] = _MEETS
+                reasons[id(node)] = _MEETS
         elif not floats or meets or node.op_type == "Range":
             integers |= {id(value) for value in node.outputs if _is_float_value(value)}
-            found[id(node)] = _POSITIONS
-    return found
+            reasons[id(node)] = _POSITIONS
+    return reasons
 
 
 def _spread_over_weights(graph: ir.Graph) -> bool:
@@ -217,8 +217,8 @@ def _spread_over_weights(graph: ir.Graph) -> bool:
 
 def _spread_over_states(graph: ir.Graph) -> bool:
     """What goes into a graph as a state and what comes out again are of one type."""
-    found = [_spread(users, f"its state {past.name} is float32") for past, _, users in states(graph)]
-    return any(found)
+    spread = [_spread(users, f"its state {past.name} is float32") for past, _, users in states(graph)]
+    return any(spread)
 
 
 def _spread(nodes: Sequence[ir.Node], reason: str) -> bool:
@@ -234,7 +234,7 @@ def _spread(nodes: Sequence[ir.Node], reason: str) -> bool:
 def states(graph: ir.Graph) -> list[tuple[ir.Value, ir.Value, list[ir.Node]]]:
     """(past, present, readers of the past and the maker of the present) of each state tensor that the graph writes."""
     outputs = {value.name: value for value in graph.outputs}
-    found = []
+    state_values = []
     for past in graph.inputs:
         name = past.name or ""
         pair = next((pair for pair in STATE_PREFIXES.values() if name.startswith(pair[0])), None)
@@ -244,8 +244,8 @@ def states(graph: ir.Graph) -> list[tuple[ir.Value, ir.Value, list[ir.Node]]]:
                 continue  # an encoder's
             maker = present.producer()
             users = [*past.consumers(), *([] if maker is None else [maker])]
-            found.append((past, present, [node for node in users if node.op_type not in ANY_TYPE]))
-    return found
+            state_values.append((past, present, [node for node in users if node.op_type not in ANY_TYPE]))
+    return state_values
 
 
 def _first_broken(graph: ir.Graph, ranges: dict[str, float], positional: dict[int, str]) -> ir.Node | None:

@@ -36,13 +36,13 @@ def lint_tensorrt(graph: ir.Graph) -> int:
     Raises:
         InputError: names all that was found.
     """
-    found = [trap for node in graph for check in NODE_TRAPS if (trap := check(node)) is not None]
-    found += [trap for graph_check in GRAPH_TRAPS for trap in graph_check(graph)]
-    if found:
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    traps = [trap for node in graph for check in NODE_TRAPS if (trap := check(node)) is not None]
+    traps += [trap for graph_check in GRAPH_TRAPS for trap in graph_check(graph)]
+    if traps:
+        more = f"; and {len(traps) - _SHOWN} more" if len(traps) > _SHOWN else ""
         raise InputError(
             "The graph has constructs that TensorRT misreads or refuses",
-            received="; ".join(found[:_SHOWN]) + more,
+            received="; ".join(traps[:_SHOWN]) + more,
             allowed="standard operators as the recipes for tensorrt write them",
             fix="The model has a form that this recipe does not know; please report it, or choose --target ort-cuda.",
         )
@@ -54,7 +54,7 @@ def foreign_domain(node: ir.Node) -> str | None:
 
 
 def attention_lengths(node: ir.Node) -> str | None:
-    if _is_attention(node) and _given(node, _LENGTHS):
+    if _is_attention(node) and _has_input(node, _LENGTHS):
         return f"{_named(node)} has nonpad_kv_seqlen, which is dropped silently"
     return None
 
@@ -68,7 +68,7 @@ def attention_attributes(node: ir.Node) -> str | None:
 def attention_causal(node: ir.Node) -> str | None:
     if not _is_attention(node) or not node.attributes.get_int("is_causal", 0):
         return None
-    if _given(node, _MASK):
+    if _has_input(node, _MASK):
         return f"{_named(node)} has is_causal beside a mask, which is refused"
     return f"{_named(node)} has is_causal, which is always aligned with the first key"
 
@@ -80,7 +80,7 @@ def attention_softcap(node: ir.Node) -> str | None:
 
 
 def attention_past(node: ir.Node) -> str | None:
-    if _is_attention(node) and (_given(node, _PAST_KEY) or _given(node, _PAST_KEY + 1)):
+    if _is_attention(node) and (_has_input(node, _PAST_KEY) or _has_input(node, _PAST_KEY + 1)):
         return f"{_named(node)} has a past of its own, which is refused"
     return None
 
@@ -92,7 +92,7 @@ def attention_outputs(node: ir.Node) -> str | None:
 def attention_mask_type(node: ir.Node) -> str | None:
     import onnx_ir as ir
 
-    mask = node.inputs[_MASK] if _is_attention(node) and _given(node, _MASK) else None
+    mask = node.inputs[_MASK] if _is_attention(node) and _has_input(node, _MASK) else None
     if mask is not None and mask.dtype != ir.DataType.BOOL:
         return f"{_named(node)} has a mask of {_type(mask)} instead of BOOL"
     return None
@@ -175,13 +175,13 @@ def optional_inputs(graph: ir.Graph) -> list[str]:
 def dynamic_state(graph: ir.Graph) -> list[str]:
     """Rows, capacity and a source's length become numbers of the plan's profiles; what else varies could not."""
     pasts = tuple(past for past, _ in STATE_PREFIXES.values())
-    found = []
+    problems = []
     for value in graph.inputs:
         sizes = [str(dim.value) for dim in value.shape or () if not isinstance(dim, int)]
         unknown = [name for name in sizes if name not in _DYNAMIC]
         if (value.name or "").startswith(pasts) and unknown:
-            found.append(f"the state {value.name} varies along {', '.join(unknown)}")
-    return found
+            problems.append(f"the state {value.name} varies along {', '.join(unknown)}")
+    return problems
 
 
 def unread_inputs(graph: ir.Graph) -> list[str]:
@@ -217,7 +217,7 @@ def _is_attention(node: ir.Node) -> bool:
     return node.op_type == "Attention" and not node.domain
 
 
-def _given(node: ir.Node, place: int) -> bool:
+def _has_input(node: ir.Node, place: int) -> bool:
     return len(node.inputs) > place and node.inputs[place] is not None
 
 

@@ -49,11 +49,11 @@ def lower_gqa(graph: ir.Graph, *, max_positions: int | None) -> int:
     longest = min(max_positions or _LONGEST, _MOST)
     count = 0
     for node in nodes_of(graph, "Attention"):
-        found = _match(node)
-        window = windows.of(found.mask) if found is not None else None
-        if found is None or window is None:
+        match = _match(node)
+        window = windows.of(match.mask) if match is not None else None
+        if match is None or window is None:
             continue
-        _rewrite(graph, node, found, positions, window if window < longest else -1)
+        _rewrite(graph, node, match, positions, window if window < longest else -1)
         count += 1
     return count
 

@@ -31,10 +31,10 @@ def lower_integer_matmul(graph: ir.Graph) -> int:
     count = 0
     rounded: dict[int, tuple[ir.Value, ir.Value]] = {}
     for node in nodes_of(graph, "MatMul"):
-        found = fixed_product(node)
-        if found is None:
+        product = fixed_product(node)
+        if product is None:
             continue
-        quantize, weight = found
+        quantize, weight = product
         if id(quantize) not in rounded:
             rounded[id(quantize)] = _unsigned(graph, quantize)
         codes, zero = rounded[id(quantize)]

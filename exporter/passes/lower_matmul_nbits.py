@@ -40,10 +40,10 @@ def lower_matmul_nbits(graph: ir.Graph) -> int:
     """Replace each product with a weight [K, N] quantized along K, or with the transpose of one [N, K]."""
     count = 0
     for node in nodes_of(graph, "MatMul"):
-        found = _dequantized(node)
-        if found is None:
+        match = _dequantized(node)
+        if match is None:
             continue
-        dequantize, axis = found
+        dequantize, axis = match
         codes, scales, *zeros = dequantize.inputs
         assert codes is not None and scales is not None
         bits, block = integer_bits(codes), dequantize.attributes.get_int("block_size")

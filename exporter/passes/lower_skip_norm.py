@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def candidates(graph: ir.Graph) -> int:
     """Sums that a norm reads; where two norms read one sum, one of them can take it in."""
-    found = [_residual(node) for node in nodes_of(graph, "RMSNormalization")]
-    return len({id(add) for add in found if add is not None})
+    additions = [_residual(node) for node in nodes_of(graph, "RMSNormalization")]
+    return len({id(add) for add in additions if add is not None})
 
 
 def lower_skip_norm(graph: ir.Graph) -> int:

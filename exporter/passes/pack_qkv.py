@@ -24,8 +24,8 @@ def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = Non
 
     count = 0
     for node in nodes_of(graph, "GroupQueryAttention"):
-        found = [_projection(value) for value in node.inputs[:3]]
-        projections = [item for item in found if item is not None]
+        matches = [_projection(value) for value in node.inputs[:3]]
+        projections = [item for item in matches if item is not None]
         if len(projections) != 3 or len({id(item.source) for item in projections}) != 1:
             continue
         if len({item.bias is None for item in projections}) != 1:

@@ -63,9 +63,9 @@ def _products(node: ir.Node, quantized: Mapping[str, Quantized]) -> list[Int8Mat
     weight = node.inputs[1]
     if weight is None or not is_weight(weight):
         return []
-    found = [quantized.get(name) for name in parameters_of(weight)]
-    products = [part for part in found if isinstance(part, Int8Matmul)]
-    return products if len(products) == len(found) else []
+    parts = [quantized.get(name) for name in parameters_of(weight)]
+    products = [part for part in parts if isinstance(part, Int8Matmul)]
+    return products if len(products) == len(parts) else []
 
 
 def _rounded(graph: ir.Graph, node: ir.Node, source: ir.Value, fixed: ActivationScale | None) -> list[ir.Value]:

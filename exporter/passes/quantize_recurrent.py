@@ -59,9 +59,9 @@ def _parts(node: ir.Node, quantized: Mapping[str, Quantized]) -> tuple[_Products
 
     if node.op_type not in GATE_ORDERS or node.domain or not all(map(is_weight, node.inputs[1:3])):
         return None
-    found = [[quantized.get(name) for name in _names(node, place)] for place in (_WEIGHT, _RECURRENCE)]
-    whole = [[part for part in parts if isinstance(part, Int8Matmul)] for parts in found]
-    return (whole[0], whole[1]) if [len(parts) for parts in whole] == [len(parts) for parts in found] else None
+    stored = [[quantized.get(name) for name in _names(node, place)] for place in (_WEIGHT, _RECURRENCE)]
+    whole = [[part for part in parts if isinstance(part, Int8Matmul)] for parts in stored]
+    return (whole[0], whole[1]) if [len(parts) for parts in whole] == [len(parts) for parts in stored] else None
 
 
 def _stacked(operator: str, products: _Products) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:

@@ -119,7 +119,7 @@ def _weights(graph: ir.Graph) -> list[ir.Value]:
     """Float32 matrices of products, transposed or not, embeddings, and weights of recurrent layers."""
     import onnx_ir as ir
 
-    found: dict[int, ir.Value] = {}
+    weights: dict[int, ir.Value] = {}
     recurrent = [(op_type, index) for op_type in GATE_ORDERS for index in (1, 2)]
     for op_type, index in (("MatMul", 1), ("Gemm", 1), ("Gather", 0), ("Transpose", 0), *recurrent):
         for node in nodes_of(graph, op_type):
@@ -127,8 +127,8 @@ def _weights(graph: ir.Graph) -> list[ir.Value]:
             if value is None or not is_weight(value) or value.dtype != ir.DataType.FLOAT or len(dims(value) or ()) < 2:
                 continue
             if op_type != "Gather" or node.attributes.get_int("axis", 0) == 0:
-                found[id(value)] = value
-    return list(found.values())
+                weights[id(value)] = value
+    return list(weights.values())
 
 
 def _reason(weight: ir.Value, half: HalfType, kept: AbstractSet[str]) -> str | None:

@@ -33,8 +33,8 @@ def store_half_scales(graph: ir.Graph) -> int:
     """Store each of them once, whoever reads it."""
     import onnx_ir as ir
 
-    found = _scales(graph)
-    for value in found:
+    scales = _scales(graph)
+    for value in scales:
         tensor = value.const_value
         assert tensor is not None and value.name is not None
         stored = add_initializer(
@@ -54,22 +54,22 @@ def store_half_scales(graph: ir.Graph) -> int:
             if node.op_type == "MatMulNBits" and codes is not None and is_weight(codes):
                 node.replace_input_with(_CODES, emit(node, "Identity", [codes], like=codes))
         del graph.initializers[value.name]
-    return len(found)
+    return len(scales)
 
 
 def _scales(graph: ir.Graph) -> list[ir.Value]:
     import onnx_ir as ir
 
-    found: dict[int, ir.Value] = {}
+    scales: dict[int, ir.Value] = {}
     for op_type, index in _SCALES.items():
         for node in nodes_of(graph, op_type):
             value = node.inputs[index]
-            if value is None or not is_weight(value) or value.dtype != ir.DataType.FLOAT or id(value) in found:
+            if value is None or not is_weight(value) or value.dtype != ir.DataType.FLOAT or id(value) in scales:
                 continue
             assert value.const_value is not None
             if value.const_value.nbytes >= _SMALLEST_BYTES and _is_half(value.const_value):
-                found[id(value)] = value
-    return list(found.values())
+                scales[id(value)] = value
+    return list(scales.values())
 
 
 def _is_half(tensor: ir.TensorProtocol) -> bool:

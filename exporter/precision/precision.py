@@ -255,8 +255,8 @@ def for_target(precision: Precision, target: str) -> Precision:
         block_size = layers.block_size if target == "tensorrt" else 32
         block_size = ROW if target == "tensorrt" and layers.bits == 8 else block_size
         layers, longest, smallest = replace(layers, symmetric=True, block_size=block_size), None, None
-    found = replace(precision, layers=layers, longest=longest, smallest=smallest, recurrent=None)
-    return replace(found, embedding=None) if target == "tensorrt" else found
+    chosen = replace(precision, layers=layers, longest=longest, smallest=smallest, recurrent=None)
+    return replace(chosen, embedding=None) if target == "tensorrt" else chosen
 
 
 def assuming_vnni(precision: Precision) -> Precision:

@@ -128,8 +128,8 @@ def plan_calibration_data(
             refuse_placeholders(path)
         if (folder := chosen.statistics) is not None:
             return _of_statistics(source, folder, evaluation)
-        found = [_read(path, chosen.field, evaluation) for path in chosen.files]
-        drawn = [_windows_of(source, text, count=windows, length=length) for text in found]
+        contents = [_read(path, chosen.field, evaluation) for path in chosen.files]
+        drawn = [_windows_of(source, text, count=windows, length=length) for text in contents]
     mixture: Mixture | None = None
     if chosen.mixture:
         mixture = plan_mixture(
@@ -140,7 +140,7 @@ def plan_calibration_data(
         ids = in_turn([rows[: -(-windows // len(drawn))] for rows in drawn])[:windows]
         parts = ("your text",) * len(ids)
     data = CalibrationData(windows=Windows(ids=ids, seed=SEED), record={}, parts=parts)
-    record = {**_describe_texts(found), **_describe_mixture(mixture, found), **_describe_windows(data.windows)}
+    record = {**_describe_texts(contents), **_describe_mixture(mixture, contents), **_describe_windows(data.windows)}
     if mixture is not None and mixture.writing is not None:
         del record["windows_sha256"]
         return replace(data, record=record, unwritten=mixture)
@@ -168,10 +168,10 @@ def write_calibration_data(
 def _read(path: Path, field: str, evaluation: str | None) -> CalibrationText:
     from jisu.calibration.text.text import read_text
 
-    found = read_text(path, field=field)
+    content = read_text(path, field=field)
     if evaluation is not None:
-        refuse_shared_text(found.text, evaluation, origin=found.origin)
-    return found
+        refuse_shared_text(content.text, evaluation, origin=content.origin)
+    return content
 
 
 def _windows_of(source: Source, text: CalibrationText, *, count: int, length: int) -> TokenIds:

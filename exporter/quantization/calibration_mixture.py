@@ -208,8 +208,8 @@ def _drawn(source: Source, streams: Sequence[list[int]], length: int, *, seed: i
     inner = inner_length(source, length)
     drawn = [draw_windows(ids, count=len(ids), length=inner, seed=seed).ids for ids in streams if len(ids) >= inner]
     generator = np.random.default_rng(seed)
-    found = in_turn([ids[generator.permutation(len(ids))] for ids in drawn])
-    return framed(source, found) if len(found) else np.zeros((0, length), np.int64)
+    rows = in_turn([ids[generator.permutation(len(ids))] for ids in drawn])
+    return framed(source, rows) if len(rows) else np.zeros((0, length), np.int64)
 
 
 def in_turn(texts: Sequence[TokenIds]) -> TokenIds:

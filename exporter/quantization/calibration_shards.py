@@ -66,9 +66,11 @@ def collect_on_cluster(
         done += len(shards[index].ids)
         if progress:
             progress(done, len(windows.ids))
-    found = add_statistics([place / f"{number:03d}" for number in range(len(shards))], folder, windows=windows.sha256)
+    statistics = add_statistics(
+        [place / f"{number:03d}" for number in range(len(shards))], folder, windows=windows.sha256
+    )
     shutil.rmtree(place)
-    return found
+    return statistics
 
 
 def collect_shard(

@@ -67,17 +67,17 @@ def find_grid_mixed_precision(
             continue
         changed = replace(plan, formats={**plan.formats, **formats})
         quantized = quantize(replace(changed, algorithm="gptq") if EMBEDDING_FORMATS[label].bits < 8 else changed)
-        found = measure(quantized)
-        kl[label], sizes[label] = found.kl, found.bytes
+        measured = measure(quantized)
+        kl[label], sizes[label] = measured.kl, measured.bytes
         units = {label: len(names), "grid": len(plan.formats) - len(names)}
-        tries.append({"limit": goal.max_bytes, "predicted_kl": found.kl, **asdict(found), "units": units})
-        say(f"Layers on their grid, embedding in {label}: {found.bytes / 1e6:.1f} MB, mean KL {found.kl:.4g}.")
-        within = goal.max_bytes is None or found.bytes <= goal.max_bytes
-        if within and (goal.max_kl is None or found.kl <= goal.max_kl):
+        tries.append({"limit": goal.max_bytes, "predicted_kl": measured.kl, **asdict(measured), "units": units})
+        say(f"Layers on their grid, embedding in {label}: {measured.bytes / 1e6:.1f} MB, mean KL {measured.kl:.4g}.")
+        within = goal.max_bytes is None or measured.bytes <= goal.max_bytes
+        if within and (goal.max_kl is None or measured.kl <= goal.max_kl):
             record = {
                 "goal": {key: value for key, value in asdict(goal).items() if value is not None},
-                "predicted_kl": found.kl,
-                "measured_kl": found.kl,
+                "predicted_kl": measured.kl,
+                "measured_kl": measured.kl,
                 "runtime_rounding_kl": 0.0,
                 "tries": tries,
                 "units": [{"names": names, "format": label, "kl": kl, "bytes": sizes}] if names else [],

@@ -32,9 +32,9 @@ def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
         return plan
     forms: dict[str, GridFormat] = {}
     for name, form in zip(layers, formats, strict=True):
-        found = _grid(source, name, bits) if isinstance(form, WeightFormat) else None
-        if found is not None:
-            forms[name] = GridFormat(bits=bits, block_size=found.format.block_size, sums=found.sums > 0)
+        grid = _grid(source, name, bits) if isinstance(form, WeightFormat) else None
+        if grid is not None:
+            forms[name] = GridFormat(bits=bits, block_size=grid.format.block_size, sums=grid.sums > 0)
     if not forms:
         return plan
     kept = replace(plan, formats={**plan.formats, **forms})
@@ -43,13 +43,13 @@ def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
 
 def take_grids(source: Source, plan: QuantizationPlan) -> dict[str, BlockQuantized]:
     """The codes of the layers that keep their grid, by parameter name."""
-    found: dict[str, BlockQuantized] = {}
+    by_name: dict[str, BlockQuantized] = {}
     for name, form in plan.formats.items():
         if isinstance(form, GridFormat):
             codes = _grid(source, name, form.bits)
             assert codes is not None, f"{name} has left its grid"
-            found[f"{name}.weight"] = codes
-    return found
+            by_name[f"{name}.weight"] = codes
+    return by_name
 
 
 def describe_grids(plan: QuantizationPlan, *, calibration: bool) -> str | None:

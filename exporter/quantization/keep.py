@@ -85,14 +85,14 @@ def keep_quantization(
             continue
         raw, values = _read(tensor)
         with as_input_errors():
-            found = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
+            quantized = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
         if tensor.type_name in _closest():
-            found = round_scales(found)
-        found = _in_order(found, _row_order(weight, tensor), name)
+            quantized = round_scales(quantized)
+        quantized = _in_order(quantized, _row_order(weight, tensor), name)
         loaded: Any = source.module.get_submodule(matrix.name).weight
         own = loaded.detach().numpy()
-        restored = found.dequantize()
-        form, exact = found.format, bool(np.array_equal(restored, own))
+        restored = quantized.dequantize()
+        form, exact = quantized.format, bool(np.array_equal(restored, own))
         if tensor.type_name not in _closest() and not exact:
             raise _unlike(name, "other values than the model was loaded with")
         kind = "symmetric" if form.symmetric else "asymmetric"
@@ -102,8 +102,8 @@ def keep_quantization(
         )
         kept.add(name, own, restored)
         if matrix.embedding and whole_bytes:
-            found = widen(found)
-        by_name[name] = done[matrix.storage] = found
+            quantized = widen(quantized)
+        by_name[name] = done[matrix.storage] = quantized
     if not by_name:
         raise InputError(
             f"Nothing in {checkpoint} is quantized",

@@ -69,18 +69,18 @@ def keep_integers(
             if matrix.storage not in done:
                 own: Any = source.module.get_parameter(matrix.parameter)
                 values = own.detach().numpy()
-                found = _kept(weight, values, layer=matrix.name, gathered=matrix.storage in gathered)
-                if found is None:
+                quantized = _kept(weight, values, layer=matrix.name, gathered=matrix.storage in gathered)
+                if quantized is None:
                     kinds.setdefault(weight.form, KeptType(stored="float32", exact=True)).weights += 1
                     continue
-                restored = found.dequantize()
+                restored = quantized.dequantize()
                 exact = bool(np.array_equal(restored, values))
                 kept = kinds.setdefault(
                     f"{weight.form}{'' if exact else ' (closest)'}",
-                    KeptType(stored=describe_form(found.format), exact=exact),
+                    KeptType(stored=describe_form(quantized.format), exact=exact),
                 )
                 kept.add(matrix.parameter, values, restored)
-                done[matrix.storage] = widen(found) if matrix.embedding and whole_bytes else found
+                done[matrix.storage] = widen(quantized) if matrix.embedding and whole_bytes else quantized
             by_name[matrix.parameter] = done[matrix.storage]
     if not by_name:
         raise InputError(
@@ -151,9 +151,9 @@ def _kept(
     if form is None:
         return None
     if exact and weight.integers is not None:
-        found = _in_blocks(weight.integers(), form)
-        if found is not None and not (gathered and found.columns is not None):
-            return found
+        quantized = _in_blocks(weight.integers(), form)
+        if quantized is not None and not (gathered and quantized.columns is not None):
+            return quantized
     closest = _closest_format(values.shape[1])
     return None if closest is None else round_scales(round_to_nearest(values, closest, layer=layer))
 

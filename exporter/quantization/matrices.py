@@ -69,7 +69,7 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     # By their weights: one embedding may go by several names, as that of an encoder and a decoder does.
     ends = {id(end.weight) for end in _tables(module)}
     used = None if is_of_transformers(module) else _used(module)
-    found = []
+    matrices = []
     for name, child in module.named_modules():
         if used is not None and id(child) not in used:
             continue
@@ -78,13 +78,13 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
             weight: Any = child.weight
             rows, features = weight.shape
             stacked = bool(inside) and name.startswith(inside)
-            found.append(
+            matrices.append(
                 Matrix(
                     name=name, rows=rows, features=features, embedding=embedding, storage=id(weight), stacked=stacked
                 )
             )
         elif isinstance(child, nn.RNNBase):
-            found += [
+            matrices += [
                 Matrix(
                     name=f"{name}.{one}" if name else one,
                     rows=parameter.shape[0],
@@ -96,13 +96,13 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
                 for one, parameter in child.named_parameters(recurse=False)
                 if is_recurrent(one)
             ]
-    if not found:
+    if not matrices:
         raise InputError(
             f"{type(module).__name__} has nothing that could be quantized",
             allowed="nn.Linear, nn.Embedding, nn.LSTM, nn.GRU or nn.RNN",
             fix="Export it in fp32 or fp16.",
         )
-    return found
+    return matrices
 
 
 def _used(module: nn.Module) -> set[int]:

@@ -93,10 +93,10 @@ def find_mixed_precision(
     # Rounding every unit to 8 bits takes no calibration, and shows what the runtime's own rounding adds.
     labels = ["int8" if "int8" in unit.bytes else FLOAT for unit in units]
     quantized = quantize(_plan(units, labels, sensitivity))
-    found = measure(quantized)
-    tries = [_try(units, labels, found, limit=None)]
-    overhead = found.bytes - _bytes(units, labels)
-    rounding = max(0.0, found.kl - _kl(units, labels))
+    measured = measure(quantized)
+    tries = [_try(units, labels, measured, limit=None)]
+    overhead = measured.bytes - _bytes(units, labels)
+    rounding = max(0.0, measured.kl - _kl(units, labels))
     units = _with_rounding(units, rounding)
     limit = _first_limit(units, goal, overhead)
     best: tuple[list[str], QuantizedWeights, Measured] | None = None
@@ -106,19 +106,19 @@ def find_mixed_precision(
         if best is not None and labels == best[0]:
             break
         quantized = quantize(_plan(units, labels, sensitivity))
-        found = measure(quantized)
-        tries.append(_try(units, labels, found, limit=limit))
-        say(f"Formats {_count(labels)}: {found.bytes / 1e6:.1f} MB, mean KL {found.kl:.4g} on calibration text.")
-        share = found.bytes / goal.max_bytes if goal.max_bytes is not None else found.kl / _aim(goal)
-        if share <= 1 and (best is None or _better(goal, found, best[2])):
-            best = (labels, quantized, found)
-        elif goal.max_kl is not None and found.kl <= goal.max_kl and (near is None or found.kl < near[2].kl):
-            near = (labels, quantized, found)
+        measured = measure(quantized)
+        tries.append(_try(units, labels, measured, limit=limit))
+        say(f"Formats {_count(labels)}: {measured.bytes / 1e6:.1f} MB, mean KL {measured.kl:.4g} on calibration text.")
+        share = measured.bytes / goal.max_bytes if goal.max_bytes is not None else measured.kl / _aim(goal)
+        if share <= 1 and (best is None or _better(goal, measured, best[2])):
+            best = (labels, quantized, measured)
+        elif goal.max_kl is not None and measured.kl <= goal.max_kl and (near is None or measured.kl < near[2].kl):
+            near = (labels, quantized, measured)
         if best is not None and (goal.max_bytes is not None or share >= _WORTHWHILE):
             break
         # A choice may lie far below its limit: what was too much is then the choice's own figure.
         used = min(limit, _kl(units, labels)) if share > 1 and goal.max_bytes is None else limit
-        limit = _corrected(goal, used, found, share)
+        limit = _corrected(goal, used, measured, share)
     best = best or (near if goal.max_bytes is None else None)
     if best is None:
         raise InputError(
@@ -127,11 +127,11 @@ def find_mixed_precision(
             allowed=_describe(goal),
             fix="Allow more, or use more calibration text.",
         )
-    labels, quantized, found = best
+    labels, quantized, measured = best
     record = {
         "goal": {key: value for key, value in asdict(goal).items() if value is not None},
         "predicted_kl": _kl(units, labels),
-        "measured_kl": found.kl,
+        "measured_kl": measured.kl,
         "runtime_rounding_kl": rounding,
         "tries": tries,
         "units": [

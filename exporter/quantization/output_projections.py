@@ -42,7 +42,7 @@ def quantize_output_projections(
     import torch
 
     ends = [matrix for matrix in matrices_of(source.module) if matrix.embedding and has_few_bits(plan, matrix.name)]
-    found: dict[str, BlockQuantized] = {}
+    by_name: dict[str, BlockQuantized] = {}
     for matrix in ends:
         layer: Any = source.module.get_submodule(matrix.name)
         form = plan.formats[matrix.name]
@@ -50,8 +50,8 @@ def quantize_output_projections(
             hessian = _input_products(source.module, layer, windows)
             result = _round(layer.weight.detach().float().numpy(), hessian, form, name=matrix.name)
             tied = [other.name for other in ends if other.storage == matrix.storage]
-            found |= {f"{name}.weight": result for name in tied}
-    return found
+            by_name |= {f"{name}.weight": result for name in tied}
+    return by_name
 
 
 def _input_products(module: Any, layer: Any, windows: Sequence[Any]) -> npt.NDArray[np.float32]:

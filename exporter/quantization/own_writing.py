@@ -125,8 +125,8 @@ def draw_tokens(
     scaled -= scaled.max(axis=1, keepdims=True)
     cumulated = np.exp(scaled).cumsum(axis=1)
     drawn = uniform * cumulated[:, -1]
-    found = [int(np.searchsorted(row, value, side="right")) for row, value in zip(cumulated, drawn, strict=True)]
-    return np.asarray([min(number, logits.shape[1] - 1) for number in found], np.int64)
+    places = [int(np.searchsorted(row, value, side="right")) for row, value in zip(cumulated, drawn, strict=True)]
+    return np.asarray([min(number, logits.shape[1] - 1) for number in places], np.int64)
 
 
 def fingerprint_prompts(prompts: Sequence[Sequence[int]]) -> str:
@@ -224,5 +224,5 @@ def _encoded(source: Source, module: Any, plan: WritingPlan, prompts: Sequence[S
     for row in range(plan.rows if prompts else 0):
         text = prompts[row % len(prompts)][:longest]
         ids[row, : len(text)], mask[row, len(text) :] = text, 0
-    found: list[torch.Tensor] = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
-    return found
+    encoded: list[torch.Tensor] = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))
+    return encoded

@@ -32,7 +32,7 @@ def prompt_tokens(source: Source) -> list[list[int]]:
     questions = [prompt.text for prompt in prompts if prompt.way == "chat"]
     rendered = None if source.task == TEXT_TO_TEXT else chat_prompts(source.tokenizer, questions)
     in_template = {} if rendered is None else dict(zip(questions, rendered, strict=True))
-    found = []
+    rows = []
     for prompt in prompts:
         special = prompt.text not in in_template
         ids = tokens_of(source, in_template.get(prompt.text, prompt.text), special=special)
@@ -40,8 +40,8 @@ def prompt_tokens(source: Source) -> list[list[int]]:
             # An end-of-text token that the tokenizer adds would end what is to be continued.
             while special and source.task != TEXT_TO_TEXT and ids and ids[-1] in source.model.eos:
                 ids.pop()
-            found.append(ids)
-    return found
+            rows.append(ids)
+    return rows
 
 
 def tokens_of(source: Source, text: str, *, special: bool = False) -> list[int]:

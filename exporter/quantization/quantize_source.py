@@ -75,13 +75,13 @@ def quantize_source(
     from jisu.calibration.weights.formats import BlockQuantized
     from jisu.calibration.weights.half_scales import round_scales
 
-    found: dict[str, Quantized] = {}
+    weights: dict[str, Quantized] = {}
     if not any(plan.formats.values()):
-        return QuantizedWeights(by_name=found, record={})
+        return QuantizedWeights(by_name=weights, record={})
     check_finite_weights(source.module)
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
-    found |= take_grids(source, plan)
+    weights |= take_grids(source, plan)
     with as_input_errors():
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
@@ -90,26 +90,26 @@ def quantize_source(
             feeders = _feeders(source, plan, data) if walks else {}
         if plan.algorithm == "smoothquant" and data is not None:
             products, plan, more["products"] = _int8_matmuls(source, plan, data, feeders, progress)
-            found |= products
+            weights |= products
         elif plan.calibrated and data is not None:
             chosen = data.windows.as_list() if windows is None else windows
             if not _calibrated_layers(source, plan):
                 more["statistics"] = "of the output projection"
             elif windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
-                found |= _from_statistics(source, plan, data.statistics, feeders, progress)
+                weights |= _from_statistics(source, plan, data.statistics, feeders, progress)
             elif not walks:
                 more["statistics"] = "one-shot"
                 with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
                     collected = _collect(source, plan, data, Path(folder), progress)
-                    found |= _from_statistics(source, plan, collected, feeders, progress)
+                    weights |= _from_statistics(source, plan, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                found |= _walk_layers(source, plan, chosen, feeders, progress)
-            found |= quantize_output_projections(source, plan, chosen)
-        found |= _round_rest(source, plan, set(found), progress)
+                weights |= _walk_layers(source, plan, chosen, feeders, progress)
+            weights |= quantize_output_projections(source, plan, chosen)
+        weights |= _round_rest(source, plan, set(weights), progress)
         recurrent = _round_recurrent(source, plan)
-    folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in found.items()}, feeders)
+    folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in weights.items()}, feeders)
     # Tied weights stay one object.
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
     by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()} | recurrent
@@ -137,8 +137,8 @@ def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> d
     """Layers that can take over the channel scales of those that read them: quantized ones only."""
     from jisu.calibration.w8a8.feeders import find_feeders
 
-    found = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
-    return {reader: feeder for reader, feeder in found.items() if plan.formats.get(feeder.name) is not None}
+    feeders = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
+    return {reader: feeder for reader, feeder in feeders.items() if plan.formats.get(feeder.name) is not None}
 
 
 def _int8_matmuls(
@@ -150,13 +150,13 @@ def _int8_matmuls(
 ) -> tuple[dict[str, Quantized], QuantizationPlan, dict[str, Any]]:
     """(products by parameter name, the plan with the layers that keep float32 inputs, how they were chosen)."""
     assert plan.max_kl is not None, "a plan without the divergence that it is for"
-    found = find_products(source, plan, data, max_kl=plan.max_kl, feeders=feeders, progress=progress)
+    choice = find_products(source, plan, data, max_kl=plan.max_kl, feeders=feeders, progress=progress)
     formats = dict(plan.formats)
-    for name in (name for group in found.kept for name in group):
+    for name in (name for group in choice.kept for name in group):
         layer: Any = source.module.get_submodule(name)
         formats[name] = fit_block_size(KEPT_FORMAT, layer.weight.shape[1])
-    products = {f"{name}.weight": product for name, product in found.products.items()}
-    return dict(products), replace(plan, formats=formats), found.record
+    products = {f"{name}.weight": product for name, product in choice.products.items()}
+    return dict(products), replace(plan, formats=formats), choice.record
 
 
 def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[BlockQuantized]:
@@ -181,8 +181,8 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
     # Channel scales fold for nothing into the layer before, or into a norm, which several products of one input mostly
     # follow.
     mean_abs = group.mean_abs if group.feeder is None else group.feeder.tie(group.mean_abs)
-    found = search_channel_scales([stacked], block_format, mean_abs=mean_abs, hessian=group.hessian, layer=layer)
-    scales = found.scales
+    search = search_channel_scales([stacked], block_format, mean_abs=mean_abs, hessian=group.hessian, layer=layer)
+    scales = search.scales
     hessian = group.hessian / np.outer(scales, scales)
     result = gptq(multiply_columns(stacked, scales), hessian, block_format, layer=layer)
     return split_rows(replace(result, channel_scales=scales), rows)
@@ -248,7 +248,7 @@ def _round_rest(
     """Round to nearest whatever the plan has and nothing else has quantized; a shared weight once."""
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
-    found: dict[str, BlockQuantized] = {}
+    by_name: dict[str, BlockQuantized] = {}
     by_storage: dict[int, BlockQuantized] = {}
     forms = {name: form for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
     selected = {name: form for name, form in forms.items() if f"{name}.weight" not in done}
@@ -257,10 +257,10 @@ def _round_rest(
         if id(weight) not in by_storage:
             block_format = form.to_block_format()
             by_storage[id(weight)] = round_to_nearest(weight.detach().numpy(), block_format, layer=name)
-        found[f"{name}.weight"] = by_storage[id(weight)]
+        by_name[f"{name}.weight"] = by_storage[id(weight)]
         if progress is not None and not done:
             progress(index + 1, len(selected))
-    return found
+    return by_name
 
 
 def _collect(
@@ -287,8 +287,8 @@ def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quanti
 
     names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
     parameters = dict(source.module.named_parameters(remove_duplicate=False))
-    found: dict[str, Quantized] = {}
+    by_name: dict[str, Quantized] = {}
     for name in names:
         rows = quantize_rows(parameters[name].detach().numpy())
-        found[name] = Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=None))
-    return found
+        by_name[name] = Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=None))
+    return by_name

@@ -33,10 +33,10 @@ def run_quantization(
     assert prepared.data is None or prepared.data.unwritten is None, "calibration windows that nobody has written yet"
     for warning in prepared.warnings:
         stages.say(f"{warning}.")
-    found = _run_quantization(source, prepared, measure=measure, target=target, stages=stages)
-    if not prepared.warnings or not found.record:
-        return found
-    return replace(found, record={**found.record, "notes": [*found.record.get("notes", []), *prepared.warnings]})
+    weights = _run_quantization(source, prepared, measure=measure, target=target, stages=stages)
+    if not prepared.warnings or not weights.record:
+        return weights
+    return replace(weights, record={**weights.record, "notes": [*weights.record.get("notes", []), *prepared.warnings]})
 
 
 def _run_quantization(
@@ -63,7 +63,7 @@ def _run_quantization(
     own_grid = grid_plan(source, keep=options.keep)
     if own_grid is not None:
         with stages.stage("mix"):
-            found = find_grid_mixed_precision(
+            on_grid = find_grid_mixed_precision(
                 source,
                 own_grid,
                 options.goal,
@@ -72,8 +72,8 @@ def _run_quantization(
                 embedding_labels=embedding_labels(target),
                 say=stages.say,
             )
-        if found is not None:
-            return _with_record(found)
+        if on_grid is not None:
+            return _with_record(on_grid)
     with stages.stage("sensitivity"):
         sensitivity = measure_sensitivity(
             source, data, path=options.sensitivity, target=target, progress=stages.advance

@@ -112,10 +112,10 @@ def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
 
 def check_windows_of(data: CalibrationData) -> dict[str, list[Any]]:
     """The windows to check a whole choice with, by the part of the mixture that they are of."""
-    found: dict[str, list[Any]] = {}
+    windows: dict[str, list[Any]] = {}
     for place in _split_places(data)["check"]:
-        found.setdefault(data.parts[place] if data.parts else "text", []).append(data.windows.ids[place])
-    return found
+        windows.setdefault(data.parts[place] if data.parts else "text", []).append(data.windows.ids[place])
+    return windows
 
 
 def _split_places(data: CalibrationData) -> dict[str, list[int]]:
@@ -192,9 +192,9 @@ def measure_sensitivity(
             if progress and part != EMBEDDINGS:
                 progress(len(state["layers"]), count)
     kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[EMBEDDINGS]
-    found = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
+    sensitivities = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
     matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
-    units = tuple(_unit(group, matrices, scale_bytes(target)) for group in found)
+    units = tuple(_unit(group, matrices, scale_bytes(target)) for group in sensitivities)
     return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
 
 
@@ -268,7 +268,7 @@ def _measure_embeddings(
     from jisu.calibration.sensitivity import GroupSensitivity
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
-    found = []
+    sensitivities = []
     for storage in dict.fromkeys(embedding.storage for embedding in embeddings):
         names = tuple(embedding.name for embedding in embeddings if embedding.storage == storage)
         matrix = next(embedding for embedding in embeddings if embedding.storage == storage)
@@ -288,8 +288,8 @@ def _measure_embeddings(
                 kl[label] = scorer.divergence()
         finally:
             weight.data.copy_(own)
-        found.append(GroupSensitivity(names=names, kl=kl))
-    return found
+        sensitivities.append(GroupSensitivity(names=names, kl=kl))
+    return sensitivities
 
 
 def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], bytes_per_scale: int) -> Unit:

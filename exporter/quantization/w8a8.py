@@ -121,19 +121,19 @@ def find_products(
     scorer = Scorer(source.module, layers, checked)
 
     def divergence(kept: int) -> float:
-        products = {name: product for found, _ in ranked[kept:] for name, product in found.items()}
+        products = {name: product for group, _ in ranked[kept:] for name, product in group.items()}
         with emulated(source.module, products):
             return scorer.divergence()
 
     count, measured = _fewest(divergence, len(ranked), _SHARE * max_kl)
-    kept = tuple(tuple(found) for found, _ in ranked[:count])
+    kept = tuple(tuple(group) for group, _ in ranked[:count])
     record = {
-        "kept": [{"names": list(found), "token_error": error} for found, error in ranked[:count]],
+        "kept": [{"names": list(group), "token_error": error} for group, error in ranked[:count]],
         "largest_token_error": ranked[count][1] if count < len(ranked) else None,
         "calibration_kl": [{"kept": number, "kl": kl} for number, kl in sorted(measured.items())],
         "random_windows": RANDOM_WINDOWS,
     }
-    products = {name: product for found, _ in ranked[count:] for name, product in found.items()}
+    products = {name: product for group, _ in ranked[count:] for name, product in group.items()}
     return FoundProducts(products=products, kept=kept, record=record)
 
 

@@ -51,10 +51,10 @@ def describe_worst(gate: Mapping[str, Any]) -> str | None:
 
 def _domains(gate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     quality = gate.get("quality")
-    found = quality.get("domains") if isinstance(quality, Mapping) else None
-    if not isinstance(found, list):
+    domains = quality.get("domains") if isinstance(quality, Mapping) else None
+    if not isinstance(domains, list):
         return []
-    return [domain for domain in found if isinstance(domain, Mapping) and _number(domain.get("mean_kl")) is not None]
+    return [domain for domain in domains if isinstance(domain, Mapping) and _number(domain.get("mean_kl")) is not None]
 
 
 def _badness(domain: Mapping[str, Any]) -> tuple[bool, float]:

@@ -115,12 +115,12 @@ class Account:
         words: dict[Fate, str] = {"unread": "that nothing reads", "ignored": "left out on request"}
         matched = {one.why for one in self.statements if one.fate == "ignored"}
         idle = [pattern for pattern in self.ignore if pattern not in matched]
-        found = tuple(
+        notes = tuple(
             f"{KINDS[kind].capitalize()} {said}: {shorten(collapse(names))}{f' ({why})' if why else ''}."
             for fate, said in words.items()
             for (kind, why), names in self._grouped(fate).items()
         )
-        return (*self.remarks, *found, *(f"No stored tensor matches --ignore-weights {one!r}." for one in idle))
+        return (*self.remarks, *notes, *(f"No stored tensor matches --ignore-weights {one!r}." for one in idle))
 
     def to_record(self) -> dict[str, Any]:
         """For the manifest: counts by kind and fate, and the names of all that is not plainly used."""
@@ -130,7 +130,7 @@ class Account:
         dtypes = Counter(one.dtype for one in self.statements if one.dtype)
         fates: tuple[Fate, ...] = ("used", "derived", "harmless", "unread", "ignored", "refused")
         return {
-            "counts": {kind: dict(found) for kind, found in counts.items()},
+            "counts": {kind: dict(numbers) for kind, numbers in counts.items()},
             "dtypes": dict(sorted(dtypes.items())),
             "named": [
                 {"kind": kind, "fate": fate, "count": len(names), "names": listed[:_MOST_NAMED], "why": why}

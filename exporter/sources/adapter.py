@@ -65,15 +65,15 @@ def with_base(checkpoint: str | Path, adapters: Sequence[str | Path]) -> tuple[s
     if not is_adapter(folder):
         return checkpoint, list(adapters)
     base = read_lora_settings(folder).base
-    found = next((path for place in _places(base, folder) if (path := _found(place)) is not None), None)
-    if found is None:
+    base_path = next((path for place in _places(base, folder) if (path := _found(place)) is not None), None)
+    if base_path is None:
         raise InputError(
             f"{folder} holds an adapter, not a model",
             received=f"a base model named {base!r}, which is not on this machine",
             allowed="a complete model, or an adapter whose base_model_name_or_path is a local folder",
             fix=f"Give the base model and the adapter: jisu export {base or 'BASE'} --adapter {folder}.",
         )
-    return found, [folder, *adapters]
+    return base_path, [folder, *adapters]
 
 
 def _places(base: str | None, folder: Path) -> list[Path]:
@@ -176,10 +176,10 @@ def _sorted(
             strays.append(f"{name}, which does not begin with {_PREFIX}")
             continue
         inner = name.removeprefix(_PREFIX)
-        found = _PARTS.fullmatch(inner)
-        if found is not None:
-            part = found["part"] + (".bias" if found["kind"] == "bias" else "")
-            matrices[found["module"]][part] = tensor
+        match = _PARTS.fullmatch(inner)
+        if match is not None:
+            part = match["part"] + (".bias" if match["kind"] == "bias" else "")
+            matrices[match["module"]][part] = tensor
         elif "lora_" in inner or "trainable_tokens" in inner:
             strays.append(f"{name}, which is not understood")
         else:
@@ -287,10 +287,10 @@ def _targets(module: Any, names: Iterable[str]) -> dict[str, str | None]:
     """The weight or buffer of a model that each name means, also in the spelling of older versions."""
     own = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     matches = match_names(module, [name for name in names if name not in own])
-    found: dict[str, str | None] = {name: name for name in names if name in own}
+    targets: dict[str, str | None] = {name: name for name in names if name in own}
     for name, match in matches.items():
-        found[name] = match.targets[0] if len(match.targets) == 1 and not match.converted else None
-    return found
+        targets[name] = match.targets[0] if len(match.targets) == 1 and not match.converted else None
+    return targets
 
 
 def _module_name(module: Any, name: str) -> str | None:

@@ -19,8 +19,8 @@ def classifier_class(config: Any) -> Any | None:
     architectures = [named] if isinstance(named, str) else named if isinstance(named, list) else []
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return None
-    found: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    candidates = found if isinstance(found, tuple) else (found,)
+    classes: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
+    candidates = classes if isinstance(classes, tuple) else (classes,)
     return next((one for one in candidates if one.__name__ in architectures), None)
 
 

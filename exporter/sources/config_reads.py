@@ -38,20 +38,20 @@ def declared_keys(config_class: Any) -> set[str]:
 
 def converted_keys(config_class: Any) -> set[str]:
     """The keys that the source of a configuration class mentions: older spellings, and what it converts."""
-    found = set(_GENERIC)
+    keys = set(_GENERIC)
     for one in config_class.__mro__:
         if one.__module__.startswith("transformers.models."):
-            found |= _strings_of(one.__module__)
-    return found
+            keys |= _strings_of(one.__module__)
+    return keys
 
 
 def model_keys(model: Any) -> set[str]:
     """The keys that the source of a model's modules mentions; the model may be on any device."""
-    found: set[str] = set()
+    keys: set[str] = set()
     for name in {type(module).__module__ for module in model.modules()}:
         if name.startswith("transformers.models."):
-            found |= _reads_of(name)
-    return found
+            keys |= _reads_of(name)
+    return keys
 
 
 @lru_cache
@@ -60,23 +60,23 @@ def rope_keys(rope_type: str) -> frozenset[str]:
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     function = ROPE_INIT_FUNCTIONS.get(rope_type)
-    found = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
+    keys = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
     if function is not None:
-        found |= set(_strings(ast.parse(inspect.getsource(function).lstrip())))
-    return frozenset(found)
+        keys |= set(_strings(ast.parse(inspect.getsource(function).lstrip())))
+    return frozenset(keys)
 
 
 @lru_cache
 def _reads_of(module: str) -> frozenset[str]:
     """Attributes of names that end in ``config``, names asked for by `getattr`, and keys of subscripts."""
     tree = _tree(module)
-    found: set[str] = set()
+    keys: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and _last_name(node.value).endswith(("config", "cfg")):
-            found.add(node.attr)
+            keys.add(node.attr)
         elif isinstance(node, (ast.Name, ast.Attribute)) and _last_name(node) in _THROUGH:
-            found.add(_THROUGH[_last_name(node)])
-    return frozenset(found | set(_strings(tree)))
+            keys.add(_THROUGH[_last_name(node)])
+    return frozenset(keys | set(_strings(tree)))
 
 
 @lru_cache

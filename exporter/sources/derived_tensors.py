@@ -112,7 +112,7 @@ def _frequencies(model: Any) -> list[torch.Tensor]:
     """Rotary frequencies of the model, as it uses them and before any scaling."""
     import torch
 
-    found = [
+    frequencies = [
         value
         for module in model.modules()
         for key, value in (*module.named_buffers(recurse=False), *vars(module).items())
@@ -123,9 +123,9 @@ def _frequencies(model: Any) -> list[torch.Tensor]:
         rotary = getattr(config, "rope_parameters", None) or {}
         groups = [one for one in (rotary, *rotary.values()) if isinstance(one, dict)]
         for base in {one["rope_theta"] for one in groups if isinstance(one.get("rope_theta"), (int, float))}:
-            for half in {one.shape[-1] for one in found}:
+            for half in {one.shape[-1] for one in frequencies}:
                 plain.append(1.0 / base ** (torch.arange(half, dtype=torch.float32) / half))
-    return [*found, *plain]
+    return [*frequencies, *plain]
 
 
 def _is_table(stored: torch.Tensor, frequencies: list[torch.Tensor], *, sine: bool) -> bool:

@@ -71,7 +71,7 @@ def describe_text_to_text(model: Any, tokenizer: Any | None, checkpoint: Path) -
 
 
 def _first_count(config: Any, *names: str) -> int | None:
-    return next((found for name in names if (found := _positive(getattr(config, name, None)))), None)
+    return next((count for name in names if (count := _positive(getattr(config, name, None)))), None)
 
 
 def _within(token: int | None, rows: int) -> int | None:

@@ -135,8 +135,8 @@ def load_folder(
             if classifier is None:
                 check_generation(empty.generation_config, facts, folder)
             origin = {"kind": "hf-folder", "name": str(folder), **record}
-            found = outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
-            return replace(found, open_quantized=again)
+            source = outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
+            return replace(source, open_quantized=again)
         del empty
         model, unexpected = load_weights(model_class, config, stored.weights, folder)
         account = check_derived(account, model, stored.weights, matches)

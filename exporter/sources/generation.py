@@ -61,23 +61,23 @@ def carried_settings(config: Any | None, *, rows: int) -> dict[str, Any]:
         rows: ids below it exist. Rules about others can never matter, and are left out.
     """
     stored = {} if config is None else config.to_dict()
-    found = {name: stored[name] for name in HONOURED if stored.get(name) is not None}
+    settings = {name: stored[name] for name in HONOURED if stored.get(name) is not None}
     for name in _TOKEN_LISTS:
-        if name in found:
-            found[name] = [token for token in found[name] if 0 <= token < rows]
-    if "bad_words_ids" in found:
-        found["bad_words_ids"] = [word for word in found["bad_words_ids"] if all(0 <= one < rows for one in word)]
-    if "sequence_bias" in found:
-        stored_bias = found["sequence_bias"]
+        if name in settings:
+            settings[name] = [token for token in settings[name] if 0 <= token < rows]
+    if "bad_words_ids" in settings:
+        settings["bad_words_ids"] = [word for word in settings["bad_words_ids"] if all(0 <= one < rows for one in word)]
+    if "sequence_bias" in settings:
+        stored_bias = settings["sequence_bias"]
         pairs = stored_bias.items() if isinstance(stored_bias, Mapping) else stored_bias
-        found["sequence_bias"] = [[list(ids), bias] for ids, bias in pairs if all(0 <= one < rows for one in ids)]
+        settings["sequence_bias"] = [[list(ids), bias] for ids, bias in pairs if all(0 <= one < rows for one in ids)]
     for name in ("forced_bos_token_id", "forced_eos_token_id"):
-        ids = found.get(name, [])
+        ids = settings.get(name, [])
         if any(not 0 <= one < rows for one in (ids if isinstance(ids, list) else [ids])):
-            del found[name]
-    if found.get("do_sample"):
-        found.setdefault("top_k", _TOP_K)
-    return {name: value for name, value in found.items() if value != [] or name not in (*_TOKEN_LISTS, *_SEQUENCES)}
+            del settings[name]
+    if settings.get("do_sample"):
+        settings.setdefault("top_k", _TOP_K)
+    return {name: value for name, value in settings.items() if value != [] or name not in (*_TOKEN_LISTS, *_SEQUENCES)}
 
 
 def check_generation(config: Any | None, facts: ModelFacts, checkpoint: Path) -> None:

@@ -150,8 +150,8 @@ def _apply_rope_factors(model: Any, header: GgufHeader) -> None:
 
 def _check(header: GgufHeader, empty: Any, weights: Any, unused: list[str]) -> None:
     needed = dict(empty.named_parameters(remove_duplicate=False))
-    found = {id(needed[name]) for name in weights if name in needed}
-    missing = [name for name, parameter in needed.items() if name not in weights and id(parameter) not in found]
+    covered = {id(needed[name]) for name in weights if name in needed}
+    missing = [name for name, parameter in needed.items() if name not in weights and id(parameter) not in covered]
     # Layouts differ in axes of size one and in order, and merged weights in everything; the count of elements does not.
     misshapen = [
         (name, weight.tensors[0].shape, tuple(needed[name].shape))

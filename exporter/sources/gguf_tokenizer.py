@@ -287,14 +287,14 @@ def _add_tokens(backend: Any, vocabulary: GgufVocabulary) -> None:
 def _judge(tokenizer: Any, vocabulary: GgufVocabulary) -> None:
     """Raise InputError unless the tokenizer has the file's ids and gives back each token that is text by itself."""
     path, backend = vocabulary.path, tokenizer.backend_tokenizer
-    found = tokenizer.get_vocab()
+    ids = tokenizer.get_vocab()
     wrong = [
-        f"{token!r} is {found.get(token)} instead of {number}"
+        f"{token!r} is {ids.get(token)} instead of {number}"
         for number, token in enumerate(vocabulary.tokens)
-        if found.get(token) != number and token.strip(" ")
+        if ids.get(token) != number and token.strip(" ")
     ]
-    if len(found) > len(vocabulary.tokens):
-        wrong.append(f"{len(found)} tokens instead of {len(vocabulary.tokens)}")
+    if len(ids) > len(vocabulary.tokens):
+        wrong.append(f"{len(ids)} tokens instead of {len(vocabulary.tokens)}")
     whole = [
         (number, token)
         for number, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True))

@@ -47,12 +47,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _without_contradictions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found and found[key] != value:
-            raise ValueError(f"{key!r} is stated twice, as {found[key]!r} and as {value!r}")
-        found[key] = value
-    return found
+        if key in content and content[key] != value:
+            raise ValueError(f"{key!r} is stated twice, as {content[key]!r} and as {value!r}")
+        content[key] = value
+    return content
 
 
 def refuse_remote_code(config: dict[str, Any], path: Path) -> None:

@@ -16,8 +16,8 @@ def nearest_key(key: str, known: Iterable[str]) -> str | None:
     if len(key) < _SHORTEST:
         return None
     allowed = 2 if len(key) >= _LONG else 1
-    found = [(distance, one) for one in known if (distance := _distance(key.lower(), one.lower(), allowed)) <= allowed]
-    return min(found)[1] if found else None
+    near = [(distance, one) for one in known if (distance := _distance(key.lower(), one.lower(), allowed)) <= allowed]
+    return min(near)[1] if near else None
 
 
 def _distance(first: str, second: str, limit: int) -> int:

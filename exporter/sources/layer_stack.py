@@ -57,10 +57,10 @@ def _walks(module: nn.Module, path: str) -> bool:
                 return False
             states = HiddenStates(module, layers[0], [window])
             for number, layer in enumerate(layers):
-                found = states.run(layer, 0)
-                if found.shape != seen[number].shape:
+                actual = states.run(layer, 0)
+                if actual.shape != seen[number].shape:
                     return False
-                error = (found - seen[number]).abs().max()
+                error = (actual - seen[number]).abs().max()
                 if not bool(error <= _ROUNDING * seen[number].abs().max()):
                     return False
                 states.advance(layer, name=path)

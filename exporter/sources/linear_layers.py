@@ -19,8 +19,8 @@ def use_linear_layers(model: Any) -> int:
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, Conv1D)]
-    for name, module in found:
+    convolutions = [(name, module) for name, module in model.named_modules() if isinstance(module, Conv1D)]
+    for name, module in convolutions:
         features, rows = module.weight.shape
         linear = nn.Linear(features, rows, bias=module.bias is not None, device="meta")
         with torch.no_grad():
@@ -30,4 +30,4 @@ def use_linear_layers(model: Any) -> int:
         linear.train(module.training)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, linear)
-    return len(found)
+    return len(convolutions)

@@ -32,19 +32,19 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
 
     architectures = _architectures(config)
     received = _described(config)
-    found: Any = None
+    classes: Any = None
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
-        found = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        classes = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     # A type that also has a masked head, such as BERT, looks at later tokens unless its config makes it a decoder.
     two_sided = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    if found is None or two_sided or getattr(config, "is_encoder_decoder", False):
+    if classes is None or two_sided or getattr(config, "is_encoder_decoder", False):
         raise InputError(
             f"{checkpoint} is not a language model that generates",
             received=received,
             allowed="a model type that continues a text, turns it into another, or is a classifier with its labels",
             fix="Choose a model for text generation, or one whose architecture is ...ForSequenceClassification.",
         )
-    return _chosen(found, architectures)
+    return _chosen(classes, architectures)
 
 
 def text_to_text_class(config: Any) -> Any | None:

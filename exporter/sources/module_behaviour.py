@@ -131,12 +131,12 @@ def _token_by_token(module: Any, ids: torch.Tensor) -> torch.Tensor:
     import torch
 
     rows, length = ids.shape
-    state, found = empty_state(module.state_spec(), batch=rows, capacity=length), []
+    state, pieces = empty_state(module.state_spec(), batch=rows, capacity=length), []
     for position in range(length):
         token, past = ids[:, position : position + 1], torch.full((rows,), position, dtype=torch.int64)
         logits, state = _tried(module, token, partial(module, token, past, state))
-        found.append(logits)
-    return torch.cat(found, dim=1)
+        pieces.append(logits)
+    return torch.cat(pieces, dim=1)
 
 
 def _run(module: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:

@@ -162,9 +162,9 @@ def _check_state(module: Any, after: Sequence[Any]) -> None:
     if len(after) != len(expected):
         problems.append(f"{len(after)} tensors came back instead of {len(expected)}")
     problems += [
-        f"{item[0]} came back as {_described(found)} instead of {_described(specified)}"
-        for item, specified, found in zip(module.state_spec(), expected, after, strict=False)
-        if not torch.is_tensor(found) or found.shape != specified.shape or found.dtype != specified.dtype
+        f"{item[0]} came back as {_described(actual)} instead of {_described(specified)}"
+        for item, specified, actual in zip(module.state_spec(), expected, after, strict=False)
+        if not torch.is_tensor(actual) or actual.shape != specified.shape or actual.dtype != specified.dtype
     ]
     if problems:
         raise _wrong_state(module, problems)
@@ -192,12 +192,14 @@ def _wrong_dims(name: str, kind: str, dims: Any) -> list[str]:
         return [f"{name} has dims {dims!r}, which are no list"]
     letters = [dim for dim in dims if isinstance(dim, str)]
     unknown = [dim for dim in dims if dim not in ("B", CAPACITY) and (not isinstance(dim, int) or dim < 1)]
-    found = [f"{name} has a dim {dim!r}, where only 'B', '{CAPACITY}' and sizes are known" for dim in unknown]
+    problems = [f"{name} has a dim {dim!r}, where only 'B', '{CAPACITY}' and sizes are known" for dim in unknown]
     if letters.count("B") != 1:
-        found.append(f"{name} has dims {tuple(dims)} without one 'B', the axis that counts rows")
+        problems.append(f"{name} has dims {tuple(dims)} without one 'B', the axis that counts rows")
     if letters.count(CAPACITY) != (kind == "kv"):
-        found.append(f"{name} of kind {kind} has dims {tuple(dims)}; kv has one axis '{CAPACITY}', recurrent has none")
-    return found
+        problems.append(
+            f"{name} of kind {kind} has dims {tuple(dims)}; kv has one axis '{CAPACITY}', recurrent has none"
+        )
+    return problems
 
 
 def _wrong_state(module: Any, problems: Sequence[str]) -> InputError:

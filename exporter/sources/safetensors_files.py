@@ -131,12 +131,12 @@ def _is_numbered(files: list[Path], folder: Path) -> bool:
     Raises:
         InputError: some of the parts are missing.
     """
-    found = [_PART.fullmatch(file.name) for file in files]
-    sets = {(match["stem"], int(match["count"]), match["ending"]) for match in found if match}
-    if None in found or len(sets) != 1:
+    matches = [_PART.fullmatch(file.name) for file in files]
+    sets = {(match["stem"], int(match["count"]), match["ending"]) for match in matches if match}
+    if None in matches or len(sets) != 1:
         return False
     stem, count, ending = sets.pop()
-    numbers = {int(match["number"]) for match in found if match}
+    numbers = {int(match["number"]) for match in matches if match}
     missing = [f"{stem}-{number:05}-of-{count:05}{ending}" for number in range(1, count + 1) if number not in numbers]
     if missing:
         raise InputError(
@@ -205,11 +205,11 @@ def _read_table(file: Path) -> dict[str, StoredTensor]:
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object as a dictionary; of a name that comes twice a reader would have to choose one."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is listed twice")
-    return found
+    return content
 
 
 def _damaged(file: Path, received: str) -> InputError:

@@ -25,8 +25,8 @@ def switch_points(module: Any) -> tuple[int, ...]:
 
 def attention_heads(module: Any) -> int:
     """Of the widest layer that the configuration tells of."""
-    found = [number for key, number in _numbers(module) if key in _HEADS]
-    return max(found, default=_UNKNOWN_HEADS)
+    counts = [number for key, number in _numbers(module) if key in _HEADS]
+    return max(counts, default=_UNKNOWN_HEADS)
 
 
 def _numbers(module: Any) -> Iterator[tuple[str, int]]:

@@ -41,7 +41,7 @@ def match_names(empty: Any, names: Iterable[str]) -> dict[str, StoredName]:
     converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
     by_pattern = {pattern: entry for entry in converters for pattern in entry.source_patterns}
     state = empty.state_dict()
-    found = {}
+    matches = {}
     for original in names:
         name, pattern = rename_source_key(original, renamings, converters, empty.base_model_prefix, state)
         if name not in state and original in state:
@@ -50,16 +50,18 @@ def match_names(empty: Any, names: Iterable[str]) -> dict[str, StoredName]:
         if targets and pattern is not None:
             first, *others = by_pattern[pattern].target_patterns
             targets = (name, *(name.replace(first, other) for other in others))
-        found[original] = StoredName(renamed=name, targets=targets, converted=pattern is not None)
-    return found
+        matches[original] = StoredName(renamed=name, targets=targets, converted=pattern is not None)
+    return matches
 
 
 def missing_weights(empty: Any, matches: Mapping[str, StoredName]) -> set[str]:
     """The parameters that no stored tensor becomes; of tied ones, which are one tensor, any is enough."""
     parameters = dict(empty.named_parameters(remove_duplicate=False))
-    found = {target for match in matches.values() for target in match.targets}
-    present = {id(parameters[name]) for name in found if name in parameters}
-    missing = {name for name, parameter in parameters.items() if name not in found and id(parameter) not in present}
+    present_names = {target for match in matches.values() for target in match.targets}
+    present = {id(parameters[name]) for name in present_names if name in parameters}
+    missing = {
+        name for name, parameter in parameters.items() if name not in present_names and id(parameter) not in present
+    }
     patterns = getattr(empty, "_keys_to_ignore_on_load_missing", None) or ()
     return {name for name in missing if not any(re.search(pattern, name) for pattern in patterns)}
 
@@ -73,7 +75,7 @@ def without_prefix(empty: Any, names: Iterable[str]) -> tuple[dict[str, str], tu
         Stored name -> name without it, and what was taken off, such as ``module.``.
     """
     plain = {name: _WRAPPERS.sub("", name) for name in names}
-    wrappers = tuple(dict.fromkeys(found for name in plain for found in _WRAPPERS.findall(name)))
+    wrappers = tuple(dict.fromkeys(wrapper for name in plain for wrapper in _WRAPPERS.findall(name)))
     if len(set(plain.values())) < len(plain):  # two tensors would have one name
         plain, wrappers = {name: name for name in plain}, ()
     best, least = "", _misfit(empty, plain.values()) if plain else (0, 0)

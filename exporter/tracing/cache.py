@@ -94,7 +94,7 @@ class StateCache(Cache):
 
     def written(self) -> list[Tensor]:
         """The state after the call, in the order it was given in."""
-        found = []
+        tensors_in_order = []
         for index, role, number in self._places:
             layer: Any = self.layers[index]
             tensors = {KEY: {0: layer.keys}, VALUE: {0: layer.values}} if role in (KEY, VALUE) else {}
@@ -104,8 +104,8 @@ class StateCache(Cache):
                 CONVOLUTION: getattr(layer, "conv_states", {}),
                 RECURRENT: getattr(layer, "recurrent_states", {}),
             }
-            found.append(tensors[role][number])
-        return found
+            tensors_in_order.append(tensors[role][number])
+        return tensors_in_order
 
 
 class _BufferLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]

@@ -82,9 +82,9 @@ class Classifier(nn.Module):
 
         def listen(*arguments: Any, **options: Any) -> tuple[Tensor, None]:
             calls.append(False)
-            found = attend(*arguments, **options)  # raises at what it does not know, which the model then does itself
+            output = attend(*arguments, **options)  # raises at what it does not know, which the model then does itself
             calls[-1] = True
-            return found
+            return output
 
         two = torch.tensor([[0, 1]])
         more = {**self._more, **({ATTENTION_MASK: torch.ones_like(two)} if self.takes_mask else {})}
@@ -173,19 +173,19 @@ def _finish(root: _Root, model: ir.Model, labels: int, hidden: list[ir.Value]) -
     for value, input_name in zip(graph.inputs, names, strict=True):
         value.name = input_name
     name_outputs(graph, [LOGITS])
-    letters = {str(found): letter for found, letter in zip(dims_of(graph.inputs[0]), ("B", "T"), strict=True)}
+    letters = {str(dims): letter for dims, letter in zip(dims_of(graph.inputs[0]), ("B", "T"), strict=True)}
     for value in (*graph.inputs, *(output for node in graph.all_nodes() for output in node.outputs)):
         rename_dims(value, letters)
     expected = {**dict.fromkeys(names, ("B", "T")), LOGITS: ("B", labels)}
     for value in (*graph.inputs, *graph.outputs):
-        found, allowed = dims_of(value), expected[value.name or ""]
-        if found != allowed:
+        dims, allowed = dims_of(value), expected[value.name or ""]
+        if dims != allowed:
             raise InputError(
                 f"The trace of {name} froze or changed a dimension of {value.name}",
-                received=f"dims {list(found)}",
+                received=f"dims {list(dims)}",
                 allowed=f"dims {list(allowed)}",
                 fix="Remove what depends on the example's sizes from the forward."
-                if found[:1] != ("B",) or value.name != LOGITS
+                if dims[:1] != ("B",) or value.name != LOGITS
                 else "Name as many labels as the logits have columns.",
             )
     clean(root, model, hidden)

@@ -56,7 +56,7 @@ def _product(hidden: Tensor, weight: Tensor, counts: Tensor, bias: Tensor | None
     """[N, in], sorted by expert, times each row's own expert's matrix -> [N, out]; counts: int64 [E], rows of each."""
     size = weight.shape[2] if transposed else weight.shape[1]
     if torch.compiler.is_exporting():
-        found = torch.onnx.ops.symbolic(
+        product = torch.onnx.ops.symbolic(
             f"{DOMAIN}::{GROUPED_MATMUL}",
             (hidden, weight, counts),
             {"transposed": int(transposed)},
@@ -66,8 +66,8 @@ def _product(hidden: Tensor, weight: Tensor, counts: Tensor, bias: Tensor | None
         )
     else:
         parts = torch.split(hidden, counts.tolist())
-        found = torch.cat([part @ (one if transposed else one.T) for part, one in zip(parts, weight, strict=True)])
-    return found if bias is None else found + bias
+        product = torch.cat([part @ (one if transposed else one.T) for part, one in zip(parts, weight, strict=True)])
+    return product if bias is None else product + bias
 
 
 def expand_experts(graph: ir.Graph, tensor_of: Callable[[str], Tensor]) -> int:

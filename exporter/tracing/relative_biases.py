@@ -27,7 +27,7 @@ class BiasLookup:
         self._buffers = buffers
         self._past_length = past_length
         self._capacity = capacity
-        self._found: dict[int, tuple[Tensor, Tensor]] = {}
+        self._rows: dict[int, tuple[Tensor, Tensor]] = {}
 
     def attend(
         self,
@@ -49,16 +49,16 @@ class BiasLookup:
         Distance d lies at place capacity - 1 - d of the first query's biases. Keys behind a query, which no mask lets
         it see, get those of distance 0.
         """
-        known = self._found.get(id(bias))
+        known = self._rows.get(id(bias))
         if known is not None:
             return known[1]
         place = torch.arange(self._capacity, device=bias.device)
         query = self._past_length[:, None] + torch.arange(new, device=bias.device)
         distance = (query[:, :, None] - place).clamp(min=0)
-        found = bias[0, :, 0][:, (self._capacity - 1 - distance).clamp(min=0)].transpose(0, 1)
+        rows = bias[0, :, 0][:, (self._capacity - 1 - distance).clamp(min=0)].transpose(0, 1)
         # The biases are kept with them: a number that stands for an object is another's once the object is gone.
-        self._found[id(bias)] = (bias, found)
-        return found
+        self._rows[id(bias)] = (bias, rows)
+        return rows
 
 
 def attend_biased(

@@ -58,10 +58,10 @@ class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += 1
-        found = func(*args, **(kwargs or {}))
+        output = func(*args, **(kwargs or {}))
         if func in (torch.ops.aten.constant_pad_nd.default, torch.ops.aten.pad.default):
-            self.padded.append((args[0].shape, found.shape))
-        return found
+            self.padded.append((args[0].shape, output.shape))
+        return output
 
     def fills_blocks(self, other: _Operators) -> bool:
         """Whether tensors of different sizes are padded to the same one: a number of blocks, which a trace freezes."""

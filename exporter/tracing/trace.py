@@ -248,9 +248,9 @@ def _name_dims(graph: ir.Graph, spec: Sequence[StateSpec], new: int | str) -> No
     states = graph.inputs[len(graph.inputs) - len(spec) :]
     named_dims = [(graph.inputs[0], ("B", new)), *((v, s.dims) for v, s in zip(states, spec, strict=True))]
     for value, dims in named_dims:
-        for found, dim in zip(dims_of(value), dims, strict=True):
+        for traced, dim in zip(dims_of(value), dims, strict=True):
             if isinstance(dim, str):
-                letters.setdefault(str(found), dim)
+                letters.setdefault(str(traced), dim)
     for node in graph.all_nodes():
         for value in node.outputs:
             rename_dims(value, letters)

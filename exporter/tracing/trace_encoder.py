@@ -60,7 +60,7 @@ def trace_encoder(module: EncoderDecoder, *, longest: int | None = None) -> ir.M
     for value, name in zip(graph.inputs, (INPUT_IDS, ATTENTION_MASK), strict=True):
         value.name = name
     name_outputs(graph, [spec.present for spec in specs])
-    letters = {str(found): letter for found, letter in zip(dims_of(graph.inputs[0]), ("B", SOURCE), strict=True)}
+    letters = {str(dim): letter for dim, letter in zip(dims_of(graph.inputs[0]), ("B", SOURCE), strict=True)}
     for value in (*graph.inputs, *(output for node in graph.all_nodes() for output in node.outputs)):
         rename_dims(value, letters)
     for value, spec in zip(graph.outputs, specs, strict=True):

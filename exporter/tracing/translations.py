@@ -32,5 +32,5 @@ def _attention(
     """
     size = query.shape[-1]
     factor = scale if scale is not None else 1.0 / math.sqrt(int(size))
-    found, *_ = op.Attention(query, key, value, attn_mask, scale=factor, is_causal=int(is_causal))
-    return found
+    output, *_ = op.Attention(query, key, value, attn_mask, scale=factor, is_causal=int(is_causal))
+    return output

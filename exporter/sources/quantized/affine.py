@@ -101,20 +101,21 @@ def find_hqq(table: Table, declared: Declaration) -> Iterator[QuantizedWeight]:
             continue
         stem = name.removesuffix(".W_q")
         parts = {part: table.get(f"{stem}.{part}") for part in ("scale", "zero", *_HQQ_PARTS)}
-        missing = [part for part, found in parts.items() if found is None]
+        missing = [part for part, tensors in parts.items() if tensors is None]
         if missing:
             raise unusable(f"{stem}.weight", f"no {', '.join(missing)} beside {name}", "what HQQ's state_dict holds")
-        found = {part: one for part, one in parts.items() if one is not None}
-        roles = {name: "codes", found["scale"].name: "scales", found["zero"].name: "zero points"}
-        roles |= {found[part].name: "format" for part in _HQQ_PARTS}
+        tensors = {part: one for part, one in parts.items() if one is not None}
+        roles = {name: "codes", tensors["scale"].name: "scales", tensors["zero"].name: "zero points"}
+        roles |= {tensors[part].name: "format" for part in _HQQ_PARTS}
         roles |= {f"{stem}.{one}": "format" for one in _HQQ_MORE if f"{stem}.{one}" in table}
-        packing = bytes(found["packing"].integers().astype("uint8").reshape(-1).tolist()).decode("ascii", "replace")
-        shape = tuple(int(size) for size in found["shape"].integers().reshape(-1))
-        axis, group = _number(found["axis"]), _number(found["group_size"])
-        if packing not in _HQQ_BITS or _number(found["view_as_float"]) or axis not in (0, 1) or group <= 0:
+        packing = bytes(tensors["packing"].integers().astype("uint8").reshape(-1).tolist()).decode("ascii", "replace")
+        shape = tuple(int(size) for size in tensors["shape"].integers().reshape(-1))
+        axis, group = _number(tensors["axis"]), _number(tensors["group_size"])
+        if packing not in _HQQ_BITS or _number(tensors["view_as_float"]) or axis not in (0, 1) or group <= 0:
             raise unread(
                 f"{stem}.weight",
-                f"packing {packing!r}, axis {axis}, groups of {group}, view_as_float {_number(found['view_as_float'])}",
+                f"packing {packing!r}, axis {axis}, groups of {group}, "
+                f"view_as_float {_number(tensors['view_as_float'])}",
                 f"packing {', '.join(_HQQ_BITS)}, of integers as such",
             )
         if prod(shape) % group:
@@ -125,7 +126,7 @@ def find_hqq(table: Table, declared: Declaration) -> Iterator[QuantizedWeight]:
             form=f"HQQ, {_HQQ_BITS[packing]} bits, groups of {group} along axis {axis}, with zero points",
             parts=roles,
             bits=_HQQ_BITS[packing],
-            read=partial(_read_hqq, codes, found["scale"], found["zero"], (shape, group, axis, _HQQ_BITS[packing])),
+            read=partial(_read_hqq, codes, tensors["scale"], tensors["zero"], (shape, group, axis, _HQQ_BITS[packing])),
         )
 
 

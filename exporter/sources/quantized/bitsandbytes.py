@@ -46,8 +46,8 @@ def find_four_bits(table: Table, declared: Declaration) -> Iterator[QuantizedWei
         InputError: a part that is missing, or is not what the state says.
     """
     for name, state in table.items():
-        weight, found, kind = name.partition(_STATE)
-        if found:
+        weight, separator, kind = name.partition(_STATE)
+        if separator:
             parts = _parts(weight, state, table)
             roles = {parts.codes.name: "codes", name: "format", parts.magnitudes.name: "scales"}
             roles[parts.values.name] = "values of the codes"
@@ -76,14 +76,14 @@ def _parts(weight: str, state: Stored, table: Table) -> _Parts:
     is_nested = f"{weight}.nested_absmax" in table or "nested_blocksize" in settings
     if is_nested:
         dtypes |= {".nested_absmax": "float32", ".nested_quant_map": "float32"}
-    found: dict[str, Stored] = {}
+    by_ending: dict[str, Stored] = {}
     for ending, dtype in dtypes.items():
         part = table.get(f"{weight}{ending}")
         expected = dtype or ("uint8" if is_nested else "float32")
         if part is None or part.dtype != expected:
             received = "missing" if part is None else f"of {part.dtype}"
             raise unusable(weight, f"{weight}{ending} {received}", f"{weight}{ending} of {expected}")
-        found[ending] = part
+        by_ending[ending] = part
     count = prod(shape)
     blocks = -(-count // block)
     sizes = {"": -(-count // 2), ".absmax": blocks, ".quant_map": 16}
@@ -93,18 +93,18 @@ def _parts(weight: str, state: Stored, table: Table) -> _Parts:
             raise unusable(weight, f"a nested block size of {nested_block}", "a whole number above 0")
         sizes |= {".nested_absmax": -(-blocks // nested_block), ".nested_quant_map": 256}
     wrong = [
-        f"{weight}{ending} {list(found[ending].shape)}"
+        f"{weight}{ending} {list(by_ending[ending].shape)}"
         for ending, size in sizes.items()
-        if prod(found[ending].shape) != size
+        if prod(by_ending[ending].shape) != size
     ]
     if wrong:
         raise unusable(weight, ", ".join(wrong), f"sizes that fit {shape} in blocks of {block}")
     return _Parts(
         name=weight,
-        codes=found[""],
-        magnitudes=found[".absmax"],
-        values=found[".quant_map"],
-        nested=(found[".nested_absmax"], found[".nested_quant_map"]) if is_nested else None,
+        codes=by_ending[""],
+        magnitudes=by_ending[".absmax"],
+        values=by_ending[".quant_map"],
+        nested=(by_ending[".nested_absmax"], by_ending[".nested_quant_map"]) if is_nested else None,
         shape=tuple(shape),
         block=block,
         nested_block=int(nested_block or 1),
@@ -114,12 +114,12 @@ def _parts(weight: str, state: Stored, table: Table) -> _Parts:
 
 def _settings(weight: str, state: Stored) -> Mapping[str, Any]:
     try:
-        found = json.loads(bytes(state.integers().reshape(-1).tolist()).decode("utf-8"))
+        settings = json.loads(bytes(state.integers().reshape(-1).tolist()).decode("utf-8"))
     except (ValueError, TypeError) as error:
         raise unusable(weight, f"{state.name}: {error}", "a JSON object in bytes") from error
-    if not isinstance(found, dict):
-        raise unusable(weight, f"{state.name} with a {type(found).__name__}", "a JSON object in bytes")
-    return found
+    if not isinstance(settings, dict):
+        raise unusable(weight, f"{state.name} with a {type(settings).__name__}", "a JSON object in bytes")
+    return settings
 
 
 def _read(parts: _Parts) -> npt.NDArray[np.float32]:

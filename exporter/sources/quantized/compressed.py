@@ -36,8 +36,10 @@ def find_packed(table: Table, declared: Declaration) -> Iterator[QuantizedWeight
 def weight_settings(declared: Declaration) -> list[dict[str, Any]]:
     """What each group of layers says of its weights."""
     groups = declared.setting("config_groups")
-    found = [one.get("weights") for one in groups.values() if isinstance(one, dict)] if isinstance(groups, dict) else []
-    return [one for one in found if isinstance(one, dict)]
+    settings = (
+        [one.get("weights") for one in groups.values() if isinstance(one, dict)] if isinstance(groups, dict) else []
+    )
+    return [one for one in settings if isinstance(one, dict)]
 
 
 def _packed(stem: str, packed: Stored, table: Table, declared: Declaration) -> QuantizedWeight:

@@ -80,7 +80,7 @@ def read_declaration(folder: Path) -> Declaration:
             )
         named = settings.get("quant_method") or settings.get("quantization_method") or method
         if not named:
-            named = next((found for key, found in _TELLING_KEYS.items() if key in settings), "")
+            named = next((by_key for key, by_key in _TELLING_KEYS.items() if key in settings), "")
         return Declaration(method=str(named).lower(), settings=settings, origin=origin)
     return Declaration()
 

@@ -64,16 +64,16 @@ def is_scale(name: str, table: Table) -> bool:
 
 def declared_block(declared: Declaration) -> tuple[int, int] | None:
     """Rows and columns of a block that the checkpoint declares; None where it declares none, or several."""
-    found = declared.setting("weight_block_size")
-    if found is None:
+    block = declared.setting("weight_block_size")
+    if block is None:
         groups = declared.setting("config_groups")
         groups = groups.values() if isinstance(groups, dict) else ()
         weights = [one.get("weights") for one in groups if isinstance(one, dict)]
         blocks = {
             str(one.get("block_structure")): one.get("block_structure") for one in weights if isinstance(one, dict)
         }
-        found = next(iter(blocks.values())) if len(blocks) == 1 else None
-    return (int(found[0]), int(found[1])) if _is_pair(found) else None
+        block = next(iter(blocks.values())) if len(blocks) == 1 else None
+    return (int(block[0]), int(block[1])) if _is_pair(block) else None
 
 
 def _is_pair(value: Any) -> bool:

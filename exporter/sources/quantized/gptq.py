@@ -36,12 +36,12 @@ class _Parts:
     g_idx: Stored | None
 
     def roles(self) -> dict[str, str]:
-        found = {self.qweight.name: "codes", self.scales.name: "scales"}
+        roles = {self.qweight.name: "codes", self.scales.name: "scales"}
         if self.qzeros is not None:
-            found[self.qzeros.name] = "zero points"
+            roles[self.qzeros.name] = "zero points"
         if self.g_idx is not None:
-            found[self.g_idx.name] = "groups of columns"
-        return found
+            roles[self.g_idx.name] = "groups of columns"
+        return roles
 
 
 def find_gptq(table: Table, declared: Declaration) -> Iterator[QuantizedWeight]:
@@ -78,8 +78,8 @@ def _check_types(parts: _Parts) -> None:
     wrong = [part for part in words if part.dtype != "int32"]
     wrong += [] if parts.scales.dtype in FLOATS else [parts.scales]
     if wrong or len(parts.qweight.shape) != 2 or len(parts.scales.shape) != 2:
-        found = ", ".join(f"{part.name} {list(part.shape)} of {part.dtype}" for part in wrong or [parts.qweight])
-        raise unusable(parts.name, found, "32-bit words of integers, and scales that are floats, of two axes each")
+        received = ", ".join(f"{part.name} {list(part.shape)} of {part.dtype}" for part in wrong or [parts.qweight])
+        raise unusable(parts.name, received, "32-bit words of integers, and scales that are floats, of two axes each")
 
 
 def _gptq(parts: _Parts, declared: Declaration) -> QuantizedWeight:

@@ -127,26 +127,26 @@ def read_quantized(
     table = stored_table(stored)
     matches = match_names(empty, table)
     needed = {name for name, match in matches.items() if match.targets}
-    found = _find(table, declared)
-    used = {part for weight in found.values() for part in weight.parts}
+    by_name = _find(table, declared)
+    used = {part for weight in by_name.values() for part in weight.parts}
     rest = {name: one for name, one in table.items() if name not in used}
-    for weight in found.values():
+    for weight in by_name.values():
         for part, role in weight.parts.items():
             account = account.state("tensor", part, fate="used", why=f"{role} of a weight", dtype=stored.dtypes[part])
     # The cache's and the inputs' numbers stay floats here, whatever the checkpoint's own engine rounds them to.
     outside = {name: "scales of activations, which stay floats" for name in rest if _is_activation(name)}
-    outside |= {name: "biases of zero" for name in rest if _is_zero_bias(name, found, rest)}
+    outside |= {name: "biases of zero" for name in rest if _is_zero_bias(name, by_name, rest)}
     outside = {name: why for name, why in outside.items() if name not in needed}
     for name, why in outside.items():
         account = account.state("tensor", name, fate="harmless", why=why, dtype=stored.dtypes[name])
     plain = {name: one for name, one in rest.items() if name not in outside}
     _refuse_left_over({name: one for name, one in plain.items() if name not in needed}, folder)
-    if found or declared.method:
+    if by_name or declared.method:
         _refuse_bare({name: one for name, one in plain.items() if name in needed}, folder)
-    if table and declared.method and not found:
+    if table and declared.method and not by_name:
         dtypes = sorted({one.dtype for one in plain.values()})
         account = account.remark(describe_plain(declared, folder, dtypes))
-    weights = _as_modules_store(found, empty)
+    weights = _as_modules_store(by_name, empty)
     return (
         account,
         StoredWeights(
@@ -156,19 +156,19 @@ def read_quantized(
             dtypes={name: stored.dtypes[name] for name in plain} | dict.fromkeys(weights, "F32"),
             notes=stored.notes,
         ),
-        Quantization(weights=weights, record=_record(found, declared) if found or declared.method else {}),
+        Quantization(weights=weights, record=_record(by_name, declared) if by_name or declared.method else {}),
     )
 
 
 def _find(table: Table, declared: Declaration) -> dict[str, QuantizedWeight]:
-    found: dict[str, QuantizedWeight] = {}
+    by_name: dict[str, QuantizedWeight] = {}
     rest = dict(table)
     for finder in FINDERS:
         for weight in list(finder(rest, declared)):
-            found[weight.name] = _with_inputs(weight, table)
-            for part in found[weight.name].parts:
+            by_name[weight.name] = _with_inputs(weight, table)
+            for part in by_name[weight.name].parts:
                 rest.pop(part, None)
-    return found
+    return by_name
 
 
 def _with_inputs(weight: QuantizedWeight, table: Table) -> QuantizedWeight:
@@ -196,27 +196,27 @@ def _is_activation(name: str) -> bool:
     return name.rpartition(".")[2] in _ACTIVATIONS
 
 
-def _is_zero_bias(name: str, found: Mapping[str, QuantizedWeight], table: Table) -> bool:
+def _is_zero_bias(name: str, weights: Mapping[str, QuantizedWeight], table: Table) -> bool:
     """Whether it is a bias that some tools give to every layer, of a layer that has none."""
     stem, _, last = name.rpartition(".")
-    if last != "bias" or f"{stem}.weight" not in found or table[name].dtype not in FLOATS:
+    if last != "bias" or f"{stem}.weight" not in weights or table[name].dtype not in FLOATS:
         return False
     return not table[name].floats().any()
 
 
-def _as_modules_store(found: Mapping[str, QuantizedWeight], empty: Any) -> dict[str, QuantizedWeight]:
+def _as_modules_store(weights: Mapping[str, QuantizedWeight], empty: Any) -> dict[str, QuantizedWeight]:
     """Transposed where the module stores a product's weight as [K, N]; quantized, all of them are [N, K]."""
     from transformers.pytorch_utils import Conv1D
 
     turned = {f"{name}.weight" for name, module in empty.named_modules() if isinstance(module, Conv1D)}
     if not turned:
-        return dict(found)
-    matches = match_names(empty, found)
+        return dict(weights)
+    matches = match_names(empty, weights)
     return {
         name: replace(weight, shape=weight.shape[::-1], transposed=True)
         if turned.intersection(matches[name].targets)
         else weight
-        for name, weight in found.items()
+        for name, weight in weights.items()
     }
 
 
@@ -243,10 +243,10 @@ def _refuse_bare(inside: Table, folder: Path) -> None:
         )
 
 
-def _record(found: Mapping[str, QuantizedWeight], declared: Declaration) -> dict[str, Any]:
+def _record(weights: Mapping[str, QuantizedWeight], declared: Declaration) -> dict[str, Any]:
     return {
         "method": declared.method or None,
         "declared_in": declared.origin or None,
-        "formats": dict(Counter(weight.form for weight in found.values())),
-        "bits": dict(sorted(Counter(str(weight.bits) for weight in found.values()).items())),
+        "formats": dict(Counter(weight.form for weight in weights.values())),
+        "bits": dict(sorted(Counter(str(weight.bits) for weight in weights.values()).items())),
     }

@@ -26,7 +26,7 @@ def test_both_text_forms_are_read_and_other_words_dropped(tmp_path, header):
 def test_coverage_counts_words_and_running_text(tmp_path):
     vectors = read_vectors(write(tmp_path, "cat 1 2\n"), VOCABULARY)
     coverage = coverage_of(vectors, VOCABULARY, [[2, 4, 4, 5, 3], [2, 4, 3]])
-    assert (coverage.found, coverage.words, coverage.running) == (1, 3, 0.75)
+    assert (coverage.with_vector, coverage.words, coverage.running) == (1, 3, 0.75)
     assert str(coverage) == "1 of 3 words have a vector (33.3%), 75.0% of the running text"
 
 
