@@ -2,7 +2,7 @@
 
     import jisu
 
-    jisu.export("./smollm2", "build/smollm2-int8", precision="int8")
+    jisu.export("./smollm2", out="build/smollm2-int8", precision="int8")
 
     with jisu.load("build/smollm2-int8") as engine:
         print(engine.chat([{"role": "user", "content": "What is the capital of France?"}]).text)
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from jisu.runtimes.chat.messages import Message
     from jisu.runtimes.conversation import Conversation
     from jisu.runtimes.engine import Engine
+    from jisu.runtimes.generation.async_run import AsyncTextStream
     from jisu.runtimes.generation.classification import Classification
+    from jisu.runtimes.generation.many import Prompt, PromptResult
     from jisu.runtimes.generation.options import SamplingOptions
-    from jisu.runtimes.generation.result import Result
+    from jisu.runtimes.generation.result import Result, Timings
+    from jisu.runtimes.generation.sampling import TokenLogprobs
     from jisu.runtimes.generation.scoring import TokenScores
     from jisu.runtimes.generation.text_stream import TextStream
     from jisu.runtimes.opening import load
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
 # public name -> the module that has it
 NAMES = {
+    "AsyncTextStream": "jisu.runtimes.generation.async_run",
     "Classification": "jisu.runtimes.generation.classification",
     "Conversation": "jisu.runtimes.conversation",
     "Engine": "jisu.runtimes.engine",
@@ -50,9 +54,13 @@ NAMES = {
     "JisuError": "jisu.exporter.contract.errors",
     "Message": "jisu.runtimes.chat.messages",
     "MissingDependencyError": "jisu.exporter.contract.errors",
+    "Prompt": "jisu.runtimes.generation.many",
+    "PromptResult": "jisu.runtimes.generation.many",
     "Result": "jisu.runtimes.generation.result",
     "SamplingOptions": "jisu.runtimes.generation.options",
     "TextStream": "jisu.runtimes.generation.text_stream",
+    "Timings": "jisu.runtimes.generation.result",
+    "TokenLogprobs": "jisu.runtimes.generation.sampling",
     "TokenScores": "jisu.runtimes.generation.scoring",
     "advise": "jisu.exporter.estimates.advice",
     "calibrate": "jisu.exporter.calibration_run",
@@ -66,6 +74,7 @@ NAMES = {
 }
 
 __all__ = [
+    "AsyncTextStream",
     "Classification",
     "Conversation",
     "Engine",
@@ -75,9 +84,13 @@ __all__ = [
     "JisuError",
     "Message",
     "MissingDependencyError",
+    "Prompt",
+    "PromptResult",
     "Result",
     "SamplingOptions",
     "TextStream",
+    "Timings",
+    "TokenLogprobs",
     "TokenScores",
     "advise",
     "calibrate",

@@ -147,6 +147,7 @@ class Conversation:
             eos=engine.artifact.manifest.model.eos,
             state=self._state,
             cut=True,
+            turns=engine.generator.turns,
         )
 
 

@@ -6,7 +6,7 @@ begins answers, and the scores and labels are those of `runtimes.generation`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -17,14 +17,17 @@ from jisu.runtimes import engine_errors
 from jisu.runtimes.backends.registry import CLASSIFICATION, not_a_classifier
 from jisu.runtimes.chat.chat_arguments import ChatChanges
 from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.generation.async_run import AsyncTextStream, StepThread, finish_run
 from jisu.runtimes.generation.classification import Classification, check_texts, classify_rows
+from jisu.runtimes.generation.many import DEFAULT_BATCH, OnError, Prompt, PromptResult, check_many
 from jisu.runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
 from jisu.runtimes.generation.prompts import check_id_prompts, check_prompts, is_listed, token_ids
 from jisu.runtimes.generation.result import Result
-from jisu.runtimes.generation.runs import all_results
+from jisu.runtimes.generation.runs import Run, all_results
 from jisu.runtimes.generation.scoring import TokenScores, score_tokens
 from jisu.runtimes.generation.text import TextCodec
 from jisu.runtimes.generation.text_stream import TextStream
+from jisu.runtimes.generation.turns import Turns
 from jisu.runtimes.generator import Generator
 from jisu.runtimes.machine.freed_memory import return_freed_memory
 from jisu.runtimes.model_text import ModelText
@@ -44,6 +47,9 @@ class Engine:
 
     A model that turns a text into another reads the prompt as it is, and answers with the other text.
 
+    Threads may share an engine: their answers take turns, step by step, in the order of asking. An open stream or
+    conversation belongs to one thread at a time.
+
     In a forked child it opens the model again when it is first used there, or says that its device cannot follow. A
     pickle or a copy is the artifact opened again, by its path and with the same arguments.
     """
@@ -59,9 +65,10 @@ class Engine:
         self._opened = backend
         self._reopen = reopen  # None where another process could not do it
         self._text = ModelText(artifact)
+        self._turns, self._steps = Turns(), StepThread()
         self._generator: Generator | None = None
         if artifact.manifest.task != CLASSIFICATION:
-            self._generator = Generator(artifact, cast("Backend", backend), self._text)
+            self._generator = Generator(artifact, cast("Backend", backend), self._text, self._turns)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reopen is None:
@@ -159,8 +166,7 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> TextStream:
         """Answer one prompt piece by piece; raises as `generate` does, before the first piece."""
-        ids = self.prompt_ids(prompt, chat=chat)
-        return TextStream(self.generator.begin([ids], changed_options(options, changes)))
+        return TextStream(self._begin(prompt, chat, options, changes))
 
     def chat(
         self,
@@ -186,6 +192,92 @@ class Engine:
     ) -> TextStream:
         """Answer a conversation piece by piece; for the arguments see `chat`."""
         return TextStream(self.generator.begin_chat(messages, options, changes))
+
+    async def agenerate(
+        self,
+        prompt: str,
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> Result:
+        """The same as `generate` of one prompt, for code in an event loop, which goes on meanwhile.
+
+        Each step is computed in a thread of the engine's own; a cancelled task computes no further.
+        """
+        results = await finish_run(self._steps, lambda: self._begin(prompt, chat, options, changes))
+        return results[0]
+
+    def astream(
+        self,
+        prompt: str,
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> AsyncTextStream:
+        """Answer one prompt piece by piece, for ``async for``; raises as `generate` does, with the first piece."""
+        return AsyncTextStream(self._steps, lambda: self._begin(prompt, chat, options, changes))
+
+    async def achat(
+        self,
+        messages: Sequence[Message],
+        *,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[ChatChanges],
+    ) -> Result:
+        """The same as `chat`, for code in an event loop; see `agenerate`."""
+        results = await finish_run(self._steps, lambda: self.generator.begin_chat(messages, options, changes))
+        return results[0]
+
+    def astream_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[ChatChanges],
+    ) -> AsyncTextStream:
+        """Answer a conversation piece by piece, for ``async for``; for the arguments see `chat`."""
+        return AsyncTextStream(self._steps, lambda: self.generator.begin_chat(messages, options, changes))
+
+    def generate_many(
+        self,
+        prompts: Iterable[str | Prompt],
+        *,
+        batch_size: int = DEFAULT_BATCH,
+        in_order: bool = False,
+        on_error: OnError = "raise",
+        progress: Callable[[int], object] | None = None,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> Iterator[PromptResult]:
+        """Answer any number of prompts in batches of like lengths; yields each answer as it ends.
+
+        Prompts are read ``16 * batch_size`` ahead, so that an endless source is fine. An answer does not depend on the
+        batch that it was in, and its seed repeats it alone.
+
+        Args:
+            prompts: texts, or `Prompt` for conversations and seeds.
+            batch_size: rows computed at once, at most; each takes memory for its prompt and its answer.
+            in_order: yield answers in the order of the prompts.
+            on_error: "raise" ends with the first prompt that cannot be answered, "yield" goes on and names its error.
+            progress: called with the number of prompts that are through.
+            chat: as for `generate`.
+
+        Raises:
+            InputError: an option out of range, or a prompt that cannot be answered.
+        """
+        check_many(prompts, batch_size=batch_size, on_error=on_error)
+        return self.generator.answer_many(
+            prompts,
+            changed_options(options, changes),
+            chat=chat,
+            batch_size=batch_size,
+            in_order=in_order,
+            on_error=on_error,
+            progress=progress,
+        )
 
     def has_room(self, messages: Sequence[Message] | ChatRequest, options: SamplingOptions) -> bool:
         """Whether a conversation leaves positions for the answer: half of them have to be enough for it."""
@@ -214,7 +306,8 @@ class Engine:
             raise engine_errors.no_scores(self.artifact)
         alone = isinstance(texts, str) or bool(token_ids(texts))
         sequences = [self._text.ids_to_score(text) for text in (texts if is_listed(texts) and not alone else [texts])]
-        scores = score_tokens(self.backend, sequences)
+        with self._turns:
+            scores = score_tokens(self.backend, sequences)
         return scores[0] if alone else scores
 
     @overload
@@ -236,12 +329,27 @@ class Engine:
         """
         classifier = self.classifier
         rows = self.codec.encode_rows(check_texts(texts), limit=classifier.max_positions, truncate=truncate)
-        labelled = classify_rows(classifier, rows, self.labels)
+        with self._turns:
+            labelled = classify_rows(classifier, rows, self.labels)
         return labelled[0] if isinstance(texts, str) else labelled
 
     def classify_ids(self, rows: Sequence[Sequence[int]]) -> list[Classification]:
         """Give texts that are lists of token ids, special tokens included, their labels."""
-        return classify_rows(self.classifier, check_id_prompts(rows), self.labels)
+        with self._turns:
+            return classify_rows(self.classifier, check_id_prompts(rows), self.labels)
+
+    def count_tokens(self, prompt: str | Sequence[Message], *, chat: bool | None = None) -> int:
+        """How many tokens the model reads for a prompt or a conversation, its chat template's included.
+
+        Args:
+            chat: as for `generate`; False counts the text as it is.
+        """
+        return len(self.prompt_ids(prompt, chat=chat) if isinstance(prompt, str) else self.message_ids(prompt))
+
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens a prompt and its answer may have together; None where the model knows no end."""
+        return self._opened.max_positions
 
     def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Token ids of a text, with the tokenizer's own special tokens unless they are unwanted.
@@ -292,9 +400,19 @@ class Engine:
         return self.generator.completed_options(options, searches=searches)
 
     def close(self) -> None:
-        """Give back the memory of the model and of all its states, whoever holds them; safe to call twice."""
-        self._opened.close()
+        """Give back the memory of the model and of all its states, whoever holds them; safe to call twice.
+
+        It waits for a step that another thread is computing; answers that are open then end with an InputError.
+        """
+        self._steps.close()
+        with self._turns:
+            self._opened.close()
         return_freed_memory()
+
+    def _begin(
+        self, prompt: str, chat: bool | None, options: SamplingOptions | None, changes: OptionChanges
+    ) -> Run:
+        return self.generator.begin([self.prompt_ids(prompt, chat=chat)], changed_options(options, changes))
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,28 +12,44 @@ from jisu.exporter.contract.generation_settings import read_generation_settings
 from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
 from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.generation.many import OnError, Prompt, PromptResult, answer_many
 from jisu.runtimes.generation.model_defaults import checked_settings, complete_options
 from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions, changed_options
 from jisu.runtimes.generation.runs import Run, begin_run
+from jisu.runtimes.generation.turns import Turns
 from jisu.runtimes.model_text import ModelText
 
 
 class Generator:
     """A model that generates: its backend, its texts and its own settings.
 
-    A run answers as it is iterated; what it has so far is in its ``results()``.
+    A run answers as it is iterated; what it has so far is in its ``results()``. Its calls of the backend take turns with
+    those of other threads.
     """
 
-    def __init__(self, artifact: Artifact, backend: Backend, text: ModelText) -> None:
+    def __init__(self, artifact: Artifact, backend: Backend, text: ModelText, turns: Turns) -> None:
         self.backend = backend
+        self.turns = turns
         self._text = text
         self._facts = artifact.manifest.model
         self.settings: dict[str, Any] = checked_settings(
             read_generation_settings(artifact.folder), self._facts, artifact.folder
         )
 
-    def begin(self, prompts: Sequence[Sequence[int]], options: SamplingOptions, *, cut: bool = False) -> Run:
-        """Begin to answer prompts of token ids; ``cut`` shortens an answer that there is no room for."""
+    def begin(
+        self,
+        prompts: Sequence[Sequence[int]],
+        options: SamplingOptions,
+        *,
+        cut: bool = False,
+        seeds: Sequence[int | None] | None = None,
+    ) -> Run:
+        """Begin to answer prompts of token ids.
+
+        Args:
+            cut: shorten an answer that there is no room for, instead of refusing it.
+            seeds: of each answer; None makes them from the options' seed.
+        """
         check_ids(prompts, self.backend.vocab_size)
         return begin_run(
             self.backend,
@@ -42,6 +58,8 @@ class Generator:
             codec=self._text.optional_codec,
             facts=self._facts,
             cut=cut,
+            seeds=seeds,
+            turns=self.turns,
         )
 
     def begin_chat(self, messages: Sequence[Message], options: SamplingOptions | None, changes: ChatChanges) -> Run:
@@ -52,6 +70,38 @@ class Generator:
             kept = drop_oldest_turns(messages, lambda some: self.has_room(replace(request, messages=some), chosen))
             request = replace(request, messages=kept)
         return self.begin([self._text.message_ids(request)], chosen, cut=True)
+
+    def answer_many(
+        self,
+        prompts: Iterable[str | Prompt],
+        options: SamplingOptions,
+        *,
+        chat: bool | None,
+        batch_size: int,
+        in_order: bool,
+        on_error: OnError,
+        progress: Callable[[int], object] | None,
+    ) -> Iterator[PromptResult]:
+        """See `Engine.generate_many`."""
+        completed = self.completed_options(options).with_seed()
+
+        def encode(prompt: str | Prompt) -> list[int]:
+            if not isinstance(prompt, Prompt):
+                return self._text.prompt_ids(prompt, chat=chat)
+            if prompt.messages is not None:
+                return self._text.message_ids(prompt.messages)
+            return self._text.prompt_ids(prompt.text or "", chat=chat)
+
+        return answer_many(
+            prompts,
+            encode=encode,
+            begin=lambda rows, seeds: self.begin(rows, options, seeds=seeds),
+            seed=None if completed.is_greedy else completed.seed,
+            batch_size=batch_size,
+            in_order=in_order,
+            on_error=on_error,
+            progress=progress,
+        )
 
     def has_room(self, messages: Sequence[Message] | ChatRequest, options: SamplingOptions) -> bool:
         """Whether a conversation leaves positions for the answer: half of them have to be enough for it."""

@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stdout.write("\n")
             return INTERRUPTED
     if arguments.json:
-        write_json(_record(stream.result))
+        write_json(stream.result.to_dict())
     elif not arguments.quiet:
         sys.stderr.write(summary(stream.result) + "\n")
     return 0
@@ -173,11 +173,3 @@ def _show(stream: TextStream, *, as_json: bool) -> None:
     if not as_json:
         sys.stdout.write("\n")
         sys.stdout.flush()
-
-
-def _record(result: Result) -> dict[str, object]:
-    from dataclasses import asdict
-
-    record = asdict(result)
-    record["timings"]["decode_tokens_per_second"] = result.timings.decode_tokens_per_second
-    return record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 from jisu.exporter.contract.backend import Backend
 from jisu.runtimes.generation.beam_search import BeamResult, search_beams
@@ -11,13 +12,14 @@ from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.result import Result, Timings
 from jisu.runtimes.generation.text import Detokenizer, TextCodec
 from jisu.runtimes.generation.text_run import begin_state, row_limits, row_rules
+from jisu.runtimes.generation.token_loop import Turn
 
 
 class BeamRun:
     """A batch being searched, with the interface of `runtimes.generation.text_run.TextRun`.
 
     Args:
-        prompts, codec, eos, sources, cut: as there.
+        prompts, codec, eos, sources, cut, turns: as there.
         options: with ``num_beams``.
 
     Raises:
@@ -34,6 +36,7 @@ class BeamRun:
         eos: Sequence[int],
         sources: Sequence[Sequence[int]] | None = None,
         cut: bool = False,
+        turns: Turn | None = None,
     ) -> None:
         self._backend = backend
         self._prompts = prompts
@@ -44,7 +47,9 @@ class BeamRun:
         self._limits = row_limits(prompts, backend, options, cut=cut)
         self._rules = row_rules(options, prompts, read=self._read, limits=self._limits, ends=self._eos)
         started = time.perf_counter()
-        self._state = begin_state(backend, prompts, self._limits, sources=sources, copies=options.num_beams or 1)
+        self._turns = turns
+        with turns or nullcontext():
+            self._state = begin_state(backend, prompts, self._limits, sources=sources, copies=options.num_beams or 1)
         self._seconds = time.perf_counter() - started
         self._beams: list[BeamResult] = []
         self._texts: list[str] = []
@@ -60,6 +65,7 @@ class BeamRun:
             limits=self._limits,
             eos=self._eos,
             rules=self._rules,
+            turns=self._turns,
         )
         self._seconds += time.perf_counter() - start
         self._texts = [self._text(row) for row in range(len(self._beams))]
@@ -69,21 +75,28 @@ class BeamRun:
         """What a row's answer is; nothing before the end."""
         return self._beams[row].token_ids if self._beams else ()
 
+    @property
+    def ended_rows(self) -> list[int]:
+        """The rows that are through: all of them, at the end."""
+        return list(range(len(self._beams)))
+
+    def result(self, row: int) -> Result:
+        """The answer of a row; to be called when the iteration has ended."""
+        beam = self._beams[row]
+        return Result(
+            text=self._texts[row],
+            token_ids=beam.token_ids,
+            prompt_tokens=len(self._read[row]),
+            finish_reason=beam.finish_reason,
+            logprobs=None,
+            seed=None,
+            # No token is there before the last: all the time is spent before the first.
+            timings=Timings(time_to_first_token=self._seconds, decode_seconds=0.0, decode_steps=0),
+        )
+
     def results(self) -> list[Result]:
         """The answers; to be called when the iteration has ended."""
-        return [
-            Result(
-                text=self._texts[row],
-                token_ids=beam.token_ids,
-                prompt_tokens=len(self._read[row]),
-                finish_reason=beam.finish_reason,
-                logprobs=None,
-                seed=None,
-                # No token is there before the last: all the time is spent before the first.
-                timings=Timings(time_to_first_token=self._seconds, decode_seconds=0.0, decode_steps=0),
-            )
-            for row, beam in enumerate(self._beams)
-        ]
+        return [self.result(row) for row in self.ended_rows]
 
     def _text(self, row: int) -> str:
         if self._codec is None:

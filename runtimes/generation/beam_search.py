@@ -8,6 +8,7 @@ are kept with their score, the sum of log-probabilities / length ** length_penal
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +19,7 @@ from jisu.runtimes.generation.options import EarlyStopping, SamplingOptions
 from jisu.runtimes.generation.row_rules import RowRules
 from jisu.runtimes.generation.sampling import Scores, check_tokens, edit_scores, edits_scores, log_softmax, no_token
 from jisu.runtimes.generation.stopping import FinishReason
-from jisu.runtimes.generation.token_loop import prefill
+from jisu.runtimes.generation.token_loop import Turn, prefill
 
 _NEVER = -1e9  # the score of a place that nothing has taken
 
@@ -41,6 +42,7 @@ def search_beams(
     limits: Sequence[int],
     eos: Iterable[int] = (),
     rules: Sequence[RowRules] = (),
+    turns: Turn | None = None,
 ) -> list[BeamResult]:
     """Search each row's best continuation.
 
@@ -52,6 +54,7 @@ def search_beams(
         limits: new tokens that each row may have.
         eos: tokens that end a sequence, besides the options' own.
         rules: of each row, where the options have some.
+        turns: entered for each call of the backend, where several threads share it.
 
     Raises:
         InputError: an empty prompt, logits that are not finite, or a processor that returns another shape.
@@ -70,7 +73,7 @@ def search_beams(
         )
         for limit in limits
     ]
-    logits = prefill(backend, state, [prompt for prompt in prompts for _ in range(beams)])
+    logits = prefill(backend, state, [prompt for prompt in prompts for _ in range(beams)], turns=turns)
     editor = _Editor(options, prompts, rules, vocab_size=backend.vocab_size)
     while True:
         order = np.arange(len(rows) * beams)
@@ -89,13 +92,14 @@ def search_beams(
             fed[first : first + beams, 0] = [said[-1] for said in row.running]
         if all(row.done for row in rows):
             return [row.result() for row in rows]
-        state.reorder(order)
-        lengths = state.lengths
-        for number, row in enumerate(rows):
-            if row.done:  # costs next to nothing from now on
-                lengths[number * beams : (number + 1) * beams] = 0
-        state.rewind(lengths)
-        logits = backend.forward(fed, state)
+        with turns or nullcontext():
+            state.reorder(order)
+            lengths = state.lengths
+            for number, row in enumerate(rows):
+                if row.done:  # costs next to nothing from now on
+                    lengths[number * beams : (number + 1) * beams] = 0
+            state.rewind(lengths)
+            logits = backend.forward(fed, state)
 
 
 class _Editor:

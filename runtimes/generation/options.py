@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import shown
+from jisu.runtimes.generation.foreign_options import HARMLESS, OUR_NAME, without_harmless
 from jisu.runtimes.generation.prompts import is_unicode
 from jisu.runtimes.generation.token_rules import RuleChanges, TokenRules, rule_faults
 
@@ -262,18 +263,31 @@ class OptionChanges(RuleChanges, total=False):
 
 
 def changed_options(options: SamplingOptions | None, changes: OptionChanges) -> SamplingOptions:
-    """``options`` (or the defaults) with ``changes``; raises InputError naming the nearest one for an unknown one."""
+    """``options`` (or the defaults) with ``changes``, those of `runtimes.generation.foreign_options` among them.
+
+    Raises:
+        InputError: an unknown option, with the nearest one, or what another library's is called here.
+    """
     known = [item.name for item in fields(SamplingOptions)]
-    unknown = [name for name in changes if name not in known]
+    ours = without_harmless(changes)
+    unknown = [name for name in ours if name not in known]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
         raise InputError(
             "There is no such generation option",
-            received=", ".join(unknown),
+            received=", ".join(f"{name}={shown(ours[name])}" for name in unknown),
             allowed=", ".join(known),
-            fix=f"Did you mean {near[0]}?" if near else "Leave it out.",
+            fix=_advice(unknown[0], known),
         )
-    return replace(options or SamplingOptions(), **changes)  # type: ignore[arg-type]  # single values become tuples
+    return replace(options or SamplingOptions(), **ours)
+
+
+def _advice(name: str, known: Sequence[str]) -> str:
+    if name in HARMLESS:
+        return f"Leave it out: {' or '.join(map(repr, HARMLESS[name]))} is all that there is."
+    if name in OUR_NAME:
+        return f"It is called {OUR_NAME[name]} here."
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]}?" if near else "Leave it out."
 
 
 def _several(value: object) -> tuple[Any, ...]:

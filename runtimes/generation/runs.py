@@ -11,6 +11,7 @@ from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.result import Result
 from jisu.runtimes.generation.text import TextCodec
 from jisu.runtimes.generation.text_run import TextRun
+from jisu.runtimes.generation.token_loop import Turn
 
 Run = TextRun | BeamRun
 
@@ -23,6 +24,8 @@ def begin_run(
     codec: TextCodec | None,
     facts: ModelFacts,
     cut: bool = False,
+    seeds: Sequence[int | None] | None = None,
+    turns: Turn | None = None,
 ) -> Run:
     """Answers to all prompts, which arrive as the run is iterated.
 
@@ -31,12 +34,19 @@ def begin_run(
         options: which leave nothing open, see `runtimes.generation.model_defaults.complete_options`.
         codec: of the tokenizer; None gives ids alone.
         cut: shorten an answer that there is no room for, instead of refusing it.
+        seeds: of each prompt; None makes them from the options' seed. Beams draw nothing.
+        turns: entered for each call of the backend, where several threads share it.
     """
-    kind = BeamRun if options.searches else TextRun
-    if facts.decoder_start is None:
-        return kind(backend, prompts, options=options, codec=codec, eos=facts.eos, cut=cut)
-    starts = [[facts.decoder_start] for _ in prompts]
-    return kind(backend, starts, options=options, codec=codec, eos=facts.eos, sources=prompts)
+    begun, sources = prompts, None
+    if facts.decoder_start is not None:
+        begun, sources = [[facts.decoder_start] for _ in prompts], prompts
+    if options.searches:
+        return BeamRun(
+            backend, begun, options=options, codec=codec, eos=facts.eos, sources=sources, cut=cut, turns=turns
+        )
+    return TextRun(
+        backend, begun, options=options, codec=codec, eos=facts.eos, sources=sources, cut=cut, seeds=seeds, turns=turns
+    )
 
 
 def all_results(run: Run) -> list[Result]:

@@ -24,10 +24,26 @@ _BLOCK = 256
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLogprobs:
-    """The model's own log-probability of a token, and the most likely tokens with theirs, the likeliest first."""
+    """The model's own log-probability (natural) of a token, and the most likely tokens with theirs.
 
+    ``top`` has (token id, log-probability), the likeliest first. ``text`` and ``top_texts`` are how the tokens read
+    after those before them: empty without a tokenizer, a replacement character where a token is a part of one.
+    """
+
+    token: int
     logprob: float
     top: tuple[tuple[int, float], ...]
+    text: str = ""
+    top_texts: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON writes: ``token``, ``text``, ``logprob``, and ``top``, a list of the same three."""
+        texts = self.top_texts or ("",) * len(self.top)
+        top = [
+            {"token": token, "text": text, "logprob": logprob}
+            for (token, logprob), text in zip(self.top, texts, strict=True)
+        ]
+        return {"token": self.token, "text": self.text, "logprob": self.logprob, "top": top}
 
 
 class RowSampler:
@@ -213,6 +229,7 @@ def token_logprobs(logits: npt.NDArray[np.float32], token: int, *, top: int) -> 
     likeliest = _top_k(scores, min(top, len(scores))) if top else np.zeros(0, np.int64)
     likeliest = likeliest[np.argsort(-scores[likeliest], kind="stable")]
     return TokenLogprobs(
+        token=int(token),
         logprob=float(scores[token]) - total,
         top=tuple((int(index), float(scores[index]) - total) for index in likeliest),
     )

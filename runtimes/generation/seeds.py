@@ -26,9 +26,16 @@ def row_seeds(seed: int | None, rows: Sequence[Sequence[int]]) -> list[int | Non
     seeds: list[int | None] = []
     for row in rows:
         key = tuple(row)
-        seeds.append(seed if not seen[key] else int(np.random.SeedSequence((seed, seen[key])).generate_state(1)[0]))
+        seeds.append(repeated_seed(seed, seen[key]))
         seen[key] += 1
     return seeds
+
+
+def repeated_seed(seed: int | None, before: int) -> int | None:
+    """The seed of a row that reads what ``before`` rows have read already; None where nothing is drawn."""
+    if seed is None or not before:
+        return seed
+    return int(np.random.SeedSequence((seed, before)).generate_state(1)[0])
 
 
 def row_random(seed: int | None, row: Sequence[int]) -> np.random.Generator:

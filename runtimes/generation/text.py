@@ -86,6 +86,12 @@ class TextCodec:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not special_tokens)
         return text
 
+    def token_text(self, token: int, before: Sequence[int]) -> str:
+        """How a token reads after others, special tokens written out; the first of a text may lose its space."""
+        start = self.decode(before[-_CONTEXT:], special_tokens=True)
+        text = self.decode([*before[-_CONTEXT:], token], special_tokens=True)
+        return text[len(start) :] if text.startswith(start) else self.decode([token], special_tokens=True)
+
     @cached_property
     def special_texts(self) -> Mapping[int, str]:
         """The special tokens, which `decode` leaves out, and how they are written."""

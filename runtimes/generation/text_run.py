@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 
 from jisu.exporter.contract.backend import Backend, EncoderBackend, State
 from jisu.exporter.contract.errors import InputError
@@ -17,7 +19,10 @@ from jisu.runtimes.generation.seeds import row_random, row_seeds
 from jisu.runtimes.generation.special_tokens import SpecialTokens
 from jisu.runtimes.generation.stopping import Stopping, StopStrings
 from jisu.runtimes.generation.text import Detokenizer, TextCodec
-from jisu.runtimes.generation.token_loop import SampledToken, generate_tokens
+from jisu.runtimes.generation.token_loop import SampledToken, Turn, generate_tokens
+
+# Tokens before a token that decide how it reads.
+_CONTEXT = 5
 
 
 class TextRun:
@@ -30,6 +35,8 @@ class TextRun:
         state: one that holds a beginning of the prompts; None makes one for the prompts and the new tokens.
         sources: of a model with an encoder, what it reads; the prompts are what its answers begin with.
         cut: where there is no room for as many new tokens as were asked for, give what fits.
+        seeds: of each row; None makes them from the options' seed.
+        turns: entered for each call of the backend, where several threads share it.
 
     Raises:
         InputError: an empty prompt, or one that leaves no room; options that this model cannot do.
@@ -46,6 +53,8 @@ class TextRun:
         state: State | None = None,
         sources: Sequence[Sequence[int]] | None = None,
         cut: bool = False,
+        seeds: Sequence[int | None] | None = None,
+        turns: Turn | None = None,
     ) -> None:
         if options.searches:
             raise InputError(
@@ -63,9 +72,11 @@ class TextRun:
             )
         check_ids(prompts, backend.vocab_size)
         limits = row_limits(prompts, backend, options, cut=cut)
-        options = options.with_seed()
+        self._codec, self._prompts = codec, prompts
         self._read = prompts if sources is None else sources
-        self._seeds = row_seeds(None if options.is_greedy else options.seed, self._read)
+        if seeds is None:
+            seeds = row_seeds(None if options.is_greedy else options.with_seed().seed, self._read)
+        self._seeds = list(seeds)
         ends = () if options.ignore_eos else tuple(eos)
         rules = row_rules(options, prompts, read=self._read, limits=limits, ends=ends)
         self._samplers = [
@@ -74,7 +85,8 @@ class TextRun:
         ]
         started = time.perf_counter()
         if state is None:
-            state = begin_state(backend, prompts, limits, sources=sources)
+            with turns or nullcontext():
+                state = begin_state(backend, prompts, limits, sources=sources)
         # An encoder has done its work by now, and nobody can have a token before.
         self._encode_seconds = 0.0 if sources is None else time.perf_counter() - started
         self._stopping = Stopping(limits=limits, eos=ends, stop_ids=options.stop_ids)
@@ -85,6 +97,7 @@ class TextRun:
             samplers=self._samplers,
             stopping=self._stopping,
             logprobs=options.logprobs,
+            turns=turns,
         )
         shows = self._shows_special = options.special_tokens
         self._decoders = [Detokenizer(codec, prompt, special_tokens=shows) if codec else None for prompt in prompts]
@@ -118,23 +131,28 @@ class TextRun:
         """Seconds of each step so far, the first with the prompt; the model and the sampling, nothing of the text."""
         return tuple(self._seconds)
 
+    @property
+    def ended_rows(self) -> list[int]:
+        """The rows that are through; the others go on."""
+        return [row for row, reason in enumerate(self._stopping.reasons) if reason is not None]
+
+    def result(self, row: int) -> Result:
+        """What a row that is through has become."""
+        reason = self._stopping.reasons[row]
+        assert reason is not None, "a result is there when its row has ended"
+        return Result(
+            text="".join(self._texts[row]),
+            token_ids=tuple(self._tokens[row]),
+            prompt_tokens=len(self._read[row]),
+            finish_reason=reason,
+            logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
+            seed=self._seeds[row],
+            timings=self._timings(len(self._tokens[row])),
+        )
+
     def results(self) -> list[Result]:
         """What each row has become; to be called when the iteration has ended."""
-        results = []
-        for row, reason in enumerate(self._stopping.reasons):
-            assert reason is not None, "results are there when every row has ended"
-            results.append(
-                Result(
-                    text="".join(self._texts[row]),
-                    token_ids=tuple(self._tokens[row]),
-                    prompt_tokens=len(self._read[row]),
-                    finish_reason=reason,
-                    logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
-                    seed=self._seeds[row],
-                    timings=self._timings(len(self._tokens[row])),
-                )
-            )
-        return results
+        return [self.result(row) for row in range(len(self._tokens))]
 
     def _timings(self, tokens: int) -> Timings:
         """What a row of so many tokens was there for: one token a step, from the first on."""
@@ -151,11 +169,21 @@ class TextRun:
             self._seconds.append(time.perf_counter() - start)
         return sampled
 
+    def _with_texts(self, logprobs: TokenLogprobs, row: int) -> TokenLogprobs:
+        if self._codec is None:
+            return logprobs
+        before = [*self._prompts[row][-_CONTEXT:], *self._tokens[row][-_CONTEXT:]]
+        return replace(
+            logprobs,
+            text=self._codec.token_text(logprobs.token, before),
+            top_texts=tuple(self._codec.token_text(token, before) for token, _ in logprobs.top),
+        )
+
     def _take(self, item: SampledToken) -> str:
         row = item.row
-        self._tokens[row].append(item.token)
         if self._logprobs is not None and item.logprobs is not None:
-            self._logprobs[row].append(item.logprobs)
+            self._logprobs[row].append(self._with_texts(item.logprobs, row))
+        self._tokens[row].append(item.token)
         decoder, stops = self._decoders[row], self._stops[row]
         if decoder is None:
             return ""

@@ -38,11 +38,7 @@ class TextStream:
     def result(self) -> Result:
         """The finished answer; raises InputError before the last piece was taken."""
         if self._result is None:
-            raise InputError(
-                "The answer is not finished",
-                received="a stream closed before its end" if self._closed else "a stream with pieces left",
-                fix="Iterate to the end first.",
-            )
+            raise unfinished(closed=self._closed)
         return self._result
 
     def close(self) -> None:
@@ -63,3 +59,12 @@ class TextStream:
             for _, text in pieces:
                 yield text
         self._result = run.results()[0]
+
+
+def unfinished(*, closed: bool) -> InputError:
+    """The error of a stream that has no result yet."""
+    return InputError(
+        "The answer is not finished",
+        received="a stream closed before its end" if closed else "a stream with pieces left",
+        fix="Iterate to the end first.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from jisu.runtimes import generation
 from jisu.runtimes.generation.sampling import RowSampler, TokenLogprobs, token_logprobs
 from jisu.runtimes.generation.stopping import Stopping
 
+Turn = AbstractContextManager[object]
 # Beyond so many, picking the largest logits on a device costs more than fetching all of them.
 FEW = 64
 
@@ -38,6 +40,7 @@ def generate_tokens(
     samplers: Sequence[RowSampler],
     stopping: Stopping,
     logprobs: int | None = None,
+    turns: Turn | None = None,
 ) -> Iterator[list[SampledToken]]:
     """Yield, step by step, one new token for each row that has not ended.
 
@@ -49,12 +52,14 @@ def generate_tokens(
         prompts: token ids of each row, from its first token on.
         samplers: one for each row.
         logprobs: how many alternatives to record with each token; None records nothing.
+        turns: entered for each call of the backend, where several threads share it.
 
     Raises:
         InputError: an empty prompt, or logits from which no token can be chosen.
     """
     run_step = backend.forward if logprobs is not None else _step_of(backend, samplers)
-    logits = prefill(backend, state, prompts)
+    turn = turns or nullcontext()
+    logits = prefill(backend, state, prompts, turns=turn)
     fed = np.zeros((len(prompts), 1), np.int64)
     step = 0
     while True:
@@ -68,11 +73,12 @@ def generate_tokens(
         active = stopping.active
         if not active:
             return
-        if len(active) < len(prompts):
-            lengths = np.zeros(len(prompts), np.int64)
-            lengths[active] = state.lengths[active]
-            state.rewind(lengths)
-        logits = run_step(fed, state)
+        with turn:
+            if len(active) < len(prompts):
+                lengths = np.zeros(len(prompts), np.int64)
+                lengths[active] = state.lengths[active]
+                state.rewind(lengths)
+            logits = run_step(fed, state)
         step += 1
 
 
@@ -85,8 +91,13 @@ def _step_of(backend: Backend, samplers: Sequence[RowSampler]) -> Callable[[Toke
     return partial(backend.forward_top, count=few)
 
 
-def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]]) -> Logits:
-    """Run what the state does not yet hold of each prompt; returns float32 [B, 1, V]."""
+def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]], *, turns: Turn | None = None) -> Logits:
+    """Run what the state does not yet hold of each prompt; returns float32 [B, 1, V].
+
+    Args:
+        turns: entered for each call of the backend.
+    """
+    turn = turns or nullcontext()
     rests = [np.asarray(prompt[held:], np.int64) for prompt, held in zip(prompts, state.lengths, strict=True)]
     lengths = np.array([len(rest) for rest in rests], np.int64)
     if (lengths < 1).any():
@@ -102,7 +113,8 @@ def prefill(backend: Backend, state: State, prompts: Sequence[Sequence[int]]) ->
     piece = int(lengths.max()) if unequal and getattr(state, "recurrent", False) else generation.PREFILL_CHUNK
     last: Logits | None = None
     for start in range(0, int(lengths.max()), piece):
-        logits = _read_piece(backend, state, rests, start=start, stop=start + piece)
+        with turn:
+            logits = _read_piece(backend, state, rests, start=start, stop=start + piece)
         if int(lengths.max()) <= piece:
             return logits
         if last is None:

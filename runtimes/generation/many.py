@@ -1,0 +1,204 @@
+"""Thousands of prompts in batches of like lengths, with each answer as soon as it is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, get_args
+
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
+from jisu.runtimes.generation.result import Result
+from jisu.runtimes.generation.runs import Run
+from jisu.runtimes.generation.seeds import repeated_seed
+
+DEFAULT_BATCH = 8
+# Batches whose prompts are read ahead, so that rows of like lengths can be put together.
+_READ_AHEAD = 16
+OnError = Literal["raise", "yield"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One of many prompts: a text or a conversation, and the seed of its answer.
+
+    Args:
+        text: what to answer; None when there are messages.
+        messages: a conversation to answer, as `Engine.chat` takes it.
+        seed: of this answer, where tokens are drawn; None follows the options' seed.
+    """
+
+    text: str | None = None
+    messages: Sequence[Mapping[str, Any]] | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.messages is None):
+            raise InputError(
+                "A prompt is a text or a conversation",
+                received="both" if self.text is not None else "neither",
+                allowed="text, or messages",
+                fix="Give one of them.",
+            )
+        if self.seed is not None and (not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0):
+            raise InputError(
+                "The seed of a prompt is no seed", received=shown(self.seed), allowed="a whole number from 0 up"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptResult:
+    """What became of one of many prompts.
+
+    ``index`` counts the prompts from 0 in the order in which they came in; ``prompt`` is what was given. ``error`` says
+    why there is no answer; None where there is one.
+    """
+
+    index: int
+    prompt: str | Prompt
+    error: InputError | None
+    answer: Result | None
+
+    @property
+    def result(self) -> Result:
+        """The answer; raises the prompt's own InputError where there is none."""
+        if self.error is not None:
+            raise self.error
+        assert self.answer is not None, "a prompt has an answer or an error"
+        return self.answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    index: int
+    prompt: str | Prompt
+    ids: list[int]
+    seed: int | None
+
+
+def check_many(prompts: object, *, batch_size: object, on_error: object) -> None:
+    """Raise InputError for what is no source of prompts, no size of a batch, or no way to treat errors."""
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
+        raise InputError(
+            "These are not many prompts",
+            received=shown(prompts),
+            allowed="a list, a file, or anything else that gives prompts one by one",
+            fix="Give one prompt to generate.",
+        )
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise InputError(
+            "The batch has no size", received=f"batch_size {shown(batch_size)}", allowed="a whole number from 1 up"
+        )
+    if on_error not in get_args(OnError):
+        raise InputError(
+            "There is no such way to treat a prompt that cannot be answered",
+            received=f"on_error {shown(on_error)}",
+            allowed=" or ".join(get_args(OnError)),
+        )
+
+
+def answer_many(
+    prompts: Iterable[str | Prompt],
+    *,
+    encode: Callable[[str | Prompt], list[int]],
+    begin: Callable[[Sequence[Sequence[int]], Sequence[int | None]], Run],
+    seed: int | None,
+    batch_size: int = DEFAULT_BATCH,
+    in_order: bool = False,
+    on_error: OnError = "raise",
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[PromptResult]:
+    """Answer prompts, reading ``16 * batch_size`` of them ahead; yields each as it ends, the rows of a batch apart.
+
+    Args:
+        encode: token ids of a prompt.
+        begin: starts the answers to a batch, each with its seed.
+        seed: of answers whose prompt names none; None where nothing is drawn.
+        batch_size: rows of a batch, at most.
+        in_order: yield the answers in the order of the prompts, each when all before it are through.
+        on_error: "raise" ends with the error of the first prompt that has one, "yield" makes it that prompt's result.
+        progress: called with the number of prompts that are through, each time it changes.
+
+    Raises:
+        InputError: a prompt that the model cannot answer, with ``on_error`` of "raise".
+    """
+    source = iter(enumerate(prompts))
+    seen: Counter[tuple[int, ...]] = Counter()
+    through = 0
+    waiting: dict[int, PromptResult] = {}
+    next_index = 0
+    while ahead := list(islice(source, _READ_AHEAD * batch_size)):
+        for item in _answer_ahead(
+            ahead, encode=encode, begin=begin, seed=seed, seen=seen, batch_size=batch_size, on_error=on_error
+        ):
+            through += 1
+            if progress is not None:
+                progress(through)
+            if not in_order:
+                yield item
+                continue
+            waiting[item.index] = item
+            while next_index in waiting:
+                yield waiting.pop(next_index)
+                next_index += 1
+
+
+def _answer_ahead(
+    ahead: Sequence[tuple[int, str | Prompt]],
+    *,
+    encode: Callable[[str | Prompt], list[int]],
+    begin: Callable[[Sequence[Sequence[int]], Sequence[int | None]], Run],
+    seed: int | None,
+    seen: Counter[tuple[int, ...]],
+    batch_size: int,
+    on_error: OnError,
+) -> Iterator[PromptResult]:
+    """Answer some prompts; ``seen`` counts the rows that read the same, over all of them."""
+    rows = []
+    for index, prompt in ahead:
+        try:
+            ids = encode(prompt)
+        except InputError as error:
+            yield _refused(index, prompt, error, on_error=on_error)
+            continue
+        own = prompt.seed if isinstance(prompt, Prompt) else None
+        row_seed = own if own is not None else repeated_seed(seed, seen[tuple(ids)])
+        seen[tuple(ids)] += own is None
+        rows.append(_Row(index=index, prompt=prompt, ids=ids, seed=None if seed is None else row_seed))
+    # The longest first: what there is no memory for is known at once.
+    rows.sort(key=lambda row: len(row.ids), reverse=True)
+    for start in range(0, len(rows), batch_size):
+        yield from _answer_batch(rows[start : start + batch_size], begin=begin, on_error=on_error)
+
+
+def _answer_batch(
+    rows: Sequence[_Row],
+    *,
+    begin: Callable[[Sequence[Sequence[int]], Sequence[int | None]], Run],
+    on_error: OnError,
+) -> Iterator[PromptResult]:
+    try:
+        run = begin([row.ids for row in rows], [row.seed for row in rows])
+    except InputError as error:
+        if len(rows) == 1:
+            yield _refused(rows[0].index, rows[0].prompt, error, on_error=on_error)
+            return
+        # One of them is too long for the model: alone, each says for itself.
+        for row in rows:
+            yield from _answer_batch([row], begin=begin, on_error=on_error)
+        return
+    given: set[int] = set()
+    for _ in run:
+        for number in run.ended_rows:
+            if number not in given:
+                given.add(number)
+                row = rows[number]
+                yield PromptResult(index=row.index, prompt=row.prompt, error=None, answer=run.result(number))
+
+
+def _refused(index: int, prompt: str | Prompt, error: InputError, *, on_error: OnError) -> PromptResult:
+    if on_error == "raise":
+        raise error
+    return PromptResult(index=index, prompt=prompt, error=error, answer=None)
