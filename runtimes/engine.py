@@ -68,7 +68,7 @@ class Engine:
         self._turns, self._steps = Turns(), StepThread()
         self._generator: Generator | None = None
         if artifact.manifest.task != CLASSIFICATION:
-            self._generator = Generator(artifact, cast("Backend", backend), self._text, self._turns)
+            self._generator = Generator(artifact, cast("Backend", backend), self._text, turns=self._turns)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reopen is None:
@@ -166,7 +166,7 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> TextStream:
         """Answer one prompt piece by piece; raises as `generate` does, before the first piece."""
-        return TextStream(self._begin(prompt, chat, options, changes))
+        return TextStream(self._begin(prompt, options, changes, chat=chat))
 
     def chat(
         self,
@@ -205,7 +205,7 @@ class Engine:
 
         Each step is computed in a thread of the engine's own; a cancelled task computes no further.
         """
-        results = await finish_run(self._steps, lambda: self._begin(prompt, chat, options, changes))
+        results = await finish_run(self._steps, lambda: self._begin(prompt, options, changes, chat=chat))
         return results[0]
 
     def astream(
@@ -217,7 +217,7 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> AsyncTextStream:
         """Answer one prompt piece by piece, for ``async for``; raises as `generate` does, with the first piece."""
-        return AsyncTextStream(self._steps, lambda: self._begin(prompt, chat, options, changes))
+        return AsyncTextStream(self._steps, lambda: self._begin(prompt, options, changes, chat=chat))
 
     async def achat(
         self,
@@ -409,9 +409,7 @@ class Engine:
             self._opened.close()
         return_freed_memory()
 
-    def _begin(
-        self, prompt: str, chat: bool | None, options: SamplingOptions | None, changes: OptionChanges
-    ) -> Run:
+    def _begin(self, prompt: str, options: SamplingOptions | None, changes: OptionChanges, *, chat: bool | None) -> Run:
         return self.generator.begin([self.prompt_ids(prompt, chat=chat)], changed_options(options, changes))
 
     def __enter__(self) -> Self:

@@ -23,13 +23,13 @@ from jisu.runtimes.model_text import ModelText
 class Generator:
     """A model that generates: its backend, its texts and its own settings.
 
-    A run answers as it is iterated; what it has so far is in its ``results()``. Its calls of the backend take turns with
-    those of other threads.
+    A run answers as it is iterated; what it has so far is in its ``results()``. Its calls of the backend take turns
+    with those of other threads.
     """
 
-    def __init__(self, artifact: Artifact, backend: Backend, text: ModelText, turns: Turns) -> None:
+    def __init__(self, artifact: Artifact, backend: Backend, text: ModelText, *, turns: Turns | None = None) -> None:
         self.backend = backend
-        self.turns = turns
+        self.turns = turns or Turns()
         self._text = text
         self._facts = artifact.manifest.model
         self.settings: dict[str, Any] = checked_settings(

@@ -189,11 +189,11 @@ def _answer_batch(
         for row in rows:
             yield from _answer_batch([row], begin=begin, on_error=on_error)
         return
-    given: set[int] = set()
+    yielded: set[int] = set()
     for _ in run:
         for number in run.ended_rows:
-            if number not in given:
-                given.add(number)
+            if number not in yielded:
+                yielded.add(number)
                 row = rows[number]
                 yield PromptResult(index=row.index, prompt=row.prompt, error=None, answer=run.result(number))
 

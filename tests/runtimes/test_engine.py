@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.runtimes.engine import Engine
+from jisu.runtimes.generation.many import Prompt
 from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.text import TextCodec
 from jisu.runtimes.opening import load
@@ -383,3 +387,130 @@ def test_closing_gives_the_memory_back_whatever_is_held(tmp_path: Path, held: st
     with pytest.raises(InputError, match="is closed"):
         backend.new_state(1, 8)
     del kept
+
+
+def test_an_awaited_answer_is_the_same(tiny: Engine, tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello world", "hi")
+
+    async def main() -> tuple[str, list[str], Any]:
+        stream = engine.astream("hi", chat=False)
+        return (await engine.agenerate("hi", chat=False)).text, [piece async for piece in stream], stream.result
+
+    text, pieces, result = asyncio.run(main())
+    assert text == "".join(pieces) == result.text == "hello world"
+
+
+def test_an_awaited_conversation_is_the_same(tmp_path: Path) -> None:
+    message = [{"role": "user", "content": "hi"}]
+    prompt = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    engine = saying(tmp_path, "hello", prompt)
+    engine._opened._script = says(  # type: ignore[union-attr]
+        CODEC.encode("hello", special_tokens=False), len(engine.message_ids(message)), END
+    )
+
+    async def main() -> tuple[str, str]:
+        pieces = [piece async for piece in engine.astream_chat(message)]
+        return (await engine.achat(message)).text, "".join(pieces)
+
+    assert asyncio.run(main()) == ("hello", "hello") == (engine.chat(message).text,) * 2
+
+
+def test_errors_of_an_awaited_answer_arrive(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello", "hi")
+    with pytest.raises(InputError, match="empty"):
+        asyncio.run(engine.agenerate(" "))
+
+
+def test_threads_that_share_an_engine_get_what_they_get_alone(tiny: Engine) -> None:
+    alone = [tiny.generate_ids([prompt], max_new_tokens=20)[0].token_ids for prompt in PROMPTS]
+    answers: dict[int, list[Any]] = {}
+
+    def work(number: int) -> None:
+        answers[number] = [tiny.generate_ids([prompt], max_new_tokens=20)[0].token_ids for prompt in PROMPTS]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == dict.fromkeys(range(4), alone)
+
+
+def test_calls_of_the_backend_never_overlap(tiny: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most, real = 0, 0, tiny.backend.forward
+
+    def watched(*arguments: Any, **more: Any) -> Any:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.001)
+        try:
+            return real(*arguments, **more)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(tiny.backend, "forward", watched)
+    work = [
+        lambda: tiny.generate_ids([PROMPTS[0]], max_new_tokens=10, logprobs=0),
+        lambda: tiny.generate_ids([PROMPTS[1]], max_new_tokens=10, num_beams=2),
+        lambda: tiny.score([3, 4, 5, 6]),
+        lambda: list(tiny.generate_many([], max_new_tokens=3)),
+    ]
+    threads = [threading.Thread(target=one) for one in work * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_closing_waits_for_the_step_of_another_thread(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello", "hi")
+    begun, order = threading.Event(), []
+    real = engine.backend.forward
+
+    def slow(*arguments: Any, **more: Any) -> Any:
+        begun.set()
+        time.sleep(0.1)
+        order.append("step")
+        return real(*arguments, **more)
+
+    engine.backend.forward = slow  # type: ignore[method-assign]
+    engine.backend.close = lambda: order.append("close")  # type: ignore[method-assign]
+    thread = threading.Thread(target=lambda: engine.generate("hi", chat=False, max_new_tokens=1))
+    thread.start()
+    begun.wait(20)
+    engine.close()
+    thread.join()
+    assert order == ["step", "close"]
+
+
+def test_many_prompts_are_texts_and_conversations(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello", "hi")
+    engine._opened._script = lambda tokens: END  # type: ignore[union-attr]
+    prompts = ["hi", Prompt(text="there", seed=4), Prompt(messages=[{"role": "user", "content": "hi"}])]
+    results = list(engine.generate_many(prompts, batch_size=2, in_order=True))
+    assert [item.prompt for item in results] == prompts
+    assert results[0].result.prompt_tokens == results[2].result.prompt_tokens == engine.count_tokens("hi")
+
+
+@pytest.mark.parametrize("arguments", [{"prompts": "text"}, {"prompts": 7}, {"batch_size": 0}, {"on_error": "skip"}])
+def test_what_cannot_be_many_prompts_is_refused_at_once(tiny: Engine, arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        tiny.generate_many(**({"prompts": ["hi"]} | arguments))
+
+
+def test_tokens_are_counted_as_the_model_reads_them(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello", "hi")
+    message = [{"role": "user", "content": "hi"}]
+    assert engine.count_tokens("hi", chat=False) == len(engine.tokenize("hi")) == 2
+    assert engine.count_tokens("hi") == engine.count_tokens(message) == len(engine.message_ids(message)) > 2
+    assert engine.context_length == 512
+
+
+def test_logprobs_have_the_texts_of_their_tokens(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello world", "hi")
+    result = engine.generate("hi", chat=False, logprobs=1)
+    assert result.logprobs is not None
+    assert "".join(item.text for item in result.logprobs) == "hello world" + IM_END
+    assert [item.top_texts for item in result.logprobs] == [(item.text,) for item in result.logprobs]

@@ -176,7 +176,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/generation/beam_run.py",
         "runtimes/generation/runs.py",
     ),
-    "runtimes/generation/test_text_run.py": ("runtimes/generation/result.py",),
     "runtimes/generation/test_model_defaults.py": (
         "runtimes/generation/row_rules.py",
         "runtimes/generation/token_rules.py",

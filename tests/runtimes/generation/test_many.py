@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.runtimes.engine import Engine, load
+from jisu.runtimes.engine import Engine
 from jisu.runtimes.generation.many import Prompt, PromptResult, answer_many
 from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.runs import Run, begin_run
+from jisu.runtimes.opening import load
 from tests.runtimes.tiny_models import write_artifact
 
 IDS = {"a": [3], "bb": [3, 7], "ccc": [4, 4, 4], "dddd": [5, 6, 7, 8], "b2": [8, 9], "bad": [], "far": [1] * 200}
