@@ -34,10 +34,15 @@ class Feeder:
     """The layer that makes an input, by full name, and the row of its weight for each channel, int64 [K].
 
     Several channels can have one row: with grouped queries each value head feeds several columns.
+
+    Attributes:
+        crosses_tokens: what it makes reaches other tokens, as values do through attention. A cache holds it then, and
+            scaling its rows scales what the cache holds.
     """
 
     name: str
     rows: npt.NDArray[np.int64]
+    crosses_tokens: bool = False
 
     def tie(self, values: npt.NDArray[Any]) -> Floats:
         """Values [K] with those of one row replaced by their mean."""
@@ -154,7 +159,30 @@ def _readers(
         rows = _matched(before[reader], after[reader], factors)
         if rows is not None:
             feeders[reader] = Feeder(name=name, rows=rows)
-    return feeders
+    crossing = _crossing(modules, name, list(feeders), before, run) if feeders else set()
+    return {reader: replace(feeder, crosses_tokens=reader in crossing) for reader, feeder in feeders.items()}
+
+
+def _crossing(
+    modules: Mapping[str, Any], name: str, readers: Sequence[str], before: Mapping[str, Any], run: Any
+) -> set[str]:
+    """Those of the readers whose input at later tokens moves with what the layer makes of the first one."""
+
+    def double_first(_: Any, __: Any, output: Any) -> Any:
+        changed = output.clone()
+        changed[..., 0, :] *= 2
+        return changed
+
+    handle = modules[name].register_forward_hook(double_first)
+    try:
+        after = _inputs(modules, run)
+    finally:
+        handle.remove()
+    return {
+        reader
+        for reader in readers
+        if not np.allclose(after[reader][1:], before[reader][1:], rtol=0, atol=_TOLERANCE * abs(before[reader]).max())
+    }
 
 
 def _matched(before: Floats, after: Floats, factors: Floats) -> npt.NDArray[np.int64] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from jisu.exporter.contract.artifact import TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.run_recipe import PassContext
 from jisu.exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
@@ -89,6 +90,8 @@ def prepare_quantization(
         )
         if options.block_size is None and options.symmetric is None:
             plan = keep_grids(source, plan)
+        if plan.balanced and source.task == TEXT_TO_TEXT:
+            plan = replace(plan, algorithm="rtn")  # calibration runs a decoder alone
     warnings: tuple[str, ...] = ()
     if mixed or any(plan.formats.values()):
         uncovered = describe_uncovered(source.module, matrices_of(source.module))
@@ -97,7 +100,7 @@ def prepare_quantization(
         warnings = warnings if again is None else (*warnings, again)
     grids = describe_grids(plan, calibration=options.calibration is not None)
     warnings = warnings if grids is None else (*warnings, grids)
-    measured = measures_activations(options.precision, target)
+    measured = measures_activations(options.precision, target) or plan.balanced
     if not mixed and not plan.calibrated and not measured:
         if options.calibration is not None and plan.algorithm != "grid":
             raise InputError(

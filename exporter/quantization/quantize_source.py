@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import Int8MatmulFormat, RowFormat, WeightFormat
+from jisu.exporter.quantization.balanced_layers import balanced_layer_names, round_balanced
 from jisu.exporter.quantization.calibration_errors import as_input_errors
 from jisu.exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
 from jisu.exporter.quantization.grids import take_grids
@@ -86,8 +87,16 @@ def quantize_source(
         if plan.calibrated:
             assert data is not None, "a calibrated plan without calibration text"
             more["calibration"] = data.record
-            walks = _walks_all(source, plan)
+            walks = _walks_all(source, _calibrated_layers(source, plan))
             feeders = _feeders(source, plan, data) if walks else {}
+        if plan.algorithm == "balanced" and data is not None:
+            more["calibration"] = data.record
+            names = balanced_layer_names(source, plan)
+            feeders = _feeders(source, plan, data) if _walks_all(source, names) else {}
+            # What a cache holds stays what the source's holds: the gate continues from the source's own.
+            feeders = {reader: feeder for reader, feeder in feeders.items() if not feeder.crosses_tokens}
+            layers, more["balanced"] = round_balanced(source, plan, data, feeders=feeders, progress=progress)
+            weights |= layers
         if plan.algorithm == "smoothquant" and data is not None:
             products, plan, more["products"] = _int8_matmuls(source, plan, data, feeders, progress)
             weights |= products
@@ -116,10 +125,10 @@ def quantize_source(
     return QuantizedWeights(by_name=by_name, record={**plan.to_record(), **more})
 
 
-def _walks_all(source: Source, plan: QuantizationPlan) -> bool:
+def _walks_all(source: Source, names: Sequence[str]) -> bool:
     """Whether every layer that calibration speaks of stands in a stack, which can be walked."""
     stack = find_stack(source.module)
-    return stack is not None and all(name.startswith(f"{stack.path}.") for name in _calibrated_layers(source, plan))
+    return stack is not None and all(name.startswith(f"{stack.path}.") for name in names)
 
 
 def _calibrated_layers(source: Source, plan: QuantizationPlan) -> list[str]:

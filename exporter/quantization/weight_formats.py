@@ -36,8 +36,13 @@ class QuantizationPlan:
     notes: tuple[str, ...] = ()
 
     @property
+    def balanced(self) -> bool:
+        """Whether channels are balanced, for which a few windows of text are enough."""
+        return self.algorithm == "balanced"
+
+    @property
     def calibrated(self) -> bool:
-        """Whether carrying it out takes calibration text."""
+        """Whether carrying it out takes all of the calibration text."""
         forms = self.formats.values()
         few_bits = any(isinstance(form, WeightFormat) and form.bits < 8 for form in forms)
         return (self.algorithm == "gptq" and few_bits) or any(isinstance(form, Int8MatmulFormat) for form in forms)
@@ -112,9 +117,14 @@ def plan_quantization(
         formats[matrix.name] = fitted
     if misfits:
         _refuse_misfits(misfits)
+    balances = any(
+        isinstance(form := formats[matrix.name], WeightFormat) and form.block_size != ROW
+        for matrix in matrices
+        if not (matrix.embedding or matrix.recurrent)
+    )
     return QuantizationPlan(
         formats=formats,
-        algorithm=precision.algorithm,
+        algorithm="rtn" if precision.algorithm == "balanced" and not balances else precision.algorithm,
         max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,
         notes=tuple(notes),
     )

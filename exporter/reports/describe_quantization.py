@@ -11,13 +11,25 @@ from typing import Any
 
 _ALGORITHMS = {
     "rtn": "rounded to the nearest, scales of least squared error",
+    "balanced": "rounded to the nearest, channels of inputs and weights balanced",
     "gptq": "GPTQ, channel scales found by AWQ",
     "smoothquant": "weights and inputs in 8 bits, ranges moved between them where that helps",
     "grid": "the grid that the weights lie on already, nothing rounded anew",
     "kept": "the integers of the checkpoint itself",
 }
 _SHOWN = 3  # names of weights, where there are many
-_KNOWN = ("algorithm", "formats", "types", "notes", "mix", "products", "calibration", "statistics", "budget")
+_KNOWN = (
+    "algorithm",
+    "formats",
+    "types",
+    "notes",
+    "mix",
+    "products",
+    "balanced",
+    "calibration",
+    "statistics",
+    "budget",
+)
 
 
 def describe_quantization(record: dict[str, Any]) -> list[str]:
@@ -34,6 +46,10 @@ def describe_quantization(record: dict[str, Any]) -> list[str]:
         from jisu.exporter.quantization.w8a8 import describe_products
 
         lines += [f"note          {line}" for line in describe_products(record["products"])]
+    if isinstance(record.get("balanced"), dict):
+        from jisu.exporter.quantization.balanced_layers import describe_balanced
+
+        lines.append(f"balanced      {describe_balanced(record['balanced'])}")
     if isinstance(record.get("calibration"), dict):
         lines += [f"calibration   {line}" for line in _calibration(record["calibration"])]
     if "statistics" in record:

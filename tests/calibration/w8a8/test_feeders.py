@@ -72,6 +72,13 @@ def test_one_row_of_a_value_head_feeds_several_channels():
     assert set(feeders) == {f"layers.{i}.{name}" for i in (0, 1) for name in ("out", "down")}
 
 
+def test_values_that_reach_other_tokens_are_told_from_those_of_one_token():
+    feeders = found(grouped())
+    assert {name: feeder.crosses_tokens for name, feeder in feeders.items()} == {
+        f"layers.{i}.{name}": crosses for i in range(2) for name, crosses in (("out", True), ("down", False))
+    }
+
+
 def test_a_layer_with_a_bias_feeds_nothing():
     assert set(found(grouped(bias=True))) == {"layers.0.down", "layers.1.down"}
 

@@ -49,7 +49,8 @@ def test_options_that_contradict_each_other_are_refused(given, message):
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_size, symmetric, monkeypatch):
     # Plain rounding in place of GPTQ, which has tests of its own and takes longer.
-    monkeypatch.setattr("jisu.exporter.quantization.weight_formats.QuantizationPlan.calibrated", False)
+    for needs in ("calibrated", "balanced"):
+        monkeypatch.setattr(f"jisu.exporter.quantization.weight_formats.QuantizationPlan.{needs}", False)
     wanted = options(precision, block_size=block_size, symmetric=symmetric)
     prepared = prepare_quantization(wide, wanted, evaluation=read_evaluation_text(None).text)
     found = run_quantization(wide, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())
@@ -67,7 +68,7 @@ def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_siz
 def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, tmp_path):
     with pytest.raises(InputError, match="uses no calibration text"):
         texts = calibration_texts(tmp_path / "x.txt")
-        prepare_quantization(wide, options("int8", calibration=texts), evaluation=read_evaluation_text(None).text)
+        prepare_quantization(wide, options("fp16", calibration=texts), evaluation=read_evaluation_text(None).text)
 
 
 def test_portable_graphs_gather_whole_bytes_only():
