@@ -35,11 +35,10 @@ PHRASES = {
 # Files in which a phrase means something else, and what.
 ELSEWHERE = {
     r"\bprocessors?\b": {
-        "benchmarks/compare/run.py": "the key of a report",
-        "benchmarks/compare/trials.py": "the key of a report",
+        "benchmarks/compare/machine.py": "the key of a report",
         "benchmarks/report/markdown.py": "the key of a report",
         "benchmarks/report/report.html.j2": "the key of a report",
-        "benchmarks/report/verdict.py": "the key of a report",
+        "benchmarks/report/same_machine.py": "the key of a report",
         "tests/benchmarks": "the key of a report",
         "examples/text_rnn/vocabulary.py": "a part of tokenizers",
         "tests/runtimes/tiny_text.py": "a part of tokenizers",

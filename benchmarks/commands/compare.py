@@ -104,6 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="report.json to compare with, or the folder of reports of several models",
     )
+    limits.add_argument(
+        "--relative-to",
+        metavar="ROW",
+        help="row whose speed the others' are compared by, as multiples measured in the same run, such as "
+        "'source (torch)'; with --baseline, speed is then judged on another machine, too",
+    )
     limits.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML file (default: in the report's folder)")
     for name, kind, letter, text in _LIMITS:
         limits.add_argument(f"--{name}", type=kind, metavar=letter, help=text)
@@ -157,6 +163,7 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
         time_limit=arguments.time_limit,
         source=str(place(Path(source))) if source is not None and Path(source).exists() else source,
         quality=not arguments.no_quality,
+        relative_to=arguments.relative_to,
         peers=None if arguments.peers is None else place(arguments.peers),
         peers_python=place(arguments.peers_python),
     )
@@ -245,6 +252,8 @@ def _run_one(
     report = measure(request, contestants=contestants, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:
         report["verdict"] = judge(report, baseline, limits)
+        for text in report["verdict"]["not_compared"]:
+            sys.stderr.write(f"jisu compare: warning: {text}\n")
     write_report(report, request.out, junit=junit)
     sys.stdout.write(render_markdown(report))
     if all(row["failure"] is not None for row in report["rows"]):

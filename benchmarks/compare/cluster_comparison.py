@@ -45,6 +45,13 @@ def compare_on_cluster(
 
     Paths are from the root, and mean the same on every machine.
     """
+    if request.relative_to is not None:
+        raise InputError(
+            "A cluster measures each row alone, so there are no rounds to compare rows by",
+            received="--ray with --relative-to",
+            allowed="one of the two",
+            fix="Leave --ray out.",
+        )
     threads = threads_of(request.threads)
     contestants, missing = who_is_compared(request, contestants, threads=threads, say=say)
     prepare_folder(request.out)

@@ -30,13 +30,10 @@ def workload_figures(
     if workload.calls:
         return _call_figures(answers, workload)
     trials = [answer["step_seconds"] for answer in answers]
-    decoded = workload.batch * (workload.new_tokens - 1)
-    rates = [decoded / sum(steps[1:]) for steps in trials]
     pooled = [step for steps in trials for step in steps[1:]]
     figures: dict[str, Any] = {
         "time_to_first_token_s": _summary([steps[0] for steps in trials]),
-        "prefill_tokens_per_s": _summary([workload.batch * workload.prompt_tokens / steps[0] for steps in trials]),
-        "decode_tokens_per_s": _summary(rates),
+        **{key: _summary(values) for key, values in trial_speeds(answers, workload).items()},
         "end_to_end_s": _summary([sum(steps) for steps in trials]),
         "inter_token_s": {
             name: _summary([percentile(steps[1:], share) for steps in trials]) for name, share in PERCENTILES.items()
@@ -49,13 +46,26 @@ def workload_figures(
     return {**figures, **_traffic(outcome, workload, figures["decode_tokens_per_s"]["median"], weights, bandwidth)}
 
 
+def trial_speeds(answers: Sequence[dict[str, Any]], workload: Workload) -> dict[str, list[float]]:
+    """What a contestant does in a second in each trial: texts of a classifier, or tokens read and tokens made."""
+    trials = [answer["step_seconds"] for answer in answers]
+    if workload.calls:
+        texts = workload.batch * workload.calls
+        return {"texts_per_s": [texts / sum(steps) for steps in trials]}
+    read, decoded = workload.batch * workload.prompt_tokens, workload.batch * (workload.new_tokens - 1)
+    return {
+        "prefill_tokens_per_s": [read / steps[0] for steps in trials],
+        "decode_tokens_per_s": [decoded / sum(steps[1:]) for steps in trials],
+    }
+
+
 def _call_figures(answers: Sequence[dict[str, Any]], workload: Workload) -> dict[str, Any]:
     """A classifier's: texts per second, and how long a call with all rows takes."""
     trials = [answer["step_seconds"] for answer in answers]
     pooled = [seconds for trial in trials for seconds in trial]
     texts = workload.batch * workload.calls
     return {
-        "texts_per_s": _summary([texts / sum(trial) for trial in trials]),
+        **{key: _summary(values) for key, values in trial_speeds(answers, workload).items()},
         "latency_s": {
             name: _summary([percentile(trial, share) for trial in trials]) for name, share in PERCENTILES.items()
         },

@@ -121,8 +121,13 @@ def measure_rounds(
     trials: int,
     journal: Journal,
     say: Say,
+    before_round: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the trials that are missing, after one short one to warm up; the outcomes are filled in."""
+    """Run the trials that are missing, after one short one to warm up; the outcomes are filled in.
+
+    Args:
+        before_round: called when every process is stopped, before each round that counts.
+    """
     for workload in workloads:
         waiting = [outcome for outcome in outcomes.values() if not is_timed(outcome, [workload], trials)]
         waiting = [outcome for outcome in waiting if outcome.contestant.name in processes]
@@ -131,6 +136,7 @@ def measure_rounds(
             due = [item for item in waiting if item.failure is None and not _has_trial(item, workload, trial)]
             if due and not warms_up:
                 say(f"{workload.name}: round {trial + 1} of {trials}")
+                before_round()
             prompts = prompts_of(workload, trial)
             for outcome in due:
                 request = _shortened(workload) if warms_up else workload

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +19,15 @@ from jisu.benchmarks.compare.contestants import Contestant, artifact_contestants
 from jisu.benchmarks.compare.figures import memory_figures, workload_figures
 from jisu.benchmarks.compare.journal import Journal, sole_run
 from jisu.benchmarks.compare.judging import judge_contestants
+from jisu.benchmarks.compare.machine import machine, machine_identity
+from jisu.benchmarks.compare.machine_speed import measure_machine_speed
 from jisu.benchmarks.compare.memory_traffic import weight_bytes
 from jisu.benchmarks.compare.operator_times import measure_operators
 from jisu.benchmarks.compare.pareto import pareto_front
 from jisu.benchmarks.compare.peer_contestants import peer_contestants
 from jisu.benchmarks.compare.read_bandwidth import measure_read_bandwidth
+from jisu.benchmarks.compare.relative_speed import check_reference_row, relative_speeds
 from jisu.benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
-from jisu.benchmarks.compare.trials import machine
 from jisu.benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
 from jisu.benchmarks.report.columns import at, quality_path, speed_column
 from jisu.benchmarks.report.report import finite, prepare_folder, write_json
@@ -44,8 +47,9 @@ class ComparisonRequest:
     """What a user asks of a comparison.
 
     ``workloads`` are names, None for all. ``time_limit`` is the most seconds for loading and for each trial of one
-    contestant. ``source`` is the checkpoint, where the artifacts' manifests do not name it. ``peers`` is the folder of
-    the models of other engines, ``peers_python`` the interpreter that has these engines.
+    contestant. ``source`` is the checkpoint, where the artifacts' manifests do not name it. ``relative_to`` names the
+    row whose speed the others' are multiples of. ``peers`` is the folder of the models of other engines,
+    ``peers_python`` the interpreter that has these engines.
     """
 
     artifacts: tuple[Path, ...]
@@ -57,6 +61,7 @@ class ComparisonRequest:
     time_limit: float = TIME_LIMIT
     source: str | None = None
     quality: bool = True
+    relative_to: str | None = None
     peers: Path | None = None
     peers_python: Path | None = None
 
@@ -99,6 +104,7 @@ def compare(
     threads = threads_of(request.threads)
     _check_threads(threads)
     contestants, missing = who_is_compared(request, contestants, threads=threads, say=say)
+    check_reference_row(request.relative_to, contestants)
     model = model or model_of(contestants)
     workloads = wanted_workloads(request, model)
     prepare_folder(request.out)
@@ -111,6 +117,7 @@ def compare(
         outcomes = restored_outcomes(contestants, journal.records)
         bandwidth = measure_read_bandwidth(threads)
         reference: dict[str, Any] | None = None
+        speeds = [measure_machine_speed(threads)]
 
         def is_needed(outcome: Outcome) -> bool:
             unjudged = request.quality and outcome.quality is None
@@ -120,7 +127,16 @@ def compare(
             outcomes, needed=is_needed, time_limit=request.time_limit, journal=journal, say=say
         ) as processes:
             feed = _feeder(model)
-            measure_rounds(outcomes, processes, workloads, feed, trials=request.trials, journal=journal, say=say)
+            measure_rounds(
+                outcomes,
+                processes,
+                workloads,
+                feed,
+                trials=request.trials,
+                journal=journal,
+                say=say,
+                before_round=lambda: speeds.append(measure_machine_speed(threads)),
+            )
             if request.quality and model is not None and any(item.failure is None for item in outcomes.values()):
                 reference = judge_contestants(
                     model,
@@ -140,7 +156,7 @@ def compare(
                 "task": task_of(model),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "command": command_line() if command is None else shlex.join(command),
-                "machine": machine(),
+                "machine": {**machine(), "loops_per_s": statistics.median(speeds)},
                 "versions": installed_packages(),
                 "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
                 "read_bandwidth_bytes_per_s": bandwidth,
@@ -149,13 +165,26 @@ def compare(
                 "missing_peers": missing,
                 "reference": reference,
                 "verdict": None,
-                "rows": [row_of(outcome, workloads, bandwidth) for outcome in outcomes.values()],
+                "relative_to": request.relative_to,
+                "rows": [
+                    {**row_of(outcome, workloads, bandwidth), **_relative(request, outcome, outcomes, workloads)}
+                    for outcome in outcomes.values()
+                ],
             }
         )
         report["pareto"] = pareto_of(report)
         write_json(report, request.out / JSON)
         journal.remove()
         return report
+
+
+def _relative(
+    request: ComparisonRequest, outcome: Outcome, outcomes: Mapping[str, Outcome], workloads: Sequence[Workload]
+) -> dict[str, Any]:
+    """The part of a row that says how fast it is beside the reference's; none without a reference."""
+    if request.relative_to is None:
+        return {}
+    return {"relative": relative_speeds(outcome, outcomes[request.relative_to], workloads)}
 
 
 def command_line() -> str:
@@ -216,7 +245,7 @@ def plan_of(
         "workloads": [item.to_dict() for item in workloads],
         "settings": [request.trials, threads, request.quality, request.source],
         "versions": installed_packages(),
-        "machine": _identity(machine()),
+        "machine": machine_identity(machine()),
     }
 
 
@@ -332,8 +361,3 @@ def row_of(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float | N
 
 def _files(artifact: Artifact | None) -> list[str]:
     return [] if artifact is None else [record.sha256 for record in artifact.manifest.files.values()]
-
-
-def _identity(machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a machine the same one: not how busy it is."""
-    return {name: machine[name] for name in ("processor", "cores", "memory_bytes", "system")}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import psutil
+from jisu.benchmarks.compare.machine import machine
 
 Numbers = Mapping[str, float]
 
@@ -43,18 +41,6 @@ def interleave(
     }
 
 
-def machine() -> dict[str, Any]:
-    """What a number depends on besides the code."""
-    return {
-        "processor": _processor(),
-        "cores": psutil.cpu_count(logical=True),
-        "memory_bytes": psutil.virtual_memory().total,
-        "load": psutil.getloadavg(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
 def report(name: str, results: Mapping[str, Mapping[str, Summary]], *, out: Path | None) -> None:
     """Print a table, one line per contestant, and write everything as JSON when ``out`` is given."""
     keys = list(next(iter(results.values())))
@@ -76,11 +62,3 @@ def report(name: str, results: Mapping[str, Mapping[str, Summary]], *, out: Path
 
 def _summary(values: list[float]) -> Summary:
     return Summary(median=statistics.median(values), least=min(values), most=max(values))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -50,7 +50,9 @@ def render_rows(
 def render_markdown(report: Mapping[str, Any]) -> str:
     """Render a report; the best of each column is bold."""
     rows = report["rows"]
-    lines = [render_rows(report).rstrip("\n")]
+    verdict = report.get("verdict") or {"cases": (), "notes": ()}
+    lines = [f"> **Not compared:** {_plain(text)}\n" for text in verdict.get("not_compared", ())]
+    lines += [render_rows(report).rstrip("\n")]
     settings, machine = report["settings"], report["machine"]
     lines += [
         "",
@@ -63,8 +65,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     lines += [f"- No quality against {_plain(problem)}" for problem in reference.get("problems", ())]
     lines += [f"- **{row['name']} failed**: {_plain(row['failure'])}" for row in rows if row["failure"] is not None]
     lines += [f"- {name} was not compared: {_plain(why)}" for name, why in report.get("missing_peers", {}).items()]
-    verdict = report.get("verdict")
-    if verdict is not None:
+    if verdict["cases"] or verdict["notes"]:
         lines += ["", *(_case(case) for case in verdict["cases"])]
         lines += [f"- {_plain(note)}" for note in verdict["notes"]]
     lines += ["", f"`{report['command']}`"]

@@ -11,21 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from jisu.benchmarks.report.columns import at, headline_columns, shown
+from jisu.benchmarks.report.metric_case import metric_case
 from jisu.benchmarks.report.schema import SCHEMA_VERSION, Report
+from jisu.benchmarks.report.speed_verdict import judge_speeds
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.reports.junit import JunitCase
 from jisu.runtimes.backends.registry import CLASSIFICATION
-
-DEFAULT_SLOWDOWN = 0.1
-# An interval of the median that holds it less often tells nothing: fewer than three trials.
-LEAST_CONFIDENCE = 0.75
-# By the name of the metric where it is found, and in which unit; a contestant has those of what it is for.
-SPEEDS = {
-    "decode": ("decode_tokens_per_s", "tok/s"),
-    "prefill": ("prefill_tokens_per_s", "tok/s"),
-    "speed": ("texts_per_s", "texts/s"),
-}
-_SAME_MACHINE = ("processor", "cores", "memory_bytes", "system")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,21 +90,27 @@ def judge(report: Report, baseline: Report | None, limits: Limits) -> dict[str, 
 
     Returns:
         ``cases``, each with the row, the metric, whether it passed, and ``now``, ``before`` and ``limit`` where there
-        are such numbers; ``notes`` on what could not be compared; ``baseline``, when and where it was measured.
+        are such numbers; ``not_compared``, what a limit or the baseline did not apply to and why, which nobody may
+        overlook; ``notes`` on single rows and figures; ``baseline``, when and where it was measured.
     """
     notes: list[str] = []
-    cases = [_case(row, "measured", passed=False, text=f"failed: {row['failure']}") for row in _failed(report)]
+    not_compared: list[str] = []
+    cases = [metric_case(row, "measured", passed=False, text=f"failed: {row['failure']}") for row in _failed(report)]
     cases += _quality_cases(report, limits)
     if baseline is not None:
-        known = _comparable_rows(report, baseline, notes)
-        if known and _is_same_machine(report, baseline, notes):
-            cases += _speed_cases(report, baseline, known, limits, notes)
-            cases += _growth_cases(known, "peak memory", "peak_bytes", limits.max_memory_growth, notes)
+        known = _comparable_rows(report, baseline, notes, not_compared)
+        if known:
+            speeds = judge_speeds(report, baseline, known, limit=limits.max_slowdown)
+            cases += speeds.cases
+            notes += speeds.notes
+            not_compared += speeds.not_compared
+            if speeds.same_machine:
+                cases += _growth_cases(known, "peak memory", "peak_bytes", limits.max_memory_growth, notes)
         cases += _growth_cases(known, "size", "size_bytes", limits.max_size_growth, notes)
     elif options := [option for option, value in limits.of_change.items() if value is not None]:
-        notes.append(f"{', '.join(options)} had nothing to compare with: no --baseline was given.")
+        not_compared.append(f"{', '.join(options)} had nothing to compare with: no --baseline was given.")
     about = None if baseline is None else {"created": baseline.get("created"), "machine": baseline.get("machine")}
-    return {"cases": cases, "notes": notes, "baseline": about}
+    return {"cases": cases, "not_compared": not_compared, "notes": notes, "baseline": about}
 
 
 def junit_cases(report: Report) -> list[JunitCase]:
@@ -142,11 +139,11 @@ def _failed(report: Report) -> Iterator[Mapping[str, Any]]:
 
 
 def _comparable_rows(
-    report: Report, baseline: Report, notes: list[str]
+    report: Report, baseline: Report, notes: list[str], not_compared: list[str]
 ) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """(row now, row then) of every contestant that both have measured."""
     if baseline.get("schema_version") != SCHEMA_VERSION:
-        notes.append(
+        not_compared.append(
             f"The baseline has the schema {baseline.get('schema_version')} and this report {SCHEMA_VERSION}: nothing "
             "of it was compared. Make it anew with this version."
         )
@@ -156,72 +153,14 @@ def _comparable_rows(
     notes += [f"{name} is not in the baseline." for name in now if name not in before]
     notes += [f"{name} of the baseline was not measured now." for name in before if name not in now]
     notes += [f"{name} had failed in the baseline." for name in now if name in before and before[name]["failure"]]
-    return [
+    known = [
         (row, before[name])
         for name, row in now.items()
         if name in before and row["failure"] is None and before[name]["failure"] is None
     ]
-
-
-def _is_same_machine(report: Report, baseline: Report, notes: list[str]) -> bool:
-    differing = [
-        f"{name} is {report['machine'].get(name)}, was {baseline['machine'].get(name)}"
-        for name in _SAME_MACHINE
-        if report["machine"].get(name) != baseline["machine"].get(name)
-    ]
-    threads = (report["settings"]["threads"], baseline["settings"]["threads"])
-    if threads[0] != threads[1]:
-        differing.append(f"{threads[0]} threads, were {threads[1]}")
-    if differing:
-        notes.append(
-            f"The baseline is of another machine, so speed and memory were not compared: {'; '.join(differing)}."
-        )
-    return not differing
-
-
-def _speed_cases(
-    report: Report,
-    baseline: Report,
-    rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-    limits: Limits,
-    notes: list[str],
-) -> list[dict[str, Any]]:
-    limit = DEFAULT_SLOWDOWN if limits.max_slowdown is None else limits.max_slowdown
-    before = {item["name"]: item for item in baseline["workloads"]}
-    cases = []
-    for workload in report["workloads"]:
-        name = workload["name"]
-        if before.get(name) != workload:
-            notes.append(f"The workload {name} is not the baseline's.")
-            continue
-        for row, old in rows:
-            for metric, (key, unit) in SPEEDS.items():
-                new_figure, old_figure = (at(item, ("measured", name, key)) for item in (row, old))
-                if new_figure is not None and old_figure is not None:
-                    cases.append(_speed_case(row, f"{metric} on {name}", new_figure, old_figure, limit, unit))
-                elif new_figure is not old_figure:  # one of them is None
-                    where = "now" if new_figure is None else "in the baseline"
-                    notes.append(f"{row['name']} has no {metric} on {name} {where}, so that was not compared.")
-    return cases
-
-
-def _speed_case(
-    row: Mapping[str, Any], metric: str, now: Mapping[str, Any], before: Mapping[str, Any], limit: float, unit: str
-) -> dict[str, Any]:
-    """Slower when the intervals of the two medians do not touch, and a regression when by more than the limit."""
-    change = now["median"] / before["median"] - 1
-    change_text = f"{shown(now['median'], unit)} {unit} after {shown(before['median'], unit)} ({100 * change:+.1f} %)"
-    passed, verdict = True, "no real change"
-    if min(now["confidence"], before["confidence"]) < LEAST_CONFIDENCE:
-        verdict = "too few trials to tell"
-    elif now["low"] > before["high"]:
-        verdict = "faster"
-    elif now["high"] < before["low"]:
-        passed = bool(-change <= limit)
-        verdict = "slower" if passed else "regressed"
-    text = f"{change_text}: {verdict}" + ("" if passed else f", and the limit is {100 * limit:g} %")
-    case = _case(row, metric, passed=passed, text=text, now=now["median"], before=before["median"], limit=limit)
-    return {**case, "verdict": verdict}
+    if not known:
+        not_compared.append("Nothing was compared with the baseline: none of its rows was measured now.")
+    return known
 
 
 def _growth_cases(
@@ -242,7 +181,7 @@ def _growth_cases(
             continue
         passed = bool(now / before - 1 <= limit)
         text = f"{shown(now, 'MB')} MB after {shown(before, 'MB')}, limit {100 * limit:g} % more"
-        cases.append(_case(row, metric, passed=passed, text=text, now=now, before=before, limit=limit))
+        cases.append(metric_case(row, metric, passed=passed, text=text, now=now, before=before, limit=limit))
     return cases
 
 
@@ -270,7 +209,9 @@ def _quality_cases(report: Report, limits: Limits) -> list[dict[str, Any]]:
             text = f"not measured, {text}" if value is None else f"{value:.4g}, the mean over all domains, {text}"
             passed = value is not None and bool(value <= limits.max_average_kl)
             cases.append(
-                _case(row, "mean KL of all domains", passed=passed, text=text, now=value, limit=limits.max_average_kl)
+                metric_case(
+                    row, "mean KL of all domains", passed=passed, text=text, now=value, limit=limits.max_average_kl
+                )
             )
     return cases
 
@@ -281,7 +222,9 @@ def _quality_case(row: Mapping[str, Any], metric: str, key: str, limit: float, b
     sets = (row.get("quality") or {}).get("sets", {})
     judging = {name: figures for name, figures in sets.items() if figures.get("judges", True) and key in figures}
     if not judging:
-        return _case(row, metric, passed=False, text=f"not measured, and the limit is {bound} {limit:g}", limit=limit)
+        return metric_case(
+            row, metric, passed=False, text=f"not measured, and the limit is {bound} {limit:g}", limit=limit
+        )
 
     def reaches(name: str) -> float:
         """How far the figure is beyond its limit at least: the end of its interval that is on the limit's good side."""
@@ -293,26 +236,4 @@ def _quality_case(row: Mapping[str, Any], metric: str, key: str, limit: float, b
     value = judging[worst][key]
     where = f"{worst}, the worst of {len(judging)} domains" if len(judging) > 1 else worst
     text = f"{value:.4g} on {where}, limit {bound} {limit:g}"
-    return _case(row, metric, passed=reaches(worst) <= 0, text=text, now=value, limit=limit)
-
-
-def _case(
-    row: Mapping[str, Any],
-    metric: str,
-    *,
-    passed: bool,
-    text: str,
-    now: float | None = None,
-    before: float | None = None,
-    limit: float | None = None,
-) -> dict[str, Any]:
-    return {
-        "row": row["name"],
-        "metric": metric,
-        "passed": passed,
-        "verdict": "within the limit" if passed else "regressed",
-        "text": text,
-        "now": now,
-        "before": before,
-        "limit": limit,
-    }
+    return metric_case(row, metric, passed=reaches(worst) <= 0, text=text, now=value, limit=limit)

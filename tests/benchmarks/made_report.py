@@ -21,6 +21,9 @@ def made_report(**rows: dict[str, Any]) -> dict[str, Any]:
         "command": "jisu compare build/fp32 build/int8",
         "machine": {
             "processor": "Quick <b>CPU</b> 9000",
+            "design": "vendor_id AuthenticAMD, cpu family 25, model 1, stepping 1",
+            "features": ["avx2"],
+            "loops_per_s": 100.0,
             "cores": 2,
             "memory_bytes": 25_000_000_000,
             "system": "Linux x86_64",

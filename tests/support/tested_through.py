@@ -9,10 +9,12 @@ from __future__ import annotations
 # test file -> modules, each group with its reason.
 TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     # What a run or a report is made of: right when the run is.
-    "benchmarks/compare/test_run.py": ("benchmarks/compare/trials.py", "benchmarks/peers/run_transformers.py"),
+    "benchmarks/compare/test_run.py": ("benchmarks/peers/run_transformers.py",),
     "benchmarks/compare/test_judging.py": ("benchmarks/peers/run_source.py",),
     "benchmarks/peers/test_run_jisu.py": ("benchmarks/peers/worker.py",),
     "benchmarks/report/test_report.py": ("benchmarks/report/schema.py",),
+    "benchmarks/report/test_verdict.py": ("benchmarks/report/speed_verdict.py",),
+    "benchmarks/studies/test_harness_overhead.py": ("benchmarks/compare/trials.py",),
     # Faults, files and configurations that a study is made of.
     "benchmarks/robustness/test_subjects.py": ("benchmarks/robustness/answers.py",),
     "benchmarks/studies/test_planted_faults.py": ("benchmarks/studies/fault_list.py", "benchmarks/studies/faults.py"),

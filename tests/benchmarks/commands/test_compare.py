@@ -31,7 +31,9 @@ def test_a_report_is_written_in_all_forms_and_its_table_printed(baseline):
     ]
 
 
-def test_a_regression_ends_with_4_and_is_a_failure_in_junit(tiny, baseline, tmp_path, capsys):
+def test_a_regression_ends_with_4_and_is_a_failure_in_junit(tiny, baseline, tmp_path, capsys, monkeypatch):
+    loops = json.loads(baseline.read_text())["machine"]["loops_per_s"]
+    monkeypatch.setattr("jisu.benchmarks.compare.run.measure_machine_speed", lambda threads: loops)
     faster = json.loads(baseline.read_text())
     summary = faster["rows"][0]["measured"]["short-chat"]["decode_tokens_per_s"]
     summary |= {key: 1000 * summary[key] for key in ("median", "low", "high", "least", "most")}
@@ -60,6 +62,27 @@ def test_a_regression_ends_with_4_and_is_a_failure_in_junit(tiny, baseline, tmp_
     assert "regressed" in (tmp_path / "report" / "report.html").read_text()
 
 
+def test_a_slowdown_is_found_on_another_machine_by_a_reference_of_the_same_run(tiny, baseline, tmp_path, capsys):
+    """int8 three times as fast in the baseline as now, beside fp32, on a machine with half the cores."""
+    words = ["--workloads", "short-chat", "--trials", "3", "--threads", "1", "--no-quality"]
+    words += ["--relative-to", "fp32 (ort-cpu)"]
+    code, _ = compare(capsys, tiny.fp32, tiny.int8, *words, "--out", tmp_path / "base", "--quiet")
+    assert code == 0
+    base = json.loads((tmp_path / "base" / "report.json").read_text())
+    base["machine"]["cores"] += 2
+    summary = base["rows"][1]["relative"]["short-chat"]["decode_tokens_per_s"]
+    assert summary["trials"] == 3
+    summary |= {key: 1000 * summary[key] for key in ("median", "low", "high", "least", "most")}
+    (tmp_path / "base.json").write_text(json.dumps(base))
+    words += ["--out", tmp_path / "report", "--baseline", tmp_path / "base.json", "--quiet"]
+    code, said = compare(capsys, tiny.fp32, tiny.int8, *words)
+    assert code == 4
+    assert "**regressed**: int8 (ort-cpu), decode on short-chat relative to fp32 (ort-cpu)" in said.out
+    assert "warning: Tokens per second and memory were not compared" in said.err
+    assert "the number of cores" in said.err
+    assert "> **Not compared:** Tokens per second" in said.out.split("\n| ")[0]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -71,6 +94,7 @@ def test_a_regression_ends_with_4_and_is_a_failure_in_junit(tiny, baseline, tmp_
         (["nothing", "--max-kl", "-1"], "--max-kl is not a limit"),
         (["nothing", "--max-kl", "1", "--no-quality"], "These limits need a comparison of predictions"),
         (["nothing", "--baseline", "none.json"], "The report none.json cannot be read"),
+        (["nothing", "--relative-to", "fp32"], "The reference of --relative-to is not among those compared"),
         (["nothing", "--workloads", "short"], "There is no such workload"),
         (["nothing"], "Nothing could be measured"),
         (["nothing", "--out", "/dev/null/report"], "cannot be written into"),

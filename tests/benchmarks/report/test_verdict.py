@@ -17,14 +17,22 @@ def slower(factor):
 
 def cases(report, baseline, row="int8", **limits):
     found = judge(report, baseline, Limits(**limits))
-    return {case["metric"]: case for case in found["cases"] if case["row"] == row}, found["notes"]
+    notes = [*found["notes"], *found["not_compared"]]
+    return {case["metric"]: case for case in found["cases"] if case["row"] == row}, notes
 
 
 def test_a_change_within_the_spread_is_no_change():
     # Both medians have intervals of 4 %: 7 % lower still touches.
-    found, _ = cases(slower(0.93), made_report(), max_slowdown=0.01)
+    found, _ = cases(slower(0.93), made_report())
     assert found["decode on short-chat"]["verdict"] == "no real change"
     assert all(case["passed"] for case in found.values())
+
+
+def test_a_spread_wider_than_the_limit_is_said():
+    found, notes = cases(slower(0.93), made_report(), max_slowdown=0.05)
+    assert found["decode on short-chat"]["verdict"] == "varies too much to tell"
+    assert "a slowdown of 5 % would not be seen" in notes[-1]
+    assert not any("would not be seen" in note for note in cases(slower(0.93), made_report())[1])
 
 
 def test_a_real_slowdown_regresses_beyond_the_limit_only():
@@ -90,6 +98,62 @@ def test_another_machine_is_said_and_only_quality_and_size_compared():
     assert set(found) == {"mean KL", "size"}
     assert "another machine" in notes[-1]
     assert "Slow CPU" in notes[-1]
+
+
+def with_multiples(factor=1.0, **machine):
+    """A report relative to fp32 whose int8 row is ``factor`` times as fast, on a machine that differs."""
+    report = slower(factor)
+    report["machine"] |= machine
+    report["relative_to"] = "fp32"
+    for row in report["rows"][:2]:
+        multiple = 1.0 if row["name"] == "fp32" else 2.4 * factor
+        figures = made_figures(multiple)
+        row["relative"] = {"short-chat": {key: figures[key] for key in ("decode_tokens_per_s", "prefill_tokens_per_s")}}
+    return report
+
+
+@pytest.mark.parametrize("has_multiples", [True, False])
+def test_multiples_of_a_reference_are_judged_on_another_machine(has_multiples):
+    baseline = with_multiples(processor="Slow CPU", cores=64)
+    if not has_multiples:  # measured before anybody asked for them: those of the medians stand in
+        baseline = {**made_report(), "machine": baseline["machine"]}
+    found, notes = cases(with_multiples(0.75), baseline)
+    case = found["decode on short-chat relative to fp32"]
+    assert (case["verdict"], case["passed"]) == ("regressed", False)
+    assert "1.800 times its speed after 2.400 (-25.0 %): regressed, and the limit is 10 %" in case["text"]
+    assert "Tokens per second and memory were not compared" in notes[-1]
+    assert "decode on short-chat" not in found
+    assert all(case["passed"] for case in cases(with_multiples(1.02), baseline)[0].values())
+
+
+def test_the_reference_itself_is_judged_by_its_seconds_alone():
+    found, _ = cases(with_multiples(), with_multiples(), row="fp32")
+    assert "decode on short-chat" in found
+    assert not any("relative" in metric for metric in found)
+
+
+@pytest.mark.parametrize(
+    ("fp32", "why"),
+    [
+        ({"size_bytes": 5}, "of another model than in the baseline"),
+        ({"failure": "it died"}, "the baseline has not measured that row"),
+        ({"name": "another"}, "the baseline has not measured that row"),
+    ],
+)
+def test_a_reference_that_is_no_common_measure_is_said(fp32, why):
+    baseline = with_multiples(cores=64)
+    baseline["rows"][0] |= fp32
+    found, notes = cases(with_multiples(0.5), baseline)
+    assert not any("relative" in metric for metric in found)
+    assert why in notes[-1]
+
+
+def test_what_may_have_changed_the_multiples_is_said():
+    baseline = with_multiples(features=["avx2", "avx512"])
+    baseline["rows"][0]["version"] = "jisu 0.0.9"
+    _, notes = cases(with_multiples(), baseline)
+    assert "The CPU lacks avx512, unlike the baseline's: multiples may differ." in notes
+    assert "The reference fp32 is jisu 0.1.0, was jisu 0.0.9: multiples may differ." in notes
 
 
 def test_another_number_of_threads_is_another_machine():
