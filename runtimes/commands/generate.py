@@ -1,4 +1,7 @@
-"""`jisu generate`: one prompt in, the answer on standard output as it comes, one line of numbers on standard error."""
+"""`jisu generate`: one prompt in, the answer on standard output as it comes, one line of numbers on standard error.
+
+Many prompts are the business of `runtimes.commands.many_prompts`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from jisu.runtimes.commands.engine_arguments import (
     read_text_file,
     sampling_options,
 )
+from jisu.runtimes.commands.many_prompts import add_many_arguments, check_many_arguments, run_many
 from jisu.runtimes.commands.standard_streams import write_json
 
 if TYPE_CHECKING:
@@ -49,17 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--logprobs",
         type=int,
         metavar="N",
-        help="with --json: log-probabilities of each token and of the N most likely ones",
+        help="with --json or --input: log-probabilities of each token and of the N most likely ones",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
     parser.add_argument("--quiet", action="store_true", help="do not print the line of timings")
+    add_many_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate; returns 0, or 130 when it was interrupted. Raises InputError."""
     from dataclasses import replace
 
+    check_many_arguments(arguments)
     _check_pairs(arguments)
+    if arguments.input is not None:
+        return run_many(arguments)
     fields = chat_fields(arguments)
     messages: dict[str, Any] = {} if arguments.messages is None else _messages_of(arguments.messages)
     prompt = "" if messages else _prompt(arguments)
@@ -125,7 +133,7 @@ def _prompt(arguments: argparse.Namespace) -> str:
 
 def _check_pairs(arguments: argparse.Namespace) -> None:
     """Raise InputError for an option that the others leave without effect."""
-    if arguments.logprobs is not None and not arguments.json:
+    if arguments.logprobs is not None and not arguments.json and arguments.input is None:
         raise InputError(
             "--logprobs shows nothing without --json", received="--logprobs alone", fix="Add --json, or leave it out."
         )
