@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jisu.calibration.w8a8.matmul import Quantized
 
 
-def fuse_gate_up(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = None) -> int:
+def fuse_gate_up(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Merge x @ gate and x @ up where an element-wise product joins what comes of them.
 
     Weights that are quantized in different formats stay apart.
@@ -28,7 +28,7 @@ def fuse_gate_up(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None =
             continue
         gate, _ = pair
         weights = [node.inputs[1] for node in pair if node.inputs[1] is not None]
-        if not quantized_alike(weights, quantized or {}):
+        if not quantized_alike(weights, quantized):
             continue
         source, width = gate.inputs[0], (dims(weights[0]) or ())[1]
         whole = dims(gate.outputs[0])

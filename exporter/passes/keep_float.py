@@ -69,8 +69,8 @@ def keep_float(
     *,
     half: HalfType,
     target: str,
-    kept: AbstractSet[str] = frozenset(),
-    windows: Sequence[Any] | None = None,
+    kept: AbstractSet[str],
+    windows: Sequence[Any] | None,
 ) -> int:
     """Note on each operator that has to stay in float32 why it has to; returns how many there are of them.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jisu.calibration.w8a8.matmul import Quantized
 
 
-def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = None) -> int:
+def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Merge query, key and value projections, biases included, where nothing lies between them and the attention.
 
     Weights that are quantized in different formats stay apart.
@@ -31,7 +31,7 @@ def pack_qkv(graph: ir.Graph, *, quantized: Mapping[str, Quantized] | None = Non
         if len({item.bias is None for item in projections}) != 1:
             continue
         weights = [item.weight for item in projections]
-        if not quantized_alike(weights, quantized or {}):
+        if not quantized_alike(weights, quantized):
             continue
         name = _common_name(weights)
         source = projections[0].source

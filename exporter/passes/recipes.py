@@ -22,36 +22,38 @@ CLEAN = (
 # Standard operators of opset 24 in place of what models spell out.
 FUSE = (
     Step(name="fuse_rms_norm", expect="reported"),
-    Step(name="fuse_rope", expect="reported"),
+    Step(name="fuse_rope", expect="reported", reads=("max_positions",)),
     Step(name="select_logits", expect="all", changes_signature=True),
 )
 PORTABLE = (*CLEAN, *FUSE)
 
 ATTENTION = (
-    Step(name="lower_gqa", expect="all"),
+    Step(name="lower_gqa", expect="all", reads=("max_positions",), candidates_read=("max_positions",)),
     # The lowering merges heads around each attention; most of that cancels against the model's own splitting.
     Step(name="remove_noops"),
-    Step(name="pack_qkv"),
+    Step(name="pack_qkv", reads=("quantized",)),
 )
-MERGE_GATE_UP = (Step(name="fuse_gate_up"),)
+MERGE_GATE_UP = (Step(name="fuse_gate_up", reads=("quantized",)),)
 NORMS_AND_TABLES = (
     Step(name="lower_skip_norm", expect="all"),
     Step(name="compute_rope_tables"),
 )
 # The matmuls are merged first: a merged weight is quantized as the parts it is made of.
 INTEGER_WEIGHTS = (
-    Step(name="fold_channel_scales", expect="all"),
-    Step(name="quantize_recurrent", expect="all"),
-    Step(name="quantize_weights", expect="all"),
+    Step(name="fold_channel_scales", expect="all", reads=("quantized",), candidates_read=("quantized",)),
+    Step(name="quantize_recurrent", expect="all", reads=("quantized", "target"), candidates_read=("quantized",)),
+    Step(name="quantize_weights", expect="all", reads=("quantized", "target"), candidates_read=("quantized",)),
 )
 # Of a checkpoint whose groups of input features are no neighbours, before its weights become integers.
-ORDER_INPUTS = (Step(name="order_inputs", expect="all"),)
+ORDER_INPUTS = (Step(name="order_inputs", expect="all", reads=("quantized",), candidates_read=("quantized",)),)
 # TensorRT and GPUs run no recurrent weights of integers.
 INTEGER_WEIGHTS_ON_GPU = (
-    Step(name="fold_channel_scales", expect="all"),
-    Step(name="quantize_weights", expect="all"),
+    Step(name="fold_channel_scales", expect="all", reads=("quantized",), candidates_read=("quantized",)),
+    Step(name="quantize_weights", expect="all", reads=("quantized", "target"), candidates_read=("quantized",)),
 )
-INTEGER_ACTIVATIONS = (Step(name="quantize_matmuls", expect="all"),)
+INTEGER_ACTIVATIONS = (
+    Step(name="quantize_matmuls", expect="all", reads=("quantized",), candidates_read=("quantized",)),
+)
 LOWER_BLOCKS = (
     Step(name="lower_matmul_nbits", expect="all"),
     Step(name="lower_quantized_embedding", expect="all"),
@@ -60,8 +62,8 @@ HALF_SCALES = (Step(name="store_half_scales", expect="all"),)
 # Last on ONNX Runtime: the mask becomes lengths, which nothing but the lowered attention reads.
 LENGTHS = (Step(name="lower_attention_mask", expect="all", changes_signature=True),)
 COMPUTE_HALF = (
-    Step(name="keep_float"),
-    Step(name="compute_half", expect="all", changes_signature=True),
+    Step(name="keep_float", reads=("half", "target", "kept", "windows")),
+    Step(name="compute_half", expect="all", changes_signature=True, reads=("half",)),
 )
 # Calls can be recorded when nothing is copied to the GPU on the way.
 CUDA_INPUTS = (*LENGTHS, Step(name="count_in_gpu_memory", expect="all"))
@@ -87,7 +89,7 @@ ORT_W8A8 = (
 )
 PORTABLE_W8A8 = (*PORTABLE_WEIGHT_ONLY, *INTEGER_ACTIVATIONS)
 # The weights last, when every matmul that can be merged has been.
-ORT_HALF = (*ORT_FP32, Step(name="store_half", expect="all"))
+ORT_HALF = (*ORT_FP32, Step(name="store_half", expect="all", reads=("half", "kept"), candidates_read=("half", "kept")))
 PORTABLE_HALF = (*PORTABLE, *COMPUTE_HALF)
 
 # What TensorRT's attention layer cannot express is spelled out before float types are chosen, so that softmax and

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ class PassFailedError(JisuError):
 
 @dataclass(frozen=True, kw_only=True)
 class PassContext:
-    """What passes may need to know beyond the graph; a pass names what it reads as parameters.
+    """What passes may need to know beyond the graph; each `Step` names what its pass takes of it.
 
     Attributes:
         target: what the graph is lowered for.
@@ -53,7 +52,7 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], context: PassContext) -
     """Apply the steps to a graph in place.
 
     Args:
-        context: what is known beyond the graph; each pass is given those attributes that its parameters name.
+        context: what is known beyond the graph; each pass is called with those attributes that its step names.
 
     Raises:
         PassFailedError: a step fired less often than the recipe demands, or changed the graph's inputs or outputs
@@ -65,11 +64,12 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], context: PassContext) -
     for step in steps:
         module = import_module(f"jisu.exporter.passes.{step.name}")
         function: Callable[..., int] = getattr(module, step.name)
-        possible: int | None = _call(module.candidates, model.graph, context) if hasattr(module, "candidates") else None
-        note: str | None = _call(module.note, model.graph, context) if hasattr(module, "note") else None
+        known = _attributes(context, step.candidates_read)
+        possible: int | None = module.candidates(model.graph, **known) if hasattr(module, "candidates") else None
+        note: str | None = module.note(model.graph, **known) if hasattr(module, "note") else None
         before = _interface(model.graph)
         started = time.perf_counter()
-        count = _call(function, model.graph, context)
+        count = function(model.graph, **_attributes(context, step.reads))
         common_passes.RemoveUnusedNodesPass()(model)
         seconds = time.perf_counter() - started
         record = StepRecord(name=step.name, count=count, candidates=possible, seconds=seconds, note=note)
@@ -80,10 +80,8 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], context: PassContext) -
     return records
 
 
-def _call(function: Callable[..., Any], graph: ir.Graph, context: PassContext) -> Any:
-    known = {field.name for field in fields(context)}
-    names = [name for name in list(inspect.signature(function).parameters)[1:] if name in known]
-    return function(graph, **{name: getattr(context, name) for name in names})
+def _attributes(context: PassContext, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(context, name) for name in names}
 
 
 def _interface(graph: ir.Graph) -> tuple[list[str], list[str]]:

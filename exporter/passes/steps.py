@@ -16,11 +16,17 @@ class Step:
     that the pass itself counts beforehand (`candidates` in its file) as it is. ``reported`` leaves them with a note to
     the user: for fusions without which a graph is slower and just as right, whose places models write in
     ways that nobody has seen yet. ``changes_signature`` marks the lowerings that exchange the graph's inputs.
+
+    ``reads`` names those attributes of the context (`exporter.passes.run_recipe.PassContext`) that the pass takes as
+    keyword arguments, and ``candidates_read`` those that `candidates` and `note` of its file take: all of them, since
+    no pass has a default for one.
     """
 
     name: str
     expect: Expect = "any"
     changes_signature: bool = False
+    reads: tuple[str, ...] = ()
+    candidates_read: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,18 +24,18 @@ ROUNDED_FROM = "jisu.rounded_from"
 _PEAK = "largest magnitude"
 
 
-def candidates(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str] = frozenset()) -> int:
+def candidates(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str]) -> int:
     """Weights of products and embeddings that ``half`` can hold and nobody wants in float32."""
     return sum(_reason(value, half, kept) is None for value in _weights(graph))
 
 
-def note(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str] = frozenset()) -> str | None:
+def note(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str]) -> str | None:
     """Which weights stay float32, and why; None when none does."""
     reasons = [(value.name, _reason(value, half, kept)) for value in _weights(graph)]
     return "; ".join(f"{name} stays float32: {reason}" for name, reason in reasons if reason is not None) or None
 
 
-def store_half(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str] = frozenset()) -> int:
+def store_half(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str]) -> int:
     """Store each large weight in ``half``, once, whoever reads it.
 
     Args:

@@ -24,7 +24,7 @@ def with_softmax() -> ir.Model:
 
 def test_operators_are_half_and_casts_stand_where_the_type_changes():
     model, truth = with_softmax(), run(with_softmax(), FEEDS)["logits"]
-    keep_float(model.graph, half="float16", target="portable")
+    keep_float(model.graph, half="float16", target="portable", kept=frozenset(), windows=None)
     assert "1 Softmax" in (note(model.graph) or "")
     assert candidates(model.graph) == 3
     assert compute_half(model.graph, half="float16") == 3
@@ -45,7 +45,7 @@ def test_a_constant_that_both_kinds_read_is_stored_in_both_types():
     x = draft.input("x", "B", "T", 8)
     two = draft.weight(np.float32(2.0), "two")
     model = draft.model(y=draft.op("Add", draft.op("Pow", x, two), two))
-    keep_float(model.graph, half="float16", target="portable")
+    keep_float(model.graph, half="float16", target="portable", kept=frozenset(), windows=None)
     compute_half(model.graph, half="float16")
     kinds = {name: value.dtype for name, value in model.graph.initializers.items()}
     assert kinds == {"two": ir.DataType.FLOAT, "two.half": ir.DataType.FLOAT16}
@@ -62,7 +62,7 @@ def test_a_state_becomes_half_at_both_ends(half):
     size = draft.op("Shape", past, dims=[1], dtype=ir.DataType.INT64, start=2, end=3)
     written = draft.op("TensorScatter", past, x, lengths, axis=2)
     model = draft.model(**{"present.0.key": written, "y": draft.op("Neg", written), "size": size})
-    keep_float(model.graph, half=half, target="portable")
+    keep_float(model.graph, half=half, target="portable", kept=frozenset(), windows=None)
     assert compute_half(model.graph, half=half) == 2
     wanted = ir.DataType[half.upper()]
     assert (past.dtype, written.dtype) == (wanted, wanted)
@@ -107,7 +107,7 @@ def test_what_an_encoder_writes_is_half_on_both_sides_whoever_reads_it():
     state = reader.input(name, "B", "source", 8)
     other = reader.model(logits=reader.op("Softmax", reader.op("Mul", state, state), axis=-1))
     for made in (model, other):
-        keep_float(made.graph, half="float16", target="portable")
+        keep_float(made.graph, half="float16", target="portable", kept=frozenset(), windows=None)
         compute_half(made.graph, half="float16")
         assert mixed_types(made.graph) == []
     (written,), (read,) = model.graph.outputs, other.graph.inputs

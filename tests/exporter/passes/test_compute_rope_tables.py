@@ -69,7 +69,7 @@ def test_a_graph_computed_in_half_keeps_every_digit_of_its_positions(half):
     cos, sin = tables(5000)
     model = rotation(cos, sin)
     assert compute_rope_tables(model.graph) == 1
-    keep_float(model.graph, half=half, target="portable")
+    keep_float(model.graph, half=half, target="portable", kept=frozenset(), windows=None)
     compute_half(model.graph, half=half)
     assert foreign_types(model) == []
     (reader,) = (node for node in model.graph if node.op_type == "RotaryEmbedding")

@@ -43,13 +43,13 @@ def drafted(activation="silu", *, swapped=False, source="x", width=WIDTH):
 def test_two_projections_become_one_with_the_same_numbers(activation, swapped):
     model = drafted(activation, swapped=swapped)
     before, names = run(copied(model), FEEDS), signature_names(model)
-    assert fuse_gate_up(model.graph) == 1
+    assert fuse_gate_up(model.graph, quantized={}) == 1
     found = operators(model)
     assert (found["MatMul"], found["Split"]) == (1, 1)
     assert [name for name in model.graph.initializers if "proj" in name] == ["layers.0.mlp.gate_up_proj.weight"]
     assert signature_names(model) == names
     np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
-    assert fuse_gate_up(model.graph) == 0
+    assert fuse_gate_up(model.graph, quantized={}) == 0
 
 
 @pytest.mark.parametrize("options", [{"source": "other"}, {"width": 1}])
@@ -57,7 +57,7 @@ def test_near_misses_stay_as_they_are(options):
     """Projections of two tensors, and of two widths that broadcast."""
     model = drafted(**options)
     before = operators(model)
-    assert fuse_gate_up(model.graph) == 0
+    assert fuse_gate_up(model.graph, quantized={}) == 0
     assert operators(model) == before
 
 
@@ -67,7 +67,7 @@ def test_a_result_that_is_read_elsewhere_stays():
     up = projection(draft, x, "up_proj", 1)
     gate = silu(draft, projection(draft, x, "gate_proj", 2))
     model = draft.model(y=draft.op("Mul", gate, up), z=draft.op("Neg", up))
-    assert fuse_gate_up(model.graph) == 0
+    assert fuse_gate_up(model.graph, quantized={}) == 0
 
 
 def test_the_square_of_one_projection_is_no_pair():
@@ -75,7 +75,7 @@ def test_the_square_of_one_projection_is_no_pair():
     x = draft.input("x", "B", "T", HIDDEN)
     up = projection(draft, x, "up_proj", 1)
     model = draft.model(y=draft.op("Mul", up, up))
-    assert fuse_gate_up(model.graph) == 0
+    assert fuse_gate_up(model.graph, quantized={}) == 0
 
 
 def test_a_weight_that_both_projections_share_stays():
@@ -83,7 +83,7 @@ def test_a_weight_that_both_projections_share_stays():
     x, weight = draft.input("x", "B", "T", HIDDEN), draft.weight(noise(HIDDEN, WIDTH), "shared.weight")
     up, gate = (draft.op("MatMul", x, weight, dims=["B", "T", WIDTH]) for _ in range(2))
     model = draft.model(y=draft.op("Mul", silu(draft, gate), up))
-    assert fuse_gate_up(model.graph) == 0
+    assert fuse_gate_up(model.graph, quantized={}) == 0
 
 
 def test_products_with_a_vector_are_no_projections():
@@ -91,7 +91,7 @@ def test_products_with_a_vector_are_no_projections():
     x = draft.input("x", "B", "T", HIDDEN)
     one, other = (draft.op("MatMul", x, draft.weight(noise(HIDDEN, seed=s), f"v{s}"), dims=["B", "T"]) for s in (1, 2))
     model = draft.model(y=draft.op("Mul", one, other))
-    assert fuse_gate_up(model.graph) == 0
+    assert fuse_gate_up(model.graph, quantized={}) == 0
 
 
 def test_two_pairs_of_one_parent_keep_their_own_weights():
@@ -106,7 +106,7 @@ def test_two_pairs_of_one_parent_keep_their_own_weights():
         outputs[f"y{number}"] = draft.op("Mul", silu(draft, parts[0]), parts[1])
     model = draft.model(**outputs)
     before = run(copied(model), FEEDS)
-    assert fuse_gate_up(model.graph) == 2
+    assert fuse_gate_up(model.graph, quantized={}) == 2
     after = run(model, FEEDS)
     for name, expected in before.items():
         np.testing.assert_allclose(after[name], expected, atol=ROUNDING)

@@ -77,7 +77,7 @@ def feeds(layers=1):
 def test_three_projections_become_one_with_the_same_numbers(biases):
     model = drafted(biases=biases)
     before, names = run(copied(model), feeds()), signature_names(model)
-    assert pack_qkv(model.graph) == 1
+    assert pack_qkv(model.graph, quantized={}) == 1
     assert operators(model)["MatMul"] == 1
     assert "layers.0.qkv_proj.weight" in model.graph.initializers
     assert "layers.0.q_proj.weight" not in model.graph.initializers
@@ -85,7 +85,7 @@ def test_three_projections_become_one_with_the_same_numbers(biases):
     after = run(model, feeds())
     for name, expected in before.items():
         np.testing.assert_allclose(after[name], expected, atol=ROUNDING)
-    assert pack_qkv(model.graph) == 0
+    assert pack_qkv(model.graph, quantized={}) == 0
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_near_misses_stay_as_they_are(options):
     """Keys of another tensor, only some biases, biases that broadcast, something between product and attention."""
     model = drafted(**options)
     before, numbers = operators(model), run(copied(model), feeds())
-    assert pack_qkv(model.graph) == 0
+    assert pack_qkv(model.graph, quantized={}) == 0
     assert operators(model) == before
     np.testing.assert_array_equal(run(model, feeds())["y0"], numbers["y0"])
 
@@ -113,7 +113,7 @@ def test_a_projection_that_is_an_output_too_stays():
     graph = model.graph
     add = next(node for node in graph if node.op_type == "Add")
     graph.outputs.append(add.outputs[0])
-    assert pack_qkv(graph) == 0
+    assert pack_qkv(graph, quantized={}) == 0
 
 
 def test_layers_whose_weights_have_short_names_keep_their_own_weights():
@@ -126,7 +126,7 @@ def test_layers_whose_weights_have_short_names_keep_their_own_weights():
             value.name = f"layers.{parts[2][0]}{parts[1]}{parts[3][0]}"
             model.graph.initializers[value.name] = value
     before = run(copied(model), feeds(2))
-    assert pack_qkv(model.graph) == 2
+    assert pack_qkv(model.graph, quantized={}) == 2
     after = run(model, feeds(2))
     for name, expected in before.items():
         np.testing.assert_allclose(after[name], expected, atol=ROUNDING)

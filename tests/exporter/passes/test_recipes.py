@@ -64,16 +64,19 @@ def test_each_step_has_a_file_with_a_function_of_its_name():
         assert step.expect not in ("all", "reported") or callable(module.candidates)
 
 
-def test_every_pass_reads_what_the_context_has():
+def test_every_step_names_all_that_its_pass_takes_of_the_context():
     from importlib import import_module
     from inspect import signature
 
-    known = {field.name for field in fields(PassContext)}
+    attributes = {field.name for field in fields(PassContext)}
     for step in {step for steps in RECIPES.values() for step in steps}:
         module = import_module(f"jisu.exporter.passes.{step.name}")
-        for name in (step.name, "candidates", "note"):
-            parameters = list(signature(getattr(module, name)).parameters) if hasattr(module, name) else []
-            assert set(parameters[1:]) <= known, f"{step.name}.{name}"
+        named = {step.name: step.reads, "candidates": step.candidates_read, "note": step.candidates_read}
+        for name, reads in named.items():
+            parameters = list(signature(getattr(module, name)).parameters.values()) if hasattr(module, name) else []
+            assert [item.name for item in parameters if item.default is not item.empty] == [], f"{step.name}.{name}"
+            assert not parameters or {item.name for item in parameters[1:]} == set(reads), f"{step.name}.{name}"
+            assert set(reads) <= attributes, f"{step.name}.{name}"
 
 
 def test_counts_are_recorded_in_order_without_times():
@@ -162,11 +165,20 @@ def test_other_dims_are_another_signature(pretend):
         run_recipe(small_model(), (Step(name="made_up"),), CONTEXT)
 
 
-def test_a_pass_that_asks_for_the_longest_position_gets_it(pretend):
+def test_a_pass_gets_what_its_step_names(pretend):
     seen = []
     pretend(lambda graph, *, max_positions: seen.append(max_positions) or 0)
-    run_recipe(small_model(), (Step(name="made_up"),), replace(CONTEXT, max_positions=77))
+    run_recipe(small_model(), (Step(name="made_up", reads=("max_positions",)),), replace(CONTEXT, max_positions=77))
     assert seen == [77]
+
+
+@pytest.mark.parametrize(
+    ("reads", "error"), [((), TypeError), (("target",), TypeError), (("longest",), AttributeError)]
+)
+def test_nothing_that_a_pass_takes_is_left_out_or_made_up(pretend, reads, error):
+    pretend(lambda graph, *, max_positions: 0)
+    with pytest.raises(error, match="max_positions|target|longest"):
+        run_recipe(small_model(), (Step(name="made_up", reads=reads),), CONTEXT)
 
 
 @pytest.mark.parametrize(("target", "precision"), WHY_NOT)

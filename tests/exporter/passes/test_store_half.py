@@ -28,22 +28,22 @@ def test_a_product_reads_the_rounded_weight_through_a_cast(half):
     weight = noise(32, 8)
     model = product(weight)
     names = signature_names(model)
-    assert candidates(model.graph, half=half) == 1
-    assert store_half(model.graph, half=half) == 1
+    assert candidates(model.graph, half=half, kept=frozenset()) == 1
+    assert store_half(model.graph, half=half, kept=frozenset()) == 1
     assert operators(model) == {"Cast": 1, "MatMul": 1}
     assert signature_names(model) == names
     assert {name: value.dtype for name, value in model.graph.initializers.items()} == {"w": ir.DataType[half.upper()]}
     # Sums of 32 products in float32, in another order than numpy's.
     np.testing.assert_allclose(run(model, FEEDS)["y"], FEEDS["x"] @ rounded(weight, half), atol=1e-5)
-    assert store_half(model.graph, half=half) == 0
-    assert candidates(model.graph, half=half) == 0
+    assert store_half(model.graph, half=half, kept=frozenset()) == 0
+    assert candidates(model.graph, half=half, kept=frozenset()) == 0
 
 
 def test_rounding_is_to_the_nearest_and_ties_go_to_even():
     # Between 1 and 2 float16 has steps of 2^-10: a quarter, a half (down to even), three quarters, one and a half (up).
     weight = np.array([[1 + 2**-12, 1 + 2**-11, 1 + 3 * 2**-12, 1 + 3 * 2**-11]], np.float32)
     model = product(weight)
-    store_half(model.graph, half="float16")
+    store_half(model.graph, half="float16", kept=frozenset())
     stored = model.graph.initializers["w"].const_value.numpy()
     np.testing.assert_array_equal(stored.astype(np.float64), [[1, 1, 1 + 2**-10, 1 + 2**-9]])
 
@@ -54,14 +54,14 @@ def test_a_tied_table_is_stored_once_and_cast_after_its_rows_are_read():
     weight = draft.weight(table, "embedding")
     rows = draft.op("Gather", weight, ids, dims=["B", "T", 32], axis=0)
     model = draft.model(y=draft.op("MatMul", rows, draft.op("Transpose", weight, dims=[32, 6], perm=[1, 0]), dims=[6]))
-    assert candidates(model.graph, half="float16") == 1
-    assert store_half(model.graph, half="float16") == 1
+    assert candidates(model.graph, half="float16", kept=frozenset()) == 1
+    assert store_half(model.graph, half="float16", kept=frozenset()) == 1
     (gather,) = (node for node in model.graph if node.op_type == "Gather")
     assert gather.inputs[0] is model.graph.initializers["embedding"], "the table is not widened as a whole"
     assert [value.dtype for value in model.graph.initializers.values()] == [ir.DataType.FLOAT16]
     short = rounded(table, "float16")
     np.testing.assert_allclose(run(model, FEEDS)["y"], short[FEEDS["ids"]] @ short.T, atol=1e-5)
-    assert store_half(model.graph, half="float16") == 0
+    assert store_half(model.graph, half="float16", kept=frozenset()) == 0
 
 
 def test_a_merged_weight_is_marked_with_its_parts():
@@ -70,7 +70,7 @@ def test_a_merged_weight_is_marked_with_its_parts():
     model = draft.model(y=draft.op("MatMul", x, draft.weight(np.zeros((32, 12)), "hole"), dims=["B", "T", 12]))
     merged = concat_weights(model.graph, [draft.weight(noise(32, 8), "a"), draft.weight(noise(32, 4), "b")], "ab")
     next(iter(model.graph)).replace_input_with(1, merged)
-    assert store_half(model.graph, half="float16") == 1
+    assert store_half(model.graph, half="float16", kept=frozenset()) == 1
     assert model.graph.initializers["ab"].metadata_props[ROUNDED_FROM] == "a b"
 
 
@@ -87,10 +87,12 @@ def test_a_weight_that_the_format_cannot_hold_stays_and_is_recorded(value):
     weight = noise(32, 8)
     weight[3, 4] = value
     model = product(weight)
-    assert store_half(model.graph, half="float16") == 0
-    assert "w stays float32: it reaches" in (note(model.graph, half="float16") or "")
+    assert store_half(model.graph, half="float16", kept=frozenset()) == 0
+    assert "w stays float32: it reaches" in (note(model.graph, half="float16", kept=frozenset()) or "")
     assert model.graph.initializers["w"].dtype == ir.DataType.FLOAT
-    assert candidates(model.graph, half="bfloat16") == (1 if np.isfinite(value) else 0), "its range is float32's"
+    assert candidates(model.graph, half="bfloat16", kept=frozenset()) == (1 if np.isfinite(value) else 0), (
+        "its range is float32's"
+    )
 
 
 def test_vectors_and_integers_are_left_alone():
@@ -100,5 +102,5 @@ def test_vectors_and_integers_are_left_alone():
     scaled = draft.op("Mul", x, draft.weight(noise(32), "norm"))
     codes = draft.op("Gather", draft.weight([[1, 2], [3, 4]], "codes"), ids, dtype=ir.DataType.INT64, axis=0)
     model = draft.model(y=scaled, z=codes)
-    assert candidates(model.graph, half="float16") == 0
-    assert store_half(model.graph, half="float16") == 0
+    assert candidates(model.graph, half="float16", kept=frozenset()) == 0
+    assert store_half(model.graph, half="float16", kept=frozenset()) == 0
