@@ -22,6 +22,7 @@ from jisu.exporter.estimates.matmul_speed import (
     measure_products,
     products_of,
 )
+from jisu.exporter.precision.precision import KEPT_FOLDER
 
 if TYPE_CHECKING:
     from jisu.exporter.contract.artifact import Artifact
@@ -52,11 +53,17 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """The artifact's measured rates, and the estimated ones of other formats by name."""
+    """The artifact's measured rates, and the estimated ones of other formats by name.
+
+    Attributes:
+        keeps_grid: its weights have the checkpoint's own integers, whatever the precision is called: they are as close
+            to the source as kept ones.
+    """
 
     precision: str
     measured: Rates
     others: Mapping[str, Rates]
+    keeps_grid: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for ``timings.json``; tokens per second."""
@@ -92,7 +99,8 @@ class Advice:
 
     def _better(self) -> str | None:
         """A more faithful format that loses nowhere and gains somewhere."""
-        rank = _FAITHFUL.index(self.precision) if self.precision in _FAITHFUL else 0
+        name = KEPT_FOLDER if self.keeps_grid else self.precision
+        rank = _FAITHFUL.index(name) if name in _FAITHFUL else 0
         own = self.measured
         for name, rates in self.others.items():
             closer = name in _FAITHFUL[:rank]
@@ -114,6 +122,7 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     from jisu.exporter.gate.open_candidate import open_candidate
 
     precision = artifact.manifest.precision
+    keeps_grid = _keeps_grid(artifact.manifest.quantization)
     backend = open_candidate(artifact, TARGET, threads=threads)
     try:
         step, prefill = _run(backend, artifact)
@@ -122,7 +131,7 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     products = products_of(artifact.graph)
     measured = Rates(decode=1 / step, prefill=PREFILL_ROWS / prefill)
     if not products:
-        return Advice(precision=precision, measured=measured, others={})
+        return Advice(precision=precision, measured=measured, others={}, keeps_grid=keeps_grid)
     own = measure_products(products, threads=threads)
     rates = {}
     for name, others in in_other_kinds(products, _KINDS, table=_TABLE).items():
@@ -134,13 +143,18 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
             decode=1 / (max(step - own.decode, 0.1 * step) + speed.decode),
             prefill=PREFILL_ROWS / (max(prefill - own.prefill, 0.1 * prefill) + speed.prefill),
         )
-    return Advice(precision=precision, measured=measured, others=rates)
+    return Advice(precision=precision, measured=measured, others=rates, keeps_grid=keeps_grid)
 
 
 def advice_of(record: Mapping[str, Any]) -> Advice:
     """What `Advice.to_dict` gave; raises an ordinary error for anything else."""
     others = {name: Rates(**rates) for name, rates in record["others"].items()}
-    return Advice(precision=str(record["precision"]), measured=Rates(**record["measured"]), others=others)
+    return Advice(
+        precision=str(record["precision"]),
+        measured=Rates(**record["measured"]),
+        others=others,
+        keeps_grid=bool(record.get("keeps_grid", False)),
+    )
 
 
 def record_advice(artifact: Artifact, advice: Advice) -> None:
@@ -168,6 +182,13 @@ def _run(backend: Backend, artifact: Artifact) -> tuple[float, float]:
             backend.forward(ids[:, index : index + 1], state)
             steps.append(time.perf_counter() - started)
     return statistics.median(steps), min(prefills)
+
+
+def _keeps_grid(record: Mapping[str, Any]) -> bool:
+    """Whether what a manifest's record gives fewer than 8 bits lies on grids of the checkpoint's own, all of it."""
+    formats = [entry["format"] for entry in record.get("formats", []) if entry["format"] is not None]
+    few = [form for form in formats if form.get("bits", 8) < 8]
+    return bool(few) and all("sums" in form for form in few)
 
 
 def _gains(own: Rates, other: Rates) -> list[str]:

@@ -44,6 +44,36 @@ def test_a_less_faithful_format_is_never_advised():
     assert "Use --precision" not in " ".join(lines)
 
 
+GRID = {"format": {"bits": 4, "block_size": 32, "sums": True}}
+BYTES = {"format": {"bits": 8, "block_size": 64, "symmetric": True}}
+FOUR_BITS = {"format": {"bits": 4, "block_size": 32, "symmetric": False}}
+
+
+def test_a_kept_grid_is_closer_to_the_source_than_int8_matmuls_and_rounding_is_not():
+    rates = {name: Rates(decode=120, prefill=900) for name in ("w8a8-dynamic", "int8")}
+
+    def said_of(**kept):
+        return " ".join(
+            Advice(precision="int4", measured=Rates(decode=100, prefill=500), others=rates, **kept).describe()
+        )
+
+    assert "w8a8-dynamic, which is closer to the source" in said_of()
+    assert "int8, which is closer to the source" in said_of(keeps_grid=True)
+    kept = Advice(precision="int4", measured=rates["int8"], others={}, keeps_grid=True)
+    assert advice_of(json.loads(json.dumps(kept.to_dict()))) == kept
+
+
+@pytest.mark.parametrize(
+    ("formats", "expected"),
+    [([GRID, BYTES], True), ([GRID, FOUR_BITS], False), ([FOUR_BITS, BYTES], False), ([BYTES], False), ([], False)],
+)
+def test_a_manifest_says_whether_all_few_bits_are_the_checkpoints(tiny_artifact, monkeypatch, formats, expected):
+    monkeypatch.setattr(advice, "_run", lambda backend, artifact: (0.010, 0.064))
+    monkeypatch.setattr(advice, "measure_products", lambda products, threads: Speed(decode=0.002, prefill=0.008))
+    manifest = replace(tiny_artifact.manifest, quantization={"formats": [*formats, {"format": None}]})
+    assert advise(replace(tiny_artifact, manifest=manifest)).keeps_grid is expected
+
+
 def test_other_products_take_the_place_of_the_artifacts_own(tiny_artifact, monkeypatch):
     monkeypatch.setattr(advice, "_run", lambda backend, artifact: (0.010, 0.064))
     speeds = {"MatMul": Speed(decode=0.004, prefill=0.032), "MatMulNBits": Speed(decode=0.001, prefill=0.016)}
