@@ -1,8 +1,14 @@
-"""What a measured figure depends on besides the code: CPU, memory, system, and how busy they are."""
+"""What a measured figure depends on besides the code: CPU, memory, system, and how busy they are.
+
+    python -m jisu.benchmarks.compare.machine
+
+prints the kind of machine, which pipelines keep a baseline for.
+"""
 
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +58,12 @@ def machine(cpuinfo: str | None = None) -> dict[str, Any]:
     }
 
 
+def machine_kind(found: Mapping[str, Any]) -> str:
+    """What decides which kernels run, as one word for names of files: ``linux-x86_64-avx2-avx512``."""
+    words = [*str(found["system"]).lower().split(), *(found["features"] or ())]
+    return "-".join(words)
+
+
 def machine_identity(found: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a machine the same one for a run that is resumed: not how busy it is, nor its memory to the byte."""
     names = ("processor", "design", "features", "cores", "system")
@@ -76,3 +88,7 @@ def _first_processor(text: str) -> dict[str, str]:
             continue
         found.setdefault(name.strip(), value.strip())
     return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{machine_kind(machine())}\n")

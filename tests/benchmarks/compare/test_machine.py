@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from jisu.benchmarks.compare.machine import machine, machine_identity
+from jisu.benchmarks.compare.machine import machine, machine_identity, machine_kind
 
 ROME = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -47,3 +47,8 @@ def test_a_run_resumes_whatever_the_load_and_the_last_bytes_of_memory():
     gib = round(found["memory_bytes"] / (1 << 30)) * (1 << 30)
     one, other = ({**found, "memory_bytes": gib + more, "load": (load,)} for more, load in ((0, 1), (438_000, 9)))
     assert machine_identity(one) == machine_identity(other)
+
+
+def test_each_kind_of_cpu_has_a_word_of_its_own_for_file_names():
+    kinds = [machine_kind({**machine(text), "system": "Linux x86_64"}) for text in (ROME, TURIN, "")]
+    assert kinds == ["linux-x86_64-avx2", "linux-x86_64-avx2-avx512-avx512_vnni-avx_vnni", "linux-x86_64"]
