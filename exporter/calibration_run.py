@@ -162,10 +162,10 @@ def _is_leftover(path: Path) -> bool:
 def _refuse_statistics(texts: CalibrationTexts) -> None:
     if texts.statistics is not None:
         raise InputError(
-            f"{texts.statistics} holds statistics, which are no text to collect others from",
+            f"{texts.statistics} holds statistics, not text",
             received="a folder of statistics",
             allowed="text, JSONL, CSV or a dataset's folder",
-            fix="Give the text that they were made of with --data.",
+            fix="Give the text that they were collected on with --data.",
         )
 
 

@@ -48,7 +48,7 @@ def _check_classifier(request: ExportRequest) -> None:
         raise InputError(
             "This option needs a model that generates text",
             received=", ".join(options),
-            allowed="one --precision for all layers; limits --max-kl and --min-top1 with it",
+            allowed="without such options: one --precision for all layers, with --max-kl and --min-top1",
             fix="Use --precision int8, or leave the option out.",
         )
 

@@ -170,7 +170,7 @@ def choose_witness(provenance: dict[str, Any], task: str, *, python: str | None 
     kind = provenance.get("kind")
     if task != "text-generation" or kind not in ("gguf", "hf-folder"):
         raise InputError(
-            "There is no other implementation to ask about this artifact",
+            "No other implementation can give a second opinion about this artifact",
             received=f"a model for {task} from a checkpoint of kind {kind}",
             allowed="a model for text-generation from a GGUF file or a Hugging Face folder",
             fix="Verify it without --second-opinion.",

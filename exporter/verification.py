@@ -114,6 +114,7 @@ def _recorded_budget(artifact: Artifact) -> Budget:
         raise InputError(
             f"The manifest of {artifact.folder} records a budget that cannot be read",
             received=error,
+            allowed="a budget as the export wrote it",
             fix="Export the model again.",
         ) from error
 

@@ -9,7 +9,7 @@ from jisu.exporter.contract.naming import shown
 
 def only_classifies(artifact: Artifact) -> InputError:
     return InputError(
-        f"{artifact.folder} gives labels to texts and does not continue them",
+        f"{artifact.folder} is a classifier and does not generate text",
         received="a request for text or scores of tokens",
         allowed="Engine.classify and Engine.classify_ids",
         fix="Classify with it (`jisu classify` on the command line), or export a model that generates.",
@@ -18,7 +18,7 @@ def only_classifies(artifact: Artifact) -> InputError:
 
 def no_scores(artifact: Artifact) -> InputError:
     return InputError(
-        f"The artifact {artifact.folder} says something about a source, and cannot score a text alone",
+        f"The artifact {artifact.folder} turns one text into another, and cannot score a text without its source",
         received="score",
         allowed="generate, stream and generate_ids",
         fix="Compare the texts that it generates.",
@@ -47,7 +47,7 @@ def no_tokenizer(artifact: Artifact) -> InputError:
     return InputError(
         f"The artifact {artifact.folder} has no tokenizer",
         received="text",
-        allowed="from Python token ids, with Engine.generate_ids and Engine.score",
+        allowed="token ids, from Python: Engine.generate_ids and Engine.score",
         fix="Export the model with its tokenizer.",
     )
 

@@ -45,7 +45,7 @@ def placement_report(artifact: Artifact, backend: str) -> PlacementReport:
     if backend in _PLANS:
         return _in_plans(artifact, backend)
     raise InputError(
-        f"The backend {backend} places no operators of a graph",
+        f"The backend {backend} does not report where operators run",
         received=f"--backend {backend}",
         allowed=", ".join(("ort-cpu", "ort-cuda", *_PLANS)),
         fix="Choose one of these.",

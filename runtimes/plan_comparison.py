@@ -219,7 +219,7 @@ def _check(artifact: Artifact, shapes: Shapes, *, tokens: int, prompt: int) -> N
             if signature.encoded
             else ", ".join(sorted(kinds - set(_LIMITS))) or "a model without a state",
             allowed=f"a decoder alone whose state is {' or '.join(_LIMITS)}",
-            fix="Compare what they say: jisu compare ARTIFACT --backends ort-cpu tensorrt-rtx.",
+            fix="Compare the answers instead: jisu compare ARTIFACT --backends ort-cpu tensorrt-rtx.",
         )
     if not (0 < prompt <= min(tokens, shapes.prompt) and tokens <= shapes.capacity):
         raise InputError(

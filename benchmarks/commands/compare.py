@@ -260,7 +260,8 @@ def _run_one(
         raise InputError(
             "Nothing could be measured",
             received=" ".join(f"{row['name']}: {row['failure']}" for row in report["rows"]),
-            fix=f"{request.out} has a report of it.",
+            allowed="at least one row that can be measured",
+            fix=f"See the report in {request.out} for each row's failure.",
         )
     return REGRESSED if any(not case["passed"] for case in (report["verdict"] or {"cases": ()})["cases"]) else 0
 

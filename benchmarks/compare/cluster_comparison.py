@@ -106,7 +106,8 @@ def _joined(reports: Sequence[Report], missing: dict[str, str]) -> Report:
         raise InputError(
             "Nothing could be measured",
             received=" ".join(f"{row['name']}: {row['failure']}" for report in reports for row in report["rows"]),
-            fix="Look at the cluster's own log.",
+            allowed="at least one row that can be measured",
+            fix="See the logs of the cluster's workers.",
         )
     rows = [{**row, "machine": report.get("machine")} for report in reports for row in report["rows"]]
     judged = [report for report in made if (report["reference"] or {}).get("description")]

@@ -51,7 +51,10 @@ def artifact_contestants(
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) < len(resolved):
         raise InputError(
-            "An artifact is named twice", received=", ".join(map(str, folders)), fix="Name each folder once."
+            "An artifact is named twice",
+            received=", ".join(map(str, folders)),
+            allowed="each folder once",
+            fix="Leave the repeated one out.",
         )
     labels = _labels(folders)
     contestants: list[Contestant] = []

@@ -34,6 +34,7 @@ def sole_run(folder: Path, *, name: str = NAME) -> Iterator[None]:
         except BlockingIOError as error:
             raise InputError(
                 f"Another comparison is writing its report into {folder} now",
+                received="a folder that another process has locked",
                 allowed="one at a time for each folder",
                 fix="Wait for it, or name another folder with --out.",
             ) from error

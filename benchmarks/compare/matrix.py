@@ -59,7 +59,7 @@ def read_matrix(path: Path) -> Matrix:
             f"The matrix {path} cannot be read",
             received=error,
             allowed='TOML such as: models = ["MODEL"] and precisions = ["fp32", "int8"]',
-            fix="Correct it.",
+            fix="Correct the file.",
         ) from error
     known = [item.name for item in fields(Matrix)]
     problems = []
@@ -92,7 +92,10 @@ def read_matrix(path: Path) -> Matrix:
         ]
     if problems:
         raise InputError(
-            f"{path} is not a valid matrix", received="; ".join(problems), allowed=", ".join(known), fix="Correct it."
+            f"{path} is not a valid matrix",
+            received="; ".join(problems),
+            allowed=", ".join(known),
+            fix="Correct these keys.",
         )
     settings: dict[str, Any] = {key: tuple(data[key]) for key in ("models", "precisions", "backends") if key in data}
     if "build" in data:
@@ -100,7 +103,10 @@ def read_matrix(path: Path) -> Matrix:
     matrix = Matrix(**settings, options=options)
     if len(set(matrix.labels.values())) < len(matrix.models):
         raise InputError(
-            f"Two models of {path} have the same name", received=", ".join(matrix.models), fix="Rename one of them."
+            f"Two models of {path} have the same name",
+            received=", ".join(matrix.models),
+            allowed="models whose folders or files have different names",
+            fix="Rename one of them.",
         )
     return matrix
 

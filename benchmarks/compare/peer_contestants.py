@@ -68,6 +68,7 @@ def peer_contestants(models: Path, python: Path, *, threads: int) -> tuple[list[
     if not models.is_dir():
         raise InputError(
             f"There are no models of other engines in {models}",
+            received="a folder without them",
             allowed="a folder that benchmarks.peers.prepare has written",
             fix=f"Make them with: {PREPARE}",
         )

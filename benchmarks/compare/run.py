@@ -68,17 +68,25 @@ class ComparisonRequest:
     def __post_init__(self) -> None:
         if not self.artifacts:
             raise InputError(
-                "There is nothing to compare", allowed="one artifact or more", fix="Name folders of `jisu export`."
+                "There is nothing to compare",
+                received="no artifact",
+                allowed="one artifact or more",
+                fix="Name one or more folders that `jisu export` wrote.",
             )
         for name, value, least in (("--trials", self.trials, 1), ("--threads", self.threads, 0)):
             if value < least:
-                raise InputError(f"{name} is too small", received=value, allowed=f"{least} or more", fix="Correct it.")
+                raise InputError(
+                    f"{name} is too small",
+                    received=value,
+                    allowed=f"{least} or more",
+                    fix=f"Correct {name}.",
+                )
         if not 0 < self.time_limit <= LONGEST:
             raise InputError(
                 "--time-limit is out of range",
                 received=self.time_limit,
                 allowed=f"seconds above 0, up to {LONGEST:g}",
-                fix="Correct it.",
+                fix="Correct --time-limit.",
             )
 
 
@@ -269,7 +277,10 @@ def _check_threads(threads: int) -> None:
     cores = os.cpu_count() or 1
     if threads > cores:
         raise InputError(
-            "--threads is more than this machine has", received=threads, allowed=f"1 to {cores}", fix="Correct it."
+            "--threads is more than this machine has",
+            received=threads,
+            allowed=f"1 to {cores}",
+            fix="Choose a smaller number.",
         )
 
 

@@ -76,7 +76,10 @@ def _require(what: str, requested: Sequence[str] | None, known: Sequence[str]) -
     missing = [name for name in requested or () if name not in known]
     if missing:
         raise InputError(
-            f"The report has no such {what}", received=", ".join(missing), allowed=", ".join(known), fix="Correct it."
+            f"The report has no such {what}",
+            received=", ".join(missing),
+            allowed=", ".join(known),
+            fix="Choose from these.",
         )
 
 

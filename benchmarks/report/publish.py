@@ -90,7 +90,12 @@ def _filled(path: Path, shown: str) -> str:
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise InputError(f"{path} has no place for the table", allowed=f"{BEGIN} and {END}", fix="Add the two.")
+        raise InputError(
+            f"{path} has no place for the table",
+            received="a page without the two marks",
+            allowed=f"{BEGIN} and {END}",
+            fix="Add both lines to the page.",
+        )
     return f"{before}{BEGIN}{shown}{END}{after}"
 
 
@@ -118,7 +123,10 @@ def standalone_plot(report: Report) -> str:
     drawing = draw_pareto(report)
     if drawing is None:
         raise InputError(
-            "The report has nothing to draw", allowed="two rows with speed and quality", fix="Run the comparison again."
+            "The report has nothing to draw",
+            received="fewer than two rows with speed and quality",
+            allowed="two rows with speed and quality",
+            fix="Run the comparison again.",
         )
     head, _, body = drawing.partition(">")
     return f'{head} xmlns="http://www.w3.org/2000/svg">{_STYLE}{body}'

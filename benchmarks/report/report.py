@@ -63,11 +63,17 @@ def read_report(path: Path) -> Report:
         ) from error
     if not isinstance(data, dict) or data.get("kind") != KIND:
         raise InputError(
-            f"{path} is not a report", allowed="a report.json that `jisu compare` has written", fix="Check the path."
+            f"{path} is not a report",
+            received="JSON of another kind",
+            allowed="a report.json that `jisu compare` has written",
+            fix="Check the path.",
         )
     if data.get("schema_version") == SCHEMA_VERSION and not _has_its_parts(data):
         raise InputError(
-            f"{path} is damaged: parts of a report are missing", fix="Create the report again with `jisu compare`."
+            f"The report {path} is damaged",
+            received="a file without parts of a report",
+            allowed="a report.json that `jisu compare` has written",
+            fix="Create the report again with `jisu compare`.",
         )
     return data
 

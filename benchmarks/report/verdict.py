@@ -35,11 +35,19 @@ class Limits:
         for name, value in vars(self).items():
             if value is not None and not 0 <= value < math.inf:
                 option = "--" + name.replace("_", "-")
-                raise InputError(f"{option} is not a limit", received=value, allowed="0 or more", fix="Correct it.")
+                raise InputError(
+                    f"{option} is not a limit",
+                    received=value,
+                    allowed="0 or more",
+                    fix=f"Correct {option}.",
+                )
 
         if self.min_top1 is not None and self.min_top1 > 1:
             raise InputError(
-                "--min-top1 is not a share", received=self.min_top1, allowed="0 to 1, or 95%", fix="Correct it."
+                "--min-top1 is not a share",
+                received=self.min_top1,
+                allowed="0 to 1, or 95%",
+                fix="Correct --min-top1.",
             )
 
     @property

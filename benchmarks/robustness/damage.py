@@ -51,7 +51,10 @@ class Damage:
             self._whole = attempt(lambda: self.read(self.path), seconds=10 * self.seconds)
             if self._whole.ending != "done":
                 raise InputError(
-                    f"{self.path} cannot be used to begin with", received=self._whole.detail or self._whole.ending
+                    f"{self.path} cannot be used to begin with",
+                    received=self._whole.detail or self._whole.ending,
+                    allowed="a file that can be read before it is damaged",
+                    fix="Repair it first.",
                 )
         return self._whole
 

@@ -87,7 +87,12 @@ class Kills:
         outcome = attempt(lambda: self._marked(out, "first"), seconds=self.seconds)
         self._lasted = time.monotonic() - begun
         if outcome.ending != "done":
-            raise InputError(f"{self.name} cannot be done to begin with", received=outcome.detail or outcome.ending)
+            raise InputError(
+                f"{self.name} cannot be done to begin with",
+                received=outcome.detail or outcome.ending,
+                allowed="a run that ends well when it is not killed",
+                fix="Repair it first.",
+            )
         self._first = self._digest(out).result
         _empty(self.place)
 

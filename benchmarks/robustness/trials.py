@@ -239,7 +239,12 @@ def _compare(inputs: Inputs, out: Path) -> None:
     failed = [f"{row['name']}: {row['failure']}" for row in report["rows"] if row["failure"] is not None]
     problems = (report["reference"] or {}).get("problems", [])
     if failed or problems:
-        raise InputError("A row of the comparison failed", received="; ".join([*failed, *problems]))
+        raise InputError(
+            "A row of the comparison failed",
+            received="; ".join([*failed, *problems]),
+            allowed="rows that can all be measured",
+            fix="See the report of the comparison.",
+        )
 
 
 def _report_digest(out: Path) -> Any:

@@ -225,7 +225,10 @@ def _prompt(source: Source, tokens: int) -> npt.NDArray[np.int64]:
     most = min(tokens, len(text))
     if most < tokens:
         raise InputError(
-            "The benchmark's prompt is longer than its text", received=f"--prompt {tokens}", allowed=f"up to {most}"
+            "The benchmark's prompt is longer than its text",
+            received=f"--prompt {tokens}",
+            allowed=f"up to {most}",
+            fix="Choose a smaller --prompt.",
         )
     return text[:tokens]
 

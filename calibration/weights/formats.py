@@ -47,7 +47,7 @@ class BlockFormat:
             )
         if self.block_size not in (ROW, *BLOCK_SIZES):
             raise FormatError(
-                "The block size is not one that the kernels know",
+                "There is no kernel for this block size",
                 received=self.block_size,
                 allowed=", ".join(map(str, BLOCK_SIZES)),
                 fix="Use 32, 64 or 128.",

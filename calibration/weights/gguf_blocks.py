@@ -104,7 +104,7 @@ def blocks_to_quantized(type_name: str, raw: Raw, values: Floats, *, layer: str)
         return round_to_nearest(values, CLOSEST[type_name], layer=layer)
     if type_name not in EXACT:
         raise FormatError(
-            f"Blocks of type {type_name} in {layer} have no format that the kernels run",
+            f"{type_name} blocks in {layer} cannot be kept",
             received=type_name,
             allowed=", ".join((*EXACT, *CLOSEST)),
             fix="Export without --keep-quantization.",
@@ -132,7 +132,7 @@ def blocks_to_quantized(type_name: str, raw: Raw, values: Floats, *, layer: str)
     )
     if not np.array_equal(result.dequantize(), values):
         raise FormatError(
-            f"The {type_name} blocks of {layer} could not be taken over bit for bit",
+            f"The {type_name} blocks of {layer} were not converted exactly",
             received="other values than the gguf package reads",
             allowed="the very same values",
             fix="This is a bug of jisu; export without --keep-quantization.",

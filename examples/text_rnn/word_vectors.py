@@ -88,7 +88,12 @@ def read_vectors(path: Path, words: Mapping[str, int], *, size: int | None = Non
             fix="Give a GloVe or word2vec file in its text form.",
         ) from error
     if not rows:
-        raise InputError(f"{path} has no word vectors", received="no rows", fix="Give a GloVe or word2vec text file.")
+        raise InputError(
+            f"{path} has no word vectors",
+            received="no rows",
+            allowed="a line with a word and its numbers for each vector",
+            fix="Give a GloVe or word2vec text file.",
+        )
     if not vectors:
         raise InputError(
             f"{path} has no vector for any word of the vocabulary",

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.plan is not None:
         if arguments.compute_capability is not None:
             raise InputError(
-                "A plan is compared on this machine's GPU",
+                "--compute-capability cannot be combined with --plan, which runs on this machine's GPU",
                 received="--compute-capability beside --plan",
                 allowed="one of them",
                 fix="Leave --compute-capability out.",

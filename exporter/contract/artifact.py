@@ -177,7 +177,8 @@ def read_artifact(folder: str | Path, *, check_hashes: bool = False, or_rejected
     damage += [f"{name} is not recorded" for name in _names(folder) if name not in known]
     if damage:
         raise InputError(
-            f"The artifact {folder} is damaged: {'; '.join(damage)}",
+            f"The artifact {folder} is damaged",
+            received="; ".join(damage),
             allowed="the files as the export wrote them",
             fix="Export the model again or restore the files.",
         )
@@ -206,7 +207,7 @@ def check_outside_artifacts(path: Path, *, option: str) -> None:
     for folder in (place, *place.parents):
         if (folder / MANIFEST).is_file() and _is_manifest(folder / MANIFEST):
             raise InputError(
-                "Output cannot be written into an artifact, which must stay as it was exported",
+                "Output cannot be written into an artifact, whose files must not change",
                 received=f"{option} {path} within {folder}",
                 allowed="a place beside the artifact",
                 fix=f"Name another one with {option}.",
@@ -256,6 +257,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"{path} is not a manifest",
             received=f"{type(error).__name__}: {error}",
+            allowed="a manifest that `jisu export` wrote",
             fix="Export the model again.",
         ) from error
     raise InputError(

@@ -155,6 +155,7 @@ class Signature:
             raise InputError(
                 "The signature in the manifest cannot be read",
                 received=error,
+                allowed="the signature as the export wrote it",
                 fix="Export the model again; the manifest was altered or written by another version.",
             ) from error
 

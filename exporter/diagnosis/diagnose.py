@@ -57,7 +57,12 @@ def diagnose(
 
     for name, value, least in (("prompt-tokens", prompt, 1), ("steps", steps, 0)):
         if value < least:
-            raise InputError(f"--{name} is too small", received=value, allowed=f"{least} or more", fix="Correct it.")
+            raise InputError(
+                f"--{name} is too small",
+                received=value,
+                allowed=f"{least} or more",
+                fix=f"Correct --{name}.",
+            )
     opened = read_artifact(artifact, or_rejected=True)
     if opened.manifest.task == TEXT_TO_TEXT:
         raise InputError(

@@ -24,10 +24,10 @@ def require_disk(needed: int, free: int, *, out: Path) -> None:
     """Raise InputError when an artifact at ``out`` does not fit."""
     if free < needed:
         raise InputError(
-            f"The disk under {_place(out)} is too small for the artifact",
+            f"There is too little free space under {_place(out)} for the artifact",
             received=f"{free / 1e6:.0f} MB free",
             allowed=f"at least {needed / 1e6:.0f} MB",
-            fix="Make room or choose another --out.",
+            fix="Free disk space, or choose another --out.",
         )
 
 

@@ -134,7 +134,7 @@ def refuse_unreachable_size(source: Source, prepared: Prepared, *, target: str) 
             "No mixed precision is this small",
             received=f"--target-size {limit / 1e6:g}MB",
             allowed=f"about {smallest / 1e6:.3g} MB, everything in its smallest format",
-            fix="Allow more.",
+            fix="Choose a larger --target-size.",
         )
 
 
@@ -208,7 +208,7 @@ def _stored_forms(
             continue
         if kind not in CLOSEST and kind not in EXACT:
             raise InputError(
-                f"Blocks of type {kind} in {matrix.name} have no format that the kernels run",
+                f"{kind} blocks in {matrix.name} cannot be kept",
                 received=kind,
                 allowed=", ".join((*EXACT, *CLOSEST)),
                 fix="Export without --keep-quantization.",

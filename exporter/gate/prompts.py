@@ -114,6 +114,7 @@ def gate_prompts(
         if evaluation is not None:
             raise InputError(
                 "The evaluation text cannot be read without a tokenizer",
+                received="a checkpoint without a tokenizer",
                 allowed="a checkpoint with tokenizer.json",
                 fix="Leave --evaluation out, or add the tokenizer's files to the checkpoint.",
             )

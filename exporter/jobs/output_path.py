@@ -32,7 +32,7 @@ def check_name(out: Path, *, what: str = "output folder", temporary: str = "{nam
         fits = False
     if not fits or "\0" in str(out):
         raise InputError(
-            f"The {what} cannot have this name",
+            f"The name of the {what} cannot be used",
             received=ascii(str(out)[:80]),
             allowed=f"UTF-8 without NUL, parts of at most {_LONGEST_NAME - len(beside) + len(out.name)} bytes",
             fix="Choose another --out.",
@@ -44,7 +44,7 @@ def check_parent(out: Path, *, what: str = "output folder") -> None:
     place = next(parent for parent in out.absolute().parents if parent.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise InputError(
-            f"No {what} can be made in {place}",
+            f"The {what} cannot be created in {place}",
             received="a file" if not place.is_dir() else "a folder that cannot be written",
             allowed="a writable folder",
             fix="Choose another --out.",
@@ -81,6 +81,6 @@ def cannot_write(out: Path, error: OSError, *, what: str, option: str) -> InputE
     return InputError(
         f"The {what} cannot be written to {out}",
         received=error.strerror or error,
-        allowed="a writable folder with room for it",
-        fix=f"Make room or choose another {option}.",
+        allowed="a writable folder with enough space",
+        fix=f"Free disk space, or choose another {option}.",
     )

@@ -81,7 +81,7 @@ def ask_worker(worker: str, questions: dict[str, Any], folder: Path, *, python: 
     answers = _read(folder / ANSWERS)
     if answers is None or "failed" in answers:
         raise InputError(
-            f"{who} cannot be asked about {questions['checkpoint']}",
+            f"{who} gives no second opinion about {questions['checkpoint']}",
             received=_ending(done) if answers is None else answers["failed"],
             allowed=f"a checkpoint that {who} can open and run",
             fix="Verify it without --second-opinion, or update the other implementation.",

@@ -84,8 +84,8 @@ def refusing_to_write(place: Path) -> Iterator[None]:
         raise InputError(
             f"The artifact cannot be written to {place.parent}",
             received=received,
-            allowed="a folder with room for it",
-            fix="Make room or choose another --out.",
+            allowed="a writable folder with enough space",
+            fix="Free disk space, or choose another --out.",
         ) from error
 
 

@@ -54,6 +54,7 @@ def refuse_existing(out: Path, *, overwrite: bool = False) -> None:
     if not overwrite:
         raise InputError(
             f"The output folder {out} already exists",
+            received="a path that exists",
             allowed="a path that does not exist yet",
             fix="Choose another --out, remove the folder first, or replace an earlier artifact with --overwrite.",
         )
@@ -96,7 +97,7 @@ def staging_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         _remove_empty(made)
         raise InputError(
-            f"No output folder can be made in {out.parent}",
+            f"No output folder can be created in {out.parent}",
             received=error.strerror or error,
             allowed="a writable folder",
             fix="Choose another --out.",

@@ -63,7 +63,9 @@ class Budget:
             )
         if self.same_greedy_tokens and self.max_logit_error is None:
             raise InputError(
-                "Equal greedy tokens cannot be asked for without max_logit_error, which says what a near tie is",
+                "The gate's budget asks for equal greedy tokens without a limit for near ties",
+                received="no max_logit_error",
+                allowed="exact greedy tokens together with max_logit_error",
                 fix="Set max_logit_error too.",
             )
         wrong = [

@@ -182,7 +182,7 @@ def _windows_of(source: Source, text: CalibrationText, *, count: int, length: in
     unknown = unknown_share(source, ids)
     if unknown > _MOST_UNKNOWN:
         raise InputError(
-            f"The model does not know the words of {text.origin}",
+            f"The tokenizer does not know the words of {text.origin}",
             received=f"a text of which {unknown:.0%} of the tokens are unknown",
             allowed=f"at most {_MOST_UNKNOWN:.0%}",
             fix="Give text like what the model was trained on.",

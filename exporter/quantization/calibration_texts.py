@@ -59,7 +59,7 @@ def calibration_texts(
         )
     if texts.statistics is not None and len(names) > 1:
         raise InputError(
-            "A folder of statistics stands for all the text that it was made of",
+            "A folder of statistics cannot be combined with other calibration texts",
             received=f"{option} {texts.words}",
             allowed=f"the folder alone, or texts and {MIXTURE}",
             fix="Leave the others out, or collect statistics of all of them with `jisu calibrate`.",

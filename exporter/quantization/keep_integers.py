@@ -84,7 +84,7 @@ def keep_integers(
             by_name[matrix.parameter] = done[matrix.storage]
     if not by_name:
         raise InputError(
-            "No quantized weight of the checkpoint has a format that the kernels run",
+            "No quantized weight of the checkpoint is in a format that can be kept",
             received=", ".join(f"{kept.weights} x {kind}" for kind, kept in kinds.items()),
             allowed="quantized linear layers or embeddings",
             fix="Leave --keep-quantization out.",

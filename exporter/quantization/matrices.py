@@ -63,7 +63,10 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     if is_of_transformers(module) and not has_encoder(module):
         if stack is None:
             raise InputError(
-                f"{type(module).__name__} has no list of decoder layers to quantize", fix="Export it in fp32."
+                f"{type(module).__name__} has no list of decoder layers to quantize",
+                received="no nn.ModuleList of decoder layers",
+                allowed="a model whose layers are in one nn.ModuleList",
+                fix="Export it in fp32.",
             )
         prefix = inside
     # By their weights: one embedding may go by several names, as that of an encoder and a decoder does.
@@ -99,6 +102,7 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     if not matrices:
         raise InputError(
             f"{type(module).__name__} has nothing that could be quantized",
+            received="no layer of a type that can be quantized",
             allowed="nn.Linear, nn.Embedding, nn.LSTM, nn.GRU or nn.RNN",
             fix="Export it in fp32 or fp16.",
         )

@@ -89,7 +89,12 @@ def find_mixed_precision(
     """
     units = [_allowed(unit, keep, embedding_labels) for unit in sensitivity.units]
     if not any(len(unit.bytes) > 1 for unit in units):
-        raise InputError("There is nothing left to quantize", received=", ".join(keep), fix="Keep fewer layers.")
+        raise InputError(
+            "There is nothing left to quantize",
+            received=f"--keep {' '.join(keep)}",
+            allowed="patterns that leave at least one layer",
+            fix="Keep fewer layers.",
+        )
     # Rounding every unit to 8 bits takes no calibration, and shows what the runtime's own rounding adds.
     labels = ["int8" if "int8" in unit.bytes else FLOAT for unit in units]
     quantized = quantize(_plan(units, labels, sensitivity))
@@ -125,7 +130,7 @@ def find_mixed_precision(
             "No mixed precision within the goal was found",
             received="; ".join(f"{entry['kl']:.4g} nats in {entry['bytes'] / 1e6:.1f} MB" for entry in tries),
             allowed=_describe(goal),
-            fix="Allow more, or use more calibration text.",
+            fix="Raise --max-kl or --target-size, or give more calibration text.",
         )
     labels, quantized, measured = best
     record = {
@@ -184,7 +189,7 @@ def _first_limit(units: Sequence[Unit], goal: Goal, overhead: int) -> float:
             "No mixed precision is this small",
             received=f"--target-size {goal.max_bytes / 1e6:.1f}MB",
             allowed=f"at least {smallest / 1e6:.1f} MB, everything in its smallest format",
-            fix="Allow more.",
+            fix="Choose a larger --target-size.",
         )
     return float(goal.max_bytes - overhead)
 

@@ -33,6 +33,7 @@ class QuantizationOptions:
         if mixed and self.goal == Goal():
             raise InputError(
                 "Mixed precision needs a goal",
+                received="neither --max-kl nor --target-size",
                 allowed="--max-kl, --target-size, or both",
                 fix="Add --max-kl 0.05, or choose --precision int8 or int4.",
             )

@@ -152,7 +152,10 @@ def _weight_file(folder: Path, *, allow_pickle: bool) -> Path:
     file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if file is None:
         raise InputError(
-            f"The adapter {folder} has no weights", allowed=" or ".join(WEIGHTS), fix="Download or save it again."
+            f"The adapter {folder} has no weights",
+            received="a folder without a weight file",
+            allowed=" or ".join(WEIGHTS),
+            fix="Download or save it again.",
         )
     if file.suffix == ".bin" and not allow_pickle:
         raise InputError(

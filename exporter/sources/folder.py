@@ -207,6 +207,7 @@ def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> t
         if not any(folder.iterdir()):
             raise InputError(
                 f"The checkpoint folder {folder} is empty",
+                received="a folder without files",
                 allowed="config.json and safetensors weights",
                 fix="Download the model into it first.",
             )
@@ -214,6 +215,7 @@ def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> t
         raise InputError(
             f"The checkpoint folder {folder} cannot be read",
             received=error.strerror or error,
+            allowed="a folder that may be read",
             fix="Check the path and its permissions.",
         ) from error
     for path in sorted(folder.iterdir()):
@@ -232,6 +234,7 @@ def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> t
     if not files and not pickles and needed:
         raise InputError(
             f"{folder} has a config.json but no weights",
+            received="no weight file",
             allowed="model.safetensors, or several safetensors files with model.safetensors.index.json",
             fix="Download the weights.",
         )
@@ -269,8 +272,9 @@ def _read_config(folder: Path) -> Any:
             config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise InputError(
-            f"{path} cannot be understood as a {model_type} configuration",
+            f"{path} is not a valid {model_type} configuration",
             received=reason_of(error),
+            allowed=f"a valid configuration of a {model_type} model",
             fix="Download the file again.",
         ) from error
     # Here a checkpoint can name a hub repository whose compiled kernels transformers would fetch and run. How attention

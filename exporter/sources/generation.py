@@ -47,8 +47,9 @@ def read_generation_config(folder: Path) -> Any | None:
             )
     except Exception as error:
         raise InputError(
-            f"{path} cannot be understood",
+            f"{path} holds no valid generation settings",
             received=reason_of(error),
+            allowed="a JSON object as save_pretrained writes it",
             fix="Download the file again, or remove it.",
         ) from error
 

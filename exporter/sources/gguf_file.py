@@ -76,7 +76,7 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
         return outline_source(empty, tokenizer, {"kind": "gguf", "name": str(path)}, account=account)
     if own_loader and len(files_of(header)) > 1:
         raise InputError(
-            f"{path} is a model in parts of an architecture that is read from one file only",
+            f"{path} is split into parts, which are not read for its architecture",
             received=f"{header.architecture}, {len(files_of(header))} parts",
             allowed="one file",
             fix="Join the parts with llama-gguf-split --merge.",
@@ -136,6 +136,7 @@ def _plan_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:
         raise InputError(
             f"The tensor names of {header.path} are unknown to the installed gguf package",
             received=f"architecture {header.architecture!r}",
+            allowed="an architecture whose tensors the gguf package names",
             fix="Update the gguf package, or use the model's original Hugging Face folder.",
         ) from error
     _check(header, empty, weights, [name for name in unused if name not in _rope_tensors(header)])
@@ -188,6 +189,7 @@ def _scale_rotary(model: Any, factors: Any, path: Path) -> None:
         raise InputError(
             f"{path} scales rotary frequencies that its model does not have",
             received=f"{_ROPE_FACTORS} with {divisors.numel()} factors",
+            allowed="factors for a model with rotary positions of that size",
             fix="Use the model's original Hugging Face folder instead.",
         )
 
@@ -213,6 +215,7 @@ def _load_whole(model_class: Any, config: Any, header: GgufHeader) -> Any:
         raise InputError(
             f"The weights of {header.path} cannot be loaded into {model_class.__name__}",
             received=reason_of(error),
+            allowed="tensors in the shapes that the configuration asks for",
             fix="Use the model's original Hugging Face folder instead.",
         ) from error
     refuse_unfinished(info, header.path)

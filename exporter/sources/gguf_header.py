@@ -70,7 +70,10 @@ def read_gguf_header(path: Path) -> GgufHeader:
             return _read(path, data)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read", received=error.strerror or error, fix="Check the path and its permissions."
+            f"{path} cannot be read",
+            received=error.strerror or error,
+            allowed="a file that may be read",
+            fix="Check the path and its permissions.",
         ) from error
     except (struct.error, EOFError, ValueError, OverflowError, MemoryError) as error:
         # An empty file cannot be mapped (ValueError); a count made of garbage runs over the end (struct.error).

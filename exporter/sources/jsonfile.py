@@ -27,7 +27,10 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=hook)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read", received=error.strerror or error, fix="Check the path and its permissions."
+            f"{path} cannot be read",
+            received=error.strerror or error,
+            allowed="a file that may be read",
+            fix="Check the path and its permissions.",
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(

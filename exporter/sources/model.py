@@ -39,7 +39,7 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     two_sided = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     if classes is None or two_sided or getattr(config, "is_encoder_decoder", False):
         raise InputError(
-            f"{checkpoint} is not a language model that generates",
+            f"{checkpoint} is not a language model that can be exported",
             received=received,
             allowed="a model type that continues a text, turns it into another, or is a classifier with its labels",
             fix="Choose a model for text generation, or one whose architecture is ...ForSequenceClassification.",
@@ -147,6 +147,7 @@ def load_weights(
         raise InputError(
             f"The weights of {checkpoint} cannot be loaded into {model_class.__name__}",
             received=reason_of(error),
+            allowed="weights in the shapes that the configuration asks for",
             fix="Download or convert the checkpoint again.",
         ) from error
     refuse_unfinished(info, checkpoint)
@@ -189,7 +190,8 @@ def refuse_incomplete(
         problems.append(f"{len(whole)} of integers ({shorten(whole)})")
     if problems:
         raise InputError(
-            f"The weights of {checkpoint} do not fit its configuration: {'; '.join(problems)}",
+            f"The weights of {checkpoint} do not fit its configuration",
+            received="; ".join(problems),
             allowed="every weight that the configuration asks for, in its shape and in floating-point numbers",
             fix="Download or convert the checkpoint again, with the config.json that belongs to it.",
         )

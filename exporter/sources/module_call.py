@@ -204,7 +204,8 @@ def _wrong_dims(name: str, kind: str, dims: Any) -> list[str]:
 
 def _wrong_state(module: Any, problems: Sequence[str]) -> InputError:
     return InputError(
-        f"The state of {type(module).__name__} is not as it says: {'; '.join(problems)}",
+        f"The state of {type(module).__name__} does not match its state_spec()",
+        received="; ".join(problems),
         allowed='entries (name, "kv" or "recurrent", dims, dtype) such as ("hidden", "recurrent", (2, "B", 64), '
         '"float32") and ("0.key", "kv", ("B", 4, "capacity", 16), "float32"), and tensors like that in the same order',
         fix="Correct state_spec(), or what forward returns.",

@@ -155,7 +155,8 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
             return facts, "text2text-generation", ()
         if type(module) not in set(_flat(MODEL_FOR_CAUSAL_LM_MAPPING.values())):
             raise InputError(
-                f"{type(module).__name__} is handed over as an object",
+                f"{type(module).__name__} is not a class that can be exported",
+                received="a module of transformers without a head for one of these",
                 allowed="a causal language model, one that turns texts into others, or a classifier of texts",
                 fix="Pass the class of the task, such as AutoModelForCausalLM loads.",
             )
@@ -192,7 +193,7 @@ def _vocab_size(module: Any, call: ModuleCall, tokenizer: Any | None) -> int:
     if call.task == "text-generation":
         if rows is not None and rows < call.columns:
             raise InputError(
-                f"{type(module).__name__} can answer with tokens that it cannot read",
+                f"{type(module).__name__} can predict tokens that its embedding does not have",
                 received=f"logits for {call.columns} tokens, an embedding of {rows} rows",
                 allowed="a row of the embedding for each token of the logits",
                 fix="Make the embedding as large as the output.",

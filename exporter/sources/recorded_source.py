@@ -38,7 +38,7 @@ def load_recorded_source(
     place = source if source is not None else recorded.get("name")
     if place is None or (source is None and not _can_be_found(recorded)):
         raise InputError(
-            f"The source of {artifact.folder} is not where it was",
+            f"The source of {artifact.folder} was not found",
             received=place,
             allowed="the checkpoint that the artifact was made from",
             fix="Name it with --source.",
@@ -56,7 +56,9 @@ def load_recorded_source(
     if same_files and file_hashes(loaded.provenance) != file_hashes(recorded):
         shown = place if isinstance(place, (str, Path)) else type(place).__name__
         raise InputError(
-            f"{shown} is not the checkpoint that {artifact.folder} was made from: its weights have other hashes",
+            f"{shown} is not the checkpoint that {artifact.folder} was made from",
+            received="weights with other hashes",
+            allowed="the very same checkpoint",
             fix="Name the right one with --source.",
         )
     if loaded.task != artifact.manifest.task:

@@ -153,6 +153,7 @@ def _indexed(index: Path) -> list[Path]:
     if not isinstance(table, dict) or not table or not all(isinstance(name, str) for name in table.values()):
         raise InputError(
             f"{index} has no usable weight_map",
+            received="no weight_map, or one that names no files",
             allowed="an object that names a file for each weight",
             fix="Download the checkpoint again.",
         )

@@ -41,7 +41,7 @@ def worker_source(
     """Name a checkpoint for workers; raises InputError for objects, which they cannot load."""
     if not isinstance(checkpoint, (str, Path)) or not isinstance(tokenizer, (str, Path, type(None))):
         raise InputError(
-            "A cluster's workers cannot load this model",
+            "The workers of a cluster cannot load this model, which is an object in memory",
             received=f"a {type(checkpoint).__name__} and a {type(tokenizer).__name__}",
             allowed="a checkpoint's path, hub id or package.module:build, and a tokenizer's path",
             fix="Name the model by such a path, or leave out --ray.",

@@ -151,7 +151,7 @@ class CausalLM(nn.Module):
                 f"The state of {type(self.model).__name__} cannot be carried from token to token",
                 received="no cache" if cache is None else f"a cache of {', '.join(kinds)}",
                 allowed="keys and values that grow with the tokens, convolution and recurrent states of fixed size",
-                fix="Use a decoder whose layers keep nothing else.",
+                fix="Choose a model whose layers carry nothing else.",
             )
         return name, len(layers or ()), items
 
@@ -176,10 +176,10 @@ class CausalLM(nn.Module):
                     errors.append(error)
         wrong = f"other logits than from the beginning, by {min(errors):.2g} sd" if errors else ""
         raise StateNotCarriedError(
-            f"{type(self.model).__name__} cannot continue from a state of ours",
+            f"{type(self.model).__name__} cannot continue from an explicit state",
             received=wrong or reason_of(refused[0]),
             allowed="a model that appends to a cache at each row's own length",
-            fix="Use another architecture.",
+            fix="Choose a model of another architecture.",
         ) from (None if wrong else refused[0])
 
     def _distance(self, calling: Calling, rows: list[Tensor], truth: Tensor, step: int) -> float:

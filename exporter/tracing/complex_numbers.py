@@ -145,7 +145,7 @@ def _parts(value: Any) -> tuple[Any, Any]:
 
 def _refusal(received: Any) -> InputError:
     return InputError(
-        "A model does something with complex numbers that has no form in a graph",
+        "The model uses complex numbers in a way that ONNX cannot express",
         received=received,
         allowed="products, sums and changes of shape between torch.view_as_complex and torch.view_as_real",
         fix="Write it with real numbers.",

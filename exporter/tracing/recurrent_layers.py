@@ -102,7 +102,7 @@ def _forward(layer: nn.RNNBase, input: Tensor, hx: Any = None) -> Any:  # noqa: 
     """
     if not torch.is_tensor(input) or input.dim() != 3:
         raise InputError(
-            f"A layer {type(layer).__name__} is fed something that has no form in a graph",
+            f"The layer {type(layer).__name__} has an input that cannot be exported",
             received="a packed sequence" if not torch.is_tensor(input) else f"{input.dim()} dimensions",
             allowed="a tensor of rows, tokens and features",
             fix="Feed padded tensors with a batch axis.",

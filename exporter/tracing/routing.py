@@ -110,10 +110,10 @@ def attend(
     """transformers' attention function: [B, H, T, D] in, [B, T, H, Dv] out."""
     if unknown := _unknown(arguments):
         raise InputError(
-            f"The attention of {type(module).__name__} takes an argument that its trace would drop",
+            f"The attention of {type(module).__name__} has an argument that cannot be exported",
             received=", ".join(unknown),
             allowed="query, key, value, mask, scaling and softcap",
-            fix="Use a model without it.",
+            fix="Choose a model whose attention does not use it.",
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     output = attention(query, key, value, attention_mask, scale=scale, softcap=softcap or 0.0)

@@ -39,10 +39,10 @@ class BackendOptions:
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise InputError(
-                "The number of threads is too small",
+                "The number of threads is out of range",
                 received=self.threads,
                 allowed="1 or more",
-                fix="Correct --threads.",
+                fix="Correct --threads, or leave it out: one thread for each physical core.",
             )
 
     @property

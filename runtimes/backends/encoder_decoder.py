@@ -61,7 +61,7 @@ class EncoderDecoderBackend:
             "This model needs a source text, and the state has none",
             received="a new state",
             allowed="a state of encoded sources",
-            fix="Call encode.",
+            fix="Make the state with the backend's encode, from the token ids of the source text.",
         )
 
     def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> State:

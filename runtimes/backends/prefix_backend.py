@@ -71,7 +71,10 @@ class PrefixBackend:
         assert isinstance(state, TokenState), "a state belongs to the backend that made it"
         if self._run is None:
             raise InputError(
-                f"The backend {self.name} is closed", received="a call after close", fix="Load the artifact again."
+                f"The backend {self.name} is closed",
+                received="a call after close",
+                allowed="calls before close",
+                fix="Load the artifact again.",
             )
         token_ids = id_array(token_ids)
         past, width = state.lengths, token_ids.shape[1]

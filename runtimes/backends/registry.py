@@ -160,7 +160,7 @@ def open_backend(name: str, artifact: Artifact, options: BackendOptions | None =
     entry = _entry_for(name, artifact, options)
     if artifact.manifest.task == CLASSIFICATION:
         raise InputError(
-            f"{artifact.folder} gives labels to texts and does not continue them",
+            f"{artifact.folder} is a classifier and does not generate text",
             received=f"an artifact for {CLASSIFICATION}",
             allowed="an artifact for text generation",
             fix="Classify with it: `jisu classify`, or Engine.classify.",
@@ -208,7 +208,7 @@ def _open(name: str, entry: BackendEntry, path: str, artifact: Artifact, options
 def not_a_classifier(artifact: Artifact) -> InputError:
     """The error for whoever wants labels of an artifact that has none."""
     return InputError(
-        f"{artifact.folder} has no labels to give",
+        f"{artifact.folder} is not a classifier",
         received=f"an artifact for {artifact.manifest.task}",
         allowed=f"an artifact for {CLASSIFICATION}",
         fix="Generate with it: `jisu generate`, or Engine.generate.",
@@ -245,7 +245,7 @@ def _entry_for(name: str, artifact: Artifact, options: BackendOptions) -> Backen
     if source is not None and not entry.reads_source:
         readers = [other for other, known in BACKENDS.items() if known.reads_source]
         raise InputError(
-            f"The backend {name} runs the artifact and reads no source",
+            f"The backend {name} does not use --source",
             received=f"the source {source if isinstance(source, (str, Path)) else type(source).__name__}",
             allowed=f"a source for {', '.join(readers)}",
             fix=f"Leave --source out, or choose --backend {readers[0]}.",

@@ -69,7 +69,7 @@ class RowLengths:
         """Count rows as so long, int64 [B], whose tensors somebody else has filled."""
         if lengths.shape != self._lengths.shape or (lengths < 0).any() or (lengths > self._capacity).any():
             raise InputError(
-                "The state's rows cannot be so long",
+                "The state's lengths are out of range",
                 received=lengths.tolist(),
                 allowed=f"{len(self._lengths)} numbers from 0 to {self._capacity}",
                 fix="Make the state with a larger capacity.",
@@ -125,7 +125,12 @@ def padded_sources(
                 fix="Write some text." if length < 1 else f"Shorten it, or {longer or 'give it in parts'}.",
             )
     if not lengths:
-        raise InputError("There is no source", received="an empty list", allowed="one or more", fix="Give a text.")
+        raise InputError(
+            "There is no source text",
+            received="an empty list",
+            allowed="one or more",
+            fix="Give a text.",
+        )
     ids = np.full((len(sources), max(lengths)), padding, np.int64)
     check_ids(sources, vocab_size)
     for row, source in enumerate(sources):
@@ -209,4 +214,9 @@ def check_reorder(rows: TokenIds, *, batch: int) -> None:
 
 def closed(backend: str) -> InputError:
     """The error of a call to a backend after its end."""
-    return InputError(f"The backend {backend} is closed", received="a call after close", fix="Load the artifact again.")
+    return InputError(
+        f"The backend {backend} is closed",
+        received="a call after close",
+        allowed="calls before close",
+        fix="Load the artifact again.",
+    )

@@ -32,7 +32,7 @@ def run_token_by_token(
     """
     if recurrent and (new != new[0]).any():
         raise InputError(
-            "Rows of unequal lengths cannot go through a recurrent state together on the GPU",
+            "Rows of unequal lengths cannot run together through a recurrent state on the GPU",
             received=f"{new.tolist()} new tokens",
             allowed="as many in each row",
             fix="Run them one after the other.",

@@ -87,10 +87,10 @@ class ControlTokens:
         free = {name: stand_in for name, stand_in in stand_ins.items() if stand_in in text}
         if free:
             raise InputError(
-                "A message holds characters that no text has",
+                "A message contains private-use characters",
                 received=shown(next(iter(free.values()))),
                 allowed="characters outside the supplementary private use area A",
-                fix="Take them out.",
+                fix="Remove them from the message.",
             )
         pieces, done = [], 0
         for name, start, end in names:
@@ -104,7 +104,7 @@ class ControlTokens:
         expected = [self._ids[name] for name, _, _ in names if self._ids[name] in controls]
         if [number for number in ids if number in controls] != expected:
             raise InputError(
-                "The tokenizer has no other way to write a control token than as such",
+                "A message contains a control token that the tokenizer cannot write as plain text",
                 received=shown(text),
                 allowed="messages without control tokens for this model",
                 fix="Take them out of the message.",

@@ -47,7 +47,7 @@ class ChatRequest:
             _check_mappings(getattr(self, name), name)
         if not isinstance(self.variables, Mapping) or any(not isinstance(name, str) for name in self.variables):
             raise InputError(
-                "These are not variables of a template",
+                "The template variables are not a mapping",
                 received=shown(self.variables),
                 allowed="name -> value",
                 fix="Give a dictionary.",
@@ -55,10 +55,10 @@ class ChatRequest:
         reserved = [name for name in self.variables if name in _RESERVED]
         if reserved:
             raise InputError(
-                f"{', '.join(reserved)} is no variable of a template",
+                f"{', '.join(reserved)} cannot be template variables",
                 received=", ".join(self.variables),
-                allowed="names that the template reads besides",
-                fix="Give messages, tools and documents as such.",
+                allowed="other names that the template reads",
+                fix="Give messages, tools and documents by the arguments of these names.",
             )
         if self.continue_final_message and self.messages[-1].get("role") != "assistant":
             raise InputError(
@@ -139,7 +139,10 @@ def read_messages(text: str, *, name: str) -> dict[str, Any]:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{name} is not JSON", received=error, allowed="a list of messages", fix="Correct it."
+            f"{name} is not JSON",
+            received=error,
+            allowed="a list of messages",
+            fix="Correct the JSON.",
         ) from error
     record = {"messages": content} if isinstance(content, list) else content
     known = ("messages", "tools", "documents")
@@ -148,7 +151,7 @@ def read_messages(text: str, *, name: str) -> dict[str, Any]:
             f"{name} holds no messages",
             received=shown(list(record) if isinstance(record, dict) else record),
             allowed='a list of messages, or {"messages": [...], "tools": [...], "documents": [...]}',
-            fix="Correct it.",
+            fix="Write the file in one of these forms.",
         )
     return record
 
@@ -185,10 +188,10 @@ def _check_mappings(values: object, name: str) -> None:
         return
     if not is_listed(values) or any(not isinstance(value, Mapping) for value in values):
         raise InputError(
-            f"These are no {name}",
+            f"The {name} are not JSON objects",
             received=shown(values),
             allowed='a list of objects, such as {"type": "function", "function": {"name": ..., "parameters": ...}}',
-            fix="Describe each of them as JSON; a function of Python's is not looked into.",
+            fix="Describe each of them as a JSON object; a Python function itself is not accepted.",
         )
 
 

@@ -114,7 +114,7 @@ def _obey(command: str, conversation: Conversation) -> None:
             "There is no such command",
             received=command,
             allowed=", ".join(f"{name} ({text})" for name, text in COMMANDS.items()),
-            fix="Put more words beside it to ask the model.",
+            fix="Choose one of these; to send the text to the model, begin the line with another character than /.",
         )
 
 

@@ -133,7 +133,7 @@ def _variable(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise InputError(
-            "This is not a template variable",
+            "--template-var needs a name and a value",
             received=f"--template-var {text}",
             allowed="NAME=VALUE",
             fix="Write it like enable_thinking=false.",
@@ -148,7 +148,12 @@ def _json(text: str, *, name: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{name} is not JSON", received=error, allowed="a JSON file", fix="Correct it.") from error
+        raise InputError(
+            f"{name} is not JSON",
+            received=error,
+            allowed="a JSON file",
+            fix="Correct the JSON.",
+        ) from error
 
 
 def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:

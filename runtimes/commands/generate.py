@@ -135,7 +135,10 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
     """Raise InputError for an option that the others leave without effect."""
     if arguments.logprobs is not None and not arguments.json and arguments.input is None:
         raise InputError(
-            "--logprobs shows nothing without --json", received="--logprobs alone", fix="Add --json, or leave it out."
+            "--logprobs needs --json, which alone shows them",
+            received="--logprobs alone",
+            allowed="--logprobs together with --json",
+            fix="Add --json, or leave it out.",
         )
     of_chat = [name for name in ("system", *_CHAT) if getattr(arguments, name)]
     if arguments.raw and of_chat:

@@ -56,7 +56,12 @@ def check_many_arguments(arguments: argparse.Namespace) -> None:
     if not names:
         return
     if arguments.input is None:
-        raise InputError(f"Only --input reads {names}", received=f"{names} without --input", fix="Add --input FILE.")
+        raise InputError(
+            f"{names} belongs to --input",
+            received=f"{names} without --input",
+            allowed=f"{names} together with --input",
+            fix="Add --input FILE.",
+        )
     raise InputError(
         "Many prompts come from one place",
         received=f"--input and {names}",
@@ -200,7 +205,12 @@ def _output(arguments: argparse.Namespace) -> AbstractContextManager[TextIO]:
             fix="Name another one, or add --overwrite.",
         ) from error
     except OSError as error:
-        raise InputError(f"The file {path} cannot be written", received=error, fix="Name another place.") from error
+        raise InputError(
+            f"The file {path} cannot be written",
+            received=error,
+            allowed="a file in a writable folder",
+            fix="Name another file with --output.",
+        ) from error
 
 
 @contextmanager

@@ -44,7 +44,10 @@ class Prompt:
             )
         if self.seed is not None and (not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0):
             raise InputError(
-                "The seed of a prompt is no seed", received=shown(self.seed), allowed="a whole number from 0 up"
+                "The seed of a prompt is out of range",
+                received=shown(self.seed),
+                allowed="a whole number from 0 up",
+                fix="Correct the seed, or leave it out to have one drawn.",
             )
 
 
@@ -89,13 +92,17 @@ def check_many(prompts: object, *, batch_size: object, on_error: object) -> None
         )
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise InputError(
-            "The batch has no size", received=f"batch_size {shown(batch_size)}", allowed="a whole number from 1 up"
+            "The batch size is out of range",
+            received=f"batch_size {shown(batch_size)}",
+            allowed="a whole number from 1 up",
+            fix="Correct batch_size, or leave it out.",
         )
     if on_error not in get_args(OnError):
         raise InputError(
-            "There is no such way to treat a prompt that cannot be answered",
+            "on_error has an unknown value",
             received=f"on_error {shown(on_error)}",
             allowed=" or ".join(get_args(OnError)),
+            fix="Choose one of these.",
         )
 
 

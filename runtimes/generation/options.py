@@ -134,14 +134,14 @@ class SamplingOptions(TokenRules):
         ]
         if unread:
             raise InputError(
-                f"Without a temperature nothing is drawn, and nothing reads {', '.join(unread)}",
+                f"{', '.join(unread)} would have no effect without sampling",
                 received="no temperature",
                 allowed="a temperature above 0, or 0 for the most likely token",
                 fix="Set a temperature, or leave these options out.",
             )
         if self.do_sample and self.is_greedy:
             raise InputError(
-                "Nothing can be drawn at a temperature of 0",
+                "Nothing can be sampled at a temperature of 0",
                 received=f"do_sample with a temperature of {self.temperature}",
                 allowed="a temperature above 0",
                 fix="Leave one of the two out.",
@@ -160,7 +160,7 @@ class SamplingOptions(TokenRules):
             unread = [name for name in _SEARCHING if getattr(self, name) is not None]
             if unread:
                 raise InputError(
-                    f"Without beams nothing reads {', '.join(unread)}",
+                    f"{', '.join(unread)} would have no effect without beam search",
                     received=f"num_beams {self.num_beams}",
                     allowed="num_beams of 2 or more",
                     fix="Set num_beams, or leave these options out.",

@@ -314,7 +314,8 @@ def _first_above(cumulative: Scores, target: float) -> int:
 def no_token(what: str, step: int) -> InputError:
     """The error of logits from which nothing can be chosen."""
     return InputError(
-        f"No token can be chosen at step {step}: {what}",
+        f"No token can be chosen at step {step}",
+        received=what,
         allowed="finite logits, or -inf for some of them",
-        fix="Run the gate on this artifact again, or correct the logit bias and processors.",
+        fix="Check the artifact with `jisu verify`, or correct the logit bias and processors.",
     )

@@ -104,9 +104,10 @@ def _checked(sequence: Sequence[int], pairs: list[tuple[float, bool]]) -> TokenS
     logprobs = np.array([value for value, _ in pairs], np.float64)
     if np.isnan(logprobs).any():
         raise InputError(
-            f"The model's logits are not finite after token {int(np.argmax(np.isnan(logprobs)))}",
+            "The model's logits are not finite",
+            received=f"NaN after token {int(np.argmax(np.isnan(logprobs)))}",
             allowed="finite logits",
-            fix="Run the gate on this artifact again.",
+            fix="Check the artifact with `jisu verify`.",
         )
     return TokenScores(
         token_ids=tuple(sequence), logprobs=logprobs, greedy=np.array([flag for _, flag in pairs], np.bool_)

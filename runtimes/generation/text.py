@@ -188,5 +188,10 @@ def read_tokenizer_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{path} is not JSON", received=error, fix="Export the model again.") from error
+        raise InputError(
+            f"{path} is not JSON",
+            received=error,
+            allowed="a JSON file as the export wrote it",
+            fix="Export the model again.",
+        ) from error
     return config if isinstance(config, dict) else {}

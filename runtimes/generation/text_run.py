@@ -58,7 +58,7 @@ class TextRun:
     ) -> None:
         if options.searches:
             raise InputError(
-                "A conversation follows one answer at a time",
+                "A conversation cannot use beam search",
                 received=f"num_beams {options.num_beams}",
                 allowed="num_beams of 1",
                 fix="Leave num_beams out.",

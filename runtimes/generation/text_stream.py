@@ -66,5 +66,6 @@ def unfinished(*, closed: bool) -> InputError:
     return InputError(
         "The answer is not finished",
         received="a stream closed before its end" if closed else "a stream with pieces left",
-        fix="Iterate to the end first.",
+        allowed="a stream that was read to its end",
+        fix="Iterate over it to its end first.",
     )

@@ -152,4 +152,9 @@ def _read(stream: BinaryIO, size: int) -> bytes:
 
 
 def _unreadable(path: Path, kind: str, error: Any) -> InputError:
-    return InputError(f"{path} cannot be read as {kind}", received=error, fix="Download or export it again.")
+    return InputError(
+        f"{path} cannot be read as {kind}",
+        received=error,
+        allowed=f"a complete {kind} file",
+        fix="Download or export it again.",
+    )

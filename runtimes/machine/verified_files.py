@@ -37,8 +37,8 @@ def verify_once(artifact: Artifact) -> int:
     damaged = [name for name in unknown if hash_file(artifact.folder / name) != artifact.manifest.files[name].sha256]
     if damaged:
         raise InputError(
-            f"The artifact {artifact.folder} is damaged: "
-            + "; ".join(f"{name} has another SHA-256 than recorded" for name in damaged),
+            f"The artifact {artifact.folder} is damaged",
+            received="; ".join(f"{name} has another SHA-256 than recorded" for name in damaged),
             allowed="the files as the export wrote them",
             fix="Export the model again or restore the files.",
         )

@@ -73,7 +73,7 @@ def test_a_folder_with_other_files_and_statistics_as_text_are_refused(collected,
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="cannot hold statistics"):
         calibrate(tiny_source, tmp_path, **FEW)
-    with pytest.raises(InputError, match="no text to collect others from"):
+    with pytest.raises(InputError, match="holds statistics, not text"):
         calibrate(tiny_source, tmp_path / "out", data=collected[1], **FEW)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

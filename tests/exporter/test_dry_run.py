@@ -172,7 +172,7 @@ def test_a_disk_that_is_too_small_is_an_error_after_the_plan(checkpoint, tmp_pat
     code = jisu.main(["export", str(checkpoint), "--out", str(tmp_path / "out"), "--dry-run"])
     captured = capsys.readouterr()
     assert code == 2
-    assert "too small" in captured.err
+    assert "too little free space" in captured.err
     assert "artifact" in captured.out
 
 

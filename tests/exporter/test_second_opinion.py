@@ -148,7 +148,7 @@ def test_plain_transformers_agrees_about_a_folder(tiny_artifact: Any) -> None:
 
 
 def test_there_is_nobody_to_ask_about_a_module() -> None:
-    with pytest.raises(InputError, match="no other implementation to ask"):
+    with pytest.raises(InputError, match="No other implementation can give a second opinion"):
         choose_witness({"kind": "module"}, "text-generation")
 
 

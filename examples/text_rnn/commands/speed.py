@@ -43,6 +43,11 @@ def run(arguments: argparse.Namespace) -> None:
             print(speed_table(generation_speeds(model.module, engines), "words"))
             return
         if arguments.data is None:
-            raise InputError("There are no texts to classify", received="no --data", fix="Name the prepared data.")
+            raise InputError(
+                "There are no texts to classify",
+                received="no --data",
+                allowed="--data with prepared texts",
+                fix="Name the prepared data.",
+            )
         texts = [model.preparation.preprocessing.prepare(text) for text in read_table(arguments.data / TEST).texts[:64]]
         print(speed_table(classification_speeds(model.module, engines, texts), "texts"))

@@ -92,7 +92,12 @@ class OrtCudaBackend:
     @property
     def _graph(self) -> DeviceGraph:
         if self._opened is None:
-            raise InputError(f"The backend {NAME} is closed", received="a call after close", fix="Load it again.")
+            raise InputError(
+                f"The backend {NAME} is closed",
+                received="a call after close",
+                allowed="calls before close",
+                fix="Load it again.",
+            )
         return self._opened
 
     def _top(self, graph: DeviceGraph, count: int) -> DeviceTop:

@@ -32,7 +32,7 @@ def device_zeros(onnxruntime: Any, sizes: Sequence[int], dtype: str, *, purpose:
         raise InputError(
             "The GPU has no room for the state",
             received=f"{(total or array.nbytes) / 1e6:.1f} MB needed for {purpose}",
-            allowed="what is free",
+            allowed="at most the GPU's free memory",
             fix="Use fewer rows or a smaller --max-new-tokens.",
         ) from error
 

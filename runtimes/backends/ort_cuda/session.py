@@ -52,7 +52,10 @@ def refuse_clashes(packages: dict[str, str]) -> None:
     """Raise InputError where onnxruntime is installed twice: which of the two is loaded is then chance."""
     for clash in find_clashes(packages):
         raise InputError(
-            clash.problem, allowed="onnxruntime-gpu alone", fix=f"Fix it with: {clash.fix.removesuffix('.')}."
+            clash.problem,
+            received="two packages that install the module onnxruntime",
+            allowed="onnxruntime-gpu alone",
+            fix=f"Fix it with: {clash.fix.removesuffix('.')}.",
         )
 
 

@@ -139,7 +139,8 @@ def _recorded_shapes(path: Path, capacity: int | None) -> Shapes:
         recorded = read_record(path).key.get("shapes")
     except InputError as error:
         raise InputError(
-            f"The plan {path} cannot be used: {error}",
+            f"The plan {path} cannot be used",
+            received=error,
             allowed=f"a plan with the record that `jisu build` wrote, {path.name}.json",
             fix="Bring both files, or build it again: jisu build ARTIFACT --backend NAME --out FOLDER.",
         ) from error
@@ -147,7 +148,10 @@ def _recorded_shapes(path: Path, capacity: int | None) -> Shapes:
         shapes = Shapes(**recorded)  # type: ignore[arg-type]
     except TypeError as error:
         raise InputError(
-            f"The record of the plan {path} does not say its shapes", received=error, fix="Build the plan again."
+            f"The record of the plan {path} does not say its shapes",
+            received=error,
+            allowed="the record that `jisu build` wrote",
+            fix="Build the plan again: jisu build ARTIFACT --backend NAME --out FOLDER.",
         ) from error
     if capacity is not None and capacity != shapes.capacity:
         raise InputError(

@@ -109,7 +109,8 @@ def read_plan(path: Path, key: PlanKey) -> bytes:
     reason = reason_to_build(path, key)
     if reason is not None:
         raise InputError(
-            f"The plan {path} cannot be used: {reason}",
+            f"The plan {path} cannot be used",
+            received=reason,
             allowed=f"a plan of this artifact for {key.target} by {key.library}",
             fix="Build it: jisu build ARTIFACT --backend NAME --out FOLDER.",
         )

@@ -134,7 +134,8 @@ def _size(dim: int | str, varying: Mapping[str, int], shapes: Shapes) -> int:
     sizes = {**varying, CAPACITY: shapes.capacity, "K": 1}
     if dim not in sizes:
         raise InputError(
-            f"The graph has a dimension {dim} that no profile knows",
+            "The graph has a dimension that TensorRT's profiles do not name",
+            received=dim,
             allowed=", ".join(sizes),
             fix="Export the model again with this version.",
         )

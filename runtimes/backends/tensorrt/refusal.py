@@ -120,14 +120,18 @@ def _polygraphy(words: list[str], folder: Path, library: Library, run: Run) -> s
         done = run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_LIMIT, check=False)
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"Polygraphy's {words[0]} {words[1]} took longer than {_LIMIT} s", fix="Diagnose a smaller model."
+            f"Polygraphy's {words[0]} {words[1]} took too long",
+            received=f"no result after {_LIMIT} s",
+            allowed=f"at most {_LIMIT} s",
+            fix="Diagnose a smaller model.",
         ) from error
     said = done.stdout + done.stderr
     if done.returncode != 0:
         raise InputError(
             f"Polygraphy's {words[0]} {words[1]} failed",
             received=said.strip().splitlines()[-1] if said.strip() else f"exit code {done.returncode}",
-            fix="Build the plan for the library's own words: jisu build.",
+            allowed="a graph and a library that Polygraphy can open",
+            fix="Run `jisu build` to see what TensorRT itself says.",
         )
     return said
 

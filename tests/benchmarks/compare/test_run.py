@@ -95,7 +95,7 @@ def test_an_fp32_artifact_stands_in_for_a_source_that_is_gone(tiny, tmp_path):
     artifacts = (tmp_path / "int8", tmp_path / "fp32")
     report = compare(request(tiny, tmp_path / "report", artifacts=artifacts, trials=1))
     assert report["reference"]["name"] == "fp32 (ort-cpu)"
-    assert "not where it was" in report["reference"]["problems"][0]
+    assert "was not found" in report["reference"]["problems"][0]
     assert report["rows"][0]["quality"]["worst"]["mean_kl"] > 1e-6
 
 

@@ -104,7 +104,7 @@ def test_options_of_another_backend_are_refused(tiny_classifier):
 
 
 def test_an_artifact_of_another_task_is_refused(tiny_classifier):
-    with pytest.raises(InputError, match="gives labels to texts and does not continue them"):
+    with pytest.raises(InputError, match="is a classifier and does not generate text"):
         open_backend("ort-cpu", tiny_classifier)
 
 

@@ -10,7 +10,7 @@ from jisu.exporter.jobs.output_path import cannot_write, check_name, check_paren
 
 @pytest.mark.parametrize("name", ["x" * 256, "a\0b", "bad\udcff"])
 def test_a_name_nobody_can_have_is_refused(tmp_path, name):
-    with pytest.raises(InputError, match="cannot have this name"):
+    with pytest.raises(InputError, match="cannot be used"):
         check_name(tmp_path / name)
 
 

@@ -36,5 +36,5 @@ def test_statistics_stand_alone(tmp_path):
 
     (tmp_path / INDEX).write_text("{}", encoding="utf-8")
     assert calibration_texts(tmp_path).statistics == tmp_path
-    with pytest.raises(InputError, match="stands for all the text"):
+    with pytest.raises(InputError, match="cannot be combined with other calibration texts"):
         calibration_texts([MIXTURE, tmp_path])

@@ -223,7 +223,7 @@ def test_an_unknown_model_type_is_refused_with_the_nearest(folder: Path) -> None
 
 def test_an_inconsistent_config_is_refused(folder: Path) -> None:
     _edit(folder / "config.json", lambda data: data.update(hidden_size="wide"))
-    _refused(folder, "cannot be understood as a llama configuration", "'wide'")
+    _refused(folder, "is not a valid llama configuration", "'wide'")
 
 
 def test_an_unknown_activation_is_refused(folder: Path) -> None:
@@ -386,7 +386,7 @@ def test_an_encoder_is_refused(tmp_path: Path) -> None:
 
     config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=50)
     BertModel(config).save_pretrained(str(tmp_path))
-    _refused(tmp_path, "not a language model that generates", "BertModel")
+    _refused(tmp_path, "not a language model that can be exported", "BertModel")
 
 
 def test_an_encoder_decoder_says_what_its_answers_begin_and_end_with(text_to_text_source: Path, tmp_path: Path) -> None:

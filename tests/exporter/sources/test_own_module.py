@@ -108,7 +108,7 @@ def with_attributes(**attributes):
 
 
 REFUSED = {
-    "answer with tokens that it cannot read": Wide,
+    "predict tokens that its embedding does not have": Wide,
     "float16 on cpu": lambda: Recurrent().half(),
     "on meta": lambda: Recurrent().to("meta"),
     "Received: dict": dict,
@@ -162,5 +162,5 @@ def test_an_encoder_with_a_head_for_generation_is_refused_as_its_folder_is():
     from transformers import BertConfig, BertLMHeadModel
 
     config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50)
-    with pytest.raises(InputError, match="not a language model that generates"):
+    with pytest.raises(InputError, match="not a language model that can be exported"):
         load_source(BertLMHeadModel(config))

@@ -87,7 +87,7 @@ def edit_config(folder, name="config.json", **changes):
         ({"num_hidden_layers": -1}, "num_hidden_layers -1"),
         ({"max_position_embeddings": 0}, "max_position_embeddings 0"),
         ({"eos_token_id": 10**9}, "eos_token_id 1000000000"),
-        ({"architectures": [5], "model_type": "bert"}, "not a language model that generates"),
+        ({"architectures": [5], "model_type": "bert"}, "not a language model that can be exported"),
     ],
 )
 def test_a_folder_with_an_impossible_configuration_is_refused(folder, changes, said):

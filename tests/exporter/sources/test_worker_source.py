@@ -50,7 +50,7 @@ def test_sensitivity_that_loses_a_worker_measures_the_same_as_this_process(
 
 def test_a_module_in_memory_cannot_be_sent_to_a_cluster(tiny_source):
     source = load_source(tiny_source)
-    with pytest.raises(InputError, match="A cluster's workers cannot load this model"):
+    with pytest.raises(InputError, match="workers of a cluster cannot load this model"):
         worker_source(source.module, tokenizer=source.tokenizer)
 
 

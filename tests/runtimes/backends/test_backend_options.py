@@ -15,7 +15,7 @@ def test_only_what_is_set_is_passed_on() -> None:
 
 
 def test_no_threads_are_too_few() -> None:
-    with pytest.raises(InputError, match="threads is too small"):
+    with pytest.raises(InputError, match="threads is out of range"):
         BackendOptions(threads=0)
 
 

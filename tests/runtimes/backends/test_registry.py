@@ -39,7 +39,7 @@ def test_an_unknown_name_lists_the_known_ones(artifact: Artifact) -> None:
 
 def test_a_source_that_nothing_reads_is_refused(artifact: Artifact, registered: str) -> None:
     for name in ("ort-cpu", registered):
-        with pytest.raises(InputError, match=r"reads no source.*weights\.gguf.*--backend torch"):
+        with pytest.raises(InputError, match=r"does not use --source.*weights\.gguf.*--backend torch"):
             open_backend(name, artifact, BackendOptions(source="weights.gguf"))
 
 

@@ -127,7 +127,7 @@ def test_merges_that_end_in_a_control_token_are_not_made_in_a_message() -> None:
 
 def test_a_tokenizer_that_knows_no_other_way_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jisu.runtimes.chat.control_tokens._rename", lambda *_: None)
-    with pytest.raises(InputError, match="no other way"):
+    with pytest.raises(InputError, match="cannot write as plain text"):
         encoder(TEMPLATES["as it is"], "unigram").encode(conversation(END))
 
 

@@ -63,5 +63,5 @@ def test_a_model_that_generates_has_no_labels(tmp_path, capsys):
     generator = answering(tmp_path, "hello")
     folder = next(generator)
     assert jisu.main(["classify", str(folder), "x", "--backend", "answering"]) == 2
-    assert "has no labels to give" in capsys.readouterr().err
+    assert "is not a classifier" in capsys.readouterr().err
     next(generator, None)

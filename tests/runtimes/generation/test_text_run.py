@@ -76,7 +76,7 @@ def test_nothing_is_drawn_greedily_and_a_seed_is_named_otherwise() -> None:
 @pytest.mark.parametrize(
     ("prompts", "options", "message"),
     [
-        ([[1]], {"num_beams": 2}, "one answer at a time"),
+        ([[1]], {"num_beams": 2}, "cannot use beam search"),
         ([[1]], {"stop": ("x",)}, "Stop strings need a tokenizer"),
         ([[10]], {}, "not in the vocabulary"),
         ([[1], []], {}, "has no tokens"),

@@ -75,7 +75,7 @@ def test_a_tool_that_fails_or_hangs_is_one_sentence(rtx, trt_llama, tmp_path):
     def hang(*_, **__):
         raise subprocess.TimeoutExpired("polygraphy", 1)
 
-    with pytest.raises(InputError, match="took longer"):
+    with pytest.raises(InputError, match="took too long"):
         find_refusal(trt_llama, rtx, **arguments, run=hang)
 
 
