@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Operators on float32 that nothing keeps there."""
     return sum(_converts(node) for node in graph)
 

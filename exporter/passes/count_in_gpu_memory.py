@@ -21,7 +21,7 @@ _MEETS = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "Mod", "Pow", "Whe
 )
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Inputs of operators on the GPU that come from sizes."""
     return len(_places(graph))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _UNSEEN = -1e30
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Attentions that the layer cannot express and that are written as this file knows them."""
     return sum(reason_against_fusing(node) is not None and _is_known(node) for node in nodes_of(graph, "Attention"))
 

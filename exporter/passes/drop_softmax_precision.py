@@ -16,7 +16,7 @@ _ATTRIBUTE = "softmax_precision"
 _FLOAT = 1  # onnx.TensorProto.FLOAT
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Attentions that ask for a softmax in float32; any other type is left to the lint."""
     return sum(_asks_for_float(node) for node in nodes_of(graph, "Attention"))
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Attentions over whole sequences that are declared causal; one with a past of its own is left to the lint."""
     return sum(_is_causal(node) for node in nodes_of(graph, "Attention"))
 

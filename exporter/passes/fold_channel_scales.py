@@ -24,7 +24,7 @@ _NORMS = {"RMSNormalization": 1, "SkipSimplifiedLayerNormalization": 2}
 _FOLDED = "folded_channel_scales"
 
 
-def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+def count_places(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Products whose weights were scaled."""
     return sum(1 for node in nodes_of(graph, "MatMul") if _scales(node, quantized) is not None)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Means over squares along the last axis: what every such norm contains."""
     return sum(1 for node in graph if node.op_type == "ReduceMean" and _squared(node) is not None)
 

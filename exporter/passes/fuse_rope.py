@@ -26,7 +26,7 @@ LARGEST_TABLE = 256 << 20
 _BLOCK = 1 << 16
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Concatenations of a negated half with the other half: what every rotation contains."""
     return sum(1 for node in graph if _rotated(node) is not None)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """The past length, where the graph takes one: a model without keys and values has no use for it."""
     return sum(value.name == PAST_LENGTH for value in graph.inputs)
 

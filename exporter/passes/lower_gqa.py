@@ -29,7 +29,7 @@ _MOST, _FEWEST = 1 << 22, 16
 _HEAD_UNIT = 8
 
 
-def candidates(graph: ir.Graph, *, max_positions: int | None) -> int:
+def count_places(graph: ir.Graph, *, max_positions: int | None) -> int:
     """Attention operators over a cache that are within what `GroupQueryAttention` is documented to compute."""
     return sum(reason is None for reason in _reasons(graph, max_positions))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHIFT = 128
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     fixed = sum(1 for node in nodes_of(graph, "MatMul") if fixed_product(node) is not None)
     return fixed + sum(1 for node in nodes_of(graph, "MatMulInteger") if _scaled(node) is not None)
 

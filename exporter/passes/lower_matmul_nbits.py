@@ -32,7 +32,7 @@ ACCURACY_LEVEL = 4
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     return sum(1 for node in nodes_of(graph, "MatMul") if _dequantized(node) is not None)
 
 

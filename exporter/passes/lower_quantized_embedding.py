@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     return sum(1 for node in nodes_of(graph, "DequantizeLinear") if _gathers(node) is not None)
 
 

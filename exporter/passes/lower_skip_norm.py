@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Sums that a norm reads; where two norms read one sum, one of them can take it in."""
     additions = [_residual(node) for node in nodes_of(graph, "RMSNormalization")]
     return len({id(add) for add in additions if add is not None})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ORDERED = "ordered_inputs"
 
 
-def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+def count_places(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Matmuls whose weights have their columns in another order."""
     return sum(1 for node in nodes_of(graph, "MatMul") if _columns(node, quantized) is not None)
 

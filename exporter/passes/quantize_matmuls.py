@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jisu.calibration.w8a8.static_activations import ActivationScale
 
 
-def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+def count_places(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Products whose weights and inputs are to be integers."""
     return sum(1 for node in nodes_of(graph, "MatMul") if _products(node, quantized))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WEIGHT, _RECURRENCE = 1, 2  # places among the inputs
 
 
-def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+def count_places(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Recurrent operators both of whose weights have been quantized."""
     return sum(_parts(node, quantized) is not None for node in graph)
 

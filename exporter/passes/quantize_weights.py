@@ -30,7 +30,7 @@ _GATHERED_BITS = 8
 _INTEGERS = {4: ("INT4", "UINT4"), 8: ("INT8", "UINT8")}
 
 
-def candidates(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
+def count_places(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
     """Products and embeddings whose weights have been quantized in blocks."""
     names = set(_in_blocks(quantized))
     products = sum(1 for node in nodes_of(graph, "MatMul") if _parts(node.inputs[1], names))

@@ -28,7 +28,7 @@ FUSE = (
 PORTABLE = (*CLEAN, *FUSE)
 
 ATTENTION = (
-    Step(name="lower_gqa", expect="all", reads=("max_positions",), candidates_read=("max_positions",)),
+    Step(name="lower_gqa", expect="all", reads=("max_positions",), counting_reads=("max_positions",)),
     # The lowering merges heads around each attention; most of that cancels against the model's own splitting.
     Step(name="remove_noops"),
     Step(name="pack_qkv", reads=("quantized",)),
@@ -40,19 +40,19 @@ NORMS_AND_TABLES = (
 )
 # The matmuls are merged first: a merged weight is quantized as the parts it is made of.
 INTEGER_WEIGHTS = (
-    Step(name="fold_channel_scales", expect="all", reads=("quantized",), candidates_read=("quantized",)),
-    Step(name="quantize_recurrent", expect="all", reads=("quantized", "target"), candidates_read=("quantized",)),
-    Step(name="quantize_weights", expect="all", reads=("quantized", "target"), candidates_read=("quantized",)),
+    Step(name="fold_channel_scales", expect="all", reads=("quantized",), counting_reads=("quantized",)),
+    Step(name="quantize_recurrent", expect="all", reads=("quantized", "target"), counting_reads=("quantized",)),
+    Step(name="quantize_weights", expect="all", reads=("quantized", "target"), counting_reads=("quantized",)),
 )
 # Of a checkpoint whose groups of input features are no neighbours, before its weights become integers.
-ORDER_INPUTS = (Step(name="order_inputs", expect="all", reads=("quantized",), candidates_read=("quantized",)),)
+ORDER_INPUTS = (Step(name="order_inputs", expect="all", reads=("quantized",), counting_reads=("quantized",)),)
 # TensorRT and GPUs run no recurrent weights of integers.
 INTEGER_WEIGHTS_ON_GPU = (
-    Step(name="fold_channel_scales", expect="all", reads=("quantized",), candidates_read=("quantized",)),
-    Step(name="quantize_weights", expect="all", reads=("quantized", "target"), candidates_read=("quantized",)),
+    Step(name="fold_channel_scales", expect="all", reads=("quantized",), counting_reads=("quantized",)),
+    Step(name="quantize_weights", expect="all", reads=("quantized", "target"), counting_reads=("quantized",)),
 )
 INTEGER_ACTIVATIONS = (
-    Step(name="quantize_matmuls", expect="all", reads=("quantized",), candidates_read=("quantized",)),
+    Step(name="quantize_matmuls", expect="all", reads=("quantized",), counting_reads=("quantized",)),
 )
 LOWER_BLOCKS = (
     Step(name="lower_matmul_nbits", expect="all"),
@@ -89,7 +89,7 @@ ORT_W8A8 = (
 )
 PORTABLE_W8A8 = (*PORTABLE_WEIGHT_ONLY, *INTEGER_ACTIVATIONS)
 # The weights last, when every matmul that can be merged has been.
-ORT_HALF = (*ORT_FP32, Step(name="store_half", expect="all", reads=("half", "kept"), candidates_read=("half", "kept")))
+ORT_HALF = (*ORT_FP32, Step(name="store_half", expect="all", reads=("half", "kept"), counting_reads=("half", "kept")))
 PORTABLE_HALF = (*PORTABLE, *COMPUTE_HALF)
 
 # What TensorRT's attention layer cannot express is spelled out before float types are chosen, so that softmax and

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """The input, where the graph has it with a default."""
     return int(LOGITS_POSITIONS in graph.initializers)
 

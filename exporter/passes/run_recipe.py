@@ -64,15 +64,15 @@ def run_recipe(model: ir.Model, steps: tuple[Step, ...], context: PassContext) -
     for step in steps:
         module = import_module(f"jisu.exporter.passes.{step.name}")
         function: Callable[..., int] = getattr(module, step.name)
-        known = _attributes(context, step.candidates_read)
-        possible: int | None = module.candidates(model.graph, **known) if hasattr(module, "candidates") else None
+        known = _attributes(context, step.counting_reads)
+        possible: int | None = module.count_places(model.graph, **known) if hasattr(module, "count_places") else None
         note: str | None = module.note(model.graph, **known) if hasattr(module, "note") else None
         before = _interface(model.graph)
         started = time.perf_counter()
         count = function(model.graph, **_attributes(context, step.reads))
         common_passes.RemoveUnusedNodesPass()(model)
         seconds = time.perf_counter() - started
-        record = StepRecord(name=step.name, count=count, candidates=possible, seconds=seconds, note=note)
+        record = StepRecord(name=step.name, count=count, possible=possible, seconds=seconds, note=note)
         if step.expect == "reported" and record.missed:
             record = replace(record, note=f"{record.missed} of {possible} places {_LEFT}")
         _check(step, record, before, _interface(model.graph))
@@ -100,7 +100,7 @@ def _check(step: Step, record: StepRecord, before: Any, after: Any) -> None:
             allowed=before,
             fix="This is a bug of jisu; please report the model.",
         )
-    needed = {"any": 0, "reported": 0, "once": 1, "all": record.candidates or 0}[step.expect]
+    needed = {"any": 0, "reported": 0, "once": 1, "all": record.possible or 0}[step.expect]
     if record.count < needed:
         raise PassFailedError(
             f"The pass {step.name} was applied too few times",

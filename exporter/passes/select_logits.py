@@ -24,7 +24,7 @@ NEW_LENGTH = "new_length"
 ONE_TOKEN = "the model takes one token at a time: a prompt runs through it token by token"
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """One, unless each call brings one token for every row: then there is nothing to choose from."""
     return 0 if takes_one_token(graph) else 1
 

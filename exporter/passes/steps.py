@@ -13,12 +13,12 @@ class Step:
     """One pass of a recipe.
 
     ``expect`` says what is an error: ``any`` nothing; ``once`` not to fire at all; ``all`` to leave one of the places
-    that the pass itself counts beforehand (`candidates` in its file) as it is. ``reported`` leaves them with a note to
-    the user: for fusions without which a graph is slower and just as right, whose places models write in
-    ways that nobody has seen yet. ``changes_signature`` marks the lowerings that exchange the graph's inputs.
+    that the pass itself counts beforehand (`count_places` in its file) as it is. ``reported`` leaves them with a note
+    to the user: for fusions without which a graph is slower and just as right, whose places models write in ways that
+    nobody has seen yet. ``changes_signature`` marks the lowerings that exchange the graph's inputs.
 
     ``reads`` names those attributes of the context (`exporter.passes.run_recipe.PassContext`) that the pass takes as
-    keyword arguments, and ``candidates_read`` those that `candidates` and `note` of its file take: all of them, since
+    keyword arguments, and ``counting_reads`` those that `count_places` and `note` of its file take: all of them, since
     no pass has a default for one.
     """
 
@@ -26,7 +26,7 @@ class Step:
     expect: Expect = "any"
     changes_signature: bool = False
     reads: tuple[str, ...] = ()
-    candidates_read: tuple[str, ...] = ()
+    counting_reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class StepRecord:
 
     name: str
     count: int
-    candidates: int | None
+    possible: int | None
     seconds: float
     note: str | None = None
     graph: str | None = None
@@ -46,10 +46,10 @@ class StepRecord:
     @property
     def missed(self) -> int:
         """Places that the pass might have changed and left."""
-        return max((self.candidates or 0) - self.count, 0)
+        return max((self.possible or 0) - self.count, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Without the time, so that the same export writes the same manifest."""
         record: dict[str, Any] = {"pass": self.name, "count": self.count}
-        more = {"candidates": self.candidates, "note": self.note, "graph": self.graph}
+        more = {"candidates": self.possible, "note": self.note, "graph": self.graph}
         return record | {key: value for key, value in more.items() if value is not None}

@@ -24,7 +24,7 @@ ROUNDED_FROM = "jisu.rounded_from"
 _PEAK = "largest magnitude"
 
 
-def candidates(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str]) -> int:
+def count_places(graph: ir.Graph, *, half: HalfType, kept: AbstractSet[str]) -> int:
     """Weights of products and embeddings that ``half`` can hold and nobody wants in float32."""
     return sum(_reason(value, half, kept) is None for value in _weights(graph))
 

@@ -24,7 +24,7 @@ _CODES = 1  # index of a product's codes
 _SMALLEST_BYTES = 1024
 
 
-def candidates(graph: ir.Graph) -> int:
+def count_places(graph: ir.Graph) -> int:
     """Constants that are scales and lose nothing."""
     return len(_scales(graph))
 

@@ -6,7 +6,7 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.gate.half import mixed_types
-from jisu.exporter.passes.compute_half import candidates, compute_half, note
+from jisu.exporter.passes.compute_half import compute_half, count_places, note
 from jisu.exporter.passes.keep_float import keep_float
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
@@ -26,7 +26,7 @@ def test_operators_are_half_and_casts_stand_where_the_type_changes():
     model, truth = with_softmax(), run(with_softmax(), FEEDS)["logits"]
     keep_float(model.graph, half="float16", target="portable", kept=frozenset(), windows=None)
     assert "1 Softmax" in (note(model.graph) or "")
-    assert candidates(model.graph) == 3
+    assert count_places(model.graph) == 3
     assert compute_half(model.graph, half="float16") == 3
     # x to half, into the softmax and out of it, and the logits
     assert operators(model) == {"Cast": 4, "MatMul": 1, "Softmax": 1, "Mul": 1, "Add": 1}
@@ -37,7 +37,7 @@ def test_operators_are_half_and_casts_stand_where_the_type_changes():
     # Numbers of about 3 with 11 digits, after four roundings.
     np.testing.assert_allclose(run(model, FEEDS)["logits"], truth, atol=8e-3)
     assert compute_half(model.graph, half="float16") == 0
-    assert candidates(model.graph) == 0
+    assert count_places(model.graph) == 0
 
 
 def test_a_constant_that_both_kinds_read_is_stored_in_both_types():
@@ -83,7 +83,7 @@ def test_integers_are_left_alone():
     draft = Draft()
     ids = draft.input("ids", "B", "T", dtype=ir.DataType.INT64)
     model = draft.model(y=draft.op("Add", ids, draft.weight([1])))
-    assert candidates(model.graph) == 0
+    assert count_places(model.graph) == 0
     assert compute_half(model.graph, half="float16") == 0
 
 

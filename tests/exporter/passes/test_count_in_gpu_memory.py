@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from jisu.exporter.graph.match import ancestors
-from jisu.exporter.passes.count_in_gpu_memory import candidates, count_in_gpu_memory
+from jisu.exporter.passes.count_in_gpu_memory import count_in_gpu_memory, count_places
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
 INT64 = ir.DataType.INT64
@@ -27,7 +27,7 @@ def drafted(meets="Add"):
 @pytest.mark.parametrize("tokens", [1, 5])
 def test_sizes_that_meet_numbers_are_counted_and_the_numbers_stay(tokens):
     model, before = drafted(), drafted()
-    assert candidates(model.graph) == 2
+    assert count_places(model.graph) == 2
     assert count_in_gpu_memory(model.graph) == 2
     feeds = {"ids": np.zeros((2, tokens), np.int64), "past": np.array([3, 9]), "x": noise(tokens)}
     found = run(model, feeds)
@@ -37,7 +37,7 @@ def test_sizes_that_meet_numbers_are_counted_and_the_numbers_stay(tokens):
     for output in model.graph.outputs[:2]:
         assert "ReduceSum" in {node.op_type for node in ancestors(output)}
     assert "ReduceSum" not in {node.op_type for node in ancestors(model.graph.outputs[2])}
-    assert (candidates(model.graph), count_in_gpu_memory(model.graph)) == (0, 0)
+    assert (count_places(model.graph), count_in_gpu_memory(model.graph)) == (0, 0)
 
 
 def test_a_size_that_only_shapes_read_stays_a_shape():
@@ -46,4 +46,4 @@ def test_a_size_that_only_shapes_read_stays_a_shape():
     width = draft.op("Shape", x, dims=[1], dtype=INT64, start=1, end=2)
     twice = draft.op("Mul", width, draft.weight([2]))
     model = draft.model(y=draft.op("Reshape", x, draft.op("Concat", twice, draft.weight([-1]), axis=0)))
-    assert (candidates(model.graph), count_in_gpu_memory(model.graph)) == (0, 0)
+    assert (count_places(model.graph), count_in_gpu_memory(model.graph)) == (0, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from jisu.exporter.passes.decompose_attention import candidates, decompose_attention, note
+from jisu.exporter.passes.decompose_attention import count_places, decompose_attention, note
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run
 
 T, S = 3, 7
@@ -58,7 +58,7 @@ def test_the_spelled_out_form_gives_the_same_numbers(shape, more):
     dims, sizes = (("B", 4, "T", "S"), (2, 4, T, S)) if per_head else (("B", 1, "T", "S"), (2, 1, T, S))
     model = attention(**shape, **more, mask_dims=dims)
     before = copied(model)
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert decompose_attention(model.graph) == 1
     assert "Attention" not in operators(model)
     given = feeds(**shape, mask_sizes=sizes)
@@ -69,7 +69,7 @@ def test_the_spelled_out_form_gives_the_same_numbers(shape, more):
 
 def test_what_the_fused_layer_expresses_is_left_alone():
     model = attention()
-    assert candidates(model.graph) == decompose_attention(model.graph) == 0
+    assert count_places(model.graph) == decompose_attention(model.graph) == 0
     assert note(model.graph) is None
 
 

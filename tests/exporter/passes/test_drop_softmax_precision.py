@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jisu.exporter.passes.drop_softmax_precision import candidates, drop_softmax_precision
+from jisu.exporter.passes.drop_softmax_precision import count_places, drop_softmax_precision
 from tests.exporter.passes.draft import Draft
 
 
@@ -13,6 +13,6 @@ def test_only_float32_is_what_the_kernels_do_anyway(precision, count):
     model = draft.model(
         y=draft.op("Attention", *given, **({} if precision is None else {"softmax_precision": precision}))
     )
-    assert candidates(model.graph) == count
+    assert count_places(model.graph) == count
     assert drop_softmax_precision(model.graph) == count
     assert drop_softmax_precision(model.graph) == 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jisu.exporter.passes.explicit_causal_mask import candidates, explicit_causal_mask
+from jisu.exporter.passes.explicit_causal_mask import count_places, explicit_causal_mask
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run
 
 
@@ -28,7 +28,7 @@ def feeds(*, mask: bool):
 def test_the_mask_gives_the_numbers_of_the_attribute(mask):
     model = attention(mask=mask)
     before = copied(model)
-    assert candidates(model.graph) == explicit_causal_mask(model.graph) == 1
+    assert count_places(model.graph) == explicit_causal_mask(model.graph) == 1
     node = next(node for node in model.graph if node.op_type == "Attention")
     assert "is_causal" not in node.attributes
     found = run(model, feeds(mask=mask))["y"]
@@ -38,5 +38,5 @@ def test_the_mask_gives_the_numbers_of_the_attribute(mask):
 
 def test_an_attention_that_sees_everything_is_left_alone():
     model = attention(causal=0)
-    assert explicit_causal_mask(model.graph) == candidates(model.graph) == 0
+    assert explicit_causal_mask(model.graph) == count_places(model.graph) == 0
     assert operators(model) == {"Attention": 1}

@@ -7,7 +7,7 @@ import pytest
 
 from jisu.calibration.weights.formats import BlockFormat
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
-from jisu.exporter.passes.fold_channel_scales import candidates, fold_channel_scales
+from jisu.exporter.passes.fold_channel_scales import count_places, fold_channel_scales
 from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
@@ -47,10 +47,10 @@ def test_a_norm_takes_the_scales_for_nothing(names):
     model = norm_and_products(*names)
     integers = {name: scaled(noise(32, 8, seed=n).T) for n, name in enumerate(names)}
     before = signature_names(model)
-    assert candidates(model.graph, quantized=integers) == len(names)
+    assert count_places(model.graph, quantized=integers) == len(names)
     assert fold_channel_scales(model.graph, quantized=integers) == len(names)
     assert operators(model) == {"RMSNormalization": 1, "MatMul": len(names)}
-    assert fold_channel_scales(model.graph, quantized=integers) == candidates(model.graph, quantized=integers) == 0
+    assert fold_channel_scales(model.graph, quantized=integers) == count_places(model.graph, quantized=integers) == 0
     quantize_weights(model.graph, quantized=integers, target="portable")
     assert signature_names(model) == before
     found = run(model, FEEDS)
@@ -84,5 +84,5 @@ def test_a_norm_that_something_else_reads_keeps_its_weight():
 def test_weights_without_scales_stay():
     model = norm_and_products("a")
     integers = {"a": round_to_nearest(noise(32, 8).T, FORM, layer="test")}
-    assert candidates(model.graph, quantized=integers) == fold_channel_scales(model.graph, quantized=integers) == 0
-    assert candidates(model.graph, quantized={}) == 0
+    assert count_places(model.graph, quantized=integers) == fold_channel_scales(model.graph, quantized=integers) == 0
+    assert count_places(model.graph, quantized={}) == 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jisu.exporter.passes.fuse_rms_norm import candidates, fuse_rms_norm
+from jisu.exporter.passes.fuse_rms_norm import count_places, fuse_rms_norm
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 SIZE = 8
@@ -48,7 +48,7 @@ FEEDS = {"x": noise(2, 3, SIZE), "other": noise(2, 3, SIZE, seed=9)}
 def test_each_spelling_becomes_one_operator_with_the_same_numbers(root, weight):
     model = drafted(root=root, weight=weight)
     before, names = run(copied(model), FEEDS), signature_names(model)
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert fuse_rms_norm(model.graph) == 1
     assert operators(model) == {"RMSNormalization": 1}
     assert signature_names(model) == names
@@ -106,7 +106,7 @@ def test_a_sum_of_two_tensors_is_no_epsilon():
     mean = draft.op("ReduceMean", draft.op("Mul", x, x), draft.weight([-1]), dims=["B", "T", 1])
     plus = draft.op("Add", mean, draft.op("Abs", mean))
     model = draft.model(y=draft.op("Div", x, draft.op("Sqrt", plus)))
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert fuse_rms_norm(model.graph) == 0
 
 
@@ -124,5 +124,5 @@ def test_every_norm_of_a_chain_is_replaced():
         x = norm(draft, x, scale=draft.weight(noise(SIZE, seed=number), f"w{number}"))
     model = draft.model(y=x)
     before = run(copied(model), FEEDS)
-    assert candidates(model.graph) == fuse_rms_norm(model.graph) == 3
+    assert count_places(model.graph) == fuse_rms_norm(model.graph) == 3
     np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=5 * ROUNDING)

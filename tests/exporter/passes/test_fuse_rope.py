@@ -6,7 +6,7 @@ import pytest
 
 import jisu.exporter.passes.fuse_rope as fuse_rope_file
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.passes.fuse_rope import candidates, fuse_rope
+from jisu.exporter.passes.fuse_rope import count_places, fuse_rope
 from tests.exporter.passes.attention_draft import END, AttentionDraft
 from tests.exporter.passes.draft import copied, noise, operators, run, signature_names
 
@@ -33,7 +33,7 @@ def drafted(build=None, *, dims=("B", HEADS, "T", SIZE), name="x", **options):
 def test_a_rotation_becomes_one_operator_with_the_same_numbers():
     model = drafted()
     before, names = run(copied(model), FEEDS), signature_names(model)
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert fuse_rope(model.graph, max_positions=LONGEST) == 1
     found = operators(model)
     assert found["RotaryEmbedding"] == 1
@@ -182,7 +182,7 @@ def test_a_table_that_would_be_too_large_is_not_built(longest):
     """The angles stay computed, and the operator reads them instead of a table."""
     model = drafted()
     before, names = run(copied(model), FEEDS), signature_names(model)
-    assert fuse_rope(model.graph, max_positions=longest) == candidates(drafted().graph) == 1
+    assert fuse_rope(model.graph, max_positions=longest) == count_places(drafted().graph) == 1
     assert {"RotaryEmbedding", "Cos", "Sin"} <= set(operators(model))
     assert all(value.const_value.size < 100 for value in model.graph.initializers.values())
     assert signature_names(model) == names

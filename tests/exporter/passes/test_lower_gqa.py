@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from jisu.exporter.passes.fuse_rope import fuse_rope
-from jisu.exporter.passes.lower_gqa import candidates, causal_window, lower_gqa, note
+from jisu.exporter.passes.lower_gqa import causal_window, count_places, lower_gqa, note
 from jisu.exporter.passes.remove_noops import remove_noops
 from tests.exporter.passes.attention_draft import INT64, AttentionDraft
 from tests.exporter.passes.draft import copied, noise, operators, run, signature_names
@@ -76,7 +76,7 @@ def assert_same(before, model, call, *, size=SIZE):
 def test_attention_over_a_cache_becomes_one_operator_with_the_same_numbers(call, options):
     model = drafted(**options)
     before, names = copied(model), signature_names(model)
-    assert candidates(model.graph, max_positions=LONGEST) == 1
+    assert count_places(model.graph, max_positions=LONGEST) == 1
     assert note(model.graph, max_positions=LONGEST) is None
     assert lower_gqa(model.graph, max_positions=LONGEST) == 1
     found = operators(model)
@@ -165,7 +165,7 @@ def test_a_rotation_of_four_pairs_stays_outside():
 def test_a_mask_that_is_not_causal_stays_as_it_is(rule):
     model = drafted(rule=rule)
     before = operators(model)
-    assert candidates(model.graph, max_positions=LONGEST) == 0
+    assert count_places(model.graph, max_positions=LONGEST) == 0
     assert note(model.graph, max_positions=LONGEST) == "1 attentions kept: mask is not causal"
     assert lower_gqa(model.graph, max_positions=LONGEST) == 0
     assert operators(model) == before
@@ -190,7 +190,7 @@ def test_another_cache_than_the_operators_stays_as_it_is(options):
 @pytest.mark.parametrize("size", [2, 6, 10, 20, 100])
 def test_heads_that_the_operator_does_not_take_stay_and_are_noted(size):
     model = drafted(size=size)
-    assert candidates(model.graph, max_positions=LONGEST) == 0
+    assert count_places(model.graph, max_positions=LONGEST) == 0
     assert note(model.graph, max_positions=LONGEST) == f"1 attentions kept: head size {size} is not a multiple of 8"
     assert lower_gqa(model.graph, max_positions=LONGEST) == 0
 
@@ -198,14 +198,14 @@ def test_heads_that_the_operator_does_not_take_stay_and_are_noted(size):
 @pytest.mark.parametrize("options", [{"past_is_input": False}, {"start": lambda draft: draft.weight([0])}])
 def test_an_attention_within_the_limits_that_is_not_lowered_is_still_asked_for(options):
     model = drafted(**options)
-    assert candidates(model.graph, max_positions=LONGEST) == 1
+    assert count_places(model.graph, max_positions=LONGEST) == 1
     assert lower_gqa(model.graph, max_positions=LONGEST) == 0
 
 
 @pytest.mark.parametrize("longest", [1, 2, 3, 8, 11, 10**9])
 def test_very_few_or_very_many_positions_do_not_hide_a_causal_mask(longest):
     model = drafted()
-    assert candidates(model.graph, max_positions=longest) == 1
+    assert count_places(model.graph, max_positions=longest) == 1
     assert lower_gqa(model.graph, max_positions=longest) == 1
     node = next(node for node in model.graph if node.op_type == "GroupQueryAttention")
     assert node.attributes.get_int("local_window_size", 0) == -1

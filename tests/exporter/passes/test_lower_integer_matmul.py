@@ -6,7 +6,7 @@ import pytest
 
 from jisu.calibration.w8a8.static_activations import ActivationScale
 from jisu.exporter.graph.merge_weights import marked
-from jisu.exporter.passes.lower_integer_matmul import candidates, lower_integer_matmul
+from jisu.exporter.passes.lower_integer_matmul import count_places, lower_integer_matmul
 from jisu.exporter.passes.quantize_matmuls import quantize_matmuls
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_matmuls import FEEDS, FIXED, ROUNDED_BY_TOKEN, product, two_products
@@ -25,7 +25,7 @@ def quantized(activation: ActivationScale | None) -> ir.Model:
 def test_a_fixed_input_scale_gives_unsigned_codes_and_the_same_numbers(activation):
     model = quantized(activation)
     truth, names = run(copied(model), FEEDS), signature_names(model)
-    assert candidates(model.graph) == 2
+    assert count_places(model.graph) == 2
     assert lower_integer_matmul(model.graph) == 2
     assert signature_names(model) == names
     assert operators(model) == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 2}
@@ -49,7 +49,7 @@ def test_the_shifted_grid_clips_where_the_signed_one_does():
 def test_a_scale_found_at_run_time_is_multiplied_with_afterwards():
     model = quantized(None)
     truth, names = run(copied(model), FEEDS), signature_names(model)
-    assert candidates(model.graph) == 2
+    assert count_places(model.graph) == 2
     assert lower_integer_matmul(model.graph) == 2
     assert signature_names(model) == names
     assert operators(model) == ROUNDED_BY_TOKEN | {"MatMulIntegerToFloat": 2, "Mul": 1 + 2}
@@ -72,14 +72,14 @@ def test_a_product_of_float_weights_and_one_with_blocks_stay():
     x = draft.input("x", "B", "T", 32)
     y = draft.op("MatMul", x, draft.weight(noise(32, 8), "w"), dims=["B", "T", 8])
     model = draft.model(y=y)
-    assert candidates(model.graph) == 0
+    assert count_places(model.graph) == 0
     assert lower_integer_matmul(model.graph) == 0
 
     model = quantized(FIXED)
     for node in model.graph:
         if node.op_type == "DequantizeLinear" and node.inputs[0].name in ("a.codes", "b.codes"):
             node.attributes["block_size"] = ir.AttrInt64("block_size", 32)
-    assert candidates(model.graph) == 0
+    assert count_places(model.graph) == 0
 
 
 def test_an_input_that_is_rounded_twice_differently_stays():
@@ -90,4 +90,4 @@ def test_an_input_that_is_rounded_twice_differently_stays():
     other = ir.Value(name="other", const_value=ir.tensor(np.array(0.1, np.float32), name="other"))
     model.graph.register_initializer(other)
     back.replace_input_with(1, other)
-    assert candidates(model.graph) == 0
+    assert count_places(model.graph) == 0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jisu.exporter.passes.lower_matmul_nbits import candidates, lower_matmul_nbits, pack_nibbles
+from jisu.exporter.passes.lower_matmul_nbits import count_places, lower_matmul_nbits, pack_nibbles
 from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_weights import FEEDS, FORMATS, IDS, projection, quantized
@@ -18,7 +18,7 @@ def test_the_operator_computes_the_same_product(form):
     model = draft.model(y=projection(draft, weight, "w"))
     quantize_weights(model.graph, quantized={"w": quantized(weight, form)}, target="portable")
     before, names = run(copied(model), FEEDS)["y"], signature_names(model)
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert lower_matmul_nbits(model.graph) == 1
     assert operators(model) == {"MatMulNBits": 1}
     assert signature_names(model) == names
@@ -48,7 +48,7 @@ def test_the_lower_index_lies_in_the_low_half_of_a_byte():
 def test_a_float_weight_stays():
     draft = Draft()
     model = draft.model(y=projection(draft, noise(8, 32), "w"))
-    assert (candidates(model.graph), lower_matmul_nbits(model.graph)) == (0, 0)
+    assert (count_places(model.graph), lower_matmul_nbits(model.graph)) == (0, 0)
 
 
 def test_a_weight_with_one_scale_per_row_stays():
@@ -57,4 +57,4 @@ def test_a_weight_with_one_scale_per_row_stays():
     integers = draft.op("Cast", codes, to=3)
     weight = draft.op("DequantizeLinear", integers, draft.weight(np.ones(8)), dims=[32, 8], axis=1)
     model = draft.model(y=draft.op("MatMul", x, weight, dims=["B", "T", 8]))
-    assert (candidates(model.graph), lower_matmul_nbits(model.graph)) == (0, 0)
+    assert (count_places(model.graph), lower_matmul_nbits(model.graph)) == (0, 0)

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
-from jisu.exporter.passes.lower_quantized_embedding import candidates, lower_quantized_embedding
+from jisu.exporter.passes.lower_quantized_embedding import count_places, lower_quantized_embedding
 from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_weights import FEEDS, FORMATS, IDS, quantized
@@ -29,7 +29,7 @@ def embedding(form, *, tied=False):
 def test_rows_are_gathered_and_dequantized_exactly(form):
     model = embedding(form)
     before, names = run(copied(model), FEEDS)["rows"], signature_names(model)
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert lower_quantized_embedding(model.graph) == 1
     assert operators(model) == {"GatherBlockQuantized": 1}
     assert signature_names(model) == names
@@ -54,4 +54,4 @@ def test_a_dequantization_of_anything_but_gathered_rows_stays():
         "DequantizeLinear", x, draft.weight(np.ones((4, 2))), dtype=ir.DataType.FLOAT, axis=1, block_size=16
     )
     model = draft.model(rows=rows)
-    assert (candidates(model.graph), lower_quantized_embedding(model.graph)) == (0, 0)
+    assert (count_places(model.graph), lower_quantized_embedding(model.graph)) == (0, 0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jisu.exporter.passes.lower_skip_norm import candidates, lower_skip_norm
+from jisu.exporter.passes.lower_skip_norm import count_places, lower_skip_norm
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 
 SIZE = 16
@@ -31,14 +31,14 @@ def residual(draft, x, update):
 def test_sum_and_norm_become_one_operator_with_the_same_numbers():
     model = drafted(residual)
     before, names = run(copied(model), FEEDS), signature_names(model)
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert lower_skip_norm(model.graph) == 1
     assert operators(model) == {"SkipSimplifiedLayerNormalization": 1, "Neg": 1}
     assert signature_names(model) == names
     after = run(model, FEEDS)
     for name in ("y", "z"):
         np.testing.assert_allclose(after[name], before[name], atol=ROUNDING)
-    assert candidates(model.graph) == lower_skip_norm(model.graph) == 0
+    assert count_places(model.graph) == lower_skip_norm(model.graph) == 0
 
 
 def test_two_norms_of_one_sum_are_one_place_and_keep_their_numbers():
@@ -49,7 +49,7 @@ def test_two_norms_of_one_sum_are_one_place_and_keep_their_numbers():
 
     model = drafted(build)
     before = run(copied(model), FEEDS)
-    assert candidates(model.graph) == lower_skip_norm(model.graph) == 1
+    assert count_places(model.graph) == lower_skip_norm(model.graph) == 1
     after = run(model, FEEDS)
     for name in ("y", "z"):
         np.testing.assert_allclose(after[name], before[name], atol=ROUNDING)
@@ -104,5 +104,5 @@ NEAR_MISSES = [
 def test_near_misses_stay_as_they_are(build):
     model = drafted(build)
     before = operators(model)
-    assert candidates(model.graph) == lower_skip_norm(model.graph) == 0
+    assert count_places(model.graph) == lower_skip_norm(model.graph) == 0
     assert operators(model) == before

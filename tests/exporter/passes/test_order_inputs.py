@@ -8,7 +8,7 @@ import pytest
 from jisu.calibration.weights.formats import BlockFormat
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
 from jisu.exporter.graph.merge_weights import quantized_alike
-from jisu.exporter.passes.order_inputs import candidates, order_inputs
+from jisu.exporter.passes.order_inputs import count_places, order_inputs
 from jisu.exporter.passes.quantize_weights import quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run
 
@@ -36,10 +36,10 @@ def matmuls(*names):
 def test_the_input_is_gathered_once_for_all_that_read_it_in_one_order(names):
     model = matmuls(*names)
     integers = {name: ordered(noise(32, 8, seed=n).T) for n, name in enumerate(names)}
-    assert candidates(model.graph, quantized=integers) == len(names)
+    assert count_places(model.graph, quantized=integers) == len(names)
     assert order_inputs(model.graph, quantized=integers) == len(names)
     assert operators(model) == {"Gather": 1, "MatMul": len(names)}
-    assert order_inputs(model.graph, quantized=integers) == candidates(model.graph, quantized=integers) == 0
+    assert order_inputs(model.graph, quantized=integers) == count_places(model.graph, quantized=integers) == 0
     quantize_weights(model.graph, quantized=integers, target="portable")
     found = run(model, FEEDS)
     for name in names:

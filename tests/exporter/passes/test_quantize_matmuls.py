@@ -10,7 +10,7 @@ from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from jisu.calibration.w8a8.pair_sums import quantize_pairs
 from jisu.calibration.w8a8.static_activations import ActivationScale
 from jisu.exporter.graph.merge_weights import concat_weights, marked
-from jisu.exporter.passes.quantize_matmuls import candidates, quantize_matmuls
+from jisu.exporter.passes.quantize_matmuls import count_places, quantize_matmuls
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 FIXED = ActivationScale(scale=0.05, zero_point=0, dtype="int8")
@@ -47,7 +47,7 @@ def test_both_factors_have_8_bits_and_an_input_is_rounded_once(activation):
     model = two_products(Draft(), first, second)
     names = signature_names(model)
     parts = {"a": product(first, activation), "b": product(second, activation)}
-    assert candidates(model.graph, quantized=parts) == 2
+    assert count_places(model.graph, quantized=parts) == 2
     assert quantize_matmuls(model.graph, quantized=parts) == 2
     assert signature_names(model) == names
     found = run(model, FEEDS)
@@ -128,6 +128,6 @@ def test_weights_in_blocks_and_weights_that_nobody_quantized_stay():
     weight = noise(8, 32)
     model = two_products(Draft(), weight, weight)
     blocks = round_to_nearest(weight, BlockFormat(bits=8, block_size=32, symmetric=True), layer="a")
-    assert candidates(model.graph, quantized={"a": blocks}) == 0
+    assert count_places(model.graph, quantized={"a": blocks}) == 0
     assert quantize_matmuls(model.graph, quantized={"a": blocks}) == 0
     assert operators(model) == {"MatMul": 2}

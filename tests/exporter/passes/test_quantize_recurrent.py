@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from jisu.exporter.gate.weights import check_weights
-from jisu.exporter.passes.quantize_recurrent import candidates, quantize_recurrent
+from jisu.exporter.passes.quantize_recurrent import count_places, quantize_recurrent
 from jisu.exporter.precision.precision import PRECISIONS, RowFormat
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
@@ -70,7 +70,7 @@ def quantized(request, tmp_path):
     names = [name for name, _ in module.layer.named_parameters() if name.startswith("weight")]
     intended = {f"layer.{name}": rounded(getattr(module.layer, name)) for name in names}
     model = copied(traced(layer))
-    assert candidates(model.graph, quantized=intended) == 1
+    assert count_places(model.graph, quantized=intended) == 1
     assert quantize_recurrent(model.graph, quantized=intended, target=target) == 1
     assert quantize_recurrent(model.graph, quantized=intended, target=target) == 0
     ir.save(model, tmp_path / "model.onnx")

@@ -9,7 +9,7 @@ from jisu.calibration.weights.grid import find_grid
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
 from jisu.exporter.graph.merge_weights import concat_weights
 from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
-from jisu.exporter.passes.quantize_weights import candidates, quantize_weights
+from jisu.exporter.passes.quantize_weights import count_places, quantize_weights
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 FORMATS = [BlockFormat(bits=bits, block_size=16, symmetric=symmetric) for bits in (4, 8) for symmetric in (True, False)]
@@ -33,7 +33,7 @@ def test_a_product_reads_the_dequantized_weight(form):
     weight, draft = noise(8, 32), Draft()
     model = draft.model(y=projection(draft, weight, "w"))
     names, integers = signature_names(model), {"w": quantized(weight, form)}
-    assert candidates(model.graph, quantized=integers) == 1
+    assert count_places(model.graph, quantized=integers) == 1
     assert quantize_weights(model.graph, quantized=integers, target="portable") == 1
     assert operators(model) == {"DequantizeLinear": 1, "MatMul": 1}
     assert signature_names(model) == names
@@ -101,7 +101,7 @@ def test_a_tied_embedding_is_stored_once_for_both_its_readers(form):
     turned = draft.op("Transpose", weight, dims=[32, 5], perm=[1, 0])
     model = draft.model(y=draft.op("MatMul", rows, turned, dims=["B", "T", 5]), rows=rows)
     integers = {"table": quantized(table, form)}
-    assert candidates(model.graph, quantized=integers) == 2
+    assert count_places(model.graph, quantized=integers) == 2
     assert quantize_weights(model.graph, quantized=integers, target="portable") == 2
     assert {name.split(".")[0] for name in model.graph.initializers} == {"table"}
     assert sum(name.endswith(".codes") for name in model.graph.initializers) == 1
@@ -122,7 +122,7 @@ def test_an_embedding_in_half_bytes_is_refused():
 def test_a_weight_that_nobody_quantized_stays():
     draft = Draft()
     model = draft.model(y=projection(draft, noise(8, 32), "w"))
-    assert candidates(model.graph, quantized={}) == 0
+    assert count_places(model.graph, quantized={}) == 0
     assert (
         quantize_weights(model.graph, quantized={"other": quantized(noise(8, 32), FORMATS[0])}, target="portable") == 0
     )

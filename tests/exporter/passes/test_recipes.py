@@ -27,12 +27,12 @@ def small_model():
 def pretend(monkeypatch):
     """Let the recipe find a pass of the test's own instead of a file."""
 
-    def install(function, candidates=None, note=None):
+    def install(function, possible=None, note=None):
         module = SimpleNamespace(made_up=function)
         if note is not None:
             module.note = lambda graph: note
-        if candidates is not None:
-            module.candidates = lambda graph: candidates
+        if possible is not None:
+            module.count_places = lambda graph: possible
         monkeypatch.setattr(running, "import_module", lambda name: module)
 
     return install
@@ -61,7 +61,7 @@ def test_each_step_has_a_file_with_a_function_of_its_name():
     for step in {step for steps in RECIPES.values() for step in steps}:
         module = import_module(f"jisu.exporter.passes.{step.name}")
         assert callable(getattr(module, step.name))
-        assert step.expect not in ("all", "reported") or callable(module.candidates)
+        assert step.expect not in ("all", "reported") or callable(module.count_places)
 
 
 def test_every_step_names_all_that_its_pass_takes_of_the_context():
@@ -71,7 +71,7 @@ def test_every_step_names_all_that_its_pass_takes_of_the_context():
     attributes = {field.name for field in fields(PassContext)}
     for step in {step for steps in RECIPES.values() for step in steps}:
         module = import_module(f"jisu.exporter.passes.{step.name}")
-        named = {step.name: step.reads, "candidates": step.candidates_read, "note": step.candidates_read}
+        named = {step.name: step.reads, "count_places": step.counting_reads, "note": step.counting_reads}
         for name, reads in named.items():
             parameters = list(signature(getattr(module, name)).parameters.values()) if hasattr(module, name) else []
             assert [item.name for item in parameters if item.default is not item.empty] == [], f"{step.name}.{name}"
@@ -91,32 +91,32 @@ def test_counts_are_recorded_in_order_without_times():
 
 
 def test_places_that_a_fusion_leaves_are_told(pretend):
-    pretend(lambda graph: 2, candidates=3)
+    pretend(lambda graph: 2, possible=3)
     (record,) = run_recipe(small_model(), (Step(name="made_up", expect="reported"),), CONTEXT)
     assert record.missed == 1
     assert record.to_dict()["note"].startswith("1 of 3 places have a form that the pass does not know")
-    pretend(lambda graph: 3, candidates=3)
+    pretend(lambda graph: 3, possible=3)
     (record,) = run_recipe(small_model(), (Step(name="made_up", expect="reported"),), CONTEXT)
     assert record.note is None
 
 
-@pytest.mark.parametrize(("expect", "count", "candidates"), [("all", 2, 3), ("all", 0, 1), ("once", 0, None)])
-def test_a_pass_that_fires_too_seldom_is_an_error(pretend, expect, count, candidates):
-    pretend(lambda graph: count, candidates)
+@pytest.mark.parametrize(("expect", "count", "possible"), [("all", 2, 3), ("all", 0, 1), ("once", 0, None)])
+def test_a_pass_that_fires_too_seldom_is_an_error(pretend, expect, count, possible):
+    pretend(lambda graph: count, possible)
     with pytest.raises(PassFailedError, match="made_up was applied too few times") as caught:
         run_recipe(small_model(), (Step(name="made_up", expect=expect),), CONTEXT)
     assert f"Received: {count} places changed" in str(caught.value)
-    assert f"at least {candidates or 1}" in str(caught.value)
+    assert f"at least {possible or 1}" in str(caught.value)
     assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("expect", "count", "candidates"), [("all", 3, 3), ("all", 0, 0), ("once", 1, None), ("any", 0, 7)]
+    ("expect", "count", "possible"), [("all", 3, 3), ("all", 0, 0), ("once", 1, None), ("any", 0, 7)]
 )
-def test_a_pass_that_fires_often_enough_is_none(pretend, expect, count, candidates):
-    pretend(lambda graph: count, candidates)
+def test_a_pass_that_fires_often_enough_is_none(pretend, expect, count, possible):
+    pretend(lambda graph: count, possible)
     (record,) = run_recipe(small_model(), (Step(name="made_up", expect=expect),), CONTEXT)
-    assert (record.count, record.candidates) == (count, candidates)
+    assert (record.count, record.possible) == (count, possible)
 
 
 def test_the_real_norm_pass_fails_on_a_norm_it_does_not_know():

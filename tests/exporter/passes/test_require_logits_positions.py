@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from jisu.exporter.passes.require_logits_positions import candidates, require_logits_positions
+from jisu.exporter.passes.require_logits_positions import count_places, require_logits_positions
 from tests.exporter.passes.draft import Draft
 
 
@@ -13,12 +13,12 @@ def test_the_default_goes_and_the_input_stays():
     positions = draft.weight(np.array([[-1]]), "logits_positions")
     draft.inputs.append(positions)
     model = draft.model(y=draft.op("Add", x, draft.op("Cast", positions, dtype=ir.DataType.FLOAT, to=1)))
-    assert candidates(model.graph) == require_logits_positions(model.graph) == 1
+    assert count_places(model.graph) == require_logits_positions(model.graph) == 1
     found = next(value for value in model.graph.inputs if value.name == "logits_positions")
     assert found.const_value is None
     assert [str(dim) for dim in found.shape] == ["B", "K"]
     assert not model.graph.initializers
-    assert require_logits_positions(model.graph) == candidates(model.graph) == 0
+    assert require_logits_positions(model.graph) == count_places(model.graph) == 0
 
 
 def test_a_graph_without_it_is_left_alone():

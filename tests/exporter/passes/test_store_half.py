@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from jisu.exporter.graph.merge_weights import concat_weights
-from jisu.exporter.passes.store_half import ROUNDED_FROM, candidates, note, store_half
+from jisu.exporter.passes.store_half import ROUNDED_FROM, count_places, note, store_half
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
 HALVES = ["float16", "bfloat16"]
@@ -28,7 +28,7 @@ def test_a_product_reads_the_rounded_weight_through_a_cast(half):
     weight = noise(32, 8)
     model = product(weight)
     names = signature_names(model)
-    assert candidates(model.graph, half=half, kept=frozenset()) == 1
+    assert count_places(model.graph, half=half, kept=frozenset()) == 1
     assert store_half(model.graph, half=half, kept=frozenset()) == 1
     assert operators(model) == {"Cast": 1, "MatMul": 1}
     assert signature_names(model) == names
@@ -36,7 +36,7 @@ def test_a_product_reads_the_rounded_weight_through_a_cast(half):
     # Sums of 32 products in float32, in another order than numpy's.
     np.testing.assert_allclose(run(model, FEEDS)["y"], FEEDS["x"] @ rounded(weight, half), atol=1e-5)
     assert store_half(model.graph, half=half, kept=frozenset()) == 0
-    assert candidates(model.graph, half=half, kept=frozenset()) == 0
+    assert count_places(model.graph, half=half, kept=frozenset()) == 0
 
 
 def test_rounding_is_to_the_nearest_and_ties_go_to_even():
@@ -54,7 +54,7 @@ def test_a_tied_table_is_stored_once_and_cast_after_its_rows_are_read():
     weight = draft.weight(table, "embedding")
     rows = draft.op("Gather", weight, ids, dims=["B", "T", 32], axis=0)
     model = draft.model(y=draft.op("MatMul", rows, draft.op("Transpose", weight, dims=[32, 6], perm=[1, 0]), dims=[6]))
-    assert candidates(model.graph, half="float16", kept=frozenset()) == 1
+    assert count_places(model.graph, half="float16", kept=frozenset()) == 1
     assert store_half(model.graph, half="float16", kept=frozenset()) == 1
     (gather,) = (node for node in model.graph if node.op_type == "Gather")
     assert gather.inputs[0] is model.graph.initializers["embedding"], "the table is not widened as a whole"
@@ -76,7 +76,7 @@ def test_a_merged_weight_is_marked_with_its_parts():
 
 def test_a_kept_weight_stays_and_is_named():
     model = product(noise(32, 8))
-    assert candidates(model.graph, half="float16", kept={"w"}) == 0
+    assert count_places(model.graph, half="float16", kept={"w"}) == 0
     assert note(model.graph, half="float16", kept={"w"}) == "w stays float32: w is kept"
     assert store_half(model.graph, half="float16", kept={"w"}) == 0
     assert model.graph.initializers["w"].dtype == ir.DataType.FLOAT
@@ -90,7 +90,7 @@ def test_a_weight_that_the_format_cannot_hold_stays_and_is_recorded(value):
     assert store_half(model.graph, half="float16", kept=frozenset()) == 0
     assert "w stays float32: it reaches" in (note(model.graph, half="float16", kept=frozenset()) or "")
     assert model.graph.initializers["w"].dtype == ir.DataType.FLOAT
-    assert candidates(model.graph, half="bfloat16", kept=frozenset()) == (1 if np.isfinite(value) else 0), (
+    assert count_places(model.graph, half="bfloat16", kept=frozenset()) == (1 if np.isfinite(value) else 0), (
         "its range is float32's"
     )
 
@@ -102,5 +102,5 @@ def test_vectors_and_integers_are_left_alone():
     scaled = draft.op("Mul", x, draft.weight(noise(32), "norm"))
     codes = draft.op("Gather", draft.weight([[1, 2], [3, 4]], "codes"), ids, dtype=ir.DataType.INT64, axis=0)
     model = draft.model(y=scaled, z=codes)
-    assert candidates(model.graph, half="float16", kept=frozenset()) == 0
+    assert count_places(model.graph, half="float16", kept=frozenset()) == 0
     assert store_half(model.graph, half="float16", kept=frozenset()) == 0

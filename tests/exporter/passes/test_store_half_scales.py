@@ -10,7 +10,7 @@ from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
 from jisu.exporter.passes.lower_quantized_embedding import lower_quantized_embedding
 from jisu.exporter.passes.quantize_weights import quantize_weights
 from jisu.exporter.passes.recipes import RECIPES
-from jisu.exporter.passes.store_half_scales import candidates, store_half_scales
+from jisu.exporter.passes.store_half_scales import count_places, store_half_scales
 from jisu.exporter.quantization.weight_formats import scale_bytes
 from tests.exporter.passes.draft import Draft, copied, noise, operators, run, signature_names
 from tests.exporter.passes.test_quantize_weights import FORMATS, IDS, projection, quantized
@@ -41,13 +41,13 @@ def optimized(model: ir.Model) -> np.ndarray:
 def test_the_product_is_the_same_to_the_last_bit(form):
     model = lowered(form)
     before, names = optimized(copied(model)), signature_names(model)
-    assert candidates(model.graph) == 1
+    assert count_places(model.graph) == 1
     assert store_half_scales(model.graph) == 1
     assert operators(model) == {"Cast": 1, "Identity": 1, "MatMulNBits": 1}
     assert signature_names(model) == names
     assert ir.DataType.FLOAT16 in {value.dtype for value in model.graph.initializers.values()}
     np.testing.assert_array_equal(optimized(copied(model)), before)
-    assert (candidates(model.graph), store_half_scales(model.graph)) == (0, 0)
+    assert (count_places(model.graph), store_half_scales(model.graph)) == (0, 0)
 
 
 def test_without_the_optimizations_that_fold_the_cast_the_product_still_is_right():
@@ -62,7 +62,7 @@ def test_without_the_optimizations_that_fold_the_cast_the_product_still_is_right
 
 def test_scales_that_would_change_stay():
     model = lowered(halved=False)
-    assert (candidates(model.graph), store_half_scales(model.graph)) == (0, 0)
+    assert (count_places(model.graph), store_half_scales(model.graph)) == (0, 0)
 
 
 def test_scales_of_a_few_blocks_stay():
@@ -70,7 +70,7 @@ def test_scales_of_a_few_blocks_stay():
     model = draft.model(y=projection(draft, weight, "w"))
     quantize_weights(model.graph, quantized={"w": round_scales(quantized(weight, FORMATS[0]))}, target="portable")
     lower_matmul_nbits(model.graph)
-    assert (candidates(model.graph), store_half_scales(model.graph)) == (0, 0)
+    assert (count_places(model.graph), store_half_scales(model.graph)) == (0, 0)
 
 
 def test_a_table_that_is_read_twice_is_cast_once():

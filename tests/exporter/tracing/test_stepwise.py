@@ -9,7 +9,7 @@ from torch import nn
 
 from jisu.calibration.model.whole_sequences import empty_state
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.passes.select_logits import ONE_TOKEN, candidates, note
+from jisu.exporter.passes.select_logits import ONE_TOKEN, count_places, note
 from jisu.exporter.tracing.stepwise import takes_several_tokens
 from jisu.exporter.tracing.trace import trace
 from tests.exporter.tracing.calls import on_graph, tokens
@@ -82,7 +82,7 @@ def test_a_loop_is_traced_for_one_token_and_right_for_rows_of_any_past(rule):
     module = Recurrent(rule).eval()
     graph = trace(module, module.state_spec())
     assert [dim if isinstance(dim, int) else str(dim.value) for dim in graph.graph.inputs[0].shape] == ["B", 1]
-    assert candidates(graph.graph) == 0
+    assert count_places(graph.graph) == 0
     assert note(graph.graph) == ONE_TOKEN
     for batch in (1, 3):
         ids, state = tokens(batch, 4, vocab=VOCABULARY), empty_state(module.state_spec(), batch=batch, capacity=1)
@@ -100,7 +100,7 @@ def test_what_takes_several_tokens_is_traced_for_any_number():
     module = Recurrent(linear).eval()
     graph = trace(module, module.state_spec())
     assert [dim if isinstance(dim, int) else str(dim.value) for dim in graph.graph.inputs[0].shape] == ["B", "T"]
-    assert candidates(graph.graph) == 1
+    assert count_places(graph.graph) == 1
     assert note(graph.graph) is None
 
 
