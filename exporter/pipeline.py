@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import MANIFEST, Artifact, Manifest
+from jisu.exporter.contract.source_place import place_of, without_paths
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
 from jisu.exporter.export_job import ExportJob, check_request, load_checkpoint, prepare_job
 from jisu.exporter.gate.prove import prove
@@ -187,7 +188,7 @@ def _write(
         recipe=[record.to_dict() for record in recipe],
         gate={},
         quantization=_quantization_record(job, quantized),
-        source={**source.provenance, "account": source.account.to_record()},
+        source={**without_paths(source.provenance), "account": source.account.to_record()},
         versions=installed_versions(),
         files=files,
         kernels=kernels_of(precision),
@@ -227,7 +228,7 @@ def _publish(job: ExportJob, candidate: Candidate, result: GateResult) -> Artifa
     staged, out = candidate.artifact.folder, job.request.folder
     manifest = replace(candidate.artifact.manifest, gate=result.to_dict())
     with refusing_to_write(out):
-        write_timings(staged, job.stages, candidate.recipe)
+        write_timings(staged, job.stages, candidate.recipe, place=place_of(job.source.provenance))
         if not result.accepted:
             raise keep_rejected(staged, out, manifest, summary=result.summary)
         (staged / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")

@@ -343,10 +343,12 @@ def test_a_comment_that_may_not_be_written_is_a_warning_only(tmp_path: Path) -> 
     assert "which needs gh and the permission actions: read" in runner.said
 
 
-def test_a_planted_slowdown_ends_red_and_an_equal_run_green_with_real_commands(tmp_path: Path, tiny_artifact) -> None:
+def test_a_planted_slowdown_ends_red_and_an_equal_run_green_with_real_commands(
+    tmp_path: Path, tiny_source: Path, tiny_artifact: Any
+) -> None:
     """The steps with the real jisu on a tiny model, whose artifact a cache has restored."""
     options = {
-        "checkpoint": tiny_artifact.manifest.source["name"],
+        "checkpoint": str(tiny_source),
         "precisions": "fp32",
         "backends": "ort-cpu torch",
         "compare-options": "--workloads short-chat --trials 3 --threads 1 --no-quality --quiet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ PEER_PYTHON = Path("build/peers/bin/python")
 REGRESSED = 4
 _MATRIX_PROGRESS = "matrix-progress.jsonl"
 # What changes nothing in a report; an interrupted matrix resumes whatever they are.
-_NOT_OF_THE_PLAN = ("quiet", "ray")
+_NOT_OF_THE_PLAN = ("quiet", "ray", "json")
 
 
 def share(text: str) -> float:
@@ -113,7 +114,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML file (default: in the report's folder)")
     for name, kind, letter, text in _LIMITS:
         limits.add_argument(f"--{name}", type=kind, metavar=letter, help=text)
-    parser.add_argument("--quiet", action="store_true", help="print nothing but the table and errors")
+    parser.add_argument(
+        "--json", action="store_true", help="print verdict and figures as one JSON object instead of the table"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but the table, or the object, and errors")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -139,6 +143,19 @@ def run(arguments: argparse.Namespace) -> int:
             return _run_matrix(arguments, limits)
         request = _request(arguments, tuple(arguments.artifacts), arguments.out)
         return _run_one(arguments, request, limits, _baseline(arguments.baseline), junit=arguments.junit)
+
+
+def _print_result(arguments: argparse.Namespace, report: Report, request: ComparisonRequest) -> None:
+    """The table, or one object with what a script wants to know; a matrix prints one of them for each model."""
+    from jisu.benchmarks.report.markdown import render_markdown
+    from jisu.benchmarks.report.outcome import outcome_of
+    from jisu.benchmarks.report.schema import JSON
+
+    if arguments.json:
+        outcome = {"report": str(request.out / JSON), **outcome_of(report)}
+        sys.stdout.write(json.dumps(outcome, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(render_markdown(report))
 
 
 def _baseline(path: Path | None) -> Report | None:
@@ -240,7 +257,6 @@ def _run_one(
     from jisu.benchmarks.compare.cluster_comparison import compare_on_cluster
     from jisu.benchmarks.compare.contestants import artifact_contestants
     from jisu.benchmarks.compare.run import compare, model_of, task_of, threads_of
-    from jisu.benchmarks.report.markdown import render_markdown
     from jisu.benchmarks.report.report import write_report
     from jisu.benchmarks.report.verdict import judge
 
@@ -255,7 +271,7 @@ def _run_one(
         for text in report["verdict"]["not_compared"]:
             sys.stderr.write(f"jisu compare: warning: {text}\n")
     write_report(report, request.out, junit=junit)
-    sys.stdout.write(render_markdown(report))
+    _print_result(arguments, report, request)
     if all(row["failure"] is not None for row in report["rows"]):
         raise InputError(
             "Nothing could be measured",

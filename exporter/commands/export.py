@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import re
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-advice", action="store_true", help="do not measure what the precision gains on this machine"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the gate's checks as JUnit XML")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as one JSON object on standard output, also when the gate rejects it",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors, and the object of --json")
 
 
 def size_in_bytes(text: str) -> int:
@@ -158,12 +164,12 @@ def _request(arguments: argparse.Namespace, stages: Stages) -> ExportRequest:
     return ExportRequest(**options, max_perplexity_ratio=arguments.max_ppl_ratio, stages=stages)
 
 
-def _dry_run(request: ExportRequest) -> int:
+def _dry_run(request: ExportRequest, *, as_json: bool) -> int:
     from jisu.exporter.dry_run import plan_export
     from jisu.exporter.estimates.disk_space import require_disk
 
     plan = plan_export(request)
-    sys.stdout.write(f"{plan.describe()}\n")
+    sys.stdout.write(f"{json.dumps(asdict(plan), ensure_ascii=False) if as_json else plan.describe()}\n")
     require_disk(plan.disk_needed, plan.disk_free, out=request.folder)
     return 0
 
@@ -180,6 +186,28 @@ def _advise(artifact: Artifact) -> None:
         record_advice(artifact, advice)
 
 
+def _outcome(arguments: argparse.Namespace, gate: dict[str, Any], stages: Stages) -> dict[str, Any]:
+    """What a script wants to know of an export: the verdict with its checks, and what it took."""
+    return {
+        "accepted": gate.get("accepted") is True,
+        "artifact": None,
+        "target": arguments.target,
+        "precision": arguments.precision,
+        "size": None,
+        "checks": [
+            {name: check.get(name) for name in ("name", "passed", "value", "limit", "unit")}
+            for check in gate.get("checks", [])
+        ],
+        "quality": describe_worst(gate),
+        "notes": gate.get("notes", []),
+        **stages.to_dict(),
+    }
+
+
+def _print_json(outcome: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(outcome, ensure_ascii=False) + "\n")
+
+
 def _write_report(arguments: argparse.Namespace, gate: dict[str, Any] | None) -> None:
     if arguments.report is not None and gate is not None:
         write_junit(arguments.report, f"gate of {arguments.out}", gate_cases(gate))
@@ -192,7 +220,7 @@ def run(arguments: argparse.Namespace) -> int:
     stages = Stages(verbose=not arguments.quiet)
     request = _request(arguments, stages)
     if arguments.dry_run:
-        return _dry_run(request)
+        return _dry_run(request, as_json=arguments.json)
     if arguments.report is not None:
         check_place(arguments.report, option="--report")
     try:
@@ -200,8 +228,13 @@ def run(arguments: argparse.Namespace) -> int:
             artifact = export_request(request)
     except GateRejectedError as error:
         _write_report(arguments, error.gate)
+        if arguments.json:
+            _print_json(_outcome(arguments, error.gate or {}, stages) | {"artifact": None})
         raise
     _write_report(arguments, artifact.manifest.gate)
+    if arguments.json:
+        facts = {"artifact": str(artifact.folder), "precision": artifact.manifest.precision, "size": artifact.size}
+        _print_json(_outcome(arguments, artifact.manifest.gate, stages) | facts)
     if not arguments.quiet:
         checks = artifact.manifest.gate["checks"]
         sys.stderr.write(f"{stages.table().splitlines()[-1]}\n")
@@ -216,5 +249,6 @@ def run(arguments: argparse.Namespace) -> int:
         if (worst := describe_worst(artifact.manifest.gate)) is not None:
             sys.stderr.write(f"Quality: {worst}.\n")
         size = size_in_words(artifact.size)
-        sys.stdout.write(f"{artifact.folder}: {size}, accepted after {len(checks)} checks against the source\n")
+        done = f"{artifact.folder}: {size}, accepted after {len(checks)} checks against the source\n"
+        (sys.stderr if arguments.json else sys.stdout).write(done)
     return 0

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jisu.exporter.contract.artifact import TIMINGS, FileRecord, record_files
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.signature import Signature
+from jisu.exporter.contract.source_place import SourcePlace
 from jisu.exporter.packaging.folder_files import Described, write_folder_files
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ def write_artifact_files(
         return signature, record_files(folder)
 
 
-def write_timings(folder: Path, stages: Stages, recipe: Sequence[Timed]) -> None:
-    """Write the seconds of each step and each pass beside the manifest."""
+def write_timings(folder: Path, stages: Stages, recipe: Sequence[Timed], *, place: SourcePlace) -> None:
+    """Write beside the manifest what is true of this run: seconds of each step and each pass, where the source lay."""
     passes = [{"pass": record.name, "seconds": record.seconds} for record in recipe]
-    text = json.dumps({**stages.to_dict(), "passes": passes}, indent=2)
+    text = json.dumps({**stages.to_dict(), "passes": passes, **place.to_dict()}, indent=2)
     (folder / TIMINGS).write_text(text + "\n", encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import Artifact
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.source_place import read_place
 from jisu.exporter.sources.adapter_config import is_adapter
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def load_recorded_source(
     """
     from jisu.exporter.sources import load_source
 
-    recorded: dict[str, Any] = artifact.manifest.source
+    recorded: dict[str, Any] = _with_places(artifact)
     place = source if source is not None else recorded.get("name")
     if place is None or (source is None and not _can_be_found(recorded)):
         raise InputError(
@@ -69,6 +70,13 @@ def load_recorded_source(
             fix="Name the right one with --source.",
         )
     return loaded
+
+
+def _with_places(artifact: Artifact) -> dict[str, Any]:
+    """What the manifest records of the source, with the paths that it had on this machine."""
+    recorded, place = artifact.manifest.source, read_place(artifact.folder)
+    found = {} if place.checkpoint is None else {"name": place.checkpoint}
+    return {**recorded, **found, **({"adapters": place.adapters} if place.adapters else {})}
 
 
 def _left_out(recorded: dict[str, Any], place: str | Path | nn.Module) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import check_outside_artifacts, read_artifact
 
@@ -41,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longest prompt of one call, or text of an encoder, in tokens (default: 512)",
     )
     parser.add_argument("--batch", type=int, metavar="N", help="largest batch (default: 1)")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--json", action="store_true", help="print the plans as one JSON object on standard output")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors, and the object of --json")
 
 
 def capability(text: str) -> Capability:
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     shapes = default_shapes(artifact, capacity=arguments.capacity, prompt=arguments.prompt, batch=arguments.batch)
     folder = arguments.out or default_folder(artifact)
     say = (lambda line: None) if arguments.quiet else _say
+    records: list[dict[str, Any]] = []
     for target, one in plan_targets(library, capabilities):
         plans = build_plans(
             artifact,
@@ -82,9 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
         for built in plans:
             for note in built.notes:
                 say(f"{built.path.name}: {note}")
-            if not arguments.quiet:
+            records.append({**asdict(built), "path": str(built.path)})
+            if not arguments.quiet and not arguments.json:
                 how = "already there" if built.reason is None else f"built in {built.seconds:.1f} s"
                 sys.stdout.write(f"{built.path}: {built.size / 1e6:.1f} MB, {how}\n")
+    if arguments.json:
+        sys.stdout.write(json.dumps({"artifact": str(artifact.folder), "plans": records}, ensure_ascii=False) + "\n")
     return 0
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import jisu
 from jisu.exporter import pipeline
 from jisu.exporter.contract.artifact import read_artifact
 from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.contract.source_place import read_place
 from jisu.exporter.gate import GateResult
 from jisu.exporter.gate.result import Check
 from jisu.exporter.pipeline import export
@@ -72,7 +74,8 @@ def test_the_folder_holds_what_the_manifest_says(tiny_artifact):
 def test_the_manifest_records_source_recipe_gate_and_versions(tiny_source, tiny_artifact):
     manifest = tiny_artifact.manifest
     assert manifest.source["kind"] == "hf-folder"
-    assert manifest.source["name"] == str(tiny_source)
+    assert manifest.source["name"] == tiny_source.name
+    assert read_place(tiny_artifact.folder).checkpoint == str(tiny_source)
     assert "model.safetensors" in manifest.source["files"]
     assert {"pass": "lower_gqa", "count": 3, "candidates": 3} in manifest.recipe
     assert manifest.gate["accepted"] is True
@@ -113,6 +116,18 @@ def test_nothing_of_this_machine_is_in_the_graph(tiny_source, tiny_artifact):
     content = (tiny_artifact.folder / "model.onnx").read_bytes()
     for word in (str(tiny_source.parent), os.path.expanduser("~"), "site-packages", ".py"):  # noqa: PTH111
         assert word.encode() not in content, word
+
+
+def test_no_path_of_this_machine_is_in_what_travels(traced, gate_says, tiny_source, tmp_path):
+    gate_says(True)
+    (tmp_path / "calibration.txt").write_text("All the world's a stage, and all the men merely players. " * 400)
+    (tmp_path / "held out.txt").write_text("It was the best of times, it was the worst of times, it was an age. " * 400)
+    texts = {"calibration": tmp_path / "calibration.txt", "evaluation": tmp_path / "held out.txt"}
+    export(tiny_source, tmp_path / "out", precision="int4", **texts)
+    for path in (tmp_path / "out").iterdir():
+        if path.name != "timings.json":
+            for place in (tmp_path, tiny_source.parent, Path.home(), Path.cwd()):
+                assert str(place).encode() not in path.read_bytes(), path.name
 
 
 def test_the_portable_target_is_verified_too(traced, tiny_source, tmp_path):

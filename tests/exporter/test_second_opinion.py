@@ -13,6 +13,7 @@ import pytest
 
 import jisu
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.source_place import read_place
 from jisu.exporter.opinions.asking import has_package
 from jisu.exporter.second_opinion import SecondOpinion, ask_second_opinion, choose_witness
 from jisu.exporter.sources import load_source
@@ -128,7 +129,7 @@ def test_another_file_in_the_place_of_the_recorded_one_is_refused(
 ) -> None:
     import shutil
 
-    place = Path(gguf_artifact.manifest.source["name"])
+    place = Path(str(read_place(gguf_artifact.folder).checkpoint))
     kept = shutil.copy(place, tmp_path / "kept.gguf")
     write_tiny_gguf(place, layers=1, max_position_embeddings=128, seed=5)
     try:

@@ -63,9 +63,12 @@ def test_verify_refuses_an_altered_file(tiny_artifact, tmp_path):
 def test_a_source_that_is_gone_is_asked_for(tiny_artifact, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(tiny_artifact.folder, folder)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["source"]["name"] = str(tmp_path / "gone")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    timings = json.loads((folder / "timings.json").read_text())
+    for places in ({"checkpoint": str(tmp_path / "gone"), "adapters": []}, None, "somewhere"):
+        (folder / "timings.json").write_text(json.dumps({**timings, "places": places}))
+        with pytest.raises(InputError, match="Name it with --source"):
+            verify(folder)
+    (folder / "timings.json").unlink()
     with pytest.raises(InputError, match="Name it with --source"):
         verify(folder)
 

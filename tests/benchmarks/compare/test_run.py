@@ -89,9 +89,7 @@ def test_a_contestant_that_turns_to_nan_has_no_figures_at_all(tiny, tmp_path):
 def test_an_fp32_artifact_stands_in_for_a_source_that_is_gone(tiny, tmp_path):
     for name in ("fp32", "int8"):
         shutil.copytree(getattr(tiny, name), tmp_path / name)
-        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
-        manifest["source"]["name"] = str(tmp_path / "gone")
-        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest))
+        (tmp_path / name / "timings.json").unlink()  # which knows where the source lies
     artifacts = (tmp_path / "int8", tmp_path / "fp32")
     report = compare(request(tiny, tmp_path / "report", artifacts=artifacts, trials=1))
     assert report["reference"]["name"] == "fp32 (ort-cpu)"

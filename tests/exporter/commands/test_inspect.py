@@ -65,3 +65,15 @@ def test_damage_is_2_and_one_line(folder: Path, damage: str, capsys: pytest.Capt
     assert shown.out == ""
     assert shown.err.startswith("jisu inspect: error: ")
     assert shown.err.count("\n") == 1
+
+
+def test_a_field_is_printed_as_json_and_an_unknown_one_names_the_nearest(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path, value in (("precision", "fp32"), ("files.model.onnx.size", 5), ("manifest.model.eos", [2])):
+        assert jisu.main(["inspect", str(folder), "--field", path]) == 0
+        assert json.loads(capsys.readouterr().out) == value
+    assert jisu.main(["inspect", str(folder), "--field", "model.vocabsize"]) == 2
+    streams = capsys.readouterr()
+    assert "Did you mean model.vocab_size?" in streams.err
+    assert streams.out == ""

@@ -9,6 +9,7 @@ import pytest
 
 from jisu.exporter.contract.artifact import TIMINGS
 from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.contract.source_place import SourcePlace, read_place
 from jisu.exporter.jobs.stages import Stages
 from jisu.exporter.packaging.artifact_files import installed_versions, refusing_to_write, write_timings
 
@@ -34,10 +35,12 @@ def test_the_timings_name_stages_and_passes(tmp_path: Path) -> None:
     stages = Stages()
     with stages.stage("load"):
         pass
-    write_timings(tmp_path, stages, [SimpleNamespace(name="fuse_rope", seconds=0.5)])
+    place = SourcePlace(checkpoint="/models/a")
+    write_timings(tmp_path, stages, [SimpleNamespace(name="fuse_rope", seconds=0.5)], place=place)
     timings = json.loads((tmp_path / TIMINGS).read_text())
     assert [stage["name"] for stage in timings["stages"]] == ["load"]
     assert timings["passes"] == [{"pass": "fuse_rope", "seconds": 0.5}]
+    assert read_place(tmp_path) == place
 
 
 def test_versions_are_of_installed_packages_only() -> None:
