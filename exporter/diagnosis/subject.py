@@ -73,12 +73,12 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     """Open graph and source, and run the source; also notes on what cannot be seen."""
 
     from jisu.exporter.graph.read_graph import read_graph
-    from jisu.exporter.sources.layers import plan_layers
+    from jisu.exporter.sources.layers import find_layers
 
     classifies = artifact.manifest.task == "text-classification"
     signature = artifact.manifest.signature
-    plan = plan_layers(source.module)
-    layers: Any = () if plan is None else source.module.get_submodule(plan.path)
+    stack = find_layers(source.module)
+    layers: Any = () if stack is None else source.module.get_submodule(stack.path)
     reference = _reference(source)
     tokens_needed = prompt + (0 if classifies or not signature.state else steps)
     token_ids = _text(source, tokens_needed)
@@ -86,9 +86,9 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     truth = observe(reference, list(layers), token_ids)
     model = read_graph(artifact.cpu_graph)
     visible = {place for place, seam in enumerate(truth.seams) if seam is not None}
-    seams = cut_graph(model, layers=len(layers), path=None if plan is None else plan.path)
+    seams = cut_graph(model, layers=len(layers), path=None if stack is None else stack.path)
     hidden = [seam for seam in seams if seam.place not in visible]
-    assert not hidden or plan is not None
+    assert not hidden or stack is not None
     if hidden:  # what the source does not show cannot be fed
         model = read_graph(artifact.cpu_graph)
         seams = ()
@@ -105,7 +105,7 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
         pieces=_pieces(seams),
         reference=reference,
         layers=layers,
-        path=None if plan is None else plan.path,
+        path=None if stack is None else stack.path,
         truth=truth,
         token_ids=token_ids,
         calls=calls(prompt=prompt, steps=len(token_ids) - prompt, one_token=signature.takes_one_token),

@@ -151,7 +151,7 @@ def _prove_text_to_text(
     assert start is not None, "a source that turns a text into another says what its answers begin with"
     positions = [one for one in (facts.max_positions, facts.max_source_positions) if one is not None]
     limit = min(positions, default=None)
-    plan = gate_prompts(
+    drafted = gate_prompts(
         tokenizer,
         facts.vocab_size,
         limit,
@@ -159,7 +159,7 @@ def _prove_text_to_text(
         far=_far(source, limit),
         judges_quality=budget.judges_quality,
     )
-    prompts, sources = condition(plan)
+    prompts, sources = condition(drafted)
     backend: Any = open_candidate(artifact, VERIFIED_ON)
     try:
         return run_gate(
@@ -211,14 +211,14 @@ def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Ch
 
 def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:
     from jisu.exporter.graph.localize import locate_layer
-    from jisu.exporter.sources.layers import plan_layers
+    from jisu.exporter.sources.layers import find_layers
 
-    plan = plan_layers(source.module)
+    stack = find_layers(source.module)
 
     def locate(token_ids: Any) -> str | None:
-        if plan is None:
+        if stack is None:
             return None
-        layers: Any = source.module.get_submodule(plan.path)
+        layers: Any = source.module.get_submodule(stack.path)
         signature = artifact.manifest.signature
         return locate_layer(
             artifact.cpu_graph, signature=signature, reference=reference, layers=layers, token_ids=token_ids

@@ -157,11 +157,11 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
     Raises:
         InputError: not one weight of the decoder layers can be quantized.
     """
-    from jisu.exporter.sources.layers import plan_layers
+    from jisu.exporter.sources.layers import find_layers
 
-    plan = plan_layers(module)
+    stack = find_layers(module)
     whole = not is_of_transformers(module) or has_encoder(module)
-    prefix = "" if whole or plan is None else f"{plan.path}."
+    prefix = "" if whole or stack is None else f"{stack.path}."
     covered = {matrix.parameter for matrix in matrices}
     inside = {name: weight for name, weight in module.named_parameters() if name.startswith(prefix)}
     others = {name: weight.numel() for name, weight in inside.items() if weight.dim() > 1 and name not in covered}

@@ -15,7 +15,7 @@ from jisu.exporter.sources.module_kind import is_of_transformers
 if TYPE_CHECKING:
     from torch import nn
 
-    from jisu.exporter.sources.layers import LayerPlan
+    from jisu.exporter.sources.layers import LayerStack
     from jisu.exporter.sources.source import Source
 
 _TOKENS = 8
@@ -23,14 +23,14 @@ _TOKENS = 8
 _ROUNDING = 1e-5
 
 
-def find_stack(module: nn.Module) -> LayerPlan | None:
-    """The plan of the stack of layers, None where there is none."""
-    from jisu.exporter.sources.layers import plan_layers
+def find_stack(module: nn.Module) -> LayerStack | None:
+    """The stack of decoder layers, None where there is none."""
+    from jisu.exporter.sources.layers import find_layers
 
-    plan = plan_layers(module)
-    if plan is None or is_of_transformers(module):
-        return plan
-    return plan if _walks(module, plan.path) else None
+    stack = find_layers(module)
+    if stack is None or is_of_transformers(module):
+        return stack
+    return stack if _walks(module, stack.path) else None
 
 
 def _walks(module: nn.Module, path: str) -> bool:
@@ -80,6 +80,6 @@ def decoder_layers(source: Source) -> Any:
 
 def layers_path(source: Source) -> str:
     """Module path of the list of decoder layers."""
-    plan = find_stack(source.module)
-    assert plan is not None, "a plan was made for a module without decoder layers"
-    return plan.path
+    stack = find_stack(source.module)
+    assert stack is not None, "a stack was asked of a module without decoder layers"
+    return stack.path

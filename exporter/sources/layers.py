@@ -16,7 +16,7 @@ from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerPlan:
+class LayerStack:
     """Which layers are traced and which traced layer each of the others copies.
 
     ``kinds`` holds one number per layer of the model, equal for equal layers; the first ``traced`` layers are traced.
@@ -40,7 +40,7 @@ class LayerPlan:
         return same[0] if same else None
 
 
-def plan_layers(module: nn.Module) -> LayerPlan | None:
+def find_layers(module: nn.Module) -> LayerStack | None:
     """Find the longest `ModuleList` of decoder layers and the shortest prefix that holds every kind of layer twice.
 
     Returns None when the module has no such list.
@@ -52,19 +52,19 @@ def plan_layers(module: nn.Module) -> LayerPlan | None:
     path, layers = max(lists, key=lambda item: (len(item[1]), -item[0].count(".")))
     descriptions = [_kind(layer, index, len(layers)) for index, layer in enumerate(layers)]
     kinds = tuple(descriptions.index(description) for description in descriptions)
-    return LayerPlan(path=path, kinds=kinds, traced=_prefix(kinds))
+    return LayerStack(path=path, kinds=kinds, traced=_prefix(kinds))
 
 
 @contextlib.contextmanager
-def only_first_layers(module: nn.Module, plan: LayerPlan | None) -> Iterator[None]:
+def only_first_layers(module: nn.Module, stack: LayerStack | None) -> Iterator[None]:
     """Shorten the list of layers to the traced ones while the block runs."""
-    if plan is None:
+    if stack is None:
         yield
         return
-    parent_path, _, name = plan.path.rpartition(".")
+    parent_path, _, name = stack.path.rpartition(".")
     parent = module.get_submodule(parent_path)
     layers = getattr(parent, name)
-    setattr(parent, name, layers[: plan.traced])
+    setattr(parent, name, layers[: stack.traced])
     try:
         yield
     finally:

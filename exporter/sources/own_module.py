@@ -163,20 +163,20 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
         decoder_class(module.config, Path(type(module).__name__))
         return describe_model(module, tokenizer), "text-generation", ()
     from jisu.calibration.model.whole_sequences import has_state
-    from jisu.exporter.sources.layers import plan_layers
+    from jisu.exporter.sources.layers import find_layers
 
     call = inspect_call(module)
     generates = call.task == "text-generation"
     positions = _whole(module, "max_positions") or find_longest(module, call.position_tables)
     vocab_size = _vocab_size(module, call, tokenizer)
     check_behaviour(module, vocab_size=vocab_size, max_positions=positions, generates=generates)
-    plan = plan_layers(module)
+    stack = find_layers(module)
     ids = {role: _token_ids(module, tokenizer, role, vocab_size) for role in _ROLES}
     facts = ModelFacts(
         architecture=type(module).__name__,
         vocab_size=vocab_size,
         max_positions=positions,
-        layers=0 if plan is None else plan.total,
+        layers=0 if stack is None else stack.total,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         bos=next(iter(ids["bos"]), None),
         eos=ids["eos"],

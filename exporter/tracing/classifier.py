@@ -20,7 +20,7 @@ from transformers.masking_utils import bidirectional_mask_function
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS
-from jisu.exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
+from jisu.exporter.sources.layers import LayerStack, find_layers, only_first_layers
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.tracing.layer_bodies import NotRepeatableError
 from jisu.exporter.tracing.routing import SPELLED_OUT, attend
@@ -125,25 +125,25 @@ def trace_classifier(
         InputError: the module cannot be traced, lost an input, or froze a dimension that has to stay dynamic.
     """
     root = _Root(module).eval()
-    plan = plan_layers(root)
-    if repeats and plan is not None and plan.traced < plan.total:
+    stack = find_layers(root)
+    if repeats and stack is not None and stack.traced < stack.total:
         try:
-            return _trace_prefix(root, plan, labels, max_positions)
+            return _trace_prefix(root, stack, labels, max_positions)
         except NotRepeatableError as reason:
             logging.getLogger(__name__).info("Tracing every layer: %s.", reason)
     model = _export(root, max_positions)
     hidden: list[ir.Value] = []
-    if plan is not None:
+    if stack is not None:
         with contextlib.suppress(NotRepeatableError):
-            hidden = [body.hidden for body in find_bodies(model.graph, plan.path, plan.total)]
+            hidden = [body.hidden for body in find_bodies(model.graph, stack.path, stack.total)]
     return _finish(root, model, labels, hidden)
 
 
-def _trace_prefix(root: _Root, plan: LayerPlan, labels: int, max_positions: int | None) -> ir.Model:
-    with only_first_layers(root, plan):
+def _trace_prefix(root: _Root, stack: LayerStack, labels: int, max_positions: int | None) -> ir.Model:
+    with only_first_layers(root, stack):
         model = _export(root, max_positions)
     hidden = stamp_layers(
-        model.graph, plan, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=0
+        model.graph, stack, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=0
     )
     return _finish(root, model, labels, hidden)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from jisu.exporter.graph.match import sizes_of
-from jisu.exporter.sources.layers import LayerPlan
+from jisu.exporter.sources.layers import LayerStack
 from jisu.exporter.tracing.layer_bodies import Body, LayerPair, NotRepeatableError, StateInputs, require_repeat
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -65,25 +65,25 @@ def _layer_around(node: ir.Node, numbers: dict[int, int | None]) -> int | None:
 
 
 def stamp_layers(
-    graph: ir.Graph, plan: LayerPlan, prefix: str, tensor_of: Callable[[str], ir.TensorProtocol], state_per_layer: int
+    graph: ir.Graph, stack: LayerStack, prefix: str, tensor_of: Callable[[str], ir.TensorProtocol], state_per_layer: int
 ) -> list[ir.Value]:
     """Append the layers that were not traced and return every layer's hidden states, in order.
 
     Args:
         graph: holds the traced layers; its state inputs are the last ``traced * state_per_layer`` inputs, its state
             outputs the last as many outputs.
-        plan: which layer copies which.
+        stack: which layer copies which.
         prefix: what parameter names in the graph have before the module's own path, with its dot.
         tensor_of: parameter path -> its tensor.
         state_per_layer: state tensors that each layer owns.
     """
-    path = f"{prefix}{plan.path}"
-    bodies = find_bodies(graph, path, plan.traced)
-    state = StateInputs(graph.inputs[-plan.traced * state_per_layer :], per_layer=state_per_layer)
-    state_out = {id(value): place for place, value in enumerate(graph.outputs[-plan.traced * state_per_layer :])}
-    templates = [plan.template(layer) for layer in range(plan.traced, plan.total)]
+    path = f"{prefix}{stack.path}"
+    bodies = find_bodies(graph, path, stack.traced)
+    state = StateInputs(graph.inputs[-stack.traced * state_per_layer :], per_layer=state_per_layer)
+    state_out = {id(value): place for place, value in enumerate(graph.outputs[-stack.traced * state_per_layer :])}
+    templates = [stack.template(layer) for layer in range(stack.traced, stack.total)]
     for number in set(templates):
-        twin = plan.twin(number)
+        twin = stack.twin(number)
         if number == 0 or twin is None:
             raise NotRepeatableError(f"layer {number} has no other layer to be compared with")
         require_repeat(LayerPair(bodies, number, twin), path=path, state=state)
@@ -93,11 +93,11 @@ def stamp_layers(
     hidden = [body.hidden for body in bodies]
     position = last.nodes[-1]
     for offset, source in enumerate(templates):
-        number = plan.traced + offset
+        number = stack.traced + offset
         copier = _Copier(graph, path, source, number, tensor_of)
         copier.values[id(bodies[source - 1].hidden)] = hidden[-1]
         for place in range(state_per_layer):
-            old = graph.inputs[len(graph.inputs) - (plan.traced + offset - source) * state_per_layer + place]
+            old = graph.inputs[len(graph.inputs) - (stack.traced + offset - source) * state_per_layer + place]
             copier.values[id(old)] = new = copier.fresh(old)
             copier.new_state.append(new)
         copies = [copier.copy(node) for node in bodies[source].nodes]

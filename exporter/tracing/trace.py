@@ -28,7 +28,7 @@ from jisu.exporter.contract.signature import (
 )
 from jisu.exporter.graph.cpu_graph import widen_half
 from jisu.exporter.graph.localize import LAYERS_KEY
-from jisu.exporter.sources.layers import LayerPlan, only_first_layers, plan_layers
+from jisu.exporter.sources.layers import LayerStack, find_layers, only_first_layers
 from jisu.exporter.tracing.experts import expand_experts
 from jisu.exporter.tracing.layer_bodies import NotRepeatableError
 from jisu.exporter.tracing.recurrent_layers import HOLDER
@@ -107,26 +107,26 @@ def trace(
 
 def _trace(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens, *, repeats: bool) -> ir.Model:
     # Two lists of layers, an encoder's and a decoder's, are not told apart.
-    plan = None if any(item.kind == "encoder" for item in spec) else plan_layers(root)
-    if repeats and plan is not None and plan.traced < plan.total and len(spec) % plan.total == 0:
+    stack = None if any(item.kind == "encoder" for item in spec) else find_layers(root)
+    if repeats and stack is not None and stack.traced < stack.total and len(spec) % stack.total == 0:
         try:
-            return _trace_prefix(root, spec, plan, tokens)
+            return _trace_prefix(root, spec, stack, tokens)
         except NotRepeatableError as reason:
             logging.getLogger(__name__).info("Tracing every layer: %s.", reason)
     model = _export(root, spec, tokens)
     hidden: list[ir.Value] = []
-    if plan is not None:
+    if stack is not None:
         with contextlib.suppress(NotRepeatableError):
-            hidden = [body.hidden for body in find_bodies(model.graph, plan.path, plan.total)]
+            hidden = [body.hidden for body in find_bodies(model.graph, stack.path, stack.total)]
     return _finish(root, model, spec, hidden, tokens)
 
 
-def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], plan: LayerPlan, tokens: Tokens) -> ir.Model:
-    per_layer = len(spec) // plan.total
-    with only_first_layers(root, plan):
-        model = _export(root, spec[: plan.traced * per_layer], tokens)
+def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], stack: LayerStack, tokens: Tokens) -> ir.Model:
+    per_layer = len(spec) // stack.total
+    with only_first_layers(root, stack):
+        model = _export(root, spec[: stack.traced * per_layer], tokens)
     hidden = stamp_layers(
-        model.graph, plan, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=per_layer
+        model.graph, stack, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=per_layer
     )
     return _finish(root, model, spec, hidden, tokens)
 

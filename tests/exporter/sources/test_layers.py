@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from jisu.exporter.sources.layers import only_first_layers, plan_layers
+from jisu.exporter.sources.layers import find_layers, only_first_layers
 from tests.support.models import llama_config, random_model
 
 
@@ -23,8 +23,8 @@ def stack(*layers):
 
 
 def planned(model):
-    plan = plan_layers(model)
-    return plan.traced, plan.total
+    layers = find_layers(model)
+    return layers.traced, layers.total
 
 
 def test_two_of_many_equal_layers_are_traced():
@@ -32,7 +32,7 @@ def test_two_of_many_equal_layers_are_traced():
 
 
 def test_the_path_of_the_layers_is_found():
-    assert plan_layers(random_model(llama_config(layers=3, hidden=16, heads=2, kv_heads=1))).path == "model.layers"
+    assert find_layers(random_model(llama_config(layers=3, hidden=16, heads=2, kv_heads=1))).path == "model.layers"
 
 
 def test_alternating_layers_need_two_of_each_kind():
@@ -42,10 +42,10 @@ def test_alternating_layers_need_two_of_each_kind():
         hidden_size=16, intermediate_size=16, num_hidden_layers=6, num_attention_heads=2, num_key_value_heads=1,
         head_dim=8, vocab_size=384,
     )  # fmt: skip
-    plan = plan_layers(random_model(config))
-    assert (plan.traced, plan.total) == (4, 6)
-    assert [plan.template(layer) for layer in (4, 5)] == [2, 3]
-    assert [plan.twin(layer) for layer in (2, 3)] == [0, 1]
+    layers = find_layers(random_model(config))
+    assert (layers.traced, layers.total) == (4, 6)
+    assert [layers.template(layer) for layer in (4, 5)] == [2, 3]
+    assert [layers.twin(layer) for layer in (2, 3)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -86,19 +86,19 @@ def test_experts_of_a_layer_are_not_taken_for_layers():
     layers = [Layer(i) for i in range(3)]
     for layer in layers:
         layer.experts = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
-    assert plan_layers(stack(*layers)).path == "layers"
+    assert find_layers(stack(*layers)).path == "layers"
 
 
 def test_a_module_without_a_list_has_no_plan():
-    assert plan_layers(nn.Linear(2, 2)) is None
+    assert find_layers(nn.Linear(2, 2)) is None
     with only_first_layers(nn.Linear(2, 2), None):
         pass
 
 
 def test_the_list_is_whole_again_after_an_exception():
     model = stack(*(Layer(i) for i in range(5)))
-    layers, plan = model.layers, plan_layers(model)
-    with pytest.raises(RuntimeError), only_first_layers(model, plan):
+    layers, repeats = model.layers, find_layers(model)
+    with pytest.raises(RuntimeError), only_first_layers(model, repeats):
         assert len(model.layers) == 2
         raise RuntimeError
     assert model.layers is layers

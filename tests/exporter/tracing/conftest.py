@@ -40,5 +40,5 @@ def llama_in_full() -> Traced:
     import jisu.exporter.tracing.trace as module
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "plan_layers", lambda root: None)
+        patch.setattr(module, "find_layers", lambda root: None)
         return traced(llama_config(layers=4, max_position_embeddings=64))
