@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.estimates.disk_space import disk_space
 from jisu.exporter.export_job import check_request, load_checkpoint, prepare_job
+from jisu.exporter.request import ExportRequest, with_arguments_of
 
 if TYPE_CHECKING:
     from jisu.exporter.estimates.cost_estimate import StageCost
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from jisu.exporter.gate.prompts import GatePrompts
     from jisu.exporter.gate.texts import GateTexts
     from jisu.exporter.precision.budget import Budget
-    from jisu.exporter.request import ExportRequest
     from jisu.exporter.sources.source import Source
 
 _WIDTH = 110  # of a line
@@ -117,6 +117,7 @@ class ExportPlan:
         return "\n".join(lines)
 
 
+@with_arguments_of(ExportRequest)
 def plan_export(request: ExportRequest) -> ExportPlan:
     """Plan an export from a checkpoint's configuration, tokenizer and header.
 

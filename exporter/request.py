@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.recipes import recipe_for
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 FP32 = "fp32"
 _Arguments = ParamSpec("_Arguments")
-_Request = TypeVar("_Request")
-_Result = TypeVar("_Result")
+_Request = TypeVar("_Request", contravariant=True)
+_Result = TypeVar("_Result", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -171,20 +171,32 @@ class ExportRequest:
         return name
 
 
+class TakesRequest(Protocol[_Arguments, _Request, _Result]):
+    """A function of a request, called with one or with a request's own arguments."""
+
+    @overload
+    def __call__(self, request: _Request, /) -> _Result: ...
+
+    @overload
+    def __call__(self, *arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result: ...
+
+
 def with_arguments_of(
     request: Callable[_Arguments, _Request],
-) -> Callable[[Callable[[_Request], _Result]], Callable[_Arguments, _Result]]:
-    """Let a function of a request be called with the request's own arguments, which are listed and typed once."""
+) -> Callable[[Callable[[_Request], _Result]], TakesRequest[_Arguments, _Request, _Result]]:
+    """Let a function of a request be called with the request's own arguments, too, which are listed and typed once."""
 
-    def decorate(function: Callable[[_Request], _Result]) -> Callable[_Arguments, _Result]:
+    def decorate(function: Callable[[_Request], _Result]) -> TakesRequest[_Arguments, _Request, _Result]:
         signature = inspect.signature(request).replace(return_annotation=inspect.signature(function).return_annotation)
 
         @wraps(function)
-        def call(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        def call(*arguments: Any, **options: Any) -> _Result:
+            if len(arguments) == 1 and not options and isinstance(arguments[0], cast("type", request)):
+                return function(cast("_Request", arguments[0]))
             signature.bind(*arguments, **options)  # says what is missing or unknown without a word of the request
             return function(request(*arguments, **options))
 
         call.__signature__ = signature  # type: ignore[attr-defined]  # for help() and notebooks
-        return call
+        return cast("TakesRequest[_Arguments, _Request, _Result]", call)
 
     return decorate

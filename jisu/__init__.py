@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jisu.command_line import main
     from jisu.exporter.calibration_run import calibrate
+    from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
-    from jisu.exporter.dry_run import plan_export
+    from jisu.exporter.dry_run import ExportPlan, plan_export
     from jisu.exporter.estimates.advice import advise
+    from jisu.exporter.gate import GateResult
     from jisu.exporter.pipeline import export
     from jisu.exporter.request import ExportRequest
     from jisu.exporter.sources import load_source
@@ -44,12 +46,15 @@ if TYPE_CHECKING:
 
 # public name -> the module that has it
 NAMES = {
+    "Artifact": "jisu.exporter.contract.artifact",
     "AsyncTextStream": "jisu.runtimes.generation.async_run",
     "Classification": "jisu.runtimes.generation.classification",
     "Conversation": "jisu.runtimes.conversation",
     "Engine": "jisu.runtimes.engine",
+    "ExportPlan": "jisu.exporter.dry_run",
     "ExportRequest": "jisu.exporter.request",
     "GateRejectedError": "jisu.exporter.contract.errors",
+    "GateResult": "jisu.exporter.gate",
     "InputError": "jisu.exporter.contract.errors",
     "JisuError": "jisu.exporter.contract.errors",
     "Message": "jisu.runtimes.chat.messages",
@@ -74,12 +79,15 @@ NAMES = {
 }
 
 __all__ = [
+    "Artifact",
     "AsyncTextStream",
     "Classification",
     "Conversation",
     "Engine",
+    "ExportPlan",
     "ExportRequest",
     "GateRejectedError",
+    "GateResult",
     "InputError",
     "JisuError",
     "Message",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import jisu
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "zh").glob("*.md")])
 # A page in Chinese -> the pages that its commands and figures are from.
@@ -89,3 +91,8 @@ def test_the_site_builds_with_every_link_and_docstring_in_order(tmp_path: Path) 
     page = (site / "api" / "export.html").read_text(encoding="utf-8")
     assert 'id="jisu.exporter.pipeline.export"' in page
     assert "https://cdn" not in page, "a reader's browser fetches nothing"
+
+
+def test_the_page_on_python_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in jisu.__all__ if name != "main" and not re.search(rf"\b{name}\b", page)] == []

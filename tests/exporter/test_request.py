@@ -47,3 +47,8 @@ def test_a_recipe_that_does_not_exist_is_refused_at_once() -> None:
 def test_kept_integers_and_an_adapter_are_refused_together() -> None:
     with pytest.raises(InputError, match="adapter"):
         ExportRequest("x.gguf", "out", keep_quantization=True, adapters=["lora"])
+
+
+def test_a_request_goes_through_as_it_is(tmp_path: Path) -> None:
+    request = ExportRequest("checkpoint", tmp_path / "out", precision="int8")
+    assert with_arguments_of(ExportRequest)(lambda given: given)(request) is request
