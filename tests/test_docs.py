@@ -53,6 +53,26 @@ def test_every_page_is_in_the_index() -> None:
     assert missing == ["index.md"]
 
 
+def rooms_named(page: str, package: str) -> set[str]:
+    """Rooms that the table of a package lists."""
+    table = page.partition(f"| room of `{package}` |")[2].partition("\n\n")[0]
+    return set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+
+
+@pytest.mark.parametrize("package", ["calibration", "exporter", "runtimes", "benchmarks"])
+def test_the_page_on_architecture_names_every_room_and_no_other(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/*.py")}
+    rooms |= {path.parent.name for path in (ROOT / package).glob("*/*.json")}
+    assert rooms_named(page, package) == rooms
+    assert (ROOT / "jisu" / package).readlink() == Path("..") / package, "the page says that these are links"
+
+
+def test_a_room_that_is_gone_is_found() -> None:
+    page = "| room of `exporter` | what is in it |\n|---|---|\n| `gate` | checks |\n| `attic` | things |\n\n`zoo`\n"
+    assert rooms_named(page, "exporter") == {"gate", "attic"}
+
+
 def shared_facts(text: str) -> tuple[list[str], set[str]]:
     """The code blocks of a front page, and the commands and figures in its tables' code."""
     blocks = _FENCE.findall(text)

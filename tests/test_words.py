@@ -52,7 +52,7 @@ ELSEWHERE = {
     },
 }
 # Names of arguments, attributes and variables that say what happened to a value instead of what it is.
-NAMES = {"told", "wanted", "asked", "given", "taken"}
+NAMES = {"told", "wanted", "asked", "given", "taken", "found"}
 
 
 def lines(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
@@ -77,15 +77,15 @@ def written(root: Path, phrase: str) -> list[str]:
 
 
 def participles(path: Path, root: Path = ROOT) -> list[str]:
-    """Arguments, fields and variables of a module whose names are among `NAMES`."""
-    found = []
+    """Arguments, fields, variables and functions of a module whose names are among `NAMES`."""
+    lines = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        name = node.arg if isinstance(node, ast.arg) else None
+        name = node.arg if isinstance(node, ast.arg) else node.name if isinstance(node, ast.FunctionDef) else None
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
             name = node.id if isinstance(node, ast.Name) else node.attr
         if name is not None and name.strip("_") in NAMES:
-            found.append(f"{path.relative_to(root).as_posix()}:{node.lineno}: {name}")  # type: ignore[attr-defined]
-    return found
+            lines.append(f"{path.relative_to(root).as_posix()}:{node.lineno}: {name}")  # type: ignore[attr-defined]
+    return lines
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
@@ -99,7 +99,7 @@ def test_every_exception_is_needed() -> None:
         assert [place for place in places if not any(where.startswith(place) for where in used)] == []
 
 
-@pytest.mark.parametrize("package", ["benchmarks", "calibration", "exporter", "runtimes"])
+@pytest.mark.parametrize("package", ["benchmarks", "calibration", "examples", "exporter", "runtimes"])
 def test_names_are_nouns(package: str) -> None:
     paths = sorted((ROOT / package).rglob("*.py"))
     assert [line for path in paths for line in participles(path)] == []
@@ -112,5 +112,5 @@ def test_planted_words_are_found(tmp_path: Path) -> None:
     assert written(tmp_path, r"\bprocessors?\b") == ["docs/page.md:2: It was Proved on the processor."]
     assert len(written(tmp_path, r"\b(un)?proved\b|\bproven\b")) == 1
     module = tmp_path / "module.py"
-    module.write_text("def f(given, expected):\n    self.wanted, taken_up = given, expected\n", encoding="utf-8")
-    assert [line.rpartition(" ")[2] for line in participles(module, tmp_path)] == ["given", "wanted"]
+    module.write_text("def _asked(given, expected):\n    self.wanted, taken_up = given, expected\n", encoding="utf-8")
+    assert [line.rpartition(" ")[2] for line in participles(module, tmp_path)] == ["_asked", "given", "wanted"]

@@ -44,7 +44,7 @@ def machine(cpuinfo: str | None = None) -> dict[str, Any]:
         cpuinfo: what /proc/cpuinfo says; read when None.
     """
     text = _read_cpuinfo() if cpuinfo is None else cpuinfo
-    first = _first_processor(text)
+    first = _first_cpu(text)
     features = cpu_features(text)
     return {
         "processor": first.get("model name") or platform.processor() or platform.machine(),
@@ -58,16 +58,16 @@ def machine(cpuinfo: str | None = None) -> dict[str, Any]:
     }
 
 
-def machine_kind(found: Mapping[str, Any]) -> str:
+def machine_kind(machine: Mapping[str, Any]) -> str:
     """What decides which kernels run, as one word for names of files: ``linux-x86_64-avx2-avx512``."""
-    words = [*str(found["system"]).lower().split(), *(found["features"] or ())]
+    words = [*str(machine["system"]).lower().split(), *(machine["features"] or ())]
     return "-".join(words)
 
 
-def machine_identity(found: Mapping[str, Any]) -> dict[str, Any]:
+def machine_identity(machine: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a machine the same one for a run that is resumed: not how busy it is, nor its memory to the byte."""
     names = ("processor", "design", "features", "cores", "system")
-    return {**{name: found[name] for name in names}, "memory_gib": round(found["memory_bytes"] / _GIB)}
+    return {**{name: machine[name] for name in names}, "memory_gib": round(machine["memory_bytes"] / _GIB)}
 
 
 def _read_cpuinfo() -> str:
@@ -77,17 +77,17 @@ def _read_cpuinfo() -> str:
         return ""
 
 
-def _first_processor(text: str) -> dict[str, str]:
+def _first_cpu(text: str) -> dict[str, str]:
     """The keys that /proc/cpuinfo has of the first CPU."""
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for line in text.splitlines():
         name, colon, value = line.partition(":")
         if not colon:
-            if found:
+            if facts:
                 break
             continue
-        found.setdefault(name.strip(), value.strip())
-    return found
+        facts.setdefault(name.strip(), value.strip())
+    return facts
 
 
 if __name__ == "__main__":

@@ -35,14 +35,14 @@ def relative_speeds(
     """By workload and by speed, the summary of a row's multiples of the reference's; only what both have measured."""
     if outcome.failure is not None or reference.failure is not None:
         return {}
-    found = {}
+    speeds = {}
     for workload in workloads:
         own, other = (_speeds(item, workload) for item in (outcome, reference))
-        found[workload.name] = {
+        speeds[workload.name] = {
             key: summarize([a / b for a, b in zip(own[key], other[key], strict=False)]).to_dict()
             for key in own.keys() & other.keys()
         }
-    return {name: figures for name, figures in found.items() if figures}
+    return {name: figures for name, figures in speeds.items() if figures}
 
 
 def _speeds(outcome: Outcome, workload: Workload) -> Mapping[str, Sequence[float]]:

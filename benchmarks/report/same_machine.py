@@ -18,19 +18,19 @@ _NAMES = {"processor": "CPU", "design": "CPU design", "cores": "number of cores"
 def machine_differences(report: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
     """In what the two machines differ, in words; nothing when seconds of one mean the same on the other."""
     now, before = report["machine"], baseline["machine"]
-    found = [
+    differences = [
         f"the {word} is {_word(now.get(name))}, was {_word(before.get(name))}"
         for name, word in _NAMES.items()
         if now.get(name) != before.get(name)
     ]
-    found += feature_differences(report, baseline)
+    differences += feature_differences(report, baseline)
     memory = [item.get("memory_bytes") for item in (now, before)]
     if None in memory or abs(memory[0] - memory[1]) >= _GIB:
-        found.append(f"the memory is {_gib(memory[0])}, was {_gib(memory[1])}")
+        differences.append(f"the memory is {_gib(memory[0])}, was {_gib(memory[1])}")
     threads = (report["settings"]["threads"], baseline["settings"]["threads"])
     if threads[0] != threads[1]:
-        found.append(f"{threads[0]} threads, were {threads[1]}")
-    return found + _speed_difference(now.get("loops_per_s"), before.get("loops_per_s"))
+        differences.append(f"{threads[0]} threads, were {threads[1]}")
+    return differences + _speed_difference(now.get("loops_per_s"), before.get("loops_per_s"))
 
 
 def feature_differences(report: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:

@@ -50,26 +50,26 @@ def judge_speeds(report: Report, baseline: Report, rows: Pairs, *, limit: float 
     """
     limit = DEFAULT_SLOWDOWN if limit is None else limit
     differing = machine_differences(report, baseline)
-    found = SpeedVerdict(same_machine=not differing)
+    verdict = SpeedVerdict(same_machine=not differing)
     reference = report.get("relative_to")
     problem = None if reference is None else _reference_problem(report, baseline, reference)
-    workloads = _same_workloads(report, baseline, found.notes)
+    workloads = _same_workloads(report, baseline, verdict.notes)
     if not differing:
-        found.cases.extend(_cases(workloads, rows, _second, limit, found.notes))
+        verdict.cases.extend(_cases(workloads, rows, _second, limit, verdict.notes))
     if reference is not None and problem is None:
         others = [(row, old) for row, old in rows if row["name"] != reference]
-        found.cases.extend(_relative_cases(report, baseline, workloads, others, limit, found.notes))
-        found.notes.extend(_reference_notes(report, baseline, reference))
-    if blind := [case for case in found.cases if case["verdict"] == _BLIND]:
-        found.not_compared.append(
-            f"{len(blind)} of {len(found.cases)} speeds vary so much from trial to trial that a slowdown of "
+        verdict.cases.extend(_relative_cases(report, baseline, workloads, others, limit, verdict.notes))
+        verdict.notes.extend(_reference_notes(report, baseline, reference))
+    if blind := [case for case in verdict.cases if case["verdict"] == _BLIND]:
+        verdict.not_compared.append(
+            f"{len(blind)} of {len(verdict.cases)} speeds vary so much from trial to trial that a slowdown of "
             f"{100 * limit:g} % would not be seen: take more --trials or a quieter machine."
         )
     if differing:
-        found.not_compared.append(_of_another_machine(differing, reference, judged=problem is None))
+        verdict.not_compared.append(_of_another_machine(differing, reference, judged=problem is None))
     if problem is not None:
-        found.not_compared.append(f"Speed relative to {reference} was not compared with the baseline: {problem}.")
-    return found
+        verdict.not_compared.append(f"Speed relative to {reference} was not compared with the baseline: {problem}.")
+    return verdict
 
 
 def _of_another_machine(differing: Sequence[str], reference: str | None, *, judged: bool) -> str:
@@ -139,8 +139,8 @@ def _cases(workloads: Sequence[str], rows: Pairs, second: Any, limit: float, not
 
 
 def _second(row: Row, workload: str, key: str) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None = at(row, ("measured", workload, key))
-    return found
+    interval: Mapping[str, Any] | None = at(row, ("measured", workload, key))
+    return interval
 
 
 def _relative_cases(
@@ -168,8 +168,8 @@ def _multiple(report: Report, row: Row, reference: str, workload: str, key: str)
     That of each round where the report has it, else of the two medians, whose interval is then the widest there can be.
     """
     if report.get("relative_to") == reference:
-        found: Mapping[str, Any] | None = at(row, ("relative", workload, key))
-        return found
+        interval: Mapping[str, Any] | None = at(row, ("relative", workload, key))
+        return interval
     own, other = (at(item, ("measured", workload, key)) for item in (row, _row(report, reference)))
     if own is None or other is None:
         return None

@@ -35,9 +35,13 @@ def run(arguments: argparse.Namespace) -> int:
     artifact = read_artifact(arguments.artifact, check_hashes=arguments.hashes)
     placement = None if arguments.backend is None else _placement(artifact, arguments.backend)
     if arguments.field is not None:
-        found = artifact_to_dict(artifact)
+        described = artifact_to_dict(artifact)
         # The manifest's own keys are what one asks for; no need to say where they lie.
-        record = {**found["manifest"], **found, **({} if placement is None else {"placement": asdict(placement)})}
+        record = {
+            **described["manifest"],
+            **described,
+            **({} if placement is None else {"placement": asdict(placement)}),
+        }
         sys.stdout.write(json.dumps(field_of(record, arguments.field), ensure_ascii=False) + "\n")
         return 0
     if arguments.json:

@@ -65,7 +65,7 @@ def with_base(checkpoint: str | Path, adapters: Sequence[str | Path]) -> tuple[s
     if not is_adapter(folder):
         return checkpoint, list(adapters)
     base = read_lora_settings(folder).base
-    base_path = next((path for place in _places(base, folder) if (path := _found(place)) is not None), None)
+    base_path = next((path for place in _places(base, folder) if (path := _placed(place)) is not None), None)
     if base_path is None:
         raise InputError(
             f"{folder} holds an adapter, not a model",
@@ -80,7 +80,7 @@ def _places(base: str | None, folder: Path) -> list[Path]:
     return [] if base is None else [Path(base), folder / base, folder.parent / base]
 
 
-def _found(path: Path) -> Path | None:
+def _placed(path: Path) -> Path | None:
     """The path where something lies there; None of what cannot be a path, too: the name is the file's."""
     try:
         path = path.expanduser()

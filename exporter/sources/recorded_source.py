@@ -75,8 +75,8 @@ def load_recorded_source(
 def _with_places(artifact: Artifact) -> dict[str, Any]:
     """What the manifest records of the source, with the paths that it had on this machine."""
     recorded, place = artifact.manifest.source, read_place(artifact.folder)
-    found = {} if place.checkpoint is None else {"name": place.checkpoint}
-    return {**recorded, **found, **({"adapters": place.adapters} if place.adapters else {})}
+    moved = {} if place.checkpoint is None else {"name": place.checkpoint}
+    return {**recorded, **moved, **({"adapters": place.adapters} if place.adapters else {})}
 
 
 def _left_out(recorded: dict[str, Any], place: str | Path | nn.Module) -> tuple[str, ...]:
