@@ -1,10 +1,10 @@
 """Compares weight formats and rounding algorithms on every held-out domain: size, divergence of the worst, seconds.
 
     python -m benchmarks.studies.weight_formats CHECKPOINT --out FILE.json \\
-        [--artifact FOLDER ...] [--gguf FILE ...] [--algorithms "b32;hqq"] [--tokens 512]
+        [--artifact FOLDER ...] [--gguf FILE ...] [--genai FOLDER ...] [--algorithms "b32;hqq"] [--tokens 512]
 
-Artifacts run on ONNX Runtime and GGUF files on llama.cpp, where llama-cpp-python is installed; algorithms run in torch
-with quantized and dequantized weights. All of them predict the same tokens as the checkpoint in float32, each domain
+Artifacts run on ONNX Runtime, GGUF files on llama.cpp and genai's folders on onnxruntime-genai, where these are
+installed; algorithms run in torch with quantized and dequantized weights. All of them predict the same tokens as the checkpoint in float32, each domain
 from windows of its own. Rows that the file already has are not measured again. Nothing may be tuned on these texts:
 they are the gate's.
 """
@@ -134,6 +134,25 @@ def of_gguf(file: Path) -> tuple[Predict, int]:
     return predict, file.stat().st_size
 
 
+def of_genai(folder: Path) -> tuple[Predict, int]:
+    """What onnxruntime-genai predicts with a folder of its builder, token after token, and the folder's bytes."""
+    import onnxruntime_genai
+
+    model = onnxruntime_genai.Model(str(folder))
+
+    def predict(ids: npt.NDArray[np.int64]) -> Floats:
+        parameters = onnxruntime_genai.GeneratorParams(model)
+        parameters.set_search_options(max_length=len(ids) + 1)
+        generator = onnxruntime_genai.Generator(model, parameters)
+        rows = []
+        for token in ids:
+            generator.append_tokens(np.array([token], dtype=np.int32))
+            rows.append(np.array(generator.get_logits(), dtype=np.float32).reshape(-1))
+        return np.stack(rows)
+
+    return predict, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def of_algorithm(case: Case, subject: Subject) -> tuple[Predict, int]:
     """What the checkpoint predicts with weights that an algorithm has rounded, and the bytes of these alone."""
     apply(case, subject)  # type: ignore[arg-type]
@@ -146,6 +165,8 @@ def rows(options: argparse.Namespace, source: Any) -> Iterator[tuple[str, Callab
         yield f"jisu {folder.name}", lambda folder=folder: of_artifact(folder)  # type: ignore[misc]
     for file in options.gguf:
         yield f"llama.cpp {file.stem}", lambda file=file: of_gguf(file)  # type: ignore[misc]
+    for folder in options.genai:
+        yield f"onnxruntime-genai {folder.name}", lambda folder=folder: of_genai(folder)  # type: ignore[misc]
     parts = [part for part in options.algorithms.split(";") if part]
     chosen = {name: made for name, made in ALGORITHMS.items() if any(part in name for part in parts)}
     if not chosen:
@@ -184,6 +205,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file of the figures")
     parser.add_argument("--artifact", type=Path, action="append", default=[], help="an exported folder")
     parser.add_argument("--gguf", type=Path, action="append", default=[], help="a GGUF file for llama.cpp")
+    parser.add_argument("--genai", type=Path, action="append", default=[], help="a folder of genai's model builder")
     parser.add_argument("--algorithms", default="", help="parts of names, separated by semicolons (default: none)")
     parser.add_argument("--tokens", type=int, default=512, help="of each domain, about (default: 512)")
     parser.add_argument("--windows", type=int, default=32, help="of calibration (default: 32)")
