@@ -68,6 +68,18 @@ def test_the_page_on_architecture_names_every_room_and_no_other(package: str) ->
     assert (ROOT / "jisu" / package).readlink() == Path("..") / package, "the page says that these are links"
 
 
+def missing_files(page: str, root: Path = ROOT) -> list[str]:
+    """Paths in code that a page names and that are not there."""
+    return [name for name in re.findall(r"`([\w/]+/[\w.]+\.(?:py|j2))`", page) if not (root / name).exists()]
+
+
+def test_files_that_the_page_on_architecture_names_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    relative = {"gate/open_candidate.py"}  # within its package, as the sentence says
+    assert set(missing_files(page)) <= relative
+    assert missing_files("`exporter/gate/gone.py` and `tests/test_docs.py`") == ["exporter/gate/gone.py"]
+
+
 def test_a_room_that_is_gone_is_found() -> None:
     page = "| room of `exporter` | what is in it |\n|---|---|\n| `gate` | checks |\n| `attic` | things |\n\n`zoo`\n"
     assert rooms_named(page, "exporter") == {"gate", "attic"}
