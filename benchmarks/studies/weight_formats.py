@@ -4,9 +4,9 @@
         [--artifact FOLDER ...] [--gguf FILE ...] [--genai FOLDER ...] [--algorithms "b32;hqq"] [--tokens 512]
 
 Artifacts run on ONNX Runtime, GGUF files on llama.cpp and genai's folders on onnxruntime-genai, where these are
-installed; algorithms run in torch with quantized and dequantized weights. All of them predict the same tokens as the checkpoint in float32, each domain
-from windows of its own. Rows that the file already has are not measured again. Nothing may be tuned on these texts:
-they are the gate's.
+installed; algorithms run in torch with quantized and dequantized weights. All of them predict the same tokens as the
+checkpoint in float32, each domain from windows of its own. Rows that the file already has are not measured again.
+Nothing may be tuned on these texts: they are the gate's.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def add_calibration_argument(
         option,
         action="append",
         metavar="TEXT",
-        help=f"what to calibrate on: {kinds}; give it again for several. The word {MIXTURE} stands for the built-in "
+        help=f"what to calibrate on: {kinds}; repeatable. The word {MIXTURE} stands for the built-in "
         "mixture: the model's own writing, prompts in many languages, texts and code of CPython and torch, random "
         f"tokens. It is the default, which texts replace unless {option} {MIXTURE} is there as well",
     )
