@@ -138,7 +138,8 @@ PRECISIONS = {
         # Measured on SmolLM2-135M: 1.7 MB less for 0.0007 nats more; longer blocks elsewhere cost several times that.
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         algorithm="balanced",
-        budget=quality_budget(max_mean_kl=0.02, max_confident_changes=0.01),
+        # SmolLM2-135M reaches 0.0064, and 0.013 without balanced channels, as models from text to text are.
+        budget=quality_budget(max_mean_kl=0.015, max_confident_changes=0.01),
     ),
     "int4": Precision(
         name="int4",
