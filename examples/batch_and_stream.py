@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from jisu.runtimes import load
+from jisu import load
 
 
 def main(folder: str) -> None:

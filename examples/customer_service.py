@@ -12,8 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 
-from jisu.exporter.contract.errors import InputError
-from jisu.runtimes import Conversation, SamplingOptions, load
+from jisu import Conversation, InputError, SamplingOptions, load
 
 RULES = """You are the customer service assistant of an online book shop. Facts:
 - Orders arrive within three working days.

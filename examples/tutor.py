@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from jisu.exporter.contract.errors import InputError
-from jisu.runtimes import load
+from jisu import InputError, load
 
 SYSTEM = "You are a patient tutor. You solve each question step by step and end with the answer."
 EXAMPLE = (

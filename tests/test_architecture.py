@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import jisu
 from tests.support.source_imports import imports, named_modules
 
 ROOT = Path(__file__).parent.parent
@@ -270,6 +271,23 @@ def test_no_modules_import_each_other(known: set[str]) -> None:
         if path.name == "__init__.py":
             graph[module] = set()
     assert circles(graph) == []
+
+
+def internal_imports(path: Path) -> list[str]:
+    """Imports of anything inside the package but its public modules."""
+    names = [name for _, name in imports(ast.parse(path.read_text(encoding="utf-8")), late=True)]
+    public = ("jisu.networks.", *(f"jisu.{name}" for name in [*jisu.__all__, "networks"]))
+    return [name for name in names if name.split(".")[0] in ("jisu", *PACKAGES) and not name.startswith(public)]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.py")), ids=lambda path: path.stem)
+def test_examples_use_what_is_public(path: Path) -> None:
+    assert internal_imports(path) == []
+
+
+def test_a_planted_import_of_an_internal_module_is_found(tmp_path: Path) -> None:
+    lines = "from jisu import load\nfrom jisu.networks import PAD_ID\nfrom jisu.runtimes.engine import Engine\n"
+    assert internal_imports(plant(tmp_path, "examples/a.py", lines)) == ["runtimes.engine.Engine"]
 
 
 def by_folder_name(path: Path) -> list[str]:

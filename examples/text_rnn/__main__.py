@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
 
-from jisu.exporter.contract.errors import JisuError
-from jisu.runtimes.commands.standard_streams import is_full
+from jisu import JisuError
 
 DESCRIPTION = """Trains a small text model in Chinese or English and turns it into a verified engine.
 
@@ -29,6 +29,7 @@ VERBS = {
     "prompt": "type texts and see them continued or labelled",
 }
 INTERRUPTED = 130
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what a disk says that takes no more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{arguments.verb}: error: {error}\n")
         return error.exit_code
     except OSError as error:
-        if not is_full(error):
+        if error.errno not in FULL:
             raise
         sys.stderr.write(f"{arguments.verb}: error: Writing failed: {error}. Make room, or write elsewhere.\n")
         return 2

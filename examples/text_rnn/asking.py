@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from examples.text_rnn.postprocessing import tidy_pieces
 from examples.text_rnn.prepared_data import Preparation
 from examples.text_rnn.vocabulary import BEGIN_ID, UNKNOWN_ID
-from jisu.exporter.contract.errors import InputError
-from jisu.exporter.models.settings import PAD_ID
+from jisu import InputError
+from jisu.networks import PAD_ID
 
 if TYPE_CHECKING:
-    from jisu.runtimes import Engine, SamplingOptions
+    from jisu import Engine, SamplingOptions
 
 # What no answer may contain: a model that has seen rare words as `<unk>` would write it.
 NEVER = dict.fromkeys((PAD_ID, UNKNOWN_ID, BEGIN_ID), -math.inf)

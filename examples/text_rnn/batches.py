@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from examples.text_rnn.losses import IGNORED
 from examples.text_rnn.prepared_data import Examples
-from jisu.exporter.models.settings import PAD_ID
+from jisu.networks import PAD_ID
 
 # input_ids int64 [B, T], attention_mask int64 [B, T], and targets: int64 [B, T] for a language model, each the token
 # after its input and `IGNORED` for padding, or int64 [B] for a classifier.

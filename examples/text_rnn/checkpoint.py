@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 CHECKPOINT = "checkpoint.pt"
 

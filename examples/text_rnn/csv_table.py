@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 TEXT, LABEL = "text", "label"
 _SHOWN = 5

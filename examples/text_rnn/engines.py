@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from examples.text_rnn.trained_model import TrainedModel
-    from jisu.runtimes import Engine
+    from jisu import Engine
 
 
 def open_engine(folder: Path, backend: str, model: TrainedModel, *, threads: int | None = None) -> Engine:
@@ -16,6 +16,6 @@ def open_engine(folder: Path, backend: str, model: TrainedModel, *, threads: int
     Raises:
         InputError: no artifact, or a backend that cannot run it.
     """
-    from jisu.runtimes import load
+    from jisu import load
 
     return load(folder, backend=backend, threads=threads, source=model.module if backend == "torch" else None)

@@ -23,7 +23,7 @@ def export_model(model: TrainedModel, data: Path, out: Path, *, target: str, pre
         InputError: the data cannot be read, or the folder is there already.
         GateRejectedError: the engine is not the model; nothing was published.
     """
-    from jisu.exporter import export
+    from jisu import export
 
     with tempfile.TemporaryDirectory() as folder:
         texts = {name: Path(folder) / f"{name}.txt" for name in (TRAIN, TEST)}

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 
 @contextlib.contextmanager

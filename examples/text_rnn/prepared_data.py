@@ -19,7 +19,7 @@ from examples.text_rnn.new_folder import write_folder
 from examples.text_rnn.preprocessing import Preprocessing
 from examples.text_rnn.segmentation import Language
 from examples.text_rnn.vocabulary import BEGIN_ID, END_ID, build_tokenizer, read_tokenizer
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

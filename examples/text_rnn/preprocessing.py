@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from examples.text_rnn.segmentation import Language, check_language, stop_words, words_of
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 Punctuation = Literal["keep", "drop"]
 PUNCTUATIONS: tuple[Punctuation, ...] = get_args(Punctuation)

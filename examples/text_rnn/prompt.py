@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from examples.text_rnn.asking import continue_text, probabilities_of
 from examples.text_rnn.postprocessing import format_prediction
 from examples.text_rnn.segmentation import Language
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 if TYPE_CHECKING:
     from examples.text_rnn.prepared_data import Preparation
-    from jisu.runtimes import Engine, SamplingOptions
+    from jisu import Engine, SamplingOptions
 
 QUESTIONS: dict[Language, str] = {"zh": "请输入文本：", "en": "Enter text: "}
 ANSWERS: dict[Language, str] = {"zh": "预测结果：", "en": "Prediction: "}

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from examples.text_rnn.batches import Batch
 from examples.text_rnn.trained_model import Network
-from jisu.exporter.models.language_model import LanguageModel
+from jisu.networks import LanguageModel
 
 
 def scores_and_targets(module: Network, batch: Batch) -> tuple[Tensor, Tensor]:

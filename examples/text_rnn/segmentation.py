@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu import InputError, MissingDependencyError
 
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from examples.text_rnn.vocabulary import BEGIN_ID
-from jisu.exporter.models.classifier import Classifier
-from jisu.exporter.models.language_model import LanguageModel
+from jisu.networks import Classifier, LanguageModel
 
 if TYPE_CHECKING:
-    from jisu.runtimes import Engine
+    from jisu import Engine
 
 LOOP, LOOP_WITHOUT_STATE = "PyTorch loop", "PyTorch loop without state"
 _TRIALS = 7

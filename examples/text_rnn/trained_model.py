@@ -12,10 +12,8 @@ from torch import Tensor
 
 from examples.text_rnn.prepared_data import TOKENIZER, Preparation, read_preparation, save_preparation
 from examples.text_rnn.vocabulary import read_tokenizer
-from jisu.exporter.contract.errors import InputError
-from jisu.exporter.models.classifier import Classifier
-from jisu.exporter.models.language_model import LanguageModel
-from jisu.exporter.models.settings import ModelSettings
+from jisu import InputError
+from jisu.networks import Classifier, LanguageModel, ModelSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

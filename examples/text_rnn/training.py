@@ -26,8 +26,8 @@ from examples.text_rnn.prepared_data import TOKENIZER, TRAIN, Examples, Preparat
 from examples.text_rnn.scores import scores_and_targets
 from examples.text_rnn.trained_model import Network, build_module, write_model
 from examples.text_rnn.word_vectors import Vectors, vector_size
-from jisu.exporter.contract.errors import InputError
-from jisu.exporter.models.settings import ModelSettings
+from jisu import InputError
+from jisu.networks import ModelSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from examples.text_rnn.preprocessing import STRAIGHT_QUOTES, Preprocessing
 from examples.text_rnn.segmentation import Language
-from jisu.exporter.contract.errors import InputError
-from jisu.exporter.models.settings import PAD_ID
+from jisu import InputError
+from jisu.networks import PAD_ID
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from examples.text_rnn.segmentation import NEEDED_FOR
 from examples.text_rnn.vocabulary import SPECIALS
-from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu import InputError, MissingDependencyError
 
 Vectors = Mapping[str, npt.NDArray[np.float32]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> None:
     from examples.text_rnn.engines import open_engine
     from examples.text_rnn.prompt import ask_until_done
     from examples.text_rnn.trained_model import check_same_vocabulary, read_model
-    from jisu.runtimes import SamplingOptions
+    from jisu import SamplingOptions
 
     model = read_model(arguments.model)
     check_same_vocabulary(model, arguments.engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jisu.exporter.contract.errors import InputError
+from jisu import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     from examples.text_rnn.prepared_data import TEST
     from examples.text_rnn.speed import classification_speeds, generation_speeds, speed_table
     from examples.text_rnn.trained_model import check_same_vocabulary, read_model
-    from jisu.exporter.models.language_model import LanguageModel
+    from jisu.networks import LanguageModel
 
     torch.set_num_threads(arguments.threads)
     model = read_model(arguments.model)

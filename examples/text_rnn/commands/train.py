@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jisu.exporter.contract.errors import InputError
-from jisu.exporter.models.settings import NETWORKS
+from jisu import InputError
+from jisu.networks import NETWORKS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     from examples.text_rnn.training import train as train_model
     from examples.text_rnn.vocabulary import read_tokenizer
     from examples.text_rnn.word_vectors import coverage_of, read_vectors, vector_size
-    from jisu.exporter.models.settings import ModelSettings
+    from jisu.networks import ModelSettings
 
     training = TrainingSettings(
         loss=arguments.loss,
