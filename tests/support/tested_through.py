@@ -208,6 +208,7 @@ WITHOUT_MODULE: dict[str, str] = {
     "test_action.py": "the action of GitHub that action.yml describes",
     "test_architecture.py": "who imports whom",
     "test_docs.py": "the pages",
+    "test_error_messages.py": "what errors say",
     "test_machine_independence.py": "exports on different machines",
     "test_mirror.py": "where tests lie",
     "test_packaging.py": "the wheel",
