@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -120,7 +121,13 @@ class _Entries:
         self.records: dict[int, Any] = {}
 
     def __iter__(self) -> Iterator[str | Prompt]:
-        for number, line in enumerate(self._lines, 1):
+        for number in itertools.count(1):
+            try:
+                line = self._lines.readline()
+            except (OSError, UnicodeDecodeError) as error:
+                raise _unreadable(self._name, error) from error
+            if not line:
+                return
             text = line.rstrip("\r\n")
             if text.strip():
                 record = self._parsed(text, number) if self._as_json else text
@@ -172,22 +179,20 @@ def _write(output: TextIO, item: PromptResult, record: Any) -> None:
     output.flush()
 
 
-@contextmanager
-def _opened(arguments: argparse.Namespace) -> Iterator[TextIO]:
+def _opened(arguments: argparse.Namespace) -> AbstractContextManager[TextIO]:
     """The lines of --input."""
     if arguments.input == STDIN:
-        yield sys.stdin
-        return
+        return nullcontext(sys.stdin)
     try:
-        with Path(arguments.input).open(encoding="utf-8-sig") as lines:
-            yield lines
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The file {arguments.input} cannot be read",
-            received=error,
-            allowed="a UTF-8 text file",
-            fix="Check the path.",
-        ) from error
+        return Path(arguments.input).open(encoding="utf-8-sig")
+    except OSError as error:
+        raise _unreadable(arguments.input, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"The file {name} cannot be read", received=error, allowed="a UTF-8 text file", fix="Check the path."
+    )
 
 
 def _output(arguments: argparse.Namespace) -> AbstractContextManager[TextIO]:

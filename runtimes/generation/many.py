@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import shown
 from jisu.runtimes.generation.result import Result
@@ -42,7 +44,9 @@ class Prompt:
                 allowed="text, or messages",
                 fix="Give one of them.",
             )
-        if self.seed is not None and (not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0):
+        if self.seed is not None and (
+            not isinstance(self.seed, (int, np.integer)) or isinstance(self.seed, bool) or self.seed < 0
+        ):
             raise InputError(
                 "The seed of a prompt is out of range",
                 received=shown(self.seed),
@@ -90,7 +94,7 @@ def check_many(prompts: object, *, batch_size: object, on_error: object) -> None
             allowed="a list, a file, or anything else that gives prompts one by one",
             fix="Give one prompt to generate.",
         )
-    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+    if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
         raise InputError(
             "The batch size is out of range",
             received=f"batch_size {shown(batch_size)}",

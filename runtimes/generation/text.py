@@ -90,7 +90,9 @@ class TextCodec:
         """How a token reads after others, special tokens written out; the first of a text may lose its space."""
         start = self.decode(before[-_CONTEXT:], special_tokens=True)
         text = self.decode([*before[-_CONTEXT:], token], special_tokens=True)
-        return text[len(start) :] if text.startswith(start) else self.decode([token], special_tokens=True)
+        # In the middle of a character both end in the same replacement character, or the text loses it again.
+        piece = text[len(start) :] if text.startswith(start) else ""
+        return piece or self.decode([token], special_tokens=True)
 
     @cached_property
     def special_texts(self) -> Mapping[int, str]:

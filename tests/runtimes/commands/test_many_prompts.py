@@ -136,3 +136,9 @@ def test_a_missing_or_binary_file_is_named(folder: Path, tmp_path: Path) -> None
 def test_options_that_nothing_would_read_are_refused(folder: Path, words: list[object]) -> None:
     with pytest.raises(InputError):
         run(folder, *words)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_output_is_not_blamed_on_the_input(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        run(folder, "--input", write(tmp_path / "p.txt", "hi"), "--output", "/dev/full", "--overwrite")

@@ -117,3 +117,18 @@ def test_special_tokens_may_be_text_or_records(tmp_path: Path) -> None:
     config = '{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": null, "other": "x"}'
     (tmp_path / "tokenizer_config.json").write_text(config, encoding="utf-8")
     assert special_token_texts(tmp_path) == {"bos_token": "<s>", "eos_token": "</s>"}
+
+
+@pytest.mark.parametrize("text", ["hello world", "  two spaces", "a b!"])
+def test_texts_of_tokens_join_to_the_text(codec: TextCodec, text: str) -> None:
+    ids = codec.encode(f"b {text}", special_tokens=False)
+    first = codec.encode("b", special_tokens=False)
+    assert ids[: len(first)] == first
+    pieces = [codec.token_text(token, ids[:at]) for at, token in enumerate(ids) if at >= len(first)]
+    assert "".join(pieces) == f" {text}"
+
+
+def test_a_part_of_a_character_reads_as_a_replacement() -> None:
+    codec = TextCodec(byte_level_tokenizer())
+    ids = codec.encode("é🎉", special_tokens=False)
+    assert {codec.token_text(token, ids[:at]) for at, token in enumerate(ids)} == {"\N{REPLACEMENT CHARACTER}"}
