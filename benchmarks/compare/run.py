@@ -162,6 +162,7 @@ def compare(
                 "kind": KIND,
                 "schema_version": SCHEMA_VERSION,
                 "task": task_of(model),
+                "model": _model_facts(model),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "command": command_line() if command is None else shlex.join(command),
                 "machine": {**machine(), "loops_per_s": statistics.median(speeds)},
@@ -184,6 +185,20 @@ def compare(
         write_json(report, request.out / JSON)
         journal.remove()
         return report
+
+
+def _model_facts(model: Artifact | None) -> dict[str, Any] | None:
+    """What the report is about: the checkpoint's name without its place, and the model in it; None where unknown."""
+    if model is None:
+        return None
+    facts = model.manifest.model
+    name = str(model.manifest.source.get("name") or facts.architecture)
+    path = model.manifest.source.get("kind") not in ("hf-hub", "factory")
+    return {
+        "name": Path(name).name if path else name,
+        "architecture": facts.architecture,
+        "parameters": facts.parameters,
+    }
 
 
 def _relative(

@@ -43,8 +43,9 @@ def open_engine() -> Opened:
         return Generation(step_seconds=seconds, tokens=tokens)
 
     def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
+        # Through what is timed: a compiled model's predictions are its own.
         with torch.inference_mode():
-            np.save(file, model(input_ids=torch.tensor([tokens])).logits[0].float().numpy())
+            np.save(file, forward(input_ids=torch.tensor([tokens]), use_cache=False).logits[0].float().numpy())
 
     return Opened(
         generate=generate,

@@ -10,6 +10,7 @@ from jisu.exporter.contract.artifact import TEXT_TO_TEXT
 from jisu.runtimes.backends.registry import CLASSIFICATION
 
 Better = Literal["high", "low"]
+_WAYS: dict[Better, str] = {"high": "higher", "low": "lower"}
 # Unit as it is written -> how many of the stored units it is, and how many digits count.
 UNITS: dict[str, tuple[float, int]] = {
     "": (1.0, 4),
@@ -23,17 +24,27 @@ UNITS: dict[str, tuple[float, int]] = {
     "%": (1e-2, 4),
     "J": (1.0, 3),
     "nats": (1.0, 3),
+    "millions": (1e6, 4),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One figure of a row: ``path`` leads to it, and to a summary's median where it has several numbers."""
+    """One figure of a row: ``path`` leads to it, and to a summary's median where it has several numbers.
+
+    ``better`` is which end of it one wants. ``exact`` figures need no interval to be compared.
+    """
 
     title: str
     path: tuple[str, ...]
     unit: str = ""
     better: Better | None = None
+    exact: bool = False
+
+    @property
+    def direction(self) -> str:
+        """Which way is better, in words; empty where neither is."""
+        return f"{_WAYS[self.better]} is better" if self.better is not None else ""
 
 
 def headline_columns(report: Mapping[str, Any]) -> list[Column]:
@@ -49,8 +60,8 @@ def headline_columns(report: Mapping[str, Any]) -> list[Column]:
         *([average] if several else []),
         Column(title="top-1, worst domain" if several else "top-1", path=(*quality, "top1"), unit="%", better="high"),
         *([] if classifies(report) else [ratio]),
-        Column(title="size", path=("size_bytes",), unit="MB", better="low"),
-        Column(title="peak memory", path=("peak_bytes",), unit="MB", better="low"),
+        Column(title="size", path=("size_bytes",), unit="MB", better="low", exact=True),
+        Column(title="peak memory", path=("peak_bytes",), unit="MB", better="low", exact=True),
         Column(title="load", path=("load_s",), unit="s", better="low"),
     ]
 
@@ -150,9 +161,9 @@ def greedy_columns() -> list[Column]:
         Column(title="agreement", path=(*greedy, "agreement"), unit="%", better="high"),
         Column(title="near ties", path=(*greedy, "near_ties")),
         Column(title="tokens", path=(*greedy, "tokens")),
-        Column(title="first parts at token", path=(*greedy, "first_divergence", "step")),
-        Column(title="of prompt", path=(*greedy, "first_divergence", "prompt")),
-        Column(title="logits apart", path=(*greedy, "first_divergence", "logit_gap")),
+        Column(title="first answer with another token: prompt", path=(*greedy, "first_divergence", "prompt")),
+        Column(title="position of that token in the answer", path=(*greedy, "first_divergence", "step")),
+        Column(title="by how much the source prefers its own, logits", path=(*greedy, "first_divergence", "logit_gap")),
     ]
 
 
@@ -197,17 +208,59 @@ def at(data: Any, path: Sequence[str]) -> Any:
     return data
 
 
-def best_rows(rows: Sequence[Mapping[str, Any]], column: Column) -> set[int]:
-    """Indices of the rows with the best figure, none when fewer than two have one. A failed row is never the best."""
-    values = {}
-    for index, row in enumerate(rows):
-        path = figure_path(row, column)
-        if path is not None and row["failure"] is None:
-            values[index] = at(row, path)
-    if column.better is None or len(values) < 2:
+def best_rows(
+    rows: Sequence[Mapping[str, Any]], column: Column, *, reference: str | None = None, source: bool = False
+) -> set[int]:
+    """The index of the row with the best figure, where its interval is apart from all others.
+
+    Empty where the intervals overlap, where a figure that is not exact has none, and where fewer than two rows have
+    the figure. A failed row is never the best, nor is a row the best at matching itself.
+
+    Args:
+        reference: name of the row that quality was measured against, if it is one.
+        source: whether that is the source itself, which some rows run as it is.
+    """
+    matches = column.path[:1] == ("quality",)
+    having = [index for index, row in enumerate(rows) if row["failure"] is None and figure_path(row, column)]
+    others = [
+        index
+        for index in having
+        if not (matches and (rows[index]["name"] == reference or (source and runs_source(rows[index]))))
+    ]
+    found = {index: ends for index in others if (ends := interval_of(rows[index], column)) is not None}
+    if column.better is None or len(having) < 2 or not found or len(found) < len(others):
         return set()
-    best = (max if column.better == "high" else min)(values.values())
-    return {index for index, value in values.items() if value == best}
+    sign = 1 if column.better == "high" else -1
+    best = max(found, key=lambda index: sign * sum(found[index]))
+    edge = min(sign * end for end in found[best])
+    rivals = [max(sign * end for end in interval) for index, interval in found.items() if index != best]
+    return {best} if all(rival < edge for rival in rivals) else set()
+
+
+def runs_source(row: Mapping[str, Any]) -> bool:
+    """Whether a row is the source itself, run by torch, which matches itself whatever it is worth."""
+    return row.get("precision") == "source" or row.get("engine") == "transformers"
+
+
+def reference_row(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What `best_rows` has to know of what quality was measured against."""
+    name = (report.get("reference") or {}).get("name")
+    return {"reference": name, "source": name == "source"}
+
+
+def interval_of(row: Mapping[str, Any], column: Column) -> tuple[float, float] | None:
+    """Both ends of a figure's interval; the figure itself twice where it is exact, None where there is no interval."""
+    path = figure_path(row, column)
+    if path is None:
+        return None
+    if path[-1] == "median":
+        ends = at(row, (*path[:-1], "low")), at(row, (*path[:-1], "high"))
+    elif column.exact:
+        ends = (at(row, path), at(row, path))
+    else:
+        intervals = at(row, (*path[:-1], "intervals", path[-1]))
+        ends = tuple(intervals) if isinstance(intervals, list) and len(intervals) == 2 else (None, None)
+    return ends if all(isinstance(end, (int, float)) for end in ends) else None
 
 
 def shown(value: float, unit: str) -> str:

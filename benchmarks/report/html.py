@@ -20,6 +20,7 @@ from jisu.benchmarks.report.columns import (
     headline_columns,
     headline_words,
     quality_columns,
+    reference_row,
     shown,
     trials_words,
     workload_columns,
@@ -85,7 +86,7 @@ class _Figures:
     def table(self, columns: Sequence[Column]) -> dict[str, Any]:
         """Titles and, for each row, the cells: text, whether it is the column's best, and its interval."""
         rows = self._report["rows"]
-        best = [best_rows(rows, column) for column in columns]
+        best = [best_rows(rows, column, **reference_row(self._report)) for column in columns]
         used = [
             place for place, column in enumerate(columns) if any(figure_path(row, column) is not None for row in rows)
         ]
@@ -93,19 +94,26 @@ class _Figures:
         for index, row in enumerate(rows):
             cells = []
             for place in used:
-                path = figure_path(row, columns[place])
+                column = columns[place]
+                path = figure_path(row, column)
                 full = None if path is None else ("rows", str(index), *path)
                 cells.append(
                     {
                         "text": "" if full is None else self.number(full, columns[place].unit),
                         "best": index in best[place],
-                        "low": self._end(full, "low", columns[place].unit),
-                        "high": self._end(full, "high", columns[place].unit),
+                        "low": self._end(full, 0, column),
+                        "high": self._end(full, 1, column),
+                        "title": " ".join(filter(None, (column.title, column.unit))),
                     }
                 )
             lines.append({"row": row, "cells": cells})
-        return {"titles": [(columns[place].title, columns[place].unit) for place in used], "lines": lines}
+        titles = [(columns[place].title, columns[place].unit, columns[place].direction) for place in used]
+        return {"titles": titles, "lines": lines}
 
-    def _end(self, path: tuple[str, ...] | None, name: str, unit: str) -> Any:
-        """An end of a summary's interval; nothing for a single number."""
-        return self.number((*path[:-1], name), unit) if path is not None and path[-1] == "median" else ""
+    def _end(self, path: tuple[str, ...] | None, end: int, column: Column) -> Any:
+        """An end of a figure's interval, the low one for 0; nothing for a single number."""
+        if path is None:
+            return ""
+        if path[-1] == "median":
+            return self.number((*path[:-1], ("low", "high")[end]), column.unit)
+        return self.number((*path[:-1], "intervals", path[-1], str(end)), column.unit)

@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jisu.benchmarks.report.columns import (
+    Better,
+    Column,
     at,
     best_rows,
     figure_path,
     headline_columns,
     headline_words,
+    interval_of,
+    reference_row,
     shown,
     trials_words,
 )
 from jisu.exporter.contract.errors import InputError
+
+_ARROWS: dict[Better | None, str] = {"high": "↑", "low": "↓", None: ""}
 
 
 def render_rows(
@@ -30,8 +36,8 @@ def render_rows(
     _require("row", names, [str(row["name"]) for row in rows])
     _require("column", titles, [column.title for column in columns])
     columns = [column for column in columns if titles is None or column.title in titles]
-    best = [best_rows(rows, column) for column in columns]
-    head = ["", *(f"{column.title} {column.unit}".strip() for column in columns)]
+    best = [best_rows(rows, column, **reference_row(report)) for column in columns]
+    head = ["", *(f"{column.title} {column.unit} {_ARROWS[column.better]}".rstrip() for column in columns)]
     lines = [_line(head), "|---|" + "---:|" * len(columns)]
     for index, row in enumerate(rows):
         if names is not None and str(row["name"]) not in names:
@@ -42,7 +48,8 @@ def render_rows(
             cell = "failed" if row["failure"] is not None else ""
             if path is not None:
                 cell = shown(at(row, path), column.unit)
-            cells.append(f"**{cell}**" if index in winners else cell)
+            cell = f"**{cell}**" if index in winners else cell
+            cells.append(cell + _interval(row, column))
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
@@ -52,12 +59,15 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     rows = report["rows"]
     verdict = report.get("verdict") or {"cases": (), "notes": ()}
     lines = [f"> **Not compared:** {_plain(text)}\n" for text in verdict.get("not_compared", ())]
+    if (model := report.get("model")) is not None:
+        lines += [f"### {_plain(model['name'])}", ""]
     lines += [render_rows(report).rstrip("\n")]
     settings, machine = report["settings"], report["machine"]
     lines += [
         "",
         f"{headline_words(report)}; medians of {settings['trials']} {trials_words(report)}, "
-        f"{settings['threads']} threads, {machine['processor']}.",
+        f"{settings['threads']} threads, {machine['processor']}. ↑ higher is better, ↓ lower is better; intervals in "
+        "parentheses; the best is bold where its interval is apart from all others.",
     ]
     reference = report["reference"] or {}
     if reference.get("description"):
@@ -70,6 +80,12 @@ def render_markdown(report: Mapping[str, Any]) -> str:
         lines += [f"- {_plain(note)}" for note in verdict["notes"]]
     lines += ["", f"`{report['command']}`"]
     return "\n".join(lines) + "\n"
+
+
+def _interval(row: Mapping[str, Any], column: Column) -> str:
+    """A figure's interval behind it; nothing for an exact one."""
+    ends = None if column.exact else interval_of(row, column)
+    return "" if ends is None else f" ({shown(ends[0], column.unit)}–{shown(ends[1], column.unit)})"
 
 
 def _require(what: str, requested: Sequence[str] | None, known: Sequence[str]) -> None:

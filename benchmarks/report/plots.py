@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,16 @@ _WIDTH = 7.2  # inches
 _LEAST_KL = 1e-4
 # Of a name beside its point, in points: a letter, a line, and how far above the point the name may stand.
 _LETTER, _LINE = 4.9, 11.0
-_RISES = (5.0, 16.0, 27.0, 38.0, 49.0, 60.0, 71.0, 82.0, -14.0, -25.0)
+_RISES = (5.0, -14.0, *(5.0 + 11.0 * step for step in range(1, 24)), -25.0, -36.0)
+
+
+def row_colour(index: int, rows: int) -> str:
+    """A row's colour, which no other row of the report has; legible on white and on black."""
+    if rows <= len(_COLOURS):
+        return _COLOURS[index]
+    # Around the circle of hues, alternately darker and lighter, so that neighbours are told apart.
+    red, green, blue = colorsys.hls_to_rgb(index / rows, 0.42 + 0.16 * (index % 2), 0.75 - 0.2 * (index % 3) / 2)
+    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
 
 
 def draw_pareto(report: Mapping[str, Any]) -> str | None:
@@ -45,7 +55,7 @@ def draw_pareto(report: Mapping[str, Any]) -> str | None:
     front = sorted((at(rows[i], (*speed, "median")), at(rows[i], quality)) for i in report["pareto"])
     axes.step(*zip(*front, strict=True), where="pre", color=_INK, alpha=0.45, linewidth=1.2, linestyle="--")
     for index, summary, kl in points:
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = row_colour(index, len(rows))
         median = summary["median"]
         spread = [[median - summary["low"]], [summary["high"] - median]]
         # Not cut off where it lies on an axis: a divergence of 0 does.
@@ -131,7 +141,7 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
     figure = _figure(0.9 + 0.42 * len(series))
     axes = figure.subplots()
     for place, (index, steps) in enumerate(series):
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = row_colour(index, len(report["rows"]))
         names = {"whislo": 0.05, "q1": 0.25, "med": 0.5, "q3": 0.75, "whishi": 0.95}
         box = {name: 1e3 * steps[share] for name, share in names.items()}
         line = {"color": colour}

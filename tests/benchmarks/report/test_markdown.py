@@ -8,11 +8,23 @@ from tests.benchmarks.made_report import made_report
 
 def test_table_has_a_line_for_each_row_with_the_best_in_bold():
     text = render_markdown(made_report())
-    assert "| int8 | **120.0** |" in text
+    assert "| int8 | **120.0** (115.2–124.8) |" in text
+    assert "decode tok/s ↑ |" in text
+    assert "size MB ↓ |" in text
+    assert "↑ higher is better" in text
     assert "| broken | failed |" in text
     assert "- **broken failed**: short-chat: the process was ended by signal 9" in text
     assert "- llama.cpp F16 was not compared: llama_cpp is not installed; install it with: pip install it" in text
     assert "`jisu compare build/fp32 build/int8`" in text
+
+
+def test_the_title_names_the_model():
+    report = made_report()
+    report["model"] = {"name": "My Model", "architecture": "Llama", "parameters": 135_000_000}
+    assert render_markdown(report).startswith("### My Model\n")
+    page = render_html(report)
+    assert "<title>My Model: speed and quality</title>" in page
+    assert "<h1>My Model: speed and quality</h1>" in page
 
 
 def test_why_there_is_no_quality_is_said():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from jisu.benchmarks.report.plots import draw_memory, draw_operators, draw_pareto, draw_token_times
+from jisu.benchmarks.report.plots import draw_memory, draw_operators, draw_pareto, draw_token_times, row_colour
 from tests.benchmarks.made_report import made_report, made_row
 
 
@@ -54,6 +54,29 @@ def test_text_takes_the_pages_colour_and_stays_text():
     assert "#010203" not in svg
     assert ">int8<" in svg
     assert draw_pareto(made_report()) == svg
+
+
+@pytest.mark.parametrize("rows", [2, 8, 9, 13, 24])
+def test_no_two_rows_have_one_colour(rows):
+    assert len({row_colour(index, rows) for index in range(rows)}) == rows
+
+
+def test_names_of_many_rows_near_zero_do_not_cover_each_other():
+    report = made_report()
+    report["rows"] = [
+        made_row(f"contestant number {index}", speed=40.0 + index / 10, kl=index * 1e-12) for index in range(13)
+    ]
+    report["pareto"] = [12]
+    svg = draw_pareto(report)
+    places = [
+        (float(x), float(y))
+        for x, y in re.findall(r"<text [^>]*translate\(([-\d.]+) ([-\d.]+)\)[^>]*>contestant", svg)
+        or re.findall(r'<text [^>]*x="([-\d.]+)" y="([-\d.]+)"[^>]*>contestant', svg)
+    ]
+    assert len(places) == 13
+    width, line = 90.0, 9.0
+    for number, (x, y) in enumerate(places):
+        assert all(abs(x - other) >= width or abs(y - below) >= line for other, below in places[:number])
 
 
 def test_one_row_alone_is_no_comparison():

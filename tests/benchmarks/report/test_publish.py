@@ -35,7 +35,7 @@ def test_the_page_gets_the_table_the_readme_some_rows_and_the_plot_and_again_the
     readme, page = run(folder)
     for text in (readme, page):
         assert text.startswith(f"before\n{BEGIN}\n|  | decode")
-        assert "| int8 | **120.0** |" in text
+        assert "| int8 | **120.0** (115.2–124.8) |" in text
         assert "old" not in text
         assert text.endswith(f"{END}\nafter\n")
     assert "docs/plot.svg)" in readme
