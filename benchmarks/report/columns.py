@@ -10,6 +10,7 @@ from jisu.exporter.contract.artifact import TEXT_TO_TEXT
 from jisu.runtimes.backends.registry import CLASSIFICATION
 
 Better = Literal["high", "low"]
+ARROWS: dict[Better | None, str] = {"high": "↑", "low": "↓", None: ""}
 _WAYS: dict[Better, str] = {"high": "higher", "low": "lower"}
 # Unit as it is written -> how many of the stored units it is, and how many digits count.
 UNITS: dict[str, tuple[float, int]] = {

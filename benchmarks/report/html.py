@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jisu.benchmarks.report.columns import (
+    ARROWS,
     Column,
     at,
     best_rows,
@@ -103,7 +104,7 @@ class _Figures:
                         "best": index in best[place],
                         "low": self._end(full, 0, column),
                         "high": self._end(full, 1, column),
-                        "title": " ".join(filter(None, (column.title, column.unit))),
+                        "title": " ".join(filter(None, (column.title, column.unit, ARROWS[column.better]))),
                     }
                 )
             lines.append({"row": row, "cells": cells})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jisu.benchmarks.report.columns import (
-    Better,
+    ARROWS,
     Column,
     at,
     best_rows,
@@ -19,8 +19,6 @@ from jisu.benchmarks.report.columns import (
     trials_words,
 )
 from jisu.exporter.contract.errors import InputError
-
-_ARROWS: dict[Better | None, str] = {"high": "↑", "low": "↓", None: ""}
 
 
 def render_rows(
@@ -37,7 +35,7 @@ def render_rows(
     _require("column", titles, [column.title for column in columns])
     columns = [column for column in columns if titles is None or column.title in titles]
     best = [best_rows(rows, column, **reference_row(report)) for column in columns]
-    head = ["", *(f"{column.title} {column.unit} {_ARROWS[column.better]}".rstrip() for column in columns)]
+    head = ["", *(f"{column.title} {column.unit} {ARROWS[column.better]}".rstrip() for column in columns)]
     lines = [_line(head), "|---|" + "---:|" * len(columns)]
     for index, row in enumerate(rows):
         if names is not None and str(row["name"]) not in names:

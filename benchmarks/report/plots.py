@@ -90,11 +90,13 @@ def _label_points(axes: Axes, points: Sequence[tuple[str, Mapping[str, float], f
     for _, summary, kl in points:
         (low, y), (high, _) = place(summary["low"], kl), place(summary["high"], kl)
         occupied.append((low - 3, y - 3, high + 3, y + 3))
-    left_edge = place(axes.get_xlim()[0], 0.0)[0]
+    left_edge, lower_edge = place(axes.get_xlim()[0], 0.0)
     for name, summary, kl in sorted(points, key=lambda item: -item[1]["median"]):
         x, y = place(summary["median"], kl)
         width = _LETTER * len(name)
-        offsets = [(side, rise) for rise in _RISES for side in (6.0, -6.0 - width) if x + side > left_edge]
+        # Beyond the edges stand the axes' own numbers.
+        rises = [rise for rise in _RISES if y + rise > lower_edge]
+        offsets = [(side, rise) for rise in rises for side in (6.0, -6.0 - width) if x + side > left_edge]
         boxes = {
             offset: (x + offset[0], y + offset[1], x + offset[0] + width, y + offset[1] + _LINE) for offset in offsets
         }

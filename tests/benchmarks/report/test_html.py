@@ -130,6 +130,12 @@ def test_a_failed_row_is_never_the_best_and_what_happened_is_said_once_below_the
     assert page.count("broken failed:</span> short-chat: the process was ended by signal 9") == 1
 
 
+def test_a_figure_has_its_title_where_the_head_of_the_table_is_not_shown(page):
+    assert 'data-title="decode tok/s ↑"' in page
+    assert 'data-title="size MB ↓"' in page
+    assert "@media (max-width: 60rem)" in page
+
+
 def test_a_report_without_quality_and_with_one_row_renders():
     report = made_report()
     report["rows"] = report["rows"][:1]
