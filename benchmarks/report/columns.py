@@ -228,13 +228,13 @@ def best_rows(
         for index in having
         if not (matches and (rows[index]["name"] == reference or (source and runs_source(rows[index]))))
     ]
-    found = {index: ends for index in others if (ends := interval_of(rows[index], column)) is not None}
-    if column.better is None or len(having) < 2 or not found or len(found) < len(others):
+    intervals = {index: ends for index in others if (ends := interval_of(rows[index], column)) is not None}
+    if column.better is None or len(having) < 2 or not intervals or len(intervals) < len(others):
         return set()
     sign = 1 if column.better == "high" else -1
-    best = max(found, key=lambda index: sign * sum(found[index]))
-    edge = min(sign * end for end in found[best])
-    rivals = [max(sign * end for end in interval) for index, interval in found.items() if index != best]
+    best = max(intervals, key=lambda index: sign * sum(intervals[index]))
+    edge = min(sign * end for end in intervals[best])
+    rivals = [max(sign * end for end in interval) for index, interval in intervals.items() if index != best]
     return {best} if all(rival < edge for rival in rivals) else set()
 
 

@@ -133,7 +133,7 @@ def test_a_failed_row_is_never_the_best_and_what_happened_is_said_once_below_the
 def test_a_figure_has_its_title_where_the_head_of_the_table_is_not_shown(page):
     assert 'data-title="decode tok/s ↑"' in page
     assert 'data-title="size MB ↓"' in page
-    assert "@media (max-width: 60rem)" in page
+    assert "@media screen and (max-width: 60rem)" in page  # paper has room for tables
 
 
 def test_a_report_without_quality_and_with_one_row_renders():
