@@ -15,7 +15,7 @@ from jisu.exporter.quantization.calibration_data import (
     MIX_SHARES,
     MIX_WINDOWS,
     CalibrationData,
-    plan_calibration_data,
+    prepare_calibration_data,
     write_calibration_data,
 )
 from jisu.exporter.quantization.calibration_shards import collect_on_cluster
@@ -100,7 +100,7 @@ def calibrate(
             tokenizer=tokenizer,
         )
     refuse_activations(source, what="calibration")
-    planned = plan_calibration_data(
+    planned = prepare_calibration_data(
         source,
         texts,
         evaluation=held_out.text,

@@ -18,7 +18,7 @@ from jisu.exporter.passes.steps import Step
 from jisu.exporter.precision.precision import Precision
 from jisu.exporter.quantization.prepared import Prepared, prepare_quantization
 from jisu.exporter.request import ExportRequest
-from jisu.exporter.request_checks import check_task
+from jisu.exporter.request_checks import check_model_kind
 from jisu.exporter.sources.kinds import folder_of
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def prepare_job(
     Raises:
         InputError: options that this model cannot take, or a text or a size that cannot be used.
     """
-    check_task(request, source)
+    check_model_kind(request, source)
     target = request.target
     steps = recipe_for(target, request.precision_spec.name, source.task)
     prepared = prepare_quantization(source, request.options, evaluation=held_out.text, target=target)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
-def check_task(request: ExportRequest, source: Source) -> None:
+def check_model_kind(request: ExportRequest, source: Source) -> None:
     """Raise InputError for options that a model of this kind cannot take."""
     if source.task == "text-classification":
         _check_classifier(request)

@@ -33,7 +33,7 @@ from jisu.exporter.opinions.comparison import (
     to_record,
 )
 from jisu.exporter.opinions.limits import EXACT, Limits, limits_of_types
-from jisu.exporter.opinions.questions import Questions, plan_questions, read_artifact_tokenizer
+from jisu.exporter.opinions.questions import Questions, choose_questions, read_artifact_tokenizer
 from jisu.exporter.precision.precision import precision_named
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _open_opinion(
     """Have a checkpoint's other implementation answer; its logits lie on the disk until the block ends."""
     witness = choose_witness(source.provenance, source.task, python=python)
     facts = source.model
-    questions = plan_questions(
+    questions = choose_questions(
         tokenizer, vocab_size=facts.vocab_size, max_positions=facts.max_positions, window=_window(source)
     )
     request = questions.to_dict() | {

@@ -23,7 +23,7 @@ PEER_PYTHON = Path("build/peers/bin/python")
 REGRESSED = 4
 _MATRIX_PROGRESS = "matrix-progress.jsonl"
 # What changes nothing in a report; an interrupted matrix resumes whatever they are.
-_NOT_OF_THE_PLAN = ("quiet", "ray", "json")
+_WITHOUT_EFFECT = ("quiet", "ray", "json")
 
 
 def share(text: str) -> float:
@@ -214,9 +214,9 @@ def _run_matrix(arguments: argparse.Namespace, limits: Limits) -> int:
     }
     prepare_folder(arguments.out)
     check_build_place(matrix.build)
-    plan = {name: value for name, value in vars(arguments).items() if name not in _NOT_OF_THE_PLAN}
+    settings = {name: value for name, value in vars(arguments).items() if name not in _WITHOUT_EFFECT}
     with sole_run(arguments.out, name=_MATRIX_PROGRESS):
-        journal = Journal(arguments.out, [plan, asdict(matrix)], name=_MATRIX_PROGRESS)
+        journal = Journal(arguments.out, [settings, asdict(matrix)], name=_MATRIX_PROGRESS)
         finished = {record["model"]: record["code"] for record in journal.records}
         say = _silent if arguments.quiet else _say
         codes = [0]
@@ -256,14 +256,14 @@ def _run_one(
     """Measure, judge, write and print one report."""
     from jisu.benchmarks.compare.cluster_comparison import compare_on_cluster
     from jisu.benchmarks.compare.contestants import artifact_contestants
-    from jisu.benchmarks.compare.run import compare, model_of, task_of, threads_of
+    from jisu.benchmarks.compare.run import compare, kind_of, model_of, threads_of
     from jisu.benchmarks.report.report import write_report
     from jisu.benchmarks.report.verdict import judge
 
     if contestants is None:
         threads = threads_of(request.threads)
         contestants = artifact_contestants(request.artifacts, request.backends, threads=threads, source=request.source)
-    limits.check(task=task_of(model_of(contestants)), quality=request.quality)
+    limits.check(task=kind_of(model_of(contestants)), quality=request.quality)
     measure = compare if arguments.ray is None else compare_on_cluster
     report = measure(request, contestants=contestants, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:

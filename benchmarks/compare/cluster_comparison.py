@@ -19,8 +19,8 @@ from jisu.benchmarks.compare.run import (
     compare,
     model_of,
     pareto_of,
-    plan_of,
     row_of,
+    settings_of,
     threads_of,
     wanted_workloads,
     who_is_compared,
@@ -58,7 +58,7 @@ def compare_on_cluster(
     model = model_of(contestants)
     workloads = wanted_workloads(request, model)
     with sole_run(request.out):
-        journal = Journal(request.out, plan_of(request, contestants, workloads, threads=threads))
+        journal = Journal(request.out, settings_of(request, contestants, workloads, threads=threads))
         reports: dict[int, Report] = {record["index"]: record["report"] for record in journal.records}
         waiting = [index for index in range(len(contestants)) if index not in reports]
         tasks = [_task(request, index, contestants[index], model, threads=threads) for index in waiting]

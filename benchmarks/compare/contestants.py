@@ -64,7 +64,7 @@ def artifact_contestants(
         artifact, problem = _opened(folder)
         if artifact is not None:
             if model is not None:
-                _check_task(model, artifact)
+                _check_kinds(model, artifact)
                 problem = _another_model(model, artifact)
             model = model or artifact
         for backend in backends:
@@ -112,7 +112,7 @@ def _opened(folder: Path) -> tuple[Artifact | None, str | None]:
     return artifact, None
 
 
-def _check_task(first: Artifact, other: Artifact) -> None:
+def _check_kinds(first: Artifact, other: Artifact) -> None:
     """Raise InputError for models whose speeds are of different things."""
     tasks = [artifact.manifest.task for artifact in (first, other)]
     if tasks[0] != tasks[1]:

@@ -46,17 +46,17 @@ def sole_run(folder: Path, *, name: str = NAME) -> Iterator[None]:
 
 
 class Journal:
-    """The records of one run; those of an earlier one with the same plan are there already.
+    """The records of one run; those of an earlier one with the same settings are there already.
 
     Args:
         folder: where it lies.
-        plan: everything that the measurement depends on; another plan begins anew.
+        settings: everything that the measurement depends on; others begin anew.
         name: of the file.
     """
 
-    def __init__(self, folder: Path, plan: Any, *, name: str = NAME) -> None:
+    def __init__(self, folder: Path, settings: Any, *, name: str = NAME) -> None:
         self._path = folder / name
-        key = hashlib.sha256(json.dumps(plan, sort_keys=True, default=str).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         self.records = _read(self._path, key)
         if not self.records:
             self._path.write_text(json.dumps({"plan": key}) + "\n", encoding="utf-8")
@@ -75,7 +75,7 @@ class Journal:
 
 
 def _read(path: Path, key: str) -> list[dict[str, Any]]:
-    """The records of the same plan; none where there are none, or the file cannot be read."""
+    """The records of the same settings; none where there are none, or the file cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         if json.loads(lines[0]) != {"plan": key}:

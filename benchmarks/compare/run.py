@@ -117,9 +117,9 @@ def compare(
     workloads = wanted_workloads(request, model)
     prepare_folder(request.out)
     workloads, skipped = _fitting(workloads, model)
-    plan = plan_of(request, contestants, workloads, threads=threads)
+    settings = settings_of(request, contestants, workloads, threads=threads)
     with sole_run(request.out):
-        journal = Journal(request.out, plan)
+        journal = Journal(request.out, settings)
         if journal.records:
             say(f"resuming an interrupted run: {len(journal.records)} measurements are there")
         outcomes = restored_outcomes(contestants, journal.records)
@@ -161,7 +161,7 @@ def compare(
             {
                 "kind": KIND,
                 "schema_version": SCHEMA_VERSION,
-                "task": task_of(model),
+                "task": kind_of(model),
                 "model": _model_facts(model),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "command": command_line() if command is None else shlex.join(command),
@@ -228,9 +228,9 @@ def who_is_compared(
     check_outside_artifacts(request.out, option="--out")
     if request.peers is None:
         return list(contestants), {}
-    if (task := task_of(model_of(contestants))) != TEXT_GENERATION:
+    if (kind := kind_of(model_of(contestants))) != TEXT_GENERATION:
         raise InputError(
-            f"Other engines cannot be compared for {task}",
+            f"Other engines cannot be compared for {kind}",
             received="--peers",
             allowed=f"it for {TEXT_GENERATION}",
             fix="Leave --peers out.",
@@ -246,17 +246,17 @@ def model_of(contestants: Sequence[Contestant]) -> Artifact | None:
     return next((item.artifact for item in contestants if item.artifact is not None and item.problem is None), None)
 
 
-def task_of(model: Artifact | None) -> str:
+def kind_of(model: Artifact | None) -> str:
     """What all contestants are for."""
     return TEXT_GENERATION if model is None else model.manifest.task
 
 
 def wanted_workloads(request: ComparisonRequest, model: Artifact | None) -> list[Workload]:
     """Those that were asked for, of those for the model's task; raises InputError for a name of none."""
-    return workloads_named(None if request.workloads is None else list(request.workloads), task=task_of(model))
+    return workloads_named(None if request.workloads is None else list(request.workloads), task=kind_of(model))
 
 
-def plan_of(
+def settings_of(
     request: ComparisonRequest, contestants: Sequence[Contestant], workloads: Sequence[Workload], *, threads: int
 ) -> dict[str, Any]:
     """Everything that the measurement depends on."""
@@ -355,7 +355,7 @@ def _profile(
         item = outcome.contestant
         if outcome.failure is not None or outcome.operators is not None:
             continue
-        if item.backend != BACKEND or item.artifact is None or task_of(item.artifact) != TEXT_GENERATION:
+        if item.backend != BACKEND or item.artifact is None or kind_of(item.artifact) != TEXT_GENERATION:
             continue
         if item.artifact.manifest.signature.state:
             say(f"profiling {name}")

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jisu.exporter.contract.artifact import TASKS, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import MODEL_KINDS, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.runtimes.backends.registry import CLASSIFICATION
 
-TEXT_GENERATION = TASKS[0]
+TEXT_GENERATION = MODEL_KINDS[0]
 
 # Characters of a passage for each token wanted; no tokenizer makes longer tokens of English on average.
 _CHARACTERS = 8

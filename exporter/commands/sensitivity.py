@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from jisu.exporter.quantization.calibration_data import (
         MIX_SHARES,
         MIX_WINDOWS,
-        plan_calibration_data,
+        prepare_calibration_data,
         write_calibration_data,
     )
     from jisu.exporter.quantization.calibration_texts import calibration_texts
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             tokenizer=arguments.tokenizer,
         )
     refuse_activations(source, what="sensitivity")
-    planned = plan_calibration_data(source, texts, evaluation=held_out.text, windows=MIX_WINDOWS, shares=MIX_SHARES)
+    planned = prepare_calibration_data(source, texts, evaluation=held_out.text, windows=MIX_WINDOWS, shares=MIX_SHARES)
     check_sensitivity_file(arguments.out, planned)
     with stages.stage("calibration text"):
         data = write_calibration_data(source, planned, progress=stages.advance)

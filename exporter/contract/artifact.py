@@ -42,9 +42,9 @@ TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 
 
 # What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another.
-Task = Literal["text-generation", "text-classification", "text2text-generation"]
-TASKS: tuple[Task, ...] = ("text-generation", "text-classification", "text2text-generation")
-TEXT_TO_TEXT: Task = "text2text-generation"
+ModelKind = Literal["text-generation", "text-classification", "text2text-generation"]
+MODEL_KINDS: tuple[ModelKind, ...] = ("text-generation", "text-classification", "text2text-generation")
+TEXT_TO_TEXT: ModelKind = "text2text-generation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class Manifest:
     source: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, FileRecord] = field(default_factory=dict)
-    task: str = TASKS[0]
+    task: str = MODEL_KINDS[0]
     kernels: str | None = None
     schema_version: int = SCHEMA_VERSION
 
@@ -283,8 +283,8 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         problems.append(f"files has no {GRAPH}")
     if data.get("kernels") not in (None, *KERNELS):
         problems.append(f"kernels is {data['kernels']!r} instead of one of {', '.join(KERNELS)}")
-    if data.get("task", TASKS[0]) not in TASKS:
-        problems.append(f"task is {data['task']!r} instead of one of {', '.join(TASKS)}")
+    if data.get("task", MODEL_KINDS[0]) not in MODEL_KINDS:
+        problems.append(f"task is {data['task']!r} instead of one of {', '.join(MODEL_KINDS)}")
     if problems:
         raise ValueError("; ".join(problems))
     lists = {name: tuple(data["model"].get(name, ())) for name in ("labels", "suppressed")}
@@ -309,7 +309,7 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
 def _check_encoder(data: dict[str, Any], signature: Signature) -> None:
     """Raise ValueError unless task, signature, facts and files agree on whether there is an encoder."""
     said = {
-        "task": data.get("task", TASKS[0]) == TEXT_TO_TEXT,
+        "task": data.get("task", MODEL_KINDS[0]) == TEXT_TO_TEXT,
         "signature": bool(signature.encoded),
         "model.decoder_start": data["model"].get("decoder_start") is not None,
         "files": ENCODER in data["files"],

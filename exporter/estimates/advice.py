@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import TASKS, TIMINGS
+from jisu.exporter.contract.artifact import MODEL_KINDS, TIMINGS
 from jisu.exporter.estimates.matmul_speed import (
     FLOAT,
     PREFILL_ROWS,
@@ -117,7 +117,7 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     Raises:
         InputError: the artifact cannot be opened.
     """
-    if artifact.manifest.target != TARGET or artifact.manifest.task != TASKS[0]:
+    if artifact.manifest.target != TARGET or artifact.manifest.task != MODEL_KINDS[0]:
         return None
     from jisu.exporter.gate.open_candidate import open_candidate
 

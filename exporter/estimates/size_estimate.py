@@ -185,11 +185,11 @@ def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, i
     whole = _FLOAT_BYTES * matrix.elements
     if any(fnmatchcase(matrix.name, pattern) for pattern in prepared.options.keep):
         return _OTHERS, whole, whole
-    candidates = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
-    allowed = embedding_labels(target) if matrix.embedding else tuple(candidates)
-    fitted = [fit_block_size(form, matrix.features) for label, form in candidates.items() if label in allowed]
+    formats = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
+    allowed = embedding_labels(target) if matrix.embedding else tuple(formats)
+    fitted = [fit_block_size(form, matrix.features) for label, form in formats.items() if label in allowed]
     sizes = [_block_bytes(matrix, form, scale_bytes(target)) for form in fitted if form is not None]
-    return f"measured: {', '.join(candidates)} or fp32", min([*sizes, whole]), whole
+    return f"measured: {', '.join(formats)} or fp32", min([*sizes, whole]), whole
 
 
 def _stored_forms(

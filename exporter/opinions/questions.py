@@ -47,7 +47,7 @@ class Questions:
         }
 
 
-def plan_questions(
+def choose_questions(
     tokenizer: Any | None, *, vocab_size: int, max_positions: int | None, window: int | None = None
 ) -> Questions:
     """Plan what is asked about one model.

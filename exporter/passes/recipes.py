@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jisu.exporter.contract.artifact import TASKS, Task
+from jisu.exporter.contract.artifact import MODEL_KINDS, ModelKind
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.steps import Step
 
@@ -178,7 +178,7 @@ _OF_STATE = frozenset(
 _OPTIONAL_FOR_CLASSIFIERS = frozenset({"fuse_rope"})
 
 
-def recipe_for(target: str, precision: str, task: Task = TASKS[0]) -> tuple[Step, ...]:
+def recipe_for(target: str, precision: str, task: ModelKind = MODEL_KINDS[0]) -> tuple[Step, ...]:
     """The steps for a target, a precision and a task; raises InputError when there is no such recipe."""
     if task == "text-classification":
         steps = [step for step in recipe_for(target, precision) if step.name not in _OF_STATE]

@@ -15,7 +15,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.placeholders import refuse_placeholders
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.quantization.calibration_errors import as_input_errors
-from jisu.exporter.quantization.calibration_mixture import SEED, Mixture, in_turn, plan_mixture, write_own_windows
+from jisu.exporter.quantization.calibration_mixture import SEED, Mixture, compose_mixture, in_turn, write_own_windows
 from jisu.exporter.quantization.calibration_texts import CalibrationTexts, calibration_texts
 from jisu.exporter.quantization.prompt_tokens import framed, inner_length, unknown_share
 from jisu.exporter.quantization.shared_text import refuse_shared_text, refuse_shared_windows
@@ -75,8 +75,8 @@ def read_calibration_data(
     shares: Mapping[str, float] | None = None,
     progress: ReportProgress | None = None,
 ) -> CalibrationData:
-    """Draw all windows, and let the model write its own: `plan_calibration_data` and `write_calibration_data`."""
-    planned = plan_calibration_data(
+    """Draw all windows, and let the model write its own: `prepare_calibration_data` and `write_calibration_data`."""
+    planned = prepare_calibration_data(
         source,
         texts,
         field=field,
@@ -88,7 +88,7 @@ def read_calibration_data(
     return write_calibration_data(source, planned, progress=progress)
 
 
-def plan_calibration_data(
+def prepare_calibration_data(
     source: Source,
     texts: CalibrationTexts | str | Path | None = None,
     *,
@@ -132,7 +132,7 @@ def plan_calibration_data(
         drawn = [_windows_of(source, text, count=windows, length=length) for text in contents]
     mixture: Mixture | None = None
     if chosen.mixture:
-        mixture = plan_mixture(
+        mixture = compose_mixture(
             source, windows=windows, length=length, shares=shares, yours=drawn, evaluation=evaluation
         )
         ids, parts = mixture.ids, mixture.parts

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jisu.exporter.jobs.stages import ReportProgress
-from jisu.exporter.quantization.own_writing import WritingPlan, fingerprint_prompts, plan_writing, write_windows
+from jisu.exporter.quantization.own_writing import WritingSettings, choose_writing, fingerprint_prompts, write_windows
 from jisu.exporter.quantization.prompt_tokens import (
     MOST_UNKNOWN,
     framed,
@@ -56,7 +56,7 @@ class Mixture:
     parts: tuple[str, ...]
     made_of: tuple[dict[str, Any], ...]
     left_out: tuple[str, ...] = ()
-    writing: WritingPlan | None = None
+    writing: WritingSettings | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -66,7 +66,7 @@ class Mixture:
         return digest.hexdigest()
 
 
-def plan_mixture(
+def compose_mixture(
     source: Source,
     *,
     windows: int,
@@ -95,7 +95,7 @@ def plan_mixture(
     part_shares = dict(SHARES if shares is None else shares)
     if yours and YOURS not in part_shares:
         part_shares[YOURS] = sum(part_shares.values()) * YOUR_SHARE / (1 - YOUR_SHARE)
-    own = plan_writing(source, rows=windows if part_shares.get(OWN) else 0, length=length, seed=seed)
+    own = choose_writing(source, rows=windows if part_shares.get(OWN) else 0, length=length, seed=seed)
     if source.task == "text-classification":
         left_out.append(f"{OWN}: a classifier writes no text")
     available = {part: len(ids) for part, ids in drawn.items()} | {OWN: own.rows, RANDOM: windows}
@@ -107,7 +107,7 @@ def plan_mixture(
     if OWN in counts:
         # What a large model cannot afford is known by the share that it would have had otherwise.
         requested = share_windows(windows, part_shares, {**available, OWN: windows})[OWN]
-        writing = WritingPlan(rows=counts[OWN], length=length, seed=seed, requested=requested)
+        writing = WritingSettings(rows=counts[OWN], length=length, seed=seed, requested=requested)
         drawn[OWN] = np.full((counts[OWN], length), UNWRITTEN, np.int64)
         facts[OWN] = {
             **writing.to_record(),

@@ -39,7 +39,7 @@ _SOURCE_TOKENS = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class WritingPlan:
+class WritingSettings:
     """What is to be written: int64 [rows, length].
 
     Attributes:
@@ -60,16 +60,16 @@ class WritingPlan:
         return record
 
 
-def plan_writing(source: Source, *, rows: int, length: int, seed: int = 0) -> WritingPlan:
+def choose_writing(source: Source, *, rows: int, length: int, seed: int = 0) -> WritingSettings:
     """As many rows as are asked for, fewer of a large model; none of a model that writes no text."""
     if source.task == "text-classification":
-        return WritingPlan(rows=0, length=length, seed=seed, requested=rows)
+        return WritingSettings(rows=0, length=length, seed=seed, requested=rows)
     affordable = max(FEWEST_ROWS, WORK // max(1, source.model.parameters * length))
-    return WritingPlan(rows=min(rows, affordable), length=length, seed=seed, requested=rows)
+    return WritingSettings(rows=min(rows, affordable), length=length, seed=seed, requested=rows)
 
 
-def write_windows(source: Source, plan: WritingPlan, *, progress: ReportProgress | None = None) -> TokenIds:
-    """Let a source write; the same source, plan and kind of CPU give the same tokens.
+def write_windows(source: Source, settings: WritingSettings, *, progress: ReportProgress | None = None) -> TokenIds:
+    """Let a source write; the same source, settings and kind of CPU give the same tokens.
 
     Args:
         progress: called with the tokens done of each row, and their number.
@@ -84,16 +84,16 @@ def write_windows(source: Source, plan: WritingPlan, *, progress: ReportProgress
     module = traced_interface(source.module)
     with inference(module), torch.inference_mode():
         prompts = prompt_tokens(source)
-        step = _step_of(source, module, plan, prompts)
+        step = _step_of(source, module, settings, prompts)
         rows = step.rows
-        pending = [_prompts_of_row(source, row, plan, prompts) for row in range(rows)]
+        pending = [_prompts_of_row(source, row, settings, prompts) for row in range(rows)]
         waiting = [next(row) for row in pending]
-        ids = np.zeros((rows, plan.length), np.int64)
-        generator = np.random.default_rng(plan.seed)
+        ids = np.zeros((rows, settings.length), np.int64)
+        generator = np.random.default_rng(settings.seed)
         temperatures = np.resize(np.asarray(TEMPERATURES), rows)
         allowed, ends = known_tokens(source), set(source.model.eos)
         drawn = np.zeros(rows, np.int64)
-        for place in range(plan.length):
+        for place in range(settings.length):
             for row in range(rows):
                 if waiting[row]:
                     ids[row, place] = waiting[row].pop(0)
@@ -102,12 +102,12 @@ def write_windows(source: Source, plan: WritingPlan, *, progress: ReportProgress
                 if int(drawn[row]) in ends:
                     waiting[row] = next(pending[row])
             uniform = generator.random(rows)  # for all rows at every place, whatever the rows need
-            if place + 1 < plan.length:
+            if place + 1 < settings.length:
                 logits = step(ids, place)
                 if not all(waiting):
                     drawn = draw_tokens(logits[:, :allowed].float().numpy(), uniform, temperatures)
             if progress is not None:
-                progress(place + 1, plan.length)
+                progress(place + 1, settings.length)
     return ids
 
 
@@ -138,10 +138,10 @@ def fingerprint_prompts(prompts: Sequence[Sequence[int]]) -> str:
 
 
 def _prompts_of_row(
-    source: Source, row: int, plan: WritingPlan, prompts: Sequence[Sequence[int]]
+    source: Source, row: int, settings: WritingSettings, prompts: Sequence[Sequence[int]]
 ) -> Iterator[list[int]]:
     """What a row begins with, and with again whenever it has come to an end."""
-    generator = np.random.default_rng((plan.seed, row))
+    generator = np.random.default_rng((settings.seed, row))
     number = row
     while True:
         unprompted = row % UNPROMPTED == UNPROMPTED - 1 or not prompts or source.task == TEXT_TO_TEXT
@@ -149,7 +149,7 @@ def _prompts_of_row(
             yield _beginning(source, generator)
             continue
         yield list(prompts[number % len(prompts)])
-        number += plan.rows
+        number += settings.rows
 
 
 def _beginning(source: Source, generator: np.random.Generator) -> list[int]:
@@ -169,25 +169,25 @@ class _Step(Protocol):
         ...
 
 
-def _step_of(source: Source, module: Any, plan: WritingPlan, prompts: Sequence[Sequence[int]]) -> _Step:
+def _step_of(source: Source, module: Any, settings: WritingSettings, prompts: Sequence[Sequence[int]]) -> _Step:
     from jisu.calibration.model.whole_sequences import has_state
 
     if not has_state(module):
-        return _WholeStep(module, plan, source.model.parameters)
-    encoded = _encoded(source, module, plan, prompts) if source.task == TEXT_TO_TEXT else []
-    return _CachedStep(module, plan, encoded)
+        return _WholeStep(module, settings, source.model.parameters)
+    encoded = _encoded(source, module, settings, prompts) if source.task == TEXT_TO_TEXT else []
+    return _CachedStep(module, settings, encoded)
 
 
 class _CachedStep:
     """One token of each row through a module that carries a state."""
 
-    def __init__(self, module: Any, plan: WritingPlan, encoded: Sequence[torch.Tensor]) -> None:
+    def __init__(self, module: Any, settings: WritingSettings, encoded: Sequence[torch.Tensor]) -> None:
         from jisu.calibration.model.whole_sequences import empty_state
 
         items = [item for item in module.state_spec() if item[1] != "encoder"]
-        self.rows = plan.rows
+        self.rows = settings.rows
         self._module, self._encoded = module, list(encoded)
-        self._state = empty_state(items, batch=plan.rows, capacity=plan.length)
+        self._state = empty_state(items, batch=settings.rows, capacity=settings.length)
 
     def __call__(self, ids: TokenIds, place: int) -> torch.Tensor:
         import torch
@@ -202,9 +202,9 @@ class _CachedStep:
 class _WholeStep:
     """The whole text again for every token, of a module without a state; as many rows as that allows, one at least."""
 
-    def __init__(self, module: Any, plan: WritingPlan, parameters: int) -> None:
-        row = max(1, parameters * plan.length * plan.length // 2)
-        self.rows = min(plan.rows, max(1, WORK // row))
+    def __init__(self, module: Any, settings: WritingSettings, parameters: int) -> None:
+        row = max(1, parameters * settings.length * settings.length // 2)
+        self.rows = min(settings.rows, max(1, WORK // row))
         self._run: Callable[[torch.Tensor], Any] = module
 
     def __call__(self, ids: TokenIds, place: int) -> torch.Tensor:
@@ -214,14 +214,16 @@ class _WholeStep:
         return getattr(output, "logits", output)[:, -1]  # type: ignore[no-any-return]
 
 
-def _encoded(source: Source, module: Any, plan: WritingPlan, prompts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+def _encoded(
+    source: Source, module: Any, settings: WritingSettings, prompts: Sequence[Sequence[int]]
+) -> list[torch.Tensor]:
     """What an encoder makes of prompts, one for each row; of random tokens where there is no tokenizer."""
     import torch
 
     longest = min(_SOURCE_TOKENS, source.model.max_source_positions or _SOURCE_TOKENS)
-    ids = np.random.default_rng(plan.seed).integers(0, known_tokens(source), (plan.rows, longest))
+    ids = np.random.default_rng(settings.seed).integers(0, known_tokens(source), (settings.rows, longest))
     mask = np.ones_like(ids)
-    for row in range(plan.rows if prompts else 0):
+    for row in range(settings.rows if prompts else 0):
         text = prompts[row % len(prompts)][:longest]
         ids[row, : len(text)], mask[row, len(text) :] = text, 0
     encoded: list[torch.Tensor] = module.encode(torch.from_numpy(ids), torch.from_numpy(mask))

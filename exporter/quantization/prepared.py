@@ -16,7 +16,7 @@ from jisu.exporter.quantization.calibration_data import (
     MIX_WINDOWS,
     WINDOWS,
     CalibrationData,
-    plan_calibration_data,
+    prepare_calibration_data,
     write_calibration_data,
 )
 from jisu.exporter.quantization.grids import describe_grids, keep_grids
@@ -70,7 +70,7 @@ def prepare_quantization(
 
     Raises:
         InputError: see `exporter.quantization.weight_formats.plan_quantization` and
-            `exporter.quantization.calibration_data.plan_calibration_data`.
+            `exporter.quantization.calibration_data.prepare_calibration_data`.
     """
     mixed = options.precision.name == MIXED
     if options.precision.name == KEPT_FOLDER:
@@ -110,7 +110,7 @@ def prepare_quantization(
                 fix="Leave it out, or use --precision int4.",
             )
         return Prepared(options=options, plan=plan, data=None, warnings=warnings)
-    data = plan_calibration_data(
+    data = prepare_calibration_data(
         source,
         options.calibration,
         evaluation=evaluation,

@@ -20,8 +20,8 @@ def classifier_class(config: Any) -> Any | None:
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return None
     classes: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)]
-    candidates = classes if isinstance(classes, tuple) else (classes,)
-    return next((one for one in candidates if one.__name__ in architectures), None)
+    listed = classes if isinstance(classes, tuple) else (classes,)
+    return next((one for one in listed if one.__name__ in architectures), None)
 
 
 def read_labels(config: Any, checkpoint: Path) -> tuple[str, ...]:

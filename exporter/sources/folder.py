@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jisu.exporter.contract.artifact import TASKS, TEXT_TO_TEXT, ModelFacts, Task
+from jisu.exporter.contract.artifact import MODEL_KINDS, TEXT_TO_TEXT, ModelFacts, ModelKind
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
@@ -131,7 +131,7 @@ def load_folder(
         if outline:
             if generation is not None:
                 empty.generation_config = generation
-            facts, task = _facts_and_task(empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+            facts, task = _facts_and_kind(empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
             if classifier is None:
                 check_generation(empty.generation_config, facts, folder)
             origin = {"kind": "hf-folder", "name": str(folder), **record}
@@ -148,7 +148,7 @@ def load_folder(
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
     recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
     default = {"kind": "hf-folder", "name": str(folder), "revision": None}
-    facts, task = _facts_and_task(model, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+    facts, task = _facts_and_kind(model, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
     if classifier is None:
         check_generation(model.generation_config, facts, folder)
     return Source(
@@ -172,14 +172,14 @@ def load_folder(
     )
 
 
-def _facts_and_task(
+def _facts_and_kind(
     model: Any, tokenizer: Any | None, folder: Path, *, labels: tuple[str, ...], text_to_text: bool
-) -> tuple[ModelFacts, Task]:
+) -> tuple[ModelFacts, ModelKind]:
     """What is recorded of a model, and what it is for: it classifies where there are labels."""
     if text_to_text:
         return describe_text_to_text(model, tokenizer, folder), TEXT_TO_TEXT
     facts = describe_model(model, tokenizer)
-    return (replace(facts, labels=labels), "text-classification") if labels else (facts, TASKS[0])
+    return (replace(facts, labels=labels), "text-classification") if labels else (facts, MODEL_KINDS[0])
 
 
 def _adapter_note(folder: Path) -> list[str]:

@@ -70,7 +70,7 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
         check_template(tokenizer, path)
     check_token_ids(({role: header.fields.get(key)} for key, role in _ROLES.items()), vocab_size(empty), path)
     own_loader = _has_own_loader(header.architecture)
-    weights = {} if own_loader else _plan_weights(header, empty)
+    weights = {} if own_loader else _match_weights(header, empty)
     account = _state_tensors(account, header)
     if outline:
         return outline_source(empty, tokenizer, {"kind": "gguf", "name": str(path)}, account=account)
@@ -128,7 +128,7 @@ def _state_tensors(account: Account, header: GgufHeader) -> Account:
     return account
 
 
-def _plan_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:
+def _match_weights(header: GgufHeader, empty: Any) -> dict[str, GgufWeight]:
     """Which tensors each weight is made of, none of them read yet; refuses what is missing, misshapen or left over."""
     try:
         weights, unused = lazy_weights(header, empty)

@@ -56,11 +56,11 @@ def text_to_text_class(config: Any) -> Any | None:
     return _chosen(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], _architectures(config))
 
 
-def _chosen(candidates: Any, architectures: list[str]) -> Any:
+def _chosen(classes: Any, architectures: list[str]) -> Any:
     """The class that the configuration names where a mapping knows several."""
-    if isinstance(candidates, tuple):
-        return next((one for one in candidates if one.__name__ in architectures), candidates[0])
-    return candidates
+    if isinstance(classes, tuple):
+        return next((one for one in classes if one.__name__ in architectures), classes[0])
+    return classes
 
 
 def _architectures(config: Any) -> list[str]:

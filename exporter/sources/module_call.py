@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jisu.calibration.model.whole_sequences import empty_state, has_state, run_whole
-from jisu.exporter.contract.artifact import Task
+from jisu.exporter.contract.artifact import ModelKind
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.signature import CAPACITY, DTYPES
 from jisu.exporter.sources.reason import reason_of
@@ -43,7 +43,7 @@ class ModuleCall:
         position_tables: rows of tables that were asked for 0, 1, 2 ... in every row, as positions are.
     """
 
-    task: Task
+    task: ModelKind
     columns: int
     embedding_rows: int | None
     position_tables: tuple[int, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jisu.exporter.contract.artifact import TASKS, ModelFacts, Task
+from jisu.exporter.contract.artifact import MODEL_KINDS, ModelFacts, ModelKind
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.facts import describe_model, weight_bytes
 from jisu.exporter.sources.linear_layers import use_linear_layers
@@ -16,7 +16,7 @@ def outline_source(
     tokenizer: Any | None,
     origin: dict[str, Any],
     *,
-    task: Task = TASKS[0],
+    task: ModelKind = MODEL_KINDS[0],
     facts: ModelFacts | None = None,
     account: Account | None = None,
 ) -> Source:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import TASKS, ModelFacts, Task
+from jisu.exporter.contract.artifact import MODEL_KINDS, ModelFacts, ModelKind
 from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.generation import carried_settings
@@ -49,7 +49,7 @@ class Source:
     tokenizer: Any | None
     provenance: dict[str, Any]
     weight_bytes: int
-    task: Task = TASKS[0]
+    task: ModelKind = MODEL_KINDS[0]
     notes: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
     open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None

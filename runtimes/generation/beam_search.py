@@ -154,9 +154,9 @@ class _Row:
             int64 [beams]: which beam each of the new ones continues.
         """
         length = len(self.running[0]) + 1
-        candidates = max(2, 1 + len(self.ends)) * self.beams
+        count = max(2, 1 + len(self.ends)) * self.beams
         sums = (scores + self._sums[:, None]).reshape(-1)
-        chosen = _largest(sums, min(candidates, len(sums)))
+        chosen = _largest(sums, min(count, len(sums)))
         parents, tokens = np.divmod(chosen, scores.shape[1])
         ended = np.isin(tokens, self.ends) | (length >= self.limit)
         said = [(*self.running[parent], int(token)) for parent, token in zip(parents, tokens, strict=True)]
@@ -172,7 +172,7 @@ class _Row:
     def _keep_finished(
         self, sums: Scores, sequences: list[tuple[int, ...]], ended: npt.NDArray[np.bool_], length: int
     ) -> None:
-        """Sequences that ended count when they are among the first ``beams`` of all candidates."""
+        """Sequences that ended count when they are among the first ``beams`` of all continuations."""
         if not self._improvable or (len(self.finished) == self.beams and self.early_stopping is True):
             return
         endings = [

@@ -7,7 +7,7 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.pipeline import export
 from jisu.exporter.precision.precision import PRECISIONS
-from jisu.exporter.request_checks import check_task
+from jisu.exporter.request_checks import check_model_kind
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ def test_an_encoder_is_not_for_every_precision(target, precision):
     source = SimpleNamespace(task="text2text-generation", model=SimpleNamespace(architecture="T5"))
     request = SimpleNamespace(target=target, precision_spec=PRECISIONS[precision])
     with pytest.raises(InputError, match=f"T5 has an encoder .*--target {target}"):
-        check_task(request, source)
+        check_model_kind(request, source)

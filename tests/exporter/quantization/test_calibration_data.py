@@ -5,7 +5,7 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.gate.evaluation_text import read_evaluation_text
 from jisu.exporter.quantization.calibration_data import (
-    plan_calibration_data,
+    prepare_calibration_data,
     read_calibration_data,
     write_calibration_data,
 )
@@ -56,7 +56,7 @@ def test_the_evaluation_text_is_refused_for_calibration(source, tmp_path):
 def test_the_mixture_and_a_text_have_half_of_the_windows_each(source, tmp_path):
     (tmp_path / "corpus.txt").write_text(STORY, encoding="utf-8")
     texts = calibration_texts(["mixture", tmp_path / "corpus.txt"])
-    data = plan_calibration_data(source, texts, windows=16, window_tokens=16)
+    data = prepare_calibration_data(source, texts, windows=16, window_tokens=16)
     assert data.parts.count("your text") == 8
     assert data.record["text"] == "the built-in mixture and corpus.txt"
 
@@ -74,7 +74,7 @@ def test_several_texts_are_weighted_alike_and_replace_the_mixture(source, tmp_pa
 
 
 def test_a_plan_says_what_the_model_will_write_and_keeps_its_fingerprint(source):
-    planned = plan_calibration_data(source, windows=8, window_tokens=16)
+    planned = prepare_calibration_data(source, windows=8, window_tokens=16)
     missing = (planned.windows.ids == UNWRITTEN).all(axis=1)
     assert [part == "own writing" for part in planned.parts] == missing.tolist()
     assert missing.sum() == 5
@@ -85,10 +85,10 @@ def test_a_plan_says_what_the_model_will_write_and_keeps_its_fingerprint(source)
 
 
 def test_another_seed_of_the_plan_is_another_fingerprint(source, monkeypatch):
-    first = plan_calibration_data(source, windows=8, window_tokens=16).fingerprint
-    assert plan_calibration_data(source, windows=8, window_tokens=16).fingerprint == first
+    first = prepare_calibration_data(source, windows=8, window_tokens=16).fingerprint
+    assert prepare_calibration_data(source, windows=8, window_tokens=16).fingerprint == first
     monkeypatch.setattr("jisu.exporter.quantization.own_writing.TEMPERATURES", (0.5,))
-    assert plan_calibration_data(source, windows=8, window_tokens=16).fingerprint != first
+    assert prepare_calibration_data(source, windows=8, window_tokens=16).fingerprint != first
 
 
 def test_a_text_of_unknown_words_is_refused(tmp_path):

@@ -11,9 +11,9 @@ from jisu.exporter.quantization.own_writing import (
     FEWEST_ROWS,
     UNPROMPTED,
     WORK,
-    WritingPlan,
+    WritingSettings,
+    choose_writing,
     draw_tokens,
-    plan_writing,
     write_windows,
 )
 from jisu.exporter.quantization.prompt_tokens import prompt_tokens
@@ -28,19 +28,19 @@ def source(tiny_source):
     return load_source(tiny_source)
 
 
-def plan(rows: int, length: int = 24, seed: int = 0) -> WritingPlan:
-    return WritingPlan(rows=rows, length=length, seed=seed, requested=rows)
+def settings(rows: int, length: int = 24, seed: int = 0) -> WritingSettings:
+    return WritingSettings(rows=rows, length=length, seed=seed, requested=rows)
 
 
 def test_the_same_seed_writes_the_same_and_another_one_other_tokens(source):
-    first = write_windows(source, plan(UNPROMPTED))
+    first = write_windows(source, settings(UNPROMPTED))
     assert first.shape == (UNPROMPTED, 24)
-    np.testing.assert_array_equal(write_windows(source, plan(UNPROMPTED)), first)
-    assert (write_windows(source, plan(UNPROMPTED, seed=1)) != first).any()
+    np.testing.assert_array_equal(write_windows(source, settings(UNPROMPTED)), first)
+    assert (write_windows(source, settings(UNPROMPTED, seed=1)) != first).any()
 
 
 def test_rows_begin_with_prompts_and_one_in_four_with_nothing_but_the_first_token(source):
-    ids = write_windows(source, plan(UNPROMPTED))
+    ids = write_windows(source, settings(UNPROMPTED))
     for row, prompt in zip(ids[:-1], prompt_tokens(source), strict=False):
         assert row[: len(prompt)].tolist() == prompt[:24]
     assert ids[-1, 0] == BOS
@@ -52,7 +52,7 @@ def test_tokens_are_those_that_the_model_itself_gives_for_the_row(source):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jisu.exporter.quantization.own_writing.TEMPERATURES", (1e-4,))
-        row = write_windows(source, plan(UNPROMPTED, length=12))[-1]
+        row = write_windows(source, settings(UNPROMPTED, length=12))[-1]
     with torch.no_grad():
         logits = run_whole(source.module, torch.from_numpy(row)[None])[0]
     expected = logits[:, : len(source.tokenizer)].argmax(-1).tolist()
@@ -64,7 +64,7 @@ def test_a_row_that_ends_goes_on_with_the_next_prompt(source, monkeypatch):
     monkeypatch.setattr("jisu.exporter.quantization.own_writing.draw_tokens", lambda *_: ending)
     prompts = [[5, 6], [7, 8], [9]]
     monkeypatch.setattr("jisu.exporter.quantization.own_writing.prompt_tokens", lambda _: prompts)
-    ids = write_windows(source, plan(UNPROMPTED, length=9))
+    ids = write_windows(source, settings(UNPROMPTED, length=9))
     # Four rows step through the three prompts by fours.
     assert ids[0].tolist() == [5, 6, EOS, 7, 8, EOS, 9, EOS, 5]
     assert ids[-1].tolist() == [BOS, EOS] * 4 + [BOS]
@@ -87,23 +87,23 @@ def test_logits_that_are_not_finite_still_give_a_token():
 
 
 def test_a_large_model_writes_fewer_rows_and_says_so(source):
-    assert plan_writing(source, rows=32, length=256).rows == 32
+    assert choose_writing(source, rows=32, length=256).rows == 32
     large = replace(source, model=replace(source.model, parameters=WORK // (256 * 6)))
-    written = plan_writing(large, rows=32, length=256)
+    written = choose_writing(large, rows=32, length=256)
     assert written.rows == 6
     assert "26 windows fewer" in written.to_record()["note"]
     huge = replace(source, model=replace(source.model, parameters=10**12))
-    assert plan_writing(huge, rows=32, length=256).rows == FEWEST_ROWS
+    assert choose_writing(huge, rows=32, length=256).rows == FEWEST_ROWS
 
 
 def test_a_classifier_writes_nothing(tmp_path):
     classifier = load_source(write_tiny_classifier(tmp_path / "classifier"))
-    assert plan_writing(classifier, rows=32, length=16).rows == 0
+    assert choose_writing(classifier, rows=32, length=16).rows == 0
 
 
 def test_a_recurrent_model_writes_with_its_state():
     source = word_source()
-    ids = write_windows(source, plan(3, length=40))
+    ids = write_windows(source, settings(3, length=40))
     assert ids.shape == (3, 40)
     assert ids.max() < source.model.vocab_size
     assert len(np.unique(ids)) > 4
@@ -123,9 +123,9 @@ class Stateless(torch.nn.Module):
 
 def test_a_model_without_a_state_writes_as_many_rows_as_that_costs(monkeypatch):
     source = load_source(seeded(Stateless))
-    assert write_windows(source, plan(3, length=10)).shape == (3, 10)
+    assert write_windows(source, settings(3, length=10)).shape == (3, 10)
     monkeypatch.setattr("jisu.exporter.quantization.own_writing.WORK", source.model.parameters * 100)
-    assert write_windows(source, plan(3, length=10)).shape == (2, 10)
+    assert write_windows(source, settings(3, length=10)).shape == (2, 10)
 
 
 def test_the_decoder_of_a_text_to_text_model_answers_prompts(tmp_path):
@@ -136,6 +136,6 @@ def test_the_decoder_of_a_text_to_text_model_answers_prompts(tmp_path):
     )
     source = load_source(write_tiny(tmp_path / "t5", config))
     assert source.task == TEXT_TO_TEXT
-    ids = write_windows(source, plan(3, length=8))
+    ids = write_windows(source, settings(3, length=8))
     assert ids[:, 0].tolist() == [2, 2, 2]
     assert (ids[0] != ids[1]).any()
