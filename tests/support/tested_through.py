@@ -182,7 +182,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/generation/row_rules.py",
         "runtimes/generation/token_rules.py",
     ),
-    "runtimes/generation/test_sampling.py": ("runtimes/generation/truncation.py",),
 }
 
 # Modules whose names are put together from parts where they are run, and where that is.
