@@ -16,8 +16,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from jisu import Engine, load
 from jisu.exporter.gate.domains import built_in_domains
+from jisu.runtimes.engine import Engine
+from jisu.runtimes.opening import load
 
 SIZES = (4, 8, 16)
 
