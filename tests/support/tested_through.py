@@ -199,7 +199,6 @@ NOT_TESTED: dict[str, str] = {
     "benchmarks/robustness/__main__.py": "a command of minutes that calls what test_attempt.py and test_trials.py test",
     "benchmarks/studies/greedy_parity.py": "a study of minutes, run by hand on a real model",
     "benchmarks/studies/measure_weight_algorithms.py": "a study of hours, run by hand on a real model",
-    "benchmarks/studies/weight_formats.py": "a study of minutes to hours, run by hand on a real model",
 }
 
 # Tests of no single module: of the house rules, of the packaging, of what tests are written with, of whole programs.

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+
+from jisu.benchmarks.studies.weight_formats import of_genai, table
+
+
+def test_a_row_names_its_worst_domain_and_the_mean_of_all():
+    figures = {"german": {"mean_kl": 0.3, "top1": 0.5}, "chat": {"mean_kl": 0.1, "top1": 0.75}}
+    report = {"rows": {"int4": {"bytes": 90_000_000, "seconds": 2.0, "domains": figures}}}
+    assert table(report).splitlines()[-1] == "| int4 | 90.0 | 2 | 0.3000 | german | 0.2000 | 0.500 |"
+
+
+def test_genai_is_asked_token_by_token_and_every_text_anew(monkeypatch, tmp_path):
+    class Generator:
+        def __init__(self, model, parameters):
+            self.sum = 0
+
+        def append_tokens(self, tokens):
+            self.sum += int(tokens[0])
+
+        def get_logits(self):
+            return np.full((1, 1, 3), self.sum, np.float32)
+
+    class GeneratorParams:
+        def __init__(self, model):
+            pass
+
+        def set_search_options(self, *, max_length):
+            assert max_length >= 2
+
+    stand_in = ModuleType("onnxruntime_genai")
+    stand_in.Model, stand_in.Generator, stand_in.GeneratorParams = str, Generator, GeneratorParams
+    monkeypatch.setitem(sys.modules, "onnxruntime_genai", stand_in)
+    (tmp_path / "model.onnx").write_bytes(b"12345")
+    predict, size = of_genai(tmp_path)
+    assert size == 5
+    for _ in range(2):
+        assert predict(np.array([4, 5])).tolist() == [[4, 4, 4], [9, 9, 9]]
