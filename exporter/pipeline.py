@@ -48,6 +48,10 @@ if TYPE_CHECKING:
 
 # Manifest and timings of mixed precision, which are not written yet when it is measured.
 _RECORDS = 250_000
+# What two exports of the same checkpoint, options and versions may differ in when CPUs differ: vector instructions and
+# numbers of threads add floats in another order. On one machine all bytes are the same.
+_MEASURED = ("figures of the gate, in their last digits",)
+_CALIBRATED = (*_MEASURED, "scales and codes of calibrated layers, where a sum of activations rounds another way")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +206,12 @@ def _quantization_record(job: ExportJob, quantized: QuantizedWeights) -> dict[st
     if not record:
         return {}
     evaluation = {"evaluation": job.held_out.to_record()} if job.held_out.requested else {}
-    return {**record, "budget": asdict(job.precision.budget), **evaluation}
+    return {
+        **record,
+        "budget": asdict(job.precision.budget),
+        **evaluation,
+        "may_differ_elsewhere": list(_CALIBRATED if job.prepared.data is not None else _MEASURED),
+    }
 
 
 def _verify(job: ExportJob, candidate: Candidate) -> GateResult:

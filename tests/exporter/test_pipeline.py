@@ -112,6 +112,21 @@ def test_many_exports_of_one_trace_give_the_same_bytes(traced, gate_says, tiny_s
     assert len(graphs) == 1
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4", "w8a8-dynamic", "w8a8"])
+def test_two_exports_in_a_reduced_precision_give_the_same_bytes(traced, gate_says, tiny_source, tmp_path, precision):
+    gate_says(True)
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"Line {number} of a text that nobody else has. " for number in range(400)))
+    calibration = {"calibration": text} if precision in ("int4", "w8a8") else {}
+    first, second = (export(tiny_source, tmp_path / name, precision=precision, **calibration) for name in "ab")
+    assert below(first.folder) == below(second.folder)
+    # Seconds are no part of what was made.
+    for name in set(below(first.folder)) - {"timings.json"}:
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes(), name
+    may_differ = first.manifest.quantization["may_differ_elsewhere"]
+    assert ("scales and codes" in " ".join(may_differ)) is (precision != "fp16")
+
+
 def test_nothing_of_this_machine_is_in_the_graph(tiny_source, tiny_artifact):
     content = (tiny_artifact.folder / "model.onnx").read_bytes()
     for word in (str(tiny_source.parent), os.path.expanduser("~"), "site-packages", ".py"):  # noqa: PTH111
