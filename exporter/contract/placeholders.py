@@ -28,10 +28,10 @@ def refuse_placeholder(path: Path) -> None:
     pointer = _pointer(path)
     command = f"Run `{pointer[1]}` in the repository, or download" if pointer else "Download"
     raise InputError(
-        f"{path} is not the file itself",
-        received=kind,
+        f"{path} is {kind}",
+        received="a stand-in for the file",
         allowed="the file itself",
-        fix=f"{command} the file; what is there only stands for it.",
+        fix=f"{command} the file.",
     )
 
 
