@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +33,21 @@ _ENTRIES = {
     "arrays": str,
     "groups": list,
 }
+
+
+# What a damaged array file raises; an encrypted or otherwise compressed member is a RuntimeError.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +189,7 @@ class Statistics:
             with np.load(path, allow_pickle=False) as arrays:
                 data = {key: arrays[key] for key in arrays.files}
             return _from_arrays(self.groups[index], data)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise StatisticsError(
                 f"The statistics file {path} is damaged",
                 received=str(error) or type(error).__name__,
@@ -243,7 +260,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
         for key, kind in _ENTRIES.items():
             if not isinstance(index[key], kind):
                 raise ValueError(f"{key} is {index[key]!r:.40}")
-        if not all(isinstance(names, list) for names in index["groups"]):
+        lists = all(isinstance(names, list) and names for names in index["groups"])
+        if not lists or not all(isinstance(name, str) for names in index["groups"] for name in names):
             raise ValueError("groups that are no lists of names")
         # The folder's name comes from a file; it must not lead elsewhere.
         if Path(index["arrays"]).name != index["arrays"]:

@@ -72,7 +72,7 @@ def read_stored_windows(folder: Path) -> StoredWindows:
             parts=tuple(entries.get("parts", ())),
             model=entries.get("model"),
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, MemoryError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"The windows of the statistics in {folder} cannot be read",
             received=f"{type(error).__name__}: {error}",

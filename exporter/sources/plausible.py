@@ -14,6 +14,8 @@ from jisu.exporter.contract.errors import InputError
 
 # Constants that keep a division from failing: zero and above, and finite.
 _EPSILON = ("eps", "epsilon")
+# In the names of probabilities with which training drops something; torch refuses others at the first call.
+_DROPPED = ("dropout", "pdrop", "layerdrop")
 # transformers makes lists of this length while it reads a configuration, before anything can be compared.
 _MOST_LAYERS = 10_000
 
@@ -56,7 +58,7 @@ def check_config(config: Any, checkpoint: Path, *, stored: int) -> None:
             f"The configuration of {checkpoint} has numbers that no model can have",
             received=", ".join(dict.fromkeys(problems)),
             allowed="layers and positions from 1, at least one stored tensor per layer, a rotary base above 0, "
-            "constants of norms from 0, no NaN",
+            "constants of norms from 0, dropout from 0 to 1, no NaN",
             fix="Download or convert the checkpoint again.",
         )
 
@@ -66,6 +68,8 @@ def _plausible(name: str, value: float) -> bool:
         return False
     if name.endswith(_EPSILON):
         return 0 <= value < math.inf
+    if any(part in name for part in _DROPPED):
+        return 0 <= value <= 1
     return not name.endswith("rope_theta") or 0 < value < math.inf
 
 

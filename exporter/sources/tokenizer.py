@@ -62,6 +62,11 @@ def load_folder_tokenizer(folder: Path, config: Any) -> Any | None:
         return plain
     if fast_file and not getattr(tokenizer, "is_fast", False):
         tokenizer = _plain_fast(folder) or tokenizer
+    try:  # settings that only count when something is encoded can be anything
+        with quiet_transformers():
+            tokenizer.decode(tokenizer.encode("a b"))
+    except Exception as error:
+        raise _broken(folder, error) from error
     return _with_template(_require_fast(tokenizer, folder), folder)
 
 

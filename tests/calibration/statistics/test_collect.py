@@ -153,9 +153,26 @@ def test_damaged_statistics_are_refused(tmp_path: Path) -> None:
         Statistics(tmp_path).of("layers.0.query")
 
     index = json.loads((tmp_path / "statistics.json").read_text())
-    (tmp_path / "statistics.json").write_text(json.dumps({**index, "arrays": "../elsewhere"}))
-    with pytest.raises(StatisticsError, match="no usable statistics"):
-        Statistics(tmp_path)
+    for damage in ({"arrays": "../elsewhere"}, {"groups": [[{"a": 1}]]}, {"groups": [[]]}, {"groups": [[7]]}):
+        (tmp_path / "statistics.json").write_text(json.dumps({**index, **damage}))
+        with pytest.raises(StatisticsError, match="no usable statistics"):
+            Statistics(tmp_path)
+
+
+def test_statistics_with_any_bit_of_their_directory_flipped_are_read_or_refused(tmp_path: Path) -> None:
+    collect(tiny_decoder(), WINDOWS, tmp_path)
+    file = tmp_path / "after-6" / "group-00000.npz"
+    whole, refused = file.read_bytes(), 0
+    for number in range(8 * 46 * 3):  # headers of the first members, and what the archive says of them
+        place = number // 8 if number % 2 else len(whole) - 1 - number // 8
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << number % 8
+        file.write_bytes(damaged)
+        try:
+            Statistics(tmp_path).of("layers.0.query")
+        except StatisticsError:
+            refused += 1
+    assert refused > 100
 
 
 def test_an_empty_folder_holds_no_statistics(tmp_path: Path) -> None:

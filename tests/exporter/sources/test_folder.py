@@ -211,6 +211,12 @@ def test_invalid_json_is_refused_by_name(folder: Path, name: str) -> None:
     _refused(folder, "is not valid JSON", name)
 
 
+@pytest.mark.parametrize("longest", [[], [1], "x", {"a": 1}])
+def test_a_longest_text_that_is_no_number_is_refused(folder: Path, longest: Any) -> None:
+    _edit(folder / "tokenizer_config.json", lambda data: data.update(model_max_length=longest))
+    _refused(folder, "tokenizer", "cannot be loaded")
+
+
 def test_a_json_list_is_no_config(folder: Path) -> None:
     (folder / "config.json").write_text("[]")
     _refused(folder, "does not hold a JSON object")

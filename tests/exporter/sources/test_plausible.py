@@ -21,6 +21,7 @@ STORED = 20
     [
         {},
         {"rms_norm_eps": 0.0},
+        {"attention_dropout": 1.0},
         {"max_position_embeddings": 10**9},
         {"layers": STORED},
         {"eos_token_id": -1},
@@ -42,6 +43,8 @@ def test_unusual_numbers_pass(changes, tmp_path):
         ({"rms_norm_eps": -1.0}, "rms_norm_eps -1.0"),
         ({"rms_norm_eps": math.nan}, "rms_norm_eps nan"),
         ({"rms_norm_eps": math.inf}, "rms_norm_eps inf"),
+        ({"attention_dropout": 2.0}, "attention_dropout 2.0"),
+        ({"attention_dropout": -0.5}, "attention_dropout -0.5"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": math.nan}}, "rope_theta nan"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 0.0}}, "rope_theta 0.0"),
     ],
