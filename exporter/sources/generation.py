@@ -85,7 +85,16 @@ def check_generation(config: Any | None, facts: ModelFacts, checkpoint: Path) ->
     """Raise InputError when the settings of a checkpoint are out of range, or contradict each other."""
     from jisu.runtimes.generation.model_defaults import checked_settings
 
-    checked_settings(carried_settings(config, rows=facts.vocab_size), facts, checkpoint)
+    try:
+        settings = carried_settings(config, rows=facts.vocab_size)
+    except (TypeError, ValueError, AttributeError) as error:  # ids that are no numbers, lists that are none
+        raise InputError(
+            f"The settings of generation of {checkpoint} cannot be understood",
+            received=reason_of(error),
+            allowed="token ids and lists of them, as transformers' GenerationConfig has them",
+            fix=f"Correct {GENERATION_CONFIG}, or remove it.",
+        ) from error
+    checked_settings(settings, facts, checkpoint)
 
 
 def account_for_generation(account: Account, folder: Path) -> Account:

@@ -76,6 +76,24 @@ def test_settings_that_cannot_be_followed_are_refused(tmp_path: Path, settings: 
         load_source(folder)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"forced_eos_token_id": "x"},
+        {"suppress_tokens": 3},
+        {"suppress_tokens": ["x"]},
+        {"begin_suppress_tokens": [[1]]},
+        {"bad_words_ids": [3]},
+        {"sequence_bias": [7]},
+    ],
+)
+def test_ids_that_are_no_numbers_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = write_tiny_llama(tmp_path / "source", layers=1)
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match="generation"):
+        load_source(folder)
+
+
 def test_a_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text("[]")
     with pytest.raises(InputError, match="does not hold a JSON object"):
