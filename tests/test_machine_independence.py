@@ -24,7 +24,6 @@ MAY_ASK = {
     "exporter/estimates/advice.py": "speed on this machine, in the timings beside the artifact",
     "exporter/estimates/cost_estimate.py": "the time that a dry run foresees",
     "exporter/estimates/disk_space.py": "a disk that is too small is refused",
-    "exporter/estimates/matmul_speed.py": "speed on this machine, in the timings beside the artifact",
     "exporter/gate/open_candidate.py": "what cannot be verified here is refused",
     "exporter/jobs/peak_memory.py": "memory of each step, in the timings",
     "exporter/jobs/stages.py": "seconds of each step, in the timings",

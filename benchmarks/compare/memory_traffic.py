@@ -31,7 +31,7 @@ def weight_bytes(artifact: Artifact, backend: str) -> float | None:
         if artifact.manifest.signature.encoded:
             return None
         return float(_FLOAT32 * artifact.manifest.model.parameters)
-    from jisu.exporter.estimates.matmul_speed import products_of
+    from jisu.exporter.estimates.matmuls import products_of
 
     try:
         products = products_of(artifact.cpu_graph)

@@ -136,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the size, time and memory that the export would take; reads no weights, writes nothing",
     )
     parser.add_argument(
-        "--no-advice", action="store_true", help="do not measure what the precision gains on this machine"
+        "--no-advice", action="store_true", help="do not measure how fast the artifact runs on this machine"
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the gate's checks as JUnit XML")
     parser.add_argument(
@@ -175,7 +175,7 @@ def _dry_run(request: ExportRequest, *, as_json: bool) -> int:
 
 
 def _advise(artifact: Artifact) -> None:
-    """Say what the format buys on this machine, and keep it with the artifact's timings."""
+    """Say how fast the artifact runs on this machine, and keep it with its timings."""
     from jisu.exporter.estimates.advice import advise, record_advice
 
     advice = advise(artifact)

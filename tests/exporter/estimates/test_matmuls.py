@@ -2,13 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from jisu.exporter.estimates.matmul_speed import (
+from jisu.exporter.estimates.matmuls import (
     FLOAT,
     Kind,
-    Product,
-    _part,
-    in_other_kinds,
-    measure_products,
     products_of,
 )
 from jisu.exporter.passes.recipes import recipe_for
@@ -59,49 +55,3 @@ def test_quantized_products_are_known_by_their_operator(tiny_source, tiny_traced
     found = products_of(tmp_path / "model.onnx")
     assert {one.kind for one in found} <= kinds
     assert sum(one.count for one in found) >= 13
-
-
-def test_a_large_model_is_measured_by_a_part_that_stands_for_all_of_it():
-    whole = [
-        Product(kind=FLOAT, rows=4096, features=4096, count=128),
-        Product(kind=FLOAT, rows=32000, features=4096, count=1),
-    ]
-    part, scale = _part(whole)
-    work = sum(one.rows * one.features * one.count for one in part)
-    assert sum(one.bytes * one.count for one in part) < 60e6
-    assert work * scale == sum(one.rows * one.features * one.count for one in whole)
-    assert [one.features for one in part] == [4096, 4096]
-
-
-def test_small_models_are_measured_whole():
-    whole = [Product(kind=INT8, rows=64, features=64, count=3)]
-    assert _part(whole) == (whole, 1.0)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        FLOAT,
-        INT8,
-        Kind(operator="MatMulNBits", bits=4, block_size=64, zero_points=True),
-        Kind(operator="MatMulIntegerToFloat", bits=8),
-    ],
-    ids=str,
-)
-def test_every_kind_runs(kind):
-    speed = measure_products([Product(kind=kind, rows=128, features=192, count=2)], threads=1)
-    assert 0 < speed.decode < 1
-    assert 0 < speed.prefill < 1
-
-
-def test_other_kinds_keep_the_table_apart_and_fit_their_blocks():
-    products = [
-        Product(kind=INT8, rows=64, features=96, count=2),
-        Product(kind=INT8, rows=500, features=50, count=1),
-    ]
-    four = Kind(operator="MatMulNBits", bits=4, block_size=64)
-    found = in_other_kinds(products, {"fp32": FLOAT, "int4": four}, table=INT8)
-    assert {one.kind for one in found["fp32"]} == {FLOAT}
-    assert [one.kind.block_size for one in found["int4"]] == [32, 0]
-    assert found["int4"][1].kind == FLOAT  # no block divides 50
-    assert [(one.rows, one.features, one.count) for one in found["int4"]] == [(64, 96, 2), (500, 50, 1)]
