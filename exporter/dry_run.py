@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 110  # of a line
 _MEGABYTE = 1e6
+_FACTOR = 2
 _LIMITS = {
     "max_mean_kl": "mean KL divergence at most {:g} nats",
     "max_p99_kl": "its 99th percentile at most {:g} nats",
@@ -99,11 +100,9 @@ class ExportPlan:
             "calibration": [_describe_calibration(self.calibration)],
             "gate": list(self.checks),
             "time": [
-                *(
-                    f"{stage.name}: about {_duration(stage.seconds)}, {_memory(stage.peak_bytes)}"
-                    for stage in self.stages
-                ),
-                f"in all about {_duration(self.seconds)}, {_memory(self.peak_bytes)} at the peak",
+                *(f"{stage.name}: {_between(stage.seconds)}, {_memory(stage.peak_bytes)}" for stage in self.stages),
+                f"in all {_between(self.seconds)} at the speed that this machine has now, "
+                f"{_memory(self.peak_bytes)} at the peak",
             ],
             "disk": [f"{_range(self.disk_needed, self.disk_needed)} needed, {self.disk_free / 1e9:.1f} GB free"],
         }
@@ -217,6 +216,11 @@ def _range(smallest: int, largest: int) -> str:
 
 def _memory(size: int) -> str:
     return f"{size / 1e9:.1f} GB of memory"
+
+
+def _between(seconds: float) -> str:
+    """A time as the estimate knows it: right to a factor of two, see `exporter.estimates.cost_estimate`."""
+    return f"{_duration(seconds / _FACTOR)} to {_duration(seconds * _FACTOR)}"
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import jisu
 from jisu.exporter import pipeline
 from jisu.exporter.contract.artifact import WEIGHTS
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.dry_run import plan_export
+from jisu.exporter.dry_run import _between, plan_export
 from jisu.exporter.gate import GateResult
 from jisu.exporter.gate.result import Check
 from jisu.exporter.pipeline import export
@@ -180,3 +180,8 @@ def test_the_plan_is_json(checkpoint, tmp_path):
     record = json.loads(json.dumps(plan(checkpoint, tmp_path / "out", precision="int8").to_dict()))
     assert record["size"]["smallest"] == record["size"]["largest"]
     assert record["seconds"] > 0
+
+
+def test_times_are_said_as_the_range_that_is_known() -> None:
+    assert _between(20) == "10 s to 40 s"
+    assert _between(600) == "5 min to 20 min"
