@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from jisu.benchmarks.studies.computation_fault_list import COMPUTATION
 from jisu.benchmarks.studies.faults import (
     Fault,
+    angles,
     attribute,
     constant,
     element,
-    lose_rows_of_batches,
     nodes,
     rows,
-    scale_logits,
     settings,
-    swap_rows_of_large_batches,
+    weights_elsewhere,
 )
+from jisu.benchmarks.studies.graph_faults import exchange_constants, widen_window
 
 
 def _nan_row(array: Any) -> Any:
@@ -97,6 +99,24 @@ TABLES = (
         damage=constant("rotary_table_0", rows(311, 311, lambda part: -part)),
     ),
     Fault(
+        name="attention factor of yarn left out",
+        subject="yarn",
+        stored=True,
+        damage=constant("rotary_table", lambda array: array / (0.1 * np.log(4.0) + 1)),
+    ),
+    Fault(
+        name="factor of yarn 3.9 instead of 4",
+        subject="yarn",
+        stored=True,
+        damage=angles(lambda angle: angle * np.where(np.arange(8) > 4, 4 / 3.9, 1.0)),
+    ),
+    Fault(
+        name="one factor of longrope",
+        subject="longrope",
+        stored=True,
+        damage=angles(lambda angle: angle * np.where(np.arange(8) == 5, 1.01, 1.0)),
+    ),
+    Fault(
         name="row 400 of learned positions",
         subject="gpt2",
         stored=True,
@@ -119,6 +139,16 @@ WINDOWS = (
         name="window one too narrow",
         subject="window",
         damage=nodes(attribute("GroupQueryAttention", "local_window_size", 63)),
+    ),
+    Fault(
+        name="window one too wide behind position 300",
+        subject="window-portable",
+        damage=nodes(partial(widen_window, behind=300)),
+    ),
+    Fault(
+        name="window one too wide behind position 450",
+        subject="window-portable",
+        damage=nodes(partial(widen_window, behind=450)),
     ),
     Fault(
         name="window of one layer dropped",
@@ -227,7 +257,43 @@ WEIGHTS = (
         name="a zero point",
         subject="llama-int4",
         stored=True,
-        damage=constant("layers.0.mlp.down_proj.weight.zero_points", _next),
+        damage=constant("layers.0.self_attn.o_proj.weight.zero_points", _next),
+    ),
+    Fault(
+        name="a zero point of a higher block",
+        subject="llama-int4",
+        stored=True,
+        damage=constant("layers.1.self_attn.o_proj.weight.zero_points", rows(40, 40, lambda part: part ^ 0x10)),
+    ),
+    Fault(
+        name="two experts exchanged",
+        subject="experts",
+        stored=True,
+        damage=nodes(exchange_constants(*(f"model.layers.1.mlp.experts.down_proj.{number}" for number in (1, 3)))),
+    ),
+    Fault(
+        name="a router's row",
+        subject="experts",
+        stored=True,
+        damage=constant("layers.0.mlp.gate.weight", lambda array: np.roll(array, 1, axis=0)),
+    ),
+    Fault(
+        name="slope of one head",
+        subject="bloom",
+        stored=True,
+        damage=constant("unsqueeze_3", lambda array: array * [[1.0], [1.0], [1.02], [1.0]]),
+    ),
+    Fault(
+        name="slopes of another number of heads",
+        subject="bloom",
+        stored=True,
+        damage=constant("unsqueeze_3", lambda array: array**0.5),
+    ),
+    Fault(
+        name="a row of token types",
+        subject="bert",
+        stored=True,
+        damage=constant("token_type_embeddings", lambda array: array[::-1]),
     ),
     Fault(
         name="a weight of the encoder",
@@ -254,43 +320,11 @@ WEIGHTS = (
         damage=constant("position_embeddings", rows(511, 511, lambda part: part + 5)),
     ),
 )
-COMPUTATION = (
-    Fault(name="another temperature", subject="llama", damage=nodes(scale_logits)),
-    Fault(
-        name="another temperature with int8 weights",
-        subject="llama-int8",
-        damage=nodes(lambda graph: scale_logits(graph, 3.0)),
-    ),
-    Fault(name="batches of more than three", subject="llama", damage=nodes(swap_rows_of_large_batches)),
-    Fault(
-        name="batches of more than three with int8 weights",
-        subject="llama-int8",
-        damage=nodes(swap_rows_of_large_batches),
-    ),
-    Fault(name="stale cache rows of a batch", subject="llama-portable", damage=nodes(lose_rows_of_batches)),
-    Fault(
-        name="another scale of attention",
-        subject="llama",
-        damage=nodes(attribute("GroupQueryAttention", "scale", 0.2, first_only=True)),
-    ),
-    Fault(
-        name="neighbours rotated",
-        subject="llama",
-        damage=nodes(attribute("GroupQueryAttention", "rotary_interleaved", 1, first_only=True)),
-    ),
-    Fault(
-        name="another epsilon",
-        subject="llama",
-        damage=nodes(attribute("SkipSimplifiedLayerNormalization", "epsilon", 0.05)),
-    ),
-    Fault(
-        name="another epsilon of a layer norm",
-        subject="gpt2",
-        damage=nodes(attribute("LayerNormalization", "epsilon", 0.05)),
-    ),
-)
 _EOS: dict[str, Any] = {"eos_token_id": [5]}
 FOLDER = (
+    Fault(name="weights beside the folder", subject="llama", damage=weights_elsewhere("../model.onnx.data")),
+    Fault(name="weights behind a link", subject="llama", damage=weights_elsewhere("link/model.onnx.data")),
+    Fault(name="weights at an absolute path", subject="llama", damage=weights_elsewhere("/")),
     Fault(
         name="stop token of onnxruntime-genai",
         subject="llama",

@@ -55,6 +55,49 @@ def constant(name: str, edit: Callable[[Array], Array], *, graph: str = "model.o
     return damage
 
 
+def angles(edit: Callable[[Array], Array]) -> Damage:
+    """Change the angles of the rotary tables, which hold their cosines and sines; their size stays."""
+
+    def damage(folder: Path) -> None:
+        import onnx_ir as ir
+
+        model = ir.load(folder / "model.onnx")
+        values = [model.graph.initializers[f"rotary_table_{number}"] for number in (0, 1)]
+        cosines, sines = (value.const_value.numpy() for value in values if value.const_value is not None)
+        size, angle = np.hypot(cosines, sines), np.unwrap(np.arctan2(sines, cosines), axis=0)
+        angle = edit(angle)
+        for value, array in zip(values, (size * np.cos(angle), size * np.sin(angle)), strict=True):
+            assert value.const_value is not None
+            changed = np.ascontiguousarray(array.astype(np.float32))
+            value.const_value = ir.Tensor(changed, dtype=value.const_value.dtype, name=value.name)
+        ir.save(model, folder / "model.onnx")
+
+    return damage
+
+
+def weights_elsewhere(location: str) -> Damage:
+    """The weights' file out of the folder: beside it, behind a link, or at an absolute path."""
+
+    def damage(folder: Path) -> None:
+        import onnx
+
+        model = onnx.load(folder / "model.onnx", load_external_data=False)
+        data, place = folder / "model.onnx.data", folder.parent / f"{folder.name}.elsewhere"
+        place.mkdir(exist_ok=True)
+        target = folder.parent / "model.onnx.data" if location.startswith("..") else place / "model.onnx.data"
+        data.replace(target)
+        if location.startswith("link"):
+            (folder / "link").symlink_to(place)
+        name = str(target) if location == "/" else location
+        for tensor in model.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = name
+        onnx.save(model, folder / "model.onnx")
+
+    return damage
+
+
 def nodes(edit: Callable[[Any], None], *, graph: str = "model.onnx") -> Damage:
     """Edit a graph, an `onnx_ir.Graph`."""
 

@@ -60,12 +60,38 @@ _BERT: dict[str, Any] = {
     "id2label": {0: "sad", 1: "neutral", 2: "glad"},
     "label2id": {"sad": 0, "neutral": 1, "glad": 2},
 }
+_BLOOM: dict[str, Any] = {"n_layer": 3, "n_head": 4}
+_YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 128}
+_LONGROPE: dict[str, Any] = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0 + 0.1 * number for number in range(8)],
+    "long_factor": [1.0 + 0.3 * number for number in range(8)],
+    "original_max_position_embeddings": 512,
+}
 SUBJECTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "llama": ("LlamaForCausalLM", {}, "ort-cpu", "fp32"),
     "llama-portable": ("LlamaForCausalLM", {}, "portable", "fp32"),
     "llama-fp16": ("LlamaForCausalLM", {}, "portable", "fp16"),
     "llama-int8": ("LlamaForCausalLM", {}, "ort-cpu", "int8"),
     "llama-int4": ("LlamaForCausalLM", {}, "ort-cpu", "int4"),
+    "llama-w8a8": ("LlamaForCausalLM", {}, "ort-cpu", "w8a8"),
+    "llama-w8a8-dynamic": ("LlamaForCausalLM", {}, "ort-cpu", "w8a8-dynamic"),
+    "portable-int8": ("LlamaForCausalLM", {}, "portable", "int8"),
+    "portable-int4": ("LlamaForCausalLM", {}, "portable", "int4"),
+    "portable-w8a8": ("LlamaForCausalLM", {}, "portable", "w8a8"),
+    "yarn": ("LlamaForCausalLM", {"rope_parameters": _YARN}, "ort-cpu", "fp32"),
+    "longrope": (
+        "Phi3ForCausalLM",
+        {"rope_parameters": _LONGROPE, "original_max_position_embeddings": 512},
+        "ort-cpu",
+        "fp32",
+    ),
+    "bloom": ("BloomForCausalLM", _BLOOM, "ort-cpu", "fp32"),
+    "experts": ("MixtralForCausalLM", {"num_local_experts": 4, "num_experts_per_tok": 2}, "ort-cpu", "fp32"),
+    "window-portable": ("MistralForCausalLM", {"sliding_window": 64}, "portable", "fp32"),
+    "window-int4": ("MistralForCausalLM", {"sliding_window": 64}, "portable", "int4"),
+    "window-w8a8": ("MistralForCausalLM", {"sliding_window": 64}, "portable", "w8a8"),
     "window": ("MistralForCausalLM", {"sliding_window": 64}, "ort-cpu", "fp32"),
     "window-int8": ("MistralForCausalLM", {"sliding_window": 64}, "ort-cpu", "int8"),
     "gpt2": ("GPT2LMHeadModel", {"tie_word_embeddings": True}, "ort-cpu", "fp32"),

@@ -5,15 +5,20 @@ The arrow points from runtimes to exporter; verifying what users will run is the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.contract.backend import Backend
     from jisu.exporter.contract.classifier_backend import ClassifierBackend
 
+_WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
+_ROUNDS_INPUTS = "session.qdq_matmulnbits_accuracy_level"
 WITH_VNNI = "CPUs that add int8 products in 32 bits (VNNI, AMX, Arm)"
 
 
@@ -27,6 +32,37 @@ def open_candidate(artifact: Artifact, backend: str = "ort-cpu", *, threads: int
     from jisu.runtimes.backends.registry import open_backend
 
     return open_backend(backend, artifact, BackendOptions(threads=threads))
+
+
+def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
+    """A graph whose weights lie in the artifact's folder, with the artifact's signature; on the CPU, nothing rounded.
+
+    Raises:
+        InputError: it does not have the manifest's signature.
+    """
+    import onnx_ir as ir
+
+    from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
+    from jisu.runtimes.backends.forks import Reopened
+    from jisu.runtimes.backends.ort.session import PROVIDER
+    from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
+    from jisu.runtimes.backends.row_lengths import closed
+
+    onnxruntime = import_onnxruntime()
+    made = artifact.manifest
+
+    def opened() -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_mem_pattern = False
+        options.add_session_config_entry(_WEIGHTS_IN, str(artifact.folder))
+        # ONNX Runtime makes MatMulNBits of its own of standard operators, and would round their inputs.
+        options.add_session_config_entry(_ROUNDS_INPUTS, "1")
+        return onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString(), options, providers=[PROVIDER])
+
+    facts = made.model
+    session = Reopened(opened, partial(closed, OrtCpuBackend.name))
+    return OrtCpuBackend(session, made.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
 
 
 def open_candidate_classifier(artifact: Artifact, backend: str = "ort-cpu") -> ClassifierBackend:

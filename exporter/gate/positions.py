@@ -20,11 +20,14 @@ from jisu.exporter.gate.prompts import FAR_STEPS
 from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
+    from jisu.exporter.contract.backend import Logits, State
     from jisu.exporter.contract.signature import Signature
 
-FAR, RANGE = "far-positions", "whole-range"
+FAR, LONG_CALL, RANGE = "far-positions", "long-call", "whole-range"
 # As runtimes read prompts, at most: an attention's scores take memory with the square of a call's tokens.
 _LARGEST_CHUNK, _CHUNK = 1024, 256
+# First and last tokens of a long call that are asked in a short one, too.
+_REPEATED = 48
 # New tokens at each place of the range: the call's own tokens see each other, too.
 _NEW = 3
 _PLACES = 12  # spread over the range, besides those that have a reason
@@ -42,32 +45,74 @@ _FARTHEST = 1 << 18
 _FLOATS = ("float16", "bfloat16", "float32")
 
 
-def check_far(exam: Exam, sequence: TokenIds) -> Check:
-    """A long text in chunks, then its last tokens one by one, compared at every position that memory has room for."""
+def check_far(exam: Exam, sequence: TokenIds, own: Exam | None = None) -> list[Check]:
+    """A long text in chunks, then its last tokens one by one, compared at every position that memory has room for.
+
+    Args:
+        own: judges the candidate by itself: what its longest call says of its first and last tokens has to be what
+            short calls say. None where the comparison with the source is strict, or where nothing can be taken back.
+    """
     vocab_size, past = exam.backend.vocab_size, len(sequence) - FAR_STEPS
     step = max(1, -(-4 * vocab_size * len(sequence) // SEGMENT_BYTES))
     compared = np.arange((len(sequence) - 1) % step, len(sequence), step)  # the last one is among them
     truth = exam.truth.reference.logits(sequence, slice(int(compared[0]), len(sequence), step))
     state = exam.backend.new_state(1, len(sequence))
     errors = np.zeros(len(compared))
+    more: list[Check] = []
     for start, stop in _far_bounds(past, len(sequence), vocab_size):
         whole = 4 * vocab_size * (stop - start) <= 4 * SEGMENT_BYTES
-        logits = exam.backend.forward(sequence[None, start:stop], state, logits="all" if whole else "last")[0]
+        tokens = sequence[None, start:stop]
+        repeated = own is not None and stop - start > max(_CHUNK, 2 * _REPEATED)
+        first = _first_of_call(exam, state, tokens, start) if repeated and whole else None
+        logits = exam.backend.forward(tokens, state, logits="all" if whole else "last")[0]
         rows = np.flatnonzero((compared >= start if whole else compared == stop - 1) & (compared < stop))
         if len(rows):
             label = f"a long text, positions {start}..{stop - 1}"
             chosen = logits[compared[rows] - start] if whole else logits
             errors[rows] = exam.distances(truth[rows], chosen, start=start, label=label)
-    first = exam.first_wrong(errors)
+        if own is not None and repeated:
+            more.append(_check_long_call(own, state, tokens, start, first, logits))
+    where = exam.first_wrong(errors)
     passed = exam.passes(errors)
     detail = f"{len(compared)} of {len(sequence)} positions of one text, the last {FAR_STEPS} tokens one by one."
-    if not passed and first is not None:
+    if not passed and where is not None:
         detail = (
-            f"Position {compared[first]} differs, by {errors[first]:.3g} {exam.unit}. If shorter prompts are right, "
+            f"Position {compared[where]} differs, by {errors[where]:.3g} {exam.unit}. If shorter prompts are right, "
             "positions are computed with too few digits, a table of them is wrong or ends too early, or a window is."
         )
     value = exam.value(errors)
-    return Check(name=FAR, passed=passed, value=value, limit=exam.limit, unit=exam.unit, detail=detail)
+    return [Check(name=FAR, passed=passed, value=value, limit=exam.limit, unit=exam.unit, detail=detail), *more]
+
+
+def _first_of_call(exam: Exam, state: State, tokens: TokenIds, start: int) -> Logits:
+    """What a short call says of the first tokens of a long one, which is still to come."""
+    if start == 0:
+        state = exam.backend.new_state(1, _REPEATED)
+    logits: Logits = exam.backend.forward(tokens[:, :_REPEATED], state, logits="all")[0].copy()
+    if start:
+        state.rewind(np.array([start], np.int64))
+    return logits
+
+
+def _check_long_call(
+    own: Exam, state: State, tokens: TokenIds, start: int, first: Logits | None, logits: Logits
+) -> Check:
+    """The first and last tokens of a call again in short calls; the state is afterwards as it was."""
+    stop = start + tokens.shape[1]
+    logits = logits.copy()
+    state.rewind(np.array([stop - _REPEATED], np.int64))
+    last = own.backend.forward(tokens[:, -_REPEATED:], state, logits="all")[0]
+    shown = min(len(logits), _REPEATED)
+    label = f"a call of {tokens.shape[1]} tokens"
+    errors = [own.distances(last[-shown:], logits[-shown:], start=stop - shown, label=label)]
+    if first is not None:
+        errors.append(own.distances(first, logits[: len(first)], start=start, label=label))
+    joined = np.concatenate(errors)
+    value, passed = own.value(joined), own.passes(joined)
+    detail = f"Positions {start} to {stop - 1} in one call and {len(joined)} of them in short ones."
+    if not passed:
+        detail = f"{detail} They differ by {value:.3g} {own.unit}: how many tokens a call has changes what it says."
+    return Check(name=LONG_CALL, passed=passed, value=value, limit=own.limit, unit=own.unit, detail=detail)
 
 
 def _far_bounds(past: int, end: int, vocab_size: int) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import TEXT_TO_TEXT
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from jisu.calibration.w8a8.matmul import Quantized
     from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.gate import Budget, Check, GateResult
+    from jisu.exporter.gate.exam import Exam
     from jisu.exporter.gate.folder import WriteFiles
     from jisu.exporter.gate.positions import Range
     from jisu.exporter.graph.localize import LayerReference
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 # The backend that every graph is run on before it is published.
 VERIFIED_ON = "ort-cpu"
 # Precisions that are as close to their source with activations of any size as with those of texts. The others diverge
-# behind a made past for no fault of a position: w8a8-dynamic of SmolLM2-135M by 2.4 nats, and by 0.01 on texts.
+# behind a made past for no fault of a position: w8a8-dynamic of SmolLM2-135M by 2.4 nats, and by 0.01 on texts. They
+# are asked without the rounding of activations.
 _TAKES_MADE_PASTS = frozenset({"fp32", "fp16", "bf16", "int8"})
 
 
@@ -52,7 +55,7 @@ def prove(
     from jisu.exporter.gate.stored import check_integers, check_stored
 
     judges = {"text-classification": _prove_classifier, TEXT_TO_TEXT: _prove_text_to_text}
-    judge = judges.get(source.task, _prove_generator)
+    judge = judges.get(source.task, partial(_prove_generator, intended=intended))
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     # The integers first: a wrong one is seen by its effect, too, and named here.
     checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source, write_files))
@@ -74,7 +77,13 @@ def _ran_on(artifact: Artifact) -> dict[str, str]:
 
 
 def _prove_generator(
-    artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
+    artifact: Artifact,
+    source: Source,
+    *,
+    budget: Budget,
+    evaluation: str | None,
+    stages: Stages | None,
+    intended: Mapping[str, Quantized] | None,
 ) -> GateResult:
     from jisu.exporter.gate import gate_prompts, run_gate
     from jisu.exporter.gate.open_candidate import open_candidate
@@ -106,7 +115,7 @@ def _prove_generator(
             budget=budget,
             tokenizer_check=_tokenizer_check(artifact, source),
             locate=_locator(artifact, source, reference),
-            whole_range=lambda: _whole_range(artifact, source),
+            whole_range=partial(_check_whole_range, artifact, source, intended or {}),
             progress=_progress(stages),
         )
     finally:
@@ -121,13 +130,29 @@ def _far(source: Source, max_positions: int | None) -> int:
     return far_length(parameters=facts.parameters, heads=attention_heads(source.module), max_positions=max_positions)
 
 
+def _check_whole_range(
+    artifact: Artifact, source: Source, intended: Mapping[str, Quantized], exam: Exam
+) -> list[Check]:
+    """Places of the whole range; with integers, and where these are known, without the rounding of activations."""
+    from jisu.exporter.gate.positions import check_range
+    from jisu.exporter.gate.unrounded_range import check_unrounded_range
+
+    span = _whole_range(artifact, source)
+    if span is None:
+        return []
+    strict = check_unrounded_range(artifact, source.module, intended, exam, span)
+    if strict is not None:
+        return [strict]
+    return [check_range(exam, span)] if artifact.manifest.precision in _TAKES_MADE_PASTS else []
+
+
 def _whole_range(artifact: Artifact, source: Source) -> Range | None:
     from jisu.exporter.gate.positions import plan_range
     from jisu.exporter.sources.spans import switch_points, window_sizes
     from jisu.exporter.tracing.trace_source import traced_interface
 
     signature = artifact.manifest.signature
-    if not signature.state or artifact.manifest.precision not in _TAKES_MADE_PASTS:
+    if not signature.state:
         return None
     return plan_range(
         traced_interface(source.module),

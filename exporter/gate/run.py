@@ -16,7 +16,7 @@ from jisu.exporter.gate.domain_quality import DomainQuality, domain_checks, meas
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.exam import Exam, OwnPrefill, Truth
 from jisu.exporter.gate.greedy import check_greedy
-from jisu.exporter.gate.positions import Range, check_far, check_range
+from jisu.exporter.gate.positions import FAR, RANGE, check_far
 from jisu.exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
 from jisu.exporter.gate.prompts import GatePrompts
 from jisu.exporter.gate.result import Check, GateResult
@@ -39,7 +39,7 @@ def run_gate(
     budget: Budget,
     tokenizer_check: Callable[[], Sequence[Check]] | None = None,
     locate: Callable[[TokenIds], str | None] | None = None,
-    whole_range: Callable[[], Range | None] | None = None,
+    whole_range: Callable[[Exam], list[Check]] | None = None,
     progress: Progress | None = None,
 ) -> GateResult:
     """Judge a candidate.
@@ -48,7 +48,7 @@ def run_gate(
         tokenizer_check: makes the checks of tokenizer and chat template, which are not the graph's.
         locate: asked after a failure of the computation (not of the cache alone) which layer differs first, given the
             tokens of the failing prompt, int64 [T]; answers a sentence, or None when it cannot tell.
-        whole_range: plans the places of the model's range that are asked with a made past, when the time has come.
+        whole_range: asks places of the model's range with a made past, where that can be.
         progress: called with the name of the check that starts, its number from 0, and how many there are.
 
     Returns:
@@ -80,7 +80,7 @@ def _steps(
     exam: Exam,
     past: Exam,
     tokenizer_check: Callable[[], Sequence[Check]] | None,
-    whole_range: Callable[[], Range | None] | None,
+    whole_range: Callable[[Exam], list[Check]] | None,
     measured: list[DomainQuality],
 ) -> list[Step]:
     prompts, budget = exam.prompts, exam.budget
@@ -96,9 +96,10 @@ def _steps(
         ("chunked-prefill", partial(check_chunks, past)),
     ]
     if prompts.far is not None:
-        steps.append(("far-positions", partial(check_far, exam, prompts.far)))
+        own = past if past is not exam and prompts.rewinds else None
+        steps.append((FAR, partial(check_far, exam, prompts.far, own)))
     if whole_range is not None:
-        steps.append(("whole-range", partial(_check_range, exam, whole_range)))
+        steps.append((RANGE, partial(whole_range, exam)))
     if prompts.rewinds:
         steps.append(("rewind", partial(check_rewind, past)))
     if budget.same_greedy_tokens:
@@ -108,11 +109,6 @@ def _steps(
     if tokenizer_check is not None:
         steps.append(("tokenizer", lambda: list(tokenizer_check())))
     return steps
-
-
-def _check_range(exam: Exam, whole_range: Callable[[], Range | None]) -> list[Check]:
-    places = whole_range()
-    return [] if places is None else [check_range(exam, places)]
 
 
 def run_check(name: str, ask: Callable[[], Check | list[Check]]) -> list[Check]:

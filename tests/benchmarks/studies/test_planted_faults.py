@@ -9,7 +9,7 @@ from jisu.benchmarks.studies.planted_faults import SUBJECTS, examined, exported,
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory):
     folder = tmp_path_factory.mktemp("subjects")
-    return {name: exported(name, folder / name) for name in ("llama", "llama-int8")}
+    return {name: exported(name, folder / name) for name in ("llama", "llama-int8", "llama-w8a8-dynamic")}
 
 
 def test_the_collection_is_large_and_names_each_fault_once():
@@ -39,11 +39,14 @@ def test_comparing_data_finds_it(fault, subjects, tmp_path):
     [
         ("batches of more than three", "batch-17", "Row 3 of 17"),
         ("stop token", "folder", "generation_config.json: eos_token_id[0] is 5"),
+        ("weights beside the folder", "refused", "outside its folder"),
+        ("logits halved in calls of more than 300 tokens, w8a8-dynamic", "long-call", "Positions 0 to 503"),
+        ("logits 2 % larger behind position 300, w8a8-dynamic", "whole-range", "by 0.0"),
     ],
 )
 def test_the_whole_gate_names_it(name, verdict, words, subjects, tmp_path):
-    fault = next(fault for fault in FAULTS if fault.name == name and fault.subject == "llama")
-    found, detail = examined(subjects["llama"], fault, tmp_path / "copy")
+    fault = next(fault for fault in FAULTS if fault.name == name and fault.subject in subjects)
+    found, detail = examined(subjects[fault.subject], fault, tmp_path / "copy")
     assert (found, words in detail) == (verdict, True)
 
 

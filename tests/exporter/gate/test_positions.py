@@ -9,6 +9,7 @@ import pytest
 from jisu.exporter.contract.signature import Signature, StateSpec
 from jisu.exporter.gate import FP32_BUDGET, gate_prompts, run_gate
 from jisu.exporter.gate.positions import _far_bounds, plan_range
+from jisu.exporter.precision.budget import quality_budget
 from jisu.exporter.sources import load_source
 from jisu.exporter.tracing.trace_source import traced_interface
 from tests.exporter.gate.numpy_llama import VOCAB, NumpyLlama
@@ -149,12 +150,31 @@ def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_so
 @pytest.mark.parametrize(
     ("precision", "asked"), [("fp32", True), ("int8", True), ("int4", False), ("w8a8-dynamic", False)]
 )
-def test_made_pasts_are_asked_of_precisions_that_take_them(tiny_artifact, tiny_source, precision, asked):
-    from dataclasses import replace
+def test_made_pasts_are_asked_of_precisions_that_take_them(tiny_artifact, tiny_source, precision, asked, monkeypatch):
+    from jisu.exporter.gate import positions, prove
 
-    from jisu.exporter.gate import prove
-    from jisu.exporter.sources import load_source
-
+    monkeypatch.setattr(positions, "check_range", lambda exam, span: (exam, span))
     manifest = replace(tiny_artifact.manifest, precision=precision)
-    found = prove._whole_range(replace(tiny_artifact, manifest=manifest), load_source(tiny_source))
-    assert (found is not None) is asked
+    artifact = replace(tiny_artifact, manifest=manifest)
+    found = prove._check_whole_range(artifact, load_source(tiny_source), {}, None)
+    assert bool(found) is asked
+
+
+def test_a_long_call_that_says_something_else_than_short_ones_is_found(llama, reference):
+    budget = quality_budget(max_mean_kl=1.0)
+    prompts = gate_prompts(None, VOCAB, 512, far=512)
+    right, wrong = (
+        run_gate(candidate, reference, prompts=prompts, budget=budget)
+        for candidate in (NumpyLlama(llama, None), HalvedInLongCalls(llama, None))
+    )
+    assert {check.name: check.passed for check in right.checks}["long-call"]
+    failed = [check for check in wrong.checks if not check.passed]
+    assert [check.name for check in failed] == ["long-call"]
+    assert "0.78" in failed[0].detail
+
+
+# One more than the longest call of the other checks.
+class HalvedInLongCalls(NumpyLlama):
+    def forward(self, token_ids, state, **options):
+        logits = super().forward(token_ids, state, **options)
+        return logits * np.float32(0.5) if token_ids.shape[1] > 301 else logits

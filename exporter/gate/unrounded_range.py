@@ -1,0 +1,145 @@
+"""The whole range of a quantized model: its graph without the rounding of activations, its source with its weights.
+
+Between these two nothing is rounded differently, so that positions, masks and windows are compared as strictly as in
+fp32, whatever the integers are. That the integers are the intended ones is `jisu.exporter.gate.weights`' matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jisu.exporter.gate.exam import Exam
+from jisu.exporter.precision.budget import FP32_BUDGET
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from torch import nn
+
+    from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.exporter.contract.artifact import Artifact
+    from jisu.exporter.gate.positions import Range
+    from jisu.exporter.gate.result import Check
+
+# Of float32 weights that take the source's place for a while; a model with more of them is not asked.
+MOST_BYTES = 8 << 30
+# Operators that compute with rounded activations; none may be left.
+_ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "MatMulIntegerToFloat", "QMoE", "QAttention")
+_FLOAT_ACTIVATIONS = 1  # accuracy_level of MatMulNBits
+
+
+def check_unrounded_range(
+    artifact: Artifact, module: nn.Module, intended: Mapping[str, Quantized], exam: Exam, span: Range
+) -> Check | None:
+    """`check_range` with the limit of fp32; None where the model has no integers, or this cannot be asked.
+
+    Args:
+        module: the source, whose weights are the integers' for as long as this takes.
+        intended: integers by parameter name.
+        exam: of the candidate.
+    """
+    from jisu.exporter.gate.open_candidate import open_unrounded
+    from jisu.exporter.gate.positions import check_range
+
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    known = all(name in parameters and len(parameters[name]) == len(part.codes) for name, part in intended.items())
+    floats = all(spec.dtype == "float32" for spec in artifact.manifest.signature.state)
+    if not intended or not known or not floats or float_bytes(intended) > MOST_BYTES:
+        return None
+    graph = unrounded_graph(artifact.cpu_graph)
+    if graph is None:
+        return None
+    backend = open_unrounded(artifact, graph)
+    try:
+        strict = Exam(backend=backend, truth=exam.truth, prompts=exam.prompts, budget=FP32_BUDGET)
+        with intended_weights(module, intended):
+            check = check_range(strict, span)
+    finally:
+        backend.close()
+    return replace(check, detail=f"{check.detail} (Weights as they are stored, activations not rounded.)")
+
+
+def unrounded_graph(file: Path) -> ir.Model | None:
+    """The graph in a file with float activations, its weights still in the file's folder.
+
+    None where an operator rounds that this module does not know.
+    """
+    import onnx_ir as ir
+
+    from jisu.exporter.graph.read_graph import read_graph
+
+    model = read_graph(file)
+    for node in list(model.graph):
+        if node.op_type == "MatMulNBits":
+            node.attributes["accuracy_level"] = ir.AttrInt64("accuracy_level", _FLOAT_ACTIVATIONS)
+        elif node.op_type == "DequantizeLinear" and (source := _quantized(node.inputs[0])) is not None:
+            ir.convenience.replace_all_uses_with(node.outputs[0], source, replace_graph_outputs=True)
+        elif node.op_type in ("MatMulInteger", "MatMulIntegerToFloat"):
+            _multiply_floats(model.graph, node)
+    for node in reversed(list(model.graph)):
+        if node.op_type in (*_ROUNDING, "DequantizeLinear") and not node.outputs[0].consumers():
+            model.graph.remove(node, safe=True)
+    return None if any(node.op_type in _ROUNDING for node in model.graph) else model
+
+
+def _quantized(value: ir.Value | None) -> ir.Value | None:
+    """What a value is the rounding of."""
+    made = None if value is None else value.producer()
+    return made.inputs[0] if made is not None and made.op_type == "QuantizeLinear" else None
+
+
+def _multiply_floats(graph: ir.Graph, node: ir.Node) -> None:
+    """Codes of x times codes of w -> what was rounded to x's codes, over its scale, times codes of w.
+
+    With its scales, `MatMulIntegerToFloat` multiplies with the scale that it is given, which need not be x's.
+    """
+    import onnx_ir as ir
+
+    source = _quantized(node.inputs[0])
+    rounded = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if source is None or rounded is None:
+        return
+    output = node.outputs[0]
+    divided = ir.node("Div", [source, rounded.inputs[1]])
+    weight = ir.node("Cast", [node.inputs[1]], {"to": ir.DataType.FLOAT.value})
+    steps = [divided, weight, ir.node("MatMul", [divided.outputs[0], weight.outputs[0]])]
+    if node.op_type == "MatMulIntegerToFloat":
+        for scale in node.inputs[2:4]:
+            steps.append(ir.node("Mul", [steps[-1].outputs[0], scale]))
+    last = steps[-1].outputs[0]
+    name, shape = output.name, output.shape
+    for number, step in enumerate(steps):
+        step.outputs[0].name = f"{name}.unrounded.{number}"
+    graph.insert_before(node, steps)
+    last.type, last.shape = ir.TensorType(ir.DataType.FLOAT), shape
+    output.name, last.name = f"{name}.rounded", name
+    ir.convenience.replace_all_uses_with(output, last, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+
+
+def float_bytes(intended: Mapping[str, Quantized]) -> int:
+    """Of the float32 weights that integers stand for; tied ones count once."""
+    return sum(4 * part.codes.size for part in {id(part): part for part in intended.values()}.values())
+
+
+@contextmanager
+def intended_weights(module: nn.Module, intended: Mapping[str, Quantized]) -> Iterator[None]:
+    """Let a module compute with what its integers stand for, and give it its own weights back."""
+    import torch
+
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    kept: dict[int, tuple[Any, Any]] = {}
+    try:
+        with torch.no_grad():
+            for name, part in intended.items():
+                parameter = parameters[name]
+                if id(parameter) not in kept:
+                    kept[id(parameter)] = parameter, parameter.data
+                    parameter.data = torch.from_numpy(part.dequantize()).to(parameter.dtype)
+        yield
+    finally:
+        for parameter, own in kept.values():
+            parameter.data = own
