@@ -77,7 +77,7 @@ def test_blocks_with_a_minimum_are_fitted_closely(type_name):
 
 
 def test_a_type_without_such_a_form_is_named():
-    with pytest.raises(FormatError, match=r"TQ1_0 in layers\.0"):
+    with pytest.raises(FormatError, match=r"TQ1_0 blocks in layers\.0"):
         blocks_to_quantized("TQ1_0", np.zeros(1, np.uint8), np.zeros((1, 1), np.float32), layer="layers.0")
 
 
