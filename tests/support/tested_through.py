@@ -17,7 +17,12 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "benchmarks/studies/test_harness_overhead.py": ("benchmarks/compare/trials.py",),
     # Faults, files and configurations that a study is made of.
     "benchmarks/robustness/test_subjects.py": ("benchmarks/robustness/answers.py",),
-    "benchmarks/studies/test_planted_faults.py": ("benchmarks/studies/fault_list.py", "benchmarks/studies/faults.py"),
+    "benchmarks/studies/test_planted_faults.py": (
+        "benchmarks/studies/computation_fault_list.py",
+        "benchmarks/studies/fault_list.py",
+        "benchmarks/studies/faults.py",
+        "benchmarks/studies/graph_faults.py",
+    ),
     "benchmarks/studies/test_second_opinions.py": (
         "benchmarks/studies/gguf_architectures.py",
         "benchmarks/studies/gguf_tensors.py",
