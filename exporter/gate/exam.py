@@ -190,12 +190,12 @@ def _divergence_of_sharp_logits(truth: npt.NDArray[np.float32], candidate: npt.N
     Half the variance of a difference is the divergence that it makes, to second order. Where logits are flat, as those
     of random weights, any fault is only a few hundredths of a nat; what counts is its share of their spread.
     """
-    found: Floats = np.empty(len(truth))
+    divergence: Floats = np.empty(len(truth))
     for rows in row_blocks(*truth.shape):
         difference = candidate[rows].astype(np.float64) - truth[rows]
         spread = np.maximum(truth[rows].std(axis=1, dtype=np.float64), np.finfo(np.float32).tiny)
-        found[rows] = 0.5 * np.square(SHARP * difference.std(axis=1) / spread)
-    return found
+        divergence[rows] = 0.5 * np.square(SHARP * difference.std(axis=1) / spread)
+    return divergence
 
 
 def _all_finite(array: npt.NDArray[np.float32]) -> bool:

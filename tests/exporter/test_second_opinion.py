@@ -100,7 +100,7 @@ def test_a_divergence_ends_the_command_with_3(
 
 
 def test_an_implementation_that_ends_by_itself_is_told(gguf_artifact: Any, stand_in: Callable[[str], str]) -> None:
-    with pytest.raises(InputError, match=r"llama\.cpp cannot be asked.*ended by signal 6: .*GGML_ASSERT"):
+    with pytest.raises(InputError, match=r"llama\.cpp gives no second opinion.*ended by signal 6: .*GGML_ASSERT"):
         opinion(gguf_artifact, stand_in("abort"))
 
 

@@ -186,7 +186,7 @@ def test_a_bias_of_the_callers_lifts_a_suppression(
 ) -> None:
     with load(text_to_text_artifact.folder) as engine:
         best = engine.generate(TEXTS[0], max_new_tokens=3).token_ids[0]
-        monkeypatch.setattr(engine, "_settings", {"suppress_tokens": [best]})
+        monkeypatch.setattr(engine.generator, "settings", {"suppress_tokens": [best]})
         assert engine.generate(TEXTS[0], max_new_tokens=3).token_ids[0] != best
         lifted = engine.generate(TEXTS[0], max_new_tokens=3, logit_bias={best: 0.0})
         assert lifted.token_ids[0] == best

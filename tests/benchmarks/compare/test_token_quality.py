@@ -93,7 +93,7 @@ def test_a_reference_without_numbers_is_no_reference(tmp_path):
 def test_a_text_about_itself_begins_with_the_start_token():
     """So does the gate ask a model that turns one text into another; nothing is said of a prompt yet."""
     sets = TokenSets(texts={}, prompts=(), new_tokens=3, start=9)
-    fed, source = sets.given(np.array([4, 5, 6]))
+    fed, source = sets.inputs_for(np.array([4, 5, 6]))
     assert (fed.tolist(), source.tolist()) == ([9, 5, 6], [4, 5, 6])
     begun, source = sets.begun(np.array([4, 5]))
     assert (begun.tolist(), source.tolist()) == ([9], [4, 5])

@@ -37,7 +37,7 @@ def test_classifiers_have_texts_per_second_and_their_labels_judged(tiny_classifi
     assert " texts/s after " in cases["speed on short-text"]["text"]
     write_report(report, tmp_path)
     page, table = ((tmp_path / name).read_text() for name in ("report.html", "report.md"))
-    assert "| latency ms | latency p99 ms | KL, worst domain nats | mean KL, all domains nats |" in table
+    assert "| latency ms ↓ | latency p99 ms ↓ | KL, worst domain nats ↓ | mean KL, all domains nats ↓ |" in table
     assert "How long a call takes" in page
     assert "tokens a text" in page
     assert "Greedy answers" not in page

@@ -29,7 +29,7 @@ def test_a_type_that_does_not_pass_has_its_reason_without_a_path(
     family = examine("bert", tmp_path)
     assert not family.passes
     assert family.reason is not None
-    assert family.reason.startswith("The model is not a language model that generates.")
+    assert family.reason.startswith("The model is not a language model that can be exported.")
     assert str(tmp_path) not in family.reason
 
 

@@ -215,7 +215,9 @@ def test_a_model_that_cannot_be_called_says_why():
         return forward(input_ids=input_ids, use_cache=use_cache)
 
     model.forward = refusing
-    with pytest.raises(InputError, match="cannot continue from a state of ours. Received: ValueError: no past, please"):
+    with pytest.raises(
+        InputError, match="cannot continue from an explicit state. Received: ValueError: no past, please"
+    ):
         CausalLM(model)
 
 

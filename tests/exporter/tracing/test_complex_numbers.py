@@ -71,7 +71,7 @@ def test_tables_and_numbers_of_the_model_take_part() -> None:
 
 
 def test_what_has_no_form_in_a_graph_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="complex numbers that has no form in a graph. Received: angle"):
+    with pytest.raises(InputError, match="complex numbers in a way that ONNX cannot express. Received: angle"):
         trace(Rotating(torch.angle).eval(), [])
 
 
