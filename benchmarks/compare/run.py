@@ -212,7 +212,8 @@ def _relative(
 
 def command_line() -> str:
     """What was typed."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    return shlex.join(["jisu" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def who_is_compared(

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from jisu.benchmarks.report.columns import kl_title
 from jisu.benchmarks.report.html import render_html
 from jisu.benchmarks.report.markdown import render_markdown, render_rows
 from jisu.benchmarks.report.plots import draw_pareto
@@ -24,7 +25,6 @@ from jisu.benchmarks.report.schema import HTML, JSON, MARKDOWN, Report
 from jisu.exporter.contract.errors import InputError
 
 BEGIN, END = "<!-- jisu compare: begin -->", "<!-- jisu compare: end -->"
-README_COLUMNS = ("decode", "prefill", "mean KL", "top-1", "size")
 # The page's colours: the drawing is in the text colour, and an image of its own has no page around it.
 _STYLE = (
     "<style>svg{color:#1b1f24;font-family:system-ui,sans-serif}"
@@ -70,7 +70,7 @@ def publish(folder: Path, *, results: Path, plot: Path, page: Path, readme: Path
             allowed="paths relative to the repository",
             fix="Run `jisu compare` in the repository with such paths.",
         )
-    few = render_whole(report, partial(render_rows, names=rows, titles=README_COLUMNS))
+    few = render_whole(report, partial(render_rows, names=rows, titles=readme_columns(report)))
     markdown, html, drawing = (render_whole(report, one) for one in (render_markdown, render_html, standalone_plot))
     # Pages lie where links start from; the plot is named from there.
     image = f"![Decode speed against mean KL divergence]({plot.as_posix()})"
@@ -83,6 +83,13 @@ def publish(folder: Path, *, results: Path, plot: Path, page: Path, readme: Path
     plot.write_text(drawing, encoding="utf-8")
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
+
+
+def readme_columns(report: Report) -> tuple[str, ...]:
+    """Titles of the columns that the README shows: the worst domain beside the mean, where there are domains."""
+    quality = kl_title(report)
+    beside = "top-1" if quality == "mean KL" else "mean KL, all domains"
+    return ("decode", "prefill", quality, beside, "size")
 
 
 def _filled(path: Path, shown: str) -> str:

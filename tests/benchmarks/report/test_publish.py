@@ -8,7 +8,7 @@ import pytest
 
 from jisu.benchmarks.report.html import render_html
 from jisu.benchmarks.report.markdown import render_markdown
-from jisu.benchmarks.report.publish import BEGIN, END, publish, render_whole, standalone_plot
+from jisu.benchmarks.report.publish import BEGIN, END, publish, readme_columns, render_whole, standalone_plot
 from jisu.benchmarks.report.report import write_report
 from jisu.benchmarks.robustness.mutants import change_value
 from jisu.exporter.contract.errors import InputError
@@ -78,3 +78,10 @@ def test_reports_with_any_value_damaged_are_rendered_or_refused(render, count):
         except InputError:
             refused += 1
     assert refused or count < 130
+
+
+def test_the_readme_shows_the_worst_domain_where_there_are_domains():
+    report = made_report()
+    assert readme_columns(report) == ("decode", "prefill", "mean KL", "top-1", "size")
+    report["rows"][0]["quality"] = {"worst": {"mean_kl": 0.1}, "average": {"mean_kl": 0.01}}
+    assert readme_columns(report)[2:4] == ("KL, worst domain", "mean KL, all domains")
