@@ -17,9 +17,10 @@ from jisu.runtimes import engine_errors
 from jisu.runtimes.backends.registry import CLASSIFICATION, not_a_classifier
 from jisu.runtimes.chat.chat_arguments import ChatChanges
 from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.generation import DEFAULT_BATCH
 from jisu.runtimes.generation.async_run import AsyncTextStream, StepThread, finish_run
 from jisu.runtimes.generation.classification import Classification, check_texts, classify_rows
-from jisu.runtimes.generation.many import DEFAULT_BATCH, OnError, Prompt, PromptResult, check_many
+from jisu.runtimes.generation.many import OnError, Prompt, PromptResult, check_many
 from jisu.runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
 from jisu.runtimes.generation.prompts import check_id_prompts, check_prompts, is_listed, token_ids
 from jisu.runtimes.generation.result import Result

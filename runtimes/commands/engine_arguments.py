@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,11 @@ def _json(text: str, *, name: str) -> Any:
             allowed="a JSON file",
             fix="Correct the JSON.",
         ) from error
+
+
+def option_names(names: Iterable[str]) -> str:
+    """Arguments as they are typed, for an error."""
+    return ", ".join("PROMPT" if name == "prompt" else "--" + name.replace("_", "-") for name in names)
 
 
 def sampling_options(arguments: argparse.Namespace) -> SamplingOptions:

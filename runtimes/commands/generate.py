@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
@@ -16,6 +15,7 @@ from jisu.runtimes.commands.engine_arguments import (
     add_engine_arguments,
     chat_fields,
     load_engine,
+    option_names,
     read_text_file,
     sampling_options,
 )
@@ -143,8 +143,8 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
     of_chat = [name for name in ("system", *_CHAT) if getattr(arguments, name)]
     if arguments.raw and of_chat:
         raise InputError(
-            f"{_options(of_chat)} needs the chat template that --raw leaves out",
-            received=f"--raw and {_options(of_chat)}",
+            f"{option_names(of_chat)} needs the chat template that --raw leaves out",
+            received=f"--raw and {option_names(of_chat)}",
             allowed="one of them",
             fix="Leave one out.",
         )
@@ -163,10 +163,6 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
             allowed="a file of messages whose last one is the assistant's",
             fix="Give the conversation with --messages.",
         )
-
-
-def _options(names: Sequence[str]) -> str:
-    return ", ".join("--" + name.replace("_", "-") for name in names)
 
 
 def _messages(system: str | None, prompt: str) -> list[dict[str, str]]:

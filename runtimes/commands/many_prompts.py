@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import shown
-from jisu.runtimes.commands.engine_arguments import chat_fields, load_engine, sampling_options
+from jisu.runtimes.commands.engine_arguments import chat_fields, load_engine, option_names, sampling_options
+from jisu.runtimes.generation import DEFAULT_BATCH
 
 if TYPE_CHECKING:
     from jisu.runtimes.generation.many import Prompt, PromptResult
 
-INTERRUPTED = 130
 STDIN = "-"
-DEFAULT_BATCH = 8
 # What says how one prompt is read or shown, and nothing of many.
 _OF_MANY = ("input_format", "output", "overwrite", "batch_size", "as_finished")
 _OF_ONE = ("prompt", "prompt_file", "messages", "continue_final_message", "drop_oldest", "json")
@@ -53,7 +52,7 @@ def add_many_arguments(parser: argparse.ArgumentParser) -> None:
 def check_many_arguments(arguments: argparse.Namespace) -> None:
     """Raise InputError for an option of many prompts without them, and for one of a single prompt with them."""
     unread = _OF_MANY if arguments.input is None else _OF_ONE
-    names = ", ".join(_option(name) for name in unread if getattr(arguments, name))
+    names = option_names(name for name in unread if getattr(arguments, name))
     if not names:
         return
     if arguments.input is None:
@@ -72,7 +71,7 @@ def check_many_arguments(arguments: argparse.Namespace) -> None:
 
 
 def run_many(arguments: argparse.Namespace) -> int:
-    """Answer all prompts; returns 0, 2 when some were refused (their lines say why), 130 when it was interrupted."""
+    """Answer all prompts; returns 0, or 2 when some were refused, whose lines say why."""
     from dataclasses import replace
 
     if any(chat_fields(arguments).values()):
@@ -97,13 +96,10 @@ def run_many(arguments: argparse.Namespace) -> int:
                 chat=False if arguments.raw else None,
                 options=options,
             )
-            try:
-                for item in results:
-                    _write(output, item, entries.records.pop(item.index))
-                    done, refused = done + 1, refused + (item.error is not None)
-                    tokens += 0 if item.answer is None else item.answer.new_tokens
-            except KeyboardInterrupt:
-                return INTERRUPTED
+            for item in results:
+                _write(output, item, entries.records.pop(item.index))
+                done, refused = done + 1, refused + (item.error is not None)
+                tokens += 0 if item.answer is None else item.answer.new_tokens
     if not arguments.quiet:
         seconds = time.perf_counter() - begun
         parts = [f"{done} prompts", f"{tokens} new tokens in {seconds:.1f} s", f"{tokens / seconds:.1f} tokens/s"]
@@ -231,7 +227,3 @@ def _progress(*, silent: bool) -> Iterator[Callable[[int], object] | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done: bar.update(task, completed=done)
-
-
-def _option(name: str) -> str:
-    return "PROMPT" if name == "prompt" else "--" + name.replace("_", "-")

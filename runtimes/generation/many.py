@@ -12,11 +12,11 @@ import numpy as np
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import shown
+from jisu.runtimes.generation import DEFAULT_BATCH
 from jisu.runtimes.generation.result import Result
 from jisu.runtimes.generation.runs import Run
 from jisu.runtimes.generation.seeds import repeated_seed
 
-DEFAULT_BATCH = 8
 # Batches whose prompts are read ahead, so that rows of like lengths can be put together.
 _READ_AHEAD = 16
 OnError = Literal["raise", "yield"]

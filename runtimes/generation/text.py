@@ -17,7 +17,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 # What a decoder puts where bytes do not make a character, or not yet.
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Prompt tokens decoded before the first new one, so that spaces and characters join as they would in one text.
-_CONTEXT = 5
+CONTEXT = 5
 _LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
@@ -88,8 +88,8 @@ class TextCodec:
 
     def token_text(self, token: int, before: Sequence[int]) -> str:
         """How a token reads after others, special tokens written out; the first of a text may lose its space."""
-        start = self.decode(before[-_CONTEXT:], special_tokens=True)
-        text = self.decode([*before[-_CONTEXT:], token], special_tokens=True)
+        start = self.decode(before[-CONTEXT:], special_tokens=True)
+        text = self.decode([*before[-CONTEXT:], token], special_tokens=True)
         # In the middle of a character both end in the same replacement character, or the text loses it again.
         piece = text[len(start) :] if text.startswith(start) else ""
         return piece or self.decode([token], special_tokens=True)
@@ -145,7 +145,7 @@ class Detokenizer:
 def _context(codec: TextCodec, prompt: Sequence[int]) -> list[int]:
     """The last tokens of a prompt, from the beginning of a character on: a byte without those before it is no text."""
     tail: list[int] = []
-    for size in range(_CONTEXT, _CONTEXT + _LONGEST_CHARACTER):
+    for size in range(CONTEXT, CONTEXT + _LONGEST_CHARACTER):
         tail = [int(token) for token in prompt[-size:]]
         if not codec.decode(tail).startswith(_REPLACEMENT):
             break

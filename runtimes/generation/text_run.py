@@ -18,11 +18,8 @@ from jisu.runtimes.generation.sampling import RowSampler, TokenLogprobs
 from jisu.runtimes.generation.seeds import row_random, row_seeds
 from jisu.runtimes.generation.special_tokens import SpecialTokens
 from jisu.runtimes.generation.stopping import Stopping, StopStrings
-from jisu.runtimes.generation.text import Detokenizer, TextCodec
+from jisu.runtimes.generation.text import CONTEXT, Detokenizer, TextCodec
 from jisu.runtimes.generation.token_loop import SampledToken, Turn, generate_tokens
-
-# Tokens before a token that decide how it reads.
-_CONTEXT = 5
 
 
 class TextRun:
@@ -172,7 +169,7 @@ class TextRun:
     def _with_texts(self, logprobs: TokenLogprobs, row: int) -> TokenLogprobs:
         if self._codec is None:
             return logprobs
-        before = [*self._prompts[row][-_CONTEXT:], *self._tokens[row][-_CONTEXT:]]
+        before = [*self._prompts[row][-CONTEXT:], *self._tokens[row][-CONTEXT:]]
         return replace(
             logprobs,
             text=self._codec.token_text(logprobs.token, before),
