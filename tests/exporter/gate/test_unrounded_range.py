@@ -99,3 +99,19 @@ def test_a_module_has_the_integers_for_a_while_and_its_own_weights_afterwards():
         assert module[0].weight is module[1].weight
         raise ZeroDivisionError
     assert torch.equal(module[0].weight, own)
+
+
+def test_a_matmul_of_few_bits_takes_its_inputs_as_they_are(tmp_path):
+    attributes = {"K": 32, "N": 1, "bits": 4, "block_size": 32, "accuracy_level": 4}
+    node = helper.make_node("MatMulNBits", ["x", "codes", "scales"], ["y"], domain="com.microsoft", **attributes)
+    constants = [
+        numpy_helper.from_array(np.zeros((1, 1, 16), np.uint8), "codes"),
+        numpy_helper.from_array(np.ones(1, np.float32), "scales"),
+    ]
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]) for name, size in (("x", 32), ("y", 1))]
+    graph = helper.make_graph([node], "g", value[:1], value[1:], constants)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "model.onnx")
+    unrounded = unrounded_graph(tmp_path / "model.onnx")
+    assert unrounded is not None
+    assert [one.attributes["accuracy_level"].as_int() for one in unrounded.graph] == [1]
