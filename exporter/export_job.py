@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jisu.exporter.estimates.size_estimate import refuse_unreachable_size
 from jisu.exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
 from jisu.exporter.gate.open_candidate import refuse_unprovable
+from jisu.exporter.jobs.output_path import existing_parent
 from jisu.exporter.jobs.stages import Stages
 from jisu.exporter.packaging.staging import check_place
 from jisu.exporter.passes.recipes import recipe_for
@@ -76,6 +77,7 @@ def load_checkpoint(request: ExportRequest, *, outline: bool = False) -> Source:
         adapters=request.adapters,
         outline=outline,
         tokenizer=request.tokenizer,
+        scratch=None if outline else existing_parent(request.folder),
     )
 
 

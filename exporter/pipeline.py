@@ -182,7 +182,9 @@ def _write(
         target=target,
         encoder=graphs.encoder,
         widens_half=computed_half(precision, target) is not None,
+        written=source.count_read,
     )
+    source.let_go()
     manifest = Manifest(
         task=source.task,
         target=target,

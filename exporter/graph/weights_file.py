@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
 
@@ -18,11 +18,21 @@ _INLINE_BYTES = 256
 _ALIAS, _ORIGINAL = ".data", ".packed"
 
 
-def save_graph(model: ir.Model, folder: Path, *, graph: str = GRAPH, weights: str = WEIGHTS) -> None:
+def save_graph(
+    model: ir.Model,
+    folder: Path,
+    *,
+    graph: str = GRAPH,
+    weights: str = WEIGHTS,
+    written: Callable[[int], None] | None = None,
+) -> None:
     """Write a graph and its weights into a folder; the model's weights point there afterwards.
 
     An initializer ``x.data`` beside an ``x.packed`` of as many bytes refers to the same place in the file: external
     data may be read in more than one shape.
+
+    Args:
+        written: called after each weight with its bytes.
     """
     import onnx_ir as ir
 
@@ -36,12 +46,16 @@ def save_graph(model: ir.Model, folder: Path, *, graph: str = GRAPH, weights: st
         if tensor.nbytes == original.const_value.nbytes > _INLINE_BYTES:
             originals[name] = original
     tensors = _set_aside(model, originals)
-    ir.external_data.unload_from_model(model, folder, weights, size_threshold_bytes=_INLINE_BYTES)
+    ir.external_data.unload_from_model(
+        model, folder, weights, size_threshold_bytes=_INLINE_BYTES, callback=_each(written)
+    )
     _refer(model, folder, tensors, originals)
     ir.save(model, folder / graph)
 
 
-def save_encoder(model: ir.Model, folder: Path, *, decoder: ir.Model) -> None:
+def save_encoder(
+    model: ir.Model, folder: Path, *, decoder: ir.Model, written: Callable[[int], None] | None = None
+) -> None:
     """Write an encoder beside its decoder, which has been saved: weights that both have stay in the decoder's file."""
     import onnx_ir as ir
 
@@ -52,9 +66,15 @@ def save_encoder(model: ir.Model, folder: Path, *, decoder: ir.Model) -> None:
         if (content := _content(value.const_value)) in by_content
     }
     tensors = _set_aside(model, originals)
-    ir.external_data.unload_from_model(model, folder, ENCODER_WEIGHTS, size_threshold_bytes=_INLINE_BYTES)
+    ir.external_data.unload_from_model(
+        model, folder, ENCODER_WEIGHTS, size_threshold_bytes=_INLINE_BYTES, callback=_each(written)
+    )
     _refer(model, folder, tensors, originals)
     ir.save(model, folder / ENCODER)
+
+
+def _each(written: Callable[[int], None] | None) -> Callable[[Any, Any], None] | None:
+    return None if written is None else lambda tensor, _: written(tensor.nbytes)
 
 
 def _large(model: ir.Model) -> list[ir.Value]:

@@ -39,9 +39,14 @@ def check_name(out: Path, *, what: str = "output folder", temporary: str = "{nam
         )
 
 
+def existing_parent(out: Path) -> Path:
+    """The nearest folder above a path that exists, or a file that stands in its place."""
+    return next(parent for parent in out.absolute().parents if parent.exists())
+
+
 def check_parent(out: Path, *, what: str = "output folder") -> None:
     """Raise InputError when the nearest folder above a path takes no files; nothing is written to find out."""
-    place = next(parent for parent in out.absolute().parents if parent.exists())
+    place = existing_parent(out)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise InputError(
             f"The {what} cannot be created in {place}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,13 +37,21 @@ class Timed(Protocol):
 
 
 def write_artifact_files(
-    folder: Path, model: ir.Model, source: Described, *, target: str, encoder: ir.Model | None, widens_half: bool
+    folder: Path,
+    model: ir.Model,
+    source: Described,
+    *,
+    target: str,
+    encoder: ir.Model | None,
+    widens_half: bool,
+    written: Callable[[int], None] | None = None,
 ) -> tuple[Signature, dict[str, FileRecord]]:
     """Write graphs, weights, tokenizer and settings; returns the graph's signature and a record of each file.
 
     Args:
         model: the graph, of a model with an encoder its decoder.
         widens_half: also write what a CPU runs in place of a graph that computes in half precision.
+        written: called after each weight with its bytes.
 
     Raises:
         InputError: the disk is full, or takes no files.
@@ -54,9 +62,9 @@ def write_artifact_files(
 
     signature = signature_of(model.graph)
     with refusing_to_write(folder):
-        save_graph(model, folder)
+        save_graph(model, folder, written=written)
         if encoder is not None:
-            save_encoder(encoder, folder, decoder=model)
+            save_encoder(encoder, folder, decoder=model, written=written)
         write_folder_files(folder, source, signature=signature, target=target)
         if widens_half:
             write_cpu_graph(folder)

@@ -90,7 +90,7 @@ def _round(
             assert isinstance(own, WeightFormat)
             scaled = weight if scales is None else multiply_columns(weight, scales)
             codes = round_to_nearest(scaled, own.to_block_format(), layer=name)
-            rounded[f"{name}.weight"] = replace(codes, channel_scales=scales)
+            rounded[f"{name}.weight"] = source.put_aside(replace(codes, channel_scales=scales))
     mean = float(sum(errors) / len(errors)) if errors else None
     return rounded, {"inputs": len(groups), "balanced": len(errors), "relative_error": mean}
 

@@ -80,6 +80,7 @@ def quantize_source(
     if not any(plan.formats.values()):
         return QuantizedWeights(by_name=weights, record={})
     check_finite_weights(source.module)
+    source.let_go()
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
     weights |= take_grids(source, plan)
@@ -217,7 +218,7 @@ def _walk_layers(
         restore=True,
         progress=progress,
     )
-    return {f"{name}.weight": value for name, value in results}
+    return {f"{name}.weight": source.put_aside(value) for name, value in results}
 
 
 def _from_statistics(
@@ -232,7 +233,7 @@ def _from_statistics(
     names = [matrix.name for matrix in matrices if isinstance(plan.formats.get(matrix.name), WeightFormat)]
     quantize = partial(_quantize_by_format, plan)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
-    return {f"{name}.weight": value for name, value in results}
+    return {f"{name}.weight": source.put_aside(value) for name, value in results}
 
 
 def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Sequence[BlockQuantized]:
@@ -265,7 +266,8 @@ def _round_rest(
         weight: Any = source.module.get_submodule(name).weight
         if id(weight) not in by_storage:
             block_format = form.to_block_format()
-            by_storage[id(weight)] = round_to_nearest(weight.detach().numpy(), block_format, layer=name)
+            rounded = round_to_nearest(weight.detach().numpy(), block_format, layer=name)
+            by_storage[id(weight)] = source.put_aside(rounded)
         by_name[f"{name}.weight"] = by_storage[id(weight)]
         if progress is not None and not done:
             progress(index + 1, len(selected))

@@ -29,6 +29,7 @@ def load_source(
     adapters: Sequence[str | Path] = (),
     outline: bool = False,
     tokenizer: Any = None,
+    scratch: Path | None = None,
 ) -> Source:
     """Load a checkpoint as float32 on the CPU.
 
@@ -44,12 +45,15 @@ def load_source(
             be found wrong without them is. A factory is called all the same.
         tokenizer: of a factory's module, see `exporter.sources.given_tokenizer.read_tokenizer`; any other checkpoint
             brings its own.
+        scratch: a folder in which the weights of a large model may be kept in a file without a name, see
+            `exporter.sources.paged_weights`; in memory when None. A module that is handed over is left where it is.
 
     Raises:
         InputError: the checkpoint is missing, damaged, incomplete, no language model, or wants to run code of its own.
         MissingDependencyError: a package that this kind of checkpoint needs is not installed.
     """
     from jisu.exporter.sources.adapter import merge_adapters, with_base
+    from jisu.exporter.sources.paged_weights import moving_into
 
     if isinstance(checkpoint, (str, Path)):
         checkpoint, adapters = with_base(checkpoint, adapters)
@@ -60,8 +64,13 @@ def load_source(
         ignore_weights=ignore_weights,
         outline=outline,
         tokenizer=tokenizer,
+        scratch=scratch,
     )
-    return merge_adapters(source, [Path(one) for one in adapters], allow_pickle=allow_pickle)
+    with moving_into(source.paged):
+        source = merge_adapters(source, [Path(one) for one in adapters], allow_pickle=allow_pickle)
+    if source.paged is not None:
+        source.paged.adopt(source.module)
+    return source
 
 
 def _load(
@@ -72,6 +81,7 @@ def _load(
     ignore_weights: Sequence[str],
     outline: bool,
     tokenizer: Any,
+    scratch: Path | None,
 ) -> Source:
     from jisu.exporter.sources.kinds import kind_of
 
@@ -108,13 +118,20 @@ def _load(
     if kind == "gguf":
         from jisu.exporter.sources.gguf_file import load_gguf_file
 
-        return load_gguf_file(Path(shown), outline=outline, ignore_weights=ignore_weights)
+        return load_gguf_file(Path(shown), outline=outline, ignore_weights=ignore_weights, scratch=scratch)
     if kind == "hf-hub":
         from jisu.exporter.sources.hub import load_hub_model
 
         return load_hub_model(
-            shown, revision=revision, allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline
+            shown,
+            revision=revision,
+            allow_pickle=allow_pickle,
+            ignore_weights=ignore_weights,
+            outline=outline,
+            scratch=scratch,
         )
     from jisu.exporter.sources.folder import load_folder
 
-    return load_folder(Path(shown), allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline)
+    return load_folder(
+        Path(shown), allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline, scratch=scratch
+    )

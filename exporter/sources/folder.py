@@ -35,6 +35,7 @@ from jisu.exporter.sources.model import (
     text_to_text_class,
 )
 from jisu.exporter.sources.outline import outline_source
+from jisu.exporter.sources.paged_weights import moving_into, paged_weights
 from jisu.exporter.sources.plausible import check_config, check_layer_count
 from jisu.exporter.sources.provenance import record_origin
 from jisu.exporter.sources.quantized import forget_quantization, open_quantized, read_declaration, read_quantized
@@ -70,6 +71,7 @@ def load_folder(
     ignore_weights: Sequence[str] = (),
     origin: Mapping[str, Any] | None = None,
     outline: bool = False,
+    scratch: Path | None = None,
 ) -> Source:
     """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
 
@@ -79,6 +81,7 @@ def load_folder(
         ignore_weights: patterns of stored tensors that are left out.
         origin: replaces kind, name and revision in the provenance; for a folder that came from a hub.
         outline: read tables of contents only; the weights may be missing altogether.
+        scratch: see `exporter.sources.load_source`.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
@@ -137,12 +140,15 @@ def load_folder(
             origin = {"kind": "hf-folder", "name": str(folder), **record}
             source = outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
             return replace(source, open_quantized=again)
+        paged = paged_weights(empty, scratch)
         del empty
-        model, unexpected = load_weights(model_class, config, stored.weights, folder)
-        account = check_derived(account, model, stored.weights, matches)
-        account = refuse_unexpected(account, unexpected, matches)
-        account.refuse(folder)
-        use_linear_layers(model)
+        with moving_into(paged):
+            weights = stored.weights if paged is None else paged.lazily(stored.weights)
+            model, unexpected = load_weights(model_class, config, weights, folder)
+            account = check_derived(account, model, stored.weights, matches)
+            account = refuse_unexpected(account, unexpected, matches)
+            account.refuse(folder)
+            use_linear_layers(model)
     if generation is not None:
         model.generation_config = generation
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
@@ -167,6 +173,7 @@ def load_folder(
         },
         account=account,
         open_quantized=again,
+        paged=paged,
         weight_bytes=weight_bytes(model),
         notes=(*stored.notes, *row_notes, *_adapter_note(folder)),
     )

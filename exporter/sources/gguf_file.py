@@ -29,6 +29,7 @@ from jisu.exporter.sources.model import (
     shorten,
 )
 from jisu.exporter.sources.outline import outline_source
+from jisu.exporter.sources.paged_weights import moving_into, paged_weights
 from jisu.exporter.sources.plausible import check_config
 from jisu.exporter.sources.provenance import record_origin
 from jisu.exporter.sources.quiet import quiet_transformers
@@ -46,8 +47,13 @@ _ROLES = {
 }
 
 
-def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: bool = False) -> Source:
+def load_gguf_file(
+    path: Path, *, ignore_weights: Sequence[str] = (), outline: bool = False, scratch: Path | None = None
+) -> Source:
     """Load a GGUF file, every tensor dequantized to float32, or only what its header says of it.
+
+    Args:
+        scratch: see `exporter.sources.load_source`.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
@@ -81,13 +87,16 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
             allowed="one file",
             fix="Join the parts with llama-gguf-split --merge.",
         )
-    if own_loader:
-        model = _load_whole(model_class, config, header)
-    else:
-        model, _ = load_weights(model_class, config, weights, path)
-        _apply_rope_factors(model, header)
-    set_generation(model, header)
-    use_linear_layers(model)
+    paged = paged_weights(empty, scratch)
+    with moving_into(paged):
+        if own_loader:
+            model = _load_whole(model_class, config, header)
+        else:
+            lazily = weights if paged is None else paged.lazily(weights)
+            model, _ = load_weights(model_class, config, lazily, path)
+            _apply_rope_factors(model, header)
+        set_generation(model, header)
+        use_linear_layers(model)
     return Source(
         module=model,
         model=describe_model(model, tokenizer),
@@ -100,6 +109,7 @@ def load_gguf_file(path: Path, *, ignore_weights: Sequence[str] = (), outline: b
         ),
         weight_bytes=weight_bytes(model),
         account=account,
+        paged=paged,
     )
 
 

@@ -22,6 +22,7 @@ def load_hub_model(
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] = (),
     outline: bool = False,
+    scratch: Path | None = None,
 ) -> Source:
     """Download (or find in the local cache) a model of the hub and load it, its weights unless ``outline``.
 
@@ -35,7 +36,7 @@ def load_hub_model(
         folder = _download(name, revision, (*_PATTERNS, *_PICKLES))
     # A snapshot folder is named by the commit that it holds.
     origin = {"kind": "hf-hub", "name": name, "revision": folder.name}
-    return load_folder(folder, allow_pickle=allow_pickle, ignore_weights=ignore_weights, origin=origin)
+    return load_folder(folder, allow_pickle=allow_pickle, ignore_weights=ignore_weights, origin=origin, scratch=scratch)
 
 
 def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:

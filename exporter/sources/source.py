@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jisu.exporter.contract.artifact import MODEL_KINDS, ModelFacts, ModelKind
 from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     import torch
 
+    from jisu.exporter.sources.paged_weights import PagedWeights
     from jisu.exporter.sources.quantized.weight import QuantizedWeight
+
+Record = TypeVar("Record")
 
 # Entries of tokenizer_config.json that tell of the machine it was made on, or name code to run.
 _PRIVATE_KEYS = (
@@ -41,7 +44,8 @@ class Source:
     ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for. ``notes``
     are sentences that whoever exports it should read. ``account`` says what became of everything that the checkpoint
     states. ``open_quantized`` opens the stored weights that are quantized once more, by parameter name, for as long as
-    its context lasts; None where none is.
+    its context lasts; None where none is. ``paged`` is the file that the weights of a large model lie in; None where
+    they are in memory.
     """
 
     module: torch.nn.Module
@@ -53,6 +57,21 @@ class Source:
     notes: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
     open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None
+    paged: PagedWeights | None = None
+
+    def put_aside(self, record: Record) -> Record:
+        """What was made of a weight, such as its integers: on the disk where the weights are there, too."""
+        return record if self.paged is None else self.paged.store_record(record)
+
+    def count_read(self, size: int) -> None:
+        """Say that so many bytes of weights were read, outside of a forward; not all of them stay in memory."""
+        if self.paged is not None:
+            self.paged.count(size)
+
+    def let_go(self) -> None:
+        """Give the memory of weights back that have been read, where the file is that holds them."""
+        if self.paged is not None:
+            self.paged.let_go()
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.

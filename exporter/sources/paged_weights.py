@@ -1,0 +1,188 @@
+"""Keeps the weights of a large module in a file, mapped: in memory are those that were read last.
+
+To everybody else the module is like any other. Parameters move into the file one by one as they are loaded, so that
+never all of them are in memory; layers let go of what they read, and so may whoever reads weights in another way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from jisu.exporter.jobs.scratch_file import ScratchFile
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from jisu.exporter.sources.stored_weights import LazyWeight
+
+Record = TypeVar("Record")
+
+# Models of fewer bytes in float32 stay in memory.
+PAGED_FROM = 256 << 20
+# Bytes of weights that may be read before they are let go of.
+WINDOW = 128 << 20
+# Smaller tensors stay in memory.
+_SMALL = 1 << 16
+
+
+class PagedWeights:
+    """The file and what lies in it."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` lies on a disk, and exists."""
+        self._scratch = ScratchFile(folder)
+        self._read = 0
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Move every parameter into the file that a module is given while the block runs, in whatever thread."""
+        import torch
+
+        def move(_: nn.Module, name: str, parameter: Any) -> None:
+            # The same object with other memory: transformers marks parameters that are loaded.
+            if parameter is not None and self._moves(parameter):
+                parameter.data = self._stored(parameter.data)
+
+        handle = torch.nn.modules.module.register_module_parameter_registration_hook(move)
+        try:
+            yield
+        finally:
+            handle.remove()
+            self.let_go()
+
+    def lazily(self, weights: Mapping[str, LazyWeight]) -> dict[str, LazyWeight]:
+        """The same weights, each of which is in the file, in float32, when it has been read."""
+        import torch
+
+        return {
+            name: weight if isinstance(weight, torch.Tensor) else _Moved(weight, self)
+            for name, weight in weights.items()
+        }
+
+    def adopt(self, module: nn.Module) -> None:
+        """Move the parameters that are not in the file yet, and watch the module's layers."""
+        for parameter in module.parameters():
+            if self._moves(parameter):
+                parameter.data = self._stored(parameter.data)
+        self.let_go()
+        for part in _read_as_one(module):
+            part.register_forward_hook(_LetsGo(self, sum(one.nbytes for one in part.parameters())))
+
+    def store_record(self, record: Record) -> Record:
+        """A dataclass whose large arrays lie in the file."""
+        assert is_dataclass(record)
+        arrays = {
+            field.name: self._scratch.store(value)
+            for field in fields(record)
+            if isinstance(value := getattr(record, field.name), np.ndarray) and value.nbytes >= _SMALL
+        }
+        self.let_go()
+        return replace(record, **arrays)  # type: ignore[type-var]
+
+    def store_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy of a tensor in the file; a small one as it is."""
+        return self._stored(tensor) if tensor.nbytes >= _SMALL else tensor
+
+    def count(self, size: int) -> None:
+        """Say that so many bytes of weights were read; they are let go of when they have become too many."""
+        self._read += size
+        if self._read >= WINDOW:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give the memory of what has been read back."""
+        self._read = 0
+        self._scratch.let_go()
+
+    def _moves(self, parameter: torch.Tensor) -> bool:
+        import torch
+
+        return (
+            parameter.device.type == "cpu"
+            and parameter.dtype == torch.float32
+            and parameter.nbytes >= _SMALL
+            and not self._scratch.holds(parameter.data_ptr())
+        )
+
+    def _stored(self, tensor: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        return torch.from_numpy(self._scratch.store(tensor.detach().numpy()))
+
+
+class _Moved:
+    """A weight that has been moved into the file when it is there to be used."""
+
+    def __init__(self, weight: LazyWeight, paged: PagedWeights) -> None:
+        self._weight, self._paged = weight, paged
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        import torch
+
+        tensor = self._weight[index]
+        if not tensor.is_floating_point():
+            return tensor
+        stored = self._paged.store_tensor(tensor.to(torch.float32))
+        self._paged.count(stored.nbytes)
+        return stored
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._weight, name)
+
+
+class _LetsGo:
+    """Says after a forward that a part's weights have been read."""
+
+    def __init__(self, paged: PagedWeights, size: int) -> None:
+        self._paged, self._size = paged, size
+
+    def __call__(self, *_: Any) -> None:
+        self._paged.count(self._size)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _LetsGo:
+        return self  # the file is one, however many modules read it
+
+
+def _read_as_one(module: nn.Module) -> Iterator[nn.Module]:
+    """The layers of the longest list of them, and large modules outside of it that have weights of their own."""
+    from jisu.exporter.sources.layers import find_layers
+
+    stack = find_layers(module)
+    path = f"{stack.path}." if stack is not None else None
+    for name, part in module.named_modules():
+        if path is not None and name.startswith(path):
+            if "." not in name[len(path) :]:
+                yield part
+        elif sum(one.nbytes for one in part.parameters(recurse=False)) >= _SMALL:
+            yield part
+
+
+def moving_into(paged: PagedWeights | None) -> contextlib.AbstractContextManager[None]:
+    """`PagedWeights.loading`, or nothing where weights stay in memory."""
+    return contextlib.nullcontext() if paged is None else paged.loading()
+
+
+def paged_weights(module: nn.Module, folder: Path | None) -> PagedWeights | None:
+    """Where the weights of a module go; None where they stay in memory.
+
+    Args:
+        module: with shapes at least, such as one on torch's meta device.
+        folder: on whose disk the file may lie; None for a caller who wants them in memory.
+    """
+    import shutil
+
+    import torch
+
+    size = sum(torch.float32.itemsize * parameter.numel() for parameter in module.parameters())
+    if folder is None or size < PAGED_FROM or not hasattr(os, "pwrite"):
+        return None
+    # The artifact has to fit beside them; where it does not, memory is asked instead of the disk.
+    return PagedWeights(folder) if shutil.disk_usage(folder).free > 2 * size else None
