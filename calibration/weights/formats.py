@@ -7,7 +7,7 @@ MatMulNBits with integer zero points. What is stored is exactly what runs: there
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ Codes = npt.NDArray[np.uint8]
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 ROW = 0  # instead of a block size: one scale for a whole row, whatever its length
 SCALE_BYTES = 4  # float32
+_PIECE = 1 << 20  # weights dequantized at once: what they take in between stays small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,23 @@ class BlockQuantized:
 
         In the order of the input features, whatever the order of the codes' columns.
         """
+        rows, features = self.codes.shape
+        weight: Floats = np.empty((rows, features - self.sums), np.float32)
+        step = max(1, _PIECE // features)
+        for start in range(0, rows, step):
+            weight[start : start + step] = self.rows(start, start + step)._values()
+        return weight
+
+    def rows(self, start: int, stop: int) -> BlockQuantized:
+        """The same of some of its rows; the arrays are views."""
+        return replace(
+            self,
+            codes=self.codes[start:stop],
+            scales=self.scales[start:stop],
+            zero_points=self.zero_points[start:stop],
+        )
+
+    def _values(self) -> Floats:
         features = self.codes.shape[1]
         zeros = spread(self.zero_points, self.format, features).astype(np.float32)
         weight: Floats = (self.codes.astype(np.float32) - zeros) * spread(self.scales, self.format, features)

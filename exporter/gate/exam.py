@@ -135,6 +135,13 @@ class Exam:
         if self.first_nonfinite is None:
             self.first_nonfinite = f"{label}, position {start + int(bad.any(axis=1).argmax())}"
 
+    def rest(self) -> None:
+        """Give back the memory of kept runs and of the candidate's longest call, which is had again where it is needed."""
+        self.truth.forget()
+        rest = getattr(self.backend, "rest", None)
+        if rest is not None:
+            rest()
+
     @property
     def limit(self) -> float:
         if self.budget.max_logit_error is not None:

@@ -55,6 +55,7 @@ def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = False  # which would keep what the longest call took
         options.add_session_config_entry(_WEIGHTS_IN, str(artifact.folder))
         # ONNX Runtime makes MatMulNBits of its own of standard operators, and would round their inputs.
         options.add_session_config_entry(_ROUNDS_INPUTS, "1")

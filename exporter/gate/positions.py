@@ -55,6 +55,9 @@ def check_far(exam: Exam, sequence: TokenIds, own: Exam | None = None) -> list[C
     vocab_size, past = exam.backend.vocab_size, len(sequence) - FAR_STEPS
     step = max(1, -(-4 * vocab_size * len(sequence) // SEGMENT_BYTES))
     compared = np.arange((len(sequence) - 1) % step, len(sequence), step)  # the last one is among them
+    for one in (exam, own):
+        if one is not None:
+            one.truth.forget()
     truth = exam.truth.reference.logits(sequence, slice(int(compared[0]), len(sequence), step))
     state = exam.backend.new_state(1, len(sequence))
     errors = np.zeros(len(compared))
@@ -72,6 +75,7 @@ def check_far(exam: Exam, sequence: TokenIds, own: Exam | None = None) -> list[C
             errors[rows] = exam.distances(truth[rows], chosen, start=start, label=label)
         if own is not None and repeated:
             more.append(_check_long_call(own, state, tokens, start, first, logits))
+    exam.rest()  # no later call is as long
     where = exam.first_wrong(errors)
     passed = exam.passes(errors)
     detail = f"{len(compared)} of {len(sequence)} positions of one text, the last {FAR_STEPS} tokens one by one."
@@ -99,14 +103,15 @@ def _check_long_call(
 ) -> Check:
     """The first and last tokens of a call again in short calls; the state is afterwards as it was."""
     stop = start + tokens.shape[1]
-    logits = logits.copy()
+    shown = min(len(logits), _REPEATED)
+    # What is compared of a call that may have half a gigabyte of logits, before the next call overwrites them.
+    beginning, end = logits[:_REPEATED].copy(), logits[-shown:].copy()
     state.rewind(np.array([stop - _REPEATED], np.int64))
     last = own.backend.forward(tokens[:, -_REPEATED:], state, logits="all")[0]
-    shown = min(len(logits), _REPEATED)
     label = f"a call of {tokens.shape[1]} tokens"
-    errors = [own.distances(last[-shown:], logits[-shown:], start=stop - shown, label=label)]
+    errors = [own.distances(last[-shown:], end, start=stop - shown, label=label)]
     if first is not None:
-        errors.append(own.distances(first, logits[: len(first)], start=start, label=label))
+        errors.append(own.distances(first, beginning[: len(first)], start=start, label=label))
     joined = np.concatenate(errors)
     value, passed = own.value(joined), own.passes(joined)
     detail = f"Positions {start} to {stop - 1} in one call and {len(joined)} of them in short ones."
@@ -202,9 +207,12 @@ def check_range(exam: Exam, span: Range) -> Check:
     tokens = np.resize(exam.prompts.sequence, made.filled + _NEW)[None, made.filled :]
     distances = []
     for place in span.places:
+        # The candidate first: what it leaves in a shared buffer behind its call is seen by the source, and a token that
+        # it does not write is not there.
+        made.make(place)
+        candidate = made.candidate_logits(tokens, place).copy()
         made.make(place)
         truth = made.source_logits(tokens, place)
-        candidate = made.candidate_logits(tokens, place)
         distances.append(exam.distances(truth, candidate, start=place, label=f"position {place} after a made past"))
     errors = np.concatenate(distances)
     first = exam.first_wrong(errors)
@@ -221,7 +229,10 @@ def check_range(exam: Exam, span: Range) -> Check:
 
 
 class _MadePast:
-    """Keys and values of a few tokens, repeated over a long past, in the source's memory and in the candidate's."""
+    """Keys and values of a few tokens, repeated over a long past, in the source's memory and in the candidate's.
+
+    A float32 buffer that the candidate reads and writes in place is the source's as well: there is one of it.
+    """
 
     def __init__(self, exam: Exam, span: Range, longest: int) -> None:
         import torch
@@ -231,9 +242,13 @@ class _MadePast:
         tokens = np.ascontiguousarray(exam.prompts.sequence[None, : self.filled])
         # Rows of a text that is being decoded; `place` says how many of them hold something.
         self._ours = cast("Any", exam.backend.new_state(1, longest))
+        self._shared = [
+            spec.dtype == "float32" and past is present
+            for spec, past, present in zip(span.state, self._ours.past, self._ours.present, strict=True)
+        ]
         empty = [
-            torch.zeros(past.shape, dtype=_source_type(spec))
-            for spec, past in zip(span.state, self._ours.past, strict=True)
+            torch.from_numpy(past) if shared else torch.zeros(past.shape, dtype=_source_type(spec))
+            for spec, past, shared in zip(span.state, self._ours.past, self._shared, strict=True)
         ]
         few = [
             tensor if axis is None else tensor.narrow(axis, 0, self.filled).clone()
@@ -269,8 +284,9 @@ class _MadePast:
         Graphs whose keys and values are cast on the way write whole buffers, of which only the rows in use hold
         something (the CPU graph of ort-cuda with float16, ONNX Runtime 1.32).
         """
-        for spec, axis, theirs, ours in zip(self._span.state, self._axes, self._theirs, self._ours.past, strict=True):
-            if axis is not None:
+        places = zip(self._span.state, self._axes, self._theirs, self._ours.past, self._shared, strict=True)
+        for spec, axis, theirs, ours, shared in places:
+            if axis is not None and not shared:
                 ours[(slice(None),) * axis + (slice(place),)] = _stored(theirs.narrow(axis, 0, place), spec.dtype)
 
     def source_logits(self, tokens: TokenIds, place: int) -> npt.NDArray[np.float32]:
@@ -311,13 +327,16 @@ class _MadePast:
             few = self._few[number]
             if axis is None:
                 self._theirs[number].copy_(few)
-                self._ours.past[number][...] = _stored(few, spec.dtype)
+                if not self._shared[number]:
+                    self._ours.past[number][...] = _stored(few, spec.dtype)
                 continue
             rows = few.index_select(axis, where % self.filled)
             if not spec.past.endswith(".key"):
                 rows = rows * by.reshape([-1 if index == axis else 1 for index in range(rows.dim())])
             rows = _rounded(rows, spec.dtype)
             self._theirs[number].index_copy_(axis, where, rows.to(self._theirs[number].dtype))
+            if self._shared[number]:
+                continue
             ours = self._ours.past[number]
             ours[(slice(None),) * axis + (indices,)] = _stored(rows, spec.dtype)
 

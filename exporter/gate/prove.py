@@ -140,7 +140,7 @@ def _check_whole_range(
     span = _whole_range(artifact, source)
     if span is None:
         return []
-    strict = check_unrounded_range(artifact, source.module, intended, exam, span)
+    strict = check_unrounded_range(artifact, source, intended, exam, span)
     if strict is not None:
         return [strict]
     return [check_range(exam, span)] if artifact.manifest.precision in _TAKES_MADE_PASTS else []

@@ -98,14 +98,14 @@ def _steps(
     if prompts.far is not None:
         own = past if past is not exam and prompts.rewinds else None
         steps.append((FAR, partial(check_far, exam, prompts.far, own)))
-    if whole_range is not None:
-        steps.append((RANGE, partial(whole_range, exam)))
     if prompts.rewinds:
         steps.append(("rewind", partial(check_rewind, past)))
     if budget.same_greedy_tokens:
         steps.append(("greedy", partial(check_greedy, exam)))
     if budget.judges_quality:
         steps.append(("quality", partial(_check_quality, exam, past, measured)))
+    if whole_range is not None:  # the last one to run the candidate, whose memory it may take
+        steps.append((RANGE, partial(whole_range, exam)))
     if tokenizer_check is not None:
         steps.append(("tokenizer", lambda: list(tokenizer_check())))
     return steps

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.gate.positions import Range
     from jisu.exporter.gate.result import Check
+    from jisu.exporter.sources.paged_weights import PagedWeights
+    from jisu.exporter.sources.source import Source
 
 # Of float32 weights that take the source's place for a while; a model with more of them is not asked.
 MOST_BYTES = 8 << 30
@@ -32,18 +34,19 @@ _FLOAT_ACTIVATIONS = 1  # accuracy_level of MatMulNBits
 
 
 def check_unrounded_range(
-    artifact: Artifact, module: nn.Module, intended: Mapping[str, Quantized], exam: Exam, span: Range
+    artifact: Artifact, source: Source, intended: Mapping[str, Quantized], exam: Exam, span: Range
 ) -> Check | None:
     """`check_range` with the limit of fp32; None where the model has no integers, or this cannot be asked.
 
     Args:
-        module: the source, whose weights are the integers' for as long as this takes.
+        source: its module's weights are the integers' for as long as this takes.
         intended: integers by parameter name.
         exam: of the candidate.
     """
     from jisu.exporter.gate.open_candidate import open_unrounded
     from jisu.exporter.gate.positions import check_range
 
+    module = source.module
     parameters = dict(module.named_parameters(remove_duplicate=False))
     known = all(name in parameters and len(parameters[name]) == len(part.codes) for name, part in intended.items())
     floats = all(spec.dtype == "float32" for spec in artifact.manifest.signature.state)
@@ -52,10 +55,11 @@ def check_unrounded_range(
     graph = unrounded_graph(artifact.cpu_graph)
     if graph is None:
         return None
+    exam.rest()
     backend = open_unrounded(artifact, graph)
     try:
         strict = Exam(backend=backend, truth=exam.truth, prompts=exam.prompts, budget=FP32_BUDGET)
-        with intended_weights(module, intended):
+        with intended_weights(module, intended, paged=source.paged):
             check = check_range(strict, span)
     finally:
         backend.close()
@@ -126,8 +130,14 @@ def float_bytes(intended: Mapping[str, Quantized]) -> int:
 
 
 @contextmanager
-def intended_weights(module: nn.Module, intended: Mapping[str, Quantized]) -> Iterator[None]:
-    """Let a module compute with what its integers stand for, and give it its own weights back."""
+def intended_weights(
+    module: nn.Module, intended: Mapping[str, Quantized], *, paged: PagedWeights | None = None
+) -> Iterator[None]:
+    """Let a module compute with what its integers stand for, and give it its own weights back.
+
+    Args:
+        paged: the file that its weights lie in, which takes these as well; None where they are in memory.
+    """
     import torch
 
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -138,7 +148,10 @@ def intended_weights(module: nn.Module, intended: Mapping[str, Quantized]) -> It
                 parameter = parameters[name]
                 if id(parameter) not in kept:
                     kept[id(parameter)] = parameter, parameter.data
-                    parameter.data = torch.from_numpy(part.dequantize()).to(parameter.dtype)
+                    weight = torch.from_numpy(part.dequantize()).to(parameter.dtype)
+                    parameter.data = weight if paged is None else paged.store_tensor(weight)
+                    if paged is not None:
+                        paged.let_go()
         yield
     finally:
         for parameter, own in kept.values():

@@ -29,7 +29,7 @@ NAME = "stored-weights"
 LIMIT = 4e-6
 _SPAN = 256
 _UNSIGNED_MIDDLE = 128  # zero point of inputs whose scale is found at run time
-_ROWS = 4096  # of an embedding, compared at once
+_ROWS = 4096  # of a weight, compared at once
 # Operators that nobody but our own passes makes.
 _OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger")
 
@@ -202,21 +202,24 @@ def _product_errors(
         probe[row, start : start + width] = generator.uniform(0.5, 1.5, width)
     product = _run(node, {0: probe}, attributes={"accuracy_level": 1})
     first = 0
+    exact = probe.astype(np.float64)
     for name, part in zip(names, parts, strict=True):
-        weight = _stored_values(part)
-        actual = product[:, first : first + len(weight)]
-        first += len(weight)
-        expected = probe.astype(np.float64) @ weight.T.astype(np.float64)
-        terms = probe.astype(np.float64) @ np.abs(weight.T.astype(np.float64))
-        yield _worst(np.abs(actual - expected) / np.maximum(terms, np.finfo(np.float32).tiny), name)
+        for start in range(0, len(part.codes), _ROWS):
+            weight = _stored_values(part.rows(start, start + _ROWS)).T.astype(np.float64)
+            actual = product[:, first : first + weight.shape[1]]
+            first += weight.shape[1]
+            terms = exact @ np.abs(weight)
+            errors = np.abs(actual - exact @ weight) / np.maximum(terms, np.finfo(np.float32).tiny)
+            yield _worst(errors, name, first_row=start)
 
 
 def _row_errors(node: ir.Node, part: BlockQuantized, name: str) -> Iterator[tuple[float, str]]:
-    weight = _stored_values(part)
+    count = len(part.codes)
     run = _Runner(node, {1: np.zeros(1, np.int64)}, attributes={})
-    for start in range(0, len(weight), _ROWS):
-        rows = np.arange(start, min(start + _ROWS, len(weight)), dtype=np.int64)
-        yield _compared(run({1: rows}), weight[rows], f"{name} from row {start}")
+    for start in range(0, count, _ROWS):
+        rows = np.arange(start, min(start + _ROWS, count), dtype=np.int64)
+        expected = _stored_values(part.rows(start, start + _ROWS))
+        yield _compared(run({1: rows}), expected, f"{name} from row {start}")
 
 
 def _each(actual: Floats, truth: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> Iterator[tuple[float, str]]:
@@ -241,11 +244,11 @@ def _compared(actual: Floats, expected: Floats, name: str) -> tuple[float, str]:
     return _worst((np.abs(actual - expected) / scale).T, name)
 
 
-def _worst(errors: npt.NDArray[Any], name: str) -> tuple[float, str]:
+def _worst(errors: npt.NDArray[Any], name: str, *, first_row: int = 0) -> tuple[float, str]:
     """The largest error of [probes, rows], a NaN counting as the largest, and its row."""
     errors = np.where(np.isnan(errors), np.inf, errors)
     row = int(errors.max(axis=0).argmax())
-    return float(errors.max()), f"row {row} of {name}"
+    return float(errors.max()), f"row {first_row + row} of {name}"
 
 
 def _run(node: ir.Node, fed: dict[int, npt.NDArray[Any]], *, attributes: dict[str, int]) -> Floats:

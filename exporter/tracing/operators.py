@@ -22,7 +22,8 @@ def scatter_cache(past: Tensor, new: Tensor, past_length: Tensor) -> Tensor:
         past_length: int64 [B], each plus T at most capacity.
 
     Returns:
-        [B, Hkv, capacity, D]; ONNX `TensorScatter`-24 in linear mode on axis 2.
+        [B, Hkv, capacity, D]; ONNX `TensorScatter`-24 in linear mode on axis 2. Outside of a trace it is ``past``
+        itself, written in place: a copy of every layer's buffer would take the memory of another state.
     """
     if torch.compiler.is_exporting():
         return torch.onnx.ops.symbolic(
@@ -35,7 +36,7 @@ def scatter_cache(past: Tensor, new: Tensor, past_length: Tensor) -> Tensor:
         )
     positions = past_length[:, None] + torch.arange(new.shape[2], device=new.device)
     index = positions[:, None, :, None].expand(-1, new.shape[1], -1, new.shape[3])
-    return past.scatter(2, index, new)
+    return past.scatter_(2, index, new)
 
 
 def attention(

@@ -45,7 +45,7 @@ class Reopened:
         self._open, self._value = _nothing, None
 
     def leave(self) -> None:
-        """Forget the parent's, in a child."""
+        """Forget it, such as the parent's in a child; it is opened again when it is asked for."""
         self._value = None
 
 

@@ -141,6 +141,10 @@ class OrtCpuBackend:
             scores = self._row_by_row(session, token_ids, state, new, logits)
         return scores
 
+    def rest(self) -> None:
+        """Give the session's memory back; the next call opens it again."""
+        self._opened.leave()
+
     def close(self) -> None:
         self._opened.close()
         self.states.release()

@@ -73,3 +73,15 @@ def test_stored_bytes_count_codes_scales_and_packed_zero_points() -> None:
     assert BlockFormat(bits=4, block_size=32, symmetric=False).stored_bytes(2, 96, layer="w") == 2 * (48 + 12 + 2)
     assert BlockFormat(bits=4, block_size=32, symmetric=True).stored_bytes(2, 96, layer="w") == 2 * (48 + 12)
     assert BlockFormat(bits=8, block_size=32, symmetric=False).stored_bytes(2, 96, layer="w") == 2 * (96 + 12 + 3)
+
+
+def test_a_weight_is_dequantized_in_pieces_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jisu.calibration.weights import formats
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
+
+    weight = np.random.default_rng(0).normal(size=(23, 64)).astype(np.float32)
+    quantized = round_to_nearest(weight, BlockFormat(bits=4, block_size=32, symmetric=False), layer="layer")
+    whole = quantized.dequantize()
+    monkeypatch.setattr(formats, "_PIECE", 5 * 64)
+    np.testing.assert_array_equal(quantized.dequantize(), whole)
+    np.testing.assert_array_equal(quantized.rows(7, 11).dequantize(), whole[7:11])

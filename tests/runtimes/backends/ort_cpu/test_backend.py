@@ -357,3 +357,17 @@ def test_a_long_row_among_short_ones_is_not_paid_for_by_all(tmp_path):
         for row, length in enumerate(lengths):
             wanted = backend.forward(ids[row : row + 1, :length], backend.new_state(1, 64))
             np.testing.assert_allclose(found[row], wanted[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_backend_that_rested_computes_as_before_with_the_state_it_had(artifact: Artifact) -> None:
+    backend = opened(artifact)
+    tokens = np.array([[1, 2, 3]])
+    expected = backend.forward(np.array([[1, 2, 3, 4]]), backend.new_state(1, 8)).copy()
+    state = backend.new_state(1, 8)
+    backend.forward(tokens, state)
+    backend.rest()
+    np.testing.assert_allclose(backend.forward(np.array([[4]]), state), expected, rtol=1e-5, atol=1e-5)
+    backend.close()
+    backend.rest()
+    with pytest.raises(InputError):
+        backend.forward(tokens, state)
