@@ -136,7 +136,7 @@ class Exam:
             self.first_nonfinite = f"{label}, position {start + int(bad.any(axis=1).argmax())}"
 
     def rest(self) -> None:
-        """Give back the memory of kept runs and of the candidate's longest call, which is had again where it is needed."""
+        """Give back the memory of kept runs and of the candidate's longest call."""
         self.truth.forget()
         rest = getattr(self.backend, "rest", None)
         if rest is not None:
