@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.calibration.errors import ActivationError
-from jisu.calibration.weights.block_scales import SHRINK, encode, full_range
+from jisu.calibration.weights.block_columns import SHRINK
+from jisu.calibration.weights.block_scales import encode, full_range
 from jisu.calibration.weights.folding import multiply_columns
 from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
 from jisu.calibration.weights.round_to_nearest import round_to_nearest

@@ -14,19 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.calibration.errors import ActivationError
-from jisu.calibration.weights.folding import multiply_columns
 from jisu.calibration.weights.formats import Floats
+from jisu.calibration.weights.row_pieces import for_row_pieces
+
+_PIECE = 1 << 17  # weights
+Doubles = npt.NDArray[np.float64]
 
 # Of the largest magnitude, so that a silent channel or an empty column gives a finite scale.
 SMALLEST = 1e-4
 
 
-def balancing_scales(mean_square: Floats, weights: Sequence[Floats], *, layer: str) -> Floats:
+def balancing_scales(mean_square: Floats, columns: Doubles, *, layer: str) -> Floats:
     """The scales, float32 [K], positive, their geometric mean 1.
 
     Args:
         mean_square: mean x**2 of each input channel, [K].
-        weights: of every layer that reads x, [N_i, K] each.
+        columns: `column_squares` of the layers that read x, [K].
         layer: a name for errors.
 
     Raises:
@@ -40,13 +43,14 @@ def balancing_scales(mean_square: Floats, weights: Sequence[Floats], *, layer: s
             fix="Collect them again from a float32 model.",
         )
     inputs = _above_zero(np.sqrt(mean_square.astype(np.float64)))
-    columns = _above_zero(np.sqrt(_column_squares(weights)))
-    scales = np.sqrt(inputs / columns)
+    scales = np.sqrt(inputs / _above_zero(np.sqrt(columns)))
     return np.asarray(scales / np.exp(np.log(scales).mean()), dtype=np.float32)
 
 
-def rounding_error(mean_square: Floats, weights: Sequence[Floats], *, block_size: int) -> float:
-    """What rounding input and weights costs in the outputs, up to a factor that depends on neither.
+def balanced_error(
+    mean_square: Floats, weights: Sequence[Floats], scales: Floats, *, columns: Doubles, block_size: int
+) -> float:
+    """What rounding input and weights costs in the outputs with these channel scales, relative to that without any.
 
     A block's values are rounded in steps of its largest one, and each error is multiplied with what it meets on the
     other side: sum over blocks of max(x)**2 * sum(w**2) + sum over rows of max(w)**2 * sum(x**2), with the root mean
@@ -55,29 +59,61 @@ def rounding_error(mean_square: Floats, weights: Sequence[Floats], *, block_size
     Args:
         mean_square: mean x**2 of each input channel, [K].
         weights: of every layer that reads x, [N_i, K] each; K a multiple of the block size.
+        columns: their `column_squares`, [K].
     """
-    squares = mean_square.astype(np.float64).reshape(-1, block_size)
-    columns = _column_squares(weights).reshape(-1, block_size)
-    inputs = float((squares.max(axis=1) * columns.sum(axis=1)).sum())
-    widest = np.zeros(len(squares))
-    for weight in weights:
-        blocks = np.abs(weight).reshape(len(weight), -1, block_size).max(axis=2)
-        widest += np.square(blocks, dtype=np.float64).sum(axis=0)
+    plain = expected_error(mean_square, columns, widest_blocks(weights, None, block_size=block_size))
+    if plain <= 0:
+        return 1.0
+    squares = np.square(scales, dtype=np.float64)
+    widest = widest_blocks(weights, scales, block_size=block_size)
+    return expected_error(mean_square / squares, columns * squares, widest) / plain
+
+
+def expected_error(mean_square: npt.NDArray[np.floating], columns: Doubles, widest: Doubles) -> float:
+    """Of mean x**2 [K], sums of w**2 [K] and sums over rows of each block's max(w)**2 [K / block]."""
+    squares = mean_square.astype(np.float64).reshape(len(widest), -1)
+    inputs = float((squares.max(axis=1) * columns.reshape(squares.shape).sum(axis=1)).sum())
     return inputs + float((widest * squares.sum(axis=1)).sum())
 
 
-def balanced_error(mean_square: Floats, weights: Sequence[Floats], scales: Floats, *, block_size: int) -> float:
-    """`rounding_error` with these channel scales, relative to that without any."""
-    plain = rounding_error(mean_square, weights, block_size=block_size)
-    scaled = [multiply_columns(weight, scales) for weight in weights]
-    divided = np.asarray(mean_square / np.square(scales), dtype=np.float32)
-    return rounding_error(divided, scaled, block_size=block_size) / plain if plain > 0 else 1.0
-
-
-def _column_squares(weights: Sequence[Floats]) -> npt.NDArray[np.float64]:
+def column_squares(weights: Sequence[Floats]) -> Doubles:
     """Sum of w**2 of each input feature over all layers that read it, [K]."""
-    sums = [np.square(weight, dtype=np.float64).sum(axis=0) for weight in weights]
+    sums = []
+    for weight in weights:
+        piece = _rows_of_piece(weight)
+        # Pieces are added in their order, so that the sums do not depend on the number of threads.
+        parts = np.empty((-(-len(weight) // piece), weight.shape[1]))
+
+        def add(rows: slice, *, weight: Floats = weight, parts: Doubles = parts, piece: int = piece) -> None:
+            np.einsum("nk,nk->k", weight[rows], weight[rows], out=parts[rows.start // piece], casting="unsafe")
+
+        for_row_pieces(len(weight), piece, lambda add=add: add)  # type: ignore[misc]
+        sums.append(parts.sum(axis=0))
     return np.asarray(np.sum(sums, axis=0), dtype=np.float64)
+
+
+def widest_blocks(weights: Sequence[Floats], scales: Floats | None, *, block_size: int) -> Doubles:
+    """Sum over all rows of each block's largest w**2, [K / block], of columns times scales where there are any."""
+    widest = np.zeros(weights[0].shape[1] // block_size)
+    for weight in weights:
+        piece = _rows_of_piece(weight)
+        parts = np.empty((-(-len(weight) // piece), len(widest)))
+
+        def add(rows: slice, *, weight: Floats = weight, parts: Doubles = parts, piece: int = piece) -> None:
+            part = weight[rows] if scales is None else weight[rows] * scales
+            # A column for each block: extremes of columns are found many times as fast as those of short rows.
+            columns = np.ascontiguousarray(part.reshape(-1, block_size).T)
+            largest = np.maximum(columns.max(axis=0), -columns.min(axis=0))
+            np.square(largest, out=largest)
+            parts[rows.start // piece] = largest.reshape(len(part), -1).sum(axis=0)
+
+        for_row_pieces(len(weight), piece, lambda add=add: add)  # type: ignore[misc]
+        widest += parts.sum(axis=0)
+    return widest
+
+
+def _rows_of_piece(weight: Floats) -> int:
+    return max(1, _PIECE // int(weight.shape[1]))
 
 
 def _above_zero(magnitudes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -6,13 +6,18 @@ call. Zero is always representable: integer zero points lie within the codes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from jisu.calibration.weights.block_columns import PIECE, BlockColumns
 from jisu.calibration.weights.formats import BlockFormat, Floats
+from jisu.calibration.weights.row_pieces import for_row_pieces
 
-SHRINK = 0.6  # the smallest range tried, as a share of the full one; below it the clipped ends dominate
-CHUNK = 1 << 17  # weights searched at a time, so that the buffers stay in the cache
+STEPS, REFITS = 12, 2  # of the search for the least error
+SMALLEST = 64  # blocks of a piece, at least: below it NumPy's calls take longer than what they do
 
 
 def full_range(blocks: Floats, block_format: BlockFormat) -> tuple[Floats, Floats]:
@@ -48,8 +53,8 @@ def least_error(
     block_format: BlockFormat,
     *,
     importance: npt.NDArray[np.floating] | None = None,
-    steps: int = 12,
-    refits: int = 2,
+    steps: int = STEPS,
+    refits: int = REFITS,
 ) -> tuple[Floats, Floats]:
     """Scale and zero point that minimize sum(h * (w - dequantized)**2) over a shrinking grid, then by refitting.
 
@@ -66,67 +71,36 @@ def least_error(
     Returns:
         float32 [rows, ...] each.
     """
-    weights = None if importance is None else np.broadcast_to(importance, blocks.shape[1:]).astype(np.float32)
-    rows = max(1, CHUNK // max(1, int(np.prod(blocks.shape[1:]))))
-    pieces = [
-        _search(blocks[start : start + rows], block_format, weights, steps, refits)
-        for start in range(0, len(blocks), rows)
-    ]
-    return np.concatenate([scale for scale, _ in pieces]), np.concatenate([zero for _, zero in pieces])
+    size = blocks.shape[-1]
+    inner = blocks.shape[1:-1]
+    weights = None
+    if importance is not None:
+        weights = np.broadcast_to(importance, blocks.shape[1:]).astype(np.float32).reshape(-1, size).T
+    scale, zero = np.empty(blocks.shape[:-1], np.float32), np.empty(blocks.shape[:-1], np.float32)
+
+    def worker() -> Callable[[slice], None]:
+        columns = BlockColumns(block_format)
+
+        def search(rows: slice) -> None:
+            part = blocks[rows].reshape(-1, size)
+            columns.load(part, repeat_importance(weights, len(part)))
+            best = columns.search(steps=steps, refits=refits)
+            scale[rows], zero[rows] = (one.reshape(-1, *inner) for one in best)
+
+        return search
+
+    for_row_pieces(len(blocks), rows_of_piece(blocks.shape), worker)
+    return scale, zero
 
 
-def _search(
-    blocks: Floats, block_format: BlockFormat, importance: Floats | None, steps: int, refits: int
-) -> tuple[Floats, Floats]:
-    full, start_zero = full_range(blocks, block_format)
-    best = _Best(blocks, block_format, importance, full, start_zero)
-    for shrink in np.linspace(1, SHRINK, steps, dtype=np.float32)[1:]:
-        best.offer(full * shrink, start_zero)
-    coarse_scale, coarse_zero = best.scale.copy(), best.zero.copy()
-    for shift in (0,) if block_format.symmetric else (0, -1, 1):
-        zero = np.clip(coarse_zero + np.float32(shift), 0, block_format.largest_code)
-        scale = coarse_scale
-        for _ in range(refits):
-            scale = best.refit(scale, zero)
-            best.offer(scale, zero)
-    return best.scale, best.zero
+def rows_of_piece(shape: tuple[int, ...]) -> int:
+    """Rows of blocks [rows, ..., size] that fit into the cache of a core together, at least one block of each size."""
+    blocks = math.prod(shape[1:-1])
+    return max(1, PIECE // max(1, blocks * shape[-1]), -(-SMALLEST // max(1, blocks)))
 
 
-class _Best:
-    """The best scale and zero point seen so far of each block."""
-
-    def __init__(
-        self, blocks: Floats, block_format: BlockFormat, importance: Floats | None, scale: Floats, zero: Floats
-    ) -> None:
-        self._blocks, self._format, self._importance = blocks, block_format, importance
-        self.scale, self.zero = scale.copy(), zero.copy()
-        self._error = self._errors(scale, zero)
-
-    def offer(self, scale: Floats, zero: Floats) -> None:
-        error = self._errors(scale, zero)
-        better = error < self._error
-        np.copyto(self._error, error, where=better)
-        np.copyto(self.scale, scale, where=better)
-        np.copyto(self.zero, zero, where=better)
-
-    def refit(self, scale: Floats, zero: Floats) -> Floats:
-        """The least-squares scale for the codes that ``scale`` and ``zero`` give; unchanged where they are all zero."""
-        steps = encode(self._blocks, scale, zero, self._format)
-        steps -= zero[..., None]
-        weighted = steps if self._importance is None else steps * self._importance
-        square = np.einsum("...k,...k->...", weighted, steps)
-        product = np.einsum("...k,...k->...", weighted, self._blocks)
-        good = (square > 0) & (product > np.finfo(np.float32).tiny)
-        fitted: Floats = np.where(good, product / np.where(good, square, 1), scale)
-        return fitted
-
-    def _errors(self, scale: Floats, zero: Floats) -> Floats:
-        rest = encode(self._blocks, scale, zero, self._format)
-        rest -= zero[..., None]
-        rest *= scale[..., None]
-        rest -= self._blocks
-        rest *= rest
-        if self._importance is not None:
-            rest *= self._importance
-        error: Floats = rest.sum(axis=-1)
-        return error
+def repeat_importance(weights: Floats | None, count: int) -> Floats | None:
+    """Weights [size, blocks of a row] for so many blocks of whole rows, [size, count]; one column serves all."""
+    if weights is None or weights.shape[1] == 1:
+        return weights
+    return np.tile(weights, (1, count // weights.shape[1]))

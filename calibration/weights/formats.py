@@ -141,8 +141,14 @@ class BlockQuantized:
 
     def _values(self) -> Floats:
         features = self.codes.shape[1]
-        zeros = spread(self.zero_points, self.format, features).astype(np.float32)
-        weight: Floats = (self.codes.astype(np.float32) - zeros) * spread(self.scales, self.format, features)
+        weight: Floats = self.codes.astype(np.float32)
+        if features == self.scales.shape[1] * self.format.width(features):
+            blocks = weight.reshape(*self.scales.shape, -1)
+            blocks -= self.zero_points[..., None]
+            blocks *= self.scales[..., None]
+        else:
+            weight -= spread(self.zero_points, self.format, features)
+            weight *= spread(self.scales, self.format, features)
         if self.sums:
             features -= self.sums
             blocks = features // self.format.width(features)

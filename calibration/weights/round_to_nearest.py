@@ -7,11 +7,15 @@ by it, which is the output's error if features were uncorrelated.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from jisu.calibration.weights.block_scales import encode, full_range, least_error
+from jisu.calibration.weights.block_columns import BlockColumns
+from jisu.calibration.weights.block_scales import REFITS, STEPS, repeat_importance, rows_of_piece
 from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
+from jisu.calibration.weights.row_pieces import for_row_pieces
 
 
 def round_to_nearest(
@@ -21,6 +25,7 @@ def round_to_nearest(
     layer: str,
     search: bool = True,
     importance: npt.NDArray[np.floating] | None = None,
+    channel_scales: Floats | None = None,
 ) -> BlockQuantized:
     """Quantize a weight by rounding.
 
@@ -29,20 +34,38 @@ def round_to_nearest(
         layer: its name, for errors.
         search: look for the scales of least squared error instead of those that clip nothing.
         importance: [K], non-negative weight of each input feature's error, such as its mean square; only with search.
+        channel_scales: [K], what each column is multiplied with before; the result has them.
 
     Raises:
         FormatError: the block size does not divide K.
     """
-    blocks = to_blocks(np.ascontiguousarray(weight, dtype=np.float32), block_format, layer=layer)
-    if search:
-        if importance is not None:
-            importance = _importance_blocks(importance, block_format, blocks.shape[1])
-        scale, zero = least_error(blocks, block_format, importance=importance)
-    else:
-        scale, zero = full_range(blocks, block_format)
-    codes = encode(blocks, scale, zero, block_format).reshape(len(weight), -1)[:, : weight.shape[1]]
+    rows, features = weight.shape
+    width, count = block_format.width(features), block_format.count_blocks(features, layer=layer)
+    weights = None
+    if search and importance is not None:
+        weights = _importance_blocks(importance, block_format, count).astype(np.float32).T
+    codes = np.empty((rows, count * width), np.uint8)
+    scales, zeros = np.empty((rows, count), np.float32), np.empty((rows, count), np.uint8)
+
+    def worker() -> Callable[[slice], None]:
+        columns = BlockColumns(block_format)
+
+        def round_rows(place: slice) -> None:
+            part = np.ascontiguousarray(weight[place], dtype=np.float32)
+            if channel_scales is not None:
+                part = part * channel_scales
+            blocks = to_blocks(part, block_format, layer=layer).reshape(-1, width)
+            columns.load(blocks, repeat_importance(weights, len(blocks)))
+            scale, zero = columns.search(steps=STEPS, refits=REFITS) if search else columns.full_range()
+            columns.encode(scale, zero, out=codes[place].reshape(-1, width))
+            scales[place], zeros[place] = scale.reshape(-1, count), zero.reshape(-1, count)
+
+        return round_rows
+
+    for_row_pieces(rows, rows_of_piece((rows, count, width)), worker)
+    whole = codes if codes.shape[1] == features else np.ascontiguousarray(codes[:, :features])
     return BlockQuantized(
-        codes=codes.astype(np.uint8), scales=scale, zero_points=zero.astype(np.uint8), format=block_format
+        codes=whole, scales=scales, zero_points=zeros, format=block_format, channel_scales=channel_scales
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,6 @@ def describe_balanced(record: Mapping[str, Any]) -> str:
 def _round(
     source: Source, plan: QuantizationPlan, statistics: Statistics, feeders: Mapping[str, Feeder]
 ) -> tuple[dict[str, BlockQuantized], dict[str, Any]]:
-    from jisu.calibration.weights.folding import multiply_columns
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     rounded: dict[str, BlockQuantized] = {}
@@ -88,9 +86,8 @@ def _round(
         for name, weight in zip(names, weights, strict=True):
             own = plan.formats[name]
             assert isinstance(own, WeightFormat)
-            scaled = weight if scales is None else multiply_columns(weight, scales)
-            codes = round_to_nearest(scaled, own.to_block_format(), layer=name)
-            rounded[f"{name}.weight"] = source.put_aside(replace(codes, channel_scales=scales))
+            codes = round_to_nearest(weight, own.to_block_format(), layer=name, channel_scales=scales)
+            rounded[f"{name}.weight"] = source.put_aside(codes)
     mean = float(sum(errors) / len(errors)) if errors else None
     return rounded, {"inputs": len(groups), "balanced": len(errors), "relative_error": mean}
 
@@ -99,12 +96,13 @@ def channel_scales(
     seen: InputStatistics, weights: list[Floats], *, block_size: int, feeder: Feeder | None
 ) -> tuple[Floats | None, float]:
     """(scales [K] of the layers that read one input, expected error relative to none); None where they do not pay."""
-    from jisu.calibration.weights.balanced_channels import balanced_error, balancing_scales
+    from jisu.calibration.weights.balanced_channels import balanced_error, balancing_scales, column_squares
 
-    scales = balancing_scales(seen.mean_square, weights, layer=seen.names[0])
+    columns = column_squares(weights)
+    scales = balancing_scales(seen.mean_square, columns, layer=seen.names[0])
     if feeder is not None:
         scales = feeder.tie(scales)
-    error = balanced_error(seen.mean_square, weights, scales, block_size=block_size)
+    error = balanced_error(seen.mean_square, weights, scales, columns=columns, block_size=block_size)
     # Several layers with one input mostly follow a norm, which takes their scales.
     free = feeder is not None or len(weights) > 1
     return (scales, error) if error <= (_FREE if free else _PAID) else (None, 1.0)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from jisu.calibration.errors import FormatError
+from jisu.calibration.weights import row_pieces
 from jisu.calibration.weights.formats import BlockFormat
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
+from jisu.calibration.weights.row_pieces import count_cores
 
 
 def test_a_row_by_hand() -> None:
@@ -60,3 +64,39 @@ def test_importance_lowers_the_weighted_error() -> None:
 def test_the_layer_is_named_when_the_block_does_not_fit() -> None:
     with pytest.raises(FormatError, match="K=40 of head"):
         round_to_nearest(np.ones((2, 40), np.float32), BlockFormat(bits=8, block_size=32, symmetric=True), layer="head")
+
+
+@pytest.mark.parametrize("search", [False, True])
+def test_rows_of_many_pieces_are_rounded_as_if_alone(monkeypatch, search):
+    monkeypatch.setattr(row_pieces, "count_cores", lambda: 3)
+    weight = np.random.default_rng(0).standard_normal((3000, 96)).astype(np.float32)
+    block_format = BlockFormat(bits=4, block_size=32, symmetric=False)
+    whole = round_to_nearest(weight, block_format, layer="w", search=search)
+
+    for rows in (slice(0, 5), slice(1500, 1507), slice(2999, 3000)):
+        alone = round_to_nearest(weight[rows], block_format, layer="w", search=search)
+        assert (alone.codes == whole.codes[rows]).all()
+        assert (alone.scales == whole.scales[rows]).all()
+        assert (alone.zero_points == whole.zero_points[rows]).all()
+
+
+def test_channel_scales_are_those_of_columns_multiplied_before():
+    random = np.random.default_rng(0)
+    weight, scales = random.standard_normal((8, 64)).astype(np.float32), random.random(64).astype(np.float32) + 0.5
+    block_format = BlockFormat(bits=8, block_size=32, symmetric=True)
+    result = round_to_nearest(weight, block_format, layer="w", channel_scales=scales)
+
+    assert (result.codes == round_to_nearest(weight * scales, block_format, layer="w").codes).all()
+    assert np.abs(result.dequantize() - weight).max() < 0.04
+
+
+def test_little_memory_is_held_beside_the_result():
+    weight = np.random.default_rng(0).standard_normal((8192, 512)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        result = round_to_nearest(weight, BlockFormat(bits=4, block_size=32, symmetric=False), layer="w")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    held = result.codes.nbytes + result.scales.nbytes + result.zero_points.nbytes
+    assert peak - held < 3_000_000 * count_cores(), "a few buffers of one piece for every thread"

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jisu.benchmarks.studies import whole_exports
+
+
+def write_artifact(folder):
+    folder.mkdir(parents=True)
+    domains = [
+        {"name": "german", "judges": True, "mean_kl": 0.3},
+        {"name": "chat", "judges": True, "mean_kl": 0.1},
+        {"name": "korean", "judges": False, "mean_kl": 9.0},
+    ]
+    quality = {"worst": "german", "worst_kl": 0.3, "average_kl": 0.2, "domains": domains}
+    (folder / "manifest.json").write_text(json.dumps({"gate": {"quality": quality}}), encoding="utf-8")
+    (folder / "timings.json").write_text(json.dumps({"stages": [{"name": "write", "seconds": 2.5}]}), encoding="utf-8")
+
+
+def test_a_row_is_what_the_gate_said_and_what_lies_in_the_folder(tmp_path):
+    write_artifact(tmp_path / "one")
+    (tmp_path / "one" / "model.data").write_bytes(bytes(1000))
+    row = whole_exports.row_of(tmp_path / "one")
+    assert row["bytes"] > 1000
+    assert (row["worst_domain"], row["worst_kl"], row["mean_kl"]) == ("german", 0.3, 0.2)
+    assert row["domains"] == {"german": 0.3, "chat": 0.1}, "a domain that does not judge is no figure"
+    assert row["stages"] == {"write": 2.5}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_of_children_is_counted():
+    child = "import time; held = bytearray(b'x') * 150_000_000; time.sleep(1.5)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent]) as process:
+        assert whole_exports.peak_of_tree(process) > 150_000_000
+
+
+def test_rows_are_added_and_none_is_measured_twice(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def measure(checkpoint, options, folder, *, threads):
+        asked.append(options)
+        write_artifact(folder)
+        return {"seconds": 1.0, "peak_bytes": 10, **whole_exports.row_of(folder)}
+
+    monkeypatch.setattr(whole_exports, "measure", measure)
+    words = ["model.gguf", "--out", str(tmp_path / "rows.json"), "--work", str(tmp_path)]
+    whole_exports.main([*words, "--export", "int8: --precision int8"])
+    whole_exports.main([*words, "--export", "int8: --precision int8", "--export", "int4: --precision int4 --quiet"])
+    assert asked == [["--precision", "int8"], ["--precision", "int4", "--quiet"]]
+    report = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    assert list(report["rows"]) == ["int8", "int4"]
+    assert "worst 0.3000 (german)" in capsys.readouterr().out
+
+
+def test_an_export_that_makes_nothing_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="ended with 2"):
+        whole_exports.measure(str(tmp_path / "none.gguf"), ["--precision", "int8"], tmp_path / "out", threads=1)
