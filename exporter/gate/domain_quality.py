@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jisu.exporter.gate.domain_tokens import DomainTokens, Judged
+from jisu.exporter.gate.domain_tokens import DomainTokens, Judged, TokenIds
 from jisu.exporter.gate.intervals import Interval
 from jisu.exporter.gate.quality import Quality, QualityMeter, badness
+from jisu.exporter.gate.reference import prepare_truth
 from jisu.exporter.gate.result import Check
 from jisu.exporter.precision.budget import Budget
 
@@ -116,6 +117,7 @@ def measure_domains(
     pending = list(runs)
     while pending:
         rounds = [(run, window) for run in pending for window in run.next_windows(target)]
+        prepare_truth(reference, [window for _, window in rounds])
         for index, (run, window) in enumerate(rounds):
             run.score(backend, reference, window)
             if progress:
@@ -127,6 +129,11 @@ def measure_domains(
         target = min(2 * target, most)
     measured = [(run.domain.name, run.meter.result()) for run in runs]
     return _with_verdict(measured, judged.left_out)
+
+
+def first_windows(judged: Judged, *, first: int = FIRST_TOKENS) -> list[TokenIds]:
+    """What `measure_domains` reads at first, whatever it finds."""
+    return [window for domain in judged.domains for window in _Run(domain).next_windows(first)]
 
 
 def domain_figures(measured: Sequence[tuple[str, Quality]]) -> DomainQuality:
@@ -167,9 +174,9 @@ class _Run:
     def left(self) -> bool:
         return self._next < len(self.domain.windows)
 
-    def next_windows(self, tokens: int) -> list[Any]:
+    def next_windows(self, tokens: int) -> list[TokenIds]:
         """As many windows as it takes to have scored that many tokens, or all that are left."""
-        chosen: list[Any] = []
+        chosen: list[TokenIds] = []
         scored = self.meter.tokens
         # A window of the usual length has one token less to score than it is long, which is no reason for another one.
         while self.left and scored + len(chosen) < tokens:

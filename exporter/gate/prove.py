@@ -86,12 +86,13 @@ def _prove_generator(
     intended: Mapping[str, Quantized] | None,
 ) -> GateResult:
     from jisu.exporter.gate import gate_prompts, run_gate
+    from jisu.exporter.gate.layered_reference import in_layers
     from jisu.exporter.gate.open_candidate import open_candidate
     from jisu.exporter.gate.reference import reference_of
     from jisu.exporter.gate.tokenizer import chat_renderer
 
     facts, tokenizer = source.model, source.tokenizer
-    reference = reference_of(source)
+    reference = in_layers(reference_of(source), source)
     # A model that has neither a limit nor keys of each token knows no positions.
     counts = facts.max_positions is not None or any(spec.kind == "kv" for spec in artifact.manifest.signature.state)
     far = _far(source, facts.max_positions) if counts else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -39,6 +39,13 @@ class Reference(Protocol):
             float32 [T, V], or only the rows asked for.
         """
         ...
+
+
+def prepare_truth(reference: Reference, sequences: Sequence[npt.NDArray[np.int64]]) -> None:
+    """Tell a reference that can work on many sequences at once which ones it is going to be asked."""
+    prepare = getattr(reference, "prepare", None)
+    if prepare is not None:
+        prepare(sequences)
 
 
 def reference_of(source: Source) -> TorchReference | ModuleReference:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from jisu.exporter.contract.errors import JisuError
 from jisu.exporter.gate.cache import check_chunks, check_decode, check_rewind
-from jisu.exporter.gate.domain_quality import DomainQuality, domain_checks, measure_domains
+from jisu.exporter.gate.domain_quality import DomainQuality, domain_checks, first_windows, measure_domains
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.exam import Exam, OwnPrefill, Truth
 from jisu.exporter.gate.greedy import check_greedy
 from jisu.exporter.gate.positions import FAR, RANGE, check_far
 from jisu.exporter.gate.prefill import check_batch, check_prefill, check_rows_alone, check_sequence
 from jisu.exporter.gate.prompts import GatePrompts
+from jisu.exporter.gate.reference import prepare_truth
 from jisu.exporter.gate.result import Check, GateResult
 from jisu.exporter.gate.wide_batch import ROWS, check_wide_batch
 from jisu.exporter.precision.budget import Budget
@@ -59,6 +60,8 @@ def run_gate(
     vocabulary = _check_vocabulary(backend, reference)
     measured: list[DomainQuality] = []
     steps = _steps(exam, past, tokenizer_check, whole_range, measured) if vocabulary.passed else []
+    if steps:
+        prepare_truth(reference, _sequences(prompts, budget))
     checks: list[Check] = []
     for index, (name, ask) in enumerate(steps):
         if progress:
@@ -74,6 +77,14 @@ def run_gate(
         notes=measured[0].notes if measured else (),
         quality=measured[0].to_dict() if measured else {},
     )
+
+
+def _sequences(prompts: GatePrompts, budget: Budget) -> list[TokenIds]:
+    """What the source will be asked, but for what follows from the candidate's answers."""
+    sequences = [prompts.sequence, *(sequence for _, sequence in prompts.further), *prompts.rows]
+    if prompts.far is not None:
+        sequences.append(prompts.far)
+    return [*sequences, *first_windows(prompts.judged)] if budget.judges_quality else sequences
 
 
 def _steps(

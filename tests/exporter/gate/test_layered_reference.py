@@ -1,0 +1,147 @@
+"""Walking the layers gives the model's own logits, bit for bit; where it does not, the model is asked as before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import jisu
+from jisu.exporter.gate.layered_reference import LayeredReference, in_layers
+from jisu.exporter.gate.reference import TorchReference
+from jisu.exporter.sources import load_source, paged_weights
+from tests.support.models import TINY_VOCAB, llama_config, random_model, write_tiny, write_tiny_llama
+
+SIZES: dict[str, Any] = {
+    "vocab_size": TINY_VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+}
+
+
+def configurations() -> dict[str, Any]:
+    import transformers as t
+
+    return {
+        "llama": llama_config(),
+        "gemma3 with two kinds of layers": t.Gemma3TextConfig(**SIZES, sliding_window=16, sliding_window_pattern=2),
+        "gemma2 with capped logits": t.Gemma2Config(**SIZES, sliding_window=16, final_logit_softcapping=5.0),
+        "mixtral": t.MixtralConfig(**{k: v for k, v in SIZES.items() if k != "head_dim"}, num_local_experts=4),
+        "gpt2": t.GPT2Config(vocab_size=TINY_VOCAB, n_positions=512, n_embd=32, n_layer=3, n_head=4),
+        "opt": t.OPTConfig(
+            vocab_size=TINY_VOCAB, hidden_size=32, ffn_dim=64, num_hidden_layers=3, num_attention_heads=4
+        ),
+        "mamba": t.MambaConfig(vocab_size=TINY_VOCAB, hidden_size=32, state_size=8, num_hidden_layers=3),
+        "cohere with scaled logits": t.CohereConfig(**{k: v for k, v in SIZES.items() if k != "head_dim"}),
+    }
+
+
+def layers_of(model: Any) -> Any:
+    from jisu.exporter.sources.layers import find_layers
+
+    stack = find_layers(model)
+    assert stack is not None
+    return model.get_submodule(stack.path)
+
+
+def layered(model: Any) -> LayeredReference:
+    return LayeredReference(TorchReference(model), layers_of(model))
+
+
+@pytest.mark.parametrize("name", list(configurations()))
+def test_prepared_sequences_have_the_models_own_logits(name: str) -> None:
+    model = random_model(configurations()[name])
+    plain, reference = TorchReference(model), layered(model)
+    assert reference.walks()
+    generator = np.random.default_rng(0)
+    sequences = [generator.integers(0, TINY_VOCAB, length, dtype=np.int64) for length in (1, 7, 40, 130)]
+    reference.prepare(sequences)
+    for sequence in sequences:
+        np.testing.assert_array_equal(reference.logits(sequence), plain.logits(sequence))
+        rows = slice(0, len(sequence), 3)
+        np.testing.assert_array_equal(reference.logits(sequence, rows), plain.logits(sequence, rows))
+    other = sequences[2][:20]
+    np.testing.assert_array_equal(reference.logits(other), plain.logits(other))
+
+
+def test_each_layer_runs_once_for_each_sequence_however_often_it_is_asked() -> None:
+    model = random_model(llama_config())
+    reference = layered(model)
+    assert reference.walks()
+    calls: list[int] = []
+    layers = layers_of(model)
+    for number, layer in enumerate(layers):
+        layer.mlp.register_forward_hook(lambda *_, number=number: calls.append(number))
+    sequences = [np.arange(length, dtype=np.int64) for length in (5, 9)]
+    reference.prepare(sequences)
+    reference.prepare(sequences)
+    for sequence in sequences:
+        reference.logits(sequence)
+        reference.logits(sequence, slice(1, 3))
+    assert calls == [number for number in range(len(layers)) for _ in sequences]
+    reference.forget()
+    reference.logits(sequences[0])
+    assert len(calls) == 3 * len(layers)
+
+
+class Crossing(torch.nn.Module):
+    """A layer to whom the first layer hands something past its output."""
+
+    shared: torch.Tensor | None = None
+
+    def __init__(self, layer: torch.nn.Module, *, first: bool) -> None:
+        super().__init__()
+        self.layer, self.first = layer, first
+
+    def forward(self, hidden: torch.Tensor, **named: Any) -> torch.Tensor:
+        hidden = self.layer(hidden, **named)
+        if self.first:
+            Crossing.shared = hidden
+            return hidden
+        assert Crossing.shared is not None
+        return hidden + Crossing.shared[:, -1:]
+
+
+def test_layers_with_something_between_them_are_not_walked() -> None:
+    model = random_model(llama_config())
+    layers = layers_of(model)
+    for number in range(len(layers)):
+        layers[number] = Crossing(layers[number], first=number == 0)
+    assert TorchReference(model).logits(np.arange(5, dtype=np.int64)).shape == (5, TINY_VOCAB)
+    assert not layered(model).walks()
+
+
+def test_layers_whose_forward_somebody_replaced_are_not_walked() -> None:
+    model = random_model(llama_config())
+    layer = layers_of(model)[1]
+    layer.forward = layer.forward
+    assert not layered(model).walks()
+
+
+def test_a_module_in_memory_or_of_the_users_own_is_asked_as_before(tmp_path: Path) -> None:
+    source = load_source(write_tiny_llama(tmp_path / "source"))
+    reference = TorchReference(source.module)
+    assert in_layers(reference, source) is reference
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_export_of_paged_weights_has_the_same_figures(tmp_path: Path, precision: str) -> None:
+    folder = write_tiny(tmp_path / "source", llama_config())
+    expected = jisu.export(folder, tmp_path / "memory", precision=precision).manifest.gate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paged_weights, "PAGED_FROM", 0)
+        patch.setattr(paged_weights, "_SMALL", 1)
+        actual = jisu.export(folder, tmp_path / "paged", precision=precision).manifest.gate
+    assert "layer by layer" in actual["reference"]
+    assert actual["checks"] == expected["checks"]
+    assert actual.get("quality") == expected.get("quality")
