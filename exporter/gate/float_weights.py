@@ -8,7 +8,7 @@ weight, a table of angles) is left to the other checks.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +28,23 @@ _BLOCK = 1 << 22  # elements compared at once
 Floats = npt.NDArray[np.float32]
 
 
-def check_float_weights(graph_file: Path, module: Any) -> Check:
+def check_float_weights(graph_file: Path, module: Any, *, read: Callable[[int], None] | None = None) -> Check:
     """Compare each float32 constant of a graph that is a parameter of the source, or several side by side.
 
     Args:
         graph_file: the ONNX file, its weights beside it.
         module: the source, its parameters in float32.
+        read: called with the bytes of the weights that have been read, each time some have.
     """
     import onnx_ir as ir
 
     from jisu.exporter.graph.merge_weights import MADE_OF
-    from jisu.exporter.graph.read_graph import read_graph
+    from jisu.exporter.graph.read_graph import let_go, read_graph
     from jisu.exporter.tracing.recurrent_layers import onnx_weights
 
     parameters = _arrays({**dict(module.named_parameters(remove_duplicate=False)), **onnx_weights(module)})
-    known = _Parts(parameters)
+    read = read or _nobody_asks
+    known = _Parts(parameters, read)
     wrong, compared, unknown, first = 0, 0, 0, ""
     for name, value in read_graph(graph_file).graph.initializers.items():
         tensor = value.const_value
@@ -51,6 +53,8 @@ def check_float_weights(graph_file: Path, module: Any) -> Check:
         stored: Floats = tensor.numpy()
         parts = [parameters.get(part) for part in value.metadata_props.get(MADE_OF, name).split()]
         result = _errors(name, stored, parts, known)
+        read(stored.nbytes)
+        let_go(tensor)
         if result is None:
             unknown += stored.size >= _SMALL
             continue
@@ -63,6 +67,10 @@ def check_float_weights(graph_file: Path, module: Any) -> Check:
         also = f"; {unknown} constants are made of none of its parameters" if unknown else ""
         detail = f"{compared} weights are the source's, number by number{also}."
     return Check(name=NAME, passed=wrong == 0, value=wrong, limit=0, unit="numbers that differ", detail=detail)
+
+
+def _nobody_asks(size: int) -> None:
+    """For weights that stay in memory."""
 
 
 def _arrays(parameters: Mapping[str, Any]) -> dict[str, Floats]:
@@ -132,7 +140,7 @@ def _compared(name: str, stored: Floats, expected: Floats) -> tuple[int, str]:
 class _Parts:
     """The source's matrices by their first rows, to find those that lie side by side in a merged weight."""
 
-    def __init__(self, parameters: Mapping[str, Floats]) -> None:
+    def __init__(self, parameters: Mapping[str, Floats], read: Callable[[int], None]) -> None:
         self._by_row: dict[bytes, list[tuple[str, Floats]]] = {}
         for name, array in parameters.items():
             if array.ndim < 2:
@@ -141,6 +149,7 @@ class _Parts:
                 label = name if array.ndim == 2 else f"{name}[{index}]"
                 for form in (matrix, matrix.T):
                     self._by_row.setdefault(_key(form[0]), []).append((label, form))
+            read(array.nbytes)  # the first column of a matrix lies on all of its pages
 
     def compared(self, name: str, stored: Floats) -> tuple[int, str] | None:
         """Follow a weight [K, N] from part to part; None when it does not begin with one."""

@@ -65,9 +65,11 @@ def _check_graph(artifact: Artifact, source: Source, graph: Path, cpu_graph: Pat
         beside = precision.half is None
         checks += run_check(WEIGHTS_NAME, partial(check_half_weights, graph, source.module, beside_integers=beside))
         checks += check_half_graph(graph, cpu_graph)
-    checks += run_check(FLOATS, partial(check_float_weights, graph, source.module))
+    checks += run_check(FLOATS, partial(check_float_weights, graph, source.module, read=source.count_read))
     if not artifact.manifest.needs_vnni:
         checks += run_check(SUMS, partial(check_int8_sums, graph))
+    source.let_go()
     limit = source.model.max_positions
     checks += run_check(TABLES, partial(check_position_tables, graph, source.module, max_positions=limit))
+    source.let_go()
     return checks

@@ -46,7 +46,7 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
     """
 
     from jisu.exporter.graph.merge_weights import marked
-    from jisu.exporter.graph.read_graph import read_graph
+    from jisu.exporter.graph.read_graph import let_go, read_graph
 
     files = [graph_file] if encoder is None else [graph_file, encoder]
     worst, where, seen = 0.0, "", set()
@@ -66,6 +66,9 @@ def check_weights(graph_file: Path, intended: Mapping[str, Quantized], *, encode
                 worst, where = error, place
             if named is None and not (error <= LIMIT):
                 named = _difference(node, [intended[name] for name in names], names)
+        for value in node.inputs:
+            if value is not None and value.const_value is not None:
+                let_go(value.const_value)
     # Tied parameters are one weight under several names, and the file knows one of them.
     held = {id(intended[name]) for name in seen}
     missing = sorted(name for name, value in intended.items() if id(value) not in held)

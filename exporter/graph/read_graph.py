@@ -6,6 +6,7 @@ repository's files, see `exporter.contract.hub_links`; any other link stays refu
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,3 +38,10 @@ def read_graph(path: Path) -> ir.Model:
                 base_dir=target.parent,
             )
     return model
+
+
+def let_go(tensor: ir.TensorProtocol) -> None:
+    """Give the memory of a stored weight that has been read back; whoever reads it again reads the file."""
+    mapped = getattr(tensor, "raw", None)  # onnx_ir's mapping of the whole file
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)

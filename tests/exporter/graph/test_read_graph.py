@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from jisu.exporter.graph.read_graph import read_graph
+from jisu.exporter.graph.read_graph import let_go, read_graph
 
 WEIGHT = np.arange(4096, dtype=np.float32).reshape(64, 64)
 
@@ -48,3 +48,14 @@ def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
     move_behind_links(folder, tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="symlink"):
         weight_of(folder)
+
+
+def test_a_weight_that_was_let_go_of_is_read_again(tmp_path: Path) -> None:
+    write_graph(tmp_path)
+    weight = read_graph(tmp_path / "model.onnx").graph.initializers["w"].const_value
+    assert weight is not None
+    array = weight.numpy()
+    assert np.array_equal(array, WEIGHT)
+    let_go(weight)
+    assert np.array_equal(array, WEIGHT)
+    let_go(ir.tensor(WEIGHT))
