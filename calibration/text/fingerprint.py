@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 SAMPLES = 1024  # values per parameter that go into the hash beside its sum
+PIECE = 1 << 20
 
 
 def model_fingerprint(model: torch.nn.Module, *, buffers: bool = False) -> str:
@@ -27,7 +28,11 @@ def model_fingerprint(model: torch.nn.Module, *, buffers: bool = False) -> str:
     for name, parameter in (*model.named_parameters(), *(model.named_buffers() if buffers else ())):
         values = parameter.detach().reshape(-1)
         step = max(1, values.numel() // SAMPLES)
-        total = values.sum(dtype=torch.float64).cpu().numpy().tobytes()
+        # In pieces: torch converts all that it is to add up to float64 first (2.13).
+        total = sum(
+            (piece.sum(dtype=torch.float64) for piece in values.split(PIECE)),
+            start=torch.zeros((), dtype=torch.float64, device=values.device),
+        )
         digest.update(f"{name}{list(parameter.shape)}".encode())
-        digest.update(total + values[::step].float().cpu().numpy().tobytes())
+        digest.update(total.cpu().numpy().tobytes() + values[::step].float().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -1,13 +1,17 @@
 """Keeps the weights of a large module in a file, mapped: in memory are those that were read last.
 
 To everybody else the module is like any other. Parameters move into the file one by one as they are loaded, so that
-never all of them are in memory; layers let go of what they read, and so may whoever reads weights in another way.
+never all of them are in memory; layers let go of what they read, and so may whoever reads weights in another way. For
+all others a thread watches how much of the file is in memory, where the system tells.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
+import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -31,6 +35,10 @@ PAGED_FROM = 256 << 20
 WINDOW = 128 << 20
 # Smaller tensors stay in memory.
 _SMALL = 1 << 16
+# Bytes that the watching thread leaves in memory, and how often it looks.
+WATCHED = 3 * WINDOW
+_PERIOD_SECONDS = 0.05
+_MEMORY = Path("/proc/self/statm")  # pages: the third number counts those of files, see proc_pid_statm(5)
 
 
 class PagedWeights:
@@ -40,6 +48,9 @@ class PagedWeights:
         """``folder`` lies on a disk, and exists."""
         self._scratch = ScratchFile(folder)
         self._read = 0
+        self._floor = _file_bytes()
+        if _MEMORY.exists():
+            threading.Thread(target=_watch, args=(weakref.ref(self),), name="paged weights", daemon=True).start()
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
@@ -101,6 +112,12 @@ class PagedWeights:
         """Give the memory of what has been read back."""
         self._read = 0
         self._scratch.let_go()
+        self._floor = _file_bytes()
+
+    def watch(self) -> None:
+        """Let go where more of files has come into memory since the last time than is good."""
+        if _file_bytes() - self._floor >= WATCHED:
+            self.let_go()
 
     def _moves(self, parameter: torch.Tensor) -> bool:
         import torch
@@ -116,6 +133,20 @@ class PagedWeights:
         import torch
 
         return torch.from_numpy(self._scratch.store(tensor.detach().numpy()))
+
+
+def _watch(reference: weakref.ref[PagedWeights]) -> None:
+    while (paged := reference()) is not None:
+        paged.watch()
+        del paged
+        time.sleep(_PERIOD_SECONDS)
+
+
+def _file_bytes() -> int:
+    """Of files that are mapped into this process, those in memory; 0 where the system does not tell."""
+    if not _MEMORY.exists():
+        return 0
+    return int(_MEMORY.read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class _Moved:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +156,26 @@ def test_records_keep_their_values_in_the_file(tmp_path: Path) -> None:
     assert paged._scratch.holds(stored.codes.ctypes.data)
     np.testing.assert_array_equal(stored.codes, record.codes)
     np.testing.assert_array_equal(stored.dequantize(), record.dequantize())
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells how much of files is in memory")
+def test_what_nobody_lets_go_of_is_let_go_of_by_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paged_weights, "WATCHED", 8 << 20)
+    paged = PagedWeights(tmp_path)
+    stored = paged.store_tensor(torch.ones(8 << 20))
+    deadline = time.monotonic() + 20
+    while float(stored.sum()) and paged_weights._file_bytes() - paged._floor >= 8 << 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert float(stored[-1]) == 1.0
+
+
+def test_the_watch_ends_with_the_file(tmp_path: Path) -> None:
+    before = threading.active_count()
+    paged = PagedWeights(tmp_path)
+    del paged
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
