@@ -53,7 +53,7 @@ class ExportRequest:
         target_size: most bytes of the whole artifact; the mixed precision that is closest to the source is chosen.
         keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.
         calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder, or
-            several; the word ``mixture`` among them, and None, is the built-in mixture.
+            several; the word ``mixture`` among them, and None, is the built-in mixture; ``none`` is no text at all.
         calibration_field: the column or key that holds the text of a CSV, JSONL or dataset.
         evaluation: text that the quality figures are measured on; the built-in domains when None.
         keep: patterns of module paths whose weights stay float32, such as ``*.down_proj``.
@@ -142,7 +142,9 @@ class ExportRequest:
             keep=tuple(self.keep),
             block_size=self.block_size,
             symmetric=self.symmetric,
-            calibration=calibration_texts(self.calibration, field=self.calibration_field) if self.calibration else None,
+            calibration=calibration_texts(self.calibration, field=self.calibration_field, optional=True)
+            if self.calibration
+            else None,
             sensitivity=None if self.sensitivity is None else Path(self.sensitivity),
             checkpoint=self.checkpoint if isinstance(self.checkpoint, (str, Path)) else "",
         )

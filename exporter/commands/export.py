@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PRECISIONS),
         help="number format of the weights (default: fp32; mixed with --max-kl or --target-size alone)",
     )
-    add_calibration_argument(parser)
+    add_calibration_argument(parser, optional=True)
     parser.add_argument(
         "--calibration-field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
     )

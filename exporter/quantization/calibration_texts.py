@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jisu.exporter.contract.errors import InputError
 
-# The word for the built-in mixture, among the names of files; a file of that name is ./mixture.
-MIXTURE = "mixture"
+# Words among the names of files: the built-in mixture, and no text. A file of such a name is ./mixture or ./none.
+MIXTURE, NONE = "mixture", "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +34,44 @@ class CalibrationTexts:
         return next((path for path in self.files if has_statistics(path)), None)
 
     @property
+    def nothing(self) -> bool:
+        """Whether no text is to be used at all."""
+        return not self.mixture and not self.files
+
+    @property
     def words(self) -> str:
         """As the user wrote it."""
-        return " ".join([*([MIXTURE] if self.mixture else []), *map(str, self.files)])
+        return NONE if self.nothing else " ".join([*([MIXTURE] if self.mixture else []), *map(str, self.files)])
 
 
 def calibration_texts(
-    requested: str | Path | Sequence[str | Path] | None, *, field: str = "text", option: str = "--calibration"
+    requested: str | Path | Sequence[str | Path] | None,
+    *,
+    field: str = "text",
+    option: str = "--calibration",
+    optional: bool = False,
 ) -> CalibrationTexts:
-    """Read what was asked for: nothing means the mixture, files replace it, and `MIXTURE` among them adds it.
+    """Read what was asked for: without any the mixture, files replace it, and `MIXTURE` among them adds it.
+
+    Args:
+        optional: whether `NONE` is taken.
 
     Raises:
-        InputError: a folder of statistics beside anything else, or the same text twice.
+        InputError: `NONE` beside texts or where texts are needed, a folder of statistics beside anything else, or the
+            same text twice.
     """
     names = [requested] if isinstance(requested, (str, Path)) else list(requested or ())
+    if NONE in map(str, names):
+        if len(names) > 1 or not optional:
+            raise InputError(
+                "No calibration text is one answer and some is another"
+                if optional
+                else f"{option} says what text to run, and {NONE} is no text",
+                received=f"{option} {' '.join(map(str, names))}",
+                allowed=f"{NONE} alone, or texts and {MIXTURE}" if optional else f"texts and {MIXTURE}",
+                fix=f"Leave {NONE} out; a file of that name is ./{NONE}.",
+            )
+        return CalibrationTexts(mixture=False, field=field)
     files = tuple(Path(name) for name in names if str(name) != MIXTURE)
     texts = CalibrationTexts(files=files, mixture=len(files) < len(names) or not files, field=field)
     if len(set(names)) < len(names):

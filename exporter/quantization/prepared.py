@@ -19,6 +19,7 @@ from jisu.exporter.quantization.calibration_data import (
     prepare_calibration_data,
     write_calibration_data,
 )
+from jisu.exporter.quantization.calibration_texts import NONE
 from jisu.exporter.quantization.grids import describe_grids, keep_grids
 from jisu.exporter.quantization.keep_integers import check_quantized, describe_second_rounding
 from jisu.exporter.quantization.matrices import describe_uncovered, matrices_of
@@ -92,6 +93,8 @@ def prepare_quantization(
             plan = keep_grids(source, plan)
         if plan.balanced and source.task == TEXT_TO_TEXT:
             plan = replace(plan, algorithm="rtn")  # calibration runs a decoder alone
+    if options.calibration is not None and options.calibration.nothing:
+        plan = without_text(plan, options.precision, target=target)
     warnings: tuple[str, ...] = ()
     if mixed or any(plan.formats.values()):
         uncovered = describe_uncovered(source.module, matrices_of(source.module))
@@ -102,7 +105,7 @@ def prepare_quantization(
     warnings = warnings if grids is None else (*warnings, grids)
     measured = measures_activations(options.precision, target) or plan.balanced
     if not mixed and not plan.calibrated and not measured:
-        if options.calibration is not None and plan.algorithm != "grid":
+        if options.calibration is not None and not options.calibration.nothing and plan.algorithm != "grid":
             raise InputError(
                 f"The precision {options.precision.name} uses no calibration text for the target {target}",
                 received=f"--calibration {options.calibration.words}",
@@ -121,6 +124,23 @@ def prepare_quantization(
     if options.sensitivity is not None:
         check_sensitivity_file(options.sensitivity, data)
     return Prepared(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
+
+
+def without_text(plan: QuantizationPlan, precision: Precision, *, target: str) -> QuantizationPlan:
+    """The plan for `--calibration none`: what calibration text would decide is rounded to the nearest.
+
+    Raises:
+        InputError: a precision that cannot do without text.
+    """
+    by_text = plan.calibrated and plan.algorithm != "gptq"
+    if precision.name == MIXED or by_text or measures_activations(precision, target):
+        raise InputError(
+            f"The precision {precision.name} for the target {target} needs to know the layers' inputs",
+            received=f"--calibration {NONE}",
+            allowed=f"{NONE} with --precision int8 or int4 for ort-cpu or portable, where weights alone are rounded",
+            fix="Leave it out for the built-in mixture, or choose one of these.",
+        )
+    return replace(plan, algorithm="rtn") if plan.calibrated or plan.balanced else plan
 
 
 def complete_prepared(source: Source, prepared: Prepared, *, stages: Stages) -> Prepared:

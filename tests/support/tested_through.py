@@ -98,7 +98,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     ),
     "exporter/opinions/test_comparison.py": ("exporter/opinions/limits.py", "exporter/precision/logit_errors.py"),
     "exporter/quantization/test_keep.py": ("exporter/quantization/kept_types.py",),
-    "exporter/quantization/test_options.py": ("exporter/quantization/prepared.py", "exporter/quantization/run.py"),
+    "exporter/quantization/test_options.py": ("exporter/quantization/run.py",),
     # Parts of a reader: right when the file is read.
     "exporter/sources/test_adapter.py": ("exporter/sources/adapter_config.py",),
     "exporter/sources/test_gguf_config.py": (

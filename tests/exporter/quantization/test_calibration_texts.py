@@ -38,3 +38,20 @@ def test_statistics_stand_alone(tmp_path):
     assert calibration_texts(tmp_path).statistics == tmp_path
     with pytest.raises(InputError, match="cannot be combined with other calibration texts"):
         calibration_texts([MIXTURE, tmp_path])
+
+
+def test_no_text_at_all_is_a_choice_where_text_is_optional():
+    texts = calibration_texts("none", optional=True)
+    assert (texts.files, texts.mixture, texts.nothing, texts.words) == ((), False, True, "none")
+    assert not calibration_texts(None).nothing
+    assert calibration_texts("./none", optional=True).files == (Path("none"),)
+
+
+def test_no_text_beside_a_text_is_refused():
+    with pytest.raises(InputError, match=r"some is another.*--calibration none a\.txt.*Leave none out"):
+        calibration_texts(["none", "a.txt"], optional=True)
+
+
+def test_where_text_is_what_is_asked_for_there_is_no_none():
+    with pytest.raises(InputError, match="--data says what text to run.*--data none"):
+        calibration_texts("none", option="--data")
