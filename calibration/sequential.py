@@ -58,6 +58,7 @@ def quantize_sequentially(
     *,
     keep: Callable[[str], bool] = lambda name: False,
     feeders: Mapping[str, Feeder] | None = None,
+    weights: Sequence[float] | None = None,
     restore: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[str, BlockQuantized]]:
@@ -74,6 +75,7 @@ def quantize_sequentially(
         quantize: the algorithm.
         keep: says of a layer's full name that it stays as it is.
         feeders: see `calibration.w8a8.feeders.find_feeders`; handed on to the algorithm.
+        weights: how much each window counts in the statistics, positive; None for all alike.
         restore: give each layer its own weights back once the next one's inputs are known.
         progress: called with the decoder layers done and their number.
 
@@ -90,7 +92,9 @@ def quantize_sequentially(
                 targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
                 own = _copies(layer, targets) if restore else {}
                 try:
-                    done = _quantize_layer(layer, prefix, targets, states, quantize, feeders=feeders or {})
+                    done = _quantize_layer(
+                        layer, prefix, targets, states, quantize, feeders=feeders or {}, weights=weights
+                    )
                     if index + 1 < len(layers):
                         states.advance(layer, name=prefix)
                 finally:
@@ -137,12 +141,13 @@ def _quantize_layer(
     quantize: Quantize,
     *,
     feeders: Mapping[str, Feeder],
+    weights: Sequence[float] | None,
 ) -> dict[str, BlockQuantized]:
     done: dict[str, BlockQuantized] = {}
     if not targets:
         return done
     for group in find_groups(layer, lambda: states.run(layer, 0), names=targets):
-        statistics = observe_group(layer, prefix, group, states, feeders=feeders)
+        statistics = observe_group(layer, prefix, group, states, feeders=feeders, weights=weights)
         results = quantize(statistics)
         _write_back(layer, dict(zip(group.names, results, strict=True)))
         done.update(zip(statistics.names, results, strict=True))
@@ -156,25 +161,33 @@ def observe_group(
     states: HiddenStates,
     *,
     feeders: Mapping[str, Feeder] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> GroupStatistics:
-    """The group's input on all windows, summed up; each forward stops as soon as the input is there."""
+    """The group's input on all windows, summed up; each forward stops as soon as the input is there.
+
+    Args:
+        weights: how much each window counts, positive; None for all alike.
+    """
     import torch
 
     members: list[Any] = [layer.get_submodule(name) for name in group.names]
     features = members[0].in_features
     gram, sum_abs, tokens = torch.zeros(features, features), torch.zeros(features, dtype=torch.float64), 0
+    share, counted = 1.0, 0.0
 
     def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        nonlocal tokens
+        nonlocal tokens, counted
         rows = inputs[0].reshape(-1, features).float()
-        gram.addmm_(rows.T, rows)
-        sum_abs.add_(rows.abs().sum(dim=0, dtype=torch.float64))
+        gram.addmm_(rows.T, rows, alpha=share)
+        sum_abs.add_(rows.abs().sum(dim=0, dtype=torch.float64), alpha=share)
         tokens += len(rows)
+        counted += share * len(rows)
         raise StopForwardError
 
     handle = members[0].register_forward_pre_hook(hook)
     try:
         for window in range(len(states)):
+            share = 1.0 if weights is None else weights[window]
             with contextlib.suppress(StopForwardError):
                 states.run(layer, window)
             if not torch.isfinite(torch.diagonal(gram)).all():
@@ -184,8 +197,8 @@ def observe_group(
     return GroupStatistics(
         names=tuple(f"{prefix}.{name}" for name in group.names),
         weights=tuple(member.weight.detach().float().numpy() for member in members),
-        hessian=(gram / tokens).numpy(),
-        mean_abs=(sum_abs / tokens).float().numpy(),
+        hessian=(gram / counted).numpy(),
+        mean_abs=(sum_abs / counted).float().numpy(),
         tokens=tokens,
         feeder=(feeders or {}).get(f"{prefix}.{group.names[0]}"),
     )

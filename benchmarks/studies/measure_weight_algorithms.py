@@ -100,6 +100,7 @@ class Subject:
     """The model, its float32 logits on the held-out windows, and its calibration windows."""
 
     model: Any
+    window_weights: Sequence[float] | None = None  # how much each counts, None for all alike
 
     def __init__(self, checkpoint: str, *, windows: int, length: int, perturb: float) -> None:
         source = load_source(checkpoint)
@@ -208,7 +209,8 @@ def apply(case: Case, subject: Subject) -> None:
         def quantize(group: GroupStatistics) -> Sequence[BlockQuantized]:
             return quantize_group(case, group, subject)
 
-        for _ in quantize_sequentially(model, list(model.model.layers), subject.windows.as_list(), quantize):
+        layers, windows = list(model.model.layers), subject.windows.as_list()
+        for _ in quantize_sequentially(model, layers, windows, quantize, weights=subject.window_weights):
             pass
     elif case.algorithm != "none":
         for group in groups_of(case, subject):

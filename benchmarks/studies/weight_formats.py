@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from jisu.benchmarks.studies.measure_weight_algorithms import Case, apply, stored_bytes
 from jisu.calibration.text.builtin_texts import reference_prose
+from jisu.calibration.text.mixture import part_weights
 from jisu.calibration.text.windows import Windows, draw_windows
 from jisu.exporter.gate.domain_tokens import DomainTokens, domain_tokens
 from jisu.exporter.gate.quality import QualityMeter
@@ -38,6 +39,8 @@ Floats = npt.NDArray[np.float32]
 # Token ids [T] -> logits [T, V].
 Predict = Callable[[npt.NDArray[np.int64]], Floats]
 
+# Of a name's end: every part of the mixture counts alike in the statistics.
+ALIKE = ", parts alike"
 # name -> (algorithm, calibrated on the mixture or on English prose alone)
 ALGORITHMS: dict[str, tuple[Case, bool]] = {
     "nearest, extremes, b32": (Case(algorithm="rtn", block_size=32), False),
@@ -47,6 +50,7 @@ ALGORITHMS: dict[str, tuple[Case, bool]] = {
     "awq+gptq, b64": (Case(algorithm="awq+gptq-sequential"), True),
     "gptq, b32": (Case(algorithm="gptq-sequential", block_size=32), True),
     "awq+gptq, b32": (Case(algorithm="awq+gptq-sequential", block_size=32), True),
+    f"awq+gptq, b32{ALIKE}": (Case(algorithm="awq+gptq-sequential", block_size=32), True),
     "awq+gptq, b32, damping 0.3": (Case(algorithm="awq+gptq-sequential", block_size=32, damping=0.3), True),
     "awq+gptq, b128": (Case(algorithm="awq+gptq-sequential", block_size=128), True),
     "8 bits, b32": (Case(algorithm="rtn+mse", bits=8, block_size=32, symmetric=True), False),
@@ -60,6 +64,7 @@ class Subject:
     model: Any
     windows: Windows
     statistics: Statistics | None = None
+    window_weights: Sequence[float] | None = None
 
     @property
     def heads(self) -> int:
@@ -175,10 +180,11 @@ def rows(options: argparse.Namespace, source: Any) -> Iterator[tuple[str, Callab
     own = {name: value.clone() for name, value in model.state_dict().items()}
     ids = np.asarray(source.tokenizer.encode(reference_prose()), dtype=np.int64)
     prose = draw_windows(ids, count=options.windows, length=256)
-    mixture = read_calibration_data(source, windows=options.windows).windows
+    mixture = read_calibration_data(source, windows=options.windows)
     for name, (case, mixed) in chosen.items():
         model.load_state_dict(own)
-        subject = Subject(model, mixture if mixed else prose)
+        weights = part_weights(mixture.parts) if name.endswith(ALIKE) else None
+        subject = Subject(model, mixture.windows if mixed else prose, window_weights=weights)
         yield name, lambda case=case, subject=subject: of_algorithm(case, subject)  # type: ignore[misc]
 
 

@@ -17,6 +17,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def row_of(folder: Path) -> dict[str, Any]:
         "mean_kl": quality["average_kl"],
         "domains": {domain["name"]: domain["mean_kl"] for domain in quality["domains"] if domain["judges"]},
     }
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Markdown: a row for each export."""
+    lines = ["| export | size | KL, worst domain | KL, mean | seconds | peak memory |", "|---|---|---|---|---|---|"]
+    for name, row in report["rows"].items():
+        lines.append(
+            f"| {name} | {row['bytes'] / 1e6:.0f} MB | {row['worst_kl']:.4f} ({row['worst_domain']}) | "
+            f"{row['mean_kl']:.4f} | {row['seconds']:.0f} | {row['peak_bytes'] / 1e9:.1f} GB |"
+        )
+    return "\n".join(lines)
 
 
 def measure(checkpoint: str, options: list[str], folder: Path, *, threads: int) -> dict[str, Any]:
@@ -116,12 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder = options.work / f"export-{number}-{os.getpid()}"
         report["rows"][name] = measure(options.checkpoint, shlex.split(words), folder, threads=options.threads)
         options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        row = report["rows"][name]
-        sys.stdout.write(
-            f"{name}: {row['bytes'] / 1e6:.1f} MB, worst {row['worst_kl']:.4f} ({row['worst_domain']}), mean "
-            f"{row['mean_kl']:.4f}, {row['seconds']:.0f} s, {row['peak_bytes'] / 1e9:.2f} GB\n"
-        )
-        sys.stdout.flush()
+    sys.stdout.write(f"{table(report)}\n")
 
 
 if __name__ == "__main__":

@@ -62,3 +62,9 @@ def take_turns(parts: Sequence[str]) -> list[int]:
         seen[part] = seen.get(part, 0) + 1
         turns.append((part == RANDOM, seen[part], place))
     return [place for _, _, place in sorted(turns)]
+
+
+def part_weights(parts: Sequence[str]) -> list[float]:
+    """How much each window counts so that every part counts alike; 1 on average."""
+    share = len(parts) / max(1, len(set(parts)))
+    return [share / parts.count(part) for part in parts]

@@ -74,6 +74,23 @@ def test_the_hessian_is_the_mean_over_all_tokens() -> None:
     assert np.allclose(hessian, inputs.T @ inputs / 960, atol=1e-5)
 
 
+def test_windows_count_as_much_as_their_weights_say() -> None:
+    def first_hessian(windows: list[np.ndarray], weights: list[float] | None) -> np.ndarray:
+        model, seen = tiny_decoder(), {}
+
+        def note(group: GroupStatistics) -> Sequence[BlockQuantized]:
+            seen.setdefault("first", group.hessian)
+            return by_rounding(group)
+
+        list(quantize_sequentially(model, list(model.layers), windows, note, weights=weights))
+        return seen["first"]
+
+    weighted = first_hessian(WINDOWS[:2], [3.0, 1.0])
+    repeated = first_hessian([WINDOWS[0]] * 3 + [WINDOWS[1]], None)
+    assert np.allclose(weighted, repeated, atol=1e-5)
+    assert not np.allclose(weighted, first_hessian(WINDOWS[:2], None), atol=1e-4)
+
+
 def test_the_same_input_gives_the_same_bits() -> None:
     def run() -> dict[str, BlockQuantized]:
         model = tiny_decoder()

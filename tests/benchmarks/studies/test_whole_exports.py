@@ -54,7 +54,7 @@ def test_rows_are_added_and_none_is_measured_twice(tmp_path, monkeypatch, capsys
     assert asked == [["--precision", "int8"], ["--precision", "int4", "--quiet"]]
     report = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert list(report["rows"]) == ["int8", "int4"]
-    assert "worst 0.3000 (german)" in capsys.readouterr().out
+    assert "| int4 | 0 MB | 0.3000 (german) | 0.2000 | 1 | 0.0 GB |" in capsys.readouterr().out
 
 
 def test_an_export_that_makes_nothing_is_an_error(tmp_path):

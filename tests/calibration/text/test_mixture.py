@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jisu.calibration.text.mixture import SHARES, interleave_parts, share_windows, take_turns
+from jisu.calibration.text.mixture import SHARES, interleave_parts, part_weights, share_windows, take_turns
 
 MANY = dict.fromkeys(SHARES, 1000)
 
@@ -44,3 +44,8 @@ def test_every_piece_of_the_order_has_the_parts_in_proportion() -> None:
 def test_parts_take_turns_and_random_tokens_come_last() -> None:
     assert take_turns(["random tokens", "a", "a", "b", "a", "b"]) == [1, 3, 2, 5, 4, 0]
     assert take_turns([]) == []
+
+
+def test_every_part_weighs_alike() -> None:
+    assert part_weights(["a", "a", "a", "b"]) == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
+    assert part_weights([]) == []
