@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.runtimes.chat.chat_arguments import drop_oldest_turns, request_fields
 from jisu.runtimes.chat.messages import ChatRequest
 from jisu.runtimes.engine import Engine
+from jisu.runtimes.generation.async_run import StepThread
 from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.result import Result
 from jisu.runtimes.generation.text_run import TextRun, new_token_limit
@@ -93,6 +94,10 @@ class Conversation:
         self._open = Answer(self, run, message)
         return self._open
 
+    def aask(self, text: str) -> AsyncAnswer:
+        """Answer a message piece by piece, for ``async for``; raises as `ask` does, with the first piece."""
+        return AsyncAnswer(self._engine.steps, lambda: self.ask(text))
+
     def _request(self) -> ChatRequest:
         """What the model reads: all messages, or those that leave room for an answer."""
         request = ChatRequest(messages=self.messages, **self._fields)
@@ -171,20 +176,11 @@ class Answer:
         return self
 
     def __next__(self) -> str:
-        while not self._ready:
-            if self._ended_by is not None:
-                raise InputError(
-                    "This answer was ended before it was finished",
-                    received=f"a request for more of it, when {self._ended_by}",
-                    allowed="one open answer at a time",
-                    fix="Take an answer to its end, or close it, before the next message.",
-                )
-            if not self._is_open:
-                raise StopIteration
-            self._step()
-        piece = self._ready.pop(0)
-        self._pieces.append(piece)
-        return piece
+        while self._compute():
+            pass
+        if not self._ready:
+            raise StopIteration
+        return self._take()
 
     def close(self) -> None:
         """Compute no further; what was said stays in the history. Safe to call twice, and at the end."""
@@ -197,6 +193,28 @@ class Answer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _compute(self) -> bool:
+        """Make one step, unless there is a piece already or there are no more; returns whether it was made."""
+        if self._ready:
+            return False
+        if self._ended_by is not None:
+            raise InputError(
+                "This answer was ended before it was finished",
+                received=f"a request for more of it, when {self._ended_by}",
+                allowed="one open answer at a time",
+                fix="Take an answer to its end, or close it, before the next message.",
+            )
+        if self._is_open:
+            self._step()
+            return True
+        return False
+
+    def _take(self) -> str:
+        """Hand out the next piece."""
+        piece = self._ready.pop(0)
+        self._pieces.append(piece)
+        return piece
 
     def _step(self) -> None:
         conversation = self._conversation
@@ -226,6 +244,55 @@ class Answer:
             self._ready.clear()
             said = self._conversation._text(self._run, self._pieces)
             self._conversation._record(self._run, said, unanswered=None if self._begun else self._message)
+
+
+class AsyncAnswer:
+    """The pieces of one answer of a conversation, for ``async for``, as `Answer` has them.
+
+    Steps are computed in the engine's own thread, so that the loop is free meanwhile. Leaving it early, by a break or a
+    cancelled task, needs no care: the next message, a reset or `aclose` end it, and it stays in the history as far as
+    it was taken. A wait that was given up (`asyncio.wait_for`) loses no piece.
+    """
+
+    def __init__(self, steps: StepThread, begin: Callable[[], Answer]) -> None:
+        self._steps, self._begin = steps, begin
+        self._answer: Answer | None = None
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        while not self._closed and await self._steps.run(self._compute):
+            pass
+        if self._closed or self._answer is None or not self._answer._ready:
+            raise StopAsyncIteration
+        return self._answer._take()
+
+    async def aclose(self) -> None:
+        """Compute no further; what was said stays in the history. Safe to call twice, and at the end."""
+        self._closed = True
+        await self._steps.run(self._close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _compute(self) -> bool:
+        """Begin, or make one step, in the thread; what it said is kept in the answer, whoever waited for it."""
+        if self._closed:
+            return False
+        if self._answer is None:
+            self._answer = self._begin()
+        return self._answer._compute()
+
+    def _close(self) -> None:
+        if self._answer is not None:
+            self._answer.close()
 
 
 def _keep(state: State, length: int) -> int:

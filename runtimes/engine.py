@@ -66,7 +66,7 @@ class Engine:
         self._opened = backend
         self._reopen = reopen  # None where another process could not do it
         self._text = ModelText(artifact)
-        self._turns, self._steps = Turns(), StepThread()
+        self._turns, self.steps = Turns(), StepThread()
         self._generator: Generator | None = None
         if artifact.manifest.task != CLASSIFICATION:
             self._generator = Generator(artifact, cast("Backend", backend), self._text, turns=self._turns)
@@ -144,8 +144,7 @@ class Engine:
         Raises:
             InputError: an empty or too long prompt, an option out of range, or no chat template though one is wanted.
         """
-        ids = [self.prompt_ids(text, chat=chat) for text in check_prompts(prompt)]
-        results = self.generate_ids(ids, options=options, **changes)
+        results = all_results(self._begin(check_prompts(prompt), options, changes, chat=chat))
         return results[0] if isinstance(prompt, str) else results
 
     def generate_ids(
@@ -167,7 +166,7 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> TextStream:
         """Answer one prompt piece by piece; raises as `generate` does, before the first piece."""
-        return TextStream(self._begin(prompt, options, changes, chat=chat))
+        return TextStream(self._begin([prompt], options, changes, chat=chat))
 
     def chat(
         self,
@@ -194,20 +193,40 @@ class Engine:
         """Answer a conversation piece by piece; for the arguments see `chat`."""
         return TextStream(self.generator.begin_chat(messages, options, changes))
 
-    async def agenerate(
+    @overload
+    async def agenerate(  # type: ignore[overload-overlap]  # as `generate`
         self,
         prompt: str,
         *,
         chat: bool | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
-    ) -> Result:
-        """The same as `generate` of one prompt, for code in an event loop, which goes on meanwhile.
+    ) -> Result: ...
+
+    @overload
+    async def agenerate(
+        self,
+        prompt: Sequence[str],
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> list[Result]: ...
+
+    async def agenerate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        chat: bool | None = None,
+        options: SamplingOptions | None = None,
+        **changes: Unpack[OptionChanges],
+    ) -> Result | list[Result]:
+        """The same as `generate`, for code in an event loop, which goes on meanwhile.
 
         Each step is computed in a thread of the engine's own; a cancelled task computes no further.
         """
-        results = await finish_run(self._steps, lambda: self._begin(prompt, options, changes, chat=chat))
-        return results[0]
+        results = await finish_run(self.steps, lambda: self._begin(check_prompts(prompt), options, changes, chat=chat))
+        return results[0] if isinstance(prompt, str) else results
 
     def astream(
         self,
@@ -218,7 +237,7 @@ class Engine:
         **changes: Unpack[OptionChanges],
     ) -> AsyncTextStream:
         """Answer one prompt piece by piece, for ``async for``; raises as `generate` does, with the first piece."""
-        return AsyncTextStream(self._steps, lambda: self._begin(prompt, options, changes, chat=chat))
+        return AsyncTextStream(self.steps, lambda: self._begin([prompt], options, changes, chat=chat))
 
     async def achat(
         self,
@@ -228,7 +247,7 @@ class Engine:
         **changes: Unpack[ChatChanges],
     ) -> Result:
         """The same as `chat`, for code in an event loop; see `agenerate`."""
-        results = await finish_run(self._steps, lambda: self.generator.begin_chat(messages, options, changes))
+        results = await finish_run(self.steps, lambda: self.generator.begin_chat(messages, options, changes))
         return results[0]
 
     def astream_chat(
@@ -239,7 +258,7 @@ class Engine:
         **changes: Unpack[ChatChanges],
     ) -> AsyncTextStream:
         """Answer a conversation piece by piece, for ``async for``; for the arguments see `chat`."""
-        return AsyncTextStream(self._steps, lambda: self.generator.begin_chat(messages, options, changes))
+        return AsyncTextStream(self.steps, lambda: self.generator.begin_chat(messages, options, changes))
 
     def generate_many(
         self,
@@ -405,13 +424,16 @@ class Engine:
 
         It waits for a step that another thread is computing; answers that are open then end with an InputError.
         """
-        self._steps.close()
+        self.steps.close()
         with self._turns:
             self._opened.close()
         return_freed_memory()
 
-    def _begin(self, prompt: str, options: SamplingOptions | None, changes: OptionChanges, *, chat: bool | None) -> Run:
-        return self.generator.begin([self.prompt_ids(prompt, chat=chat)], changed_options(options, changes))
+    def _begin(
+        self, prompts: Sequence[str], options: SamplingOptions | None, changes: OptionChanges, *, chat: bool | None
+    ) -> Run:
+        ids = [self.prompt_ids(text, chat=chat) for text in prompts]
+        return self.generator.begin(check_id_prompts(ids), changed_options(options, changes))
 
     def __enter__(self) -> Self:
         return self

@@ -77,6 +77,18 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class RefillableState(State, Protocol):
+    """A state whose rows can be given to others, so that a batch takes up the next prompt when one is through."""
+
+    def take_rows(self, rows: TokenIds, other: State) -> None:
+        """Let row ``rows[i]`` become what row ``i`` of another state of the same backend is; int64 [rows of other].
+
+        Each of them must have at most this state's capacity. The other state is not changed.
+        """
+        ...
+
+
+@runtime_checkable
 class TopBackend(Backend, Protocol):
     """Has its logits on a device, from which a few of them are fetched faster than all."""
 

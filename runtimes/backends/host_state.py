@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.backend import State, TokenIds
 from jisu.exporter.contract.signature import CAPACITY, StateSpec
 from jisu.runtimes.backends.element_types import storage_dtype
-from jisu.runtimes.backends.row_lengths import RowLengths, check_reorder, check_rewind
+from jisu.runtimes.backends.row_lengths import RowLengths, check_reorder, check_rewind, check_taken_rows
 from jisu.runtimes.backends.state_sizes import batch_axis, state_sizes
 
 
@@ -82,6 +82,20 @@ class HostState(RowLengths):
             if spec.kind == "kv":  # what lies behind the longest row is not worth copying
                 written = past[(slice(None),) * spec.dims.index(CAPACITY) + (slice(used),)]
             written[...] = np.take(written, rows, axis=batch_axis(spec))
+
+    def take_rows(self, rows: TokenIds, other: State) -> None:
+        assert isinstance(other, HostState), "rows come from a state of the same backend"
+        rows = np.asarray(rows, np.int64)
+        check_taken_rows(rows, lengths=other.lengths, batch=self.batch, capacity=self.capacity)
+        used = int(other.lengths.max())
+        for spec, mine, theirs in zip(self.specs, self.past, other.past, strict=True):
+            assert spec.kind != "encoder", "rows about other sources cannot be brought together"
+            if spec.kind == "kv":
+                places = (slice(None),) * spec.dims.index(CAPACITY) + (slice(used),)
+                mine, theirs = mine[places], theirs[places]
+            axis = batch_axis(spec)
+            np.moveaxis(mine, axis, 0)[rows] = np.moveaxis(theirs, axis, 0)
+        self._lengths[rows] = other.lengths
 
 
 def row_view(spec: StateSpec, tensor: npt.NDArray[Any], row: int) -> npt.NDArray[Any]:

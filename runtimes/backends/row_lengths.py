@@ -212,6 +212,24 @@ def check_reorder(rows: TokenIds, *, batch: int) -> None:
         )
 
 
+def check_taken_rows(rows: TokenIds, *, lengths: TokenIds, batch: int, capacity: int) -> None:
+    """Raise InputError unless rows of these ``lengths`` can take the places ``rows`` of a state; both int64 [rows]."""
+    if rows.shape != lengths.shape or (rows < 0).any() or (rows >= batch).any() or len(set(rows.tolist())) < len(rows):
+        raise InputError(
+            "The state cannot take these rows",
+            received=rows.tolist(),
+            allowed=f"{len(lengths)} different numbers between 0 and {batch - 1}",
+            fix="Name one place for each row that comes.",
+        )
+    if int(lengths.max()) > capacity:
+        raise InputError(
+            "The state has no room for these rows",
+            received=f"{int(lengths.max())} tokens in one row",
+            allowed=f"at most {capacity}",
+            fix="Make the state with a larger capacity.",
+        )
+
+
 def closed(backend: str) -> InputError:
     """The error of a call to a backend after its end."""
     return InputError(

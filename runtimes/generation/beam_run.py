@@ -75,6 +75,12 @@ class BeamRun:
         """What a row's answer is; nothing before the end."""
         return self._beams[row].token_ids if self._beams else ()
 
+    refillable = False  # all beams end together
+
+    def refill(self, row: int, prompt: Sequence[int], *, seed: int | None) -> bool:
+        """Not possible, see ``refillable``."""
+        return False
+
     @property
     def ended_rows(self) -> list[int]:
         """The rows that are through: all of them, at the end."""

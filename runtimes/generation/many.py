@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, get_args
@@ -121,7 +121,9 @@ def answer_many(
     on_error: OnError = "raise",
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[PromptResult]:
-    """Answer prompts, reading ``16 * batch_size`` of them ahead; yields each as it ends, the rows of a batch apart.
+    """Answer prompts, reading ``16 * batch_size`` of them ahead; yields each as it ends.
+
+    A row that is through gives its place to the next prompt, where the backend can do that.
 
     Args:
         encode: token ids of a prompt.
@@ -135,81 +137,136 @@ def answer_many(
     Raises:
         InputError: a prompt that the model cannot answer, with ``on_error`` of "raise".
     """
-    source = iter(enumerate(prompts))
-    seen: Counter[tuple[int, ...]] = Counter()
+    queue = _Queue(prompts, encode=encode, seed=seed, ahead=_READ_AHEAD * batch_size, on_error=on_error)
     through = 0
-    waiting: dict[int, PromptResult] = {}
+    finished: dict[int, PromptResult] = {}
     next_index = 0
-    while ahead := list(islice(source, _READ_AHEAD * batch_size)):
-        for item in _answer_ahead(
-            ahead, encode=encode, begin=begin, seed=seed, seen=seen, batch_size=batch_size, on_error=on_error
-        ):
-            through += 1
-            if progress is not None:
-                progress(through)
-            if not in_order:
-                yield item
+    for item in _answer_all(queue, begin=begin, batch_size=batch_size, on_error=on_error):
+        through += 1
+        if progress is not None:
+            progress(through)
+        if not in_order:
+            yield item
+            continue
+        finished[item.index] = item
+        while next_index in finished:
+            yield finished.pop(next_index)
+            next_index += 1
+
+
+class _Queue:
+    """The prompts to come, of which some are read ahead, the longest first.
+
+    ``at_hand`` says that reading more never waits for somebody: they are a list, and no program that may want to see
+    an answer before it asks on.
+    """
+
+    def __init__(
+        self,
+        prompts: Iterable[str | Prompt],
+        *,
+        encode: Callable[[str | Prompt], list[int]],
+        seed: int | None,
+        ahead: int,
+        on_error: OnError,
+    ) -> None:
+        self.at_hand = isinstance(prompts, Sized)
+        self.rows: deque[_Row] = deque()
+        self.exhausted = False
+        self._source = iter(enumerate(prompts))
+        self._encode, self._seed = encode, seed
+        self._ahead, self._on_error = ahead, on_error
+        # How often each row was read, over all prompts: those that read the same get seeds of their own.
+        self._seen: Counter[tuple[int, ...]] = Counter()
+
+    def read(self) -> Iterator[PromptResult]:
+        """Read ahead; yields those that cannot be answered."""
+        read = list(islice(self._source, self._ahead))
+        self.exhausted = not read
+        rows = []
+        for index, prompt in read:
+            try:
+                ids = self._encode(prompt)
+            except InputError as error:
+                yield _refused(_Row(index=index, prompt=prompt, ids=[], seed=None), error, on_error=self._on_error)
                 continue
-            waiting[item.index] = item
-            while next_index in waiting:
-                yield waiting.pop(next_index)
-                next_index += 1
+            rows.append(_Row(index=index, prompt=prompt, ids=ids, seed=self._row_seed(prompt, ids)))
+        # The longest first: what there is no memory for is known at once.
+        self.rows.extend(sorted(rows, key=lambda row: len(row.ids), reverse=True))
+
+    def _row_seed(self, prompt: str | Prompt, ids: Sequence[int]) -> int | None:
+        own = prompt.seed if isinstance(prompt, Prompt) else None
+        seed = own if own is not None else repeated_seed(self._seed, self._seen[tuple(ids)])
+        self._seen[tuple(ids)] += own is None
+        return None if self._seed is None else seed
 
 
-def _answer_ahead(
-    ahead: Sequence[tuple[int, str | Prompt]],
+def _answer_all(
+    queue: _Queue,
     *,
-    encode: Callable[[str | Prompt], list[int]],
     begin: Callable[[Sequence[Sequence[int]], Sequence[int | None]], Run],
-    seed: int | None,
-    seen: Counter[tuple[int, ...]],
     batch_size: int,
     on_error: OnError,
 ) -> Iterator[PromptResult]:
-    """Answer some prompts; ``seen`` counts the rows that read the same, over all of them."""
-    rows = []
-    for index, prompt in ahead:
-        try:
-            ids = encode(prompt)
-        except InputError as error:
-            yield _refused(index, prompt, error, on_error=on_error)
-            continue
-        own = prompt.seed if isinstance(prompt, Prompt) else None
-        row_seed = own if own is not None else repeated_seed(seed, seen[tuple(ids)])
-        seen[tuple(ids)] += own is None
-        rows.append(_Row(index=index, prompt=prompt, ids=ids, seed=None if seed is None else row_seed))
-    # The longest first: what there is no memory for is known at once.
-    rows.sort(key=lambda row: len(row.ids), reverse=True)
-    for start in range(0, len(rows), batch_size):
-        yield from _answer_batch(rows[start : start + batch_size], begin=begin, on_error=on_error)
+    while True:
+        if not queue.rows:
+            yield from queue.read()
+        if queue.rows:
+            batch = [queue.rows.popleft() for _ in range(min(batch_size, len(queue.rows)))]
+            yield from _answer_batch(batch, queue, begin=begin, on_error=on_error)
+        elif queue.exhausted:
+            return
 
 
 def _answer_batch(
-    rows: Sequence[_Row],
+    rows: list[_Row],
+    queue: _Queue | None,
     *,
     begin: Callable[[Sequence[Sequence[int]], Sequence[int | None]], Run],
     on_error: OnError,
 ) -> Iterator[PromptResult]:
+    """Answer some rows together; those of the queue take the places of rows that are through, where the run allows."""
     try:
         run = begin([row.ids for row in rows], [row.seed for row in rows])
     except InputError as error:
         if len(rows) == 1:
-            yield _refused(rows[0].index, rows[0].prompt, error, on_error=on_error)
+            yield _refused(rows[0], error, on_error=on_error)
             return
         # One of them is too long for the model: alone, each says for itself.
         for row in rows:
-            yield from _answer_batch([row], begin=begin, on_error=on_error)
+            yield from _answer_batch([row], None, begin=begin, on_error=on_error)
         return
-    yielded: set[int] = set()
+    answered: set[int] = set()
     for _ in run:
-        for number in run.ended_rows:
-            if number not in yielded:
-                yielded.add(number)
-                row = rows[number]
-                yield PromptResult(index=row.index, prompt=row.prompt, error=None, answer=run.result(number))
+        for place in set(run.ended_rows) - answered:
+            answered.add(place)
+            row = rows[place]
+            yield PromptResult(index=row.index, prompt=row.prompt, error=None, answer=run.result(place))
+        if queue is not None and run.refillable:
+            yield from _refill(run, rows, answered, queue, on_error=on_error)
 
 
-def _refused(index: int, prompt: str | Prompt, error: InputError, *, on_error: OnError) -> PromptResult:
+def _refill(run: Run, rows: list[_Row], free: set[int], queue: _Queue, *, on_error: OnError) -> Iterator[PromptResult]:
+    """Give free places to rows of the queue, as long as the run has room for the next one; yields the refused ones."""
+    while free:
+        if not queue.rows and queue.at_hand and not queue.exhausted:
+            yield from queue.read()
+        if not queue.rows:
+            return
+        place, row = min(free), queue.rows.popleft()
+        try:
+            joins = run.refill(place, row.ids, seed=row.seed)
+        except InputError as error:
+            yield _refused(row, error, on_error=on_error)
+            continue
+        if not joins:
+            queue.rows.appendleft(row)
+            return
+        rows[place] = row
+        free.remove(place)
+
+
+def _refused(row: _Row, error: InputError, *, on_error: OnError) -> PromptResult:
     if on_error == "raise":
         raise error
-    return PromptResult(index=index, prompt=prompt, error=error, answer=None)
+    return PromptResult(index=row.index, prompt=row.prompt, error=error, answer=None)

@@ -23,6 +23,11 @@ class Stopping:
         self._eos = frozenset(eos)
         self._stop_ids = frozenset(stop_ids)
 
+    def begin(self, row: int, limit: int) -> None:
+        """Let a row begin anew, with so many new tokens."""
+        self.reasons[row] = None
+        self._left[row] = limit
+
     @property
     def active(self) -> list[int]:
         """The rows that have not ended."""

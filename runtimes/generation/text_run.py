@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 
-from jisu.exporter.contract.backend import Backend, EncoderBackend, State
+from jisu.exporter.contract.backend import Backend, EncoderBackend, RefillableState, State
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import prompt_name
 from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions
-from jisu.runtimes.generation.result import Result, Timings
+from jisu.runtimes.generation.result import Result
 from jisu.runtimes.generation.row_rules import RowRules
-from jisu.runtimes.generation.sampling import RowSampler, TokenLogprobs
+from jisu.runtimes.generation.sampling import RowSampler
 from jisu.runtimes.generation.seeds import row_random, row_seeds
-from jisu.runtimes.generation.special_tokens import SpecialTokens
-from jisu.runtimes.generation.stopping import Stopping, StopStrings
-from jisu.runtimes.generation.text import CONTEXT, Detokenizer, TextCodec
+from jisu.runtimes.generation.stopping import Stopping
+from jisu.runtimes.generation.text import TextCodec
+from jisu.runtimes.generation.text_row import TextRow
 from jisu.runtimes.generation.token_loop import SampledToken, Turn, generate_tokens
 
 
@@ -67,26 +66,26 @@ class TextRun:
                 allowed="stop_ids",
                 fix="Name the end tokens by their ids.",
             )
+        self._backend, self._options, self._codec, self._cut = backend, options, codec, cut
         check_ids(prompts, backend.vocab_size)
         limits = row_limits(prompts, backend, options, cut=cut)
-        self._codec, self._prompts = codec, prompts
-        self._read = prompts if sources is None else sources
+        self._encodes = sources is not None
+        self._seconds: list[float] = []
+        read = prompts if sources is None else sources
         if seeds is None:
-            seeds = row_seeds(None if options.is_greedy else options.with_seed().seed, self._read)
-        self._seeds = list(seeds)
-        ends = () if options.ignore_eos else tuple(eos)
-        rules = row_rules(options, prompts, read=self._read, limits=limits, ends=ends)
-        self._samplers = [
-            RowSampler(options, prompt=prompt, vocab_size=backend.vocab_size, random=row_random(seed, read), rules=rule)
-            for prompt, seed, read, rule in zip(prompts, self._seeds, self._read, rules, strict=True)
-        ]
+            seeds = row_seeds(None if options.is_greedy else options.with_seed().seed, read)
+        self._ends = () if options.ignore_eos else tuple(eos)
+        self._rows = [self._row(*row) for row in zip(prompts, read, limits, seeds, strict=True)]
+        self._samplers = [row.sampler for row in self._rows]
         started = time.perf_counter()
         if state is None:
             with turns or nullcontext():
                 state = begin_state(backend, prompts, limits, sources=sources)
         # An encoder has done its work by now, and nobody can have a token before.
         self._encode_seconds = 0.0 if sources is None else time.perf_counter() - started
-        self._stopping = Stopping(limits=limits, eos=ends, stop_ids=options.stop_ids)
+        self._state = state
+        self._stopping = Stopping(limits=limits, eos=self._ends, stop_ids=options.stop_ids)
+        self._joining: dict[int, Sequence[int]] = {}
         self._steps = generate_tokens(
             backend,
             state,
@@ -95,28 +94,18 @@ class TextRun:
             stopping=self._stopping,
             logprobs=options.logprobs,
             turns=turns,
+            joining=self._joining,
         )
-        shows = self._shows_special = options.special_tokens
-        self._decoders = [Detokenizer(codec, prompt, special_tokens=shows) if codec else None for prompt in prompts]
-        # Where they are shown, stop strings see them as they are.
-        self._special = SpecialTokens({} if shows or codec is None else codec.special_texts, options.stop)
-        self._stops = [StopStrings(self._special.stops) for _ in prompts]
-        self._texts: list[list[str]] = [[] for _ in prompts]
-        self._tokens: list[list[int]] = [[] for _ in prompts]
-        self._logprobs: list[list[TokenLogprobs]] | None = None if options.logprobs is None else [[] for _ in prompts]
-        self._seconds: list[float] = []
 
     def __iter__(self) -> Iterator[list[tuple[int, str]]]:
         """Yield after each step the (row, text) pairs that became complete."""
         while (sampled := self._timed_step()) is not None:
-            pieces = [(item.row, self._take(item)) for item in sampled]
-            for row, text in pieces:
-                self._texts[row].append(text)
+            pieces = [(item.row, self._push(item)) for item in sampled]
             yield [(row, text) for row, text in pieces if text]
 
     def token_ids(self, row: int) -> tuple[int, ...]:
         """What a row has sampled so far."""
-        return tuple(self._tokens[row])
+        return tuple(self._rows[row].tokens)
 
     @property
     def encode_seconds(self) -> float:
@@ -133,30 +122,57 @@ class TextRun:
         """The rows that are through; the others go on."""
         return [row for row, reason in enumerate(self._stopping.reasons) if reason is not None]
 
+    @property
+    def refillable(self) -> bool:
+        """Whether `refill` is possible: not every backend can bring rows into a batch that has begun."""
+        return not self._encodes and isinstance(self._state, RefillableState)
+
+    def refill(self, row: int, prompt: Sequence[int], *, seed: int | None) -> bool:
+        """Give the place of a row that is through, and whose result was taken, to another prompt.
+
+        Returns:
+            False, and nothing is changed, where the state has no room for the prompt and its answer.
+
+        Raises:
+            InputError: as for a prompt of the beginning.
+        """
+        check_ids([prompt], self._backend.vocab_size)
+        (limit,) = row_limits([prompt], self._backend, self._options, cut=self._cut)
+        if len(prompt) + limit > self._state.capacity:
+            return False
+        self._rows[row] = self._row(prompt, prompt, limit, seed)
+        self._samplers[row] = self._rows[row].sampler
+        self._stopping.begin(row, limit)
+        self._joining[row] = prompt
+        return True
+
     def result(self, row: int) -> Result:
         """What a row that is through has become."""
         reason = self._stopping.reasons[row]
         assert reason is not None, "a result is there when its row has ended"
-        return Result(
-            text="".join(self._texts[row]),
-            token_ids=tuple(self._tokens[row]),
-            prompt_tokens=len(self._read[row]),
-            finish_reason=reason,
-            logprobs=None if self._logprobs is None else tuple(self._logprobs[row]),
-            seed=self._seeds[row],
-            timings=self._timings(len(self._tokens[row])),
-        )
+        return self._rows[row].result(reason, step_seconds=self._seconds, encode_seconds=self._encode_seconds)
 
     def results(self) -> list[Result]:
         """What each row has become; to be called when the iteration has ended."""
-        return [self.result(row) for row in range(len(self._tokens))]
+        return [self.result(row) for row in range(len(self._rows))]
 
-    def _timings(self, tokens: int) -> Timings:
-        """What a row of so many tokens was there for: one token a step, from the first on."""
-        return Timings(
-            time_to_first_token=self._encode_seconds + self._seconds[0],
-            decode_seconds=sum(self._seconds[1:tokens]),
-            decode_steps=tokens - 1,
+    def _row(self, prompt: Sequence[int], read: Sequence[int], limit: int, seed: int | None) -> TextRow:
+        (rules,) = row_rules(self._options, [prompt], read=[read], limits=[limit], ends=self._ends)
+        sampler = RowSampler(
+            self._options,
+            prompt=prompt,
+            vocab_size=self._backend.vocab_size,
+            random=row_random(seed, read),
+            rules=rules,
+        )
+        return TextRow(
+            prompt,
+            read=read,
+            sampler=sampler,
+            options=self._options,
+            codec=self._codec,
+            seed=seed,
+            first_step=len(self._seconds),
         )
 
     def _timed_step(self) -> list[SampledToken] | None:
@@ -166,33 +182,12 @@ class TextRun:
             self._seconds.append(time.perf_counter() - start)
         return sampled
 
-    def _with_texts(self, logprobs: TokenLogprobs, row: int) -> TokenLogprobs:
-        if self._codec is None:
-            return logprobs
-        before = [*self._prompts[row][-CONTEXT:], *self._tokens[row][-CONTEXT:]]
-        return replace(
-            logprobs,
-            text=self._codec.token_text(logprobs.token, before),
-            top_texts=tuple(self._codec.token_text(token, before) for token, _ in logprobs.top),
-        )
-
-    def _take(self, item: SampledToken) -> str:
+    def _push(self, item: SampledToken) -> str:
         row = item.row
-        if self._logprobs is not None and item.logprobs is not None:
-            self._logprobs[row].append(self._with_texts(item.logprobs, row))
-        self._tokens[row].append(item.token)
-        decoder, stops = self._decoders[row], self._stops[row]
-        if decoder is None:
-            return ""
-        silent = item.ends and not (self._shows_special and self._stopping.reasons[row] == "eos")
-        text = "" if silent else decoder.push(item.token) + self._special.mark(item.token)
-        shown, stopped = stops.push(text)
-        if not stopped and self._stopping.reasons[row] is not None:
-            rest, stopped = stops.push(decoder.flush())
-            shown += rest if stopped else rest + stops.flush()
+        text, stopped = self._rows[row].push(item, self._stopping.reasons[row], step=len(self._seconds) - 1)
         if stopped:
             self._stopping.finish(row, "stop")
-        return self._special.shown(shown)
+        return text
 
 
 def row_limits(

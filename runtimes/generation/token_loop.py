@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, TopBackend
+from jisu.exporter.contract.backend import Backend, Logits, RefillableState, State, TokenIds, TopBackend
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import prompt_name
 from jisu.runtimes import generation
@@ -41,11 +41,13 @@ def generate_tokens(
     stopping: Stopping,
     logprobs: int | None = None,
     turns: Turn | None = None,
+    joining: dict[int, Sequence[int]] | None = None,
 ) -> Iterator[list[SampledToken]]:
     """Yield, step by step, one new token for each row that has not ended.
 
-    Between two steps the caller may end rows with ``stopping.finish``. An ended row is no longer sampled; its state is
-    emptied, so that it costs next to nothing in the rows' common calls.
+    Between two steps the caller may end rows with ``stopping.finish``, or give the place of an ended one to another
+    prompt: with ``stopping.begin``, a sampler of its own, and the prompt in ``joining``. An ended row is no longer
+    sampled; its state is emptied, so that it costs next to nothing in the rows' common calls.
 
     Args:
         state: what it already holds of each row must be a beginning of that row's prompt, and shorter than it.
@@ -53,6 +55,8 @@ def generate_tokens(
         samplers: one for each row.
         logprobs: how many alternatives to record with each token; None records nothing.
         turns: entered for each call of the backend, where several threads share it.
+        joining: prompts that begin at the places of ended rows; it is emptied when they have been read. The next step
+            gives their first tokens alone. Only for a `RefillableState`.
 
     Raises:
         InputError: an empty prompt, or logits from which no token can be chosen.
@@ -61,25 +65,44 @@ def generate_tokens(
     turn = turns or nullcontext()
     logits = prefill(backend, state, prompts, turns=turn)
     fed = np.zeros((len(prompts), 1), np.int64)
+    rows = places = stopping.active  # whose turn it is, and where their logits are
     step = 0
     while True:
         sampled = []
-        for row in stopping.active:
-            token = samplers[row].choose(logits[row, 0], step=step)
-            record = None if logprobs is None else token_logprobs(logits[row, 0], token, top=logprobs)
+        for row, place in zip(rows, places, strict=True):
+            token = samplers[row].choose(logits[place, 0], step=step)
+            record = None if logprobs is None else token_logprobs(logits[place, 0], token, top=logprobs)
             sampled.append(SampledToken(row=row, token=token, ends=stopping.observe(row, token), logprobs=record))
             fed[row, 0] = token
         yield sampled
-        active = stopping.active
-        if not active:
+        step += 1
+        if joining:
+            rows, places = list(joining), list(range(len(joining)))
+            logits = _join(backend, state, joining, turn=turn)
+            joining.clear()
+            continue
+        rows = places = stopping.active
+        if not rows:
             return
         with turn:
-            if len(active) < len(prompts):
+            if len(rows) < len(prompts):
                 lengths = np.zeros(len(prompts), np.int64)
-                lengths[active] = state.lengths[active]
+                lengths[rows] = state.lengths[rows]
                 state.rewind(lengths)
             logits = run_step(fed, state)
-        step += 1
+
+
+def _join(backend: Backend, state: State, joining: Mapping[int, Sequence[int]], *, turn: Turn) -> Logits:
+    """Read prompts apart, since not every backend takes several new tokens behind the past of other rows, and put them
+    at their places in the state; returns float32 [prompts, 1, V]."""
+    assert isinstance(state, RefillableState), "the caller asks whether rows can join"
+    prompts = list(joining.values())
+    with turn:
+        part = backend.new_state(len(prompts), max(len(prompt) for prompt in prompts))
+    logits = prefill(backend, part, prompts, turns=turn)
+    with turn:
+        state.take_rows(np.array(list(joining), np.int64), part)
+    return logits
 
 
 def _step_of(backend: Backend, samplers: Sequence[RowSampler]) -> Callable[[TokenIds, State], Logits]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import copy
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -240,3 +243,122 @@ def test_a_copy_goes_on_from_the_same_history(tmp_path: Path) -> None:
     assert "".join(twin.ask("more")) == "hello!"
     assert twin.reused_tokens == 0
     assert len(conversation.messages) == 2
+
+
+class SlowBackend(ScriptedBackend):
+    """Takes a while for each call, and remembers the threads that called it."""
+
+    threads: set[int]
+    seconds = 0.02
+
+    def forward(self, *arguments: Any, **more: Any) -> Any:
+        time.sleep(self.seconds)
+        self.threads.add(threading.get_ident())
+        return super().forward(*arguments, **more)
+
+
+def slow_talk(tmp_path: Path) -> tuple[Conversation, SlowBackend]:
+    artifact = text_artifact(tmp_path / "a", eos=[END])
+    backend = SlowBackend(TOKENIZER.get_vocab_size(), parrot, artifact.manifest.model.max_positions)
+    backend.threads = set()
+    return Conversation(Engine(artifact, backend), options=SamplingOptions(max_new_tokens=20)), backend
+
+
+def test_an_awaited_answer_is_the_same_and_computed_elsewhere(tmp_path: Path) -> None:
+    async def main() -> None:
+        conversation, backend = slow_talk(tmp_path)
+        for text in ("hi", "again"):
+            assert "".join([piece async for piece in conversation.aask(text)]) == "hello!"
+        assert conversation.reused_tokens > 0
+        assert threading.get_ident() not in backend.threads
+        assert [message["role"] for message in conversation.messages] == ["user", "assistant"] * 2
+        assert conversation.last_result is not None and conversation.last_result.text == "hello!"
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_answer_computes_no_further_and_the_next_message_is_answered(tmp_path: Path) -> None:
+    async def main() -> None:
+        conversation, backend = slow_talk(tmp_path)
+        pieces: list[str] = []
+
+        async def take() -> None:
+            async for piece in conversation.aask("hi"):
+                pieces.append(piece)
+
+        task = asyncio.create_task(take())
+        while len(pieces) < 2:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.1)
+        calls = len(backend.calls)
+        await asyncio.sleep(0.1)
+        assert len(backend.calls) == calls <= len(pieces) + 2
+        assert "".join([piece async for piece in conversation.aask("again")]) == "hello!"
+        assert [message["content"] for message in conversation.messages] == ["hi", "".join(pieces), "again", "hello!"]
+
+    asyncio.run(main())
+
+
+def test_a_wait_for_a_piece_that_is_given_up_loses_none(tmp_path: Path) -> None:
+    async def main() -> None:
+        conversation, _ = slow_talk(tmp_path)
+        answer, said = conversation.aask("hi"), ""
+        while len(said) < len("hello!"):
+            try:
+                said += await asyncio.wait_for(answer.__anext__(), 0.005)
+            except (asyncio.TimeoutError, TimeoutError):
+                continue
+        assert said == "hello!"
+        assert [piece async for piece in answer] == []
+
+    asyncio.run(main())
+
+
+def test_a_closed_awaited_answer_stays_as_far_as_it_was_taken(tmp_path: Path) -> None:
+    async def main() -> None:
+        conversation, backend = slow_talk(tmp_path)
+        async with conversation.aask("hi") as answer:
+            said = await answer.__anext__()
+        assert [piece async for piece in answer] == []
+        assert conversation.messages[-1] == {"role": "assistant", "content": said}
+        unread = conversation.aask("never begun")
+        await unread.aclose()
+        assert len(conversation.messages) == 2
+        left = conversation.aask("one")
+        await left.__anext__()
+        await conversation.aask("two").__anext__()
+        with pytest.raises(InputError, match="another message was sent"):
+            await left.__anext__()
+        assert len(backend.calls) >= 3
+
+    asyncio.run(main())
+
+
+def test_awaited_answers_and_threads_take_turns_step_by_step(tmp_path: Path) -> None:
+    conversation, _ = slow_talk(tmp_path)
+    order: list[str] = []
+
+    def in_a_thread() -> None:
+        for _ in conversation._engine.stream("hi", max_new_tokens=20):
+            order.append("thread")
+
+    async def main() -> None:
+        other = Conversation(conversation._engine, options=SamplingOptions(max_new_tokens=20))
+        thread = threading.Thread(target=in_a_thread)
+
+        async def take(name: str, talk: Conversation) -> None:
+            async for _ in talk.aask("hi"):
+                order.append(name)
+
+        thread.start()
+        await asyncio.gather(take("one", conversation), take("two", other))
+        await asyncio.to_thread(thread.join, 10)
+
+    asyncio.run(main())
+    assert {name: order.count(name) for name in set(order)} == dict.fromkeys(("one", "two", "thread"), len(ANSWER))
+    lasts = [len(order) - order[::-1].index(name) for name in ("one", "two", "thread")]
+    firsts = [order.index(name) for name in ("one", "two", "thread")]
+    assert max(firsts) < min(lasts), f"nobody waits until another is through: {order}"

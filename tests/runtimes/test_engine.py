@@ -400,6 +400,16 @@ def test_an_awaited_answer_is_the_same(tiny: Engine, tmp_path: Path) -> None:
     assert text == "".join(pieces) == result.text == "hello world"
 
 
+def test_a_list_of_prompts_is_awaited_as_a_list(tmp_path: Path) -> None:
+    engine = saying(tmp_path, "hello world", "hi")
+    results = asyncio.run(engine.agenerate(["hi", "hi"], chat=False))
+    assert [result.text for result in results] == ["hello world"] * 2
+    assert [result.text for result in asyncio.run(engine.agenerate(["hi"], chat=False))] == ["hello world"]
+    for generate in (engine.generate, lambda prompts: asyncio.run(engine.agenerate(prompts))):
+        with pytest.raises(InputError, match="There is no prompt"):
+            generate([])
+
+
 def test_an_awaited_conversation_is_the_same(tmp_path: Path) -> None:
     message = [{"role": "user", "content": "hi"}]
     prompt = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"

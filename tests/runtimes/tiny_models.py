@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from jisu.exporter.contract.artifact import Artifact, Manifest, ModelFacts, record_files
 from jisu.exporter.contract.signature import Signature, StateSpec, TensorSpec
-from jisu.runtimes.backends.row_lengths import check_call, check_reorder, check_rewind
+from jisu.runtimes.backends.row_lengths import check_call, check_reorder, check_rewind, check_taken_rows
 
 V, C, H, HKV, D, POSITIONS = 23, 8, 2, 1, 16, 64
 EOS = 2
@@ -268,6 +268,11 @@ class ListState:
     def reorder(self, rows: np.ndarray) -> None:
         check_reorder(np.asarray(rows), batch=len(self.rows))
         self.rows = [list(self.rows[row]) for row in rows]
+
+    def take_rows(self, rows: np.ndarray, other: Any) -> None:
+        check_taken_rows(np.asarray(rows), lengths=other.lengths, batch=len(self.rows), capacity=self.capacity)
+        for row, tokens in zip(rows, other.rows, strict=True):
+            self.rows[row] = list(tokens)
 
 
 class ListBackend:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jisu.exporter.contract.backend import Backend
+from jisu.exporter.contract.backend import Backend, RefillableState
 from jisu.exporter.contract.errors import InputError
 from jisu.runtimes.backends.backend_options import BackendOptions
 from jisu.runtimes.backends.ort_cuda.backend import OrtCudaBackend
@@ -239,3 +239,28 @@ def test_a_closed_backend_refuses_calls(backend: Backend) -> None:
     backend.close()
     with pytest.raises(InputError, match="closed"):
         backend.forward(ids([1]), state)
+
+
+def test_rows_of_another_state_go_on_among_those_that_were_there(backend: Backend) -> None:
+    state, part = backend.new_state(3, 16), backend.new_state(2, 8)
+    if not isinstance(state, RefillableState):
+        pytest.skip(f"{backend.name} computes a batch to its end")
+    backend.forward(ids(A, B, C), state, new_lengths=lengths(A, B, C))
+    backend.forward(ids([4], [5], [6]), state)
+    backend.forward(ids(A[::-1], C), part, new_lengths=lengths(A, C))
+    state.take_rows(np.array([2, 0]), part)
+    assert state.lengths.tolist() == [len(C), len(B) + 1, len(A)]
+    for step in range(1, 4):
+        out = backend.forward(ids([7], [8], [9]), state)
+        close_to(out[0], logits_of(C + [7] * step)[-1:])
+        close_to(out[1], logits_of([*B, 5] + [8] * step)[-1:])
+        close_to(out[2], logits_of(A[::-1] + [9] * step)[-1:])
+    with pytest.raises(InputError, match="no room for these rows"):
+        part.take_rows(np.array([0, 1]), backend_rows(backend, [A + B, C]))  # type: ignore[attr-defined]
+
+
+def backend_rows(backend: Backend, rows: list[list[int]]) -> Any:
+    """A state that has read these rows."""
+    state = backend.new_state(len(rows), 16)
+    backend.forward(ids(*rows), state, new_lengths=lengths(*rows))
+    return state

@@ -23,6 +23,7 @@ from jisu.runtimes.backends.row_lengths import (
     check_reorder,
     check_rewind,
     check_size,
+    check_taken_rows,
     closed,
 )
 from jisu.runtimes.backends.token_ids import id_array
@@ -103,6 +104,7 @@ class TorchState(RowLengths):
         encoder_tensors = iter(encoded)
         self.kinds = [kind for _, kind, _, _ in specs]
         self.axes = [list(dims).index("B") for _, _, dims, _ in specs]
+        self._capacity_axes = [list(dims).index(CAPACITY) if CAPACITY in dims else None for _, _, dims, _ in specs]
         self.recurrent = "recurrent" in self.kinds
         sizes: dict[Any, int] = {"B": batch, CAPACITY: capacity}
         self.tensors = [
@@ -132,6 +134,22 @@ class TorchState(RowLengths):
         index = torch.from_numpy(rows)
         self.tensors = [tensor.index_select(axis, index) for axis, tensor in zip(self.axes, self.tensors, strict=True)]
         self._lengths[:] = self._lengths[rows]
+
+    def take_rows(self, rows: TokenIds, other: State) -> None:
+        import torch
+
+        assert isinstance(other, TorchState), "rows come from a state of the same backend"
+        rows = np.asarray(rows, np.int64)
+        check_taken_rows(rows, lengths=other.lengths, batch=len(self._lengths), capacity=self.capacity)
+        used = int(other.lengths.max())
+        with torch.inference_mode():
+            for kind, axis, place, mine, theirs in zip(
+                self.kinds, self.axes, self._capacity_axes, self.tensors, other.tensors, strict=True
+            ):
+                assert kind != "encoder", "rows about other sources cannot be brought together"
+                part, source = (mine, theirs) if place is None else (t.narrow(place, 0, used) for t in (mine, theirs))
+                part.index_copy_(axis, torch.from_numpy(rows), source)
+        self._lengths[rows] = other.lengths
 
 
 class TorchBackend:

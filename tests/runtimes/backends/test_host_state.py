@@ -87,3 +87,20 @@ def test_a_view_of_a_row_shares_its_memory() -> None:
     tensor = np.zeros((1, 2, 4), np.float32)
     row_view(RECURRENT, tensor, 1)[...] = 7
     assert tensor[0].tolist() == [[0] * 4, [7] * 4]
+
+
+@pytest.mark.parametrize("swaps", [0, 1])
+def test_rows_of_another_state_replace_those_at_their_places(swaps: int) -> None:
+    state = filled(KV, RECURRENT, batch=3)
+    state.place(array(4, 4, 4))
+    other = filled(KV, RECURRENT, batch=2, capacity=3)
+    other.place(array(1, 2))
+    for _ in range(swaps):
+        other.swap()
+        other.past[1][...] = [[[1], [2]]]
+    state.take_rows(array(2, 0), other)
+    assert state.lengths.tolist() == [2, 4, 1]
+    assert state.past[0][:, 0, 0, 0].tolist() == [2, 2, 1]
+    assert state.past[0][:, 0, 1, 0].tolist() == [2, 2, 1]
+    assert state.past[0][:, 0, 2, 0].tolist() == [1, 2, 3], "what lies behind the longest row is not copied"
+    assert state.past[1][0, :, 0].tolist() == [2, 2, 1]

@@ -13,6 +13,7 @@ from jisu.runtimes.backends.row_lengths import (
     check_reorder,
     check_rewind,
     check_size,
+    check_taken_rows,
     padded_sources,
 )
 
@@ -133,3 +134,12 @@ def test_rows_are_reordered_to_existing_ones(rows: list[int]) -> None:
     check_reorder(array(1, 1), batch=2)
     with pytest.raises(InputError, match="between 0 and 1"):
         check_reorder(array(*rows), batch=2)
+
+
+@pytest.mark.parametrize("rows", [[0, 2], [-1, 0], [0], [1, 1]])
+def test_rows_of_another_state_take_one_place_each(rows: list[int]) -> None:
+    check_taken_rows(array(1, 0), lengths=array(2, 3), batch=2, capacity=3)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        check_taken_rows(array(*rows), lengths=array(2, 3), batch=2, capacity=3)
+    with pytest.raises(InputError, match="no room for these rows"):
+        check_taken_rows(array(1, 0), lengths=array(2, 3), batch=2, capacity=2)

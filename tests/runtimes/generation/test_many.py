@@ -12,6 +12,7 @@ from jisu.runtimes.engine import Engine
 from jisu.runtimes.generation.many import Prompt, PromptResult, answer_many
 from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.runs import Run, begin_run
+from jisu.runtimes.generation.text_run import TextRun
 from jisu.runtimes.opening import load
 from tests.runtimes.tiny_models import write_artifact
 
@@ -63,7 +64,49 @@ def test_each_prompt_gets_what_it_gets_alone(engine: Engine) -> None:
     assert [results[index] for index in range(5)] == alone
 
 
-def test_batches_hold_rows_of_like_lengths_and_at_most_the_size(engine: Engine) -> None:
+def test_batches_hold_rows_of_like_lengths_and_at_most_the_size(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextRun, "refillable", False)
+    many = Many(engine)
+    assert len(list(many(["dddd", "a", "ccc", "bb", "b2"], batch_size=2))) == 5
+    assert many.batches == [[4, 3], [2, 2], [1]]
+
+
+def test_the_place_of_a_row_that_is_through_goes_to_the_next_prompt(engine: Engine) -> None:
+    many = Many(engine, max_new_tokens=None, ignore_eos=True, max_length=12)
+    answers = list(many(["dddd", "a", "ccc", "bb", "b2"], batch_size=2))
+    assert many.batches == [[4, 3]]
+    for item in answers:
+        ids = IDS[str(item.prompt)]
+        (alone,) = engine.generate_ids([ids], ignore_eos=True, max_new_tokens=12 - len(ids))
+        assert item.result.token_ids == alone.token_ids
+
+
+def test_a_prompt_that_cannot_join_is_refused_and_the_next_one_takes_the_place(engine: Engine) -> None:
+    many = Many(engine, max_new_tokens=3)
+    begin = many.begin
+
+    def refusing(rows: Sequence[Sequence[int]], seeds: Sequence[int | None]) -> Run:
+        run = begin(rows, seeds)
+        refill = run.refill
+
+        def refused(row: int, prompt: Sequence[int], *, seed: int | None) -> bool:
+            if len(prompt) == 2:
+                raise InputError("It cannot join")
+            return refill(row, prompt, seed=seed)
+
+        run.refill = refused  # type: ignore[method-assign]
+        return run
+
+    many.begin = refusing  # type: ignore[method-assign]
+    results = {str(item.prompt): item for item in many(["dddd", "ccc", "bb", "a"], batch_size=2, on_error="yield")}
+    assert "cannot join" in str(results["bb"].error)
+    assert len(results["a"].result.token_ids) == 3
+
+
+def test_a_prompt_without_room_waits_for_the_next_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TextRun, "refill", lambda *_, **__: False)
     many = Many(engine)
     assert len(list(many(["dddd", "a", "ccc", "bb", "b2"], batch_size=2))) == 5
     assert many.batches == [[4, 3], [2, 2], [1]]
@@ -87,6 +130,7 @@ def test_a_row_that_ends_early_is_there_before_its_batch_is_through(engine: Engi
         inner = iter(run)
 
         class Counted:
+            refillable = False
             ended_rows = property(lambda self: run.ended_rows)
             result = staticmethod(run.result)
 
@@ -161,3 +205,20 @@ def test_beams_search_every_batch(engine: Engine) -> None:
 def test_a_prompt_is_one_thing_with_a_seed(fields: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Prompt(**fields)
+
+
+def test_a_list_is_read_on_while_rows_are_computed_and_a_source_that_may_wait_is_not(engine: Engine) -> None:
+    names = ["bb"] * 20
+    listed, awaited = Many(engine), Many(engine)
+    assert len(list(listed(names, batch_size=1))) == len(list(awaited(iter(names), batch_size=1))) == 20
+    assert listed.batches == [[2]]
+    assert awaited.batches == [[2], [2]]
+
+
+def test_a_longer_prompt_that_is_read_later_begins_a_batch_with_room_for_it(engine: Engine) -> None:
+    many = Many(engine)
+    names = ["a"] * 20 + ["dddd"] * 13
+    results = {item.index: item.result.token_ids for item in many(names, batch_size=1)}
+    assert many.batches == [[1], [4]]
+    for index, name in enumerate(names):
+        assert results[index] == engine.generate_ids([IDS[name]], max_new_tokens=4)[0].token_ids

@@ -114,3 +114,30 @@ def test_what_a_plan_holds_is_no_property_of_the_model() -> None:
 def test_a_state_has_room_for_the_longest_row_and_its_answer() -> None:
     state = begin_state(ListBackend(), [[1, 2, 3], [4]], [2, 9], copies=2)
     assert (state.capacity, len(state.lengths)) == (10, 4)
+
+
+def test_a_row_that_is_through_gives_its_place_to_another_prompt() -> None:
+    one = run([[5], [0, 1]], max_new_tokens=5)
+    answers = {}
+    for _ in one:
+        for row in one.ended_rows:
+            answers.setdefault((row, one.result(row).prompt_tokens), one.result(row))
+        if (0, 1) in answers and (0, 2) not in answers and 0 in one.ended_rows:
+            assert one.refill(0, [6, 7], seed=None)
+    assert answers[0, 1].token_ids == (6, 7, 8, EOS)
+    assert answers[1, 2].token_ids == (2, 3, 4, EOS)
+    assert answers[0, 2].token_ids == (8, EOS)
+    steps = one.step_seconds
+    assert len(steps) == 4 + 2
+    assert answers[0, 2].timings.time_to_first_token == pytest.approx(steps[4])
+    assert answers[0, 2].timings.decode_seconds == pytest.approx(steps[5])
+
+
+def test_a_prompt_that_the_state_has_no_room_for_is_not_taken() -> None:
+    one = run([[4]], max_new_tokens=3)
+    next(iter(one))
+    assert one.refillable
+    assert not one.refill(0, [1, 2, 3], seed=None)
+    assert one.result(0).token_ids == (EOS,)
+    with pytest.raises(InputError, match="no tokens"):
+        one.refill(0, [], seed=None)

@@ -100,3 +100,26 @@ def test_a_state_that_already_holds_the_prompt_is_refused() -> None:
     prefill(backend, state, [[1, 2]])
     with pytest.raises(InputError, match="no tokens"):
         prefill(backend, state, [[1, 2]])
+
+
+def test_a_prompt_that_joins_is_read_apart_and_goes_on_with_the_others() -> None:
+    backend = ListBackend()
+    stopping = Stopping(limits=[2, 6])
+    samplers = [RowSampler(SamplingOptions(), prompt=prompt, vocab_size=V) for prompt in ([1, 2], [3])]
+    joining: dict[int, list[int]] = {}
+    steps = generate_tokens(
+        backend, backend.new_state(2, 16), [[1, 2], [3]], samplers=samplers, stopping=stopping, joining=joining
+    )
+    rows: dict[str, list[int]] = {"first": [], "second": [], "third": []}
+    names = ["first", "second"]
+    for step in steps:
+        for item in step:
+            rows[names[item.row]].append(item.token)
+        if names[0] == "first" and stopping.reasons[0]:
+            names[0], samplers[0] = "third", RowSampler(SamplingOptions(), prompt=[4, 5, 6], vocab_size=V)
+            stopping.begin(0, 3)
+            joining[0] = [4, 5, 6]
+    assert not joining
+    for name, prompt, limit in (("first", [1, 2], 2), ("second", [3], 6), ("third", [4, 5, 6], 3)):
+        assert rows[name] == run(ListBackend(), [prompt], [limit])[0]
+    assert (1, 3) in backend.calls, "read apart"

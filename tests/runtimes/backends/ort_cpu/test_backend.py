@@ -236,6 +236,21 @@ def test_recurrent_state_is_reordered_and_emptied(recurrent: Artifact, steps: in
     np.testing.assert_allclose(out[1, 0], recurrent_logits([6])[-1], atol=1e-4)
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_recurrent_row_of_another_state_goes_on_where_it_was(recurrent: Artifact, steps: int) -> None:
+    backend = opened(recurrent)
+    state, part = backend.new_state(2, 16), backend.new_state(1, 4)
+    backend.forward(np.array([A, A[::-1]]), state)
+    for _ in range(steps):
+        backend.forward(np.array([[5], [5]]), state)
+    backend.forward(np.array([B]), part)
+    state.take_rows(np.array([1]), part)
+    for step in range(1, 3):
+        out = backend.forward(np.array([[6], [6]]), state)
+        np.testing.assert_allclose(out[0, 0], recurrent_logits(A + [5] * steps + [6] * step)[-1], atol=1e-4)
+        np.testing.assert_allclose(out[1, 0], recurrent_logits(B + [6] * step)[-1], atol=1e-4)
+
+
 def test_a_recurrent_state_cannot_go_back_to_the_middle(recurrent: Artifact) -> None:
     backend = opened(recurrent)
     state = backend.new_state(1, 16)

@@ -64,6 +64,16 @@ def test_the_dtype_of_a_state_may_be_named() -> None:
     assert tuple(state.tensors[0].shape) == (2, 1)
 
 
+def test_a_row_of_another_state_brings_what_it_has_summed() -> None:
+    _, backend = opened()
+    state, part = backend.new_state(2, 8), backend.new_state(1, 3)
+    backend.forward(ids([1, 1], [3, 3]), state)
+    backend.forward(ids([2, 2, 3]), part)
+    state.take_rows(np.array([0]), part)
+    out = backend.forward(ids([1], [1]), state)
+    assert out[:, 0, :2].tolist() == [[8, 3], [7, 2]]
+
+
 def test_rows_are_rewound_and_reordered_each_for_itself() -> None:
     _, backend = opened()
     state = backend.new_state(2, 8)
