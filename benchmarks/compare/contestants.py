@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -97,11 +98,17 @@ def source_key(artifact: Artifact) -> str:
 
 
 def _labels(folders: Sequence[Path]) -> dict[Path, str]:
-    """The folders' own names, or their paths where two have the same."""
-    names = [folder.resolve().name for folder in folders]
-    return {
-        folder: name if names.count(name) == 1 else str(folder) for folder, name in zip(folders, names, strict=True)
-    }
+    """The folders' own names; where two have the same, with as many of the folders above as tell them apart."""
+    parts = {folder: folder.resolve().parts for folder in folders}
+
+    def label(folder: Path) -> str:
+        for count in range(1, len(parts[folder]) + 1):
+            tail = parts[folder][-count:]
+            if sum(other[-count:] == tail for other in parts.values()) == 1:
+                break
+        return "/".join(parts[folder][-count:])
+
+    return {folder: label(folder) for folder in folders}
 
 
 def _opened(folder: Path) -> tuple[Artifact | None, str | None]:
@@ -145,10 +152,11 @@ def _command(folder: Path, backend: str, threads: int, source: str | None) -> tu
 
 
 def _facts(folder: Path, artifact: Artifact | None, backend: str, *, reads_source: bool) -> dict[str, Any]:
-    facts: dict[str, Any] = {"engine": "jisu", "path": str(folder), "backend": backend, "size_bytes": None}
+    facts: dict[str, Any] = {"engine": "jisu", "path": folder.name, "backend": backend, "size_bytes": None}
     if artifact is None:
         return facts
     manifest = artifact.manifest
+    facts["manifest_sha256"] = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     if reads_source:
         files = manifest.source.get("files", {}).values()
         size = sum(record.get("size", 0) for record in files) or None

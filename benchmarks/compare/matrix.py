@@ -191,7 +191,7 @@ def _nearest(word: str, names: Iterable[str]) -> str:
 
 
 def _failed_facts(folder: Path) -> dict[str, Any]:
-    return {"engine": "jisu", "path": str(folder), "size_bytes": None}
+    return {"engine": "jisu", "path": folder.name, "size_bytes": None}
 
 
 def _are_words(value: Any) -> bool:

@@ -94,7 +94,7 @@ def peer_contestants(models: Path, python: Path, *, threads: int) -> tuple[list[
 
 def _facts(peer: Peer, path: Path) -> dict[str, Any]:
     engine = peer.worker.removeprefix("run_")
-    return {"engine": engine, "path": str(path), "size_bytes": _bytes_of(path), "export_seconds": None}
+    return {"engine": engine, "path": path.name, "size_bytes": _bytes_of(path), "export_seconds": None}
 
 
 def _installed(python: Path) -> set[tuple[Path, str]]:

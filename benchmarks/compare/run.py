@@ -30,6 +30,7 @@ from jisu.benchmarks.compare.relative_speed import check_reference_row, relative
 from jisu.benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
 from jisu.benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
 from jisu.benchmarks.report.columns import at, quality_path, speed_column
+from jisu.benchmarks.report.places import own_name, without_places
 from jisu.benchmarks.report.report import finite, prepare_folder, write_json
 from jisu.benchmarks.report.schema import JSON, KIND, SCHEMA_VERSION, Report
 from jisu.exporter.contract.artifact import Artifact, check_outside_artifacts
@@ -164,7 +165,7 @@ def compare(
                 "task": kind_of(model),
                 "model": _model_facts(model),
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "command": command_line() if command is None else shlex.join(command),
+                "command": command_line() if command is None else shlex.join(map(own_name, command)),
                 "machine": {**machine(), "loops_per_s": statistics.median(speeds)},
                 "versions": installed_packages(),
                 "settings": {"trials": request.trials, "threads": threads, "time_limit_s": request.time_limit},
@@ -181,6 +182,7 @@ def compare(
                 ],
             }
         )
+        report = without_places(report)
         report["pareto"] = pareto_of(report)
         write_json(report, request.out / JSON)
         journal.remove()
@@ -211,9 +213,9 @@ def _relative(
 
 
 def command_line() -> str:
-    """What was typed."""
+    """What was typed, without where the files lie on this machine."""
     name = Path(sys.argv[0]).name
-    return shlex.join(["jisu" if name == "__main__.py" else name, *sys.argv[1:]])
+    return shlex.join(["jisu" if name == "__main__.py" else name, *map(own_name, sys.argv[1:])])
 
 
 def who_is_compared(

@@ -9,9 +9,9 @@ from typing import Any, Literal
 from jisu.exporter.contract.artifact import TEXT_TO_TEXT
 from jisu.runtimes.backends.registry import CLASSIFICATION
 
-Better = Literal["high", "low"]
-ARROWS: dict[Better | None, str] = {"high": "↑", "low": "↓", None: ""}
-_WAYS: dict[Better, str] = {"high": "higher", "low": "lower"}
+Better = Literal["high", "low", "one"]
+ARROWS: dict[Better | None, str] = {"high": "↑", "low": "↓", "one": "→ 1", None: ""}
+_WAYS: dict[Better, str] = {"high": "higher is better", "low": "lower is better", "one": "nearer to 1 is closer"}
 # Unit as it is written -> how many of the stored units it is, and how many digits count.
 UNITS: dict[str, tuple[float, int]] = {
     "": (1.0, 4),
@@ -33,7 +33,8 @@ UNITS: dict[str, tuple[float, int]] = {
 class Column:
     """One figure of a row: ``path`` leads to it, and to a summary's median where it has several numbers.
 
-    ``better`` is which end of it one wants. ``exact`` figures need no interval to be compared.
+    ``better`` is which end of it one wants, "one" where it should be 1 and no row is marked. ``exact`` figures need no
+    interval to be compared.
     """
 
     title: str
@@ -45,15 +46,15 @@ class Column:
     @property
     def direction(self) -> str:
         """Which way is better, in words; empty where neither is."""
-        return f"{_WAYS[self.better]} is better" if self.better is not None else ""
+        return _WAYS[self.better] if self.better is not None else ""
 
 
 def headline_columns(report: Mapping[str, Any]) -> list[Column]:
     """The columns of the first table: speed of short and of long texts, closeness, size and memory."""
     quality = quality_path(report)
     several = "worst" in quality
-    # Lower than the source's is not closer to it: nothing is marked.
-    ratio = Column(title="perplexity over the source's", path=(*quality, "perplexity_ratio"))
+    # Lower than the source's is not closer to it.
+    ratio = Column(title="perplexity over the source's", path=(*quality, "perplexity_ratio"), better="one")
     average = Column(title="mean KL, all domains", path=("quality", "average", "mean_kl"), unit="nats", better="low")
     return [
         *_speed_columns(report),
@@ -148,7 +149,7 @@ def quality_columns(name: str) -> list[Column]:
         column("top-1", "top1", unit="%", better="high"),
         column("near ties", "near_ties", better=None),
         column("perplexity", "perplexity", better=None),
-        column("over the source's", "perplexity_ratio", better=None),
+        column("over the source's", "perplexity_ratio", better="one"),
         column("confident changes", "confident_changes", unit="%"),
         column("tokens", "tokens", better=None),
         column("texts", "texts", better=None),
@@ -229,7 +230,7 @@ def best_rows(
         if not (matches and (rows[index]["name"] == reference or (source and runs_source(rows[index]))))
     ]
     intervals = {index: ends for index in others if (ends := interval_of(rows[index], column)) is not None}
-    if column.better is None or len(having) < 2 or not intervals or len(intervals) < len(others):
+    if column.better not in ("high", "low") or len(having) < 2 or not intervals or len(intervals) < len(others):
         return set()
     sign = 1 if column.better == "high" else -1
     best = max(intervals, key=lambda index: sign * sum(intervals[index]))

@@ -64,8 +64,9 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"{headline_words(report)}; medians of {settings['trials']} {trials_words(report)}, "
-        f"{settings['threads']} threads, {machine['processor']}. ↑ higher is better, ↓ lower is better; intervals in "
-        "parentheses; the best is bold where its interval is apart from all others.",
+        f"{settings['threads']} threads, {machine['processor']}. ↑ higher is better, ↓ lower is better, "
+        "→ 1 nearer to 1 is closer; intervals in parentheses; the best is bold where its interval is apart from all "
+        "others.",
     ]
     reference = report["reference"] or {}
     if reference.get("description"):

@@ -8,14 +8,18 @@ import math
 from pathlib import Path
 from typing import Any
 
+from jisu.benchmarks.report.places import without_places
 from jisu.benchmarks.report.schema import HTML, JSON, JUNIT, KIND, MARKDOWN, SCHEMA_VERSION, Report
 from jisu.benchmarks.report.verdict import Limits, judge, junit_cases
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
 
 
 def write_json(report: Report, path: Path) -> None:
-    """Write the report, whole or not at all; numbers that JSON does not have must not be in it."""
-    write_whole(path, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write the report, whole or not at all; numbers that JSON does not have must not be in it.
+
+    Nothing in it says where files lie on this machine.
+    """
+    write_whole(path, json.dumps(without_places(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -34,6 +38,7 @@ def write_report(report: Report, folder: Path, *, junit: Path | None = None) -> 
     from jisu.benchmarks.report.markdown import render_markdown
     from jisu.exporter.reports.junit import write_junit
 
+    report = without_places(report)
     write_json(report, folder / JSON)
     write_whole(folder / MARKDOWN, render_markdown(report))
     write_whole(folder / HTML, render_html(report))

@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import sys
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,7 +169,7 @@ def _dry_run(request: ExportRequest, *, as_json: bool) -> int:
     from jisu.exporter.estimates.disk_space import require_disk
 
     plan = plan_export(request)
-    sys.stdout.write(f"{json.dumps(asdict(plan), ensure_ascii=False) if as_json else plan.describe()}\n")
+    sys.stdout.write(f"{json.dumps(plan.to_dict(), ensure_ascii=False) if as_json else plan.describe()}\n")
     require_disk(plan.disk_needed, plan.disk_free, out=request.folder)
     return 0
 

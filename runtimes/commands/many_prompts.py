@@ -52,7 +52,7 @@ def add_many_arguments(parser: argparse.ArgumentParser) -> None:
 def check_many_arguments(arguments: argparse.Namespace) -> None:
     """Raise InputError for an option of many prompts without them, and for one of a single prompt with them."""
     unread = _OF_MANY if arguments.input is None else _OF_ONE
-    names = option_names(name for name in unread if getattr(arguments, name))
+    names = option_names(name for name in unread if _is_given(getattr(arguments, name)))
     if not names:
         return
     if arguments.input is None:
@@ -68,6 +68,11 @@ def check_many_arguments(arguments: argparse.Namespace) -> None:
         allowed="--input alone, with options for all of its prompts",
         fix=f"Leave {names} out; a line of JSON can have messages.",
     )
+
+
+def _is_given(value: object) -> bool:
+    """Whether an option was typed, 0 and an empty text included."""
+    return value is not None and value is not False and value != []
 
 
 def run_many(arguments: argparse.Namespace) -> int:

@@ -185,3 +185,19 @@ def test_the_plan_is_json(checkpoint, tmp_path):
 def test_times_are_said_as_the_range_that_is_known() -> None:
     assert _between(20) == "10 s to 40 s"
     assert _between(600) == "5 min to 20 min"
+
+
+def test_the_command_prints_one_object_with_what_the_text_says(checkpoint, tmp_path, capsys):
+    words = ["export", str(checkpoint), "--out", str(tmp_path / "out"), "--precision", "int8", "--dry-run"]
+    assert jisu.main([*words, "--json"]) == 0
+    captured = capsys.readouterr()
+    record = json.loads(captured.out)
+    assert captured.out.count("\n") == 1
+    assert (record["checkpoint"], record["precision"], record["target"]) == (str(checkpoint), "int8", "ort-cpu")
+    assert record["seconds"] == sum(stage["seconds"] for stage in record["stages"]) > 0
+    assert record["peak_bytes"] == max(stage["peak_bytes"] for stage in record["stages"])
+    assert record["size"]["smallest"] <= record["size"]["largest"] < record["disk_free"]
+    assert any("mean KL divergence" in check for check in record["checks"])
+    assert list(tmp_path.iterdir()) == []
+    assert jisu.main([*words[:1], str(tmp_path / "nothing"), *words[2:], "--json"]) == 2
+    assert capsys.readouterr().out == "", "bad input prints no object"

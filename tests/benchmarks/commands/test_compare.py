@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from xml.etree import ElementTree
 
 import pytest
 
 from jisu import main
+from jisu.benchmarks.compare.workloads import TEXT_GENERATION, WORKLOADS, Workload
 
 
 def compare(capsys, *words):
@@ -107,3 +109,39 @@ def test_bad_input_is_one_clear_sentence_and_ends_with_2(words, said, tmp_path, 
     assert code == 2
     assert said in streams.err
     assert "Traceback" not in streams.err
+
+
+# Runs an engine as the worker does, whose every step waits: real code that became slower, in a process of its own.
+_WAITING = """
+import runpy, time
+from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
+forward = OrtCpuBackend.forward
+def waiting(*arguments, **more):
+    time.sleep({seconds})
+    return forward(*arguments, **more)
+OrtCpuBackend.forward = waiting
+runpy.run_module("jisu.benchmarks.peers.run_jisu", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_code_that_became_a_fifth_slower_is_found_and_the_same_code_is_not(tiny, tmp_path, capsys, monkeypatch):
+    steps = {"fp32": 0.02, "int8": 0.02}
+
+    def command(folder, backend, threads, source):
+        return sys.executable, "-c", _WAITING.format(seconds=steps[folder.name]), str(folder), backend, str(threads)
+
+    monkeypatch.setattr("jisu.benchmarks.compare.contestants._command", command)
+    monkeypatch.setattr("jisu.benchmarks.compare.run.measure_machine_speed", lambda threads: 100.0)
+    short = Workload(name="short-chat", prompt_tokens=8, new_tokens=12)
+    monkeypatch.setitem(WORKLOADS[TEXT_GENERATION], "short-chat", short)
+    words = [tiny.fp32, tiny.int8, "--workloads", "short-chat", "--trials", "5", "--threads", "1", "--no-quality"]
+    words += ["--relative-to", "fp32 (ort-cpu)", "--quiet"]
+    assert compare(capsys, *words, "--out", tmp_path / "base")[0] == 0
+    words += ["--baseline", tmp_path / "base" / "report.json", "--max-slowdown", "10%"]
+    code, said = compare(capsys, *words, "--out", tmp_path / "same")
+    assert code == 0, said.out
+    steps["int8"] *= 1.25
+    code, said = compare(capsys, *words, "--out", tmp_path / "slower")
+    assert code == 4
+    assert "**regressed**: int8 (ort-cpu), decode on short-chat" in said.out, "tokens per second, on the same machine"
+    assert "decode on short-chat relative to fp32 (ort-cpu)" in said.out, "and beside a row of the same run"

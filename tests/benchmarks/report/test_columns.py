@@ -78,7 +78,8 @@ def test_the_source_is_not_the_best_at_matching_itself(itself):
 def test_each_column_says_which_way_is_better_or_that_none_is():
     ways = {column.title: column.direction for column in headline_columns(made_report())}
     assert (ways["decode"], ways["size"]) == ("higher is better", "lower is better")
-    assert ways["perplexity over the source's"] == ""
+    assert ways["perplexity over the source's"] == "nearer to 1 is closer"
+    assert ways["load"] == "lower is better"
 
 
 def test_figures_are_medians_or_the_number_itself():

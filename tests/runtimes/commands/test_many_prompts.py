@@ -128,6 +128,8 @@ def test_a_missing_or_binary_file_is_named(folder: Path, tmp_path: Path) -> None
         ["hi", "--input", "x.txt"],
         ["--json", "--input", "x.txt"],
         ["hi", "--batch-size", 2],
+        ["hi", "--batch-size", 0],
+        ["", "--input", "x.txt"],
         ["hi", "--output", "x"],
         ["--input", "x.txt", "--template-var", "a=1"],
     ],
