@@ -50,6 +50,18 @@ class Quantize(Protocol):
     def __call__(self, group: GroupStatistics) -> Sequence[BlockQuantized]: ...
 
 
+class KeptLayers(Protocol):
+    """Keeps what is finished, for a run that is ended before its time."""
+
+    def load(self) -> tuple[list[dict[str, BlockQuantized]], Floats | None]:
+        """Results of the first layers, by full name, and what enters the next one, float32 [windows, T, C]."""
+        ...
+
+    def save(self, layer: int, results: Mapping[str, BlockQuantized], entering: Floats | None) -> None:
+        """Keep a layer's results and what enters the layer after it; None for the last one."""
+        ...
+
+
 def quantize_sequentially(
     model: torch.nn.Module,
     layers: Sequence[torch.nn.Module],
@@ -60,6 +72,7 @@ def quantize_sequentially(
     feeders: Mapping[str, Feeder] | None = None,
     weights: Sequence[float] | None = None,
     restore: bool = False,
+    kept: KeptLayers | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[str, BlockQuantized]]:
     """Quantize every `nn.Linear` of the layers in place and yield each result as soon as its layer is done.
@@ -77,17 +90,28 @@ def quantize_sequentially(
         feeders: see `calibration.w8a8.feeders.find_feeders`; handed on to the algorithm.
         weights: how much each window counts in the statistics, positive; None for all alike.
         restore: give each layer its own weights back once the next one's inputs are known.
+        kept: what an earlier run with the same arguments has finished, and where this one keeps it; only with
+            ``restore``.
         progress: called with the decoder layers done and their number.
 
     Raises:
         ActivationError: NaN or infinite activations (names the layer), or a linear layer that is never called.
         TextError: windows of unequal lengths, or none.
     """
+    assert kept is None or restore, "layers that were kept do not replace the model's own"
     names = {id(module): name for name, module in model.named_modules()}
     with inference(model):
         states = HiddenStates(model, layers[0], windows)
         try:
+            known, entering = ([], None) if kept is None else kept.load()
+            if entering is not None:
+                states.replace(entering)
             for index, layer in enumerate(layers):
+                if index < len(known):
+                    if progress:
+                        progress(index + 1, len(layers))
+                    yield from known[index].items()
+                    continue
                 prefix = names[id(layer)]
                 targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
                 own = _copies(layer, targets) if restore else {}
@@ -100,6 +124,8 @@ def quantize_sequentially(
                 finally:
                     for weight, copy in own.values():
                         weight.data.copy_(copy)
+                if kept is not None:
+                    kept.save(index, done, states.all() if index + 1 < len(layers) else None)
                 if progress:
                     progress(index + 1, len(layers))
                 yield from done.items()

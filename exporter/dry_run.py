@@ -139,7 +139,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     else:
         checks = _checks(gate_prompts(*known, evaluation=held_out.requested), budget, source)
     size = estimate_size(source, prepared, target=request.target)
-    needed, free = disk_space(request.folder, source)
+    needed, free = disk_space(request.folder, source, prepared, size)
     is_module = not isinstance(request.checkpoint, (str, Path))
     return ExportPlan(
         checkpoint=source.model.architecture if is_module else str(request.checkpoint),

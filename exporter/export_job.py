@@ -6,13 +6,14 @@ An export and its dry run share it, so that what one of them accepts the other d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.estimates.size_estimate import refuse_unreachable_size
 from jisu.exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
 from jisu.exporter.gate.open_candidate import refuse_unprovable
 from jisu.exporter.jobs.output_path import existing_parent
 from jisu.exporter.jobs.stages import Stages
+from jisu.exporter.packaging.artifact_files import installed_versions
 from jisu.exporter.packaging.staging import check_place
 from jisu.exporter.passes.recipes import recipe_for
 from jisu.exporter.passes.steps import Step
@@ -51,6 +52,19 @@ class ExportJob:
     @property
     def precision(self) -> Precision:
         return self.request.precision_spec
+
+
+def resume_key(job: ExportJob) -> dict[str, Any]:
+    """What the calibrated weights of a job depend on, by part, for `exporter.jobs.resume_folder`."""
+    data = job.prepared.data
+    origin = {key: value for key, value in job.source.provenance.items() if key not in ("name", "licence")}
+    return {
+        "the checkpoint": origin,
+        "the precision or one of its options": job.prepared.plan.to_record(),
+        "the calibration text": None if data is None else {**data.record, "windows_sha256": data.windows.sha256},
+        "the target": job.target,
+        "a version": installed_versions(),
+    }
 
 
 def check_request(request: ExportRequest) -> EvaluationText:

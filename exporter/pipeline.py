@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import MANIFEST, Artifact, Manifest
+from jisu.exporter.contract.errors import GateRejectedError
 from jisu.exporter.contract.source_place import place_of, without_paths
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
-from jisu.exporter.export_job import ExportJob, check_request, load_checkpoint, prepare_job
+from jisu.exporter.estimates.size_estimate import estimate_size
+from jisu.exporter.export_job import ExportJob, check_request, load_checkpoint, prepare_job, resume_key
 from jisu.exporter.gate.prove import prove
+from jisu.exporter.jobs.resume_folder import open_resume_folder
 from jisu.exporter.jobs.stages import Stages
 from jisu.exporter.packaging.artifact_files import (
     installed_versions,
@@ -91,15 +94,16 @@ def export_request(request: ExportRequest) -> Artifact:
     """Export what is requested; the same as `export`, whose arguments are a request's."""
     with _loaded(request) as job:
         graphs = _trace(job)
-        job = _complete(job)
-        quantized = _quantize(job, graphs)
-        with staging_folder(request.folder) as staged:
-            with job.stages.stage("optimize and write"):
-                recipe = _optimize(job, graphs, quantized)
-                candidate = _write(job, graphs, quantized, recipe, staged)
-            del graphs  # its weights lie in the files, which the gate reads
-            result = _verify(job, candidate)
-            return _publish(job, candidate, result)
+        with _resumable(job) as job:
+            job = _complete(job)
+            quantized = _quantize(job, graphs)
+            with staging_folder(request.folder) as staged:
+                with job.stages.stage("optimize and write"):
+                    recipe = _optimize(job, graphs, quantized)
+                    candidate = _write(job, graphs, quantized, recipe, staged)
+                del graphs  # its weights lie in the files, which the gate reads
+                result = _verify(job, candidate)
+                return _publish(job, candidate, result)
 
 
 @contextlib.contextmanager
@@ -115,13 +119,42 @@ def _loaded(request: ExportRequest) -> Iterator[ExportJob]:
         stages.say(note)
     with evaluation_mode(source.module):
         job = prepare_job(request, source, held_out, stages=stages)
-        require_disk(*disk_space(request.folder, source), out=request.folder)
+        size = estimate_size(source, job.prepared, target=job.target)
+        require_disk(*disk_space(request.folder, source, job.prepared, size), out=request.folder)
         yield job
 
 
 def _trace(job: ExportJob) -> Graphs:
     with job.stages.stage("trace"):
         return Graphs(model=trace_source(job.source, say=job.stages.say), encoder=trace_source_encoder(job.source))
+
+
+@contextlib.contextmanager
+def _resumable(job: ExportJob) -> Iterator[ExportJob]:
+    """The job with what an export like it has finished; removed when it comes to its end, accepted or rejected.
+
+    Small models are done before anybody would have looked, and keep nothing.
+    """
+    folder = None
+    if job.source.paged is not None and job.prepared.data is not None:
+        with refusing_to_write(job.request.folder):
+            folder = open_resume_folder(job.request.folder, resume_key(job))
+    if folder is None:
+        yield job
+        return
+    if folder.differs:
+        job.stages.say(f"An export to this place was ended before its time; {folder.differs[0]} differs: begun anew.")
+    elif folder.names:
+        job.stages.say(f"Resumed: {len(folder.names)} finished parts of an export that was ended are taken up.")
+    try:
+        yield replace(job, prepared=replace(job.prepared, resume=folder))
+    except GateRejectedError:
+        folder.discard()
+        raise
+    except BaseException:
+        folder.close()
+        raise
+    folder.discard()
 
 
 def _complete(job: ExportJob) -> ExportJob:

@@ -91,6 +91,16 @@ class HiddenStates:
                 raise not_finite(f"the output of {name}", window)
             self._states[window] = output[0].numpy()
 
+    def all(self) -> npt.NDArray[np.float32]:
+        """What enters the next layer on all windows, [windows, T, C]; to be read, not changed."""
+        assert self._states is not None
+        return self._states
+
+    def replace(self, states: npt.NDArray[np.float32]) -> None:
+        """Go on with states that were kept, of the same shape."""
+        assert self._states is not None
+        self._states[...] = states
+
     def close(self) -> None:
         """Forget the states and delete their file."""
         self._states = None

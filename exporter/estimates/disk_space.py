@@ -8,17 +8,36 @@ from typing import TYPE_CHECKING
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import existing_parent
+from jisu.exporter.sources.outline import is_outline
+from jisu.exporter.sources.paged_weights import is_large
 
 if TYPE_CHECKING:
+    from jisu.exporter.estimates.size_estimate import SizeEstimate
+    from jisu.exporter.quantization.prepared import Prepared
     from jisu.exporter.sources.source import Source
 
 # Tokenizer, graph and records.
 _SIDE_FILES = 64 << 20
+_FLOAT_BYTES = 4
 
 
-def disk_space(out: Path, source: Source) -> tuple[int, int]:
-    """Bytes that the weights would take in float32, and those that are free where they would go."""
-    return source.weight_bytes + _SIDE_FILES, shutil.disk_usage(existing_parent(out)).free
+def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate) -> tuple[int, int]:
+    """Bytes that an export writes from here on, and those that are free where it writes.
+
+    Beside the artifact that is the integers of a model whose weights lie in a file, and, where nothing has been loaded
+    yet, these weights.
+
+    Args:
+        source: may be an outline.
+        size: of the artifact, see `exporter.estimates.size_estimate.estimate_size`.
+    """
+    needed = size.largest_bytes + _SIDE_FILES
+    if is_large(source):
+        if is_outline(source):
+            needed += source.weight_bytes
+        if prepared.options.precision.layers is not None or prepared.plan.formats:
+            needed += source.weight_bytes // _FLOAT_BYTES
+    return needed, shutil.disk_usage(existing_parent(out)).free
 
 
 def require_disk(needed: int, free: int, *, out: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jisu.exporter.jobs.output_path import cannot_write
+
 # Every array begins on a page of its own. The first piece of the file that is mapped; each further one is as long as
 # all before it together, which costs no disk until something is written there.
 _PAGE = mmap.ALLOCATIONGRANULARITY
@@ -36,6 +38,7 @@ class ScratchFile:
     def __init__(self, folder: Path) -> None:
         """``folder`` lies on a disk, and exists."""
         self._file = tempfile.TemporaryFile(dir=folder, prefix=".jisu-scratch-")  # noqa: SIM115 - lives with the arrays
+        self._folder = folder
         self._segments: list[_Segment] = []
         self._size = 0  # of the file, all of it mapped
         self._end = 0  # of what is written
@@ -50,7 +53,7 @@ class ScratchFile:
         """A copy of an array, of its dtype and shape, in the file; it may be written to as well.
 
         Raises:
-            OSError: the disk is full.
+            InputError: the disk is full.
         """
         array = np.ascontiguousarray(array)
         if not array.size:
@@ -59,9 +62,12 @@ class ScratchFile:
             segment, start = self._reserve(array.nbytes)
         data = array.reshape(-1).view(np.uint8).data
         written = 0
-        while written < array.nbytes:
-            piece = data[written : written + _WRITTEN_AT_ONCE]
-            written += os.pwrite(self._file.fileno(), piece, start + written)
+        try:
+            while written < array.nbytes:
+                piece = data[written : written + _WRITTEN_AT_ONCE]
+                written += os.pwrite(self._file.fileno(), piece, start + written)
+        except OSError as error:
+            raise cannot_write(self._folder, error, what="file of the weights", option="--out") from error
         flat: npt.NDArray[Any] = np.frombuffer(segment.memory, array.dtype, array.size, start - segment.start)
         return flat.reshape(array.shape)
 

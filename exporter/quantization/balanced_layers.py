@@ -6,13 +6,13 @@ nothing is added that runs; where they do not fold, they have to halve the error
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import ROW, WeightFormat
+from jisu.exporter.quantization.finished_layers import statistics_folder
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.weight_formats import QuantizationPlan
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jisu.calibration.statistics.statistics import InputStatistics, Statistics
     from jisu.calibration.w8a8.feeders import Feeder
     from jisu.calibration.weights.formats import BlockQuantized, Floats
+    from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
 
@@ -40,6 +41,7 @@ def round_balanced(
     data: CalibrationData,
     *,
     feeders: Mapping[str, Feeder],
+    resume: ResumeFolder | None = None,
     progress: ReportProgress | None = None,
 ) -> tuple[dict[str, BlockQuantized], dict[str, Any]]:
     """The layers by parameter name, and how many inputs were balanced, for the manifest.
@@ -47,6 +49,7 @@ def round_balanced(
     Args:
         data: calibration windows, or their statistics.
         feeders: see `calibration.w8a8.feeders.find_feeders`.
+        resume: see `exporter.quantization.quantize_source.quantize_source`.
         progress: called with the windows done and their number.
 
     Raises:
@@ -54,8 +57,8 @@ def round_balanced(
     """
     if data.statistics is not None:
         return _round(source, plan, data.statistics, feeders)
-    with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
-        return _round(source, plan, _collect(source, plan, data, Path(folder), progress), feeders)
+    with statistics_folder(resume) as folder:
+        return _round(source, plan, _collect(source, plan, data, folder, progress), feeders)
 
 
 def describe_balanced(record: Mapping[str, Any]) -> str:

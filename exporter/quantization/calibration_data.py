@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jisu.calibration.statistics.statistics import Statistics
     from jisu.calibration.text.text import CalibrationText
     from jisu.calibration.text.windows import TokenIds, Windows
+    from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.sources.source import Source
 
 # Five of eight are the model's own writing, see `calibration.text.mixture`. More change the result by its noise.
@@ -148,18 +149,23 @@ def prepare_calibration_data(
 
 
 def write_calibration_data(
-    source: Source, data: CalibrationData, *, progress: ReportProgress | None = None
+    source: Source,
+    data: CalibrationData,
+    *,
+    resume: ResumeFolder | None = None,
+    progress: ReportProgress | None = None,
 ) -> CalibrationData:
     """The same with the model's own writing in it; for an outline, which cannot write, as it is.
 
     Args:
+        resume: holds what an export like this one has written, or is to hold it.
         progress: called with the tokens done of each row, and their number.
     """
     from jisu.calibration.text.windows import Windows
 
     if data.unwritten is None or is_outline(source):
         return data
-    mixture = write_own_windows(source, data.unwritten, progress=progress)
+    mixture = write_own_windows(source, data.unwritten, resume=resume, progress=progress)
     windows = Windows(ids=mixture.ids, seed=data.windows.seed)
     record = {**data.record, "made_of": list(mixture.made_of), **_describe_windows(windows)}
     return CalibrationData(windows=windows, record=record, parts=mixture.parts)

@@ -31,11 +31,14 @@ from jisu.exporter.quantization.shared_text import shared_passages
 
 if TYPE_CHECKING:
     from jisu.calibration.text.windows import TokenIds
+    from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.sources.source import Source
 
 SEED = 0
 # Stands where the model's own writing will: no embedding has a row for it.
 UNWRITTEN = -1
+# What a resumed export finds the model's own writing under.
+_OWN_WRITING = "own-writing"
 # Of the random windows; `exporter.quantization.w8a8` draws others.
 _RANDOM_SEED = 1
 
@@ -130,18 +133,31 @@ def compose_mixture(
     return Mixture(ids=ids, parts=tuple(order), made_of=made_of, left_out=tuple(left_out), writing=writing)
 
 
-def write_own_windows(source: Source, mixture: Mixture, *, progress: ReportProgress | None = None) -> Mixture:
-    """The mixture with what the model writes; windows that it cannot afford to write are left out."""
+def write_own_windows(
+    source: Source,
+    mixture: Mixture,
+    *,
+    resume: ResumeFolder | None = None,
+    progress: ReportProgress | None = None,
+) -> Mixture:
+    """The mixture with what the model writes; windows that it cannot afford to write are left out.
+
+    Args:
+        resume: holds what an export like this one has written, or is to hold it.
+    """
     from jisu.calibration.text.mixture import OWN
 
     if mixture.writing is None:
         return mixture
-    written = write_windows(source, mixture.writing, progress=progress)
+    kept = None if resume is None else resume.load(_OWN_WRITING)
+    written = write_windows(source, mixture.writing, progress=progress) if kept is None else kept["windows"]
+    if resume is not None and kept is None:
+        resume.save(_OWN_WRITING, {"windows": written})
     ids, places = mixture.ids.copy(), [place for place, part in enumerate(mixture.parts) if part == OWN]
     ids[places[: len(written)]] = written
     missing = set(places[len(written) :])
-    kept = [place for place in range(len(ids)) if place not in missing]
-    parts = tuple(mixture.parts[place] for place in kept)
+    remaining = [place for place in range(len(ids)) if place not in missing]
+    parts = tuple(mixture.parts[place] for place in remaining)
     made_of = []
     for entry in mixture.made_of:
         count = parts.count(entry["part"])
@@ -149,7 +165,7 @@ def write_own_windows(source: Source, mixture: Mixture, *, progress: ReportProgr
         if entry["part"] == OWN and missing:
             more["note"] = f"{len(missing)} windows fewer: every token runs the whole text before it again"
         made_of.append({**entry, "windows": count, "share": count / len(parts), **more})
-    return Mixture(ids=ids[kept], parts=parts, made_of=tuple(made_of), left_out=mixture.left_out)
+    return Mixture(ids=ids[remaining], parts=parts, made_of=tuple(made_of), left_out=mixture.left_out)
 
 
 def random_windows_of(source: Source, *, count: int, length: int, seed: int = 0) -> TokenIds:

@@ -31,6 +31,7 @@ from jisu.exporter.sources.layer_stack import find_stack
 
 if TYPE_CHECKING:
     from jisu.calibration.w8a8.matmul import Quantized
+    from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.jobs.stages import Stages
     from jisu.exporter.sources.source import Source
 
@@ -47,6 +48,8 @@ class Prepared:
     Attributes:
         warnings: what the user would want to know before; also for the manifest.
         check_windows: of a mixed precision, by the part of the calibration mixture, int64 [T] each.
+        resume: what an export like this one has finished, and where this one keeps what it finishes; None of a model
+            that is done quickly.
     """
 
     options: QuantizationOptions
@@ -54,6 +57,7 @@ class Prepared:
     data: CalibrationData | None
     warnings: tuple[str, ...] = ()
     check_windows: dict[str, list[Any]] = field(default_factory=dict)
+    resume: ResumeFolder | None = None
 
 
 def embedding_labels(target: str) -> tuple[str, ...]:
@@ -153,7 +157,7 @@ def complete_prepared(source: Source, prepared: Prepared, *, stages: Stages) -> 
         return prepared
     check_finite_weights(source.module)
     with stages.stage("calibration text"):
-        data = write_calibration_data(source, prepared.data, progress=stages.advance)
+        data = write_calibration_data(source, prepared.data, resume=prepared.resume, progress=stages.advance)
     return replace(prepared, data=data, check_windows=check_windows_of(data) if prepared.check_windows else {})
 
 

@@ -5,7 +5,6 @@ The source's own weights are as before when it returns: the gate compares with t
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +15,7 @@ from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import Int8MatmulFormat, RowFormat, WeightFormat
 from jisu.exporter.quantization.balanced_layers import balanced_layer_names, round_balanced
 from jisu.exporter.quantization.calibration_errors import as_input_errors
+from jisu.exporter.quantization.finished_layers import FinishedLayers, statistics_folder
 from jisu.exporter.quantization.from_statistics import has_hessians, quantize_from_statistics
 from jisu.exporter.quantization.grids import take_grids
 from jisu.exporter.quantization.matrices import matrices_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jisu.calibration.w8a8.feeders import Feeder
     from jisu.calibration.w8a8.matmul import Quantized
     from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
 
@@ -57,6 +58,7 @@ def quantize_source(
     *,
     data: CalibrationData | None = None,
     windows: list[Any] | None = None,
+    resume: ResumeFolder | None = None,
     progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
     """Quantize every weight that the plan gives a format.
@@ -67,6 +69,7 @@ def quantize_source(
         data: calibration windows, which a plan that is `calibrated` needs.
         windows: those of them that are used, int64 [T] each; when None all, or the Hessians of stored statistics, where
             there are any, instead of another run of the model (see `exporter.quantization.from_statistics`).
+        resume: what an export like this one has finished, and where this one keeps what it finishes.
         progress: called with the layers done and their number.
 
     Raises:
@@ -96,7 +99,9 @@ def quantize_source(
             feeders = _feeders(source, plan, data) if _walks_all(source, names) else {}
             # What a cache holds stays what the source's holds: the gate continues from the source's own.
             feeders = {reader: feeder for reader, feeder in feeders.items() if not feeder.crosses_tokens}
-            layers, more["balanced"] = round_balanced(source, plan, data, feeders=feeders, progress=progress)
+            layers, more["balanced"] = round_balanced(
+                source, plan, data, feeders=feeders, resume=resume, progress=progress
+            )
             weights |= layers
         if plan.algorithm == "smoothquant" and data is not None:
             products, plan, more["products"] = _int8_matmuls(source, plan, data, feeders, progress)
@@ -110,12 +115,12 @@ def quantize_source(
                 weights |= _from_statistics(source, plan, data.statistics, feeders, progress)
             elif not walks:
                 more["statistics"] = "one-shot"
-                with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
-                    collected = _collect(source, plan, data, Path(folder), progress)
+                with statistics_folder(resume) as folder:
+                    collected = _collect(source, plan, data, folder, progress)
                     weights |= _from_statistics(source, plan, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                weights |= _walk_layers(source, plan, chosen, feeders, progress)
+                weights |= _walk_layers(source, plan, chosen, feeders, progress, resume=resume)
             weights |= quantize_output_projections(source, plan, chosen)
         weights |= _round_rest(source, plan, set(weights), progress)
         recurrent = _round_recurrent(source, plan)
@@ -204,18 +209,22 @@ def _walk_layers(
     windows: list[Any],
     feeders: Mapping[str, Feeder],
     progress: ReportProgress | None,
+    *,
+    resume: ResumeFolder | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers one after another, each on what the quantized ones before it give."""
     from jisu.calibration.sequential import quantize_sequentially
 
+    layers = list(decoder_layers(source))
     results = quantize_sequentially(
         source.module,
-        list(decoder_layers(source)),
+        layers,
         windows,
         partial(_quantize_by_format, plan),
         keep=lambda name: not isinstance(plan.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
+        kept=None if resume is None else FinishedLayers(resume, len(layers)),
         progress=progress,
     )
     return {f"{name}.weight": source.put_aside(value) for name, value in results}

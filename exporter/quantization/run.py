@@ -55,7 +55,9 @@ def _run_quantization(
         return kept
     if options.precision.name != MIXED:
         with stages.stage("quantize"):
-            return quantize_source(source, prepared.plan, data=prepared.data, progress=stages.advance)
+            return quantize_source(
+                source, prepared.plan, data=prepared.data, resume=prepared.resume, progress=stages.advance
+            )
     assert prepared.data is not None
     data = prepared.data
     statistics = split_windows(data)["statistics"]

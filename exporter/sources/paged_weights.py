@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 import weakref
@@ -20,11 +21,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from jisu.exporter.jobs.scratch_file import ScratchFile
+from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from jisu.exporter.sources.source import Source
     from jisu.exporter.sources.stored_weights import LazyWeight
 
 Record = TypeVar("Record")
@@ -208,12 +211,17 @@ def paged_weights(module: nn.Module, folder: Path | None) -> PagedWeights | None
         module: with shapes at least, such as one on torch's meta device.
         folder: on whose disk the file may lie; None for a caller who wants them in memory.
     """
-    import shutil
-
     import torch
 
     size = sum(torch.float32.itemsize * parameter.numel() for parameter in module.parameters())
     if folder is None or size < PAGED_FROM or not hasattr(os, "pwrite"):
         return None
-    # The artifact has to fit beside them; where it does not, memory is asked instead of the disk.
-    return PagedWeights(folder) if shutil.disk_usage(folder).free > 2 * size else None
+    # Where they do not fit onto the disk, memory is asked.
+    return PagedWeights(folder) if shutil.disk_usage(folder).free > size else None
+
+
+def is_large(source: Source) -> bool:
+    """Whether the weights of a checkpoint lie in a file, or would where they are loaded."""
+    if not is_outline(source):
+        return source.paged is not None
+    return source.weight_bytes >= PAGED_FROM and source.provenance.get("kind") not in ("module", "factory")
