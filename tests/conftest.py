@@ -46,10 +46,10 @@ def smollm2_gguf() -> Path:
         files = metadata.files(MODEL_PACKAGE) or []
     except metadata.PackageNotFoundError:
         _do_without(f"the model is not installed: {MODEL_INSTALL}")
-    found = [Path(str(file.locate())) for file in files if file.name == MODEL_FILE]
-    if not found or not found[0].is_file():
+    actual = [Path(str(file.locate())) for file in files if file.name == MODEL_FILE]
+    if not actual or not actual[0].is_file():
         _do_without(f"the package {MODEL_PACKAGE} has no {MODEL_FILE}: {MODEL_INSTALL} --force-reinstall")
-    return found[0]
+    return actual[0]
 
 
 @pytest.fixture(scope="session")

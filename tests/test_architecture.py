@@ -134,15 +134,15 @@ def wrong_arrows(path: Path, root: Path = ROOT) -> list[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     owner = path.relative_to(root).parts[0]
     now = set(imports(tree))
-    found = []
+    actual = []
     for line, name in sorted(set(imports(tree, late=True))):
         package = name.split(".")[0]
         if package == owner or package not in (*PACKAGES, "jisu") or name.startswith(FOLDER_NAMES):
             continue
         allowed = (ARROWS if (line, name) in now else LATE_ARROWS)[owner]
         if not any(name == module or name.startswith(f"{module}.") for module in allowed):
-            found.append(f"{path.relative_to(root)}:{line} imports {name}")
-    return found
+            actual.append(f"{path.relative_to(root)}:{line} imports {name}")
+    return actual
 
 
 def dotted(path: Path, root: Path = ROOT) -> str:
@@ -169,7 +169,7 @@ def wrong_rooms(path: Path, known: Container[str], root: Path = ROOT) -> list[st
     where = path.relative_to(root).as_posix()
     module = dotted(path, root)
     package = module.partition(".")[0]
-    found = []
+    actual = []
     for line, name in sorted(set(named_modules(ast.parse(path.read_text(encoding="utf-8")), known))):
         other = name.partition(".")[0]
         if any(name == one or name.startswith(f"{one}.") for one in EXCEPTIONS.get(where, ())):
@@ -182,8 +182,8 @@ def wrong_rooms(path: Path, known: Container[str], root: Path = ROOT) -> list[st
             allowed = ARROWS.get(package, ())
             wrong = other in PACKAGES and not any(name == one or name.startswith(f"{one}.") for one in allowed)
         if wrong:
-            found.append(f"{where}:{line} refers to {name}")
-    return found
+            actual.append(f"{where}:{line} refers to {name}")
+    return actual
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -297,12 +297,12 @@ def test_a_planted_import_of_an_internal_module_is_found(tmp_path: Path) -> None
 
 def by_folder_name(path: Path) -> list[str]:
     """Imports of our packages by their folders' names, which a wheel does not have."""
-    found = []
+    actual = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names = [one.name for one in node.names] if isinstance(node, ast.Import) else names
-        found += [f"{path.name}:{node.lineno} imports {name}" for name in names if name.split(".")[0] in PACKAGES]  # type: ignore[attr-defined]
-    return found
+        actual += [f"{path.name}:{node.lineno} imports {name}" for name in names if name.split(".")[0] in PACKAGES]  # type: ignore[attr-defined]
+    return actual
 
 
 def test_the_packages_are_imported_by_their_names_below_jisu() -> None:

@@ -35,7 +35,7 @@ NOT_MAKING = ("exporter/commands/", "exporter/opinions/", "exporter/diagnosis/",
 
 def questions(path: Path) -> list[str]:
     """What a module asks of the machine, ``line: name``."""
-    found = []
+    actual = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Attribute):
@@ -45,14 +45,14 @@ def questions(path: Path) -> list[str]:
         elif isinstance(node, ast.Import):
             names = [part for alias in node.names for part in alias.name.split(".")]
         line = getattr(node, "lineno", 0)
-        found += [f"{line}: {name}" for name in names if ASKS.fullmatch(name)]
-    return sorted(found)
+        actual += [f"{line}: {name}" for name in names if ASKS.fullmatch(name)]
+    return sorted(actual)
 
 
 def asking() -> dict[str, list[str]]:
     paths = [path for package in ("calibration", "exporter") for path in (ROOT / package).rglob("*.py")]
     named = {path.relative_to(ROOT).as_posix(): questions(path) for path in paths}
-    return {name: asked for name, asked in named.items() if asked and not name.startswith(NOT_MAKING)}
+    return {name: requests for name, requests in named.items() if requests and not name.startswith(NOT_MAKING)}
 
 
 def test_only_those_ask_whose_answers_are_not_in_an_artifact() -> None:

@@ -69,12 +69,12 @@ def reached(test: Path, graph: Mapping[str, set[str]], root: Path = ROOT) -> set
     """Paths of the modules that a test file is about: its own one, those it names, and what those name in turn."""
     paths = {_dotted(root / path, root): path for path in graph}
     own = (test.relative_to(root / "tests").parent / test.name.removeprefix("test_")).as_posix()
-    found = {paths[name] for _, name in named_modules(_parsed(test), paths)} | ({own} & set(graph))
-    front = found
+    actual = {paths[name] for _, name in named_modules(_parsed(test), paths)} | ({own} & set(graph))
+    front = actual
     for _ in range(STEPS):
-        front = {name for one in front for name in graph[one]} - found
-        found = found | front
-    return found
+        front = {name for one in front for name in graph[one]} - actual
+        actual = actual | front
+    return actual
 
 
 def _dotted(path: Path, root: Path) -> str:
@@ -87,11 +87,11 @@ def _parsed(path: Path) -> ast.AST:
 
 @pytest.fixture(scope="module")
 def graph() -> dict[str, set[str]]:
-    found = references()
+    actual = references()
     for module, runner in RUN_BY_NAME.items():
         assert f'"{Path(module).stem}"' in (ROOT / runner).read_text(encoding="utf-8")
-        found[runner] = found[runner] | {module}
-    return found
+        actual[runner] = actual[runner] | {module}
+    return actual
 
 
 def test_each_module_has_its_test_file_or_a_reason() -> None:

@@ -36,17 +36,17 @@ BROUGHT = {"huggingface_hub": "transformers", "markupsafe": "jinja2", "yaml": "t
 
 def requirements(extra: str) -> set[str]:
     """Distributions that an extra brings, those of the extras it names included."""
-    found = set()
+    actual = set()
     for line in EXTRAS[extra]:
         name = re.match(r"[\w.-]+", line)
         assert name is not None
         if name[0] == "jisu":
             inner = re.search(r"\[(.*?)\]", line)
             assert inner is not None
-            found |= set().union(*(requirements(part.strip()) for part in inner[1].split(",")))
+            actual |= set().union(*(requirements(part.strip()) for part in inner[1].split(",")))
         else:
-            found.add(name[0].lower())
-    return found
+            actual.add(name[0].lower())
+    return actual
 
 
 def onnxruntimes(names: set[str]) -> set[str]:

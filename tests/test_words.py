@@ -99,7 +99,7 @@ def test_every_exception_is_needed() -> None:
         assert [place for place in places if not any(where.startswith(place) for where in used)] == []
 
 
-@pytest.mark.parametrize("package", ["benchmarks", "calibration", "examples", "exporter", "runtimes"])
+@pytest.mark.parametrize("package", ["benchmarks", "calibration", "examples", "exporter", "runtimes", "tests"])
 def test_names_are_nouns(package: str) -> None:
     paths = sorted((ROOT / package).rglob("*.py"))
     assert [line for path in paths for line in participles(path)] == []

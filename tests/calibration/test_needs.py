@@ -5,20 +5,20 @@ from jisu.calibration.needs import sequential_needs
 
 
 def test_needs_by_hand() -> None:
-    found = sequential_needs([(2, 4), (3, 2)], layers=10, windows=5, length=2, width=4)
+    actual = sequential_needs([(2, 4), (3, 2)], layers=10, windows=5, length=2, width=4)
 
-    assert found.disk_bytes == 0
-    assert found.memory_bytes == 4 * 10 * 4 + 40 * 16 + 21 * 8  # states, Hessians and weights of the first group
+    assert actual.disk_bytes == 0
+    assert actual.memory_bytes == 4 * 10 * 4 + 40 * 16 + 21 * 8  # states, Hessians and weights of the first group
     passes = 2 * 10 * (0 + 8 + 14)  # before the first, before the second, the whole layer
     statistics = 2 * 10 * (16 + 4)
     solving = (2 + 1 / 3) * (64 + 8) + 2 * 16 + 3 * 4
-    assert abs(found.operations - 10 * (passes + statistics + solving)) < 1e-6
-    assert found.seconds(1000) == found.operations / 1000
+    assert abs(actual.operations - 10 * (passes + statistics + solving)) < 1e-6
+    assert actual.seconds(1000) == actual.operations / 1000
 
 
 def test_a_model_of_seven_billion_fits_beside_its_weights() -> None:
     groups = [(3 * 4096, 4096), (4096, 4096), (2 * 11008, 4096), (4096, 11008)]
-    found = sequential_needs(groups, layers=32, windows=128, length=512, width=4096)
+    actual = sequential_needs(groups, layers=32, windows=128, length=512, width=4096)
 
-    assert found.memory_bytes < 8 << 30
-    assert found.disk_bytes == 128 * 512 * 4096 * 4 > IN_MEMORY
+    assert actual.memory_bytes < 8 << 30
+    assert actual.disk_bytes == 128 * 512 * 4096 * 4 > IN_MEMORY

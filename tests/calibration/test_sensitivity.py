@@ -45,11 +45,11 @@ def by_hand(model: TinyDecoder, names: Sequence[str], bits: int) -> float:
 
 
 def test_every_group_of_every_layer_is_measured_as_if_the_whole_model_were_run() -> None:
-    found = measured(tiny_decoder())
-    assert [[group.names for group in groups] for groups in found.values()] == [
+    actual = measured(tiny_decoder())
+    assert [[group.names for group in groups] for groups in actual.values()] == [
         [tuple(f"layers.{layer}.{name}" for name in names) for names in GROUPS] for layer in (0, 1)
     ]
-    for groups in found.values():
+    for groups in actual.values():
         for group in groups:
             for label, bits in (("int8", 8), ("int2", 2)):
                 expected = by_hand(tiny_decoder(), group.names, bits)
@@ -69,11 +69,11 @@ def test_the_model_is_as_before() -> None:
 def test_known_layers_are_passed_by_and_kept_ones_left_out() -> None:
     known = {0: [GroupSensitivity(names=("layers.0.down",), kl={"int8": 7.0})]}
     calls = []
-    found = measured(
+    actual = measured(
         tiny_decoder(), known=known, keep=lambda name: not name.endswith("down"), progress=lambda *at: calls.append(at)
     )
-    assert found[0] == known[0]
-    assert [group.names for group in found[1]] == [("layers.1.down",)]
+    assert actual[0] == known[0]
+    assert [group.names for group in actual[1]] == [("layers.1.down",)]
     assert calls == [(1, 2), (2, 2)]
 
 

@@ -27,11 +27,11 @@ def collected(tiny_source, tmp_path_factory):
 
 
 def test_statistics_know_every_layer_and_their_windows(collected, tiny_source):
-    found, folder = collected
+    actual, folder = collected
     source = load_source(tiny_source)
     layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.embedding}
-    assert layers <= {name for group in found.groups for name in group}
-    assert found.windows_done == 12
+    assert layers <= {name for group in actual.groups for name in group}
+    assert actual.windows_done == 12
     data = read_calibration_data(source, folder, evaluation=read_evaluation_text(None).text)
     assert data.windows.ids.shape == (12, 32)
     assert data.record["folder"] == "stats"

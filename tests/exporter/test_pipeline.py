@@ -61,8 +61,8 @@ def test_the_artifact_generates_the_tokens_of_the_source(tiny_source, tiny_artif
             with torch.inference_mode():
                 whole = model.generate(ids, max_new_tokens=24, do_sample=False, pad_token_id=2)
             expected = [token for token in whole[0, ids.shape[1] :].tolist() if token != 1]
-            found = engine.generate(prompt, chat=False, max_new_tokens=24, temperature=0)
-            assert [token for token in found.token_ids if token != 1] == expected
+            actual = engine.generate(prompt, chat=False, max_new_tokens=24, temperature=0)
+            assert [token for token in actual.token_ids if token != 1] == expected
 
 
 def test_the_folder_holds_what_the_manifest_says(tiny_artifact):
@@ -328,11 +328,11 @@ def test_a_local_source_of_a_hub_artifact_needs_no_revision(tiny_artifact, tiny_
 def test_both_backends_give_the_same_tokens(tiny_artifact):
     from jisu.runtimes import load
 
-    found = []
+    actual = []
     for backend in ("ort-cpu", "torch"):
         with load(tiny_artifact.folder, backend=backend) as engine:
-            found.append(engine.generate(PROMPTS[0], max_new_tokens=12, temperature=0).token_ids)
-    assert np.array_equal(*found)
+            actual.append(engine.generate(PROMPTS[0], max_new_tokens=12, temperature=0).token_ids)
+    assert np.array_equal(*actual)
 
 
 def test_the_command_publishes_and_says_so(traced, tiny_source, tmp_path, capsys):

@@ -51,4 +51,4 @@ def test_kept_integers_and_an_adapter_are_refused_together() -> None:
 
 def test_a_request_goes_through_as_it_is(tmp_path: Path) -> None:
     request = ExportRequest("checkpoint", tmp_path / "out", precision="int8")
-    assert with_arguments_of(ExportRequest)(lambda given: given)(request) is request
+    assert with_arguments_of(ExportRequest)(lambda request: request)(request) is request

@@ -56,19 +56,19 @@ def opinion(artifact: Any, python: str) -> SecondOpinion:
     return ask_second_opinion(artifact, load_recorded_source(artifact, None), python=python)
 
 
-def failed(found: SecondOpinion) -> list[str]:
-    return [check.name.removeprefix("second-opinion-") for check in found.checks if not check.passed]
+def failed(actual: SecondOpinion) -> list[str]:
+    return [check.name.removeprefix("second-opinion-") for check in actual.checks if not check.passed]
 
 
 def test_an_implementation_that_agrees_says_so_in_numbers(gguf_artifact: Any, stand_in: Callable[[str], str]) -> None:
-    found = opinion(gguf_artifact, stand_in(""))
-    assert found.agrees, found.checks
-    assert [check.name.removeprefix("second-opinion-") for check in found.checks] == [
+    actual = opinion(gguf_artifact, stand_in(""))
+    assert actual.agrees, actual.checks
+    assert [check.name.removeprefix("second-opinion-") for check in actual.checks] == [
         "tokens", "logits", "kl", "top-1", "greedy",
     ]  # fmt: skip
-    assert found.implementation == "llama.cpp (llama-cpp-python 0.0.0 (stand-in))"
-    assert 0 < next(check.value for check in found.checks if check.name == "second-opinion-logits") < 2e-4
-    record = json.loads(json.dumps(found.to_dict()))
+    assert actual.implementation == "llama.cpp (llama-cpp-python 0.0.0 (stand-in))"
+    assert 0 < next(check.value for check in actual.checks if check.name == "second-opinion-logits") < 2e-4
+    record = json.loads(json.dumps(actual.to_dict()))
     assert {one["name"] for one in record["sequences"]} >= {"prose", "Chinese", "code", "chat", "random ids"}
 
 
@@ -83,10 +83,10 @@ def test_an_implementation_that_agrees_says_so_in_numbers(gguf_artifact: Any, st
 def test_a_divergence_is_found_and_named(
     fault: str, first: str, words: str, gguf_artifact: Any, stand_in: Callable[[str], str]
 ) -> None:
-    found = opinion(gguf_artifact, stand_in(fault))
-    assert not found.agrees
-    assert failed(found)[0] == first
-    assert words in next(check.detail for check in found.checks if not check.passed)
+    actual = opinion(gguf_artifact, stand_in(fault))
+    assert not actual.agrees
+    assert failed(actual)[0] == first
+    assert words in next(check.detail for check in actual.checks if not check.passed)
 
 
 def test_a_divergence_ends_the_command_with_3(
@@ -140,12 +140,12 @@ def test_another_file_in_the_place_of_the_recorded_one_is_refused(
 
 
 def test_plain_transformers_agrees_about_a_folder(tiny_artifact: Any) -> None:
-    found = opinion(tiny_artifact, sys.executable)
-    assert found.agrees, found.checks
-    assert [check.name.removeprefix("second-opinion-") for check in found.checks] == [
+    actual = opinion(tiny_artifact, sys.executable)
+    assert actual.agrees, actual.checks
+    assert [check.name.removeprefix("second-opinion-") for check in actual.checks] == [
         "tokens", "chat-template", "logits", "kl", "top-1", "greedy",
     ]  # fmt: skip
-    assert found.implementation.startswith("transformers (transformers ")
+    assert actual.implementation.startswith("transformers (transformers ")
 
 
 def test_there_is_nobody_to_ask_about_a_module() -> None:
@@ -161,9 +161,9 @@ def test_the_real_llama_cpp_agrees_and_finds_another_rotary_base(quantization: s
 
     assert REAL is not None
     artifact = export(write_tiny_gguf(tmp_path / "model.gguf", quantization=quantization), tmp_path / "artifact")
-    found = opinion(artifact, REAL)
-    assert found.agrees, found.checks
+    actual = opinion(artifact, REAL)
+    assert actual.agrees, actual.checks
     settings = {"llama.rope.freq_base": 40000.0}
     other = write_tiny_gguf(tmp_path / "other.gguf", quantization=quantization, settings=settings)
-    found = ask_second_opinion(artifact, load_source(other), python=REAL)
-    assert not found.agrees
+    actual = ask_second_opinion(artifact, load_source(other), python=REAL)
+    assert not actual.agrees

@@ -62,7 +62,7 @@ class Binding:
     def __init__(self) -> None:
         self.inputs: dict[str, tuple[Any, Any, int]] = {}
         self.outputs: dict[str, tuple[Any, Any, int]] = {}
-        self.found: dict[str, Value] = {}
+        self.actual: dict[str, Value] = {}
 
     def bind_ortvalue_input(self, name: str, value: Value) -> None:
         self.bind_input(name, "cuda", 0, value.element_type(), value.shape(), value.data_ptr())
@@ -82,7 +82,7 @@ class Binding:
         self.outputs[name] = (element_type, shape, address)
 
     def get_outputs(self) -> list[Value]:
-        return [self.found.get(name, Value(np.zeros(0))) for name in self.outputs]
+        return [self.actual.get(name, Value(np.zeros(0))) for name in self.outputs]
 
 
 class RunOptions:
@@ -141,8 +141,8 @@ class Session:
         ]
 
     def run(self, names: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        found: list[np.ndarray] = self._real.run(names, feeds)
-        return found
+        actual: list[np.ndarray] = self._real.run(names, feeds)
+        return actual
 
     def io_binding(self) -> Binding:
         return Binding()
@@ -158,8 +158,8 @@ class Session:
         for name, (element_type, shape, address) in binding.outputs.items():
             real.bind_output(name, "cpu", *((0, element_type, shape, address) if address else ()))
         self._real.run_with_iobinding(real)
-        found = zip(binding.outputs, real.get_outputs(), strict=True)
-        binding.found = {name: Value(value.numpy()) for name, value in found if not binding.outputs[name][2]}
+        actual = zip(binding.outputs, real.get_outputs(), strict=True)
+        binding.actual = {name: Value(value.numpy()) for name, value in actual if not binding.outputs[name][2]}
 
 
 def pretended_onnxruntime(

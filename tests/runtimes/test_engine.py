@@ -99,14 +99,14 @@ def test_the_seed_of_every_row_repeats_it_alone_in_any_order_and_batch(tiny: Eng
 
 @pytest.mark.parametrize("token", [-1, -100, 23, 10**6, 2**70])
 def test_an_id_outside_the_vocabulary_is_one_error_everywhere(tiny: Engine, token: int) -> None:
-    wanted = rf"(?s)A token id is not in the vocabulary.*Received: {token}.*Allowed: 0 to 22"
+    expected = rf"(?s)A token id is not in the vocabulary.*Received: {token}.*Allowed: 0 to 22"
     for call in (
         lambda: tiny.generate_ids([[1, 2], [1, token]], max_new_tokens=1),
         lambda: tiny.generate_ids([[1, token]], max_new_tokens=1, num_beams=2),
         lambda: tiny.score([1, token]),
         lambda: tiny.score([[1, 2], [token]]),
     ):
-        with pytest.raises(InputError, match=wanted):
+        with pytest.raises(InputError, match=expected):
             call()
 
 
@@ -116,8 +116,8 @@ def test_rows_that_end_early_leave_the_others_alone(tiny: Engine) -> None:
     together = tiny.generate_ids(PROMPTS, max_new_tokens=12, stop_ids=stop, ignore_eos=True)
     assert len({len(result.token_ids) for result in together}) > 1
     for row, result in zip(free, together, strict=True):
-        wanted = row[: row.index(stop) + 1] if stop in row else row
-        assert list(result.token_ids) == wanted
+        expected = row[: row.index(stop) + 1] if stop in row else row
+        assert list(result.token_ids) == expected
         assert result.finish_reason == ("stop" if stop in row else "length")
 
 
@@ -134,16 +134,18 @@ def test_logprobs_are_recorded_for_every_token(tiny: Engine) -> None:
     assert len(result.logprobs) == 3
     assert [item.top[0][0] for item in result.logprobs] == list(result.token_ids)
     first = logits_of(PROMPTS[0])[-1].astype(float)
-    wanted = first.max() - np.log(np.exp(first).sum())
-    assert result.logprobs[0].logprob == pytest.approx(wanted, abs=1e-3)
+    expected = first.max() - np.log(np.exp(first).sum())
+    assert result.logprobs[0].logprob == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_state_has_room_for_prompt_and_answer_only(tiny: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
     new_state = tiny.backend.new_state
-    monkeypatch.setattr(tiny.backend, "new_state", lambda *args: asked.append(args) or new_state(*args), raising=True)
+    monkeypatch.setattr(
+        tiny.backend, "new_state", lambda *args: requests.append(args) or new_state(*args), raising=True
+    )
     tiny.generate_ids([[1, 2, 3], [4]], max_new_tokens=5)
-    assert asked == [(2, 8)]
+    assert requests == [(2, 8)]
 
 
 def test_sampled_tokens_are_the_same_on_graph_and_numpy(tiny: Engine) -> None:
@@ -259,13 +261,13 @@ def test_nan_logits_never_become_a_token(tmp_path: Path) -> None:
 
 
 def test_scores_are_the_log_probabilities_of_each_token(tiny: Engine) -> None:
-    for sequence, found in zip(PROMPTS, tiny.score(PROMPTS), strict=True):
+    for sequence, actual in zip(PROMPTS, tiny.score(PROMPTS), strict=True):
         logits = logits_of(sequence).astype(float)
         logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        wanted = [logprobs[at, token] for at, token in enumerate(sequence[1:])]
-        assert len(found.logprobs) == len(sequence) - 1
-        np.testing.assert_allclose(found.logprobs, wanted, atol=1e-3)
-        assert found.greedy.tolist() == [logits[at].argmax() == token for at, token in enumerate(sequence[1:])]
+        expected = [logprobs[at, token] for at, token in enumerate(sequence[1:])]
+        assert len(actual.logprobs) == len(sequence) - 1
+        np.testing.assert_allclose(actual.logprobs, expected, atol=1e-3)
+        assert actual.greedy.tolist() == [logits[at].argmax() == token for at, token in enumerate(sequence[1:])]
 
 
 @pytest.mark.parametrize("wrong", [None, 5, [{"role": "user", "content": "hi"}], [["a"]]], ids=str)

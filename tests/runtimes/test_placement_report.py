@@ -47,8 +47,8 @@ def test_a_plan_runs_as_a_whole(tmp_path):
 def test_an_encoder_is_part_of_what_is_shown(text_to_text_artifact, text_to_text_tensorrt):
     import onnx_ir as ir
 
-    found = placement_report(text_to_text_artifact, "ort-cpu").counts["CPUExecutionProvider"]
-    assert found["Attention"] == 2 + 2
+    actual = placement_report(text_to_text_artifact, "ort-cpu").counts["CPUExecutionProvider"]
+    assert actual["Attention"] == 2 + 2
     nodes = [
         node for name in ("model.onnx", "encoder.onnx") for node in ir.load(text_to_text_tensorrt.folder / name).graph
     ]

@@ -60,21 +60,21 @@ def test_both_are_fed_states_that_the_graph_left_behind(trt_llama):
 
 def test_a_plan_that_says_the_same_does_not_part(trt_llama):
     runner_of = runners(trt_llama)
-    found = compare_plan(trt_llama, runner_of, shapes=SHAPES, token_ids=text_to_compare(trt_llama, 8), prompt=5)
+    actual = compare_plan(trt_llama, runner_of, shapes=SHAPES, token_ids=text_to_compare(trt_llama, 8), prompt=5)
     assert runner_of.profiles == [0, 1]
-    assert len(found.calls) == 4
-    assert found.first is None
-    assert [*found.calls[0]][-1] == "logits"
-    assert found.describe()[-1] == "The plan says what its graph says."
+    assert len(actual.calls) == 4
+    assert actual.first is None
+    assert [*actual.calls[0]][-1] == "logits"
+    assert actual.describe()[-1] == "The plan says what its graph says."
 
 
 def test_the_first_layer_and_step_that_part_are_named(trt_llama):
     runner_of = runners(trt_llama, change=late_cache)
-    found = compare_plan(trt_llama, runner_of, shapes=SHAPES, token_ids=text_to_compare(trt_llama, 8), prompt=5)
-    assert found.first == (1, "present.1.key")
-    assert all(found.calls[0].values())
-    assert "part at decode step 1, first in present.1.key" in found.describe()[-1]
-    assert found.to_dict()["first"] == {"call": 1, "output": "present.1.key"}
+    actual = compare_plan(trt_llama, runner_of, shapes=SHAPES, token_ids=text_to_compare(trt_llama, 8), prompt=5)
+    assert actual.first == (1, "present.1.key")
+    assert all(actual.calls[0].values())
+    assert "part at decode step 1, first in present.1.key" in actual.describe()[-1]
+    assert actual.to_dict()["first"] == {"call": 1, "output": "present.1.key"}
 
 
 def test_what_cannot_be_compared_is_refused(trt_llama, text_to_text_tensorrt):

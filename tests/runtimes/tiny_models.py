@@ -21,9 +21,9 @@ EOS = 2
 def weights() -> dict[str, np.ndarray]:
     random = np.random.default_rng(7)
     shapes = {"embed": (V, C), "q": (C, H * D), "k": (C, HKV * D), "v": (C, HKV * D), "o": (H * D, C), "head": (C, V)}
-    found = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    actual = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     angles = np.arange(POSITIONS)[:, None] / 100.0 ** (np.arange(D // 2) / (D // 2))
-    return {**found, "cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
+    return {**actual, "cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
 
 
 def signature(target: str) -> Signature:

@@ -52,26 +52,26 @@ SHAPES = Shapes(capacity=16, prompt=4, batch=3)
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, artifacts: dict[str, Any]) -> Iterator[Backend]:
-    found: Any
+    actual: Any
     if request.param == "torch":
-        found = TorchBackend(TinyModule(), vocab_size=V, max_positions=64)
+        actual = TorchBackend(TinyModule(), vocab_size=V, max_positions=64)
     elif request.param == "ort-cuda, pretended":
-        found = OrtCudaBackend(pretended_onnxruntime(), artifacts["ort-cpu"])
+        actual = OrtCudaBackend(pretended_onnxruntime(), artifacts["ort-cpu"])
     elif request.param == "tensorrt, pretended":
         artifact = artifacts["tensorrt"]
-        found = PlanBackend(pretended_library(artifact), PLAN, artifact, shapes=SHAPES, cuda=Cuda())
+        actual = PlanBackend(pretended_library(artifact), PLAN, artifact, shapes=SHAPES, cuda=Cuda())
     elif request.param == "fake":
-        found = ListBackend()
+        actual = ListBackend()
     elif request.param == "ort-cuda":
-        found = open_backend("ort-cuda", artifacts["ort-cpu"])
+        actual = open_backend("ort-cuda", artifacts["ort-cpu"])
     elif request.param == "tensorrt":
         name = "tensorrt" if importlib.util.find_spec("tensorrt") else "tensorrt-rtx"
-        found = open_backend(name, artifacts["tensorrt"])
+        actual = open_backend(name, artifacts["tensorrt"])
     else:
         target = "portable" if request.param.endswith("portable") else "ort-cpu"
-        found = open_backend("ort-cpu", artifacts[target], BackendOptions(threads=1))
-    yield found
-    found.close()
+        actual = open_backend("ort-cpu", artifacts[target], BackendOptions(threads=1))
+    yield actual
+    actual.close()
 
 
 def ids(*rows: list[int]) -> np.ndarray:
@@ -83,9 +83,9 @@ def lengths(*rows: list[int]) -> np.ndarray:
     return np.array([len(row) for row in rows], np.int64)
 
 
-def close_to(found: np.ndarray, wanted: np.ndarray) -> None:
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, wanted, rtol=TOLERANCE, atol=TOLERANCE)
+def close_to(actual: np.ndarray, expected: np.ndarray) -> None:
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_prefill_gives_the_last_logits(backend: Backend) -> None:

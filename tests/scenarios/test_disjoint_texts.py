@@ -21,8 +21,8 @@ def passages(text: str) -> set[str]:
 
 def lines(text: str) -> set[str]:
     """Long lines but imports, of which a language has only so many."""
-    found = {" ".join(line.split()) for line in text.split("\n")}
-    return {line for line in found if len(line) >= LINE and not line.startswith(("from ", "import ", "#include"))}
+    actual = {" ".join(line.split()) for line in text.split("\n")}
+    return {line for line in actual if len(line) >= LINE and not line.startswith(("from ", "import ", "#include"))}
 
 
 def calibration_texts() -> dict[str, str]:
@@ -37,10 +37,10 @@ def judged_texts() -> dict[str, str]:
 def shared(calibration: Iterable[str], judged: str) -> set[str]:
     """Passages and long lines of the judged text that one of the others has, too."""
     wanted_passages, wanted_lines = passages(judged), lines(judged)
-    found: set[str] = set()
+    actual: set[str] = set()
     for text in calibration:
-        found |= (wanted_passages & passages(text)) | (wanted_lines & lines(text))
-    return found
+        actual |= (wanted_passages & passages(text)) | (wanted_lines & lines(text))
+    return actual
 
 
 def test_calibration_and_judgement_share_no_passage() -> None:

@@ -13,7 +13,7 @@ PROMPTS = [[5, 6, 7], [9] * 20, [11]]
 
 def tokens_of(folder):
     with load(folder) as engine:
-        return [found.token_ids for found in engine.generate_ids(PROMPTS, max_new_tokens=12, ignore_eos=True)]
+        return [actual.token_ids for actual in engine.generate_ids(PROMPTS, max_new_tokens=12, ignore_eos=True)]
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_a_graph_for_a_gpu_is_verified_on_the_processor_and_says_so(
     assert gate["accepted"]
     assert gate["ran_on"]["backend"] == "ort-cpu"
     assert gate["ran_on"]["graph"] == ("model.cpu.onnx" if half else "model.onnx")
-    asked = {check["name"] for check in gate["checks"]}
-    assert {"decode", "chunked-prefill", "batch-3"} <= asked
-    assert half == ("float-types" in asked)
+    requests = {check["name"] for check in gate["checks"]}
+    assert {"decode", "chunked-prefill", "batch-3"} <= requests
+    assert half == ("float-types" in requests)
     if not half:
         assert tokens_of(artifact.folder) == tokens_of(tiny_artifact.folder)
     kinds = {spec.dtype for spec in artifact.manifest.signature.state}

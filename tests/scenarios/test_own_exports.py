@@ -27,13 +27,13 @@ def tokens_of(engine, prompts=PROMPTS):
 def test_a_module_is_exported_verified_and_run_everywhere(kind, tmp_path):
     module = seeded(MODULES[kind])
     artifact = export(module, tokenizer=tiny_tokenizer(), out=tmp_path / "out")
-    asked = {check["name"] for check in artifact.manifest.gate["checks"]}
-    assert {"prefill-300", "batch-3", "decode", "chunked-prefill", "greedy", "tokenizer"} <= asked
-    assert ("rewind" in asked) == (kind in ("kv", "stateless"))
+    requests = {check["name"] for check in artifact.manifest.gate["checks"]}
+    assert {"prefill-300", "batch-3", "decode", "chunked-prefill", "greedy", "tokenizer"} <= requests
+    assert ("rewind" in requests) == (kind in ("kv", "stateless"))
     with load(tmp_path / "out") as engine, load(tmp_path / "out", backend="torch", source=module) as source:
-        found = tokens_of(engine)
-        assert found == tokens_of(source)
-        assert found == [tokens_of(engine, [prompt])[0] for prompt in PROMPTS]
+        actual = tokens_of(engine)
+        assert actual == tokens_of(source)
+        assert actual == [tokens_of(engine, [prompt])[0] for prompt in PROMPTS]
         assert engine.generate("The fox", max_new_tokens=4).text == source.generate("The fox", max_new_tokens=4).text
     assert verify(tmp_path / "out", source=module, tokenizer=tiny_tokenizer()).accepted
 

@@ -23,8 +23,8 @@ def counts(artifact, graph):
 
 
 def operators(path):
-    found = [node.op_type for node in ir.load(path).graph]
-    return {name: found.count(name) for name in set(found)}
+    actual = [node.op_type for node in ir.load(path).graph]
+    return {name: actual.count(name) for name in set(actual)}
 
 
 def stored_elements(*paths):

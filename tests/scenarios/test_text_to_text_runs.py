@@ -151,13 +151,13 @@ def test_chunks_of_unequal_lengths_on_unequal_pasts(engine: Engine) -> None:
     answers = [[2, 9, 8, 7, 6, 5, 4], [2, 30, 31, 32]]
     state = backend.encode(sources, capacity=7)
     backend.forward(np.array([[2, 9, 8], [2, 2, 2]]), state, new_lengths=np.array([3, 1]))
-    found = backend.forward(
+    actual = backend.forward(
         np.array([[7, 6, 5, 4], [30, 31, 32, 0]]), state, new_lengths=np.array([4, 3]), logits="all"
     ).copy()
     for row, count in ((0, 4), (1, 3)):
         alone = backend.encode([sources[row]], capacity=7)
-        wanted = backend.forward(np.array([answers[row]]), alone, logits="all")[0, -count:]
-        np.testing.assert_allclose(found[row, :count], wanted, rtol=1e-4, atol=1e-5)
+        expected = backend.forward(np.array([answers[row]]), alone, logits="all")[0, -count:]
+        np.testing.assert_allclose(actual[row, :count], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_what_makes_no_sense_on_it_is_refused(engine: Engine) -> None:

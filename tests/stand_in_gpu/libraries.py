@@ -26,7 +26,7 @@ CUDNN = "cudnn"
 
 _DEFINED = re.compile(r"^(?!static)[\w *]*?\b(\w+)\(", re.MULTILINE)
 # A function whose symbol has a version: "U cudaFree@libcudart.so.13"; those of the driver have none.
-_ASKED = re.compile(r"\bU (cu\w+|__cuda\w+)(?:@(\S+))?$", re.MULTILINE)
+_UNDEFINED = re.compile(r"\bU (cu\w+|__cuda\w+)(?:@(\S+))?$", re.MULTILINE)
 
 
 def build_libraries(folder: Path, provider: Path) -> None:
@@ -36,29 +36,29 @@ def build_libraries(folder: Path, provider: Path) -> None:
         provider: the package's own library for CUDA, whose undefined symbols say which functions there have to be.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    symbols = subprocess.run(["nm", "-D", provider], capture_output=True, text=True, check=True).stdout
-    asked: dict[str, list[str]] = {}
-    for name, library in _ASKED.findall(symbols):
-        asked.setdefault(library or _DRIVER, []).append(name)
+    listing = subprocess.run(["nm", "-D", provider], capture_output=True, text=True, check=True).stdout
+    symbols: dict[str, list[str]] = {}
+    for name, library in _UNDEFINED.findall(listing):
+        symbols.setdefault(library or _DRIVER, []).append(name)
     for library, source in LIBRARIES.items():
-        _build(folder, library, source, asked.get(library, []))
+        _build(folder, library, source, symbols.get(library, []))
     (folder / CUDNN).mkdir(exist_ok=True)
     _build(folder / CUDNN, "libcudnn.so.9", "cudnn.c", [])
 
 
-def _build(folder: Path, library: str, source: str | None, asked: list[str]) -> None:
+def _build(folder: Path, library: str, source: str | None, symbols: list[str]) -> None:
     own = set(_DEFINED.findall((SOURCES / source).read_text(encoding="utf-8"))) if source else set()
     rest = folder / f"{library}.rest.c"
     rest.write_text(
-        "".join(f"int {name}(void) {{ return 0; }}\n" for name in asked if name not in own) or "int none;\n"
+        "".join(f"int {name}(void) {{ return 0; }}\n" for name in symbols if name not in own) or "int none;\n"
     )
     versions = folder / f"{library}.versions"
     versions.write_text(f"{library} {{ global: *; }};\n")
     flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wno-unused-parameter", f"-Wl,-soname,{library}"]
-    if asked and library != _DRIVER:
+    if symbols and library != _DRIVER:
         flags.append(f"-Wl,--version-script={versions}")
-    given = [str(rest), *([str(SOURCES / source)] if source else [])]
-    subprocess.run(["cc", *flags, "-o", str(folder / library), *given], check=True)
+    sources = [str(rest), *([str(SOURCES / source)] if source else [])]
+    subprocess.run(["cc", *flags, "-o", str(folder / library), *sources], check=True)
     for written in (rest, versions):
         written.unlink()
 

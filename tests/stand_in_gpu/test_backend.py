@@ -48,8 +48,8 @@ def test_it_opens_with_all_that_costs_on_the_gpu_and_generates_in_every_way(case
         kernels = counted("kernels")
         texts = TEXTS[:1] if case.is_recurrent else TEXTS
         for way in WAYS:
-            found = engine.generate(texts, max_new_tokens=5, ignore_eos=True, **way)
-            assert [len(result.token_ids) for result in found] == [5] * len(texts)
+            actual = engine.generate(texts, max_new_tokens=5, ignore_eos=True, **way)
+            assert [len(result.token_ids) for result in actual] == [5] * len(texts)
         if case not in TEXT_TO_TEXT:
             (scores,) = engine.score(["hello there"])
             assert len(scores.logprobs) == len(scores.token_ids) - 1

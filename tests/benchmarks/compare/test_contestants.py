@@ -14,17 +14,17 @@ def contestants(folders, backends=("ort-cpu",), source=None):
 
 
 def test_each_artifact_runs_on_each_backend_and_a_source_once(tiny):
-    found = contestants([tiny.fp32, tiny.int8], ("ort-cpu", "torch"), source="elsewhere")
-    assert [item.name for item in found] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
-    assert [item.command[3:] for item in found] == [
+    actual = contestants([tiny.fp32, tiny.int8], ("ort-cpu", "torch"), source="elsewhere")
+    assert [item.name for item in actual] == ["fp32 (ort-cpu)", "source (torch)", "int8 (ort-cpu)"]
+    assert [item.command[3:] for item in actual] == [
         (str(tiny.fp32), "ort-cpu", "2"),
         (str(tiny.fp32), "torch", "2", "elsewhere"),
         (str(tiny.int8), "ort-cpu", "2"),
     ]
-    assert found[2].facts["precision"] == "int8"
-    assert found[2].facts["export_seconds"] > 0
-    assert found[2].facts["gate"]["accepted"]
-    assert found[2].facts["size_bytes"] == sum(
+    assert actual[2].facts["precision"] == "int8"
+    assert actual[2].facts["export_seconds"] > 0
+    assert actual[2].facts["gate"]["accepted"]
+    assert actual[2].facts["size_bytes"] == sum(
         path.stat().st_size for path in tiny.int8.iterdir() if path.name != "timings.json"
     )
 
@@ -43,11 +43,11 @@ def test_what_cannot_be_read_is_a_contestant_with_the_reason(tiny, tmp_path):
     shutil.copytree(tiny.fp32, altered)
     with (altered / "model.onnx.data").open("r+b") as weights:
         weights.write(b"1234")
-    found = contestants([tmp_path / "nothing", damaged, altered, tiny.fp32])
-    assert "manifest.json cannot be read" in str(found[0].problem)
-    assert "model.onnx.data has 0 bytes" in str(found[1].problem)
-    assert "model.onnx.data has another SHA-256 than recorded" in str(found[2].problem)
-    assert found[3].problem is None
+    actual = contestants([tmp_path / "nothing", damaged, altered, tiny.fp32])
+    assert "manifest.json cannot be read" in str(actual[0].problem)
+    assert "model.onnx.data has 0 bytes" in str(actual[1].problem)
+    assert "model.onnx.data has another SHA-256 than recorded" in str(actual[2].problem)
+    assert actual[3].problem is None
 
 
 def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):
@@ -55,9 +55,9 @@ def test_another_tokenizer_cannot_be_fed_the_same_tokens(tiny, tmp_path):
     from tests.support.models import write_tiny_llama
 
     other = export(write_tiny_llama(tmp_path / "source", vocab=400), tmp_path / "other")
-    found = contestants([tiny.fp32, other.folder])
-    assert found[0].problem is None
-    assert "Its vocabulary is 400" in str(found[1].problem)
+    actual = contestants([tiny.fp32, other.folder])
+    assert actual[0].problem is None
+    assert "Its vocabulary is 400" in str(actual[1].problem)
 
 
 def test_models_for_different_things_are_an_error(tiny, tiny_classifier):

@@ -31,21 +31,21 @@ def test_two_cpus_of_one_name_are_told_apart():
 
 
 def test_an_arm_cpu_is_known_by_its_own_keys():
-    found = machine(ARM)
-    assert found["design"] == "CPU implementer 0x41, CPU part 0xd40"
-    assert found["features"] == ["neon_dotprod", "neon_i8mm"]
+    actual = machine(ARM)
+    assert actual["design"] == "CPU implementer 0x41, CPU part 0xd40"
+    assert actual["features"] == ["neon_dotprod", "neon_i8mm"]
 
 
 def test_a_system_that_tells_nothing_has_a_machine_all_the_same():
-    found = machine("")
-    assert (found["design"], found["features"]) == (None, None)
-    assert found["processor"]
+    actual = machine("")
+    assert (actual["design"], actual["features"]) == (None, None)
+    assert actual["processor"]
 
 
 def test_a_run_resumes_whatever_the_load_and_the_last_bytes_of_memory():
-    found = machine(ROME)
-    gib = round(found["memory_bytes"] / (1 << 30)) * (1 << 30)
-    one, other = ({**found, "memory_bytes": gib + more, "load": (load,)} for more, load in ((0, 1), (438_000, 9)))
+    actual = machine(ROME)
+    gib = round(actual["memory_bytes"] / (1 << 30)) * (1 << 30)
+    one, other = ({**actual, "memory_bytes": gib + more, "load": (load,)} for more, load in ((0, 1), (438_000, 9)))
     assert machine_identity(one) == machine_identity(other)
 
 

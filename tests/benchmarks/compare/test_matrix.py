@@ -107,9 +107,9 @@ def test_folders_of_artifacts_are_named_for_model_and_precision(tiny, tmp_path):
     ],
 )
 def test_everything_that_is_wrong_with_a_matrix_is_named(tmp_path, text, said):
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as actual:
         read_matrix(write(tmp_path, text))
-    assert said in str(found.value)
+    assert said in str(actual.value)
 
 
 def test_artifacts_and_a_matrix_are_too_much(tmp_path, capsys):

@@ -17,15 +17,15 @@ def test_nodes_are_summed_by_operator_without_their_first_run():
         event("MatMul", "a", 5000, cat="Session"),
         {"cat": "Node", "name": "a_fence_before", "dur": 7, "args": {"op_name": "MatMul"}},
     ]
-    found = operators_of(events)
-    assert [(item["operator"], item["nodes"]) for item in found] == [("MatMul", 2), ("Add", 1)]
-    assert [item["s"] for item in found] == pytest.approx([250e-6, 50e-6])
-    assert [item["share"] for item in found] == pytest.approx([250 / 300, 50 / 300])
+    actual = operators_of(events)
+    assert [(item["operator"], item["nodes"]) for item in actual] == [("MatMul", 2), ("Add", 1)]
+    assert [item["s"] for item in actual] == pytest.approx([250e-6, 50e-6])
+    assert [item["share"] for item in actual] == pytest.approx([250 / 300, 50 / 300])
 
 
 def test_an_artifact_is_profiled_in_a_process_of_its_own(tiny):
-    found = measure_operators(tiny.int8, threads=1, time_limit=120)
-    nodes = {item["operator"]: item["nodes"] for item in found}
+    actual = measure_operators(tiny.int8, threads=1, time_limit=120)
+    nodes = {item["operator"]: item["nodes"] for item in actual}
     assert nodes["GroupQueryAttention"] == 2  # one a layer
 
 

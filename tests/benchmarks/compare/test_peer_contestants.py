@@ -33,8 +33,8 @@ def other_python(tmp_path):
 
 
 def test_what_is_installed_and_has_its_model_is_a_contestant(models, other_python):
-    found, _ = peer_contestants(models, other_python, threads=3)
-    assert [(item.name, item.command[0], item.command[3:], item.facts["size_bytes"]) for item in found] == [
+    actual, _ = peer_contestants(models, other_python, threads=3)
+    assert [(item.name, item.command[0], item.command[3:], item.facts["size_bytes"]) for item in actual] == [
         ("PyTorch eager", sys.executable, (str(models / "transformers"), "3", "eager"), 0),
         ("torch.compile", sys.executable, (str(models / "transformers"), "3", "compile"), 0),
         ("llama.cpp Q8_0", str(other_python), (str(models / "q8_0.gguf"), "3"), 5),
@@ -42,8 +42,8 @@ def test_what_is_installed_and_has_its_model_is_a_contestant(models, other_pytho
 
 
 def test_each_other_one_is_a_line_that_says_how_to_get_it(models, other_python):
-    found, missing = peer_contestants(models, other_python, threads=1)
-    assert {item.name for item in found} | set(missing) == set(PEERS)
+    actual, missing = peer_contestants(models, other_python, threads=1)
+    assert {item.name for item in actual} | set(missing) == set(PEERS)
     assert missing["OpenVINO int8"].startswith("openvino_genai is not installed; install it with: python -m venv")
     assert "f16.gguf is missing; make it with: python -m benchmarks.peers.prepare" in missing["llama.cpp F16"]
     _, nothing = peer_contestants(models, Path("/nowhere/python"), threads=1)
@@ -55,8 +55,8 @@ def test_caches_of_an_engine_are_no_part_of_its_size(models, tmp_path):
 
 
 def test_a_worker_starts_in_an_environment_without_us_and_in_another_folder(models, other_python, tmp_path):
-    found, _ = peer_contestants(models, other_python, threads=1)
-    command = [sys.executable, "-I", *found[0].command[1:]]
+    actual, _ = peer_contestants(models, other_python, threads=1)
+    command = [sys.executable, "-I", *actual[0].command[1:]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert "transformers" in json.loads(done.stdout)["failed"]  # it was started, and found no model in the empty folder
 

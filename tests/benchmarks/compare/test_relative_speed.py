@@ -19,16 +19,16 @@ def outcome(name, *seconds, workload=SHORT):
 
 def test_each_trial_is_divided_by_the_references_of_the_same_round():
     # The machine was four times slower in the second round: the multiple is the same.
-    found = relative_speeds(outcome("a", 0.5, 2.0, 0.5), outcome("b", 1.0, 4.0, 1.0), [SHORT])
-    for figures in found["short"].values():
+    actual = relative_speeds(outcome("a", 0.5, 2.0, 0.5), outcome("b", 1.0, 4.0, 1.0), [SHORT])
+    for figures in actual["short"].values():
         assert (figures["median"], figures["low"], figures["high"]) == (2.0, 2.0, 2.0)
-    assert set(found["short"]) == {"decode_tokens_per_s", "prefill_tokens_per_s"}
+    assert set(actual["short"]) == {"decode_tokens_per_s", "prefill_tokens_per_s"}
 
 
 def test_texts_of_classifiers_have_multiples_too():
-    found = relative_speeds(outcome("a", 0.5, workload=LABELS), outcome("b", 1.0, workload=LABELS), [LABELS, SHORT])
-    assert {key: item["median"] for key, item in found["labels"].items()} == {"texts_per_s": 2.0}
-    assert "short" not in found
+    actual = relative_speeds(outcome("a", 0.5, workload=LABELS), outcome("b", 1.0, workload=LABELS), [LABELS, SHORT])
+    assert {key: item["median"] for key, item in actual["labels"].items()} == {"texts_per_s": 2.0}
+    assert "short" not in actual
 
 
 def test_what_failed_or_was_not_measured_has_no_multiple():

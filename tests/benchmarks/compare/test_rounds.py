@@ -54,11 +54,11 @@ def test_rounds_go_by_turns_after_a_short_warm_up(tmp_path):
     [
         ({"opening": "raise ValueError('damaged')"}, "damaged"),
         (
-            {"body": "if len(asked) > 2: os.kill(os.getpid(), signal.SIGKILL)"},
+            {"body": "if len(requests) > 2: os.kill(os.getpid(), signal.SIGKILL)"},
             "short: the process was ended by signal 9",
         ),
-        ({"body": "if len(asked) > 2: time.sleep(60)"}, "no answer within 8 s"),
-        ({"body": "if len(asked) > 2: raise ValueError('the largest logit is nan')"}, "nan"),
+        ({"body": "if len(requests) > 2: time.sleep(60)"}, "no answer within 8 s"),
+        ({"body": "if len(requests) > 2: raise ValueError('the largest logit is nan')"}, "nan"),
         ({"body": "if new_tokens > 4: tokens = [[1]]"}, "1] tokens in 6 steps instead of 6"),
         ({"factor": "0"}, "a step took no time"),
         ({"factor": "float('nan')"}, "a step took no time"),
@@ -109,8 +109,8 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     log.unlink()
     outcomes, said = measure(contestants, tmp_path)
     assert said == ["loading a", "short: round 2 of 3", "short: round 3 of 3"]
-    asked = [tuple(json.loads(line)[1:]) for line in log.read_text().splitlines()]
-    assert asked == [(0, 4), (2, 6), (3, 6)]
+    requests = [tuple(json.loads(line)[1:]) for line in log.read_text().splitlines()]
+    assert requests == [(0, 4), (2, 6), (3, 6)]
     assert len(outcomes["a"].trials["short"]) == 3
     log.unlink()
     outcomes, said = measure(contestants, tmp_path)

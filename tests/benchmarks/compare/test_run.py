@@ -22,7 +22,7 @@ def request(tiny, out, **changes):
 
 
 @pytest.fixture(scope="module")
-def found(tiny, tmp_path_factory):
+def compared(tiny, tmp_path_factory):
     """A damaged copy among them."""
     folder = tmp_path_factory.mktemp("compared")
     shutil.copytree(tiny.fp32, folder / "damaged")
@@ -31,8 +31,8 @@ def found(tiny, tmp_path_factory):
     return compare(request(tiny, folder / "report", artifacts=artifacts), command=["jisu", "compare", "a b"]), folder
 
 
-def test_rows_have_speed_and_quality_side_by_side(found):
-    report, folder = found
+def test_rows_have_speed_and_quality_side_by_side(compared):
+    report, folder = compared
     assert read_report(folder / "report" / "report.json") == report
     assert report["command"] == "jisu compare 'a b'"
     fp32, int8, _ = report["rows"]
@@ -53,8 +53,8 @@ def test_rows_have_speed_and_quality_side_by_side(found):
     assert "torch" in report["reference"]["description"]
 
 
-def test_quality_is_the_gates_own(found):
-    report, _ = found
+def test_quality_is_the_gates_own(compared):
+    report, _ = compared
     int8 = report["rows"][1]
     gate = {domain["name"]: domain for domain in int8["gate"]["quality"]["domains"]}
     for name, figures in int8["quality"]["sets"].items():
@@ -64,21 +64,23 @@ def test_quality_is_the_gates_own(found):
         assert gate[name]["tokens"] <= figures["tokens"]
 
 
-def test_a_damaged_artifact_is_a_row_without_figures(found):
-    report, _ = found
+def test_a_damaged_artifact_is_a_row_without_figures(compared):
+    report, _ = compared
     damaged = report["rows"][2]
     assert "model.onnx is missing" in damaged["failure"]
     assert (damaged["measured"], damaged["quality"]) == ({}, None)
     assert 2 not in report["pareto"]
 
 
-def test_nothing_is_left_behind(found):
-    _, folder = found
+def test_nothing_is_left_behind(compared):
+    _, folder = compared
     assert [path.name for path in (folder / "report").iterdir()] == ["report.json"]
 
 
 def test_a_contestant_that_turns_to_nan_has_no_figures_at_all(tiny, tmp_path):
-    nan = fake_contestant("nan", body="if len(asked) > 2: raise ValueError('the largest logit is nan')", factor=0.001)
+    nan = fake_contestant(
+        "nan", body="if len(requests) > 2: raise ValueError('the largest logit is nan')", factor=0.001
+    )
     good = fake_contestant("good")
     report = compare(request(tiny, tmp_path, quality=False), contestants=[nan, good])
     assert "nan" in report["rows"][0]["failure"]

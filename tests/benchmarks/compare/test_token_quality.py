@@ -33,12 +33,12 @@ def judge(contestants, folder, *, reference=None, sets=SETS):
 
 
 def test_figures_are_those_of_the_distributions(tmp_path):
-    found, journal = judge(
+    actual, journal = judge(
         [fake_contestant("same"), fake_contestant("flat", logits="pass")],
         tmp_path,
     )
-    same, flat = found["same"]["sets"]["prose"], found["flat"]["sets"]["prose"]
-    assert (same["mean_kl"], same["top1"], same["tokens"], found["same"]["sets"]["code"]["tokens"]) == (0.0, 1.0, 4, 2)
+    same, flat = actual["same"]["sets"]["prose"], actual["flat"]["sets"]["prose"]
+    assert (same["mean_kl"], same["top1"], same["tokens"], actual["same"]["sets"]["code"]["tokens"]) == (0.0, 1.0, 4, 2)
     # p is e^4 : 1 seven times, q uniform over 8: KL = log 8 - H(p).
     p = np.exp([4.0] + [0.0] * 7) / (np.exp(4.0) + 7)
     assert flat["mean_kl"] == pytest.approx(np.log(8) + (p * np.log(p)).sum())
@@ -47,42 +47,42 @@ def test_figures_are_those_of_the_distributions(tmp_path):
 
 
 def test_greedy_answers_are_judged_and_the_first_that_parts_is_named(tmp_path):
-    found, _ = judge(
+    actual, _ = judge(
         [
             fake_contestant("same"),
             fake_contestant("parts", body="tokens = [[1, 1, 5]] if prompts[0] == [3] else [[1] * new_tokens]"),
         ],
         tmp_path,
     )
-    assert found["same"]["greedy"] == {"tokens": 6, "agreement": 1.0, "near_ties": 0, "first_divergence": None}
-    parts = found["parts"]["greedy"]
+    assert actual["same"]["greedy"] == {"tokens": 6, "agreement": 1.0, "near_ties": 0, "first_divergence": None}
+    parts = actual["parts"]["greedy"]
     assert parts["agreement"] == pytest.approx(5 / 6)
     assert parts["first_divergence"] == {"prompt": 1, "step": 2, "logit_gap": 4.0}
 
 
 def test_a_near_tie_is_counted_as_one(tmp_path):
     close = "logits[:, 1] = 4; logits[:, 2] = 3.999"
-    found, _ = judge(
+    actual, _ = judge(
         [fake_contestant("b", logits="logits[:, 2] = 4", body="tokens = [[2] * new_tokens]")],
         tmp_path,
         reference=fake_contestant("reference", logits=close),
     )
-    assert found["b"]["sets"]["prose"]["near_ties"] == 4
-    assert found["b"]["sets"]["prose"]["top1"] == 0.0
-    assert found["b"]["greedy"]["near_ties"] == 6
-    assert found["b"]["greedy"]["first_divergence"] is None
+    assert actual["b"]["sets"]["prose"]["near_ties"] == 4
+    assert actual["b"]["sets"]["prose"]["top1"] == 0.0
+    assert actual["b"]["greedy"]["near_ties"] == 6
+    assert actual["b"]["greedy"]["first_divergence"] is None
 
 
 def test_logits_that_are_no_numbers_make_a_contestant_fail_and_the_others_go_on(tmp_path):
-    found, _ = judge([fake_contestant("nan", logits="logits[0, 3] = np.nan"), fake_contestant("same")], tmp_path)
-    assert "quality: 1 logits of 4 tokens are not finite" in found["nan"]
-    assert found["same"]["sets"]["prose"]["mean_kl"] == 0.0
+    actual, _ = judge([fake_contestant("nan", logits="logits[0, 3] = np.nan"), fake_contestant("same")], tmp_path)
+    assert "quality: 1 logits of 4 tokens are not finite" in actual["nan"]
+    assert actual["same"]["sets"]["prose"]["mean_kl"] == 0.0
 
 
 def test_an_engine_that_does_not_tell_its_logits_has_its_answers_judged(tmp_path):
-    found, _ = judge([fake_contestant("shy", logits="raise UnsupportedError('not told')")], tmp_path)
-    assert (found["shy"]["sets"], found["shy"]["reason"]) == ({}, "not told")
-    assert found["shy"]["greedy"]["agreement"] == 1.0
+    actual, _ = judge([fake_contestant("shy", logits="raise UnsupportedError('not told')")], tmp_path)
+    assert (actual["shy"]["sets"], actual["shy"]["reason"]) == ({}, "not told")
+    assert actual["shy"]["greedy"]["agreement"] == 1.0
 
 
 def test_a_reference_without_numbers_is_no_reference(tmp_path):
@@ -103,8 +103,8 @@ def test_what_no_answer_may_say_is_no_choice_of_the_reference(tmp_path):
     sets = replace(SETS, texts={}, suppressed=(1,))
     second = fake_contestant("second", body="tokens = [[2] * new_tokens]")
     likes = fake_contestant("reference", logits="logits[:, 1] = 4; logits[:, 2] = 3")
-    found, _ = judge([second], tmp_path, reference=likes, sets=sets)
-    assert found["second"]["greedy"]["agreement"] == 1.0
+    actual, _ = judge([second], tmp_path, reference=likes, sets=sets)
+    assert actual["second"]["greedy"]["agreement"] == 1.0
 
 
 def test_sets_are_the_domains_of_the_gate():
@@ -115,8 +115,8 @@ def test_sets_are_the_domains_of_the_gate():
 
 
 def test_the_worst_domain_and_the_mean_over_all_are_told(tmp_path):
-    found, _ = judge([fake_contestant("flat", logits="logits[:] = 0")], tmp_path)
-    quality = found["flat"]
+    actual, _ = judge([fake_contestant("flat", logits="logits[:] = 0")], tmp_path)
+    quality = actual["flat"]
     figures = {name: figures["mean_kl"] for name, figures in quality["sets"].items()}
     assert quality["worst"]["domain"] == max(figures, key=lambda name: figures[name])
     assert quality["worst"]["mean_kl"] == max(figures.values())

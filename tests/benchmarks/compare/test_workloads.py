@@ -18,10 +18,10 @@ def encode(text):
 @pytest.mark.parametrize("encoder", [encode, None])
 def test_prompts_have_the_workloads_shape_and_differ_from_trial_to_trial(name, encoder):
     workload = WORKLOADS[name]
-    found = [prompts_of(workload, trial=trial, vocab_size=300, encode=encoder, text=TEXT) for trial in (0, 0, 1)]
-    assert [len(row) for row in found[0]] == [workload.prompt_tokens] * workload.batch
-    assert found[0] == found[1] != found[2]
-    assert all(0 <= token < 300 for row in found[0] for token in row)
+    actual = [prompts_of(workload, trial=trial, vocab_size=300, encode=encoder, text=TEXT) for trial in (0, 0, 1)]
+    assert [len(row) for row in actual[0]] == [workload.prompt_tokens] * workload.batch
+    assert actual[0] == actual[1] != actual[2]
+    assert all(0 <= token < 300 for row in actual[0] for token in row)
 
 
 def test_a_grounded_prompt_ends_with_the_wish_for_its_own_words():

@@ -15,8 +15,8 @@ def engine(tiny):
 
 def test_scores_are_the_sums_of_the_tokens_own(engine):
     pairs = [([5, 6, 7], [8, 9]), ([5], [6]), ([9, 9, 9, 9, 9], [1, 2, 3])]
-    found = score_continuations(engine, pairs)
-    for (context, continuation), (logprob, _) in zip(pairs, found, strict=True):
+    actual = score_continuations(engine, pairs)
+    for (context, continuation), (logprob, _) in zip(pairs, actual, strict=True):
         expected = 0.0
         for place, token in enumerate(continuation):
             ids = np.array([[*context, *continuation[:place]]])

@@ -41,19 +41,19 @@ def test_log_likelihoods_are_the_engines_own_and_batches_change_nothing(model):
 def test_a_text_longer_than_the_model_has_a_log_likelihood(model):
     long = "The quick brown fox jumps over the lazy dog. " * 60
     short = "The quick brown fox."
-    found = model.loglikelihood_rolling(requests((long,), (short,)))
-    assert found[0] < 10 * found[1] < 0
+    actual = model.loglikelihood_rolling(requests((long,), (short,)))
+    assert actual[0] < 10 * actual[1] < 0
 
 
 @needs_lm_eval
 def test_answers_come_in_order_and_end_at_what_was_named(model):
     options = {"until": ["\n"], "max_gen_toks": 6}
-    found = model.generate_until(
+    actual = model.generate_until(
         requests(("The dog", options), ("A", options), ("The fox", {"max_gen_toks": 3}), ("The dog", options))
     )
-    assert len(found) == 4
-    assert found[0] == found[3]
-    assert all("\n" not in found[index] for index in (0, 1, 3))
+    assert len(actual) == 4
+    assert actual[0] == actual[3]
+    assert all("\n" not in actual[index] for index in (0, 1, 3))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-eval is installed")

@@ -114,8 +114,8 @@ def test_the_page_opens_without_a_network_and_is_small(page):
 def test_references_within_the_drawings_lead_to_one_place_each(page):
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
-    wanted = set(re.findall(r'href="#([^"]*)"', page)) | set(re.findall(r"url\(#([^)]*)\)", page))
-    assert wanted <= set(ids)
+    expected = set(re.findall(r'href="#([^"]*)"', page)) | set(re.findall(r"url\(#([^)]*)\)", page))
+    assert expected <= set(ids)
 
 
 def test_what_a_report_says_is_text_and_no_markup(page):

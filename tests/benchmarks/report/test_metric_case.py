@@ -4,8 +4,8 @@ from jisu.benchmarks.report.metric_case import metric_case
 
 
 def test_a_case_says_whether_it_regressed():
-    found = metric_case({"name": "int8", "size_bytes": 7}, "size", passed=False, text="too much", now=7, limit=5)
-    assert found == {
+    actual = metric_case({"name": "int8", "size_bytes": 7}, "size", passed=False, text="too much", now=7, limit=5)
+    assert actual == {
         "row": "int8",
         "metric": "size",
         "passed": False,

@@ -16,43 +16,43 @@ def slower(factor):
 
 
 def cases(report, baseline, row="int8", **limits):
-    found = judge(report, baseline, Limits(**limits))
-    notes = [*found["notes"], *found["not_compared"]]
-    return {case["metric"]: case for case in found["cases"] if case["row"] == row}, notes
+    actual = judge(report, baseline, Limits(**limits))
+    notes = [*actual["notes"], *actual["not_compared"]]
+    return {case["metric"]: case for case in actual["cases"] if case["row"] == row}, notes
 
 
 def test_a_change_within_the_spread_is_no_change():
     # Both medians have intervals of 4 %: 7 % lower still touches.
-    found, _ = cases(slower(0.93), made_report())
-    assert found["decode on short-chat"]["verdict"] == "no real change"
-    assert all(case["passed"] for case in found.values())
+    actual, _ = cases(slower(0.93), made_report())
+    assert actual["decode on short-chat"]["verdict"] == "no real change"
+    assert all(case["passed"] for case in actual.values())
 
 
 def test_a_spread_wider_than_the_limit_is_said():
-    found, notes = cases(slower(0.93), made_report(), max_slowdown=0.05)
-    assert found["decode on short-chat"]["verdict"] == "varies too much to tell"
+    actual, notes = cases(slower(0.93), made_report(), max_slowdown=0.05)
+    assert actual["decode on short-chat"]["verdict"] == "varies too much to tell"
     assert "a slowdown of 5 % would not be seen" in notes[-1]
     assert not any("would not be seen" in note for note in cases(slower(0.93), made_report())[1])
 
 
 def test_a_real_slowdown_regresses_beyond_the_limit_only():
     report = slower(0.8)
-    found, _ = cases(report, made_report(), max_slowdown=0.1)
-    assert found["decode on short-chat"]["verdict"] == "regressed"
-    assert not found["decode on short-chat"]["passed"]
+    actual, _ = cases(report, made_report(), max_slowdown=0.1)
+    assert actual["decode on short-chat"]["verdict"] == "regressed"
+    assert not actual["decode on short-chat"]["passed"]
     assert (
-        found["decode on short-chat"]["text"] == "96.00 tok/s after 120.0 (-20.0 %): regressed, and the limit is 10 %"
+        actual["decode on short-chat"]["text"] == "96.00 tok/s after 120.0 (-20.0 %): regressed, and the limit is 10 %"
     )
-    found, _ = cases(report, made_report(), max_slowdown=0.3)
-    assert found["decode on short-chat"]["verdict"] == "slower"
-    assert found["decode on short-chat"]["passed"]
+    actual, _ = cases(report, made_report(), max_slowdown=0.3)
+    assert actual["decode on short-chat"]["verdict"] == "slower"
+    assert actual["decode on short-chat"]["passed"]
     assert not cases(report, made_report())[0]["decode on short-chat"]["passed"]  # 10 % is the default
 
 
 def test_a_figure_that_one_side_lacks_is_said_and_not_passed_over():
     before = made_report(int8={"measured": {}, "size_bytes": None})
-    found, notes = cases(made_report(), before, max_size_growth=0.1)
-    assert "decode on short-chat" not in found
+    actual, notes = cases(made_report(), before, max_size_growth=0.1)
+    assert "decode on short-chat" not in actual
     assert "int8 has no decode on short-chat in the baseline, so that was not compared." in notes
     assert "int8 has no size in the baseline, so that was not compared." in notes
     assert "int8 has no prefill on long-prompt now, so that was not compared." in cases(before, made_report())[1]
@@ -66,14 +66,14 @@ def test_two_trials_tell_nothing():
     report = slower(0.5)
     for figures in report["rows"][1]["measured"].values():
         figures["decode_tokens_per_s"]["confidence"] = 0.5
-    found, _ = cases(report, made_report())
-    assert found["decode on short-chat"]["verdict"] == "too few trials to tell"
-    assert found["decode on short-chat"]["passed"]
+    actual, _ = cases(report, made_report())
+    assert actual["decode on short-chat"]["verdict"] == "too few trials to tell"
+    assert actual["decode on short-chat"]["passed"]
 
 
 def test_quality_is_judged_without_a_baseline():
-    found, _ = cases(made_report(), None, max_kl=0.005, min_top1=0.9, max_perplexity_ratio=1.1)
-    assert {metric: case["passed"] for metric, case in found.items()} == {
+    actual, _ = cases(made_report(), None, max_kl=0.005, min_top1=0.9, max_perplexity_ratio=1.1)
+    assert {metric: case["passed"] for metric, case in actual.items()} == {
         "mean KL": False,
         "top-1": True,
         "perplexity ratio": True,
@@ -82,20 +82,20 @@ def test_quality_is_judged_without_a_baseline():
 
 @pytest.mark.parametrize("quality", [None, {"sets": {}}, {"sets": {"prose": {"mean_kl": math.nan}}}])
 def test_a_figure_that_is_missing_is_over_every_limit(quality):
-    found, _ = cases(made_report(int8={"quality": quality}), None, max_kl=0.5)
-    assert not found["mean KL"]["passed"]
+    actual, _ = cases(made_report(int8={"quality": quality}), None, max_kl=0.5)
+    assert not actual["mean KL"]["passed"]
 
 
 def test_a_contestant_that_fails_is_a_regression():
-    found, _ = cases(made_report(), made_report(), row="broken")
-    assert not found["measured"]["passed"]
+    actual, _ = cases(made_report(), made_report(), row="broken")
+    assert not actual["measured"]["passed"]
 
 
 def test_another_machine_is_said_and_only_quality_and_size_compared():
     baseline = made_report()
     baseline["machine"]["processor"] = "Slow CPU"
-    found, notes = cases(slower(0.5), baseline, max_kl=0.1, max_size_growth=0.1, max_memory_growth=0.1)
-    assert set(found) == {"mean KL", "size"}
+    actual, notes = cases(slower(0.5), baseline, max_kl=0.1, max_size_growth=0.1, max_memory_growth=0.1)
+    assert set(actual) == {"mean KL", "size"}
     assert "another machine" in notes[-1]
     assert "Slow CPU" in notes[-1]
 
@@ -117,19 +117,19 @@ def test_multiples_of_a_reference_are_judged_on_another_machine(has_multiples):
     baseline = with_multiples(processor="Slow CPU", cores=64)
     if not has_multiples:  # measured before anybody asked for them: those of the medians stand in
         baseline = {**made_report(), "machine": baseline["machine"]}
-    found, notes = cases(with_multiples(0.75), baseline)
-    case = found["decode on short-chat relative to fp32"]
+    actual, notes = cases(with_multiples(0.75), baseline)
+    case = actual["decode on short-chat relative to fp32"]
     assert (case["verdict"], case["passed"]) == ("regressed", False)
     assert "1.800 times its speed after 2.400 (-25.0 %): regressed, and the limit is 10 %" in case["text"]
     assert "Tokens per second and memory were not compared" in notes[-1]
-    assert "decode on short-chat" not in found
+    assert "decode on short-chat" not in actual
     assert all(case["passed"] for case in cases(with_multiples(1.02), baseline)[0].values())
 
 
 def test_the_reference_itself_is_judged_by_its_seconds_alone():
-    found, _ = cases(with_multiples(), with_multiples(), row="fp32")
-    assert "decode on short-chat" in found
-    assert not any("relative" in metric for metric in found)
+    actual, _ = cases(with_multiples(), with_multiples(), row="fp32")
+    assert "decode on short-chat" in actual
+    assert not any("relative" in metric for metric in actual)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_the_reference_itself_is_judged_by_its_seconds_alone():
 def test_a_reference_that_is_no_common_measure_is_said(fp32, why):
     baseline = with_multiples(cores=64)
     baseline["rows"][0] |= fp32
-    found, notes = cases(with_multiples(0.5), baseline)
-    assert not any("relative" in metric for metric in found)
+    actual, notes = cases(with_multiples(0.5), baseline)
+    assert not any("relative" in metric for metric in actual)
     assert why in notes[-1]
 
 
@@ -159,23 +159,23 @@ def test_what_may_have_changed_the_multiples_is_said():
 def test_another_number_of_threads_is_another_machine():
     baseline = made_report()
     baseline["settings"]["threads"] = 8
-    found, notes = cases(slower(0.5), baseline)
-    assert found == {}
+    actual, notes = cases(slower(0.5), baseline)
+    assert actual == {}
     assert "2 threads, were 8" in notes[-1]
 
 
 def test_another_schema_is_said_and_limits_still_hold():
     baseline = {"kind": "jisu comparison", "schema_version": 99, "layout": "unknown"}
-    found, notes = cases(made_report(), baseline, max_kl=0.001)
-    assert set(found) == {"mean KL"}
+    actual, notes = cases(made_report(), baseline, max_kl=0.001)
+    assert set(actual) == {"mean KL"}
     assert "schema 99" in notes[0]
 
 
 def test_another_workload_is_said_and_left_out():
     baseline = made_report()
     baseline["workloads"][0]["new_tokens"] = 65
-    found, notes = cases(slower(0.5), baseline)
-    assert set(found) == {"decode on long-prompt", "prefill on long-prompt"}
+    actual, notes = cases(slower(0.5), baseline)
+    assert set(actual) == {"decode on long-prompt", "prefill on long-prompt"}
     assert "The workload short-chat is not the baseline's." in notes
 
 
@@ -188,8 +188,8 @@ def test_rows_that_only_one_side_has_are_said():
 
 def test_growth_of_memory_and_size_has_limits_of_its_own():
     baseline = made_report(int8={"peak_bytes": 1_000_000})
-    found, _ = cases(made_report(), baseline, max_memory_growth=0.5, max_size_growth=0.0)
-    assert (found["peak memory"]["passed"], found["size"]["passed"]) == (False, True)
+    actual, _ = cases(made_report(), baseline, max_memory_growth=0.5, max_size_growth=0.0)
+    assert (actual["peak memory"]["passed"], actual["size"]["passed"]) == (False, True)
 
 
 def test_junit_has_a_case_for_each_metric():
@@ -218,8 +218,8 @@ def test_limits_of_what_nobody_measures_are_refused():
 
 
 def test_limits_of_change_without_a_baseline_are_said():
-    found, notes = cases(made_report(), None, max_slowdown=0.1, max_size_growth=0.1)
-    assert found == {}
+    actual, notes = cases(made_report(), None, max_slowdown=0.1, max_size_growth=0.1)
+    assert actual == {}
     assert notes == ["--max-slowdown, --max-size-growth had nothing to compare with: no --baseline was given."]
 
 
@@ -231,9 +231,9 @@ def test_the_worst_domain_is_judged_and_a_limit_is_exceeded_when_its_interval_is
     }
     report = made_report(int8={"quality": {"sets": sets, "average": {"mean_kl": 0.03}}})
     for limit, passed in ((0.06, True), (0.04, True), (0.02, False)):
-        found, _ = cases(report, None, max_kl=limit)
-        assert found["mean KL"]["passed"] is passed
-        assert "code, the worst of 2 domains" in found["mean KL"]["text"]
+        actual, _ = cases(report, None, max_kl=limit)
+        assert actual["mean KL"]["passed"] is passed
+        assert "code, the worst of 2 domains" in actual["mean KL"]["text"]
     for limit, passed in ((0.03, True), (0.029, False)):
-        found, _ = cases(report, None, max_average_kl=limit)
-        assert found["mean KL of all domains"]["passed"] is passed
+        actual, _ = cases(report, None, max_average_kl=limit)
+        assert actual["mean KL of all domains"]["passed"] is passed

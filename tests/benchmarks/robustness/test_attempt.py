@@ -36,9 +36,9 @@ def test_a_call_ends_in_one_way(call, outcome):
     ],
 )
 def test_an_error_is_one_for_the_user_or_a_traceback(error, ending, words):
-    found = attempt(lambda: raised(error), seconds=20)
-    assert found.ending == ending
-    assert words in found.detail
+    actual = attempt(lambda: raised(error), seconds=20)
+    assert actual.ending == ending
+    assert words in actual.detail
 
 
 def test_a_call_is_killed_when_that_was_asked():

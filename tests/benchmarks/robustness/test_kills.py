@@ -48,10 +48,10 @@ def attempts(job, tmp_path, number):
 
 
 def test_what_is_whole_or_not_there_is_no_fault(tmp_path):
-    found = attempts(write_whole, tmp_path, 5)
-    assert found["finished"] == 1
-    assert sum(found.values()) == 5
-    assert set(found) <= {"finished", "killed", "killed when done", "done", "refused"}
+    actual = attempts(write_whole, tmp_path, 5)
+    assert actual["finished"] == 1
+    assert sum(actual.values()) == 5
+    assert set(actual) <= {"finished", "killed", "killed when done", "done", "refused"}
 
 
 def test_half_a_result_is_found(tmp_path):

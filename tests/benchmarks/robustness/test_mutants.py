@@ -13,10 +13,10 @@ TREE = {"layers": 3, "names": ["a", "b"], "inner": {"on": True, "scale": 0.5}}
 @pytest.mark.parametrize("mutation", OF_BYTES, ids=lambda one: one.__name__)
 def test_bytes_are_damaged_within_their_file(mutation):
     data = bytes(range(256))
-    found = {mutation(data, random.Random(seed)) for seed in range(30)}
-    assert len(found) > 20
+    actual = {mutation(data, random.Random(seed)) for seed in range(30)}
+    assert len(actual) > 20
     if mutation in SAME_SIZE:
-        assert {len(one) for one in found} == {256}
+        assert {len(one) for one in actual} == {256}
 
 
 @pytest.mark.parametrize("mutation", OF_JSON, ids=lambda one: one.__name__)

@@ -18,8 +18,8 @@ def paths(tmp_path_factory):
 
 
 def test_every_form_is_read_and_the_same_numbers_answer_alike(paths):
-    found = {name: checkpoint_answers(path, allow_pickle=True)["answers"] for name, path in paths.items()}
-    assert found["sharded"] == found["pickled"] == found["llama"]
+    actual = {name: checkpoint_answers(path, allow_pickle=True)["answers"] for name, path in paths.items()}
+    assert actual["sharded"] == actual["pickled"] == actual["llama"]
     for name in ("fp8", "window", "bert", "marian", "adapter", "gguf"):
-        assert found[name] != found["llama"]
-    assert found["llama"] == checkpoint_answers(paths["llama"])["answers"]
+        assert actual[name] != actual["llama"]
+    assert actual["llama"] == checkpoint_answers(paths["llama"])["answers"]

@@ -21,10 +21,10 @@ def test_counts_go_on_from_their_file(tmp_path):
     tally.add("file", "refused")
     tally.add("file", "hang", "a line")
     tally.write(tmp_path / "counts.json")
-    found = read_tally(tmp_path / "counts.json")
-    found.add("file", "refused")
-    assert (found.counts["file"], found.made) == ({"refused": 2, "hang": 1}, {"trial": 7})
-    assert found.examples == {"file: hang": ["a line"]}
+    actual = read_tally(tmp_path / "counts.json")
+    actual.add("file", "refused")
+    assert (actual.counts["file"], actual.made) == ({"refused": 2, "hang": 1}, {"trial": 7})
+    assert actual.examples == {"file: hang": ["a line"]}
     assert [path.name for path in tmp_path.iterdir()] == ["counts.json"]
 
 

@@ -25,11 +25,11 @@ def test_damaged_artifacts_are_refused_or_answer_as_before_and_a_run_goes_on(tin
         done = subprocess.run(
             [*words, "--mutants", str(mutants)], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
         )
-        found = json.loads(counts.read_text())
+        actual = json.loads(counts.read_text())
         assert done.returncode == 0, done.stderr
-        assert found["attempts"] == mutants
+        assert actual["attempts"] == mutants
         assert f"{mutants} attempts, 0 faults" in done.stdout
-    endings = {ending for ends in found["counts"].values() for ending in ends}
+    endings = {ending for ends in actual["counts"].values() for ending in ends}
     assert endings - {"refused", "same answer"} == set(), done.stdout
 
 
@@ -44,9 +44,9 @@ def test_a_run_that_is_ended_says_what_it_has(tiny, tmp_path, number, code):
     run.send_signal(number)
     said, errors = run.communicate(timeout=120)
     assert (run.returncode, errors) == (code, "")
-    found = json.loads(counts.read_text())
-    assert found["attempts"] > 0
-    assert f"{found['attempts']} attempts" in said
+    actual = json.loads(counts.read_text())
+    assert actual["attempts"] > 0
+    assert f"{actual['attempts']} attempts" in said
 
 
 def test_nothing_to_damage_is_a_usage_error():

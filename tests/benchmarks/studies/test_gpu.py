@@ -40,12 +40,12 @@ class Clock:
 def test_rounds_go_by_turns_and_the_first_does_not_count():
     clock = Clock()
     ones = [Counting("torch eager", clock), Counting("ours", clock, speed=4), Counting("bad", clock, breaks_at=2)]
-    wanted = Workload(prompt=32, new_tokens=4, trials=3)
-    rounds, failed = run_rounds(ones, np.arange(32), wanted, clock=clock)
-    assert [len(found) for found in rounds.values()] == [3, 3]
+    expected = Workload(prompt=32, new_tokens=4, trials=3)
+    rounds, failed = run_rounds(ones, np.arange(32), expected, clock=clock)
+    assert [len(actual) for actual in rounds.values()] == [3, 3]
     assert rounds["ours"][0] == Round(prefill=0.25, decode=0.5, tokens=(1, 2, 3, 4, 5))
     assert failed == {"bad": "RuntimeError: out of memory"}
-    rows = gpu._rows(rounds, wanted, bandwidth=1000.0, read=50.0)
+    rows = gpu._rows(rounds, expected, bandwidth=1000.0, read=50.0)
     assert rows["ours"]["decode_tokens_per_s"]["median"] == 8
     assert rows["ours"]["prefill_tokens_per_s"]["median"] == 128
     assert rows["ours"]["times_torch_eager"] == 4
@@ -73,7 +73,9 @@ def test_all_of_it_is_rehearsed_on_the_processor(tiny, tmp_path, capsys, monkeyp
     makers = gpu._makers
     # Compiling takes half a minute and is torch's own business.
     monkeypatch.setattr(
-        gpu, "_makers", lambda *given: {name: make for name, make in makers(*given).items() if name != "torch.compile"}
+        gpu,
+        "_makers",
+        lambda *arguments: {name: make for name, make in makers(*arguments).items() if name != "torch.compile"},
     )
     words = [str(tiny.source), "--rehearse", "--out", str(tmp_path), "--prompt", "8", "--new-tokens", "3"]
     assert gpu.main([*words, "--trials", "1"]) == 0

@@ -46,8 +46,8 @@ def test_comparing_data_finds_it(fault, subjects, tmp_path):
 )
 def test_the_whole_gate_names_it(name, verdict, words, subjects, tmp_path):
     fault = next(fault for fault in FAULTS if fault.name == name and fault.subject in subjects)
-    found, detail = examined(subjects[fault.subject], fault, tmp_path / "copy")
-    assert (found, words in detail) == (verdict, True)
+    actual, detail = examined(subjects[fault.subject], fault, tmp_path / "copy")
+    assert (actual, words in detail) == (verdict, True)
 
 
 def test_a_doubled_scale_is_named_first_with_its_matrix(subjects, tmp_path):

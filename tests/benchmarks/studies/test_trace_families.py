@@ -34,7 +34,7 @@ def test_a_type_that_does_not_pass_has_its_reason_without_a_path(
 
 
 @pytest.mark.parametrize(
-    ("model_type", "wanted"),
+    ("model_type", "expected"),
     [
         ("llama", {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 384}),
         ("gpt2", {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}),
@@ -42,11 +42,11 @@ def test_a_type_that_does_not_pass_has_its_reason_without_a_path(
         ("gemma3_text", {"num_hidden_layers": 6, "sliding_window": 8}),  # the sixth layer is the first of its kind
     ],
 )
-def test_sizes_are_small_and_fit_each_other(model_type: str, wanted: dict[str, int]) -> None:
+def test_sizes_are_small_and_fit_each_other(model_type: str, expected: dict[str, int]) -> None:
     from transformers import CONFIG_MAPPING
 
     config = tiny_configuration(CONFIG_MAPPING[model_type])
-    assert {name: getattr(config, name) for name in wanted} == wanted
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(

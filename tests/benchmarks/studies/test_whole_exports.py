@@ -40,10 +40,10 @@ def test_the_memory_of_children_is_counted():
 
 
 def test_rows_are_added_and_none_is_measured_twice(tmp_path, monkeypatch, capsys):
-    asked = []
+    requests = []
 
     def measure(checkpoint, options, folder, *, threads):
-        asked.append(options)
+        requests.append(options)
         write_artifact(folder)
         return {"seconds": 1.0, "peak_bytes": 10, **whole_exports.row_of(folder)}
 
@@ -51,7 +51,7 @@ def test_rows_are_added_and_none_is_measured_twice(tmp_path, monkeypatch, capsys
     words = ["model.gguf", "--out", str(tmp_path / "rows.json"), "--work", str(tmp_path)]
     whole_exports.main([*words, "--export", "int8: --precision int8"])
     whole_exports.main([*words, "--export", "int8: --precision int8", "--export", "int4: --precision int4 --quiet"])
-    assert asked == [["--precision", "int8"], ["--precision", "int4", "--quiet"]]
+    assert requests == [["--precision", "int8"], ["--precision", "int4", "--quiet"]]
     report = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert list(report["rows"]) == ["int8", "int4"]
     assert "| int4 | 0 MB | 0.3000 (german) | 0.2000 | 1 | 0.0 GB |" in capsys.readouterr().out

@@ -19,8 +19,8 @@ def test_a_module_with_state_begins_with_an_empty_one(module_class):
     assert has_state(module)
     assert not any(tensor.any() for tensor in state)
     with torch.inference_mode():
-        wanted, _ = module(IDS, torch.zeros(2, dtype=torch.int64), state)
-        assert torch.equal(run_whole(module, IDS), wanted)
+        expected, _ = module(IDS, torch.zeros(2, dtype=torch.int64), state)
+        assert torch.equal(run_whole(module, IDS), expected)
 
 
 def test_a_state_is_made_as_its_specification_says():

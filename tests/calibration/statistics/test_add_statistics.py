@@ -16,12 +16,12 @@ ALL = CollectSettings(hessians=True)
 
 
 def pieces(folder: Path, *cuts: slice) -> list[Path]:
-    found = []
+    actual = []
     for number, cut in enumerate(cuts):
         part = Windows(ids=WHOLE.ids[cut], seed=0)
         collect(tiny_decoder(), part, folder / str(number), settings=ALL, probe=WHOLE.ids[0][:8])
-        found.append(folder / str(number))
-    return found
+        actual.append(folder / str(number))
+    return actual
 
 
 def test_the_sums_of_pieces_are_those_of_the_whole_text(tmp_path: Path) -> None:

@@ -33,14 +33,14 @@ def inputs_of(model: torch.nn.Module, name: str) -> np.ndarray:
 @pytest.mark.parametrize("name", ["layers.0.key", "layers.1.down", "head"])
 def test_the_sums_are_those_of_all_inputs(tmp_path: Path, name: str) -> None:
     model = tiny_decoder()
-    found = collect(model, WINDOWS, tmp_path, settings=ALL).of(name)
+    actual = collect(model, WINDOWS, tmp_path, settings=ALL).of(name)
     inputs = inputs_of(model, name)
 
-    assert found.tokens == 72
-    assert np.allclose(found.mean_abs, np.abs(inputs).mean(axis=0), rtol=1e-5)
-    assert np.allclose(found.max_abs, np.abs(inputs).max(axis=0))
-    assert np.allclose(found.mean_square, np.square(inputs).mean(axis=0), rtol=1e-5)
-    assert np.allclose(found.hessian, inputs.T @ inputs / 72, atol=1e-5)
+    assert actual.tokens == 72
+    assert np.allclose(actual.mean_abs, np.abs(inputs).mean(axis=0), rtol=1e-5)
+    assert np.allclose(actual.max_abs, np.abs(inputs).max(axis=0))
+    assert np.allclose(actual.mean_square, np.square(inputs).mean(axis=0), rtol=1e-5)
+    assert np.allclose(actual.hessian, inputs.T @ inputs / 72, atol=1e-5)
 
 
 def test_layers_with_one_input_share_their_statistics(tmp_path: Path) -> None:
@@ -51,22 +51,22 @@ def test_layers_with_one_input_share_their_statistics(tmp_path: Path) -> None:
 
 def test_the_largest_output_is_kept_per_layer(tmp_path: Path) -> None:
     model = tiny_decoder()
-    found = collect(model, WINDOWS, tmp_path).of("layers.0.gate")
+    actual = collect(model, WINDOWS, tmp_path).of("layers.0.gate")
     inputs = inputs_of(model, "layers.0.gate")
     layer = model.layers[0]
     expected = [float(np.abs(inputs @ child.weight.detach().numpy().T).max()) for child in (layer.gate, layer.up)]
 
-    assert found.names == ("layers.0.gate", "layers.0.up")
-    assert found.output_max_abs == pytest.approx(expected, rel=1e-5)
+    assert actual.names == ("layers.0.gate", "layers.0.up")
+    assert actual.output_max_abs == pytest.approx(expected, rel=1e-5)
 
 
 def test_recurrent_layers_are_observed(tmp_path: Path) -> None:
     model = tiny_recurrent()
-    found = collect(model, WINDOWS, tmp_path).of("lstm")
+    actual = collect(model, WINDOWS, tmp_path).of("lstm")
 
     assert observed_names(model) == ("lstm", "head")
-    assert np.allclose(found.max_abs, np.abs(inputs_of(model, "lstm")).max(axis=0))
-    assert 0 < found.output_max_abs[0] < 1
+    assert np.allclose(actual.max_abs, np.abs(inputs_of(model, "lstm")).max(axis=0))
+    assert 0 < actual.output_max_abs[0] < 1
 
 
 def test_going_on_after_an_interruption_gives_the_same_bits(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from jisu.calibration.text.builtin_texts import (
 
 
 def test_this_python_and_this_torch_have_every_text() -> None:
-    found = [text.origin for text in builtin_texts()]
-    assert len(found) == 1 + len(PYTHON_MODULES) + len(TORCH_FILES)
+    actual = [text.origin for text in builtin_texts()]
+    assert len(actual) == 1 + len(PYTHON_MODULES) + len(TORCH_FILES)
     assert {text.kind for text in builtin_texts()} == set(KINDS)
     assert all(len(text.text) <= LONGEST for text in builtin_texts() if text.kind == "code")
 

@@ -11,10 +11,10 @@ from jisu.calibration.text.text import read_text
 
 def test_plain_text_keeps_its_characters_and_has_the_hash_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("春天\nspring", encoding="utf-8")
-    found = read_text(tmp_path / "a.txt")
+    actual = read_text(tmp_path / "a.txt")
 
-    assert (found.text, found.origin) == ("春天\nspring", "a.txt")
-    assert found.sha256 == hashlib.sha256("春天\nspring".encode()).hexdigest()
+    assert (actual.text, actual.origin) == ("春天\nspring", "a.txt")
+    assert actual.sha256 == hashlib.sha256("春天\nspring".encode()).hexdigest()
 
 
 def test_json_lines_join_a_field(tmp_path: Path) -> None:

@@ -52,12 +52,12 @@ def grouped(*, bias: bool = False) -> GroupedModel:
     return GroupedModel(bias=bias).eval()
 
 
-def found(model) -> dict[str, Feeder]:
+def outcome(model) -> dict[str, Feeder]:
     return find_feeders(model, list(model.layers), WINDOW)
 
 
 def test_the_product_of_a_gate_is_fed_by_the_other_factor():
-    feeders = found(tiny_decoder())
+    feeders = outcome(tiny_decoder())
     assert {reader: feeder.name for reader, feeder in feeders.items()} == {
         "layers.0.down": "layers.0.up",
         "layers.1.down": "layers.1.up",
@@ -66,34 +66,34 @@ def test_the_product_of_a_gate_is_fed_by_the_other_factor():
 
 
 def test_one_row_of_a_value_head_feeds_several_channels():
-    feeders = found(grouped())
+    feeders = outcome(grouped())
     assert feeders["layers.0.out"].name == "layers.0.value"
     assert feeders["layers.0.out"].rows.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7]
     assert set(feeders) == {f"layers.{i}.{name}" for i in (0, 1) for name in ("out", "down")}
 
 
 def test_values_that_reach_other_tokens_are_told_from_those_of_one_token():
-    feeders = found(grouped())
+    feeders = outcome(grouped())
     assert {name: feeder.crosses_tokens for name, feeder in feeders.items()} == {
         f"layers.{i}.{name}": crosses for i in range(2) for name, crosses in (("out", True), ("down", False))
     }
 
 
 def test_a_layer_with_a_bias_feeds_nothing():
-    assert set(found(grouped(bias=True))) == {"layers.0.down", "layers.1.down"}
+    assert set(outcome(grouped(bias=True))) == {"layers.0.down", "layers.1.down"}
 
 
 def test_a_layer_whose_output_goes_elsewhere_too_feeds_nothing(monkeypatch):
     model = grouped()
     original = GroupedLayer.forward
     monkeypatch.setattr(GroupedLayer, "forward", lambda self, x: original(self, x) + self.up(x).sum(-1, keepdim=True))
-    assert found(model) == {}
+    assert outcome(model) == {}
 
 
 def test_the_model_is_as_before():
     model = grouped()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found(model)
+    outcome(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -129,7 +129,7 @@ def integers(weight: torch.Tensor, scales=None):
 @pytest.mark.parametrize("kind", [blocks, integers])
 def test_folding_leaves_the_model_and_no_scales(kind):
     model = grouped()
-    feeders = found(model)
+    feeders = outcome(model)
     names = ("layers.0.value", "layers.0.out", "layers.0.up", "layers.0.down")
     quantized = {}
     for name in names:
@@ -155,4 +155,4 @@ def test_folding_leaves_the_model_and_no_scales(kind):
 def test_scales_stay_where_the_feeder_is_not_quantized():
     model = grouped()
     part = blocks(model.layers[0].down.weight, np.full(32, 2, np.float32))
-    assert fold_into_feeders({"layers.0.down": part}, found(model)) == {"layers.0.down": part}
+    assert fold_into_feeders({"layers.0.down": part}, outcome(model)) == {"layers.0.down": part}

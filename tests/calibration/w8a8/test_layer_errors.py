@@ -18,17 +18,17 @@ FINE, COARSE = 0.04, 1.0
 
 def products(model: TinyDecoder, names: tuple[str, ...], scale: float) -> dict[str, Int8Matmul]:
     """Rows to nearest, inputs in steps of ``scale``."""
-    found = {}
+    actual = {}
     for name in names:
         weight = model.get_submodule(name).weight.detach().numpy()  # type: ignore[operator]
         rows = quantize_rows(weight)
-        found[name] = Int8Matmul(
+        actual[name] = Int8Matmul(
             codes=rows.codes,
             scales=rows.scales,
             format=ActivationFormat(activation=ActivationScale(scale=scale, zero_point=0, dtype="int8")),
             channel_scales=np.ones(weight.shape[1], np.float32),
         )
-    return found
+    return actual
 
 
 def chosen(model: TinyDecoder, steps=(COARSE, FINE)):
@@ -38,14 +38,14 @@ def chosen(model: TinyDecoder, steps=(COARSE, FINE)):
     return list(choose_products(model, list(model.layers), WINDOWS, GROUPS, candidates))
 
 
-def step_of(found) -> set[float]:
-    return {part.format.activation.scale for part in found.values()}
+def step_of(actual) -> set[float]:
+    return {part.format.activation.scale for part in actual.values()}
 
 
 def test_the_candidate_that_moves_the_layer_least_is_chosen():
     results = chosen(tiny_decoder())
-    assert [tuple(found) for found, _ in results] == GROUPS[:3], "what is in no decoder layer is passed by"
-    assert all(step_of(found) == {FINE} for found, _ in results)
+    assert [tuple(actual) for actual, _ in results] == GROUPS[:3], "what is in no decoder layer is passed by"
+    assert all(step_of(actual) == {FINE} for actual, _ in results)
 
 
 def test_errors_grow_with_the_rounding():
@@ -56,13 +56,13 @@ def test_errors_grow_with_the_rounding():
 
 def test_the_error_of_one_group_by_hand():
     model = tiny_decoder()
-    [_, (found, error), *_] = chosen(model, [COARSE])
+    [_, (actual, error), *_] = chosen(model, [COARSE])
     layer = model.layers[0]
     hidden = [model.embedding(torch.from_numpy(window)[None]) for window in WINDOWS]
     mask = torch.full((12, 12), float("-inf")).triu(1)
     with torch.no_grad():
         truth = [layer(x, mask=mask) for x in hidden]
-        part = found["layers.0.down"]
+        part = actual["layers.0.down"]
         layer.down.weight.copy_(torch.from_numpy(part.dequantize()))
         layer.down.register_forward_pre_hook(lambda _, inputs: (part.round_input(inputs[0]),))
         moved = [layer(x, mask=mask) for x in hidden]
@@ -81,8 +81,8 @@ def test_a_part_with_other_scales_is_another_candidate():
     model = tiny_decoder()
     doubled = {name: replace(part, scales=2 * part.scales) for name, part in products(model, GROUPS[1], FINE).items()}
     candidates = {GROUPS[1]: [doubled, products(model, GROUPS[1], FINE)]}
-    [(found, error)] = choose_products(
+    [(actual, error)] = choose_products(
         model, list(model.layers), WINDOWS, [GROUPS[1]], lambda names: iter(candidates[names])
     )
-    assert found is candidates[GROUPS[1]][1]
+    assert actual is candidates[GROUPS[1]][1]
     assert error < 1e-2

@@ -37,18 +37,18 @@ def product(codes, scales, channel_scales, activation: ActivationScale | None = 
 
 
 def test_codes_scales_and_smoothing_by_hand():
-    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5)
-    assert found.channel_scales.tolist() == [2.0, 1.0]  # sqrt(16 / 4), sqrt(1 / 1)
-    assert found.codes.tolist() == [[-127, 16]]  # -8 and 1 of 8 / 127
-    assert found.scales.tolist() == [pytest.approx(8 / 127)]
-    fixed = found.format.activation
+    [actual] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5)
+    assert actual.channel_scales.tolist() == [2.0, 1.0]  # sqrt(16 / 4), sqrt(1 / 1)
+    assert actual.codes.tolist() == [[-127, 16]]  # -8 and 1 of 8 / 127
+    assert actual.scales.tolist() == [pytest.approx(8 / 127)]
+    fixed = actual.format.activation
     assert fixed is not None
     assert (fixed.scale, fixed.zero_point, fixed.dtype) == (pytest.approx(8 / 127), 0, "int8")  # 16 / 2
 
 
 def test_a_scale_of_the_input_that_is_found_at_run_time_is_none():
-    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=False, strength=0.5)
-    assert found.format.activation is None
+    [actual] = quantize_products(reaching(16, 1), [WEIGHT], static=False, strength=0.5)
+    assert actual.format.activation is None
 
 
 def test_weights_with_one_input_round_it_alike():
@@ -60,9 +60,9 @@ def test_weights_with_one_input_round_it_alike():
 @pytest.mark.parametrize(("fit_pairs", "codes"), [(True, [64, 64]), (False, [127, 127])])
 def test_pairs_of_codes_fit_unless_they_need_not(fit_pairs, codes):
     alike = np.array([[1.0, 4.0]], np.float32)
-    [found] = quantize_products(reaching(4, 1), [alike], static=True, strength=0.5, fit_pairs=fit_pairs)
-    assert found.channel_scales.tolist() == [2.0, 0.5]  # sqrt(4 / 1), sqrt(1 / 4): both become 2
-    assert found.codes.tolist() == [codes]
+    [actual] = quantize_products(reaching(4, 1), [alike], static=True, strength=0.5, fit_pairs=fit_pairs)
+    assert actual.channel_scales.tolist() == [2.0, 0.5]  # sqrt(4 / 1), sqrt(1 / 4): both become 2
+    assert actual.codes.tolist() == [codes]
 
 
 def test_what_stands_for_the_weight_is_without_its_smoothing():
@@ -71,26 +71,26 @@ def test_what_stands_for_the_weight_is_without_its_smoothing():
 
 def test_a_fixed_scale_rounds_and_clips_the_input():
     fixed = ActivationScale(scale=0.5, zero_point=0, dtype="int8")
-    found = product([[1, 1]], [1], [1, 2], fixed).round_input(torch.tensor([[0.7, 2.6], [1000.0, -1000.0]]))
-    assert found.tolist() == [[0.5, 3.0], [63.5, -128.0]]  # 127 steps up, 128 down; the second channel in steps of 1
+    actual = product([[1, 1]], [1], [1, 2], fixed).round_input(torch.tensor([[0.7, 2.6], [1000.0, -1000.0]]))
+    assert actual.tolist() == [[0.5, 3.0], [63.5, -128.0]]  # 127 steps up, 128 down; the second channel in steps of 1
 
 
 def test_each_token_has_its_own_scale_at_run_time():
     tokens = torch.tensor([[[127.0, 1.4]], [[-0.127, 0.0014]], [[0.0, 0.0]]])
-    found = product([[1, 1]], [1], [1, 1]).round_input(tokens)
-    np.testing.assert_allclose(found, [[[127.0, 1.0]], [[-0.127, 0.001]], [[0.0, 0.0]]], rtol=1e-5)
+    actual = product([[1, 1]], [1], [1, 1]).round_input(tokens)
+    np.testing.assert_allclose(actual, [[[127.0, 1.0]], [[-0.127, 0.001]], [[0.0, 0.0]]], rtol=1e-5)
 
 
 def test_channels_are_smoothed_before_they_are_rounded():
-    found = product([[1, 1]], [1], [100, 1]).round_input(torch.tensor([[12700.0, 1.4]]))
-    np.testing.assert_allclose(found, [[12700.0, 1.0]], rtol=1e-5)
+    actual = product([[1, 1]], [1], [100, 1]).round_input(torch.tensor([[12700.0, 1.4]]))
+    np.testing.assert_allclose(actual, [[12700.0, 1.0]], rtol=1e-5)
 
 
 def test_channels_of_one_row_are_smoothed_alike():
     feeder = Feeder(name="value", rows=np.array([0, 0]))
-    [found] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5, feeder=feeder)
-    assert found.channel_scales is not None
-    assert found.channel_scales.tolist() == [1.5, 1.5]  # of 2 and 1
+    [actual] = quantize_products(reaching(16, 1), [WEIGHT], static=True, strength=0.5, feeder=feeder)
+    assert actual.channel_scales is not None
+    assert actual.channel_scales.tolist() == [1.5, 1.5]  # of 2 and 1
 
 
 def test_statistics_without_a_usable_range_name_the_layer():

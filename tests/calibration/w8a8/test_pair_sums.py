@@ -27,26 +27,26 @@ def noise(weight, quantized):
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_no_input_overflows_a_pair(kind, features):
     weight = WEIGHTS[kind](np.random.default_rng(0), (40, features)).astype(np.float32)
-    found = quantize_pairs(weight)
-    assert pair_sums(found.codes).max() <= LARGEST_PAIR
-    assert np.isfinite(found.scales).all()
+    actual = quantize_pairs(weight)
+    assert pair_sums(actual.codes).max() <= LARGEST_PAIR
+    assert np.isfinite(actual.scales).all()
     inputs = np.vstack([np.full((1, features), 255), np.random.default_rng(1).integers(0, 256, (3, features))])
-    exact = inputs.astype(np.int64) @ found.codes.T.astype(np.int64)
-    np.testing.assert_array_equal(saturating_product(inputs.astype(np.uint8), found.codes), exact)
+    exact = inputs.astype(np.int64) @ actual.codes.T.astype(np.int64)
+    np.testing.assert_array_equal(saturating_product(inputs.astype(np.uint8), actual.codes), exact)
 
 
 def test_pairs_by_hand():
     alone = quantize_pairs(np.array([[127.0, -100.0, 3.0]], np.float32))
     assert (alone.codes.tolist(), alone.scales.tolist()) == ([[127, -100, 3]], [1.0]), "nothing overflows: 8 bits"
     assert quantize_pairs(np.array([[-5.0, -5.0]], np.float32)).codes.tolist() == [[-64, -64]]
-    found = quantize_pairs(ONE_PAIR_OF_MANY)
-    assert found.scales.tolist() == [1.0]
-    assert found.codes[0, :2].tolist() == [89, 39]
+    actual = quantize_pairs(ONE_PAIR_OF_MANY)
+    assert actual.scales.tolist() == [1.0]
+    assert actual.codes[0, :2].tolist() == [89, 39]
 
 
 def test_the_important_half_of_a_pair_is_kept():
-    found = quantize_pairs(ONE_PAIR_OF_MANY, importance=np.array([1e4] + [1] * 129, np.float32))
-    assert found.codes[0, :2].tolist() == [90, 38]
+    actual = quantize_pairs(ONE_PAIR_OF_MANY, importance=np.array([1e4] + [1] * 129, np.float32))
+    assert actual.codes[0, :2].tolist() == [90, 38]
 
 
 def test_it_costs_less_than_a_whole_bit():
@@ -81,8 +81,8 @@ def test_the_emulation_computes_what_the_kernels_of_a_cpu_without_vnni_do():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    [found] = session.run(None, {"x": inputs.astype(np.uint8)})
+    [actual] = session.run(None, {"x": inputs.astype(np.uint8)})
     emulated = saturating_product(inputs.astype(np.uint8), codes.astype(np.int8))
     exact = inputs @ codes.T
     assert (emulated != exact).mean() > 0.9
-    np.testing.assert_array_equal(found, emulated if int8_sums_overflow() else exact)
+    np.testing.assert_array_equal(actual, emulated if int8_sums_overflow() else exact)

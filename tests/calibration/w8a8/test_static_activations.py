@@ -8,22 +8,22 @@ from jisu.calibration.w8a8.static_activations import activation_scale, quantize_
 
 
 def test_a_symmetric_scale_by_hand() -> None:
-    found = activation_scale(-254.0, 10.0, layer="w")
+    actual = activation_scale(-254.0, 10.0, layer="w")
 
-    assert (found.scale, found.zero_point, found.dtype) == (2.0, 0, "int8")
-    assert found.round_trip(np.array([-254, 3.1, 1000], dtype=np.float32)).tolist() == [-254, 4, 254]
+    assert (actual.scale, actual.zero_point, actual.dtype) == (2.0, 0, "int8")
+    assert actual.round_trip(np.array([-254, 3.1, 1000], dtype=np.float32)).tolist() == [-254, 4, 254]
 
 
 def test_an_asymmetric_scale_by_hand() -> None:
-    found = activation_scale(-10.0, 245.0, layer="w", symmetric=False)
+    actual = activation_scale(-10.0, 245.0, layer="w", symmetric=False)
 
-    assert (found.scale, found.zero_point, found.dtype) == (1.0, 10, "uint8")
-    assert found.round_trip(np.array([-12, 0, 300], dtype=np.float32)).tolist() == [-10, 0, 245]
+    assert (actual.scale, actual.zero_point, actual.dtype) == (1.0, 10, "uint8")
+    assert actual.round_trip(np.array([-12, 0, 300], dtype=np.float32)).tolist() == [-10, 0, 245]
 
 
 def test_a_positive_range_still_holds_zero() -> None:
-    found = activation_scale(100.0, 510.0, layer="w", symmetric=False)
-    assert (found.scale, found.zero_point) == (2.0, 0)
+    actual = activation_scale(100.0, 510.0, layer="w", symmetric=False)
+    assert (actual.scale, actual.zero_point) == (2.0, 0)
 
 
 def test_unsigned_codes_are_the_same_grid() -> None:

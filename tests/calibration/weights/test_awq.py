@@ -34,7 +34,7 @@ def test_the_output_error_by_hand() -> None:
 def test_loud_channels_get_larger_weights_and_the_error_falls(diagonal: bool) -> None:
     inputs = inputs_with_outliers()
     hessian = inputs.T @ inputs
-    found = search_channel_scales(
+    actual = search_channel_scales(
         weights(),
         FORMAT,
         mean_abs=np.abs(inputs).mean(axis=0),
@@ -42,26 +42,26 @@ def test_loud_channels_get_larger_weights_and_the_error_falls(diagonal: bool) ->
         layer="w",
     )
 
-    assert found.alpha > 0
-    assert found.error < 0.7 * found.plain_error
-    assert set(np.argsort(found.scales)[-2:]) == {7, 40}
+    assert actual.alpha > 0
+    assert actual.error < 0.7 * actual.plain_error
+    assert set(np.argsort(actual.scales)[-2:]) == {7, 40}
 
 
 def test_the_reported_error_is_the_one_that_results() -> None:
     inputs = inputs_with_outliers()
     hessian = inputs.T @ inputs
-    found = search_channel_scales(weights(), FORMAT, mean_abs=np.abs(inputs).mean(axis=0), hessian=hessian, layer="w")
+    actual = search_channel_scales(weights(), FORMAT, mean_abs=np.abs(inputs).mean(axis=0), hessian=hessian, layer="w")
     weight = np.concatenate(weights())
-    result = round_to_nearest(weight * found.scales, FORMAT, layer="w", search=False)
+    result = round_to_nearest(weight * actual.scales, FORMAT, layer="w", search=False)
 
-    before, after = inputs @ weight.T, (inputs / found.scales) @ result.dequantize().T
-    assert np.square(after - before).sum() / np.square(before).sum() == pytest.approx(found.error, rel=1e-3)
+    before, after = inputs @ weight.T, (inputs / actual.scales) @ result.dequantize().T
+    assert np.square(after - before).sum() / np.square(before).sum() == pytest.approx(actual.error, rel=1e-3)
 
 
 def test_even_activations_need_no_scales() -> None:
-    found = search_channel_scales(weights(), FORMAT, mean_abs=np.ones(64, np.float32), hessian=np.eye(64), layer="w")
+    actual = search_channel_scales(weights(), FORMAT, mean_abs=np.ones(64, np.float32), hessian=np.eye(64), layer="w")
 
-    assert (found.alpha, found.scales.tolist()) == (0.0, [1.0] * 64)
+    assert (actual.alpha, actual.scales.tolist()) == (0.0, [1.0] * 64)
 
 
 def test_statistics_with_nan_name_the_layer() -> None:

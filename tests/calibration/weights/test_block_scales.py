@@ -54,10 +54,10 @@ def test_searching_is_never_worse_and_mostly_better(block_format: BlockFormat) -
     importance = np.random.default_rng(1).random((3, 64)).astype(np.float32)
 
     plain = error(blocks, *full_range(blocks, block_format), block_format, importance)
-    found = error(blocks, *least_error(blocks, block_format, importance=importance), block_format, importance)
+    actual = error(blocks, *least_error(blocks, block_format, importance=importance), block_format, importance)
 
-    assert (found <= plain * (1 + 1e-5)).all()
-    assert found.mean() < 0.9 * plain.mean()
+    assert (actual <= plain * (1 + 1e-5)).all()
+    assert actual.mean() < 0.9 * plain.mean()
 
 
 def test_an_important_value_is_kept_and_an_idle_outlier_clipped() -> None:

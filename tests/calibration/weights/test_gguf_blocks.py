@@ -37,19 +37,19 @@ def test_a_block_by_hand():
     # d = 0.5; byte j holds element j in its low half and element j + 16 in its high half; 8 stands for zero.
     raw = np.frombuffer(struct.pack("<e", 0.5) + bytes([0xF0] + [0x88] * 15), np.uint8)
     values = gguf.dequantize(raw[None], gguf.GGMLQuantizationType.Q4_0)
-    found = blocks_to_quantized("Q4_0", raw, values, layer="w")
-    assert found.codes[0, 0] == 0
-    assert found.codes[0, 16] == 15
-    assert (np.delete(found.codes[0], [0, 16]) == 8).all()
-    assert found.scales.tolist() == [[0.5]]
-    assert found.dequantize()[0, [0, 16, 1]].tolist() == [-4.0, 3.5, 0.0]
+    actual = blocks_to_quantized("Q4_0", raw, values, layer="w")
+    assert actual.codes[0, 0] == 0
+    assert actual.codes[0, 16] == 15
+    assert (np.delete(actual.codes[0], [0, 16]) == 8).all()
+    assert actual.scales.tolist() == [[0.5]]
+    assert actual.dequantize()[0, [0, 16, 1]].tolist() == [-4.0, 3.5, 0.0]
 
 
 def test_a_negative_scale_stays_negative():
     raw = np.frombuffer(struct.pack("<e", -0.5) + bytes([0xF0] + [0x88] * 15), np.uint8)
     values = gguf.dequantize(raw[None], gguf.GGMLQuantizationType.Q4_0)
-    found = blocks_to_quantized("Q4_0", raw, values, layer="w")
-    assert (found.codes[0, 0], found.scales[0, 0], found.dequantize()[0, 0]) == (0, -0.5, 4.0)
+    actual = blocks_to_quantized("Q4_0", raw, values, layer="w")
+    assert (actual.codes[0, 0], actual.scales[0, 0], actual.dequantize()[0, 0]) == (0, -0.5, 4.0)
 
 
 def test_values_outside_of_their_blocks_range_are_refused():
@@ -60,18 +60,18 @@ def test_values_outside_of_their_blocks_range_are_refused():
 
 def test_a_scale_of_zero_gives_zeros():
     raw = np.zeros((1, 34), np.uint8)
-    found = blocks_to_quantized("Q8_0", raw, np.zeros((1, 32), np.float32), layer="w")
-    assert found.scales.tolist() == [[1.0]]
-    assert not found.dequantize().any()
+    actual = blocks_to_quantized("Q8_0", raw, np.zeros((1, 32), np.float32), layer="w")
+    assert actual.scales.tolist() == [[1.0]]
+    assert not actual.dequantize().any()
 
 
 @pytest.mark.parametrize("type_name", CLOSEST)
 def test_blocks_with_a_minimum_are_fitted_closely(type_name):
     raw, values = random_blocks(type_name, rows=4, blocks=2)
-    found = blocks_to_quantized(type_name, raw, values, layer="w").dequantize()
+    actual = blocks_to_quantized(type_name, raw, values, layer="w").dequantize()
     block = CLOSEST[type_name].block_size
     span = np.ptp(np.concatenate([values.reshape(-1, block), np.zeros((values.size // block, 1))], axis=1), axis=1)
-    error = np.abs(found - values).reshape(-1, block).max(axis=1)
+    error = np.abs(actual - values).reshape(-1, block).max(axis=1)
     # One code is a 255th of what the block spans together with zero, and rounding is off by half of one.
     assert (error <= span / 255 * 0.75 + 1e-7).all()
 

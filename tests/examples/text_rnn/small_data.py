@@ -23,8 +23,8 @@ from jisu.exporter.models.settings import ModelSettings
 
 def prepare(folder: Path, *, task: str = "generate", language: str = "zh", texts: int = 40) -> Preparation:
     if task == "generate":
-        found = chinese_sentences(texts) if language == "zh" else english_sentences()[:texts]
-        rows = [Table(texts=tuple(part), labels=None) for part in (found[texts // 4 :], found[: texts // 4])]
+        actual = chinese_sentences(texts) if language == "zh" else english_sentences()[:texts]
+        rows = [Table(texts=tuple(part), labels=None) for part in (actual[texts // 4 :], actual[: texts // 4])]
     else:
         pairs = chinese_labelled(texts) if language == "zh" else english_labelled()[:texts]
         rows = [

@@ -76,11 +76,11 @@ def test_language_model_answers_on_every_backend(writers, texts, tmp_path, netwo
     prompt = model.tokenizer.encode(model.preparation.preprocessing.prepare("今天妈妈")).ids
     for backend in ("ort-cpu", "torch"):
         with open_engine(artifact.folder, backend, model) as engine:
-            found = engine.generate_ids([prompt], max_new_tokens=12, ignore_eos=True)[0].token_ids
+            actual = engine.generate_ids([prompt], max_new_tokens=12, ignore_eos=True)[0].token_ids
             pieces = continue_text(engine, "今天妈妈", model.preparation, SamplingOptions(max_new_tokens=12))
             text = "".join(pieces)
         if precision == "fp32" or backend == "torch":
-            assert list(found) == loop(model.module, prompt, 12)
+            assert list(actual) == loop(model.module, prompt, 12)
         assert text.startswith("今天妈妈") and " " not in text
 
 
@@ -95,13 +95,13 @@ def test_classifier_tells_texts_apart_on_every_backend(judges, reviews, tmp_path
         expected = [classifier.module(torch.tensor([row])).softmax(1)[0].tolist() for row in ids]
     for backend in ("ort-cpu", "torch"):
         with open_engine(artifact.folder, backend, classifier) as engine:
-            found = [probabilities_of(engine, text, classifier.preparation) for text in table.texts]
+            actual = [probabilities_of(engine, text, classifier.preparation) for text in table.texts]
         # Rounded weights move a probability by a few hundredths at most; float32 by rounding alone.
         atol = 1e-5 if precision == "fp32" or backend == "torch" else 0.05
-        for probabilities, reference in zip(found, expected, strict=True):
+        for probabilities, reference in zip(actual, expected, strict=True):
             assert [probabilities[label] for label in classifier.module.labels] == pytest.approx(reference, abs=atol)
-        right = sum(max(row, key=row.get) == label for row, label in zip(found, table.labels, strict=True))
-        assert right >= 0.65 * len(found), "better than chance after a moment of training"
+        right = sum(max(row, key=row.get) == label for row, label in zip(actual, table.labels, strict=True))
+        assert right >= 0.65 * len(actual), "better than chance after a moment of training"
 
 
 def test_short_texts_are_repeated_to_fill_a_window(texts, tmp_path):

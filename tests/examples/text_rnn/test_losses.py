@@ -54,16 +54,16 @@ def test_gradient_of_a_weight_is_the_error_times_the_input():
 
     p = torch.sigmoid(w @ x + b)
     torch.testing.assert_close(finite_differences(loss, w), (p - y) * x, **TOLERANCE)
-    bias = finite_differences(lambda given: loss(w, given), torch.tensor(b, dtype=torch.float64))
+    bias = finite_differences(lambda inputs: loss(w, inputs), torch.tensor(b, dtype=torch.float64))
     torch.testing.assert_close(bias, p - y, **TOLERANCE)
 
 
 def test_gradient_of_a_weight_matrix_is_the_outer_product():
     _, targets = random_rows(1, 4)
     x, weights = torch.tensor([0.4, -1.1, 2.0], dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
-    found = finite_differences(lambda w: cross_entropy((w @ x)[None], targets), weights)
+    actual = finite_differences(lambda w: cross_entropy((w @ x)[None], targets), weights)
     error = (weights @ x).softmax(0) - torch.nn.functional.one_hot(targets[0], 4)
-    torch.testing.assert_close(found, torch.outer(error, x), **TOLERANCE)
+    torch.testing.assert_close(actual, torch.outer(error, x), **TOLERANCE)
 
 
 def test_gradient_of_the_mean_squared_error_is_its_formula():
@@ -71,8 +71,8 @@ def test_gradient_of_the_mean_squared_error_is_its_formula():
     p = logits.softmax(1)
     d = p - torch.nn.functional.one_hot(targets, 4)
     formula = 2 / len(targets) * p * (d - (p * d).sum(1, keepdim=True))
-    found = finite_differences(lambda z: mean_squared_error(z, targets), logits)
-    torch.testing.assert_close(found, formula, **TOLERANCE)
+    actual = finite_differences(lambda z: mean_squared_error(z, targets), logits)
+    torch.testing.assert_close(actual, formula, **TOLERANCE)
     torch.testing.assert_close(autograd(lambda z: mean_squared_error(z, targets), logits), formula)
 
 

@@ -11,8 +11,8 @@ from jisu.exporter.commands.calibration_argument import add_calibration_argument
 def parse(*words: str) -> list[str] | None:
     parser = argparse.ArgumentParser()
     add_calibration_argument(parser)
-    found: list[str] | None = parser.parse_args(words).calibration
-    return found
+    actual: list[str] | None = parser.parse_args(words).calibration
+    return actual
 
 
 def test_it_may_be_given_several_times() -> None:

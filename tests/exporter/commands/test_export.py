@@ -24,23 +24,23 @@ def test_the_gates_checks_are_written_as_junit_and_the_result_printed_as_json(ti
     words = ["export", str(tiny_source), "--out", str(tmp_path / "out"), "--report", str(report), "--json"]
     assert jisu.main([*words, "--no-advice"]) == 0
     said = capsys.readouterr()
-    found = json.loads(said.out)
-    assert (found["accepted"], found["artifact"], found["precision"]) == (True, str(tmp_path / "out"), "fp32")
-    assert found["seconds"] > 0
-    assert found["size"] > 1000
+    actual = json.loads(said.out)
+    assert (actual["accepted"], actual["artifact"], actual["precision"]) == (True, str(tmp_path / "out"), "fp32")
+    assert actual["seconds"] > 0
+    assert actual["size"] > 1000
     assert "accepted after" in said.err
     names = [case.get("name") for case in ElementTree.parse(report).iter("testcase")]
     checks = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["gate"]["checks"]
-    assert names == [check["name"] for check in checks] == [check["name"] for check in found["checks"]]
+    assert names == [check["name"] for check in checks] == [check["name"] for check in actual["checks"]]
 
 
 def test_a_rejected_exports_checks_are_written_too(tiny_source, tmp_path, capsys):
     report = tmp_path / "gate.xml"
     words = ["export", str(tiny_source), "--out", str(tmp_path / "out"), "--precision", "int8", "--max-kl", "1e-12"]
     assert jisu.main([*words, "--report", str(report), "--quiet", "--json"]) == 3
-    found = json.loads(capsys.readouterr().out)
-    assert (found["accepted"], found["artifact"]) == (False, None)
-    assert "mean-kl" in [check["name"] for check in found["checks"] if not check["passed"]]
+    actual = json.loads(capsys.readouterr().out)
+    assert (actual["accepted"], actual["artifact"]) == (False, None)
+    assert "mean-kl" in [check["name"] for check in actual["checks"] if not check["passed"]]
     failed = [
         case.get("name") for case in ElementTree.parse(report).iter("testcase") if case.find("failure") is not None
     ]

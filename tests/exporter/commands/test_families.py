@@ -60,9 +60,9 @@ def test_the_shipped_table_is_printed_and_filtered(capsys: pytest.CaptureFixture
     assert jisu.main(["families"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(table.families)
     assert jisu.main(["families", "--failed", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert len(found["families"]) == len(table.families) - table.passing
-    assert all(entry["reason"] for entry in found["families"])
+    actual = json.loads(capsys.readouterr().out)
+    assert len(actual["families"]) == len(table.families) - table.passing
+    assert all(entry["reason"] for entry in actual["families"])
     assert jisu.main(["families", "llama"]) == 0
     assert "llama  passes  attention fused" in capsys.readouterr().out
 

@@ -37,9 +37,9 @@ def opened(name, artifact):
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend(request, tiny_classifier):
-    found = opened(request.param, tiny_classifier)
-    yield found
-    found.close()
+    outcome = opened(request.param, tiny_classifier)
+    yield outcome
+    outcome.close()
 
 
 def test_a_row_never_depends_on_the_others(backend):
@@ -73,11 +73,11 @@ def test_wrong_rows_are_refused(backend, rows, message):
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_closed_backend_says_so(tiny_classifier, name):
-    found = opened(name, tiny_classifier)
-    found.close()
-    found.close()
+    outcome = opened(name, tiny_classifier)
+    outcome.close()
+    outcome.close()
     with pytest.raises(InputError, match="is closed"):
-        found.logits(ROWS)
+        outcome.logits(ROWS)
 
 
 def test_a_classifier_is_as_strict_on_a_gpu_as_a_generator(tiny_classifier):
@@ -88,14 +88,14 @@ def test_a_classifier_is_as_strict_on_a_gpu_as_a_generator(tiny_classifier):
 
 
 def test_a_call_that_a_gpu_has_no_room_for_is_one_sentence(tiny_classifier, monkeypatch):
-    found = OrtCudaClassifier(pretended_onnxruntime(), tiny_classifier)
+    outcome = OrtCudaClassifier(pretended_onnxruntime(), tiny_classifier)
 
     def fail(*_):
         raise RuntimeError("CUDA failure 2: out of memory")
 
     monkeypatch.setattr(pretended_gpu.Session, "run", fail)
     with pytest.raises(InputError, match="no room for a call.*4 rows of 20 tokens"):
-        found.logits(ROWS)
+        outcome.logits(ROWS)
 
 
 def test_options_of_another_backend_are_refused(tiny_classifier):
@@ -110,14 +110,14 @@ def test_an_artifact_of_another_task_is_refused(tiny_classifier):
 
 def test_a_plan_of_a_classifier_is_opened_as_any_other(tiny_classifier, monkeypatch, tmp_path):
     artifact = replace(tiny_classifier, manifest=replace(tiny_classifier.manifest, target="tensorrt"))
-    asked = []
+    requests = []
 
-    def found(artifact, **options):
-        asked.append(options)
+    def outcome(artifact, **options):
+        requests.append(options)
         library = pretended_library(artifact)
         return [PLAN], {"library": library, "artifact": artifact, "shapes": SHAPES, "cuda": Cuda()}
 
-    monkeypatch.setattr(opening, "_opened", found)
+    monkeypatch.setattr(opening, "_opened", outcome)
     with Engine(artifact, open_classifier("tensorrt-rtx", artifact, BackendOptions(plan=tmp_path))) as engine:
         assert [row.tokens for row in engine.classify_ids(ROWS)] == [3, 20, 1, 2]
-    assert asked == [{"name": "tensorrt-rtx", "plan": tmp_path, "capacity": None}]
+    assert requests == [{"name": "tensorrt-rtx", "plan": tmp_path, "capacity": None}]

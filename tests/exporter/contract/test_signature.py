@@ -67,14 +67,14 @@ def test_missing_section_is_an_input_error() -> None:
 
 
 def encoded(**changes):
-    given = {
+    fields = {
         "past": "encoder_state.0.key",
         "present": "encoder_state.0.key",
         "kind": "encoder",
         "dtype": "float32",
         "dims": ("B", 2, "source", 8),
     }
-    return StateSpec(**{**given, **changes})
+    return StateSpec(**{**fields, **changes})
 
 
 def test_an_encoders_inputs_and_outputs_follow_from_what_the_decoder_reads():

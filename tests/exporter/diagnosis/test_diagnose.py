@@ -93,11 +93,11 @@ def write_one_back(graph):
 
 
 def test_nothing_parts_in_what_was_not_touched(lowered, module, tmp_path):
-    found = diagnose(lowered("ort-cpu").folder, source=module, out=tmp_path / "failing", steps=3)
-    assert found.finding is None
-    assert found.pieces == ("embedding", "layer 0", "layer 1", "layer 2", "output")
-    assert found.errors.shape == (5, 4)
-    assert found.errors.max() < 1e-4
+    actual = diagnose(lowered("ort-cpu").folder, source=module, out=tmp_path / "failing", steps=3)
+    assert actual.finding is None
+    assert actual.pieces == ("embedding", "layer 0", "layer 1", "layer 2", "output")
+    assert actual.errors.shape == (5, 4)
+    assert actual.errors.max() < 1e-4
     assert not (tmp_path / "failing").exists()
 
 
@@ -117,19 +117,19 @@ def test_nothing_parts_in_what_was_not_touched(lowered, module, tmp_path):
 )
 def test_what_was_sabotaged_is_named(lowered, module, tmp_path, target, precision, edit, piece, step, operators):
     folder = sabotaged(lowered(target, precision), tmp_path / "a", edit)
-    found = diagnose(folder, source=module, steps=3).finding
-    assert (found.piece, found.step) == (piece, step)
-    assert operators in found.operators
-    assert found.error > found.limit
+    actual = diagnose(folder, source=module, steps=3).finding
+    assert (actual.piece, actual.step) == (piece, step)
+    assert operators in actual.operators
+    assert actual.error > actual.limit
     # The file is a graph that can be run, and gives the wrong numbers again.
-    assert found.subgraph.parent == tmp_path / "a.failing"
-    example = np.load(found.subgraph.with_name("example.npz"))
-    session = onnxruntime.InferenceSession(str(found.subgraph))
+    assert actual.subgraph.parent == tmp_path / "a.failing"
+    example = np.load(actual.subgraph.with_name("example.npz"))
+    session = onnxruntime.InferenceSession(str(actual.subgraph))
     (output,) = session.get_outputs()
     again = session.run(None, {item.name: example[item.name] for item in session.get_inputs()})[0]
     np.testing.assert_allclose(again, example[output.name], rtol=1e-2, atol=1e-2)
     assert np.abs(again.reshape(-1) - example["the source's"].reshape(-1)).max() > 1e-3
-    size = sum(file.stat().st_size for file in found.subgraph.parent.iterdir())
+    size = sum(file.stat().st_size for file in actual.subgraph.parent.iterdir())
     assert size < sum(file.stat().st_size for file in Path(folder).iterdir())
 
 
@@ -161,8 +161,8 @@ def test_another_models_source_is_refused_in_a_sentence(tiny_artifact, tiny_clas
 
 
 def test_a_text_that_ends_before_all_tokens_is_said(tiny_artifact, tmp_path):
-    found = diagnose(tiny_artifact.folder, prompt=5000, steps=2, out=tmp_path / "out")
-    assert any("The text ends after" in note and "0 decoded" in note for note in found.notes)
+    actual = diagnose(tiny_artifact.folder, prompt=5000, steps=2, out=tmp_path / "out")
+    assert any("The text ends after" in note and "0 decoded" in note for note in actual.notes)
 
 
 def test_the_failing_subgraph_is_not_written_into_an_artifact(tiny_artifact, capsys):
@@ -176,6 +176,6 @@ def test_a_text_to_text_model_is_refused_in_a_sentence(text_to_text_artifact, ca
 
 
 def test_a_classifier_has_a_prompt_alone(tiny_classifier, tmp_path):
-    found = diagnose(tiny_classifier.folder, out=tmp_path / "out")
-    assert found.finding is None
-    assert found.errors.shape[1] == 1
+    actual = diagnose(tiny_classifier.folder, out=tmp_path / "out")
+    assert actual.finding is None
+    assert actual.errors.shape[1] == 1

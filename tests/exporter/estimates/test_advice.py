@@ -27,20 +27,20 @@ def test_what_was_measured_is_said_with_its_spread_and_nothing_of_other_formats(
 def test_rates_are_the_median_and_the_middle_half_of_the_steps(tiny_artifact, monkeypatch):
     steps = [0.01, 0.02, 0.01, 0.01, 0.5]  # one was interrupted
     monkeypatch.setattr(advice, "_run", lambda backend, artifact: (steps, [0.064, 0.128, 0.064]))
-    found = advise(tiny_artifact)
-    assert found.decode == Rate(median=pytest.approx(100), low=pytest.approx(50), high=pytest.approx(100))
-    assert found.prefill.median == pytest.approx(1000)
+    actual = advise(tiny_artifact)
+    assert actual.decode == Rate(median=pytest.approx(100), low=pytest.approx(50), high=pytest.approx(100))
+    assert actual.prefill.median == pytest.approx(1000)
 
 
 def test_a_real_artifact_is_measured_and_its_record_read_back(tiny_artifact, tmp_path):
     folder = shutil.copytree(tiny_artifact.folder, tmp_path / "artifact")
     artifact = read_artifact(folder)
-    found = advise(artifact, threads=1)
-    assert 0 < found.decode.low <= found.decode.median <= found.decode.high
-    record_advice(artifact, found)
+    actual = advise(artifact, threads=1)
+    assert 0 < actual.decode.low <= actual.decode.median <= actual.decode.high
+    record_advice(artifact, actual)
     timings = json.loads((folder / TIMINGS).read_text(encoding="utf-8"))
     assert timings["stages"], "what was there stays"
-    assert advice_of(timings["advice"]) == found
+    assert advice_of(timings["advice"]) == actual
     read_artifact(folder, check_hashes=True)
 
 

@@ -15,9 +15,9 @@ INT8 = Kind(operator="MatMulNBits", bits=8, block_size=32)
 
 
 def test_products_of_a_graph_are_counted_by_shape(tiny_artifact):
-    found = {(one.kind, one.rows, one.features): one.count for one in products_of(tiny_artifact.graph)}
+    actual = {(one.kind, one.rows, one.features): one.count for one in products_of(tiny_artifact.graph)}
     hidden, vocabulary = 64, tiny_artifact.manifest.model.vocab_size
-    assert found == {
+    assert actual == {
         (FLOAT, 2 * hidden, hidden): 3,  # queries, keys and values together
         (FLOAT, hidden, hidden): 3,
         (FLOAT, 4 * hidden, hidden): 3,  # gate and up together
@@ -52,6 +52,6 @@ def test_quantized_products_are_known_by_their_operator(tiny_source, tiny_traced
     context = pass_context(prepared, quantized.by_name, target="ort-cpu", max_positions=512)
     run_recipe(model, recipe_for("ort-cpu", precision), context)
     save_graph(model, tmp_path)
-    found = products_of(tmp_path / "model.onnx")
-    assert {one.kind for one in found} <= kinds
-    assert sum(one.count for one in found) >= 13
+    actual = products_of(tmp_path / "model.onnx")
+    assert {one.kind for one in actual} <= kinds
+    assert sum(one.count for one in actual) >= 13

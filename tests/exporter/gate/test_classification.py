@@ -39,11 +39,11 @@ class Candidate:
     def logits(self, rows):
         assert self.takes_unequal or len({len(row) for row in rows}) == 1
         width = max(map(len, rows))
-        found = []
+        actual = []
         for row in rows:
             seen = [*row, *[PAD] * (width - len(row))] if self.fault == "mask" else row
-            found.append(self.source.logits(seen)[0])
-        logits = np.stack(found)
+            actual.append(self.source.logits(seen)[0])
+        logits = np.stack(actual)
         if self.fault == "labels":
             logits = logits[:, [1, 0, 2]]
         if self.fault == "rows":

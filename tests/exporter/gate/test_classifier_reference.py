@@ -11,9 +11,9 @@ from tests.support.models import classifier_config, random_model
 def test_logits_are_those_of_the_models_own_forward():
     model = random_model(classifier_config(), classifies=True)
     ids = np.arange(3, 20)
-    found = ClassifierReference(model, labels=3).logits(ids)
+    actual = ClassifierReference(model, labels=3).logits(ids)
     with torch.no_grad():
-        np.testing.assert_array_equal(found, model.eval()(torch.from_numpy(ids)[None]).logits.numpy())
+        np.testing.assert_array_equal(actual, model.eval()(torch.from_numpy(ids)[None]).logits.numpy())
 
 
 def test_a_module_in_training_mode_is_run_without_dropout_and_gets_its_mode_back():

@@ -63,30 +63,30 @@ def check_named(checks, name):
 
 def test_the_worst_domain_decides():
     budget = quality_budget(max_mean_kl=0.05)
-    found = measure_domains(Counting(wrong=0.5), Counting(), JUDGED, budget, first=64)
-    assert found.worst.name == "large"
-    check = check_named(domain_checks(found, budget), "mean-kl")
+    actual = measure_domains(Counting(wrong=0.5), Counting(), JUDGED, budget, first=64)
+    assert actual.worst.name == "large"
+    check = check_named(domain_checks(actual, budget), "mean-kl")
     assert not check.passed
-    assert check.value == found.worst.quality.mean_kl
+    assert check.value == actual.worst.quality.mean_kl
     assert "large, the worst of 2 domains" in check.detail
     # The mean over the domains alone would not tell.
-    assert found.average_kl == pytest.approx(found.worst.quality.mean_kl / 2)
+    assert actual.average_kl == pytest.approx(actual.worst.quality.mean_kl / 2)
 
 
 def test_a_clear_verdict_takes_no_more_text_than_the_first():
     candidate = Counting()
-    found = measure_domains(candidate, Counting(), JUDGED, quality_budget(max_mean_kl=0.05), first=64)
+    actual = measure_domains(candidate, Counting(), JUDGED, quality_budget(max_mean_kl=0.05), first=64)
     assert candidate.calls == 2
-    assert [domain.quality.tokens for domain in found.domains] == [64, 64]
+    assert [domain.quality.tokens for domain in actual.domains] == [64, 64]
 
 
 def test_where_the_verdict_is_not_clear_more_is_read_of_that_domain_only():
     sample = measure_domains(Counting(wrong=0.5), Counting(), JUDGED, Budget(max_logit_error=1.0), first=10**6)
     limit = sample.worst.quality.mean_kl  # in the middle of every interval
     budget = quality_budget(max_mean_kl=limit)
-    found = measure_domains(Counting(wrong=0.5), Counting(), JUDGED, budget, first=64)
-    assert [domain.quality.tokens for domain in found.domains] == [64, 8 * 64]
-    assert check_named(domain_checks(found, budget), "mean-kl").passed
+    actual = measure_domains(Counting(wrong=0.5), Counting(), JUDGED, budget, first=64)
+    assert [domain.quality.tokens for domain in actual.domains] == [64, 8 * 64]
+    assert check_named(domain_checks(actual, budget), "mean-kl").passed
 
 
 def test_other_figures_are_clear_within_their_limits_and_looked_into_beyond_them():
@@ -95,37 +95,37 @@ def test_other_figures_are_clear_within_their_limits_and_looked_into_beyond_them
     assert 0 < share < 1
     for least, enough in ((share - 0.01, True), (share + 0.01, False)):
         budget = quality_budget(max_mean_kl=100, min_top1=least)
-        found = measure_domains(Counting(wrong=1.0), Counting(), JUDGED, budget, first=64)
-        assert (found.worst.quality.tokens == 64) is enough
+        actual = measure_domains(Counting(wrong=1.0), Counting(), JUDGED, budget, first=64)
+        assert (actual.worst.quality.tokens == 64) is enough
 
 
 def test_a_limit_is_exceeded_when_the_interval_lies_beyond_it():
     quality = replace(FINE, intervals={"mean_kl": Interval(0.08, 0.12), "top1": Interval(0.88, 0.92)})
-    found = domain_figures([("prose", quality)])
+    actual = domain_figures([("prose", quality)])
     for limit, passed in ((0.13, True), (0.09, True), (0.079, False)):
-        assert check_named(domain_checks(found, quality_budget(max_mean_kl=limit)), "mean-kl").passed is passed
+        assert check_named(domain_checks(actual, quality_budget(max_mean_kl=limit)), "mean-kl").passed is passed
     for least, passed in ((0.87, True), (0.91, True), (0.93, False)):
         budget = quality_budget(max_mean_kl=1, min_top1=least)
-        assert check_named(domain_checks(found, budget), "top-1").passed is passed
+        assert check_named(domain_checks(actual, budget), "top-1").passed is passed
 
 
 def test_a_domain_that_the_source_knows_nothing_of_does_not_judge():
     unknown = replace(POOR, mean_kl=9.0, reference_perplexity=5000.0)
-    found = domain_figures([("prose", FINE), ("hindi", unknown)])
-    assert found.worst.name == "prose"
-    assert found.average_kl == 0.1
-    assert [domain.judges for domain in found.domains] == [True, False]
-    assert found.notes == (
+    actual = domain_figures([("prose", FINE), ("hindi", unknown)])
+    assert actual.worst.name == "prose"
+    assert actual.average_kl == 0.1
+    assert [domain.judges for domain in actual.domains] == [True, False]
+    assert actual.notes == (
         "Not judged on hindi: the source itself knows nothing of it (perplexity 5,000, the limit is 2,000).",
     )
-    assert check_named(domain_checks(found, quality_budget(max_mean_kl=0.15)), "mean-kl").passed
+    assert check_named(domain_checks(actual, quality_budget(max_mean_kl=0.15)), "mean-kl").passed
 
 
 def test_a_source_that_knows_no_text_is_judged_on_all_of_it():
     unknown = replace(FINE, reference_perplexity=5000.0)
-    found = domain_figures([("prose", unknown), ("code", replace(unknown, mean_kl=0.3))])
-    assert found.worst.name == "code"
-    assert "noise" in found.notes[0]
+    actual = domain_figures([("prose", unknown), ("code", replace(unknown, mean_kl=0.3))])
+    assert actual.worst.name == "code"
+    assert "noise" in actual.notes[0]
 
 
 def test_figures_without_a_limit_are_stated_and_fail_only_when_they_are_no_numbers():
@@ -141,7 +141,7 @@ def test_figures_without_a_limit_are_stated_and_fail_only_when_they_are_no_numbe
 
 def test_each_limit_judges_its_own_figure():
     quality = replace(FINE, confident=100, changed=2)
-    found = domain_figures([("prose", quality)])
+    actual = domain_figures([("prose", quality)])
     fits = {
         "max_mean_kl": 0.1,
         "max_p99_kl": 1.0,
@@ -158,16 +158,16 @@ def test_each_limit_judges_its_own_figure():
         "max_confident_changes": 0.019,
         "max_average_kl": 0.099,
     }
-    assert all(check.passed for check in domain_checks(found, quality_budget(**fits)))
+    assert all(check.passed for check in domain_checks(actual, quality_budget(**fits)))
     for name, limit in too_tight.items():
-        checks = domain_checks(found, quality_budget(**{**fits, name: limit}))
+        checks = domain_checks(actual, quality_budget(**{**fits, name: limit}))
         assert sum(not check.passed for check in checks) == 1, name
-    assert domain_checks(found, Budget(max_logit_error=1e-3)) == []
+    assert domain_checks(actual, Budget(max_logit_error=1e-3)) == []
 
 
 def test_each_figure_is_that_of_its_own_worst_domain():
-    found = domain_figures([("prose", replace(FINE, mean_kl=0.3)), ("code", replace(FINE, top1=0.5))])
-    checks = domain_checks(found, quality_budget(max_mean_kl=1, min_top1=0.1))
+    actual = domain_figures([("prose", replace(FINE, mean_kl=0.3)), ("code", replace(FINE, top1=0.5))])
+    checks = domain_checks(actual, quality_budget(max_mean_kl=1, min_top1=0.1))
     assert "prose" in check_named(checks, "mean-kl").detail
     assert "code" in check_named(checks, "top-1").detail
 
@@ -185,16 +185,18 @@ def test_one_number_that_is_not_finite_in_any_domain_fails_every_figure(value):
         max_mean_kl=1e9, max_p99_kl=1e9, min_top1=0.999, max_perplexity_ratio=1e9, max_average_kl=1e9
     )
     with np.errstate(invalid="ignore", over="ignore"):
-        found = measure_domains(Broken(), Counting(), JUDGED, budget, first=64)
-        checks = domain_checks(found, budget)
+        actual = measure_domains(Broken(), Counting(), JUDGED, budget, first=64)
+        checks = domain_checks(actual, budget)
     # The choice at that position is the one that changes, too; an interval of one in 64 allows for it.
     judged = [check.passed for check in checks if check.name not in ("confident-changes", "top-1")]
     assert judged == [False] * 4
 
 
 def test_the_record_has_every_domain():
-    found = DomainQuality(domains=(DomainFigures(name="prose", quality=FINE), DomainFigures(name="code", quality=POOR)))
-    record = found.to_dict()
+    actual = DomainQuality(
+        domains=(DomainFigures(name="prose", quality=FINE), DomainFigures(name="code", quality=POOR))
+    )
+    record = actual.to_dict()
     assert record["worst"] == "code"
     assert record["average_kl"] == pytest.approx(0.15)
     assert [domain["name"] for domain in record["domains"]] == ["prose", "code"]

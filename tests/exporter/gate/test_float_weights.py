@@ -22,9 +22,9 @@ def one(index, number):
 
 
 def test_every_weight_of_an_export_is_the_sources(tiny_artifact, module):
-    found = check_float_weights(tiny_artifact.graph, module)
-    assert found.passed
-    assert found.detail.startswith("21 weights are the source's, number by number; 2 constants")
+    actual = check_float_weights(tiny_artifact.graph, module)
+    assert actual.passed
+    assert actual.detail.startswith("21 weights are the source's, number by number; 2 constants")
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_every_weight_of_an_export_is_the_sources(tiny_artifact, module):
 )
 def test_a_number_that_differs_is_named(name, edit, words, tiny_artifact, tmp_path, module):
     graph = damaged(tiny_artifact, tmp_path / "damaged", lambda model: change(model, name, edit))
-    found = check_float_weights(graph, module)
-    assert not found.passed
-    assert words in found.detail
+    actual = check_float_weights(graph, module)
+    assert not actual.passed
+    assert words in actual.detail
 
 
 def test_parts_of_a_merged_weight_in_another_order_are_found(tiny_artifact, tmp_path, module):

@@ -38,10 +38,10 @@ def edit(artifact, name, change):
 
 
 def test_the_files_of_an_export_are_the_sources(tiny_artifact, source):
-    found = check(tiny_artifact, source)
-    assert found.passed, found.detail
+    actual = check(tiny_artifact, source)
+    assert actual.passed, actual.detail
     for name in ("genai_config.json", "generation_config.json", "tokenizer.json", "chat_template.jinja"):
-        assert name in found.detail
+        assert name in actual.detail
 
 
 def reverse_added(data):
@@ -90,10 +90,10 @@ CHANGES = {
 def test_a_changed_entry_is_named(name, copied, source):
     file, change, words = CHANGES[name]
     edit(copied, file, change)
-    found = check(copied, source)
-    assert not found.passed
-    assert file in found.detail
-    assert words in found.detail
+    actual = check(copied, source)
+    assert not actual.passed
+    assert file in actual.detail
+    assert words in actual.detail
 
 
 def test_another_template_a_missing_file_and_a_stray_one_are_named(copied, source):
@@ -123,6 +123,6 @@ def test_a_signature_that_is_not_the_graphs_is_named(tiny_artifact):
     spec = signature.outputs[0]
     half = replace(signature, outputs=(TensorSpec(name=spec.name, dtype="float16", dims=spec.dims),))
     artifact = replace(tiny_artifact, manifest=replace(tiny_artifact.manifest, signature=half))
-    found = check_signature(artifact)
-    assert not found.passed
-    assert "other outputs" in found.detail
+    actual = check_signature(artifact)
+    assert not actual.passed
+    assert "other outputs" in actual.detail

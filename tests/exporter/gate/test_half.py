@@ -104,18 +104,18 @@ def test_an_operator_that_mixes_types_is_named():
     draft = Draft()
     x, y = draft.input("x", 3), draft.input("y", 3, dtype=ir.DataType.FLOAT16)
     model = draft.model(z=draft.op("Add", x, y))
-    (found,) = mixed_types(model.graph)
-    assert found.startswith("Add ")
-    assert "(FLOAT and FLOAT16)" in found
+    (actual,) = mixed_types(model.graph)
+    assert actual.startswith("Add ")
+    assert "(FLOAT and FLOAT16)" in actual
 
 
 def test_an_operator_of_a_type_that_the_standard_does_not_give_it_is_named():
     draft = Draft()
     half = draft.input("x", dtype=ir.DataType.FLOAT16)
     model = draft.model(y=draft.op("Range", half, half, half, dims=["T"]))
-    (found,) = foreign_types(model)
-    assert found.startswith("Range ")
-    assert found.endswith("(FLOAT16)")
+    (actual,) = foreign_types(model)
+    assert actual.startswith("Range ")
+    assert actual.endswith("(FLOAT16)")
     unknown = Draft()
     model = unknown.model(y=unknown.op("Nonsense", unknown.input("x", dtype=ir.DataType.FLOAT16)))
     assert foreign_types(model)[-1].endswith("(no operator of opset 24)")

@@ -24,28 +24,28 @@ def test_the_intended_integers_differ_nowhere(part):
 
 
 def test_a_doubled_scale_is_named(part):
-    found = part.dequantize()
-    found[3, 32:] *= 2
-    sentence = name_difference("w", found, part)
+    actual = part.dequantize()
+    actual[3, 32:] *= 2
+    sentence = name_difference("w", actual, part)
     assert sentence == f"w, row 3, block 1: the scale is 2 times the intended {part.scales[3, 1]:.6g}."
 
 
 def test_a_zero_point_is_named(part):
-    found = part.dequantize()
-    found[2, :32] -= part.scales[2, 0]
-    assert name_difference("w", found, part) == "w, row 2, block 0: the zero point is off by +1."
+    actual = part.dequantize()
+    actual[2, :32] -= part.scales[2, 0]
+    assert name_difference("w", actual, part) == "w, row 2, block 0: the zero point is off by +1."
 
 
 def test_a_code_is_named(part):
-    found = part.dequantize()
-    found[4, 40] += 3 * part.scales[4, 1]
-    assert name_difference("w", found, part) == "w, row 4, block 1: the code of feature 40 is off by +3."
+    actual = part.dequantize()
+    actual[4, 40] += 3 * part.scales[4, 1]
+    assert name_difference("w", actual, part) == "w, row 4, block 1: the code of feature 40 is off by +3."
 
 
 def test_a_nan_is_named(part):
-    found = part.dequantize()
-    found[1, :32] = np.nan
-    assert "the scale is not finite" in name_difference("w", found, part)
+    actual = part.dequantize()
+    actual[1, :32] = np.nan
+    assert "the scale is not finite" in name_difference("w", actual, part)
 
 
 def test_a_scale_of_a_whole_row_is_named():
@@ -55,15 +55,15 @@ def test_a_scale_of_a_whole_row_is_named():
         scales=np.array([0.1, 0.2, 0.3], np.float32),
         format=ActivationFormat(activation=None),
     )
-    found = part.dequantize()
-    found[1] *= np.float32(0.5)
-    assert name_difference("w", found, part) == "w, row 1: the scale is 0.5 times the intended 0.2."
+    actual = part.dequantize()
+    actual[1] *= np.float32(0.5)
+    assert name_difference("w", actual, part) == "w, row 1: the scale is 0.5 times the intended 0.2."
 
 
 def test_the_matrix_among_several_is_named(part):
-    found = np.concatenate([part.dequantize()] * 2)
-    found[7, 3] += part.scales[2, 0]
-    assert first_difference(found, [part, part], ["a", "b"]).startswith("b, row 2, block 0: the code of feature 3")
+    actual = np.concatenate([part.dequantize()] * 2)
+    actual[7, 3] += part.scales[2, 0]
+    assert first_difference(actual, [part, part], ["a", "b"]).startswith("b, row 2, block 0: the code of feature 3")
 
 
 def test_a_product_shows_the_matrix_that_it_multiplies_with():

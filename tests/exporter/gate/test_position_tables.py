@@ -30,9 +30,9 @@ def check(artifact, tmp_path, module, edit, table="rotary_table_0"):
 
 
 def test_tables_as_exported_are_the_sources(tiny_artifact, module):
-    found = check_position_tables(tiny_artifact.graph, module, max_positions=512)
-    assert found.passed
-    assert found.detail == "1 pairs of tables are the source's at each of 512 positions."
+    actual = check_position_tables(tiny_artifact.graph, module, max_positions=512)
+    assert actual.passed
+    assert actual.detail == "1 pairs of tables are the source's at each of 512 positions."
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_a_wrong_row_is_named(edit, words, table, tiny_artifact, tmp_path, modul
             change(model, {"rotary_table_0": "rotary_table_1", "rotary_table_1": "rotary_table_0"}[table], edit)
 
     graph = damaged(tiny_artifact, tmp_path / "damaged", both)
-    found = check_position_tables(graph, module, max_positions=512)
-    assert not found.passed
-    assert (words or "ends at 500 of 512 positions") in found.detail
+    actual = check_position_tables(graph, module, max_positions=512)
+    assert not actual.passed
+    assert (words or "ends at 500 of 512 positions") in actual.detail
 
 
 def test_tables_that_are_computed_when_the_graph_is_opened_are_compared_too(tmp_path, tiny_artifact, module):
@@ -82,9 +82,9 @@ def test_tables_that_are_computed_when_the_graph_is_opened_are_compared_too(tmp_
 
 
 def test_a_table_that_no_rotary_module_gives_is_left_to_the_runs(tiny_artifact):
-    found = check_position_tables(tiny_artifact.graph, torch.nn.Linear(2, 2), max_positions=512)
-    assert found.passed
-    assert "runs judge them" in found.detail
+    actual = check_position_tables(tiny_artifact.graph, torch.nn.Linear(2, 2), max_positions=512)
+    assert actual.passed
+    assert "runs judge them" in actual.detail
 
 
 def test_the_sources_tables_are_read_at_every_position(module):

@@ -57,11 +57,11 @@ def test_a_text_is_read_in_chunks_as_large_as_a_runtime_makes_and_in_single_toke
 
 
 def test_places_reach_to_the_last_position_and_to_the_edges_of_windows():
-    asked = plan(Traced("0.key"), state(0), windows=(64,), switches=(300,))
-    assert max(asked.places) == 512 - 3
+    requested = plan(Traced("0.key"), state(0), windows=(64,), switches=(300,))
+    assert max(requested.places) == 512 - 3
     for edge in (64, 300):
-        assert {edge - 2, edge + 1} <= set(asked.places)
-    assert min(asked.places) > 0
+        assert {edge - 2, edge + 1} <= set(requested.places)
+    assert min(requested.places) > 0
 
 
 def test_a_state_that_is_not_the_sources_or_does_not_grow_is_not_asked():
@@ -71,8 +71,8 @@ def test_a_state_that_is_not_the_sources_or_does_not_grow_is_not_asked():
 
 
 def test_a_large_state_is_asked_as_far_as_its_memory_goes():
-    asked = plan(Traced("0.key"), state(0, dims=("B", 1024, "capacity", 1024)), max_positions=4096)
-    assert max(asked.places) < 128
+    requested = plan(Traced("0.key"), state(0, dims=("B", 1024, "capacity", 1024)), max_positions=4096)
+    assert max(requested.places) < 128
 
 
 @pytest.mark.parametrize("place", [100, 509])
@@ -85,8 +85,8 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
-    asked = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(64,), switches=())
-    asked = replace(asked, places=(place,))
+    requested = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(64,), switches=())
+    requested = replace(requested, places=(place,))
     backend = open_backend("ort-cpu", tiny_artifact)
     exam = Exam(
         backend=backend,
@@ -94,7 +94,7 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
         prompts=gate_prompts(source.tokenizer, source.model.vocab_size, 512),
         budget=FP32_BUDGET,
     )
-    assert check_range(exam, asked).passed
+    assert check_range(exam, requested).passed
 
     class Late:
         """Counts one position too few behind 300 tokens."""
@@ -109,8 +109,8 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
                 state.place(state.lengths - 1)
             return backend.forward(token_ids, state, logits=logits)
 
-    assert check_range(replace(exam, backend=Late()), asked).passed == (place < 300)
-    assert np.array_equal(asked.places, [place])
+    assert check_range(replace(exam, backend=Late()), requested).passed == (place < 300)
+    assert np.array_equal(requested.places, [place])
 
 
 def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_source):
@@ -121,7 +121,7 @@ def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_so
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
-    asked = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
+    requested = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
     backend = open_backend("ort-cpu", tiny_artifact)
 
     class Untidy:
@@ -131,10 +131,10 @@ def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_so
             return backend.new_state(batch, capacity)
 
         def forward(self, token_ids, state, *, logits="last"):
-            found = backend.forward(token_ids, state, logits=logits).copy()
+            actual = backend.forward(token_ids, state, logits=logits).copy()
             for past in state.past:
                 past[:, :, int(state.lengths[0]) :] = 7
-            return found
+            return actual
 
     exam = Exam(
         backend=Untidy(),
@@ -142,22 +142,24 @@ def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_so
         prompts=gate_prompts(source.tokenizer, source.model.vocab_size, 512),
         budget=FP32_BUDGET,
     )
-    found = check_range(exam, replace(asked, places=(100, 200, 400)))
-    assert found.passed, found.detail
+    actual = check_range(exam, replace(requested, places=(100, 200, 400)))
+    assert actual.passed, actual.detail
     backend.close()
 
 
 @pytest.mark.parametrize(
-    ("precision", "asked"), [("fp32", True), ("int8", True), ("int4", False), ("w8a8-dynamic", False)]
+    ("precision", "requested"), [("fp32", True), ("int8", True), ("int4", False), ("w8a8-dynamic", False)]
 )
-def test_made_pasts_are_asked_of_precisions_that_take_them(tiny_artifact, tiny_source, precision, asked, monkeypatch):
+def test_made_pasts_are_asked_of_precisions_that_take_them(
+    tiny_artifact, tiny_source, precision, requested, monkeypatch
+):
     from jisu.exporter.gate import positions, prove
 
     monkeypatch.setattr(positions, "check_range", lambda exam, span: (exam, span))
     manifest = replace(tiny_artifact.manifest, precision=precision)
     artifact = replace(tiny_artifact, manifest=manifest)
-    found = prove._check_whole_range(artifact, load_source(tiny_source), {}, None)
-    assert bool(found) is asked
+    actual = prove._check_whole_range(artifact, load_source(tiny_source), {}, None)
+    assert bool(actual) is requested
 
 
 def test_a_long_call_that_says_something_else_than_short_ones_is_found(llama, reference):

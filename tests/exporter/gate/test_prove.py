@@ -21,11 +21,11 @@ def source(tiny_source):
 @pytest.fixture
 def run_says(monkeypatch):
     """Spare a test the seconds of the runs: each kind of model has its own one, which is recorded and passes."""
-    asked = []
+    requests = []
 
     def says(kind):
         def run(artifact, source, **options):
-            asked.append((kind, options))
+            requests.append((kind, options))
             passed = Check(name="run", passed=True, value=0.0, limit=1.0, unit="", detail="")
             return GateResult(checks=(passed,), reference="none", notes=("From the run.",))
 
@@ -33,7 +33,7 @@ def run_says(monkeypatch):
 
     for kind in ("generator", "classifier", "text_to_text"):
         monkeypatch.setattr(prove_module, f"_prove_{kind}", says(kind))
-    return asked
+    return requests
 
 
 def test_the_graph_that_users_run_is_compared_with_its_source(tiny_artifact, source):

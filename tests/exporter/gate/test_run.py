@@ -180,14 +180,14 @@ def test_a_raising_tokenizer_check_rejects(llama, reference, short_prompts):
 
 
 def test_the_layer_is_asked_for_with_the_tokens_of_the_first_failure(llama, reference, short_prompts):
-    asked = []
+    requests = []
 
     def locate(tokens):
-        asked.append(tokens)
+        requests.append(tokens)
         return "Layer 1 differs."
 
     result = judge(NumpyLlama(llama, "rotary-base"), reference, short_prompts, locate=locate)
-    assert [len(tokens) for tokens in asked] == [2]
+    assert [len(tokens) for tokens in requests] == [2]
     assert result.summary.endswith("Layer 1 differs.")
 
 

@@ -36,9 +36,9 @@ def test_the_largest_magnitude_of_all_windows_is_found():
 def test_a_nan_is_found_wherever_it_stands(place):
     weight = np.eye(32)
     weight[3, place] = np.nan
-    found = measure_ranges(tokens_times(weight).graph, [np.array([5, 6]), np.array([5])])
-    assert math.isnan(found["logits"])
-    assert found["rows"] == pytest.approx(2.23)
+    actual = measure_ranges(tokens_times(weight).graph, [np.array([5, 6]), np.array([5])])
+    assert math.isnan(actual["logits"])
+    assert actual["rows"] == pytest.approx(2.23)
 
 
 def test_an_infinity_is_no_nan():
@@ -46,8 +46,8 @@ def test_an_infinity_is_no_nan():
     weight[3, 3] = 3e38
     weight = weight * 1e3
     with np.errstate(over="ignore"):
-        found = measure_ranges(tokens_times(weight.astype(np.float32)).graph, [np.array([5])])
-    assert math.isinf(found["logits"]) or math.isnan(found["logits"])
+        actual = measure_ranges(tokens_times(weight.astype(np.float32)).graph, [np.array([5])])
+    assert math.isinf(actual["logits"]) or math.isnan(actual["logits"])
 
 
 def test_the_scores_of_an_attention_count_as_its_output():
@@ -76,5 +76,5 @@ def test_a_graph_that_takes_one_token_is_run_token_by_token_with_what_it_carries
     total = draft.op("Add", row, past, name="present_state.0.sum")
     model = draft.model(logits=draft.op("Neg", rows, name="negated"), **{"present_state.0.sum": total})
     # Row 1 ends with 7, row 2 with 11: after three tokens they have added up.
-    found = measure_ranges(model.graph, [np.array([1, 2, 1]), np.array([2])])
-    assert (found["rows"], found["present_state.0.sum"]) == (11, 25)
+    actual = measure_ranges(model.graph, [np.array([1, 2, 1]), np.array([2])])
+    assert (actual["rows"], actual["present_state.0.sum"]) == (11, 25)

@@ -26,8 +26,8 @@ def test_each_result_is_rounded_once(half):
     x = np.array([1.01, 3.3, 12.7], kind)
     expected = x * x * x * np.array(1 / 1024, kind)
     assert expected.dtype == kind, "numpy rounds each product, too"
-    found = run(model, {"x": x.astype(np.float32)})["y"]
-    np.testing.assert_array_equal(found, expected.astype(np.float32))
+    actual = run(model, {"x": x.astype(np.float32)})["y"]
+    np.testing.assert_array_equal(actual, expected.astype(np.float32))
     assert widen_half(model.graph) == 0
 
 

@@ -104,10 +104,10 @@ def arguments(stack):
 
 
 def test_equal_layers_have_no_first_difference(stack, tmp_path):
-    found = compare_layers(write_graph(tmp_path, stack), **arguments(stack))
-    assert found.first is None
-    assert max(found.errors) < 1e-5
-    assert "No decoder layer that can be seen differs" in found.sentence
+    actual = compare_layers(write_graph(tmp_path, stack), **arguments(stack))
+    assert actual.first is None
+    assert max(actual.errors) < 1e-5
+    assert "No decoder layer that can be seen differs" in actual.sentence
 
 
 def test_an_unseen_last_layer_is_named_when_all_others_agree(stack, tmp_path):
@@ -127,9 +127,9 @@ def test_a_position_of_huge_values_does_not_hide_the_others():
 
 def test_an_altered_layer_is_the_first_that_differs(stack, tmp_path):
     path = write_graph(tmp_path, stack, edit=lambda weights: weights["w2"].__imul__(1.1))
-    found = compare_layers(path, **arguments(stack))
-    assert found.first == 2
-    assert max(found.errors[:2]) < 1e-5
+    actual = compare_layers(path, **arguments(stack))
+    assert actual.first == 2
+    assert max(actual.errors[:2]) < 1e-5
     assert locate_layer(path, **arguments(stack)) == "The first decoder layer that differs is layer 2."
 
 
@@ -149,10 +149,10 @@ def test_a_layer_that_fusion_took_away_is_said_to_be_unseen(stack, tmp_path):
     path = write_graph(
         tmp_path, stack, listed=["x1", None, "x3", "x4"], edit=lambda weights: weights["w1"].__imul__(1.1)
     )
-    found = compare_layers(path, **arguments(stack))
-    assert found.first == 2
-    assert found.errors[1] is None
-    assert "layer 2 or 1, which the graph does not show" in found.sentence
+    actual = compare_layers(path, **arguments(stack))
+    assert actual.first == 2
+    assert actual.errors[1] is None
+    assert "layer 2 or 1, which the graph does not show" in actual.sentence
 
 
 def test_a_name_the_graph_no_longer_has_is_treated_as_unseen(stack, tmp_path):

@@ -8,8 +8,8 @@ from jisu.exporter.graph.recurrent_weights import directions_of, in_onnx_form, i
 def test_gates_take_the_operators_order_and_directions_are_stacked():
     """Two rows a gate: i, f, g, o -> i, o, f, g."""
     forward = np.repeat(np.array([0, 1, 2, 3]), 2)[:, None]
-    found = in_onnx_form("LSTM", [forward, forward + 10])
-    assert found[..., 0].tolist() == [[0, 0, 3, 3, 1, 1, 2, 2], [10, 10, 13, 13, 11, 11, 12, 12]]
+    actual = in_onnx_form("LSTM", [forward, forward + 10])
+    assert actual[..., 0].tolist() == [[0, 0, 3, 3, 1, 1, 2, 2], [10, 10, 13, 13, 11, 11, 12, 12]]
     assert in_onnx_form("GRU", [np.array([0, 1, 2])]).tolist() == [[1, 0, 2]]
     assert in_onnx_form("RNN", [np.array([4, 5])]).tolist() == [[4, 5]]
 

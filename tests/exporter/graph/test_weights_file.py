@@ -47,10 +47,10 @@ def test_the_bytes_of_a_tied_table_are_stored_once(tmp_path):
     codes, scales, zeros = 300 * 64, 300 * 4 * 4, 300 * 4
     # Each tensor starts at a multiple of the alignment, hence a little more than their sum.
     assert (tmp_path / WEIGHTS).stat().st_size < codes + scales + zeros + 4096
-    found = session_outputs(tmp_path / GRAPH, feeds)
-    np.testing.assert_array_equal(found["rows"], integers.dequantize()[feeds["ids"]])
-    np.testing.assert_array_equal(found["rows"], before["rows"])
-    np.testing.assert_allclose(found["y"], before["y"], atol=1e-4)
+    actual = session_outputs(tmp_path / GRAPH, feeds)
+    np.testing.assert_array_equal(actual["rows"], integers.dequantize()[feeds["ids"]])
+    np.testing.assert_array_equal(actual["rows"], before["rows"])
+    np.testing.assert_allclose(actual["y"], before["y"], atol=1e-4)
 
 
 def product(*weights):

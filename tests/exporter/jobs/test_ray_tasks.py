@@ -79,10 +79,10 @@ def test_a_task_that_always_ends_its_worker_is_given_up_and_the_others_go_on(ray
         Task(name="bad", function=end_at_once),
         Task(name="good", function=square, arguments=(3,)),
     ]
-    found = dict(run_tasks(tasks))
-    assert isinstance(found[0], LostTaskError)
-    assert "lost 4 times" in str(found[0])
-    assert found[1] == 9
+    actual = dict(run_tasks(tasks))
+    assert isinstance(actual[0], LostTaskError)
+    assert "lost 4 times" in str(actual[0])
+    assert actual[1] == 9
 
 
 def test_sigterm_ends_a_run_on_a_cluster_as_any_other(ray_cluster):

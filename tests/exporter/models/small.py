@@ -26,9 +26,9 @@ def empty_state(model: LanguageModel, *, batch: int, capacity: int) -> list[torc
 def scores_in_pieces(model: LanguageModel, ids: torch.Tensor, pieces: list[int]) -> torch.Tensor:
     """The logits of whole sequences, computed from piece to piece with the state carried along."""
     state = empty_state(model, batch=len(ids), capacity=ids.shape[1] + 2)
-    past, found = torch.zeros(len(ids), dtype=torch.int64), []
+    past, actual = torch.zeros(len(ids), dtype=torch.int64), []
     for piece in torch.split(ids, pieces, dim=1):
         logits, state = model(piece, past, state)
         past = past + piece.shape[1]
-        found.append(logits)
-    return torch.cat(found, dim=1)
+        actual.append(logits)
+    return torch.cat(actual, dim=1)

@@ -24,6 +24,6 @@ def test_words_beyond_the_context_are_forgotten():
     embedded = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(1))
     other = embedded.clone()
     other[:, 0] += 1
-    before, after = (network(given, torch.zeros(1), [])[0] for given in (embedded, other))
+    before, after = (network(inputs, torch.zeros(1), [])[0] for inputs in (embedded, other))
     assert torch.equal(before[:, 3:], after[:, 3:])
     assert not torch.equal(before[:, 2], after[:, 2])

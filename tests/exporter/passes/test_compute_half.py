@@ -64,9 +64,9 @@ def test_a_state_becomes_half_at_both_ends(half):
     model = draft.model(**{"present.0.key": written, "y": draft.op("Neg", written), "size": size})
     keep_float(model.graph, half=half, target="portable", kept=frozenset(), windows=None)
     assert compute_half(model.graph, half=half) == 2
-    wanted = ir.DataType[half.upper()]
-    assert (past.dtype, written.dtype) == (wanted, wanted)
-    assert [value.dtype for value in model.graph.outputs] == [wanted, ir.DataType.FLOAT, ir.DataType.INT64]
+    expected = ir.DataType[half.upper()]
+    assert (past.dtype, written.dtype) == (expected, expected)
+    assert [value.dtype for value in model.graph.outputs] == [expected, ir.DataType.FLOAT, ir.DataType.INT64]
     assert operators(model)["Cast"] == 2, "the new tokens and y; reading a shape needs none"
 
 

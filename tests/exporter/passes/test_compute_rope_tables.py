@@ -46,10 +46,10 @@ def test_tables_are_computed_once_for_all_readers(amplitude):
 
 def test_frequencies_are_found_to_the_last_bit_but_the_smallest():
     cos, sin = tables(8192)
-    found = find_frequencies(cos, sin)
+    actual = find_frequencies(cos, sin)
     large = FREQUENCIES > 1e-3
-    np.testing.assert_array_equal(found[large], FREQUENCIES[large])
-    assert np.abs(found - FREQUENCIES).max() * 8192 < 3e-7
+    np.testing.assert_array_equal(actual[large], FREQUENCIES[large])
+    assert np.abs(actual - FREQUENCIES).max() * 8192 < 3e-7
 
 
 @pytest.mark.parametrize("positions", [1000, 131072])

@@ -30,9 +30,9 @@ def test_sizes_that_meet_numbers_are_counted_and_the_numbers_stay(tokens):
     assert count_places(model.graph) == 2
     assert count_in_gpu_memory(model.graph) == 2
     feeds = {"ids": np.zeros((2, tokens), np.int64), "past": np.array([3, 9]), "x": noise(tokens)}
-    found = run(model, feeds)
+    actual = run(model, feeds)
     for name, expected in run(before, feeds).items():
-        np.testing.assert_array_equal(found[name], expected)
+        np.testing.assert_array_equal(actual[name], expected)
     assert operators(model)["ReduceSum"] == 1
     for output in model.graph.outputs[:2]:
         assert "ReduceSum" in {node.op_type for node in ancestors(output)}

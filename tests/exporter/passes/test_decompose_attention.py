@@ -23,7 +23,7 @@ def attention(*, heads=4, kv_heads=2, mask="bool", mask_dims=("B", 1, "T", "S"),
 
 
 def feeds(*, heads=4, kv_heads=2, mask="bool", mask_sizes=(2, 1, T, S), size=8):
-    found = {
+    actual = {
         "q": 3 * noise(2, heads, T, 8),
         "k": 3 * noise(2, kv_heads, S, 8, seed=1),
         "v": noise(2, kv_heads, S, size, seed=2),
@@ -31,12 +31,12 @@ def feeds(*, heads=4, kv_heads=2, mask="bool", mask_sizes=(2, 1, T, S), size=8):
     if mask == "bool":
         seen = noise(*mask_sizes, seed=3) > 0
         seen[..., 0] = True  # a query that sees nothing has no defined result
-        found["mask"] = seen
+        actual["mask"] = seen
     elif mask == "float":
-        found["mask"] = noise(*mask_sizes, seed=3)
+        actual["mask"] = noise(*mask_sizes, seed=3)
     elif mask == "minus infinity":
-        found["mask"] = np.where(noise(*mask_sizes, seed=3) > 1, -np.inf, 0.0).astype(np.float32)
-    return found
+        actual["mask"] = np.where(noise(*mask_sizes, seed=3) > 1, -np.inf, 0.0).astype(np.float32)
+    return actual
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_the_spelled_out_form_gives_the_same_numbers(shape, more):
     assert count_places(model.graph) == 1
     assert decompose_attention(model.graph) == 1
     assert "Attention" not in operators(model)
-    given = feeds(**shape, mask_sizes=sizes)
+    inputs = feeds(**shape, mask_sizes=sizes)
     # Sums of eight and of seven terms in another order.
-    np.testing.assert_allclose(run(model, given)["y"], run(before, given)["y"], atol=2e-6)
+    np.testing.assert_allclose(run(model, inputs)["y"], run(before, inputs)["y"], atol=2e-6)
     assert decompose_attention(model.graph) == 0
 
 

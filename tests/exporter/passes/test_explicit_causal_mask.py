@@ -20,8 +20,8 @@ def attention(*, causal: int = 1, mask: bool = False):
 
 
 def feeds(*, mask: bool):
-    found = {"q": noise(2, 4, 5, 8), "k": noise(2, 2, 5, 8, seed=1), "v": noise(2, 2, 5, 8, seed=2)}
-    return found | ({"mask": np.eye(5, dtype=bool) | (np.arange(5) == 0)} if mask else {})
+    actual = {"q": noise(2, 4, 5, 8), "k": noise(2, 2, 5, 8, seed=1), "v": noise(2, 2, 5, 8, seed=2)}
+    return actual | ({"mask": np.eye(5, dtype=bool) | (np.arange(5) == 0)} if mask else {})
 
 
 @pytest.mark.parametrize("mask", [False, True])
@@ -31,8 +31,8 @@ def test_the_mask_gives_the_numbers_of_the_attribute(mask):
     assert count_places(model.graph) == explicit_causal_mask(model.graph) == 1
     node = next(node for node in model.graph if node.op_type == "Attention")
     assert "is_causal" not in node.attributes
-    found = run(model, feeds(mask=mask))["y"]
-    np.testing.assert_allclose(found, run(before, feeds(mask=mask))["y"], atol=1e-6)
+    actual = run(model, feeds(mask=mask))["y"]
+    np.testing.assert_allclose(actual, run(before, feeds(mask=mask))["y"], atol=1e-6)
     assert explicit_causal_mask(model.graph) == 0
 
 

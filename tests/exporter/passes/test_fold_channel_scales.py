@@ -53,10 +53,10 @@ def test_a_norm_takes_the_scales_for_nothing(names):
     assert fold_channel_scales(model.graph, quantized=integers) == count_places(model.graph, quantized=integers) == 0
     quantize_weights(model.graph, quantized=integers, target="portable")
     assert signature_names(model) == before
-    found = run(model, FEEDS)
+    actual = run(model, FEEDS)
     for name, expected in truth(integers, names).items():
         # Scales and their inverse meet in float32 sums of 32 products.
-        np.testing.assert_allclose(found[name], expected, atol=2e-5)
+        np.testing.assert_allclose(actual[name], expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("norm", [True, False])
@@ -68,9 +68,9 @@ def test_where_no_norm_can_take_them_a_product_does(norm):
     assert fold_channel_scales(model.graph, quantized=integers) == 2
     assert operators(model)["Mul"] == 2
     quantize_weights(model.graph, quantized=integers, target="portable")
-    found = run(model, FEEDS)
+    actual = run(model, FEEDS)
     for name, expected in truth(integers, names, norm=norm).items():
-        np.testing.assert_allclose(found[name], expected, atol=2e-5)
+        np.testing.assert_allclose(actual[name], expected, atol=2e-5)
 
 
 def test_a_norm_that_something_else_reads_keeps_its_weight():

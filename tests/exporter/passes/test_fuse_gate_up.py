@@ -44,8 +44,8 @@ def test_two_projections_become_one_with_the_same_numbers(activation, swapped):
     model = drafted(activation, swapped=swapped)
     before, names = run(copied(model), FEEDS), signature_names(model)
     assert fuse_gate_up(model.graph, quantized={}) == 1
-    found = operators(model)
-    assert (found["MatMul"], found["Split"]) == (1, 1)
+    actual = operators(model)
+    assert (actual["MatMul"], actual["Split"]) == (1, 1)
     assert [name for name in model.graph.initializers if "proj" in name] == ["layers.0.mlp.gate_up_proj.weight"]
     assert signature_names(model) == names
     np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)

@@ -35,9 +35,9 @@ def test_a_rotation_becomes_one_operator_with_the_same_numbers():
     before, names = run(copied(model), FEEDS), signature_names(model)
     assert count_places(model.graph) == 1
     assert fuse_rope(model.graph, max_positions=LONGEST) == 1
-    found = operators(model)
-    assert found["RotaryEmbedding"] == 1
-    assert not {"Cos", "Sin", "Concat", "Neg"} & set(found)
+    actual = operators(model)
+    assert actual["RotaryEmbedding"] == 1
+    assert not {"Cos", "Sin", "Concat", "Neg"} & set(actual)
     assert signature_names(model) == names
     np.testing.assert_allclose(run(model, FEEDS)["y"], before["y"], atol=ROUNDING)
     assert fuse_rope(model.graph, max_positions=LONGEST) == 0

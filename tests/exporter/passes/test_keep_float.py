@@ -28,8 +28,8 @@ def noted(model: ir.Model) -> dict[str, str]:
 def ranges(monkeypatch):
     """Let the measurement find what the test says."""
 
-    def install(**found: float) -> None:
-        monkeypatch.setattr(activation_ranges, "measure_ranges", lambda graph, windows: found)
+    def install(**actual: float) -> None:
+        monkeypatch.setattr(activation_ranges, "measure_ranges", lambda graph, windows: actual)
 
     return install
 

@@ -73,9 +73,9 @@ def encoded() -> ir.Model:
 
 def optional_input() -> ir.Model:
     draft = Draft()
-    given = draft.weight([1, 2], "optional")
-    draft.inputs.append(given)
-    return draft.model(y=draft.op("Neg", given))
+    inputs = draft.weight([1, 2], "optional")
+    draft.inputs.append(inputs)
+    return draft.model(y=draft.op("Neg", inputs))
 
 
 def unread_input() -> ir.Model:

@@ -44,9 +44,9 @@ def test_the_mask_gives_what_the_past_length_gave(past, new):
     assert [value.name for value in model.graph.inputs] == ["input_ids", "attention_mask", "logits_positions"]
     ids = np.arange(new)[None] + np.arange(len(past))[:, None]
     expected = run(before, {"input_ids": ids, "past_length": np.array(past)})
-    found = run(model, {"input_ids": ids, "attention_mask": mask_of(np.array(past) + new)})
+    actual = run(model, {"input_ids": ids, "attention_mask": mask_of(np.array(past) + new)})
     for name in ("logits", "seqlens", "total"):
-        np.testing.assert_array_equal(found[name], expected[name])  # lengths are whole numbers
+        np.testing.assert_array_equal(actual[name], expected[name])  # lengths are whole numbers
     assert lower_attention_mask(model.graph) == 0
 
 
@@ -54,11 +54,11 @@ def test_each_row_of_a_padded_prefill_has_its_own_last_token():
     model = drafted()
     lower_attention_mask(model.graph)
     ids = np.array([[1, 2, 3, 4], [5, 6, 0, 0]])
-    found = run(model, {"input_ids": ids, "attention_mask": mask_of([4, 2])})
+    actual = run(model, {"input_ids": ids, "attention_mask": mask_of([4, 2])})
     for row, length in enumerate((4, 2)):
         alone = run(model, {"input_ids": ids[row : row + 1, :length], "attention_mask": mask_of([length])})
-        np.testing.assert_allclose(found["logits"][row], alone["logits"][0], atol=1e-6)
-    assert found["seqlens"].tolist() == [3, 1]
+        np.testing.assert_allclose(actual["logits"][row], alone["logits"][0], atol=1e-6)
+    assert actual["seqlens"].tolist() == [3, 1]
 
 
 def test_the_logits_declare_the_one_row_that_they_default_to():

@@ -33,8 +33,8 @@ def drafted(*, rule="causal", window=0, rotary=False, size=SIZE, softcap=0.0, pa
         draft.op("TensorScatter", past if past_is_input else draft.op("Neg", past), new, start, axis=2, mode="linear")
         for past, new in zip(pasts, (key, value), strict=True)
     ]
-    found = draft.op("Attention", query, *written, mask, scale=0.3, softcap=softcap)
-    return draft.model(**{"y": found, "present.0.key": written[0], "present.0.value": written[1]})
+    actual = draft.op("Attention", query, *written, mask, scale=0.3, softcap=softcap)
+    return draft.model(**{"y": actual, "present.0.key": written[0], "present.0.value": written[1]})
 
 
 def feeds(past, new, *, capacity=24, size=SIZE):
@@ -61,12 +61,12 @@ CALLS = {
 
 
 def assert_same(before, model, call, *, size=SIZE):
-    expected, found = run(before, call), run(model, call)
-    np.testing.assert_allclose(found["y"], expected["y"], atol=ROUNDING)
+    expected, actual = run(before, call), run(model, call)
+    np.testing.assert_allclose(actual["y"], expected["y"], atol=ROUNDING)
     for name in ("present.0.key", "present.0.value"):
         for row, length in enumerate(call["past_length"] + call["input_ids"].shape[1]):
             # Behind the valid part a buffer holds whatever it held.
-            np.testing.assert_allclose(found[name][row, :, :length], expected[name][row, :, :length], atol=ROUNDING)
+            np.testing.assert_allclose(actual[name][row, :, :length], expected[name][row, :, :length], atol=ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_attention_over_a_cache_becomes_one_operator_with_the_same_numbers(call,
     assert count_places(model.graph, max_positions=LONGEST) == 1
     assert note(model.graph, max_positions=LONGEST) is None
     assert lower_gqa(model.graph, max_positions=LONGEST) == 1
-    found = operators(model)
-    assert found["GroupQueryAttention"] == 1
-    assert not {"Attention", "TensorScatter", "LessOrEqual"} & set(found)
+    actual = operators(model)
+    assert actual["GroupQueryAttention"] == 1
+    assert not {"Attention", "TensorScatter", "LessOrEqual"} & set(actual)
     assert signature_names(model) == names
     assert_same(before, model, CALLS[call])
     assert lower_gqa(model.graph, max_positions=LONGEST) == 0
@@ -153,8 +153,8 @@ def test_a_rotation_of_four_pairs_stays_outside():
         draft.op("TensorScatter", past, new, draft.past_length, axis=2)
         for past, new in zip(pasts, (turned[1], parts[2]), strict=True)
     ]
-    found = draft.op("Attention", turned[0], *written, mask, scale=0.3)
-    model = draft.model(**{"y": found, "present.0.key": written[0], "present.0.value": written[1]})
+    actual = draft.op("Attention", turned[0], *written, mask, scale=0.3)
+    model = draft.model(**{"y": actual, "present.0.key": written[0], "present.0.value": written[1]})
     before = copied(model)
     assert fuse_rope(model.graph, max_positions=LONGEST) == 2
     assert lower_gqa(model.graph, max_positions=LONGEST) == 1
@@ -276,8 +276,8 @@ def test_heads_split_by_the_model_and_merged_by_the_lowering_cancel():
         draft.op("TensorScatter", past, new, draft.past_length, axis=2)
         for past, new in zip(pasts, parts[1:], strict=True)
     ]
-    found = draft.op("Attention", parts[0], *written, mask, scale=0.3)
-    back = draft.op("Transpose", found, dims=["B", "T", HEADS, SIZE], perm=[0, 2, 1, 3])
+    actual = draft.op("Attention", parts[0], *written, mask, scale=0.3)
+    back = draft.op("Transpose", actual, dims=["B", "T", HEADS, SIZE], perm=[0, 2, 1, 3])
     merged = draft.op("Reshape", back, draft.weight([0, 0, HEADS * SIZE]), dims=["B", "T", HEADS * SIZE])
     model = draft.model(**{"y": merged, "present.0.key": written[0], "present.0.value": written[1]})
     assert lower_gqa(model.graph, max_positions=LONGEST) == 1

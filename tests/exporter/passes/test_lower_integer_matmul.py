@@ -31,10 +31,10 @@ def test_a_fixed_input_scale_gives_unsigned_codes_and_the_same_numbers(activatio
     assert operators(model) == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 2}
     [quantize] = [node for node in model.graph if node.op_type == "QuantizeLinear"]
     assert quantize.inputs[2].const_value.numpy() == (128 if activation is FIXED else 120)
-    found = run(model, FEEDS)
+    actual = run(model, FEEDS)
     for name, values in truth.items():
         # The sum is exact in integers; in float32 it was not.
-        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(actual[name], values, rtol=1e-5, atol=1e-5)
     assert lower_integer_matmul(model.graph) == 0
 
 
@@ -53,9 +53,9 @@ def test_a_scale_found_at_run_time_is_multiplied_with_afterwards():
     assert lower_integer_matmul(model.graph) == 2
     assert signature_names(model) == names
     assert operators(model) == ROUNDED_BY_TOKEN | {"MatMulIntegerToFloat": 2, "Mul": 1 + 2}
-    found = run(model, FEEDS)
+    actual = run(model, FEEDS)
     for name, values in truth.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(actual[name], values, rtol=1e-5, atol=1e-5)
     assert lower_integer_matmul(model.graph) == 0
 
 

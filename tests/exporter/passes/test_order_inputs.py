@@ -41,10 +41,10 @@ def test_the_input_is_gathered_once_for_all_that_read_it_in_one_order(names):
     assert operators(model) == {"Gather": 1, "MatMul": len(names)}
     assert order_inputs(model.graph, quantized=integers) == count_places(model.graph, quantized=integers) == 0
     quantize_weights(model.graph, quantized=integers, target="portable")
-    found = run(model, FEEDS)
+    actual = run(model, FEEDS)
     for name in names:
         expected = FEEDS["x"] @ integers[name].dequantize().T
-        np.testing.assert_allclose(found[f"y_{name}"], expected, atol=2e-5)  # float32 sums of 32 terms
+        np.testing.assert_allclose(actual[f"y_{name}"], expected, atol=2e-5)  # float32 sums of 32 terms
 
 
 def test_two_orders_are_two_gathers():

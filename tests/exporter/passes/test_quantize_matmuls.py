@@ -50,11 +50,11 @@ def test_both_factors_have_8_bits_and_an_input_is_rounded_once(activation):
     assert count_places(model.graph, quantized=parts) == 2
     assert quantize_matmuls(model.graph, quantized=parts) == 2
     assert signature_names(model) == names
-    found = run(model, FEEDS)
+    actual = run(model, FEEDS)
     for name, part in parts.items():
         # The same integers; float32 sums in another order.
         truth = rounded(FEEDS["x"], part) @ part.dequantize().T
-        np.testing.assert_allclose(found[f"y_{name}"], truth, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(actual[f"y_{name}"], truth, rtol=1e-5, atol=1e-5)
     expected = (
         {"QuantizeLinear": 1, "DequantizeLinear": 3, "MatMul": 2}
         if activation
@@ -80,8 +80,8 @@ def test_inputs_beyond_the_fixed_range_are_clipped():
     weight = np.eye(32, dtype=np.float32)
     model = two_products(Draft(), weight, weight)
     quantize_matmuls(model.graph, quantized={"a": product(weight, FIXED)})
-    found = run(model, {"x": np.full((1, 1, 32), 1e6, np.float32)})
-    np.testing.assert_allclose(found["y_a"], np.full((1, 1, 32), 127 * 0.05), rtol=1e-6)
+    actual = run(model, {"x": np.full((1, 1, 32), 1e6, np.float32)})
+    np.testing.assert_allclose(actual["y_a"], np.full((1, 1, 32), 127 * 0.05), rtol=1e-6)
 
 
 def test_a_token_of_zeros_gives_zeros_and_no_token_sees_another():

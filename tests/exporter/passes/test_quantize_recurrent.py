@@ -93,10 +93,10 @@ def test_the_graph_computes_with_the_rounded_weights(quantized):
         getattr(module.layer, name.removeprefix("layer.")).data = torch.from_numpy(part.dequantize())
     ids = torch.arange(27).reshape(3, 9) % 20
     session = import_onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    found = session.run(None, {"input_ids": ids.numpy()})[0]
+    actual = session.run(None, {"input_ids": ids.numpy()})[0]
     with torch.inference_mode():
-        wanted = module(ids).numpy()
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+        expected = module(ids).numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_the_written_integers_are_the_intended_ones(quantized):
@@ -137,6 +137,6 @@ def test_quantizing_a_source_leaves_it_as_it_was():
     source = load_source(seeded(Recurrent))
     before = {name: parameter.clone() for name, parameter in source.module.named_parameters()}
     plan = plan_quantization(matrices_of(source.module), PRECISIONS["int8"])
-    found = quantize_source(source, plan).by_name
-    assert {"layers.weight_hh_l1", "embedding.weight", "output.weight"} <= set(found)
+    actual = quantize_source(source, plan).by_name
+    assert {"layers.weight_hh_l1", "embedding.weight", "output.weight"} <= set(actual)
     assert all(torch.equal(before[name], parameter) for name, parameter in source.module.named_parameters())

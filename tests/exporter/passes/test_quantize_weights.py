@@ -105,9 +105,9 @@ def test_a_tied_embedding_is_stored_once_for_both_its_readers(form):
     assert quantize_weights(model.graph, quantized=integers, target="portable") == 2
     assert {name.split(".")[0] for name in model.graph.initializers} == {"table"}
     assert sum(name.endswith(".codes") for name in model.graph.initializers) == 1
-    found, truth = run(model, FEEDS), integers["table"].dequantize()
-    np.testing.assert_array_equal(found["rows"], truth[FEEDS["ids"]])
-    np.testing.assert_allclose(found["y"], truth[FEEDS["ids"]] @ truth.T, atol=1e-5)
+    actual, truth = run(model, FEEDS), integers["table"].dequantize()
+    np.testing.assert_array_equal(actual["rows"], truth[FEEDS["ids"]])
+    np.testing.assert_allclose(actual["y"], truth[FEEDS["ids"]] @ truth.T, atol=1e-5)
 
 
 def test_an_embedding_in_half_bytes_is_refused():

@@ -14,9 +14,9 @@ def test_the_default_goes_and_the_input_stays():
     draft.inputs.append(positions)
     model = draft.model(y=draft.op("Add", x, draft.op("Cast", positions, dtype=ir.DataType.FLOAT, to=1)))
     assert count_places(model.graph) == require_logits_positions(model.graph) == 1
-    found = next(value for value in model.graph.inputs if value.name == "logits_positions")
-    assert found.const_value is None
-    assert [str(dim) for dim in found.shape] == ["B", "K"]
+    actual = next(value for value in model.graph.inputs if value.name == "logits_positions")
+    assert actual.const_value is None
+    assert [str(dim) for dim in actual.shape] == ["B", "K"]
     assert not model.graph.initializers
     assert require_logits_positions(model.graph) == count_places(model.graph) == 0
 

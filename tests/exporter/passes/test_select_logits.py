@@ -51,8 +51,8 @@ def capped(draft, logits):
 
 
 def feeds(positions=None):
-    found = {"input_ids": IDS, "past_length": np.zeros(2, dtype=np.int64)}
-    return found if positions is None else {**found, "logits_positions": np.array(positions)}
+    actual = {"input_ids": IDS, "past_length": np.zeros(2, dtype=np.int64)}
+    return actual if positions is None else {**actual, "logits_positions": np.array(positions)}
 
 
 @pytest.mark.parametrize("between", [lambda draft, hidden: hidden, feed_forward, norm])

@@ -50,26 +50,26 @@ def seen(squares, names=("q",)):
 
 
 def test_a_large_channel_moves_into_the_weights_of_all_layers_that_read_it(outlying, data):
-    found = quantize_source(outlying, plan_of(outlying), data=data)
+    actual = quantize_source(outlying, plan_of(outlying), data=data)
     names = [f"model.layers.0.self_attn.{part}_proj.weight" for part in "qkv"]
-    scales = [found.by_name[name].channel_scales for name in names]
+    scales = [actual.by_name[name].channel_scales for name in names]
     assert all(np.array_equal(scales[0], other) for other in scales), "one norm takes the scales of all three"
     assert scales[0].argmax() == OUTLIER
     assert scales[0][OUTLIER] > 3 * np.delete(scales[0], OUTLIER).max()
-    assert found.record["algorithm"] == "balanced"
-    assert found.record["balanced"]["balanced"] >= 1
-    assert found.record["calibration"]["windows"] == 2
+    assert actual.record["algorithm"] == "balanced"
+    assert actual.record["balanced"]["balanced"] >= 1
+    assert actual.record["calibration"]["windows"] == 2
 
 
 def test_without_text_nothing_is_balanced(outlying):
-    found = quantize_source(outlying, plan_of(outlying))
-    assert all(part.channel_scales is None for part in found.by_name.values())
+    actual = quantize_source(outlying, plan_of(outlying))
+    assert all(part.channel_scales is None for part in actual.by_name.values())
 
 
 def test_scales_of_the_layer_before_are_folded_into_its_rows(outlying, data):
-    found = quantize_source(outlying, plan_of(outlying), data=data)
+    actual = quantize_source(outlying, plan_of(outlying), data=data)
     # What stands for down times up is what it was, though each of the two is scaled.
-    down, up = found.by_name[DOWN], found.by_name[UP]
+    down, up = actual.by_name[DOWN], actual.by_name[UP]
     assert down.channel_scales is None, "folded"
     own = {name: outlying.module.get_parameter(name).detach().numpy() for name in (UP, DOWN)}
     rows = np.linalg.norm(up.dequantize(), axis=1) / np.linalg.norm(own[UP], axis=1)
@@ -99,8 +99,8 @@ def test_rounding_input_and_weights_costs_less_than_without_scales(outlying, dat
 
 
 def test_what_the_cache_holds_is_not_scaled(outlying, data):
-    found = quantize_source(outlying, plan_of(outlying), data=data).by_name["model.layers.0.self_attn.v_proj.weight"]
-    rows = np.linalg.norm(found.dequantize(), axis=1)
+    actual = quantize_source(outlying, plan_of(outlying), data=data).by_name["model.layers.0.self_attn.v_proj.weight"]
+    rows = np.linalg.norm(actual.dequantize(), axis=1)
     own = outlying.module.get_parameter("model.layers.0.self_attn.v_proj.weight").detach().numpy()
     np.testing.assert_allclose(rows, np.linalg.norm(own, axis=1), rtol=0.05)
 

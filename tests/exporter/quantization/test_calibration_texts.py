@@ -9,7 +9,7 @@ from jisu.exporter.quantization.calibration_texts import MIXTURE, calibration_te
 
 
 @pytest.mark.parametrize(
-    ("asked", "files", "mixture"),
+    ("requested", "files", "mixture"),
     [
         (None, (), True),
         ([], (), True),
@@ -20,8 +20,8 @@ from jisu.exporter.quantization.calibration_texts import MIXTURE, calibration_te
         (Path("./mixture/x"), ("mixture/x",), False),
     ],
 )
-def test_texts_replace_the_mixture_unless_it_is_named(asked, files, mixture):
-    texts = calibration_texts(asked)
+def test_texts_replace_the_mixture_unless_it_is_named(requested, files, mixture):
+    texts = calibration_texts(requested)
     assert texts.files == tuple(map(Path, files))
     assert texts.mixture is mixture
 

@@ -22,9 +22,9 @@ MEASURED = {
 
 @pytest.fixture(scope="module")
 def source(tiny_source):
-    found = load_source(tiny_source)
-    put_on_grid(found)
-    return found
+    actual = load_source(tiny_source)
+    put_on_grid(actual)
+    return actual
 
 
 def search(source, goal, labels=LABELS):
@@ -38,8 +38,8 @@ def search(source, goal, labels=LABELS):
         form = plans[-1].formats["lm_head"]
         return MEASURED[f"int{form.bits}", form.block_size]
 
-    found = find_grid_mixed_precision(source, plan, goal, quantize=quantize, measure=measure, embedding_labels=labels)
-    return found, [(plan.formats["lm_head"].bits, plan.formats["lm_head"].block_size) for plan in plans], plans
+    actual = find_grid_mixed_precision(source, plan, goal, quantize=quantize, measure=measure, embedding_labels=labels)
+    return actual, [(plan.formats["lm_head"].bits, plan.formats["lm_head"].block_size) for plan in plans], plans
 
 
 @pytest.mark.parametrize(

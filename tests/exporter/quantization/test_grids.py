@@ -35,9 +35,9 @@ def put_on_grid(source):
 
 @pytest.fixture
 def source(tiny_source):
-    found = load_source(tiny_source)
-    put_on_grid(found)
-    return found
+    actual = load_source(tiny_source)
+    put_on_grid(actual)
+    return actual
 
 
 def plan_of(source, precision="int4"):
@@ -50,14 +50,14 @@ def test_layers_on_a_grid_keep_it_and_need_no_text(source):
     assert {name for name, form in plan.formats.items() if form == OWN} == layers
     assert (plan.algorithm, plan.calibrated) == ("grid", False)
 
-    found = quantize_source(source, plan)
+    actual = quantize_source(source, plan)
     parameters = dict(source.module.named_parameters())
-    assert set(found.by_name) == {f"{name}.weight" for name in plan.formats}
+    assert set(actual.by_name) == {f"{name}.weight" for name in plan.formats}
     for name in layers:
-        part, weight = found.by_name[f"{name}.weight"], parameters[f"{name}.weight"].detach().numpy()
+        part, weight = actual.by_name[f"{name}.weight"], parameters[f"{name}.weight"].detach().numpy()
         # Sixteen steps of 0.4 steps of the grid: a fiftieth of what rounding anew would be off by.
         assert np.abs(part.dequantize() - weight).max() < 0.02 * 0.02, name
-    assert found.record["algorithm"] == "grid"
+    assert actual.record["algorithm"] == "grid"
 
 
 def test_a_layer_that_was_tuned_since_is_rounded_and_the_others_keep_their_grid(source):
@@ -70,15 +70,15 @@ def test_a_layer_that_was_tuned_since_is_rounded_and_the_others_keep_their_grid(
 
     data = read_calibration_data(source, None, windows=2, window_tokens=32)
     before = {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
-    found = quantize_source(source, plan, data=data).by_name
-    assert set(found) == {f"{name}.weight" for name in plan.formats}
-    errors = {name: np.abs(found[name].dequantize() - before[name]).max() for name in found if "layers" in name}
+    actual = quantize_source(source, plan, data=data).by_name
+    assert set(actual) == {f"{name}.weight" for name in plan.formats}
+    errors = {name: np.abs(actual[name].dequantize() - before[name]).max() for name in actual if "layers" in name}
     assert [name for name, error in errors.items() if error > 0.02 * 0.02] == [f"{tuned}.weight"]
     queries = [
         Draft().weight(np.zeros((64, 64)), f"model.layers.{i}.self_attn.{n}_proj.weight") for i in (0, 1) for n in "qv"
     ]
-    assert quantized_alike(queries[:2], found)
-    assert not quantized_alike(queries[2:], found), "one of them reads sums of blocks, the other does not"
+    assert quantized_alike(queries[:2], actual)
+    assert not quantized_alike(queries[2:], actual), "one of them reads sums of blocks, the other does not"
 
 
 def test_eight_bits_and_weights_without_a_grid_are_left_alone(source, tiny_source):
@@ -89,10 +89,10 @@ def test_eight_bits_and_weights_without_a_grid_are_left_alone(source, tiny_sourc
 
 def test_the_bytes_are_those_of_what_is_stored(source):
     plan = keep_grids(source, plan_of(source))
-    found = take_grids(source, plan)
+    actual = take_grids(source, plan)
     for matrix in matrices_of(source.module):
         if not matrix.embedding:
-            part = found[f"{matrix.name}.weight"]
+            part = actual[f"{matrix.name}.weight"]
             packed = part.codes.size // 2 + 2 * part.scales.size + len(part.codes) * -(-part.scales.shape[1] // 2)
             assert grid_bytes(matrix, OWN, bytes_per_scale=2) == packed
 
@@ -107,5 +107,5 @@ def test_the_user_hears_what_was_done_instead_and_that_the_text_was_not_needed(s
         "The weights of 21 layers lie on a grid of 4 bits already and keep it, so that the calibration text is not "
         "used; --block-size 32 would round them anew",
     )
-    wanted = QuantizationOptions(precision=precision_named("int4"), block_size=32)
-    assert prepare_quantization(source, wanted, evaluation="").plan.algorithm == "gptq"
+    expected = QuantizationOptions(precision=precision_named("int4"), block_size=32)
+    assert prepare_quantization(source, expected, evaluation="").plan.algorithm == "gptq"

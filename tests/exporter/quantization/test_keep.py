@@ -18,32 +18,32 @@ def kept(path, **options):
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q8_0", "Q5_0"])
 def test_every_matrix_is_the_loaded_one_bit_for_bit(tmp_path, kind):
-    source, found = kept(write_tiny_gguf(tmp_path / "model.gguf", quantization=kind, tied=False))
-    assert len(found.by_name) == 2 * 7 + 2
-    for name, quantized in found.by_name.items():
+    source, actual = kept(write_tiny_gguf(tmp_path / "model.gguf", quantization=kind, tied=False))
+    assert len(actual.by_name) == 2 * 7 + 2
+    for name, quantized in actual.by_name.items():
         own = source.module.get_parameter(name).numpy()
         assert np.array_equal(quantized.dequantize(), own), name
-    record = found.record["types"][kind]
+    record = actual.record["types"][kind]
     assert (record["exact"], record["weights"], record["rms_error"]) == (True, 16, 0.0)
 
 
 def test_a_tied_embedding_is_one_weight_under_two_names(tmp_path):
-    _, found = kept(write_tiny_gguf(tmp_path / "model.gguf", quantization="Q8_0", tied=True))
-    assert found.by_name["lm_head.weight"] is found.by_name["model.embed_tokens.weight"]
+    _, actual = kept(write_tiny_gguf(tmp_path / "model.gguf", quantization="Q8_0", tied=True))
+    assert actual.by_name["lm_head.weight"] is actual.by_name["model.embed_tokens.weight"]
 
 
 def test_the_closest_form_states_its_error(tmp_path):
-    _, found = kept(write_tiny_gguf(tmp_path / "model.gguf", quantization="Q4_1"))
-    record = found.record["types"]["Q4_1"]
+    _, actual = kept(write_tiny_gguf(tmp_path / "model.gguf", quantization="Q4_1"))
+    record = actual.record["types"]["Q4_1"]
     assert record["exact"] is False
     assert 0 < record["rms_error"] < 0.01
-    assert "closest form" in describe_kept(found.record)[0]
+    assert "closest form" in describe_kept(actual.record)[0]
 
 
 def test_embeddings_have_whole_bytes_where_the_target_needs_them(tmp_path):
     path = write_tiny_gguf(tmp_path / "model.gguf", quantization="Q4_0")
-    source, found = kept(path, whole_bytes=True)
-    embedding = found.by_name["model.embed_tokens.weight"]
+    source, actual = kept(path, whole_bytes=True)
+    embedding = actual.by_name["model.embed_tokens.weight"]
     assert embedding.format.bits == 8
     assert np.array_equal(embedding.dequantize(), source.module.get_parameter("model.embed_tokens.weight").numpy())
 

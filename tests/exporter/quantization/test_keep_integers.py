@@ -51,8 +51,8 @@ def in_blocks(weight):
     from jisu.exporter.quantization.keep_integers import _kept
 
     values = weight[...].numpy()
-    found = _kept(weight, values, layer="x")
-    return found, np.array_equal(found.dequantize(), values)
+    actual = _kept(weight, values, layer="x")
+    return actual, np.array_equal(actual.dequantize(), values)
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def in_blocks(weight):
 )
 def test_narrow_codes_are_kept_in_the_next_wider_ones(bits, zeros, stored, symmetric):
     codes = np.arange(64).reshape(1, 64) % (1 << bits)
-    found, exact = in_blocks(weight_of(codes, zeros, bits=bits, group=32))
+    actual, exact = in_blocks(weight_of(codes, zeros, bits=bits, group=32))
     assert exact
-    assert (found.format.bits, found.format.block_size, found.format.symmetric) == (stored, 32, symmetric)
+    assert (actual.format.bits, actual.format.block_size, actual.format.symmetric) == (stored, 32, symmetric)
 
 
 @pytest.mark.parametrize(
@@ -80,16 +80,16 @@ def test_narrow_codes_are_kept_in_the_next_wider_ones(bits, zeros, stored, symme
 def test_long_groups_become_blocks_with_one_scale(features, group, block):
     codes = np.arange(features).reshape(1, -1) % 16
     zeros = np.arange(features // group).reshape(1, -1) + 3
-    found, exact = in_blocks(weight_of(codes, zeros, bits=4, group=group))
+    actual, exact = in_blocks(weight_of(codes, zeros, bits=4, group=group))
     assert exact
-    assert found.format.block_size == block
+    assert actual.format.block_size == block
 
 
 def test_groups_that_no_block_divides_get_the_closest_form():
     codes = np.arange(64).reshape(1, -1) % 16
-    found, exact = in_blocks(weight_of(codes, np.arange(8).reshape(1, 8), bits=4, group=8))
+    actual, exact = in_blocks(weight_of(codes, np.arange(8).reshape(1, 8), bits=4, group=8))
     assert not exact
-    assert (found.format.bits, found.format.block_size) == (8, 32)
+    assert (actual.format.bits, actual.format.block_size) == (8, 32)
 
 
 def test_a_width_that_nothing_divides_stays_float():
@@ -99,20 +99,20 @@ def test_a_width_that_nothing_divides_stays_float():
 
 def test_every_matrix_of_a_folder_is_the_loaded_one_bit_for_bit(plain, tmp_path):
     folder, _ = rewrite(plain, tmp_path / "model", gptq, settings=GPTQ)
-    source, found = kept(folder)
-    assert len(found.by_name) == 7
-    for name, quantized in found.by_name.items():
+    source, actual = kept(folder)
+    assert len(actual.by_name) == 7
+    for name, quantized in actual.by_name.items():
         assert np.array_equal(quantized.dequantize(), source.module.get_parameter(name).numpy()), name
-    record = found.record["types"]["GPTQ, 4 bits, groups of 32, symmetric"]
+    record = actual.record["types"]["GPTQ, 4 bits, groups of 32, symmetric"]
     assert (record["stored"], record["exact"], record["weights"]) == ("4 bits, symmetric, blocks of 32", True, 7)
     said = "7 weights of type GPTQ, 4 bits, groups of 32, symmetric kept as 4 bits"
-    assert any(line.startswith(said) and line.endswith("bit for bit.") for line in describe_kept(found.record))
+    assert any(line.startswith(said) and line.endswith("bit for bit.") for line in describe_kept(actual.record))
 
 
 def test_floats_of_eight_bits_get_the_closest_form_and_its_error_is_stated(plain, tmp_path):
     folder, _ = rewrite(plain, tmp_path / "model", float8)
-    _, found = kept(folder)
-    record = found.record["types"]["float8 e4m3, a scale for each tensor (closest)"]
+    _, actual = kept(folder)
+    record = actual.record["types"]["float8 e4m3, a scale for each tensor (closest)"]
     assert record["exact"] is False
     assert 0 < record["rms_error"] < 0.01
 
@@ -155,26 +155,26 @@ def test_zero_points_are_kept_beside_the_codes(plain, tmp_path):
         return {**parts, f"{stem}.qzeros": pack(zeros, 4)}, (codes - wide) * scales
 
     folder, expected = rewrite(plain, tmp_path / "model", change, settings={**GPTQ, "sym": False})
-    _, found = kept(folder)
-    assert {quantized.format.symmetric for quantized in found.by_name.values()} == {False}
-    for name, quantized in found.by_name.items():
+    _, actual = kept(folder)
+    assert {quantized.format.symmetric for quantized in actual.by_name.values()} == {False}
+    for name, quantized in actual.by_name.items():
         assert np.array_equal(quantized.dequantize(), expected[name].numpy())
 
 
 def test_scattered_groups_are_kept_side_by_side():
     groups = np.random.default_rng(0).permutation(np.arange(64) // 32)
     weight = weight_of(np.arange(128).reshape(2, 64) % 16, [[3, 5], [7, 9]], bits=4, group=32, groups=groups)
-    found, exact = in_blocks(weight)
+    actual, exact = in_blocks(weight)
     assert exact
-    assert found.format.bits == 4
-    assert np.array_equal(groups[found.columns], np.arange(64) // 32)
+    assert actual.format.bits == 4
+    assert np.array_equal(groups[actual.columns], np.arange(64) // 32)
 
 
 def test_groups_of_unequal_size_get_the_closest_form():
     weight = weight_of(np.arange(64).reshape(1, 64) % 16, [[3, 5]], bits=4, group=32, groups=np.arange(64) // 48)
-    found, exact = in_blocks(weight)
+    actual, exact = in_blocks(weight)
     assert not exact
-    assert found.columns is None
+    assert actual.columns is None
 
 
 def act_order(stem, weight):
@@ -191,8 +191,8 @@ def act_order(stem, weight):
 
 def test_an_artifact_with_scattered_groups_is_accepted(plain, tmp_path):
     folder, expected = rewrite(plain, tmp_path / "model", act_order, settings={**GPTQ, "desc_act": True})
-    _, found = kept(folder)
-    for name, quantized in found.by_name.items():
+    _, actual = kept(folder)
+    for name, quantized in actual.by_name.items():
         assert quantized.columns is not None
         assert np.array_equal(quantized.dequantize(), expected[name].numpy()), name
     artifact = export(folder, tmp_path / "out", keep_quantization=True, max_kl=0.2, min_top1=0.5)

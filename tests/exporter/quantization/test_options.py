@@ -28,7 +28,7 @@ def options(precision, **more):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("changes", "message"),
     [
         ({"precision": "mixed"}, "needs a goal"),
         ({"precision": "gguf", "checkpoint": "folder"}, "Only a GGUF file has GGUF blocks"),
@@ -39,9 +39,9 @@ def options(precision, **more):
         ({"precision": "mixed", "goal": Goal(max_kl=0.1), "symmetric": True}, "--symmetric"),
     ],
 )
-def test_options_that_contradict_each_other_are_refused(given, message):
+def test_options_that_contradict_each_other_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        options(**given)
+        options(**changes)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -51,18 +51,18 @@ def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_siz
     # Plain rounding in place of GPTQ, which has tests of its own and takes longer.
     for needs in ("calibrated", "balanced"):
         monkeypatch.setattr(f"jisu.exporter.quantization.weight_formats.QuantizationPlan.{needs}", False)
-    wanted = options(precision, block_size=block_size, symmetric=symmetric)
-    prepared = prepare_quantization(wide, wanted, evaluation=read_evaluation_text(None).text)
-    found = run_quantization(wide, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())
-    for name, part in found.by_name.items():
+    expected = options(precision, block_size=block_size, symmetric=symmetric)
+    prepared = prepare_quantization(wide, expected, evaluation=read_evaluation_text(None).text)
+    actual = run_quantization(wide, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())
+    for name, part in actual.by_name.items():
         form = part.format
         assert (form.block_size, form.symmetric) == (block_size, symmetric)
         weight = wide.module.get_parameter(name).numpy()
         step = part.scales.repeat(block_size, axis=1)[:, : weight.shape[1]]
         # The search may clip the ends of a block to place the rest better.
         assert (abs(part.dequantize() - weight) <= 0.51 * step).mean() > 0.9
-    embeddings = [name for name in found.by_name if "embed" in name or "lm_head" in name]
-    assert len({id(found.by_name[name]) for name in embeddings}) == 1, "a tied embedding is one"
+    embeddings = [name for name in actual.by_name if "embed" in name or "lm_head" in name]
+    assert len({id(actual.by_name[name]) for name in embeddings}) == 1, "a tied embedding is one"
 
 
 def test_calibration_text_for_a_precision_without_calibration_is_refused(wide, tmp_path):

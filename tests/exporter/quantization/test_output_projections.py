@@ -28,7 +28,7 @@ def logit_error(source, weight, windows):
     import torch
 
     inputs = []
-    handle = source.module.lm_head.register_forward_pre_hook(lambda _, given: inputs.append(given[0][0]))
+    handle = source.module.lm_head.register_forward_pre_hook(lambda _, entering: inputs.append(entering[0][0]))
     with torch.no_grad():
         for window in windows:
             source.module(torch.from_numpy(window)[None])
@@ -39,21 +39,21 @@ def logit_error(source, weight, windows):
 
 def test_an_output_projection_is_rounded_for_its_logits_and_the_embedding_is_left(untied):
     windows = [np.random.default_rng(seed).integers(0, 384, 64) for seed in range(8)]
-    found = quantize_output_projections(untied, plan_of(FOUR), windows)
-    assert set(found) == {"lm_head.weight"}
+    actual = quantize_output_projections(untied, plan_of(FOUR), windows)
+    assert set(actual) == {"lm_head.weight"}
 
     own = untied.module.lm_head.weight.detach().numpy()
     nearest = round_to_nearest(own, FOUR.to_block_format(), layer="w").dequantize()
-    errors = [logit_error(untied, weight, windows) for weight in (found["lm_head.weight"].dequantize(), nearest)]
+    errors = [logit_error(untied, weight, windows) for weight in (actual["lm_head.weight"].dequantize(), nearest)]
     assert errors[0] < 0.95 * errors[1], errors
 
 
 def test_tied_tables_are_one_object(tmp_path):
     source = load_source(write_tiny_llama(tmp_path / "tied", layers=1))
     windows = [np.random.default_rng(0).integers(0, 96, 16)]
-    found = quantize_output_projections(source, plan_of(FOUR), windows)
-    assert set(found) == {f"{name}.weight" for name in TABLES}
-    assert len({id(part) for part in found.values()}) == 1
+    actual = quantize_output_projections(source, plan_of(FOUR), windows)
+    assert set(actual) == {f"{name}.weight" for name in TABLES}
+    assert len({id(part) for part in actual.values()}) == 1
 
 
 def test_rows_that_are_rounded_apart_are_rounded_alike(untied, monkeypatch):

@@ -23,8 +23,8 @@ def source(tmp_path_factory):
 
 def prepared(source, name, *, target="ort-cpu", **options):
     precision = for_target(precision_named(name), target)
-    given = QuantizationOptions(precision=precision, calibration=NO_TEXT, **options)
-    return prepare_quantization(source, given, evaluation="", target=target)
+    chosen = QuantizationOptions(precision=precision, calibration=NO_TEXT, **options)
+    return prepare_quantization(source, chosen, evaluation="", target=target)
 
 
 @pytest.mark.parametrize("name", ["int4", "int8"])

@@ -27,9 +27,9 @@ def source(tiny_source):
 
 def test_questions_stand_in_the_chat_template_and_openings_do_not(source):
     texts = [source.tokenizer.decode(ids) for ids in prompt_tokens(source)]
-    asked = [text for text in texts if text.startswith("<s>user\n")]
-    assert len(asked) > 60
-    assert all(text.endswith("<s>assistant\n") for text in asked)
+    requests = [text for text in texts if text.startswith("<s>user\n")]
+    assert len(requests) > 60
+    assert all(text.endswith("<s>assistant\n") for text in requests)
     assert any(text.startswith("#include <map>") for text in texts)
 
 

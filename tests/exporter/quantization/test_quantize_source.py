@@ -42,22 +42,22 @@ def quantize(source, precision, **options):
 
 
 def test_nothing_to_quantize_gives_nothing(untied):
-    found = quantize_source(untied, QuantizationPlan(formats={}, algorithm="none"))
-    assert (found.by_name, found.record) == ({}, {})
+    actual = quantize_source(untied, QuantizationPlan(formats={}, algorithm="none"))
+    assert (actual.by_name, actual.record) == ({}, {})
 
 
 def test_the_names_are_those_of_the_checkpoint_and_the_source_stays_as_it_was(untied):
     before = weights_of(untied)
-    found = quantize(untied, "int8")
-    assert set(found.by_name) == {name for name, value in before.items() if value.ndim == 2}
-    for name, part in found.by_name.items():
+    actual = quantize(untied, "int8")
+    assert set(actual.by_name) == {name for name, value in before.items() if value.ndim == 2}
+    for name, part in actual.by_name.items():
         assert abs(part.dequantize() - before[name]).max() <= 0.51 * part.scales.max(), name
     assert all(np.array_equal(value, before[name]) for name, value in weights_of(untied).items())
 
 
 def test_a_tied_embedding_is_quantized_once(tied):
-    found = quantize(tied, "int8")
-    assert len({id(found.by_name[name]) for name in EMBEDDINGS}) == 1
+    actual = quantize(tied, "int8")
+    assert len({id(actual.by_name[name]) for name in EMBEDDINGS}) == 1
 
 
 def test_calibrated_layers_beat_rounding_on_the_text_they_were_calibrated_on(untied, data):
@@ -87,9 +87,9 @@ def test_calibrated_layers_beat_rounding_on_the_text_they_were_calibrated_on(unt
 
 def test_a_kept_layer_gets_no_integers(untied):
     plan = plan_quantization(matrices_of(untied.module), precision_named("int8"), keep=["*.down_proj"], block_size=32)
-    found = quantize_source(untied, plan)
-    assert not [name for name in found.by_name if "down_proj" in name]
-    assert [name for name in found.by_name if "up_proj" in name]
+    actual = quantize_source(untied, plan)
+    assert not [name for name in actual.by_name if "down_proj" in name]
+    assert [name for name in actual.by_name if "up_proj" in name]
 
 
 def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path):

@@ -41,16 +41,16 @@ def test_too_little_text_is_refused(source):
 
 
 def test_units_are_groups_with_one_input_and_tables_come_last(measured):
-    found, _ = measured
-    assert [unit.kind for unit in found.units] == ["layers"] * 12 + ["tables"] * 2
-    first = found.units[0]
+    actual, _ = measured
+    assert [unit.kind for unit in actual.units] == ["layers"] * 12 + ["tables"] * 2
+    first = actual.units[0]
     assert [name.rsplit(".", 1)[1] for name in first.names] == ["q_proj", "k_proj", "v_proj"]
     assert first.elements == 64 * 64 + 2 * 32 * 64
     assert first.bytes["fp32"] == 4 * first.elements
     assert first.bytes["int8"] == first.elements + 2 * first.elements // 32  # scales of two bytes on ort-cpu
     assert first.kl["fp32"] == 0
     assert set(first.kl) == {"fp32", "int8", "int4", "int4-block32"}
-    assert found.units[-1].names in (("model.embed_tokens",), ("lm_head",))
+    assert actual.units[-1].names in (("model.embed_tokens",), ("lm_head",))
 
 
 def test_fewer_bits_cost_more(measured):
@@ -59,11 +59,11 @@ def test_fewer_bits_cost_more(measured):
 
 
 def test_a_finished_file_is_only_read(source, data, measured, monkeypatch):
-    found, path = measured
+    actual, path = measured
     before = path.read_bytes()
     monkeypatch.setattr("jisu.calibration.sensitivity.measure_groups", None)
     monkeypatch.setattr(sensitivity, "_measure_embeddings", None)
-    assert measure_sensitivity(source, data, path=path) == found
+    assert measure_sensitivity(source, data, path=path) == actual
     assert path.read_bytes() == before
     other = measure_sensitivity(source, data, path=path, target="portable")
     assert other.units[0].bytes["int8"] == other.units[0].elements + 4 * other.units[0].elements // 32

@@ -19,9 +19,9 @@ STORED = StoredWindows(
 
 def test_what_is_written_is_read(tmp_path):
     write_stored_windows(tmp_path / "new", STORED)
-    found = read_stored_windows(tmp_path / "new")
-    np.testing.assert_array_equal(found.ids, STORED.ids)
-    assert (found.record, found.seed, found.parts, found.model) == ({"text": "a"}, 3, ("prose", "code"), "abc")
+    actual = read_stored_windows(tmp_path / "new")
+    np.testing.assert_array_equal(actual.ids, STORED.ids)
+    assert (actual.record, actual.seed, actual.parts, actual.model) == ({"text": "a"}, 3, ("prose", "code"), "abc")
 
 
 @pytest.mark.parametrize("name", [WINDOWS_FILE, RECORD])

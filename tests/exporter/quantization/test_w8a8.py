@@ -30,12 +30,12 @@ def planned(source, precision="w8a8"):
     return plan_quantization(matrices_of(source.module), precision_named(precision))
 
 
-def found(source, data, *, max_kl, precision="w8a8"):
+def outcome(source, data, *, max_kl, precision="w8a8"):
     return find_products(source, planned(source, precision), data, max_kl=max_kl, feeders={})
 
 
 def test_within_a_wide_budget_every_layer_is_a_product(source, data):
-    result = found(source, data, max_kl=100.0)
+    result = outcome(source, data, max_kl=100.0)
     layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.embedding}
     assert set(result.products) == layers
     assert result.kept == ()
@@ -44,7 +44,7 @@ def test_within_a_wide_budget_every_layer_is_a_product(source, data):
 
 
 def test_within_no_budget_every_layer_keeps_its_inputs(source, data):
-    result = found(source, data, max_kl=1e-12)
+    result = outcome(source, data, max_kl=1e-12)
     assert result.products == {}
     assert len(result.record["kept"]) == len(result.kept) > 0
     errors = [group["token_error"] for group in result.record["kept"]]
@@ -52,8 +52,8 @@ def test_within_no_budget_every_layer_keeps_its_inputs(source, data):
 
 
 def test_a_fixed_scale_covers_random_tokens_too(source, data):
-    fixed = found(source, data, max_kl=100.0).products["model.layers.0.mlp.down_proj"]
-    dynamic = found(source, data, max_kl=100.0, precision="w8a8-dynamic").products["model.layers.0.mlp.down_proj"]
+    fixed = outcome(source, data, max_kl=100.0).products["model.layers.0.mlp.down_proj"]
+    dynamic = outcome(source, data, max_kl=100.0, precision="w8a8-dynamic").products["model.layers.0.mlp.down_proj"]
     assert dynamic.format.activation is None
     assert fixed.format.activation is not None
     largest = []
@@ -72,7 +72,7 @@ def test_a_fixed_scale_covers_random_tokens_too(source, data):
 
 
 def test_the_same_text_gives_the_same_products(source, data):
-    first, second = (found(source, data, max_kl=100.0).products for _ in range(2))
+    first, second = (outcome(source, data, max_kl=100.0).products for _ in range(2))
     for name, product in first.items():
         assert np.array_equal(product.codes, second[name].codes)
         assert product.format == second[name].format

@@ -86,9 +86,9 @@ def test_a_family_is_exported_and_verified(family, tmp_path):
     name, changes, counts = FAMILIES[family]
     write_tiny(tmp_path / "source", configuration(getattr(transformers, name), changes))
     artifact = export(tmp_path / "source", tmp_path / "out")
-    found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
-    assert {step: found[step] for step in counts} == counts
-    assert found["lower_gqa"] == SETTINGS["num_hidden_layers"]
+    actual = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    assert {step: actual[step] for step in counts} == counts
+    assert actual["lower_gqa"] == SETTINGS["num_hidden_layers"]
 
 
 def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_path):
@@ -104,8 +104,8 @@ def test_attention_that_a_model_spells_out_itself_is_traced_as_it_stands(tmp_pat
     write_tiny(tmp_path / "source", BloomConfig(**changes, **ids))
     artifact = export(tmp_path / "source", tmp_path / "out")
     assert ALL_MASK_ATTENTION_FUNCTIONS["eager"] is before
-    found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
-    assert found["lower_gqa"] == 0
+    actual = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    assert actual["lower_gqa"] == 0
     with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:
         prompts = ["a", "A longer prompt of several words."]
         ours = [result.token_ids for result in engine.generate(prompts, chat=False, max_new_tokens=8)]
@@ -166,8 +166,8 @@ def test_angles_that_change_with_the_length_of_the_text_are_refused_unless_it_st
     with pytest.raises(InputError, match="depend on the length of the text.*original_max_position_embeddings"):
         export(tmp_path / "long", tmp_path / "no")
     write_tiny(tmp_path / "short", Phi3Config(**{**SETTINGS, **lengths, "max_position_embeddings": 64}))
-    found = {step["pass"]: step["count"] for step in export(tmp_path / "short", tmp_path / "out").manifest.recipe}
-    assert found["fuse_rope"] == 4
+    actual = {step["pass"]: step["count"] for step in export(tmp_path / "short", tmp_path / "out").manifest.recipe}
+    assert actual["fuse_rope"] == 4
 
 
 def settings_of(tmp_path, **changes):
@@ -235,8 +235,8 @@ def test_a_classifier_is_exported_and_verified(family, changes, tmp_path):
     write_tiny_classifier(tmp_path / "source", family, num_hidden_layers=2, **sizes)
     artifact = export(tmp_path / "source", tmp_path / "out", **changes)
     assert artifact.manifest.task == "text-classification"
-    found = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
-    assert found.get("quantize_weights", 13) + found.get("lower_integer_matmul", 0) >= 13
+    actual = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
+    assert actual.get("quantize_weights", 13) + actual.get("lower_integer_matmul", 0) >= 13
     with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:
         texts = ["a", "A longer text of several words.", "b c d"]
         pairs = zip(engine.classify(texts), source.classify(texts), strict=True)

@@ -53,8 +53,8 @@ def write_adapter(folder: Path, tensors: dict[str, Any], **settings: Any) -> Pat
 
 
 def weights(checkpoint: Path, *adapters: Path) -> dict[str, Any]:
-    found: dict[str, Any] = load_source(checkpoint, adapters=adapters).module.state_dict()
-    return found
+    actual: dict[str, Any] = load_source(checkpoint, adapters=adapters).module.state_dict()
+    return actual
 
 
 def product(tensors: dict[str, Any], module: str) -> Any:

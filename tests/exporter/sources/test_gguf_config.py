@@ -87,10 +87,10 @@ def _outline(path: Path, family: str, **settings: Any) -> Any:
 def test_a_key_reaches_the_configuration(
     family: str, key: str, value: Any, field: str, expected: Any, tmp_path: Path
 ) -> None:
-    found: Any = _outline(tmp_path, family, **{key: value}).module.config
+    actual: Any = _outline(tmp_path, family, **{key: value}).module.config
     for part in field.split("."):
-        found = found[part] if isinstance(found, dict) else getattr(found, part)
-    assert found == expected
+        actual = actual[part] if isinstance(actual, dict) else getattr(actual, part)
+    assert actual == expected
 
 
 @pytest.mark.parametrize(

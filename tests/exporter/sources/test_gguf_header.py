@@ -37,8 +37,8 @@ def test_it_agrees_with_the_gguf_package(path: Path) -> None:
     assert header.architecture == "llama"
     assert header.fields["llama.context_length"] == 512
     assert header.fields["tokenizer.ggml.tokens"] == 384
-    found = [(one.name, one.shape, one.type_id, one.offset, one.size) for one in header.tensors]
-    assert found == [
+    actual = [(one.name, one.shape, one.type_id, one.offset, one.size) for one in header.tensors]
+    assert actual == [
         (one.name, tuple(int(dim) for dim in reversed(one.shape)), int(one.tensor_type), one.data_offset, one.n_bytes)
         for one in reference.tensors
     ]

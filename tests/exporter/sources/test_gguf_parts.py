@@ -53,8 +53,8 @@ def test_any_part_and_the_folder_give_the_whole_model(whole: Path) -> None:
     expected = load_source(whole).module.state_dict()
     parts = _split(whole, "model")
     whole.unlink()
-    for given in (parts[0], parts[2], whole.parent):
-        source = load_source(given)
+    for path in (parts[0], parts[2], whole.parent):
+        source = load_source(path)
         assert all(torch.equal(value, expected[name]) for name, value in source.module.state_dict().items())
         assert list(source.provenance["files"]) == [part.name for part in parts]
     assert files_of(read_gguf(parts[1])) == parts

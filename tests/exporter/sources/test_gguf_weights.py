@@ -129,9 +129,9 @@ def _assert_same_weights(model: Any, reference: Any) -> None:
 
     use_linear_layers(reference)
     expected = reference.state_dict()
-    found = model.state_dict()
-    assert found.keys() == expected.keys()
-    for name, weight in found.items():
+    actual = model.state_dict()
+    assert actual.keys() == expected.keys()
+    for name, weight in actual.items():
         assert weight.dtype == torch.float32
         assert torch.equal(weight, expected[name]), name
 

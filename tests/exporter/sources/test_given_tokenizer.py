@@ -23,12 +23,12 @@ def test_a_folder_a_file_and_objects_give_the_same_ids(saved, tmp_path):
 
     alone = tmp_path / "tokenizer.json"
     alone.write_bytes((saved / "tokenizer.json").read_bytes())
-    given = [saved, str(saved / "tokenizer.json"), alone, Tokenizer.from_file(str(alone)), tiny_tokenizer()]
-    wanted = tiny_tokenizer()
-    for one in given:
-        found = read_tokenizer(one)
-        assert found.encode(TEXT) == wanted.encode(TEXT)
-        assert (found.eos_token, found.bos_token, found.pad_token) == ("</s>", "<s>", "<pad>")
+    tokenizers = [saved, str(saved / "tokenizer.json"), alone, Tokenizer.from_file(str(alone)), tiny_tokenizer()]
+    expected = tiny_tokenizer()
+    for one in tokenizers:
+        actual = read_tokenizer(one)
+        assert actual.encode(TEXT) == expected.encode(TEXT)
+        assert (actual.eos_token, actual.bos_token, actual.pad_token) == ("</s>", "<s>", "<pad>")
 
 
 def test_the_settings_beside_a_file_are_read(saved):
@@ -40,8 +40,8 @@ def test_a_bare_tokenizer_has_the_special_tokens_that_it_spells(tmp_path):
 
     backend = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "word": 2, "<eos>": 3}, unk_token="<unk>"))
     backend.add_special_tokens(["<pad>", "<unk>", "<eos>"])
-    found = read_tokenizer(backend)
-    assert (found.eos_token_id, found.pad_token_id, found.bos_token_id) == (3, 0, None)
+    actual = read_tokenizer(backend)
+    assert (actual.eos_token_id, actual.pad_token_id, actual.bos_token_id) == (3, 0, None)
 
 
 def test_what_is_no_tokenizer_is_refused(saved, tmp_path):

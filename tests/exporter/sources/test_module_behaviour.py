@@ -54,10 +54,10 @@ class Counting(nn.Module):
     def __init__(self, parameters=1):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(parameters))
-        self.asked = []
+        self.requests = []
 
     def forward(self, tokens):
-        self.asked.append(tokens.shape[1])
+        self.requests.append(tokens.shape[1])
         if tokens.shape[1] > 700:
             raise ValueError("too long")
         return torch.zeros(*tokens.shape, 5)
@@ -75,7 +75,7 @@ def test_a_module_of_very_many_parameters_is_asked_for_little():
     module = Counting()
     module.weight.numel = lambda: 10**9
     assert find_longest(module) is None
-    assert max(module.asked) < 700
+    assert max(module.requests) < 700
 
 
 @pytest.mark.parametrize(

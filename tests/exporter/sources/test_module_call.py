@@ -63,7 +63,7 @@ LOGITS = torch.zeros(2, 5, 7)
 WRONG_FORMS = {
     "two tensors are needed": (lambda self, input_ids, other: LOGITS, None),
     "nothing is taken": (lambda self: LOGITS, None),
-    "a keyword is needed": (lambda self, input_ids, *, wanted: LOGITS, None),
+    "a keyword is needed": (lambda self, input_ids, *, expected: LOGITS, None),
     "a state without its argument": (lambda self, input_ids, past_length: LOGITS, STATE),
 }
 

@@ -15,11 +15,11 @@ FACTORY = "tests.support.own_modules:build_recurrent"
 
 
 def test_a_module_and_its_factory_are_the_same_source():
-    made, given = load_source(FACTORY), load_source(seeded(Recurrent))
-    assert made.model == given.model
-    assert made.provenance["files"] == given.provenance["files"]
+    made, direct = load_source(FACTORY), load_source(seeded(Recurrent))
+    assert made.model == direct.model
+    assert made.provenance["files"] == direct.provenance["files"]
     assert (made.provenance["kind"], made.provenance["name"]) == ("factory", FACTORY)
-    assert (given.provenance["kind"], given.provenance["name"]) == ("module", "Recurrent")
+    assert (direct.provenance["kind"], direct.provenance["name"]) == ("module", "Recurrent")
 
 
 def test_what_a_module_shows_and_says_of_itself_becomes_facts():

@@ -28,10 +28,10 @@ def experts() -> Any:
 
 
 def test_names_become_weights_with_and_without_the_name_of_the_body(empty: Any) -> None:
-    found = match_names(empty, ["model.norm.weight", "norm.weight", "model.norm.bias"])
-    assert found["model.norm.weight"].targets == found["norm.weight"].targets == ("model.norm.weight",)
-    assert found["model.norm.bias"].targets == ()
-    assert found["model.norm.bias"].renamed == "model.norm.bias"
+    actual = match_names(empty, ["model.norm.weight", "norm.weight", "model.norm.bias"])
+    assert actual["model.norm.weight"].targets == actual["norm.weight"].targets == ("model.norm.weight",)
+    assert actual["model.norm.bias"].targets == ()
+    assert actual["model.norm.bias"].renamed == "model.norm.bias"
 
 
 def test_merged_experts_are_one_weight_and_converted(experts: Any) -> None:
@@ -53,16 +53,16 @@ def test_a_tied_weight_is_there_under_any_of_its_names(empty: Any) -> None:
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model.", "module._orig_mod.", "a.b."])
 def test_what_wrappers_put_before_every_name_is_taken_off(empty: Any, prefix: str) -> None:
     stored = [name for name, _ in empty.named_parameters()]
-    names, taken = without_prefix(empty, [prefix + name for name in stored])
+    names, prefixes = without_prefix(empty, [prefix + name for name in stored])
     assert names == {prefix + name: name for name in stored}
-    assert sorted("".join(taken)) == sorted(prefix)
+    assert sorted("".join(prefixes)) == sorted(prefix)
 
 
 def test_a_wrapper_within_a_name_is_taken_off(empty: Any) -> None:
     stored = [name for name, _ in empty.named_parameters()]
-    names, taken = without_prefix(empty, [name.replace("layers.0.", "layers.0._orig_mod.") for name in stored])
+    names, prefixes = without_prefix(empty, [name.replace("layers.0.", "layers.0._orig_mod.") for name in stored])
     assert list(names.values()) == stored
-    assert taken == ("_orig_mod.",)
+    assert prefixes == ("_orig_mod.",)
 
 
 def test_names_that_fit_or_share_nothing_stay(empty: Any) -> None:

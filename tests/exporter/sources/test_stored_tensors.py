@@ -56,8 +56,8 @@ def _fate(empty: Any, name: str, dtype: str = "F32") -> tuple[str, str]:
     ],
 )
 def test_every_tensor_has_its_fate(empty: Any, name: str, fate: str, words: str) -> None:
-    found, why = _fate(empty, name)
-    assert found == fate
+    actual, why = _fate(empty, name)
+    assert actual == fate
     assert words in why
 
 

@@ -33,5 +33,5 @@ def eager(module: Any, ids: torch.Tensor, past: list[int], state: list[torch.Ten
 def on_graph(graph: Any, ids: torch.Tensor, past: list[int], state: list[Any]) -> tuple[np.ndarray, list[np.ndarray]]:
     names = [value.name for value in graph.graph.inputs][2:]
     feeds = {name: np.asarray(tensor) for name, tensor in zip(names, state, strict=True)}
-    found = run(graph, {"input_ids": ids.numpy(), "past_length": np.array(past), **feeds})
-    return found["logits"], [found[value.name] for value in graph.graph.outputs[1:]]
+    actual = run(graph, {"input_ids": ids.numpy(), "past_length": np.array(past), **feeds})
+    return actual["logits"], [actual[value.name] for value in graph.graph.outputs[1:]]

@@ -65,12 +65,12 @@ def test_a_prefill_is_the_stock_models(model, batch, length):
 @pytest.mark.parametrize("steps", [[1] * 9, [4, 5], [1, 8], [3, 3, 3]])
 def test_chunks_and_single_tokens_give_what_the_whole_gives(model, steps):
     module, ids = CausalLM(model), tokens(2, 9)
-    state, place, found = empty_state(module, 2, 12), 0, []
+    state, place, actual = empty_state(module, 2, 12), 0, []
     for step in steps:
         logits, state = eager(module, ids[:, place : place + step], [place, place], state)
-        found.append(logits)
+        actual.append(logits)
         place += step
-    np.testing.assert_allclose(torch.cat(found, 1).numpy(), stock_logits(model, ids), atol=ROUNDING)
+    np.testing.assert_allclose(torch.cat(actual, 1).numpy(), stock_logits(model, ids), atol=ROUNDING)
 
 
 def test_ragged_rows_continue_where_each_of_them_ends(model):
@@ -182,10 +182,10 @@ def test_rows_of_different_lengths_are_right_however_a_model_reads_its_past(read
     known = {"vocab_size": TINY_VOCAB} if own_names else SMALL
     model = random_model(getattr(transformers, name)(**{**known, **changes})).eval()
     ids, lengths = tokens(3, 8), [2, 7, 4]
-    found = ragged(CausalLM(model), ids, lengths)
+    actual = ragged(CausalLM(model), ids, lengths)
     for row, length in enumerate(lengths):
         whole = stock_logits(model, ids[row : row + 1, : length + 1])
-        np.testing.assert_allclose(found[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
+        np.testing.assert_allclose(actual[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
 
 
 def test_keys_that_an_index_chooses_are_state_as_well():
@@ -197,10 +197,10 @@ def test_keys_that_an_index_chooses_are_state_as_well():
     model = random_model(tiny_configuration(CONFIG_MAPPING["deepseek_v32"])).eval()
     module, ids, lengths = CausalLM(model), tokens(2, 12), [11, 9]
     assert ("0.index", "kv", ("B", 1, "capacity", 16), "float32") in module.state_spec()
-    found = ragged(module, ids, lengths)
+    actual = ragged(module, ids, lengths)
     for row, length in enumerate(lengths):
         whole = stock_logits(model, ids[row : row + 1, : length + 1])
-        np.testing.assert_allclose(found[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
+        np.testing.assert_allclose(actual[row, 0].numpy(), whole[0, -1], atol=ROUNDING)
     logits, _ = eager(module, ids[:, :3], [0, 0], empty_state(module, 2, 3))
     np.testing.assert_allclose(logits.numpy(), stock_logits(model, ids[:, :3]), atol=ROUNDING)
 

@@ -30,8 +30,8 @@ def largest_error(model, graph):
         ids, mask = padded(*lengths)
         with torch.no_grad():
             truth = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits.numpy()
-        found = run(graph, {"input_ids": ids, "attention_mask": mask})["logits"]
-        errors.append(np.abs(found - truth).max() / truth.std())
+        actual = run(graph, {"input_ids": ids, "attention_mask": mask})["logits"]
+        errors.append(np.abs(actual - truth).max() / truth.std())
     return max(errors)
 
 
@@ -95,8 +95,8 @@ def test_a_module_without_a_mask_has_one_input():
     assert set(graph.graph.initializers) >= {"table.weight", "head.weight"}
     for rows, tokens in ((1, 1), (3, 9)):
         ids = torch.randint(0, 384, (rows, tokens))
-        found = run(graph, {"input_ids": ids.numpy()})["logits"]
-        np.testing.assert_allclose(found, module(ids).detach().numpy(), atol=1e-6)
+        actual = run(graph, {"input_ids": ids.numpy()})["logits"]
+        np.testing.assert_allclose(actual, module(ids).detach().numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ def test_a_rotation_is_traced_without_complex_tensors() -> None:
     assert "ComplexMul" not in {node.op_type for node in graph.graph}
     session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString())
     ids = torch.tensor([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])
-    found = session.run(None, {"input_ids": ids.numpy()})[0]
+    actual = session.run(None, {"input_ids": ids.numpy()})[0]
     # Sums of another order than torch's complex product: a few units of 6e-8.
-    np.testing.assert_allclose(found, module(ids).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(actual, module(ids).detach().numpy(), atol=1e-6)
 
 
 class Tabled(nn.Module):
@@ -66,8 +66,8 @@ def test_tables_and_numbers_of_the_model_take_part() -> None:
     module = Tabled().eval()
     session = onnxruntime.InferenceSession(ir.to_proto(trace(module, [], max_positions=20)).SerializeToString())
     ids = torch.tensor([[1, 2, 3, 4, 5, 6], [5, 4, 3, 2, 1, 0]])
-    found = session.run(None, {"input_ids": ids.numpy()})[0]
-    np.testing.assert_allclose(found, module(ids).detach().numpy(), atol=1e-6)
+    actual = session.run(None, {"input_ids": ids.numpy()})[0]
+    np.testing.assert_allclose(actual, module(ids).detach().numpy(), atol=1e-6)
 
 
 def test_what_has_no_form_in_a_graph_is_refused_by_name() -> None:

@@ -52,14 +52,14 @@ def test_the_state_is_the_decoders_own_then_what_the_encoder_writes(model):
 def test_answers_in_pieces_are_the_stock_models(model, steps):
     module, source, answer = EncoderDecoder(model), [7, 8, 9, 10, 11], [PAD, 20, 21, 22, 23, 24]
     with torch.inference_mode():
-        (state, own), place, found = state_of(module, [source], 9), 0, []
+        (state, own), place, actual = state_of(module, [source], 9), 0, []
         for step in steps:
             ids = torch.tensor([answer[place : place + step]])
             logits, written = module(ids, torch.tensor([place]), state)
             state = [*written, *state[own:]]
-            found.append(logits[0])
+            actual.append(logits[0])
             place += step
-        np.testing.assert_allclose(torch.cat(found), stock(model, source, answer), atol=ROUNDING)
+        np.testing.assert_allclose(torch.cat(actual), stock(model, source, answer), atol=ROUNDING)
 
 
 def test_rows_of_unequal_sources_and_pasts_do_not_touch_each_other(model):
@@ -71,8 +71,8 @@ def test_rows_of_unequal_sources_and_pasts_do_not_touch_each_other(model):
         _, written = module(torch.tensor([[0], [31]]), torch.tensor([2, 2]), [*written, *state[own:]])
         logits, _ = module(torch.tensor([[21], [32]]), torch.tensor([2, 3]), [*written, *state[own:]])
         for row in range(2):
-            wanted = stock(model, sources[row], answers[row])[-1:]
-            np.testing.assert_allclose(logits[row], wanted, atol=ROUNDING)
+            expected = stock(model, sources[row], answers[row])[-1:]
+            np.testing.assert_allclose(logits[row], expected, atol=ROUNDING)
 
 
 def test_biases_of_the_last_place_are_taken_by_distance():
@@ -97,14 +97,14 @@ def seen(rule, **arguments):
 
 def test_padding_of_the_source_is_seen_by_no_query():
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]]).bool()
-    found = seen(bidirectional_mask_function, q_length=2, kv_length=3, q_offset=0, attention_mask=mask)
-    assert found == [[[[1, 1, 0]] * 2], [[[1, 1, 1]] * 2]]
+    actual = seen(bidirectional_mask_function, q_length=2, kv_length=3, q_offset=0, attention_mask=mask)
+    assert actual == [[[[1, 1, 0]] * 2], [[[1, 1, 1]] * 2]]
     assert seen(bidirectional_mask_function, q_length=1, kv_length=2, q_offset=0) == [[[[1, 1]]]] * 2
 
 
 def test_each_row_sees_its_own_past():
-    found = seen(causal_mask_function, q_length=2, kv_length=4, q_offset=torch.tensor([0, 2]))
-    assert found == [[[[1, 0, 0, 0], [1, 1, 0, 0]]], [[[1, 1, 1, 0], [1, 1, 1, 1]]]]
+    actual = seen(causal_mask_function, q_length=2, kv_length=4, q_offset=torch.tensor([0, 2]))
+    assert actual == [[[[1, 0, 0, 0], [1, 1, 0, 0]]], [[[1, 1, 1, 0], [1, 1, 1, 1]]]]
 
 
 def test_the_models_own_attention_comes_back_after_a_trace():

@@ -45,7 +45,7 @@ class Experts(nn.Module):
     def plain(self, hidden, index, weights):
         """Token after token, expert after expert."""
         name = "gate_up_proj" if self.has_gate else "up_proj"
-        found = torch.zeros_like(hidden)
+        actual = torch.zeros_like(hidden)
         for token in range(len(hidden)):
             for expert, weight in zip(index[token].tolist(), weights[token], strict=True):
                 up, down = getattr(self, name)[expert], self.down_proj[expert]
@@ -54,8 +54,8 @@ class Experts(nn.Module):
                     inner = inner + getattr(self, f"{name}_bias")[expert]
                 inner = self._apply_gate(inner) if self.has_gate else self.act_fn(inner)
                 outer = inner @ (down if self.is_transposed else down.T)
-                found[token] += weight * (outer + self.down_proj_bias[expert] if self.has_bias else outer)
-        return found
+                actual[token] += weight * (outer + self.down_proj_bias[expert] if self.has_bias else outer)
+        return actual
 
 
 class Mixture(nn.Module):
@@ -95,8 +95,8 @@ def test_tokens_sorted_by_expert_give_what_each_token_alone_gives(form, count):
     hidden, index = torch.randn(count, HIDDEN), torch.randint(0, EXPERTS, (count, 2))
     weights = torch.rand(count, 2)
     with torch.inference_mode():
-        found, wanted = routed_experts(experts, hidden, index, weights), experts.plain(hidden, index, weights)
-    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-5)
+        actual, expected = routed_experts(experts, hidden, index, weights), experts.plain(hidden, index, weights)
+    np.testing.assert_allclose(actual.numpy(), expected.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -112,9 +112,9 @@ def test_the_graph_has_one_product_for_each_expert_and_the_same_numbers(form):
     for batch, length in ((1, 1), (2, 7)):
         ids, state = tokens(batch, length, vocab=VOCABULARY), [torch.zeros(batch, HIDDEN)]
         with torch.inference_mode():
-            wanted, _ = Mixture(experts, plain=True).eval()(ids, torch.zeros(batch, dtype=torch.int64), state)
-        found, _ = on_graph(graph, ids, [0] * batch, state)
-        np.testing.assert_allclose(found, wanted.numpy(), atol=1e-4)
+            expected, _ = Mixture(experts, plain=True).eval()(ids, torch.zeros(batch, dtype=torch.int64), state)
+        actual, _ = on_graph(graph, ids, [0] * batch, state)
+        np.testing.assert_allclose(actual, expected.numpy(), atol=1e-4)
 
 
 def test_each_experts_weights_are_views_of_the_modules():

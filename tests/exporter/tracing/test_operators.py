@@ -10,9 +10,9 @@ from jisu.exporter.tracing.operators import attention, scatter_cache
 def test_new_keys_go_where_each_row_ends():
     past = torch.zeros(2, 1, 4, 1)
     new = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 1, 2, 1)
-    found = scatter_cache(past, new, torch.tensor([0, 2]))
-    assert found.reshape(2, 4).tolist() == [[1, 2, 0, 0], [0, 0, 3, 4]]
-    assert found is past  # a copy of every buffer would be another state
+    actual = scatter_cache(past, new, torch.tensor([0, 2]))
+    assert actual.reshape(2, 4).tolist() == [[1, 2, 0, 0], [0, 0, 3, 4]]
+    assert actual is past  # a copy of every buffer would be another state
 
 
 def reference(query, key, value, mask, *, scale, softcap):
@@ -38,5 +38,5 @@ def test_attention_is_what_its_definition_says(softcap):
         torch.arange(5)[None, None, None]
         <= torch.arange(3)[None, None, :, None] + torch.tensor([0, 2])[:, None, None, None]
     )
-    found = attention(query, key, value, mask, scale=0.7, softcap=softcap)
-    np.testing.assert_allclose(found, reference(query, key, value, mask, scale=0.7, softcap=softcap), atol=2e-6)
+    actual = attention(query, key, value, mask, scale=0.7, softcap=softcap)
+    np.testing.assert_allclose(actual, reference(query, key, value, mask, scale=0.7, softcap=softcap), atol=2e-6)

@@ -44,8 +44,8 @@ def test_any_length_and_batch_continue_from_any_state_and_again_in_a_second_trac
                 logits, after = module(ids, torch.zeros(rows, dtype=torch.int64), state)
             names = [f"past_state.{name}" for name, *_ in module.state_spec()]
             feeds = {"input_ids": ids.numpy(), **dict(zip(names, (one.numpy() for one in state), strict=True))}
-            found, *states = session.run(None, feeds)
-            np.testing.assert_allclose(found, logits.numpy(), atol=2e-5)
+            actual, *states = session.run(None, feeds)
+            np.testing.assert_allclose(actual, logits.numpy(), atol=2e-5)
             for one, other in zip(states, after, strict=True):
                 np.testing.assert_allclose(one, other.numpy(), atol=2e-5)
 
@@ -78,8 +78,8 @@ def test_every_form_of_a_layer_gives_torchs_numbers(layer, options):
     for rows, tokens in SHAPES:
         ids = torch.arange(rows * tokens).reshape(rows, tokens) % 20
         with torch.inference_mode():
-            wanted = module(ids).numpy()
-        np.testing.assert_allclose(session.run(None, {"input_ids": ids.numpy()})[0], wanted, atol=2e-5)
+            expected = module(ids).numpy()
+        np.testing.assert_allclose(session.run(None, {"input_ids": ids.numpy()})[0], expected, atol=2e-5)
 
 
 def test_weights_have_the_checkpoints_names_and_the_layers_are_whole_afterwards():
@@ -119,10 +119,10 @@ def test_a_class_on_top_of_a_layer_keeps_what_it_adds():
 
     module, ids = seeded(Model).eval(), torch.arange(14).reshape(2, 7)
     before = nn.LSTM.forward
-    found = session_of(trace(module, [])).run(None, {"input_ids": ids.numpy()})[0]
+    actual = session_of(trace(module, [])).run(None, {"input_ids": ids.numpy()})[0]
     assert nn.LSTM.forward is before
     with torch.inference_mode():
-        np.testing.assert_allclose(found, module(ids).numpy(), atol=2e-5)
+        np.testing.assert_allclose(actual, module(ids).numpy(), atol=2e-5)
 
 
 class Odd(nn.Module):

@@ -39,11 +39,11 @@ class Recurrent(nn.Module):
 
 
 def loop(self, embedded, hidden):
-    found = []
+    actual = []
     for place in range(embedded.shape[1]):
         hidden = torch.tanh(self.inner(hidden) + embedded[:, place])
-        found.append(hidden)
-    return torch.stack(found, 1), hidden
+        actual.append(hidden)
+    return torch.stack(actual, 1), hidden
 
 
 def only_one(self, embedded, hidden):
@@ -91,8 +91,8 @@ def test_a_loop_is_traced_for_one_token_and_right_for_rows_of_any_past(rule):
             past = [place + 5 * row for row in range(batch)]
             with torch.inference_mode():
                 logits, state = module(ids[:, place : place + 1], torch.tensor(past), state)
-            found, ours = on_graph(graph, ids[:, place : place + 1], past, ours)
-            np.testing.assert_allclose(found, logits.numpy(), atol=1e-5)
+            actual, ours = on_graph(graph, ids[:, place : place + 1], past, ours)
+            np.testing.assert_allclose(actual, logits.numpy(), atol=1e-5)
             np.testing.assert_allclose(ours[0], state[0].numpy(), atol=1e-5)
 
 
@@ -114,12 +114,12 @@ def test_keys_in_a_module_that_loops_over_its_tokens_are_traced_for_one_token():
             return [("0.key", "kv", ("B", 1, "capacity", HIDDEN), "float32")]
 
         def forward(self, input_ids, past_length, state):
-            hidden, buffer, found = self.embedding(input_ids), state[0], []
+            hidden, buffer, actual = self.embedding(input_ids), state[0], []
             for place in range(int(input_ids.shape[1])):
                 at = (torch.arange(buffer.shape[2])[None] == (past_length + place)[:, None])[:, None, :, None]
                 buffer = torch.where(at, hidden[:, None, place : place + 1], buffer)
-                found.append(buffer.sum((1, 2)))
-            return torch.stack(found, 1), [buffer]
+                actual.append(buffer.sum((1, 2)))
+            return torch.stack(actual, 1), [buffer]
 
     module = Loops().eval()
     graph = trace(module, module.state_spec())

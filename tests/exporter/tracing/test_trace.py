@@ -135,8 +135,8 @@ def fallback(rule, layers=4):
     state = [torch.randn(2, 1, 7, 4) for _ in spec]
     with torch.inference_mode():
         logits, after = module(ids, torch.tensor(past), state)
-    found, found_state = on_graph(graph, ids, past, state)
-    np.testing.assert_allclose(found, logits.numpy(), atol=1e-5)
+    actual, found_state = on_graph(graph, ids, past, state)
+    np.testing.assert_allclose(actual, logits.numpy(), atol=1e-5)
     for one, other in zip(found_state, after, strict=True):
         np.testing.assert_allclose(one, other.numpy(), atol=1e-5)
     return graph
@@ -275,7 +275,7 @@ def test_a_model_that_cannot_be_traced_prints_nothing_but_the_error(tmp_path, ca
     rotary = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     source = write_tiny_llama(tmp_path / "source", rope_parameters=rotary)
     assert jisu.main(["export", str(source), "--out", str(tmp_path / "out"), "--quiet"]) == 2
-    found = capfd.readouterr()
-    assert found.out == ""
-    assert found.err.startswith("jisu export: error: LlamaForCausalLM cannot be traced")
-    assert len(found.err.splitlines()) == 1
+    actual = capfd.readouterr()
+    assert actual.out == ""
+    assert actual.err.startswith("jisu export: error: LlamaForCausalLM cannot be traced")
+    assert len(actual.err.splitlines()) == 1

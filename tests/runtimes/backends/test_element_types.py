@@ -9,8 +9,8 @@ from jisu.runtimes.backends.element_types import element_type, storage_dtype
 def test_every_type_of_a_signature_has_memory_of_its_size():
     bits = {"bfloat16": 16, "bool": 8}
     for name in DTYPES:
-        wanted = bits.get(name) or int("".join(letter for letter in name if letter.isdigit()))
-        assert storage_dtype(name).itemsize * 8 == wanted
+        expected = bits.get(name) or int("".join(letter for letter in name if letter.isdigit()))
+        assert storage_dtype(name).itemsize * 8 == expected
 
 
 def test_bfloat16_is_kept_as_bits_and_handed_over_by_its_number():

@@ -91,16 +91,16 @@ def test_torch_runs_the_module_of_the_source(artifact: Artifact, monkeypatch: py
     from jisu.runtimes.backends.torch import backend as torch_module
     from tests.runtimes import tiny_models
 
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def open_module(artifact: Artifact, source: str | None) -> object:
-        asked.append(source)
+        requests.append(source)
         return tiny_models.TinyModule()
 
     monkeypatch.setattr(tiny_models, "open_module", open_module, raising=False)
     monkeypatch.setattr(torch_module, "REFERENCE_OPENER", "tests.runtimes.tiny_models:open_module")
     assert open_backend("torch", artifact, BackendOptions(source="weights.gguf")).name == "torch"
-    assert asked == ["weights.gguf"]
+    assert requests == ["weights.gguf"]
 
 
 def test_torch_says_what_to_install(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

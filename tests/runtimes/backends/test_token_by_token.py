@@ -17,14 +17,14 @@ def run(**options):
         calls.append((one[:, 0].tolist(), past.tolist()))
         return np.stack([one, past[:, None]], axis=-1).astype(np.float32)  # "logits" that tell token and place
 
-    found = run_token_by_token(step, IDS, past=PAST, new=NEW, vocab_size=2, **options)
-    return found.tolist(), calls
+    actual = run_token_by_token(step, IDS, past=PAST, new=NEW, vocab_size=2, **options)
+    return actual.tolist(), calls
 
 
 def test_a_row_that_ended_repeats_its_last_token_at_its_last_place():
-    found, calls = run(wants_all=True, recurrent=False)
+    actual, calls = run(wants_all=True, recurrent=False)
     assert calls == [([5, 8], [2, 4]), ([6, 8], [3, 4]), ([7, 8], [4, 4])]
-    assert found == [[[5, 2], [6, 3], [7, 4]], [[8, 4], [8, 4], [8, 4]]]
+    assert actual == [[[5, 2], [6, 3], [7, 4]], [[8, 4], [8, 4], [8, 4]]]
     assert run(wants_all=False, recurrent=False)[0] == [[[7, 4]], [[8, 4]]]
 
 

@@ -38,6 +38,6 @@ def test_nothing_is_rounded_or_cut(wrong: object) -> None:
 
 
 def test_whole_numbers_of_any_type_are_ids() -> None:
-    found = id_array(np.array([[1, 2]], np.uint8))
-    assert found.dtype == np.int64
-    assert found.tolist() == [[1, 2]]
+    actual = id_array(np.array([[1, 2]], np.uint8))
+    assert actual.dtype == np.int64
+    assert actual.tolist() == [[1, 2]]

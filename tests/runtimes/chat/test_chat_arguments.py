@@ -19,8 +19,8 @@ TURNS = [
 
 @pytest.mark.parametrize(("room", "kept"), [(8, "s1atb2c3"), (7, "s2c3"), (4, "s2c3"), (3, "s3"), (2, "s3"), (1, "s3")])
 def test_whole_turns_go_and_the_system_stays(room: int, kept: str) -> None:
-    found = drop_oldest_turns(TURNS, lambda some: len(some) <= room)
-    assert "".join(message["content"] for message in found) == kept
+    actual = drop_oldest_turns(TURNS, lambda some: len(some) <= room)
+    assert "".join(message["content"] for message in actual) == kept
 
 
 def test_one_turn_is_never_dropped() -> None:

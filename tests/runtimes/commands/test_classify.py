@@ -13,8 +13,8 @@ import jisu
 def classify(tiny_classifier, capsys):
     def run(*words, code=0):
         assert jisu.main(["classify", str(tiny_classifier.folder), *words]) == code
-        found = capsys.readouterr()
-        return found.out if code == 0 else found.err
+        actual = capsys.readouterr()
+        return actual.out if code == 0 else actual.err
 
     return run
 

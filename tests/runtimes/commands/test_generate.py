@@ -160,11 +160,11 @@ def prompt_tokens(capsys: pytest.CaptureFixture[str], *words: object) -> int:
 def test_line_ends_at_the_end_of_a_file_or_a_pipe_do_not_count(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    wanted = prompt_tokens(capsys, folder, " two\nlines ")
+    expected = prompt_tokens(capsys, folder, " two\nlines ")
     (tmp_path / "prompt").write_bytes(f" two\nlines {end}".encode())
-    assert prompt_tokens(capsys, folder, "--prompt-file", tmp_path / "prompt") == wanted
+    assert prompt_tokens(capsys, folder, "--prompt-file", tmp_path / "prompt") == expected
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f" two\nlines {end}".encode())))
-    assert prompt_tokens(capsys, folder) == wanted
+    assert prompt_tokens(capsys, folder) == expected
 
 
 def record_again(folder: Path) -> None:
@@ -205,10 +205,10 @@ def test_a_conversation_comes_from_a_file_with_its_tools(
 def test_the_last_message_is_continued(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "messages.json"
     path.write_text(json.dumps([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes, "}]))
-    asked = prompt_tokens(capsys, folder, "--messages", path)
+    requested = prompt_tokens(capsys, folder, "--messages", path)
     continued = prompt_tokens(capsys, folder, "--messages", path, "--continue-final-message")
     # <|im_end|>, a line end, <|im_start|> and "assistant" with another line end are left out.
-    assert asked - continued == 3 + len("assistant\n")
+    assert requested - continued == 3 + len("assistant\n")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +227,6 @@ def test_the_last_message_is_continued(folder: Path, tmp_path: Path, capsys: pyt
 def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "messages").write_text('[{"role": "user", "content": "hi"}]')
     (tmp_path / "empty").write_text("[]")
-    given = [word.format(messages=tmp_path / "messages", empty=tmp_path / "empty") for word in words]
+    arguments = [word.format(messages=tmp_path / "messages", empty=tmp_path / "empty") for word in words]
     with pytest.raises(InputError):
-        run(folder, *given, "--backend", "answering")
+        run(folder, *arguments, "--backend", "answering")

@@ -28,14 +28,14 @@ sys.exit(jisu.main(["try"]))
 """
 
 
-def run(body: str, *, redirect: str = "", encoding: str = "utf-8", given: bytes = b"") -> tuple[int, bytes, str]:
+def run(body: str, *, redirect: str = "", encoding: str = "utf-8", inputs: bytes = b"") -> tuple[int, bytes, str]:
     """Exit code, output and errors of a verb with this body, its streams redirected by a shell."""
     done = subprocess.run(
         ["sh", "-c", f'"$@" {redirect}', "sh", sys.executable, "-c", WRITES.format(body=body)],
         capture_output=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONIOENCODING": encoding},
-        input=given,
+        input=inputs,
         check=False,
     )
     return done.returncode, done.stdout, done.stderr.decode()
@@ -73,4 +73,4 @@ def test_json_stays_json_in_any_encoding() -> None:
 
 
 def test_bytes_of_another_encoding_come_in_as_surrogates() -> None:
-    assert run("sys.stdout.write(ascii(sys.stdin.read()))", given=b"\xff")[:2] == (0, b"'\\udcff'")
+    assert run("sys.stdout.write(ascii(sys.stdin.read()))", inputs=b"\xff")[:2] == (0, b"'\\udcff'")

@@ -57,12 +57,12 @@ def test_what_is_typed_during_an_answer_is_read_after_it(tmp_path: Path, typed: 
         os.close(outer)
 
 
-def read_until(terminal: int, wanted: str) -> str:
+def read_until(terminal: int, expected: str) -> str:
     """What the program shows until it has shown ``wanted``; fails when that takes long."""
     import select
 
     shown = ""
-    while wanted not in shown:
-        assert select.select([terminal], [], [], 20)[0], f"waited for {wanted!r}, saw {shown!r}"
+    while expected not in shown:
+        assert select.select([terminal], [], [], 20)[0], f"waited for {expected!r}, saw {shown!r}"
         shown += os.read(terminal, 4096).decode()
     return shown

@@ -37,12 +37,12 @@ def model(request: pytest.FixtureRequest) -> Any:
     import torch
 
     config = models()[request.param]
-    found = random_model(config, seed=3).eval()
-    found.generation_config.forced_eos_token_id = None
+    actual = random_model(config, seed=3).eval()
+    actual.generation_config.forced_eos_token_id = None
     with torch.no_grad():  # let sequences end now and then, some before others
-        head = found.get_output_embeddings().weight
+        head = actual.get_output_embeddings().weight
         head[EOS] = 1.3 * head[17]
-    return found
+    return actual
 
 
 def theirs(model: Any, prompts: list[list[int]], **options: Any) -> list[list[int]]:
@@ -56,10 +56,10 @@ def theirs(model: Any, prompts: list[list[int]], **options: Any) -> list[list[in
     seen = [[0] * len(pad) + [1] * len(row) if left else [1] * len(row) + [0] * len(pad)
             for row, pad in zip(prompts, padding, strict=True)]  # fmt: skip
     with torch.inference_mode():
-        found = model.generate(
+        actual = model.generate(
             torch.tensor(rows), attention_mask=torch.tensor(seen), max_new_tokens=NEW, do_sample=False, **options
         ).tolist()
-    answers = [row[width if left else 1 :] for row in found]
+    answers = [row[width if left else 1 :] for row in actual]
     return [row[: row.index(EOS) + 1] if EOS in row else row for row in answers]
 
 
@@ -82,8 +82,8 @@ def ours(model: Any, prompts: list[list[int]], **changes: Any) -> list[list[int]
         begun = [[PAD] for _ in prompts]
     else:
         state = backend.new_state(len(prompts) * options.num_beams, NEW + max(map(len, prompts)))
-    found = search_beams(backend, state, begun, options=options, limits=[NEW] * len(prompts), eos=(EOS,))
-    return [list(result.token_ids) for result in found]
+    actual = search_beams(backend, state, begun, options=options, limits=[NEW] * len(prompts), eos=(EOS,))
+    return [list(result.token_ids) for result in actual]
 
 
 @pytest.mark.parametrize("options", SEARCHES, ids=str)
@@ -141,25 +141,25 @@ def found_in(table: list[list[float]], *, limit: int, **options: Any) -> Any:
 
 
 def test_a_later_certainty_beats_the_likeliest_first_token() -> None:
-    found = found_in(GARDEN, limit=5, num_beams=2)
-    assert found.token_ids == (2, 0)
-    assert found.finish_reason == "eos"
-    assert found.score == pytest.approx(np.log(0.4) / 2)
+    actual = found_in(GARDEN, limit=5, num_beams=2)
+    assert actual.token_ids == (2, 0)
+    assert actual.finish_reason == "eos"
+    assert actual.score == pytest.approx(np.log(0.4) / 2)
 
 
 def test_the_limit_ends_a_sequence() -> None:
-    found = found_in(GARDEN, limit=1, num_beams=2)
-    assert (found.token_ids, found.finish_reason) == ((1,), "length")
+    actual = found_in(GARDEN, limit=1, num_beams=2)
+    assert (actual.token_ids, actual.finish_reason) == ((1,), "length")
 
 
 def test_a_token_of_the_callers_ends_with_stop() -> None:
-    found = found_in(GARDEN, limit=3, num_beams=2, stop_ids=(2,), length_penalty=0.0)
-    assert (found.token_ids, found.finish_reason) == ((2,), "stop")
+    actual = found_in(GARDEN, limit=3, num_beams=2, stop_ids=(2,), length_penalty=0.0)
+    assert (actual.token_ids, actual.finish_reason) == ((2,), "stop")
 
 
 def test_forbidden_tokens_are_in_no_beam() -> None:
-    found = found_in(GARDEN, limit=4, num_beams=2, logit_bias={2: -float("inf")}, length_penalty=0.0)
-    assert 2 not in found.token_ids
+    actual = found_in(GARDEN, limit=4, num_beams=2, logit_bias={2: -float("inf")}, length_penalty=0.0)
+    assert 2 not in actual.token_ids
 
 
 def test_logits_that_are_not_finite_are_an_error() -> None:

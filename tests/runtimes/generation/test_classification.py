@@ -30,9 +30,9 @@ LENGTHS = [3, 40, 5, 3, 38, 1, 5]
 @pytest.mark.parametrize("takes_unequal", [True, False])
 def test_every_row_gets_its_own_answer(takes_unequal):
     backend = Counting(takes_unequal=takes_unequal)
-    found = classify_rows(backend, [[1] * length for length in LENGTHS], ("many", "few"))
-    assert [one.tokens for one in found] == LENGTHS
-    for one, length in zip(found, LENGTHS, strict=True):
+    actual = classify_rows(backend, [[1] * length for length in LENGTHS], ("many", "few"))
+    assert [one.tokens for one in actual] == LENGTHS
+    for one, length in zip(actual, LENGTHS, strict=True):
         assert one.probabilities["many"] == pytest.approx(length / (length + 1), abs=1e-6)
         assert sum(one.probabilities.values()) == pytest.approx(1)
         assert one.label == "many"
@@ -58,8 +58,8 @@ def test_a_call_is_not_larger_than_memory_should_be():
 
 
 def test_probabilities_of_large_logits_are_finite():
-    found = probabilities_of(np.array([[1000.0, 1000.0], [-1000.0, 0.0]], np.float32))
-    np.testing.assert_allclose(found, [[0.5, 0.5], [0.0, 1.0]])
+    actual = probabilities_of(np.array([[1000.0, 1000.0], [-1000.0, 0.0]], np.float32))
+    np.testing.assert_allclose(actual, [[0.5, 0.5], [0.0, 1.0]])
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ class ModuleBackend(ListBackend):
 
     def logits(self, tokens: list[int]) -> np.ndarray:
         with torch.no_grad():
-            found: np.ndarray = self.module(torch.tensor([tokens])).logits[0].numpy()
-        return found
+            scores: np.ndarray = self.module(torch.tensor([tokens])).logits[0].numpy()
+        return scores
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_answers_are_those_of_transformers(
 def test_words_that_the_model_would_say_are_forbidden_or_favoured(
     module: Any, opened: Callable[[dict[str, Any]], Engine]
 ) -> None:
-    plain = [list(found.token_ids) for found in opened({}).generate_ids(PROMPTS, max_new_tokens=NEW)]
+    plain = [list(scores.token_ids) for scores in opened({}).generate_ids(PROMPTS, max_new_tokens=NEW)]
     first = plain[0]
     for settings in (
         {"bad_words_ids": [first[:1], first[1:3], [1]]},
@@ -116,10 +116,10 @@ def test_words_that_the_model_would_say_are_forbidden_or_favoured(
     ):
         engine = opened(settings)
         expected = [answer(module, prompt, max_new_tokens=NEW) for prompt in PROMPTS]
-        actual = [list(found.token_ids) for found in engine.generate_ids(PROMPTS, max_new_tokens=NEW)]
+        actual = [list(scores.token_ids) for scores in engine.generate_ids(PROMPTS, max_new_tokens=NEW)]
         assert actual == expected != plain, settings
         without = engine.generate_ids(PROMPTS, max_new_tokens=NEW, model_defaults=False)
-        assert [list(found.token_ids) for found in without] == plain, settings
+        assert [list(scores.token_ids) for scores in without] == plain, settings
 
 
 DRAWING: list[dict[str, Any]] = [

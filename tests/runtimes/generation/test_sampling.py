@@ -77,8 +77,8 @@ def test_draw_from_a_large_vocabulary_equals_one_running_sum(size: int) -> None:
     weights = np.exp(scores)
     cumulative = np.cumsum(weights) / weights.sum()
     for uniform in np.linspace(0, 0.999, 97):
-        wanted = int(np.searchsorted(cumulative, uniform, side="right"))
-        assert draw(scores.copy(), SamplingOptions(temperature=1.0), float(uniform)) == wanted
+        expected = int(np.searchsorted(cumulative, uniform, side="right"))
+        assert draw(scores.copy(), SamplingOptions(temperature=1.0), float(uniform)) == expected
 
 
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999, 0.9999999])
@@ -197,10 +197,10 @@ def test_a_tiny_temperature_is_almost_greedy() -> None:
 
 
 def test_logprobs_are_those_of_the_model() -> None:
-    found = token_logprobs(HALVES.astype(np.float32), 2, top=2)
-    assert found.logprob == pytest.approx(math.log(1 / 8))
-    assert [token for token, _ in found.top] == [0, 1]
-    assert [value for _, value in found.top] == pytest.approx([math.log(1 / 2), math.log(1 / 4)])
+    actual = token_logprobs(HALVES.astype(np.float32), 2, top=2)
+    assert actual.logprob == pytest.approx(math.log(1 / 8))
+    assert [token for token, _ in actual.top] == [0, 1]
+    assert [value for _, value in actual.top] == pytest.approx([math.log(1 / 2), math.log(1 / 4)])
     assert token_logprobs(HALVES.astype(np.float32), 2, top=0).top == ()
 
 

@@ -21,8 +21,8 @@ def expected(sequence: list[int]) -> list[float]:
 def test_scores_do_not_depend_on_how_they_are_grouped(monkeypatch: pytest.MonkeyPatch, positions: int) -> None:
     monkeypatch.setattr(scoring, "_LOGITS_BYTES", positions * 4 * V)
     backend = ListBackend()
-    found = score_tokens(backend, SEQUENCES)
-    for sequence, scores in zip(SEQUENCES, found, strict=True):
+    actual = score_tokens(backend, SEQUENCES)
+    for sequence, scores in zip(SEQUENCES, actual, strict=True):
         assert list(scores.token_ids) == sequence
         assert scores.logprobs.shape == scores.greedy.shape == (len(sequence) - 1,)
         np.testing.assert_allclose(scores.logprobs, expected(sequence), atol=1e-5)

@@ -58,7 +58,7 @@ def test_the_smallest_quota_counts(tmp_path: Path, own: str, files: dict[str, st
 
 
 @pytest.mark.parametrize(
-    ("own", "files", "found"),
+    ("own", "files", "actual"),
     [
         ("2", {"slice/job/memory.max": "max\n", "slice/job/memory.current": "5\n"}, (None, None)),
         ("2", {"slice/job/memory.max": "1073741824\n", "slice/job/memory.current": "5\n"}, (1 << 30, 5)),
@@ -73,9 +73,9 @@ def test_the_smallest_quota_counts(tmp_path: Path, own: str, files: dict[str, st
     ],
 )
 def test_the_smallest_memory_limit_counts(
-    tmp_path: Path, own: str, files: dict[str, str], found: tuple[int | None, int | None]
+    tmp_path: Path, own: str, files: dict[str, str], actual: tuple[int | None, int | None]
 ) -> None:
     root, mine = places(tmp_path, own)
     for name, text in files.items():
         write(root / name, text)
-    assert cgroup_memory(root, mine) == found
+    assert cgroup_memory(root, mine) == actual

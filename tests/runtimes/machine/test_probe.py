@@ -52,8 +52,8 @@ def test_name_of_the_processor() -> None:
 def test_memory_limit_bounds_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine_module, "memory_sizes", lambda: (100, 90))
     monkeypatch.setattr(machine_module, "cgroup_memory", lambda: (50, 20))
-    found = probe_machine()
-    assert (found.memory, found.memory_free, found.memory_limit) == (100, 30, 50)
+    actual = probe_machine()
+    assert (actual.memory, actual.memory_free, actual.memory_limit) == (100, 30, 50)
 
 
 def test_disk_is_that_of_the_nearest_existing_parent(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_onnxruntime_tells_which_libraries_of_cuda_are_not_here() -> None:
 
 @pytest.mark.parametrize(("said", "overflow"), [("yes", True), ("no", False), ("", None)])
 def test_onnxruntime_tells_how_it_adds_int8_products(said: str, overflow: bool | None) -> None:
-    found = probe_onnxruntime(f"print('providers:A'); print('int8_overflow:{said}')")
-    assert found.int8_overflow is overflow
+    actual = probe_onnxruntime(f"print('providers:A'); print('int8_overflow:{said}')")
+    assert actual.int8_overflow is overflow
 
 
 @pytest.mark.parametrize(

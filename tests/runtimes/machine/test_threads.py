@@ -12,13 +12,13 @@ from jisu.runtimes.machine.threads import physical_cores, usable_threads
 from tests.runtimes.tiny_models import write_artifact
 
 
-@pytest.mark.parametrize(("limit", "wanted"), [(None, 4), (2.0, 2), (2.9, 2), (0.5, 1), (64.0, 4)])
+@pytest.mark.parametrize(("limit", "expected"), [(None, 4), (2.0, 2), (2.9, 2), (0.5, 1), (64.0, 4)])
 def test_affinity_and_quota_bound_the_threads(
-    monkeypatch: pytest.MonkeyPatch, limit: float | None, wanted: int
+    monkeypatch: pytest.MonkeyPatch, limit: float | None, expected: int
 ) -> None:
     monkeypatch.setattr(threads, "_affinity", lambda: {1000, 1001, 1002, 1003})
     monkeypatch.setattr(threads, "cgroup_cpus", lambda: limit)
-    assert usable_threads() == wanted
+    assert usable_threads() == expected
 
 
 def test_two_cpus_of_a_core_count_once(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ def write(folder, **files):
 
 
 def test_nothing_is_declared(tmp_path):
-    found = write(tmp_path, config={"model_type": "llama", "quantization_config": None})
-    assert (found.method, found.origin, dict(found.settings)) == ("", "", {})
+    actual = write(tmp_path, config={"model_type": "llama", "quantization_config": None})
+    assert (actual.method, actual.origin, dict(actual.settings)) == ("", "", {})
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,17 @@ def test_nothing_is_declared(tmp_path):
     ],
 )
 def test_a_declaration_is_found_wherever_tools_put_it(tmp_path, files, method, origin):
-    found = write(tmp_path, **files)
-    assert found.method == method
-    assert found.origin.startswith(origin)
+    actual = write(tmp_path, **files)
+    assert actual.method == method
+    assert actual.origin.startswith(origin)
 
 
 def test_settings_of_modelopt_are_those_of_its_quantization(tmp_path):
-    found = write(tmp_path, hf_quant_config={"producer": {}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}})
-    assert found.setting("quant_algo") == "NVFP4"
-    assert found.count("group_size") == 16
+    actual = write(
+        tmp_path, hf_quant_config={"producer": {}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}}
+    )
+    assert actual.setting("quant_algo") == "NVFP4"
+    assert actual.count("group_size") == 16
 
 
 def test_a_declaration_that_is_no_object_is_refused(tmp_path):

@@ -33,8 +33,8 @@ def tile(shape, scales, block=None):
     ],
 )
 def test_shapes_tell_what_a_scale_is_for(shape, scales, block, rows, columns):
-    found = tile(shape, scales, block)
-    assert (found.rows, found.columns) == (rows, columns)
+    actual = tile(shape, scales, block)
+    assert (actual.rows, actual.columns) == (rows, columns)
 
 
 @pytest.mark.parametrize("scales", [(5,), (4, 2), (7, 1), (2, 6, 8)])

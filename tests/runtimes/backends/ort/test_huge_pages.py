@@ -68,13 +68,13 @@ def test_another_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not are_allowed(), reason="this system gives no large pages")
 def test_collapsed_memory_keeps_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[int]] = []
-    monkeypatch.setattr(huge_pages, "collapse", lambda blocks: asked.append(blocks))
+    requests: list[list[int]] = []
+    monkeypatch.setattr(huge_pages, "collapse", lambda blocks: requests.append(blocks))
     with in_huge_pages():
         memory = mmap.mmap(-1, 4 * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         numbers = np.frombuffer(memory, np.uint32)
         numbers[:] = np.arange(numbers.size)
-    (blocks,) = asked
+    (blocks,) = requests
     ours = [block for block in blocks if numbers.ctypes.data <= block < numbers.ctypes.data + 4 * LARGE]
     assert len(ours) >= 3
     if not collapse(ours):

@@ -10,8 +10,8 @@ from jisu.runtimes.backends.ort.placement import check_placement, joined
 
 def session(**placed):
     def part(provider, nodes):
-        found = [SimpleNamespace(op_type=op_type, name=f"n{index}") for index, op_type in enumerate(nodes)]
-        return SimpleNamespace(ep_name=provider, get_nodes=lambda: found)
+        actual = [SimpleNamespace(op_type=op_type, name=f"n{index}") for index, op_type in enumerate(nodes)]
+        return SimpleNamespace(ep_name=provider, get_nodes=lambda: actual)
 
     parts = [part(provider, nodes) for provider, nodes in placed.items()]
     return SimpleNamespace(get_provider_graph_assignment_info=lambda: parts)
@@ -39,6 +39,6 @@ def test_a_runtime_that_does_not_tell_is_refused():
 
 def test_two_graphs_are_told_as_one():
     sides = [session(CUDA=["MatMul"], CPU=["Attention"]), session(CUDA=["MatMul", "Add"])]
-    found = joined(*(check_placement(side, provider="CUDA", allow_cpu_nodes=True) for side in sides))
-    assert found.counts == {"CUDA": {"MatMul": 2, "Add": 1}, "CPU": {"Attention": 1}}
-    assert found.strays == ("Attention n0",)
+    actual = joined(*(check_placement(side, provider="CUDA", allow_cpu_nodes=True) for side in sides))
+    assert actual.counts == {"CUDA": {"MatMul": 2, "Add": 1}, "CPU": {"Attention": 1}}
+    assert actual.strays == ("Attention n0",)

@@ -67,10 +67,10 @@ def test_a_mask_with_room_hides_the_places_that_nobody_wrote(
     backend.forward(prompts, state, new_lengths=lengths)
     for step in range(steps):
         fed = np.array([[rows[row][length + step]] for row, length in enumerate(lengths)])
-        found = backend.forward(fed, state).copy()
+        actual = backend.forward(fed, state).copy()
         for row, length in enumerate(lengths):
             alone = backend.forward(rows[row][None, : length + step + 1], backend.new_state(1, 30))
-            np.testing.assert_allclose(found[row], alone[0], rtol=1e-4, atol=1e-3)
+            np.testing.assert_allclose(actual[row], alone[0], rtol=1e-4, atol=1e-3)
 
 
 def test_the_last_positions_are_reached_though_a_mask_has_room_for_more(
@@ -319,18 +319,18 @@ def one_token(tmp_path_factory):
     session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def truth(tokens):
-        hidden, found = np.zeros(ONE_TOKEN_SIZE), []
+        hidden, actual = np.zeros(ONE_TOKEN_SIZE), []
         for place, token in enumerate(tokens):
             hidden = hidden / 2 + embed[token] + place
-            found.append(hidden @ head)
-        return np.array(found)
+            actual.append(hidden @ head)
+        return np.array(actual)
 
     opened = Reopened(lambda: session, RuntimeError)
     return OrtCpuBackend(opened, signature, vocab_size=V, max_positions=None), truth
 
 
-@pytest.mark.parametrize("wanted", ["last", "all"])
-def test_rows_of_unequal_lengths_run_token_by_token(one_token, wanted):
+@pytest.mark.parametrize("expected", ["last", "all"])
+def test_rows_of_unequal_lengths_run_token_by_token(one_token, expected):
     backend, truth = one_token
     rows = [[3, 7, 1, 9, 2], [8, 2], [5, 5, 5, 4]]
     more = [[1, 2, 3], [4], [6, 7]]
@@ -339,11 +339,11 @@ def test_rows_of_unequal_lengths_run_token_by_token(one_token, wanted):
         width = max(map(len, now))
         ids = np.array([row + [0] * (width - len(row)) for row in now])
         lengths = np.array([len(row) for row in now])
-        found = backend.forward(ids, state, new_lengths=lengths, logits=wanted)
+        actual = backend.forward(ids, state, new_lengths=lengths, logits=expected)
         for index, (past, new) in enumerate(zip(before, now, strict=True)):
             whole = truth(past + new)[len(past) :]
-            ours = found[index, : len(new)] if wanted == "all" else found[index]
-            np.testing.assert_allclose(ours, whole if wanted == "all" else whole[-1:], rtol=1e-4, atol=1e-4)
+            ours = actual[index, : len(new)] if expected == "all" else actual[index]
+            np.testing.assert_allclose(ours, whole if expected == "all" else whole[-1:], rtol=1e-4, atol=1e-4)
     assert state.lengths.tolist() == [8, 3, 6]
     step = backend.forward(np.array([[1], [2], [3]]), state)
     for index, (past, new, last) in enumerate(zip(rows, more, (1, 2, 3), strict=True)):
@@ -354,8 +354,8 @@ def test_rows_of_equal_lengths_run_token_by_token_together(one_token):
     backend, truth = one_token
     state = backend.new_state(2, 6)
     rows = [[3, 7, 1], [8, 2, 4]]
-    found = backend.forward(np.array(rows), state, logits="all")
-    np.testing.assert_allclose(found, [truth(row) for row in rows], rtol=1e-4, atol=1e-4)
+    actual = backend.forward(np.array(rows), state, logits="all")
+    np.testing.assert_allclose(actual, [truth(row) for row in rows], rtol=1e-4, atol=1e-4)
 
 
 def test_a_long_row_among_short_ones_is_not_paid_for_by_all(tmp_path):
@@ -366,12 +366,12 @@ def test_a_long_row_among_short_ones_is_not_paid_for_by_all(tmp_path):
     backend._row_by_row = lambda *args: seen.append(args[3].tolist()) or run(*args)
     for lengths, alone in (([60, 1, 1, 2], True), ([60, 50, 55, 60], False), ([5, 1, 1, 2], False)):
         ids = np.arange(len(lengths) * max(lengths)).reshape(len(lengths), -1) % V
-        found = backend.forward(ids, backend.new_state(len(lengths), 64), new_lengths=np.array(lengths))
+        actual = backend.forward(ids, backend.new_state(len(lengths), 64), new_lengths=np.array(lengths))
         assert bool(seen) == alone
         seen.clear()
         for row, length in enumerate(lengths):
-            wanted = backend.forward(ids[row : row + 1, :length], backend.new_state(1, 64))
-            np.testing.assert_allclose(found[row], wanted[0], rtol=1e-4, atol=1e-4)
+            expected = backend.forward(ids[row : row + 1, :length], backend.new_state(1, 64))
+            np.testing.assert_allclose(actual[row], expected[0], rtol=1e-4, atol=1e-4)
 
 
 def test_a_backend_that_rested_computes_as_before_with_the_state_it_had(artifact: Artifact) -> None:

@@ -40,10 +40,10 @@ def test_single_tokens_are_captured_once_for_each_state(artifact):
 
 
 @pytest.mark.parametrize(
-    ("found", "why"), [({"records": False}, "copies between the memories"), ({"loops": ("LSTM",)}, "LSTM of cuDNN")]
+    ("actual", "why"), [({"records": False}, "copies between the memories"), ({"loops": ("LSTM",)}, "LSTM of cuDNN")]
 )
-def test_what_cannot_be_recorded_runs_unrecorded_and_the_placement_says_so(artifact, found, why):
-    plain, unrecorded = (OrtCudaBackend(pretended_onnxruntime(**more), artifact) for more in ({}, found))
+def test_what_cannot_be_recorded_runs_unrecorded_and_the_placement_says_so(artifact, actual, why):
+    plain, unrecorded = (OrtCudaBackend(pretended_onnxruntime(**more), artifact) for more in ({}, actual))
     assert plain.placement.unrecorded is None
     assert why in unrecorded.placement.unrecorded
     tokens = []
@@ -107,7 +107,7 @@ def test_two_packages_in_one_environment_are_refused(artifact, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "message"),
     [
         (
             "CUDA failure 2: out of memory\n at x",
@@ -116,14 +116,14 @@ def test_two_packages_in_one_environment_are_refused(artifact, monkeypatch):
         ("Non-zero status code", "cannot run the graph on the GPU.*Non-zero status code.*jisu doctor"),
     ],
 )
-def test_a_call_that_fails_is_one_sentence(artifact, said, told, monkeypatch):
+def test_a_call_that_fails_is_one_sentence(artifact, said, message, monkeypatch):
     backend = OrtCudaBackend(pretended_onnxruntime(), artifact)
 
     def fail(*_):
         raise RuntimeError(said)
 
     monkeypatch.setattr(backend._graph.session, "run_with_iobinding", fail)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         backend.forward(np.array([[1, 2, 3]]), backend.new_state(1, 8))
 
 
@@ -153,12 +153,12 @@ def test_a_gpu_without_room_for_the_weights_says_how_much_they_need(artifact, mo
 
 def test_no_value_takes_the_place_of_another_that_the_processor_still_reads(artifact):
     runtime = pretended_onnxruntime()
-    opened, given = runtime.InferenceSession, []
+    opened, sessions = runtime.InferenceSession, []
     runtime.InferenceSession = lambda path, options, providers: (
-        given.append(options) or opened(path, options, providers)
+        sessions.append(options) or opened(path, options, providers)
     )
     OrtCudaBackend(runtime, artifact)
-    assert [options.enable_mem_reuse for options in given] == [False]
+    assert [options.enable_mem_reuse for options in sessions] == [False]
 
 
 def test_a_closed_backend_says_so(artifact):

@@ -34,10 +34,10 @@ def test_the_same_tokens_as_with_all_logits(artifact, options, monkeypatch):
     assert isinstance(backend, TopBackend)
     fetched = []
     monkeypatch.setattr(Value, "numpy", lambda self: fetched.append(self.array.size) or self.array.copy())
-    wanted = {"max_new_tokens": 12, "ignore_eos": True, **options}
-    ours = Engine(artifact, backend).generate_ids(PROMPTS, **wanted)
+    expected = {"max_new_tokens": 12, "ignore_eos": True, **options}
+    ours = Engine(artifact, backend).generate_ids(PROMPTS, **expected)
     with load(artifact.folder) as engine:
-        theirs = engine.generate_ids(PROMPTS, **wanted)
+        theirs = engine.generate_ids(PROMPTS, **expected)
     assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
     whole = sum(size == 2 * backend.vocab_size for size in fetched)
     assert whole == (1 if not options or "top_k" in options else 12)  # the prompt's, or every step's

@@ -87,8 +87,8 @@ def exported(folder: Path, family: str | Path, precision: str, *, target: str = 
         mock.patch.object(w8a8, "_fewest", lambda *_: (1, {1: 0.0})),
         mock.patch.object(pipeline, "prove", lambda *_, **__: result),
         mock.patch.object(activation_ranges, "measure_ranges", measured),
-        mock.patch.object(pipeline, "trace_source", lambda given, **_: _traced(family, given, is_large=is_large)),
-        mock.patch.object(pipeline, "trace_source_encoder", lambda given: _traced_encoder(family, given)),
+        mock.patch.object(pipeline, "trace_source", lambda source, **_: _traced(family, source, is_large=is_large)),
+        mock.patch.object(pipeline, "trace_source_encoder", lambda source: _traced_encoder(family, source)),
     ):
         return pipeline.export(source, out, target=target, precision=precision, **more)
 

@@ -145,8 +145,8 @@ class Context:
         for name in names:
             binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding)
-        for name, found in zip(names, binding.get_outputs(), strict=True):
-            ctypes.memmove(addresses[name], found.data_ptr(), found.tensor_size_in_bytes())
+        for name, actual in zip(names, binding.get_outputs(), strict=True):
+            ctypes.memmove(addresses[name], actual.data_ptr(), actual.tensor_size_in_bytes())
 
 
 def pretended_library(artifact: Artifact) -> Library:

@@ -32,8 +32,8 @@ def padded(rows):
     return np.array([row + [0] * (width - len(row)) for row in rows]), np.array([len(row) for row in rows])
 
 
-def near(found, wanted):
-    np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-4)
+def near(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-4)
 
 
 def test_a_prompt_longer_than_the_profile_goes_through_in_pieces(artifact):
@@ -50,11 +50,11 @@ def test_rows_of_unequal_lengths_give_their_own_last_logits(artifact, rows):
     state = backend.new_state(3, 24)
     ids, new = padded(rows)
     out = backend.forward(ids, state, new_lengths=new)
-    for row, found in zip(rows, out, strict=True):
-        near(found, logits_of(row)[-1:])
+    for row, actual in zip(rows, out, strict=True):
+        near(actual, logits_of(row)[-1:])
     out = backend.forward(np.array([[1], [2], [3]]), state)
-    for row, token, found in zip(rows, (1, 2, 3), out, strict=True):
-        near(found, logits_of([*row, token])[-1:])
+    for row, token, actual in zip(rows, (1, 2, 3), out, strict=True):
+        near(actual, logits_of([*row, token])[-1:])
 
 
 def test_all_logits_are_those_of_every_position(artifact):

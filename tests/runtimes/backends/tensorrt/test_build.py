@@ -119,12 +119,12 @@ def test_added_scores_classifiers_and_float32_build_too(rtx, trt_folder, plans, 
 def test_an_encoder_has_a_plan_of_its_own(rtx, trt_folder, plans, family, precision):
     artifact = exported(trt_folder, family, precision)
     shapes = Shapes(capacity=64, prompt=1, batch=2, source=32)
-    given = {**ADA, "shapes": shapes}
-    built = build_plans(artifact, rtx, plans / f"{family}-{precision}", **given)
+    options = {**ADA, "shapes": shapes}
+    built = build_plans(artifact, rtx, plans / f"{family}-{precision}", **options)
     assert [one.path.name for one in built] == ["tensorrt-rtx-sm89.plan.gz", "tensorrt-rtx-sm89.encoder.plan.gz"]
     # Biases are added to the scores of the one, which are spelled out; attention of the other is fused.
     assert all(one.size > 100_000 and one.notes == () for one in built)
-    again = build_plans(artifact, rtx, plans / f"{family}-{precision}", **given)
+    again = build_plans(artifact, rtx, plans / f"{family}-{precision}", **options)
     assert [one.reason for one in again] == [None, None]
     hashes = [json.loads(one.path.with_name(f"{one.path.name}.json").read_text())["key"]["graph"] for one in built]
     files = artifact.manifest.files

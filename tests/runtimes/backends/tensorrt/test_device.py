@@ -14,12 +14,12 @@ from tests.runtimes.backends.tensorrt.pretended import Cuda
 def test_what_is_written_is_read_back_and_new_memory_is_zero():
     device = Device(Cuda())
     address = device.allocate(16, purpose="a test")
-    found = np.ones(4, np.float32)
-    device.read(address, found)
-    assert found.tolist() == [0, 0, 0, 0]
+    actual = np.ones(4, np.float32)
+    device.read(address, actual)
+    assert actual.tolist() == [0, 0, 0, 0]
     device.write(address, np.arange(4, dtype=np.float32))
-    device.read(address, found)
-    assert found.tolist() == [0, 1, 2, 3]
+    device.read(address, actual)
+    assert actual.tolist() == [0, 1, 2, 3]
 
 
 def test_a_driver_that_fails_is_one_clear_error():
@@ -44,11 +44,11 @@ class Both(Cuda):
 
         def call(*arguments: Any) -> Any:
             # Our graphs are lists, and no driver has made the real one's.
-            code, *found = getattr(self.real, name)(*(0 if isinstance(item, list) else item for item in arguments))
+            code, *actual = getattr(self.real, name)(*(0 if isinstance(item, list) else item for item in arguments))
             assert int(code) != 0
             self.called.add(name)
             answer = ours(*arguments)
-            assert len(found) == len(answer) - 1
+            assert len(actual) == len(answer) - 1
             return answer
 
         return call
@@ -62,9 +62,9 @@ def test_every_call_is_one_that_the_real_module_takes() -> None:
     first, second = (device.allocate(16, purpose="a test") for _ in range(2))
     device.write(first, np.arange(4, dtype=np.float32))
     device.copy(second, first, 16)
-    found = np.zeros(4, np.float32)
-    device.read(second, found)
-    assert found.tolist() == [0, 1, 2, 3]
+    actual = np.zeros(4, np.float32)
+    device.read(second, actual)
+    assert actual.tolist() == [0, 1, 2, 3]
     graph = device.capture(lambda: True)
     device.launch(graph)
     with pytest.raises(InputError, match="no room"):

@@ -22,11 +22,11 @@ def test_copies_of_a_source_say_what_it_says_alone(text_to_text_tensorrt):
     assert isinstance(backend, EncoderBackend)
     assert not isinstance(backend, TopBackend)
     together = backend.encode(SOURCES, capacity=4, copies=2)
-    found = backend.forward(np.full((4, 1), 2), together)
+    actual = backend.forward(np.full((4, 1), 2), together)
     for row in range(4):
         alone = backend.encode([SOURCES[row // 2]], capacity=4)
-        wanted = backend.forward(np.array([[2]]), alone)[0]
-        np.testing.assert_allclose(found[row], wanted, rtol=2e-4, atol=2e-4)
+        expected = backend.forward(np.array([[2]]), alone)[0]
+        np.testing.assert_allclose(actual[row], expected, rtol=2e-4, atol=2e-4)
 
 
 def test_single_tokens_behind_a_source_are_recorded_and_what_was_encoded_stays(text_to_text_tensorrt):

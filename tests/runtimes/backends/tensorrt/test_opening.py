@@ -33,19 +33,19 @@ def library(artifact, monkeypatch, tmp_path):
 def pretend(artifact, monkeypatch, tmp_path):
     from jisu.runtimes.backends.tensorrt import build
 
-    found, builds = pretended_library(artifact), []
+    actual, builds = pretended_library(artifact), []
 
-    def built(*given, **more):
+    def built(*arguments, **more):
         builds.append(more)
         return (ENCODER_PLAN if more["graph"].part else PLAN), []
 
     monkeypatch.setattr(opening, "probe_gpus", lambda: HERE)
     monkeypatch.setattr(plan_targets, "probe_gpus", lambda: HERE)
-    monkeypatch.setattr(opening, "import_library", lambda name: found)
+    monkeypatch.setattr(opening, "import_library", lambda name: actual)
     monkeypatch.setattr(opening, "default_folder", lambda artifact: tmp_path / "cache")
     monkeypatch.setattr(opening, "importlib", SimpleNamespace(import_module=lambda name: Cuda()))
     monkeypatch.setattr(build, "_build", built)
-    return SimpleNamespace(library=found, builds=builds)
+    return SimpleNamespace(library=actual, builds=builds)
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])

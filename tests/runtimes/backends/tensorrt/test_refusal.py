@@ -36,10 +36,10 @@ def test_an_int4_weight_is_what_an_old_gpu_refuses(rtx, trt_int4, tmp_path, caps
 def test_a_graph_that_is_taken_is_no_refusal(rtx, trt_int4, tmp_path, monkeypatch, capsys):
     done = SimpleNamespace(returncode=0, stdout="Graph is fully supported by TensorRT", stderr="")
     out = tmp_path / "x.onnx"
-    found = find_refusal(trt_int4, rtx, capability=(8, 9), shapes=SHAPES, out=out, run=lambda *_, **__: done)
-    assert found == Refusal()
+    actual = find_refusal(trt_int4, rtx, capability=(8, 9), shapes=SHAPES, out=out, run=lambda *_, **__: done)
+    assert actual == Refusal()
     assert not out.exists()
-    monkeypatch.setattr(refusal, "find_refusal", lambda *_, **__: found)
+    monkeypatch.setattr(refusal, "find_refusal", lambda *_, **__: actual)
     words = ["diagnose", str(trt_int4.folder), "--backend", "tensorrt-rtx", "--compute-capability", "8.9"]
     assert jisu.main(words) == 0
     assert "tensorrt-rtx accepts the graph and builds it" in capsys.readouterr().out
@@ -47,11 +47,11 @@ def test_a_graph_that_is_taken_is_no_refusal(rtx, trt_int4, tmp_path, monkeypatc
 
 def test_what_the_parser_does_not_take_is_told_as_it_says_it(rtx, trt_llama, tmp_path):
     done = SimpleNamespace(returncode=0, stdout=TABLE, stderr="")
-    found = find_refusal(
+    actual = find_refusal(
         trt_llama, rtx, capability=(8, 9), shapes=SHAPES, out=tmp_path / "x.onnx", run=lambda *_, **__: done
     )
-    assert found.parser == "| Unique | n_7 | no such operator"
-    assert found.subgraph is None
+    assert actual.parser == "| Unique | n_7 | no such operator"
+    assert actual.subgraph is None
 
 
 def test_an_encoder_is_asked_about_as_well(rtx, text_to_text_tensorrt, tmp_path):
@@ -62,8 +62,10 @@ def test_an_encoder_is_asked_about_as_well(rtx, text_to_text_tensorrt, tmp_path)
         return SimpleNamespace(returncode=0, stdout=answers.pop(0), stderr="")
 
     shapes = Shapes(capacity=32, prompt=1, source=16)
-    found = find_refusal(text_to_text_tensorrt, rtx, capability=(8, 9), shapes=shapes, out=tmp_path / "x.onnx", run=run)
-    assert found.parser == "| Unique | n_7 | no such operator"
+    actual = find_refusal(
+        text_to_text_tensorrt, rtx, capability=(8, 9), shapes=shapes, out=tmp_path / "x.onnx", run=run
+    )
+    assert actual.parser == "| Unique | n_7 | no such operator"
 
 
 def test_a_tool_that_fails_or_hangs_is_one_sentence(rtx, trt_llama, tmp_path):
