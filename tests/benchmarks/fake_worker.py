@@ -11,9 +11,9 @@ from jisu.benchmarks.compare.contestants import Contestant
 _PROGRAM = """
 import json, os, signal, sys, time
 from jisu.benchmarks.peers.worker import Generation, Opened, UnsupportedError, serve
-asked = []
+requests = []
 def generate(prompts, new_tokens):
-    asked.append(prompts)
+    requests.append(prompts)
     tokens = [[1] * new_tokens for _ in prompts]
     {body}
     return Generation(step_seconds=[0.5] + [0.01 * {factor}] * (new_tokens - 1), tokens=tokens)
