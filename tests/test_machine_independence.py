@@ -27,6 +27,7 @@ MAY_ASK = {
     "exporter/gate/open_candidate.py": "what cannot be verified here is refused",
     "exporter/jobs/peak_memory.py": "memory of each step, in the timings",
     "exporter/jobs/stages.py": "seconds of each step, in the timings",
+    "exporter/sources/paged_weights.py": "where weights lie while they are read: a file or memory",
     "exporter/passes/run_recipe.py": "seconds of each pass, in the timings",
 }
 # Commands print; the opinions and the diagnosis judge an artifact that is there.

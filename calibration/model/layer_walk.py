@@ -97,7 +97,7 @@ class HiddenStates:
         return self._states
 
     def replace(self, states: npt.NDArray[np.float32]) -> None:
-        """Go on with states that were kept, of the same shape."""
+        """Resume from states that were kept, of the same shape."""
         assert self._states is not None
         self._states[...] = states
 

@@ -1,40 +1,45 @@
 """Seconds and memory of an export from shapes and a fifth of a second of arithmetic on this machine.
 
 The shares of the arithmetic's speed that each stage reaches were measured on SmolLM2-135M (2 cores, AVX-512); on other
-machines and models the seconds are a guide, right to a factor of about two.
+machines and models the seconds are a guide, right to a factor of about two. Weights of large models lie in a file, of
+which a part is in memory: what counts is then the largest of them, `exporter.sources.paged_weights`.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.estimates.size_estimate import SizeEstimate, shape_facts
+from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
 from jisu.exporter.quantization.sensitivity import split_windows
+from jisu.exporter.sources.paged_weights import WINDOW, is_large
 
 if TYPE_CHECKING:
     from jisu.exporter.quantization.prepared import Prepared
     from jisu.exporter.sources.source import Source
 
-# Python, torch, transformers and onnxruntime themselves.
-_BASE_BYTES = 850_000_000
+# Python, torch, transformers and onnxruntime themselves; what tracing leaves behind.
+_BASE_BYTES, _TRACED_BYTES = 420_000_000, 250_000_000
 _READ_BYTES_PER_SECOND = 5e8
 _IMPORT_SECONDS, _TRACE_SECONDS, _TRACE_SECONDS_PER_LAYER = 3.5, 4.0, 0.03
 _WRITE_BYTES_PER_SECOND = 3e8
 # Weights rounded to the nearest in a second, with a search for each block's scale.
 _ROUNDED_PER_SECOND = 1.5e7
 # Tokens that the gate runs through the model or its source, and the runs of every calibration token.
-_GATE_TOKENS, _QUALITY_TOKENS = 2600, 3500
+_GATE_TOKENS, _QUALITY_TOKENS = 3500, 8000
 _PRODUCT_RUNS, _SENSITIVITY_RUNS = 2.6, 12.0
 # Layers are quantized once for every format, and once for every mixed precision that is tried; the first takes no GPTQ.
 _CANDIDATES, _MIXES = 3, 2.5
 # Shares of the measured arithmetic that the model's own forward pass and GPTQ reach.
 _FORWARD_SHARE, _GPTQ_SHARE = 0.6, 0.4
 _MEASURED_SECONDS = 0.2
-# Of one window's logits: reference, candidate, both as logarithms in float64, and what lies between.
-_QUALITY_COPIES, _WINDOW = 40, 256
+# Of the gate's logits: as many kept ones as it allows, and a call of up to 1,024 tokens within this limit.
+_LOGITS_BYTES, _CALL_BYTES, _CALL_TOKENS = 160 << 20, 256 << 20, 1024
+# Of an opened artifact: its weights as the kernels want them.
+_OPENED = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,31 +64,34 @@ def estimate_cost(
     weights = source.weight_bytes
     parameters = weights / 4
     forward = 2 * parameters / (rate * _FORWARD_SHARE)  # seconds for a token
-    loaded = _BASE_BYTES + weights
+    largest = max((4 * one.numel() for one in source.module.parameters()), default=0)
+    held = min(weights, WINDOW) if is_large(source) else weights
+    loaded = _BASE_BYTES + _TRACED_BYTES + held
     stages = [
         StageCost(
-            name="load", seconds=_IMPORT_SECONDS + weights / _READ_BYTES_PER_SECOND, peak_bytes=_BASE_BYTES + weights
+            name="load",
+            seconds=_IMPORT_SECONDS + weights / _READ_BYTES_PER_SECOND,
+            peak_bytes=_BASE_BYTES + held + 2 * largest,
         ),
         StageCost(
             name="trace",
             seconds=_TRACE_SECONDS + _TRACE_SECONDS_PER_LAYER * source.model.layers,
-            peak_bytes=loaded + 100_000_000,
+            peak_bytes=loaded + largest,
         ),
-        *_quantization(source, prepared, size, forward=forward, rate=rate, loaded=loaded),
+        *_quantization(source, prepared, size, forward=forward, rate=rate, loaded=loaded + 2 * largest),
         StageCost(
             name="optimize and write",
             seconds=1 + size.largest_bytes / _WRITE_BYTES_PER_SECOND,
-            peak_bytes=loaded + weights // 4,
+            peak_bytes=loaded + 2 * largest,
         ),
     ]
     budget = prepared.options.precision.budget
     tokens = _GATE_TOKENS + (_QUALITY_TOKENS if budget.judges_quality else 0)
-    copies = _QUALITY_COPIES if budget.judges_quality else _QUALITY_COPIES // 8
-    opened = size.largest_bytes if budget.max_logit_error is not None else 2 * size.largest_bytes
+    logits = _LOGITS_BYTES + min(_CALL_BYTES, 4 * _CALL_TOKENS * source.model.vocab_size)
     prove = StageCost(
         name="verify",
         seconds=2 + tokens * forward,
-        peak_bytes=loaded + opened + copies * _WINDOW * source.model.vocab_size,
+        peak_bytes=loaded + int(_OPENED * size.largest_bytes) + logits + largest + _past_bytes(source),
     )
     return (*stages, prove)
 
@@ -98,12 +106,12 @@ def _quantization(
     parameters = source.weight_bytes / 4
     rounding = parameters / _ROUNDED_PER_SECOND
     if precision.name in KEPT or (any(plan.formats.values()) and not plan.calibrated):
-        return [StageCost(name="quantize", seconds=rounding, peak_bytes=loaded + int(parameters))]
+        return [StageCost(name="quantize", seconds=rounding, peak_bytes=loaded + _codes_bytes(source))]
     if precision.name != MIXED and not plan.calibrated:
         return []
     if any(isinstance(form, Int8MatmulFormat) for form in plan.formats.values()):
         seconds = rounding + _PRODUCT_RUNS * tokens * forward
-        return [StageCost(name="quantize", seconds=seconds, peak_bytes=2 * loaded - _BASE_BYTES + 300_000_000)]
+        return [StageCost(name="quantize", seconds=seconds, peak_bytes=loaded + source.weight_bytes + 300_000_000)]
     facts = shape_facts(source)
     windows, length = prepared.data.windows.ids.shape if prepared.data is not None else (0, 0)
     if precision.name == MIXED:
@@ -112,7 +120,7 @@ def _quantization(
         facts["groups"], layers=source.model.layers, windows=windows, length=length, width=facts["width"]
     )
     gptq = needs.seconds(rate * _GPTQ_SHARE)
-    peak = loaded + needs.memory_bytes + int(parameters)
+    peak = loaded + needs.memory_bytes + _codes_bytes(source)
     if precision.name != MIXED:
         return [StageCost(name="quantize", seconds=gptq, peak_bytes=peak)]
     measured = StageCost(
@@ -121,6 +129,24 @@ def _quantization(
     mix = StageCost(name="mix", seconds=_MIXES * gptq, peak_bytes=peak + size.largest_bytes)
     sensitivity = prepared.options.sensitivity
     return [mix] if sensitivity is not None and sensitivity.exists() else [measured, mix]
+
+
+def _codes_bytes(source: Source) -> int:
+    """Of the integers of all weights, where they are in memory."""
+    return 0 if is_large(source) else source.weight_bytes // 4
+
+
+def _past_bytes(source: Source) -> int:
+    """Of the made past of the model's whole range, as far as its configuration tells."""
+    config: Any = getattr(source.module, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", None)
+    size = getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // (
+        getattr(text, "num_attention_heads", None) or 1
+    )
+    if not isinstance(heads, int) or not isinstance(size, int):
+        return 0
+    return min(PAST_BYTES, (source.model.max_positions or UNLIMITED) * source.model.layers * 2 * heads * size * 4)
 
 
 def measure_arithmetic() -> float:

@@ -33,7 +33,7 @@ _NEW = 3
 _PLACES = 12  # spread over the range, besides those that have a reason
 _MOST_PLACES = 40
 # Bytes of one made past; a model whose range needs more is asked as far as they reach.
-_PAST_BYTES = 512 << 20
+PAST_BYTES = 512 << 20
 _COPIED_BYTES = 448 << 20  # of all made pasts together
 _FILLED = 48  # tokens whose keys and values are repeated over the past
 # What keys at the edges of windows are multiplied with: one of them seen or not seen then changes every logit.
@@ -173,7 +173,7 @@ def plan_range(
         prod(dim for dim in item.dims if isinstance(dim, int)) * 4
         for item in growing  # float32 at the source
     )
-    end = min(max_positions or UNLIMITED, _FARTHEST, _PAST_BYTES // token) - _NEW
+    end = min(max_positions or UNLIMITED, _FARTHEST, PAST_BYTES // token) - _NEW
     spread = {end // 2, *(end * number // _PLACES for number in range(1, _PLACES))}
     points = {end, *spread}
     for edge in (*windows, *switches, *_DIGITS):

@@ -106,7 +106,8 @@ def test_seven_billion_parameters_are_planned_in_seconds(tmp_path):
     scales = 2 * (6_738_415_616 / 32 - 32 * 4096 * 11008 / 64)
     assert planned.size.largest_bytes == pytest.approx(6_738_415_616 + scales, rel=0.005)
     assert planned.disk_needed > 4 * 6.7e9
-    assert planned.peak_bytes > 4 * 6.7e9
+    # The weights lie in a file: the artifact as it is opened, and the largest weight a few times.
+    assert 1.1 * planned.size.largest_bytes < planned.peak_bytes < 1.5 * planned.size.largest_bytes
 
 
 def test_what_is_kept_of_a_gguf_file_is_told_by_type(gguf, tmp_path):
