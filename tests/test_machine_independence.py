@@ -21,6 +21,7 @@ ASKS = re.compile(
 )
 # Who may ask, and why nothing of the answer is in an artifact.
 MAY_ASK = {
+    "calibration/weights/row_pieces.py": "threads, of which each rounds rows that no other reads",
     "exporter/estimates/advice.py": "speed on this machine, in the timings beside the artifact",
     "exporter/estimates/cost_estimate.py": "the time that a dry run foresees",
     "exporter/estimates/disk_space.py": "a disk that is too small is refused",
