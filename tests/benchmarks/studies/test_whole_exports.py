@@ -39,13 +39,19 @@ def test_the_memory_of_children_is_counted():
         assert whole_exports.peak_of_tree(process) > 150_000_000
 
 
+def test_the_time_of_children_is_counted():
+    before = whole_exports.children_seconds()
+    subprocess.run([sys.executable, "-c", "sum(range(10_000_000))"], check=True)
+    assert whole_exports.children_seconds() - before > 0.02
+
+
 def test_rows_are_added_and_none_is_measured_twice(tmp_path, monkeypatch, capsys):
     requests = []
 
     def measure(checkpoint, options, folder, *, threads):
         requests.append(options)
         write_artifact(folder)
-        return {"seconds": 1.0, "peak_bytes": 10, **whole_exports.row_of(folder)}
+        return {"seconds": 1.0, "cpu_seconds": 1.0, "peak_bytes": 10, **whole_exports.row_of(folder)}
 
     monkeypatch.setattr(whole_exports, "measure", measure)
     words = ["model.gguf", "--out", str(tmp_path / "rows.json"), "--work", str(tmp_path)]
@@ -54,7 +60,7 @@ def test_rows_are_added_and_none_is_measured_twice(tmp_path, monkeypatch, capsys
     assert requests == [["--precision", "int8"], ["--precision", "int4", "--quiet"]]
     report = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert list(report["rows"]) == ["int8", "int4"]
-    assert "| int4 | 0 MB | 0.3000 (german) | 0.2000 | 1 | 0.0 GB |" in capsys.readouterr().out
+    assert "| int4 | 0 MB | 0.3000 (german) | 0.2000 | 1 s | 0.0 GB |" in capsys.readouterr().out
 
 
 def test_an_export_that_makes_nothing_is_an_error(tmp_path):
