@@ -85,6 +85,7 @@ RECIPES: dict[str, Recipe] = {
     "least squares, b32, 8 bits for k, v, o, half of down": Recipe(eight=(*KV, "o_proj"), ends=DOWN),
     "least squares, b64, 8 bits for k, v, down": Recipe(block_size=64, eight=(*KV, *DOWN)),
     "weighted by magnitude, b32, 8 bits for k, v, down": Recipe(how="by magnitude", eight=(*KV, *DOWN)),
+    "weighted by magnitude, b32, 8 bits for k, v, half of down": Recipe(how="by magnitude", eight=KV, ends=DOWN),
     "half-quadratic, b32, 8 bits for k, v, down": Recipe(how="half-quadratic", eight=(*KV, *DOWN)),
 }
 

@@ -5,7 +5,7 @@
 
 Each export is a process of its own, one after another: seconds, and those that cores were busy, which other work on the
 machine changes little; the peak memory of all its processes together; the artifact's bytes; and the mean KL divergence
-of the gate's worst domain and of all. Limits are loosened, so that a format that the gate would reject is a row as well.
+of the gate's worst domain and of all. Limits are loosened, so that a format that the gate would reject is a row.
 Rows that the file already has are not measured again.
 """
 

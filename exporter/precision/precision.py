@@ -91,6 +91,8 @@ class Precision:
         algorithm: how the layers are rounded; the embedding is always rounded to nearest.
         budget: what the gate allows when the user says nothing.
         longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
+        outer: only the longest layers of the first and last eighth of the stack, and every third in between, have the
+            format of ``longest``: where nothing is known of inputs, these are what a few bits more buy most for.
         smallest: format of layers with at most an eighth of the largest one's weights, where a few bytes more buy much:
             keys and values that several query heads share; None: like the others.
         recurrent: format of recurrent layers; None for float32.
@@ -104,6 +106,7 @@ class Precision:
     algorithm: Algorithm
     budget: Budget
     longest: WeightFormat | None = None
+    outer: bool = False
     smallest: WeightFormat | None = None
     recurrent: RowFormat | None = field(default_factory=RowFormat)
     half: HalfType | None = None
@@ -260,6 +263,16 @@ def for_target(precision: Precision, target: str) -> Precision:
     algorithm: Algorithm = "rtn" if precision.algorithm == "balanced" else precision.algorithm
     chosen = replace(precision, layers=layers, longest=longest, smallest=smallest, algorithm=algorithm, recurrent=None)
     return replace(chosen, embedding=None) if target == "tensorrt" else chosen
+
+
+def without_text(precision: Precision) -> Precision:
+    """The precision for weights that are rounded without calibration text.
+
+    Measured on SmolLM2-135M, rounded anew to nearest, on prompts, prose and code: of 0.38 nats in the worst the longest
+    layers take 0.10 with 8 bits in half of them, and 0.12 in all.
+    """
+    fewer = isinstance(precision.layers, WeightFormat) and precision.layers.bits < 8 and precision.longest is not None
+    return replace(precision, outer=True) if fewer else precision
 
 
 def assuming_vnni(precision: Precision) -> Precision:

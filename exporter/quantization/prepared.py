@@ -10,7 +10,15 @@ from jisu.exporter.contract.artifact import TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.run_recipe import PassContext
 from jisu.exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
-from jisu.exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED, PRECISIONS, Int8MatmulFormat, Precision
+from jisu.exporter.precision.precision import (
+    KEPT,
+    KEPT_FOLDER,
+    MIXED,
+    PRECISIONS,
+    Int8MatmulFormat,
+    Precision,
+    without_text,
+)
 from jisu.exporter.quantization.calibration_data import (
     MIX_SHARES,
     MIX_WINDOWS,
@@ -78,6 +86,7 @@ def prepare_quantization(
             `exporter.quantization.calibration_data.prepare_calibration_data`.
     """
     mixed = options.precision.name == MIXED
+    no_text = options.calibration is not None and options.calibration.nothing
     if options.precision.name == KEPT_FOLDER:
         check_quantized(source)
     _refuse_without_stack(source, options.precision)
@@ -88,7 +97,7 @@ def prepare_quantization(
         matrices = matrices_of(source.module) if changed else []
         plan = plan_quantization(
             matrices,
-            options.precision,
+            without_text(options.precision) if no_text else options.precision,
             keep=options.keep,
             block_size=options.block_size,
             symmetric=options.symmetric,
@@ -97,8 +106,8 @@ def prepare_quantization(
             plan = keep_grids(source, plan)
         if plan.balanced and source.task == TEXT_TO_TEXT:
             plan = replace(plan, algorithm="rtn")  # calibration runs a decoder alone
-    if options.calibration is not None and options.calibration.nothing:
-        plan = without_text(plan, options.precision, target=target)
+    if no_text:
+        plan = _rounded_without_text(plan, options.precision, target=target)
     warnings: tuple[str, ...] = ()
     if mixed or any(plan.formats.values()):
         uncovered = describe_uncovered(source.module, matrices_of(source.module))
@@ -109,7 +118,7 @@ def prepare_quantization(
     warnings = warnings if grids is None else (*warnings, grids)
     measured = measures_activations(options.precision, target) or plan.balanced
     if not mixed and not plan.calibrated and not measured:
-        if options.calibration is not None and not options.calibration.nothing and plan.algorithm != "grid":
+        if options.calibration is not None and not no_text and plan.algorithm != "grid":
             raise InputError(
                 f"The precision {options.precision.name} uses no calibration text for the target {target}",
                 received=f"--calibration {options.calibration.words}",
@@ -130,7 +139,7 @@ def prepare_quantization(
     return Prepared(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
 
 
-def without_text(plan: QuantizationPlan, precision: Precision, *, target: str) -> QuantizationPlan:
+def _rounded_without_text(plan: QuantizationPlan, precision: Precision, *, target: str) -> QuantizationPlan:
     """The plan for `--calibration none`: what calibration text would decide is rounded to the nearest.
 
     Raises:

@@ -93,6 +93,7 @@ def plan_quantization(
     formats: dict[str, Format | None] = {}
     notes, misfits = [], []
     longest = _longest(matrices)
+    outer = _outer(matrices) if precision.outer else {matrix.name for matrix in matrices}
     largest = max((matrix.elements for matrix in matrices if not (matrix.embedding or matrix.recurrent)), default=0)
     for matrix in matrices:
         form = (
@@ -100,7 +101,7 @@ def plan_quantization(
         )
         if not (matrix.embedding or matrix.recurrent):
             if matrix.features == longest:
-                form = precision.longest or form
+                form = (precision.longest or form) if matrix.name in outer else form
             elif _SMALL * matrix.elements <= largest:
                 form = precision.smallest or form
         if isinstance(form, Int8MatmulFormat) and not matrix.stacked:
@@ -167,6 +168,21 @@ def _longest(matrices: Sequence[Matrix]) -> int | None:
     """The most input features of a decoder's layer; None where all have as many."""
     features = {matrix.features for matrix in matrices if not (matrix.embedding or matrix.recurrent)}
     return max(features) if len(features) > 1 else None
+
+
+def _outer(matrices: Sequence[Matrix]) -> set[str]:
+    """Names in the first and last eighth of the stack's layers, and in every third in between; all of another module.
+
+    Which layers llama.cpp's K-quants give more bits, too.
+    """
+    numbers = {
+        matrix.name: next((int(part) for part in matrix.name.split(".") if part.isdigit()), 0) for matrix in matrices
+    }
+    layers = max(numbers.values(), default=0) + 1
+    edge = max(1, layers // 8)
+    return {
+        name for name, number in numbers.items() if number < edge or number >= layers - edge or (number - edge) % 3 == 2
+    }
 
 
 def fit_block_size(form: WeightFormat, features: int, *, block_size: int | None = None) -> WeightFormat | None:

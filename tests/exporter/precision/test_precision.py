@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.precision.precision import PRECISIONS, ROW, RowFormat, WeightFormat, for_target
+from jisu.exporter.precision.precision import PRECISIONS, ROW, RowFormat, WeightFormat, for_target, without_text
 from jisu.exporter.request import ExportRequest
 
 
@@ -31,6 +31,12 @@ def test_cuda_gets_symmetric_blocks_of_32():
         assert precision.layers == WeightFormat(bits=bits, block_size=32, symmetric=True)
         assert precision.longest is None
         assert precision.embedding == PRECISIONS[name].embedding
+
+
+def test_only_few_bits_are_spent_otherwise_without_text():
+    changed = [name for name, precision in PRECISIONS.items() if without_text(precision) != precision]
+    assert changed == ["int4"]
+    assert without_text(PRECISIONS["int4"]).longest == PRECISIONS["int4"].longest
 
 
 def test_half_precisions_are_the_same_everywhere():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.precision.precision import ROW, WeightFormat, for_target, precision_named
+from jisu.exporter.precision.precision import ROW, WeightFormat, for_target, precision_named, without_text
 from jisu.exporter.quantization.matrices import Matrix
 from jisu.exporter.quantization.weight_formats import plan_quantization
 
@@ -62,6 +62,20 @@ def test_int4_spends_bytes_on_the_longest_and_the_smallest_layers():
     assert formats["layers.0.q"] == formats["layers.0.up"] == four
     assert formats["layers.0.down"] == WeightFormat(bits=8, block_size=64, symmetric=True)
     assert formats["layers.0.k"] == WeightFormat(bits=8, block_size=32, symmetric=True), "an eighth of up"
+
+
+def test_without_text_the_outer_layers_and_every_third_between_have_the_longest_in_8_bits():
+    shapes = {"up": (512, 256), "down": (256, 512)}
+    layers = [
+        Matrix(name=f"layers.{i}.{name}", rows=rows, features=features, embedding=False, storage=i * 10 + rows)
+        for i in range(16)
+        for name, (rows, features) in shapes.items()
+    ]
+    formats = plan_quantization(layers, without_text(precision_named("int4"))).formats
+    assert [i for i in range(16) if formats[f"layers.{i}.down"].bits == 8] == [0, 1, 4, 7, 10, 13, 14, 15]
+    assert {formats[f"layers.{i}.up"].bits for i in range(16)} == {4}
+    calibrated = plan_quantization(layers, precision_named("int4")).formats
+    assert all(calibrated[f"layers.{i}.down"].bits == 8 for i in range(16))
 
 
 def test_a_wanted_block_size_that_does_not_divide_names_the_layers_and_what_fits():
