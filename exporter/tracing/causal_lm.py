@@ -11,6 +11,7 @@ import contextlib
 import inspect
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,18 @@ from jisu.calibration.model.whole_sequences import empty_state
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import StateItem
 from jisu.exporter.sources.facts import longest_text
+from jisu.exporter.sources.paged_weights import PAGED_FROM
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
 from jisu.exporter.tracing.cache import INDEX, StateCache, describe_cache
 from jisu.exporter.tracing.positions import rows_of_positions
 from jisu.exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, route, routed
+
+# What was found out about large models, each try of which reads all weights.
+_FOUND_OUT = frozenset(
+    {"_cache_name", "_layers", "_state_spec", "_spare", "_attention", "max_positions", "_accepted", "_calling"}
+)
+_KNOWN: WeakKeyDictionary[PreTrainedModel, dict[str, Any]] = WeakKeyDictionary()
 
 # Names that transformers uses for the cache, as an argument and in what a forward returns.
 _CACHES = ("past_key_values", "cache_params")
@@ -76,6 +84,10 @@ class CausalLM(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        known = _KNOWN.get(model)
+        if known is not None:
+            self.__dict__.update(known)
+            return
         # Read off now, while the model still has an attention of its own to run with.
         self._cache_name, self._layers, self._state_spec = self._observed_state()
         chosen = getattr(model.config.get_text_config(), "index_topk", None) or 0
@@ -84,6 +96,8 @@ class CausalLM(nn.Module):
         self.max_positions = longest_text(model.config.get_text_config())
         self._accepted = frozenset(inspect.signature(model.forward).parameters)
         self._calling = self._fitting_call()
+        if sum(parameter.nbytes for parameter in model.parameters()) >= PAGED_FROM:
+            _KNOWN[model] = {name: value for name, value in vars(self).items() if name in _FOUND_OUT}
 
     def state_spec(self) -> list[StateItem]:
         """Name, kind, dims and dtype of each tensor that the model carries from call to call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,37 @@ def test_an_export_of_paged_weights_has_the_same_figures(tmp_path: Path, precisi
     assert "layer by layer" in actual["reference"]
     assert actual["checks"] == expected["checks"]
     assert actual.get("quality") == expected.get("quality")
+
+
+@pytest.mark.parametrize("fault", ["a layer runs twice", "a layer is left out", "another sequence's states"])
+def test_a_walk_that_goes_wrong_accepts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """A wrong truth must show as a difference: it can never make a candidate right."""
+    from jisu.exporter.contract.errors import GateRejectedError
+
+    monkeypatch.setattr(paged_weights, "PAGED_FROM", 0)
+    walks, prepare = LayeredReference.walks, LayeredReference.prepare
+
+    def again(layer: Any, args: Any, named: Any, output: Any) -> Any:
+        return layer.forward(output, **named)
+
+    def left_out(layer: Any, args: Any, named: Any, output: Any) -> Any:
+        return args[0]
+
+    def wrong_from_now_on(self: LayeredReference) -> bool:
+        answer = walks(self)
+        if fault != "another sequence's states":
+            hook = again if fault == "a layer runs twice" else left_out
+            self._layers[1].register_forward_hook(hook, with_kwargs=True)
+        return answer
+
+    def crossed(self: LayeredReference, sequences: Any) -> None:
+        prepare(self, sequences)
+        if fault == "another sequence's states" and len(sequences) > 2:
+            for key, other in itertools.pairwise([key for key in self._last if len(self._last[key]) > 8]):
+                self._last[key] = np.resize(self._last[other], self._last[key].shape)
+
+    monkeypatch.setattr(LayeredReference, "walks", wrong_from_now_on)
+    monkeypatch.setattr(LayeredReference, "prepare", crossed)
+    folder = write_tiny(tmp_path / "source", llama_config(layers=3))
+    with pytest.raises(GateRejectedError):
+        jisu.export(folder, tmp_path / "out")

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.tracing import causal_lm
 from jisu.exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
 from tests.exporter.tracing.calls import eager, empty_state, stock_logits, tokens
 from tests.support.models import TINY_VOCAB, llama_config, random_model
@@ -243,3 +244,17 @@ def test_every_registration_is_as_it_was_after_a_call():
     CausalLM(model)
     assert {name: ALL_MASK_ATTENTION_FUNCTIONS[name] for name in before} == before
     assert model.config._attn_implementation == own
+
+
+def test_what_was_found_out_about_a_large_model_is_not_tried_again(monkeypatch):
+    model = random_model(llama_config()).eval()
+    monkeypatch.setattr(causal_lm, "PAGED_FROM", 0)
+    first = CausalLM(model)
+    monkeypatch.setattr(CausalLM, "_fitting_call", lambda self: pytest.fail("tried again"))
+    again = CausalLM(model)
+    assert again.state_spec() == first.state_spec()
+    ids = torch.arange(5)[None]
+    with torch.inference_mode():
+        states = [empty_state(one, batch=1, capacity=8) for one in (first, again)]
+        logits = [one(ids, torch.tensor([0]), state)[0] for one, state in zip((first, again), states, strict=True)]
+    assert torch.equal(*logits)
