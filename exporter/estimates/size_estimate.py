@@ -196,8 +196,8 @@ def _stored_forms(
     source: Source, matrices: list[Matrix], checkpoint: str | Path, target: str
 ) -> dict[str, tuple[str, int, int]]:
     from jisu.calibration.weights.gguf_blocks import CLOSEST, EXACT, FLOATS
-    from jisu.exporter.sources.gguf_parts import read_gguf
-    from jisu.exporter.sources.gguf_weights import lazy_weights
+    from jisu.exporter.sources.gguf.parts import read_gguf
+    from jisu.exporter.sources.gguf.weights import lazy_weights
 
     weights, _ = lazy_weights(read_gguf(Path(checkpoint)), source.module)
     forms = {}

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from jisu.calibration.weights.formats import BlockQuantized
-    from jisu.exporter.sources.gguf_header import GgufTensor
-    from jisu.exporter.sources.gguf_weights import GgufWeight
+    from jisu.exporter.sources.gguf.header import GgufTensor
+    from jisu.exporter.sources.gguf.weights import GgufWeight
     from jisu.exporter.sources.source import Source
 
 
@@ -49,8 +49,8 @@ def keep_quantization(
 
     from jisu.calibration.weights.gguf_blocks import FLOATS, blocks_to_quantized, widen
     from jisu.calibration.weights.half_scales import round_scales
-    from jisu.exporter.sources.gguf_parts import read_gguf
-    from jisu.exporter.sources.gguf_weights import lazy_weights
+    from jisu.exporter.sources.gguf.parts import read_gguf
+    from jisu.exporter.sources.gguf.weights import lazy_weights
 
     if source.provenance.get("kind") != "gguf":
         raise InputError(
@@ -120,7 +120,7 @@ def _read(tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.flo
     """A tensor's bytes and its values [N, K]."""
     import numpy as np
 
-    from jisu.exporter.sources.gguf_weights import read_tensor
+    from jisu.exporter.sources.gguf.weights import read_tensor
 
     with tensor.path.open("rb") as stream:
         stream.seek(tensor.offset)

@@ -116,7 +116,7 @@ def _load(
             fix="Leave the tokenizer out; to exchange it, put its files into the checkpoint's folder.",
         )
     if kind == "gguf":
-        from jisu.exporter.sources.gguf_file import load_gguf_file
+        from jisu.exporter.sources.gguf.file import load_gguf_file
 
         return load_gguf_file(Path(shown), outline=outline, ignore_weights=ignore_weights, scratch=scratch)
     if kind == "hf-hub":

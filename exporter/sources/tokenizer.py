@@ -105,10 +105,10 @@ def load_gguf_tokenizer(path: Path, *, tokens: int) -> Any:
         tokens: how many tokens the file is known to list.
 
     Raises:
-        InputError: see `exporter.sources.gguf_tokenizer.build_gguf_tokenizer`; or another number of tokens.
+        InputError: see `exporter.sources.gguf.tokenizer.build_gguf_tokenizer`; or another number of tokens.
     """
-    from jisu.exporter.sources.gguf_parts import read_gguf
-    from jisu.exporter.sources.gguf_tokenizer import build_gguf_tokenizer
+    from jisu.exporter.sources.gguf.parts import read_gguf
+    from jisu.exporter.sources.gguf.tokenizer import build_gguf_tokenizer
 
     header = read_gguf(path)
     listed = header.fields.get("tokenizer.ggml.tokens", 0)

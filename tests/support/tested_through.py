@@ -101,19 +101,19 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "exporter/quantization/test_options.py": ("exporter/quantization/run.py",),
     # Parts of a reader: right when the file is read.
     "exporter/sources/test_adapter.py": ("exporter/sources/adapter_config.py",),
-    "exporter/sources/test_gguf_config.py": (
-        "exporter/sources/gguf_architectures.py",
-        "exporter/sources/gguf_comparison.py",
-        "exporter/sources/gguf_gemma4.py",
-        "exporter/sources/gguf_heads.py",
-        "exporter/sources/gguf_key_places.py",
-        "exporter/sources/gguf_keys.py",
-        "exporter/sources/gguf_rotary.py",
-        "exporter/sources/gguf_structure.py",
+    "exporter/sources/gguf/test_config.py": (
+        "exporter/sources/gguf/architectures.py",
+        "exporter/sources/gguf/comparison.py",
+        "exporter/sources/gguf/gemma4.py",
+        "exporter/sources/gguf/heads.py",
+        "exporter/sources/gguf/key_places.py",
+        "exporter/sources/gguf/keys.py",
+        "exporter/sources/gguf/rotary.py",
+        "exporter/sources/gguf/structure.py",
     ),
-    "exporter/sources/test_gguf_tokenizer.py": (
-        "exporter/sources/gguf_generation.py",
-        "exporter/sources/gguf_splits.py",
+    "exporter/sources/gguf/test_tokenizer.py": (
+        "exporter/sources/gguf/generation.py",
+        "exporter/sources/gguf/splits.py",
     ),
     "exporter/sources/test_folder.py": (
         "exporter/sources/model.py",

@@ -57,7 +57,7 @@ def test_a_revision_needs_a_hub_id(tmp_path: Path) -> None:
 
 def test_importing_sources_imports_nothing_heavy() -> None:
     code = (
-        "import sys, exporter.sources, exporter.sources.folder, exporter.sources.gguf_file, exporter.sources.hub\n"
+        "import sys, exporter.sources, exporter.sources.folder, exporter.sources.gguf.file, exporter.sources.hub\n"
         "heavy = {'torch', 'transformers', 'numpy', 'gguf', 'safetensors', 'huggingface_hub', 'tokenizers'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or None)"
     )

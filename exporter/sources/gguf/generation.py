@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.gguf_header import GgufHeader, read_array
+from jisu.exporter.sources.gguf.header import GgufHeader, read_array
 
 END_OF_TURN = "tokenizer.ggml.eot_token_id"
 SUPPRESSED = "tokenizer.ggml.suppress_tokens"

@@ -9,7 +9,7 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
-from jisu.exporter.sources.gguf_parts import files_of, read_gguf
+from jisu.exporter.sources.gguf.parts import files_of, read_gguf
 from tests.support.gguf_models import family_model, write_family
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")

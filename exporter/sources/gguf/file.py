@@ -10,13 +10,13 @@ from typing import Any
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
 from jisu.exporter.sources.account import Account, is_ignored
 from jisu.exporter.sources.facts import check_token_ids, describe_model, vocab_size, weight_bytes
-from jisu.exporter.sources.gguf_config import read_config
-from jisu.exporter.sources.gguf_generation import END_OF_TURN, set_generation, state_generation
-from jisu.exporter.sources.gguf_header import GgufHeader
-from jisu.exporter.sources.gguf_parts import files_of, read_gguf
-from jisu.exporter.sources.gguf_rotary import LONG_FACTORS, SHORT_FACTORS, check_rotary
-from jisu.exporter.sources.gguf_tokenizer import build_gguf_tokenizer, state_tokenizer
-from jisu.exporter.sources.gguf_weights import GgufWeight, lazy_weights, read_tensor
+from jisu.exporter.sources.gguf.config import read_config
+from jisu.exporter.sources.gguf.generation import END_OF_TURN, set_generation, state_generation
+from jisu.exporter.sources.gguf.header import GgufHeader
+from jisu.exporter.sources.gguf.parts import files_of, read_gguf
+from jisu.exporter.sources.gguf.rotary import LONG_FACTORS, SHORT_FACTORS, check_rotary
+from jisu.exporter.sources.gguf.tokenizer import build_gguf_tokenizer, state_tokenizer
+from jisu.exporter.sources.gguf.weights import GgufWeight, lazy_weights, read_tensor
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.model import (
     build_empty,

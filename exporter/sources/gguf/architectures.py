@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.gguf_header import GgufHeader
+from jisu.exporter.sources.gguf.header import GgufHeader
 
 # llama.cpp's name for the architecture, and the model type of transformers.
 MODEL_TYPES: Mapping[str, str] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jisu.exporter.sources.gguf_comparison import NO_COUNTERPART, UNLIKE, are_equal, switched_off
-from jisu.exporter.sources.gguf_key_places import KeyPlaces
+from jisu.exporter.sources.gguf.comparison import NO_COUNTERPART, UNLIKE, are_equal, switched_off
+from jisu.exporter.sources.gguf.key_places import KeyPlaces
 
 # Scores of experts that a class computes by default, by llama.cpp's number; softmax everywhere else.
 _GATES = {"minimax_m2": 2, "gpt_oss": 3}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jisu.exporter.sources.gguf_layouts import processor_of
+from jisu.exporter.sources.gguf.layouts import processor_of
 
 pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")
 

@@ -11,9 +11,9 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.gguf_header import read_gguf_header
-from jisu.exporter.sources.gguf_splits import NOT_BYTE_LEVEL, RULES
-from jisu.exporter.sources.gguf_tokenizer import build_gguf_tokenizer, state_tokenizer
+from jisu.exporter.sources.gguf.header import read_gguf_header
+from jisu.exporter.sources.gguf.splits import NOT_BYTE_LEVEL, RULES
+from jisu.exporter.sources.gguf.tokenizer import build_gguf_tokenizer, state_tokenizer
 from tests.support.gguf_models import add_value
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.gguf_header import read_array, read_gguf_header
+from jisu.exporter.sources.gguf.header import read_array, read_gguf_header
 from tests.support.models import write_tiny_gguf
 
 gguf = pytest.importorskip("gguf", reason="reading GGUF files needs the gguf package")

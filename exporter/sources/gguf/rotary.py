@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.gguf_weights import read_tensor
+from jisu.exporter.sources.gguf.weights import read_tensor
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from jisu.exporter.sources.gguf_header import GgufHeader
+    from jisu.exporter.sources.gguf.header import GgufHeader
 
 _BASE = 10000.0  # llama.cpp's, where a file has none
 KEYS = (

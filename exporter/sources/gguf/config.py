@@ -11,14 +11,14 @@ from typing import Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.gguf_architectures import GEMMA4, config_class
-from jisu.exporter.sources.gguf_comparison import switched_off
-from jisu.exporter.sources.gguf_header import GgufHeader
-from jisu.exporter.sources.gguf_heads import set_heads
-from jisu.exporter.sources.gguf_key_places import KeyPlaces
-from jisu.exporter.sources.gguf_keys import EPSILON_KEYS, HARMLESS, MEANINGS, NEEDED, OFF
-from jisu.exporter.sources.gguf_rotary import longrope_fields, rotary_fields
-from jisu.exporter.sources.gguf_structure import set_experts, set_structure, set_windows
+from jisu.exporter.sources.gguf.architectures import GEMMA4, config_class
+from jisu.exporter.sources.gguf.comparison import switched_off
+from jisu.exporter.sources.gguf.header import GgufHeader
+from jisu.exporter.sources.gguf.heads import set_heads
+from jisu.exporter.sources.gguf.key_places import KeyPlaces
+from jisu.exporter.sources.gguf.keys import EPSILON_KEYS, HARMLESS, MEANINGS, NEEDED, OFF
+from jisu.exporter.sources.gguf.rotary import longrope_fields, rotary_fields
+from jisu.exporter.sources.gguf.structure import set_experts, set_structure, set_windows
 from jisu.exporter.sources.plausible import check_layer_count
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of

@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.gguf_comparison import NO_COUNTERPART, compare_config, nearest_key, switched_off
-from jisu.exporter.sources.gguf_header import GgufHeader
-from jisu.exporter.sources.gguf_keys import ELSEWHERE, FOREIGN, Meaning
+from jisu.exporter.sources.gguf.comparison import NO_COUNTERPART, compare_config, nearest_key, switched_off
+from jisu.exporter.sources.gguf.header import GgufHeader
+from jisu.exporter.sources.gguf.keys import ELSEWHERE, FOREIGN, Meaning
 
 
 class KeyPlaces:

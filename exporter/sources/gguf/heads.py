@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from jisu.exporter.sources import gguf_gemma4
-from jisu.exporter.sources.gguf_architectures import GEMMA4
-from jisu.exporter.sources.gguf_comparison import NO_COUNTERPART, switched_off
-from jisu.exporter.sources.gguf_gemma4 import gemma4_fields
-from jisu.exporter.sources.gguf_key_places import KeyPlaces
+from jisu.exporter.sources.gguf import gemma4
+from jisu.exporter.sources.gguf.architectures import GEMMA4
+from jisu.exporter.sources.gguf.comparison import NO_COUNTERPART, switched_off
+from jisu.exporter.sources.gguf.gemma4 import gemma4_fields
+from jisu.exporter.sources.gguf.key_places import KeyPlaces
 
 
 def set_heads(keys: KeyPlaces) -> None:
@@ -53,7 +53,7 @@ def _set_gemma4(keys: KeyPlaces) -> None:
     fields, refused = gemma4_fields(keys.header, keys.stated)
     keys.settings.update(fields)
     keys.head_size = fields["head_dim"]
-    for key in gguf_gemma4.KEYS:
+    for key in gemma4.KEYS:
         keys.settle(
             key, "refused" if key in refused else "used", refused.get(key, "of layers with and without a window")
         )

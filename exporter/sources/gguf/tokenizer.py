@@ -16,9 +16,9 @@ from typing import Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.gguf_generation import END_OF_TURN, SUPPRESSED
-from jisu.exporter.sources.gguf_header import GgufHeader, read_array
-from jisu.exporter.sources.gguf_splits import NOT_BYTE_LEVEL, RULES
+from jisu.exporter.sources.gguf.generation import END_OF_TURN, SUPPRESSED
+from jisu.exporter.sources.gguf.header import GgufHeader, read_array
+from jisu.exporter.sources.gguf.splits import NOT_BYTE_LEVEL, RULES
 
 _MODELS = ("gpt2", "llama", "t5", "gemma4")
 _NONE = ("none", "no_vocab")

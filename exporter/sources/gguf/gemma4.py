@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jisu.exporter.sources.gguf_header import GgufHeader
-from jisu.exporter.sources.gguf_weights import read_tensor
+from jisu.exporter.sources.gguf.header import GgufHeader
+from jisu.exporter.sources.gguf.weights import read_tensor
 
 KEYS = (
     "attention.key_length",

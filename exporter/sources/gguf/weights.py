@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.sources.gguf_header import GgufHeader, GgufTensor
-from jisu.exporter.sources.gguf_layouts import processor_of
+from jisu.exporter.sources.gguf.header import GgufHeader, GgufTensor
+from jisu.exporter.sources.gguf.layouts import processor_of
 
 if TYPE_CHECKING:
     import numpy as np

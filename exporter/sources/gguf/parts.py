@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.gguf_header import GgufHeader, read_gguf_header
+from jisu.exporter.sources.gguf.header import GgufHeader, read_gguf_header
 
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 _NUMBER, _COUNT, _TENSORS = "split.no", "split.count", "split.tensors.count"

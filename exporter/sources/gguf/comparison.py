@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.gguf_keys import GEOMETRY_KEYS, HARMLESS, MEANINGS, NEEDED, OFF
-from jisu.exporter.sources.gguf_rotary import KEYS as ROTARY_KEYS
+from jisu.exporter.sources.gguf.keys import GEOMETRY_KEYS, HARMLESS, MEANINGS, NEEDED, OFF
+from jisu.exporter.sources.gguf.rotary import KEYS as ROTARY_KEYS
 
 NO_COUNTERPART = "the model class has no counterpart"
 UNLIKE = "the model class is built with another value"

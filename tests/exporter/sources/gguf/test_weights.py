@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from jisu.exporter.sources import load_source
-from jisu.exporter.sources.gguf_config import read_config
-from jisu.exporter.sources.gguf_header import read_gguf_header
+from jisu.exporter.sources.gguf.config import read_config
+from jisu.exporter.sources.gguf.header import read_gguf_header
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.quiet import quiet_transformers
 from tests.support.models import write_tiny_gguf, write_tiny_llama
@@ -51,8 +51,8 @@ def test_every_writable_type_dequantizes_as_the_slow_loader_does(quantization: s
 def test_types_without_a_writer_dequantize_as_the_gguf_package_does(tmp_path: Path) -> None:
     import numpy as np
 
-    from jisu.exporter.sources.gguf_header import can_dequantize
-    from jisu.exporter.sources.gguf_weights import read_tensor
+    from jisu.exporter.sources.gguf.header import can_dequantize
+    from jisu.exporter.sources.gguf.weights import read_tensor
 
     rng = np.random.default_rng(0)
     kinds = [kind for kind in gguf.GGMLQuantizationType if can_dequantize(kind.value)]
@@ -84,11 +84,11 @@ def test_the_model_is_the_one_that_the_file_was_made_from(tmp_path: Path) -> Non
 def test_a_wrong_permutation_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import modeling_gguf_pytorch_utils as slow
 
-    from jisu.exporter.sources import gguf_layouts
+    from jisu.exporter.sources.gguf import layouts
 
     path = write_tiny_gguf(tmp_path / "model.gguf")
     reference = _load_slowly(path)
-    monkeypatch.setattr(gguf_layouts, "INTERLEAVED", frozenset())
+    monkeypatch.setattr(layouts, "INTERLEAVED", frozenset())
     monkeypatch.delitem(slow.TENSOR_PROCESSORS, "llama")
     with pytest.raises(AssertionError, match="q_proj"):
         _assert_same_weights(load_source(path).module, reference)

@@ -6,7 +6,7 @@ import functools
 import re
 from typing import Any
 
-from jisu.exporter.sources.gguf_architectures import INTERLEAVED, OFFSET_NORMS
+from jisu.exporter.sources.gguf.architectures import INTERLEAVED, OFFSET_NORMS
 
 # Parameters of a layer that are no module's weight or bias, or that the gguf package has no name for.
 _BARE_NAMES = {
