@@ -65,11 +65,11 @@ def row_of(folder: Path) -> dict[str, Any]:
 
 def table(report: Mapping[str, Any]) -> str:
     """Markdown: a row for each export."""
-    lines = ["| export | size | KL, worst domain | KL, mean | CPU time | peak memory |", "|---|---|---|---|---|---|"]
+    lines = ["| export | size | KL, worst domain | KL, mean | time | peak memory |", "|---|---|---|---|---|---|"]
     for name, row in report["rows"].items():
         lines.append(
             f"| {name} | {row['bytes'] / 1e6:.0f} MB | {row['worst_kl']:.4f} ({row['worst_domain']}) | "
-            f"{row['mean_kl']:.4f} | {row['cpu_seconds']:.0f} s | {row['peak_bytes'] / 1e9:.1f} GB |"
+            f"{row['mean_kl']:.4f} | {row['seconds']:.0f} s | {row['peak_bytes'] / 1e9:.1f} GB |"
         )
     return "\n".join(lines)
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,8 @@ from jisu.calibration.weights.formats import BlockFormat
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +82,11 @@ def test_recipes_are_chosen_by_their_whole_names():
         "half-quadratic, b32",
     ]
     assert len(list(data_free_int4.chosen(""))) == len(RECIPES)
+
+
+def test_the_page_shows_what_was_measured():
+    report = json.loads((ROOT / "benchmarks/results/smollm2-135m/data-free-int4.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/precision.md").read_text(encoding="utf-8").splitlines()
+    for name, row in report["rows"].items():
+        kl = [figures["mean_kl"] for figures in row["domains"].values()]
+        assert f"| {name} | {row['bytes'] / 1e6:.1f} MB | {max(kl):.3f} | {sum(kl) / len(kl):.3f} |" in page

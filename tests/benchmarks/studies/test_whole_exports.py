@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from jisu.benchmarks.studies import whole_exports
+
+ROOT = Path(__file__).parents[3]
 
 
 def write_artifact(folder):
@@ -61,6 +64,13 @@ def test_rows_are_added_and_none_is_measured_twice(tmp_path, monkeypatch, capsys
     report = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert list(report["rows"]) == ["int8", "int4"]
     assert "| int4 | 0 MB | 0.3000 (german) | 0.2000 | 1 s | 0.0 GB |" in capsys.readouterr().out
+
+
+def test_the_page_shows_what_was_measured():
+    report = json.loads((ROOT / "benchmarks/results/qwen2.5-coder-0.5b/exports.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/precision.md").read_text(encoding="utf-8").splitlines()
+    missing = [line for line in whole_exports.table(report).splitlines()[2:] if line not in page]
+    assert missing == []
 
 
 def test_an_export_that_makes_nothing_is_an_error(tmp_path):
