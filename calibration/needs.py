@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jisu.calibration.model.layer_walk import IN_MEMORY
+from jisu.calibration.sequential import STAGE_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +29,20 @@ class Needs:
         return self.operations / operations_per_second
 
 
-def sequential_needs(groups: Sequence[tuple[int, int]], *, layers: int, windows: int, length: int, width: int) -> Needs:
+class LayerGroup(NamedTuple):
+    """Stacked matrices that read one input, [N, K]; of experts ``copies`` alike, each with a share of the tokens."""
+
+    rows: int
+    features: int
+    copies: int = 1
+    share: float = 1.0
+
+
+def sequential_needs(groups: Sequence[LayerGroup], *, layers: int, windows: int, length: int, width: int) -> Needs:
     """The needs of `calibration.sequential.quantize_sequentially` with GPTQ.
 
     Args:
-        groups: [N, K] of the stacked matrices of each group of one decoder layer, in running order; attention itself,
-            which has no weights, is not counted.
+        groups: of one decoder layer, in running order; attention itself, which has no weights, is not counted.
         layers: alike decoder layers.
         windows, length: of the calibration.
         width: of the hidden states.
@@ -41,17 +51,19 @@ def sequential_needs(groups: Sequence[tuple[int, int]], *, layers: int, windows:
     states = 4 * tokens * width
     widest = 0
     operations, before = 0.0, 0
-    for rows, features in groups:
+    for rows, features, copies, share in groups:
         # X^T X and its mean in float32; damped, inverted, factored and one work copy in float64.
         hessians = (2 * 4 + 4 * 8) * features * features
         # The weight, what is left of it, codes in float32 twice and in uint8, the dequantized result.
         weights = (5 * 4 + 1) * rows * features
-        widest = max(widest, hessians + weights)
+        # The sums of experts are collected side by side.
+        aside = min((copies - 1) * 4 * features * features, STAGE_BYTES)
+        widest = max(widest, hessians + weights + aside)
         # One pass over everything before the group, and X^T X.
-        operations += 2.0 * tokens * (before + features * features)
+        operations += 2.0 * tokens * (before + copies * share * features * features)
         # Inverse and factor, then one update of every column by every earlier one.
-        operations += (2 + 1 / 3) * features**3 + float(rows) * features * features
-        before += rows * features
+        operations += copies * ((2 + 1 / 3) * features**3 + float(rows) * features * features)
+        before += int(copies * share * rows * features)
     operations += 2.0 * tokens * before
     in_memory = states if states <= IN_MEMORY else 0
     return Needs(memory_bytes=in_memory + widest, disk_bytes=states - in_memory, operations=operations * layers)

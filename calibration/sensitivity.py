@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference, not_finite
-from jisu.calibration.model.linear_groups import find_groups, linear_names
+from jisu.calibration.model.linear_groups import find_groups, linear_names, split_stages
 from jisu.calibration.model.whole_sequences import run_whole
-from jisu.calibration.sequential import GroupStatistics, observe_group
+from jisu.calibration.sequential import GroupStatistics, observe_stage
 from jisu.calibration.weights.formats import BlockQuantized
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ def measure_groups(
 ) -> Iterator[tuple[int, list[GroupSensitivity]]]:
     """Measure every group of every decoder layer; yields (layer, its groups) as soon as a layer is done.
 
+    The matrices that experts have alike are measured as one group: each alone would take as many runs as there are.
+
     Args:
         layers: the decoder layers, parts of the model, in running order.
         calibration: windows for the candidates' statistics, int64 [T] each, all of one length.
@@ -191,12 +193,13 @@ def measure_groups(
                     sensitivities = []
                     targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
                     groups = find_groups(layer, lambda layer=layer: inputs.run(layer, 0), names=targets)  # type: ignore[misc]
-                    for group in groups if targets else []:
-                        statistics = observe_group(layer, prefix, group, inputs, feeders=feeders)
-                        weights: list[Any] = [layer.get_submodule(name).weight for name in group.names]
+                    for stage in split_stages(layer, groups) if targets else []:
+                        members = [name for group in stage for name in group.names]
+                        weights: list[Any] = [layer.get_submodule(name).weight for name in members]
                         own = [weight.detach().clone() for weight in weights]
                         kl = {}
-                        for label, results in candidates(statistics):
+                        observed = list(observe_stage(layer, prefix, stage, inputs, feeders=feeders))
+                        for label, results in _together(candidates, observed):
                             try:
                                 for weight, result in zip(weights, results, strict=True):
                                     weight.data.copy_(torch.from_numpy(result.dequantize()))
@@ -205,7 +208,8 @@ def measure_groups(
                                 # Before the next candidate is made: it is made of the very weights.
                                 for weight, copy in zip(weights, own, strict=True):
                                     weight.data.copy_(copy)
-                        sensitivities.append(GroupSensitivity(names=statistics.names, kl=kl))
+                        names_of = tuple(name for statistics in observed for name in statistics.names)
+                        sensitivities.append(GroupSensitivity(names=names_of, kl=kl))
                 yield index, sensitivities
                 if index + 1 < len(layers):
                     inputs.advance(layer, name=prefix)
@@ -215,3 +219,12 @@ def measure_groups(
         finally:
             inputs.close()
             scored.close()
+
+
+def _together(
+    candidates: Candidates, observed: Sequence[GroupStatistics]
+) -> Iterator[tuple[str, list[BlockQuantized]]]:
+    """(label, results of all groups) of every candidate; the groups of a stage have the same candidates."""
+    for pairs in zip(*(candidates(statistics) for statistics in observed), strict=True):
+        assert len({label for label, _ in pairs}) == 1, "groups of one stage with other candidates"
+        yield pairs[0][0], [result for _, results in pairs for result in results]

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jisu.calibration.model.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
-from jisu.calibration.model.linear_groups import LinearGroup, find_groups, linear_names
+from jisu.calibration.model.linear_groups import LinearGroup, find_groups, linear_names, routed_as, split_stages
 from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 if TYPE_CHECKING:
     import torch
 
     from jisu.calibration.w8a8.feeders import Feeder
+
+STAGE_BYTES = 1 << 30  # of the sums that are kept at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +33,10 @@ class GroupStatistics:
         weights: float32 [N_i, K] each.
         hessian: mean of x x^T over the tokens, float32 [K, K].
         mean_abs: mean |x| of each channel, float32 [K].
-        tokens: how many there were.
+        tokens: how many there were; none is possible of ``routed`` layers only, and all statistics are zero then.
         feeder: the layer that makes the input, into whose rows channel scales can be folded; see
             `calibration.w8a8.feeders`.
+        routed: the layers are an expert's, which sees a few of the tokens.
     """
 
     names: tuple[str, ...]
@@ -42,6 +45,7 @@ class GroupStatistics:
     mean_abs: Floats
     tokens: int
     feeder: Feeder | None = None
+    routed: bool = False
 
 
 class Quantize(Protocol):
@@ -172,62 +176,120 @@ def _quantize_layer(
     done: dict[str, BlockQuantized] = {}
     if not targets:
         return done
-    for group in find_groups(layer, lambda: states.run(layer, 0), names=targets):
-        statistics = observe_group(layer, prefix, group, states, feeders=feeders, weights=weights)
-        results = quantize(statistics)
-        _write_back(layer, dict(zip(group.names, results, strict=True)))
-        done.update(zip(statistics.names, results, strict=True))
+    groups = find_groups(layer, lambda: states.run(layer, 0), names=targets)
+    for stage in split_stages(layer, groups):
+        observed = observe_stage(layer, prefix, stage, states, feeders=feeders, weights=weights)
+        for group, statistics in zip(stage, observed, strict=True):
+            results = quantize(statistics)
+            _write_back(layer, dict(zip(group.names, results, strict=True)))
+            done.update(zip(statistics.names, results, strict=True))
     return done
 
 
-def observe_group(
+def observe_stage(
     layer: torch.nn.Module,
     prefix: str,
-    group: LinearGroup,
+    stage: Sequence[LinearGroup],
     states: HiddenStates,
     *,
     feeders: Mapping[str, Feeder] | None = None,
     weights: Sequence[float] | None = None,
-) -> GroupStatistics:
-    """The group's input on all windows, summed up; each forward stops as soon as the input is there.
+) -> Iterator[GroupStatistics]:
+    """The inputs of groups none of which comes after another, on all windows, summed up.
+
+    Each forward stops as soon as the last of them has its input. Where the sums of all would take more than
+    `STAGE_BYTES`, the windows are run again for the next ones.
 
     Args:
         weights: how much each window counts, positive; None for all alike.
     """
-    import torch
+    features = [_features(layer, group) for group in stage]
+    start = 0
+    while start < len(stage):
+        stop, size = start + 1, 4 * features[start] ** 2
+        while stop < len(stage) and size + 4 * features[stop] ** 2 <= STAGE_BYTES:
+            size += 4 * features[stop] ** 2
+            stop += 1
+        yield from _observe(layer, prefix, stage[start:stop], states, feeders or {}, weights)
+        start = stop
 
-    members: list[Any] = [layer.get_submodule(name) for name in group.names]
-    features = members[0].in_features
-    gram, sum_abs, tokens = torch.zeros(features, features), torch.zeros(features, dtype=torch.float64), 0
-    share, counted = 1.0, 0.0
 
-    def hook(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        nonlocal tokens, counted
-        rows = inputs[0].reshape(-1, features).float()
-        gram.addmm_(rows.T, rows, alpha=share)
-        sum_abs.add_(rows.abs().sum(dim=0, dtype=torch.float64), alpha=share)
-        tokens += len(rows)
-        counted += share * len(rows)
-        raise StopForwardError
+def _observe(
+    layer: torch.nn.Module,
+    prefix: str,
+    groups: Sequence[LinearGroup],
+    states: HiddenStates,
+    feeders: Mapping[str, Feeder],
+    weights: Sequence[float] | None,
+) -> Iterator[GroupStatistics]:
+    share = 1.0
+    inputs = [_Input(_features(layer, group)) for group in groups]
 
-    handle = members[0].register_forward_pre_hook(hook)
+    def watch(total: _Input, *, last: bool) -> Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(_: torch.nn.Module, values: tuple[torch.Tensor, ...]) -> None:
+            total.add(values[0], share)
+            if last:
+                raise StopForwardError
+
+        return hook
+
+    handles = [
+        layer.get_submodule(group.names[0]).register_forward_pre_hook(watch(total, last=total is inputs[-1]))
+        for group, total in zip(groups, inputs, strict=True)
+    ]
     try:
         for window in range(len(states)):
             share = 1.0 if weights is None else weights[window]
             with contextlib.suppress(StopForwardError):
                 states.run(layer, window)
-            if not torch.isfinite(torch.diagonal(gram)).all():
-                raise not_finite(f"the input of {prefix}.{group.names[0]}", window)
+            for group, total in zip(groups, inputs, strict=True):
+                if not total.finite:
+                    raise not_finite(f"the input of {prefix}.{group.names[0]}", window)
     finally:
-        handle.remove()
-    return GroupStatistics(
-        names=tuple(f"{prefix}.{name}" for name in group.names),
-        weights=tuple(member.weight.detach().float().numpy() for member in members),
-        hessian=(gram / counted).numpy(),
-        mean_abs=(sum_abs / counted).float().numpy(),
-        tokens=tokens,
-        feeder=(feeders or {}).get(f"{prefix}.{group.names[0]}"),
-    )
+        for handle in handles:
+            handle.remove()
+    for group, total in zip(groups, inputs, strict=True):
+        members: list[Any] = [layer.get_submodule(name) for name in group.names]
+        seen = total.counted or 1.0
+        yield GroupStatistics(
+            names=tuple(f"{prefix}.{name}" for name in group.names),
+            weights=tuple(member.weight.detach().float().numpy() for member in members),
+            hessian=(total.gram / seen).numpy(),
+            mean_abs=(total.sum_abs / seen).float().numpy(),
+            tokens=total.tokens,
+            feeder=feeders.get(f"{prefix}.{group.names[0]}"),
+            routed=routed_as(members[0]) is not None,
+        )
+
+
+class _Input:
+    """Running sums over the input of one group."""
+
+    def __init__(self, features: int) -> None:
+        import torch
+
+        self.gram, self.tokens, self.counted = torch.zeros(features, features), 0, 0.0
+        self.sum_abs = torch.zeros(features, dtype=torch.float64)
+
+    def add(self, values: torch.Tensor, share: float) -> None:
+        import torch
+
+        rows = values.reshape(-1, len(self.gram)).float()
+        self.gram.addmm_(rows.T, rows, alpha=share)
+        self.sum_abs.add_(rows.abs().sum(dim=0, dtype=torch.float64), alpha=share)
+        self.tokens += len(rows)
+        self.counted += share * len(rows)
+
+    @property
+    def finite(self) -> bool:
+        import torch
+
+        return bool(torch.isfinite(torch.diagonal(self.gram)).all())
+
+
+def _features(layer: torch.nn.Module, group: LinearGroup) -> int:
+    member: Any = layer.get_submodule(group.names[0])
+    return int(member.in_features)
 
 
 def _write_back(layer: torch.nn.Module, results: dict[str, BlockQuantized]) -> None:

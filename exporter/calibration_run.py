@@ -116,7 +116,10 @@ def calibrate(
         with stages.stage("calibrate"):
             settings = CollectSettings(hessians=hessians)
             if ray is None or has_statistics(out):  # which are resumed, or only read
-                statistics = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
+                from jisu.exporter.tracing.expert_layers import expert_layers
+
+                with expert_layers(source.module):
+                    statistics = collect(source.module, drawn.windows, out, settings=settings, progress=stages.advance)
             else:
                 named = worker_source(
                     checkpoint,

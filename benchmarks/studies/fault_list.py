@@ -269,7 +269,9 @@ WEIGHTS = (
         name="two experts exchanged",
         subject="experts",
         stored=True,
-        damage=nodes(exchange_constants(*(f"model.layers.1.mlp.experts.down_proj.{number}" for number in (1, 3)))),
+        damage=nodes(
+            exchange_constants(*(f"model.layers.1.mlp.experts.{number}.down_proj.weight" for number in (1, 3)))
+        ),
     ),
     Fault(
         name="a router's row",

@@ -1,12 +1,13 @@
 """Which linear layers of a module read the same input (q/k/v, gate/up), in the order they run.
 
 Layers with one input share their statistics, and can be quantized as one stacked matrix. Found by watching one forward,
-not by name.
+not by name. A layer with an attribute ``routed`` is one of several that share out the tokens of one input: it is called
+in every forward, maybe with none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,27 @@ def find_groups(
             fix="Keep those layers, or calibrate with more and other text.",
         )
     return [LinearGroup(tuple(group)) for _, group in seen] + [LinearGroup((name,)) for name in missing]
+
+
+def routed_as(layer: Any) -> str | None:
+    """What a layer shares with those among which a router shares out the tokens; None of a layer that gets them all."""
+    routed: str | None = getattr(layer, "routed", None)
+    return routed
+
+
+def split_stages(module: torch.nn.Module, groups: Sequence[LinearGroup]) -> list[list[LinearGroup]]:
+    """Groups that can be observed in one forward because none of them comes after another: experts side by side.
+
+    All other groups form a stage each, in the order given.
+    """
+    stages: list[tuple[str | None, list[LinearGroup]]] = []
+    for group in groups:
+        routed = routed_as(module.get_submodule(group.names[0]))
+        if routed is not None and stages and stages[-1][0] == routed:
+            stages[-1][1].append(group)
+        else:
+            stages.append((routed, [group]))
+    return [stage for _, stage in stages]
 
 
 def linear_names(module: torch.nn.Module) -> tuple[str, ...]:

@@ -201,7 +201,8 @@ class _Sum:
         self._tokens += len(rows)
         self._sum_abs += sizes.sum(dim=0, dtype=torch.float64)
         self._sum_square += (rows.double() ** 2).sum(dim=0)
-        self._max_abs = torch.maximum(self._max_abs, sizes.amax(dim=0))
+        if len(rows):  # an expert may get none
+            self._max_abs = torch.maximum(self._max_abs, sizes.amax(dim=0))
         if self._hessian is not None:
             self._hessian.addmm_(rows.T, rows)
 

@@ -159,8 +159,11 @@ class Statistics:
                 fix="Start the same collection again; it resumes where it stopped.",
             )
 
-    def of(self, name: str) -> InputStatistics:
+    def of(self, name: str, *, unreached: bool = False) -> InputStatistics:
         """The statistics of a layer's input, read now.
+
+        Args:
+            unreached: take a layer that the text never reached, too.
 
         Raises:
             StatisticsError: the layer is not among them, was never reached, or its file is damaged.
@@ -173,7 +176,7 @@ class Statistics:
                 fix="Collect statistics of this model.",
             )
         group = self.read_group(self._place[name])
-        if not group.tokens:
+        if not group.tokens and not unreached:
             raise StatisticsError(
                 f"The calibration text never reached {name}",
                 received="0 tokens",

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference
-from jisu.calibration.model.linear_groups import linear_names
+from jisu.calibration.model.linear_groups import linear_names, routed_as
 from jisu.calibration.model.whole_sequences import run_whole
 from jisu.calibration.w8a8.matmul import Quantized
 from jisu.calibration.weights.folding import divide_quantized_rows, divide_rows
@@ -128,6 +128,8 @@ def _divide_rows(part: Quantized, scales: Floats) -> Quantized:
 def _feeders_of(layer: torch.nn.Module, run: Any, usual: Mapping[str, str]) -> dict[str, Feeder]:
     """The feeders inside of one layer by the reader's name; ``usual`` are those of the layer before, tried first."""
     modules: dict[str, Any] = {name: layer.get_submodule(name) for name in linear_names(layer)}
+    # An expert sees a few of the tokens, so that its inputs cannot be told apart by their rows.
+    modules = {name: module for name, module in modules.items() if routed_as(module) is None}
     feeding = [name for name, module in modules.items() if module.bias is None]
     before = _inputs(modules, run)
     feeders: dict[str, Feeder] = {}

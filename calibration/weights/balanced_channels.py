@@ -58,21 +58,26 @@ def balanced_error(
 
     Args:
         mean_square: mean x**2 of each input channel, [K].
-        weights: of every layer that reads x, [N_i, K] each; K a multiple of the block size.
+        weights: of every layer that reads x, [N_i, K] each; the last block may be shorter.
         columns: their `column_squares`, [K].
     """
-    plain = expected_error(mean_square, columns, widest_blocks(weights, None, block_size=block_size))
+    plain = expected_error(
+        mean_square, columns, widest_blocks(weights, None, block_size=block_size), block_size=block_size
+    )
     if plain <= 0:
         return 1.0
     squares = np.square(scales, dtype=np.float64)
     widest = widest_blocks(weights, scales, block_size=block_size)
-    return expected_error(mean_square / squares, columns * squares, widest) / plain
+    return expected_error(mean_square / squares, columns * squares, widest, block_size=block_size) / plain
 
 
-def expected_error(mean_square: npt.NDArray[np.floating], columns: Doubles, widest: Doubles) -> float:
-    """Of mean x**2 [K], sums of w**2 [K] and sums over rows of each block's max(w)**2 [K / block]."""
-    squares = mean_square.astype(np.float64).reshape(len(widest), -1)
-    inputs = float((squares.max(axis=1) * columns.reshape(squares.shape).sum(axis=1)).sum())
+def expected_error(
+    mean_square: npt.NDArray[np.floating], columns: Doubles, widest: Doubles, *, block_size: int
+) -> float:
+    """Of mean x**2 [K], sums of w**2 [K] and sums over rows of each block's max(w)**2 [blocks]."""
+    missing = -len(mean_square) % block_size
+    squares = np.pad(mean_square.astype(np.float64), (0, missing)).reshape(len(widest), -1)
+    inputs = float((squares.max(axis=1) * np.pad(columns, (0, missing)).reshape(squares.shape).sum(axis=1)).sum())
     return inputs + float((widest * squares.sum(axis=1)).sum())
 
 
@@ -93,14 +98,17 @@ def column_squares(weights: Sequence[Floats]) -> Doubles:
 
 
 def widest_blocks(weights: Sequence[Floats], scales: Floats | None, *, block_size: int) -> Doubles:
-    """Sum over all rows of each block's largest w**2, [K / block], of columns times scales where there are any."""
-    widest = np.zeros(weights[0].shape[1] // block_size)
+    """Sum over all rows of each block's largest w**2, [blocks], of columns times scales where there are any."""
+    features = weights[0].shape[1]
+    missing = -features % block_size
+    widest = np.zeros((features + missing) // block_size)
     for weight in weights:
         piece = _rows_of_piece(weight)
         parts = np.empty((-(-len(weight) // piece), len(widest)))
 
         def add(rows: slice, *, weight: Floats = weight, parts: Doubles = parts, piece: int = piece) -> None:
             part = weight[rows] if scales is None else weight[rows] * scales
+            part = np.pad(part, ((0, 0), (0, missing))) if missing else part
             # A column for each block: extremes of columns are found many times as fast as those of short rows.
             columns = np.ascontiguousarray(part.reshape(-1, block_size).T)
             largest = np.maximum(columns.max(axis=0), -columns.min(axis=0))

@@ -7,7 +7,7 @@ MatMulNBits with integer zero points. What is stored is exactly what runs: there
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,13 +33,14 @@ class BlockFormat:
         block_size: input features that share a scale, one of `BLOCK_SIZES`, or `ROW`.
         symmetric: the zero point of every block is 2**(bits-1), and need not be stored.
         short_last_block: accept a K that the block size does not divide; the last block of each row is then shorter.
-            MatMulNBits stores such a block padded, and other runtimes may refuse it.
+            MatMulNBits stores such a block padded, and other runtimes may refuse it. Stored alike otherwise, so that
+            formats which differ in this alone are equal.
     """
 
     bits: int
     block_size: int
     symmetric: bool
-    short_last_block: bool = False
+    short_last_block: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.estimates.size_estimate import SizeEstimate, shape_facts
+from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
 from jisu.exporter.quantization.sensitivity import split_windows
@@ -62,8 +62,7 @@ def estimate_cost(
     """
     rate = operations_per_second or measure_arithmetic()
     weights = source.weight_bytes
-    parameters = weights / 4
-    forward = 2 * parameters / (rate * _FORWARD_SHARE)  # seconds for a token
+    forward = 2 * active_weights(source) / (rate * _FORWARD_SHARE)  # seconds for a token
     largest = max((4 * one.numel() for one in source.module.parameters()), default=0)
     held = min(weights, WINDOW) if is_large(source) else weights
     loaded = _BASE_BYTES + _TRACED_BYTES + held

@@ -22,7 +22,8 @@ from jisu.exporter.precision.precision import (
 )
 from jisu.exporter.quantization.grids import grid_bytes
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
-from jisu.exporter.quantization.weight_formats import fit_block_size, scale_bytes
+from jisu.exporter.quantization.weight_formats import fit_block_size, scale_bytes, takes_short_blocks
+from jisu.exporter.sources.experts import expert_weights, find_experts, named_weights
 
 if TYPE_CHECKING:
     from jisu.exporter.quantization.prepared import Prepared
@@ -98,7 +99,7 @@ def estimate_size(source: Source, prepared: Prepared, *, target: str) -> SizeEst
     # Of a half precision a plan lists the weights that are kept; what else it leaves out becomes half.
     kept_names = {f"{name}.weight" for name in prepared.plan.formats} if precision.half is not None else set()
     rows: dict[str, list[int]] = {}
-    for name, parameter in source.module.named_parameters():  # a shared one comes once
+    for name, parameter in named_weights(source.module).items():  # a shared one comes once
         elements = parameter.numel()
         if name in known:
             label, smallest, largest = known[name]
@@ -187,7 +188,8 @@ def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, i
         return _OTHERS, whole, whole
     formats = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
     allowed = embedding_labels(target) if matrix.embedding else tuple(formats)
-    fitted = [fit_block_size(form, matrix.features) for label, form in formats.items() if label in allowed]
+    short = takes_short_blocks(target)
+    fitted = [fit_block_size(form, matrix.features, short=short) for label, form in formats.items() if label in allowed]
     sizes = [_block_bytes(matrix, form, scale_bytes(target)) for form in fitted if form is not None]
     return f"measured: {', '.join(formats)} or fp32", min([*sizes, whole]), whole
 
@@ -202,7 +204,7 @@ def _stored_forms(
     weights, _ = lazy_weights(read_gguf(Path(checkpoint)), source.module)
     forms = {}
     for matrix in matrices:
-        weight = weights.get(f"{matrix.name}.weight")
+        weight = weights.get(matrix.routed or f"{matrix.name}.weight")
         kind = None if weight is None else weight.tensors[0].type_name
         if kind is None or kind in FLOATS:
             continue
@@ -229,7 +231,7 @@ def _kept_forms(source: Source, matrices: list[Matrix], target: str) -> dict[str
     assert source.open_quantized is not None, "integers to keep of a source that has none"
     with source.open_quantized() as stored:
         for matrix in matrices:
-            weight = stored.get(matrix.parameter)
+            weight = stored.get(matrix.parameter) or stored.get(matrix.routed or "")
             form, exact = (None, False) if weight is None else kept_format(weight, matrix.features)
             if weight is None or form is None:
                 continue
@@ -282,8 +284,37 @@ def _tokenizer_bytes(source: Source) -> int:
 
 
 def shape_facts(source: Source) -> dict[str, Any]:
-    """Width of the hidden states and [N, K] of each linear layer of one decoder layer; for estimates of time."""
+    """Width of the hidden states and the layers of one decoder layer, experts side by side; for estimates of time."""
+    from jisu.calibration.needs import LayerGroup
+
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding]
-    per_layer = max(1, len(matrices) // max(1, source.model.layers))
-    first = matrices[:per_layer]
-    return {"groups": [(matrix.rows, matrix.features) for matrix in first], "width": first[0].features if first else 0}
+    first = matrices[: max(1, len(matrices) // max(1, source.model.layers))]
+    copies: dict[str, int] = {}
+    for matrix in first:
+        label = matrix.routed or matrix.name
+        copies[label] = copies.get(label, 0) + 1
+    share = _routed_share(source, max(copies.values(), default=1))
+    by_label = {matrix.routed or matrix.name: matrix for matrix in first}
+    return {
+        "groups": [
+            LayerGroup(matrix.rows, matrix.features, copies[label], share if matrix.routed else 1.0)
+            for label, matrix in by_label.items()
+        ],
+        "width": first[0].features if first else 0,
+    }
+
+
+def active_weights(source: Source) -> float:
+    """The weights that one token meets: of experts those that it is sent to."""
+    stacked = [experts.down_proj for _, experts in find_experts(source.module)]
+    routed = sum(weight.numel() for weight in expert_weights(source.module).values())
+    share = _routed_share(source, len(stacked[0])) if stacked else 1.0
+    return source.weight_bytes / 4 - routed * (1 - share)
+
+
+def _routed_share(source: Source, experts: int) -> float:
+    """The share of a mixture's experts that each token is sent to; all of them where the configuration is silent."""
+    config = getattr(source.module, "config", None)
+    names = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+    chosen = next((value for name in names if isinstance(value := getattr(config, name, None), int)), experts)
+    return min(1.0, chosen / experts)

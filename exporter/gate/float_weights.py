@@ -40,9 +40,10 @@ def check_float_weights(graph_file: Path, module: Any, *, read: Callable[[int], 
 
     from jisu.exporter.graph.merge_weights import MADE_OF
     from jisu.exporter.graph.read_graph import let_go, read_graph
+    from jisu.exporter.sources.experts import named_weights
     from jisu.exporter.tracing.recurrent_layers import onnx_weights
 
-    parameters = _arrays({**dict(module.named_parameters(remove_duplicate=False)), **onnx_weights(module)})
+    parameters = _arrays({**named_weights(module, remove_duplicate=False), **onnx_weights(module)})
     read = read or _nobody_asks
     known = _Parts(parameters, read)
     wrong, compared, unknown, first = 0, 0, 0, ""

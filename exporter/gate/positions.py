@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from jisu.exporter.contract.signature import CAPACITY, STATE_PREFIXES, StateSpec
 from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.equal_scores import lowest_index_first
 from jisu.exporter.gate.exam import SEGMENT_BYTES, Exam
 from jisu.exporter.gate.prompts import FAR_STEPS
 from jisu.exporter.gate.result import Check
@@ -307,7 +308,7 @@ class _MadePast:
     def _call(self, tokens: TokenIds, past: int, state: list[Any]) -> tuple[Any, list[Any]]:
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), lowest_index_first(self._span.module):
             ids, start = torch.from_numpy(np.ascontiguousarray(tokens)), torch.tensor([past])
             if not self._span.one_token:
                 logits, written = self._span.module(ids, start, state)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from jisu.exporter.gate.equal_scores import lowest_index_first
 from jisu.exporter.sources.module_kind import is_of_transformers
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def stock_attention(module: Any) -> Iterator[Any]:
         module.set_attn_implementation(stock_name)
     module.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), lowest_index_first(module):
             yield module
     finally:
         module.train(training)

@@ -6,7 +6,7 @@ fp32, whatever the integers are. That the integers are the intended ones is `jis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.gate.exam import Exam
 from jisu.exporter.precision.budget import FP32_BUDGET
+from jisu.exporter.sources.experts import expert_name, find_experts, named_weights, stacked_names
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    import torch
     from torch import nn
 
     from jisu.calibration.w8a8.matmul import Quantized
@@ -47,7 +49,7 @@ def check_unrounded_range(
     from jisu.exporter.gate.positions import check_range
 
     module = source.module
-    parameters = dict(module.named_parameters(remove_duplicate=False))
+    parameters = named_weights(module, remove_duplicate=False)
     known = all(name in parameters and len(parameters[name]) == len(part.codes) for name, part in intended.items())
     floats = all(spec.dtype == "float32" for spec in artifact.manifest.signature.state)
     if not intended or not known or not floats or float_bytes(intended) > MOST_BYTES:
@@ -144,11 +146,11 @@ def intended_weights(
     kept: dict[int, tuple[Any, Any]] = {}
     try:
         with torch.no_grad():
-            for name, part in intended.items():
+            for name, make in _replaced(module, intended):
                 parameter = parameters[name]
                 if id(parameter) not in kept:
                     kept[id(parameter)] = parameter, parameter.data
-                    weight = torch.from_numpy(part.dequantize()).to(parameter.dtype)
+                    weight = make().to(parameter.dtype)
                     parameter.data = weight if paged is None else paged.store_tensor(weight)
                     if paged is not None:
                         paged.let_go()
@@ -156,3 +158,35 @@ def intended_weights(
     finally:
         for parameter, own in kept.values():
             parameter.data = own
+
+
+def _replaced(module: nn.Module, intended: Mapping[str, Quantized]) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+    """(name of a parameter, what makes its values of integers); those of experts stand in one parameter together."""
+    import torch
+
+    stacked: dict[str, dict[int, Quantized]] = {}
+    names = {
+        f"{expert_name(name, number)}.weight": (name, number)
+        for path, experts in find_experts(module)
+        for name in stacked_names(path, experts)
+        for number in range(len(module.get_parameter(name)))
+    }
+    for name, part in intended.items():
+        if name in names:
+            stacked.setdefault(names[name][0], {})[names[name][1]] = part
+        else:
+            yield name, lambda part=part: torch.from_numpy(part.dequantize())  # type: ignore[misc]
+    mixtures = {name: experts for path, experts in find_experts(module) for name in stacked_names(path, experts)}
+    for name, parts in stacked.items():
+        yield name, lambda name=name, parts=parts: _stacked(mixtures[name], name, parts)  # type: ignore[misc]
+
+
+def _stacked(experts: Any, name: str, parts: Mapping[int, Quantized]) -> torch.Tensor:
+    """A parameter of three axes with what the integers of its experts stand for; the others' values are its own."""
+    import torch
+
+    values: torch.Tensor = getattr(experts, name.rpartition(".")[2]).detach().clone()
+    matrices = values.transpose(1, 2) if experts.is_transposed else values
+    for number, part in parts.items():
+        matrices[number] = torch.from_numpy(part.dequantize())
+    return values

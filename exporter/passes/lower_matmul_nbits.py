@@ -6,6 +6,7 @@ low half, scales float32 [N, blocks], and zero points packed the same way along 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def lower_matmul_nbits(graph: ir.Graph) -> int:
         assert codes is not None and scales is not None
         bits, block = integer_bits(codes), dequantize.attributes.get_int("block_size")
         rows, features = _sizes(codes, axis)
-        blocks = features // block
+        blocks = -(-features // block)
         inputs = [
             node.inputs[0],
             stored(graph, codes, axis, bits=bits, shape=(rows, blocks, block * bits // 8)),
@@ -77,7 +78,7 @@ def _dequantized(node: ir.Node) -> tuple[ir.Node, int] | None:
     codes, block = dequantize.inputs[0], dequantize.attributes.get_int("block_size", 0)
     if codes is None or dequantize.attributes.get_int("axis", 1) != axis or block not in BLOCK_SIZES:
         return None
-    return (dequantize, axis) if _sizes(codes, axis)[1] % block == 0 else None
+    return dequantize, axis
 
 
 def _sizes(codes: ir.Value, axis: int) -> tuple[int, int]:
@@ -122,6 +123,10 @@ def _packed(tensor: ir.TensorProtocol, axis: int, bits: int | None, shape: tuple
         middle = 1 << (bits - 1) if tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8) else 0
         array = (array.astype(np.int16) + middle).astype(np.uint8)
     array = array.T if axis == 0 else array
+    if bits is not None:
+        # Codes behind the last feature of a short block, which no input meets.
+        width = math.prod(shape[1:]) * 8 // bits
+        array = np.pad(array, ((0, 0), (0, max(0, width - array.shape[1]))))
     return ir.tensor(np.ascontiguousarray(pack_nibbles(array) if bits == 4 else array).reshape(shape))
 
 

@@ -32,7 +32,7 @@ def lower_quantized_embedding(graph: ir.Graph) -> int:
         assert codes is not None and scales is not None and codes.const_value is not None
         bits, block = integer_bits(codes), node.attributes.get_int("block_size")
         rows, width = sizes_of(codes.const_value)
-        blocks = width // block
+        blocks = -(-width // block)
         inputs = [
             stored(graph, codes, 1, bits=bits, shape=(rows, width * bits // 8), kind="data"),
             gathers[0].inputs[1],

@@ -44,7 +44,8 @@ class WeightFormat:
     def to_block_format(self) -> BlockFormat:
         from jisu.calibration.weights.formats import BlockFormat
 
-        return BlockFormat(bits=self.bits, block_size=self.block_size, symmetric=self.symmetric)
+        # Which blocks may be cut short is decided where formats are chosen, by the target.
+        return BlockFormat(bits=self.bits, block_size=self.block_size, symmetric=self.symmetric, short_last_block=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,12 @@ _FREE, _PAID = 0.9, 0.5
 
 
 def balanced_layer_names(source: Source, plan: QuantizationPlan) -> list[str]:
-    """Layers whose channels are balanced: those in blocks, but the embedding and the output projection."""
-    matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
-    forms = {matrix.name: plan.formats.get(matrix.name) for matrix in matrices}
+    """Layers whose channels are balanced: those in blocks, but the embedding, the output projection and experts.
+
+    The input of an expert goes to all others and to the router as well, so that scales would not fold.
+    """
+    matrices = [matrix for matrix in matrices_of(source.module) if not (matrix.embedding or matrix.recurrent)]
+    forms = {matrix.name: plan.formats.get(matrix.name) for matrix in matrices if not matrix.routed}
     return [name for name, form in forms.items() if isinstance(form, WeightFormat) and form.block_size != ROW]
 
 

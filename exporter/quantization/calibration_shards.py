@@ -78,5 +78,8 @@ def collect_shard(
 ) -> None:
     """Collect the statistics of some windows into a folder, in a worker."""
     from jisu.calibration.statistics.collect import collect
+    from jisu.exporter.tracing.expert_layers import expert_layers
 
-    collect(source.load().module, windows, folder, settings=settings, probe=probe)
+    module = source.load().module
+    with expert_layers(module):
+        collect(module, windows, folder, settings=settings, probe=probe)

@@ -47,6 +47,7 @@ def quantize_from_statistics(
     Raises:
         StatisticsError: a layer is not among them or was never reached, or a file is damaged.
     """
+    from jisu.calibration.model.linear_groups import routed_as
     from jisu.calibration.sequential import GroupStatistics
 
     selected = set(names)
@@ -57,16 +58,19 @@ def quantize_from_statistics(
     groups = [tuple(name for name in group if name in selected) for group in statistics.groups]
     groups = [group for group in groups if group]
     for index, group in enumerate(groups):
-        seen = statistics.of(group[0])
-        weights: list[Any] = [source.module.get_submodule(name).weight for name in group]
+        layers: list[Any] = [source.module.get_submodule(name) for name in group]
+        # Whatever the text, a router may send nothing to an expert.
+        routed = routed_as(layers[0]) is not None
+        seen = statistics.of(group[0], unreached=routed)
         results = quantize(
             GroupStatistics(
                 names=group,
-                weights=tuple(weight.detach().float().numpy() for weight in weights),
+                weights=tuple(layer.weight.detach().float().numpy() for layer in layers),
                 hessian=seen.hessian,
                 mean_abs=seen.mean_abs,
                 tokens=seen.tokens,
                 feeder=feeders.get(group[0]),
+                routed=routed,
             )
         )
         yield from zip(group, results, strict=True)

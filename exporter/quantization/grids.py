@@ -25,6 +25,13 @@ _WHOLE_BYTE = 8
 def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
     """The plan with their own grids for the layers that lie on one of few bits, where it has such formats."""
     layers = [matrix.name for matrix in matrices_of(source.module) if not matrix.embedding]
+    from jisu.exporter.tracing.expert_layers import expert_layers
+
+    with expert_layers(source.module):
+        return _keep_grids(source, plan, layers)
+
+
+def _keep_grids(source: Source, plan: QuantizationPlan, layers: list[str]) -> QuantizationPlan:
     formats = [plan.formats.get(name) for name in layers]
     known = [form for form in formats if isinstance(form, WeightFormat)]
     bits = min((form.bits for form in known if not form.symmetric), default=_WHOLE_BYTE)

@@ -6,15 +6,18 @@ no exact form for get the closest one, and how far it is off is stated.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.quantization.calibration_errors import as_input_errors
+from jisu.exporter.quantization.keep_experts import ExpertTensors
 from jisu.exporter.quantization.kept_types import KeptType
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.sources.experts import expert_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +53,7 @@ def keep_quantization(
     from jisu.calibration.weights.gguf_blocks import FLOATS, blocks_to_quantized, widen
     from jisu.calibration.weights.half_scales import round_scales
     from jisu.exporter.sources.gguf.parts import read_gguf
-    from jisu.exporter.sources.gguf.weights import lazy_weights
+    from jisu.exporter.sources.gguf.weights import lazy_weights, read_blocks
 
     if source.provenance.get("kind") != "gguf":
         raise InputError(
@@ -67,14 +70,36 @@ def keep_quantization(
         matrix.storage: weights[f"{matrix.name}.weight"] for matrix in matrices if f"{matrix.name}.weight" in weights
     }
     by_name: dict[str, BlockQuantized] = {}
-    done: dict[int, BlockQuantized] = {}
+    done: dict[Hashable, BlockQuantized] = {}
     kinds: dict[str, KeptType] = {}
+    experts = ExpertTensors(weights)
+    own_experts = expert_weights(source.module)
     for index, matrix in enumerate(matrices):
         if progress is not None:
             progress(index + 1, len(matrices))
         name = f"{matrix.name}.weight"
         if matrix.storage in done:
             by_name[name] = done[matrix.storage]
+            continue
+        if matrix.routed is not None:
+            kind = experts.type_of(matrix)
+            part = None
+            own = own_experts[name].numpy()
+            if kind is not None and kind not in FLOATS:
+                with as_input_errors():
+                    part = experts.quantized(matrix, own)
+            if part is None:
+                kinds.setdefault(
+                    f"{kind or 'blocks of several types'}, experts", KeptType(stored="float32", exact=True)
+                ).weights += 1
+                continue
+            part = round_scales(part) if kind in _closest() else part
+            restored = part.dequantize()
+            kept = kinds.setdefault(
+                str(kind), KeptType(stored=_form_in_words(part), exact=bool(np.array_equal(restored, own)))
+            )
+            kept.add(name, own, restored)
+            by_name[name] = part
             continue
         weight = by_storage.get(matrix.storage)
         if weight is None or len(weight.tensors) != 1:
@@ -83,7 +108,7 @@ def keep_quantization(
         if tensor.type_name in FLOATS:
             kinds.setdefault(tensor.type_name, KeptType(stored="float32", exact=True)).weights += 1
             continue
-        raw, values = _read(tensor)
+        raw, values = read_blocks(tensor)
         with as_input_errors():
             quantized = blocks_to_quantized(tensor.type_name, raw, values, layer=name)
         if tensor.type_name in _closest():
@@ -92,14 +117,10 @@ def keep_quantization(
         loaded: Any = source.module.get_submodule(matrix.name).weight
         own = loaded.detach().numpy()
         restored = quantized.dequantize()
-        form, exact = quantized.format, bool(np.array_equal(restored, own))
+        exact = bool(np.array_equal(restored, own))
         if tensor.type_name not in _closest() and not exact:
             raise _unlike(name, "other values than the model was loaded with")
-        kind = "symmetric" if form.symmetric else "asymmetric"
-        kept = kinds.setdefault(
-            tensor.type_name,
-            KeptType(stored=f"{form.bits} bits, {kind}, blocks of {form.block_size}", exact=exact),
-        )
+        kept = kinds.setdefault(tensor.type_name, KeptType(stored=_form_in_words(quantized), exact=exact))
         kept.add(name, own, restored)
         if matrix.embedding and whole_bytes:
             quantized = widen(quantized)
@@ -114,18 +135,6 @@ def keep_quantization(
     return QuantizedWeights(
         by_name=by_name, record={"algorithm": "kept", "types": {kind: kept.to_record() for kind, kept in kinds.items()}}
     )
-
-
-def _read(tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """A tensor's bytes and its values [N, K]."""
-    import numpy as np
-
-    from jisu.exporter.sources.gguf.weights import read_tensor
-
-    with tensor.path.open("rb") as stream:
-        stream.seek(tensor.offset)
-        raw = np.fromfile(stream, np.uint8, tensor.size)
-    return raw, read_tensor(tensor)
 
 
 def _row_order(weight: GgufWeight, tensor: GgufTensor) -> npt.NDArray[np.int64]:
@@ -169,6 +178,12 @@ def _in_order(quantized: BlockQuantized, order: npt.NDArray[np.int64], name: str
         scales=quantized.scales[order],
         zero_points=quantized.zero_points[order],
     )
+
+
+def _form_in_words(quantized: BlockQuantized) -> str:
+    form = quantized.format
+    kind = "symmetric" if form.symmetric else "asymmetric"
+    return f"{form.bits} bits, {kind}, blocks of {form.block_size}"
 
 
 def _closest() -> dict[str, Any]:

@@ -7,6 +7,7 @@ closest form of 8 bits, and how far it is off is stated.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.kept_types import KeptType
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
+from jisu.exporter.sources.experts import expert_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,25 +53,33 @@ def keep_integers(
     check_quantized(source)
     assert source.open_quantized is not None, "checked above"
     matrices = matrices_of(source.module)
-    embeddings = [matrix for matrix in matrices if isinstance(source.module.get_submodule(matrix.name), nn.Embedding)]
+    ends = [matrix for matrix in matrices if matrix.embedding]
+    embeddings = [matrix for matrix in ends if isinstance(source.module.get_submodule(matrix.name), nn.Embedding)]
     gathered = {matrix.storage for matrix in embeddings}
     by_name: dict[str, BlockQuantized] = {}
-    done: dict[int, BlockQuantized] = {}
+    done: dict[Hashable, BlockQuantized] = {}
     kinds: dict[str, KeptType] = {}
     with source.open_quantized() as stored:
+        experts = expert_weights(source.module)
         # Tied names share a weight, and the folder has it under one of them.
         by_storage = {matrix.storage: stored[matrix.parameter] for matrix in matrices if matrix.parameter in stored}
         for index, matrix in enumerate(matrices):
             if progress is not None:
                 progress(index + 1, len(matrices))
-            weight = by_storage.get(matrix.storage)
+            weight, whole = by_storage.get(matrix.storage), True
+            if weight is None and matrix.routed is not None:
+                weight, whole = stored.get(matrix.routed), False
             if weight is None:
                 kinds.setdefault("plain floats", KeptType(stored="float32", exact=True)).weights += 1
                 continue
             if matrix.storage not in done:
-                own: Any = source.module.get_parameter(matrix.parameter)
-                values = own.detach().numpy()
-                quantized = _kept(weight, values, layer=matrix.name, gathered=matrix.storage in gathered)
+                own: Any = experts.get(matrix.parameter)
+                own = source.module.get_parameter(matrix.parameter).detach() if own is None else own
+                values = own.numpy()
+                if whole:
+                    quantized = _kept(weight, values, layer=matrix.name, gathered=matrix.storage in gathered)
+                else:  # the experts' matrices are stored as one
+                    quantized = _closest(values, layer=matrix.name)
                 if quantized is None:
                     kinds.setdefault(weight.form, KeptType(stored="float32", exact=True)).weights += 1
                     continue
@@ -144,9 +154,6 @@ def _kept(
     weight: QuantizedWeight, values: npt.NDArray[np.float32], *, layer: str, gathered: bool = False
 ) -> BlockQuantized | None:
     """The weight in its own integers or in the closest ones; rows of an embedding keep their order."""
-    from jisu.calibration.weights.half_scales import round_scales
-    from jisu.calibration.weights.round_to_nearest import round_to_nearest
-
     form, exact = kept_format(weight, values.shape[1])
     if form is None:
         return None
@@ -154,6 +161,13 @@ def _kept(
         quantized = _in_blocks(weight.integers(), form)
         if quantized is not None and not (gathered and quantized.columns is not None):
             return quantized
+    return _closest(values, layer=layer)
+
+
+def _closest(values: npt.NDArray[np.float32], *, layer: str) -> BlockQuantized | None:
+    from jisu.calibration.weights.half_scales import round_scales
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
+
     closest = _closest_format(values.shape[1])
     return None if closest is None else round_scales(round_to_nearest(values, closest, layer=layer))
 

@@ -1,8 +1,8 @@
-"""What of a module can be quantized: its linear and recurrent layers, the embedding and the output projection."""
+"""What of a module can be quantized: linear and recurrent layers, experts, the embedding and the output projection."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from jisu.calibration.model.layer_walk import inference
 from jisu.calibration.model.whole_sequences import run_whole
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.graph.recurrent_weights import is_recurrent
+from jisu.exporter.sources.experts import expert_name, find_experts, matrices_in, named_weights, stacked_names
 from jisu.exporter.sources.layer_stack import find_stack
 from jisu.exporter.sources.module_kind import has_encoder, is_of_transformers
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SHOWN = 3  # names in a message
+_SLIGHT = 0.005  # share of a model's weights that is not worth a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +27,17 @@ class Matrix:
 
     ``embedding`` is set of the embedding and of the output projection; tied ones are two matrices with one
     ``storage``. A recurrent layer has several matrices, each with its parameter's name. ``stacked`` matrices stand in a
-    layer of the stack.
+    layer of the stack. A ``routed`` one is an expert's, which reads only the tokens that are sent to it; ``routed`` is
+    the name of the parameter that holds those of all experts.
     """
 
     name: str
     rows: int
     features: int
     embedding: bool
-    storage: int
+    storage: Hashable
     recurrent: bool = False
+    routed: str | None = None
     stacked: bool = True
 
     @property
@@ -47,7 +51,7 @@ class Matrix:
 
 
 def matrices_of(module: nn.Module) -> list[Matrix]:
-    """Every linear and recurrent layer, the embedding and the output projection, as the module lists them.
+    """Every linear and recurrent layer, expert, the embedding and the output projection, as the module lists them.
 
     Of a model of transformers these are the decoder's layers, and the encoder's where it has one; of any other module
     all that it has.
@@ -72,8 +76,14 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     # By their weights: one embedding may go by several names, as that of an encoder and a decoder does.
     ends = {id(end.weight) for end in _tables(module)}
     used = None if is_of_transformers(module) else _used(module)
-    matrices = []
+    mixtures = {path for path, _ in find_experts(module)} if is_of_transformers(module) else set()
+    matrices: list[Matrix] = []
     for name, child in module.named_modules():
+        if name in mixtures and name.startswith(prefix):
+            matrices += _experts_of(name, child, stacked=bool(inside) and name.startswith(inside))
+            continue
+        if getattr(child, "routed", None) is not None:
+            continue  # an expert's matrix, as a layer for a while
         if used is not None and id(child) not in used:
             continue
         embedding = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
@@ -107,6 +117,24 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
             fix="Export it in fp32 or fp16.",
         )
     return matrices
+
+
+def _experts_of(path: str, experts: Any, *, stacked: bool) -> Iterator[Matrix]:
+    """The matrices of a mixture, those of all experts in one parameter after another."""
+    for name in stacked_names(path, experts):
+        kind = name.rpartition(".")[2]
+        parameter = id(getattr(experts, kind))
+        for number, matrix in enumerate(matrices_in(experts, kind)):
+            rows, features = matrix.shape
+            yield Matrix(
+                name=expert_name(name, number),
+                rows=rows,
+                features=features,
+                embedding=False,
+                storage=(parameter, number),
+                routed=name,
+                stacked=stacked,
+            )
 
 
 def _used(module: nn.Module) -> set[int]:
@@ -163,7 +191,7 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
     whole = not is_of_transformers(module) or has_encoder(module)
     prefix = "" if whole or stack is None else f"{stack.path}."
     covered = {matrix.parameter for matrix in matrices}
-    inside = {name: weight for name, weight in module.named_parameters() if name.startswith(prefix)}
+    inside = {name: weight for name, weight in named_weights(module).items() if name.startswith(prefix)}
     others = {name: weight.numel() for name, weight in inside.items() if weight.dim() > 1 and name not in covered}
     if not others:
         return None
@@ -177,4 +205,6 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
             fix="Export it in fp32 or fp16.",
         )
     share = sum(others.values()) / sum(weight.numel() for weight in module.parameters())
+    if share < _SLIGHT:  # routers, tables of positions
+        return None
     return f"{share:.0%} of the weights stay float32, because they belong to no linear layer: {shown}{more}"

@@ -33,7 +33,7 @@ from jisu.exporter.quantization.keep_integers import check_quantized, describe_s
 from jisu.exporter.quantization.matrices import describe_uncovered, matrices_of
 from jisu.exporter.quantization.options import QuantizationOptions
 from jisu.exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, check_windows_of
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, plan_quantization, takes_short_blocks
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.layer_stack import find_stack
 
@@ -101,6 +101,7 @@ def prepare_quantization(
             keep=options.keep,
             block_size=options.block_size,
             symmetric=options.symmetric,
+            short_blocks=takes_short_blocks(target),
         )
         if options.block_size is None and options.symmetric is None:
             plan = keep_grids(source, plan)

@@ -61,7 +61,7 @@ def quantize_source(
     resume: ResumeFolder | None = None,
     progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
-    """Quantize every weight that the plan gives a format.
+    """Quantize every weight that the plan gives a format; those of experts each on the tokens that were sent to it.
 
     Args:
         source: its module is changed while this runs and restored before it ends.
@@ -75,15 +75,31 @@ def quantize_source(
     Raises:
         InputError: a block size that does not divide a layer, or activations that are not finite.
     """
+    if not any(plan.formats.values()):
+        return QuantizedWeights(by_name={}, record={})
+    from jisu.exporter.tracing.expert_layers import expert_layers
+
+    check_finite_weights(source.module)
+    source.let_go()
+    with expert_layers(source.module):
+        return _quantize(source, plan, data=data, windows=windows, resume=resume, progress=progress)
+
+
+def _quantize(
+    source: Source,
+    plan: QuantizationPlan,
+    *,
+    data: CalibrationData | None,
+    windows: list[Any] | None,
+    resume: ResumeFolder | None,
+    progress: ReportProgress | None,
+) -> QuantizedWeights:
     from jisu.calibration.w8a8.feeders import fold_into_feeders
     from jisu.calibration.weights.formats import BlockQuantized
     from jisu.calibration.weights.half_scales import round_scales
 
     weights: dict[str, Quantized] = {}
-    if not any(plan.formats.values()):
-        return QuantizedWeights(by_name=weights, record={})
-    check_finite_weights(source.module)
-    source.let_go()
+    unreached: list[str] = []
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
     weights |= take_grids(source, plan)
@@ -112,18 +128,20 @@ def quantize_source(
                 more["statistics"] = "of the output projection"
             elif windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
-                weights |= _from_statistics(source, plan, data.statistics, feeders, progress)
+                weights |= _from_statistics(source, plan, data.statistics, feeders, unreached, progress)
             elif not walks:
                 more["statistics"] = "one-shot"
                 with statistics_folder(resume) as folder:
                     collected = _collect(source, plan, data, folder, progress)
-                    weights |= _from_statistics(source, plan, collected, feeders, progress)
+                    weights |= _from_statistics(source, plan, collected, feeders, unreached, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                weights |= _walk_layers(source, plan, chosen, feeders, progress, resume=resume)
+                weights |= _walk_layers(source, plan, chosen, feeders, unreached, progress, resume=resume)
             weights |= quantize_output_projections(source, plan, chosen)
         weights |= _round_rest(source, plan, set(weights), progress)
         recurrent = _round_recurrent(source, plan)
+    if unreached:
+        more["unreached"] = unreached
     folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in weights.items()}, feeders)
     # Tied weights stay one object.
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
@@ -169,30 +187,35 @@ def _int8_matmuls(
     formats = dict(plan.formats)
     for name in (name for group in choice.kept for name in group):
         layer: Any = source.module.get_submodule(name)
-        formats[name] = fit_block_size(KEPT_FORMAT, layer.weight.shape[1])
+        formats[name] = fit_block_size(KEPT_FORMAT, layer.weight.shape[1], short=False)
     products = {f"{name}.weight": product for name, product in choice.products.items()}
     return dict(products), replace(plan, formats=formats), choice.record
 
 
 def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[BlockQuantized]:
-    """Quantize matrices that read one input: 8 bits to nearest, fewer with GPTQ on channel scales found by AWQ."""
+    """Quantize matrices that read one input: 8 bits to nearest, fewer with GPTQ on channel scales found by AWQ.
+
+    What no text reached is rounded to the nearest, too.
+    """
     import numpy as np
 
     from jisu.calibration.sequential import split_rows
     from jisu.calibration.weights.awq import search_channel_scales
+    from jisu.calibration.weights.few_tokens import weigh_correlations
     from jisu.calibration.weights.folding import multiply_columns
     from jisu.calibration.weights.gptq import gptq
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     block_format = form.to_block_format()
-    if form.bits == 8:
+    if form.bits == _ROUNDED_BITS or not group.tokens:
         pairs = zip(group.names, group.weights, strict=True)
         return [round_to_nearest(weight, block_format, layer=name) for name, weight in pairs]
     # Rows are independent and the statistics are one: matrices with one input are quantized as one.
     stacked, layer = np.concatenate(group.weights), group.names[0]
     rows = [len(weight) for weight in group.weights]
     if len(rows) == 1 and group.feeder is None:
-        return [gptq(stacked, group.hessian, block_format, layer=layer)]
+        hessian = weigh_correlations(group.hessian, group.tokens) if group.routed else group.hessian
+        return [gptq(stacked, hessian, block_format, layer=layer)]
     # Channel scales fold for nothing into the layer before, or into a norm, which several products of one input mostly
     # follow.
     mean_abs = group.mean_abs if group.feeder is None else group.feeder.tie(group.mean_abs)
@@ -208,6 +231,7 @@ def _walk_layers(
     plan: QuantizationPlan,
     windows: list[Any],
     feeders: Mapping[str, Feeder],
+    unreached: list[str],
     progress: ReportProgress | None,
     *,
     resume: ResumeFolder | None,
@@ -220,7 +244,7 @@ def _walk_layers(
         source.module,
         layers,
         windows,
-        partial(_quantize_by_format, plan),
+        partial(_quantize_by_format, plan, unreached),
         keep=lambda name: not isinstance(plan.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
@@ -235,18 +259,23 @@ def _from_statistics(
     plan: QuantizationPlan,
     statistics: Statistics,
     feeders: Mapping[str, Feeder],
+    unreached: list[str],
     progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
     names = [matrix.name for matrix in matrices if isinstance(plan.formats.get(matrix.name), WeightFormat)]
-    quantize = partial(_quantize_by_format, plan)
+    quantize = partial(_quantize_by_format, plan, unreached)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
     return {f"{name}.weight": source.put_aside(value) for name, value in results}
 
 
-def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Sequence[BlockQuantized]:
-    """Quantize the matrices of a group, those of one format together."""
+def _quantize_by_format(
+    plan: QuantizationPlan, unreached: list[str], group: GroupStatistics
+) -> Sequence[BlockQuantized]:
+    """Quantize the matrices of a group, those of one format together; notes those that no text reached."""
+    if not group.tokens:
+        unreached += group.names
     forms = [plan.formats[name] for name in group.names]
     results: dict[str, BlockQuantized] = {}
     for form in dict.fromkeys(forms):

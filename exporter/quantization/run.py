@@ -16,6 +16,7 @@ from jisu.exporter.quantization.mixed_precision import Measured, MixedPrecision,
 from jisu.exporter.quantization.prepared import Prepared, embedding_labels
 from jisu.exporter.quantization.quantize_source import QuantizedWeights, quantize_source
 from jisu.exporter.quantization.sensitivity import measure_sensitivity, split_windows
+from jisu.exporter.quantization.unreached import describe_unreached
 
 if TYPE_CHECKING:
     from jisu.exporter.jobs.stages import Stages
@@ -34,6 +35,8 @@ def run_quantization(
     for warning in prepared.warnings:
         stages.say(f"{warning}.")
     weights = _run_quantization(source, prepared, measure=measure, target=target, stages=stages)
+    if weights.record.get("unreached"):
+        stages.say(f"{describe_unreached(weights.record['unreached'])}.")
     if not prepared.warnings or not weights.record:
         return weights
     return replace(weights, record={**weights.record, "notes": [*weights.record.get("notes", []), *prepared.warnings]})

@@ -22,7 +22,7 @@ from jisu.exporter.quantization.calibration_errors import as_input_errors
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.quantize_source import quantize_group
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, scale_bytes
+from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, scale_bytes, takes_short_blocks
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.layer_stack import decoder_layers
 
@@ -194,7 +194,7 @@ def measure_sensitivity(
     kept = [group for index in range(count) for group in state["layers"][str(index)]] + state[EMBEDDINGS]
     sensitivities = [GroupSensitivity(names=tuple(group["names"]), kl=group["kl"]) for group in kept]
     matrices = {matrix.name: matrix for matrix in matrices_of(source.module)}
-    units = tuple(_unit(group, matrices, scale_bytes(target)) for group in sensitivities)
+    units = tuple(_unit(group, matrices, target) for group in sensitivities)
     return Sensitivity(units=units, candidates=_kinds(), calibration=data.record)
 
 
@@ -209,6 +209,15 @@ def measure_parts(
     Raises:
         CalibrationError: activations are not finite.
     """
+    from jisu.exporter.tracing.expert_layers import expert_layers
+
+    with expert_layers(source.module):
+        yield from _measure_parts(source, shares, parts)
+
+
+def _measure_parts(
+    source: Source, shares: Mapping[str, Sequence[Any]], parts: Sequence[Part]
+) -> Iterator[tuple[Part, list[GroupSensitivity]]]:
     from jisu.calibration.sensitivity import Scorer, measure_groups
     from jisu.calibration.w8a8.feeders import find_feeders
 
@@ -292,17 +301,18 @@ def _measure_embeddings(
     return sensitivities
 
 
-def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], bytes_per_scale: int) -> Unit:
+def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], target: str) -> Unit:
     members = list({matrices[name].storage: matrices[name] for name in group.names}.values())
     candidates = EMBEDDING_FORMATS if members[0].embedding else LAYER_FORMATS
     elements = sum(member.elements for member in members)
     sizes = {FLOAT: 4 * elements}
     for label in group.kl:
-        form = fit_block_size(candidates[label], members[0].features)
-        assert form is not None, "a candidate was measured that does not fit"
+        form = fit_block_size(candidates[label], members[0].features, short=takes_short_blocks(target))
+        if form is None:
+            continue  # measured for another target
         block_format = form.to_block_format()
         sizes[label] = sum(
-            block_format.stored_bytes(member.rows, member.features, layer=member.name, scale_bytes=bytes_per_scale)
+            block_format.stored_bytes(member.rows, member.features, layer=member.name, scale_bytes=scale_bytes(target))
             for member in members
         )
     return Unit(
@@ -310,7 +320,7 @@ def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], bytes_per_scale:
         kind="tables" if members[0].embedding else "layers",
         features=members[0].features,
         elements=elements,
-        kl={FLOAT: 0.0, **group.kl},
+        kl={FLOAT: 0.0, **{label: kl for label, kl in group.kl.items() if label in sizes}},
         bytes=sizes,
     )
 

@@ -16,6 +16,7 @@ from jisu.exporter.precision.precision import ROW, Algorithm, Format, Int8Matmul
 from jisu.exporter.quantization.matrices import Matrix
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
+_SCALE_BYTES = 2  # of a block, as they mostly are
 _SMALL = 8  # times the weights of a small layer are those of the largest
 
 
@@ -66,6 +67,7 @@ def plan_quantization(
     keep: Sequence[str] = (),
     block_size: int | None = None,
     symmetric: bool | None = None,
+    short_blocks: bool = True,
 ) -> QuantizationPlan:
     """Give every matrix the precision's format, with the user's changes.
 
@@ -75,6 +77,8 @@ def plan_quantization(
             a half precision, which has no integers, lists these alone.
         block_size: input features that share a scale, instead of the precision's own for layers and embeddings.
         symmetric: the zero point of every block is the middle of the codes, instead of the precision's own choice.
+        short_blocks: see `takes_short_blocks`; without them a matrix whose features no block size divides stays
+            float32, and the notes say so.
 
     Raises:
         InputError: an option for a precision without integers, a pattern that matches nothing or everything, or a block
@@ -102,22 +106,27 @@ def plan_quantization(
         if not (matrix.embedding or matrix.recurrent):
             if matrix.features == longest:
                 form = (precision.longest or form) if matrix.name in outer else form
-            elif _SMALL * matrix.elements <= largest:
+            elif _SMALL * matrix.elements <= largest and not matrix.routed:  # together experts are most of the weights
                 form = precision.smallest or form
-        if isinstance(form, Int8MatmulFormat) and not matrix.stacked:
-            form = precision.embedding  # how much inputs of 8 bits cost is found out layer by layer
+        if isinstance(form, Int8MatmulFormat) and (matrix.routed or not matrix.stacked):
+            # How much inputs of 8 bits cost is found out layer by layer; an expert may see no token of the text.
+            form = precision.embedding
         if matrix.name in kept or not isinstance(form, WeightFormat):
             formats[matrix.name] = None if matrix.name in kept else form
             continue
         form = replace(form, symmetric=form.symmetric if symmetric is None else symmetric)
-        fitted = fit_block_size(form, matrix.features, block_size=block_size)
-        if fitted is None:
-            misfits.append((matrix, block_size or form.block_size))
+        fitted = fit_block_size(form, matrix.features, block_size=block_size, short=short_blocks)
+        if fitted is None and block_size is not None:
+            misfits.append((matrix, block_size))
+        elif fitted is None:
+            notes.append(f"{matrix.name}: float32, no block size divides its {matrix.features} input features")
         elif block_size is None and fitted != form:
             notes.append(f"{matrix.name}: block size {fitted.block_size}, {form.block_size} does not divide its input")
         formats[matrix.name] = fitted
     if misfits:
         _refuse_misfits(misfits)
+    if not any(formats.values()) and len(kept) < len(formats):
+        _refuse_misfits([(matrix, BLOCK_SIZES[0]) for matrix in matrices if matrix.name not in kept])
     balances = any(
         isinstance(form := formats[matrix.name], WeightFormat) and form.block_size != ROW
         for matrix in matrices
@@ -185,13 +194,26 @@ def _outer(matrices: Sequence[Matrix]) -> set[str]:
     }
 
 
-def fit_block_size(form: WeightFormat, features: int, *, block_size: int | None = None) -> WeightFormat | None:
-    """The format with this block size, or with the largest up to its own that divides the features."""
+def takes_short_blocks(target: str) -> bool:
+    """Whether the last block of a row may be shorter: ONNX Runtime's CPU kernels take it, nobody tried others."""
+    return target in ("ort-cpu", "portable")
+
+
+def fit_block_size(
+    form: WeightFormat, features: int, *, block_size: int | None = None, short: bool = True
+) -> WeightFormat | None:
+    """The format with this block size, or with the largest up to its own that divides the features.
+
+    Where none divides them, and a ``short`` last block is taken, the one that stores least; rows of whole bytes only.
+    """
     if block_size is not None:
         return replace(form, block_size=block_size) if features % block_size == 0 else None
     if form.block_size == ROW:
         return form
-    fitting = [size for size in BLOCK_SIZES if size <= form.block_size and features % size == 0]
+    sizes = [size for size in BLOCK_SIZES if size <= form.block_size]
+    fitting = [size for size in sizes if features % size == 0]
+    if not fitting and short and features * form.bits % 8 == 0:
+        fitting = [min(sizes, key=lambda size: -(-features // size) * (size * form.bits // 8 + _SCALE_BYTES))]
     return replace(form, block_size=fitting[-1]) if fitting else None
 
 

@@ -26,6 +26,7 @@ _KNOWN = (
     "mix",
     "products",
     "balanced",
+    "unreached",
     "calibration",
     "statistics",
     "budget",
@@ -46,6 +47,10 @@ def describe_quantization(record: dict[str, Any]) -> list[str]:
         from jisu.exporter.quantization.w8a8 import describe_products
 
         lines += [f"note          {line}" for line in describe_products(record["products"])]
+    if isinstance(record.get("unreached"), list):
+        from jisu.exporter.quantization.unreached import describe_unreached
+
+        lines.append(f"note          {describe_unreached(record['unreached'])}.")
     if isinstance(record.get("balanced"), dict):
         from jisu.exporter.quantization.balanced_layers import describe_balanced
 

@@ -6,12 +6,14 @@ tokens multiplies an empty matrix, so that its weights are not read: decoding on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+
+from jisu.exporter.sources.experts import expert_name
 
 # While a model is traced, one operator of this domain stands for the products of all experts.
 DOMAIN = "jisu.tracing"
@@ -43,16 +45,31 @@ def routed_experts(experts: nn.Module, hidden_states: Tensor, top_k_index: Tenso
         biases["up"] = (module.gate_up_proj_bias if module.has_gate else module.up_proj_bias)[by_expert]
         biases["down"] = module.down_proj_bias[by_expert]
     hidden = hidden_states[torch.div(order, chosen, rounding_mode="floor")]
-    hidden = _product(hidden, up, counts, biases["up"], transposed=module.is_transposed)
+    kind = "gate_up_proj" if module.has_gate else "up_proj"
+    hidden = _product(hidden, up, counts, biases["up"], layers=_layers(module, kind), transposed=module.is_transposed)
     hidden = module._apply_gate(hidden) if module.has_gate else module.act_fn(hidden)
-    hidden = _product(hidden, module.down_proj, counts, biases["down"], transposed=module.is_transposed)
+    layers = _layers(module, "down_proj")
+    hidden = _product(hidden, module.down_proj, counts, biases["down"], layers=layers, transposed=module.is_transposed)
     if getattr(module, "has_post_expert_norm", False):
         hidden = module.post_expert_norm(hidden)
     weighted = hidden[torch.argsort(order)].reshape(tokens, chosen, -1) * top_k_weights[:, :, None]
     return weighted.sum(1).to(hidden_states.dtype)
 
 
-def _product(hidden: Tensor, weight: Tensor, counts: Tensor, bias: Tensor | None, *, transposed: bool) -> Tensor:
+def _layers(experts: Any, kind: str) -> list[nn.Module]:
+    """The experts' matrices as layers of their own, where they are for now; see `exporter.tracing.expert_layers`."""
+    return [child.get_submodule(kind) for name, child in experts.named_children() if name.isdecimal()]
+
+
+def _product(
+    hidden: Tensor,
+    weight: Tensor,
+    counts: Tensor,
+    bias: Tensor | None,
+    *,
+    layers: Sequence[nn.Module],
+    transposed: bool,
+) -> Tensor:
     """[N, in], sorted by expert, times each row's own expert's matrix -> [N, out]; counts: int64 [E], rows of each."""
     size = weight.shape[2] if transposed else weight.shape[1]
     if torch.compiler.is_exporting():
@@ -66,7 +83,11 @@ def _product(hidden: Tensor, weight: Tensor, counts: Tensor, bias: Tensor | None
         )
     else:
         parts = torch.split(hidden, counts.tolist())
-        product = torch.cat([part @ (one if transposed else one.T) for part, one in zip(parts, weight, strict=True)])
+        if layers:
+            products = [layer(part) for part, layer in zip(parts, layers, strict=True)]
+        else:
+            products = [part @ (one if transposed else one.T) for part, one in zip(parts, weight, strict=True)]
+        product = torch.cat(products)
     return product if bias is None else product + bias
 
 
@@ -86,7 +107,7 @@ def expand_experts(graph: ir.Graph, tensor_of: Callable[[str], Tensor]) -> int:
         new = [split]
         parts = []
         for number, matrix in enumerate(experts):
-            value = _initializer(graph, f"{weight.name}.{number}", matrix)
+            value = _initializer(graph, f"{expert_name(weight.name, number)}.weight", matrix)
             if not node.attributes.get_int("transposed", 0):
                 transpose = ir.node("Transpose", [value], {"perm": [1, 0]})
                 transpose.outputs[0].type = hidden.type

@@ -69,6 +69,23 @@ def routed(model: PreTrainedModel, implementation: str, *, past_length: Tensor |
                 model.set_experts_implementation(experts_before)
 
 
+@contextlib.contextmanager
+def routed_by_us(model: PreTrainedModel) -> Iterator[None]:
+    """Compute the experts of a model by `routed_experts`, and restore its own choice at the end."""
+    before = _experts(model)
+    ExpertsInterface.register(ATTENTION, routed_experts)
+    with quiet_transformers():
+        model.set_experts_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        with quiet_transformers():
+            if before is None:
+                model.config._experts_implementation = None
+            else:
+                model.set_experts_implementation(before)
+
+
 def asks_for_attention(model: PreTrainedModel, call: Callable[[], Any]) -> bool:
     """Whether the model asks transformers' interface for an attention that `attend` knows, found out by listening.
 

@@ -97,6 +97,16 @@ def read_tensor(tensor: GgufTensor) -> npt.NDArray[np.float32]:
     return values.reshape(tensor.shape)
 
 
+def read_blocks(tensor: GgufTensor) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """One tensor's bytes as they are stored, and its values in its shape."""
+    import numpy as np
+
+    with tensor.path.open("rb") as stream:
+        stream.seek(tensor.offset)
+        raw = np.fromfile(stream, np.uint8, tensor.size)
+    return raw, read_tensor(tensor)
+
+
 class _NamedModules:
     """As much of a model as transformers' name mapping looks at.
 

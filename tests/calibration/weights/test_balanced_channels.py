@@ -24,7 +24,7 @@ COLUMNS = column_squares(WEIGHTS)
 
 
 def error_of(*, block_size):
-    return expected_error(INPUTS, COLUMNS, widest_blocks(WEIGHTS, None, block_size=block_size))
+    return expected_error(INPUTS, COLUMNS, widest_blocks(WEIGHTS, None, block_size=block_size), block_size=block_size)
 
 
 def test_the_sums_by_hand():

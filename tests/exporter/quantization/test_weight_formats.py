@@ -5,7 +5,7 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import ROW, WeightFormat, for_target, precision_named, without_text
 from jisu.exporter.quantization.matrices import Matrix
-from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.quantization.weight_formats import fit_block_size, plan_quantization
 
 
 def matrix(name, features=64, *, embedding=False, storage=None):
@@ -83,11 +83,34 @@ def test_a_wanted_block_size_that_does_not_divide_names_the_layers_and_what_fits
         plan_quantization([matrix("layers.0.q", 96), matrix("layers.0.up", 64)], precision_named("int8"), block_size=64)
 
 
-def test_a_layer_that_no_block_size_divides_has_to_be_kept():
-    with pytest.raises(InputError, match=r"K=40 of layers\.0\.q.*--keep"):
-        plan_quantization([matrix("layers.0.q", 40)], precision_named("int8"))
-    plan = plan_quantization([matrix("layers.0.q", 40), *LAYERS], precision_named("int8"), keep=["layers.0.q"])
-    assert plan.formats["layers.0.q"] is None
+def test_a_layer_that_no_block_size_divides_gets_the_short_last_block_that_stores_least():
+    layers = [matrix("layers.9.q", 72), matrix("layers.9.down", 128), *LAYERS]
+    plan = plan_quantization(layers, precision_named("int4"))
+    assert plan.formats["layers.9.q"] == WeightFormat(bits=4, block_size=16, symmetric=False)  # 80 codes, not 96
+    assert any("layers.9.q: block size 16" in note for note in plan.notes)
+
+
+def test_where_no_block_may_be_short_such_a_layer_stays_float32_and_that_is_said():
+    plan = plan_quantization([matrix("layers.9.q", 40), *LAYERS], precision_named("int8"), short_blocks=False)
+    assert plan.formats["layers.9.q"] is None
+    assert "layers.9.q: float32, no block size divides its 40 input features" in plan.notes
+    with pytest.raises(InputError, match=r"K=40 of layers\.9\.q.*--keep"):
+        plan_quantization([matrix("layers.9.q", 40)], precision_named("int8"), short_blocks=False)
+
+
+def test_rows_of_4_bits_that_end_within_a_byte_are_never_cut():
+    assert fit_block_size(WeightFormat(bits=4, block_size=32, symmetric=False), 67) is None
+    assert fit_block_size(WeightFormat(bits=8, block_size=32, symmetric=True), 67) is not None
+
+
+def test_experts_are_never_taken_for_the_small_layers_that_get_more_bits():
+    experts = [
+        Matrix(name=f"mlp.experts.{n}.down_proj", rows=64, features=32, embedding=False, storage=n, routed="mlp.down")
+        for n in range(4)
+    ]
+    large = [matrix("layers.0.q", 2048), matrix("layers.0.k", 1024)]
+    formats = plan_quantization([*experts, *large], precision_named("int4")).formats
+    assert {formats[expert.name].bits for expert in experts} == {4}
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

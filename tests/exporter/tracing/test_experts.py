@@ -122,6 +122,6 @@ def test_each_experts_weights_are_views_of_the_modules():
     graph = trace(module, module.state_spec())
     held: dict[str, ir.Value] = dict(graph.graph.initializers)
     for number in range(EXPERTS):
-        own = held[f"experts.down_proj.{number}"].const_value.numpy()
+        own = held[f"experts.{number}.down_proj.weight"].const_value.numpy()
         assert np.shares_memory(own, module.experts.down_proj.detach().numpy())
         np.testing.assert_array_equal(own, module.experts.down_proj[number].detach().numpy())
