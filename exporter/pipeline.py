@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import MANIFEST, Artifact, Manifest
-from jisu.exporter.contract.errors import GateRejectedError
+from jisu.exporter.contract.errors import GateRejectedError, InputError
 from jisu.exporter.contract.source_place import place_of, without_paths
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
 from jisu.exporter.estimates.size_estimate import estimate_size
 from jisu.exporter.export_job import ExportJob, check_request, load_checkpoint, prepare_job, resume_key
 from jisu.exporter.gate.prove import prove
+from jisu.exporter.jobs.memory_limit import memory_limit
 from jisu.exporter.jobs.resume_folder import open_resume_folder
 from jisu.exporter.jobs.stages import Stages
 from jisu.exporter.packaging.artifact_files import (
@@ -41,6 +42,7 @@ from jisu.exporter.quantization.quantize_source import QuantizedWeights
 from jisu.exporter.quantization.run import run_quantization
 from jisu.exporter.request import ExportRequest, with_arguments_of
 from jisu.exporter.sources.evaluation_mode import evaluation_mode
+from jisu.exporter.sources.paged_weights import is_large
 from jisu.exporter.tracing.trace_source import trace_source, trace_source_encoder
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
     from jisu.calibration.w8a8.matmul import Quantized
     from jisu.exporter.gate import GateResult
+    from jisu.exporter.sources.paged_weights import PagedWeights
 
 # Manifest and timings of mixed precision, which are not written yet when it is measured.
 _RECORDS = 250_000
@@ -92,7 +95,17 @@ def export(request: ExportRequest) -> Artifact:
 
 def export_request(request: ExportRequest) -> Artifact:
     """Export what is requested; the same as `export`, whose arguments are a request's."""
-    with _loaded(request) as job:
+    stages = request.stages or Stages()
+    request = replace(request, stages=stages)
+    require_memory(request)
+    paged: list[PagedWeights] = []
+
+    def relieve() -> None:
+        for weights in paged:
+            weights.let_go()
+
+    with memory_limit(request.max_memory, relieve=relieve, doing=lambda: stages.current), _loaded(request) as job:
+        paged += [] if job.source.paged is None else [job.source.paged]
         graphs = _trace(job)
         with _resumable(job) as job:
             job = _complete(job)
@@ -104,6 +117,23 @@ def export_request(request: ExportRequest) -> Artifact:
                 del graphs  # its weights lie in the files, which the gate reads
                 result = _verify(job, candidate)
                 return _publish(job, candidate, result)
+
+
+def require_memory(request: ExportRequest) -> None:
+    """Raise InputError when an export is estimated to need more memory than is allowed; reads no weights."""
+    from jisu.exporter.dry_run import plan_export
+
+    if request.max_memory is None:
+        return
+    plan = plan_export(request)
+    highest = max(plan.stages, key=lambda stage: stage.peak_bytes)
+    if highest.peak_bytes > request.max_memory:
+        raise InputError(
+            f"The export needs more memory than --max-memory allows ({highest.name})",
+            received=f"an estimate of {highest.peak_bytes / 1e9:.1f} GB",
+            allowed=f"at most {request.max_memory / 1e9:.1f} GB",
+            fix="Allow more, or choose a smaller precision; --dry-run shows what each stage needs.",
+        )
 
 
 @contextlib.contextmanager
@@ -119,7 +149,7 @@ def _loaded(request: ExportRequest) -> Iterator[ExportJob]:
         stages.say(note)
     with evaluation_mode(source.module):
         job = prepare_job(request, source, held_out, stages=stages)
-        size = estimate_size(source, job.prepared, target=job.target)
+        size = estimate_size(source, job.prepared, target=job.target) if is_large(source) else None
         require_disk(*disk_space(request.folder, source, job.prepared, size), out=request.folder)
         yield job
 

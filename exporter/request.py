@@ -51,6 +51,8 @@ class ExportRequest:
         precision: one of `exporter.precision.precision.PRECISIONS`; when None, fp32, or ``mixed`` where ``max_kl`` or
             ``target_size`` is given.
         target_size: most bytes of the whole artifact; the mixed precision that is closest to the source is chosen.
+        max_memory: most bytes of resident memory. An export that is estimated to need more is refused before it begins,
+            and one that does is ended; no limit when None.
         keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.
         calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder, or
             several; the word ``mixture`` among them, and None, is the built-in mixture; ``none`` is no text at all.
@@ -93,6 +95,7 @@ class ExportRequest:
     target: str = "ort-cpu"
     precision: str | None = None
     target_size: int | None = None
+    max_memory: int | None = None
     keep_quantization: bool = False
     calibration: str | Path | Sequence[str | Path] | None = None
     calibration_field: str = "text"

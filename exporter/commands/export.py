@@ -76,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the mixed precision closest to the source within this size, such as 90MB",
     )
     weights.add_argument(
+        "--max-memory",
+        type=size_in_bytes,
+        metavar="SIZE",
+        help="refuse an export that would hold more memory than this, such as 6GB, and end one that does (default: no "
+        "limit)",
+    )
+    weights.add_argument(
         "--keep-quantization",
         action="store_true",
         help="keep the integers of a GGUF file or of a quantized folder instead of quantizing anew",

@@ -21,7 +21,7 @@ _SIDE_FILES = 64 << 20
 _FLOAT_BYTES = 4
 
 
-def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate) -> tuple[int, int]:
+def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate | None) -> tuple[int, int]:
     """Bytes that an export writes from here on, and those that are free where it writes.
 
     Beside the artifact that is the integers of a model whose weights lie in a file, and, where nothing has been loaded
@@ -29,9 +29,9 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
 
     Args:
         source: may be an outline.
-        size: of the artifact, see `exporter.estimates.size_estimate.estimate_size`.
+        size: of the artifact, see `exporter.estimates.size_estimate.estimate_size`; the weights in float32 when None.
     """
-    needed = size.largest_bytes + _SIDE_FILES
+    needed = (source.weight_bytes if size is None else size.largest_bytes) + _SIDE_FILES
     if is_large(source):
         if is_outline(source):
             needed += source.weight_bytes

@@ -72,6 +72,11 @@ class Stages:
                 self._seconds += record.seconds
             self._announce(record)
 
+    @property
+    def current(self) -> str:
+        """Name of the step that runs; of none before the first one."""
+        return self._running[-1].name if self._running else "between two stages"
+
     def advance(self, done: int, total: int) -> None:
         """Tell how much of the running stage is done; outside a stage it does nothing."""
         if self._running:

@@ -23,6 +23,7 @@ from jisu.exporter.gate.result import Check
 from jisu.exporter.pipeline import export
 from jisu.exporter.reports.describe import describe_artifact
 from tests.exporter.passes.draft import copied
+from tests.support.models import write_tiny_llama
 
 PROMPTS = ["The capital of France is", "你好", "def add(a, b):"]
 
@@ -359,3 +360,22 @@ def test_a_rejection_exits_with_3(traced, gate_says, tiny_source, tmp_path, caps
     gate_says(False)
     assert jisu.main(["export", str(tiny_source), "--out", str(tmp_path / "out"), "--quiet"]) == 3
     assert "Made up by a test" in capsys.readouterr().err
+
+
+def test_an_export_that_is_estimated_to_need_more_memory_is_refused_before_it_begins(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path / "source")
+    with pytest.raises(InputError, match=r"needs more memory than --max-memory allows .*an estimate of 0\.\d GB"):
+        jisu.export(folder, tmp_path / "out", max_memory=100_000_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_an_export_that_holds_more_than_was_estimated_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_tiny_llama(tmp_path / "source")
+    monkeypatch.setattr(pipeline, "require_memory", lambda request: None)
+    with pytest.raises(InputError, match="exceeded its memory limit"):
+        jisu.export(folder, tmp_path / "out", max_memory=100_000_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_an_export_within_its_limit_is_made(tmp_path: Path) -> None:
+    assert jisu.export(write_tiny_llama(tmp_path / "source"), tmp_path / "out", max_memory=1 << 40).size
