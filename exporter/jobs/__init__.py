@@ -1,4 +1,4 @@
-"""How a long command runs: stages and their memory, termination, tasks on Ray, output paths.
+"""How a long command runs: stages, memory and its limit, scratch files, resumption, termination, Ray, output paths.
 
 It knows `contract` and nothing about models.
 """
