@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.gate.evaluation_text import read_evaluation_text
-from jisu.exporter.jobs.output_path import cannot_write, check_name, check_parent, try_to_write
+from jisu.exporter.jobs.output_path import cannot_write, check_name, check_parent, scratch_folder, try_to_write
 from jisu.exporter.jobs.ray_tasks import cluster
 from jisu.exporter.jobs.stages import Stages
 from jisu.exporter.quantization.calibration_data import (
@@ -98,6 +98,7 @@ def calibrate(
             ignore_weights=ignore_weights,
             adapters=adapters,
             tokenizer=tokenizer,
+            scratch=scratch_folder(out),
         )
     refuse_activations(source, what="calibration")
     planned = prepare_calibration_data(

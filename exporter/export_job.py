@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.estimates.size_estimate import refuse_unreachable_size
 from jisu.exporter.gate.evaluation_text import EvaluationText, read_evaluation_text
 from jisu.exporter.gate.open_candidate import refuse_unprovable
-from jisu.exporter.jobs.output_path import existing_parent
+from jisu.exporter.jobs.output_path import scratch_folder
 from jisu.exporter.jobs.stages import Stages
 from jisu.exporter.packaging.artifact_files import installed_versions
 from jisu.exporter.packaging.staging import check_place
@@ -91,7 +91,7 @@ def load_checkpoint(request: ExportRequest, *, outline: bool = False) -> Source:
         adapters=request.adapters,
         outline=outline,
         tokenizer=request.tokenizer,
-        scratch=None if outline else existing_parent(request.folder),
+        scratch=None if outline else scratch_folder(request.folder),
     )
 
 

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from jisu.exporter.gate.evaluation_text import read_evaluation_text
+    from jisu.exporter.jobs.output_path import scratch_folder
     from jisu.exporter.jobs.ray_tasks import cluster
     from jisu.exporter.jobs.stages import Stages
     from jisu.exporter.quantization.calibration_data import (
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             ignore_weights=arguments.ignore_weights,
             adapters=arguments.adapters,
             tokenizer=arguments.tokenizer,
+            scratch=scratch_folder(arguments.out),
         )
     refuse_activations(source, what="sensitivity")
     planned = prepare_calibration_data(source, texts, evaluation=held_out.text, windows=MIX_WINDOWS, shares=MIX_SHARES)

@@ -44,6 +44,12 @@ def existing_parent(out: Path) -> Path:
     return next(parent for parent in out.absolute().parents if parent.exists())
 
 
+def scratch_folder(out: Path) -> Path | None:
+    """Where files that nobody keeps may lie while something is made at a path, or read from it; None for nowhere."""
+    place = existing_parent(out)
+    return place if place.is_dir() and os.access(place, os.W_OK | os.X_OK) else None
+
+
 def check_parent(out: Path, *, what: str = "output folder") -> None:
     """Raise InputError when the nearest folder above a path takes no files; nothing is written to find out."""
     place = existing_parent(out)

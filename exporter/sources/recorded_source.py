@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.contract.artifact import Artifact
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.source_place import read_place
+from jisu.exporter.jobs.output_path import scratch_folder
 from jisu.exporter.sources.adapter_config import is_adapter
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def load_recorded_source(
         ignore_weights=_left_out(recorded, place) if ignore_weights is None else ignore_weights,
         adapters=_merged(recorded, place),
         tokenizer=tokenizer,
+        scratch=scratch_folder(artifact.folder),
     )
     if same_files and file_hashes(loaded.provenance) != file_hashes(recorded):
         shown = place if isinstance(place, (str, Path)) else type(place).__name__

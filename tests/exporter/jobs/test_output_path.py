@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.jobs.output_path import cannot_write, check_name, check_parent, try_to_write
+from jisu.exporter.jobs.output_path import cannot_write, check_name, check_parent, scratch_folder, try_to_write
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "a\0b", "bad\udcff"])
@@ -46,3 +46,9 @@ def test_the_systems_words_are_in_the_message(tmp_path):
     error = cannot_write(tmp_path, OSError(errno.ENOSPC, "No space left on device"), what="statistics", option="--out")
     assert "No space left on device" in str(error)
     assert "--out" in str(error)
+
+
+def test_scratch_files_lie_in_the_nearest_folder_that_takes_them(tmp_path):
+    assert scratch_folder(tmp_path / "a" / "b" / "out") == tmp_path
+    (tmp_path / "file").write_text("")
+    assert scratch_folder(tmp_path / "file" / "out") is None
