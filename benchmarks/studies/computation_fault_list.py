@@ -14,6 +14,7 @@ from jisu.benchmarks.studies.faults import (
     swap_rows_of_large_batches,
 )
 from jisu.benchmarks.studies.graph_faults import (
+    forget_far_tokens,
     halve_logits_far,
     halve_logits_of_long_calls,
     mix_rows_of_ragged_batches,
@@ -22,6 +23,18 @@ from jisu.benchmarks.studies.graph_faults import (
     widen_window,
 )
 
+# The same of every precision: what is found in float32 has to be found behind rounded numbers, too.
+_REDUCED = ("int8", "int4", "w8a8", "w8a8-dynamic")
+_OF_EACH_PRECISION = tuple(
+    Fault(name=f"{words}, {precision}", subject=f"llama-{precision}", damage=nodes(edit))
+    for precision in _REDUCED
+    for words, edit in (
+        ("logits halved in calls of more than 300 tokens", halve_logits_of_long_calls),
+        ("logits halved behind position 300", halve_logits_far),
+        ("logits 2 % larger behind position 300", partial(halve_logits_far, factor=1.02)),
+        ("rows of ragged batches mixed", mix_rows_of_ragged_batches),
+    )
+)
 COMPUTATION = (
     Fault(name="another temperature", subject="llama", damage=nodes(scale_logits)),
     Fault(
@@ -56,81 +69,7 @@ COMPUTATION = (
         subject="gpt2",
         damage=nodes(attribute("LayerNormalization", "epsilon", 0.05)),
     ),
-    Fault(
-        name="logits halved in calls of more than 300 tokens, int8",
-        subject="llama-int8",
-        damage=nodes(halve_logits_of_long_calls),
-    ),
-    Fault(
-        name="logits halved behind position 300, int8",
-        subject="llama-int8",
-        damage=nodes(halve_logits_far),
-    ),
-    Fault(
-        name="rows of ragged batches mixed, int8",
-        subject="llama-int8",
-        damage=nodes(mix_rows_of_ragged_batches),
-    ),
-    Fault(
-        name="logits halved in calls of more than 300 tokens, int4",
-        subject="llama-int4",
-        damage=nodes(halve_logits_of_long_calls),
-    ),
-    Fault(
-        name="logits halved behind position 300, int4",
-        subject="llama-int4",
-        damage=nodes(halve_logits_far),
-    ),
-    Fault(
-        name="logits 2 % larger behind position 300, int4",
-        subject="llama-int4",
-        damage=nodes(partial(halve_logits_far, factor=1.02)),
-    ),
-    Fault(
-        name="rows of ragged batches mixed, int4",
-        subject="llama-int4",
-        damage=nodes(mix_rows_of_ragged_batches),
-    ),
-    Fault(
-        name="logits halved in calls of more than 300 tokens, w8a8",
-        subject="llama-w8a8",
-        damage=nodes(halve_logits_of_long_calls),
-    ),
-    Fault(
-        name="logits halved behind position 300, w8a8",
-        subject="llama-w8a8",
-        damage=nodes(halve_logits_far),
-    ),
-    Fault(
-        name="logits 2 % larger behind position 300, w8a8",
-        subject="llama-w8a8",
-        damage=nodes(partial(halve_logits_far, factor=1.02)),
-    ),
-    Fault(
-        name="rows of ragged batches mixed, w8a8",
-        subject="llama-w8a8",
-        damage=nodes(mix_rows_of_ragged_batches),
-    ),
-    Fault(
-        name="logits halved in calls of more than 300 tokens, w8a8-dynamic",
-        subject="llama-w8a8-dynamic",
-        damage=nodes(halve_logits_of_long_calls),
-    ),
-    Fault(
-        name="logits halved behind position 300, w8a8-dynamic",
-        subject="llama-w8a8-dynamic",
-        damage=nodes(halve_logits_far),
-    ),
-    Fault(
-        name="logits 2 % larger behind position 300, w8a8-dynamic",
-        subject="llama-w8a8-dynamic",
-        damage=nodes(partial(halve_logits_far, factor=1.02)),
-    ),
-    Fault(
-        name="rows of ragged batches mixed, w8a8-dynamic",
-        subject="llama-w8a8-dynamic",
-        damage=nodes(mix_rows_of_ragged_batches),
-    ),
+    *_OF_EACH_PRECISION,
     Fault(
         name="rows of ragged batches mixed",
         subject="llama",
@@ -200,6 +139,16 @@ COMPUTATION = (
         name="padding of the source seen by the decoder",
         subject="marian",
         damage=nodes(partial(see_padding, mask="encoder_state.mask")),
+    ),
+    Fault(
+        name="tokens of the source behind position 310 lost",
+        subject="marian",
+        damage=nodes(partial(forget_far_tokens, mask="attention_mask", behind=310), graph="encoder.onnx"),
+    ),
+    Fault(
+        name="tokens of a classifier behind position 400 lost",
+        subject="bert",
+        damage=nodes(partial(forget_far_tokens, mask="attention_mask", behind=400)),
     ),
     Fault(
         name="padding of a classifier seen",

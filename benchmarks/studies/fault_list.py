@@ -19,7 +19,7 @@ from jisu.benchmarks.studies.faults import (
     settings,
     weights_elsewhere,
 )
-from jisu.benchmarks.studies.graph_faults import exchange_constants, widen_window
+from jisu.benchmarks.studies.graph_faults import exchange_constants, send_elsewhere, widen_window
 
 
 def _nan_row(array: Any) -> Any:
@@ -42,6 +42,24 @@ def _exchange_vocabulary(data: Any) -> None:
     vocabulary = data["model"]["vocab"]
     first, second = sorted(vocabulary, key=vocabulary.get)[-2:]
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+
+
+# (name, whether comparing data finds it, damage) of experts in integers.
+EXPERT_FAULTS = (
+    (
+        "two experts exchanged",
+        True,
+        nodes(exchange_constants(*(f"model.layers.1.mlp.experts.{n}.down_proj.weight.codes.packed" for n in (1, 3)))),
+    ),
+    (
+        "an expert's scales",
+        True,
+        constant("layers.0.mlp.experts.2.gate_up_proj.weight.scales", lambda array: array * array.dtype.type(1.01)),
+    ),
+    ("one code of an expert", True, constant("layers.1.mlp.experts.0.gate_up_proj.weight.codes", _next)),
+    ("a router's row", True, constant("layers.0.mlp.gate.weight", lambda array: np.roll(array, 1, axis=0))),
+    ("tokens sent to other experts", False, nodes(partial(send_elsewhere, experts=4))),
+)
 
 
 def _exchange_layers(array: Any) -> Any:
@@ -274,10 +292,26 @@ WEIGHTS = (
         ),
     ),
     Fault(
+        name="an expert one percent larger",
+        subject="experts",
+        stored=True,
+        damage=constant("layers.0.mlp.experts.2.gate_up_proj.weight", lambda array: array * np.float32(1.01)),
+    ),
+    Fault(
+        name="tokens sent to other experts",
+        subject="experts",
+        damage=nodes(partial(send_elsewhere, experts=4)),
+    ),
+    Fault(
         name="a router's row",
         subject="experts",
         stored=True,
         damage=constant("layers.0.mlp.gate.weight", lambda array: np.roll(array, 1, axis=0)),
+    ),
+    *(
+        Fault(name=name, subject=f"experts-{precision}", stored=stored, damage=damage)
+        for precision in ("int8", "int4")
+        for name, stored, damage in EXPERT_FAULTS
     ),
     Fault(
         name="slope of one head",

@@ -96,6 +96,34 @@ def see_padding(graph: Any, mask: str) -> None:
     _insert(graph, value, [("Add", [value, _number(graph, "seen", 1)], {})], readers=readers)
 
 
+def send_elsewhere(graph: Any, *, experts: int, first_only: bool = True) -> None:
+    """Routers send each token to the experts that they like least: number n becomes experts - 1 - n."""
+    chosen = [node for node in graph if node.op_type == "TopK" and node.inputs[0].dtype is not None]
+    routers = [node for node in chosen if node.inputs[0].dtype.is_floating_point()]
+    assert routers, "no router"
+    for node in routers[:1] if first_only else routers:
+        value = node.outputs[1]
+        readers = list(value.consumers())
+        _insert(graph, value, [("Sub", [_number(graph, "experts", experts - 1), value], {})], readers=readers)
+
+
+def forget_far_tokens(graph: Any, mask: str, *, behind: int = 300) -> None:
+    """Tokens of a text behind a position are taken for padding."""
+    value = _input(graph, mask)
+    readers = list(value.consumers())
+    _insert(
+        graph,
+        value,
+        [
+            ("CumSum", [value, _number(graph, "axis", 1)], {}),
+            ("LessOrEqual", [0, _number(graph, "behind", behind)], {}),
+            ("Cast", [1], {"to": 7}),
+            ("Mul", [value, 2], {}),
+        ],
+        readers=readers,
+    )
+
+
 def exchange_constants(*names: str) -> Callable[[Any], None]:
     """Two constants of one shape in each other's place."""
 

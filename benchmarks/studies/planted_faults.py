@@ -61,6 +61,7 @@ _BERT: dict[str, Any] = {
     "label2id": {"sad": 0, "neutral": 1, "glad": 2},
 }
 _BLOOM: dict[str, Any] = {"n_layer": 3, "n_head": 4}
+_EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 128}
 _LONGROPE: dict[str, Any] = {
     "rope_type": "longrope",
@@ -88,7 +89,9 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any], str, str]] = {
         "fp32",
     ),
     "bloom": ("BloomForCausalLM", _BLOOM, "ort-cpu", "fp32"),
-    "experts": ("MixtralForCausalLM", {"num_local_experts": 4, "num_experts_per_tok": 2}, "ort-cpu", "fp32"),
+    "experts": ("MixtralForCausalLM", _EXPERTS, "ort-cpu", "fp32"),
+    "experts-int8": ("MixtralForCausalLM", _EXPERTS, "ort-cpu", "int8"),
+    "experts-int4": ("MixtralForCausalLM", _EXPERTS, "ort-cpu", "int4"),
     "window-portable": ("MistralForCausalLM", {"sliding_window": 64}, "portable", "fp32"),
     "window-int4": ("MistralForCausalLM", {"sliding_window": 64}, "portable", "int4"),
     "window-w8a8": ("MistralForCausalLM", {"sliding_window": 64}, "portable", "w8a8"),

@@ -109,6 +109,7 @@ class BlockQuantized:
         sums: columns at the end of the codes that are for no input feature: one for the sum of each block of inputs,
             then zeros up to whole blocks. What they hold is added to every weight of the block, a zero point finer than
             an integer; what enters the matmul has these sums at its end (`exporter.graph.block_sums`).
+        unreached: rounded without data although there was some: no token of it was sent to this expert.
     """
 
     codes: Codes
@@ -118,6 +119,7 @@ class BlockQuantized:
     channel_scales: Floats | None = None
     columns: npt.NDArray[np.int64] | None = None
     sums: int = 0
+    unreached: bool = False
 
     def dequantize(self) -> Floats:
         """(code - zero_point) * scale, float32 [N, K], over the channel scales: what stands for the original weight.

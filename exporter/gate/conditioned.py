@@ -112,11 +112,12 @@ def started(token_ids: TokenIds, start: int) -> TokenIds:
 def condition(prompts: GatePrompts) -> tuple[GatePrompts, tuple[TokenIds, ...]]:
     """Turn a plan of sequences into one of answers about sources, and make the sources.
 
-    The sources are beginnings of the long sequence, of the lengths whose prefill is checked too; the three short rows;
-    and the windows, each of which is then judged as an answer about itself.
+    The sources are beginnings of the long sequence, of the lengths whose prefill is checked too, and a text that fills
+    the model's range; the three short rows; and the windows, each of which is then judged as an answer about itself.
     """
     lengths = dict.fromkeys((*(one for one in PREFILL_LENGTHS if one < len(prompts.sequence)), len(prompts.sequence)))
     sources = [prompts.sequence[:length] for length in lengths]
+    sources += [] if prompts.far is None else [prompts.far]
     first_row = len(sources)
     sources += [*prompts.rows]
     first_window = len(sources)

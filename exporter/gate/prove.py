@@ -214,7 +214,13 @@ def _prove_classifier(
         return run_classifier_gate(
             backend,
             reference,
-            texts=gate_texts(source.tokenizer, facts.vocab_size, facts.max_positions, evaluation=evaluation),
+            texts=gate_texts(
+                source.tokenizer,
+                facts.vocab_size,
+                facts.max_positions,
+                evaluation=evaluation,
+                far=_far(source, facts.max_positions),
+            ),
             budget=budget,
             tokenizer_check=_tokenizer_check(artifact, source),
             locate=_locator(artifact, source, reference),

@@ -27,7 +27,7 @@ class GateTexts:
     """The gate's plan for a classifier. All ids are int64.
 
     Attributes:
-        alone: the first tokens of one long sequence, several lengths, ascending.
+        alone: the first tokens of one long sequence, several lengths, ascending; the last one fills the model's range.
         rows: three sequences of unequal lengths; cut to the shortest where rows cannot be padded.
         judged: held-out texts of several domains as a runtime encodes them.
         text: what the tokens were made of, for the record.
@@ -45,11 +45,19 @@ class GateTexts:
 
 
 def gate_texts(
-    tokenizer: Any | None, vocab_size: int, max_positions: int | None = None, *, evaluation: str | None = None
+    tokenizer: Any | None,
+    vocab_size: int,
+    max_positions: int | None = None,
+    *,
+    evaluation: str | None = None,
+    far: int | None = None,
 ) -> GateTexts:
-    """Plan the gate for one classifier; arguments and errors are those of `exporter.gate.prompts.gate_prompts`."""
+    """Plan the gate for one classifier; arguments and errors are those of `exporter.gate.prompts.gate_prompts`.
+
+    ``far`` is the length of the longest text: the model's whole range, where that is affordable.
+    """
     with quiet_transformers():  # which warns of a long text before anything of it is given to the model
-        prompts = gate_prompts(tokenizer, vocab_size, max_positions, judges_quality=False)
+        prompts = gate_prompts(tokenizer, vocab_size, max_positions, judges_quality=False, far=far)
     limit = max_positions or max(WINDOW_LENGTHS)
     lengths = [min(limit, length) for length in WINDOW_LENGTHS]
     if tokenizer is None:
@@ -72,7 +80,10 @@ def gate_texts(
         )
     more = "" if evaluation is None else "; labels on a text of the user's"
     return GateTexts(
-        alone=tuple(prompts.sequence[:length] for length in prompts.prefill_lengths),
+        alone=(
+            *(prompts.sequence[:length] for length in prompts.prefill_lengths),
+            *(() if prompts.far is None else (prompts.far,)),
+        ),
         rows=prompts.rows,
         judged=judged,
         text=prompts.text + more,

@@ -73,7 +73,9 @@ def _arrays(results: Mapping[str, BlockQuantized]) -> Arrays:
     arrays: Arrays = {}
     record: list[dict[str, Any]] = []
     for number, (name, result) in enumerate(results.items()):
-        record.append({"name": name, "format": asdict(result.format), "sums": result.sums})
+        record.append(
+            {"name": name, "format": asdict(result.format), "sums": result.sums, "unreached": result.unreached}
+        )
         for field in _ARRAYS:
             value = getattr(result, field)
             if value is not None:
@@ -88,5 +90,8 @@ def _results(arrays: Arrays) -> dict[str, BlockQuantized]:
     results = {}
     for number, entry in enumerate(json.loads(arrays[_RECORD].tobytes())):
         fields: dict[str, Any] = {field: arrays.get(f"{number}.{field}") for field in _ARRAYS}
-        results[entry["name"]] = BlockQuantized(**fields, format=BlockFormat(**entry["format"]), sums=entry["sums"])
+        form = BlockFormat(**entry["format"])
+        results[entry["name"]] = BlockQuantized(
+            **fields, format=form, sums=entry["sums"], unreached=entry.get("unreached", False)
+        )
     return results

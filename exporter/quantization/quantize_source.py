@@ -99,7 +99,6 @@ def _quantize(
     from jisu.calibration.weights.half_scales import round_scales
 
     weights: dict[str, Quantized] = {}
-    unreached: list[str] = []
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
     weights |= take_grids(source, plan)
@@ -128,20 +127,21 @@ def _quantize(
                 more["statistics"] = "of the output projection"
             elif windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
-                weights |= _from_statistics(source, plan, data.statistics, feeders, unreached, progress)
+                weights |= _from_statistics(source, plan, data.statistics, feeders, progress)
             elif not walks:
                 more["statistics"] = "one-shot"
                 with statistics_folder(resume) as folder:
                     collected = _collect(source, plan, data, folder, progress)
-                    weights |= _from_statistics(source, plan, collected, feeders, unreached, progress)
+                    weights |= _from_statistics(source, plan, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                weights |= _walk_layers(source, plan, chosen, feeders, unreached, progress, resume=resume)
+                weights |= _walk_layers(source, plan, chosen, feeders, progress, resume=resume)
             weights |= quantize_output_projections(source, plan, chosen)
         weights |= _round_rest(source, plan, set(weights), progress)
         recurrent = _round_recurrent(source, plan)
+    unreached = [name for name, part in weights.items() if isinstance(part, BlockQuantized) and part.unreached]
     if unreached:
-        more["unreached"] = unreached
+        more["unreached"] = [name.removesuffix(".weight") for name in unreached]
     folded = fold_into_feeders({name.removesuffix(".weight"): part for name, part in weights.items()}, feeders)
     # Tied weights stay one object.
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
@@ -209,7 +209,8 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
     block_format = form.to_block_format()
     if form.bits == _ROUNDED_BITS or not group.tokens:
         pairs = zip(group.names, group.weights, strict=True)
-        return [round_to_nearest(weight, block_format, layer=name) for name, weight in pairs]
+        rounded = [round_to_nearest(weight, block_format, layer=name) for name, weight in pairs]
+        return [replace(part, unreached=not group.tokens) for part in rounded]
     # Rows are independent and the statistics are one: matrices with one input are quantized as one.
     stacked, layer = np.concatenate(group.weights), group.names[0]
     rows = [len(weight) for weight in group.weights]
@@ -231,7 +232,6 @@ def _walk_layers(
     plan: QuantizationPlan,
     windows: list[Any],
     feeders: Mapping[str, Feeder],
-    unreached: list[str],
     progress: ReportProgress | None,
     *,
     resume: ResumeFolder | None,
@@ -244,7 +244,7 @@ def _walk_layers(
         source.module,
         layers,
         windows,
-        partial(_quantize_by_format, plan, unreached),
+        partial(_quantize_by_format, plan),
         keep=lambda name: not isinstance(plan.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
@@ -259,23 +259,18 @@ def _from_statistics(
     plan: QuantizationPlan,
     statistics: Statistics,
     feeders: Mapping[str, Feeder],
-    unreached: list[str],
     progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
     names = [matrix.name for matrix in matrices if isinstance(plan.formats.get(matrix.name), WeightFormat)]
-    quantize = partial(_quantize_by_format, plan, unreached)
+    quantize = partial(_quantize_by_format, plan)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
     return {f"{name}.weight": source.put_aside(value) for name, value in results}
 
 
-def _quantize_by_format(
-    plan: QuantizationPlan, unreached: list[str], group: GroupStatistics
-) -> Sequence[BlockQuantized]:
-    """Quantize the matrices of a group, those of one format together; notes those that no text reached."""
-    if not group.tokens:
-        unreached += group.names
+def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Sequence[BlockQuantized]:
+    """Quantize the matrices of a group, those of one format together."""
     forms = [plan.formats[name] for name in group.names]
     results: dict[str, BlockQuantized] = {}
     for form in dict.fromkeys(forms):

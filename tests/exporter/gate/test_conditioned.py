@@ -79,3 +79,10 @@ def test_every_sequence_names_a_source_there_is(positions: int | None) -> None:
     assert len({lengths[int(row[0])] for row in prompts.rows}) == len(prompts.rows)
     assert {name for name, _ in prompts.further} >= {"source-1", "source-2"}
     assert [len(prompt) for prompt in prompts.greedy[:2]] == [1, 1]
+
+
+def test_one_source_fills_the_range_and_something_is_said_of_it() -> None:
+    prompts, sources = condition(gate_prompts(None, 50, 400, far=400))
+    longest = dict(prompts.further)["source-400"]
+    assert len(sources[int(longest[0])]) == 400
+    assert len({len(sources[int(row[0])]) for row in prompts.rows}) == len(prompts.rows)

@@ -22,6 +22,12 @@ def test_a_short_model_is_not_given_more_than_it_holds():
     assert max(len(row) for row in (*texts.alone, *texts.rows, *texts.windows)) == 16
 
 
+def test_the_longest_text_fills_the_range_where_that_is_affordable():
+    texts = gate_texts(tiny_tokenizer(), TINY_VOCAB, 512, far=512)
+    assert [len(row) for row in texts.alone] == [1, 2, 37, 300, 512]
+    assert len(gate_texts(tiny_tokenizer(), TINY_VOCAB, 200, far=200).alone[-1]) == 200
+
+
 def test_windows_come_from_the_text_of_the_user():
     tokenizer = tiny_tokenizer()
     texts = gate_texts(tokenizer, TINY_VOCAB, evaluation="only this sentence. " * 40)

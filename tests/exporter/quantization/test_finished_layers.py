@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,14 @@ def test_results_and_states_come_back(tmp_path: Path) -> None:
     kept = finished(tmp_path)
     assert kept.load() == ([], None)
     states = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
-    kept.save(0, {"a": result(0), "b": result(1)}, states)
+    kept.save(0, {"a": result(0), "b": replace(result(1), unreached=True)}, states)
     kept.save(1, {"c": result(2)}, states + 1)
     known, entering = kept.load()
     assert [list(layer) for layer in known] == [["a", "b"], ["c"]]
     np.testing.assert_array_equal(known[0]["b"].dequantize(), result(1).dequantize())
     np.testing.assert_array_equal(known[0]["b"].channel_scales, result(1).channel_scales)
     assert known[1]["c"].format == result(2).format
+    assert [known[0]["b"].unreached, known[1]["c"].unreached] == [True, False]
     np.testing.assert_array_equal(entering, states + 1)
     assert kept.folder.names == ["entering-00002", "layer-00000", "layer-00001"]
 
