@@ -90,3 +90,14 @@ def test_the_page_shows_what_was_measured():
     for name, row in report["rows"].items():
         kl = [figures["mean_kl"] for figures in row["domains"].values()]
         assert f"| {name} | {row['bytes'] / 1e6:.1f} MB | {max(kl):.3f} | {sum(kl) / len(kl):.3f} |" in page
+
+
+def test_the_page_says_what_the_gate_s_domains_gave():
+    results = ROOT / "benchmarks/results/smollm2-135m/data-free-int4-gate.json"
+    (row,) = json.loads(results.read_text(encoding="utf-8"))["rows"].values()
+    kl = {name: figures["mean_kl"] for name, figures in row["domains"].items()}
+    page = " ".join((ROOT / "docs/precision.md").read_text(encoding="utf-8").split())
+    assert max(kl, key=lambda name: kl[name]) == "german"
+    assert (
+        f"{max(kl.values()):.3f} nats in the worst, German, and by {sum(kl.values()) / len(kl):.3f} on average" in page
+    )
