@@ -60,7 +60,7 @@ def resume_key(job: ExportJob) -> dict[str, Any]:
     origin = {key: value for key, value in job.source.provenance.items() if key not in ("name", "licence")}
     return {
         "the checkpoint": origin,
-        "the precision or one of its options": job.prepared.plan.to_record(),
+        "the precision or one of its options": job.prepared.choice.to_record(),
         "the calibration text": None if data is None else {**data.record, "windows_sha256": data.windows.sha256},
         "the target": job.target,
         "a version": installed_versions(),

@@ -100,15 +100,15 @@ def _quantization(
 ) -> list[StageCost]:
     from jisu.calibration.needs import sequential_needs
 
-    plan, precision = prepared.plan, prepared.options.precision
+    choice, precision = prepared.choice, prepared.options.precision
     tokens = 0 if prepared.data is None else prepared.data.windows.ids.size
     parameters = source.weight_bytes / 4
     rounding = parameters / _ROUNDED_PER_SECOND
-    if precision.name in KEPT or (any(plan.formats.values()) and not plan.calibrated):
+    if precision.name in KEPT or (any(choice.formats.values()) and not choice.calibrated):
         return [StageCost(name="quantize", seconds=rounding, peak_bytes=loaded + _codes_bytes(source))]
-    if precision.name != MIXED and not plan.calibrated:
+    if precision.name != MIXED and not choice.calibrated:
         return []
-    if any(isinstance(form, Int8MatmulFormat) for form in plan.formats.values()):
+    if any(isinstance(form, Int8MatmulFormat) for form in choice.formats.values()):
         seconds = rounding + _PRODUCT_RUNS * tokens * forward
         return [StageCost(name="quantize", seconds=seconds, peak_bytes=loaded + source.weight_bytes + 300_000_000)]
     facts = shape_facts(source)

@@ -35,7 +35,7 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
     if is_large(source):
         if is_outline(source):
             needed += source.weight_bytes
-        if prepared.options.precision.layers is not None or prepared.plan.formats:
+        if prepared.options.precision.layers is not None or prepared.choice.formats:
             needed += source.weight_bytes // _FLOAT_BYTES
     return needed, shutil.disk_usage(existing_parent(out)).free
 

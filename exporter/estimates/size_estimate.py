@@ -97,7 +97,7 @@ def estimate_size(source: Source, prepared: Prepared, *, target: str) -> SizeEst
     precision = prepared.options.precision
     half = precision.half or computed_half(precision, target)
     # Of a half precision a plan lists the weights that are kept; what else it leaves out becomes half.
-    kept_names = {f"{name}.weight" for name in prepared.plan.formats} if precision.half is not None else set()
+    kept_names = {f"{name}.weight" for name in prepared.choice.formats} if precision.half is not None else set()
     rows: dict[str, list[int]] = {}
     for name, parameter in named_weights(source.module).items():  # a shared one comes once
         elements = parameter.numel()
@@ -142,7 +142,7 @@ def refuse_unreachable_size(source: Source, prepared: Prepared, *, target: str) 
 def _known_forms(source: Source, prepared: Prepared, target: str) -> dict[str, tuple[str, int, int]]:
     """Parameter name -> (label, smallest bytes, largest bytes), under every name of a tied weight."""
     precision = prepared.options.precision
-    if precision.name not in (MIXED, *KEPT) and not any(prepared.plan.formats.values()):
+    if precision.name not in (MIXED, *KEPT) and not any(prepared.choice.formats.values()):
         return {}
     matrices = matrices_of(source.module)
     if precision.name == MIXED:
@@ -155,7 +155,7 @@ def _known_forms(source: Source, prepared: Prepared, target: str) -> dict[str, t
         forms = {
             matrix.name: _planned_form(matrix, form, scale_bytes(target))
             for matrix in matrices
-            if (form := prepared.plan.formats.get(matrix.name)) is not None
+            if (form := prepared.choice.formats.get(matrix.name)) is not None
         }
     # Whichever name of a tied weight the module lists first, the weight is found.
     by_storage = {matrix.storage: forms[matrix.name] for matrix in matrices if matrix.name in forms}

@@ -14,7 +14,7 @@ from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import ROW, WeightFormat
 from jisu.exporter.quantization.finished_layers import statistics_folder
 from jisu.exporter.quantization.matrices import matrices_of
-from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.quantization.weight_formats import FormatChoice
 
 if TYPE_CHECKING:
     from jisu.calibration.statistics.statistics import InputStatistics, Statistics
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 _FREE, _PAID = 0.9, 0.5
 
 
-def balanced_layer_names(source: Source, plan: QuantizationPlan) -> list[str]:
+def balanced_layer_names(source: Source, choice: FormatChoice) -> list[str]:
     """Layers whose channels are balanced: those in blocks, but the embedding, the output projection and experts.
 
     The input of an expert goes to all others and to the router as well, so that scales would not fold.
     """
     matrices = [matrix for matrix in matrices_of(source.module) if not (matrix.embedding or matrix.recurrent)]
-    forms = {matrix.name: plan.formats.get(matrix.name) for matrix in matrices if not matrix.routed}
+    forms = {matrix.name: choice.formats.get(matrix.name) for matrix in matrices if not matrix.routed}
     return [name for name, form in forms.items() if isinstance(form, WeightFormat) and form.block_size != ROW]
 
 
 def round_balanced(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     data: CalibrationData,
     *,
     feeders: Mapping[str, Feeder],
@@ -59,9 +59,9 @@ def round_balanced(
         CalibrationError: activations that are not finite, or statistics of something else.
     """
     if data.statistics is not None:
-        return _round(source, plan, data.statistics, feeders)
+        return _round(source, choice, data.statistics, feeders)
     with statistics_folder(resume) as folder:
-        return _round(source, plan, _collect(source, plan, data, folder, progress), feeders)
+        return _round(source, choice, _collect(source, choice, data, folder, progress), feeders)
 
 
 def describe_balanced(record: Mapping[str, Any]) -> str:
@@ -73,16 +73,16 @@ def describe_balanced(record: Mapping[str, Any]) -> str:
 
 
 def _round(
-    source: Source, plan: QuantizationPlan, statistics: Statistics, feeders: Mapping[str, Feeder]
+    source: Source, choice: FormatChoice, statistics: Statistics, feeders: Mapping[str, Feeder]
 ) -> tuple[dict[str, BlockQuantized], dict[str, Any]]:
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     rounded: dict[str, BlockQuantized] = {}
     errors = []
-    groups = list(_groups(statistics, balanced_layer_names(source, plan)))
+    groups = list(_groups(statistics, balanced_layer_names(source, choice)))
     for names in groups:
         weights = [_weight(source, name) for name in names]
-        form = plan.formats[names[0]]
+        form = choice.formats[names[0]]
         assert isinstance(form, WeightFormat)
         scales, error = channel_scales(
             statistics.of(names[0]), weights, block_size=form.block_size, feeder=feeders.get(names[0])
@@ -90,7 +90,7 @@ def _round(
         if scales is not None:
             errors.append(error)
         for name, weight in zip(names, weights, strict=True):
-            own = plan.formats[name]
+            own = choice.formats[name]
             assert isinstance(own, WeightFormat)
             codes = round_to_nearest(weight, own.to_block_format(), layer=name, channel_scales=scales)
             rounded[f"{name}.weight"] = source.put_aside(codes)
@@ -134,11 +134,11 @@ def _weight(source: Source, name: str) -> Floats:
 
 
 def _collect(
-    source: Source, plan: QuantizationPlan, data: CalibrationData, folder: Path, progress: ReportProgress | None
+    source: Source, choice: FormatChoice, data: CalibrationData, folder: Path, progress: ReportProgress | None
 ) -> Statistics:
     from jisu.calibration.statistics.collect import CollectSettings, collect
 
-    selected = set(balanced_layer_names(source, plan))
+    selected = set(balanced_layer_names(source, choice))
     return collect(
         source.module,
         data.windows,

@@ -15,25 +15,25 @@ from jisu.exporter.quantization.grids import keep_grids
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.mixed_precision import Goal, Measure, MixedPrecision, Quantize
 from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, plan_quantization
+from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats, fit_block_size
 
 if TYPE_CHECKING:
     from jisu.exporter.sources.source import Source
 
 
-def grid_plan(source: Source, *, keep: Sequence[str]) -> QuantizationPlan | None:
-    """A plan in which every layer with few bits keeps its grid; None where one of them has none.
+def grid_choice(source: Source, *, keep: Sequence[str]) -> FormatChoice | None:
+    """A choice in which every layer with few bits keeps its grid; None where one of them has none.
 
     Args:
         keep: patterns of module paths that stay float32.
     """
-    plan = keep_grids(source, plan_quantization(matrices_of(source.module), PRECISIONS["int4"], keep=keep))
-    return plan if plan.algorithm == "grid" else None
+    choice = keep_grids(source, choose_formats(matrices_of(source.module), PRECISIONS["int4"], keep=keep))
+    return choice if choice.algorithm == "grid" else None
 
 
 def find_grid_mixed_precision(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     goal: Goal,
     *,
     quantize: Quantize,
@@ -44,14 +44,14 @@ def find_grid_mixed_precision(
     """Of the embedding's formats the best within a size, or the smallest within a divergence; None where none is.
 
     Args:
-        plan: see `grid_plan`.
-        quantize: carries a plan out.
+        choice: see `grid_choice`.
+        quantize: carries a choice out.
         measure: builds the artifact of some weights and measures it on text that was not used for anything before.
         embedding_labels: formats that the target can read the embedding in.
         say: told what was tried.
     """
     embeddings = [
-        matrix for matrix in matrices_of(source.module) if matrix.embedding and plan.formats[matrix.name] is not None
+        matrix for matrix in matrices_of(source.module) if matrix.embedding and choice.formats[matrix.name] is not None
     ]
     labels = [label for label in EMBEDDING_FORMATS if label in embedding_labels]  # the largest first
     labels = labels if goal.max_kl is None else labels[::-1]
@@ -65,11 +65,11 @@ def find_grid_mixed_precision(
         }
         if None in formats.values():
             continue
-        changed = replace(plan, formats={**plan.formats, **formats})
+        changed = replace(choice, formats={**choice.formats, **formats})
         quantized = quantize(replace(changed, algorithm="gptq") if EMBEDDING_FORMATS[label].bits < 8 else changed)
         measured = measure(quantized)
         kl[label], sizes[label] = measured.kl, measured.bytes
-        units = {label: len(names), "grid": len(plan.formats) - len(names)}
+        units = {label: len(names), "grid": len(choice.formats) - len(names)}
         tries.append({"limit": goal.max_bytes, "predicted_kl": measured.kl, **asdict(measured), "units": units})
         say(f"Layers on their grid, embedding in {label}: {measured.bytes / 1e6:.1f} MB, mean KL {measured.kl:.4g}.")
         within = goal.max_bytes is None or measured.bytes <= goal.max_bytes

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.precision.precision import GridFormat, WeightFormat
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
-from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.quantization.weight_formats import FormatChoice
 from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
 _WHOLE_BYTE = 8
 
 
-def keep_grids(source: Source, plan: QuantizationPlan) -> QuantizationPlan:
-    """The plan with their own grids for the layers that lie on one of few bits, where it has such formats."""
+def keep_grids(source: Source, choice: FormatChoice) -> FormatChoice:
+    """The choice with their own grids for the layers that lie on one of few bits, where it has such formats."""
     layers = [matrix.name for matrix in matrices_of(source.module) if not matrix.embedding]
     from jisu.exporter.tracing.expert_layers import expert_layers
 
     with expert_layers(source.module):
-        return _keep_grids(source, plan, layers)
+        return _keep_grids(source, choice, layers)
 
 
-def _keep_grids(source: Source, plan: QuantizationPlan, layers: list[str]) -> QuantizationPlan:
-    formats = [plan.formats.get(name) for name in layers]
+def _keep_grids(source: Source, choice: FormatChoice, layers: list[str]) -> FormatChoice:
+    formats = [choice.formats.get(name) for name in layers]
     known = [form for form in formats if isinstance(form, WeightFormat)]
     bits = min((form.bits for form in known if not form.symmetric), default=_WHOLE_BYTE)
-    if is_outline(source) or not plan.calibrated or bits >= _WHOLE_BYTE:
-        return plan
+    if is_outline(source) or not choice.calibrated or bits >= _WHOLE_BYTE:
+        return choice
     forms: dict[str, GridFormat] = {}
     for name, form in zip(layers, formats, strict=True):
         grid = _grid(source, name, bits) if isinstance(form, WeightFormat) else None
         if grid is not None:
             forms[name] = GridFormat(bits=bits, block_size=grid.format.block_size, sums=grid.sums > 0)
     if not forms:
-        return plan
-    kept = replace(plan, formats={**plan.formats, **forms})
+        return choice
+    kept = replace(choice, formats={**choice.formats, **forms})
     return kept if kept.calibrated else replace(kept, algorithm="grid")
 
 
-def take_grids(source: Source, plan: QuantizationPlan) -> dict[str, BlockQuantized]:
+def take_grids(source: Source, choice: FormatChoice) -> dict[str, BlockQuantized]:
     """The codes of the layers that keep their grid, by parameter name."""
     by_name: dict[str, BlockQuantized] = {}
-    for name, form in plan.formats.items():
+    for name, form in choice.formats.items():
         if isinstance(form, GridFormat):
             codes = _grid(source, name, form.bits)
             assert codes is not None, f"{name} has left its grid"
@@ -59,17 +59,17 @@ def take_grids(source: Source, plan: QuantizationPlan) -> dict[str, BlockQuantiz
     return by_name
 
 
-def describe_grids(plan: QuantizationPlan, *, calibration: bool) -> str | None:
+def describe_grids(choice: FormatChoice, *, calibration: bool) -> str | None:
     """What was done instead of rounding, in a sentence without its full stop; None where no layer keeps a grid.
 
     Args:
         calibration: the user gave text to calibrate with.
     """
-    forms = [form for form in plan.formats.values() if isinstance(form, GridFormat)]
+    forms = [form for form in choice.formats.values() if isinstance(form, GridFormat)]
     if not forms:
         return None
     kept = f"The weights of {len(forms)} layers lie on a grid of {forms[0].bits} bits already and keep it"
-    unused = ", so that the calibration text is not used" if calibration and not plan.calibrated else ""
+    unused = ", so that the calibration text is not used" if calibration and not choice.calibrated else ""
     return f"{kept}{unused}; --block-size {forms[0].block_size} would round them anew"
 
 

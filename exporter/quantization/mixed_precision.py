@@ -15,7 +15,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.quantization.knapsack import choose_options
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
 from jisu.exporter.quantization.sensitivity import FLOAT, Sensitivity, Unit
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
+from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 
 # The gate judges on the worst of many domains: at 4 bits it was 1.6 times as far off as the mean of them, and the parts
 # measured here are of what the weights are calibrated on.
@@ -61,7 +61,7 @@ class MixedPrecision:
     record: dict[str, Any]
 
 
-Quantize = Callable[[QuantizationPlan], QuantizedWeights]
+Quantize = Callable[[FormatChoice], QuantizedWeights]
 Measure = Callable[[QuantizedWeights], Measured]
 
 
@@ -78,7 +78,7 @@ def find_mixed_precision(
     """Choose, build, measure and correct until the goal is met.
 
     Args:
-        quantize: carries a plan out.
+        quantize: carries a choice out.
         measure: builds the artifact of some weights and measures it on text that was not used for anything before.
         keep: patterns of module paths that stay float32.
         embedding_labels: formats that the target can read the embedding in.
@@ -97,7 +97,7 @@ def find_mixed_precision(
         )
     # Rounding every unit to 8 bits takes no calibration, and shows what the runtime's own rounding adds.
     labels = ["int8" if "int8" in unit.bytes else FLOAT for unit in units]
-    quantized = quantize(_plan(units, labels, sensitivity))
+    quantized = quantize(_choice(units, labels, sensitivity))
     measured = measure(quantized)
     tries = [_try(units, labels, measured, limit=None)]
     overhead = measured.bytes - _bytes(units, labels)
@@ -110,7 +110,7 @@ def find_mixed_precision(
         labels = _choose(units, goal, limit, overhead)
         if best is not None and labels == best[0]:
             break
-        quantized = quantize(_plan(units, labels, sensitivity))
+        quantized = quantize(_choice(units, labels, sensitivity))
         measured = measure(quantized)
         tries.append(_try(units, labels, measured, limit=limit))
         say(f"Formats {_count(labels)}: {measured.bytes / 1e6:.1f} MB, mean KL {measured.kl:.4g} on calibration text.")
@@ -215,13 +215,13 @@ def _better(goal: Goal, measured: Measured, best: Measured) -> bool:
     return measured.kl < best.kl if goal.max_bytes is not None else measured.bytes < best.bytes
 
 
-def _plan(units: Sequence[Unit], labels: Sequence[str], sensitivity: Sensitivity) -> QuantizationPlan:
+def _choice(units: Sequence[Unit], labels: Sequence[str], sensitivity: Sensitivity) -> FormatChoice:
     formats = {}
     for unit, label in zip(units, labels, strict=True):
         for name in unit.names:
             known = sensitivity.candidates[unit.kind]
             formats[name] = None if label == FLOAT else fit_block_size(known[label], unit.features)
-    return QuantizationPlan(formats=formats, algorithm="gptq")
+    return FormatChoice(formats=formats, algorithm="gptq")
 
 
 def _bytes(units: Sequence[Unit], labels: Sequence[str]) -> int:

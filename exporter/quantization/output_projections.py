@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.matrices import matrices_of
-from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.quantization.weight_formats import FormatChoice
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,27 +25,27 @@ DAMPING = 0.3
 _ELEMENTS = 1 << 25  # of a matrix, rounded together
 
 
-def has_few_bits(plan: QuantizationPlan, name: str) -> bool:
-    """Whether a plan gives a matrix so few bits that how it is rounded matters."""
-    form = plan.formats.get(name)
+def has_few_bits(choice: FormatChoice, name: str) -> bool:
+    """Whether a choice gives a matrix so few bits that how it is rounded matters."""
+    form = choice.formats.get(name)
     return isinstance(form, WeightFormat) and form.bits < 8
 
 
 def quantize_output_projections(
-    source: Source, plan: QuantizationPlan, windows: Sequence[Any]
+    source: Source, choice: FormatChoice, windows: Sequence[Any]
 ) -> dict[str, BlockQuantized]:
-    """The output projections that a plan gives few bits, by parameter name; a tied embedding is the same object.
+    """The output projections that a choice gives few bits, by parameter name; a tied embedding is the same object.
 
     Args:
         windows: token ids, int64 [T] each.
     """
     import torch
 
-    ends = [matrix for matrix in matrices_of(source.module) if matrix.embedding and has_few_bits(plan, matrix.name)]
+    ends = [matrix for matrix in matrices_of(source.module) if matrix.embedding and has_few_bits(choice, matrix.name)]
     by_name: dict[str, BlockQuantized] = {}
     for matrix in ends:
         layer: Any = source.module.get_submodule(matrix.name)
-        form = plan.formats[matrix.name]
+        form = choice.formats[matrix.name]
         if isinstance(layer, torch.nn.Linear) and isinstance(form, WeightFormat):
             hessian = _input_products(source.module, layer, windows)
             result = _round(layer.weight.detach().float().numpy(), hessian, form, name=matrix.name)

@@ -1,4 +1,4 @@
-"""Options that have been checked against a source: the plan and the text, before anything long begins."""
+"""Options that have been checked against a source: the choice and the text, before anything long begins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from jisu.exporter.quantization.keep_integers import check_quantized, describe_s
 from jisu.exporter.quantization.matrices import describe_uncovered, matrices_of
 from jisu.exporter.quantization.options import QuantizationOptions
 from jisu.exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, check_windows_of
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, plan_quantization, takes_short_blocks
+from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats, takes_short_blocks
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.layer_stack import find_stack
 
@@ -61,7 +61,7 @@ class Prepared:
     """
 
     options: QuantizationOptions
-    plan: QuantizationPlan
+    choice: FormatChoice
     data: CalibrationData | None
     warnings: tuple[str, ...] = ()
     check_windows: dict[str, list[Any]] = field(default_factory=dict)
@@ -76,13 +76,13 @@ def embedding_labels(target: str) -> tuple[str, ...]:
 def prepare_quantization(
     source: Source, options: QuantizationOptions, *, evaluation: str, target: str = "ort-cpu"
 ) -> Prepared:
-    """Make the plan and read the text, so that whatever is wrong with them is known before anything long begins.
+    """Make the choice and read the text, so that whatever is wrong with them is known before anything long begins.
 
     Args:
         evaluation: text that quality will be measured on, which calibration must not have seen.
 
     Raises:
-        InputError: see `exporter.quantization.weight_formats.plan_quantization` and
+        InputError: see `exporter.quantization.weight_formats.choose_formats` and
             `exporter.quantization.calibration_data.prepare_calibration_data`.
     """
     mixed = options.precision.name == MIXED
@@ -90,12 +90,12 @@ def prepare_quantization(
     if options.precision.name == KEPT_FOLDER:
         check_quantized(source)
     _refuse_without_stack(source, options.precision)
-    plan = QuantizationPlan(formats={}, algorithm="none")
+    choice = FormatChoice(formats={}, algorithm="none")
     if not mixed:
         changed = bool(options.keep) or options.block_size is not None or options.symmetric is not None
         changed |= options.precision.layers is not None
         matrices = matrices_of(source.module) if changed else []
-        plan = plan_quantization(
+        choice = choose_formats(
             matrices,
             without_text(options.precision) if no_text else options.precision,
             keep=options.keep,
@@ -104,49 +104,49 @@ def prepare_quantization(
             short_blocks=takes_short_blocks(target),
         )
         if options.block_size is None and options.symmetric is None:
-            plan = keep_grids(source, plan)
-        if plan.balanced and source.task == TEXT_TO_TEXT:
-            plan = replace(plan, algorithm="rtn")  # calibration runs a decoder alone
+            choice = keep_grids(source, choice)
+        if choice.balanced and source.task == TEXT_TO_TEXT:
+            choice = replace(choice, algorithm="rtn")  # calibration runs a decoder alone
     if no_text:
-        plan = _rounded_without_text(plan, options.precision, target=target)
+        choice = _rounded_without_text(choice, options.precision, target=target)
     warnings: tuple[str, ...] = ()
-    if mixed or any(plan.formats.values()):
+    if mixed or any(choice.formats.values()):
         uncovered = describe_uncovered(source.module, matrices_of(source.module))
         warnings = () if uncovered is None else (uncovered,)
         again = describe_second_rounding(source, options.precision)
         warnings = warnings if again is None else (*warnings, again)
-    grids = describe_grids(plan, calibration=options.calibration is not None)
+    grids = describe_grids(choice, calibration=options.calibration is not None)
     warnings = warnings if grids is None else (*warnings, grids)
-    measured = measures_activations(options.precision, target) or plan.balanced
-    if not mixed and not plan.calibrated and not measured:
-        if options.calibration is not None and not no_text and plan.algorithm != "grid":
+    measured = measures_activations(options.precision, target) or choice.balanced
+    if not mixed and not choice.calibrated and not measured:
+        if options.calibration is not None and not no_text and choice.algorithm != "grid":
             raise InputError(
                 f"The precision {options.precision.name} uses no calibration text for the target {target}",
                 received=f"--calibration {options.calibration.words}",
                 allowed="a precision that is calibrated",
                 fix="Leave it out, or use --precision int4.",
             )
-        return Prepared(options=options, plan=plan, data=None, warnings=warnings)
+        return Prepared(options=options, choice=choice, data=None, warnings=warnings)
     data = prepare_calibration_data(
         source,
         options.calibration,
         evaluation=evaluation,
-        windows=MIX_WINDOWS if mixed else WINDOWS if plan.calibrated else MEASURED_WINDOWS,
-        shares=MIX_SHARES if mixed else None if plan.calibrated else RANGE_SHARES,
+        windows=MIX_WINDOWS if mixed else WINDOWS if choice.calibrated else MEASURED_WINDOWS,
+        shares=MIX_SHARES if mixed else None if choice.calibrated else RANGE_SHARES,
     )
     check_windows = check_windows_of(data) if mixed else {}
     if options.sensitivity is not None:
         check_sensitivity_file(options.sensitivity, data)
-    return Prepared(options=options, plan=plan, data=data, warnings=warnings, check_windows=check_windows)
+    return Prepared(options=options, choice=choice, data=data, warnings=warnings, check_windows=check_windows)
 
 
-def _rounded_without_text(plan: QuantizationPlan, precision: Precision, *, target: str) -> QuantizationPlan:
-    """The plan for `--calibration none`: what calibration text would decide is rounded to the nearest.
+def _rounded_without_text(choice: FormatChoice, precision: Precision, *, target: str) -> FormatChoice:
+    """The choice for `--calibration none`: what calibration text would decide is rounded to the nearest.
 
     Raises:
         InputError: a precision that cannot do without text.
     """
-    by_text = plan.calibrated and plan.algorithm != "gptq"
+    by_text = choice.calibrated and choice.algorithm != "gptq"
     if precision.name == MIXED or by_text or measures_activations(precision, target):
         raise InputError(
             f"The precision {precision.name} for the target {target} needs to know the layers' inputs",
@@ -154,7 +154,7 @@ def _rounded_without_text(plan: QuantizationPlan, precision: Precision, *, targe
             allowed=f"{NONE} with --precision int8 or int4 for ort-cpu or portable, where weights alone are rounded",
             fix="Leave it out for the built-in mixture, or choose one of these.",
         )
-    return replace(plan, algorithm="rtn") if plan.calibrated or plan.balanced else plan
+    return replace(choice, algorithm="rtn") if choice.calibrated or choice.balanced else choice
 
 
 def complete_prepared(source: Source, prepared: Prepared, *, stages: Stages) -> Prepared:
@@ -203,8 +203,8 @@ def pass_context(
     windows = None
     if half is not None and prepared.data is not None:
         windows = prepared.data.windows.as_list()[:MEASURED_WINDOWS]
-    # A plan with integers lists all layers; what it leaves out becomes half like everything else.
-    kept = () if precision.half is None else prepared.plan.formats
+    # A choice with integers lists all layers; what it leaves out becomes half like everything else.
+    kept = () if precision.half is None else prepared.choice.formats
     return PassContext(
         target=target,
         max_positions=max_positions,
@@ -220,7 +220,7 @@ def half_record(prepared: Prepared) -> dict[str, Any]:
     precision = prepared.options.precision
     if precision.half is None:
         return {}
-    kept = {"kept": sorted(prepared.plan.formats)} if prepared.plan.formats else {}
+    kept = {"kept": sorted(prepared.choice.formats)} if prepared.choice.formats else {}
     return {
         "format": precision.half,
         **kept,

@@ -1,4 +1,4 @@
-"""A source's weights -> integers, by parameter name, as a plan says.
+"""A source's weights -> integers, by parameter name, as a choice says.
 
 The source's own weights are as before when it returns: the gate compares with them.
 """
@@ -21,7 +21,7 @@ from jisu.exporter.quantization.grids import take_grids
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size
+from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.layer_stack import decoder_layers, find_stack
 
@@ -54,19 +54,19 @@ class QuantizedWeights:
 
 def quantize_source(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     *,
     data: CalibrationData | None = None,
     windows: list[Any] | None = None,
     resume: ResumeFolder | None = None,
     progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
-    """Quantize every weight that the plan gives a format; those of experts each on the tokens that were sent to it.
+    """Quantize every weight that the choice gives a format; those of experts each on the tokens that were sent to it.
 
     Args:
         source: its module is changed while this runs and restored before it ends.
-        plan: see `exporter.quantization.weight_formats`.
-        data: calibration windows, which a plan that is `calibrated` needs.
+        choice: see `exporter.quantization.weight_formats`.
+        data: calibration windows, which a choice that is `calibrated` needs.
         windows: those of them that are used, int64 [T] each; when None all, or the Hessians of stored statistics, where
             there are any, instead of another run of the model (see `exporter.quantization.from_statistics`).
         resume: what an export like this one has finished, and where this one keeps what it finishes.
@@ -75,19 +75,19 @@ def quantize_source(
     Raises:
         InputError: a block size that does not divide a layer, or activations that are not finite.
     """
-    if not any(plan.formats.values()):
+    if not any(choice.formats.values()):
         return QuantizedWeights(by_name={}, record={})
     from jisu.exporter.tracing.expert_layers import expert_layers
 
     check_finite_weights(source.module)
     source.let_go()
     with expert_layers(source.module):
-        return _quantize(source, plan, data=data, windows=windows, resume=resume, progress=progress)
+        return _quantize(source, choice, data=data, windows=windows, resume=resume, progress=progress)
 
 
 def _quantize(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     *,
     data: CalibrationData | None,
     windows: list[Any] | None,
@@ -101,44 +101,44 @@ def _quantize(
     weights: dict[str, Quantized] = {}
     more: dict[str, Any] = {}
     feeders: dict[str, Feeder] = {}
-    weights |= take_grids(source, plan)
+    weights |= take_grids(source, choice)
     with as_input_errors():
-        if plan.calibrated:
-            assert data is not None, "a calibrated plan without calibration text"
+        if choice.calibrated:
+            assert data is not None, "a calibrated choice without calibration text"
             more["calibration"] = data.record
-            walks = _walks_all(source, _calibrated_layers(source, plan))
-            feeders = _feeders(source, plan, data) if walks else {}
-        if plan.algorithm == "balanced" and data is not None:
+            walks = _walks_all(source, _calibrated_layers(source, choice))
+            feeders = _feeders(source, choice, data) if walks else {}
+        if choice.algorithm == "balanced" and data is not None:
             more["calibration"] = data.record
-            names = balanced_layer_names(source, plan)
-            feeders = _feeders(source, plan, data) if _walks_all(source, names) else {}
+            names = balanced_layer_names(source, choice)
+            feeders = _feeders(source, choice, data) if _walks_all(source, names) else {}
             # What a cache holds stays what the source's holds: the gate continues from the source's own.
             feeders = {reader: feeder for reader, feeder in feeders.items() if not feeder.crosses_tokens}
             layers, more["balanced"] = round_balanced(
-                source, plan, data, feeders=feeders, resume=resume, progress=progress
+                source, choice, data, feeders=feeders, resume=resume, progress=progress
             )
             weights |= layers
-        if plan.algorithm == "smoothquant" and data is not None:
-            products, plan, more["products"] = _int8_matmuls(source, plan, data, feeders, progress)
+        if choice.algorithm == "smoothquant" and data is not None:
+            products, choice, more["products"] = _int8_matmuls(source, choice, data, feeders, progress)
             weights |= products
-        elif plan.calibrated and data is not None:
+        elif choice.calibrated and data is not None:
             chosen = data.windows.as_list() if windows is None else windows
-            if not _calibrated_layers(source, plan):
+            if not _calibrated_layers(source, choice):
                 more["statistics"] = "of the output projection"
             elif windows is None and data.statistics is not None and has_hessians(data.statistics):
                 more["statistics"] = f"one-shot, from {data.statistics.folder.name}/"
-                weights |= _from_statistics(source, plan, data.statistics, feeders, progress)
+                weights |= _from_statistics(source, choice, data.statistics, feeders, progress)
             elif not walks:
                 more["statistics"] = "one-shot"
                 with statistics_folder(resume) as folder:
-                    collected = _collect(source, plan, data, folder, progress)
-                    weights |= _from_statistics(source, plan, collected, feeders, progress)
+                    collected = _collect(source, choice, data, folder, progress)
+                    weights |= _from_statistics(source, choice, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                weights |= _walk_layers(source, plan, chosen, feeders, progress, resume=resume)
-            weights |= quantize_output_projections(source, plan, chosen)
-        weights |= _round_rest(source, plan, set(weights), progress)
-        recurrent = _round_recurrent(source, plan)
+                weights |= _walk_layers(source, choice, chosen, feeders, progress, resume=resume)
+            weights |= quantize_output_projections(source, choice, chosen)
+        weights |= _round_rest(source, choice, set(weights), progress)
+        recurrent = _round_recurrent(source, choice)
     unreached = [name for name, part in weights.items() if isinstance(part, BlockQuantized) and part.unreached]
     if unreached:
         more["unreached"] = [name.removesuffix(".weight") for name in unreached]
@@ -146,7 +146,7 @@ def _quantize(
     # Tied weights stay one object.
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
     by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()} | recurrent
-    return QuantizedWeights(by_name=by_name, record={**plan.to_record(), **more})
+    return QuantizedWeights(by_name=by_name, record={**choice.to_record(), **more})
 
 
 def _walks_all(source: Source, names: Sequence[str]) -> bool:
@@ -155,41 +155,41 @@ def _walks_all(source: Source, names: Sequence[str]) -> bool:
     return stack is not None and all(name.startswith(f"{stack.path}.") for name in names)
 
 
-def _calibrated_layers(source: Source, plan: QuantizationPlan) -> list[str]:
+def _calibrated_layers(source: Source, choice: FormatChoice) -> list[str]:
     """Layers that are rounded by what calibration text makes of their inputs."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
     return [
         matrix.name
         for matrix in matrices
-        if isinstance(form := plan.formats.get(matrix.name), Int8MatmulFormat)
+        if isinstance(form := choice.formats.get(matrix.name), Int8MatmulFormat)
         or (isinstance(form, WeightFormat) and form.bits < _ROUNDED_BITS)
     ]
 
 
-def _feeders(source: Source, plan: QuantizationPlan, data: CalibrationData) -> dict[str, Feeder]:
+def _feeders(source: Source, choice: FormatChoice, data: CalibrationData) -> dict[str, Feeder]:
     """Layers that can take over the channel scales of those that read them: quantized ones only."""
     from jisu.calibration.w8a8.feeders import find_feeders
 
     feeders = find_feeders(source.module, list(decoder_layers(source)), data.windows.ids[0])
-    return {reader: feeder for reader, feeder in feeders.items() if plan.formats.get(feeder.name) is not None}
+    return {reader: feeder for reader, feeder in feeders.items() if choice.formats.get(feeder.name) is not None}
 
 
 def _int8_matmuls(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     data: CalibrationData,
     feeders: Mapping[str, Feeder],
     progress: ReportProgress | None,
-) -> tuple[dict[str, Quantized], QuantizationPlan, dict[str, Any]]:
-    """(products by parameter name, the plan with the layers that keep float32 inputs, how they were chosen)."""
-    assert plan.max_kl is not None, "a plan without the divergence that it is for"
-    choice = find_products(source, plan, data, max_kl=plan.max_kl, feeders=feeders, progress=progress)
-    formats = dict(plan.formats)
-    for name in (name for group in choice.kept for name in group):
+) -> tuple[dict[str, Quantized], FormatChoice, dict[str, Any]]:
+    """(products by parameter name, the choice with the layers that keep float32 inputs, how they were chosen)."""
+    assert choice.max_kl is not None, "a choice without the divergence that it is for"
+    int8_matmuls = find_products(source, choice, data, max_kl=choice.max_kl, feeders=feeders, progress=progress)
+    formats = dict(choice.formats)
+    for name in (name for group in int8_matmuls.kept for name in group):
         layer: Any = source.module.get_submodule(name)
         formats[name] = fit_block_size(KEPT_FORMAT, layer.weight.shape[1], short=False)
-    products = {f"{name}.weight": product for name, product in choice.products.items()}
-    return dict(products), replace(plan, formats=formats), choice.record
+    products = {f"{name}.weight": product for name, product in int8_matmuls.products.items()}
+    return dict(products), replace(choice, formats=formats), int8_matmuls.record
 
 
 def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[BlockQuantized]:
@@ -229,7 +229,7 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
 
 def _walk_layers(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     windows: list[Any],
     feeders: Mapping[str, Feeder],
     progress: ReportProgress | None,
@@ -244,8 +244,8 @@ def _walk_layers(
         source.module,
         layers,
         windows,
-        partial(_quantize_by_format, plan),
-        keep=lambda name: not isinstance(plan.formats.get(name), WeightFormat),
+        partial(_quantize_by_format, choice),
+        keep=lambda name: not isinstance(choice.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
         kept=None if resume is None else FinishedLayers(resume, len(layers)),
@@ -256,22 +256,22 @@ def _walk_layers(
 
 def _from_statistics(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     statistics: Statistics,
     feeders: Mapping[str, Feeder],
     progress: ReportProgress | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers, each on what the unquantized model was seen to feed it."""
     matrices = [matrix for matrix in matrices_of(source.module) if not matrix.embedding and not matrix.recurrent]
-    names = [matrix.name for matrix in matrices if isinstance(plan.formats.get(matrix.name), WeightFormat)]
-    quantize = partial(_quantize_by_format, plan)
+    names = [matrix.name for matrix in matrices if isinstance(choice.formats.get(matrix.name), WeightFormat)]
+    quantize = partial(_quantize_by_format, choice)
     results = quantize_from_statistics(source, names, statistics, quantize, feeders=feeders, progress=progress)
     return {f"{name}.weight": source.put_aside(value) for name, value in results}
 
 
-def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Sequence[BlockQuantized]:
+def _quantize_by_format(choice: FormatChoice, group: GroupStatistics) -> Sequence[BlockQuantized]:
     """Quantize the matrices of a group, those of one format together."""
-    forms = [plan.formats[name] for name in group.names]
+    forms = [choice.formats[name] for name in group.names]
     results: dict[str, BlockQuantized] = {}
     for form in dict.fromkeys(forms):
         assert isinstance(form, WeightFormat)
@@ -286,14 +286,14 @@ def _quantize_by_format(plan: QuantizationPlan, group: GroupStatistics) -> Seque
 
 
 def _round_rest(
-    source: Source, plan: QuantizationPlan, done: set[str], progress: ReportProgress | None
+    source: Source, choice: FormatChoice, done: set[str], progress: ReportProgress | None
 ) -> dict[str, BlockQuantized]:
-    """Round to nearest whatever the plan has and nothing else has quantized; a shared weight once."""
+    """Round to nearest whatever the choice has and nothing else has quantized; a shared weight once."""
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     by_name: dict[str, BlockQuantized] = {}
     by_storage: dict[int, BlockQuantized] = {}
-    forms = {name: form for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
+    forms = {name: form for name, form in choice.formats.items() if isinstance(form, WeightFormat)}
     selected = {name: form for name, form in forms.items() if f"{name}.weight" not in done}
     for index, (name, form) in enumerate(selected.items()):
         weight: Any = source.module.get_submodule(name).weight
@@ -308,12 +308,12 @@ def _round_rest(
 
 
 def _collect(
-    source: Source, plan: QuantizationPlan, data: CalibrationData, folder: Path, progress: ReportProgress | None
+    source: Source, choice: FormatChoice, data: CalibrationData, folder: Path, progress: ReportProgress | None
 ) -> Statistics:
     """Statistics of the inputs of every linear layer that has a format, with Hessians."""
     from jisu.calibration.statistics.collect import CollectSettings, collect
 
-    selected = {name for name, form in plan.formats.items() if isinstance(form, WeightFormat)}
+    selected = {name for name, form in choice.formats.items() if isinstance(form, WeightFormat)}
     return collect(
         source.module,
         data.windows,
@@ -324,12 +324,12 @@ def _collect(
     )
 
 
-def _round_recurrent(source: Source, plan: QuantizationPlan) -> dict[str, Quantized]:
+def _round_recurrent(source: Source, choice: FormatChoice) -> dict[str, Quantized]:
     """The matrices of recurrent layers, to the nearest, row by row, by parameter name; floats multiply them."""
     from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
     from jisu.calibration.w8a8.static_activations import quantize_rows
 
-    names = [name for name, form in plan.formats.items() if isinstance(form, RowFormat)]
+    names = [name for name, form in choice.formats.items() if isinstance(form, RowFormat)]
     parameters = dict(source.module.named_parameters(remove_duplicate=False))
     by_name: dict[str, Quantized] = {}
     for name in names:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from jisu.exporter.precision.precision import KEPT, KEPT_FOLDER, MIXED
-from jisu.exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
+from jisu.exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_choice
 from jisu.exporter.quantization.keep import keep_quantization
 from jisu.exporter.quantization.keep_integers import keep_integers
 from jisu.exporter.quantization.kept_types import describe_kept
@@ -59,13 +59,13 @@ def _run_quantization(
     if options.precision.name != MIXED:
         with stages.stage("quantize"):
             return quantize_source(
-                source, prepared.plan, data=prepared.data, resume=prepared.resume, progress=stages.advance
+                source, prepared.choice, data=prepared.data, resume=prepared.resume, progress=stages.advance
             )
     assert prepared.data is not None
     data = prepared.data
     statistics = split_windows(data)["statistics"]
     quantize = partial(quantize_source, source, data=data, windows=statistics, progress=stages.advance)
-    own_grid = grid_plan(source, keep=options.keep)
+    own_grid = grid_choice(source, keep=options.keep)
     if own_grid is not None:
         with stages.stage("mix"):
             on_grid = find_grid_mixed_precision(

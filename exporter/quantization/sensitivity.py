@@ -22,7 +22,7 @@ from jisu.exporter.quantization.calibration_errors import as_input_errors
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.quantize_source import quantize_group
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, fit_block_size, scale_bytes, takes_short_blocks
+from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size, scale_bytes, takes_short_blocks
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.layer_stack import decoder_layers
 
@@ -289,8 +289,8 @@ def _measure_embeddings(
                 if fitted is None:
                     continue
                 weight.data.copy_(own)
-                plan = QuantizationPlan(formats=dict.fromkeys(names, fitted), algorithm="gptq")
-                result = quantize_output_projections(source, plan, windows).get(f"{names[0]}.weight")
+                choice = FormatChoice(formats=dict.fromkeys(names, fitted), algorithm="gptq")
+                result = quantize_output_projections(source, choice, windows).get(f"{names[0]}.weight")
                 if result is None:
                     result = round_to_nearest(own.numpy(), fitted.to_block_format(), layer=names[0])
                 weight.data.copy_(torch.from_numpy(result.dequantize()))

@@ -20,7 +20,7 @@ import numpy as np
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import Int8MatmulFormat, WeightFormat
 from jisu.exporter.quantization.calibration_mixture import random_windows_of
-from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.quantization.weight_formats import FormatChoice
 from jisu.exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ class FoundProducts:
 
 def find_products(
     source: Source,
-    plan: QuantizationPlan,
+    choice: FormatChoice,
     data: CalibrationData,
     *,
     max_kl: float,
     feeders: Mapping[str, Feeder],
     progress: ReportProgress | None = None,
 ) -> FoundProducts:
-    """Quantize every layer that the plan gives a `Int8MatmulFormat`.
+    """Quantize every layer that the choice gives a `Int8MatmulFormat`.
 
     Args:
         source: its module is changed while this runs and restored before it ends.
@@ -84,7 +84,7 @@ def find_products(
     from jisu.calibration.w8a8.layer_errors import choose_products
     from jisu.calibration.w8a8.matmul import emulated, quantize_products
 
-    forms = {name: form for name, form in plan.formats.items() if isinstance(form, Int8MatmulFormat)}
+    forms = {name: form for name, form in choice.formats.items() if isinstance(form, Int8MatmulFormat)}
     ids, length = data.windows.ids, data.windows.ids.shape[1]
     held_back = _held_back(data)
     checked = [window[:_CHECKED_TOKENS] for window in ids[held_back]]

@@ -1,6 +1,6 @@
 """Which weight of a source gets which number format: a precision, the user's options, and what the shapes allow.
 
-A plan is made before anything is computed, and lists every weight that a precision speaks of, those that stay float32
+A choice is made before anything is computed, and lists every weight that a precision speaks of, those that stay float32
 included. Everything wrong with it is reported at once.
 """
 
@@ -21,7 +21,7 @@ _SMALL = 8  # times the weights of a small layer are those of the largest
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizationPlan:
+class FormatChoice:
     """Formats by module path; None keeps the weight in float32.
 
     Attributes:
@@ -60,7 +60,7 @@ class QuantizationPlan:
         return {"algorithm": self.algorithm, "formats": formats, **({"notes": list(self.notes)} if self.notes else {})}
 
 
-def plan_quantization(
+def choose_formats(
     matrices: Sequence[Matrix],
     precision: Precision,
     *,
@@ -68,13 +68,13 @@ def plan_quantization(
     block_size: int | None = None,
     symmetric: bool | None = None,
     short_blocks: bool = True,
-) -> QuantizationPlan:
+) -> FormatChoice:
     """Give every matrix the precision's format, with the user's changes.
 
     Args:
         matrices: see `matrices_of`.
-        keep: patterns (``*``, ``?``, ``[...]``) of module paths that stay float32, such as ``*.down_proj``. The plan of
-            a half precision, which has no integers, lists these alone.
+        keep: patterns (``*``, ``?``, ``[...]``) of module paths that stay float32, such as ``*.down_proj``. The choice
+            of a half precision, which has no integers, lists these alone.
         block_size: input features that share a scale, instead of the precision's own for layers and embeddings.
         symmetric: the zero point of every block is the middle of the codes, instead of the precision's own choice.
         short_blocks: see `takes_short_blocks`; without them a matrix whose features no block size divides stays
@@ -87,10 +87,10 @@ def plan_quantization(
     own = (precision.layers, precision.embedding)
     if precision.half is not None:
         _refuse_options(precision, keep=(), block_size=block_size, symmetric=symmetric)
-        return QuantizationPlan(formats=dict.fromkeys(sorted(_kept(matrices, keep))), algorithm="none")
+        return FormatChoice(formats=dict.fromkeys(sorted(_kept(matrices, keep))), algorithm="none")
     if own == (None, None):
         _refuse_options(precision, keep=keep, block_size=block_size, symmetric=symmetric)
-        return QuantizationPlan(formats={}, algorithm="none")
+        return FormatChoice(formats={}, algorithm="none")
     kept = _kept(matrices, keep)
     if isinstance(precision.layers, Int8MatmulFormat):
         _refuse_options(precision, block_size=block_size, symmetric=symmetric)
@@ -132,7 +132,7 @@ def plan_quantization(
         for matrix in matrices
         if not (matrix.embedding or matrix.recurrent)
     )
-    return QuantizationPlan(
+    return FormatChoice(
         formats=formats,
         algorithm="rtn" if precision.algorithm == "balanced" and not balances else precision.algorithm,
         max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,

@@ -13,7 +13,7 @@ from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.from_statistics import has_hessians
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
-from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.quantization.weight_formats import choose_formats
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
@@ -42,12 +42,12 @@ def test_int4_from_statistics_runs_no_model_and_is_nearly_as_good(collected, tin
 
     _, folder = collected
     source = load_source(tiny_source)
-    plan = plan_quantization(matrices_of(source.module), precision_named("int4"))
+    choice = choose_formats(matrices_of(source.module), precision_named("int4"))
     data = read_calibration_data(source, folder)
     assert has_hessians(data.statistics)
-    sequential = quantize_source(source, plan, data=data, windows=data.windows.as_list())
+    sequential = quantize_source(source, choice, data=data, windows=data.windows.as_list())
     monkeypatch.setattr("jisu.calibration.sequential.quantize_sequentially", None)
-    one_shot = quantize_source(source, plan, data=data)
+    one_shot = quantize_source(source, choice, data=data)
     assert one_shot.record["statistics"] == "one-shot, from stats/"
     assert sequential.record["statistics"].startswith("sequential")
     assert set(one_shot.by_name) == set(sequential.by_name)

@@ -76,10 +76,10 @@ def test_wrong_integers_are_named_before_their_effect(run_says, tiny_artifact, s
     from jisu.exporter.precision.precision import precision_named
     from jisu.exporter.quantization.matrices import matrices_of
     from jisu.exporter.quantization.quantize_source import quantize_source
-    from jisu.exporter.quantization.weight_formats import plan_quantization
+    from jisu.exporter.quantization.weight_formats import choose_formats
 
-    plan = plan_quantization(matrices_of(source.module), precision_named("int8"), block_size=32)
-    intended = quantize_source(source, plan).by_name
+    choice = choose_formats(matrices_of(source.module), precision_named("int8"), block_size=32)
+    intended = quantize_source(source, choice).by_name
     result = prove(tiny_artifact, source, budget=FP32_BUDGET, intended=intended)
     assert not result.checks[0].passed
     assert result.checks[0].name == "stored-weights"

@@ -17,7 +17,7 @@ from jisu.exporter.passes.quantize_recurrent import count_places, quantize_recur
 from jisu.exporter.precision.precision import PRECISIONS, RowFormat
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
-from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.quantization.weight_formats import choose_formats
 from jisu.exporter.sources import load_source
 from jisu.exporter.tracing.trace import trace
 from tests.exporter.passes.draft import copied
@@ -121,22 +121,22 @@ def test_any_other_integers_are_found(quantized, fault):
     assert not check_weights(file, wrong).passed
 
 
-def test_a_plan_gives_recurrent_matrices_rows_and_leaves_the_rest_to_the_precision():
+def test_a_choice_gives_recurrent_matrices_rows_and_leaves_the_rest_to_the_precision():
     matrices = matrices_of(seeded(Recurrent))
     assert {matrix.name for matrix in matrices if matrix.recurrent} == {
         f"layers.weight_{kind}_l{depth}" for kind in ("ih", "hh") for depth in (0, 1)
     }
-    plan = plan_quantization(matrices, PRECISIONS["int8"], keep=["layers.*_l1"])
-    assert plan.formats["layers.weight_ih_l0"] == RowFormat()
-    assert plan.formats["layers.weight_ih_l1"] is None
-    assert not plan.calibrated
+    choice = choose_formats(matrices, PRECISIONS["int8"], keep=["layers.*_l1"])
+    assert choice.formats["layers.weight_ih_l0"] == RowFormat()
+    assert choice.formats["layers.weight_ih_l1"] is None
+    assert not choice.calibrated
     assert Matrix(name="a", rows=1, features=1, embedding=False, storage=0).parameter == "a.weight"
 
 
 def test_quantizing_a_source_leaves_it_as_it_was():
     source = load_source(seeded(Recurrent))
     before = {name: parameter.clone() for name, parameter in source.module.named_parameters()}
-    plan = plan_quantization(matrices_of(source.module), PRECISIONS["int8"])
-    actual = quantize_source(source, plan).by_name
+    choice = choose_formats(matrices_of(source.module), PRECISIONS["int8"])
+    actual = quantize_source(source, choice).by_name
     assert {"layers.weight_hh_l1", "embedding.weight", "output.weight"} <= set(actual)
     assert all(torch.equal(before[name], parameter) for name, parameter in source.module.named_parameters())

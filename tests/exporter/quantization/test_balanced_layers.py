@@ -10,7 +10,7 @@ from jisu.exporter.quantization.balanced_layers import channel_scales, describe_
 from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
-from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.quantization.weight_formats import choose_formats
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
@@ -33,7 +33,7 @@ def data(outlying):
 
 
 def plan_of(source):
-    return plan_quantization(matrices_of(source.module), precision_named("int8"), block_size=32)
+    return choose_formats(matrices_of(source.module), precision_named("int8"), block_size=32)
 
 
 def seen(squares, names=("q",)):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jisu.exporter.precision.precision import GridFormat
-from jisu.exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_plan
+from jisu.exporter.quantization.grid_mixed_precision import find_grid_mixed_precision, grid_choice
 from jisu.exporter.quantization.mixed_precision import Goal, Measured
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
 from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS
@@ -28,18 +28,24 @@ def source(tiny_source):
 
 
 def search(source, goal, labels=LABELS):
-    plan, plans = grid_plan(source, keep=()), []
+    choice, choices = grid_choice(source, keep=()), []
 
-    def quantize(plan):
-        plans.append(plan)
-        return QuantizedWeights(by_name={}, record=plan.to_record())
+    def quantize(choice):
+        choices.append(choice)
+        return QuantizedWeights(by_name={}, record=choice.to_record())
 
     def measure(quantized):
-        form = plans[-1].formats["lm_head"]
+        form = choices[-1].formats["lm_head"]
         return MEASURED[f"int{form.bits}", form.block_size]
 
-    actual = find_grid_mixed_precision(source, plan, goal, quantize=quantize, measure=measure, embedding_labels=labels)
-    return actual, [(plan.formats["lm_head"].bits, plan.formats["lm_head"].block_size) for plan in plans], plans
+    actual = find_grid_mixed_precision(
+        source, choice, goal, quantize=quantize, measure=measure, embedding_labels=labels
+    )
+    return (
+        actual,
+        [(choice.formats["lm_head"].bits, choice.formats["lm_head"].block_size) for choice in choices],
+        choices,
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,13 +58,13 @@ def search(source, goal, labels=LABELS):
     ],
 )
 def test_the_best_within_a_size_and_the_smallest_within_a_divergence(source, goal, tried):
-    mix, seen, plans = search(source, goal)
+    mix, seen, choices = search(source, goal)
     assert mix is not None
     assert seen == tried
-    assert {form for name, form in plans[-1].formats.items() if "layers" in name} == {
+    assert {form for name, form in choices[-1].formats.items() if "layers" in name} == {
         GridFormat(bits=4, block_size=32, sums=True)
     }
-    assert plans[-1].calibrated == (tried[-1][0] == 4), "a table of few bits is rounded on text"
+    assert choices[-1].calibrated == (tried[-1][0] == 4), "a table of few bits is rounded on text"
     record = {**mix.quantized.record, "mix": mix.record}
     assert "model.embed_tokens/lm_head" in "\n".join(describe_quantization(record))
 
@@ -66,4 +72,4 @@ def test_the_best_within_a_size_and_the_smallest_within_a_divergence(source, goa
 def test_what_no_table_meets_and_what_has_no_grid_is_left_to_the_usual_search(source, tiny_source):
     assert search(source, Goal(max_bytes=80))[0] is None
     assert search(source, Goal(max_bytes=90), labels=("fp32", "int8"))[1] == [(8, 32)]
-    assert grid_plan(load_source(tiny_source), keep=()) is None
+    assert grid_choice(load_source(tiny_source), keep=()) is None

@@ -13,7 +13,7 @@ from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.options import QuantizationOptions
 from jisu.exporter.quantization.prepared import prepare_quantization
 from jisu.exporter.quantization.quantize_source import quantize_source
-from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.quantization.weight_formats import choose_formats
 from jisu.exporter.sources import load_source
 from tests.exporter.passes.draft import Draft
 
@@ -41,18 +41,18 @@ def source(tiny_source):
 
 
 def plan_of(source, precision="int4"):
-    return plan_quantization(matrices_of(source.module), precision_named(precision))
+    return choose_formats(matrices_of(source.module), precision_named(precision))
 
 
 def test_layers_on_a_grid_keep_it_and_need_no_text(source):
-    plan = keep_grids(source, plan_of(source))
+    choice = keep_grids(source, plan_of(source))
     layers = {m.name for m in matrices_of(source.module) if not m.embedding}
-    assert {name for name, form in plan.formats.items() if form == OWN} == layers
-    assert (plan.algorithm, plan.calibrated) == ("grid", False)
+    assert {name for name, form in choice.formats.items() if form == OWN} == layers
+    assert (choice.algorithm, choice.calibrated) == ("grid", False)
 
-    actual = quantize_source(source, plan)
+    actual = quantize_source(source, choice)
     parameters = dict(source.module.named_parameters())
-    assert set(actual.by_name) == {f"{name}.weight" for name in plan.formats}
+    assert set(actual.by_name) == {f"{name}.weight" for name in choice.formats}
     for name in layers:
         part, weight = actual.by_name[f"{name}.weight"], parameters[f"{name}.weight"].detach().numpy()
         # Sixteen steps of 0.4 steps of the grid: a fiftieth of what rounding anew would be off by.
@@ -64,14 +64,14 @@ def test_a_layer_that_was_tuned_since_is_rounded_and_the_others_keep_their_grid(
     tuned = "model.layers.1.self_attn.v_proj"
     with torch.no_grad():
         source.module.get_submodule(tuned).weight[0, 0] += 0.003
-    plan = keep_grids(source, plan_of(source))
-    assert [n for n, form in plan.formats.items() if isinstance(form, WeightFormat) and form.bits == 4] == [tuned]
-    assert (plan.algorithm, plan.calibrated) == ("gptq", True)
+    choice = keep_grids(source, plan_of(source))
+    assert [n for n, form in choice.formats.items() if isinstance(form, WeightFormat) and form.bits == 4] == [tuned]
+    assert (choice.algorithm, choice.calibrated) == ("gptq", True)
 
     data = read_calibration_data(source, None, windows=2, window_tokens=32)
     before = {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
-    actual = quantize_source(source, plan, data=data).by_name
-    assert set(actual) == {f"{name}.weight" for name in plan.formats}
+    actual = quantize_source(source, choice, data=data).by_name
+    assert set(actual) == {f"{name}.weight" for name in choice.formats}
     errors = {name: np.abs(actual[name].dequantize() - before[name]).max() for name in actual if "layers" in name}
     assert [name for name, error in errors.items() if error > 0.02 * 0.02] == [f"{tuned}.weight"]
     queries = [
@@ -84,12 +84,12 @@ def test_a_layer_that_was_tuned_since_is_rounded_and_the_others_keep_their_grid(
 def test_eight_bits_and_weights_without_a_grid_are_left_alone(source, tiny_source):
     eight, other = plan_of(source, "int8"), load_source(tiny_source)
     assert keep_grids(source, eight) is eight
-    assert keep_grids(other, plan := plan_of(other)) is plan
+    assert keep_grids(other, choice := plan_of(other)) is choice
 
 
 def test_the_bytes_are_those_of_what_is_stored(source):
-    plan = keep_grids(source, plan_of(source))
-    actual = take_grids(source, plan)
+    choice = keep_grids(source, plan_of(source))
+    actual = take_grids(source, choice)
     for matrix in matrices_of(source.module):
         if not matrix.embedding:
             part = actual[f"{matrix.name}.weight"]
@@ -108,4 +108,4 @@ def test_the_user_hears_what_was_done_instead_and_that_the_text_was_not_needed(s
         "used; --block-size 32 would round them anew",
     )
     expected = QuantizationOptions(precision=precision_named("int4"), block_size=32)
-    assert prepare_quantization(source, expected, evaluation="").plan.algorithm == "gptq"
+    assert prepare_quantization(source, expected, evaluation="").choice.algorithm == "gptq"

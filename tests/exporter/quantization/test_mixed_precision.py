@@ -41,15 +41,15 @@ class Workshop:
     """Builds nothing: divergence and size follow from the formats. ``factor`` is how wrong the sum is."""
 
     def __init__(self, *, factor=1.0, rounding=0.0):
-        self.plans = []
+        self.choices = []
         self.factor, self.rounding = factor, rounding
 
-    def quantize(self, plan):
-        self.plans.append(plan)
-        return QuantizedWeights(by_name={"plan": len(self.plans) - 1}, record={"algorithm": "gptq"})
+    def quantize(self, choice):
+        self.choices.append(choice)
+        return QuantizedWeights(by_name={"choice": len(self.choices) - 1}, record={"algorithm": "gptq"})
 
     def measure(self, quantized):
-        forms = self.plans[quantized.by_name["plan"]].formats
+        forms = self.choices[quantized.by_name["choice"]].formats
         labels = {one.names[0]: label_of(forms[one.names[0]]) for one in UNITS}
         kl = sum(one.kl[labels[one.names[0]]] for one in UNITS)
         size = sum(one.bytes[labels[one.names[0]]] for one in UNITS)
@@ -112,10 +112,10 @@ def test_kept_layers_stay_float_and_targets_that_gather_bytes_only_get_them():
 def test_all_names_of_a_unit_get_its_format_and_every_plan_is_whole():
     workshop = Workshop()
     workshop.find(Goal(max_kl=0.017))
-    for plan in workshop.plans:
-        assert set(plan.formats) == {name for one in UNITS for name in one.names}
-        assert plan.formats["embed"] == plan.formats["lm_head"]
-    assert workshop.plans[-1].formats["layers.0.easy"] == WeightFormat(bits=4, block_size=64, symmetric=False)
+    for choice in workshop.choices:
+        assert set(choice.formats) == {name for one in UNITS for name in one.names}
+        assert choice.formats["embed"] == choice.formats["lm_head"]
+    assert workshop.choices[-1].formats["layers.0.easy"] == WeightFormat(bits=4, block_size=64, symmetric=False)
 
 
 def test_a_divergence_nobody_can_meet_names_the_best_that_was_measured():

@@ -50,7 +50,7 @@ def test_options_that_contradict_each_other_are_refused(changes, message):
 def test_every_block_size_and_symmetry_is_carried_out(wide, precision, block_size, symmetric, monkeypatch):
     # Plain rounding in place of GPTQ, which has tests of its own and takes longer.
     for needs in ("calibrated", "balanced"):
-        monkeypatch.setattr(f"jisu.exporter.quantization.weight_formats.QuantizationPlan.{needs}", False)
+        monkeypatch.setattr(f"jisu.exporter.quantization.weight_formats.FormatChoice.{needs}", False)
     expected = options(precision, block_size=block_size, symmetric=symmetric)
     prepared = prepare_quantization(wide, expected, evaluation=read_evaluation_text(None).text)
     actual = run_quantization(wide, prepared, measure=lambda _: None, target="ort-cpu", stages=Stages())

@@ -6,7 +6,7 @@ import pytest
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
 from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.output_projections import quantize_output_projections
-from jisu.exporter.quantization.weight_formats import QuantizationPlan
+from jisu.exporter.quantization.weight_formats import FormatChoice
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
@@ -15,7 +15,7 @@ TABLES = ("model.embed_tokens", "lm_head")
 
 
 def plan_of(form):
-    return QuantizationPlan(formats=dict.fromkeys(TABLES, form), algorithm="gptq")
+    return FormatChoice(formats=dict.fromkeys(TABLES, form), algorithm="gptq")
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ def prepared(source, name, *, target="ort-cpu", **options):
 @pytest.mark.parametrize("name", ["int4", "int8"])
 def test_without_text_weights_are_rounded_to_the_nearest(source, name):
     ready = prepared(source, name)
-    assert (ready.plan.algorithm, ready.data) == ("rtn", None)
-    weights = quantize_source(source, ready.plan, data=ready.data)
+    assert (ready.choice.algorithm, ready.data) == ("rtn", None)
+    weights = quantize_source(source, ready.choice, data=ready.data)
     assert weights.record["algorithm"] == "rtn"
     assert "calibration" not in weights.record
     for key, part in weights.by_name.items():

@@ -10,7 +10,7 @@ from jisu.exporter.precision.precision import precision_named
 from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
-from jisu.exporter.quantization.weight_formats import QuantizationPlan, plan_quantization
+from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
@@ -37,12 +37,12 @@ def weights_of(source):
 
 
 def quantize(source, precision, **options):
-    plan = plan_quantization(matrices_of(source.module), precision_named(precision), block_size=32)
-    return quantize_source(source, plan, **options)
+    choice = choose_formats(matrices_of(source.module), precision_named(precision), block_size=32)
+    return quantize_source(source, choice, **options)
 
 
 def test_nothing_to_quantize_gives_nothing(untied):
-    actual = quantize_source(untied, QuantizationPlan(formats={}, algorithm="none"))
+    actual = quantize_source(untied, FormatChoice(formats={}, algorithm="none"))
     assert (actual.by_name, actual.record) == ({}, {})
 
 
@@ -75,19 +75,19 @@ def test_calibrated_layers_beat_rounding_on_the_text_they_were_calibrated_on(unt
                 untied.module.get_parameter(name).copy_(value)
         return float((right.exp() * (right - wrong)).sum(-1).mean())
 
-    plan = plan_quantization(matrices_of(untied.module), precision_named("int4"), block_size=32)
+    choice = choose_formats(matrices_of(untied.module), precision_named("int4"), block_size=32)
     before = weights_of(untied)
-    calibrated = quantize_source(untied, plan, data=data)
+    calibrated = quantize_source(untied, choice, data=data)
     assert all(np.array_equal(value, before[name]) for name, value in weights_of(untied).items())
     assert calibrated.record["calibration"] == data.record
     assert calibrated.record["statistics"].startswith("sequential")
-    rounded = quantize_source(untied, replace(plan, algorithm="none"))
+    rounded = quantize_source(untied, replace(choice, algorithm="none"))
     assert error(calibrated) < error(rounded)
 
 
 def test_a_kept_layer_gets_no_integers(untied):
-    plan = plan_quantization(matrices_of(untied.module), precision_named("int8"), keep=["*.down_proj"], block_size=32)
-    actual = quantize_source(untied, plan)
+    choice = choose_formats(matrices_of(untied.module), precision_named("int8"), keep=["*.down_proj"], block_size=32)
+    actual = quantize_source(untied, choice)
     assert not [name for name in actual.by_name if "down_proj" in name]
     assert [name for name in actual.by_name if "up_proj" in name]
 

@@ -12,7 +12,7 @@ from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
 from jisu.exporter.quantization.w8a8 import RANDOM_WINDOWS, _fewest, _held_back, find_products
-from jisu.exporter.quantization.weight_formats import plan_quantization
+from jisu.exporter.quantization.weight_formats import choose_formats
 from jisu.exporter.sources import load_source
 
 
@@ -27,7 +27,7 @@ def data(source):
 
 
 def planned(source, precision="w8a8"):
-    return plan_quantization(matrices_of(source.module), precision_named(precision))
+    return choose_formats(matrices_of(source.module), precision_named(precision))
 
 
 def outcome(source, data, *, max_kl, precision="w8a8"):
@@ -81,8 +81,8 @@ def test_the_same_text_gives_the_same_products(source, data):
 def test_layers_that_are_kept_get_8_bit_weights(source, data, monkeypatch):
     from jisu.calibration.weights.formats import BlockQuantized
 
-    plan = replace(planned(source), max_kl=1e-12)
-    result = quantize_source(source, plan, data=data)
+    choice = replace(planned(source), max_kl=1e-12)
+    result = quantize_source(source, choice, data=data)
     layer = result.by_name["model.layers.0.mlp.down_proj.weight"]
     assert isinstance(layer, BlockQuantized)
     assert layer.format == WeightFormat(bits=8, block_size=32, symmetric=True).to_block_format()
@@ -98,9 +98,11 @@ def test_as_few_are_kept_as_the_limit_asks_for(needed):
 
 @pytest.mark.parametrize("kernels", ["any", "vnni"])
 def test_weights_use_all_codes_only_where_kernels_are_assumed(source, data, kernels):
-    plan = planned(source)
-    forms = {name: replace(form, kernels=kernels) if is_product(form) else form for name, form in plan.formats.items()}
-    result = find_products(source, replace(plan, formats=forms), data, max_kl=100.0, feeders={})
+    choice = planned(source)
+    forms = {
+        name: replace(form, kernels=kernels) if is_product(form) else form for name, form in choice.formats.items()
+    }
+    result = find_products(source, replace(choice, formats=forms), data, max_kl=100.0, feeders={})
     largest = max(int(pair_sums(product.codes).max()) for product in result.products.values())
     assert (largest <= 128) == (kernels == "any")
 
@@ -113,7 +115,7 @@ def is_product(form):
 @pytest.mark.parametrize("options", [{"block_size": 32}, {"symmetric": True}])
 def test_options_of_blocks_are_refused(source, precision, options):
     with pytest.raises(InputError, match="has no blocks"):
-        plan_quantization(matrices_of(source.module), precision_named(precision), **options)
+        choose_formats(matrices_of(source.module), precision_named(precision), **options)
 
 
 def test_windows_of_every_part_are_held_back(data):

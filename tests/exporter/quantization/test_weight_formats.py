@@ -5,7 +5,7 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import ROW, WeightFormat, for_target, precision_named, without_text
 from jisu.exporter.quantization.matrices import Matrix
-from jisu.exporter.quantization.weight_formats import fit_block_size, plan_quantization
+from jisu.exporter.quantization.weight_formats import choose_formats, fit_block_size
 
 
 def matrix(name, features=64, *, embedding=False, storage=None):
@@ -17,15 +17,15 @@ TIED = [matrix("embed", embedding=True, storage=1), matrix("lm_head", embedding=
 
 
 def test_layers_and_tables_get_the_formats_of_the_precision():
-    plan = plan_quantization([*LAYERS, *TIED], precision_named("int4"))
-    assert {form.bits for name, form in plan.formats.items() if name.startswith("layers")} == {4}
-    assert {plan.formats["embed"].bits, plan.formats["lm_head"].bits} == {8}
-    assert plan.calibrated
+    choice = choose_formats([*LAYERS, *TIED], precision_named("int4"))
+    assert {form.bits for name, form in choice.formats.items() if name.startswith("layers")} == {4}
+    assert {choice.formats["embed"].bits, choice.formats["lm_head"].bits} == {8}
+    assert choice.calibrated
 
 
 def test_kept_layers_stay_float_and_a_tied_embedding_is_kept_under_both_names():
-    plan = plan_quantization([*LAYERS, *TIED], precision_named("int8"), keep=["*.up", "lm_head"])
-    assert [name for name, form in plan.formats.items() if form is None] == [
+    choice = choose_formats([*LAYERS, *TIED], precision_named("int8"), keep=["*.up", "lm_head"])
+    assert [name for name, form in choice.formats.items() if form is None] == [
         "layers.0.up",
         "layers.1.up",
         "embed",
@@ -35,20 +35,20 @@ def test_kept_layers_stay_float_and_a_tied_embedding_is_kept_under_both_names():
 
 def test_a_pattern_that_matches_nothing_is_named():
     with pytest.raises(InputError, match=r"matches nothing.*--keep \*\.gate"):
-        plan_quantization(LAYERS, precision_named("int8"), keep=["*.gate"])
+        choose_formats(LAYERS, precision_named("int8"), keep=["*.gate"])
 
 
 def test_keeping_everything_is_refused():
     with pytest.raises(InputError, match="nothing to quantize"):
-        plan_quantization(LAYERS, precision_named("int8"), keep=["*"])
+        choose_formats(LAYERS, precision_named("int8"), keep=["*"])
 
 
 def test_a_default_block_size_gives_way_to_the_layer_and_says_so():
-    plan = plan_quantization([matrix("layers.0.q", 48)], precision_named("int4"))
-    form = plan.formats["layers.0.q"]
+    choice = choose_formats([matrix("layers.0.q", 48)], precision_named("int4"))
+    form = choice.formats["layers.0.q"]
     assert form is not None
     assert form.block_size == 16
-    assert "block size 16, 32 does not divide" in plan.notes[0]
+    assert "block size 16, 32 does not divide" in choice.notes[0]
 
 
 def test_int4_spends_bytes_on_the_longest_and_the_smallest_layers():
@@ -57,7 +57,7 @@ def test_int4_spends_bytes_on_the_longest_and_the_smallest_layers():
         Matrix(name=f"layers.0.{name}", rows=rows, features=features, embedding=False, storage=rows * features + rows)
         for name, (rows, features) in shapes.items()
     ]
-    formats = plan_quantization(layers, precision_named("int4")).formats
+    formats = choose_formats(layers, precision_named("int4")).formats
     four = WeightFormat(bits=4, block_size=32, symmetric=False)
     assert formats["layers.0.q"] == formats["layers.0.up"] == four
     assert formats["layers.0.down"] == WeightFormat(bits=8, block_size=64, symmetric=True)
@@ -71,31 +71,31 @@ def test_without_text_the_outer_layers_and_every_third_between_have_the_longest_
         for i in range(16)
         for name, (rows, features) in shapes.items()
     ]
-    formats = plan_quantization(layers, without_text(precision_named("int4"))).formats
+    formats = choose_formats(layers, without_text(precision_named("int4"))).formats
     assert [i for i in range(16) if formats[f"layers.{i}.down"].bits == 8] == [0, 1, 4, 7, 10, 13, 14, 15]
     assert {formats[f"layers.{i}.up"].bits for i in range(16)} == {4}
-    calibrated = plan_quantization(layers, precision_named("int4")).formats
+    calibrated = choose_formats(layers, precision_named("int4")).formats
     assert all(calibrated[f"layers.{i}.down"].bits == 8 for i in range(16))
 
 
 def test_a_wanted_block_size_that_does_not_divide_names_the_layers_and_what_fits():
     with pytest.raises(InputError, match=r"does not divide K=96 of layers\.0\.q.*--block-size 32"):
-        plan_quantization([matrix("layers.0.q", 96), matrix("layers.0.up", 64)], precision_named("int8"), block_size=64)
+        choose_formats([matrix("layers.0.q", 96), matrix("layers.0.up", 64)], precision_named("int8"), block_size=64)
 
 
 def test_a_layer_that_no_block_size_divides_gets_the_short_last_block_that_stores_least():
     layers = [matrix("layers.9.q", 72), matrix("layers.9.down", 128), *LAYERS]
-    plan = plan_quantization(layers, precision_named("int4"))
-    assert plan.formats["layers.9.q"] == WeightFormat(bits=4, block_size=16, symmetric=False)  # 80 codes, not 96
-    assert any("layers.9.q: block size 16" in note for note in plan.notes)
+    choice = choose_formats(layers, precision_named("int4"))
+    assert choice.formats["layers.9.q"] == WeightFormat(bits=4, block_size=16, symmetric=False)  # 80 codes, not 96
+    assert any("layers.9.q: block size 16" in note for note in choice.notes)
 
 
 def test_where_no_block_may_be_short_such_a_layer_stays_float32_and_that_is_said():
-    plan = plan_quantization([matrix("layers.9.q", 40), *LAYERS], precision_named("int8"), short_blocks=False)
-    assert plan.formats["layers.9.q"] is None
-    assert "layers.9.q: float32, no block size divides its 40 input features" in plan.notes
+    choice = choose_formats([matrix("layers.9.q", 40), *LAYERS], precision_named("int8"), short_blocks=False)
+    assert choice.formats["layers.9.q"] is None
+    assert "layers.9.q: float32, no block size divides its 40 input features" in choice.notes
     with pytest.raises(InputError, match=r"K=40 of layers\.9\.q.*--keep"):
-        plan_quantization([matrix("layers.9.q", 40)], precision_named("int8"), short_blocks=False)
+        choose_formats([matrix("layers.9.q", 40)], precision_named("int8"), short_blocks=False)
 
 
 def test_rows_of_4_bits_that_end_within_a_byte_are_never_cut():
@@ -109,43 +109,43 @@ def test_experts_are_never_taken_for_the_small_layers_that_get_more_bits():
         for n in range(4)
     ]
     large = [matrix("layers.0.q", 2048), matrix("layers.0.k", 1024)]
-    formats = plan_quantization([*experts, *large], precision_named("int4")).formats
+    formats = choose_formats([*experts, *large], precision_named("int4")).formats
     assert {formats[expert.name].bits for expert in experts} == {4}
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_symmetry_is_the_users_choice(symmetric):
-    plan = plan_quantization(LAYERS, precision_named("int4"), symmetric=symmetric, block_size=16)
-    assert {(form.symmetric, form.block_size) for form in plan.formats.values() if form} == {(symmetric, 16)}
+    choice = choose_formats(LAYERS, precision_named("int4"), symmetric=symmetric, block_size=16)
+    assert {(form.symmetric, form.block_size) for form in choice.formats.values() if form} == {(symmetric, 16)}
 
 
 @pytest.mark.parametrize("options", [{"keep": ["*"]}, {"block_size": 32}, {"symmetric": False}])
 def test_options_of_integers_are_refused_for_floats(options):
     with pytest.raises(InputError, match="has no blocks"):
-        plan_quantization(LAYERS, precision_named("fp32"), **options)
+        choose_formats(LAYERS, precision_named("fp32"), **options)
 
 
 def test_the_record_names_the_weights_of_each_format():
-    record = plan_quantization(LAYERS, precision_named("int8"), keep=["layers.0.q"]).to_record()
+    record = choose_formats(LAYERS, precision_named("int8"), keep=["layers.0.q"]).to_record()
     kept = [entry for entry in record["formats"] if entry["format"] is None]
     assert [(entry["weights"], entry["names"]) for entry in kept] == [(1, ["layers.0.q"])]
 
 
 def test_the_layers_with_most_input_features_have_longer_blocks_in_int8():
-    plan = plan_quantization([*LAYERS, matrix("layers.0.down", 128), *TIED], precision_named("int8"))
-    assert {name: form.block_size for name, form in plan.formats.items()} == {
+    choice = choose_formats([*LAYERS, matrix("layers.0.down", 128), *TIED], precision_named("int8"))
+    assert {name: form.block_size for name, form in choice.formats.items()} == {
         **dict.fromkeys(("layers.0.q", "layers.0.up", "layers.1.q", "layers.1.up", "embed", "lm_head"), 32),
         "layers.0.down": 64,
     }
-    alike = plan_quantization([*LAYERS, *TIED], precision_named("int8"))
+    alike = choose_formats([*LAYERS, *TIED], precision_named("int8"))
     assert {form.block_size for form in alike.formats.values()} == {32}
 
 
 def test_one_scale_a_row_fits_every_layer_and_a_block_size_replaces_it():
     precision = for_target(precision_named("int8"), "tensorrt")
     odd = matrix("layers.0.q", 37)
-    plan = plan_quantization([odd, *LAYERS], precision)
-    assert plan.formats["layers.0.q"] == WeightFormat(bits=8, block_size=ROW, symmetric=True)
-    assert not plan.notes
+    choice = choose_formats([odd, *LAYERS], precision)
+    assert choice.formats["layers.0.q"] == WeightFormat(bits=8, block_size=ROW, symmetric=True)
+    assert not choice.notes
     with pytest.raises(InputError, match="block size 32 does not divide K=37 of layers.0.q"):
-        plan_quantization([odd], precision, block_size=32)
+        choose_formats([odd], precision, block_size=32)
