@@ -18,9 +18,6 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from jisu.exporter.jobs.scratch_file import ScratchFile
 from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
@@ -49,6 +46,8 @@ class PagedWeights:
 
     def __init__(self, folder: Path) -> None:
         """``folder`` lies on a disk, and exists."""
+        from jisu.exporter.jobs.scratch_file import ScratchFile
+
         self._scratch = ScratchFile(folder)
         self._read = 0
         self._floor = _file_bytes()
@@ -92,6 +91,8 @@ class PagedWeights:
 
     def store_record(self, record: Record) -> Record:
         """A dataclass whose large arrays lie in the file."""
+        import numpy as np
+
         assert is_dataclass(record)
         arrays = {
             field.name: self._scratch.store(value)
