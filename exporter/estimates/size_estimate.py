@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Of graph and manifest; measured from 2 to 30 layers. Scarcely anything beside the weights of a real model.
 _GRAPH_BYTES, _GRAPH_BYTES_PER_LAYER = 45_000, 7_000
+# Of each expert's matrix: a node, its constants and its name in the manifest.
+_GRAPH_BYTES_PER_EXPERT = 1_300
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
 # Types of GGUF blocks whose scales are products, which two bytes do not hold.
 _FINE_SCALES = ("Q3_K", "Q6_K", "IQ4_XS")
@@ -119,7 +121,9 @@ def estimate_size(source: Source, prepared: Prepared, *, target: str) -> SizeEst
         shares=tuple(sorted(shares, key=lambda share: -share.elements)),
         table_bytes=0 if target.startswith("ort-") else _rotation_bytes(source),
         tokenizer_bytes=_tokenizer_bytes(source),
-        graph_bytes=_GRAPH_BYTES + _GRAPH_BYTES_PER_LAYER * layers,
+        graph_bytes=_GRAPH_BYTES
+        + _GRAPH_BYTES_PER_LAYER * layers
+        + _GRAPH_BYTES_PER_EXPERT * len(expert_weights(source.module)),
         limit=prepared.options.goal.max_bytes,
     )
 
