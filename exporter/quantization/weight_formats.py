@@ -96,6 +96,7 @@ def choose_formats(
         _refuse_options(precision, block_size=block_size, symmetric=symmetric)
     formats: dict[str, Format | None] = {}
     notes, misfits = [], []
+    unfitted: list[tuple[Matrix, int]] = []
     longest = _longest(matrices)
     outer = _outer(matrices) if precision.outer else {matrix.name for matrix in matrices}
     largest = max((matrix.elements for matrix in matrices if not (matrix.embedding or matrix.recurrent)), default=0)
@@ -119,14 +120,15 @@ def choose_formats(
         if fitted is None and block_size is not None:
             misfits.append((matrix, block_size))
         elif fitted is None:
+            unfitted.append((matrix, BLOCK_SIZES[0]))
             notes.append(f"{matrix.name}: float32, no block size divides its {matrix.features} input features")
         elif block_size is None and fitted != form:
             notes.append(f"{matrix.name}: block size {fitted.block_size}, {form.block_size} does not divide its input")
         formats[matrix.name] = fitted
     if misfits:
         _refuse_misfits(misfits)
-    if not any(formats.values()) and len(kept) < len(formats):
-        _refuse_misfits([(matrix, BLOCK_SIZES[0]) for matrix in matrices if matrix.name not in kept])
+    if unfitted and not any(formats.values()):
+        _refuse_misfits(unfitted)
     balances = any(
         isinstance(form := formats[matrix.name], WeightFormat) and form.block_size != ROW
         for matrix in matrices
