@@ -76,3 +76,11 @@ def test_the_page_shows_what_was_measured():
 def test_an_export_that_makes_nothing_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="ended with 2"):
         whole_exports.measure(str(tmp_path / "none.gguf"), ["--precision", "int8"], tmp_path / "out", threads=1)
+
+
+def test_the_page_of_large_models_shows_what_was_measured():
+    report = json.loads((ROOT / "benchmarks/results/large-models/exports.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/large-models.md").read_text(encoding="utf-8")
+    for row in report["rows"]:
+        figures = f"{row['seconds']:.0f} s | {row['peak_bytes'] / 1e9:.1f} GB | {row['bytes'] / 1e6:.0f} MB"
+        assert f"| {row['model']} | {row['export']} | {figures} | {row['worst_kl']:.4f} |" in page
