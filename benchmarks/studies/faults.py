@@ -48,7 +48,8 @@ def constant(name: str, edit: Callable[[Array], Array], *, graph: str = "model.o
         for key in keys[:1] if name.endswith("!") else keys:
             value = model.graph.initializers[key]
             assert value.const_value is not None
-            array = np.ascontiguousarray(edit(value.const_value.numpy().copy()))
+            stored = value.const_value.numpy()
+            array = np.ascontiguousarray(edit(stored.copy())).astype(stored.dtype, copy=False)
             value.const_value = ir.Tensor(array, dtype=value.const_value.dtype, name=key)
         ir.save(model, folder / graph)
 
