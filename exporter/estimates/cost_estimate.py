@@ -90,7 +90,7 @@ def estimate_cost(
     prove = StageCost(
         name="verify",
         seconds=2 + tokens * forward,
-        peak_bytes=loaded + int(_OPENED * size.largest_bytes) + logits + largest + _past_bytes(source),
+        peak_bytes=loaded + int(_OPENED * size.largest_bytes) + logits + 2 * largest + _past_bytes(source),
     )
     return (*stages, prove)
 

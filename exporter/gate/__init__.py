@@ -1,4 +1,11 @@
-"""Decides whether an exported model is the model it was made from; nothing is published that it rejects."""
+"""Decides whether an exported model is the model it was made from; nothing is published that it rejects.
+
+Which file makes which check: ``vocabulary`` and ``finite`` run; ``prefill-N`` and ``batch-N`` prefill; ``batch-17``
+wide_batch; ``decode``, ``decode-without-cache``, ``chunked-prefill`` and ``rewind`` cache; ``far-positions``,
+``long-call`` and ``whole-range`` positions, of integers unrounded_range, too; ``greedy`` greedy; ``mean-kl`` and the
+other figures domain_quality; ``tokenizer`` and its like tokenizer; ``stored-weights`` weights and half; ``folder`` and
+``signature`` folder; ``float-weights``, ``position-tables``, ``int8-sums``, ``model-facts`` the files of their names.
+"""
 
 from __future__ import annotations
 
