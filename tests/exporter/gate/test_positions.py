@@ -147,6 +147,43 @@ def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_so
     backend.close()
 
 
+def test_tokens_that_a_candidate_does_not_write_are_not_there(tiny_artifact, tiny_source):
+    """The source writes the same tokens into a buffer that both share: it has to come after the candidate."""
+    from jisu.exporter.gate.exam import Exam, Truth
+    from jisu.exporter.gate.positions import check_range
+    from jisu.exporter.gate.reference import reference_of
+    from jisu.runtimes.backends.registry import open_backend
+
+    source = load_source(tiny_source)
+    signature = tiny_artifact.manifest.signature
+    requested = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
+    backend = open_backend("ort-cpu", tiny_artifact)
+
+    class Forgetful:
+        vocab_size = backend.vocab_size
+
+        def new_state(self, batch, capacity):
+            return backend.new_state(batch, capacity)
+
+        def forward(self, token_ids, state, *, logits="last"):
+            parts = []
+            for token in token_ids[0]:
+                before = [past.copy() for past in state.past]
+                parts.append(backend.forward(np.array([[token]]), state).copy())
+                for past, earlier in zip(state.past, before, strict=True):
+                    past[...] = earlier
+            return np.concatenate(parts, axis=1)
+
+    exam = Exam(
+        backend=Forgetful(),
+        truth=Truth(reference_of(source)),
+        prompts=gate_prompts(source.tokenizer, source.model.vocab_size, 512),
+        budget=FP32_BUDGET,
+    )
+    assert not check_range(exam, replace(requested, places=(40,))).passed
+    backend.close()
+
+
 @pytest.mark.parametrize(
     ("precision", "requested"), [("fp32", True), ("int8", True), ("int4", False), ("w8a8-dynamic", False)]
 )

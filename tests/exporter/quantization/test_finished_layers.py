@@ -90,7 +90,7 @@ def end_at(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [1, 3])  # the writing; a layer and what enters the next one, too
 def test_an_ended_export_goes_on_to_the_same_bytes(tmp_path: Path, count: int) -> None:
     folder = write_tiny(tmp_path / "source", llama_config())
     expected = jisu.export(folder, tmp_path / "undisturbed", precision="int4")
