@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from jisu.exporter.jobs.folder_lock import lock_folder
 from jisu.exporter.jobs.output_path import cannot_write
 
 KEY_FILE = "key.json"
@@ -105,14 +106,14 @@ def open_resume_folder(out: Path, key: Mapping[str, Any]) -> ResumeFolder | None
         key: JSON-able; what finished work depends on, by part.
 
     Returns:
-        None where another process is exporting to the same place.
+        None where another process is exporting to the same place, or nothing could keep it from doing so.
 
     Raises:
         OSError: the folder cannot be made.
     """
     folder = out.absolute().parent / f".{out.name}{_SUFFIX}"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = _locked(folder)
+    lock = lock_folder(folder)
     if lock is None:
         return None
     stated = json.loads(json.dumps(key))
@@ -134,18 +135,3 @@ def _read_key(folder: Path) -> dict[str, Any] | None:
         if isinstance(key, dict):
             return key
     return None
-
-
-def _locked(folder: Path) -> int | None:
-    """A descriptor that holds the folder for as long as it is open; None where somebody else holds it."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows, where nothing keeps two exports to one place apart
-        return os.open(os.devnull, os.O_RDONLY)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor

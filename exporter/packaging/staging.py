@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jisu.exporter.contract.artifact import check_outside_artifacts, unrecorded_files
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.folder_lock import lock_folder
 from jisu.exporter.jobs.output_path import check_name, check_parent
 
 STAGING_SUFFIX = ".partial"
@@ -125,7 +126,7 @@ def remove_stale(out: Path) -> list[Path]:
     for folder in sorted(out.parent.glob(pattern)):
         if folder.is_symlink() or not folder.is_dir():
             continue
-        lock = _locked(folder)
+        lock = lock_folder(folder)
         if lock is None:
             continue
         try:
@@ -141,7 +142,7 @@ def _made_and_locked(out: Path) -> tuple[Path, int | None]:
     """A new temporary folder beside ``out`` and its lock; None for the lock where there are none."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=STAGING_SUFFIX, dir=out.parent))
-        lock = _locked(folder)
+        lock = lock_folder(folder)
         # Another export may have taken it for a killed one's before it was locked, and holds the lock or removed it.
         if lock is not None and folder.exists():
             return folder, lock
@@ -168,24 +169,6 @@ def _held_by_another(folder: Path) -> bool:
     finally:
         os.close(handle)
     return True
-
-
-def _locked(folder: Path) -> int | None:
-    """An open handle that holds the folder's lock; None when another process has it or there are no locks here."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        return None
-    return handle
 
 
 def _remove_empty(folders: list[Path]) -> None:
