@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jisu.exporter.calibration_run import calibrate
-    from jisu.exporter.dry_run import plan_export
+    from jisu.exporter.dry_run import estimate_export
     from jisu.exporter.estimates.advice import advise
     from jisu.exporter.pipeline import export
     from jisu.exporter.request import ExportRequest
@@ -25,11 +25,11 @@ NAMES = {
     "calibrate": "jisu.exporter.calibration_run",
     "export": "jisu.exporter.pipeline",
     "load_source": "jisu.exporter.sources",
-    "plan_export": "jisu.exporter.dry_run",
+    "estimate_export": "jisu.exporter.dry_run",
     "verify": "jisu.exporter.verification",
 }
 
-__all__ = ["ExportRequest", "advise", "calibrate", "export", "load_source", "plan_export", "verify"]
+__all__ = ["ExportRequest", "advise", "calibrate", "estimate_export", "export", "load_source", "verify"]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,7 +37,7 @@ _LIMITS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportPlan:
+class ExportEstimate:
     """Everything that is known of an export before it is begun.
 
     Attributes:
@@ -79,7 +79,7 @@ class ExportPlan:
         return {**asdict(self), "size": size, "seconds": self.seconds, "peak_bytes": self.peak_bytes}
 
     def describe(self) -> str:
-        """The plan as text of several lines."""
+        """The estimate as text of several lines."""
         model, size = self.model, self.size
         parts = [
             (share.smallest_bytes, share.largest_bytes, f"{share.weights} x {share.label}") for share in size.shares
@@ -117,7 +117,7 @@ class ExportPlan:
 
 
 @with_arguments_of(ExportRequest)
-def plan_export(request: ExportRequest) -> ExportPlan:
+def estimate_export(request: ExportRequest) -> ExportEstimate:
     """Plan an export from a checkpoint's configuration, tokenizer and header.
 
     Raises:
@@ -141,7 +141,7 @@ def plan_export(request: ExportRequest) -> ExportPlan:
     size = estimate_size(source, prepared, target=request.target)
     needed, free = disk_space(request.folder, source, prepared, size)
     is_module = not isinstance(request.checkpoint, (str, Path))
-    return ExportPlan(
+    return ExportEstimate(
         checkpoint=source.model.architecture if is_module else str(request.checkpoint),
         out=str(request.out),
         target=request.target,

@@ -121,12 +121,12 @@ def export_request(request: ExportRequest) -> Artifact:
 
 def require_memory(request: ExportRequest) -> None:
     """Raise InputError when an export is estimated to need more memory than is allowed; reads no weights."""
-    from jisu.exporter.dry_run import plan_export
+    from jisu.exporter.dry_run import estimate_export
 
     if request.max_memory is None:
         return
-    plan = plan_export(request)
-    highest = max(plan.stages, key=lambda stage: stage.peak_bytes)
+    estimate = estimate_export(request)
+    highest = max(estimate.stages, key=lambda stage: stage.peak_bytes)
     if highest.peak_bytes > request.max_memory:
         raise InputError(
             f"The export needs more memory than --max-memory allows ({highest.name})",
@@ -249,7 +249,7 @@ def _write(
     )
     source.let_go()
     manifest = Manifest(
-        task=source.task,
+        model_kind=source.model_kind,
         target=target,
         precision=precision.name,
         model=source.model,

@@ -19,15 +19,15 @@ TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 def check_model_kind(request: ExportRequest, source: Source) -> None:
     """Raise InputError for options that a model of this kind cannot take."""
-    if source.task == "text-classification":
+    if source.model_kind == "text-classification":
         _check_classifier(request)
-    elif source.task == TEXT_TO_TEXT:
+    elif source.model_kind == TEXT_TO_TEXT:
         _check_text_to_text(request, source)
 
 
 def refuse_activations(source: Source, *, what: str) -> None:
     """Raise InputError for a job that looks at a decoder's activations, where an encoder's output would be missing."""
-    if source.task == TEXT_TO_TEXT:
+    if source.model_kind == TEXT_TO_TEXT:
         raise InputError(
             f"{source.model.architecture} has an encoder and a decoder, and there is no {what} of it",
             received="a model that turns one text into another",

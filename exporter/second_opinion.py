@@ -147,14 +147,14 @@ def _open_opinion(
     source: Source, tokenizer: Any | None, *, python: str | None, allow_pickle: bool, threads: int
 ) -> Iterator[_Asked]:
     """Have a checkpoint's other implementation answer; its logits lie on the disk until the block ends."""
-    witness = choose_witness(source.provenance, source.task, python=python)
+    witness = choose_witness(source.provenance, source.model_kind, python=python)
     facts = source.model
     questions = choose_questions(
         tokenizer, vocab_size=facts.vocab_size, max_positions=facts.max_positions, window=_window(source)
     )
     request = questions.to_dict() | {
         "checkpoint": str(Path(source.provenance["name"]).absolute()),
-        "task": source.task,
+        "task": source.model_kind,
         "pickle": allow_pickle,
         "threads": threads,
         "rows": max(1, _KEPT_BYTES // (4 * facts.vocab_size)),
@@ -165,13 +165,13 @@ def _open_opinion(
         yield _Asked(witness=witness, questions=questions, answers=answers, limits=limits)
 
 
-def choose_witness(provenance: dict[str, Any], task: str, *, python: str | None = None) -> Witness:
+def choose_witness(provenance: dict[str, Any], model_kind: str, *, python: str | None = None) -> Witness:
     """The other implementation for a kind of checkpoint; raises InputError when none is there."""
     kind = provenance.get("kind")
-    if task != "text-generation" or kind not in ("gguf", "hf-folder"):
+    if model_kind != "text-generation" or kind not in ("gguf", "hf-folder"):
         raise InputError(
             "No other implementation can give a second opinion about this artifact",
-            received=f"a model for {task} from a checkpoint of kind {kind}",
+            received=f"a model for {model_kind} from a checkpoint of kind {kind}",
             allowed="a model for text-generation from a GGUF file or a Hugging Face folder",
             fix="Verify it without --second-opinion.",
         )

@@ -75,7 +75,7 @@ def verify(
         from jisu.exporter.second_opinion import choose_witness
 
         # What is missing is said before the long part begins.
-        choose_witness(loaded.provenance, opened.manifest.task, python=opinion_python)
+        choose_witness(loaded.provenance, opened.manifest.model_kind, python=opinion_python)
     with stages.stage("verify"):
         budget = _recorded_budget(opened)
         manifest = opened.manifest

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jisu.exporter.calibration_run import calibrate
     from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.contract.errors import GateRejectedError, InputError, JisuError, MissingDependencyError
-    from jisu.exporter.dry_run import ExportPlan, plan_export
+    from jisu.exporter.dry_run import ExportEstimate, estimate_export
     from jisu.exporter.estimates.advice import advise
     from jisu.exporter.gate import GateResult
     from jisu.exporter.pipeline import export
@@ -51,7 +51,7 @@ NAMES = {
     "Classification": "jisu.runtimes.generation.classification",
     "Conversation": "jisu.runtimes.conversation",
     "Engine": "jisu.runtimes.engine",
-    "ExportPlan": "jisu.exporter.dry_run",
+    "ExportEstimate": "jisu.exporter.dry_run",
     "ExportRequest": "jisu.exporter.request",
     "GateRejectedError": "jisu.exporter.contract.errors",
     "GateResult": "jisu.exporter.gate",
@@ -73,7 +73,7 @@ NAMES = {
     "load": "jisu.runtimes.opening",
     "load_source": "jisu.exporter.sources",
     "main": "jisu.command_line",
-    "plan_export": "jisu.exporter.dry_run",
+    "estimate_export": "jisu.exporter.dry_run",
     "register_backend": "jisu.runtimes.backends.registry",
     "verify": "jisu.exporter.verification",
 }
@@ -84,7 +84,7 @@ __all__ = [
     "Classification",
     "Conversation",
     "Engine",
-    "ExportPlan",
+    "ExportEstimate",
     "ExportRequest",
     "GateRejectedError",
     "GateResult",
@@ -102,11 +102,11 @@ __all__ = [
     "TokenScores",
     "advise",
     "calibrate",
+    "estimate_export",
     "export",
     "load",
     "load_source",
     "main",
-    "plan_export",
     "register_backend",
     "verify",
 ]

@@ -68,7 +68,7 @@ class Engine:
         self._text = ModelText(artifact)
         self._turns, self.steps = Turns(), StepThread()
         self._generator: Generator | None = None
-        if artifact.manifest.task != CLASSIFICATION:
+        if artifact.manifest.model_kind != CLASSIFICATION:
             self._generator = Generator(artifact, cast("Backend", backend), self._text, turns=self._turns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -94,7 +94,7 @@ class Engine:
     @property
     def classifier(self) -> ClassifierBackend:
         """What classifies; raises InputError when the artifact is no classifier."""
-        if self.artifact.manifest.task != CLASSIFICATION:
+        if self.artifact.manifest.model_kind != CLASSIFICATION:
             raise not_a_classifier(self.artifact)
         return cast("ClassifierBackend", self._opened)
 

@@ -56,7 +56,7 @@ class ModelText:
     def message_ids(self, messages: Sequence[Message] | ChatRequest) -> list[int]:
         """Token ids of a conversation; only the template writes special tokens, the messages are plain text."""
         _ = self.codec  # it may refuse
-        if self._artifact.manifest.task == CLASSIFICATION:
+        if self._artifact.manifest.model_kind == CLASSIFICATION:
             raise engine_errors.only_classifies(self._artifact)
         if self.reads_sources:
             raise engine_errors.no_conversation(self._artifact)

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workloads",
         nargs="+",
         metavar="NAME",
-        help="; ".join(f"for {task} some of {', '.join(names)}" for task, names in WORKLOADS.items())
+        help="; ".join(f"for {kind} some of {', '.join(names)}" for kind, names in WORKLOADS.items())
         + " (default: all that fit the model)",
     )
     parser.add_argument(
@@ -263,7 +263,7 @@ def _run_one(
     if contestants is None:
         threads = threads_of(request.threads)
         contestants = artifact_contestants(request.artifacts, request.backends, threads=threads, source=request.source)
-    limits.check(task=kind_of(model_of(contestants)), quality=request.quality)
+    limits.check(model_kind=kind_of(model_of(contestants)), quality=request.quality)
     measure = compare if arguments.ray is None else compare_on_cluster
     report = measure(request, contestants=contestants, say=_silent if arguments.quiet else _say)
     if baseline is not None or limits.any_is_set:

@@ -121,11 +121,11 @@ def _opened(folder: Path) -> tuple[Artifact | None, str | None]:
 
 def _check_kinds(first: Artifact, other: Artifact) -> None:
     """Raise InputError for models whose speeds are of different things."""
-    tasks = [artifact.manifest.task for artifact in (first, other)]
+    tasks = [artifact.manifest.model_kind for artifact in (first, other)]
     if tasks[0] != tasks[1]:
         raise InputError(
             "Models of different kinds cannot be compared",
-            received="; ".join(f"{artifact.folder} for {artifact.manifest.task}" for artifact in (first, other)),
+            received="; ".join(f"{artifact.folder} for {artifact.manifest.model_kind}" for artifact in (first, other)),
             allowed="artifacts of one kind of model",
             fix="Compare each kind by itself.",
         )

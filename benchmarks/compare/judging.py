@@ -96,7 +96,7 @@ def _measurement(model: Artifact) -> Callable[..., None]:
     codec = open_codec(model.folder)
     encoder = None if codec is None else _Encoder(codec)
     facts = model.manifest.model
-    if model.manifest.task == CLASSIFICATION:
+    if model.manifest.model_kind == CLASSIFICATION:
         texts = gate_texts(encoder, facts.vocab_size, facts.max_positions)
         return partial(measure_label_quality, sets=label_sets(texts))
     limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]

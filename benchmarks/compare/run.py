@@ -251,12 +251,12 @@ def model_of(contestants: Sequence[Contestant]) -> Artifact | None:
 
 def kind_of(model: Artifact | None) -> str:
     """What all contestants are for."""
-    return TEXT_GENERATION if model is None else model.manifest.task
+    return TEXT_GENERATION if model is None else model.manifest.model_kind
 
 
 def wanted_workloads(request: ComparisonRequest, model: Artifact | None) -> list[Workload]:
-    """Those that were asked for, of those for the model's task; raises InputError for a name of none."""
-    return workloads_named(None if request.workloads is None else list(request.workloads), task=kind_of(model))
+    """Those that were asked for, of those for the model's kind; raises InputError for a name of none."""
+    return workloads_named(None if request.workloads is None else list(request.workloads), model_kind=kind_of(model))
 
 
 def settings_of(

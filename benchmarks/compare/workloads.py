@@ -66,17 +66,17 @@ _SUITES = {
         Workload(name="long-texts-8", prompt_tokens=256, new_tokens=0, batch=8, calls=4),
     ),
 }
-# By the task of the models that they are for, and by name.
-WORKLOADS = {task: {item.name: item for item in items} for task, items in _SUITES.items()}
+# By the kind of the models that they are for, and by name.
+WORKLOADS = {kind: {item.name: item for item in items} for kind, items in _SUITES.items()}
 
 
-def workloads_named(names: list[str] | None, *, task: str = TEXT_GENERATION) -> list[Workload]:
+def workloads_named(names: list[str] | None, *, model_kind: str = TEXT_GENERATION) -> list[Workload]:
     """The workloads of these names in their own order, all when None; raises InputError for an unknown name."""
-    known = WORKLOADS[task]
+    known = WORKLOADS[model_kind]
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise InputError(
-            f"There is no such workload for {task}",
+            f"There is no such workload for {model_kind}",
             received=", ".join(unknown),
             allowed=", ".join(known),
             fix="Choose from these with --workloads.",

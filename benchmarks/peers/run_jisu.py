@@ -25,7 +25,9 @@ def open_engine() -> Opened:
     engine = load(folder, backend_name, threads=int(threads), source=source[0] if source else None)
     version = f"jisu {metadata.version('jisu')}"
     settings = f"{backend_name}, {threads} threads, {_library(backend_name)}"
-    opened = {CLASSIFICATION: _classifier, TEXT_TO_TEXT: _text_to_text}.get(engine.artifact.manifest.task, generator)
+    opened = {CLASSIFICATION: _classifier, TEXT_TO_TEXT: _text_to_text}.get(
+        engine.artifact.manifest.model_kind, generator
+    )
     return Opened(version=version, settings=settings, **opened(engine))
 
 

@@ -28,7 +28,7 @@ def open_engine() -> Opened:
     loaded = load_recorded_source(artifact, place[0] if place else None, same_files=True)
     reference = (
         ClassifierReference(loaded.module, labels=len(facts.labels))
-        if artifact.manifest.task == CLASSIFICATION
+        if artifact.manifest.model_kind == CLASSIFICATION
         else reference_of(loaded)
     )
 

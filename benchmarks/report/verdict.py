@@ -63,11 +63,11 @@ class Limits:
             "--max-size-growth": self.max_size_growth,
         }
 
-    def check(self, *, task: str, quality: bool) -> None:
+    def check(self, *, model_kind: str, quality: bool) -> None:
         """Raise InputError for limits of figures that nobody will measure.
 
         Args:
-            task: what the contestants are for.
+            model_kind: what the contestants are for.
             quality: whether predictions are compared.
         """
         limits = {
@@ -84,10 +84,10 @@ class Limits:
                 allowed="one or the other",
                 fix="Leave --no-quality out.",
             )
-        if task == CLASSIFICATION and self.max_perplexity_ratio is not None:
+        if model_kind == CLASSIFICATION and self.max_perplexity_ratio is not None:
             raise InputError(
                 "Labels have no perplexity",
-                received=f"--max-ppl-ratio with artifacts for {task}",
+                received=f"--max-ppl-ratio with artifacts for {model_kind}",
                 allowed="limits --max-kl and --min-top1",
                 fix="Leave --max-ppl-ratio out.",
             )

@@ -23,12 +23,12 @@ def artifact_answers(folder: Path, *, verify_hashes: bool = True) -> list[Any]:
     from jisu.exporter.contract.artifact import TEXT_TO_TEXT, read_artifact
     from jisu.runtimes import load
 
-    task = read_artifact(folder).manifest.task
+    kind = read_artifact(folder).manifest.model_kind
     with load(folder, threads=1, verify_hashes=verify_hashes) as engine:
-        if task == "text-classification":
+        if kind == "text-classification":
             labels = engine.classify(list(PROMPTS))
             return [[one.label, round(one.probability, _DIGITS)] for one in labels]
-        prompts = list(PROMPTS[:1]) if task == TEXT_TO_TEXT else list(PROMPTS)
+        prompts = list(PROMPTS[:1]) if kind == TEXT_TO_TEXT else list(PROMPTS)
         results = engine.generate(prompts, max_new_tokens=NEW_TOKENS, temperature=0.0)
         return [[*map(int, result.token_ids), result.text] for result in results]
 
@@ -50,8 +50,8 @@ def published_answers(path: Path, out: Path, **options: Any) -> list[Any]:
 
 def _source_answers(source: Source) -> list[Any]:
     facts = asdict(source.model)
-    settings = source.generation_settings() if source.task != "text-classification" else {}
-    answers: list[Any] = [source.task, facts, settings, *_tokenizer_answers(source.tokenizer)]
+    settings = source.generation_settings() if source.model_kind != "text-classification" else {}
+    answers: list[Any] = [source.model_kind, facts, settings, *_tokenizer_answers(source.tokenizer)]
     ids = [_ids(source, prompt) for prompt in PROMPTS]
     return [*answers, *(_next_tokens(source, one[:128]) for one in ids)]
 
@@ -87,9 +87,9 @@ def _next_tokens(source: Source, ids: list[int]) -> list[Any]:
     limit = min(len(ids), (source.model.max_positions or len(ids)), source.model.max_source_positions or len(ids))
     tokens = torch.tensor([ids[: max(1, limit)]])
     with stock_attention(source.module) as module:
-        if source.task == "text-classification":
+        if source.model_kind == "text-classification":
             return [round(float(one), _DIGITS) for one in module(tokens).logits[0]]
         more: dict[str, Any] = {"use_cache": False}
-        if source.task == TEXT_TO_TEXT:
+        if source.model_kind == TEXT_TO_TEXT:
             more["decoder_input_ids"] = torch.tensor([[source.model.decoder_start or 0, 3, 4]])
         return [int(one) for one in module(input_ids=tokens, **more).logits[0].argmax(-1)]

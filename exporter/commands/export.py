@@ -172,12 +172,12 @@ def _request(arguments: argparse.Namespace, stages: Stages) -> ExportRequest:
 
 
 def _dry_run(request: ExportRequest, *, as_json: bool) -> int:
-    from jisu.exporter.dry_run import plan_export
+    from jisu.exporter.dry_run import estimate_export
     from jisu.exporter.estimates.disk_space import require_disk
 
-    plan = plan_export(request)
-    sys.stdout.write(f"{json.dumps(plan.to_dict(), ensure_ascii=False) if as_json else plan.describe()}\n")
-    require_disk(plan.disk_needed, plan.disk_free, out=request.folder)
+    estimate = estimate_export(request)
+    sys.stdout.write(f"{json.dumps(estimate.to_dict(), ensure_ascii=False) if as_json else estimate.describe()}\n")
+    require_disk(estimate.disk_needed, estimate.disk_free, out=request.folder)
     return 0
 
 

@@ -45,6 +45,8 @@ TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 ModelKind = Literal["text-generation", "text-classification", "text2text-generation"]
 MODEL_KINDS: tuple[ModelKind, ...] = ("text-generation", "text-classification", "text2text-generation")
 TEXT_TO_TEXT: ModelKind = "text2text-generation"
+# The manifest's key for the kind of the model, the word of Hugging Face.
+KIND_KEY = "task"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ class Manifest:
     source: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, FileRecord] = field(default_factory=dict)
-    task: str = MODEL_KINDS[0]
+    model_kind: str = MODEL_KINDS[0]
     kernels: str | None = None
     schema_version: int = SCHEMA_VERSION
 
@@ -116,8 +118,12 @@ class Manifest:
         products = self.quantization.get("products")
         return isinstance(products, dict) and products.get("reduced_range") is False
 
+    def to_dict(self) -> dict[str, Any]:
+        """Under the keys of the file."""
+        return {KIND_KEY if name == "model_kind" else name: value for name, value in asdict(self).items()}
+
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,8 +289,8 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         problems.append(f"files has no {GRAPH}")
     if data.get("kernels") not in (None, *KERNELS):
         problems.append(f"kernels is {data['kernels']!r} instead of one of {', '.join(KERNELS)}")
-    if data.get("task", MODEL_KINDS[0]) not in MODEL_KINDS:
-        problems.append(f"task is {data['task']!r} instead of one of {', '.join(MODEL_KINDS)}")
+    if data.get(KIND_KEY, MODEL_KINDS[0]) not in MODEL_KINDS:
+        problems.append(f"{KIND_KEY} is {data[KIND_KEY]!r} instead of one of {', '.join(MODEL_KINDS)}")
     if problems:
         raise ValueError("; ".join(problems))
     lists = {name: tuple(data["model"].get(name, ())) for name in ("labels", "suppressed")}
@@ -298,7 +304,8 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
             raise ValueError(f"model.{named} is {model[named]!r} where the logits have {columns} columns")
     return Manifest(
         **{
-            **data,
+            **{name: value for name, value in data.items() if name != KIND_KEY},
+            "model_kind": data.get(KIND_KEY, MODEL_KINDS[0]),
             "model": ModelFacts(**model),
             "signature": signature,
             "files": {name: FileRecord(**record) for name, record in data["files"].items()},
@@ -307,9 +314,9 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
 
 
 def _check_encoder(data: dict[str, Any], signature: Signature) -> None:
-    """Raise ValueError unless task, signature, facts and files agree on whether there is an encoder."""
+    """Raise ValueError unless model kind, signature, facts and files agree on whether there is an encoder."""
     said = {
-        "task": data.get("task", MODEL_KINDS[0]) == TEXT_TO_TEXT,
+        KIND_KEY: data.get(KIND_KEY, MODEL_KINDS[0]) == TEXT_TO_TEXT,
         "signature": bool(signature.encoded),
         "model.decoder_start": data["model"].get("decoder_start") is not None,
         "files": ENCODER in data["files"],

@@ -64,7 +64,7 @@ def diagnose(
                 fix=f"Correct --{name}.",
             )
     opened = read_artifact(artifact, or_rejected=True)
-    if opened.manifest.task == TEXT_TO_TEXT:
+    if opened.manifest.model_kind == TEXT_TO_TEXT:
         raise InputError(
             f"{opened.folder} has an encoder and a decoder, which are not diagnosed yet",
             received=f"an artifact for {TEXT_TO_TEXT}",

@@ -75,7 +75,7 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     from jisu.exporter.graph.read_graph import read_graph
     from jisu.exporter.sources.layers import find_layers
 
-    classifies = artifact.manifest.task == "text-classification"
+    classifies = artifact.manifest.model_kind == "text-classification"
     signature = artifact.manifest.signature
     stack = find_layers(source.module)
     layers: Any = () if stack is None else source.module.get_submodule(stack.path)
@@ -117,7 +117,7 @@ def _reference(source: Source) -> Any:
     from jisu.exporter.gate.classifier_reference import ClassifierReference
     from jisu.exporter.gate.reference import reference_of
 
-    if source.task == "text-classification":
+    if source.model_kind == "text-classification":
         return ClassifierReference(source.module, labels=len(source.model.labels))
     return reference_of(source)
 

@@ -63,7 +63,7 @@ def advise(artifact: Artifact, *, threads: int | None = None) -> Advice | None:
     Raises:
         InputError: the artifact cannot be opened.
     """
-    if artifact.manifest.target != TARGET or artifact.manifest.task != MODEL_KINDS[0]:
+    if artifact.manifest.target != TARGET or artifact.manifest.model_kind != MODEL_KINDS[0]:
         return None
     from jisu.exporter.gate.open_candidate import open_candidate
 

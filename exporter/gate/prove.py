@@ -1,4 +1,4 @@
-"""Runs the gate on a written artifact: opens what users will run, and asks what its task and precision ask."""
+"""Runs the gate on a written artifact: opens what users will run, and asks what its kind of model and precision ask."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prove(
     from jisu.exporter.gate.stored import check_integers, check_stored
 
     judges = {"text-classification": _prove_classifier, TEXT_TO_TEXT: _prove_text_to_text}
-    judge = judges.get(source.task, partial(_prove_generator, intended=intended))
+    judge = judges.get(source.model_kind, partial(_prove_generator, intended=intended))
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     # The integers first: a wrong one is seen by its effect, too, and named here.
     checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source, write_files))

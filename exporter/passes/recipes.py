@@ -178,9 +178,9 @@ _OF_STATE = frozenset(
 _OPTIONAL_FOR_CLASSIFIERS = frozenset({"fuse_rope"})
 
 
-def recipe_for(target: str, precision: str, task: ModelKind = MODEL_KINDS[0]) -> tuple[Step, ...]:
-    """The steps for a target, a precision and a task; raises InputError when there is no such recipe."""
-    if task == "text-classification":
+def recipe_for(target: str, precision: str, model_kind: ModelKind = MODEL_KINDS[0]) -> tuple[Step, ...]:
+    """The steps for a target, a precision and a model kind; raises InputError when there is no such recipe."""
+    if model_kind == "text-classification":
         steps = [step for step in recipe_for(target, precision) if step.name not in _OF_STATE]
         steps = [replace(step, expect="any") if step.name in _OPTIONAL_FOR_CLASSIFIERS else step for step in steps]
         # Every recipe begins with these.

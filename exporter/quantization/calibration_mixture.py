@@ -99,7 +99,7 @@ def compose_mixture(
     if yours and YOURS not in part_shares:
         part_shares[YOURS] = sum(part_shares.values()) * YOUR_SHARE / (1 - YOUR_SHARE)
     own = choose_writing(source, rows=windows if part_shares.get(OWN) else 0, length=length, seed=seed)
-    if source.task == "text-classification":
+    if source.model_kind == "text-classification":
         left_out.append(f"{OWN}: a classifier writes no text")
     available = {part: len(ids) for part, ids in drawn.items()} | {OWN: own.rows, RANDOM: windows}
     counts = share_windows(windows, part_shares, available)

@@ -62,7 +62,7 @@ class WritingSettings:
 
 def choose_writing(source: Source, *, rows: int, length: int, seed: int = 0) -> WritingSettings:
     """As many rows as are asked for, fewer of a large model; none of a model that writes no text."""
-    if source.task == "text-classification":
+    if source.model_kind == "text-classification":
         return WritingSettings(rows=0, length=length, seed=seed, requested=rows)
     affordable = max(FEWEST_ROWS, WORK // max(1, source.model.parameters * length))
     return WritingSettings(rows=min(rows, affordable), length=length, seed=seed, requested=rows)
@@ -144,7 +144,7 @@ def _prompts_of_row(
     generator = np.random.default_rng((settings.seed, row))
     number = row
     while True:
-        unprompted = row % UNPROMPTED == UNPROMPTED - 1 or not prompts or source.task == TEXT_TO_TEXT
+        unprompted = row % UNPROMPTED == UNPROMPTED - 1 or not prompts or source.model_kind == TEXT_TO_TEXT
         if unprompted:
             yield _beginning(source, generator)
             continue
@@ -155,7 +155,7 @@ def _prompts_of_row(
 def _beginning(source: Source, generator: np.random.Generator) -> list[int]:
     """The token that a text begins with; a random one of a model that has none."""
     facts = source.model
-    if source.task == TEXT_TO_TEXT and facts.decoder_start is not None:
+    if source.model_kind == TEXT_TO_TEXT and facts.decoder_start is not None:
         return [facts.decoder_start] + ([] if facts.forced_bos is None else [facts.forced_bos])
     first = first_token(source)
     return [int(generator.integers(0, known_tokens(source))) if first is None else first]
@@ -174,7 +174,7 @@ def _step_of(source: Source, module: Any, settings: WritingSettings, prompts: Se
 
     if not has_state(module):
         return _WholeStep(module, settings, source.model.parameters)
-    encoded = _encoded(source, module, settings, prompts) if source.task == TEXT_TO_TEXT else []
+    encoded = _encoded(source, module, settings, prompts) if source.model_kind == TEXT_TO_TEXT else []
     return _CachedStep(module, settings, encoded)
 
 

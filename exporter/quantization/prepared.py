@@ -105,7 +105,7 @@ def prepare_quantization(
         )
         if options.block_size is None and options.symmetric is None:
             choice = keep_grids(source, choice)
-        if choice.balanced and source.task == TEXT_TO_TEXT:
+        if choice.balanced and source.model_kind == TEXT_TO_TEXT:
             choice = replace(choice, algorithm="rtn")  # calibration runs a decoder alone
     if no_text:
         choice = _rounded_without_text(choice, options.precision, target=target)

@@ -30,7 +30,7 @@ def prompt_tokens(source: Source) -> list[list[int]]:
         return []
     prompts = varied_prompts()
     questions = [prompt.text for prompt in prompts if prompt.way == "chat"]
-    rendered = None if source.task == TEXT_TO_TEXT else chat_prompts(source.tokenizer, questions)
+    rendered = None if source.model_kind == TEXT_TO_TEXT else chat_prompts(source.tokenizer, questions)
     in_template = {} if rendered is None else dict(zip(questions, rendered, strict=True))
     rows = []
     for prompt in prompts:
@@ -38,7 +38,7 @@ def prompt_tokens(source: Source) -> list[list[int]]:
         ids = tokens_of(source, in_template.get(prompt.text, prompt.text), special=special)
         if ids and unknown_share(source, ids) <= MOST_UNKNOWN:
             # An end-of-text token that the tokenizer adds would end what is to be continued.
-            while special and source.task != TEXT_TO_TEXT and ids and ids[-1] in source.model.eos:
+            while special and source.model_kind != TEXT_TO_TEXT and ids and ids[-1] in source.model.eos:
                 ids.pop()
             rows.append(ids)
     return rows
@@ -68,7 +68,7 @@ def framed(source: Source, windows: TokenIds) -> TokenIds:
 
 
 def _frame(source: Source) -> tuple[list[int], list[int]]:
-    if source.task != "text-classification":
+    if source.model_kind != "text-classification":
         return [], []
     bare, whole = tokens_of(source, "a"), tokens_of(source, "a", special=True)
     for start in range(len(whole) - len(bare) + 1):

@@ -6,7 +6,6 @@ It reads the manifest and judges nothing; records of an older or newer make are 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from jisu.exporter.contract.artifact import TIMINGS, Artifact
@@ -28,7 +27,7 @@ def artifact_to_dict(artifact: Artifact) -> dict[str, Any]:
     return {
         "folder": str(artifact.folder),
         "size": artifact.size,
-        "manifest": asdict(artifact.manifest),
+        "manifest": artifact.manifest.to_dict(),
         "generation_settings": settings,
     }
 
@@ -47,7 +46,7 @@ def describe_artifact(artifact: Artifact, *, hashes_checked: bool = False) -> st
     sections = [
         [
             f"{artifact.folder}",
-            f"  model kind    {manifest.task}",
+            f"  model kind    {manifest.model_kind}",
             f"  target        {manifest.target}",
             f"  precision     {manifest.precision}",
             *([f"  kernels       {_KERNELS.get(manifest.kernels, manifest.kernels)}"] if manifest.kernels else []),

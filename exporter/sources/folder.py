@@ -134,11 +134,13 @@ def load_folder(
         if outline:
             if generation is not None:
                 empty.generation_config = generation
-            facts, task = _facts_and_kind(empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+            facts, model_kind = _facts_and_kind(
+                empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text)
+            )
             if classifier is None:
                 check_generation(empty.generation_config, facts, folder)
             origin = {"kind": "hf-folder", "name": str(folder), **record}
-            source = outline_source(empty, tokenizer, origin, task=task, facts=facts, account=account)
+            source = outline_source(empty, tokenizer, origin, model_kind=model_kind, facts=facts, account=account)
             return replace(source, open_quantized=again)
         paged = paged_weights(empty, scratch)
         del empty
@@ -154,13 +156,13 @@ def load_folder(
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
     recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
     default = {"kind": "hf-folder", "name": str(folder), "revision": None}
-    facts, task = _facts_and_kind(model, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
+    facts, model_kind = _facts_and_kind(model, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
     if classifier is None:
         check_generation(model.generation_config, facts, folder)
     return Source(
         module=model,
         model=facts,
-        task=task,
+        model_kind=model_kind,
         tokenizer=tokenizer,
         provenance={
             **record_origin(

@@ -37,13 +37,13 @@ class ModuleCall:
     """What one call of a module has shown.
 
     Attributes:
-        task: what its logits are for.
+        model_kind: what its logits are for.
         columns: of the logits: tokens of the vocabulary, or labels.
         embedding_rows: rows of the table that the token ids are looked up in; None where they go to no `nn.Embedding`.
         position_tables: rows of tables that were asked for 0, 1, 2 ... in every row, as positions are.
     """
 
-    task: ModelKind
+    model_kind: ModelKind
     columns: int
     embedding_rows: int | None
     position_tables: tuple[int, ...]
@@ -94,7 +94,7 @@ def _inspect(module: torch.nn.Module, ids: torch.Tensor) -> ModuleCall:
             fix="Give yes and no a column each; regressions are not supported.",
         )
     return ModuleCall(
-        task="text-generation" if generates else "text-classification",
+        model_kind="text-generation" if generates else "text-classification",
         columns=int(logits.shape[-1]),
         embedding_rows=min((rows for rows, seen in tables if torch.equal(seen, ids)), default=None),
         position_tables=tuple(sorted({rows for rows, seen in tables if _counts_up(seen)})),

@@ -16,7 +16,7 @@ def outline_source(
     tokenizer: Any | None,
     origin: dict[str, Any],
     *,
-    task: ModelKind = MODEL_KINDS[0],
+    model_kind: ModelKind = MODEL_KINDS[0],
     facts: ModelFacts | None = None,
     account: Account | None = None,
 ) -> Source:
@@ -32,7 +32,7 @@ def outline_source(
     return Source(
         module=empty,
         model=facts or describe_model(empty, tokenizer),
-        task=task,
+        model_kind=model_kind,
         tokenizer=tokenizer,
         provenance=origin,
         account=account or Account(),

@@ -86,7 +86,7 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
     ``bos_token_id``, ``eos_token_id`` (one or several) and ``pad_token_id``. Without them, ids come from the tokenizer.
 
     Args:
-        module: see `exporter.sources.module_call.ALLOWED_FORMS`; or a model of transformers with the head of its task.
+        module: see `exporter.sources.module_call.ALLOWED_FORMS`; or a model of transformers with the head of its kind.
         tokenizer: see `exporter.sources.given_tokenizer.read_tokenizer`.
         kind, name: for the provenance.
 
@@ -118,7 +118,7 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
     read = None if tokenizer is None else read_tokenizer(tokenizer)
     origin = {"kind": kind, "name": name or architecture, "revision": None}
     with evaluation_mode(module):
-        facts, task, notes = _described(module, read)
+        facts, model_kind, notes = _described(module, read)
     if read is not None:
         check_ids(read, facts.vocab_size, Path(architecture))
         check_template(read, Path(architecture))
@@ -132,13 +132,13 @@ def source_of_module(module: Any, *, tokenizer: Any = None, kind: str = "module"
         tokenizer=read,
         provenance=provenance,
         weight_bytes=weight_bytes(module),
-        task=task,
+        model_kind=model_kind,
         notes=notes,
     )
 
 
 def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tuple[str, ...]]:
-    """(facts, task, what the user should know) of a module in evaluation mode."""
+    """(facts, model_kind, what the user should know) of a module in evaluation mode."""
     if is_of_transformers(module):
         from transformers import (
             MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -166,7 +166,7 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
     from jisu.exporter.sources.layers import find_layers
 
     call = inspect_call(module)
-    generates = call.task == "text-generation"
+    generates = call.model_kind == "text-generation"
     positions = _whole(module, "max_positions") or find_longest(module, call.position_tables)
     vocab_size = _vocab_size(module, call, tokenizer)
     check_behaviour(module, vocab_size=vocab_size, max_positions=positions, generates=generates)
@@ -184,13 +184,13 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
         labels=() if generates else _labels(module, call.columns),
     )
     again = "The model carries no state: every new token runs the whole text before it again."
-    return facts, call.task, (again,) if generates and not has_state(module) else ()
+    return facts, call.model_kind, (again,) if generates and not has_state(module) else ()
 
 
 def _vocab_size(module: Any, call: ModuleCall, tokenizer: Any | None) -> int:
     """How many token ids the module takes."""
     rows = call.embedding_rows
-    if call.task == "text-generation":
+    if call.model_kind == "text-generation":
         if rows is not None and rows < call.columns:
             raise InputError(
                 f"{type(module).__name__} can predict tokens that its embedding does not have",

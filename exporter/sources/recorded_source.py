@@ -64,10 +64,10 @@ def load_recorded_source(
             allowed="the very same checkpoint",
             fix="Name the right one with --source.",
         )
-    if loaded.task != artifact.manifest.task:
+    if loaded.model_kind != artifact.manifest.model_kind:
         raise InputError(
-            f"{artifact.folder} was made from a model for {artifact.manifest.task}",
-            received=f"a source for {loaded.task}",
+            f"{artifact.folder} was made from a model for {artifact.manifest.model_kind}",
+            received=f"a source for {loaded.model_kind}",
             allowed="the checkpoint that it was made from",
             fix="Name the right one with --source.",
         )

@@ -41,7 +41,7 @@ class Source:
     """A model ready to be traced, in float32 on the CPU, in eval mode, without gradients, weights tied as it ties them.
 
     ``tokenizer`` is a transformers fast tokenizer, or None where the checkpoint has none. ``provenance`` is JSON-able.
-    ``weight_bytes`` counts each float32 parameter once, in bytes. ``task`` is what the module is for. ``notes``
+    ``weight_bytes`` counts each float32 parameter once, in bytes. ``model_kind`` is what the module is for. ``notes``
     are sentences that whoever exports it should read. ``account`` says what became of everything that the checkpoint
     states. ``open_quantized`` opens the stored weights that are quantized once more, by parameter name, for as long as
     its context lasts; None where none is. ``paged`` is the file that the weights of a large model lie in; None where
@@ -53,7 +53,7 @@ class Source:
     tokenizer: Any | None
     provenance: dict[str, Any]
     weight_bytes: int
-    task: ModelKind = MODEL_KINDS[0]
+    model_kind: ModelKind = MODEL_KINDS[0]
     notes: tuple[str, ...] = ()
     account: Account = field(default_factory=Account)
     open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None
@@ -83,7 +83,7 @@ class Source:
             self.tokenizer.save_pretrained(str(folder))
             _clean_tokenizer_config(folder / "tokenizer_config.json")
             _compact(folder / "tokenizer.json")
-        if self.task != "text-classification":
+        if self.model_kind != "text-classification":
             _write_json(folder / GENERATION_CONFIG, self.generation_settings())
 
     def generation_settings(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
         InputError: the module cannot be traced.
     """
 
-    if source.task == "text-classification":
+    if source.model_kind == "text-classification":
         from jisu.exporter.tracing.classifier import Classifier, trace_classifier
 
         classifier, facts = Classifier(source.module), source.model
@@ -82,7 +82,7 @@ def trace_source_encoder(source: Source) -> ir.Model | None:
     Raises:
         InputError: the module cannot be traced.
     """
-    if source.task != TEXT_TO_TEXT:
+    if source.model_kind != TEXT_TO_TEXT:
         return None
     from jisu.exporter.tracing.encoder_decoder import EncoderDecoder
     from jisu.exporter.tracing.trace_encoder import trace_encoder

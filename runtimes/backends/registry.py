@@ -142,7 +142,7 @@ def register_backend(
 
 def open_artifact(name: str, artifact: Artifact, options: BackendOptions | None = None) -> Backend | ClassifierBackend:
     """Open an artifact of any kind; arguments and errors as for `open_backend`."""
-    opener = open_classifier if artifact.manifest.task == CLASSIFICATION else open_backend
+    opener = open_classifier if artifact.manifest.model_kind == CLASSIFICATION else open_backend
     return opener(name, artifact, options)
 
 
@@ -158,7 +158,7 @@ def open_backend(name: str, artifact: Artifact, options: BackendOptions | None =
     """
     options = options or BackendOptions()
     entry = _entry_for(name, artifact, options)
-    if artifact.manifest.task == CLASSIFICATION:
+    if artifact.manifest.model_kind == CLASSIFICATION:
         raise InputError(
             f"{artifact.folder} is a classifier and does not generate text",
             received=f"an artifact for {CLASSIFICATION}",
@@ -173,7 +173,7 @@ def open_classifier(name: str, artifact: Artifact, options: BackendOptions | Non
     """Open an artifact that classifies; arguments and errors as for `open_backend`."""
     options = options or BackendOptions()
     entry = _entry_for(name, artifact, options)
-    if artifact.manifest.task != CLASSIFICATION:
+    if artifact.manifest.model_kind != CLASSIFICATION:
         raise not_a_classifier(artifact)
     if entry.classifier_opener is None:
         able = [other for other, known in BACKENDS.items() if known.classifier_opener is not None]
@@ -209,7 +209,7 @@ def not_a_classifier(artifact: Artifact) -> InputError:
     """The error for whoever wants labels of an artifact that has none."""
     return InputError(
         f"{artifact.folder} is not a classifier",
-        received=f"an artifact for {artifact.manifest.task}",
+        received=f"an artifact for {artifact.manifest.model_kind}",
         allowed=f"an artifact for {CLASSIFICATION}",
         fix="Generate with it: `jisu generate`, or Engine.generate.",
     )

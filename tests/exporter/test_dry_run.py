@@ -10,7 +10,7 @@ import jisu
 from jisu.exporter import pipeline
 from jisu.exporter.contract.artifact import WEIGHTS
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.dry_run import _between, plan_export
+from jisu.exporter.dry_run import _between, estimate_export
 from jisu.exporter.gate import GateResult
 from jisu.exporter.gate.result import Check
 from jisu.exporter.pipeline import export
@@ -24,17 +24,17 @@ from tests.support.quantized_folders import GPTQ, gptq, rewrite
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Wide enough that weights outweigh everything that is stored beside them, and tied."""
-    folder = tmp_path_factory.mktemp("planned") / "source"
+    folder = tmp_path_factory.mktemp("estimate") / "source"
     return write_tiny_llama(folder, layers=2, hidden=256, heads=4, kv_heads=2, vocab=512)
 
 
 @pytest.fixture(scope="module")
 def gguf(tmp_path_factory):
-    return write_tiny_gguf(tmp_path_factory.mktemp("planned") / "model.gguf", quantization="Q4_1")
+    return write_tiny_gguf(tmp_path_factory.mktemp("estimate") / "model.gguf", quantization="Q4_1")
 
 
-def plan(checkpoint, out, **options):
-    return plan_export(ExportRequest(checkpoint=checkpoint, out=out, **options))
+def dry_run(checkpoint, out, **options):
+    return estimate_export(ExportRequest(checkpoint=checkpoint, out=out, **options))
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +57,19 @@ def test_sizes_are_those_of_the_export(checkpoint, traced, tmp_path, monkeypatch
     nothing = GateResult(checks=(passed,), reference="none")
     monkeypatch.setattr(pipeline, "prove", lambda artifact, source, **options: nothing)
     monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: copied(traced))
-    planned = plan(checkpoint, tmp_path / "out", precision=precision, target=target)
+    estimate = dry_run(checkpoint, tmp_path / "out", precision=precision, target=target)
     written = export(checkpoint, tmp_path / "out", precision=precision, target=target)
-    weights = planned.size.table_bytes + sum(share.largest_bytes for share in planned.size.shares)
+    weights = estimate.size.table_bytes + sum(share.largest_bytes for share in estimate.size.shares)
     assert weights == pytest.approx((written.folder / WEIGHTS).stat().st_size, rel=0.01)
-    assert planned.size.largest_bytes == pytest.approx(written.size, rel=0.06)  # of two megabytes a graph is much
-    assert [step["pass"] for step in written.manifest.recipe] == list(planned.passes)
-    assert planned.size.smallest_bytes == planned.size.largest_bytes
+    assert estimate.size.largest_bytes == pytest.approx(written.size, rel=0.06)  # of two megabytes a graph is much
+    assert [step["pass"] for step in written.manifest.recipe] == list(estimate.passes)
+    assert estimate.size.smallest_bytes == estimate.size.largest_bytes
 
 
 @pytest.mark.slow
 def test_the_size_of_the_real_model_is_right_within_a_hundredth(smollm2_gguf, smollm2_artifact, tmp_path):
-    planned = plan(smollm2_gguf, tmp_path / "out")
-    assert planned.size.largest_bytes == pytest.approx(smollm2_artifact.size, rel=0.01)
+    estimate = dry_run(smollm2_gguf, tmp_path / "out")
+    assert estimate.size.largest_bytes == pytest.approx(smollm2_artifact.size, rel=0.01)
 
 
 def test_nothing_is_written_and_no_weight_is_read(checkpoint, tmp_path):
@@ -78,9 +78,9 @@ def test_nothing_is_written_and_no_weight_is_read(checkpoint, tmp_path):
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (outline / name).write_bytes((checkpoint / name).read_bytes())
     before = sorted(tmp_path.rglob("*"))
-    planned = plan(outline, tmp_path / "out", precision="int4")
+    estimate = dry_run(outline, tmp_path / "out", precision="int4")
     assert sorted(tmp_path.rglob("*")) == before
-    assert planned.calibration["windows"] == 32
+    assert estimate.calibration["windows"] == 32
 
 
 def test_seven_billion_parameters_are_planned_in_seconds(tmp_path):
@@ -99,27 +99,27 @@ def test_seven_billion_parameters_are_planned_in_seconds(tmp_path):
     ).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     started = time.perf_counter()
-    planned = plan(folder, tmp_path / "out", precision="int8")
+    estimate = dry_run(folder, tmp_path / "out", precision="int8")
     assert time.perf_counter() - started < 30
-    assert planned.model["parameters"] == 6_738_415_616
+    assert estimate.model["parameters"] == 6_738_415_616
     # A byte each and a scale of two for every 32, but for every 64 in the layers with most input features.
     scales = 2 * (6_738_415_616 / 32 - 32 * 4096 * 11008 / 64)
-    assert planned.size.largest_bytes == pytest.approx(6_738_415_616 + scales, rel=0.005)
-    assert planned.disk_needed > 4 * 6.7e9
+    assert estimate.size.largest_bytes == pytest.approx(6_738_415_616 + scales, rel=0.005)
+    assert estimate.disk_needed > 4 * 6.7e9
     # The weights lie in a file: the artifact as it is opened, and the largest weight a few times.
-    assert 1.1 * planned.size.largest_bytes < planned.peak_bytes < 1.5 * planned.size.largest_bytes
+    assert 1.1 * estimate.size.largest_bytes < estimate.peak_bytes < 1.5 * estimate.size.largest_bytes
 
 
 def test_what_is_kept_of_a_gguf_file_is_told_by_type(gguf, tmp_path):
-    planned = plan(gguf, tmp_path / "out", keep_quantization=True)
-    assert any("closest to Q4_1" in share.label for share in planned.size.shares)
+    estimate = dry_run(gguf, tmp_path / "out", keep_quantization=True)
+    assert any("closest to Q4_1" in share.label for share in estimate.size.shares)
 
 
 def test_what_is_kept_of_a_quantized_folder_is_told_by_format(tmp_path):
     plain = write_tiny_llama(tmp_path / "plain", layers=1)
     folder, _ = rewrite(plain, tmp_path / "model", gptq, settings=GPTQ)
-    planned = plan(folder, tmp_path / "out", keep_quantization=True)
-    share = next(share for share in planned.size.shares if "exactly GPTQ" in share.label)
+    estimate = dry_run(folder, tmp_path / "out", keep_quantization=True)
+    share = next(share for share in estimate.size.shares if "exactly GPTQ" in share.label)
     assert share.weights == 7
     # Half a byte and a sixteenth of a two-byte scale each; zero points, if any, are another thirty-second of a nibble.
     assert share.smallest_bytes == share.elements * (0.5 + 2 / 32)
@@ -127,10 +127,10 @@ def test_what_is_kept_of_a_quantized_folder_is_told_by_format(tmp_path):
 
 
 def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
-    planned = plan(checkpoint, tmp_path / "out", max_kl=0.05)
-    assert planned.size.smallest_bytes < planned.size.largest_bytes / 3
-    limit = planned.size.smallest_bytes + 100_000
-    assert plan(checkpoint, tmp_path / "out", target_size=limit).size.largest_bytes == limit
+    estimate = dry_run(checkpoint, tmp_path / "out", max_kl=0.05)
+    assert estimate.size.smallest_bytes < estimate.size.largest_bytes / 3
+    limit = estimate.size.smallest_bytes + 100_000
+    assert dry_run(checkpoint, tmp_path / "out", target_size=limit).size.largest_bytes == limit
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
 )
 def test_what_the_export_refuses_the_plan_refuses(tmp_path, options, message, tiny_source):
     said = []
-    for attempt in (plan, export):
+    for attempt in (dry_run, export):
         with pytest.raises(InputError, match=message) as refused:
             attempt(tiny_source, tmp_path / "out", **options)
         said.append(str(refused.value))
@@ -178,7 +178,7 @@ def test_a_disk_that_is_too_small_is_an_error_after_the_plan(checkpoint, tmp_pat
 
 
 def test_the_plan_is_json(checkpoint, tmp_path):
-    record = json.loads(json.dumps(plan(checkpoint, tmp_path / "out", precision="int8").to_dict()))
+    record = json.loads(json.dumps(dry_run(checkpoint, tmp_path / "out", precision="int8").to_dict()))
     assert record["size"]["smallest"] == record["size"]["largest"]
     assert record["seconds"] > 0
 

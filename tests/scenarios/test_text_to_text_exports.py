@@ -43,7 +43,7 @@ def test_it_is_verified_with_sources_and_answers_of_several_lengths(text_to_text
     names = [check["name"] for check in manifest.gate["checks"]]
     assert {"prefill-1", "prefill-300", "source-1", "source-2", "source-37", "source-300", "batch-3"} <= set(names)
     assert {"decode", "decode-without-cache", "chunked-prefill", "rewind", "greedy", "model-facts"} <= set(names)
-    assert manifest.task == "text2text-generation"
+    assert manifest.model_kind == "text2text-generation"
     assert (manifest.model.decoder_start, manifest.model.forced_eos, manifest.model.layers) == (2, 1, 2)
     assert manifest.model.max_source_positions == 340
 
@@ -240,5 +240,5 @@ def test_a_checkpoint_that_names_no_start_is_refused(tmp_path):
 
 def test_an_outline_has_the_facts_without_the_weights(text_to_text_source):
     outline = load_source(text_to_text_source, outline=True)
-    assert outline.task == "text2text-generation"
+    assert outline.model_kind == "text2text-generation"
     assert outline.model == load_source(text_to_text_source).model

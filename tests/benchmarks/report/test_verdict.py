@@ -210,11 +210,11 @@ def test_a_limit_below_zero_is_none(value):
 
 def test_limits_of_what_nobody_measures_are_refused():
     with pytest.raises(InputError, match="--no-quality with --max-kl, --min-top1"):
-        Limits(max_kl=0.1, min_top1=0.9).check(task="text-generation", quality=False)
+        Limits(max_kl=0.1, min_top1=0.9).check(model_kind="text-generation", quality=False)
     with pytest.raises(InputError, match="Labels have no perplexity.*--max-kl and --min-top1"):
-        Limits(max_perplexity_ratio=1.1).check(task="text-classification", quality=True)
-    Limits(max_perplexity_ratio=1.1).check(task="text-generation", quality=True)
-    Limits(max_kl=0.1, max_slowdown=0.1).check(task="text-classification", quality=True)
+        Limits(max_perplexity_ratio=1.1).check(model_kind="text-classification", quality=True)
+    Limits(max_perplexity_ratio=1.1).check(model_kind="text-generation", quality=True)
+    Limits(max_kl=0.1, max_slowdown=0.1).check(model_kind="text-classification", quality=True)
 
 
 def test_limits_of_change_without_a_baseline_are_said():

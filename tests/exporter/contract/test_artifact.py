@@ -329,7 +329,7 @@ def test_a_file_that_is_not_recorded_is_named(folder: Path, name: str) -> None:
 
 def test_a_manifest_without_a_task_generates_text_and_an_unknown_one_is_named(folder: Path) -> None:
     alter_manifest(folder, lambda data: data.pop("task"))
-    assert read_artifact(folder).manifest.task == "text-generation"
+    assert read_artifact(folder).manifest.model_kind == "text-generation"
     alter_manifest(folder, lambda data: data.update(task="text-to-speech"))
     with pytest.raises(InputError, match="task is 'text-to-speech' instead of one of text-generation"):
         read_artifact(folder)

@@ -55,13 +55,13 @@ def test_another_source_fails_in_the_run_and_names_the_layer(tiny_artifact, sour
 
 
 @pytest.mark.parametrize(
-    ("task", "kind"),
+    ("model_kind", "run"),
     [("text-generation", "generator"), ("text-classification", "classifier"), ("text2text-generation", "text_to_text")],
 )
-def test_each_kind_of_model_has_its_run(run_says, tiny_artifact, source, monkeypatch, task, kind):
+def test_each_kind_of_model_has_its_run(run_says, tiny_artifact, source, monkeypatch, model_kind, run):
     monkeypatch.setattr("jisu.exporter.gate.stored.check_stored", lambda *_: [])
-    result = prove(tiny_artifact, replace(source, task=task), budget=FP32_BUDGET, evaluation="some text")
-    assert [name for name, _ in run_says] == [kind]
+    result = prove(tiny_artifact, replace(source, model_kind=model_kind), budget=FP32_BUDGET, evaluation="some text")
+    assert [name for name, _ in run_says] == [run]
     assert run_says[0][1]["evaluation"] == "some text"
     assert result.notes == ("From the run.",)
 

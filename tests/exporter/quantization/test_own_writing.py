@@ -135,7 +135,7 @@ def test_the_decoder_of_a_text_to_text_model_answers_prompts(tmp_path):
         vocab_size=384, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=2, eos_token_id=1
     )
     source = load_source(write_tiny(tmp_path / "t5", config))
-    assert source.task == TEXT_TO_TEXT
+    assert source.model_kind == TEXT_TO_TEXT
     ids = write_windows(source, settings(3, length=8))
     assert ids[:, 0].tolist() == [2, 2, 2]
     assert (ids[0] != ids[1]).any()

@@ -234,7 +234,7 @@ def test_a_classifier_is_exported_and_verified(family, changes, tmp_path):
     sizes = {"dim": 64, "hidden_dim": 64, "n_layers": 2, "n_heads": 4} if family == "DistilBert" else {}
     write_tiny_classifier(tmp_path / "source", family, num_hidden_layers=2, **sizes)
     artifact = export(tmp_path / "source", tmp_path / "out", **changes)
-    assert artifact.manifest.task == "text-classification"
+    assert artifact.manifest.model_kind == "text-classification"
     actual = {step["pass"]: step["count"] for step in artifact.manifest.recipe}
     assert actual.get("quantize_weights", 13) + actual.get("lower_integer_matmul", 0) >= 13
     with load(artifact.folder) as engine, load(artifact.folder, backend="torch") as source:

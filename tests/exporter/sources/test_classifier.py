@@ -12,7 +12,7 @@ from tests.support.models import LABELS, classifier_config, write_tiny_classifie
 
 def test_a_folder_is_loaded_with_its_labels(tiny_classifier_source):
     source = load_source(tiny_classifier_source)
-    assert source.task == "text-classification"
+    assert source.model_kind == "text-classification"
     assert source.model.labels == LABELS
     assert (source.model.pad, source.model.layers, source.model.max_positions) == (2, 3, 512)
 

@@ -402,7 +402,7 @@ def test_an_encoder_decoder_says_what_its_answers_begin_and_end_with(text_to_tex
     settings = {"forced_bos_token_id": 5, "bad_words_ids": [[2], [3, 4]], "suppress_tokens": [9]}
     _edit(folder / "generation_config.json", lambda data: data.update(settings))
     source = load_source(folder)
-    assert source.task == "text2text-generation"
+    assert source.model_kind == "text2text-generation"
     assert (source.model.decoder_start, source.model.forced_bos, source.model.forced_eos) == (2, 5, 1)
     assert source.model.suppressed == (2, 9)
     assert (source.model.max_positions, source.model.max_source_positions) == (340, 340)

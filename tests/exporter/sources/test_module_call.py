@@ -11,11 +11,11 @@ from tests.support.own_modules import POSITIONS, VOCAB, Attentive, Recurrent, St
 
 def test_a_language_model_shows_its_vocabulary_and_its_table_of_positions():
     call = inspect_call(seeded(Attentive).eval())
-    assert (call.task, call.columns, call.embedding_rows, call.position_tables) == (
+    assert (call.model_kind, call.columns, call.embedding_rows, call.position_tables) == (
         "text-generation", VOCAB, VOCAB, (POSITIONS,),
     )  # fmt: skip
     assert inspect_call(seeded(Recurrent).eval()).position_tables == ()
-    assert inspect_call(seeded(Stateless).eval()).task == "text-generation"
+    assert inspect_call(seeded(Stateless).eval()).model_kind == "text-generation"
 
 
 class Classifier(nn.Module):
@@ -29,7 +29,7 @@ class Classifier(nn.Module):
 
 def test_logits_of_a_whole_text_are_those_of_a_classifier():
     call = inspect_call(Classifier().eval())
-    assert (call.task, call.columns, call.embedding_rows) == ("text-classification", 3, 11)
+    assert (call.model_kind, call.columns, call.embedding_rows) == ("text-classification", 3, 11)
 
 
 def test_a_vocabulary_of_one_token_is_taken():

@@ -135,7 +135,11 @@ def test_a_classifier_counts_its_embedding_and_names_its_columns():
             return self.output(self.embedding(input_ids).mean(1))
 
     source = load_source(Classifier())
-    assert (source.task, source.model.vocab_size, source.model.labels) == ("text-classification", VOCAB, ("no", "yes"))
+    assert (source.model_kind, source.model.vocab_size, source.model.labels) == (
+        "text-classification",
+        VOCAB,
+        ("no", "yes"),
+    )
     with pytest.raises(InputError, match="do not name its logits"):
         load_source(Classifier(columns=3))
     unnamed = Classifier(columns=3)
@@ -155,7 +159,7 @@ def test_a_text_to_text_model_of_transformers_is_taken_as_an_object():
     from tests.support.models import text_to_text_config
 
     source = load_source(random_model(text_to_text_config()), tokenizer=tiny_tokenizer())
-    assert (source.task, source.model.decoder_start) == ("text2text-generation", 2)
+    assert (source.model_kind, source.model.decoder_start) == ("text2text-generation", 2)
 
 
 def test_an_encoder_with_a_head_for_generation_is_refused_as_its_folder_is():
