@@ -92,6 +92,7 @@ def load_checkpoint(request: ExportRequest, *, outline: bool = False) -> Source:
         outline=outline,
         tokenizer=request.tokenizer,
         scratch=None if outline else scratch_folder(request.folder),
+        pooling=request.pooling,
     )
 
 

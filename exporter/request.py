@@ -74,6 +74,9 @@ class ExportRequest:
         ignore_weights: patterns of stored tensors to leave out, such as ``*.mtp.*``: those that it holds and
             its model has no place for, which is refused without it.
         adapters: folders of LoRA adapters (PEFT), merged into the weights one after the other.
+        pooling: makes an embedding model of a plain encoder: ``mean``, ``cls``, ``lasttoken`` ...
+        min_cosine: of an embedding model: smallest cosine of a text's vector with the source's, -1..1.
+        min_recall: of an embedding model: smallest share of the nearest texts of a corpus that are the source's, 0..1.
         assume_vnni: of w8a8, let weights use codes with which the int8 matmuls of x86 CPUs without VNNI overflow; the
             artifact is refused there.
         stages: collects the time and peak memory of each step; a silent one when None.
@@ -113,6 +116,9 @@ class ExportRequest:
     allow_pickle: bool = False
     ignore_weights: Sequence[str] = ()
     adapters: Sequence[str | Path] = ()
+    pooling: str | None = None
+    min_cosine: float | None = None
+    min_recall: float | None = None
     assume_vnni: bool = False
     stages: Stages | None = None
     folder: Path = field(init=False)
@@ -129,6 +135,8 @@ class ExportRequest:
             min_top1=self.min_top1,
             max_perplexity_ratio=self.max_perplexity_ratio,
             max_confident_changes=self.max_confident_changes,
+            min_cosine=self.min_cosine,
+            min_recall=self.min_recall,
         )
         if self.assume_vnni:
             spec = assuming_vnni(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import EMBEDDING, ONE_PASS_KINDS, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import MIXED
 
@@ -19,8 +19,9 @@ TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 def check_model_kind(request: ExportRequest, source: Source) -> None:
     """Raise InputError for options that a model of this kind cannot take."""
-    if source.model_kind == "text-classification":
-        _check_classifier(request)
+    _check_vector_limits(request, source)
+    if source.model_kind in ONE_PASS_KINDS:
+        _check_one_pass(request, source)
     elif source.model_kind == TEXT_TO_TEXT:
         _check_text_to_text(request, source)
 
@@ -36,9 +37,25 @@ def refuse_activations(source: Source, *, what: str) -> None:
         )
 
 
-def _check_classifier(request: ExportRequest) -> None:
+def _check_vector_limits(request: ExportRequest, source: Source) -> None:
+    limits = {"--min-cosine": request.min_cosine, "--min-recall": request.min_recall}
+    options = [name for name, value in limits.items() if value is not None]
+    if options and source.model_kind != EMBEDDING:
+        raise InputError(
+            "This option needs an embedding model",
+            received=f"{', '.join(options)} for {source.model.architecture}",
+            allowed="it with a folder of sentence-transformers, or with --pooling",
+            fix="Leave it out.",
+        )
+
+
+def _check_one_pass(request: ExportRequest, source: Source) -> None:
+    embeds = source.model_kind == EMBEDDING
     unfit = {
         "mixed precision": request.precision_spec.name == MIXED,
+        "--keep-quantization": embeds and request.keep_quantization,
+        "--max-kl": embeds and request.max_kl is not None,
+        "--min-top1": embeds and request.min_top1 is not None,
         "--max-ppl-ratio": request.max_perplexity_ratio is not None,
         "--max-kl-mean": request.max_kl_mean is not None,
         "--max-confident-changes": request.max_confident_changes is not None,
@@ -48,7 +65,8 @@ def _check_classifier(request: ExportRequest) -> None:
         raise InputError(
             "This option needs a model that generates text",
             received=", ".join(options),
-            allowed="without such options: one --precision for all layers, with --max-kl and --min-top1",
+            allowed="without such options: one --precision for all layers, with "
+            + ("--min-cosine and --min-recall" if embeds else "--max-kl and --min-top1"),
             fix="Use --precision int8, or leave the option out.",
         )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jisu.exporter.gate import Budget, GateResult
     from jisu.exporter.sources.source import Source
-    from jisu.exporter.tracing.classifier import Classifier
+    from jisu.exporter.tracing.one_pass import OnePass
 
 
 def verify(
@@ -133,8 +133,8 @@ def open_torch_module(artifact: Artifact, source: str | nn.Module | None) -> nn.
     return module  # type: ignore[no-any-return]
 
 
-def open_torch_classifier(artifact: Artifact, source: str | Path | nn.Module | None) -> Classifier:
-    """The source of an artifact that classifies, for the backend ``torch``; raises InputError as the other does."""
-    from jisu.exporter.tracing.classifier import Classifier
+def open_torch_one_pass(artifact: Artifact, source: str | Path | nn.Module | None) -> OnePass:
+    """The same of an artifact whose model reads whole texts; raises InputError as the other does."""
+    from jisu.exporter.tracing.trace_source import traced_reader
 
-    return Classifier(load_recorded_source(artifact, source, same_files=True).module)
+    return traced_reader(load_recorded_source(artifact, source, same_files=True))

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from jisu.runtimes.conversation import Conversation
     from jisu.runtimes.engine import Engine
     from jisu.runtimes.generation.async_run import AsyncTextStream
-    from jisu.runtimes.generation.classification import Classification
     from jisu.runtimes.generation.many import Prompt, PromptResult
     from jisu.runtimes.generation.options import SamplingOptions
     from jisu.runtimes.generation.result import Result, Timings
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from jisu.runtimes.generation.scoring import TokenScores
     from jisu.runtimes.generation.text_stream import TextStream
     from jisu.runtimes.opening import load
+    from jisu.runtimes.reading.classification import Classification
 
     __version__: str
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 NAMES = {
     "Artifact": "jisu.exporter.contract.artifact",
     "AsyncTextStream": "jisu.runtimes.generation.async_run",
-    "Classification": "jisu.runtimes.generation.classification",
+    "Classification": "jisu.runtimes.reading.classification",
     "Conversation": "jisu.runtimes.conversation",
     "Engine": "jisu.runtimes.engine",
     "ExportEstimate": "jisu.exporter.dry_run",

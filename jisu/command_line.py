@@ -39,6 +39,7 @@ VERBS = {
     "generate": ("jisu.runtimes.commands.generate", "answer a prompt"),
     "chat": ("jisu.runtimes.commands.chat", "talk with a model"),
     "classify": ("jisu.runtimes.commands.classify", "label texts with a classifier"),
+    "embed": ("jisu.runtimes.commands.embed", "give texts their vectors with an embedding model"),
     "compare": (
         "jisu.benchmarks.commands.compare",
         "compare artifacts, backends and other engines in speed and quality",

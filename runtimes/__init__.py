@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from jisu.runtimes.backends.registry import register_backend as register_backend
     from jisu.runtimes.conversation import Conversation as Conversation
     from jisu.runtimes.engine import Engine as Engine
-    from jisu.runtimes.generation.classification import Classification as Classification
     from jisu.runtimes.generation.options import SamplingOptions as SamplingOptions
     from jisu.runtimes.generation.result import Result as Result
     from jisu.runtimes.generation.scoring import TokenScores as TokenScores
     from jisu.runtimes.generation.text_stream import TextStream as TextStream
     from jisu.runtimes.opening import load as load
+    from jisu.runtimes.reading.classification import Classification as Classification
 
 _PUBLIC = {
     "BACKENDS": "jisu.runtimes.backends.registry",
-    "Classification": "jisu.runtimes.generation.classification",
+    "Classification": "jisu.runtimes.reading.classification",
     "Conversation": "jisu.runtimes.conversation",
     "Engine": "jisu.runtimes.engine",
     "Result": "jisu.runtimes.generation.result",

@@ -1,25 +1,24 @@
 """The user's object: an artifact opened on a backend.
 
 It is a front: `runtimes.opening` makes it, `runtimes.model_text` has tokenizer and chat template, `runtimes.generator`
-begins answers, and the scores and labels are those of `runtimes.generation`.
+begins answers, and the scores and labels are those of `runtimes.generation` and `runtimes.reading`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, Artifact, EmbeddingFacts, ModelKind
 from jisu.exporter.contract.backend import Backend
-from jisu.exporter.contract.classifier_backend import ClassifierBackend
+from jisu.exporter.contract.model_uses import does_not_generate, not_of_kind
+from jisu.exporter.contract.one_pass_backend import OnePassBackend
 from jisu.runtimes import engine_errors
-from jisu.runtimes.backends.registry import CLASSIFICATION, not_a_classifier
 from jisu.runtimes.chat.chat_arguments import ChatChanges
 from jisu.runtimes.chat.messages import ChatRequest, Message
 from jisu.runtimes.generation import DEFAULT_BATCH
 from jisu.runtimes.generation.async_run import AsyncTextStream, StepThread, finish_run
-from jisu.runtimes.generation.classification import Classification, check_texts, classify_rows
 from jisu.runtimes.generation.many import OnError, Prompt, PromptResult, check_many
 from jisu.runtimes.generation.options import OptionChanges, SamplingOptions, changed_options
 from jisu.runtimes.generation.prompts import check_id_prompts, check_prompts, is_listed, token_ids
@@ -32,6 +31,9 @@ from jisu.runtimes.generation.turns import Turns
 from jisu.runtimes.generator import Generator
 from jisu.runtimes.machine.freed_memory import return_freed_memory
 from jisu.runtimes.model_text import ModelText
+from jisu.runtimes.reading.classification import Classification, classify_rows
+from jisu.runtimes.reading.embedding import Vectors, embed_rows, prompt_text, shortened
+from jisu.runtimes.reading.texts import check_texts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Engine:
-    """Generates, chats and scores, or classifies, with one model; use it in a ``with`` block, or close it.
+    """Generates, chats and scores, or classifies, or embeds, with one model; use it in a ``with`` block, or close it.
 
     A prompt given to a model with a chat template is rendered as one user message; ``chat=False`` gives it to the model
     as it is. Tokens are chosen as the model's own settings say, and without any the most likely one is taken (greedy).
@@ -58,7 +60,7 @@ class Engine:
     def __init__(
         self,
         artifact: Artifact,
-        backend: Backend | ClassifierBackend,
+        backend: Backend | OnePassBackend,
         *,
         reopen: Callable[[Path], Engine] | None = None,
     ) -> None:
@@ -68,7 +70,7 @@ class Engine:
         self._text = ModelText(artifact)
         self._turns, self.steps = Turns(), StepThread()
         self._generator: Generator | None = None
-        if artifact.manifest.model_kind != CLASSIFICATION:
+        if not artifact.manifest.reads_whole_texts:
             self._generator = Generator(artifact, cast("Backend", backend), self._text, turns=self._turns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,22 +83,26 @@ class Engine:
 
     @property
     def backend(self) -> Backend:
-        """What generates; raises InputError when the artifact is a classifier."""
+        """What generates; raises InputError when the artifact gives no text."""
         return self.generator.backend
 
     @property
     def generator(self) -> Generator:
-        """What begins answers on the backend; raises InputError when the artifact is a classifier."""
+        """What begins answers on the backend; raises InputError when the artifact gives no text."""
         if self._generator is None:
-            raise engine_errors.only_classifies(self.artifact)
+            raise does_not_generate(self.artifact)
         return self._generator
 
     @property
-    def classifier(self) -> ClassifierBackend:
+    def classifier(self) -> OnePassBackend:
         """What classifies; raises InputError when the artifact is no classifier."""
-        if self.artifact.manifest.model_kind != CLASSIFICATION:
-            raise not_a_classifier(self.artifact)
-        return cast("ClassifierBackend", self._opened)
+        return self._reads(CLASSIFICATION)
+
+    def _reads(self, kind: ModelKind) -> OnePassBackend:
+        """The opened model, when it is of a kind that reads whole texts; raises InputError for any other."""
+        if self.artifact.manifest.model_kind != kind:
+            raise not_of_kind(self.artifact, kind)
+        return cast("OnePassBackend", self._opened)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -357,6 +363,58 @@ class Engine:
         """Give texts that are lists of token ids, special tokens included, their labels."""
         with self._turns:
             return classify_rows(self.classifier, check_id_prompts(rows), self.labels)
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt: str | None = None,
+        dimensions: int | None = None,
+        normalize: bool | None = None,
+        truncate: bool = False,
+    ) -> Vectors:
+        """A vector for each text: float32 [N, D] in the order of the texts, [1, D] for one text.
+
+        Args:
+            prompt: name of a prompt of the model's that goes before each text, such as "query"; the model's default one
+                when None.
+            dimensions: keep so many numbers of each vector, the first ones (Matryoshka embeddings).
+            normalize: give each vector length 1; None does what the model does.
+            truncate: cut a text that is too long for the model off at its end, instead of refusing it.
+
+        Raises:
+            InputError: no text, an empty or a too long one, an unknown prompt, or a model that gives no vectors.
+        """
+        backend, facts = self._reads(EMBEDDING), self._embedding
+        before = prompt_text(facts, prompt)
+        whole = [before + text for text in check_texts(texts)]
+        rows = self.codec.encode_rows(whole, limit=backend.max_positions, truncate=truncate)
+        with self._turns:
+            vectors = embed_rows(backend, rows)
+        return shortened(vectors, facts, dimensions=dimensions, normalize=normalize)
+
+    def embed_ids(self, rows: Sequence[Sequence[int]]) -> Vectors:
+        """Vectors of texts that are lists of token ids, special tokens and prompt included; float32 [N, D]."""
+        backend = self._reads(EMBEDDING)
+        with self._turns:
+            return embed_rows(backend, check_id_prompts(rows))
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector of an embedding model; raises InputError for a model that gives none."""
+        return self._reads(EMBEDDING).columns
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """What an embedding model puts before texts, by name; raises InputError for a model that gives no vectors."""
+        self._reads(EMBEDDING)
+        return dict(self._embedding.prompts)
+
+    @property
+    def _embedding(self) -> EmbeddingFacts:
+        facts = self.artifact.manifest.model.embedding
+        assert facts is not None, "reading the manifest has seen to it"
+        return facts
 
     def count_tokens(self, prompt: str | Sequence[Message], *, chat: bool | None = None) -> int:
         """How many tokens the model reads for a prompt or a conversation, its chat template's included.

@@ -7,15 +7,6 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import shown
 
 
-def only_classifies(artifact: Artifact) -> InputError:
-    return InputError(
-        f"{artifact.folder} is a classifier and does not generate text",
-        received="a request for text or scores of tokens",
-        allowed="Engine.classify and Engine.classify_ids",
-        fix="Classify with it (`jisu classify` on the command line), or export a model that generates.",
-    )
-
-
 def no_scores(artifact: Artifact) -> InputError:
     return InputError(
         f"The artifact {artifact.folder} turns one text into another, and cannot score a text without its source",

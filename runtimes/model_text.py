@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.model_uses import does_not_generate
 from jisu.runtimes import engine_errors
-from jisu.runtimes.backends.registry import CLASSIFICATION
 from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.chat.chat_encoder import open_chat_encoder
 from jisu.runtimes.chat.messages import ChatRequest, Message
@@ -56,8 +56,8 @@ class ModelText:
     def message_ids(self, messages: Sequence[Message] | ChatRequest) -> list[int]:
         """Token ids of a conversation; only the template writes special tokens, the messages are plain text."""
         _ = self.codec  # it may refuse
-        if self._artifact.manifest.model_kind == CLASSIFICATION:
-            raise engine_errors.only_classifies(self._artifact)
+        if self._artifact.manifest.reads_whole_texts:
+            raise does_not_generate(self._artifact)
         if self.reads_sources:
             raise engine_errors.no_conversation(self._artifact)
         if self._chat is None:

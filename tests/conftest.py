@@ -108,6 +108,27 @@ def tiny_classifier(tiny_classifier_source: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
+def tiny_embedder_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An embedding model as sentence-transformers lays it out: mean, a dense layer, normalized, with prompts."""
+    from tests.support.models import write_tiny_embedder
+
+    return write_tiny_embedder(
+        tmp_path_factory.mktemp("embedder") / "source",
+        steps=(("Dense", {"in_features": 64, "out_features": 48}), ("Normalize", {})),
+        settings={"prompts": {"query": "query: ", "document": ""}, "similarity_fn_name": "dot"},
+        longest=128,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tiny_embedder_source: Path) -> Any:
+    """Its artifact in fp32; read it, never write into it."""
+    from jisu.exporter import export
+
+    return export(tiny_embedder_source, tiny_embedder_source.parent / "artifact")
+
+
+@pytest.fixture(scope="session")
 def text_to_text_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint with an encoder, a decoder and a tokenizer."""
     from tests.support.models import text_to_text_config, write_tiny

@@ -49,7 +49,7 @@ ROOMS = {
         "opinions",
         "diagnosis",
     ),
-    "runtimes": ("machine", "backends", "generation", "chat"),
+    "runtimes": ("machine", "backends", "generation", "chat", "reading"),
 }
 # A backend imports no other one; all may import `ort`, and what lies in `backends` itself.
 BACKENDS_ROOM = "runtimes.backends"
@@ -89,7 +89,7 @@ EXCEPTIONS = {
     ),
     # The source itself as a backend: only the exporter reads checkpoints.
     "runtimes/backends/torch/backend.py": ("exporter.verification",),
-    "runtimes/backends/torch/classifier.py": ("exporter.verification",),
+    "runtimes/backends/torch/one_pass.py": ("exporter.verification",),
 }
 # What a package's own file calls where it is imported by its folder's name.
 FOLDER_NAMES = "jisu.folder_names."
@@ -119,7 +119,13 @@ CONTRACT = (
     "exporter/contract/import_onnxruntime.py",
 )
 # Classes of torch modules need torch to be defined; functions that need them import these files.
-DEFINES_TORCH_CLASSES = ("exporter/sources/layers.py", "exporter/tracing", "exporter/models")
+DEFINES_TORCH_CLASSES = (
+    "exporter/sources/layers.py",
+    "exporter/sources/embedding/embedder.py",
+    "exporter/sources/embedding/pooling.py",
+    "exporter/tracing",
+    "exporter/models",
+)
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 
 

@@ -13,9 +13,8 @@ from jisu.benchmarks.compare.label_quality import label_sets, measure_label_qual
 from jisu.benchmarks.compare.rounds import Outcome, Processes, Say
 from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
 from jisu.benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
-from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.artifact import CLASSIFICATION, Artifact
 from jisu.exporter.contract.errors import InputError
-from jisu.runtimes.backends.registry import CLASSIFICATION
 
 if TYPE_CHECKING:
     from jisu.runtimes.generation.text import TextCodec

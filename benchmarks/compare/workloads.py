@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jisu.exporter.contract.artifact import MODEL_KINDS, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import CLASSIFICATION, MODEL_KINDS, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
-from jisu.runtimes.backends.registry import CLASSIFICATION
 
 TEXT_GENERATION = MODEL_KINDS[0]
 
@@ -72,7 +71,7 @@ WORKLOADS = {kind: {item.name: item for item in items} for kind, items in _SUITE
 
 def workloads_named(names: list[str] | None, *, model_kind: str = TEXT_GENERATION) -> list[Workload]:
     """The workloads of these names in their own order, all when None; raises InputError for an unknown name."""
-    known = WORKLOADS[model_kind]
+    known = {name: item for kind, items in WORKLOADS.items() if kind == model_kind for name, item in items.items()}
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise InputError(

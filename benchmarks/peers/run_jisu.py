@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 
 def open_engine() -> Opened:
-    from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+    from jisu.exporter.contract.artifact import CLASSIFICATION, TEXT_TO_TEXT
     from jisu.runtimes import load
-    from jisu.runtimes.backends.registry import CLASSIFICATION
 
     folder, backend_name, threads, *source = sys.argv[1:]
     engine = load(folder, backend_name, threads=int(threads), source=source[0] if source else None)
@@ -96,14 +95,14 @@ def _classifier(engine: Engine) -> dict[str, Any]:
         seconds = []
         for _ in range(calls):
             started = time.perf_counter()
-            logits = backend.logits(rows)
+            logits = backend.outputs(rows)
             seconds.append(time.perf_counter() - started)
-            if logits.shape != (len(rows), backend.labels) or not np.isfinite(logits).all():
+            if logits.shape != (len(rows), backend.columns) or not np.isfinite(logits).all():
                 raise ValueError(f"logits of shape {logits.shape} that are not all finite, or not of {len(rows)} texts")
         return seconds
 
     def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
-        np.save(file, backend.logits([tokens]))
+        np.save(file, backend.outputs([tokens]))
 
     return {"classify": classify, "write_logits": write_logits}
 

@@ -15,22 +15,17 @@ def open_engine() -> Opened:
     import torch
 
     from jisu.exporter.contract.artifact import read_artifact
-    from jisu.exporter.gate.classifier_reference import ClassifierReference
     from jisu.exporter.gate.conditioned import ConditionedReference
+    from jisu.exporter.gate.one_pass_reference import one_pass_reference
     from jisu.exporter.gate.reference import TorchReference, reference_of
     from jisu.exporter.sources.recorded_source import load_recorded_source
-    from jisu.runtimes.backends.registry import CLASSIFICATION
 
     folder, threads, *place = sys.argv[1:]
     torch.set_num_threads(int(threads))
     artifact = read_artifact(folder)
     facts = artifact.manifest.model
     loaded = load_recorded_source(artifact, place[0] if place else None, same_files=True)
-    reference = (
-        ClassifierReference(loaded.module, labels=len(facts.labels))
-        if artifact.manifest.model_kind == CLASSIFICATION
-        else reference_of(loaded)
-    )
+    reference = one_pass_reference(loaded) if artifact.manifest.reads_whole_texts else reference_of(loaded)
 
     def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
         ids = np.array(tokens, np.int64)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
-from jisu.runtimes.backends.registry import CLASSIFICATION
+from jisu.exporter.contract.artifact import CLASSIFICATION, TEXT_TO_TEXT
 
 Better = Literal["high", "low", "one"]
 ARROWS: dict[Better | None, str] = {"high": "↑", "low": "↓", "one": "→ 1", None: ""}

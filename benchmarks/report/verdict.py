@@ -14,9 +14,9 @@ from jisu.benchmarks.report.columns import at, headline_columns, shown
 from jisu.benchmarks.report.metric_case import metric_case
 from jisu.benchmarks.report.schema import SCHEMA_VERSION, Report
 from jisu.benchmarks.report.speed_verdict import judge_speeds
+from jisu.exporter.contract.artifact import CLASSIFICATION
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.reports.junit import JunitCase
-from jisu.runtimes.backends.registry import CLASSIFICATION
 
 
 @dataclass(frozen=True, kw_only=True)

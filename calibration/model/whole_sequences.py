@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # How a state specification spells the axis that grows with the tokens, and the one that counts rows.
 _CAPACITY, _BATCH = "capacity", "B"
+# What an output that holds several tensors answers with.
+_ANSWERS = ("logits", "sentence_embedding", "start_logits")
 
 
 def run_whole(model: torch.nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
@@ -26,7 +28,7 @@ def run_whole(model: torch.nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
         input_ids: int64 [B, T].
 
     Returns:
-        [B, T, V] of a language model, [B, labels] of a classifier.
+        [B, T, V] of a language model, [B, labels] of a classifier, [B, D] of an embedding model.
     """
     import torch
 
@@ -44,7 +46,8 @@ def run_whole(model: torch.nn.Module, input_ids: torch.Tensor) -> torch.Tensor:
     if mask is not None and mask.default is mask.empty:
         options["attention_mask"] = torch.ones_like(input_ids)
     output = model(input_ids, **options)
-    return getattr(output, "logits", output)  # type: ignore[no-any-return]
+    answer = next((name for name in _ANSWERS if hasattr(output, name)), None)
+    return output if answer is None else getattr(output, answer)  # type: ignore[no-any-return]
 
 
 def has_state(model: torch.nn.Module) -> bool:

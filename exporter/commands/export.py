@@ -23,6 +23,7 @@ from jisu.exporter.reports.describe import size_in_words
 from jisu.exporter.reports.describe_quality import describe_worst
 from jisu.exporter.reports.junit import check_place, gate_cases, write_junit
 from jisu.exporter.request import ExportRequest
+from jisu.exporter.sources.embedding.description import POOLING_MODES
 
 if TYPE_CHECKING:
     from jisu.exporter.jobs.stages import Stages
@@ -52,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number format of the weights (default: fp32; mixed with --max-kl or --target-size alone)",
     )
     add_calibration_argument(parser, optional=True)
+    parser.add_argument(
+        "--pooling",
+        choices=POOLING_MODES,
+        help="make an embedding model of a plain encoder; folders of sentence-transformers say it themselves",
+    )
     parser.add_argument(
         "--calibration-field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"
     )
@@ -133,6 +139,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
         help="largest share of the tokens that the source is confident of and the export changes, 0 to 1",
+    )
+    limits.add_argument(
+        "--min-cosine",
+        type=float,
+        metavar="COSINE",
+        help="embedding models: smallest cosine of a vector with the source's, -1 to 1",
+    )
+    limits.add_argument(
+        "--min-recall",
+        type=float,
+        metavar="SHARE",
+        help="embedding models: smallest share of the 10 nearest texts that are the source's, 0 to 1",
     )
     limits.add_argument(
         "--evaluation", type=Path, metavar="TEXT", help="text to measure quality on (default: built-in held-out texts)"

@@ -10,13 +10,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.hub_links import lies_in, names_a_place_inside
 from jisu.exporter.contract.manifest_rules import manifest_problems
 from jisu.exporter.contract.placeholders import placeholder_at, refuse_placeholder
-from jisu.exporter.contract.signature import LOGITS, Signature
+from jisu.exporter.contract.signature import LOGITS, SENTENCE_EMBEDDING, Signature
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -41,10 +41,24 @@ Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 
 
-# What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another.
-ModelKind = Literal["text-generation", "text-classification", "text2text-generation"]
-MODEL_KINDS: tuple[ModelKind, ...] = ("text-generation", "text-classification", "text2text-generation")
+# What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another, and
+# give a text a vector, each of its tokens a label, its masked tokens words, or a question its answer in it.
+ModelKind = Literal[
+    "text-generation",
+    "text-classification",
+    "text2text-generation",
+    "feature-extraction",
+    "token-classification",
+    "fill-mask",
+    "question-answering",
+]
+MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 TEXT_TO_TEXT: ModelKind = "text2text-generation"
+CLASSIFICATION: ModelKind = "text-classification"
+EMBEDDING: ModelKind = "feature-extraction"
+# They read a whole text at once and carry nothing; those with a row of numbers for each token of the text.
+PER_TOKEN_KINDS: frozenset[ModelKind] = frozenset({"token-classification", "fill-mask", "question-answering"})
+ONE_PASS_KINDS: frozenset[ModelKind] = PER_TOKEN_KINDS | {CLASSIFICATION, EMBEDDING}
 # The manifest's key for the kind of the model, the word of Hugging Face.
 KIND_KEY = "task"
 
@@ -55,6 +69,23 @@ class FileRecord:
 
     size: int
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingFacts:
+    """What belongs to the vectors of an embedding model.
+
+    ``dimensions`` counts the numbers of a vector; ``normalized`` vectors have length 1. ``prompts`` are texts to put
+    before what is embedded, by name; ``default_prompt`` names the one that is put there when none is asked for.
+    ``similarity`` is how two vectors are to be compared: cosine, dot, euclidean or manhattan.
+    """
+
+    dimensions: int
+    normalized: bool
+    pooling: tuple[str, ...]
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str = "cosine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +100,8 @@ class ModelFacts:
     ``forced_bos`` the one that has to follow it, ``forced_eos`` the one that an answer cut off at its limit ends with,
     and ``suppressed`` are those that no answer may have; ``max_positions`` counts the decoder's and
     ``max_source_positions`` the encoder's.
+
+    ``embedding`` describes the vectors of a model that gives a text one.
     """
 
     architecture: str
@@ -85,6 +118,7 @@ class ModelFacts:
     forced_eos: int | None = None
     suppressed: tuple[int, ...] = ()
     max_source_positions: int | None = None
+    embedding: EmbeddingFacts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +139,14 @@ class Manifest:
     source: dict[str, Any]
     versions: dict[str, str]
     files: dict[str, FileRecord] = field(default_factory=dict)
-    model_kind: str = MODEL_KINDS[0]
+    model_kind: ModelKind = MODEL_KINDS[0]
     kernels: str | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def reads_whole_texts(self) -> bool:
+        """Whether it gives numbers of a whole text in one call, and generates nothing."""
+        return self.model_kind in ONE_PASS_KINDS
 
     @property
     def needs_vnni(self) -> bool:
@@ -295,6 +334,9 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         raise ValueError("; ".join(problems))
     lists = {name: tuple(data["model"].get(name, ())) for name in ("labels", "suppressed")}
     model = {**data["model"], "eos": tuple(data["model"]["eos"]), **lists}
+    if model.get("embedding") is not None:
+        vector = model["embedding"]
+        model["embedding"] = EmbeddingFacts(**{**vector, "pooling": tuple(vector["pooling"])})
     signature = Signature.from_dict(data["signature"])
     _check_encoder(data, signature)
     named, counted = ("labels", len(model["labels"])) if model["labels"] else ("vocab_size", model["vocab_size"])
@@ -302,6 +344,7 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         columns = spec.dims[-1] if spec.name == LOGITS and spec.dims else None
         if isinstance(columns, int) and columns != counted:
             raise ValueError(f"model.{named} is {model[named]!r} where the logits have {columns} columns")
+    _check_one_pass(data.get(KIND_KEY), model.get("embedding"), signature)
     return Manifest(
         **{
             **{name: value for name, value in data.items() if name != KIND_KEY},
@@ -311,6 +354,20 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
             "files": {name: FileRecord(**record) for name, record in data["files"].items()},
         }
     )
+
+
+def _check_one_pass(kind: Any, embedding: EmbeddingFacts | None, signature: Signature) -> None:
+    """Raise ValueError unless a model that reads whole texts has the output of its kind, of a known width."""
+    if (kind == EMBEDDING) != (embedding is not None):
+        raise ValueError(f"{KIND_KEY} is {kind!r} where model.embedding is {'not ' * (embedding is None)}there")
+    if kind not in ONE_PASS_KINDS:
+        return
+    name, dims = (SENTENCE_EMBEDDING, 2) if kind == EMBEDDING else (LOGITS, 3 if kind in PER_TOKEN_KINDS else 2)
+    output = next((spec for spec in signature.outputs if spec.name == name), None)
+    if output is None or len(output.dims) != dims or not isinstance(output.dims[-1], int) or signature.state:
+        raise ValueError(f"{KIND_KEY} is {kind!r} where the signature has no {name} of {dims} dims, or a state")
+    if embedding is not None and output.dims[-1] != embedding.dimensions:
+        raise ValueError(f"model.embedding has {embedding.dimensions} dimensions where {name} has {output.dims[-1]}")
 
 
 def _check_encoder(data: dict[str, Any], signature: Signature) -> None:

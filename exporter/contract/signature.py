@@ -28,7 +28,11 @@ INPUT_IDS = "input_ids"  # int64 [B, T]
 ATTENTION_MASK = "attention_mask"  # int64 [B, S], 1 for each token seen so far including the new ones, then 0
 PAST_LENGTH = "past_length"  # int64 [B], tokens already in the state
 LOGITS_POSITIONS = "logits_positions"  # int64 [1 or B, K], optional; negative counts from each row's end; default -1
-LOGITS = "logits"  # float32 [B, K, V]
+TOKEN_TYPE_IDS = "token_type_ids"  # int64 [B, T], 0 for the first text of a pair and 1 for the second
+LOGITS = "logits"  # float32 [B, K, V]; of a model that reads a whole text at once [B, N], or [B, T, N] for its tokens
+# Of an embedding model, under the names that sentence-transformers and Optimum know: float32 [B, D] and [B, T, C].
+SENTENCE_EMBEDDING = "sentence_embedding"
+LAST_HIDDEN_STATE = "last_hidden_state"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.artifact import ONE_PASS_KINDS, Artifact
 from jisu.exporter.contract.signature import LOGITS
 from jisu.exporter.diagnosis.cut_graph import Seam, cut_graph
 from jisu.exporter.diagnosis.graph_run import Call, GraphRun, calls
@@ -75,12 +75,12 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     from jisu.exporter.graph.read_graph import read_graph
     from jisu.exporter.sources.layers import find_layers
 
-    classifies = artifact.manifest.model_kind == "text-classification"
+    whole = artifact.manifest.reads_whole_texts
     signature = artifact.manifest.signature
     stack = find_layers(source.module)
     layers: Any = () if stack is None else source.module.get_submodule(stack.path)
     reference = _reference(source)
-    tokens_needed = prompt + (0 if classifies or not signature.state else steps)
+    tokens_needed = prompt + (0 if whole or not signature.state else steps)
     token_ids = _text(source, tokens_needed)
     prompt = min(prompt, len(token_ids))
     truth = observe(reference, list(layers), token_ids)
@@ -114,11 +114,11 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
 
 
 def _reference(source: Source) -> Any:
-    from jisu.exporter.gate.classifier_reference import ClassifierReference
+    from jisu.exporter.gate.one_pass_reference import one_pass_reference
     from jisu.exporter.gate.reference import reference_of
 
-    if source.model_kind == "text-classification":
-        return ClassifierReference(source.module, labels=len(source.model.labels))
+    if source.model_kind in ONE_PASS_KINDS:
+        return one_pass_reference(source)
     return reference_of(source)
 
 

@@ -9,7 +9,7 @@ other figures domain_quality; ``tokenizer`` and its like tokenizer; ``stored-wei
 
 from __future__ import annotations
 
-from jisu.exporter.gate.classification import run_classifier_gate
+from jisu.exporter.gate.one_pass import run_one_pass_gate
 from jisu.exporter.gate.prompts import GatePrompts, gate_prompts
 from jisu.exporter.gate.result import Check, GateResult
 from jisu.exporter.gate.run import run_gate
@@ -26,6 +26,6 @@ __all__ = [
     "gate_prompts",
     "gate_texts",
     "quality_budget",
-    "run_classifier_gate",
     "run_gate",
+    "run_one_pass_gate",
 ]

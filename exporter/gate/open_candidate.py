@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.contract.backend import Backend
-    from jisu.exporter.contract.classifier_backend import ClassifierBackend
+    from jisu.exporter.contract.one_pass_backend import OnePassBackend
 
 _WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 _ROUNDS_INPUTS = "session.qdq_matmulnbits_accuracy_level"
@@ -66,11 +66,11 @@ def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
     return OrtCpuBackend(session, made.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
 
 
-def open_candidate_classifier(artifact: Artifact, backend: str = "ort-cpu") -> ClassifierBackend:
+def open_candidate_one_pass(artifact: Artifact, backend: str = "ort-cpu") -> OnePassBackend:
     """The same of a classifier."""
-    from jisu.runtimes.backends.registry import open_classifier
+    from jisu.runtimes.backends.registry import open_one_pass
 
-    return open_classifier(backend, artifact)
+    return open_one_pass(backend, artifact)
 
 
 def refuse_unprovable() -> None:

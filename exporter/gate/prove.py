@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import EMBEDDING, ONE_PASS_KINDS, TEXT_TO_TEXT
 from jisu.exporter.gate.open_candidate import WITH_VNNI
 
 if TYPE_CHECKING:
@@ -54,8 +54,11 @@ def prove(
     """
     from jisu.exporter.gate.stored import check_integers, check_stored
 
-    judges = {"text-classification": _prove_classifier, TEXT_TO_TEXT: _prove_text_to_text}
-    judge = judges.get(source.model_kind, partial(_prove_generator, intended=intended))
+    judge: Callable[..., GateResult] = partial(_prove_generator, intended=intended)
+    if source.model_kind == TEXT_TO_TEXT:
+        judge = _prove_text_to_text
+    elif source.model_kind in ONE_PASS_KINDS:
+        judge = _prove_one_pass
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     # The integers first: a wrong one is seen by its effect, too, and named here.
     checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source, write_files))
@@ -200,18 +203,18 @@ def _prove_text_to_text(
         backend.close()
 
 
-def _prove_classifier(
+def _prove_one_pass(
     artifact: Artifact, source: Source, *, budget: Budget, evaluation: str | None, stages: Stages | None
 ) -> GateResult:
-    from jisu.exporter.gate import gate_texts, run_classifier_gate
-    from jisu.exporter.gate.classifier_reference import ClassifierReference
-    from jisu.exporter.gate.open_candidate import open_candidate_classifier
+    from jisu.exporter.gate import gate_texts, run_one_pass_gate
+    from jisu.exporter.gate.one_pass_reference import one_pass_reference
+    from jisu.exporter.gate.open_candidate import open_candidate_one_pass
 
     facts = source.model
-    reference = ClassifierReference(source.module, labels=len(facts.labels))
-    backend = open_candidate_classifier(artifact, VERIFIED_ON)
+    reference = one_pass_reference(source)
+    backend = open_candidate_one_pass(artifact, VERIFIED_ON)
     try:
-        return run_classifier_gate(
+        return run_one_pass_gate(
             backend,
             reference,
             texts=gate_texts(
@@ -220,6 +223,7 @@ def _prove_classifier(
                 facts.max_positions,
                 evaluation=evaluation,
                 far=_far(source, facts.max_positions),
+                ranks=source.model_kind == EMBEDDING,
             ),
             budget=budget,
             tokenizer_check=_tokenizer_check(artifact, source),

@@ -1,4 +1,4 @@
-"""What the gate feeds to a classifier: token sequences of the lengths that matter, and held-out texts to agree on."""
+"""What the gate feeds to a model that reads whole texts: sequences of the lengths that matter, and held-out texts."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ WINDOWS = 64  # of one text alone
 DOMAIN_WINDOWS = 6  # of each of several domains
 # Tokens of the held-out texts in turn, special tokens included.
 WINDOW_LENGTHS = (6, 12, 24, 48, 96, 128)
+# Of each domain, to be ranked: pieces of so many tokens, and shorter ones of other places that they are compared with.
+CORPUS_TEXTS, CORPUS_TOKENS = 12, 40
+CORPUS_QUERIES, QUERY_TOKENS = 3, 14
 # Characters that a text of so many tokens is cut from; no tokenizer makes fewer than one token of sixteen of them.
 _CHARACTERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateTexts:
-    """The gate's plan for a classifier. All ids are int64.
+    """The gate's plan for one model. All ids are int64.
 
     Attributes:
         alone: the first tokens of one long sequence, several lengths, ascending; the last one fills the model's range.
         rows: three sequences of unequal lengths; cut to the shortest where rows cannot be padded.
         judged: held-out texts of several domains as a runtime encodes them.
         text: what the tokens were made of, for the record.
+        queries, corpus: short texts, and longer ones that they are compared with; none without a tokenizer.
     """
 
     alone: tuple[TokenIds, ...]
     rows: tuple[TokenIds, ...]
     judged: Judged
     text: str
+    queries: tuple[TokenIds, ...] = ()
+    corpus: tuple[TokenIds, ...] = ()
 
     @property
     def windows(self) -> tuple[TokenIds, ...]:
@@ -51,10 +57,12 @@ def gate_texts(
     *,
     evaluation: str | None = None,
     far: int | None = None,
+    ranks: bool = False,
 ) -> GateTexts:
-    """Plan the gate for one classifier; arguments and errors are those of `exporter.gate.prompts.gate_prompts`.
+    """Plan the gate for one model; arguments and errors are those of `exporter.gate.prompts.gate_prompts`.
 
-    ``far`` is the length of the longest text: the model's whole range, where that is affordable.
+    ``far`` is the length of the longest text: the model's whole range, where that is affordable. ``ranks`` asks for
+    queries and a corpus.
     """
     with quiet_transformers():  # which warns of a long text before anything of it is given to the model
         prompts = gate_prompts(tokenizer, vocab_size, max_positions, judges_quality=False, far=far)
@@ -87,6 +95,7 @@ def gate_texts(
         rows=prompts.rows,
         judged=judged,
         text=prompts.text + more,
+        **(_searched(tokenizer, judged, limit) if ranks and tokenizer is not None else {}),
     )
 
 
@@ -110,6 +119,31 @@ def _domains(tokenizer: Any, lengths: list[int]) -> Judged:
         elif windows:
             domains.append(DomainTokens(name=domain.name, windows=windows))
     return Judged(domains=tuple(domains), left_out=tuple(left_out))
+
+
+def _searched(tokenizer: Any, judged: Judged, limit: int) -> dict[str, tuple[TokenIds, ...]]:
+    """Texts of the domains that the tokenizer can read, and queries about their subjects: what follows a text."""
+    readable = {domain.name for domain in judged.domains}
+    corpus: list[TokenIds] = []
+    queries: list[TokenIds] = []
+    for domain in built_in_domains():
+        if domain.name not in readable:
+            continue
+        step = max(1, len(domain.text) // CORPUS_TEXTS)
+        places = [domain.text[start : start + step] for start in range(0, step * CORPUS_TEXTS, step)]
+        for index, place in enumerate(places):
+            middle = len(place) // 2
+            corpus += _cut(tokenizer, place[:middle], min(limit, CORPUS_TOKENS))
+            if index % (CORPUS_TEXTS // CORPUS_QUERIES) == 0:
+                queries += _cut(tokenizer, place[middle:], min(limit, QUERY_TOKENS))
+    return {"queries": tuple(queries), "corpus": tuple(corpus)}
+
+
+def _cut(tokenizer: Any, text: str, length: int) -> list[TokenIds]:
+    """The beginning of a text from a word on, with the tokenizer's special tokens; none where there is no text."""
+    words = text.partition(" ")[2] or text
+    ids = np.asarray(tokenizer(words, truncation=True, max_length=length)["input_ids"], np.int64)
+    return [ids] if len(ids) else []
 
 
 def _windows(tokenizer: Any, text: str, lengths: list[int], *, count: int) -> Iterator[TokenIds]:

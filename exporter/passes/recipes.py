@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jisu.exporter.contract.artifact import MODEL_KINDS, ModelKind
+from jisu.exporter.contract.artifact import MODEL_KINDS, ONE_PASS_KINDS, ModelKind
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.steps import Step
 
@@ -168,21 +168,21 @@ WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 
-# They concern what is carried from token to token, and the logits of it: a classifier and an encoder, which run once
-# for a text, have neither.
+# They concern what is carried from token to token, and the logits of it: what reads a whole text, and an encoder, has
+# neither.
 _OF_STATE = frozenset(
     {"select_logits", "lower_gqa", "lower_attention_mask", "compute_rope_tables", "require_logits_positions"}
     | {"count_in_gpu_memory"}
 )
 # A rotation becomes one operator where positions go on from a past; without one, its arithmetic stays as it is.
-_OPTIONAL_FOR_CLASSIFIERS = frozenset({"fuse_rope"})
+_OPTIONAL_IN_ONE_PASS = frozenset({"fuse_rope"})
 
 
 def recipe_for(target: str, precision: str, model_kind: ModelKind = MODEL_KINDS[0]) -> tuple[Step, ...]:
     """The steps for a target, a precision and a model kind; raises InputError when there is no such recipe."""
-    if model_kind == "text-classification":
+    if model_kind in ONE_PASS_KINDS:
         steps = [step for step in recipe_for(target, precision) if step.name not in _OF_STATE]
-        steps = [replace(step, expect="any") if step.name in _OPTIONAL_FOR_CLASSIFIERS else step for step in steps]
+        steps = [replace(step, expect="any") if step.name in _OPTIONAL_IN_ONE_PASS else step for step in steps]
         # Every recipe begins with these.
         clean = len(CLEAN)
         return (Step(name="split_gemm"), *steps[:clean], Step(name="widen_masks"), *steps[clean:])

@@ -38,6 +38,8 @@ class Budget:
         max_perplexity_ratio: candidate's perplexity over the reference's.
         max_confident_changes: share of the positions of which the reference is confident, that change, 0..1.
         max_average_kl: mean of the domains' mean divergences, in nats.
+        min_cosine: of a vector with the source's, for each text, -1..1; of embedding models.
+        min_recall: share of the nearest texts that are the source's, 0..1; of embedding models.
     """
 
     max_logit_error: float | None = None
@@ -50,6 +52,8 @@ class Budget:
     max_perplexity_ratio: float | None = None
     max_confident_changes: float | None = None
     max_average_kl: float | None = None
+    min_cosine: float | None = None
+    min_recall: float | None = None
 
     def __post_init__(self) -> None:
         relaxed = {self.max_check_kl is not None, self.max_self_kl is not None}
@@ -106,6 +110,8 @@ _RANGES = (
     ("max_perplexity_ratio", 0.0, _INFINITY),
     ("max_confident_changes", 0.0, 1.0),
     ("max_average_kl", 0.0, _INFINITY),
+    ("min_cosine", -1.0, 1.0),
+    ("min_recall", 0.0, 1.0),
 )
 
 FP32_BUDGET = Budget(max_logit_error=FP32_LOGIT_ERROR, same_greedy_tokens=True)
@@ -119,6 +125,8 @@ def quality_budget(
     max_perplexity_ratio: float | None = None,
     max_confident_changes: float | None = None,
     max_average_kl: float | None = None,
+    min_cosine: float | None = None,
+    min_recall: float | None = None,
 ) -> Budget:
     """A budget for reduced precision. Single prompts may have ten times the mean divergence, and at least 0.1 nats."""
     return Budget(
@@ -130,4 +138,6 @@ def quality_budget(
         max_perplexity_ratio=max_perplexity_ratio,
         max_confident_changes=max_confident_changes,
         max_average_kl=max_average_kl,
+        min_cosine=min_cosine,
+        min_recall=min_recall,
     )

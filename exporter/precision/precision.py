@@ -124,7 +124,7 @@ PRECISIONS = {
         layers=None,
         embedding=None,
         algorithm="none",
-        budget=quality_budget(max_mean_kl=0.001, max_confident_changes=0.005),
+        budget=quality_budget(max_mean_kl=0.001, max_confident_changes=0.005, min_cosine=0.9999, min_recall=0.99),
         half="float16",
     ),
     "bf16": Precision(
@@ -132,7 +132,7 @@ PRECISIONS = {
         layers=None,
         embedding=None,
         algorithm="none",
-        budget=quality_budget(max_mean_kl=0.01, max_confident_changes=0.01),
+        budget=quality_budget(max_mean_kl=0.01, max_confident_changes=0.01, min_cosine=0.999, min_recall=0.98),
         half="bfloat16",
     ),
     "int8": Precision(
@@ -143,7 +143,7 @@ PRECISIONS = {
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         algorithm="balanced",
         # SmolLM2-135M reaches 0.0064, and 0.013 without balanced channels, as models from text to text are.
-        budget=quality_budget(max_mean_kl=0.015, max_confident_changes=0.01),
+        budget=quality_budget(max_mean_kl=0.015, max_confident_changes=0.01, min_cosine=0.995, min_recall=0.95),
     ),
     "int4": Precision(
         name="int4",
@@ -153,7 +153,7 @@ PRECISIONS = {
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         smallest=WeightFormat(bits=8, block_size=32, symmetric=True),
         algorithm="gptq",
-        budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05),
+        budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05, min_cosine=0.9, min_recall=0.8),
     ),
     **{
         name: Precision(
@@ -161,7 +161,7 @@ PRECISIONS = {
             layers=Int8MatmulFormat(static=static),
             embedding=WeightFormat(bits=8, block_size=32, symmetric=True),
             algorithm="smoothquant",
-            budget=quality_budget(max_mean_kl=0.08, max_confident_changes=0.03),
+            budget=quality_budget(max_mean_kl=0.08, max_confident_changes=0.03, min_cosine=0.95, min_recall=0.85),
         )
         for name, static in (("w8a8", True), ("w8a8-dynamic", False))
     },
@@ -171,7 +171,7 @@ PRECISIONS = {
         layers=None,
         embedding=None,
         algorithm="gptq",
-        budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05),
+        budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05, min_cosine=0.9, min_recall=0.8),
     ),
     # See `exporter.quantization.keep` and `exporter.quantization.keep_integers`.
     **{
@@ -194,8 +194,11 @@ LIMIT_OPTIONS = {
     "min_top1": "--min-top1",
     "max_perplexity_ratio": "--max-ppl-ratio",
     "max_confident_changes": "--max-confident-changes",
+    "min_cosine": "--min-cosine",
+    "min_recall": "--min-recall",
 }
-_MOST = {"min_top1": 1.0, "max_confident_changes": 1.0}
+_MOST = {"min_top1": 1.0, "max_confident_changes": 1.0, "min_cosine": 1.0, "min_recall": 1.0}
+_LEAST = {"min_cosine": -1.0}
 
 
 def with_limits(
@@ -206,6 +209,8 @@ def with_limits(
     min_top1: float | None = None,
     max_perplexity_ratio: float | None = None,
     max_confident_changes: float | None = None,
+    min_cosine: float | None = None,
+    min_recall: float | None = None,
 ) -> Precision:
     """The precision with the user's budget in place of its own, limit by limit.
 
@@ -218,6 +223,8 @@ def with_limits(
         "min_top1": min_top1,
         "max_perplexity_ratio": max_perplexity_ratio,
         "max_confident_changes": max_confident_changes,
+        "min_cosine": min_cosine,
+        "min_recall": min_recall,
     }
     limits = {name: value for name, value in requested.items() if value is not None}
     if not limits:
@@ -231,13 +238,15 @@ def with_limits(
             fix="Leave the limits out, or use --precision int8 or int4.",
         )
     # Written so that NaN is out of range.
-    wrong = [name for name, value in limits.items() if not 0 <= value <= _MOST.get(name, float("inf"))]
+    wrong = [
+        name for name, value in limits.items() if not _LEAST.get(name, 0.0) <= value <= _MOST.get(name, float("inf"))
+    ]
     if wrong:
         raise InputError(
             "A limit of the quality budget is out of range",
             received=", ".join(f"{LIMIT_OPTIONS[name]} {limits[name]:g}" for name in wrong),
-            allowed="--max-kl, --max-kl-mean and --max-ppl-ratio of 0 or more, --min-top1 and --max-confident-changes "
-            "from 0 to 1",
+            allowed="--max-kl, --max-kl-mean and --max-ppl-ratio of 0 or more, --min-top1, --max-confident-changes and "
+            "--min-recall from 0 to 1, --min-cosine from -1 to 1",
             fix="Correct it, or leave it out.",
         )
     recorded = {name: getattr(own, name) for name in requested}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jisu.exporter.contract.artifact import ONE_PASS_KINDS
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.quantization.own_writing import WritingSettings, choose_writing, fingerprint_prompts, write_windows
 from jisu.exporter.quantization.prompt_tokens import (
@@ -99,8 +100,8 @@ def compose_mixture(
     if yours and YOURS not in part_shares:
         part_shares[YOURS] = sum(part_shares.values()) * YOUR_SHARE / (1 - YOUR_SHARE)
     own = choose_writing(source, rows=windows if part_shares.get(OWN) else 0, length=length, seed=seed)
-    if source.model_kind == "text-classification":
-        left_out.append(f"{OWN}: a classifier writes no text")
+    if source.model_kind in ONE_PASS_KINDS:
+        left_out.append(f"{OWN}: a model that reads whole texts writes none")
     available = {part: len(ids) for part, ids in drawn.items()} | {OWN: own.rows, RANDOM: windows}
     counts = share_windows(windows, part_shares, available)
     if RANDOM in counts:

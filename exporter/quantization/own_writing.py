@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import ONE_PASS_KINDS, TEXT_TO_TEXT
 from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.quantization.prompt_tokens import first_token, known_tokens, prompt_tokens
 from jisu.exporter.tracing.trace_source import traced_interface
@@ -62,7 +62,7 @@ class WritingSettings:
 
 def choose_writing(source: Source, *, rows: int, length: int, seed: int = 0) -> WritingSettings:
     """As many rows as are asked for, fewer of a large model; none of a model that writes no text."""
-    if source.model_kind == "text-classification":
+    if source.model_kind in ONE_PASS_KINDS:
         return WritingSettings(rows=0, length=length, seed=seed, requested=rows)
     affordable = max(FEWEST_ROWS, WORK // max(1, source.model.parameters * length))
     return WritingSettings(rows=min(rows, affordable), length=length, seed=seed, requested=rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import ONE_PASS_KINDS, TEXT_TO_TEXT
 from jisu.exporter.sources.tokenizer import chat_prompts
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def framed(source: Source, windows: TokenIds) -> TokenIds:
 
 
 def _frame(source: Source) -> tuple[list[int], list[int]]:
-    if source.model_kind != "text-classification":
+    if source.model_kind not in ONE_PASS_KINDS:
         return [], []
     bare, whole = tokens_of(source, "a"), tokens_of(source, "a", special=True)
     for start in range(len(whole) - len(bare) + 1):

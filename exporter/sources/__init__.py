@@ -30,6 +30,7 @@ def load_source(
     outline: bool = False,
     tokenizer: Any = None,
     scratch: Path | None = None,
+    pooling: str | None = None,
 ) -> Source:
     """Load a checkpoint as float32 on the CPU.
 
@@ -47,6 +48,8 @@ def load_source(
             brings its own.
         scratch: a folder in which the weights of a large model may be kept in a file without a name, see
             `exporter.sources.paged_weights`; in memory when None. A module that is handed over is left where it is.
+        pooling: makes an embedding model of a folder's or the hub's plain encoder, one of
+            `exporter.sources.embedding.description.POOLING_MODES`; folders of sentence-transformers say it themselves.
 
     Raises:
         InputError: the checkpoint is missing, damaged, incomplete, no language model, or wants to run code of its own.
@@ -65,6 +68,7 @@ def load_source(
         outline=outline,
         tokenizer=tokenizer,
         scratch=scratch,
+        pooling=pooling,
     )
     with moving_into(source.paged):
         source = merge_adapters(source, [Path(one) for one in adapters], allow_pickle=allow_pickle)
@@ -82,6 +86,7 @@ def _load(
     outline: bool,
     tokenizer: Any,
     scratch: Path | None,
+    pooling: str | None,
 ) -> Source:
     from jisu.exporter.sources.kinds import kind_of
 
@@ -94,6 +99,13 @@ def _load(
             received=revision,
             allowed="a revision together with a hub id such as org/name",
             fix="Leave the revision out.",
+        )
+    if pooling is not None and kind not in ("hf-folder", "hf-hub"):
+        raise InputError(
+            f"A pooling was named for {shown}, which is no folder of an encoder",
+            received=f"--pooling {pooling}",
+            allowed="a pooling together with a Hugging Face folder or a hub id",
+            fix="Leave --pooling out; a module of your own pools itself.",
         )
     if kind in ("module", "factory"):
         if ignore_weights:
@@ -129,9 +141,15 @@ def _load(
             ignore_weights=ignore_weights,
             outline=outline,
             scratch=scratch,
+            pooling=pooling,
         )
     from jisu.exporter.sources.folder import load_folder
 
     return load_folder(
-        Path(shown), allow_pickle=allow_pickle, ignore_weights=ignore_weights, outline=outline, scratch=scratch
+        Path(shown),
+        allow_pickle=allow_pickle,
+        ignore_weights=ignore_weights,
+        outline=outline,
+        scratch=scratch,
+        pooling=pooling,
     )

@@ -10,29 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jisu.exporter.contract.artifact import MODEL_KINDS, TEXT_TO_TEXT, ModelFacts, ModelKind
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.classifier import classifier_class, read_labels
 from jisu.exporter.sources.config_keys import account_for_config
 from jisu.exporter.sources.derived_tensors import check_derived
+from jisu.exporter.sources.embedding.lower_texts import lower_texts
 from jisu.exporter.sources.facts import (
     check_token_ids,
-    describe_model,
-    describe_text_to_text,
     vocab_size,
     weight_bytes,
 )
 from jisu.exporter.sources.generation import account_for_generation, check_generation, read_generation_config
+from jisu.exporter.sources.heads import Head, choose_head, described_embedding
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.model import (
     build_empty,
     check_stored,
-    decoder_class,
     load_weights,
-    text_to_text_class,
 )
 from jisu.exporter.sources.outline import outline_source
 from jisu.exporter.sources.paged_weights import moving_into, paged_weights
@@ -72,6 +68,7 @@ def load_folder(
     origin: Mapping[str, Any] | None = None,
     outline: bool = False,
     scratch: Path | None = None,
+    pooling: str | None = None,
 ) -> Source:
     """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
 
@@ -81,20 +78,20 @@ def load_folder(
         ignore_weights: patterns of stored tensors that are left out.
         origin: replaces kind, name and revision in the provenance; for a folder that came from a hub.
         outline: read tables of contents only; the weights may be missing altogether.
-        scratch: see `exporter.sources.load_source`.
+        scratch, pooling: see `exporter.sources.load_source`.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
     """
+    described = described_embedding(folder)
+    checkpoint, folder = folder, folder if described is None else described.encoder
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)
     config = _read_config(folder)
     declared = read_declaration(folder)
     # What is loaded has plain weights, whatever they are made of.
     forget_quantization(config)
-    classifier = classifier_class(config)
-    text_to_text = None if classifier is not None else text_to_text_class(config)
-    model_class = classifier or text_to_text or decoder_class(config, folder)
-    labels = read_labels(config, folder) if classifier is not None else ()
+    head = choose_head(config, folder, described=described, pooling=pooling)
+    model_class = head.model_class
     account = Account(ignore=tuple(ignore_weights))
     with open_weights(files, pickled=pickled) as stored:
         if files:
@@ -112,6 +109,8 @@ def load_folder(
         tokenizer = load_folder_tokenizer(folder, config)
         if tokenizer is not None:
             account, tokenizer = follow_stated_rules(account, tokenizer, folder)
+            if head.embedding is not None and head.embedding.lowers:
+                lower_texts(tokenizer)
             row_notes = notes_on_rows(tokenizer, vocab_size(empty), folder)
             check_template(tokenizer, folder)
         generation = read_generation_config(folder)
@@ -122,10 +121,11 @@ def load_folder(
         as_stored = {name: match for name, match in matches.items() if name not in quantization.weights}
         account = account_for_tensors(account, empty, as_stored, stored.dtypes, config=config)
         account = account_for_config(account, read_json(folder / "config.json"), config, empty)
-        if classifier is None:
+        if head.generates:
             account = account_for_generation(account, folder)
         account.refuse(folder)
-        record = {"quantization": dict(quantization.record)} if quantization.record else {}
+        record: dict[str, Any] = {"quantization": dict(quantization.record)} if quantization.record else {}
+        record |= {} if pooling is None else {"pooling": pooling}
         again = None
         if quantization.weights:
             again = partial(
@@ -134,14 +134,12 @@ def load_folder(
         if outline:
             if generation is not None:
                 empty.generation_config = generation
-            facts, model_kind = _facts_and_kind(
-                empty, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text)
-            )
-            if classifier is None:
+            facts = head.describe(empty, tokenizer, folder)
+            if head.generates:
                 check_generation(empty.generation_config, facts, folder)
-            origin = {"kind": "hf-folder", "name": str(folder), **record}
-            source = outline_source(empty, tokenizer, origin, model_kind=model_kind, facts=facts, account=account)
-            return replace(source, open_quantized=again)
+            origin = {"kind": "hf-folder", "name": str(checkpoint), **record}
+            source = outline_source(empty, tokenizer, origin, model_kind=head.kind, facts=facts, account=account)
+            return replace(_embedding(source, head, outline=True), open_quantized=again)
         paged = paged_weights(empty, scratch)
         del empty
         with moving_into(paged):
@@ -155,14 +153,14 @@ def load_folder(
         model.generation_config = generation
     names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
     recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
-    default = {"kind": "hf-folder", "name": str(folder), "revision": None}
-    facts, model_kind = _facts_and_kind(model, tokenizer, folder, labels=labels, text_to_text=bool(text_to_text))
-    if classifier is None:
+    default = {"kind": "hf-folder", "name": str(checkpoint), "revision": None}
+    facts = head.describe(model, tokenizer, folder)
+    if head.generates:
         check_generation(model.generation_config, facts, folder)
-    return Source(
+    source = Source(
         module=model,
         model=facts,
-        model_kind=model_kind,
+        model_kind=head.kind,
         tokenizer=tokenizer,
         provenance={
             **record_origin(
@@ -179,16 +177,20 @@ def load_folder(
         weight_bytes=weight_bytes(model),
         notes=(*stored.notes, *row_notes, *_adapter_note(folder)),
     )
+    return _embedding(source, head, allow_pickle=allow_pickle)
 
 
-def _facts_and_kind(
-    model: Any, tokenizer: Any | None, folder: Path, *, labels: tuple[str, ...], text_to_text: bool
-) -> tuple[ModelFacts, ModelKind]:
-    """What is recorded of a model, and what it is for: it classifies where there are labels."""
-    if text_to_text:
-        return describe_text_to_text(model, tokenizer, folder), TEXT_TO_TEXT
-    facts = describe_model(model, tokenizer)
-    return (replace(facts, labels=labels), "text-classification") if labels else (facts, MODEL_KINDS[0])
+def _embedding(source: Source, head: Head, *, outline: bool = False, allow_pickle: bool = False) -> Source:
+    """The source of an embedding model, whose vectors come from behind its encoder; any other as it is."""
+    if head.embedding is None:
+        return source
+    from jisu.exporter.sources.embedding.embedder import build_embedder, hidden_size, outline_embedder
+
+    encoder, described = source.module, head.embedding
+    if outline:
+        return replace(source, module=outline_embedder(encoder, described, hidden=hidden_size(encoder)))
+    embedder = build_embedder(encoder, described, hidden=hidden_size(encoder), allow_pickle=allow_pickle)
+    return replace(source, module=embedder, weight_bytes=weight_bytes(embedder))
 
 
 def _adapter_note(folder: Path) -> list[str]:

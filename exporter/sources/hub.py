@@ -23,6 +23,7 @@ def load_hub_model(
     ignore_weights: Sequence[str] = (),
     outline: bool = False,
     scratch: Path | None = None,
+    pooling: str | None = None,
 ) -> Source:
     """Download (or find in the local cache) a model of the hub and load it, its weights unless ``outline``.
 
@@ -30,13 +31,21 @@ def load_hub_model(
         InputError: the network or the repository cannot be reached, or see `exporter.sources.load_source`.
     """
     if outline:
-        return load_folder(_download(name, revision, _OUTLINE), ignore_weights=ignore_weights, outline=True)
+        folder = _download(name, revision, _OUTLINE)
+        return load_folder(folder, ignore_weights=ignore_weights, outline=True, pooling=pooling)
     folder = _download(name, revision, _PATTERNS)
     if allow_pickle and not any(folder.glob("*.safetensors")):
         folder = _download(name, revision, (*_PATTERNS, *_PICKLES))
     # A snapshot folder is named by the commit that it holds.
     origin = {"kind": "hf-hub", "name": name, "revision": folder.name}
-    return load_folder(folder, allow_pickle=allow_pickle, ignore_weights=ignore_weights, origin=origin, scratch=scratch)
+    return load_folder(
+        folder,
+        allow_pickle=allow_pickle,
+        ignore_weights=ignore_weights,
+        origin=origin,
+        scratch=scratch,
+        pooling=pooling,
+    )
 
 
 def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:

@@ -21,6 +21,17 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read, is not JSON, holds something else than an object, or states a key twice
             with different values.
     """
+    data: dict[str, Any] = _read(path, dict, "a JSON object")
+    return data
+
+
+def read_json_list(path: Path) -> list[Any]:
+    """The list in a JSON file; raises as `read_json` does."""
+    data: list[Any] = _read(path, list, "a JSON list")
+    return data
+
+
+def _read(path: Path, kind: type, allowed: str) -> Any:
     hook = None if path.name in _TABLES else _without_contradictions
     refuse_placeholder(path)
     try:
@@ -36,14 +47,14 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is not valid JSON",
             received=reason_of(error),
-            allowed="a JSON object",
+            allowed=allowed,
             fix="Download or convert the checkpoint again.",
         ) from error
-    if not isinstance(data, dict):
+    if not isinstance(data, kind):
         raise InputError(
-            f"{path} does not hold a JSON object",
+            f"{path} does not hold {allowed}",
             received=type(data).__name__,
-            allowed="a JSON object",
+            allowed=allowed,
             fix="Download or convert the checkpoint again.",
         )
     return data

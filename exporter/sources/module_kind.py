@@ -16,6 +16,15 @@ def is_of_transformers(module: nn.Module) -> TypeGuard[PreTrainedModel]:
     return transformers is not None and isinstance(module, transformers.PreTrainedModel)
 
 
+def model_of_transformers(module: nn.Module) -> PreTrainedModel | None:
+    """The module itself where it is a model of transformers, or the one that it wraps; None where there is none.
+
+    A wrapper says so by its attribute ``transformer``.
+    """
+    inner = getattr(module, "transformer", module) if not is_of_transformers(module) else module
+    return inner if is_of_transformers(inner) else None
+
+
 def has_encoder(module: nn.Module) -> TypeGuard[PreTrainedModel]:
     """Whether it is a model of transformers that reads a text with an encoder and says another with a decoder."""
     return is_of_transformers(module) and bool(getattr(module.config, "is_encoder_decoder", False))

@@ -55,6 +55,7 @@ def load_recorded_source(
         adapters=_merged(recorded, place),
         tokenizer=tokenizer,
         scratch=scratch_folder(artifact.folder),
+        pooling=recorded.get("pooling"),
     )
     if same_files and file_hashes(loaded.provenance) != file_hashes(recorded):
         shown = place if isinstance(place, (str, Path)) else type(place).__name__

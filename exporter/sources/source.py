@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jisu.exporter.contract.artifact import MODEL_KINDS, ModelFacts, ModelKind
+from jisu.exporter.contract.artifact import MODEL_KINDS, ONE_PASS_KINDS, ModelFacts, ModelKind
 from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.generation import carried_settings
@@ -59,6 +59,18 @@ class Source:
     open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None
     paged: PagedWeights | None = None
 
+    @property
+    def columns(self) -> int:
+        """Numbers in a row of what the module gives: dimensions of a vector, labels, or words."""
+        if self.model.embedding is not None:
+            return self.model.embedding.dimensions
+        return len(self.model.labels) or self.model.vocab_size
+
+    @property
+    def takes_types(self) -> bool:
+        """Whether the module reads pairs of texts, and is told by types of tokens which of the two they are of."""
+        return False
+
     def put_aside(self, record: Record) -> Record:
         """What was made of a weight, such as its integers: on the disk where the weights are there, too."""
         return record if self.paged is None else self.paged.store_record(record)
@@ -83,7 +95,7 @@ class Source:
             self.tokenizer.save_pretrained(str(folder))
             _clean_tokenizer_config(folder / "tokenizer_config.json")
             _compact(folder / "tokenizer.json")
-        if self.model_kind != "text-classification":
+        if self.model_kind not in ONE_PASS_KINDS:
             _write_json(folder / GENERATION_CONFIG, self.generation_settings())
 
     def generation_settings(self) -> dict[str, Any]:

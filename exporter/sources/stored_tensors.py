@@ -38,7 +38,7 @@ _HEADS = re.compile(
     r"^(score|classifier|qa_outputs|v_head|value_head|multiple_choice_head|summary|sequence_summary|pooler|nsp|"
     r"classification_head|cls\.seq_relationship|discriminator_predictions)\.|^[a-z0-9_]+\.pooler\."
 )
-# Of a classifier, which never uses what turns its body's output into words.
+# Of a classifier and of a model without a head, which never use what turns its body's output into words.
 _WORD_HEADS = re.compile(r"^(lm_head|cls\.predictions|generator_lm_head|predictions|vocab_\w+|mlm_head)\.")
 # Read images and sounds for a model whose configuration declares such an encoder; text passes by them.
 _ENCODERS = re.compile(
@@ -129,7 +129,7 @@ def _judge(empty: Any, stored: str, match: StoredName, *, buffers: set[str], par
         return "unread", "they predict further tokens, which the next one does not depend on"
     if _HEADS.search(name):
         return "unread", "a head for another task"
-    if "SequenceClassification" in class_name and _WORD_HEADS.search(name):
+    if ("SequenceClassification" in class_name or class_name.endswith("Model")) and _WORD_HEADS.search(name):
         return "unread", "a head for another task"
     return "refused", _reason(empty, name, parameters)
 

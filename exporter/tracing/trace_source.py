@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import ONE_PASS_KINDS, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.module_kind import has_encoder, is_of_transformers
+from jisu.exporter.sources.module_kind import has_encoder, is_of_transformers, model_of_transformers
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from jisu.exporter.sources.source import Source
+    from jisu.exporter.tracing.one_pass import OnePass
 
 
 def trace_source(source: Source, *, say: Callable[[str], None] | None = None) -> ir.Model:
@@ -27,15 +28,14 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
         InputError: the module cannot be traced.
     """
 
-    if source.model_kind == "text-classification":
-        from jisu.exporter.tracing.classifier import Classifier, trace_classifier
+    if source.model_kind in ONE_PASS_KINDS:
+        from jisu.exporter.tracing.one_pass import trace_one_pass
 
-        classifier, facts = Classifier(source.module), source.model
-        return trace_classifier(
-            classifier,
-            labels=len(facts.labels),
-            max_positions=facts.max_positions,
-            repeats=is_of_transformers(source.module),
+        return trace_one_pass(
+            traced_reader(source),
+            columns=source.columns,
+            max_positions=source.model.max_positions,
+            repeats=model_of_transformers(source.module) is not None,
         )
     if is_of_transformers(source.module) and not has_encoder(source.module):
         return _trace_decoder(source.module, say)
@@ -89,6 +89,13 @@ def trace_source_encoder(source: Source) -> ir.Model | None:
 
     module: Any = source.module
     return trace_encoder(EncoderDecoder(module), longest=source.model.max_source_positions)
+
+
+def traced_reader(source: Source) -> OnePass:
+    """A source that reads whole texts as ``forward(input_ids[, attention_mask][, token_type_ids])``."""
+    from jisu.exporter.tracing.one_pass import OnePass
+
+    return OnePass(source.module, source.model_kind, takes_types=source.takes_types)
 
 
 def traced_interface(module: nn.Module) -> nn.Module:

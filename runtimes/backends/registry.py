@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jisu.exporter.contract.artifact import TARGETS, Artifact
+from jisu.exporter.contract.artifact import CLASSIFICATION, TARGETS, Artifact
 from jisu.exporter.contract.backend import Backend
-from jisu.exporter.contract.classifier_backend import ClassifierBackend
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.exporter.contract.model_uses import does_not_generate, not_of_kind
+from jisu.exporter.contract.one_pass_backend import OnePassBackend
 from jisu.runtimes.backends.backend_options import BackendOptions, Source
 from jisu.runtimes.backends.forks import forbid_to_children
 
 
-class OpenClassifier(Protocol):
-    """The same for an artifact that classifies."""
+class OpenOnePass(Protocol):
+    """The same for an artifact whose model reads whole texts and generates nothing."""
 
-    def __call__(self, artifact: Artifact, *, threads: int | None, source: Source) -> ClassifierBackend: ...
+    def __call__(self, artifact: Artifact, *, threads: int | None, source: Source) -> OnePassBackend: ...
 
 
 class OpenBackend(Protocol):
@@ -37,7 +38,7 @@ class BackendEntry:
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
     naming one is an error. ``uses_device`` tells that it holds a device, which no forked process has.
-    ``classifier_opener`` is an `OpenClassifier`, None where it runs no classifiers.
+    ``one_pass_opener`` is an `OpenOnePass`, None where it runs only models that generate.
     ``options`` names what its openers take besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
     """
 
@@ -46,24 +47,23 @@ class BackendEntry:
     targets: tuple[str, ...]
     reads_source: bool = False
     uses_device: bool = False
-    classifier_opener: str | None = None
+    one_pass_opener: str | None = None
     options: tuple[str, ...] = ()
 
 
-CLASSIFICATION = "text-classification"
 BACKENDS: dict[str, BackendEntry] = {
     "ort-cpu": BackendEntry(
         opener="jisu.runtimes.backends.ort_cpu.backend:open_ort_cpu",
         extra="cpu",
         # The last two slowly: so that what a GPU is given can be looked at without one.
         targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
-        classifier_opener="jisu.runtimes.backends.ort_cpu.classifier:open_ort_classifier",
+        one_pass_opener="jisu.runtimes.backends.ort_cpu.one_pass:open_ort_one_pass",
     ),
     "ort-cuda": BackendEntry(
         opener="jisu.runtimes.backends.ort_cuda.open:open_ort_cuda",
         extra="cuda",
         targets=("ort-cuda", "ort-cpu"),
-        classifier_opener="jisu.runtimes.backends.ort_cuda.classifier:open_ort_cuda_classifier",
+        one_pass_opener="jisu.runtimes.backends.ort_cuda.one_pass:open_ort_cuda_one_pass",
         options=("allow_cpu_nodes",),
         uses_device=True,
     ),
@@ -71,7 +71,7 @@ BACKENDS: dict[str, BackendEntry] = {
         opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt",
         extra="tensorrt",
         targets=("tensorrt",),
-        classifier_opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_classifier",
+        one_pass_opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_one_pass",
         options=("plan", "capacity"),
         uses_device=True,
     ),
@@ -79,7 +79,7 @@ BACKENDS: dict[str, BackendEntry] = {
         opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_rtx",
         extra="tensorrt-rtx",
         targets=("tensorrt",),
-        classifier_opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_rtx_classifier",
+        one_pass_opener="jisu.runtimes.backends.tensorrt.opening:open_tensorrt_rtx_one_pass",
         options=("plan", "capacity"),
         uses_device=True,
     ),
@@ -89,7 +89,7 @@ BACKENDS: dict[str, BackendEntry] = {
         extra="export",
         targets=TARGETS,
         reads_source=True,
-        classifier_opener="jisu.runtimes.backends.torch.classifier:open_torch_classifier",
+        one_pass_opener="jisu.runtimes.backends.torch.one_pass:open_torch_one_pass",
     ),
 }
 
@@ -101,7 +101,7 @@ def register_backend(
     extra: str,
     targets: Iterable[str],
     reads_source: bool = False,
-    classifier_opener: str | None = None,
+    one_pass_opener: str | None = None,
 ) -> None:
     """Make a backend of another package known under ``name``.
 
@@ -110,7 +110,7 @@ def register_backend(
         extra: what to install when it is missing.
         targets: the targets whose artifacts it can run.
         reads_source: whether it uses the checkpoint that ``load`` was given as ``source``.
-        classifier_opener: the same as ``opener`` for artifacts that classify; None when it does not run these.
+        one_pass_opener: the same as ``opener`` for artifacts that classify; None when it does not run these.
 
     Raises:
         InputError: the name is taken or the opener is not of that form.
@@ -122,7 +122,7 @@ def register_backend(
             allowed="a name that is not in use",
             fix="Choose another name.",
         )
-    for path in (opener, classifier_opener):
+    for path in (opener, one_pass_opener):
         module, _, function = (path or "module:function").partition(":")
         if not module or not function:
             raise InputError(
@@ -136,13 +136,13 @@ def register_backend(
         extra=extra,
         targets=tuple(targets),
         reads_source=reads_source,
-        classifier_opener=classifier_opener,
+        one_pass_opener=one_pass_opener,
     )
 
 
-def open_artifact(name: str, artifact: Artifact, options: BackendOptions | None = None) -> Backend | ClassifierBackend:
+def open_artifact(name: str, artifact: Artifact, options: BackendOptions | None = None) -> Backend | OnePassBackend:
     """Open an artifact of any kind; arguments and errors as for `open_backend`."""
-    opener = open_classifier if artifact.manifest.model_kind == CLASSIFICATION else open_backend
+    opener = open_one_pass if artifact.manifest.reads_whole_texts else open_backend
     return opener(name, artifact, options)
 
 
@@ -158,32 +158,27 @@ def open_backend(name: str, artifact: Artifact, options: BackendOptions | None =
     """
     options = options or BackendOptions()
     entry = _entry_for(name, artifact, options)
-    if artifact.manifest.model_kind == CLASSIFICATION:
-        raise InputError(
-            f"{artifact.folder} is a classifier and does not generate text",
-            received=f"an artifact for {CLASSIFICATION}",
-            allowed="an artifact for text generation",
-            fix="Classify with it: `jisu classify`, or Engine.classify.",
-        )
+    if artifact.manifest.reads_whole_texts:
+        raise does_not_generate(artifact)
     opened: Backend = _open(name, entry, entry.opener, artifact, options)
     return opened
 
 
-def open_classifier(name: str, artifact: Artifact, options: BackendOptions | None = None) -> ClassifierBackend:
-    """Open an artifact that classifies; arguments and errors as for `open_backend`."""
+def open_one_pass(name: str, artifact: Artifact, options: BackendOptions | None = None) -> OnePassBackend:
+    """Open an artifact whose model reads whole texts; arguments and errors as for `open_backend`."""
     options = options or BackendOptions()
     entry = _entry_for(name, artifact, options)
-    if artifact.manifest.model_kind != CLASSIFICATION:
-        raise not_a_classifier(artifact)
-    if entry.classifier_opener is None:
-        able = [other for other, known in BACKENDS.items() if known.classifier_opener is not None]
+    if not artifact.manifest.reads_whole_texts:
+        raise not_of_kind(artifact, CLASSIFICATION)
+    if entry.one_pass_opener is None:
+        able = [other for other, known in BACKENDS.items() if known.one_pass_opener is not None]
         raise InputError(
-            f"The backend {name} runs no classifiers",
+            f"The backend {name} runs only models that generate text",
             received=str(artifact.folder),
             allowed=", ".join(able),
             fix="Choose one of these as --backend.",
         )
-    opened: ClassifierBackend = _open(name, entry, entry.classifier_opener, artifact, options)
+    opened: OnePassBackend = _open(name, entry, entry.one_pass_opener, artifact, options)
     return opened
 
 
@@ -203,16 +198,6 @@ def _open(name: str, entry: BackendEntry, path: str, artifact: Artifact, options
     if entry.uses_device:
         forbid_to_children(opened)
     return opened
-
-
-def not_a_classifier(artifact: Artifact) -> InputError:
-    """The error for whoever wants labels of an artifact that has none."""
-    return InputError(
-        f"{artifact.folder} is not a classifier",
-        received=f"an artifact for {artifact.manifest.model_kind}",
-        allowed=f"an artifact for {CLASSIFICATION}",
-        fix="Generate with it: `jisu generate`, or Engine.generate.",
-    )
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,71 @@ def write_tiny_classifier(
     if tokenizer:
         tiny_tokenizer().save_pretrained(str(folder))
     return folder
+
+
+def write_tiny_embedder(
+    folder: Path,
+    family: str = "Bert",
+    *,
+    pooling: Mapping[str, Any] | None = None,
+    steps: Collection[tuple[str, Mapping[str, Any]]] = (("Normalize", {}),),
+    settings: Mapping[str, Any] | None = None,
+    longest: int | None = None,
+    seed: int = 0,
+    **changes: Any,
+) -> Path:
+    """Write an encoder with random weights as sentence-transformers lays it out; returns the folder.
+
+    Args:
+        pooling: settings of the pooling; the mean when None.
+        steps: names and settings of the modules behind it; a Dense and a LayerNorm get random weights.
+        settings: prompts and the like.
+        longest: tokens of a text.
+        changes: go into the encoder's configuration.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import AutoModel
+
+    from jisu.exporter.sources.quiet import quiet_transformers
+
+    config = classifier_config(family, **changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
+        model.save_pretrained(str(folder))
+        tiny_tokenizer().save_pretrained(str(folder))
+        modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+        _write_json(folder / "1_Pooling" / "config.json", pooling or {"pooling_mode_mean_tokens": True})
+        for number, (kind, facts) in enumerate(steps, start=2):
+            place = folder / f"{number}_{kind}"
+            modules.append((kind, place.name))
+            _write_json(place / "config.json", dict(facts))
+            if kind == "Dense":
+                sizes = {"linear.weight": (facts["out_features"], facts["in_features"])}
+                sizes |= {"linear.bias": (facts["out_features"],)} if facts.get("bias", True) else {}
+                save_file({name: torch.randn(size) / 8 for name, size in sizes.items()}, place / "model.safetensors")
+            if kind == "LayerNorm":
+                ones = {f"norm.{name}": torch.rand(facts["dimension"]) for name in ("weight", "bias")}
+                save_file(ones, place / "model.safetensors")
+    lines = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (kind, path) in enumerate(modules)
+    ]
+    _write_json(folder / "modules.json", lines)
+    _write_json(folder / "config_sentence_transformers.json", dict(settings or {}))
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
+    return folder
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data), encoding="utf-8")
 
 
 def write_tiny_llama(

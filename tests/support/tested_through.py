@@ -160,13 +160,15 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/backends/ort_cuda/open.py",
         "runtimes/backends/ort_cuda/session.py",
     ),
-    "exporter/contract/test_classifier_backend.py": (
+    "exporter/gate/test_one_pass.py": ("exporter/gate/classification.py", "exporter/gate/one_pass_exam.py"),
+    "runtimes/commands/test_embed.py": ("runtimes/commands/text_arguments.py",),
+    "exporter/contract/test_one_pass_backend.py": (
         "runtimes/backends/ort/rows.py",
-        "runtimes/backends/ort_cpu/classifier.py",
-        "runtimes/backends/ort_cuda/classifier.py",
-        "runtimes/backends/padded_classifier.py",
-        "runtimes/backends/tensorrt/classifier.py",
-        "runtimes/backends/torch/classifier.py",
+        "runtimes/backends/ort_cpu/one_pass.py",
+        "runtimes/backends/ort_cuda/one_pass.py",
+        "runtimes/backends/padded_one_pass.py",
+        "runtimes/backends/tensorrt/one_pass.py",
+        "runtimes/backends/torch/one_pass.py",
     ),
     "runtimes/backends/tensorrt/test_build.py": (
         "runtimes/backends/tensorrt/compilation.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS, SOURCE, Signature
+from jisu.exporter.contract.signature import CAPACITY, INPUT_IDS, LOGITS, SENTENCE_EMBEDDING, SOURCE, Signature
 
 _TYPES = {"float32": "float", "float64": "double"}  # all others are spelled alike
 
@@ -14,8 +14,8 @@ def check_session(session: Any, signature: Signature, *, provider: str) -> None:
     """Compare a session with a signature; raises InputError that names every difference at once."""
     outputs = [spec.name for spec in signature.outputs]
     faults = _session_faults(session, signature, provider=provider)
-    if not signature.has_input(INPUT_IDS) or LOGITS not in outputs:
-        faults.append(f"the manifest names no {INPUT_IDS} or no {LOGITS}")
+    if not signature.has_input(INPUT_IDS) or not {LOGITS, SENTENCE_EMBEDDING} & set(outputs):
+        faults.append(f"the manifest names no {INPUT_IDS}, or neither {LOGITS} nor {SENTENCE_EMBEDDING}")
     for state in signature.state:
         unknown = [str(dim) for dim in state.dims if isinstance(dim, str) and dim not in ("B", CAPACITY, SOURCE)]
         faults += [f"the dim {dim} of the state {state.past} is not known" for dim in unknown]

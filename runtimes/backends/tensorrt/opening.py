@@ -10,13 +10,13 @@ from typing import Any
 
 from jisu.exporter.contract.artifact import Artifact
 from jisu.exporter.contract.backend import Backend
-from jisu.exporter.contract.classifier_backend import ClassifierBackend
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.one_pass_backend import OnePassBackend
 from jisu.runtimes.backends.tensorrt.backend import PlanBackend
 from jisu.runtimes.backends.tensorrt.build import build_plans, check_artifact, plan_key
-from jisu.runtimes.backends.tensorrt.classifier import open_classifier_plan
 from jisu.runtimes.backends.tensorrt.encoder import open_encoder_decoder
 from jisu.runtimes.backends.tensorrt.library import Library, import_library
+from jisu.runtimes.backends.tensorrt.one_pass import open_one_pass_plan
 from jisu.runtimes.backends.tensorrt.packed_plan import unpack_plan
 from jisu.runtimes.backends.tensorrt.plan_file import PLAN, part_path, plan_path, read_plan, read_record
 from jisu.runtimes.backends.tensorrt.plan_graph import plan_graphs
@@ -63,7 +63,7 @@ def open_plan(
     return PlanBackend(plan=plans[0], **opened)
 
 
-def open_plan_classifier(
+def open_one_pass_plan_file(
     artifact: Artifact,
     *,
     threads: int | None,
@@ -71,11 +71,11 @@ def open_plan_classifier(
     name: str,
     plan: Path | None = None,
     capacity: int | None = None,
-) -> ClassifierBackend:
+) -> OnePassBackend:
     """Open a classifier's plan for the first GPU; arguments and errors as for `open_plan`."""
     check_artifact(artifact)
     plans, opened = _opened(artifact, name=name, plan=plan, capacity=capacity)
-    return open_classifier_plan(plan=plans[0], **opened)
+    return open_one_pass_plan(plan=plans[0], **opened)
 
 
 def _opened(
@@ -165,5 +165,5 @@ def _recorded_shapes(path: Path, capacity: int | None) -> Shapes:
 
 open_tensorrt = partial(open_plan, name="tensorrt")
 open_tensorrt_rtx = partial(open_plan, name="tensorrt-rtx")
-open_tensorrt_classifier = partial(open_plan_classifier, name="tensorrt")
-open_tensorrt_rtx_classifier = partial(open_plan_classifier, name="tensorrt-rtx")
+open_tensorrt_one_pass = partial(open_one_pass_plan_file, name="tensorrt")
+open_tensorrt_rtx_one_pass = partial(open_one_pass_plan_file, name="tensorrt-rtx")

@@ -31,7 +31,7 @@ def run_says(monkeypatch):
 
         return run
 
-    for kind in ("generator", "classifier", "text_to_text"):
+    for kind in ("generator", "one_pass", "text_to_text"):
         monkeypatch.setattr(prove_module, f"_prove_{kind}", says(kind))
     return requests
 
@@ -56,7 +56,7 @@ def test_another_source_fails_in_the_run_and_names_the_layer(tiny_artifact, sour
 
 @pytest.mark.parametrize(
     ("model_kind", "run"),
-    [("text-generation", "generator"), ("text-classification", "classifier"), ("text2text-generation", "text_to_text")],
+    [("text-generation", "generator"), ("text-classification", "one_pass"), ("text2text-generation", "text_to_text")],
 )
 def test_each_kind_of_model_has_its_run(run_says, tiny_artifact, source, monkeypatch, model_kind, run):
     monkeypatch.setattr("jisu.exporter.gate.stored.check_stored", lambda *_: [])

@@ -46,8 +46,8 @@ def test_a_source_that_nothing_reads_is_refused(artifact: Artifact, registered: 
 def test_every_backend_can_be_imported() -> None:
     for entry in BACKENDS.values():
         assert callable(imported(entry.opener))
-        assert entry.classifier_opener is not None
-        assert callable(imported(entry.classifier_opener))
+        assert entry.one_pass_opener is not None
+        assert callable(imported(entry.one_pass_opener))
 
 
 def test_an_outsider_is_opened_by_name(registered: str, artifact: Artifact) -> None:

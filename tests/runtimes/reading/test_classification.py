@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.runtimes.generation.classification import check_texts, classify_rows, probabilities_of
+from jisu.runtimes.reading.classification import classify_rows, probabilities_of
+from jisu.runtimes.reading.texts import check_texts
 
 
 class Counting:
     """Its logits are (tokens, 0), and it keeps the lengths of each call."""
 
-    name, labels, vocab_size, max_positions = "counting", 2, 100, 50
+    name, columns, per_token, vocab_size, max_positions = "counting", 2, False, 100, 50
 
     def __init__(self, *, takes_unequal: bool) -> None:
         self.takes_unequal = takes_unequal
         self.calls: list[list[int]] = []
 
-    def logits(self, rows):
+    def outputs(self, rows):
         self.calls.append([len(row) for row in rows])
         return np.array([[np.log(len(row)), 0.0] for row in rows], np.float32)
 

@@ -1,4 +1,4 @@
-"""The source module of a classifier as a backend: the reference that the others are compared with."""
+"""The source module of a model that reads whole texts as a backend: what the others are compared with."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import Artifact
 from jisu.exporter.contract.backend import Logits, TokenIds
+from jisu.exporter.contract.signature import INPUT_IDS
 from jisu.runtimes.backends.forks import run_in_children
 from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
-from jisu.runtimes.backends.padded_classifier import PaddedClassifier
+from jisu.runtimes.backends.padded_one_pass import PaddedOnePass, output_of
 from jisu.runtimes.backends.torch.backend import compute_alone
 from jisu.runtimes.machine.threads import usable_threads
 
 if TYPE_CHECKING:
     import torch
 
-# A function (artifact, source) -> module forward(input_ids[, attention_mask]) with an attribute `takes_mask`; only the
+# A function (artifact, source) -> module that gives a tuple of tensors of the graph's inputs, by their names; only the
 # exporter knows how to read checkpoints.
-SOURCE_OPENER = "jisu.exporter.verification:open_torch_classifier"
+SOURCE_OPENER = "jisu.exporter.verification:open_torch_one_pass"
 
 
-def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedClassifier:
+def open_torch_one_pass(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedOnePass:
     """Open the checkpoint that an artifact was made from; ``source`` None takes the one its manifest names.
 
     Raises:
@@ -35,13 +36,16 @@ def open_torch_classifier(artifact: Artifact, *, threads: int | None, source: An
     open_module = getattr(importlib.import_module(module_name), function)
     run_in_children(compute_alone)
     torch.set_num_threads(threads or min(torch.get_num_threads(), usable_threads()))
-    return PaddedClassifier("torch", artifact, partial(_run, open_module(artifact, source).eval()))
+    names = [spec.name for spec in artifact.manifest.signature.outputs]
+    run = partial(_run, open_module(artifact, source).eval(), names.index(output_of(artifact).name))
+    return PaddedOnePass("torch", artifact, run)
 
 
-def _run(module: torch.nn.Module, ids: TokenIds, mask: TokenIds) -> Logits:
+def _run(module: torch.nn.Module, output: int, feeds: dict[str, TokenIds]) -> Logits:
     import torch
 
-    inputs = [torch.from_numpy(array) for array in ((ids, mask) if module.takes_mask else (ids,))]
-    with catch_out_of_memory(rows=len(ids), tokens=ids.shape[1]), torch.inference_mode():
-        logits: Logits = module(*inputs).float().contiguous().numpy()
-    return logits
+    rows, tokens = feeds[INPUT_IDS].shape
+    inputs = {name: torch.from_numpy(array) for name, array in feeds.items()}
+    with catch_out_of_memory(rows=rows, tokens=tokens), torch.inference_mode():
+        numbers: Logits = module(**inputs)[output].float().contiguous().numpy()
+    return numbers

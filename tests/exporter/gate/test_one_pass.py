@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from jisu.exporter.gate.classification import run_classifier_gate
+from jisu.exporter.gate.one_pass import run_one_pass_gate
 from jisu.exporter.gate.texts import gate_texts
 from jisu.exporter.precision.budget import FP32_BUDGET, quality_budget
 
@@ -18,7 +18,8 @@ RELAXED = quality_budget(max_mean_kl=0.02, min_top1=0.93)
 class Source:
     """Logits from the mean of random vectors of a text's tokens."""
 
-    labels = LABELS
+    columns = LABELS
+    kind = "text-classification"
     description = "a table"
 
     def __init__(self):
@@ -31,12 +32,12 @@ class Source:
 class Candidate:
     """The same, through padded batches, with a fault where one is wanted."""
 
-    name, vocab_size, max_positions, labels = "candidate", VOCAB, None, LABELS
+    name, vocab_size, max_positions, columns, per_token = "candidate", VOCAB, None, LABELS, False
 
     def __init__(self, fault=None, *, takes_unequal=True):
         self.fault, self.takes_unequal, self.source = fault, takes_unequal, Source()
 
-    def logits(self, rows):
+    def outputs(self, rows):
         assert self.takes_unequal or len({len(row) for row in rows}) == 1
         width = max(map(len, rows))
         actual = []
@@ -66,7 +67,7 @@ class Candidate:
 
 def verdict(fault=None, budget=FP32_BUDGET, **options):
     texts = gate_texts(None, VOCAB)
-    return run_classifier_gate(Candidate(fault, **options), Source(), texts=texts, budget=budget)
+    return run_one_pass_gate(Candidate(fault, **options), Source(), texts=texts, budget=budget)
 
 
 @pytest.mark.parametrize("budget", [FP32_BUDGET, RELAXED])
@@ -110,6 +111,6 @@ def test_rounding_passes_a_reduced_precision_only():
 
 def test_another_number_of_labels_ends_the_gate():
     candidate = Candidate()
-    candidate.labels = 2
-    result = run_classifier_gate(candidate, Source(), texts=gate_texts(None, VOCAB), budget=FP32_BUDGET)
+    candidate.columns = 2
+    result = run_one_pass_gate(candidate, Source(), texts=gate_texts(None, VOCAB), budget=FP32_BUDGET)
     assert [(check.name, check.passed) for check in result.checks] == [("columns", False)]

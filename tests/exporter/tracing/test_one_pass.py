@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.tracing.classifier import Classifier, trace_classifier
+from jisu.exporter.tracing.one_pass import OnePass, trace_one_pass
 from tests.exporter.passes.draft import operators, run
 from tests.support.models import PAD, classifier_config, random_model
 
 
 def traced(family, *, limit=512, **changes):
     model = random_model(classifier_config(family, **changes), classifies=True).eval()
-    return model, trace_classifier(Classifier(model), labels=3, max_positions=limit)
+    return model, trace_one_pass(OnePass(model), columns=3, max_positions=limit)
 
 
 def padded(*lengths, seed=0):
@@ -50,11 +50,11 @@ def test_a_graph_gives_the_logits_of_its_source(family, attentions):
 
 
 def test_equal_layers_are_traced_twice_and_copied(monkeypatch):
-    from jisu.exporter.tracing import classifier
+    from jisu.exporter.tracing import one_pass
 
     copied = []
-    stamp = classifier.stamp_layers
-    monkeypatch.setattr(classifier, "stamp_layers", lambda *a, **o: copied.append(stamp(*a, **o)) or copied[-1])
+    stamp = one_pass.stamp_layers
+    monkeypatch.setattr(one_pass, "stamp_layers", lambda *a, **o: copied.append(stamp(*a, **o)) or copied[-1])
     model, graph = traced("Bert", num_hidden_layers=4)
     assert len(copied[0]) == 4
     assert "bert.encoder.layer.3.output.dense.weight" in graph.graph.initializers
@@ -90,7 +90,7 @@ class Talking(Bag):
 
 def test_a_module_without_a_mask_has_one_input():
     module = Bag().eval()
-    graph = trace_classifier(Classifier(module), labels=3)
+    graph = trace_one_pass(OnePass(module), columns=3)
     assert [value.name for value in graph.graph.inputs] == ["input_ids"]
     assert set(graph.graph.initializers) >= {"table.weight", "head.weight"}
     for rows, tokens in ((1, 1), (3, 9)):
@@ -104,14 +104,14 @@ def test_a_module_without_a_mask_has_one_input():
     [
         (Deaf, "lost an input. Received: nothing reads attention_mask"),
         (Counting, "The trace of Counting works for a few numbers of rows or tokens only"),
-        (Talking, "Talking does not classify texts. Received: logits of 3 dims"),
+        (Talking, "Talking does not give what a model for text-classification gives. Received: logits of 3 dims"),
     ],
 )
 def test_what_cannot_be_traced_is_refused_with_the_reason(module, message):
     with pytest.raises(InputError, match=message):
-        trace_classifier(Classifier(module().eval()), labels=3)
+        trace_one_pass(OnePass(module().eval()), columns=3)
 
 
 def test_a_label_too_few_is_refused():
     with pytest.raises(InputError, match=r"dims \['B', 3\]. Allowed: dims \['B', 2\]"):
-        trace_classifier(Classifier(Bag().eval()), labels=2)
+        trace_one_pass(OnePass(Bag().eval()), columns=2)

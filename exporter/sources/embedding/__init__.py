@@ -1,0 +1,1 @@
+"""Embedding models: folders of sentence-transformers, and plain encoders with a pooling that the user names."""

@@ -1,0 +1,246 @@
+"""What a folder of sentence-transformers says of itself, read without that package: modules, pooling, prompts, lengths.
+
+Everything that it states is understood or refused by name; nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.jsonfile import read_json, read_json_list
+
+PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
+StepKind = Literal["Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"]
+STEP_KINDS: tuple[StepKind, ...] = get_args(StepKind)
+
+MODULES = "modules.json"
+SETTINGS = "config_sentence_transformers.json"
+# Under its newer name and older ones, of which the first that is there counts.
+LENGTHS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+_PACKAGE = "sentence_transformers"
+# Names of the modes in older files, where each is a key of its own.
+_OLD_MODES: dict[str, PoolingMode] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_POOLING_KEYS = {*_OLD_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension"}
+_SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingStep:
+    """What is done with the vectors after the encoder: the settings of one module, and where its weights lie."""
+
+    kind: StepKind
+    settings: Mapping[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingDescription:
+    """An embedding model besides its encoder.
+
+    Attributes:
+        encoder: folder of the encoder and its tokenizer.
+        pooling: modes, whose vectors stand behind each other.
+        steps: what follows the pooling, in order.
+        longest: tokens of a text at most, where the folder says so.
+        lowers: whether texts are put into lower case before they become tokens.
+        prompts, default_prompt, similarity: see `exporter.contract.artifact.EmbeddingFacts`.
+    """
+
+    encoder: Path
+    pooling: tuple[PoolingMode, ...]
+    steps: tuple[EmbeddingStep, ...] = ()
+    longest: int | None = None
+    lowers: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str = "cosine"
+
+    @property
+    def normalized(self) -> bool:
+        """Whether the last step that changes a vector gives it length 1."""
+        kinds = [step.kind for step in self.steps if step.kind != "Dropout"]
+        return bool(kinds) and kinds[-1] == "Normalize"
+
+
+def is_embedding_folder(folder: Path) -> bool:
+    """Whether a folder is laid out as sentence-transformers does it, for a model that gives a text one vector."""
+    return (folder / MODULES).is_file()
+
+
+def read_description(folder: Path) -> EmbeddingDescription:
+    """Read a folder of sentence-transformers.
+
+    Raises:
+        InputError: a module, a pooling or a setting that is not understood; all of them by name.
+    """
+    modules = [_module(entry, folder) for entry in read_json_list(folder / MODULES)]
+    kinds = [kind for kind, _ in modules]
+    known = {"Transformer", *STEP_KINDS}
+    foreign = [kind for kind in kinds if kind not in known]
+    if foreign or kinds[:1] != ["Transformer"] or "Transformer" in kinds[1:] or kinds[1:2] != ["Pooling"]:
+        raise InputError(
+            f"{folder} is made of modules that cannot be exported",
+            received=", ".join(kinds) or "no module",
+            allowed=f"Transformer, Pooling, and then any of {', '.join(STEP_KINDS[1:])}",
+            fix="Choose a model that is made of these; a plain encoder takes --pooling instead of modules.json.",
+        )
+    steps = [EmbeddingStep(kind=kind, settings=_settings(place), folder=place) for kind, place in modules[1:]]  # type: ignore[arg-type]
+    if any(step.kind == "Pooling" for step in steps[1:]):
+        raise InputError(
+            f"{folder} pools twice",
+            received=", ".join(kinds),
+            allowed="one Pooling, behind the Transformer",
+            fix="Correct modules.json.",
+        )
+    encoder = modules[0][1]
+    limits = _limits(encoder)
+    stated = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    prompts, default = _prompts(stated, folder)
+    return EmbeddingDescription(
+        encoder=encoder,
+        pooling=_pooling(steps[0], prompted=any(prompts.values())),
+        steps=tuple(steps[1:]),
+        longest=limits.get("max_seq_length"),
+        lowers=bool(limits.get("do_lower_case", False)),
+        prompts=prompts,
+        default_prompt=default,
+        similarity=_similarity(stated, folder),
+    )
+
+
+def plain_description(folder: Path, pooling: str) -> EmbeddingDescription:
+    """An encoder that says nothing of pooling, with one that the user names; raises InputError for an unknown one."""
+    if pooling not in POOLING_MODES:
+        raise InputError(
+            "There is no such pooling",
+            received=f"--pooling {pooling}",
+            allowed=", ".join(POOLING_MODES),
+            fix="Choose the one that the model was trained with; its card says which.",
+        )
+    return EmbeddingDescription(encoder=folder, pooling=(pooling,))
+
+
+def _module(entry: Any, folder: Path) -> tuple[str, Path]:
+    """(name of the class, folder) of one line of modules.json."""
+    kind, path = (entry.get("type"), entry.get("path", "")) if isinstance(entry, dict) else (None, "")
+    if not isinstance(kind, str) or not isinstance(path, str):
+        raise InputError(
+            f"{folder / MODULES} lists something that is no module",
+            received=repr(entry)[:80],
+            allowed="objects with a type and a path",
+            fix="Download the checkpoint again.",
+        )
+    if kind.partition(".")[0] != _PACKAGE:
+        raise InputError(
+            f"{folder} needs remote code: {MODULES} names a class of its own",
+            received=kind,
+            allowed=f"modules of {_PACKAGE}; code from a checkpoint is never run",
+            fix="Choose a model that needs none.",
+        )
+    place = folder / path
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{folder / MODULES} names a folder outside of the checkpoint",
+            received=path,
+            allowed="folders within it",
+            fix="Correct modules.json.",
+        )
+    return kind.rpartition(".")[2], place
+
+
+def _settings(place: Path) -> dict[str, Any]:
+    return read_json(place / "config.json") if (place / "config.json").is_file() else {}
+
+
+def _limits(encoder: Path) -> dict[str, Any]:
+    """Length and case of the texts; raises InputError for a use of the encoder that is no embedding of text."""
+    path = next((encoder / name for name in LENGTHS if (encoder / name).is_file()), None)
+    if path is None:
+        return {}
+    limits = read_json(path)
+    use = limits.get("transformer_task", "feature-extraction")
+    text = (limits.get("modality_config") or {"text": {}}).get("text", {}).get("method", "forward")
+    longest = limits.get("max_seq_length")
+    if use != "feature-extraction" or text != "forward":
+        received = f"transformer_task {use!r}, method {text!r}"
+    elif longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < 1):
+        received = f"max_seq_length {longest!r}"
+    else:
+        return limits
+    raise InputError(
+        f"{path} asks for something else than the states of an encoder",
+        received=received,
+        allowed="transformer_task feature-extraction, method forward, and a positive max_seq_length",
+        fix="Correct the file, or choose another model.",
+    )
+
+
+def _pooling(step: EmbeddingStep, *, prompted: bool) -> tuple[PoolingMode, ...]:
+    settings = dict(step.settings)
+    stated = settings.get("pooling_mode")
+    if stated is None:
+        modes: tuple[Any, ...] = tuple(mode for key, mode in _OLD_MODES.items() if settings.get(key)) or ("mean",)
+    else:
+        modes = tuple(stated) if isinstance(stated, list) else (stated,)
+    unknown = [repr(mode) for mode in modes if mode not in POOLING_MODES]
+    unknown += [key for key in settings if key not in _POOLING_KEYS]
+    if unknown or not modes:
+        raise InputError(
+            f"{step.folder / 'config.json'} asks for a pooling that does not exist",
+            received=", ".join(unknown) or "no mode",
+            allowed=", ".join(POOLING_MODES),
+            fix="Download the checkpoint again, or correct the file.",
+        )
+    if settings.get("include_prompt") is False and prompted:
+        raise InputError(
+            f"{step.folder / 'config.json'} leaves the tokens of a prompt out of the pooling, which is not supported",
+            received="include_prompt false, beside prompts",
+            allowed="prompts that count like the rest of the text",
+            fix="Choose a model without it.",
+        )
+    return modes
+
+
+def _prompts(stated: Mapping[str, Any], folder: Path) -> tuple[dict[str, str], str | None]:
+    prompts, default = stated.get("prompts") or {}, stated.get("default_prompt_name")
+    texts = isinstance(prompts, dict) and all(isinstance(text, str | None) for text in prompts.values())
+    if not texts or not (default is None or default in prompts):
+        raise InputError(
+            f"{folder / SETTINGS} has prompts that cannot be used",
+            received=f"prompts {prompts!r:.80}, default_prompt_name {default!r}",
+            allowed="texts by name, and one of these names as the default",
+            fix="Correct the file.",
+        )
+    return {name: text or "" for name, text in prompts.items()}, default
+
+
+def _similarity(stated: Mapping[str, Any], folder: Path) -> str:
+    name = stated.get("similarity_fn_name") or "cosine"
+    if name not in _SIMILARITIES:
+        raise InputError(
+            f"{folder / SETTINGS} names a similarity that is not known",
+            received=repr(name),
+            allowed=", ".join(_SIMILARITIES),
+            fix="Correct the file.",
+        )
+    return str(name)
