@@ -31,7 +31,7 @@ from jisu.exporter.packaging.artifact_files import (
 from jisu.exporter.packaging.folder_files import write_folder_files
 from jisu.exporter.packaging.rejection import keep_rejected
 from jisu.exporter.packaging.staging import publish, remove_stale, staging_folder
-from jisu.exporter.passes.recipes import encoder_steps
+from jisu.exporter.passes.recipes import VISION_STEPS, encoder_steps
 from jisu.exporter.passes.run_recipe import run_recipe
 from jisu.exporter.passes.steps import StepRecord
 from jisu.exporter.precision.half_precision import computed_half
@@ -43,7 +43,7 @@ from jisu.exporter.quantization.run import run_quantization
 from jisu.exporter.request import ExportRequest, with_arguments_of
 from jisu.exporter.sources.evaluation_mode import evaluation_mode
 from jisu.exporter.sources.paged_weights import is_large
-from jisu.exporter.tracing.trace_source import trace_source, trace_source_encoder
+from jisu.exporter.tracing.trace_source import trace_source, trace_source_encoder, trace_source_vision
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -62,10 +62,11 @@ _CALIBRATED = (*_MEASURED, "scales and codes of calibrated layers, where a sum o
 
 @dataclass(frozen=True, kw_only=True)
 class Graphs:
-    """A traced source, which the passes then edit; ``encoder`` is None where the model has none."""
+    """A traced source, which the passes then edit; ``encoder`` and ``vision`` are None where the model has none."""
 
     model: ir.Model
     encoder: ir.Model | None
+    vision: ir.Model | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +157,11 @@ def _loaded(request: ExportRequest) -> Iterator[ExportJob]:
 
 def _trace(job: ExportJob) -> Graphs:
     with job.stages.stage("trace"):
-        return Graphs(model=trace_source(job.source, say=job.stages.say), encoder=trace_source_encoder(job.source))
+        return Graphs(
+            model=trace_source(job.source, say=job.stages.say),
+            encoder=trace_source_encoder(job.source),
+            vision=trace_source_vision(job.source),
+        )
 
 
 @contextlib.contextmanager
@@ -230,6 +235,8 @@ def _optimize(job: ExportJob, graphs: Graphs, quantized: QuantizedWeights) -> li
     if graphs.encoder is not None:
         steps = encoder_steps(job.steps)
         records += [replace(record, graph="encoder") for record in run_recipe(graphs.encoder, steps, context)]
+    if graphs.vision is not None:
+        records += [replace(record, graph="vision") for record in run_recipe(graphs.vision, VISION_STEPS, context)]
     return records
 
 
@@ -244,6 +251,7 @@ def _write(
         source,
         target=target,
         encoder=graphs.encoder,
+        vision=graphs.vision,
         widens_half=computed_half(precision, target) is not None,
         written=source.count_read,
     )

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+Image = Any  # a path, bytes, an image of Pillow or an array: `runtimes.images.reading.read_image` says which
+
 
 class Engine:
     """Generates, chats and scores, or classifies, or embeds, with one model; use it in a ``with`` block, or close it.
@@ -120,6 +122,7 @@ class Engine:
         prompt: str,
         *,
         chat: bool | None = None,
+        images: Sequence[Image] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result: ...
@@ -139,6 +142,7 @@ class Engine:
         prompt: str | Sequence[str],
         *,
         chat: bool | None = None,
+        images: Sequence[Image] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result | list[Result]:
@@ -146,11 +150,14 @@ class Engine:
 
         Args:
             chat: render each prompt as a user message; None does so when the model has a chat template.
+            images: of the one prompt, in the order of their marks in it; without marks they come before the text. A
+                path, the bytes of a file, an image of Pillow, or uint8 [H, W, 3].
 
         Raises:
-            InputError: an empty or too long prompt, an option out of range, or no chat template though one is wanted.
+            InputError: an empty or too long prompt, an option out of range, an image that cannot be read or has no
+                mark, or no chat template though one is wanted.
         """
-        results = all_results(self._begin(check_prompts(prompt), options, changes, chat=chat))
+        results = all_results(self._begin(check_prompts(prompt), options, changes, chat=chat, images=images))
         return results[0] if isinstance(prompt, str) else results
 
     def generate_ids(
@@ -168,11 +175,12 @@ class Engine:
         prompt: str,
         *,
         chat: bool | None = None,
+        images: Sequence[Image] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> TextStream:
         """Answer one prompt piece by piece; raises as `generate` does, before the first piece."""
-        return TextStream(self._begin([prompt], options, changes, chat=chat))
+        return TextStream(self._begin([prompt], options, changes, chat=chat, images=images))
 
     def chat(
         self,
@@ -205,6 +213,7 @@ class Engine:
         prompt: str,
         *,
         chat: bool | None = None,
+        images: Sequence[Image] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result: ...
@@ -224,6 +233,7 @@ class Engine:
         prompt: str | Sequence[str],
         *,
         chat: bool | None = None,
+        images: Sequence[Image] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result | list[Result]:
@@ -231,7 +241,9 @@ class Engine:
 
         Each step is computed in a thread of the engine's own; a cancelled task computes no further.
         """
-        results = await finish_run(self.steps, lambda: self._begin(check_prompts(prompt), options, changes, chat=chat))
+        results = await finish_run(
+            self.steps, lambda: self._begin(check_prompts(prompt), options, changes, chat=chat, images=images)
+        )
         return results[0] if isinstance(prompt, str) else results
 
     def astream(
@@ -239,11 +251,12 @@ class Engine:
         prompt: str,
         *,
         chat: bool | None = None,
+        images: Sequence[Image] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> AsyncTextStream:
         """Answer one prompt piece by piece, for ``async for``; raises as `generate` does, with the first piece."""
-        return AsyncTextStream(self.steps, lambda: self._begin([prompt], options, changes, chat=chat))
+        return AsyncTextStream(self.steps, lambda: self._begin([prompt], options, changes, chat=chat, images=images))
 
     async def achat(
         self,
@@ -488,10 +501,30 @@ class Engine:
         return_freed_memory()
 
     def _begin(
-        self, prompts: Sequence[str], options: SamplingOptions | None, changes: OptionChanges, *, chat: bool | None
+        self,
+        prompts: Sequence[str],
+        options: SamplingOptions | None,
+        changes: OptionChanges,
+        *,
+        chat: bool | None,
+        images: Sequence[Image] | None = None,
     ) -> Run:
+        if images is not None:
+            return self._begin_with_images(prompts, images, changed_options(options, changes), chat=chat)
         ids = [self.prompt_ids(text, chat=chat) for text in prompts]
         return self.generator.begin(check_id_prompts(ids), changed_options(options, changes))
+
+    def _begin_with_images(
+        self, prompts: Sequence[str], images: Sequence[Image], options: SamplingOptions, *, chat: bool | None
+    ) -> Run:
+        reader = self.generator.images
+        if reader is None:
+            raise engine_errors.reads_no_images(self.artifact)
+        if len(prompts) != 1:
+            raise engine_errors.images_of_one_prompt(len(prompts))
+        with self._turns:
+            prompt = reader.prompt(prompts[0], images, chat=chat)
+        return self.generator.begin([prompt.token_ids], options, images=[prompt])
 
     def __enter__(self) -> Self:
         return self

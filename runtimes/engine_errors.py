@@ -66,3 +66,21 @@ def not_token_ids(value: object) -> InputError:
     return InputError(
         "These are not token ids", received=shown(value), allowed="a list of whole numbers", fix="Give one list."
     )
+
+
+def reads_no_images(artifact: Artifact) -> InputError:
+    return InputError(
+        f"{artifact.folder} reads no images here",
+        received="images",
+        allowed="an artifact of a model for image-text-to-text, on the backend ort-cpu",
+        fix="Leave the images out, or export a model that reads them.",
+    )
+
+
+def images_of_one_prompt(prompts: int) -> InputError:
+    return InputError(
+        "Images belong to one prompt",
+        received=f"images with {prompts} prompts",
+        allowed="one prompt with its images",
+        fix="Ask once for each prompt.",
+    )

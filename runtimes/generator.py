@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.artifact import IMAGE_TEXT, Artifact
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.generation_settings import read_generation_settings
+from jisu.exporter.contract.image_prompt import ImageBackend, ImagePrompt
 from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
 from jisu.runtimes.chat.messages import ChatRequest, Message
@@ -17,6 +18,7 @@ from jisu.runtimes.generation.model_defaults import checked_settings, complete_o
 from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions, changed_options
 from jisu.runtimes.generation.runs import Run, begin_run
 from jisu.runtimes.generation.turns import Turns
+from jisu.runtimes.image_reader import ImageReader, WithImages
 from jisu.runtimes.model_text import ModelText
 
 
@@ -32,6 +34,9 @@ class Generator:
         self.turns = turns or Turns()
         self._text = text
         self._facts = artifact.manifest.model
+        self.images: ImageReader | None = None
+        if artifact.manifest.model_kind == IMAGE_TEXT and isinstance(backend, ImageBackend):
+            self.images = ImageReader(artifact, backend, text)
         self.settings: dict[str, Any] = checked_settings(
             read_generation_settings(artifact.folder), self._facts, artifact.folder
         )
@@ -43,16 +48,25 @@ class Generator:
         *,
         cut: bool = False,
         seeds: Sequence[int | None] | None = None,
+        images: Sequence[ImagePrompt] | None = None,
     ) -> Run:
         """Begin to answer prompts of token ids.
 
         Args:
             cut: shorten an answer that there is no room for, instead of refusing it.
             seeds: of each answer; None makes them from the options' seed.
+            images: the prompts with their images, where they have some.
         """
         check_ids(prompts, self.backend.vocab_size)
+        backend = self.backend
+        if images is not None:
+            assert self.images is not None, "the caller has read the images with it"
+            backend = WithImages(self.images.backend, images)
+        elif self.images is not None:
+            for prompt in prompts:
+                self.images.check_without_images(prompt)
         return begin_run(
-            self.backend,
+            backend,
             prompts,
             options=self.completed_options(options),
             codec=self._text.optional_codec,

@@ -21,6 +21,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 BRINGS_ORT = {"onnxruntime-genai": "onnxruntime", "onnxruntime-genai-cuda": "onnxruntime-gpu", "optimum": "onnxruntime"}
 # import name -> distribution, where they differ
 DISTRIBUTIONS = {
+    "PIL": "pillow",
     "onnx_ir": "onnx-ir",
     "onnxruntime_genai": "onnxruntime-genai",
     "cuda": "cuda-python",

@@ -72,6 +72,13 @@ WORKLOADS = {kind: {item.name: item for item in items} for kind, items in _SUITE
 def workloads_named(names: list[str] | None, *, model_kind: str = TEXT_GENERATION) -> list[Workload]:
     """The workloads of these names in their own order, all when None; raises InputError for an unknown name."""
     known = {name: item for kind, items in WORKLOADS.items() if kind == model_kind for name, item in items.items()}
+    if not known:
+        raise InputError(
+            f"Models for {model_kind} are not compared yet",
+            received=f"artifacts for {model_kind}",
+            allowed=", ".join(WORKLOADS),
+            fix="Compare artifacts of one of these kinds.",
+        )
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise InputError(

@@ -28,6 +28,11 @@ CPU_GRAPH = "model.cpu.onnx"
 ENCODER = "encoder.onnx"
 CPU_ENCODER = "encoder.cpu.onnx"
 ENCODER_WEIGHTS = "encoder.onnx.data"
+# Of a model that reads images: pixels to rows of image features for the decoder in `GRAPH`, and how images and prompts
+# become its inputs.
+VISION = "vision.onnx"
+VISION_WEIGHTS = "vision.onnx.data"
+IMAGES = "images.json"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
@@ -42,7 +47,8 @@ TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 
 
 # What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another, and
-# give a text a vector, each of its tokens a label, its masked tokens words, or a question its answer in it.
+# give a text a vector, each of its tokens a label, its masked tokens words, or a question its answer in it; continue a
+# text with images in it.
 ModelKind = Literal[
     "text-generation",
     "text-classification",
@@ -51,9 +57,11 @@ ModelKind = Literal[
     "token-classification",
     "fill-mask",
     "question-answering",
+    "image-text-to-text",
 ]
 MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 TEXT_TO_TEXT: ModelKind = "text2text-generation"
+IMAGE_TEXT: ModelKind = "image-text-to-text"
 CLASSIFICATION: ModelKind = "text-classification"
 EMBEDDING: ModelKind = "feature-extraction"
 # They read a whole text at once and carry nothing; those with a row of numbers for each token of the text.

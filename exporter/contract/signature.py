@@ -33,6 +33,10 @@ LOGITS = "logits"  # float32 [B, K, V]; of a model that reads a whole text at on
 # Of an embedding model, under the names that sentence-transformers and Optimum know: float32 [B, D] and [B, T, C].
 SENTENCE_EMBEDDING = "sentence_embedding"
 LAST_HIDDEN_STATE = "last_hidden_state"
+# Of a model that reads images; all optional, and without them a text is read.
+IMAGE_FEATURES = "image_features"  # float32 [image rows, features]
+IMAGE_INDEX = "image_index"  # int64 [B, T]: 0 for a token of text, n for row n - 1 of the image features
+IMAGE_SHIFTS = "image_shifts"  # int64 [3, B, T], added to a token's place in the text for each row of positions
 
 
 @dataclass(frozen=True, kw_only=True)

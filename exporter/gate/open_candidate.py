@@ -66,6 +66,15 @@ def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
     return OrtCpuBackend(session, made.signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
 
 
+def open_image_reader(artifact: Artifact, backend: Backend) -> Any:
+    """What makes prompts of images for a candidate, as a user's engine does."""
+    from jisu.runtimes.image_reader import ImageReader
+    from jisu.runtimes.model_text import ModelText
+
+    reading: Any = backend
+    return ImageReader(artifact, reading, ModelText(artifact))
+
+
 def open_candidate_one_pass(artifact: Artifact, backend: str = "ort-cpu") -> OnePassBackend:
     """The same of a classifier."""
     from jisu.runtimes.backends.registry import open_one_pass

@@ -120,10 +120,21 @@ def _prove_generator(
             tokenizer_check=_tokenizer_check(artifact, source),
             locate=_locator(artifact, source, reference),
             whole_range=partial(_check_whole_range, artifact, source, intended or {}),
+            further=None if source.vision is None else partial(_image_checks, artifact, source, backend),
             progress=_progress(stages),
         )
     finally:
         backend.close()
+
+
+def _image_checks(artifact: Artifact, source: Source, backend: Any, exam: Exam, past: Exam) -> list[Any]:
+    """What only a model that reads images is asked."""
+    from jisu.exporter.gate.images import ImageExam, image_checks
+    from jisu.exporter.gate.open_candidate import open_image_reader
+
+    assert source.vision is not None
+    reader = open_image_reader(artifact, backend)
+    return list(image_checks(ImageExam(backend, reader, source.vision, exam, past)))
 
 
 def _far(source: Source, max_positions: int | None) -> int:

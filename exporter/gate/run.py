@@ -41,6 +41,7 @@ def run_gate(
     tokenizer_check: Callable[[], Sequence[Check]] | None = None,
     locate: Callable[[TokenIds], str | None] | None = None,
     whole_range: Callable[[Exam], list[Check]] | None = None,
+    further: Callable[[Exam, Exam], list[Step]] | None = None,
     progress: Progress | None = None,
 ) -> GateResult:
     """Judge a candidate.
@@ -50,6 +51,8 @@ def run_gate(
         locate: asked after a failure of the computation (not of the cache alone) which layer differs first, given the
             tokens of the failing prompt, int64 [T]; answers a sentence, or None when it cannot tell.
         whole_range: asks places of the model's range with a made past, where that can be.
+        further: questions of a kind of model of its own, asked behind the others, of the two exams: against the source,
+            and of what has a past.
         progress: called with the name of the check that starts, its number from 0, and how many there are.
 
     Returns:
@@ -60,6 +63,8 @@ def run_gate(
     vocabulary = _check_vocabulary(backend, reference)
     measured: list[DomainQuality] = []
     steps = _steps(exam, past, tokenizer_check, whole_range, measured) if vocabulary.passed else []
+    if steps and further is not None:
+        steps += further(exam, past)
     if steps:
         prepare_truth(reference, _sequences(prompts, budget))
     checks: list[Check] = []

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jisu.exporter.contract.artifact import TIMINGS, FileRecord, record_files
+from jisu.exporter.contract.artifact import TIMINGS, VISION, VISION_WEIGHTS, FileRecord, record_files
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.signature import Signature
 from jisu.exporter.contract.source_place import SourcePlace
@@ -43,6 +43,7 @@ def write_artifact_files(
     *,
     target: str,
     encoder: ir.Model | None,
+    vision: ir.Model | None = None,
     widens_half: bool,
     written: Callable[[int], None] | None = None,
 ) -> tuple[Signature, dict[str, FileRecord]]:
@@ -65,6 +66,8 @@ def write_artifact_files(
         save_graph(model, folder, written=written)
         if encoder is not None:
             save_encoder(encoder, folder, decoder=model, written=written)
+        if vision is not None:
+            save_graph(vision, folder, graph=VISION, weights=VISION_WEIGHTS, written=written)
         write_folder_files(folder, source, signature=signature, target=target)
         if widens_half:
             write_cpu_graph(folder)

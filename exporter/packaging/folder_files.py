@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jisu.exporter.contract.artifact import ModelFacts
-from jisu.exporter.contract.signature import Signature
+from jisu.exporter.contract.signature import IMAGE_FEATURES, Signature
 from jisu.exporter.packaging.genai_config import write_genai_config
 
 
@@ -24,5 +24,6 @@ class Described(Protocol):
 def write_folder_files(folder: Path, source: Described, *, signature: Signature, target: str) -> None:
     """Write the files into a folder; the same source gives the same bytes."""
     source.save_tokenizer(folder)
-    if target.startswith("ort-") and not signature.encoded:
+    # onnxruntime-genai would run such a decoder without its images.
+    if target.startswith("ort-") and not signature.encoded and not signature.has_input(IMAGE_FEATURES):
         write_genai_config(folder, signature, source.model, source.generation_settings())

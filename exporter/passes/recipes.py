@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jisu.exporter.contract.artifact import MODEL_KINDS, ONE_PASS_KINDS, ModelKind
+from jisu.exporter.contract.artifact import IMAGE_TEXT, MODEL_KINDS, ONE_PASS_KINDS, ModelKind
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.steps import Step
 
@@ -168,6 +168,9 @@ WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 
+# Of the graph that reads images, for every precision: it stays float32, as its numbers are a small part of all.
+VISION_STEPS: tuple[Step, ...] = (*CLEAN, Step(name="fuse_rms_norm"))
+
 # They concern what is carried from token to token, and the logits of it: what reads a whole text, and an encoder, has
 # neither.
 _OF_STATE = frozenset(
@@ -186,6 +189,8 @@ def recipe_for(target: str, precision: str, model_kind: ModelKind = MODEL_KINDS[
         # Every recipe begins with these.
         clean = len(CLEAN)
         return (Step(name="split_gemm"), *steps[:clean], Step(name="widen_masks"), *steps[clean:])
+    if model_kind == IMAGE_TEXT:
+        return (*recipe_for(target, precision), Step(name="image_defaults", expect="all"))
     try:
         return RECIPES[target, precision]
     except KeyError:

@@ -23,6 +23,8 @@ from jisu.exporter.sources.facts import (
 )
 from jisu.exporter.sources.generation import account_for_generation, check_generation, read_generation_config
 from jisu.exporter.sources.heads import Head, choose_head, described_embedding
+from jisu.exporter.sources.image_processor import PROCESSOR_FILES
+from jisu.exporter.sources.image_text import text_part, vision_source
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.model import (
@@ -56,6 +58,7 @@ _READ = (
     "special_tokens_map.json",
     "added_tokens.json",
     *TOKENIZER_FILES,
+    *PROCESSOR_FILES,
 )
 _LICENCE = re.compile(r"\A---\n.*?^license:[ \t]*[\"']?([^\n\"']+)", re.MULTILINE | re.DOTALL)
 
@@ -138,7 +141,8 @@ def load_folder(
             if head.generates:
                 check_generation(empty.generation_config, facts, folder)
             origin = {"kind": "hf-folder", "name": str(checkpoint), **record}
-            source = outline_source(empty, tokenizer, origin, model_kind=head.kind, facts=facts, account=account)
+            text = text_part(empty) if head.reads_images else empty
+            source = outline_source(text, tokenizer, origin, model_kind=head.kind, facts=facts, account=account)
             return replace(_embedding(source, head, outline=True), open_quantized=again)
         paged = paged_weights(empty, scratch)
         del empty
@@ -151,14 +155,21 @@ def load_folder(
             use_linear_layers(model)
     if generation is not None:
         model.generation_config = generation
-    names = ("config.json", "generation_config.json", "chat_template.jinja", "merges.txt", *TOKENIZER_FILES)
+    names = (
+        "config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "merges.txt",
+        *TOKENIZER_FILES,
+        *PROCESSOR_FILES,
+    )
     recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
     default = {"kind": "hf-folder", "name": str(checkpoint), "revision": None}
     facts = head.describe(model, tokenizer, folder)
     if head.generates:
         check_generation(model.generation_config, facts, folder)
     source = Source(
-        module=model,
+        module=text_part(model) if head.reads_images else model,
         model=facts,
         model_kind=head.kind,
         tokenizer=tokenizer,
@@ -176,6 +187,7 @@ def load_folder(
         paged=paged,
         weight_bytes=weight_bytes(model),
         notes=(*stored.notes, *row_notes, *_adapter_note(folder)),
+        vision=vision_source(model, tokenizer, folder) if head.reads_images else None,
     )
     return _embedding(source, head, allow_pickle=allow_pickle)
 

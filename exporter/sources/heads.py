@@ -9,6 +9,7 @@ from typing import Any
 from jisu.exporter.contract.artifact import (
     CLASSIFICATION,
     EMBEDDING,
+    IMAGE_TEXT,
     MODEL_KINDS,
     ONE_PASS_KINDS,
     TEXT_TO_TEXT,
@@ -26,6 +27,7 @@ from jisu.exporter.sources.embedding.description import (
 )
 from jisu.exporter.sources.embedding.encoder_class import encoder_class, names_encoder
 from jisu.exporter.sources.facts import describe_model, describe_text_to_text
+from jisu.exporter.sources.image_text import image_text_class
 from jisu.exporter.sources.model import decoder_class, text_to_text_class
 
 
@@ -47,6 +49,10 @@ class Head:
     @property
     def generates(self) -> bool:
         return self.kind not in ONE_PASS_KINDS
+
+    @property
+    def reads_images(self) -> bool:
+        return self.kind == IMAGE_TEXT
 
     def describe(self, model: Any, tokenizer: Any | None, checkpoint: Path) -> ModelFacts:
         """What is recorded of the model; raises InputError when nothing says what its decoder begins with.
@@ -82,6 +88,9 @@ def choose_head(
     text_to_text = text_to_text_class(config)
     if text_to_text is not None:
         return Head(kind=TEXT_TO_TEXT, model_class=text_to_text)
+    image_text = image_text_class(config)
+    if image_text is not None:
+        return Head(kind=IMAGE_TEXT, model_class=image_text)
     if names_encoder(config):
         raise InputError(
             f"{checkpoint} is an encoder without pooling information",

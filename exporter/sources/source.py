@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jisu.exporter.contract.artifact import MODEL_KINDS, ONE_PASS_KINDS, ModelFacts, ModelKind
+from jisu.exporter.contract.artifact import IMAGES, MODEL_KINDS, ONE_PASS_KINDS, ModelFacts, ModelKind
 from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.generation import carried_settings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from jisu.exporter.sources.image_text import VisionSource
     from jisu.exporter.sources.paged_weights import PagedWeights
     from jisu.exporter.sources.quantized.weight import QuantizedWeight
 
@@ -45,7 +46,8 @@ class Source:
     are sentences that whoever exports it should read. ``account`` says what became of everything that the checkpoint
     states. ``open_quantized`` opens the stored weights that are quantized once more, by parameter name, for as long as
     its context lasts; None where none is. ``paged`` is the file that the weights of a large model lie in; None where
-    they are in memory.
+    they are in memory. ``vision`` is what reads images, of a model that does; ``module`` is then its part that reads
+    texts.
     """
 
     module: torch.nn.Module
@@ -58,6 +60,7 @@ class Source:
     account: Account = field(default_factory=Account)
     open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None
     paged: PagedWeights | None = None
+    vision: VisionSource | None = None
 
     @property
     def columns(self) -> int:
@@ -86,7 +89,8 @@ class Source:
             self.paged.let_go()
 
     def save_tokenizer(self, folder: Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder.
+        """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder,
+        and images.json of a model that reads images.
 
         Without a tokenizer only generation_config.json is written, and for a classifier not that either. The same
         source gives the same bytes.
@@ -95,6 +99,8 @@ class Source:
             self.tokenizer.save_pretrained(str(folder))
             _clean_tokenizer_config(folder / "tokenizer_config.json")
             _compact(folder / "tokenizer.json")
+        if self.vision is not None:
+            (folder / IMAGES).write_text(self.vision.settings.to_json(), encoding="utf-8")
         if self.model_kind not in ONE_PASS_KINDS:
             _write_json(folder / GENERATION_CONFIG, self.generation_settings())
 

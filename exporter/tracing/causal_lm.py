@@ -138,7 +138,8 @@ class CausalLM(nn.Module):
         )
         arguments: dict[str, Any] = {"input_ids": input_ids, self._cache_name: cache}
         if "position_ids" in self._accepted:
-            arguments["position_ids"] = past_length[:, None] + torch.arange(new, device=input_ids.device)[None, :]
+            positions = past_length[:, None] + torch.arange(new, device=input_ids.device)[None, :]
+            arguments["position_ids"] = self._position_ids(positions)
         if calling.padding_mask and capacity is not None:
             key = torch.arange(capacity + self._spare, device=input_ids.device)[None, :]
             arguments["attention_mask"] = (key < past_length[:, None] + new).to(torch.int64)
@@ -146,6 +147,10 @@ class CausalLM(nn.Module):
         with routed(self.model, self._attention, past_length=past_length), rows:
             output = self.model(**arguments, use_cache=True)
         return output.logits, cache.written()
+
+    def _position_ids(self, positions: Tensor) -> Tensor:
+        """Positions as the model takes them, of the tokens' places in their texts, int64 [B, T]."""
+        return positions
 
     def _call_plainly(self) -> Any:
         return self.model(input_ids=torch.arange(_OBSERVED)[None], use_cache=False)

@@ -37,6 +37,10 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
             max_positions=source.model.max_positions,
             repeats=model_of_transformers(source.module) is not None,
         )
+    if source.vision is not None:
+        from jisu.exporter.tracing.trace_images import trace_image_decoder
+
+        return trace_image_decoder(source)
     if is_of_transformers(source.module) and not has_encoder(source.module):
         return _trace_decoder(source.module, say)
     own: dict[str, Any] = {}
@@ -96,6 +100,19 @@ def traced_reader(source: Source) -> OnePass:
     from jisu.exporter.tracing.one_pass import OnePass
 
     return OnePass(source.module, source.model_kind, takes_types=source.takes_types)
+
+
+def trace_source_vision(source: Source) -> ir.Model | None:
+    """Trace what a model makes of one image, once; None for a model that reads no images.
+
+    Raises:
+        InputError: the module cannot be traced.
+    """
+    if source.vision is None:
+        return None
+    from jisu.exporter.tracing.trace_images import trace_images
+
+    return trace_images(source.vision)
 
 
 def traced_interface(module: nn.Module) -> nn.Module:

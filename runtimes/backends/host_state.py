@@ -15,6 +15,7 @@ import numpy.typing as npt
 from jisu.exporter.contract.backend import State, TokenIds
 from jisu.exporter.contract.signature import CAPACITY, StateSpec
 from jisu.runtimes.backends.element_types import storage_dtype
+from jisu.runtimes.backends.image_rows import ImageRows
 from jisu.runtimes.backends.row_lengths import RowLengths, check_reorder, check_rewind, check_taken_rows
 from jisu.runtimes.backends.state_sizes import batch_axis, state_sizes
 
@@ -47,6 +48,8 @@ class HostState(RowLengths):
             np.zeros_like(past) if spec.kind == "recurrent" else past
             for spec, past in zip(specs, self.past, strict=True)
         ]
+        # Read by the tokens of the prompts, where a backend was given some.
+        self.images: ImageRows | None = None
         self.recurrent = any(spec.kind == "recurrent" for spec in specs)
         # Bindings that a backend has prepared for this memory; 0 and 1 tell which recurrent array is read.
         self.phase = 0
@@ -75,6 +78,8 @@ class HostState(RowLengths):
         check_reorder(rows, batch=self.batch)
         used = int(self._lengths.max())
         same_sources = self.follow(rows)
+        if self.images is not None:
+            self.images.reorder(rows)
         for spec, past in zip(self.specs, self.past, strict=True):
             if spec.kind == "encoder" and same_sources:
                 continue
@@ -85,6 +90,7 @@ class HostState(RowLengths):
 
     def take_rows(self, rows: TokenIds, other: State) -> None:
         assert isinstance(other, HostState), "rows come from a state of the same backend"
+        assert self.images is None and other.images is None, "rows with images stay where they are"
         rows = np.asarray(rows, np.int64)
         check_taken_rows(rows, lengths=other.lengths, batch=self.batch, capacity=self.capacity)
         used = int(other.lengths.max())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, TARGETS, Artifact
+from jisu.exporter.contract.artifact import CLASSIFICATION, IMAGE_TEXT, TARGETS, Artifact
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
 from jisu.exporter.contract.model_uses import does_not_generate, not_of_kind
@@ -39,6 +39,7 @@ class BackendEntry:
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
     naming one is an error. ``uses_device`` tells that it holds a device, which no forked process has.
     ``one_pass_opener`` is an `OpenOnePass`, None where it runs only models that generate.
+    ``reads_images`` tells that it runs models that read images, and these need it to.
     ``options`` names what its openers take besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
     """
 
@@ -49,6 +50,7 @@ class BackendEntry:
     uses_device: bool = False
     one_pass_opener: str | None = None
     options: tuple[str, ...] = ()
+    reads_images: bool = False
 
 
 BACKENDS: dict[str, BackendEntry] = {
@@ -58,6 +60,7 @@ BACKENDS: dict[str, BackendEntry] = {
         # The last two slowly: so that what a GPU is given can be looked at without one.
         targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
         one_pass_opener="jisu.runtimes.backends.ort_cpu.one_pass:open_ort_one_pass",
+        reads_images=True,
     ),
     "ort-cuda": BackendEntry(
         opener="jisu.runtimes.backends.ort_cuda.open:open_ort_cuda",
@@ -160,6 +163,13 @@ def open_backend(name: str, artifact: Artifact, options: BackendOptions | None =
     entry = _entry_for(name, artifact, options)
     if artifact.manifest.reads_whole_texts:
         raise does_not_generate(artifact)
+    if artifact.manifest.model_kind == IMAGE_TEXT and not entry.reads_images:
+        raise InputError(
+            f"The backend {name} reads no images",
+            received=f"{artifact.folder}, an artifact for {IMAGE_TEXT}",
+            allowed=", ".join(other for other, known in BACKENDS.items() if known.reads_images),
+            fix="Choose one of these as --backend.",
+        )
     opened: Backend = _open(name, entry, entry.opener, artifact, options)
     return opened
 

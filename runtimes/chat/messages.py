@@ -25,7 +25,8 @@ class ChatRequest:
 
     Args:
         messages: ``{"role": ..., "content": text}`` in order. The content may be a list of
-            ``{"type": "text", "text": text}``, or None beside ``tool_calls``; the template gets other keys as they are.
+            ``{"type": "text", "text": text}`` and ``{"type": "image"}``, or None beside ``tool_calls``; the template
+            gets other keys as they are.
         tools: JSON schemas of functions that the model may call, as the template expects them.
         documents: texts to answer from, the same.
         variables: further names that the template reads, such as ``enable_thinking``.
@@ -176,11 +177,15 @@ def _is_message(message: object) -> bool:
     if content is None:
         return message["role"] == "assistant" and bool(message.get("tool_calls"))
     if isinstance(content, list):
-        return bool(content) and all(
-            isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
-            for part in content
-        )
+        return bool(content) and all(_is_part(part) for part in content)
     return isinstance(content, str)
+
+
+def _is_part(part: object) -> bool:
+    """A text, or the place of an image, which is given beside the messages."""
+    if not isinstance(part, Mapping):
+        return False
+    return part.get("type") == "image" or (part.get("type") == "text" and isinstance(part.get("text"), str))
 
 
 def _check_mappings(values: object, name: str) -> None:

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prompt", nargs="?", metavar="PROMPT", help="text to answer or continue; - reads standard input"
     )
     parser.add_argument("--prompt-file", metavar="FILE", help="file with the prompt; - reads standard input")
+    parser.add_argument(
+        "--image",
+        action="append",
+        metavar="FILE",
+        help="image for the prompt, again for each further one (default: none); needs a model that reads images",
+    )
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument(
         "--messages", metavar="FILE", help="JSON file with a conversation to answer; - reads standard input"
@@ -74,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     options = replace(sampling_options(arguments), logprobs=arguments.logprobs)
     with load_engine(arguments) as engine:
         if not messages and arguments.system is None and not any(fields.values()) and not arguments.drop_oldest:
-            stream = engine.stream(prompt, chat=False if arguments.raw else None, options=options)
+            chat = False if arguments.raw else None
+            stream = engine.stream(prompt, chat=chat, images=arguments.image, options=options)
         else:
             chat_options = {key: value for key, value in fields.items() if value}
             stream = engine.stream_chat(
@@ -148,6 +155,7 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
             allowed="one of them",
             fix="Leave one out.",
         )
+    _check_images(arguments, of_chat)
     of_prompt = [name for name in ("prompt", "prompt_file", "system") if getattr(arguments, name) is not None]
     if arguments.messages is not None and of_prompt:
         raise InputError(
@@ -162,6 +170,17 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
             received="--continue-final-message without --messages",
             allowed="a file of messages whose last one is the assistant's",
             fix="Give the conversation with --messages.",
+        )
+
+
+def _check_images(arguments: argparse.Namespace, of_chat: list[str]) -> None:
+    others = [*of_chat, *(["input"] if arguments.input is not None else [])]
+    if arguments.image and others:
+        raise InputError(
+            "Images belong to one prompt",
+            received=f"--image and {option_names(others)}",
+            allowed="--image with a PROMPT alone",
+            fix="Leave the other option out.",
         )
 
 

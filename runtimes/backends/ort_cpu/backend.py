@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.artifact import IMAGE_TEXT, VISION, Artifact
 from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
-from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, Signature
+from jisu.exporter.contract.image_prompt import ImagePrompt
+from jisu.exporter.contract.signature import (
+    ATTENTION_MASK,
+    IMAGE_FEATURES,
+    INPUT_IDS,
+    LOGITS,
+    LOGITS_POSITIONS,
+    Signature,
+)
 from jisu.runtimes.backends.element_types import element_type, storage_dtype
 from jisu.runtimes.backends.encoder_decoder import EncoderDecoderBackend
 from jisu.runtimes.backends.forks import Reopened
 from jisu.runtimes.backends.host_state import HostState, row_view
+from jisu.runtimes.backends.image_rows import ImageRows
 from jisu.runtimes.backends.ort.graph_interface import GraphInterface
 from jisu.runtimes.backends.ort.kernels import check_kernels
 from jisu.runtimes.backends.ort.session import PROVIDER, open_session
 from jisu.runtimes.backends.ort.signature import check_encoder_session, check_session
 from jisu.runtimes.backends.ort_cpu.call import BoundCall, StateTensors
+from jisu.runtimes.backends.ort_cpu.vision import VisionGraph
 from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
 from jisu.runtimes.backends.prefix_backend import PrefixBackend
 from jisu.runtimes.backends.row_lengths import States, check_call, check_size, closed
@@ -53,7 +64,13 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
             max_positions=facts.max_positions,
             close=session.close,
         )
-    backend = OrtCpuBackend(session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions)
+    vision = None
+    if artifact.manifest.model_kind == IMAGE_TEXT:
+        width = next(spec.dims[1] for spec in signature.inputs if spec.name == IMAGE_FEATURES)
+        vision = VisionGraph(artifact.folder / VISION, threads=threads, width=int(width), name=OrtCpuBackend.name)
+    backend = OrtCpuBackend(
+        session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions, vision=vision
+    )
     if not signature.encoded:
         return backend
     encoder = open_again(artifact.cpu_encoder, threads=threads)
@@ -86,16 +103,26 @@ class OrtCpuBackend:
 
     Args:
         opened: the session, which is closed with this.
+        vision: of a model that reads images; it is closed with this, too.
     """
 
     name = "ort-cpu"
 
-    def __init__(self, opened: Reopened, signature: Signature, *, vocab_size: int, max_positions: int | None) -> None:
+    def __init__(
+        self,
+        opened: Reopened,
+        signature: Signature,
+        *,
+        vocab_size: int,
+        max_positions: int | None,
+        vision: VisionGraph | None = None,
+    ) -> None:
         session = opened.get()
         check_session(session, signature, provider=PROVIDER)
         self.vocab_size = vocab_size
         self.max_positions = max_positions
         self._opened = opened
+        self._vision = vision
         self.states = States()
         self._specs = signature.state
         self._graph = GraphInterface.of_session(session, signature, vocab_size=vocab_size, max_positions=max_positions)
@@ -105,6 +132,16 @@ class OrtCpuBackend:
         self._opened.get()  # a closed one has no states any more
         with catch_out_of_memory(rows=batch, tokens=capacity):
             return self.states.add(HostState(self._specs, batch=batch, capacity=capacity))
+
+    def read_image(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """See `exporter.contract.image_prompt.ImageBackend`."""
+        assert self._vision is not None, "the caller knows the kind of the model"
+        return self._vision.run(inputs)
+
+    def attach_images(self, state: State, prompts: Sequence[ImagePrompt]) -> None:
+        """See `exporter.contract.image_prompt.ImageBackend`."""
+        assert isinstance(state, HostState), "a state belongs to the backend that made it"
+        state.images = ImageRows(prompts)
 
     def forward(
         self, token_ids: TokenIds, state: State, *, new_lengths: TokenIds | None = None, logits: WantedLogits = "last"
@@ -147,6 +184,8 @@ class OrtCpuBackend:
 
     def close(self) -> None:
         self._opened.close()
+        if self._vision is not None:
+            self._vision.close()
         self.states.release()
 
     def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int, capacity: int) -> bool:
@@ -161,12 +200,17 @@ class OrtCpuBackend:
 
     def _bound(self, session: Any, state: HostState, *, width: int, wants_all: bool) -> BoundCall:
         """A call of all rows of a state."""
-        tensors = StateTensors(past=state.past, present=state.present, batch=state.batch, capacity=state.capacity)
+        tensors = StateTensors(
+            past=state.past, present=state.present, batch=state.batch, capacity=state.capacity, images=state.images
+        )
         return BoundCall(session, self._graph, tensors, width=width, wants_all=wants_all)
 
-    def _row(self, past: list[npt.NDArray[Any]], present: list[npt.NDArray[Any]], state: HostState) -> StateTensors:
+    def _row(
+        self, past: list[npt.NDArray[Any]], present: list[npt.NDArray[Any]], state: HostState, row: int
+    ) -> StateTensors:
         """Tensors of one row of a state."""
-        return StateTensors(past=past, present=present, batch=1, capacity=state.capacity)
+        images = None if state.images is None else state.images.row(row)
+        return StateTensors(past=past, present=present, batch=1, capacity=state.capacity, images=images)
 
     def _decode(self, session: Any, token_ids: TokenIds, state: HostState, past: TokenIds) -> npt.NDArray[Any]:
         call = state.prepared.get(state.phase)
@@ -203,7 +247,7 @@ class OrtCpuBackend:
                 for side in (state.past, state.present)
             ]
             calls = [
-                BoundCall(session, self._graph, self._row(past_row, present_row, state), width=1, wants_all=False)
+                BoundCall(session, self._graph, self._row(past_row, present_row, state, row), width=1, wants_all=False)
                 for past_row, present_row in (tensors, tensors[::-1])
             ]
             for step, place in enumerate(range(shortest, int(new[row]))):
@@ -238,7 +282,7 @@ class OrtCpuBackend:
                 np.empty(inner.shape, inner.dtype) if spec.kind == "recurrent" else inner
                 for spec, inner in zip(self._specs, read, strict=True)
             ]
-            tensors = self._row(read, written, state)
+            tensors = self._row(read, written, state, row)
             call = BoundCall(session, self._graph, tensors, width=count, wants_all=logits == "all")
             out = call.run(
                 np.ascontiguousarray(token_ids[row : row + 1, :count]), past_lengths[row : row + 1], new[row : row + 1]

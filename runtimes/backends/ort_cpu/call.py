@@ -9,8 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.contract.backend import TokenIds
-from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, LOGITS, LOGITS_POSITIONS, PAST_LENGTH
+from jisu.exporter.contract.signature import (
+    ATTENTION_MASK,
+    IMAGE_FEATURES,
+    IMAGE_INDEX,
+    IMAGE_SHIFTS,
+    INPUT_IDS,
+    LOGITS,
+    LOGITS_POSITIONS,
+    PAST_LENGTH,
+)
 from jisu.runtimes.backends.element_types import element_type
+from jisu.runtimes.backends.image_rows import AXES, ImageRows
 from jisu.runtimes.backends.ort.graph_interface import GraphInterface
 
 # A mask of one step is bound with room for so many more: binding another takes ten times longer than writing into it.
@@ -25,6 +35,7 @@ class StateTensors:
     present: list[npt.NDArray[Any]]
     batch: int
     capacity: int
+    images: ImageRows | None = None
 
 
 class BoundCall:
@@ -50,6 +61,7 @@ class BoundCall:
         if PAST_LENGTH in graph.inputs:
             self._past_length = np.zeros(batch, np.int64)
             self._bind(PAST_LENGTH, self._past_length)
+        self._bind_images(tensors.images, width)
         if ATTENTION_MASK in graph.inputs:
             self._mask = np.zeros((batch, 0), np.int64)
             self._longest_mask = min(tensors.capacity, graph.max_positions or tensors.capacity)
@@ -70,6 +82,10 @@ class BoundCall:
         self._ids[...] = token_ids
         if PAST_LENGTH in self._graph.inputs:
             self._past_length[...] = past
+        if (images := self._tensors.images) is not None:
+            self._image_index[...] = images.index_at(past, width)
+            if self._image_shifts is not None:
+                self._image_shifts[...] = images.shifts_at(past, width)
         if ATTENTION_MASK in self._graph.inputs:
             self._bind_mask(past + new, width)
         if self._positions is not None:
@@ -90,6 +106,19 @@ class BoundCall:
             if spec.kind != "encoder":
                 kind = element_type(spec.dtype)
                 self._binding.bind_output(spec.present, "cpu", 0, kind, present.shape, present.ctypes.data)
+
+    def _bind_images(self, images: ImageRows | None, width: int) -> None:
+        """Memory for what the tokens read of images; without any the graph has its defaults."""
+        if images is None:
+            return
+        batch = self._tensors.batch
+        self._image_index = np.zeros((batch, width), np.int64)
+        self._bind(IMAGE_FEATURES, images.features)
+        self._bind(IMAGE_INDEX, self._image_index)
+        self._image_shifts: npt.NDArray[np.int64] | None = None
+        if self._graph.signature.has_input(IMAGE_SHIFTS):
+            self._image_shifts = np.zeros((AXES, batch, width), np.int64)
+            self._bind(IMAGE_SHIFTS, self._image_shifts)
 
     def _bind_logits(self, rows: int) -> npt.NDArray[Any] | None:
         """Memory for the logits; None where the runtime has to bring its own."""

@@ -1,0 +1,75 @@
+"""How an artifact's images become inputs of its graphs, and their marks in a prompt image tokens: ``images.json``.
+
+Standard library only. The file comes with a folder from anywhere; what is not checked here reaches a runtime.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jisu.exporter.contract.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings:
+    """What a runtime has to know of a model's images.
+
+    Attributes:
+        preparation: a name in `runtimes.images.ways.PREPARATIONS`.
+        settings: of the preparation.
+        marks: the rule by which a mark becomes image tokens, see `runtimes.images.marks`.
+        mark: the token that stands for an image in a prompt, its text, which is one token.
+        image_token: the token whose places are those of image features, an id.
+        merge: patches of an edge that become one token, where tokens have positions on three axes; None elsewhere.
+        grid_inputs: inputs of the vision graph that follow from an image's grid, with their settings.
+    """
+
+    preparation: str
+    settings: dict[str, Any]
+    marks: dict[str, Any]
+    mark: str
+    image_token: int
+    merge: int | None = None
+    grid_inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def read_image_settings(path: Path) -> ImageSettings:
+    """Read what an export wrote; raises InputError for anything else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        settings = ImageSettings(**data)
+        problems = _problems(settings)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        problems = [f"{type(error).__name__}: {error}"]
+    if problems:
+        raise InputError(
+            f"{path} does not say how images are prepared",
+            received="; ".join(problems),
+            allowed="the file as the export wrote it",
+            fix="Export the model again.",
+        )
+    return settings
+
+
+def _problems(settings: ImageSettings) -> list[str]:
+    kinds: Mapping[str, type | tuple[type, ...]] = {
+        "preparation": str,
+        "settings": dict,
+        "marks": dict,
+        "mark": str,
+        "image_token": int,
+        "merge": (int, type(None)),
+        "grid_inputs": dict,
+    }
+    return [
+        f"{name} is {getattr(settings, name)!r}"
+        for name, kind in kinds.items()
+        if not isinstance(getattr(settings, name), kind) or isinstance(getattr(settings, name), bool)
+    ]

@@ -1,0 +1,53 @@
+"""What a model of transformers itself says about prompts with images: its processor's arrays and its own forward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jisu.exporter.gate.reference import stock_attention
+from jisu.exporter.sources.image_processor import process_prompt
+from jisu.exporter.sources.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from jisu.exporter.sources.image_text import VisionSource
+
+Pictures = Sequence[npt.NDArray[np.uint8]]
+
+
+class ImageReference:
+    """The whole source model, with the processor of its checkpoint."""
+
+    def __init__(self, vision: VisionSource) -> None:
+        self._vision = vision
+        self._model: Any = vision.model
+
+    def inputs(self, text: str, images: Pictures) -> dict[str, Any]:
+        """What the processor makes of a text with marks and its images, uint8 [H, W, 3] each."""
+        return process_prompt(self._vision.processor, text, images)
+
+    def token_ids(self, text: str, images: Pictures) -> list[int]:
+        """The tokens of such a prompt."""
+        ids: list[int] = self.inputs(text, images)["input_ids"][0].tolist()
+        return ids
+
+    def logits(self, text: str, images: Pictures, following: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Logits at every position of a prompt and the tokens behind it, float32 [T, V], in one call, no cache."""
+        import torch
+
+        made = self.inputs(text, images)
+        more = torch.tensor([list(following)], dtype=torch.int64)
+        count = made["input_ids"].shape[1]
+        for name in [name for name, value in made.items() if value.dim() == 2 and value.shape[1] == count]:
+            tail = more if name == "input_ids" else torch.full_like(more, int(name == "attention_mask"))
+            made[name] = torch.cat([made[name], tail.to(made[name].dtype)], dim=1)
+        accepted = inspect.signature(self._model.forward).parameters
+        arguments = {name: value for name, value in made.items() if name in accepted}
+        with quiet_transformers(), stock_attention(self._model) as model:
+            output = model(**arguments, use_cache=False)
+        logits: npt.NDArray[np.float32] = output.logits[0].float().numpy()
+        return logits

@@ -1,0 +1,157 @@
+"""transformers' processor of a checkpoint: what makes pixels of images, and marks of images in a prompt.
+
+It is only asked, so that what a runtime does can be compared with it. Its videos are nobody's concern here, and what
+would prepare them, which needs further packages, is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
+
+# Read as they are, where they are there.
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessedImage:
+    """What the processor made of one image: arrays by name, the text for its mark, and the settings that it had."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    text: str
+    settings: dict[str, Any]
+
+
+def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
+    """The processor of a folder, around a copy of its tokenizer, preparing images with Pillow.
+
+    Raises:
+        InputError: there is none, it is broken, or it wants to run code of the checkpoint.
+        MissingDependencyError: a package that it needs is not installed.
+    """
+    present = [name for name in PROCESSOR_FILES if (folder / name).is_file()]
+    for name in present:
+        refuse_remote_code(read_json(folder / name), folder / name)
+    if not present or tokenizer is None:
+        raise InputError(
+            f"{folder} does not say how its images are prepared",
+            received=", ".join(present) or f"none of {', '.join(PROCESSOR_FILES)}",
+            allowed="preprocessor_config.json, and a tokenizer",
+            fix="Download the files that lie beside the weights.",
+        )
+    try:
+        from transformers import AutoImageProcessor
+
+        automatic: Any = AutoImageProcessor
+        with quiet_transformers(), _without_videos():
+            kind = _processor_class(folder, config)
+            images = automatic.from_pretrained(
+                str(folder), backend="pil", local_files_only=True, trust_remote_code=False
+            )
+            parts = {"image_processor": images, "tokenizer": copy.deepcopy(tokenizer)}
+            settings, _ = kind.get_processor_dict(str(folder), local_files_only=True)
+            processor = kind.from_args_and_dict([parts.get(name) for name in kind.get_attributes()], settings)
+    except ImportError as error:
+        raise MissingDependencyError(error.name or "torchvision", extra="images", needed_for=str(folder)) from error
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"The image processor of {folder} cannot be loaded",
+            received=reason_of(error),
+            allowed="a processor that is part of transformers, with all its files",
+            fix="Download preprocessor_config.json, processor_config.json and the tokenizer again.",
+        ) from error
+    return processor
+
+
+def process_image(processor: Any, image: Any) -> ProcessedImage:
+    """Let the processor prepare one image, uint8 [H, W, 3] or one of Pillow."""
+    from PIL import Image
+
+    used: dict[str, Any] = {}
+    images = processor.image_processor
+    own = images._preprocess
+
+    def listen(*arguments: Any, **options: Any) -> Any:
+        used.update(options)
+        return own(*arguments, **options)
+
+    options = dict(processor._merge_kwargs(tokenizer_init_kwargs=processor.tokenizer.init_kwargs)["images_kwargs"])
+    options.pop("return_tensors", None)
+    images._preprocess = listen
+    try:
+        with quiet_transformers():
+            picture: Any = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+            made, texts = processor._process_images([picture], **options)
+    finally:
+        del images._preprocess
+    arrays = {name: np.asarray(value) for name, value in made.items()}
+    return ProcessedImage(arrays=arrays, text=texts[0], settings=_plain(used))
+
+
+def process_prompt(processor: Any, text: str, images: Sequence[npt.NDArray[np.uint8]]) -> dict[str, Any]:
+    """Tensors of a text with marks and its images, uint8 [H, W, 3] each, as the model takes them."""
+    from PIL import Image
+
+    with quiet_transformers():
+        return dict(processor(images=[Image.fromarray(one) for one in images], text=text, return_tensors="pt"))
+
+
+def _processor_class(folder: Path, config: Any) -> Any:
+    """The class that the folder names, or else that of its model type."""
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    for name in reversed(PROCESSOR_FILES):
+        named = read_json(folder / name).get("processor_class") if (folder / name).is_file() else None
+        if isinstance(named, str) and (kind := getattr(transformers, named, None)) is not None:
+            return kind
+    return PROCESSOR_MAPPING[type(config)]
+
+
+@contextlib.contextmanager
+def _without_videos() -> Iterator[None]:
+    """Let a processor be made without the parts that are None (transformers 5.23 asks every part for its class)."""
+    from transformers import ProcessorMixin
+
+    mixin: Any = ProcessorMixin
+    own = mixin.check_argument_for_proper_class
+
+    def check(self: Any, name: str, argument: Any) -> Any:
+        return None if argument is None else own(self, name, argument)
+
+    mixin.check_argument_for_proper_class = check
+    try:
+        yield
+    finally:
+        mixin.check_argument_for_proper_class = own
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can hold of the settings."""
+    from dataclasses import asdict, is_dataclass
+
+    plain: dict[str, Any] = {}
+    for name, value in options.items():
+        if is_dataclass(value) and not isinstance(value, type):
+            value = {key: size for key, size in asdict(value).items() if size is not None}
+        if isinstance(value, tuple):
+            value = list(value)
+        if hasattr(value, "value") and isinstance(value.value, int):  # an enumeration of filters
+            value = int(value.value)
+        if value is None or isinstance(value, (bool, int, float, str, list, dict)):
+            plain[name] = value
+    return plain

@@ -1,0 +1,112 @@
+"""Models that read images and texts: their class, and the part of them that reads texts alone.
+
+Nothing here knows an architecture. Which children of a model read images is found out by watching it read two tokens:
+those are the ones that a text does not need. The rest is a language model like any other, with the same parameters
+under the same names, and everything that concerns texts works on it.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.quiet import quiet_transformers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel
+
+    from jisu.exporter.contract.image_settings import ImageSettings
+
+_WATCHED = 2  # tokens that the model is watched with
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionSource:
+    """The part of a source that reads images.
+
+    Attributes:
+        model: the whole model, in evaluation mode.
+        processor: transformers' processor of the checkpoint.
+        settings: how a runtime does what the processor does.
+    """
+
+    model: PreTrainedModel
+    processor: Any
+    settings: ImageSettings
+
+
+def image_text_class(config: Any) -> Any | None:
+    """The transformers class that loads this configuration as a model of images and texts; None when it is none."""
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or getattr(config, "is_encoder_decoder", False):
+        return None
+    named = getattr(config, "architectures", None) or []
+    classes: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
+    listed = classes if isinstance(classes, tuple) else (classes,)
+    return next((one for one in listed if one.__name__ in named), None if named else listed[0])
+
+
+def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> VisionSource:
+    """What is needed of a loaded model and its folder to read images.
+
+    Raises:
+        InputError: no token stands for images, or its processor cannot be loaded or reproduced.
+        MissingDependencyError: a package that the processor needs is not installed.
+    """
+    from jisu.exporter.sources.image_processor import load_processor
+    from jisu.exporter.sources.image_ways import find_way
+
+    token = image_token_of(model.config, folder)
+    processor = load_processor(folder, model.config, tokenizer)
+    return VisionSource(model=model, processor=processor, settings=find_way(processor, folder, image_token=token))
+
+
+def image_token_of(config: Any, checkpoint: Path) -> int:
+    """The id that stands for a row of image features; raises InputError where the configuration names none."""
+    for name in ("image_token_id", "image_token_index"):
+        token = getattr(config, name, None)
+        if isinstance(token, int) and token < config.get_text_config().vocab_size:
+            return token
+    raise InputError(
+        f"{checkpoint} does not say which token stands for an image",
+        received="no image_token_id in config.json, or one without an embedding",
+        allowed="a model that puts image features in the places of one token",
+        fix="Choose a model that does; image features that go into attention of their own are not supported.",
+    )
+
+
+def text_part(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model without the children that read images; parameters and names are shared with it."""
+    import torch
+
+    called: set[int] = set()
+    hooks = [child.register_forward_pre_hook(lambda module, _: called.add(id(module))) for child in model.modules()]
+    try:
+        with quiet_transformers(), torch.inference_mode():
+            ids = torch.arange(_WATCHED, device=next(model.parameters()).device)[None]
+            model(input_ids=ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    part = _without_idle_children(model, called)
+    # What reads images lies beside the language model, in the model itself or in the one that its head stands on.
+    name = model.base_model_prefix
+    if name in part._modules:
+        part._modules[name] = _without_idle_children(part._modules[name], called)
+    return part  # type: ignore[no-any-return]
+
+
+def _without_idle_children(module: Any, called: set[int]) -> Any:
+    """A module of its own with the children of another one, but for those in which nothing was called."""
+    part = copy.copy(module)
+    part._modules = {
+        name: child
+        for name, child in module._modules.items()
+        if child is not None and any(id(inner) in called for inner in child.modules())
+    }
+    return part

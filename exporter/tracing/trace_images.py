@@ -1,0 +1,142 @@
+"""The two graphs of a model that reads images: what it makes of one image, and its decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.image_processor import process_image, process_prompt
+from jisu.exporter.sources.image_ways import made_images
+from jisu.exporter.sources.layers import find_layers
+from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.tracing.image_decoder import ImageDecoder, add_image_inputs
+from jisu.exporter.tracing.trace import trace
+from jisu.exporter.tracing.vision import PIXELS, Axis, VisionPart, joined_features, trace_vision
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from jisu.exporter.sources.image_text import VisionSource
+    from jisu.exporter.sources.source import Source
+
+_TILES = 3  # of the example: above one, since torch.export fixes dimensions of size 0 and 1
+_EDGE = 64
+_UNSEEN = 1e-4  # sd of the logits, that a token may differ by for one that it does not see
+
+
+def trace_image_decoder(source: Source) -> ir.Model:
+    """Trace the decoder once, with the optional inputs for images.
+
+    Raises:
+        InputError: it cannot be traced, or cannot continue from a state.
+    """
+    assert source.vision is not None
+    refuse_two_sided(source.vision, source.module)
+    deep = deep_layers(source.vision)
+    module: Any = source.module
+    decoder = ImageDecoder(module, deep=deep)
+    # The first layers differ from the others where features are added behind them.
+    model = trace(decoder, decoder.state_spec(), repeats=not deep)
+    add_image_inputs(model.graph, deep=deep)
+    return model
+
+
+def refuse_two_sided(vision: VisionSource, text_part: Any) -> None:
+    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one."""
+    import inspect
+
+    import torch
+
+    stack = find_layers(text_part)
+    if stack is None:
+        return
+    made = process_prompt(vision.processor, f"{vision.settings.mark} What is it?", [made_images(_EDGE)[0]])
+    last = int((made["input_ids"][0] == vision.settings.image_token).nonzero().max())
+    accepted = inspect.signature(vision.model.forward).parameters
+    arguments = {name: value for name, value in made.items() if name in accepted}
+
+    def change(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        hidden = inputs[0] if inputs else options["hidden_states"]
+        changed = hidden.clone()
+        changed[:, last] = -changed[:, last].flip(-1) + 1
+        return ((changed, *inputs[1:]), options) if inputs else (inputs, {**options, "hidden_states": changed})
+
+    first: Any = text_part.get_submodule(stack.path)[0]
+    with torch.inference_mode(), quiet_transformers():
+        before = vision.model(**arguments, use_cache=False).logits[0]
+        hook = first.register_forward_pre_hook(change, with_kwargs=True)
+        try:
+            after = vision.model(**arguments, use_cache=False).logits[0]
+        finally:
+            hook.remove()
+    if float((before[:last] - after[:last]).abs().max() / before.std()) > _UNSEEN:
+        raise InputError(
+            f"{type(vision.model).__name__} lets the tokens of an image see those behind them",
+            received="attention in both directions",
+            allowed="a decoder whose every token sees only those before it, images included",
+            fix="Choose another model; attention of this kind is not exported yet.",
+        )
+
+
+def trace_images(vision: VisionSource) -> ir.Model:
+    """Trace what reads one image.
+
+    Raises:
+        InputError: it cannot be traced.
+    """
+    example = graph_inputs(vision, made_images(_EDGE)[1])
+    axes: dict[str, tuple[Axis, ...]] = {PIXELS: ((1, "tiles"), *example[PIXELS].shape[1:])}
+    example = {PIXELS: np.concatenate([example[PIXELS]] * _TILES)[:_TILES]}
+    return trace_vision(vision_part(vision, tuple(example)), example, axes)
+
+
+def vision_part(vision: VisionSource, names: tuple[str, ...]) -> VisionPart:
+    """The module that the vision graph is traced from, called as the processor's arrays say."""
+    arrays = process_image(vision.processor, made_images(_EDGE)[0]).arrays
+    nested = arrays[PIXELS].ndim == 5
+    return VisionPart(vision.model, names=names, nested=nested, sized=not nested and "image_sizes" in arrays)
+
+
+def graph_inputs(vision: VisionSource, image: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
+    """What a runtime feeds the vision graph for an image uint8 [H, W, 3]."""
+    from jisu.runtimes.images.ways import PREPARATIONS
+
+    settings = vision.settings
+    return PREPARATIONS[settings.preparation](image, settings.settings).inputs
+
+
+def source_features(vision: VisionSource, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Rows of features of an image uint8 [H, W, 3] by the model itself, float32 [rows, features]."""
+    import torch
+
+    with torch.inference_mode():
+        output = vision.model.get_image_features(  # type: ignore[operator]
+            **as_tensors(process_image(vision.processor, image).arrays), return_dict=True
+        )
+        features: npt.NDArray[np.float32] = joined_features(output).float().numpy()
+    return features
+
+
+def deep_layers(vision: VisionSource) -> int:
+    """Decoder layers to whose outputs image features are added, besides the embeddings."""
+    import torch
+
+    with torch.inference_mode():
+        arrays = process_image(vision.processor, made_images(_EDGE)[0]).arrays
+        output = vision.model.get_image_features(**as_tensors(arrays), return_dict=True)  # type: ignore[operator]
+    return len(getattr(output, "deepstack_features", None) or [])
+
+
+# Of what a processor returns, the arrays that models take; the others it needs for the prompt alone.
+_READ = (PIXELS, "pixel_attention_mask", "image_sizes", "image_grid_thw")
+
+
+def as_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    """What a processor made of an image, as the model takes it."""
+    import torch
+
+    return {name: torch.from_numpy(np.array(arrays[name])) for name in _READ if name in arrays}

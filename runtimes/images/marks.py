@@ -1,0 +1,45 @@
+"""What stands in a prompt for an image: its mark becomes as many image tokens as it has rows of features.
+
+Models write tokens around and between them, such as one at the end of each line. The text is built here and encoded by
+the model's own tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jisu.runtimes.images.preparation import Prepared
+
+
+def marked_text(prepared: Prepared, rows: int, marks: Mapping[str, Any]) -> str:
+    """The text that takes an image's mark's place.
+
+    Args:
+        rows: of features, in the order of the prompt.
+        marks: ``token``, the text of the image token, and by the ``rule``: "run" has ``before`` and ``after`` all
+            tokens; "lines" has ``between`` and ``after``, with as many lines as the image has rows; "tiles" has
+            ``tile``, which may name ``{row}`` and ``{column}``, before each tile's tokens, ``line`` behind each line,
+            ``whole`` before the whole image's, ``alone`` where there are no tiles, and ``after`` all.
+    """
+    token, rule = str(marks["token"]), marks["rule"]
+    if rule == "lines":
+        lines = [token * (rows // prepared.rows)] * prepared.rows
+        return str(marks["between"]).join(lines) + str(marks["after"])
+    if rule == "tiles":
+        return _tiled(prepared, rows, marks, token)
+    return str(marks["before"]) + token * rows + str(marks["after"])
+
+
+def _tiled(prepared: Prepared, rows: int, marks: Mapping[str, Any], token: str) -> str:
+    count = prepared.rows * prepared.columns
+    tokens = token * (rows // (count + 1))
+    if not count:
+        return str(marks["alone"]) + tokens + str(marks["after"])
+    text = ""
+    for row in range(1, prepared.rows + 1):
+        for column in range(1, prepared.columns + 1):
+            named = str(marks["tile"]).replace("{row}", str(row)).replace("{column}", str(column))
+            text += named + tokens
+        text += str(marks["line"])
+    return text + str(marks["whole"]) + tokens + str(marks["after"])

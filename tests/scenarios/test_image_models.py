@@ -1,0 +1,136 @@
+"""Models of images and texts from checkpoint to answer, against transformers' own processor and `generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jisu.command_line import main
+from jisu.exporter.contract.artifact import read_artifact
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.pipeline import export
+from jisu.runtimes import load
+from tests.support.image_models import FAMILIES, noise, write_image_model
+
+QUESTION = "What is in this picture?"
+SIZES = {"one": [(50, 90)], "small": [(30, 31)], "two": [(200, 40), (77, 79)]}
+
+
+def expected_answer(folder: Path, images: list[Any], *, new_tokens: int) -> tuple[list[int], list[int]]:
+    """Prompt and greedy answer of transformers to the question with these images."""
+    import torch
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText
+
+    from jisu.exporter.sources.folder import _read_config
+    from jisu.exporter.sources.image_processor import load_processor
+    from jisu.exporter.sources.tokenizer import load_folder_tokenizer
+
+    config = _read_config(folder)
+    processor = load_processor(folder, config, load_folder_tokenizer(folder, config))
+    model = AutoModelForImageTextToText.from_pretrained(str(folder)).eval()
+    model.generation_config.eos_token_id = None
+    parts = [*({"type": "image"} for _ in images), {"type": "text", "text": QUESTION}]
+    text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+    pictures = [Image.fromarray(one) for one in images]
+    inputs = processor(images=pictures, text=text, return_tensors="pt", add_special_tokens=False)
+    known = {name: value for name, value in inputs.items() if name != "mm_token_type_ids" or "image_grid_thw" in inputs}
+    with torch.no_grad():
+        answer = model.generate(**known, max_new_tokens=new_tokens, do_sample=False)
+    prompt = inputs["input_ids"][0].tolist()
+    return prompt, answer[0, len(prompt) :].tolist()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_answers_about_images_are_those_of_transformers(family: str, folders: Path) -> None:
+    checkpoint = write_image_model(folders / family, family)
+    artifact = export(str(checkpoint), out=folders / f"{family}-artifact")
+    names = [check["name"] for check in artifact.manifest.gate["checks"] if check["name"].startswith("image-")]
+    assert {"image-pixels", "image-tokens", "image-features", "image-decode", "image-prefill-two"} <= set(names)
+    with load(artifact.folder) as engine:
+        for sizes in SIZES.values():
+            images = [noise(*size, seed=number) for number, size in enumerate(sizes)]
+            prompt, expected = expected_answer(checkpoint, images, new_tokens=8)
+            result = engine.generate(QUESTION, images=images, max_new_tokens=8, ignore_eos=True)
+            assert result.prompt_tokens == len(prompt)
+            assert list(result.token_ids) == expected
+        beams = engine.generate(QUESTION, images=images, max_new_tokens=4, num_beams=2)
+        assert beams.prompt_tokens == len(prompt)
+
+
+@pytest.fixture(scope="module")
+def artifact(folders: Path) -> Path:
+    checkpoint = write_image_model(folders / "shared", "llava")
+    return export(str(checkpoint), out=folders / "shared-artifact").folder
+
+
+def test_command_line_reads_an_image(artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    picture = tmp_path / "cat.png"
+    Image.fromarray(noise(40, 60)).save(picture)
+    assert main(["generate", str(artifact), QUESTION, "--image", str(picture), "--max-new-tokens", "4"]) == 0
+    assert "prompt tokens" in capsys.readouterr().err
+    truncated = tmp_path / "half.png"
+    truncated.write_bytes(picture.read_bytes()[:200])
+    assert main(["generate", str(artifact), QUESTION, "--image", str(truncated)]) == 2
+    assert "cannot be decoded" in capsys.readouterr().err
+    assert main(["generate", str(artifact), QUESTION, "--image", str(tmp_path / "none.png")]) == 2
+    assert main(["generate", str(artifact), QUESTION, "--image", str(picture), "--system", "Be brief."]) == 2
+
+
+def test_text_alone_is_read_without_images(artifact: Path) -> None:
+    with load(artifact) as engine:
+        assert engine.generate("No picture.", max_new_tokens=3, ignore_eos=True).token_ids
+        several = engine.generate(["One.", "Two texts."], max_new_tokens=3, ignore_eos=True)
+        alone = engine.generate("Two texts.", max_new_tokens=3, ignore_eos=True)
+    assert several[1].token_ids == alone.token_ids
+
+
+@pytest.mark.parametrize(
+    ("prompt", "images", "message"),
+    [
+        ("<image> a", None, "no image is given"),
+        ("<image><image> a", [noise(20, 20)], "another number of images"),
+        ("<image> a", [noise(20, 20), noise(20, 20)], "another number of images"),
+        ("a", [np.zeros((2, 2), np.float32)], "not an array of pixels"),
+    ],
+)
+def test_marks_and_images_have_to_agree(artifact: Path, prompt: str, images: Any, message: str) -> None:
+    with load(artifact) as engine, pytest.raises(InputError, match=message):
+        engine.generate(prompt, chat=False, images=images)
+
+
+def test_users_cannot_write_marks(artifact: Path) -> None:
+    """In a message the text of a mark is plain text."""
+    with load(artifact) as engine:
+        plain = engine.generate("<image> a", images=[noise(20, 20)], max_new_tokens=2)
+    assert plain.prompt_tokens > 0
+
+
+def test_images_go_to_models_that_read_them(artifact: Path, tiny_artifact: Any) -> None:
+    with load(tiny_artifact.folder) as engine, pytest.raises(InputError, match="reads no images"):
+        engine.generate("a", images=[noise(20, 20)])
+    with pytest.raises(InputError, match="reads no images"):
+        load(artifact, "torch")
+
+
+def test_other_targets_are_refused(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="which the target tensorrt does not yet"):
+        export(str(folders / "shared"), out=tmp_path / "out", target="tensorrt")
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4", "fp16"])
+def test_reduced_precision_reads_images(folders: Path, artifact: Path, tmp_path: Path, precision: str) -> None:
+    small = export(str(folders / "shared"), out=tmp_path / precision, precision=precision)
+    assert small.size < read_artifact(artifact).size
+    with load(small.folder) as engine:
+        assert engine.generate(QUESTION, images=[noise(30, 40)], max_new_tokens=2).prompt_tokens

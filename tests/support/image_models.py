@@ -1,0 +1,128 @@
+"""Tiny models of images and texts with random weights, each with its processor, written in a fraction of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tests.support.models import tiny_tokenizer
+
+VOCAB = 448
+_TEXT: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 1024,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 2,
+}
+_VISION: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 28,
+    "patch_size": 7,
+}
+_TEMPLATE = (
+    "{% for message in messages %}<s>{{ message['role'] }}\n{% if message['content'] is string %}"
+    "{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}MARK"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
+
+
+def noise(height: int, width: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """An image in which no two parts are alike, uint8 [height, width, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_image_model(folder: Path, family: str) -> Path:
+    """Write a model of a family that `FAMILIES` names; returns its folder."""
+    model, processor = FAMILIES[family]()
+    folder.mkdir(parents=True)
+    model.save_pretrained(str(folder))
+    processor.save_pretrained(str(folder))
+    return folder
+
+
+def _tokenizer(*marks: str, mark: str) -> Any:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": list(marks)})
+    tokenizer.chat_template = _TEMPLATE.replace("MARK", mark)
+    return tokenizer
+
+
+def _random(kind: Any, config: Any) -> Any:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = kind(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
+                else:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return model
+
+
+def _llava() -> tuple[Any, Any]:
+    import transformers
+    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+    tokenizer = _tokenizer("<image>", mark="<image>")
+    processor = transformers.LlavaProcessor(
+        image_processor=LlavaImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
+        tokenizer=tokenizer,
+        patch_size=7,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+    config = transformers.LlavaConfig(
+        text_config={"model_type": "llama", **_TEXT},
+        vision_config={"model_type": "clip_vision_model", **_VISION},
+        image_token_id=processor.image_token_id,
+        image_seq_length=16,
+    )
+    return _random(transformers.LlavaForConditionalGeneration, config), processor
+
+
+def _idefics3(family: str = "Idefics3") -> tuple[Any, Any]:
+    import transformers
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    marks = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>"]
+    marks += [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+    tokenizer = _tokenizer(*marks, mark="<image>")
+    processor = transformers.Idefics3Processor(
+        image_processor=Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 28}),
+        tokenizer=tokenizer,
+        image_seq_len=4,
+        chat_template=tokenizer.chat_template,
+    )
+    config = getattr(transformers, f"{family}Config")(
+        text_config={"model_type": "llama", **_TEXT},
+        vision_config=_VISION,
+        image_token_id=processor.image_token_id,
+        scale_factor=2,
+        pad_token_id=2,
+    )
+    return _random(getattr(transformers, f"{family}ForConditionalGeneration"), config), processor
+
+
+FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "llava": _llava,
+    "idefics3": _idefics3,
+    "smolvlm": lambda: _idefics3("SmolVLM"),
+}
