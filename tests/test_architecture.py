@@ -74,7 +74,7 @@ EXCEPTIONS = {
         "runtimes.image_reader",
         "runtimes.model_text",
     ),
-    # What does a processor's work at run time is tried at the export.
+    # What prepares images at run time is tried at the export.
     "exporter/sources/image_ways.py": (
         "runtimes.images.marks",
         "runtimes.images.preparation",

@@ -64,6 +64,7 @@ def test_every_extra_of_the_design_is_there() -> None:
         "datasets",
         "docs",
         "export",
+        "images",
         "lm-eval",
         "ray",
         "second-opinion",

@@ -46,7 +46,6 @@ ELSEWHERE = {
         "exporter/sources": "a class of transformers",
         "exporter/gate/image": "a class of transformers",
         "exporter/tracing/trace_images.py": "a class of transformers",
-        "tests/exporter/gate/test_image": "a class of transformers",
         "tests/scenarios/test_image": "a class of transformers",
         "tests/support/image_models.py": "a class of transformers",
         "tests/exporter/sources": "a class of transformers",

@@ -233,14 +233,14 @@ def check_order(exam: ImageExam) -> Check:
     ids = [*prompt.token_ids, *case.following]
     exchanged = replace(prompt, features=np.ascontiguousarray(prompt.features[::-1]))
     logits = exam.call([exchanged], [ids], [len(ids)])[0]
-    errors = exam.exam.distances(exam.truth(case), logits, start=0, label="exchanged images")
-    value, limit = float(errors.max()), _SEEN * exam.exam.limit
+    errors, judge = exam.compared(case, logits)
+    value, limit = float(errors.max()), _SEEN * judge.limit
     return Check(
         name="image-order",
         passed=bool(value > limit),
         value=value,
         limit=limit,
-        unit=f"{exam.exam.unit}, at least",
+        unit=f"{judge.unit}, at least",
         detail="Rows of features in the other order give other logits, so that a wrong order would be seen.",
     )
 

@@ -8,6 +8,25 @@ from __future__ import annotations
 
 # test file -> modules, each group with its reason.
 TESTED_THROUGH: dict[str, tuple[str, ...]] = {
+    # Images from a checkpoint to an answer: right when transformers gives the same tokens, and each fault is seen.
+    "scenarios/test_image_models.py": (
+        "exporter/contract/image_prompt.py",
+        "exporter/gate/image_reference.py",
+        "exporter/sources/image_text.py",
+        "exporter/tracing/image_decoder.py",
+        "exporter/tracing/trace_images.py",
+        "exporter/tracing/vision.py",
+        "runtimes/backends/ort_cpu/vision.py",
+        "runtimes/image_reader.py",
+        "runtimes/images/preparation.py",
+        "runtimes/images/ways.py",
+    ),
+    "exporter/sources/test_image_ways.py": (
+        "runtimes/images/closest_canvas.py",
+        "runtimes/images/one_size.py",
+        "runtimes/images/tiles.py",
+    ),
+    "exporter/gate/test_images.py": ("exporter/tracing/one_image.py",),
     # What a run or a report is made of: right when the run is.
     "benchmarks/compare/test_run.py": ("benchmarks/peers/run_transformers.py",),
     "benchmarks/compare/test_judging.py": ("benchmarks/peers/run_source.py",),

@@ -1,0 +1,164 @@
+"""The checks of images against faults that are planted in a right candidate: each has to be seen, by its own check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jisu.exporter.gate.exam import Exam, Truth
+from jisu.exporter.gate.images import ImageExam, image_checks
+from jisu.exporter.gate.open_candidate import open_candidate, open_image_reader
+from jisu.exporter.gate.run import run_check
+from jisu.exporter.pipeline import export
+from jisu.exporter.precision.budget import Budget
+from jisu.exporter.sources import load_source
+from tests.support.image_models import write_image_model
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("images")
+    checkpoint = write_image_model(folder / "source", "smolvlm")
+    return export(str(checkpoint), out=folder / "artifact"), load_source(checkpoint)
+
+
+def failures(parts: Any, plant: Any) -> set[str]:
+    """Names of the failed checks of the right candidate, changed by ``plant(backend, reader)``."""
+    artifact, source = parts
+    backend: Any = open_candidate(artifact)
+    try:
+        reader = open_image_reader(artifact, backend)
+        plant(backend, reader)
+        budget = Budget(max_logit_error=2e-3)
+        reference: Any = type("Reference", (), {"vocab_size": backend.vocab_size})()
+        prompts: Any = None
+        exam = Exam(backend=backend, truth=Truth(reference), prompts=prompts, budget=budget)
+        steps = image_checks(ImageExam(backend, reader, source.vision, exam, exam))
+        return {check.name for name, ask in steps for check in run_check(name, ask) if not check.passed}
+    finally:
+        backend.close()
+
+
+def _attach(backend: Any, change: Any) -> None:
+    """Change every prompt on its way into a state."""
+    own = backend.attach_images
+    backend.attach_images = lambda state, prompts: own(state, [change(prompt) for prompt in prompts])
+
+
+def wrong_order(backend: Any, reader: Any) -> None:
+    _attach(backend, lambda one: replace(one, features=np.ascontiguousarray(np.roll(one.features, 5, axis=0))))
+
+
+def dropped_projection(backend: Any, reader: Any) -> None:
+    own = backend.read_image
+    backend.read_image = lambda inputs: own(inputs) * 0.9 + 0.05
+
+
+def one_place_off(backend: Any, reader: Any) -> None:
+    _attach(backend, lambda one: replace(one, index=np.roll(one.index, 1)))
+
+
+def tiles_exchanged(backend: Any, reader: Any) -> None:
+    own = reader.prepared
+
+    def prepared(image: Any, *, name: str) -> Any:
+        made = own(image, name=name)
+        return replace(made, inputs={key: np.ascontiguousarray(array[::-1]) for key, array in made.inputs.items()})
+
+    reader.prepared = prepared
+
+
+def other_filter(backend: Any, reader: Any) -> None:
+    reader.settings = replace(reader.settings, settings={**reader.settings.settings, "resample": 2})
+
+
+def marks_without_lines(backend: Any, reader: Any) -> None:
+    reader.settings = replace(reader.settings, marks={**reader.settings.marks, "line": ""})
+
+
+def images_of_decode_forgotten(backend: Any, reader: Any) -> None:
+    """A call of one token reads no image: right but for a prompt that comes in pieces of one token."""
+    own = backend.forward
+
+    def forward(ids: Any, state: Any, **options: Any) -> Any:
+        kept = state.images
+        if int(state.lengths.max()) > 0:
+            state.images = None
+        try:
+            return own(ids, state, **options)
+        finally:
+            state.images = kept
+
+    backend.forward = forward
+
+
+def rows_exchanged(backend: Any, reader: Any) -> None:
+    own = backend.attach_images
+    backend.attach_images = lambda state, prompts: own(state, list(prompts)[::-1])
+
+
+def blind(backend: Any, reader: Any) -> None:
+    """A decoder that looks past all images cannot be told from one whose images are exchanged."""
+    backend.attach_images = lambda state, prompts: None
+
+
+@pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        (wrong_order, "image-prefill-two"),
+        (dropped_projection, "image-features"),
+        (one_place_off, "image-prefill-one-0"),
+        (tiles_exchanged, "image-pixels"),
+        (other_filter, "image-pixels"),
+        (marks_without_lines, "image-tokens"),
+        (images_of_decode_forgotten, "image-chunks"),
+        (rows_exchanged, "image-batch"),
+        (blind, "image-prefill-one-0"),
+    ],
+)
+def test_planted_faults_are_seen(parts: Any, fault: Any, seen: str) -> None:
+    assert seen in failures(parts, fault)
+
+
+def test_a_right_candidate_passes(parts: Any) -> None:
+    assert failures(parts, lambda backend, reader: None) == set()
+
+
+def test_a_decoder_that_sees_ahead_is_refused(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source is made to let every token see all others, as some do within an image."""
+    from jisu.exporter.contract.errors import InputError
+    from jisu.exporter.tracing.trace_images import refuse_two_sided
+
+    _, source = parts
+    refuse_two_sided(source.vision, source.module)
+    from transformers.models.llama import modeling_llama
+
+    monkeypatch.setattr(modeling_llama, "create_causal_mask", lambda **_: None)
+    for layer in source.module.model.text_model.layers:
+        monkeypatch.setattr(layer.self_attn, "is_causal", False)
+    with pytest.raises(InputError, match="see those behind them"):
+        refuse_two_sided(source.vision, source.module)
+
+
+def test_a_rejected_export_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder graph that reads the row of features behind its own is not published."""
+    from jisu.exporter.contract.errors import GateRejectedError
+    from jisu.exporter.tracing import trace_images
+
+    own = trace_images.add_image_inputs
+
+    def off_by_one(graph: Any, *, deep: int = 0) -> None:
+        own(graph, deep=deep)
+        for node in graph:
+            if node.op_type == "Sub" and node.inputs[0] is not None and node.inputs[0].name == "image_index":
+                graph.initializers["image_1"].const_value = graph.initializers["image_0"].const_value
+
+    monkeypatch.setattr(trace_images, "add_image_inputs", off_by_one)
+    checkpoint = write_image_model(tmp_path / "source", "smolvlm")
+    with pytest.raises(GateRejectedError, match="image-prefill"):
+        export(str(checkpoint), out=tmp_path / "artifact")
+    assert not (tmp_path / "artifact").exists()

@@ -1,0 +1,45 @@
+"""Loading a processor, and what is said of folders that have none, a broken one, or one that wants to run code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import load_source
+from tests.support.image_models import write_image_model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_image_model(tmp_path / "model", "llava")
+
+
+def test_a_folder_without_a_processor_is_refused(folder: Path) -> None:
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(InputError, match="does not say how its images are prepared"):
+        load_source(folder)
+
+
+def test_remote_code_is_refused(folder: Path) -> None:
+    path = folder / "processor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": {"AutoProcessor": "code.Processor"}}))
+    with pytest.raises(InputError, match="remote code"):
+        load_source(folder)
+
+
+def test_a_broken_processor_is_refused(folder: Path) -> None:
+    path = folder / "processor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_processor": {"image_processor_type": "None"}}))
+    with pytest.raises(InputError, match="image processor"):
+        load_source(folder)
+
+
+def test_an_image_token_without_an_embedding_is_refused(folder: Path) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "image_token_id": 100_000, "image_token_index": 100_000}))
+    with pytest.raises(InputError, match="does not say which token stands for an image"):
+        load_source(folder)
