@@ -17,7 +17,7 @@ from jisu.exporter.gate.classification import check_labels
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.embedding import check_vectors
 from jisu.exporter.gate.exam import Floats
-from jisu.exporter.gate.one_pass_exam import DISTANCE, SELF_ERROR, Numbers, OnePassExam
+from jisu.exporter.gate.one_pass_exam import Numbers, OnePassExam
 from jisu.exporter.gate.result import Check, GateResult
 from jisu.exporter.gate.run import Progress, Step, located, run_check
 from jisu.exporter.gate.texts import GateTexts
@@ -113,9 +113,9 @@ def _check_batch(exam: OnePassExam) -> Check:
     truth = [exam.truth(row) for row in rows]
     together = exam.candidate(rows, f"a batch of {len(rows)}")
     # Reduced precision is far from the source by design, which would hide a fault; from itself it differs by rounding.
-    limit = exam.limit if exam.strict else SELF_ERROR
     expected = truth if exam.strict else alone
-    errors: Floats = np.array([exam.distance(right, row) for right, row in zip(expected, together, strict=True)])
+    limit, unit = (exam.limit, exam.unit) if exam.strict else exam.self_limit
+    errors: Floats = np.array([exam.self_error(right, row) for right, row in zip(expected, together, strict=True)])
     wrong = np.flatnonzero(~(errors <= limit))
     lengths = ", ".join(str(len(row)) for row in rows)
     detail = f"Rows of {lengths} tokens in one call."
@@ -123,11 +123,11 @@ def _check_batch(exam: OnePassExam) -> Check:
         detail += " The model takes no mask: rows of one length only."
     if len(wrong):
         first = int(wrong[0])
-        detail = f"Row {first} of a batch of {lengths} tokens is off by {errors[first]:.3g} {DISTANCE}. "
+        detail = f"Row {first} of a batch of {lengths} tokens is off by {errors[first]:.3g} {unit}. "
         right = bool(exam.error(truth[first], alone[first]) <= exam.limit)
         detail += _batch_cause(exam, first, expected, together, limit) if right else "Alone the same row is wrong too."
     name, passed = f"batch-{len(rows)}", not len(wrong)
-    return Check(name=name, passed=passed, value=float(errors.max()), limit=limit, unit=DISTANCE, detail=detail)
+    return Check(name=name, passed=passed, value=float(errors.max()), limit=limit, unit=unit, detail=detail)
 
 
 def _cause(exam: OnePassExam, row: TokenIds) -> str:
@@ -142,6 +142,6 @@ def _batch_cause(
 ) -> str:
     for other, expected in enumerate(truth):
         alike = expected.shape == together[row].shape
-        if other != row and alike and bool(exam.distance(expected, together[row]) <= limit):
+        if other != row and alike and bool(exam.self_error(expected, together[row]) <= limit):
             return f"It holds what row {other} should: the rows are mixed up."
     return "Alone the same row is right: how rows or padding are told apart is at fault."

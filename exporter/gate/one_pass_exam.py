@@ -29,6 +29,8 @@ _LEAST_SPREAD = 1e-3
 # Divergence over a few labels is too blunt for it. Integer weights, and inputs rounded token by token, were measured
 # to stay below 1e-5; a dropped mask moves a row by more than 0.1.
 SELF_ERROR = 0.05
+# The same of a vector, as 1 - cosine. Inputs rounded in blocks of 128 move vectors of MiniLM by up to 1e-3.
+SELF_TURN = 0.01
 DISTANCE = "sd of the logits"
 # A single text may have so many times the distance that the held-out texts may have, and at least the second: it is
 # asked to find faults, not rounding.
@@ -120,6 +122,16 @@ class OnePassExam:
             return float("nan")
         with np.errstate(over="ignore"):
             return float(np.abs(candidate.astype(np.float64) - truth).max() / self.scale)
+
+    def self_error(self, expected: Numbers, candidate: Numbers) -> float:
+        """How far a text in a batch is from itself alone, in the unit of `self_limit`."""
+        turns = self.kind == EMBEDDING and not self.strict
+        return self.error(expected, candidate) if turns else self.distance(expected, candidate)
+
+    @property
+    def self_limit(self) -> tuple[float, str]:
+        """How far a text in a batch may be from itself alone in a reduced precision, and the unit."""
+        return (SELF_TURN, self.unit) if self.kind == EMBEDDING else (SELF_ERROR, DISTANCE)
 
     @property
     def unit(self) -> str:

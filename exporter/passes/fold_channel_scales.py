@@ -41,9 +41,7 @@ def fold_channel_scales(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) 
             continue
         users = [user for user in source.consumers() if user.op_type == "MatMul"]
         scales_of_users = [_scales(user, quantized) for user in users]
-        alike = len(users) == len(source.uses()) and all(
-            other is not None and np.array_equal(other, scales) for other in scales_of_users
-        )
+        alike = len(users) == len(source.uses()) and all(_equal(other, scales) for other in scales_of_users)
         weight = _norm_weight(source)
         if alike and weight is not None:
             assert weight.const_value is not None
@@ -57,8 +55,11 @@ def fold_channel_scales(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) 
             factor = add_initializer(
                 graph, ir.tensor(1 / scales, name=f"{parameters_of_weight(node)[0]}.inverse_scales")
             )
-            node.replace_input_with(0, emit(node, "Mul", [source, factor], like=source))
-            done = [node]
+            scaled = emit(node, "Mul", [source, factor], like=source)
+            # Products of one input have its scales; nodes come in running order, so that this is the first of them.
+            done = [user for user, other in zip(users, scales_of_users, strict=True) if _equal(other, scales)]
+            for user in done:
+                user.replace_input_with(0, scaled)
         for user in done:
             user.meta[_FOLDED] = True
         count += len(done)
@@ -77,6 +78,12 @@ def _scales(node: ir.Node, quantized: Mapping[str, Quantized]) -> npt.NDArray[np
     if _FOLDED in node.meta or not parts or not set(parts) <= set(quantized):
         return None
     return quantized[parts[0]].channel_scales
+
+
+def _equal(one: npt.NDArray[np.float32] | None, other: npt.NDArray[np.float32]) -> bool:
+    import numpy as np
+
+    return one is not None and np.array_equal(one, other)
 
 
 def _norm_weight(source: ir.Value) -> ir.Value | None:

@@ -31,6 +31,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "benchmarks/compare/test_run.py": ("benchmarks/peers/run_transformers.py",),
     "benchmarks/compare/test_judging.py": ("benchmarks/peers/run_source.py",),
     "benchmarks/peers/test_run_jisu.py": ("benchmarks/peers/worker.py",),
+    "benchmarks/studies/test_embedding_speed.py": ("benchmarks/peers/run_embedder.py",),
     "benchmarks/report/test_report.py": ("benchmarks/report/schema.py",),
     "benchmarks/report/test_verdict.py": ("benchmarks/report/speed_verdict.py",),
     "benchmarks/studies/test_harness_overhead.py": ("benchmarks/compare/trials.py",),
@@ -214,6 +215,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
 RUN_BY_NAME: dict[str, str] = {
     "exporter/opinions/llama_cpp_worker.py": "exporter/second_opinion.py",
     "exporter/opinions/transformers_worker.py": "exporter/second_opinion.py",
+    "benchmarks/peers/run_embedder.py": "benchmarks/studies/embedding_speed.py",
 }
 
 # Modules that no test runs, each with the reason.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,19 @@ PROVIDER = "CPUExecutionProvider"
 
 
 def open_session(
-    graph: Path, *, threads: int | None, profile: Path | None = None, records_placement: bool = False
+    graph: Path,
+    *,
+    threads: int | None,
+    profile: Path | None = None,
+    records_placement: bool = False,
+    unfused: Sequence[str] = (),
 ) -> Any:
     """A session for one graph of an artifact.
 
     Args:
         threads: how many compute; None for as many as the process may use cores.
         profile: beginning of the path of the file that the time of every node is written into.
+        unfused: names of the package's graph optimizations that are left out.
         records_placement: let `runtimes.backends.ort.placement` read back which provider runs which node.
 
     Raises:
@@ -49,7 +56,9 @@ def open_session(
         options.profile_file_prefix = str(profile)
     try:
         with in_huge_pages():
-            session = onnxruntime.InferenceSession(str(graph), options, providers=[PROVIDER])
+            session = onnxruntime.InferenceSession(
+                str(graph), options, providers=[PROVIDER], disabled_optimizers=list(unfused)
+            )
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open {graph}",

@@ -79,9 +79,11 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
     return EncoderDecoderBackend(backend, encode, facts, longest=facts.max_source_positions, close=encoder.close)
 
 
-def open_again(graph: Path, *, threads: int | None, profile: Path | None = None) -> Reopened:
+def open_again(
+    graph: Path, *, threads: int | None, profile: Path | None = None, unfused: Sequence[str] = ()
+) -> Reopened:
     """A session that a forked child opens for itself; for the arguments see `open_session`."""
-    opens = partial(open_session, graph, threads=threads, profile=profile)
+    opens = partial(open_session, graph, threads=threads, profile=profile, unfused=unfused)
     return Reopened(opens, partial(closed, OrtCpuBackend.name))
 
 

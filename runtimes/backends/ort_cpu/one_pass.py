@@ -18,6 +18,9 @@ from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
 from jisu.runtimes.backends.padded_one_pass import PaddedOnePass, output_of
 
 NAME = "ort-cpu"
+# Fused, these two take longer than apart where there are many rows: of MiniLM on 8 texts of 64 tokens, a layer norm and
+# its sum 0.53 ms instead of 0.15 (onnxruntime 1.32, two cores).
+_UNFUSED = ("SkipLayerNormFusion", "BiasGeluFusion")
 
 
 def open_ort_one_pass(artifact: Artifact, *, threads: int | None, source: Any) -> PaddedOnePass:
@@ -29,7 +32,7 @@ def open_ort_one_pass(artifact: Artifact, *, threads: int | None, source: Any) -
             kernels that this CPU does not have.
     """
     check_kernels(artifact)
-    session, signature = open_again(artifact.cpu_graph, threads=threads), artifact.manifest.signature
+    session, signature = open_again(artifact.cpu_graph, threads=threads, unfused=_UNFUSED), artifact.manifest.signature
     check_session(session.get(), signature, provider=PROVIDER)
     return PaddedOnePass(NAME, artifact, partial(_run, session, output_of(artifact).name), release=session.close)
 

@@ -94,6 +94,17 @@ def test_rounding_that_keeps_the_order_passes():
     assert verdict("rounded", RELAXED).accepted
 
 
+def test_padding_that_turns_a_vector_is_found_in_a_reduced_precision():
+    class Padded(Candidate):
+        def outputs(self, rows, types=None):
+            width = max(map(len, rows))
+            return super().outputs([[*row, *[0] * (width - len(row))] for row in rows])
+
+    result = run_one_pass_gate(Padded(None), Source(), texts=TEXTS, budget=RELAXED)
+    assert result.first_failure.name == "batch-3" and result.first_failure.unit == "1 - cosine"
+    assert "how rows or padding are told apart" in result.first_failure.detail
+
+
 def test_rankings_are_compared_by_hand():
     truth = np.arange(20.0)[None]
     assert compare_rankings(truth, truth).recall[0] == 1.0

@@ -86,3 +86,16 @@ def test_weights_without_scales_stay():
     integers = {"a": round_to_nearest(noise(32, 8).T, FORM, layer="test")}
     assert count_places(model.graph, quantized=integers) == fold_channel_scales(model.graph, quantized=integers) == 0
     assert count_places(model.graph, quantized={}) == 0
+
+
+def test_products_of_one_input_share_the_product_in_front_of_them():
+    model = norm_and_products("a", "b", "c", norm=False)
+    other = np.exp(noise(32, seed=4) / 2).astype(np.float32)
+    scales = {"a": SCALES, "b": SCALES, "c": other}
+    integers = {name: scaled(noise(32, 8, seed=n).T, scales[name]) for n, name in enumerate(scales)}
+    assert fold_channel_scales(model.graph, quantized=integers) == 3
+    assert operators(model) == {"Mul": 2, "MatMul": 3}
+    quantize_weights(model.graph, quantized=integers, target="portable")
+    actual = run(model, FEEDS)
+    for name, expected in truth(integers, scales, norm=False).items():
+        np.testing.assert_allclose(actual[name], expected, atol=2e-5)
