@@ -20,7 +20,7 @@ from jisu.runtimes.images.marks import marked_text
 from jisu.runtimes.images.positions import axis_shifts
 from jisu.runtimes.images.preparation import Prepared
 from jisu.runtimes.images.reading import read_image
-from jisu.runtimes.images.ways import PREPARATIONS
+from jisu.runtimes.images.ways import PREPARATIONS, prepare_image
 from jisu.runtimes.model_text import ModelText
 
 
@@ -86,8 +86,7 @@ class ImageReader:
 
     def prepared(self, image: Any, *, name: str) -> Prepared:
         """An image as the vision graph reads it; ``name`` is its own in an error."""
-        prepare = PREPARATIONS[self.settings.preparation]
-        return prepare(read_image(image, name=name), self.settings.settings)
+        return prepare_image(read_image(image, name=name), self.settings)
 
     def features(self, image: Any) -> npt.NDArray[np.float32]:
         """Rows of features of an image, in the order of the prompt, float32 [rows, features]."""

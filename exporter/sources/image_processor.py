@@ -55,7 +55,7 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
         from transformers import AutoImageProcessor
 
         automatic: Any = AutoImageProcessor
-        with quiet_transformers(), _without_videos():
+        with quiet_transformers(), without_videos():
             kind = _processor_class(folder, config)
             images = automatic.from_pretrained(
                 str(folder), backend="pil", local_files_only=True, trust_remote_code=False
@@ -123,7 +123,7 @@ def _processor_class(folder: Path, config: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _without_videos() -> Iterator[None]:
+def without_videos() -> Iterator[None]:
     """Let a processor be made without the parts that are None (transformers 5.23 asks every part for its class)."""
     from transformers import ProcessorMixin
 

@@ -8,8 +8,11 @@ under the same names, and everything that concerns texts works on it.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.quiet import quiet_transformers
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from jisu.exporter.contract.image_settings import ImageSettings
 
 _WATCHED = 2  # tokens that the model is watched with
+_EDGE = 64  # of an image that it is watched with
+# Of what a processor returns, the arrays that models take; the others it needs for the prompt alone.
+_READ = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +64,35 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
         InputError: no token stands for images, or its processor cannot be loaded or reproduced.
         MissingDependencyError: a package that the processor needs is not installed.
     """
+    from jisu.exporter.sources.grid_inputs import grid_inputs_of
     from jisu.exporter.sources.image_processor import load_processor
-    from jisu.exporter.sources.image_ways import find_way
+    from jisu.exporter.sources.image_ways import find_way, made_images
 
     token = image_token_of(model.config, folder)
     processor = load_processor(folder, model.config, tokenizer)
-    return VisionSource(model=model, processor=processor, settings=find_way(processor, folder, image_token=token))
+    settings = find_way(processor, folder, image_token=token)
+    vision = VisionSource(model=model, processor=processor, settings=settings)
+    grid = grid_inputs_of(model, lambda: image_output(vision, made_images(_EDGE)[0]))
+    merge = int(settings.settings["merge_size"]) if has_axes(model) else None
+    return replace(vision, settings=replace(settings, grid_inputs=grid, merge=merge))
+
+
+def has_axes(model: Any) -> bool:
+    """Whether tokens have positions on three axes, as the sections of a rotary embedding say."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    return isinstance(rope, dict) and rope.get("mrope_section") is not None
+
+
+def image_output(vision: VisionSource, image: npt.NDArray[np.uint8]) -> Any:
+    """What the model itself makes of an image uint8 [H, W, 3], as it returns it."""
+    import torch
+
+    from jisu.exporter.sources.image_processor import process_image
+
+    arrays = process_image(vision.processor, image).arrays
+    tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in _READ if name in arrays}
+    with torch.inference_mode(), quiet_transformers():
+        return vision.model.get_image_features(**tensors, return_dict=True)  # type: ignore[operator]
 
 
 def image_token_of(config: Any, checkpoint: Path) -> int:

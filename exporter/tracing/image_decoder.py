@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from jisu.exporter.contract.signature import IMAGE_FEATURES, IMAGE_INDEX, IMAGE_SHIFTS
 from jisu.exporter.graph.match import emit, new_constant, replace
+from jisu.exporter.sources.image_text import has_axes
 from jisu.exporter.sources.layers import find_layers
 from jisu.exporter.tracing.causal_lm import CausalLM
 
@@ -67,12 +68,6 @@ class ImageDecoder(CausalLM):
         finally:
             for hook in hooks:
                 hook.remove()
-
-
-def has_axes(model: Any) -> bool:
-    """Whether tokens have positions on three axes, as the sections of a rotary embedding say."""
-    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    return isinstance(rope, dict) and rope.get("mrope_section") is not None
 
 
 def _mark(number: int) -> Any:

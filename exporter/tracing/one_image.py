@@ -27,7 +27,7 @@ class OneImage(TorchFunctionMode):
         # Tensors of a trace list their numbers one by one (torch 2.13), which are known only when the graph runs.
         self._own = [(kind, kind.tolist) for kind in (FakeTensor, FunctionalTensor)]
         for kind, _ in self._own:
-            kind.tolist = Pieces  # type: ignore[assignment, method-assign]
+            kind.tolist = _pieces  # type: ignore[assignment, method-assign]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -67,7 +67,7 @@ class OneImage(TorchFunctionMode):
 class Pieces(list[Any]):
     """Sizes of pieces that nobody reads; arithmetic on them gives the same."""
 
-    def __init__(self, lengths: Tensor | None = None) -> None:
+    def __init__(self, lengths: Tensor | None) -> None:
         super().__init__()
         self.lengths = lengths
 
@@ -79,6 +79,10 @@ class Pieces(list[Any]):
 
     def tolist(self) -> Pieces:
         return self
+
+
+def _pieces(lengths: Tensor) -> Pieces:
+    return Pieces(lengths)
 
 
 def _chooses_images(tensor: Tensor, index: Any) -> bool:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.image_processor import process_image, process_prompt
+from jisu.exporter.sources.image_text import image_output
 from jisu.exporter.sources.image_ways import made_images
 from jisu.exporter.sources.layers import find_layers
 from jisu.exporter.sources.quiet import quiet_transformers
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _TILES = 3  # of the example: above one, since torch.export fixes dimensions of size 0 and 1
 _EDGE = 64
+_TILES_AXIS = (1, "tiles")
 _UNSEEN = 1e-4  # sd of the logits, that a token may differ by for one that it does not see
 
 
@@ -89,9 +91,20 @@ def trace_images(vision: VisionSource) -> ir.Model:
         InputError: it cannot be traced.
     """
     example = graph_inputs(vision, made_images(_EDGE)[1])
-    axes: dict[str, tuple[Axis, ...]] = {PIXELS: ((1, "tiles"), *example[PIXELS].shape[1:])}
-    example = {PIXELS: np.concatenate([example[PIXELS]] * _TILES)[:_TILES]}
+    axes = _axes(vision, example)
+    if axes[PIXELS][0] == _TILES_AXIS:
+        example = {PIXELS: np.concatenate([example[PIXELS]] * _TILES)[:_TILES]}
     return trace_vision(vision_part(vision, tuple(example)), example, axes)
+
+
+def _axes(vision: VisionSource, example: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[Axis, ...]]:
+    """Which axes of the inputs differ from image to image: the number of tiles, or of patches and windows."""
+    pixels = example[PIXELS]
+    if pixels.ndim == 4:
+        return {PIXELS: (_TILES_AXIS, *pixels.shape[1:])}
+    block = int(vision.settings.settings["merge_size"]) ** 2
+    letters: dict[str, tuple[int, str]] = {"window_index": (1, "blocks"), "cu_window_seqlens": (1, "windows")}
+    return {name: (letters.get(name, (block, "blocks")), *array.shape[1:]) for name, array in example.items()}
 
 
 def vision_part(vision: VisionSource, names: tuple[str, ...]) -> VisionPart:
@@ -103,40 +116,18 @@ def vision_part(vision: VisionSource, names: tuple[str, ...]) -> VisionPart:
 
 def graph_inputs(vision: VisionSource, image: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:
     """What a runtime feeds the vision graph for an image uint8 [H, W, 3]."""
-    from jisu.runtimes.images.ways import PREPARATIONS
+    from jisu.runtimes.images.ways import prepare_image
 
-    settings = vision.settings
-    return PREPARATIONS[settings.preparation](image, settings.settings).inputs
+    return prepare_image(image, vision.settings).inputs
 
 
 def source_features(vision: VisionSource, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Rows of features of an image uint8 [H, W, 3] by the model itself, float32 [rows, features]."""
-    import torch
-
-    with torch.inference_mode():
-        output = vision.model.get_image_features(  # type: ignore[operator]
-            **as_tensors(process_image(vision.processor, image).arrays), return_dict=True
-        )
-        features: npt.NDArray[np.float32] = joined_features(output).float().numpy()
+    features: npt.NDArray[np.float32] = joined_features(image_output(vision, image)).float().numpy()
     return features
 
 
 def deep_layers(vision: VisionSource) -> int:
     """Decoder layers to whose outputs image features are added, besides the embeddings."""
-    import torch
-
-    with torch.inference_mode():
-        arrays = process_image(vision.processor, made_images(_EDGE)[0]).arrays
-        output = vision.model.get_image_features(**as_tensors(arrays), return_dict=True)  # type: ignore[operator]
+    output = image_output(vision, made_images(_EDGE)[0])
     return len(getattr(output, "deepstack_features", None) or [])
-
-
-# Of what a processor returns, the arrays that models take; the others it needs for the prompt alone.
-_READ = (PIXELS, "pixel_attention_mask", "image_sizes", "image_grid_thw")
-
-
-def as_tensors(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
-    """What a processor made of an image, as the model takes it."""
-    import torch
-
-    return {name: torch.from_numpy(np.array(arrays[name])) for name in _READ if name in arrays}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,25 @@ from onnxscript.onnx_opset import opset23 as op
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """For `torch.onnx.export(custom_translation_table=...)`."""
-    return {torch.ops.aten.scaled_dot_product_attention.default: _attention}
+    return {
+        torch.ops.aten.scaled_dot_product_attention.default: _attention,
+        torch.ops.aten.conv3d.default: _convolution,
+    }
+
+
+def _convolution(
+    values: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Sequence[int] = (1, 1, 1),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> Any:
+    """`Conv`-22 over three axes; onnxscript (0.7.2) makes a bias of two axes where there is none."""
+    inputs = (values, weight) if bias is None else (values, weight, bias)
+    strides, pads, dilations = ([*(axes if len(axes) == 3 else [*axes] * 3)] for axes in (stride, padding, dilation))
+    return op.Conv(*inputs, strides=strides, pads=[*pads, *pads], dilations=dilations, group=groups)
 
 
 def _attention(

@@ -26,6 +26,8 @@ from jisu.exporter.tracing.trace import clean, name_outputs
 PIXELS = "pixel_values"
 # An axis of a vision graph's input: a size, or a number of times the letter of a dynamic one.
 Axis = int | tuple[int, str]
+# Sizes that an axis has at least, see `runtimes.images.grid`.
+_FEWEST = {"windows": 3}
 
 
 class VisionPart(nn.Module):
@@ -105,7 +107,7 @@ def trace_vision(
     """
     root = _Root(part).eval()
     letters = sorted({axis[1] for dims in axes.values() for axis in dims if isinstance(axis, tuple)})
-    dims = {letter: torch.export.Dim(letter, min=1, max=1 << 20) for letter in letters}
+    dims = {letter: torch.export.Dim(letter, min=_FEWEST.get(letter, 1), max=1 << 20) for letter in letters}
     shapes = tuple(
         {
             place: dims[axis[1]] if axis[0] == 1 else axis[0] * dims[axis[1]]

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from jisu.exporter.contract.image_settings import ImageSettings
 from jisu.runtimes.images.closest_canvas import prepare_closest_canvas
+from jisu.runtimes.images.grid import grid_arrays
 from jisu.runtimes.images.one_size import prepare_one_size
-from jisu.runtimes.images.preparation import Prepare
+from jisu.runtimes.images.patches import prepare_patches
+from jisu.runtimes.images.preparation import Prepare, Prepared
+from jisu.runtimes.images.reading import Pixels
 from jisu.runtimes.images.tiles import prepare_tiles
 
 PREPARATIONS: dict[str, Prepare] = {
     "one-size": prepare_one_size,
     "tiles": prepare_tiles,
     "closest-canvas": prepare_closest_canvas,
+    "patches": prepare_patches,
 }
+
+
+def prepare_image(image: Pixels, settings: ImageSettings) -> Prepared:
+    """An image uint8 [H, W, 3] as an artifact's vision graph reads it."""
+    prepared = PREPARATIONS[settings.preparation](image, settings.settings)
+    if not settings.grid_inputs:
+        return prepared
+    arrays = grid_arrays(prepared.rows, prepared.columns, settings.grid_inputs)
+    return replace(prepared, inputs={**prepared.inputs, **arrays})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,34 @@ def write_image_model(folder: Path, family: str) -> Path:
     model, processor = FAMILIES[family]()
     folder.mkdir(parents=True)
     model.save_pretrained(str(folder))
-    processor.save_pretrained(str(folder))
+    _save_processor(processor, folder)
     return folder
 
 
-def _tokenizer(*marks: str, mark: str) -> Any:
+def _save_processor(processor: Any, folder: Path) -> None:
+    """Without what would prepare videos, as the checkpoint of a model of images has it."""
+    processor.tokenizer.save_pretrained(str(folder))
+    processor.image_processor.save_pretrained(str(folder))
+    kept = ("image_seq_len", "image_seq_length", "patch_size", "num_additional_image_tokens", "spatial_merge_size")
+    settings = {name: getattr(processor, name) for name in kept if hasattr(processor, name)}
+    if hasattr(processor, "vision_feature_select_strategy"):
+        settings["vision_feature_select_strategy"] = processor.vision_feature_select_strategy
+    record = {"processor_class": type(processor).__name__, **settings}
+    (folder / "processor_config.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def _tokenizer(*marks: str, mark: str, named: dict[str, str] | None = None) -> Any:
     tokenizer = tiny_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": list(marks)})
+    if named:
+        tokenizer = type(tokenizer)(
+            tokenizer_object=tokenizer.backend_tokenizer,
+            bos_token="<s>",
+            eos_token="</s>",
+            pad_token="<pad>",
+            extra_special_tokens=named,
+        )
+    if not named:
+        tokenizer.add_special_tokens({"additional_special_tokens": list(marks)})
     tokenizer.chat_template = _TEMPLATE.replace("MARK", mark)
     return tokenizer
 
@@ -121,8 +143,73 @@ def _idefics3(family: str = "Idefics3") -> tuple[Any, Any]:
     return _random(getattr(transformers, f"{family}ForConditionalGeneration"), config), processor
 
 
+def _qwen(family: str, **vision: Any) -> tuple[Any, Any]:
+    import transformers
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from jisu.exporter.sources.image_processor import without_videos
+
+    marks = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+    tokenizer = _tokenizer(*marks, mark="<|vision_start|><|image_pad|><|vision_end|>")
+    images = Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, size={"shortest_edge": 256, "longest_edge": 4096})
+    with without_videos():
+        kind = getattr(transformers, f"{family}Processor")
+        processor = kind(images, tokenizer, None, chat_template=tokenizer.chat_template)
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]}
+    config = getattr(transformers, f"{family}Config")(
+        text_config={**_TEXT, "rope_parameters": rope},
+        vision_config={"depth": 3, "num_heads": 4, "patch_size": 4, "spatial_merge_size": 2, **vision},
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+    )
+    return _random(getattr(transformers, f"{family}ForConditionalGeneration"), config), processor
+
+
+def _internvl() -> tuple[Any, Any]:
+    import transformers
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    from jisu.exporter.sources.image_processor import without_videos
+
+    named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    named["video_token"] = "<video>"
+    tokenizer = _tokenizer(*named.values(), mark="<IMG_CONTEXT>", named=named)
+    images = GotOcr2ImageProcessorPil(size={"height": 28, "width": 28}, max_patches=6)
+    with without_videos():
+        processor = transformers.InternVLProcessor(
+            images, tokenizer, None, image_seq_length=4, chat_template=tokenizer.chat_template
+        )
+    config = transformers.InternVLConfig(
+        text_config={"model_type": "qwen2", **_TEXT},
+        vision_config={**_VISION, "image_size": (28, 28), "patch_size": (7, 7)},
+        image_token_id=processor.image_token_id,
+        image_seq_length=4,
+    )
+    return _random(transformers.InternVLForConditionalGeneration, config), processor
+
+
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": _llava,
     "idefics3": _idefics3,
     "smolvlm": lambda: _idefics3("SmolVLM"),
+    "internvl": _internvl,
+    "qwen2_vl": lambda: _qwen("Qwen2VL", embed_dim=32, hidden_size=64),
+    "qwen2_5_vl": lambda: _qwen(
+        "Qwen2_5_VL",
+        hidden_size=32,
+        out_hidden_size=64,
+        intermediate_size=48,
+        window_size=16,
+        fullatt_block_indexes=[1],
+    ),
+    "qwen3_vl": lambda: _qwen(
+        "Qwen3VL",
+        hidden_size=32,
+        out_hidden_size=64,
+        intermediate_size=48,
+        num_position_embeddings=16,
+        deepstack_visual_indexes=[0, 1],
+    ),
 }

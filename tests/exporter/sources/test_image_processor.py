@@ -9,6 +9,7 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
+from jisu.exporter.sources.image_processor import PROCESSOR_FILES
 from tests.support.image_models import write_image_model
 
 
@@ -18,7 +19,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_a_processor_is_refused(folder: Path) -> None:
-    (folder / "processor_config.json").unlink()
+    for name in PROCESSOR_FILES:
+        (folder / name).unlink()
     with pytest.raises(InputError, match="does not say how its images are prepared"):
         load_source(folder)
 
@@ -31,8 +33,8 @@ def test_remote_code_is_refused(folder: Path) -> None:
 
 
 def test_a_broken_processor_is_refused(folder: Path) -> None:
-    path = folder / "processor_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "image_processor": {"image_processor_type": "None"}}))
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image_processor_type": "None"}))
     with pytest.raises(InputError, match="image processor"):
         load_source(folder)
 
