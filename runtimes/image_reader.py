@@ -94,7 +94,7 @@ class ImageReader:
 
     def _features_of(self, prepared: Prepared) -> npt.NDArray[np.float32]:
         rows = self.backend.read_image(prepared.inputs)
-        return rows if prepared.arrangement is None else rows[prepared.arrangement]
+        return rows if prepared.arrange is None else rows[prepared.arrange(len(rows))]
 
     def check_without_images(self, ids: Sequence[int]) -> None:
         """Raise InputError for a prompt that has a mark of an image and none to read."""

@@ -53,18 +53,18 @@ def grid_inputs_of(model: Any, run: Callable[[], Any]) -> dict[str, dict[str, An
 
 
 def _settings(calls: dict[str, dict[str, Any]], name: str) -> dict[str, dict[str, Any]]:
-    wanted: dict[str, dict[str, Any]] = {}
+    requests: dict[str, dict[str, Any]] = {}
     unknown = sorted(set(calls) - {_POSITIONS, _WINDOWS, _INTERPOLATION} - _GIVEN)
     if (call := calls.get(_POSITIONS)) is not None:
         unknown += ["positions in time"] if call["include_temporal"] else []
-        wanted["position_ids"] = {"merge": int(call["spatial_merge_size"])}
+        requests["position_ids"] = {"merge": int(call["spatial_merge_size"])}
     if (call := calls.get(_WINDOWS)) is not None:
         merge = int(call["spatial_merge_size"])
         blocks = int(call["window_size"]) // merge // int(call["patch_size"])
-        wanted["windows"] = {"merge": merge, "blocks": blocks}
+        requests["windows"] = {"merge": merge, "blocks": blocks}
     if (call := calls.get(_INTERPOLATION)) is not None:
         unknown += [] if call["mode"] == "bilinear" and call["padding"] == "border" else [f"{call['mode']} filters"]
-        wanted["interpolation"] = {
+        requests["interpolation"] = {
             "side": int(call["num_grid_per_side"]),
             "merge": int(call["spatial_merge_size"]),
             "align_corners": bool(call["align_corners"]),
@@ -76,4 +76,4 @@ def _settings(calls: dict[str, dict[str, Any]], name: str) -> dict[str, dict[str
             allowed="positions of patches, windows, and tables that are interpolated bilinearly",
             fix="Choose another model.",
         )
-    return wanted
+    return requests

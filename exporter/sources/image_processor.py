@@ -10,6 +10,7 @@ import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,15 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
             settings, _ = kind.get_processor_dict(str(folder), local_files_only=True)
             processor = kind.from_args_and_dict([parts.get(name) for name in kind.get_attributes()], settings)
     except ImportError as error:
-        raise MissingDependencyError(error.name or "torchvision", extra="images", needed_for=str(folder)) from error
+        if error.name == "PIL":
+            raise MissingDependencyError("pillow", extra="images", needed_for=str(folder)) from error
+        raise InputError(
+            f"The image processor of {folder} is made of packages that are not installed",
+            received=error.name or reason_of(error),
+            allowed="all packages that its class of transformers imports",
+            fix="Install it for the export: pip install torchvision, in the version for your torch. Running the model "
+            "does not need it.",
+        ) from error
     except InputError:
         raise
     except Exception as error:
@@ -118,8 +127,22 @@ def _processor_class(folder: Path, config: Any) -> Any:
     for name in reversed(PROCESSOR_FILES):
         named = read_json(folder / name).get("processor_class") if (folder / name).is_file() else None
         if isinstance(named, str) and (kind := getattr(transformers, named, None)) is not None:
-            return kind
-    return PROCESSOR_MAPPING[type(config)]
+            return _itself(kind)
+    return _itself(PROCESSOR_MAPPING[type(config)])
+
+
+def _itself(kind: Any) -> Any:
+    """A class where transformers has something in its place that only says what is not installed.
+
+    Some name packages that only the other form of their image processor needs.
+    """
+    if not getattr(kind, "is_dummy", False):
+        return kind
+    family = kind.__name__.removesuffix("Processor").lower()
+    try:
+        return getattr(import_module(f"transformers.models.{family}.processing_{family}"), kind.__name__)
+    except (ImportError, AttributeError):
+        return kind
 
 
 @contextlib.contextmanager

@@ -40,6 +40,8 @@ class OneImage(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.split, Tensor.split):
             sizes = args[1] if len(args) > 1 else next(iter(kwargs.values()))
+            if isinstance(sizes, list) and any(isinstance(size, (Pieces, torch.SymInt)) for size in sizes):
+                return (args[0],)
             if isinstance(sizes, Pieces):
                 if args[0].dim() == 4:  # [1, H, tokens, D], in an attention
                     self._lengths = sizes.lengths
@@ -50,6 +52,8 @@ class OneImage(TorchFunctionMode):
             return 1  # of the one piece that `unbind` gives
         if func is Tensor.unbind and isinstance(args[0].shape[0], torch.SymInt):
             return (args[0],)
+        if func in (torch.squeeze, Tensor.squeeze) and _is_dynamic(args[0], *args[1:], **kwargs):
+            return args[0]  # rows of features are no axis to be left out, however many there are
         if func is torch.as_tensor and _holds_sizes(args[0]):
             return Pieces(None)
         return func(*args, **kwargs)
@@ -83,6 +87,10 @@ class Pieces(list[Any]):
 
 def _pieces(lengths: Tensor) -> Pieces:
     return Pieces(lengths)
+
+
+def _is_dynamic(tensor: Tensor, dim: int | None = None) -> bool:
+    return dim is not None and isinstance(tensor.shape[dim], torch.SymInt)
 
 
 def _chooses_images(tensor: Tensor, index: Any) -> bool:

@@ -16,6 +16,7 @@ from jisu.exporter.sources.layers import find_layers
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.tracing.image_decoder import ImageDecoder, add_image_inputs
 from jisu.exporter.tracing.trace import trace
+from jisu.exporter.tracing.unpacked_tiles import packs_tiles
 from jisu.exporter.tracing.vision import PIXELS, Axis, VisionPart, joined_features, trace_vision
 
 if TYPE_CHECKING:
@@ -100,6 +101,10 @@ def trace_images(vision: VisionSource) -> ir.Model:
 def _axes(vision: VisionSource, example: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[Axis, ...]]:
     """Which axes of the inputs differ from image to image: the number of tiles, or of patches and windows."""
     pixels = example[PIXELS]
+    if pixels.ndim == 4 and vision.settings.preparation == "whole-patches":
+        edges = vision.settings.settings["patch_size"]
+        high, wide = (edges["height"], edges["width"]) if isinstance(edges, dict) else (edges, edges)
+        return {PIXELS: (1, 3, (int(high), "lines"), (int(wide), "columns"))}
     if pixels.ndim == 4:
         return {PIXELS: (_TILES_AXIS, *pixels.shape[1:])}
     block = int(vision.settings.settings["merge_size"]) ** 2
@@ -110,8 +115,9 @@ def _axes(vision: VisionSource, example: Mapping[str, npt.NDArray[Any]]) -> dict
 def vision_part(vision: VisionSource, names: tuple[str, ...]) -> VisionPart:
     """The module that the vision graph is traced from, called as the processor's arrays say."""
     arrays = process_image(vision.processor, made_images(_EDGE)[0]).arrays
-    nested = arrays[PIXELS].ndim == 5
-    return VisionPart(vision.model, names=names, nested=nested, sized=not nested and "image_sizes" in arrays)
+    sized, packed = "image_sizes" in arrays, packs_tiles(vision.model)
+    nested = arrays[PIXELS].ndim == 5 and not packed
+    return VisionPart(vision.model, names=names, nested=nested, sized=sized, packed=packed)
 
 
 def graph_inputs(vision: VisionSource, image: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:

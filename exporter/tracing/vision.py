@@ -6,6 +6,7 @@ checkpoint's own image processing gives, and what it computes from sizes alone i
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from jisu.exporter.tracing.one_image import OneImage
 from jisu.exporter.tracing.routing import ATTENTION, attend, routed
 from jisu.exporter.tracing.torch_exporter import run_exporter
 from jisu.exporter.tracing.trace import clean, name_outputs
+from jisu.exporter.tracing.unpacked_tiles import unpacked_tiles
 
 PIXELS = "pixel_values"
 # An axis of a vision graph's input: a size, or a number of times the letter of a dynamic one.
@@ -39,22 +41,27 @@ class VisionPart(nn.Module):
     Args:
         nested: the model takes the tiles of several prompts, [1, tiles, 3, H, W].
         sized: the model takes the size of the picture.
+        packed: the model lays the features of tiles by the size of the picture, which is left to a runtime.
         names: of the inputs, in their order.
     """
 
     weight_prefix = "model."
 
-    def __init__(self, model: PreTrainedModel, *, names: tuple[str, ...], nested: bool, sized: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, names: tuple[str, ...], nested: bool, sized: bool, packed: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
-        self._names, self._nested, self._sized = names, nested, sized
+        self._names, self._nested, self._sized, self._packed = names, nested, sized, packed
 
     def forward(self, *inputs: Tensor) -> Tensor:
         arguments: dict[str, Any] = dict(zip(self._names, inputs, strict=True))
         pixels: Tensor = arguments[PIXELS]
         if self._nested:
             arguments[PIXELS] = pixels[None]
-        if self._sized:
+        if self._packed:
+            arguments["image_sizes"] = [(1, 1)]
+        elif self._sized:
             arguments["image_sizes"] = [(pixels.shape[2], pixels.shape[3])]
         if pixels.dim() == 2:
             # One image is one segment; what its grid would say is given.
@@ -68,7 +75,8 @@ class VisionPart(nn.Module):
             windows = one.window_mask(query.shape[2])
             return attend(module, query, key, value, attention_mask if windows is None else windows, **options)
 
-        with routed(self.model, ATTENTION), one:
+        packing = unpacked_tiles(self.model) if self._packed else contextlib.nullcontext()
+        with routed(self.model, ATTENTION), packing, one:
             AttentionInterface.register(ATTENTION, attend_in_windows)
             try:
                 output = self.model.get_image_features(**arguments, return_dict=True)  # type: ignore[operator]

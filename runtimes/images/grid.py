@@ -15,24 +15,24 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-def grid_arrays(rows: int, columns: int, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
+def grid_arrays(rows: int, columns: int, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
     """Inputs of a vision graph for a grid of ``rows`` x ``columns`` blocks.
 
     Args:
-        wanted: ``position_ids``, ``windows`` or ``interpolation``, each with its settings.
+        requests: ``position_ids``, ``windows`` or ``interpolation``, each with its settings.
 
     Returns:
         ``position_ids`` int64 [patches, 2]; ``window_index`` int64 [blocks], ``cu_window_seqlens`` int64 [windows + 2];
         ``interp_indices`` int64 and ``interp_weights`` float32 [patches, 4].
     """
     arrays: dict[str, Array] = {}
-    if (settings := wanted.get("position_ids")) is not None:
+    if (settings := requests.get("position_ids")) is not None:
         arrays["position_ids"] = np.stack(_lines_and_columns(rows, columns, int(settings["merge"])), axis=-1)
-    if (settings := wanted.get("windows")) is not None:
+    if (settings := requests.get("windows")) is not None:
         arrays["window_index"], arrays["cu_window_seqlens"] = _windows(
             rows, columns, int(settings["blocks"]), int(settings["merge"])
         )
-    if (settings := wanted.get("interpolation")) is not None:
+    if (settings := requests.get("interpolation")) is not None:
         arrays["interp_indices"], arrays["interp_weights"] = _interpolation(rows, columns, settings)
     return arrays
 

@@ -25,10 +25,10 @@ def prepare_patches(image: Pixels, settings: Settings) -> Prepared:
     values = image.transpose(2, 0, 1)
     if settings.get("do_resize", True):
         size = settings["size"]
-        wanted = _whole_blocks(
+        target = _whole_blocks(
             values.shape[-2:], edge * merge, fewest=int(size["shortest_edge"]), most=int(size["longest_edge"])
         )
-        values = resized(values, wanted, int(settings["resample"]))
+        values = resized(values, target, int(settings["resample"]))
     pixels = scaled(values, settings)
     channels, height, width = pixels.shape
     rows, columns = height // edge // merge, width // edge // merge

@@ -7,7 +7,7 @@ artifact says which one is its own, with the settings of the checkpoint.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,14 @@ class Prepared:
         inputs: of the graph, by name.
         rows: lines of tiles or of features that the image was cut into; 0 where it was not.
         columns: the same across.
-        arrangement: rows of the graph's features in the order of the prompt, int64; None for all of them as they come.
+        arrange: rows of the graph's features in the order of the prompt, int64, by how many there are; None for all of
+            them as they come.
     """
 
     inputs: dict[str, npt.NDArray[Any]]
     rows: int = 0
     columns: int = 0
-    arrangement: npt.NDArray[np.int64] | None = field(default=None)
+    arrange: Callable[[int], npt.NDArray[np.int64]] | None = None
 
 
 Prepare = Callable[[Pixels, Settings], Prepared]

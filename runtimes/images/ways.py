@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jisu.exporter.contract.image_settings import ImageSettings
+from jisu.runtimes.images.best_resolution import prepare_best_resolution
 from jisu.runtimes.images.closest_canvas import prepare_closest_canvas
 from jisu.runtimes.images.grid import grid_arrays
 from jisu.runtimes.images.one_size import prepare_one_size
@@ -12,12 +13,15 @@ from jisu.runtimes.images.patches import prepare_patches
 from jisu.runtimes.images.preparation import Prepare, Prepared
 from jisu.runtimes.images.reading import Pixels
 from jisu.runtimes.images.tiles import prepare_tiles
+from jisu.runtimes.images.whole_patches import prepare_whole_patches
 
 PREPARATIONS: dict[str, Prepare] = {
     "one-size": prepare_one_size,
     "tiles": prepare_tiles,
     "closest-canvas": prepare_closest_canvas,
     "patches": prepare_patches,
+    "best-resolution": prepare_best_resolution,
+    "whole-patches": prepare_whole_patches,
 }
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,11 +193,84 @@ def _internvl() -> tuple[Any, Any]:
     return _random(transformers.InternVLForConditionalGeneration, config), processor
 
 
+def _llava_next() -> tuple[Any, Any]:
+    import transformers
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+    tokenizer = _tokenizer("<image>", mark="<image>")
+    canvases = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]
+    edge = {"height": 28, "width": 28}
+    images = LlavaNextImageProcessorPil(size={"shortest_edge": 28}, crop_size=edge, image_grid_pinpoints=canvases)
+    processor = transformers.LlavaNextProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=7,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+    config = transformers.LlavaNextConfig(
+        text_config={"model_type": "llama", **_TEXT},
+        vision_config={"model_type": "clip_vision_model", **_VISION},
+        image_token_id=processor.image_token_id,
+        image_grid_pinpoints=canvases,
+        image_seq_length=16,
+    )
+    return _random(transformers.LlavaNextForConditionalGeneration, config), processor
+
+
+@contextlib.contextmanager
+def torchvision_by_name() -> Iterator[None]:
+    """Let modules be imported that import torchvision and use nothing of it here, where it is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("torchvision") is not None:
+        yield
+        return
+    names = [
+        "torchvision",
+        "torchvision.transforms",
+        "torchvision.transforms.v2",
+        "torchvision.transforms.v2.functional",
+    ]
+    made = {name: types.ModuleType(name) for name in names}
+    for name, module in made.items():
+        parent, _, last = name.rpartition(".")
+        if parent:
+            setattr(made[parent], last, module)
+    sys.modules.update(made)
+    try:
+        yield
+    finally:
+        for name in made:
+            sys.modules.pop(name, None)
+
+
+def _mistral3() -> tuple[Any, Any]:
+    import transformers
+    from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
+
+    with torchvision_by_name():
+        from transformers.models.pixtral.processing_pixtral import PixtralProcessor
+    tokenizer = _tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]", mark="[IMG]")
+    images = PixtralImageProcessorPil(size={"longest_edge": 64}, patch_size={"height": 4, "width": 4})
+    processor = PixtralProcessor(images, tokenizer, patch_size=4, spatial_merge_size=2)
+    config = transformers.Mistral3Config(
+        text_config={"model_type": "mistral", **_TEXT},
+        vision_config={"model_type": "pixtral", **_VISION, "image_size": 64, "patch_size": 4, "head_dim": 8},
+        image_token_id=processor.image_token_id,
+        spatial_merge_size=2,
+    )
+    return _random(transformers.Mistral3ForConditionalGeneration, config), processor
+
+
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": _llava,
     "idefics3": _idefics3,
     "smolvlm": lambda: _idefics3("SmolVLM"),
     "internvl": _internvl,
+    "llava_next": _llava_next,
+    "mistral3": _mistral3,
     "qwen2_vl": lambda: _qwen("Qwen2VL", embed_dim=32, hidden_size=64),
     "qwen2_5_vl": lambda: _qwen(
         "Qwen2_5_VL",

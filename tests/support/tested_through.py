@@ -15,6 +15,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/sources/image_text.py",
         "exporter/tracing/image_decoder.py",
         "exporter/tracing/trace_images.py",
+        "exporter/tracing/unpacked_tiles.py",
         "exporter/tracing/vision.py",
         "runtimes/backends/ort_cpu/vision.py",
         "runtimes/image_reader.py",
@@ -22,6 +23,9 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/images/ways.py",
     ),
     "exporter/sources/test_image_ways.py": (
+        "runtimes/images/best_resolution.py",
+        "runtimes/images/patches.py",
+        "runtimes/images/whole_patches.py",
         "runtimes/images/closest_canvas.py",
         "runtimes/images/one_size.py",
         "runtimes/images/tiles.py",

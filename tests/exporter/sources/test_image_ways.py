@@ -30,6 +30,23 @@ def test_a_way_is_found_by_what_it_does(processor: Any) -> None:
     assert way.marks["tile"] == "<fake_token_around_image><row_{row}_col_{column}>"
 
 
+@pytest.mark.parametrize(
+    ("family", "preparation", "rule"),
+    [
+        ("llava", "one-size", "run"),
+        ("llava_next", "best-resolution", "run"),
+        ("internvl", "closest-canvas", "run"),
+        ("qwen2_vl", "patches", "run"),
+        ("mistral3", "whole-patches", "lines"),
+    ],
+)
+def test_each_way_is_somebodys(family: str, preparation: str, rule: str) -> None:
+    processor = FAMILIES[family]()[1]
+    token = processor.image_token_id
+    way = find_way(processor, Path("model"), image_token=token if isinstance(token, int) else token[0])
+    assert (way.preparation, way.marks["rule"]) == (preparation, rule)
+
+
 def test_other_pixels_are_refused_by_the_processors_name(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     images = processor.image_processor
     own = images.normalize
