@@ -18,12 +18,16 @@ class Described(Protocol):
 
     def save_tokenizer(self, folder: Path) -> None: ...
 
+    def save_sentence_files(self, folder: Path) -> None: ...
+
     def generation_settings(self) -> dict[str, Any]: ...
 
 
 def write_folder_files(folder: Path, source: Described, *, signature: Signature, target: str) -> None:
     """Write the files into a folder; the same source gives the same bytes."""
     source.save_tokenizer(folder)
+    if source.model.embedding is not None:
+        source.save_sentence_files(folder)
     # onnxruntime-genai would run such a decoder without its images.
     if target.startswith("ort-") and not signature.encoded and not signature.has_input(IMAGE_FEATURES):
         write_genai_config(folder, signature, source.model, source.generation_settings())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.embedding.description import is_embedding_folder, module_places
 from jisu.exporter.sources.folder import load_folder
 from jisu.exporter.sources.source import Source
 
@@ -31,11 +32,12 @@ def load_hub_model(
         InputError: the network or the repository cannot be reached, or see `exporter.sources.load_source`.
     """
     if outline:
-        folder = _download(name, revision, _OUTLINE)
+        folder = _with_modules(_download(name, revision, _OUTLINE), name, revision, _OUTLINE)
         return load_folder(folder, ignore_weights=ignore_weights, outline=True, pooling=pooling)
     folder = _download(name, revision, _PATTERNS)
     if allow_pickle and not any(folder.glob("*.safetensors")):
         folder = _download(name, revision, (*_PATTERNS, *_PICKLES))
+    folder = _with_modules(folder, name, revision, (*_PATTERNS, *(_PICKLES if allow_pickle else ())))
     # A snapshot folder is named by the commit that it holds.
     origin = {"kind": "hf-hub", "name": name, "revision": folder.name}
     return load_folder(
@@ -48,12 +50,24 @@ def load_hub_model(
     )
 
 
-def _download(name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def _with_modules(folder: Path, name: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """The folder with those of the modules that it lists, where it is laid out as sentence-transformers does it."""
+    if not is_embedding_folder(folder):
+        return folder
+    places = [place for place in module_places(folder) if place]
+    inside = tuple(f"{place}/{pattern}" for place in places for pattern in patterns)
+    return _download(name, revision, inside, ignored=()) if inside else folder
+
+
+def _download(
+    name: str, revision: str | None, patterns: tuple[str, ...], *, ignored: tuple[str, ...] = ("*/*",)
+) -> Path:
+    """Fetch files of a repository; those in subfolders are mostly other formats of the same weights."""
     from huggingface_hub import snapshot_download
 
     try:
-        # Files in subfolders are other formats of the same weights.
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]))
+        place = snapshot_download(name, revision=revision, allow_patterns=list(patterns), ignore_patterns=list(ignored))
+        return Path(place)
     except Exception as error:
         reason, fix = _explain(error, revision)
         raise InputError(

@@ -104,6 +104,13 @@ class Source:
         if self.model_kind not in ONE_PASS_KINDS:
             _write_json(folder / GENERATION_CONFIG, self.generation_settings())
 
+    def save_sentence_files(self, folder: Path) -> None:
+        """Write what sentence-transformers reads of an embedding model beside its graph and its tokenizer."""
+        from jisu.exporter.sources.embedding.sentence_files import write_sentence_files
+
+        module: Any = self.module
+        write_sentence_files(folder, module, self.model)
+
     def generation_settings(self) -> dict[str, Any]:
         """What ``generation_config.json`` of an artifact says: the settings of the model, and its special tokens."""
         config: Any = getattr(self.module, "generation_config", None)

@@ -87,13 +87,18 @@ def is_embedding_folder(folder: Path) -> bool:
     return (folder / MODULES).is_file()
 
 
+def module_places(folder: Path) -> list[str]:
+    """Paths of the modules within the folder, as its list spells them; raises InputError for one outside of it."""
+    return [place.relative_to(folder).as_posix().strip(".") for _, place in _modules(folder)]
+
+
 def read_description(folder: Path) -> EmbeddingDescription:
     """Read a folder of sentence-transformers.
 
     Raises:
         InputError: a module, a pooling or a setting that is not understood; all of them by name.
     """
-    modules = [_module(entry, folder) for entry in read_json_list(folder / MODULES)]
+    modules = _modules(folder)
     kinds = [kind for kind, _ in modules]
     known = {"Transformer", *STEP_KINDS}
     foreign = [kind for kind in kinds if kind not in known]
@@ -138,6 +143,10 @@ def plain_description(folder: Path, pooling: str) -> EmbeddingDescription:
             fix="Choose the one that the model was trained with; its card says which.",
         )
     return EmbeddingDescription(encoder=folder, pooling=(pooling,))
+
+
+def _modules(folder: Path) -> list[tuple[str, Path]]:
+    return [_module(entry, folder) for entry in read_json_list(folder / MODULES)]
 
 
 def _module(entry: Any, folder: Path) -> tuple[str, Path]:

@@ -133,7 +133,7 @@ def _build(step: EmbeddingStep, size: int) -> tuple[nn.Module, int]:
         return nn.Identity(), size  # it is for training
     if step.kind == "LayerNorm":
         _check_size(step, "dimension", size)
-        return _Norm(size), size
+        return VectorNorm(size), size
     _check_names(step, _DENSE | set(_NAMES))
     _check_size(step, "in_features", size)
     out = step.settings.get("out_features")
@@ -148,7 +148,7 @@ def _build(step: EmbeddingStep, size: int) -> tuple[nn.Module, int]:
     return dense, out
 
 
-class _Norm(nn.Module):
+class VectorNorm(nn.Module):
     """A layer norm under the name that its file gives it."""
 
     def __init__(self, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,11 @@ class EncoderClass:
         self._more = {_POOLER: False} if _POOLER in accepted else {}
 
     def __call__(self, config: Any) -> Any:
-        return self._class(config, **self._more)
+        # An encoder without its decoder writes into the configuration that it is one.
+        return self._class(deepcopy(config), **self._more)
 
-    def from_pretrained(self, *arguments: Any, **options: Any) -> Any:
-        return self._class.from_pretrained(*arguments, **options, **self._more)
+    def from_pretrained(self, *arguments: Any, config: Any, **options: Any) -> Any:
+        return self._class.from_pretrained(*arguments, config=deepcopy(config), **options, **self._more)
 
 
 def encoder_class(config: Any, checkpoint: Path) -> EncoderClass:

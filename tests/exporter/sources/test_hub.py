@@ -8,7 +8,7 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
-from tests.support.models import write_tiny_llama
+from tests.support.models import write_tiny_embedder, write_tiny_llama
 
 hub = pytest.importorskip("huggingface_hub", reason="hub ids need huggingface_hub")
 errors = pytest.importorskip("huggingface_hub.errors", reason="hub ids need huggingface_hub")
@@ -28,7 +28,9 @@ class _Hub:
         snapshot.mkdir(parents=True, exist_ok=True)
         for pattern in allow_patterns:
             for path in self.folder.glob(pattern):
-                shutil.copy(path, snapshot)
+                place = snapshot / path.relative_to(self.folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place)
         return str(snapshot)
 
 
@@ -56,6 +58,17 @@ def test_only_files_that_are_read_are_asked_for(fake_hub: _Hub) -> None:
     (call,) = fake_hub.calls
     assert call["ignore_patterns"] == ["*/*"]
     assert not any(pattern.endswith((".bin", ".pt", ".py", ".h5", "*")) for pattern in call["allow_patterns"])
+
+
+def test_the_modules_of_an_embedding_model_are_asked_for(fake_hub: _Hub) -> None:
+    dense = ("Dense", {"in_features": 64, "out_features": 8})
+    fake_hub.folder = write_tiny_embedder(fake_hub.folder.parent / "embedder", steps=(dense, ("Normalize", {})))
+    (fake_hub.folder / "onnx").mkdir()
+    (fake_hub.folder / "onnx" / "config.json").write_text("{}")
+    source = load_source("org/name")
+    assert source.model.embedding is not None and source.model.embedding.dimensions == 8
+    assert not (fake_hub.snapshots / "0123abc" / "onnx").exists()
+    assert load_source("org/name", outline=True).model.embedding == source.model.embedding
 
 
 def test_pickles_are_asked_for_only_with_the_flag_and_only_in_want_of_better(fake_hub: _Hub) -> None:
