@@ -278,9 +278,11 @@ def _quantization_record(job: ExportJob, quantized: QuantizedWeights) -> dict[st
     record = quantized.record or half_record(job.prepared)
     if not record:
         return {}
+    vision = {"vision_graph": "float32"} if job.source.vision is not None else {}
     evaluation = {"evaluation": job.held_out.to_record()} if job.held_out.requested else {}
     return {
         **record,
+        **vision,
         "budget": asdict(job.precision.budget),
         **evaluation,
         "may_differ_elsewhere": list(_CALIBRATED if job.prepared.data is not None else _MEASURED),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.reference import stock_attention
-from jisu.exporter.sources.image_processor import process_prompt
+from jisu.exporter.sources.image_processor import process_prompt, taken_by
 from jisu.exporter.sources.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ class ImageReference:
         for name in [name for name, value in made.items() if value.dim() == 2 and value.shape[1] == count]:
             tail = more if name == "input_ids" else torch.full_like(more, int(name == "attention_mask"))
             made[name] = torch.cat([made[name], tail.to(made[name].dtype)], dim=1)
-        accepted = inspect.signature(self._model.forward).parameters
-        arguments = {name: value for name, value in made.items() if name in accepted}
+        arguments = taken_by(self._model, made)
         with quiet_transformers(), stock_attention(self._model) as model:
             output = model(**arguments, use_cache=False)
         logits: npt.NDArray[np.float32] = output.logits[0].float().numpy()

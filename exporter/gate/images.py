@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from jisu.exporter.gate.exam import Exam, Floats
 from jisu.exporter.gate.image_reference import ImageReference, Pictures
+from jisu.exporter.gate.quality import row_blocks
 from jisu.exporter.gate.result import Check
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _SEEN = 3.0
 _STEPS = 6  # tokens that follow a prompt, one by one
 _CHUNK = 7
 _MOST_TOKENS = 1500  # of a prompt
+_LOGITS_BYTES = 256 << 20  # of all its logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,7 @@ class ImageExam:
 
     def truth(self, case: ImageCase) -> npt.NDArray[np.float32]:
         if case.name not in self._truth:
+            self._forget_but(self._truth)
             self._truth[case.name] = self.reference.logits(case.text, case.images, case.following)
         return self._truth[case.name]
 
@@ -78,6 +81,7 @@ class ImageExam:
     def prefill(self, case: ImageCase) -> npt.NDArray[np.float32]:
         """The candidate's logits over prompt and following tokens in one call."""
         if case.name not in self._prefills:
+            self._forget_but(self._prefills)
             ids = [*self.prompt(case).token_ids, *case.following]
             self._prefills[case.name] = self.call([self.prompt(case)], [ids], [len(ids)])[0]
         return self._prefills[case.name]
@@ -86,7 +90,12 @@ class ImageExam:
         """Errors of logits at places from ``start`` on, of what has a past, and who judges them."""
         exam = self.own
         truth = self.prefill(case) if exam.against_itself else self.truth(case)
-        return exam.distances(truth[start : start + len(logits)], logits, start=start, label=case.name), exam
+        return distances(exam, truth[start : start + len(logits)], logits, start=start, label=case.name), exam
+
+    def _forget_but(self, kept: dict[str, npt.NDArray[np.float32]]) -> None:
+        """Give logits back that no later check asks for: those of all cases but the first and the last."""
+        for case in self.cases[1:-1]:
+            kept.pop(case.name, None)
 
     def call(
         self, prompts: Sequence[ImagePrompt], rows: Sequence[Sequence[int]], bounds: Sequence[int]
@@ -188,7 +197,7 @@ def check_features(exam: ImageExam) -> Check:
 
 def check_prefill(exam: ImageExam, case: ImageCase) -> Check:
     """Logits at every position of a prompt with images, and of tokens behind it, in one call."""
-    errors = exam.exam.distances(exam.truth(case), exam.prefill(case), start=0, label=case.name)
+    errors = distances(exam.exam, exam.truth(case), exam.prefill(case), start=0, label=case.name)
     images = f"{len(case.images)} image{'s' if len(case.images) > 1 else ''}"
     return _judged(
         exam.exam, errors, f"image-prefill-{case.name}", f"{len(errors)} tokens with {images}, each compared."
@@ -245,6 +254,19 @@ def check_order(exam: ImageExam) -> Check:
     )
 
 
+def distances(
+    exam: Exam, truth: npt.NDArray[np.float32], logits: npt.NDArray[np.float32], *, start: int, label: str
+) -> Floats:
+    """Errors of rows of logits, float64 [N], computed a block of rows at a time."""
+    if truth.shape != logits.shape:
+        raise ValueError(f"logits of shape {logits.shape} where {truth.shape} is expected")
+    parts = [
+        exam.distances(truth[rows], logits[rows], start=start + rows.start, label=label)
+        for rows in row_blocks(*logits.shape)
+    ]
+    return np.concatenate(parts)
+
+
 def _judged(exam: Exam, errors: Floats, name: str, detail: str) -> Check:
     passed, first = exam.passes(errors), exam.first_wrong(errors)
     if not passed and first is not None:
@@ -258,15 +280,16 @@ def _cases(reference: ImageReference, vision: VisionSource, *, vocab_size: int) 
 
     mark, images = vision.settings.mark, made_images(_edge(vision), seed=2)
     longest = getattr(vision.model.config.get_text_config(), "max_position_embeddings", None) or _MOST_TOKENS
-    room = min(longest, _MOST_TOKENS) - _STEPS
+    room = min(longest, _MOST_TOKENS, _LOGITS_BYTES // (4 * vocab_size)) - _STEPS
     random = np.random.default_rng(3)
     first, second = f"A picture: {mark} What is in it?", f"{mark} and then {mark} What has changed?"
     drafts = [(f"one-{number}", first, [image]) for number, image in enumerate(images)]
     drafts += [("two", second, [images[1], images[0]]), ("two", second, [images[3], images[1]])]
     cases: dict[str, ImageCase] = {}
-    for name, text, pictures in drafts:
-        count = len(reference.token_ids(text, pictures))
-        if count <= room and name not in cases:
+    counts = [len(reference.token_ids(text, pictures)) for _, text, pictures in drafts]
+    for count, (name, text, pictures) in zip(counts, drafts, strict=True):
+        # One of them in any case: the shortest.
+        if (count <= room or count == min(counts) > room) and name not in cases:
             following = tuple(random.integers(3, vocab_size, _STEPS).tolist())
             cases[name] = ImageCase(name=name, text=text, images=pictures, following=following)
     return list(cases.values())

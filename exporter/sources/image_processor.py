@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -112,11 +113,17 @@ def process_image(processor: Any, image: Any) -> ProcessedImage:
 
 
 def process_prompt(processor: Any, text: str, images: Sequence[npt.NDArray[np.uint8]]) -> dict[str, Any]:
-    """Tensors of a text with marks and its images, uint8 [H, W, 3] each, as the model takes them."""
+    """Tensors of a text with marks and its images, uint8 [H, W, 3] each, by their names."""
     from PIL import Image
 
     with quiet_transformers():
         return dict(processor(images=[Image.fromarray(one) for one in images], text=text, return_tensors="pt"))
+
+
+def taken_by(model: Any, made: dict[str, Any]) -> dict[str, Any]:
+    """Those of a processor's tensors that a model's forward reads; what it is to learn is none of them."""
+    accepted = inspect.signature(model.forward).parameters
+    return {name: value for name, value in made.items() if name in accepted and name != "labels"}
 
 
 def _processor_class(folder: Path, config: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.image_processor import process_image, process_prompt
+from jisu.exporter.sources.image_processor import process_image, process_prompt, taken_by
 from jisu.exporter.sources.image_text import image_output
 from jisu.exporter.sources.image_ways import made_images
 from jisu.exporter.sources.layers import find_layers
@@ -50,8 +50,6 @@ def trace_image_decoder(source: Source) -> ir.Model:
 
 def refuse_two_sided(vision: VisionSource, text_part: Any) -> None:
     """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one."""
-    import inspect
-
     import torch
 
     stack = find_layers(text_part)
@@ -59,8 +57,7 @@ def refuse_two_sided(vision: VisionSource, text_part: Any) -> None:
         return
     made = process_prompt(vision.processor, f"{vision.settings.mark} What is it?", [made_images(_EDGE)[0]])
     last = int((made["input_ids"][0] == vision.settings.image_token).nonzero().max())
-    accepted = inspect.signature(vision.model.forward).parameters
-    arguments = {name: value for name, value in made.items() if name in accepted}
+    arguments = taken_by(vision.model, made)
 
     def change(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
         hidden = inputs[0] if inputs else options["hidden_states"]
