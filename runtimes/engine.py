@@ -193,7 +193,7 @@ class Engine:
 
         The answer has as many tokens as were asked for, or as the model has positions left. Besides the options there
         are the arguments of `ChatChanges`: ``tools``, ``template_variables``, ``continue_final_message`` (the answer is
-        the rest of the last message, the assistant's) and ``drop_oldest``.
+        the rest of the last message, the assistant's), ``drop_oldest`` and ``images``.
         """
         return all_results(self.generator.begin_chat(messages, options, changes))[0]
 

@@ -84,3 +84,12 @@ def images_of_one_prompt(prompts: int) -> InputError:
         allowed="one prompt with its images",
         fix="Ask once for each prompt.",
     )
+
+
+def images_stay() -> InputError:
+    return InputError(
+        "Turns with images cannot be left out",
+        received="images and drop_oldest",
+        allowed="one of them",
+        fix="Leave out the oldest turns, with their images, yourself.",
+    )

@@ -13,6 +13,7 @@ from jisu.exporter.contract.image_prompt import ImageBackend, ImagePrompt
 from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
 from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.engine_errors import images_stay, reads_no_images
 from jisu.runtimes.generation.many import OnError, Prompt, PromptResult, answer_many
 from jisu.runtimes.generation.model_defaults import checked_settings, complete_options
 from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions, changed_options
@@ -33,7 +34,7 @@ class Generator:
         self.backend = backend
         self.turns = turns or Turns()
         self._text = text
-        self._facts = artifact.manifest.model
+        self._artifact, self._facts = artifact, artifact.manifest.model
         self.images: ImageReader | None = None
         if artifact.manifest.model_kind == IMAGE_TEXT and isinstance(backend, ImageBackend):
             self.images = ImageReader(artifact, backend, text)
@@ -80,6 +81,14 @@ class Generator:
         """Begin to answer a conversation, without its oldest turns where they may be dropped and have to be."""
         request, drops, rest = split_changes(messages, changes)
         chosen = changed_options(options, rest)
+        if (images := changes.get("images")) is not None:
+            if self.images is None:
+                raise reads_no_images(self._artifact)
+            if drops:
+                raise images_stay()
+            with self.turns:
+                prompt = self.images.expanded(self._text.message_ids(request), images)
+            return self.begin([prompt.token_ids], chosen, cut=True, images=[prompt])
         if drops:
             kept = drop_oldest_turns(messages, lambda some: self.has_room(replace(request, messages=some), chosen))
             request = replace(request, messages=kept)

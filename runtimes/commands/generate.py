@@ -84,9 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
             stream = engine.stream(prompt, chat=chat, images=arguments.image, options=options)
         else:
             chat_options = {key: value for key, value in fields.items() if value}
+            marks = len(arguments.image or ())
             stream = engine.stream_chat(
-                **(messages or {"messages": _messages(arguments.system, prompt)}) | chat_options,
+                **(messages or {"messages": _messages(arguments.system, prompt, images=marks)}) | chat_options,
                 options=options,
+                images=arguments.image,
                 continue_final_message=arguments.continue_final_message,
                 drop_oldest=arguments.drop_oldest,
             )
@@ -155,7 +157,7 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
             allowed="one of them",
             fix="Leave one out.",
         )
-    _check_images(arguments, of_chat)
+    _check_images(arguments)
     of_prompt = [name for name in ("prompt", "prompt_file", "system") if getattr(arguments, name) is not None]
     if arguments.messages is not None and of_prompt:
         raise InputError(
@@ -173,22 +175,23 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
         )
 
 
-def _check_images(arguments: argparse.Namespace, of_chat: list[str]) -> None:
-    others = [*of_chat, *(["input"] if arguments.input is not None else [])]
-    if arguments.image and others:
+def _check_images(arguments: argparse.Namespace) -> None:
+    if arguments.image and arguments.input is not None:
         raise InputError(
             "Images belong to one prompt",
-            received=f"--image and {option_names(others)}",
-            allowed="--image with a PROMPT alone",
-            fix="Leave the other option out.",
+            received="--image and --input",
+            allowed="--image with a PROMPT or --messages",
+            fix="Ask once for each image.",
         )
 
 
-def _messages(system: str | None, prompt: str) -> list[dict[str, str]]:
+def _messages(system: str | None, prompt: str, *, images: int = 0) -> list[dict[str, Any]]:
     from jisu.runtimes.generation.prompts import check_prompt
 
-    first = [] if system is None else [{"role": "system", "content": system}]
-    return [*first, {"role": "user", "content": check_prompt(prompt)}]
+    first: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
+    text = check_prompt(prompt)
+    parts = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
+    return [*first, {"role": "user", "content": parts if images else text}]
 
 
 def _show(stream: TextStream, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jisu.exporter.contract.artifact import read_artifact
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.pipeline import export
 from jisu.runtimes import load
-from tests.support.image_models import FAMILIES, noise, write_image_model
+from tests.support.image_models import FAMILIES, REFUSED, noise, write_image_model
 
 QUESTION = "What is in this picture?"
 SIZES = {"one": [(50, 90)], "small": [(30, 31)], "two": [(200, 40), (77, 79)]}
@@ -84,7 +85,15 @@ def test_command_line_reads_an_image(artifact: Path, tmp_path: Path, capsys: pyt
     assert main(["generate", str(artifact), QUESTION, "--image", str(truncated)]) == 2
     assert "cannot be decoded" in capsys.readouterr().err
     assert main(["generate", str(artifact), QUESTION, "--image", str(tmp_path / "none.png")]) == 2
-    assert main(["generate", str(artifact), QUESTION, "--image", str(picture), "--system", "Be brief."]) == 2
+    options = ["--image", str(picture), "--max-new-tokens", "2"]
+    assert main(["generate", str(artifact), QUESTION, "--system", "Be brief.", *options]) == 0
+    messages = tmp_path / "messages.json"
+    parts = [{"type": "text", "text": "Look:"}, {"type": "image"}]
+    messages.write_text(json.dumps([{"role": "user", "content": parts}]))
+    assert main(["generate", str(artifact), "--messages", str(messages), *options]) == 0
+    assert main(["generate", str(artifact), "--messages", str(messages), "--max-new-tokens", "2"]) == 2
+    assert "no image is given" in capsys.readouterr().err
+    assert main(["generate", str(artifact), "--input", str(messages), *options]) == 2
 
 
 def test_text_alone_is_read_without_images(artifact: Path) -> None:
@@ -114,6 +123,29 @@ def test_users_cannot_write_marks(artifact: Path) -> None:
     with load(artifact) as engine:
         plain = engine.generate("<image> a", images=[noise(20, 20)], max_new_tokens=2)
     assert plain.prompt_tokens > 0
+
+
+def test_conversations_have_images_where_their_messages_say(artifact: Path) -> None:
+    image = noise(20, 20)
+    parts = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    turns = [{"role": "user", "content": parts}]
+    with load(artifact) as engine:
+        answer = engine.generate(QUESTION, images=[image], max_new_tokens=6, ignore_eos=True)
+        assert engine.chat(turns, images=[image], max_new_tokens=6, ignore_eos=True).token_ids == answer.token_ids
+        longer = [*turns, {"role": "assistant", "content": "A dog."}, *turns]
+        assert engine.chat(longer, images=[image, noise(9, 30)], max_new_tokens=2).prompt_tokens > answer.prompt_tokens
+        with pytest.raises(InputError, match="another number of images"):
+            engine.chat(longer, images=[image], max_new_tokens=2)
+        with pytest.raises(InputError, match="cannot be left out"):
+            engine.chat(longer, images=[image, image], drop_oldest=True)
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_decoders_that_see_ahead_in_images_are_refused(family: str, tmp_path: Path) -> None:
+    checkpoint = write_image_model(tmp_path / "model", family)
+    with pytest.raises(InputError, match="lets the tokens of an image see those behind them"):
+        export(str(checkpoint), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_images_go_to_models_that_read_them(artifact: Path, tiny_artifact: Any) -> None:
