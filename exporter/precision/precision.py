@@ -132,7 +132,7 @@ PRECISIONS = {
         layers=None,
         embedding=None,
         algorithm="none",
-        budget=quality_budget(max_mean_kl=0.01, max_confident_changes=0.01, min_cosine=0.999, min_recall=0.98),
+        budget=quality_budget(max_mean_kl=0.01, max_confident_changes=0.01, min_cosine=0.999, min_recall=0.95),
         half="bfloat16",
     ),
     "int8": Precision(
