@@ -12,8 +12,12 @@ _COLUMNS = (
     ("confident_changes", "confident changes", "{:.2%}"),
     ("perplexity_ratio", "perplexity ratio", "{:.3f}"),
     ("tokens", "tokens", "{}"),
+    ("smallest", "smallest cosine", "{:.5f}"),
+    ("mean", "mean cosine", "{:.5f}"),
     ("texts", "texts", "{}"),
 )
+# What domains are ranked by, and which end of it is the worse one: of vectors, the smallest cosine.
+_RANKED = {"mean_kl": 1.0, "smallest": -1.0}
 
 
 def describe_quality(gate: Mapping[str, Any]) -> list[str]:
@@ -38,6 +42,8 @@ def describe_quality(gate: Mapping[str, Any]) -> list[str]:
 def describe_worst(gate: Mapping[str, Any]) -> str | None:
     """One sentence: the worst domain and the mean over all; None where there is only one domain, or none."""
     quality = gate.get("quality")
+    if isinstance(quality, Mapping) and "vectors" in quality:
+        return _describe_vectors(gate, quality)
     domains = [domain for domain in _domains(gate) if domain.get("judges", True)]
     if not isinstance(quality, Mapping) or len(domains) < 2:
         return None
@@ -49,16 +55,37 @@ def describe_worst(gate: Mapping[str, Any]) -> str | None:
     )
 
 
+def _describe_vectors(gate: Mapping[str, Any], quality: Mapping[str, Any]) -> str | None:
+    """What an embedding model's format costs: the worst domain, and what its vectors find."""
+    domains, ranking = _domains(gate), quality.get("ranking")
+    if not domains:
+        return None
+    worst = max(domains, key=_badness)
+    text = f"cosine with the source's vectors {float(worst['smallest']):.5f} or more, lowest in {worst.get('name')}"
+    if not isinstance(ranking, Mapping):
+        return text
+    found, order = (_number(ranking.get(key)) for key in ("recall_at_10", "rank_correlation"))
+    return f"{text}; recall@10 {found:.3f}, rank correlation {order:.5f}" if found and order else text
+
+
 def _domains(gate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Records of domains that have a figure to be ranked by; of vectors, they lie one level deeper."""
     quality = gate.get("quality")
-    domains = quality.get("domains") if isinstance(quality, Mapping) else None
+    record = quality.get("vectors", quality) if isinstance(quality, Mapping) else None
+    domains = record.get("domains") if isinstance(record, Mapping) else None
     if not isinstance(domains, list):
         return []
-    return [domain for domain in domains if isinstance(domain, Mapping) and _number(domain.get("mean_kl")) is not None]
+    return [domain for domain in domains if isinstance(domain, Mapping) and _figure(domain) is not None]
+
+
+def _figure(domain: Mapping[str, Any]) -> float | None:
+    """How bad a domain is; None without a figure."""
+    values = ((sign, _number(domain.get(key))) for key, sign in _RANKED.items())
+    return next((sign * value for sign, value in values if value is not None), None)
 
 
 def _badness(domain: Mapping[str, Any]) -> tuple[bool, float]:
-    value = _number(domain["mean_kl"])
+    value = _figure(domain)
     assert value is not None, "domains without a figure were left out"
     return bool(domain.get("judges", True)), value if value == value else float("inf")
 

@@ -34,3 +34,18 @@ def test_a_figure_that_is_no_number_is_shown_and_is_the_worst():
     rows = describe_quality({"quality": {"domains": [PROSE, broken]}})
     assert rows[1].startswith("broken")
     assert "nan" in rows[1]
+
+
+def test_vectors_are_described_by_what_they_find():
+    figures = [
+        {"name": "code", "texts": 6, "mean": 0.999, "smallest": 0.991},
+        {"name": "arabic", "texts": 6, "mean": 0.995, "smallest": 0.981},
+    ]
+    ranking = {"texts": 264, "queries": 66, "recall_at_10": 0.985, "rank_correlation": 0.99954}
+    gate = {"quality": {"vectors": {"domains": figures, "texts": 12}, "ranking": ranking}}
+    assert describe_worst(gate) == (
+        "cosine with the source's vectors 0.98100 or more, lowest in arabic; recall@10 0.985, rank correlation 0.99954"
+    )
+    table = describe_quality(gate)
+    assert "smallest cosine" in table[0] and table[1].startswith("arabic")
+    assert describe_worst({"quality": {"vectors": {"domains": [], "texts": 0}}}) is None
