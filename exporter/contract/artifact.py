@@ -338,6 +338,8 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         problems.append(f"kernels is {data['kernels']!r} instead of one of {', '.join(KERNELS)}")
     if data.get(KIND_KEY, MODEL_KINDS[0]) not in MODEL_KINDS:
         problems.append(f"{KIND_KEY} is {data[KIND_KEY]!r} instead of one of {', '.join(MODEL_KINDS)}")
+    if isinstance(data.get("files"), dict) and data.get(KIND_KEY) == IMAGE_TEXT:
+        problems += [f"files has no {name}" for name in (VISION, IMAGES) if name not in data["files"]]
     if problems:
         raise ValueError("; ".join(problems))
     lists = {name: tuple(data["model"].get(name, ())) for name in ("labels", "suppressed")}

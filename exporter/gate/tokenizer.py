@@ -5,7 +5,7 @@ Of a conversation the ids are compared, too, as `jisu chat` sends them: the prom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +145,8 @@ def _check_chat_template(source: Any, folder: Path) -> Check:
         conversation = [dict(message) for message in messages]
         # Ours first: it is bounded, and what ends in it ends in the source's as well when both are equal.
         mine = template.render(conversation)
-        theirs = source.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        read = template.as_read(conversation)
+        theirs = source.apply_chat_template(read, tokenize=False, add_generation_prompt=True)
         if mine != theirs:
             differing.append(f"A conversation of {len(messages)} messages becomes {mine!r} instead of {theirs!r}.")
     return _check(name, differing, f"Same prompt as the source for {len(MESSAGES)} conversations.")
@@ -178,7 +179,7 @@ def _check_chat_ids(source: Any, folder: Path, facts: ModelFacts) -> list[Check]
     for messages in MESSAGES:
         conversation = [dict(message) for message in messages]
         mine = encoder.encode(conversation)
-        theirs = _source_chat_ids(source, conversation)
+        theirs = _source_chat_ids(source, encoder.template.as_read(conversation))
         if mine != theirs:
             at = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), None)
             at = min(len(mine), len(theirs)) if at is None else at
@@ -200,7 +201,7 @@ def _check_chat_ids(source: Any, folder: Path, facts: ModelFacts) -> list[Check]
     return [_check("chat-ids", differing, fine)]
 
 
-def _source_chat_ids(source: Any, conversation: list[dict[str, str]]) -> list[int]:
+def _source_chat_ids(source: Any, conversation: Sequence[Mapping[str, Any]]) -> list[int]:
     ids = source.apply_chat_template(conversation, tokenize=True, add_generation_prompt=True, return_dict=False)
     return list(ids)
 

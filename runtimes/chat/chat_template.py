@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class ChatTemplate:
         except (TemplateError, *_FAILURES) as error:
             raise _template_error(error) from error
         self._takes_parts: bool | None = None
+        self._takes_texts: bool | None = None
 
     def render(self, messages: Sequence[Message] | ChatRequest, *, now: datetime | None = None) -> str:
         """The prompt that asks for the assistant's next message, or for the rest of its last one.
@@ -100,9 +102,25 @@ class ChatTemplate:
     def _prepared(self, messages: Sequence[Message] | ChatRequest) -> ChatRequest:
         request = messages if isinstance(messages, ChatRequest) else ChatRequest(messages=messages)
         request.check_read(self._reads)
-        if any(isinstance(message.get("content"), list) for message in request.messages) and not self._reads_parts():
+        contents = [message.get("content") for message in request.messages]
+        if any(isinstance(content, list) for content in contents) and not self._reads_parts():
             return _joined_parts(request)
+        if any(isinstance(content, str) for content in contents) and not self._reads_texts() and self._reads_parts():
+            return replace(request, messages=[_as_part(message) for message in request.messages])
         return request
+
+    def as_read(self, messages: Sequence[Message]) -> list[Message]:
+        """Messages as the template is given them: some take no contents that are texts, and some no lists of parts."""
+        return list(self._prepared(messages).messages)
+
+    def _reads_texts(self) -> bool:
+        """Whether the template writes contents that are texts; one that looks for parts alone passes them over."""
+        if "type" not in self._source:  # the key by which parts are told apart
+            return True
+        if self._takes_texts is None:
+            request = ChatRequest(messages=[{"role": "user", "content": _PROBE}])
+            self._takes_texts = _PROBE in self._try(request, datetime.now())
+        return self._takes_texts
 
     def _reads_parts(self) -> bool:
         """Whether the template takes contents that are lists, and does not write them out as such."""
@@ -182,9 +200,17 @@ def open_chat_template(folder: Path) -> ChatTemplate | None:
 
 
 def _joined_parts(request: ChatRequest) -> ChatRequest:
-    """The request with contents that are lists as one text each, a part a line."""
-    from dataclasses import replace
-
+    """The request with contents that are lists as one text each, a part a line; raises InputError for an image."""
+    parts = [
+        part for message in request.messages if isinstance(message.get("content"), list) for part in message["content"]
+    ]
+    if any(part["type"] == "image" for part in parts):
+        raise InputError(
+            "The model's chat template has no place for an image",
+            received="a message with an image",
+            allowed="messages of text",
+            fix="Write the model's own mark into a prompt without the template: jisu generate --raw, or chat=False.",
+        )
     messages = [
         {**message, "content": "\n".join(part["text"] for part in message["content"])}
         if isinstance(message.get("content"), list)
@@ -194,11 +220,19 @@ def _joined_parts(request: ChatRequest) -> ChatRequest:
     return replace(request, messages=messages)
 
 
+def _as_part(message: Message) -> Message:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
 def _with_end(message: Message, end: str) -> dict[str, Any]:
     content = message.get("content")
     if isinstance(content, list):
         *parts, last = content
-        return {**message, "content": [*parts, {**last, "text": last["text"] + end}]}
+        ended = (
+            [last, {"type": "text", "text": end}] if last["type"] == "image" else [{**last, "text": last["text"] + end}]
+        )
+        return {**message, "content": [*parts, *ended]}
     return {**message, "content": (content or "") + end}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.runtimes.images.reading import pillow
+from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.images.reading import MOST_PIXELS, pillow
 
 Array = npt.NDArray[Any]
 Size = tuple[int, int]  # height, width
@@ -18,6 +19,13 @@ Size = tuple[int, int]  # height, width
 def resized(image: Array, size: Size, resample: int) -> Array:
     """uint8 [3, H, W] in another size, by Pillow's filter of this number."""
     library = pillow()
+    if not (size[0] > 0 and size[1] > 0 and size[0] * size[1] <= MOST_PIXELS):
+        raise InputError(
+            "The image is too narrow for the model",
+            received=f"{image.shape[2]} x {image.shape[1]}, which would become {size[1]} x {size[0]}",
+            allowed=f"1 to {MOST_PIXELS} pixels in the size that the model reads",
+            fix="Cut it into several images.",
+        )
     picture = library.Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
     height, width = size
     changed: Array = np.asarray(picture.resize((width, height), resample=resample)).transpose(2, 0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,16 @@ def test_decoders_that_see_ahead_in_images_are_refused(family: str, tmp_path: Pa
     with pytest.raises(InputError, match="lets the tokens of an image see those behind them"):
         export(str(checkpoint), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_lost_a_graph_is_no_artifact(artifact: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(artifact, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["files"]["vision.onnx"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="files has no vision.onnx"):
+        load(copy)
 
 
 def test_images_go_to_models_that_read_them(artifact: Path, tiny_artifact: Any) -> None:

@@ -42,6 +42,13 @@ _TEMPLATE = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}</s>\n{% endfor %}"
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 )
+# Such as many models of images have: a content that is a text is passed over without a word.
+PARTS_ALONE = (
+    "<s>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}:{% else %}: {% endif %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% elif part['type'] == 'image' %}<image>{% endif %}{% endfor %}"
+    "</s>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
 
 
 def noise(height: int, width: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
@@ -130,6 +137,7 @@ def _idefics3(family: str = "Idefics3") -> tuple[Any, Any]:
     marks = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>"]
     marks += [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
     tokenizer = _tokenizer(*marks, mark="<image>")
+    tokenizer.chat_template = PARTS_ALONE
     processor = transformers.Idefics3Processor(
         image_processor=Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 28}),
         tokenizer=tokenizer,

@@ -137,3 +137,25 @@ def test_a_tokenizer_configuration_that_cannot_be_read_is_refused(tmp_path: Path
     (tmp_path / "tokenizer_config.json").write_bytes(content)
     with pytest.raises(InputError, match="is not JSON"):
         open_chat_template(tmp_path)
+
+
+PARTS_ALONE = (
+    "{% for m in messages %}{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %};{% endfor %}"
+)
+TEXTS_ALONE = "{% for m in messages %}{{ m['content'] + '' }};{% endfor %}"
+
+
+def test_a_template_of_parts_alone_is_given_texts_as_parts() -> None:
+    """It would pass a text over, letter by letter, without a word."""
+    template = ChatTemplate(PARTS_ALONE, special_tokens={})
+    messages = [{"role": "user", "content": "Hello"}]
+    assert template.render(messages) == "Hello;"
+    assert template.as_read(messages) == [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]
+
+
+def test_a_template_of_texts_alone_has_no_place_for_an_image() -> None:
+    template = ChatTemplate(TEXTS_ALONE, special_tokens={})
+    assert template.as_read([{"role": "user", "content": "Hello"}]) == [{"role": "user", "content": "Hello"}]
+    with pytest.raises(InputError, match="no place for an image"):
+        template.render([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Hello"}]}])

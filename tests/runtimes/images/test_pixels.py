@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from jisu.exporter.contract.errors import InputError
 from jisu.runtimes.images.pixels import center_cropped, padded_to_square, resized, scaled, target_size
 
 
@@ -43,3 +45,11 @@ def test_pixels_are_scaled_channel_by_channel() -> None:
 
 def test_a_constant_image_stays_constant_in_any_size() -> None:
     assert (resized(np.full((3, 5, 7), 90, np.uint8), (11, 3), 3) == 90).all()
+
+
+def test_a_line_of_pixels_does_not_become_a_bomb() -> None:
+    line = np.zeros((3, 1, 9000), np.uint8)
+    with pytest.raises(InputError, match="too narrow"):
+        resized(line, target_size(line, {"shortest_edge": 336}), 3)
+    with pytest.raises(InputError, match="too narrow"):
+        resized(line, (0, 5), 3)
