@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, TEXT_TO_TEXT, Artifact, ModelKind
+from jisu.exporter.contract.artifact import (
+    CLASSIFICATION,
+    EMBEDDING,
+    IMAGE_TEXT,
+    TEXT_TO_TEXT,
+    Artifact,
+    ModelKind,
+)
 from jisu.exporter.contract.errors import InputError
 
 
@@ -20,6 +27,7 @@ class ModelUse:
 MODEL_USES: dict[ModelKind, ModelUse] = {
     "text-generation": ModelUse(name="a model that generates text", command="generate", method="generate"),
     TEXT_TO_TEXT: ModelUse(name="a model that generates text", command="generate", method="generate"),
+    IMAGE_TEXT: ModelUse(name="a model that reads images", command="generate", method="generate"),
     CLASSIFICATION: ModelUse(name="a classifier", command="classify", method="classify"),
     EMBEDDING: ModelUse(name="an embedding model", command="embed", method="embed"),
     "token-classification": ModelUse(name="a tagger", command="tag", method="tag"),
