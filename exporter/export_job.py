@@ -109,7 +109,7 @@ def prepare_job(
     """
     check_model_kind(request, source)
     target = request.target
-    steps = recipe_for(target, request.precision_spec.name, source.model_kind)
+    steps = recipe_for(target, request.precision_spec.name, source.model_kind, generates=source.generates)
     prepared = prepare_quantization(source, request.options, evaluation=held_out.text, target=target)
     refuse_unreachable_size(source, prepared, target=target)
     return ExportJob(

@@ -43,7 +43,12 @@ from jisu.exporter.quantization.run import run_quantization
 from jisu.exporter.request import ExportRequest, with_arguments_of
 from jisu.exporter.sources.evaluation_mode import evaluation_mode
 from jisu.exporter.sources.paged_weights import is_large
-from jisu.exporter.tracing.trace_source import trace_source, trace_source_encoder, trace_source_vision
+from jisu.exporter.tracing.trace_source import (
+    trace_source,
+    trace_source_audio,
+    trace_source_encoder,
+    trace_source_vision,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -62,11 +67,15 @@ _CALIBRATED = (*_MEASURED, "scales and codes of calibrated layers, where a sum o
 
 @dataclass(frozen=True, kw_only=True)
 class Graphs:
-    """A traced source, which the passes then edit; ``encoder`` and ``vision`` are None where the model has none."""
+    """A traced source, which the passes then edit; ``encoder`` and ``vision`` are None where the model has none.
+
+    ``audio`` makes sound into what a model that hears reads, and stays as it is; None for any other.
+    """
 
     model: ir.Model
     encoder: ir.Model | None
     vision: ir.Model | None
+    audio: ir.Model | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +170,7 @@ def _trace(job: ExportJob) -> Graphs:
             model=trace_source(job.source, say=job.stages.say),
             encoder=trace_source_encoder(job.source),
             vision=trace_source_vision(job.source),
+            audio=trace_source_audio(job.source),
         )
 
 
@@ -252,6 +262,7 @@ def _write(
         target=target,
         encoder=graphs.encoder,
         vision=graphs.vision,
+        audio=graphs.audio,
         widens_half=computed_half(precision, target) is not None,
         written=source.count_read,
     )

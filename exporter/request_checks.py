@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.artifact import EMBEDDING, IMAGE_TEXT, ONE_PASS_KINDS, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import EMBEDDING, IMAGE_TEXT, ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import MIXED
 
@@ -19,6 +19,9 @@ IMAGE_TARGETS = ("ort-cpu", "portable")
 TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
+SPEECH_TARGETS = ("ort-cpu", "portable")
+
+
 def check_model_kind(request: ExportRequest, source: Source) -> None:
     """Raise InputError for options that a model of this kind cannot take."""
     _check_vector_limits(request, source)
@@ -28,14 +31,17 @@ def check_model_kind(request: ExportRequest, source: Source) -> None:
         _check_text_to_text(request, source)
     elif source.model_kind == IMAGE_TEXT:
         _check_image_text(request, source)
+    elif source.model_kind == SPEECH:
+        _check_speech(request, source)
 
 
 def refuse_activations(source: Source, *, what: str) -> None:
     """Raise InputError for a job that looks at a decoder's activations, where an encoder's output would be missing."""
-    if source.model_kind == TEXT_TO_TEXT:
+    if source.model_kind in (TEXT_TO_TEXT, SPEECH):
+        hears = source.model_kind == SPEECH
         raise InputError(
-            f"{source.model.architecture} has an encoder and a decoder, and there is no {what} of it",
-            received="a model that turns one text into another",
+            f"{source.model.architecture} has an encoder, and there is no {what} of it",
+            received="a model that writes down speech" if hears else "a model that turns one text into another",
             allowed="a model that continues a text",
             fix="Export it with --precision int8, which needs no calibration.",
         )
@@ -75,12 +81,23 @@ def _check_one_pass(request: ExportRequest, source: Source) -> None:
         )
 
 
+def _check_speech(request: ExportRequest, source: Source) -> None:
+    if request.target not in SPEECH_TARGETS:
+        raise InputError(
+            f"{source.model.architecture} writes down speech, which cannot be exported for {request.target} yet",
+            received=f"--target {request.target}",
+            allowed=" or ".join(f"--target {target}" for target in SPEECH_TARGETS),
+            fix=f"Choose --target {SPEECH_TARGETS[0]}.",
+        )
+    _check_text_to_text(request, source)
+
+
 def _check_text_to_text(request: ExportRequest, source: Source) -> None:
     precision = request.precision_spec
     if precision.name in TEXT_TO_TEXT_PRECISIONS:
         return
     raise InputError(
-        f"{source.model.architecture} has an encoder and a decoder, which cannot be exported in {precision.name} "
+        f"{source.model.architecture} has an encoder, which cannot be exported in {precision.name} "
         f"for {request.target}",
         received=f"--target {request.target} --precision {precision.name}",
         allowed=", ".join(TEXT_TO_TEXT_PRECISIONS),

@@ -39,6 +39,7 @@ VERBS = {
     "generate": ("jisu.runtimes.commands.generate", "answer a prompt"),
     "chat": ("jisu.runtimes.commands.chat", "talk with a model"),
     "classify": ("jisu.runtimes.commands.classify", "label texts with a classifier"),
+    "transcribe": ("jisu.runtimes.commands.transcribe", "write down what is said in recordings"),
     "embed": ("jisu.runtimes.commands.embed", "give texts their vectors with an embedding model"),
     "compare": (
         "jisu.benchmarks.commands.compare",

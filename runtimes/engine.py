@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, Artifact, EmbeddingFacts, ModelKind
+from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, SPEECH, Artifact, EmbeddingFacts, ModelKind
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.model_uses import does_not_generate, not_of_kind
 from jisu.exporter.contract.one_pass_backend import OnePassBackend
+from jisu.exporter.contract.speech_backend import SpeechBackend
 from jisu.runtimes import engine_errors
 from jisu.runtimes.chat.chat_arguments import ChatChanges
 from jisu.runtimes.chat.messages import ChatRequest, Message
@@ -34,11 +35,15 @@ from jisu.runtimes.model_text import ModelText
 from jisu.runtimes.reading.classification import Classification, classify_rows
 from jisu.runtimes.reading.embedding import Vectors, embed_rows, prompt_text, shortened
 from jisu.runtimes.reading.texts import check_texts
+from jisu.runtimes.speech.recordings import read_recording
+from jisu.runtimes.speech.transcriber import Transcriber
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
+
+    from jisu.runtimes.speech.transcript import Transcript
 
 Image = Any  # a path, bytes, an image of Pillow or an array: `runtimes.images.reading.read_image` says which
 
@@ -62,7 +67,7 @@ class Engine:
     def __init__(
         self,
         artifact: Artifact,
-        backend: Backend | OnePassBackend,
+        backend: Backend | OnePassBackend | SpeechBackend,
         *,
         reopen: Callable[[Path], Engine] | None = None,
     ) -> None:
@@ -72,7 +77,11 @@ class Engine:
         self._text = ModelText(artifact)
         self._turns, self.steps = Turns(), StepThread()
         self._generator: Generator | None = None
-        if not artifact.manifest.reads_whole_texts:
+        self._transcriber: Transcriber | None = None
+        if artifact.manifest.model_kind == SPEECH:
+            codec, heard = self._text.optional_codec, cast("SpeechBackend", backend)
+            self._transcriber = Transcriber(artifact, heard, codec, turns=self._turns)
+        elif not artifact.manifest.reads_whole_texts:
             self._generator = Generator(artifact, cast("Backend", backend), self._text, turns=self._turns)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -341,12 +350,13 @@ class Engine:
         Raises:
             InputError: nothing to score, something too long for the model, or neither texts nor ids.
         """
+        backend = self.backend
         if self._text.reads_sources:
             raise engine_errors.no_scores(self.artifact)
         alone = isinstance(texts, str) or bool(token_ids(texts))
         sequences = [self._text.ids_to_score(text) for text in (texts if is_listed(texts) and not alone else [texts])]
         with self._turns:
-            scores = score_tokens(self.backend, sequences)
+            scores = score_tokens(backend, sequences)
         return scores[0] if alone else scores
 
     @overload
@@ -429,6 +439,45 @@ class Engine:
         assert facts is not None, "reading the manifest has seen to it"
         return facts
 
+    @property
+    def transcriber(self) -> Transcriber:
+        """What writes recordings down; raises InputError when the artifact does not hear."""
+        if self._transcriber is None:
+            raise not_of_kind(self.artifact, SPEECH)
+        return self._transcriber
+
+    def transcribe(
+        self,
+        audio: Any,
+        *,
+        sampling_rate: int | None = None,
+        language: str | None = None,
+        translate: bool = False,
+        timestamps: bool = False,
+        num_beams: int | None = None,
+    ) -> Transcript:
+        """Write down what is said in a recording, of a few words or of hours.
+
+        Args:
+            audio: path of a WAV file (other formats with the extra ``audio``), or samples, float32 or int16, [samples]
+                or [samples, channels].
+            sampling_rate: of samples, in Hz; the model's own when None.
+            language: its code, such as ``en``; None finds it out, or follows the model's settings.
+            translate: into English, instead of writing down the words as they are said.
+            timestamps: tell when each segment was said; a recording longer than the model's window always does.
+            num_beams: 2 or more follows that many answers at once; None follows the model's settings.
+
+        Raises:
+            InputError: no audio, nothing in it, an unknown language, or a model that does not hear.
+            MissingDependencyError: a format or a sampling rate that needs the extra ``audio``.
+        """
+        transcriber = self.transcriber
+        rate = transcriber.settings.sampling_rate
+        samples = read_recording(audio, sampling_rate=sampling_rate, model_rate=rate)
+        return transcriber.transcribe(
+            samples, language=language, translate=translate, timestamps=timestamps, num_beams=num_beams
+        )
+
     def count_tokens(self, prompt: str | Sequence[Message], *, chat: bool | None = None) -> int:
         """How many tokens the model reads for a prompt or a conversation, its chat template's included.
 
@@ -440,7 +489,8 @@ class Engine:
     @property
     def context_length(self) -> int | None:
         """How many tokens a prompt and its answer may have together; None where the model knows no end."""
-        return self._opened.max_positions
+        positions: int | None = getattr(self._opened, "max_positions", None)
+        return positions
 
     def tokenize(self, text: str, *, special_tokens: bool = True) -> list[int]:
         """Token ids of a text, with the tokenizer's own special tokens unless they are unwanted.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.artifact import SPEECH, Artifact
 from jisu.exporter.contract.model_uses import does_not_generate
 from jisu.runtimes import engine_errors
 from jisu.runtimes.backends.token_ids import check_ids
@@ -56,7 +56,7 @@ class ModelText:
     def message_ids(self, messages: Sequence[Message] | ChatRequest) -> list[int]:
         """Token ids of a conversation; only the template writes special tokens, the messages are plain text."""
         _ = self.codec  # it may refuse
-        if self._artifact.manifest.reads_whole_texts:
+        if self._artifact.manifest.reads_whole_texts or self._artifact.manifest.model_kind == SPEECH:
             raise does_not_generate(self._artifact)
         if self.reads_sources:
             raise engine_errors.no_conversation(self._artifact)

@@ -153,6 +153,38 @@ def text_to_text_tensorrt(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
+def speech_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint that says what it hears, with a tokenizer."""
+    from tests.support.speech_models import write_tiny_speech
+
+    return write_tiny_speech(tmp_path_factory.mktemp("speech") / "source")
+
+
+@pytest.fixture(scope="session")
+def speech_artifact(speech_source: Path) -> Any:
+    """It, exported in fp32 for the CPU."""
+    from jisu.exporter.pipeline import export
+
+    return export(str(speech_source), speech_source.parent / "exported")
+
+
+@pytest.fixture(scope="session")
+def frames_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint that gives each frame of a recording a letter."""
+    from tests.support.speech_models import write_tiny_frames
+
+    return write_tiny_frames(tmp_path_factory.mktemp("frames") / "source")
+
+
+@pytest.fixture(scope="session")
+def frames_artifact(frames_source: Path) -> Any:
+    """It, exported in fp32 for the CPU."""
+    from jisu.exporter.pipeline import export
+
+    return export(str(frames_source), frames_source.parent / "exported")
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster of this machine, to which this process stays connected: a second one is not started."""
     pytest.importorskip("ray", reason="the package ray is not installed")

@@ -49,7 +49,7 @@ ROOMS = {
         "opinions",
         "diagnosis",
     ),
-    "runtimes": ("machine", "images", "backends", "generation", "chat", "reading"),
+    "runtimes": ("machine", "images", "backends", "generation", "chat", "reading", "speech"),
 }
 # A backend imports no other one; all may import `ort`, and what lies in `backends` itself.
 BACKENDS_ROOM = "runtimes.backends"

@@ -24,7 +24,7 @@ GRAPH = "model.onnx"
 WEIGHTS = "model.onnx.data"
 # Beside a graph that computes in half precision: the same for CPUs, see `exporter.graph.cpu_graph`.
 CPU_GRAPH = "model.cpu.onnx"
-# Of a model that turns one text into another: reads the text once, for the decoder that is then in `GRAPH`.
+# Of a model with an encoder: reads its source once, for the decoder that is then in `GRAPH`.
 ENCODER = "encoder.onnx"
 CPU_ENCODER = "encoder.cpu.onnx"
 ENCODER_WEIGHTS = "encoder.onnx.data"
@@ -33,6 +33,9 @@ ENCODER_WEIGHTS = "encoder.onnx.data"
 VISION = "vision.onnx"
 VISION_WEIGHTS = "vision.onnx.data"
 IMAGES = "images.json"
+# Of a model that hears: from samples to what its graph reads, and what a runtime has to know of that.
+AUDIO_GRAPH = "audio.onnx"
+AUDIO_SETTINGS = "audio.json"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
@@ -48,7 +51,7 @@ TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 
 # What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another, and
 # give a text a vector, each of its tokens a label, its masked tokens words, or a question its answer in it; continue a
-# text with images in it.
+# text with images in it; write down what is said.
 ModelKind = Literal[
     "text-generation",
     "text-classification",
@@ -58,10 +61,12 @@ ModelKind = Literal[
     "fill-mask",
     "question-answering",
     "image-text-to-text",
+    "automatic-speech-recognition",
 ]
 MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 TEXT_TO_TEXT: ModelKind = "text2text-generation"
 IMAGE_TEXT: ModelKind = "image-text-to-text"
+SPEECH: ModelKind = "automatic-speech-recognition"
 CLASSIFICATION: ModelKind = "text-classification"
 EMBEDDING: ModelKind = "feature-extraction"
 # They read a whole text at once and carry nothing; those with a row of numbers for each token of the text.
@@ -382,8 +387,10 @@ def _check_one_pass(kind: Any, embedding: EmbeddingFacts | None, signature: Sign
 
 def _check_encoder(data: dict[str, Any], signature: Signature) -> None:
     """Raise ValueError unless model kind, signature, facts and files agree on whether there is an encoder."""
+    kind = data.get(KIND_KEY, MODEL_KINDS[0])
     said = {
-        KIND_KEY: data.get(KIND_KEY, MODEL_KINDS[0]) == TEXT_TO_TEXT,
+        # Of the models that hear, some have an encoder and others label each frame.
+        **({} if kind == SPEECH else {KIND_KEY: kind == TEXT_TO_TEXT}),
         "signature": bool(signature.encoded),
         "model.decoder_start": data["model"].get("decoder_start") is not None,
         "files": ENCODER in data["files"],

@@ -6,7 +6,7 @@ A backend knows nothing of text, sampling or stopping; `runtimes.generation.toke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -108,11 +108,11 @@ class EncoderBackend(Backend, Protocol):
 
     max_source_positions: int | None
 
-    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> State:
+    def encode(self, sources: Sequence[Any], *, capacity: int, copies: int = 1) -> State:
         """A state in which nothing has been said of these sources yet.
 
         Args:
-            sources: token ids of each text, of any lengths.
+            sources: token ids of each text, of any lengths; of a model that hears what its `listen` gave.
             capacity: tokens of the answer that each row has room for.
             copies: rows for each source, one after the other; the source itself is read once.
 

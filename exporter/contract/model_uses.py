@@ -8,6 +8,7 @@ from jisu.exporter.contract.artifact import (
     CLASSIFICATION,
     EMBEDDING,
     IMAGE_TEXT,
+    SPEECH,
     TEXT_TO_TEXT,
     Artifact,
     ModelKind,
@@ -33,6 +34,7 @@ MODEL_USES: dict[ModelKind, ModelUse] = {
     "token-classification": ModelUse(name="a tagger", command="tag", method="tag"),
     "fill-mask": ModelUse(name="a masked language model", command="fill", method="fill"),
     "question-answering": ModelUse(name="a model that finds answers", command="answer", method="answer"),
+    SPEECH: ModelUse(name="a model that hears", command="transcribe", method="transcribe"),
 }
 
 

@@ -114,11 +114,15 @@ def state_specs(items: Sequence[StateItem]) -> tuple[StateSpec, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """Everything that a runtime has to know to call a graph."""
+    """Everything that a runtime has to know to call a graph.
+
+    ``heard`` is what an encoder reads in the place of a text's token ids and their mask.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     state: tuple[StateSpec, ...]
+    heard: tuple[TensorSpec, ...] = ()
 
     def has_input(self, name: str) -> bool:
         return any(spec.name == name for spec in self.inputs)
@@ -141,8 +145,9 @@ class Signature:
     def encoder(self) -> Signature:
         """What goes into the encoder's graph and comes out of it, which follows from what the decoder reads."""
         dims = ("B", SOURCE)
+        text = tuple(TensorSpec(name=name, dtype="int64", dims=dims) for name in (INPUT_IDS, ATTENTION_MASK))
         return Signature(
-            inputs=tuple(TensorSpec(name=name, dtype="int64", dims=dims) for name in (INPUT_IDS, ATTENTION_MASK)),
+            inputs=self.heard or text,
             outputs=tuple(TensorSpec(name=spec.present, dtype=spec.dtype, dims=spec.dims) for spec in self.encoded),
             state=(),
         )
@@ -158,6 +163,7 @@ class Signature:
                 inputs=tuple(_tensor(spec) for spec in data["inputs"]),
                 outputs=tuple(_tensor(spec) for spec in data["outputs"]),
                 state=tuple(StateSpec(**_checked(spec)) for spec in data["state"]),
+                heard=tuple(_tensor(spec) for spec in data.get("heard", ())),
             )
         except (KeyError, TypeError) as error:
             raise InputError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import IMAGE_TEXT, TEXT_TO_TEXT, Artifact, read_artifact
+from jisu.exporter.contract.artifact import IMAGE_TEXT, SPEECH, TEXT_TO_TEXT, Artifact, read_artifact
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.diagnosis.finding import Diagnosis, Limits, limits_of
 from jisu.exporter.diagnosis.narrow import narrow
@@ -64,10 +64,10 @@ def diagnose(
                 fix=f"Correct --{name}.",
             )
     opened = read_artifact(artifact, or_rejected=True)
-    if opened.manifest.model_kind in (TEXT_TO_TEXT, IMAGE_TEXT):
-        parts = "has an encoder and a decoder" if opened.manifest.model_kind == TEXT_TO_TEXT else "reads images"
+    parts = {TEXT_TO_TEXT: "has an encoder and a decoder", IMAGE_TEXT: "reads images", SPEECH: "hears"}
+    if opened.manifest.model_kind in parts:
         raise InputError(
-            f"{opened.folder} {parts}, and is not diagnosed yet",
+            f"{opened.folder} {parts[opened.manifest.model_kind]}, and is not diagnosed yet",
             received=f"an artifact for {opened.manifest.model_kind}",
             allowed="a model that continues a text, or one that gives it a label",
             fix="`jisu verify` names the check that differs first; of a rejected export rejected.json does.",

@@ -7,7 +7,7 @@ it is; rows of one batch are about sources of unequal lengths.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ _SAID = 8
 class ConditionedBackend:
     """A `Backend` whose sequences begin with the number of their source."""
 
-    def __init__(self, backend: EncoderBackend, sources: Sequence[TokenIds], *, start: int) -> None:
+    def __init__(self, backend: EncoderBackend, sources: Sequence[Any], *, start: int) -> None:
         self.name = backend.name
         self.vocab_size = backend.vocab_size
         self.max_positions = backend.max_positions
@@ -47,7 +47,7 @@ class ConditionedBackend:
         assert isinstance(state, ConditionedState), "a state belongs to the backend that made it"
         if state.inner is None:
             sources = [self._sources[number] for number in token_ids[:, 0]]
-            state.inner = self._backend.encode([source.tolist() for source in sources], capacity=state.capacity)
+            state.inner = self._backend.encode([_as_read(source) for source in sources], capacity=state.capacity)
             token_ids = started(token_ids, self._start)
         return self._backend.forward(token_ids, state.inner, new_lengths=new_lengths, logits=logits)
 
@@ -102,6 +102,11 @@ class ConditionedReference:
         return logits
 
 
+def _as_read(source: Any) -> Any:
+    """Token ids as a list; recordings as they are."""
+    return source.tolist() if isinstance(source, np.ndarray) else source
+
+
 def started(token_ids: TokenIds, start: int) -> TokenIds:
     """[B, T] whose first tokens choose sources -> what the decoder is fed."""
     fed = np.array(token_ids, np.int64)
@@ -125,33 +130,34 @@ def condition(prompts: GatePrompts) -> tuple[GatePrompts, tuple[TokenIds, ...]]:
     said = prompts.sequence[:_SAID]
     changed = replace(
         prompts,
-        sequence=_numbered(prompts.sequence, first_row),
-        rows=tuple(_numbered(row, first_row + index) for index, row in enumerate(prompts.rows)),
+        sequence=numbered(prompts.sequence, first_row),
+        rows=tuple(numbered(row, first_row + index) for index, row in enumerate(prompts.rows)),
         # Nothing said yet, and something said already.
         greedy=(
             *(np.array([first_row + index], np.int64) for index in range(2)),
-            _numbered(prompts.greedy[-1], first_row),
+            numbered(prompts.greedy[-1], first_row),
         ),
-        judged=_numbered_windows(prompts.judged, first_window),
+        judged=numbered_windows(prompts.judged, count(first_window)),
         further=tuple(
-            (f"source-{len(source)}", _numbered(said, index)) for index, source in enumerate(sources[:first_row])
+            (f"source-{len(source)}", numbered(said, index)) for index, source in enumerate(sources[:first_row])
         ),
-        far=None if prompts.far is None else _numbered(prompts.far, first_row),
+        far=None if prompts.far is None else numbered(prompts.far, first_row),
         text=f"about sources: {prompts.text}",
     )
     return changed, tuple(sources)
 
 
-def _numbered_windows(judged: Judged, first: int) -> Judged:
-    numbers = count(first)
+def numbered_windows(judged: Judged, sources: Iterator[int]) -> Judged:
+    """The same windows, each about the next of the sources' numbers."""
     domains = [
-        replace(domain, windows=tuple(_numbered(window, next(numbers)) for window in domain.windows))
+        replace(domain, windows=tuple(numbered(window, next(sources)) for window in domain.windows))
         for domain in judged.domains
     ]
     return replace(judged, domains=tuple(domains))
 
 
-def _numbered(sequence: TokenIds, source: int) -> TokenIds:
+def numbered(sequence: TokenIds, source: int) -> TokenIds:
+    """The same sequence, about a source."""
     changed = np.array(sequence, np.int64)
     changed[0] = source
     return changed

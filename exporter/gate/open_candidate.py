@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jisu.exporter.contract.artifact import Artifact
     from jisu.exporter.contract.backend import Backend
     from jisu.exporter.contract.one_pass_backend import OnePassBackend
+    from jisu.exporter.contract.speech_backend import SpeechBackend
 
 _WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 _ROUNDS_INPUTS = "session.qdq_matmulnbits_accuracy_level"
@@ -80,6 +81,13 @@ def open_candidate_one_pass(artifact: Artifact, backend: str = "ort-cpu") -> One
     from jisu.runtimes.backends.registry import open_one_pass
 
     return open_one_pass(backend, artifact)
+
+
+def open_candidate_speech(artifact: Artifact, backend: str = "ort-cpu") -> SpeechBackend:
+    """The same of a model that hears."""
+    from jisu.runtimes.backends.registry import open_speech
+
+    return open_speech(backend, artifact)
 
 
 def refuse_unprovable() -> None:

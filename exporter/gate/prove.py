@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import EMBEDDING, ONE_PASS_KINDS, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import EMBEDDING, ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
 from jisu.exporter.gate.open_candidate import WITH_VNNI
+from jisu.exporter.gate.proving import progress_of, tokenizer_check_of
 
 if TYPE_CHECKING:
     from jisu.calibration.w8a8.matmul import Quantized
@@ -52,6 +53,7 @@ def prove(
             files to the checks that use them.
         stages: reports the progress.
     """
+    from jisu.exporter.gate.prove_speech import prove_frames, prove_speech
     from jisu.exporter.gate.stored import check_integers, check_stored
 
     judge: Callable[..., GateResult] = partial(_prove_generator, intended=intended)
@@ -59,6 +61,8 @@ def prove(
         judge = _prove_text_to_text
     elif source.model_kind in ONE_PASS_KINDS:
         judge = _prove_one_pass
+    elif source.model_kind == SPEECH:
+        judge = prove_speech if source.generates else prove_frames
     result = judge(artifact, source, budget=budget, evaluation=evaluation, stages=stages)
     # The integers first: a wrong one is seen by its effect, too, and named here.
     checks = (*check_integers(artifact, source, intended), *result.checks, *check_stored(artifact, source, write_files))
@@ -117,11 +121,11 @@ def _prove_generator(
             reference,
             prompts=prompts,
             budget=budget,
-            tokenizer_check=_tokenizer_check(artifact, source),
+            tokenizer_check=tokenizer_check_of(artifact, source),
             locate=_locator(artifact, source, reference),
             whole_range=partial(_check_whole_range, artifact, source, intended or {}),
             further=None if source.vision is None else partial(_image_checks, artifact, source, backend),
-            progress=_progress(stages),
+            progress=progress_of(stages),
         )
     finally:
         backend.close()
@@ -207,8 +211,8 @@ def _prove_text_to_text(
             ConditionedReference(TorchReference(source.module), sources, start=start),
             prompts=prompts,
             budget=budget,
-            tokenizer_check=_tokenizer_check(artifact, source),
-            progress=_progress(stages),
+            tokenizer_check=tokenizer_check_of(artifact, source),
+            progress=progress_of(stages),
         )
     finally:
         backend.close()
@@ -237,23 +241,12 @@ def _prove_one_pass(
                 ranks=source.model_kind == EMBEDDING,
             ),
             budget=budget,
-            tokenizer_check=_tokenizer_check(artifact, source),
+            tokenizer_check=tokenizer_check_of(artifact, source),
             locate=_locator(artifact, source, reference),
-            progress=_progress(stages),
+            progress=progress_of(stages),
         )
     finally:
         backend.close()
-
-
-def _tokenizer_check(artifact: Artifact, source: Source) -> Callable[[], list[Check]] | None:
-    from jisu.exporter.gate.tokenizer import check_tokenizer
-
-    tokenizer = source.tokenizer
-    return (
-        None
-        if tokenizer is None
-        else lambda: check_tokenizer(tokenizer, artifact.folder, facts=artifact.manifest.model)
-    )
 
 
 def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> Callable[[Any], str | None]:
@@ -272,11 +265,3 @@ def _locator(artifact: Artifact, source: Source, reference: LayerReference) -> C
         )
 
     return locate
-
-
-def _progress(stages: Stages | None) -> Callable[[str, int, int], None]:
-    def progress(name: str, number: int, total: int) -> None:
-        if stages is not None:
-            stages.advance(number, total)
-
-    return progress

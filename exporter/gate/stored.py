@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
 from jisu.exporter.gate.facts import check_facts
 from jisu.exporter.gate.float_weights import NAME as FLOATS
 from jisu.exporter.gate.float_weights import check_float_weights
@@ -39,7 +38,7 @@ def check_integers(artifact: Artifact, source: Source, intended: Mapping[str, Qu
     """The integers that the files hold, where it is known which were intended."""
     if not intended:
         return []
-    encoder = artifact.encoder if source.model_kind == TEXT_TO_TEXT else None
+    encoder = artifact.encoder if artifact.manifest.signature.encoded else None
     return run_check(WEIGHTS_NAME, partial(check_weights, artifact.graph, intended, encoder=encoder))
 
 
@@ -50,7 +49,7 @@ def check_stored(artifact: Artifact, source: Source, write_files: WriteFiles | N
     if write_files is not None:
         checks += run_check(FOLDER, partial(check_folder, artifact, source, write_files))
     graphs = [(artifact.graph, artifact.cpu_graph, "")]
-    if source.model_kind == TEXT_TO_TEXT:
+    if artifact.manifest.signature.encoded:
         graphs.append((artifact.encoder, artifact.cpu_encoder, "-encoder"))
     for graph, cpu_graph, ending in graphs:
         graph_checks = _check_graph(artifact, source, graph, cpu_graph)

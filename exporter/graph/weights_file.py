@@ -73,6 +73,13 @@ def save_encoder(
     ir.save(model, folder / ENCODER)
 
 
+def save_small_graph(model: ir.Model, path: Path) -> None:
+    """Write a graph with its constants in the same file."""
+    import onnx_ir as ir
+
+    ir.save(model, path)
+
+
 def _each(written: Callable[[int], None] | None) -> Callable[[Any, Any], None] | None:
     return None if written is None else lambda tensor, _: written(tensor.nbytes)
 

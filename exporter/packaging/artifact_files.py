@@ -6,11 +6,12 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jisu.exporter.contract.artifact import TIMINGS, VISION, VISION_WEIGHTS, FileRecord, record_files
+from jisu.exporter.contract.artifact import AUDIO_GRAPH, TIMINGS, VISION, VISION_WEIGHTS, FileRecord, record_files
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.signature import Signature
 from jisu.exporter.contract.source_place import SourcePlace
@@ -44,6 +45,7 @@ def write_artifact_files(
     target: str,
     encoder: ir.Model | None,
     vision: ir.Model | None = None,
+    audio: ir.Model | None = None,
     widens_half: bool,
     written: Callable[[int], None] | None = None,
 ) -> tuple[Signature, dict[str, FileRecord]]:
@@ -51,6 +53,7 @@ def write_artifact_files(
 
     Args:
         model: the graph, of a model with an encoder its decoder.
+        audio: of a model that hears, what makes sound into what it reads.
         widens_half: also write what a CPU runs in place of a graph that computes in half precision.
         written: called after each weight with its bytes.
 
@@ -59,15 +62,19 @@ def write_artifact_files(
     """
     from jisu.exporter.graph.cpu_graph import write_cpu_graph
     from jisu.exporter.graph.graph_signature import signature_of
-    from jisu.exporter.graph.weights_file import save_encoder, save_graph
+    from jisu.exporter.graph.weights_file import save_encoder, save_graph, save_small_graph
 
     signature = signature_of(model.graph)
+    if audio is not None and encoder is not None:
+        signature = replace(signature, heard=signature_of(encoder.graph).inputs)
     with refusing_to_write(folder):
         save_graph(model, folder, written=written)
         if encoder is not None:
             save_encoder(encoder, folder, decoder=model, written=written)
         if vision is not None:
             save_graph(vision, folder, graph=VISION, weights=VISION_WEIGHTS, written=written)
+        if audio is not None:
+            save_small_graph(audio, folder / AUDIO_GRAPH)
         write_folder_files(folder, source, signature=signature, target=target)
         if widens_half:
             write_cpu_graph(folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jisu.exporter.contract.artifact import ModelFacts
-from jisu.exporter.contract.signature import IMAGE_FEATURES, Signature
+from jisu.exporter.contract.signature import IMAGE_FEATURES, INPUT_IDS, Signature
 from jisu.exporter.packaging.genai_config import write_genai_config
 
 
@@ -28,6 +28,7 @@ def write_folder_files(folder: Path, source: Described, *, signature: Signature,
     source.save_tokenizer(folder)
     if source.model.embedding is not None:
         source.save_sentence_files(folder)
-    # onnxruntime-genai would run such a decoder without its images.
-    if target.startswith("ort-") and not signature.encoded and not signature.has_input(IMAGE_FEATURES):
+    # onnxruntime-genai would run such a decoder without its images, and knows no frames of sound.
+    reads_texts = signature.has_input(INPUT_IDS) and not signature.has_input(IMAGE_FEATURES)
+    if target.startswith("ort-") and not signature.encoded and reads_texts:
         write_genai_config(folder, signature, source.model, source.generation_settings())

@@ -181,9 +181,15 @@ _OF_STATE = frozenset(
 _OPTIONAL_IN_ONE_PASS = frozenset({"fuse_rope"})
 
 
-def recipe_for(target: str, precision: str, model_kind: ModelKind = MODEL_KINDS[0]) -> tuple[Step, ...]:
-    """The steps for a target, a precision and a model kind; raises InputError when there is no such recipe."""
-    if model_kind in ONE_PASS_KINDS:
+def recipe_for(
+    target: str, precision: str, model_kind: ModelKind = MODEL_KINDS[0], *, generates: bool = True
+) -> tuple[Step, ...]:
+    """The steps for a target, a precision and a model kind; raises InputError when there is no such recipe.
+
+    Args:
+        generates: whether a model that hears says one token after the other, instead of labelling frames.
+    """
+    if model_kind in ONE_PASS_KINDS or not generates:
         steps = [step for step in recipe_for(target, precision) if step.name not in _OF_STATE]
         steps = [replace(step, expect="any") if step.name in _OPTIONAL_IN_ONE_PASS else step for step in steps]
         # Every recipe begins with these.

@@ -12,7 +12,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.graph.recurrent_weights import is_recurrent
 from jisu.exporter.sources.experts import expert_name, find_experts, matrices_in, named_weights, stacked_names
 from jisu.exporter.sources.layer_stack import find_stack
-from jisu.exporter.sources.module_kind import has_encoder, is_of_transformers
+from jisu.exporter.sources.module_kind import is_of_transformers, is_one_stack, word_embedding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,8 +53,8 @@ class Matrix:
 def matrices_of(module: nn.Module) -> list[Matrix]:
     """Every linear and recurrent layer, expert, the embedding and the output projection, as the module lists them.
 
-    Of a model of transformers these are the decoder's layers, and the encoder's where it has one; of any other module
-    all that it has.
+    Of a model of transformers these are the decoder's layers, and the encoder's where it has one; of one that reads
+    sound, and of any other module, all that it has.
 
     Raises:
         InputError: a model of transformers without a list of decoder layers, or a module without any of these.
@@ -64,7 +64,7 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
     stack = find_stack(module)
     inside = "" if stack is None else f"{stack.path}."
     prefix = ""
-    if is_of_transformers(module) and not has_encoder(module):
+    if is_one_stack(module):
         if stack is None:
             raise InputError(
                 f"{type(module).__name__} has no list of decoder layers to quantize",
@@ -169,7 +169,7 @@ def _tables(module: nn.Module) -> list[Any]:
 
     model: Any = module
     if is_of_transformers(module):
-        return [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
+        return [end for end in (word_embedding(model), model.get_output_embeddings()) if end is not None]
     embeddings = [child for child in module.modules() if isinstance(child, nn.Embedding)]
     if not embeddings:
         return []
@@ -188,7 +188,7 @@ def describe_uncovered(module: nn.Module, matrices: Sequence[Matrix]) -> str | N
     from jisu.exporter.sources.layers import find_layers
 
     stack = find_layers(module)
-    whole = not is_of_transformers(module) or has_encoder(module)
+    whole = not is_one_stack(module)
     prefix = "" if whole or stack is None else f"{stack.path}."
     covered = {matrix.parameter for matrix in matrices}
     inside = {name: weight for name, weight in named_weights(module).items() if name.startswith(prefix)}

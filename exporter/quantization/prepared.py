@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.run_recipe import PassContext
 from jisu.exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
@@ -105,7 +105,7 @@ def prepare_quantization(
         )
         if options.block_size is None and options.symmetric is None:
             choice = keep_grids(source, choice)
-        if choice.balanced and source.model_kind == TEXT_TO_TEXT:
+        if choice.balanced and source.model_kind in (TEXT_TO_TEXT, SPEECH):
             choice = replace(choice, algorithm="rtn")  # calibration runs a decoder alone
     if no_text:
         choice = _rounded_without_text(choice, options.precision, target=target)

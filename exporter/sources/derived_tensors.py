@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.sources.account import Account, Statement
+from jisu.exporter.sources.module_kind import word_embedding
 from jisu.exporter.sources.stored_names import StoredName
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def check_derived(
 
 def _untied(model: Any) -> str | None:
     """A sentence where the configuration ties the embedding and the head, and the checkpoint holds two that differ."""
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    head, embedding = model.get_output_embeddings(), word_embedding(model)
     if not getattr(model.config.get_text_config(), "tie_word_embeddings", False) or head is None or embedding is None:
         return None
     if getattr(head, "weight", None) is getattr(embedding, "weight", None) or not model._tied_weights_keys:

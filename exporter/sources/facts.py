@@ -70,6 +70,19 @@ def describe_text_to_text(model: Any, tokenizer: Any | None, checkpoint: Path) -
     )
 
 
+def describe_speech(model: Any, tokenizer: Any | None, checkpoint: Path) -> ModelFacts:
+    """The facts of a transformers model that hears; one without a decoder has neither positions nor special tokens.
+
+    Raises:
+        InputError: nothing says which token the decoder begins with.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        facts = describe_text_to_text(model, tokenizer, checkpoint)
+        longest = _first_count(model.config, "max_target_positions") or facts.max_positions
+        return replace(facts, max_positions=longest, max_source_positions=None)
+    return replace(describe_model(model, tokenizer), max_positions=None, bos=None, eos=(), pad=None)
+
+
 def _first_count(config: Any, *names: str) -> int | None:
     return next((count for name in names if (count := _positive(getattr(config, name, None)))), None)
 

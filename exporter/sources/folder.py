@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jisu.exporter.contract.artifact import SPEECH
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
@@ -41,6 +42,7 @@ from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
 from jisu.exporter.sources.safetensors_files import find_pickles, find_safetensors
 from jisu.exporter.sources.source import Source
+from jisu.exporter.sources.speech import account_for_features, read_audio
 from jisu.exporter.sources.stored_names import match_names
 from jisu.exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
 from jisu.exporter.sources.stored_weights import open_weights
@@ -109,7 +111,8 @@ def load_folder(
         matches = match_names(empty, stored.shapes)
         # A broken or foreign tokenizer is found in a second; the weights take longer.
         row_notes: list[str] = []
-        tokenizer = load_folder_tokenizer(folder, config)
+        letters = head.labels_frames and not (folder / "tokenizer.json").is_file()
+        tokenizer = None if letters else load_folder_tokenizer(folder, config)
         if tokenizer is not None:
             account, tokenizer = follow_stated_rules(account, tokenizer, folder)
             if head.embedding is not None and head.embedding.lowers:
@@ -117,6 +120,7 @@ def load_folder(
             row_notes = notes_on_rows(tokenizer, vocab_size(empty), folder)
             check_template(tokenizer, folder)
         generation = read_generation_config(folder)
+        audio = None if head.kind != SPEECH else read_audio(folder, config, empty, generation, tokenizer)
         check_token_ids(_stated(folder), vocab_size(empty), folder)
         integers = {name for name, dtype in stored.dtypes.items() if _INTEGER.match(dtype)}
         if stored.shapes or not outline:
@@ -125,7 +129,9 @@ def load_folder(
         account = account_for_tensors(account, empty, as_stored, stored.dtypes, config=config)
         account = account_for_config(account, read_json(folder / "config.json"), config, empty)
         if head.generates:
-            account = account_for_generation(account, folder)
+            account = account_for_generation(account, folder, hears=audio is not None)
+        if audio is not None:
+            account = account_for_features(account, folder)
         account.refuse(folder)
         record: dict[str, Any] = {"quantization": dict(quantization.record)} if quantization.record else {}
         record |= {} if pooling is None else {"pooling": pooling}
@@ -143,7 +149,7 @@ def load_folder(
             origin = {"kind": "hf-folder", "name": str(checkpoint), **record}
             text = text_part(empty) if head.reads_images else empty
             source = outline_source(text, tokenizer, origin, model_kind=head.kind, facts=facts, account=account)
-            return replace(_embedding(source, head, outline=True), open_quantized=again)
+            return replace(_embedding(source, head, outline=True), open_quantized=again, audio=audio)
         paged = paged_weights(empty, scratch)
         del empty
         with moving_into(paged):
@@ -183,6 +189,7 @@ def load_folder(
             **record,
         },
         account=account,
+        audio=audio,
         open_quantized=again,
         paged=paged,
         weight_bytes=weight_bytes(model),

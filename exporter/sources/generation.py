@@ -14,6 +14,8 @@ from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.jsonfile import read_json
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.speech import HARMLESS as HARMLESS_OF_SPEECH
+from jisu.exporter.sources.speech import PROMPTING
 
 # What transformers draws from when nothing says how many of the likeliest (5.23).
 _TOP_K = 50
@@ -97,8 +99,13 @@ def check_generation(config: Any | None, facts: ModelFacts, checkpoint: Path) ->
     checked_settings(settings, facts, checkpoint)
 
 
-def account_for_generation(account: Account, folder: Path) -> Account:
-    """Add what the file in a folder states; where there is none, ``config.json`` is what has been read instead."""
+def account_for_generation(account: Account, folder: Path, *, hears: bool = False) -> Account:
+    """Add what the file in a folder states; where there is none, ``config.json`` is what has been read instead.
+
+    Args:
+        hears: whether the model writes down speech, and has settings of that.
+    """
+    read, idle = (PROMPTING, HARMLESS_OF_SPEECH) if hears else ((), ())
     path = folder / GENERATION_CONFIG
     if not path.is_file():
         statements = (
@@ -107,11 +114,11 @@ def account_for_generation(account: Account, folder: Path) -> Account:
         )
         return replace(account, statements=tuple(statements))
     stored = {name: value for name, value in read_json(path).items() if value is not None}
-    account = account.state("generation", [name for name in stored if name in (*TOKENS, *HONOURED)], fate="used")
+    account = account.state("generation", [name for name in stored if name in (*TOKENS, *HONOURED, *read)], fate="used")
     off = [name for name, value in stored.items() if name in OFF and value in OFF[name]]
-    harmless = [name for name in stored if name in HARMLESS]
+    harmless = [name for name in stored if name in (*HARMLESS, *idle)]
     account = account.state("generation", [*harmless, *off], fate="harmless", why="changes no answer")
-    known = {*TOKENS, *HONOURED, *harmless, *off}
+    known = {*TOKENS, *HONOURED, *read, *harmless, *off}
     others = [name for name in stored if name not in known]
     account = account.state("generation", others, fate="unread", why="answers are generated without them")
     if stored.get("do_sample") and (stored.get("num_beams") or 1) > 1:

@@ -12,6 +12,7 @@ from jisu.exporter.contract.artifact import (
     IMAGE_TEXT,
     MODEL_KINDS,
     ONE_PASS_KINDS,
+    SPEECH,
     TEXT_TO_TEXT,
     EmbeddingFacts,
     ModelFacts,
@@ -26,9 +27,10 @@ from jisu.exporter.sources.embedding.description import (
     read_description,
 )
 from jisu.exporter.sources.embedding.encoder_class import encoder_class, names_encoder
-from jisu.exporter.sources.facts import describe_model, describe_text_to_text
+from jisu.exporter.sources.facts import describe_model, describe_speech, describe_text_to_text
 from jisu.exporter.sources.image_text import image_text_class
 from jisu.exporter.sources.model import decoder_class, text_to_text_class
+from jisu.exporter.sources.speech import speech_class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +41,18 @@ class Head:
         model_class: of transformers.
         labels: of a classifier.
         embedding: what follows the encoder of an embedding model.
+        labels_frames: whether a model that hears gives each frame a letter, and says no tokens.
     """
 
     kind: ModelKind
     model_class: Any
     labels: tuple[str, ...] = ()
     embedding: EmbeddingDescription | None = None
+    labels_frames: bool = False
 
     @property
     def generates(self) -> bool:
-        return self.kind not in ONE_PASS_KINDS
+        return self.kind not in ONE_PASS_KINDS and not self.labels_frames
 
     @property
     def reads_images(self) -> bool:
@@ -62,6 +66,8 @@ class Head:
         """
         if self.kind == TEXT_TO_TEXT:
             return describe_text_to_text(model, tokenizer, checkpoint)
+        if self.kind == SPEECH:
+            return describe_speech(model, tokenizer, checkpoint)
         facts = replace(describe_model(model, tokenizer), labels=self.labels)
         if self.embedding is None:
             return facts
@@ -85,6 +91,10 @@ def choose_head(
     classifier = classifier_class(config)
     if classifier is not None:
         return Head(kind=CLASSIFICATION, model_class=classifier, labels=read_labels(config, checkpoint))
+    speech = speech_class(config, checkpoint)
+    if speech is not None:
+        frames = not getattr(config, "is_encoder_decoder", False)
+        return Head(kind=SPEECH, model_class=speech, labels_frames=frames)
     text_to_text = text_to_text_class(config)
     if text_to_text is not None:
         return Head(kind=TEXT_TO_TEXT, model_class=text_to_text)

@@ -28,3 +28,19 @@ def model_of_transformers(module: nn.Module) -> PreTrainedModel | None:
 def has_encoder(module: nn.Module) -> TypeGuard[PreTrainedModel]:
     """Whether it is a model of transformers that reads a text with an encoder and says another with a decoder."""
     return is_of_transformers(module) and bool(getattr(module.config, "is_encoder_decoder", False))
+
+
+def is_one_stack(module: nn.Module) -> bool:
+    """Whether it is a model of transformers whose weights lie between a table of tokens and the output projection."""
+    return is_of_transformers(module) and not has_encoder(module) and word_embedding(module) is not None
+
+
+def word_embedding(module: PreTrainedModel) -> nn.Module | None:
+    """The table of a model's tokens; None for one that reads no tokens, for which transformers (5.23) raises."""
+    try:
+        embedding: nn.Module | None = module.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    # Some models of sound name their first convolution, whose weight has more axes than a table.
+    weight = getattr(embedding, "weight", None)
+    return embedding if weight is None or weight.dim() == 2 else None

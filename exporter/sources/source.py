@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jisu.exporter.contract.artifact import IMAGES, MODEL_KINDS, ONE_PASS_KINDS, ModelFacts, ModelKind
+from jisu.exporter.contract.artifact import (
+    AUDIO_SETTINGS,
+    IMAGES,
+    MODEL_KINDS,
+    ONE_PASS_KINDS,
+    ModelFacts,
+    ModelKind,
+)
 from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.generation import carried_settings
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from jisu.exporter.sources.audio import AudioSource
     from jisu.exporter.sources.image_text import VisionSource
     from jisu.exporter.sources.paged_weights import PagedWeights
     from jisu.exporter.sources.quantized.weight import QuantizedWeight
@@ -47,7 +55,7 @@ class Source:
     states. ``open_quantized`` opens the stored weights that are quantized once more, by parameter name, for as long as
     its context lasts; None where none is. ``paged`` is the file that the weights of a large model lie in; None where
     they are in memory. ``vision`` is what reads images, of a model that does; ``module`` is then its part that reads
-    texts.
+    texts. ``audio`` is how a model that hears reads sound; None for any other.
     """
 
     module: torch.nn.Module
@@ -61,6 +69,7 @@ class Source:
     open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None
     paged: PagedWeights | None = None
     vision: VisionSource | None = None
+    audio: AudioSource | None = None
 
     @property
     def columns(self) -> int:
@@ -92,8 +101,8 @@ class Source:
         """Write tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json into a folder,
         and images.json of a model that reads images.
 
-        Without a tokenizer only generation_config.json is written, and for a classifier not that either. The same
-        source gives the same bytes.
+        Without a tokenizer only generation_config.json is written, and for what generates nothing not that either. A
+        model that hears has audio.json as well. The same source gives the same bytes.
         """
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(str(folder))
@@ -101,7 +110,9 @@ class Source:
             _compact(folder / "tokenizer.json")
         if self.vision is not None:
             (folder / IMAGES).write_text(self.vision.settings.to_json(), encoding="utf-8")
-        if self.model_kind not in ONE_PASS_KINDS:
+        if self.audio is not None:
+            (folder / AUDIO_SETTINGS).write_text(self.audio.settings.to_json(), encoding="utf-8")
+        if self.generates:
             _write_json(folder / GENERATION_CONFIG, self.generation_settings())
 
     def save_sentence_files(self, folder: Path) -> None:
@@ -110,6 +121,12 @@ class Source:
 
         module: Any = self.module
         write_sentence_files(folder, module, self.model)
+
+    @property
+    def generates(self) -> bool:
+        """Whether it says one token after the other, as classifiers of texts and of frames do not."""
+        frames = self.audio is not None and self.audio.settings.writes == "frames"
+        return self.model_kind not in ONE_PASS_KINDS and not frames
 
     def generation_settings(self) -> dict[str, Any]:
         """What ``generation_config.json`` of an artifact says: the settings of the model, and its special tokens."""

@@ -1,4 +1,4 @@
-"""Any transformers model that turns a text into another, as an encoder that runs once and a decoder with a state.
+"""Any transformers model that turns a text, or sound, into a text: an encoder that runs once, a decoder with a state.
 
 Nothing here knows an architecture. What a decoder reads of its source are the keys and values that its cross-attention
 puts into transformers' `EncoderDecoderCache`: the encoder's half computes them once, the decoder's half finds them
@@ -9,6 +9,7 @@ are looked up again for each row's own past.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from typing import Any
 
 import torch
@@ -20,24 +21,34 @@ from transformers.modeling_outputs import BaseModelOutput
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import CAPACITY, SOURCE, StateItem
 from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.tracing.encoder_input import EncoderInput, text_input
 from jisu.exporter.tracing.positions import rows_of_positions
 from jisu.exporter.tracing.relative_biases import ATTENTION, BiasLookup, attend_biased, attention_of_ours
 from jisu.exporter.tracing.routing import SPELLED_OUT
 from jisu.exporter.tracing.two_caches import BufferLayer, GivenLayer, TwoCaches
 
+# Some models make one list of positions for all rows where nobody gives them.
+_POSITIONS = "decoder_position_ids"
+
 
 class EncoderDecoder(nn.Module):
-    """A transformers model as ``encode(input_ids, attention_mask) -> state`` and the traced interface on that state.
+    """A transformers model as ``encode(source, mask) -> state`` and the traced interface on that state.
 
-    The state is, in this order: each layer's key and value buffers; the source's mask, int64 [B, source]; each layer's
-    cross-attention keys and values. The last two are the encoder's to write, and `forward` only reads them.
+    The state is, in this order: each layer's key and value buffers; the source's mask, int64 [B, source], where it has
+    one; each layer's cross-attention keys and values. The last two are the encoder's to write, and `forward` only reads
+    them.
+
+    Args:
+        model: of transformers.
+        reads: what its encoder reads; texts when None.
     """
 
     weight_prefix = "model."
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, reads: EncoderInput | None = None) -> None:
         super().__init__()
         self.model = model
+        self.reads = reads or text_input()
         # Read off now, while the model still has an attention of its own to run with.
         self._state_spec, self._width = self._observed()
         self._layers = sum(kind == "kv" for _, kind, _, _ in self._state_spec) // 2
@@ -47,16 +58,17 @@ class EncoderDecoder(nn.Module):
         """Name, kind, dims and dtype of each tensor that the decoder reads, in the order of its inputs."""
         return list(self._state_spec)
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
-        """Read source texts, int64 [B, source] with a mask of ones for tokens and zeros for padding behind them.
+    def encode(self, source: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Read sources: texts, int64 [B, source] with a mask of ones for tokens and zeros for padding behind them, or
+        features of recordings of one length, which have no mask.
 
         Returns:
-            The mask, and each layer's cross-attention keys and values [B, H, source, D].
+            The mask, where there is one, and each layer's cross-attention keys and values [B, H, source, D].
         """
         if not torch.compiler.is_exporting():
-            return self._encode(input_ids, attention_mask)
+            return self._encode(source, mask)
         with attention_of_ours(self.model, self._attention, attend_biased):
-            return self._encode(input_ids, attention_mask)
+            return self._encode(source, mask)
 
     def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Append tokens to what the decoder has said.
@@ -85,9 +97,9 @@ class EncoderDecoder(nn.Module):
     def _observed(self) -> tuple[list[StateItem], int]:
         """Run two tokens through both halves; returns what the cache then holds, and the width of the hidden states."""
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        two, one = torch.tensor([[0, 1]]), torch.tensor([[0]])
+        read, one = self.reads.example[:1], torch.tensor([[0]])
         with torch.inference_mode(), quiet_transformers():
-            output = self.model(input_ids=two, decoder_input_ids=one, past_key_values=cache)
+            output = self.model(**{self.reads.name: read}, decoder_input_ids=one, past_key_values=cache)
         halves: list[Any] = [cache.self_attention_cache, cache.cross_attention_cache]
         layers: list[list[Any]] = [list(half.layers) for half in halves]
         complete = all(_holds_tensors(layer) for half in layers for layer in half)
@@ -98,7 +110,7 @@ class EncoderDecoder(nn.Module):
                 allowed="keys and values of each decoder layer, its own and those of the source",
                 fix="Use a model whose decoder attends to its source layer by layer.",
             )
-        items: list[StateItem] = [("mask", "encoder", ("B", SOURCE), "int64")]
+        items: list[StateItem] = [("mask", "encoder", ("B", SOURCE), "int64")] if self.reads.masked else []
         kinds = (("kv", CAPACITY, layers[0]), ("encoder", SOURCE, layers[1]))
         own, crossed = (
             [
@@ -118,28 +130,27 @@ class EncoderDecoder(nn.Module):
             calls.append(True)
             return attend_biased(*arguments, **options)
 
-        two = torch.tensor([[0, 1]])
+        read = self.reads.example[:1]
         ours = attention_of_ours(self.model, ATTENTION, listen)
         # An attention that is refused is asked for all the same, and refused with its reason when traced.
         with quiet_transformers(), torch.inference_mode(), contextlib.suppress(Exception), ours:
-            self._encode(two, torch.ones_like(two))
+            self._encode(read, torch.ones_like(read) if self.reads.masked else None)
         return bool(calls)
 
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+    def _encode(self, source: Tensor, mask: Tensor | None) -> list[Tensor]:
         """Let the decoder say one token, whose only purpose is that each layer asks for its keys and values."""
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        first = torch.zeros((input_ids.shape[0], 1), dtype=torch.int64, device=input_ids.device)
-        self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            decoder_input_ids=first,
-            past_key_values=cache,
-        )
+        first = torch.zeros((source.shape[0], 1), dtype=torch.int64, device=source.device)
+        self.model(**self.reads.arguments(source, mask), decoder_input_ids=first, past_key_values=cache)
         layers: list[Any] = cache.cross_attention_cache.layers
-        return [attention_mask.clone(), *(tensor for layer in layers for tensor in (layer.keys, layer.values))]
+        crossed = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
+        return crossed if mask is None else [mask.clone(), *crossed]
 
     def _decode(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        own, mask, crossed = state[: 2 * self._layers], state[2 * self._layers], state[2 * self._layers + 1 :]
+        own, crossed = state[: 2 * self._layers], state[2 * self._layers :]
+        mask = None
+        if self.reads.masked:
+            mask, crossed = crossed[0], crossed[1:]
         capacity = own[0].shape[2]
         exporting = torch.compiler.is_exporting()
         seen = past_length if exporting else int(past_length[0])
@@ -150,13 +161,18 @@ class EncoderDecoder(nn.Module):
         arguments: dict[str, Any] = {
             # Never read, since its keys and values are given; only its length counts.
             "encoder_outputs": BaseModelOutput(
-                last_hidden_state=torch.zeros((*mask.shape, self._width), device=input_ids.device)
+                last_hidden_state=torch.zeros(
+                    (crossed[0].shape[0], crossed[0].shape[2], self._width), device=input_ids.device
+                )
             ),
-            "attention_mask": mask,
+            **({} if mask is None else {"attention_mask": mask}),
             "decoder_input_ids": input_ids,
             "decoder_attention_mask": (key < past_length[:, None] + input_ids.shape[1]).to(torch.int64),
             "past_key_values": cache,
         }
+        if _POSITIONS in inspect.signature(self.model.forward).parameters:
+            new = torch.arange(input_ids.shape[1], device=input_ids.device)
+            arguments[_POSITIONS] = past_length[:, None] + new
         if exporting:
             lookup = BiasLookup(buffers, past_length, capacity)
             with attention_of_ours(self.model, self._attention, lookup.attend), rows_of_positions(self.model):
@@ -174,8 +190,8 @@ class EncoderHalf(nn.Module):
         self.whole = whole
         self.weight_prefix = f"whole.{whole.weight_prefix}"
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
-        return self.whole.encode(input_ids, attention_mask)
+    def forward(self, source: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        return self.whole.encode(source, mask)
 
 
 def _holds_tensors(layer: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import ONE_PASS_KINDS, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.module_kind import has_encoder, is_of_transformers, model_of_transformers
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from jisu.exporter.sources.audio import AudioSource
     from jisu.exporter.sources.source import Source
     from jisu.exporter.tracing.one_pass import OnePass
 
@@ -41,13 +42,18 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
         from jisu.exporter.tracing.trace_images import trace_image_decoder
 
         return trace_image_decoder(source)
+    if source.model_kind == SPEECH and not has_encoder(source.module):
+        from jisu.exporter.tracing.frames import FrameLabels, trace_frames
+
+        assert source.audio is not None, "a model that hears says how"
+        return trace_frames(FrameLabels(source.module, source.audio), labels=source.model.vocab_size)
     if is_of_transformers(source.module) and not has_encoder(source.module):
         return _trace_decoder(source.module, say)
     own: dict[str, Any] = {}
     if not is_of_transformers(source.module):
         # Nobody knows what passes between the layers of somebody's module, such as a mask that differs in a few.
         own = {"max_positions": source.model.max_positions, "repeats": False}
-    return _trace_interface(traced_interface(source.module), **own)
+    return _trace_interface(traced_interface(source.module, source.audio), **own)
 
 
 def _trace_decoder(module: PreTrainedModel, say: Callable[[str], None] | None) -> ir.Model:
@@ -86,13 +92,14 @@ def trace_source_encoder(source: Source) -> ir.Model | None:
     Raises:
         InputError: the module cannot be traced.
     """
-    if source.model_kind != TEXT_TO_TEXT:
+    if source.model_kind not in (TEXT_TO_TEXT, SPEECH) or not has_encoder(source.module):
         return None
     from jisu.exporter.tracing.encoder_decoder import EncoderDecoder
     from jisu.exporter.tracing.trace_encoder import trace_encoder
 
-    module: Any = source.module
-    return trace_encoder(EncoderDecoder(module), longest=source.model.max_source_positions)
+    module: Any = traced_interface(source.module, source.audio)
+    assert isinstance(module, EncoderDecoder)
+    return trace_encoder(module, longest=source.model.max_source_positions)
 
 
 def traced_reader(source: Source) -> OnePass:
@@ -115,17 +122,34 @@ def trace_source_vision(source: Source) -> ir.Model | None:
     return trace_images(source.vision)
 
 
-def traced_interface(module: nn.Module) -> nn.Module:
+def trace_source_audio(source: Source) -> ir.Model | None:
+    """Trace what makes sound into what the model reads; None for a model that does not hear.
+
+    Raises:
+        InputError: it is none of the known ways.
+    """
+    if source.audio is None:
+        return None
+    from jisu.exporter.tracing.audio_features import trace_features
+
+    return trace_features(source.audio)
+
+
+def traced_interface(module: nn.Module, audio: AudioSource | None = None) -> nn.Module:
     """A source's module as ``forward(input_ids, past_length, state)`` with `state_spec()`, or ``forward(input_ids)``.
 
     Modules of transformers get an adapter; a module of the user's own is what it is.
+
+    Args:
+        audio: how a model that hears does.
     """
     if not is_of_transformers(module):
         return module
     if has_encoder(module):
         from jisu.exporter.tracing.encoder_decoder import EncoderDecoder
+        from jisu.exporter.tracing.encoder_input import audio_input
 
-        return EncoderDecoder(module)
+        return EncoderDecoder(module, None if audio is None else audio_input(audio))
     from jisu.exporter.tracing.causal_lm import CausalLM, StateNotCarriedError
     from jisu.exporter.tracing.whole_text import WholeText
 

@@ -1,4 +1,4 @@
-"""A model that turns a text into another: its encoder runs once for each batch of sources, then its decoder goes on.
+"""A model that turns a text, or sound, into a text: its encoder runs once for each batch of sources, then its decoder.
 
 Knows neither library nor device: both halves are handed in.
 """
@@ -6,7 +6,8 @@ Knows neither library nor device: both halves are handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from jisu.exporter.contract.artifact import ModelFacts
 from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
@@ -15,12 +16,17 @@ from jisu.runtimes.backends.row_lengths import check_size, closed, padded_source
 
 
 class Encode(Protocol):
-    """Reads source texts: int64 ids [B, source], and a mask of ones for tokens with zeros for padding behind them.
+    """Reads sources: of texts int64 ids [B, source], and a mask of ones for tokens with zeros for padding behind them;
+    of sound the features of recordings, and no mask.
 
     Returns a state of ``copies`` rows for each source, in which nothing has been said yet.
     """
 
-    def __call__(self, ids: TokenIds, mask: TokenIds, *, capacity: int, copies: int) -> State: ...
+    def __call__(self, ids: Any, mask: Any, *, capacity: int, copies: int) -> State: ...
+
+
+Stack = Callable[[Sequence[Any]], tuple[Any, Any]]
+"""Sources -> the arrays of one batch, and its mask or None."""
 
 
 class EncoderDecoderBackend:
@@ -31,6 +37,7 @@ class EncoderDecoderBackend:
         encode: runs the encoder's.
         longest: tokens that a source may have; None for any number.
         longer: how longer sources become possible, where it is not the model that has no more positions.
+        stack: makes one batch of sources that are no texts.
         close: gives back what the encoder holds.
     """
 
@@ -42,6 +49,7 @@ class EncoderDecoderBackend:
         *,
         longest: int | None,
         longer: str | None = None,
+        stack: Stack | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = decoder.name
@@ -50,28 +58,27 @@ class EncoderDecoderBackend:
         self.max_source_positions = longest
         # Of the answers; see `runtimes.generation.text_run.new_token_limit`.
         self.longer: str | None = getattr(decoder, "longer", None)
-        self._longer_source = longer
         self._decoder = decoder
         self._encode: Encode | None = encode
         self._close = close
-        self._padding = facts.pad or 0
+        self._stack = stack or partial(
+            padded_sources,
+            padding=facts.pad or 0,
+            vocab_size=self.vocab_size,
+            longest=longest,
+            longer=longer,
+        )
 
     def new_state(self, batch: int, capacity: int) -> State:
         raise InputError(
-            "This model needs a source text, and the state has none",
+            "This model needs a source, and the state has none",
             received="a new state",
             allowed="a state of encoded sources",
-            fix="Make the state with the backend's encode, from the token ids of the source text.",
+            fix="Make the state with the backend's encode, from the token ids or the features of the source.",
         )
 
-    def encode(self, sources: Sequence[Sequence[int]], *, capacity: int, copies: int = 1) -> State:
-        ids, mask = padded_sources(
-            sources,
-            padding=self._padding,
-            vocab_size=self.vocab_size,
-            longest=self.max_source_positions,
-            longer=self._longer_source,
-        )
+    def encode(self, sources: Sequence[Any], *, capacity: int, copies: int = 1) -> State:
+        ids, mask = self._stack(sources)
         check_size(len(sources) * copies, capacity)
         if self._encode is None:
             raise closed(self.name)

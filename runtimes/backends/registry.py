@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, IMAGE_TEXT, TARGETS, Artifact
+from jisu.exporter.contract.artifact import CLASSIFICATION, IMAGE_TEXT, SPEECH, TARGETS, Artifact
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
 from jisu.exporter.contract.model_uses import does_not_generate, not_of_kind
 from jisu.exporter.contract.one_pass_backend import OnePassBackend
+from jisu.exporter.contract.speech_backend import SpeechBackend
 from jisu.runtimes.backends.backend_options import BackendOptions, Source
 from jisu.runtimes.backends.forks import forbid_to_children
 
@@ -38,7 +39,8 @@ class BackendEntry:
     ``opener`` is ``"module:function"``, the function an `OpenBackend`. ``extra`` is what to install for it.
     ``targets`` are the artifacts it can run. ``reads_source`` tells that it runs the checkpoint; to any other backend
     naming one is an error. ``uses_device`` tells that it holds a device, which no forked process has.
-    ``one_pass_opener`` is an `OpenOnePass`, None where it runs only models that generate.
+    ``one_pass_opener`` is an `OpenOnePass`, None where it runs only models that generate; ``speech_opener`` the same
+    for models that hear.
     ``reads_images`` tells that it runs models that read images, and these need it to.
     ``options`` names what its openers take besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
     """
@@ -49,6 +51,7 @@ class BackendEntry:
     reads_source: bool = False
     uses_device: bool = False
     one_pass_opener: str | None = None
+    speech_opener: str | None = None
     options: tuple[str, ...] = ()
     reads_images: bool = False
 
@@ -61,6 +64,7 @@ BACKENDS: dict[str, BackendEntry] = {
         targets=("ort-cpu", "portable", "tensorrt", "ort-cuda"),
         one_pass_opener="jisu.runtimes.backends.ort_cpu.one_pass:open_ort_one_pass",
         reads_images=True,
+        speech_opener="jisu.runtimes.backends.ort_cpu.speech:open_ort_speech",
     ),
     "ort-cuda": BackendEntry(
         opener="jisu.runtimes.backends.ort_cuda.open:open_ort_cuda",
@@ -143,8 +147,12 @@ def register_backend(
     )
 
 
-def open_artifact(name: str, artifact: Artifact, options: BackendOptions | None = None) -> Backend | OnePassBackend:
+def open_artifact(
+    name: str, artifact: Artifact, options: BackendOptions | None = None
+) -> Backend | OnePassBackend | SpeechBackend:
     """Open an artifact of any kind; arguments and errors as for `open_backend`."""
+    if artifact.manifest.model_kind == SPEECH:
+        return open_speech(name, artifact, options)
     opener = open_one_pass if artifact.manifest.reads_whole_texts else open_backend
     return opener(name, artifact, options)
 
@@ -161,7 +169,7 @@ def open_backend(name: str, artifact: Artifact, options: BackendOptions | None =
     """
     options = options or BackendOptions()
     entry = _entry_for(name, artifact, options)
-    if artifact.manifest.reads_whole_texts:
+    if artifact.manifest.reads_whole_texts or artifact.manifest.model_kind == SPEECH:
         raise does_not_generate(artifact)
     if artifact.manifest.model_kind == IMAGE_TEXT and not entry.reads_images:
         raise InputError(
@@ -189,6 +197,24 @@ def open_one_pass(name: str, artifact: Artifact, options: BackendOptions | None 
             fix="Choose one of these as --backend.",
         )
     opened: OnePassBackend = _open(name, entry, entry.one_pass_opener, artifact, options)
+    return opened
+
+
+def open_speech(name: str, artifact: Artifact, options: BackendOptions | None = None) -> SpeechBackend:
+    """Open an artifact that hears; arguments and errors as for `open_backend`."""
+    options = options or BackendOptions()
+    entry = _entry_for(name, artifact, options)
+    if artifact.manifest.model_kind != SPEECH:
+        raise not_of_kind(artifact, SPEECH)
+    if entry.speech_opener is None:
+        able = [other for other, known in BACKENDS.items() if known.speech_opener is not None]
+        raise InputError(
+            f"The backend {name} runs no models that hear",
+            received=str(artifact.folder),
+            allowed=", ".join(able),
+            fix="Choose one of these as --backend.",
+        )
+    opened: SpeechBackend = _open(name, entry, entry.speech_opener, artifact, options)
     return opened
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from jisu.exporter.contract.backend import Backend
 from jisu.runtimes.generation.beam_search import BeamResult, search_beams
@@ -19,7 +20,7 @@ class BeamRun:
     """A batch being searched, with the interface of `runtimes.generation.text_run.TextRun`.
 
     Args:
-        prompts, codec, eos, sources, cut, turns: as there.
+        prompts, codec, eos, sources, read, cut, turns: as there.
         options: with ``num_beams``.
 
     Raises:
@@ -34,7 +35,8 @@ class BeamRun:
         options: SamplingOptions,
         codec: TextCodec | None,
         eos: Sequence[int],
-        sources: Sequence[Sequence[int]] | None = None,
+        sources: Sequence[Any] | None = None,
+        read: Sequence[Sequence[int]] | None = None,
         cut: bool = False,
         turns: Turn | None = None,
     ) -> None:
@@ -43,7 +45,7 @@ class BeamRun:
         self._options = options
         self._codec = codec
         self._eos = () if options.ignore_eos else tuple(eos)
-        self._read = prompts if sources is None else sources
+        self._read: Sequence[Sequence[int]] = read or (prompts if sources is None else sources)
         self._limits = row_limits(prompts, backend, options, cut=cut)
         self._rules = row_rules(options, prompts, read=self._read, limits=self._limits, ends=self._eos)
         started = time.perf_counter()

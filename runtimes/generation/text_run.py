@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from jisu.exporter.contract.backend import Backend, EncoderBackend, RefillableState, State
 from jisu.exporter.contract.errors import InputError
@@ -30,6 +31,7 @@ class TextRun:
         eos: the model's end tokens.
         state: one that holds a beginning of the prompts; None makes one for the prompts and the new tokens.
         sources: of a model with an encoder, what it reads; the prompts are what its answers begin with.
+        read: the token ids that rules take for what was read; those of the sources when None, which may be none.
         cut: where there is no room for as many new tokens as were asked for, give what fits.
         seeds: of each row; None makes them from the options' seed.
         turns: entered for each call of the backend, where several threads share it.
@@ -47,7 +49,8 @@ class TextRun:
         codec: TextCodec | None,
         eos: Sequence[int],
         state: State | None = None,
-        sources: Sequence[Sequence[int]] | None = None,
+        sources: Sequence[Any] | None = None,
+        read: Sequence[Sequence[int]] | None = None,
         cut: bool = False,
         seeds: Sequence[int | None] | None = None,
         turns: Turn | None = None,
@@ -71,7 +74,8 @@ class TextRun:
         limits = row_limits(prompts, backend, options, cut=cut)
         self._encodes = sources is not None
         self._seconds: list[float] = []
-        read = prompts if sources is None else sources
+        if read is None:
+            read = prompts if sources is None else sources
         if seeds is None:
             seeds = row_seeds(None if options.is_greedy else options.with_seed().seed, read)
         self._ends = () if options.ignore_eos else tuple(eos)
@@ -233,7 +237,7 @@ def begin_state(
     prompts: Sequence[Sequence[int]],
     limits: Sequence[int],
     *,
-    sources: Sequence[Sequence[int]] | None = None,
+    sources: Sequence[Any] | None = None,
     copies: int = 1,
 ) -> State:
     """A state with room for each prompt and its new tokens, which holds the sources where there are some.

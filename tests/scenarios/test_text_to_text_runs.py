@@ -167,7 +167,7 @@ def test_what_makes_no_sense_on_it_is_refused(engine: Engine) -> None:
         engine.generate("Hello", chat=True)
     with pytest.raises(InputError, match="cannot score a text without its source"):
         engine.score("Hello")
-    with pytest.raises(InputError, match="needs a source text, and the state has none"):
+    with pytest.raises(InputError, match="needs a source, and the state has none"):
         engine.backend.new_state(1, 4)
     with pytest.raises(InputError, match="The prompt is empty"):
         engine.generate(" ")

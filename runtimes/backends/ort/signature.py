@@ -24,7 +24,17 @@ def check_session(session: Any, signature: Signature, *, provider: str) -> None:
 
 def check_encoder_session(session: Any, signature: Signature, *, provider: str) -> None:
     """Compare an encoder's session with what follows from its decoder's signature; raises InputError as above."""
-    _refuse(_session_faults(session, signature.encoder(), provider=provider), "encoder's graph")
+    # How many positions an encoder of sound makes of a window is a number that only its graph knows.
+    free = (SOURCE,) if signature.heard else ()
+    _refuse(_session_faults(session, signature.encoder(), provider=provider, free=free), "encoder's graph")
+
+
+def check_frames_session(session: Any, signature: Signature, *, provider: str) -> None:
+    """Compare the session of a graph that labels frames with its signature; raises InputError as above."""
+    faults = _session_faults(session, signature, provider=provider)
+    if len(signature.inputs) != 1 or LOGITS not in [spec.name for spec in signature.outputs]:
+        faults.append(f"the manifest names {len(signature.inputs)} inputs or no {LOGITS}")
+    _refuse(faults, "graph")
 
 
 def _refuse(faults: list[str], graph: str) -> None:
@@ -37,7 +47,8 @@ def _refuse(faults: list[str], graph: str) -> None:
         )
 
 
-def _session_faults(session: Any, signature: Signature, *, provider: str) -> list[str]:
+def _session_faults(session: Any, signature: Signature, *, provider: str, free: tuple[str, ...] = ()) -> list[str]:
+    """Every difference; the dims called ``free`` may be numbers in the graph."""
     faults = []
     if provider not in session.get_providers():
         faults.append(f"it runs on {', '.join(session.get_providers())} instead of {provider}")
@@ -53,13 +64,15 @@ def _session_faults(session: Any, signature: Signature, *, provider: str) -> lis
         ("output", outputs, session_outputs),
     ):
         for name, dtype, dims in promised:
-            faults += _differences(kind, name, dtype, dims, actual.get(name))
+            faults += _differences(kind, name, dtype, dims, actual.get(name), free)
     unknown = sorted(set(session_inputs) - {name for name, _, _ in inputs})
     faults += [f"the input {name} is not in the manifest" for name in unknown]
     return faults
 
 
-def _differences(kind: str, name: str, dtype: str, dims: tuple[int | str, ...], actual: Any | None) -> list[str]:
+def _differences(
+    kind: str, name: str, dtype: str, dims: tuple[int | str, ...], actual: Any | None, free: tuple[str, ...]
+) -> list[str]:
     if actual is None:
         return [f"the {kind} {name} is missing"]
     faults = []
@@ -68,7 +81,7 @@ def _differences(kind: str, name: str, dtype: str, dims: tuple[int | str, ...], 
     shape = list(actual.shape)
     # A number where the manifest has a letter is a dimension that the trace froze.
     if len(shape) != len(dims) or any(
-        isinstance(have, int) and have != want for have, want in zip(shape, dims, strict=False)
+        isinstance(have, int) and have != want and want not in free for have, want in zip(shape, dims, strict=False)
     ):
         faults.append(f"the {kind} {name} has the shape {shape} instead of {list(dims)}")
     return faults
