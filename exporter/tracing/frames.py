@@ -106,9 +106,9 @@ def trace_frames(module: FrameLabels, *, labels: int) -> ir.Model:
     for value in (*graph.inputs, *(output for node in graph.all_nodes() for output in node.outputs)):
         rename_dims(value, letters)
     logits = graph.outputs[0]
-    found = dims_of(logits)
-    if len(found) == 3:
-        logits.shape = ir.Shape([found[0], "T", found[2]])
+    logits_dims = dims_of(logits)
+    if len(logits_dims) == 3:
+        logits.shape = ir.Shape([logits_dims[0], "T", logits_dims[2]])
     for value, dims in ((graph.inputs[0], reads.dims), (logits, ("B", "T", labels))):
         if dims_of(value) != dims:
             raise InputError(

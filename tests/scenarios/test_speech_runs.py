@@ -51,9 +51,9 @@ def test_segments_are_those_of_transformers(engine: Any, original: Any, seconds:
                     return_timestamps=timestamps or long,
                     return_segments=True,
                 )["segments"][0]
-            found = engine.transcribe(samples, language=language, timestamps=timestamps, num_beams=beams)
+            transcript = engine.transcribe(samples, language=language, timestamps=timestamps, num_beams=beams)
             theirs = [(tuple(one["tokens"].tolist()), float(one["start"]), float(one["end"])) for one in said]
-            ours = [(one.token_ids, one.start, one.end) for one in found.segments]
+            ours = [(one.token_ids, one.start, one.end) for one in transcript.segments]
             assert [one[0] for one in ours] == [one[0] for one in theirs if one[0]]
             if timestamps or long:
                 assert np.allclose([one[1:] for one in ours], [one[1:] for one in theirs if one[0]], atol=1e-3)
@@ -65,10 +65,10 @@ def test_language_is_found_out_and_asked_for(engine: Any, original: Any) -> None
     samples = voice(RATE, 1.7, seed=3, pitch=200.0)
     features = extractor(samples, sampling_rate=RATE, return_tensors="pt").input_features
     token = int(model.detect_language(features)[0])
-    found = engine.transcribe(samples)
-    assert found.language == {401: "en", 402: "de"}[token]
-    assert found.token_ids == engine.transcribe(samples, language=found.language).token_ids
-    other = {"en": "de", "de": "en"}[found.language]
+    transcript = engine.transcribe(samples)
+    assert transcript.language == {401: "en", 402: "de"}[token]
+    assert transcript.token_ids == engine.transcribe(samples, language=transcript.language).token_ids
+    other = {"en": "de", "de": "en"}[transcript.language]
     with torch.no_grad():
         theirs = model.generate(features, task="translate", language=other)[0].tolist()
     translated = engine.transcribe(samples, language=other, translate=True)
@@ -78,11 +78,11 @@ def test_language_is_found_out_and_asked_for(engine: Any, original: Any) -> None
 
 def test_text_is_that_of_the_tokens(engine: Any) -> None:
     samples = voice(RATE, 5.3, seed=5, pitch=120.0)
-    found = engine.transcribe(samples, timestamps=True)
-    words = [token for token in found.token_ids if token < 400]
-    assert words and "".join(found.text.split()) == "".join(engine.detokenize(words).split())
-    assert found.seconds == pytest.approx(5.3, abs=1e-3) and found.compute_seconds > 0
-    assert json.loads(found.to_json())["segments"][0]["token_ids"] == list(found.segments[0].token_ids)
+    transcript = engine.transcribe(samples, timestamps=True)
+    words = [token for token in transcript.token_ids if token < 400]
+    assert words and "".join(transcript.text.split()) == "".join(engine.detokenize(words).split())
+    assert transcript.seconds == pytest.approx(5.3, abs=1e-3) and transcript.compute_seconds > 0
+    assert json.loads(transcript.to_json())["segments"][0]["token_ids"] == list(transcript.segments[0].token_ids)
 
 
 def test_what_is_no_wish_of_this_model_is_refused(engine: Any, frames_artifact: Any) -> None:
@@ -122,11 +122,11 @@ def test_letters_are_those_of_transformers(frames_artifact: Any, frames_source: 
         logits = model(extractor(samples, sampling_rate=RATE, return_tensors="pt").input_values).logits
     theirs = tokenizer.decode(logits.argmax(-1)[0])
     with jisu.load(frames_artifact.folder) as opened:
-        found = opened.transcribe(samples, timestamps=True)
-    assert found.text == " ".join(theirs.split()) and set(found.text) <= set(LETTERS) | {" "}
-    assert [one.text for one in found.segments] == found.text.split()
-    starts = [one.start for one in found.segments]
-    assert starts == sorted(starts) and all(0 <= one.start < one.end <= seconds for one in found.segments)
+        transcript = opened.transcribe(samples, timestamps=True)
+    assert transcript.text == " ".join(theirs.split()) and set(transcript.text) <= set(LETTERS) | {" "}
+    assert [one.text for one in transcript.segments] == transcript.text.split()
+    starts = [one.start for one in transcript.segments]
+    assert starts == sorted(starts) and all(0 <= one.start < one.end <= seconds for one in transcript.segments)
 
 
 def test_frames_of_a_long_recording_are_labelled_in_pieces(frames_artifact: Any) -> None:

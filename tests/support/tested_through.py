@@ -89,6 +89,19 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/estimates/size_estimate.py",
         "exporter/export_job.py",
     ),
+    # Models that hear, exported and run beside those of transformers.
+    "scenarios/test_speech_runs.py": (
+        "exporter/contract/speech_backend.py",
+        "exporter/tracing/encoder_input.py",
+        "exporter/tracing/frames.py",
+        "runtimes/backends/ort_cpu/speech.py",
+        "runtimes/speech/transcript.py",
+    ),
+    "exporter/gate/test_speech.py": (
+        "exporter/gate/frames.py",
+        "exporter/gate/prove_speech.py",
+        "exporter/gate/proving.py",
+    ),
     # The checks of the gate that a model of numpy with planted faults goes through.
     "exporter/gate/test_run.py": (
         "exporter/gate/cache.py",
@@ -243,17 +256,4 @@ WITHOUT_MODULE: dict[str, str] = {
     "test_mirror.py": "where tests lie",
     "test_packaging.py": "the wheel",
     "test_words.py": "the words of code and pages",
-    # Models that hear, exported and run beside those of transformers.
-    "scenarios/test_speech_runs.py": (
-        "exporter/contract/speech_backend.py",
-        "exporter/tracing/encoder_input.py",
-        "exporter/tracing/frames.py",
-        "runtimes/backends/ort_cpu/speech.py",
-        "runtimes/speech/transcript.py",
-    ),
-    "exporter/gate/test_speech.py": (
-        "exporter/gate/frames.py",
-        "exporter/gate/prove_speech.py",
-        "exporter/gate/proving.py",
-    ),
 }

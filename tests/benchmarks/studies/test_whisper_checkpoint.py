@@ -24,8 +24,11 @@ def write(path: Path, tensors: dict[str, np.ndarray], *, version: int = 6, kind:
 
 def test_tensors_are_read_by_name(tmp_path: Path) -> None:
     tensors = {"a/weight": np.arange(6, dtype=np.float16).reshape(2, 3), "b": np.float16(4) * np.ones((), np.float16)}
-    found = read_ctranslate2(write(tmp_path / "model.bin", tensors))
-    assert {name: array.tolist() for name, array in found.items()} == {"a/weight": [[0, 1, 2], [3, 4, 5]], "b": 4.0}
+    stored = read_ctranslate2(write(tmp_path / "model.bin", tensors))
+    assert {name: array.tolist() for name, array in stored.items()} == {
+        "a/weight": [[0, 1, 2], [3, 4, 5]],
+        "b": 4.0,
+    }
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def failures(artifact: Any, source: Any, folder: Path, damage: Any) -> list[str]
 def change_weight(graph: str, match: str, change: Any) -> Any:
     def damage(folder: Path) -> None:
         model = onnx.load(str(folder / graph))
-        found = [one for one in model.graph.initializer if match in one.name and one.dims]
-        assert found, [one.name for one in model.graph.initializer]
-        for one in found:
+        matching = [one for one in model.graph.initializer if match in one.name and one.dims]
+        assert matching, [one.name for one in model.graph.initializer]
+        for one in matching:
             value = numpy_helper.to_array(one)
             one.CopyFrom(numpy_helper.from_array(np.asarray(change(value), value.dtype), one.name))
         del model.graph.metadata_props[:]
@@ -112,5 +112,5 @@ def test_another_language_token_is_found_in_the_folder(speech_artifact: Any, spe
 def test_a_wrong_head_of_frames_is_found(frames_artifact: Any, frames: Any, tmp_path: Path) -> None:
     assert failures(frames_artifact, frames, tmp_path / "intact", lambda folder: None) == []
     damage = change_weight(GRAPH, "lm_head.bias", lambda value: np.arange(len(value)) * 3.0)
-    found = failures(frames_artifact, frames, tmp_path / "copy", damage)
-    assert "recording-voice" in found and "labels" in found
+    names = failures(frames_artifact, frames, tmp_path / "copy", damage)
+    assert "recording-voice" in names and "labels" in names

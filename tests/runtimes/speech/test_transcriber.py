@@ -47,21 +47,21 @@ def windowed(backend: Any, **changes: Any) -> Transcriber:
 
 def heard(own: Transcriber, samples: Any, moves: list[float]) -> list[tuple[float, int, float]]:
     """(first sample heard, frames, seconds) of each window, when each answer moves on by so many steps."""
-    windows, found, move = own._windows(samples), [], None
+    windows, windows_heard, move = own._windows(samples), [], None
     for next_move in [*moves, None]:
         try:
             piece, at, *_ = windows.send(move)
         except StopIteration:
             break
-        found.append((float(piece[0, 0, 0]), piece.shape[-1], at))
+        windows_heard.append((float(piece[0, 0, 0]), piece.shape[-1], at))
         move = next_move
-    return found
+    return windows_heard
 
 
 def test_a_window_begins_where_the_last_segment_ended() -> None:
     samples = np.arange(2600, dtype=np.float32)
-    found = heard(windowed(CountingBackend()), samples, [20, 50, 50])
-    assert found == [(0.0, 100, 0.0), (400.0, 100, 0.4), (1400.0, 100, 1.4), (2400.0, 100, 2.4)]
+    windows_heard = heard(windowed(CountingBackend()), samples, [20, 50, 50])
+    assert windows_heard == [(0.0, 100, 0.0), (400.0, 100, 0.4), (1400.0, 100, 1.4), (2400.0, 100, 2.4)]
 
 
 def test_the_last_window_is_filled_up() -> None:
