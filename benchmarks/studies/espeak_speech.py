@@ -51,7 +51,7 @@ class Espeak:
 
     def _take(self, samples: object, count: int, events: object) -> int:
         if samples and count > 0:
-            self._pieces.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())  # type: ignore[call-overload]
+            self._pieces.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         return 0
 
 

@@ -72,7 +72,7 @@ class Cut:
     tokens: tuple[int, ...]
 
 
-def cut_window(tokens: Sequence[int], *, first: int, steps: int, whole: int) -> tuple[list[Cut], int]:
+def cut_window(tokens: Sequence[int], *, first: int, steps: float, whole: float) -> tuple[list[Cut], float]:
     """The segments of one window's answer, and by how many steps the next window begins behind this one's beginning.
 
     Args:
@@ -101,7 +101,7 @@ def cut_window(tokens: Sequence[int], *, first: int, steps: int, whole: int) -> 
     return cuts, whole if closed else tokens[start - 2] - first
 
 
-def _one_segment(tokens: Sequence[int], is_time: Sequence[bool], *, first: int, steps: int) -> Cut:
+def _one_segment(tokens: Sequence[int], is_time: Sequence[bool], *, first: int, steps: float) -> Cut:
     times = [token for token, marks in zip(tokens, is_time, strict=True) if marks]
     end = times[-1] - first if times and times[-1] != first else steps
     return Cut(start=0, end=end, tokens=tuple(tokens))

@@ -7,9 +7,10 @@ segment of the one before ended (Radford et al. 2022, section 4.5, as transforme
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +31,7 @@ from jisu.runtimes.speech.recordings import Samples
 from jisu.runtimes.speech.times import Cut, TimeRules, cut_window
 from jisu.runtimes.speech.transcript import Segment, Transcript
 
+Window = tuple[Features, float, float, float]
 # Features of a long recording are made of so many seconds at a time: their loudest frame is that of the recording up to
 # this length, as transformers has it, and memory stays small for any.
 _BLOCK_SECONDS = 600
@@ -113,7 +115,7 @@ class Transcriber:
         prompt: list[int] | None = None
         segments: list[Segment] = []
         windows = self._windows(samples)
-        offset: int | None = None
+        offset: float | None = None
         while True:
             try:
                 piece, at, steps, whole = windows.send(offset)
@@ -128,7 +130,7 @@ class Transcriber:
                     language=language,
                     translate=translate,
                     timestamps=timed,
-                    find_language=lambda heard=heard: self._language(backend, heard, start),
+                    find_language=partial(self._language, backend, heard, start),
                 )
             tokens = self._answer(backend, heard, prompt, options, timed=timed)
             seconds = settings.seconds_per_time or 1.0
@@ -138,7 +140,7 @@ class Transcriber:
             # A window that gets no further would be heard for ever.
             offset = moved if moved > 0 else whole
 
-    def _windows(self, samples: Samples) -> Iterator[Any]:
+    def _windows(self, samples: Samples) -> Generator[Window, float | None, None]:
         """(features, seconds from the beginning, whole steps of time, steps to the next); is sent how many to go."""
         settings = self.settings
         if settings.window is None:
@@ -159,9 +161,9 @@ class Transcriber:
             piece = features[(slice(None),) * axis + (slice(seek, seek + here),)]
             if here < window:
                 piece = np.pad(piece, [(0, window - here if one == axis else 0) for one in range(piece.ndim)])
-            steps = here / stride
-            moved = yield np.ascontiguousarray(piece), seek / per_second, int(steps), steps
-            seek += max(1, min(here, round(moved * stride)))
+            whole = here / stride
+            moved = yield np.ascontiguousarray(piece), seek / per_second, int(whole), whole
+            seek += max(1, min(here, round((moved or whole) * stride)))
 
     def _features(self, samples: Samples) -> Features:
         """Features of a recording of any length, made block by block; the seams are heard from both sides."""
