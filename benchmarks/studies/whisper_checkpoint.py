@@ -99,20 +99,21 @@ def renamed(stored: Arrays) -> Arrays:
 
 def write_checkpoint(stored: Arrays, facts: dict[str, Any], tokenizer: Path, out: Path) -> None:
     """Write config.json, weights, tokenizer, features and settings of generation into a folder."""
+    import transformers
     from safetensors.numpy import save_file
-    from transformers import GenerationConfig, PreTrainedTokenizerFast, WhisperConfig, WhisperFeatureExtractor
 
+    known: Any = transformers  # its classes have no types
     out.mkdir(parents=True)
     weights = renamed(stored)
     table = weights["model.decoder.embed_tokens.weight"]
     sides = {side: _layers(weights, side) for side in ("encoder", "decoder")}
-    tokens = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer))
-    token: Callable[[str], int] = tokens.convert_tokens_to_ids  # type: ignore[assignment]
+    tokens = known.PreTrainedTokenizerFast(tokenizer_file=str(tokenizer))
+    token: Callable[[str], int] = tokens.convert_tokens_to_ids
     end = token("<|endoftext|>")
     special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     special["decoder_start_token_id"] = token("<|startoftranscript|>")
     width = table.shape[1]
-    WhisperConfig(
+    known.WhisperConfig(
         architectures=["WhisperForConditionalGeneration"],
         vocab_size=table.shape[0],
         num_mel_bins=weights["model.encoder.conv1.weight"].shape[1],
@@ -129,10 +130,10 @@ def write_checkpoint(stored: Arrays, facts: dict[str, Any], tokenizer: Path, out
         **special,
     ).save_pretrained(out)
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    WhisperFeatureExtractor(feature_size=weights["model.encoder.conv1.weight"].shape[1]).save_pretrained(out)
+    known.WhisperFeatureExtractor(feature_size=weights["model.encoder.conv1.weight"].shape[1]).save_pretrained(out)
     languages = tokens.convert_ids_to_tokens(facts["lang_ids"])
     no_timestamps = token("<|notimestamps|>")
-    GenerationConfig(
+    known.GenerationConfig(
         **special,
         max_length=448,
         suppress_tokens=facts["suppress_ids"],

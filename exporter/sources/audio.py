@@ -68,7 +68,8 @@ def read_extractor(folder: Path) -> Any:
 
     try:
         with quiet_transformers():
-            return AutoFeatureExtractor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            extractors: Any = AutoFeatureExtractor
+            return extractors.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise InputError(
             f"{paths[0]} does not describe a feature extractor",

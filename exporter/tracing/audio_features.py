@@ -100,7 +100,7 @@ class Normalized(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """float32 [B, samples] -> [B, frames, bands]."""
-        frames = self.bands(audio).transpose(1, 2)
+        frames: Tensor = self.bands(audio).transpose(1, 2)
         if self.means:
             frames = frames - frames.mean(dim=1, keepdim=True)
         if self.deviations:
@@ -119,7 +119,7 @@ class Waveform(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         """float32 [B, samples] -> the same."""
         if not self.normalizes:
-            return audio * 1.0
+            return audio.clone()
         centered = audio - audio.mean(dim=1, keepdim=True)
         return centered / (centered.square().mean(dim=1, keepdim=True) + 1e-7).sqrt()
 
