@@ -34,7 +34,6 @@ MODEL_USES: dict[ModelKind, ModelUse] = {
     "token-classification": ModelUse(name="a tagger", command="tag", method="tag"),
     "fill-mask": ModelUse(name="a masked language model", command="fill", method="fill"),
     "question-answering": ModelUse(name="a model that finds answers", command="answer", method="answer"),
-    IMAGE_TEXT: ModelUse(name="a model that generates text", command="generate", method="generate"),
     SPEECH: ModelUse(name="a model that hears", command="transcribe", method="transcribe"),
 }
 
