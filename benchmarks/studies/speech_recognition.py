@@ -127,11 +127,12 @@ def work(kind: str, folder: str, *, beams: int, threads: int) -> None:
 
 def _transformers(folder: str, beams: int) -> Any:
     import torch
-    from transformers import AutoFeatureExtractor, AutoModelForSpeechSeq2Seq, AutoTokenizer
+    import transformers
 
-    extractor: Any = AutoFeatureExtractor.from_pretrained(folder)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForSpeechSeq2Seq.from_pretrained(folder, dtype=torch.float32).eval()
+    known: Any = transformers  # its classes have no types
+    extractor = known.AutoFeatureExtractor.from_pretrained(folder)
+    tokenizer = known.AutoTokenizer.from_pretrained(folder)
+    model = known.AutoModelForSpeechSeq2Seq.from_pretrained(folder, dtype=torch.float32).eval()
 
     def run(samples: Any) -> str:
         long = len(samples) > 30 * RATE

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.conditioned import numbered, numbered_windows, started
-from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.gate.domain_tokens import Judged, TokenIds
 from jisu.exporter.gate.prompts import GatePrompts
 from jisu.exporter.gate.recordings import Recording, Samples
 from jisu.exporter.gate.result import Check
@@ -33,6 +33,9 @@ TOGETHER = 2e-3
 UNIT = "share of spread"
 # Tokens that are said of each recording.
 _SAID = 8
+# Windows of held-out text of each domain, and tokens of each: what is said in half a minute is as short, and every
+# position has as many logits as the vocabulary has tokens.
+_WINDOWS, _WINDOW = 2, 96
 
 
 class Recordings(Sequence[Any]):
@@ -96,13 +99,22 @@ def condition_on(prompts: GatePrompts, recordings: Sequence[Recording]) -> GateP
             *(np.array([index], np.int64) for index in range(min(2, len(recordings)))),
             numbered(prompts.greedy[-1], 0),
         ),
-        judged=numbered_windows(prompts.judged, cycle(range(len(recordings)))),
+        judged=numbered_windows(_shorter(prompts.judged), cycle(range(len(recordings)))),
         further=tuple(
             (f"recording-{recording.name}", numbered(said, index)) for index, recording in enumerate(recordings)
         ),
         far=None if prompts.far is None else numbered(prompts.far, 0),
         text=f"about {len(recordings)} recordings: {prompts.text}",
     )
+
+
+def _shorter(judged: Judged) -> Judged:
+    """The first windows of each domain, and their beginnings."""
+    domains = [
+        replace(domain, windows=tuple(window[:_WINDOW] for window in domain.windows[:_WINDOWS]))
+        for domain in judged.domains
+    ]
+    return replace(judged, domains=tuple(domains))
 
 
 def check_features(backend: SpeechBackend, audio: AudioSource, recordings: Sequence[Recording]) -> Check:

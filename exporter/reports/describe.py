@@ -91,6 +91,7 @@ def _describe_signature(artifact: Artifact) -> list[str]:
     signature = artifact.manifest.signature
     lines = ["Signature"]
     lines += [f"  in     {_describe_tensor(spec)}" for spec in signature.inputs]
+    lines += [f"  heard  {_describe_tensor(spec)}" for spec in signature.heard]
     lines += [f"  out    {_describe_tensor(spec)}" for spec in signature.outputs]
     # Every layer has the same tensors, so that one line stands for all of one shape.
     groups: dict[tuple[str, str, tuple[int | str, ...]], list[StateSpec]] = {}
