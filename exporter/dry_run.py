@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jisu.exporter.contract.artifact import EMBEDDING, ONE_PASS_KINDS, PAIR_KINDS, ModelKind
 from jisu.exporter.estimates.disk_space import disk_space
 from jisu.exporter.export_job import check_request, load_checkpoint, prepare_job
 from jisu.exporter.request import ExportRequest, with_arguments_of
@@ -134,8 +135,8 @@ def estimate_export(request: ExportRequest) -> ExportEstimate:
     prepared, budget = job.prepared, job.precision.budget
     facts = source.model
     known = (source.tokenizer, facts.vocab_size, facts.max_positions)
-    if facts.labels:
-        checks = _label_checks(gate_texts(*known, evaluation=held_out.requested), budget, source)
+    if source.model_kind in ONE_PASS_KINDS:
+        checks = _one_pass_checks(gate_texts(*known, evaluation=held_out.requested), budget, source)
     else:
         checks = _checks(gate_prompts(*known, evaluation=held_out.requested), budget, source)
     size = estimate_size(source, prepared, target=request.target)
@@ -186,18 +187,35 @@ def _checks(prompts: GatePrompts, budget: Budget, source: Source) -> tuple[str, 
     return tuple(checks)
 
 
-def _label_checks(texts: GateTexts, budget: Budget, source: Source) -> tuple[str, ...]:
-    """What `exporter.gate.classification` asks of the artifact, in words."""
+# What a model that reads whole texts answers, in the plural.
+_ANSWERS: dict[ModelKind, str] = {
+    EMBEDDING: "vectors",
+    "token-classification": "tags",
+    "fill-mask": "words at masked places",
+    "question-answering": "answers",
+}
+_OF_VECTORS = {
+    "min_cosine": "cosine with the source's vectors at least {:g}",
+    "min_recall": "at least {:.1%} of the 10 nearest texts the source's",
+}
+
+
+def _one_pass_checks(texts: GateTexts, budget: Budget, source: Source) -> tuple[str, ...]:
+    """What `exporter.gate.one_pass` asks of the artifact, in words."""
+    kind = source.model_kind
     lengths = ", ".join(str(len(row)) for row in texts.alone)
     checks = [f"texts of {lengths} tokens alone; {len(texts.rows)} of unequal lengths as a batch"]
-    on = f"on {len(texts.windows)} held-out texts: "
+    answers = _ANSWERS.get(kind, "labels" if source.columns > 1 else "scores")
+    on = f"on {len(texts.windows)} held-out texts{' and on pairs' if kind in PAIR_KINDS else ''}: "
     if budget.max_logit_error is not None:
-        checks.append(f"logits within {budget.max_logit_error:g} standard deviations of the source's")
-        checks.append(f"{on}the same labels")
+        what = "vectors" if kind == EMBEDDING else "logits"
+        checks.append(f"{what} within {budget.max_logit_error:g} standard deviations of the source's")
+        checks.append(f"{on}the same {answers}")
     else:
-        limits = {key: getattr(budget, key) for key in ("max_mean_kl", "min_top1")}
-        judged = [_LIMITS[key].format(value) for key, value in limits.items() if value is not None]
-        checks.append(on + ", ".join(judged).replace("most likely token", "label"))
+        named = _OF_VECTORS if kind == EMBEDDING else {key: _LIMITS[key] for key in ("max_mean_kl", "min_top1")}
+        limits = {key: getattr(budget, key) for key in named}
+        judged = [named[key].format(value) for key, value in limits.items() if value is not None]
+        checks.append(on + ", ".join(judged).replace("most likely token", answers))
     if source.tokenizer is not None:
         checks.append("tokenizer")
     return tuple(checks)

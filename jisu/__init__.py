@@ -40,12 +40,16 @@ if TYPE_CHECKING:
     from jisu.runtimes.generation.scoring import TokenScores
     from jisu.runtimes.generation.text_stream import TextStream
     from jisu.runtimes.opening import load
+    from jisu.runtimes.reading.answering import Answer
     from jisu.runtimes.reading.classification import Classification
+    from jisu.runtimes.reading.filling import Filling
+    from jisu.runtimes.reading.tagging import Tag
 
     __version__: str
 
 # public name -> the module that has it
 NAMES = {
+    "Answer": "jisu.runtimes.reading.answering",
     "Artifact": "jisu.exporter.contract.artifact",
     "AsyncTextStream": "jisu.runtimes.generation.async_run",
     "Classification": "jisu.runtimes.reading.classification",
@@ -53,6 +57,7 @@ NAMES = {
     "Engine": "jisu.runtimes.engine",
     "ExportEstimate": "jisu.exporter.dry_run",
     "ExportRequest": "jisu.exporter.request",
+    "Filling": "jisu.runtimes.reading.filling",
     "GateRejectedError": "jisu.exporter.contract.errors",
     "GateResult": "jisu.exporter.gate",
     "InputError": "jisu.exporter.contract.errors",
@@ -63,6 +68,7 @@ NAMES = {
     "PromptResult": "jisu.runtimes.generation.many",
     "Result": "jisu.runtimes.generation.result",
     "SamplingOptions": "jisu.runtimes.generation.options",
+    "Tag": "jisu.runtimes.reading.tagging",
     "TextStream": "jisu.runtimes.generation.text_stream",
     "Timings": "jisu.runtimes.generation.result",
     "TokenLogprobs": "jisu.runtimes.generation.sampling",
@@ -79,6 +85,7 @@ NAMES = {
 }
 
 __all__ = [
+    "Answer",
     "Artifact",
     "AsyncTextStream",
     "Classification",
@@ -86,6 +93,7 @@ __all__ = [
     "Engine",
     "ExportEstimate",
     "ExportRequest",
+    "Filling",
     "GateRejectedError",
     "GateResult",
     "InputError",
@@ -96,6 +104,7 @@ __all__ = [
     "PromptResult",
     "Result",
     "SamplingOptions",
+    "Tag",
     "TextStream",
     "Timings",
     "TokenLogprobs",

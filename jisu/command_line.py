@@ -39,6 +39,10 @@ VERBS = {
     "generate": ("jisu.runtimes.commands.generate", "answer a prompt"),
     "chat": ("jisu.runtimes.commands.chat", "talk with a model"),
     "classify": ("jisu.runtimes.commands.classify", "label texts with a classifier"),
+    "rerank": ("jisu.runtimes.commands.rerank", "put documents into the order in which they answer a query"),
+    "tag": ("jisu.runtimes.commands.tag", "find names, or words of other kinds, in texts"),
+    "fill": ("jisu.runtimes.commands.fill", "find words for the masked places of texts"),
+    "answer": ("jisu.runtimes.commands.answer", "find the answer to a question in a text"),
     "transcribe": ("jisu.runtimes.commands.transcribe", "write down what is said in recordings"),
     "embed": ("jisu.runtimes.commands.embed", "give texts their vectors with an embedding model"),
     "compare": (

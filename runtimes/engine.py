@@ -6,7 +6,7 @@ begins answers, and the scores and labels are those of `runtimes.generation` and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -32,11 +32,16 @@ from jisu.runtimes.generation.turns import Turns
 from jisu.runtimes.generator import Generator
 from jisu.runtimes.machine.freed_memory import return_freed_memory
 from jisu.runtimes.model_text import ModelText
-from jisu.runtimes.reading.classification import Classification, classify_rows
+from jisu.runtimes.reading.answering import Answer
+from jisu.runtimes.reading.classification import Classification
 from jisu.runtimes.reading.embedding import Vectors, embed_rows, prompt_text, shortened
+from jisu.runtimes.reading.filling import Filling
+from jisu.runtimes.reading.pairs import TextPair
+from jisu.runtimes.reading.tagging import Aggregation, Tag
 from jisu.runtimes.reading.texts import check_texts
 from jisu.runtimes.speech.recordings import read_recording
 from jisu.runtimes.speech.transcriber import Transcriber
+from jisu.runtimes.text_reader import TextReader
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -49,7 +54,7 @@ Image = Any  # a path, bytes, an image of Pillow or an array: `runtimes.images.r
 
 
 class Engine:
-    """Generates, chats and scores, or classifies, or embeds, with one model; use it in a ``with`` block, or close it.
+    """Generates, chats and scores, or reads whole texts, with one model; use it in a ``with`` block, or close it.
 
     A prompt given to a model with a chat template is rendered as one user message; ``chat=False`` gives it to the model
     as it is. Tokens are chosen as the model's own settings say, and without any the most likely one is taken (greedy).
@@ -76,6 +81,7 @@ class Engine:
         self._reopen = reopen  # None where another process could not do it
         self._text = ModelText(artifact)
         self._turns, self.steps = Turns(), StepThread()
+        self._reader = TextReader(artifact, backend, self._text, turns=self._turns)
         self._generator: Generator | None = None
         self._transcriber: Transcriber | None = None
         if artifact.manifest.model_kind == SPEECH:
@@ -111,9 +117,7 @@ class Engine:
 
     def _reads(self, kind: ModelKind) -> OnePassBackend:
         """The opened model, when it is of a kind that reads whole texts; raises InputError for any other."""
-        if self.artifact.manifest.model_kind != kind:
-            raise not_of_kind(self.artifact, kind)
-        return cast("OnePassBackend", self._opened)
+        return self._reader.backend(kind)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -365,27 +369,145 @@ class Engine:
     ) -> Classification: ...
 
     @overload
-    def classify(self, texts: Sequence[str], *, truncate: bool = False) -> list[Classification]: ...
+    def classify(self, texts: Sequence[str | TextPair], *, truncate: bool = False) -> list[Classification]: ...
 
-    def classify(self, texts: str | Sequence[str], *, truncate: bool = False) -> Classification | list[Classification]:
+    def classify(
+        self, texts: str | Sequence[str | TextPair], *, truncate: bool = False
+    ) -> Classification | list[Classification]:
         """Give a text its label, or each of several texts of any lengths (a list gives a list).
 
+        In a list two texts in a tuple are a pair, such as a premise and a hypothesis, which the model reads as one.
+
         Args:
-            truncate: cut a text that is too long for the model off at its end, instead of refusing it.
+            truncate: cut a text that is too long for the model off at its end, and of a pair the longer one first,
+                instead of refusing it.
 
         Raises:
             InputError: no text, an empty or a too long one, or a model that does not classify.
         """
-        classifier = self.classifier
-        rows = self.codec.encode_rows(check_texts(texts), limit=classifier.max_positions, truncate=truncate)
-        with self._turns:
-            labelled = classify_rows(classifier, rows, self.labels)
+        labelled = self._reader.classify(texts, truncate=truncate)
         return labelled[0] if isinstance(texts, str) else labelled
 
     def classify_ids(self, rows: Sequence[Sequence[int]]) -> list[Classification]:
         """Give texts that are lists of token ids, special tokens included, their labels."""
-        with self._turns:
-            return classify_rows(self.classifier, check_id_prompts(rows), self.labels)
+        return self._reader.classify_ids(rows)
+
+    def rerank(
+        self, query: str, documents: Iterable[str], *, top: int | None = None, truncate: bool = False
+    ) -> list[tuple[int, float]]:
+        """Put documents into the order in which they answer a query: (index, score) of each, the best first.
+
+        Args:
+            documents: of any number; only some at a time are held, and a score of each.
+            top: return the best of them only.
+            truncate: shorten what is too long for the model, the longer text first, instead of refusing it.
+
+        Raises:
+            InputError: an empty query or document, no document, one that is too long, or a model without one score.
+        """
+        return self._reader.rerank(query, documents, top=top, truncate=truncate)
+
+    @overload
+    def tag(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
+        self,
+        texts: str,
+        *,
+        aggregation: Aggregation = "simple",
+        ignore_labels: Collection[str] = ("O",),
+        truncate: bool = False,
+    ) -> list[Tag]: ...
+
+    @overload
+    def tag(
+        self,
+        texts: Sequence[str],
+        *,
+        aggregation: Aggregation = "simple",
+        ignore_labels: Collection[str] = ("O",),
+        truncate: bool = False,
+    ) -> list[list[Tag]]: ...
+
+    def tag(
+        self,
+        texts: str | Sequence[str],
+        *,
+        aggregation: Aggregation = "simple",
+        ignore_labels: Collection[str] = ("O",),
+        truncate: bool = False,
+    ) -> list[Tag] | list[list[Tag]]:
+        """Find the names, or the words of each kind, in one text or in each of several.
+
+        Args:
+            aggregation: what becomes of a word of several tokens. "none" gives every token; "simple" merges neighbours
+                of one label; "first", "average" and "max" do so after giving a word the label of its first token, of
+                the mean of its tokens, or of the surest one.
+            ignore_labels: labels that are left out.
+            truncate: cut a text that is too long for the model off at its end, instead of refusing it.
+
+        Raises:
+            InputError: no text, an empty or a too long one, an unknown label, or a model that does not tag.
+        """
+        tags = self._reader.tag(texts, aggregation=aggregation, ignore_labels=ignore_labels, truncate=truncate)
+        return tags[0] if isinstance(texts, str) else tags
+
+    @overload
+    def fill(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
+        self, texts: str, *, top_k: int = 5, truncate: bool = False
+    ) -> list[list[Filling]]: ...
+
+    @overload
+    def fill(self, texts: Sequence[str], *, top_k: int = 5, truncate: bool = False) -> list[list[list[Filling]]]: ...
+
+    def fill(
+        self, texts: str | Sequence[str], *, top_k: int = 5, truncate: bool = False
+    ) -> list[list[Filling]] | list[list[list[Filling]]]:
+        """Find words for the masked places of one text, or of each of several.
+
+        Args:
+            top_k: words for each place.
+            truncate: cut a text that is too long for the model off at its end, instead of refusing it.
+
+        Returns:
+            For each masked place of a text, in their order, its words, the likeliest first.
+
+        Raises:
+            InputError: no text, one that is empty, too long or without a masked place, or a model that fills none.
+        """
+        filled = self._reader.fill(texts, top_k=top_k, truncate=truncate)
+        return filled[0] if isinstance(texts, str) else filled
+
+    def answer(
+        self,
+        question: str,
+        context: str,
+        *,
+        top_k: int = 1,
+        window: int = 384,
+        stride: int = 128,
+        max_answer_tokens: int = 15,
+        may_be_none: bool = False,
+    ) -> list[Answer]:
+        """Find the answer to a question in a text of any length.
+
+        Args:
+            top_k: answers, the best first.
+            window: tokens that the model reads at once, the question among them; fewer where it has no room for them.
+            stride: tokens that a window shares with the one before it.
+            max_answer_tokens: tokens of an answer.
+            may_be_none: let an empty answer be among the answers, with the probability that there is none.
+
+        Raises:
+            InputError: an empty text, a question that leaves no room, or a model that finds no answers.
+        """
+        return self._reader.answer(
+            question,
+            context,
+            top_k=top_k,
+            window=window,
+            stride=stride,
+            max_answer_tokens=max_answer_tokens,
+            may_be_none=may_be_none,
+        )
 
     def embed(
         self,

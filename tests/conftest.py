@@ -199,3 +199,39 @@ def _do_without(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+
+
+def _reader(factory: pytest.TempPathFactory, head: str, **changes: Any) -> Any:
+    """The artifact of a tiny model that reads whole texts, beside its checkpoint in ``source``."""
+    from jisu.exporter import export
+    from tests.support.models import write_tiny_reader
+
+    folder = factory.mktemp(head)
+    return export(write_tiny_reader(folder / "source", head, **changes), folder / "artifact")
+
+
+@pytest.fixture(scope="session")
+def tiny_tagger(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model that gives each token one of `TAGS`."""
+    return _reader(tmp_path_factory, "TokenClassification", labels=TAGS)
+
+
+@pytest.fixture(scope="session")
+def tiny_filler(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A masked language model."""
+    return _reader(tmp_path_factory, "MaskedLM")
+
+
+@pytest.fixture(scope="session")
+def tiny_answerer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A model that finds answers, with room for 64 tokens."""
+    return _reader(tmp_path_factory, "QuestionAnswering", labels=("LABEL_0", "LABEL_1"), max_position_embeddings=64)
+
+
+@pytest.fixture(scope="session")
+def tiny_ranker(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A cross-encoder: one score for a pair of texts, types of tokens, and room for 64 tokens."""
+    return _reader(tmp_path_factory, "SequenceClassification", labels=("LABEL_0",), max_position_embeddings=64)

@@ -96,6 +96,13 @@ def _measurement(model: Artifact) -> Callable[..., None]:
     encoder = None if codec is None else _Encoder(codec)
     facts = model.manifest.model
     if model.manifest.model_kind == CLASSIFICATION:
+        if facts.activation != "softmax":
+            raise InputError(
+                "The quality of scores that do not sum to 1 is not compared",
+                received=f"a classifier with the activation {facts.activation}",
+                allowed="a classifier that gives a text one label",
+                fix="See what `jisu inspect` says that was verified.",
+            )
         texts = gate_texts(encoder, facts.vocab_size, facts.max_positions)
         return partial(measure_label_quality, sets=label_sets(texts))
     limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]

@@ -44,6 +44,9 @@ REJECTED = "rejected.json"
 # What people put beside the files of a repository for others to read; nothing that runs an artifact reads it.
 _FOR_READERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.md", "NOTICE.txt")
 
+# How logits become scores: probabilities that sum to 1, one probability each, or the logits themselves.
+Activation = Literal["softmax", "sigmoid", "none"]
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 KERNELS = ("any", "vnni")
 Target = Literal["portable", "ort-cpu", "ort-cuda", "tensorrt"]
 TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
@@ -70,7 +73,12 @@ SPEECH: ModelKind = "automatic-speech-recognition"
 CLASSIFICATION: ModelKind = "text-classification"
 EMBEDDING: ModelKind = "feature-extraction"
 # They read a whole text at once and carry nothing; those with a row of numbers for each token of the text.
-PER_TOKEN_KINDS: frozenset[ModelKind] = frozenset({"token-classification", "fill-mask", "question-answering"})
+TAGGING: ModelKind = "token-classification"
+FILLING: ModelKind = "fill-mask"
+ANSWERING: ModelKind = "question-answering"
+PER_TOKEN_KINDS: frozenset[ModelKind] = frozenset({TAGGING, FILLING, ANSWERING})
+# Those that may be asked about two texts in one.
+PAIR_KINDS: frozenset[ModelKind] = frozenset({CLASSIFICATION, ANSWERING})
 ONE_PASS_KINDS: frozenset[ModelKind] = PER_TOKEN_KINDS | {CLASSIFICATION, EMBEDDING}
 # The manifest's key for the kind of the model, the word of Hugging Face.
 KIND_KEY = "task"
@@ -106,8 +114,9 @@ class ModelFacts:
     """What a runtime has to know of the model besides its graph.
 
     ``vocab_size`` counts the token ids that the model takes. ``max_positions`` is None for a model without a limit (a
-    recurrent one). ``bos`` and ``pad`` are token ids or None; ``eos`` lists every id that ends an answer. ``labels``
-    names the columns of a classifier's logits.
+    recurrent one). ``bos``, ``pad`` and ``mask`` are token ids or None; ``eos`` lists every id that ends an answer.
+    ``labels`` names the columns of the logits of a model that reads whole texts, and ``activation`` says how these
+    become scores.
 
     Of a model that turns one text into another, ``decoder_start`` is the token that its decoder begins with,
     ``forced_bos`` the one that has to follow it, ``forced_eos`` the one that an answer cut off at its limit ends with,
@@ -132,6 +141,8 @@ class ModelFacts:
     suppressed: tuple[int, ...] = ()
     max_source_positions: int | None = None
     embedding: EmbeddingFacts | None = None
+    activation: Activation = "softmax"
+    mask: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,6 +356,8 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         problems.append(f"{KIND_KEY} is {data[KIND_KEY]!r} instead of one of {', '.join(MODEL_KINDS)}")
     if isinstance(data.get("files"), dict) and data.get(KIND_KEY) == IMAGE_TEXT:
         problems += [f"files has no {name}" for name in (VISION, IMAGES) if name not in data["files"]]
+    if data["model"].get("activation", ACTIVATIONS[0]) not in ACTIVATIONS:
+        problems.append(f"model.activation is {data['model']['activation']!r} instead of {', '.join(ACTIVATIONS)}")
     if problems:
         raise ValueError("; ".join(problems))
     lists = {name: tuple(data["model"].get(name, ())) for name in ("labels", "suppressed")}

@@ -40,7 +40,7 @@ def _token_problems(model: Mapping[str, Any]) -> list[str]:
     size, eos = model.get("vocab_size"), model.get("eos")
     if not _is_count(size) or not isinstance(eos, list):
         return []
-    single = ("bos", "pad", "decoder_start", "forced_bos", "forced_eos")
+    single = ("bos", "pad", "mask", "decoder_start", "forced_bos", "forced_eos")
     suppressed = model.get("suppressed", ())
     listed = [("eos", eos), ("suppressed", suppressed if isinstance(suppressed, list) else ())]
     ids = [*((role, model.get(role)) for role in single), *((name, one) for name, several in listed for one in several)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jisu.exporter.contract.artifact import ModelFacts
 from jisu.exporter.gate.result import Check
 
-COMPARED = ("vocab_size", "max_positions", "layers", "parameters", "bos", "eos", "pad", "labels")
+COMPARED = ("vocab_size", "max_positions", "layers", "parameters", "bos", "eos", "pad", "labels", "activation", "mask")
 # Of a model with an encoder.
 COMPARED_TOO = ("max_source_positions", "decoder_start", "forced_bos", "forced_eos", "suppressed")
 

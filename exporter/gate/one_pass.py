@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jisu.exporter.contract.artifact import EMBEDDING, ModelKind
+from jisu.exporter.contract.artifact import ANSWERING, EMBEDDING, FILLING, TAGGING, ModelKind
 from jisu.exporter.gate.classification import check_labels
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.embedding import check_vectors
@@ -21,6 +21,7 @@ from jisu.exporter.gate.one_pass_exam import Numbers, OnePassExam
 from jisu.exporter.gate.result import Check, GateResult
 from jisu.exporter.gate.run import Progress, Step, located, run_check
 from jisu.exporter.gate.texts import GateTexts
+from jisu.exporter.gate.token_answers import check_answers, check_tags, check_words
 from jisu.exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 # What is asked of the answers on held-out texts: the step's name, and the question.
 _QUESTIONS: dict[ModelKind, tuple[str, Callable[[OnePassExam], list[Check]]]] = {
     EMBEDDING: ("vectors", check_vectors),
+    TAGGING: ("tags", check_tags),
+    FILLING: ("words", check_words),
+    ANSWERING: ("answers", check_answers),
 }
+_PAIRS = 3  # of a batch
 _OF_LABELS = ("labels", check_labels)
 
 
@@ -67,7 +72,10 @@ def run_one_pass_gate(
 
 def _steps(exam: OnePassExam, tokenizer_check: Callable[[], Sequence[Check]] | None) -> list[Step]:
     steps: list[Step] = [(f"text-{len(row)}", partial(_check_alone, exam, row)) for row in exam.texts.alone]
-    steps.append((f"batch-{len(exam.texts.rows)}", partial(_check_batch, exam)))
+    steps.append((f"batch-{len(exam.texts.rows)}", partial(_check_batch, exam, exam.texts.rows, "batch")))
+    if exam.texts.types and exam.backend.takes_unequal:
+        rows = max((rows for _, rows in exam.texts.pairs), key=len)[:_PAIRS]
+        steps.append((f"pairs-batch-{len(rows)}", partial(_check_batch, exam, rows, "pairs-batch")))
     name, ask = _QUESTIONS.get(exam.kind, _OF_LABELS)
     steps.append((name, partial(ask, exam)))
     if tokenizer_check is not None:
@@ -104,9 +112,8 @@ def _check_alone(exam: OnePassExam, row: TokenIds) -> Check:
     return Check(name=name, passed=passed, value=error, limit=exam.limit, unit=exam.unit, detail=detail)
 
 
-def _check_batch(exam: OnePassExam) -> Check:
+def _check_batch(exam: OnePassExam, rows: Sequence[TokenIds], kind: str) -> Check:
     """Several texts in one call: neither padding nor another row may change a row."""
-    rows = exam.texts.rows
     if not exam.backend.takes_unequal:
         rows = tuple(row[: min(map(len, rows))] for row in rows)
     alone = [exam.candidate([row], f"row {index} alone")[0] for index, row in enumerate(rows)]
@@ -126,7 +133,7 @@ def _check_batch(exam: OnePassExam) -> Check:
         detail = f"Row {first} of a batch of {lengths} tokens is off by {errors[first]:.3g} {unit}. "
         right = bool(exam.error(truth[first], alone[first]) <= exam.limit)
         detail += _batch_cause(exam, first, expected, together, limit) if right else "Alone the same row is wrong too."
-    name, passed = f"batch-{len(rows)}", not len(wrong)
+    name, passed = f"{kind}-{len(rows)}", not len(wrong)
     return Check(name=name, passed=passed, value=float(errors.max()), limit=limit, unit=unit, detail=detail)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import EMBEDDING, ModelKind
+from jisu.exporter.contract.artifact import ANSWERING, EMBEDDING, FILLING, PER_TOKEN_KINDS, TAGGING, ModelKind
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.exam import Floats
-from jisu.exporter.gate.quality import kl_divergence
+from jisu.exporter.gate.quality import kl_divergence, row_blocks
 from jisu.exporter.gate.texts import GateTexts
 from jisu.exporter.precision.budget import Budget
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # What is given for one text: float32 [1, columns], or [T, columns] of a model with a row for each token.
 Numbers = npt.NDArray[np.float32]
+_KEPT = 1 << 21  # numbers of a text, at most, that are computed once
 # A scale is at least this share of the numbers' magnitude, so that a model that always says the same is not judged by
 # its rounding.
 _LEAST_SPREAD = 1e-3
@@ -68,19 +69,35 @@ class OnePassExam:
 
     @property
     def unit_of_columns(self) -> str:
-        return "dimensions" if self.kind == EMBEDDING else "words" if self.kind == "fill-mask" else "labels"
+        named: dict[ModelKind, str] = {EMBEDDING: "dimensions", FILLING: "words", TAGGING: "tags", ANSWERING: "ends"}
+        return named.get(self.kind, "labels")
+
+    @property
+    def decides(self) -> bool:
+        """Whether an answer is one of several, which can be the same; a single number is only near."""
+        return self.kind in PER_TOKEN_KINDS or (self.reference.activation != "none" and self.reference.columns > 1)
 
     def truth(self, row: TokenIds) -> Numbers:
         """What the source gives for a text, computed once."""
         key = row.tobytes()
         if key not in self._truths:
-            self._truths[key] = numbers = self.reference.logits(row)
+            types = self.texts.types.get(key)
+            more: dict[str, Any] = {} if types is None else {"types": types}
+            numbers: Numbers = self.reference.logits(row, **more)
             self.source_nonfinite |= not bool(np.isfinite(numbers).all())
+            if numbers.size > _KEPT:
+                return numbers
+            self._truths[key] = numbers
         return self._truths[key]
 
     def candidate(self, rows: Sequence[TokenIds], label: str) -> list[Numbers]:
         """What the candidate gives for some texts in one call; without what lies behind a text's own tokens."""
-        numbers = self.backend.outputs([row.tolist() for row in rows])
+        types = [self.texts.types.get(row.tobytes()) for row in rows]
+        more: dict[str, Any] = {}
+        if any(one is not None for one in types):
+            filled = zip(rows, types, strict=True)
+            more["types"] = [[0] * len(row) if one is None else one.tolist() for row, one in filled]
+        numbers = self.backend.outputs([row.tolist() for row in rows], **more)
         expected = (len(rows), *([max(map(len, rows))] if self.backend.per_token else []), self.reference.columns)
         if numbers.shape != expected:
             raise ValueError(f"logits of shape {numbers.shape} where {list(expected)} is expected")
@@ -98,9 +115,15 @@ class OnePassExam:
         """What an error is measured in: the standard deviation of the source's numbers, over columns and texts."""
         if self._scale is None:
             rows = [*self.texts.alone, *self.texts.rows, *self.texts.windows[:16]]
-            numbers = np.concatenate([self.truth(row) for row in rows]).astype(np.float64)
-            size = float(np.sqrt(np.mean(np.square(numbers))))
-            self._scale = max(float(numbers.std()), _LEAST_SPREAD * size, float(np.finfo(np.float32).tiny))
+            count, total, squares = 0, 0.0, 0.0
+            for row in rows:
+                for part in _blocks(self.truth(row)):
+                    count, total = count + part.size, total + float(part.sum())
+                    squares += float(np.square(part).sum())
+            mean = total / count
+            spread = float(np.sqrt(max(0.0, squares / count - mean**2)))
+            size = float(np.sqrt(squares / count))
+            self._scale = max(spread, _LEAST_SPREAD * size, float(np.finfo(np.float32).tiny))
         return self._scale
 
     def error(self, truth: Numbers, candidate: Numbers) -> float:
@@ -114,14 +137,59 @@ class OnePassExam:
             return float("nan")
         if self.kind == EMBEDDING:
             return float(1 - cosines(truth, candidate).min())
-        return float(kl_divergence(truth, candidate).mean())
+        return float(self.divergence(truth, candidate).mean())
+
+    def divergence(self, truth: Numbers, candidate: Numbers) -> Floats:
+        """KL divergence of what the numbers mean, in nats, float64: of each row, and of an answer's two ends.
+
+        A row of logits is a distribution over the columns; with a probability each, the mean over the columns of
+        p log(p / q) + (1 - p) log((1 - p) / (1 - q)); numbers that are estimates count as normal distributions of the
+        scale's width, (x - y)^2 / (2 scale^2).
+        """
+        if self.kind == ANSWERING:
+            truth, candidate = truth.T, candidate.T
+        if self.reference.activation == "softmax":
+            return kl_divergence(truth, candidate)
+        return self._divergence(truth.astype(np.float64), candidate.astype(np.float64))
+
+    def _divergence(self, truth: Floats, candidate: Floats) -> Floats:
+        if self.reference.activation == "none":
+            estimates: Floats = (np.square((candidate - truth) / self.scale) / 2).mean(axis=1)
+            return estimates
+        both: Floats = np.zeros(truth.shape)
+        for sign in (1.0, -1.0):  # log sigmoid(x) = -log(1 + exp(-x))
+            ours, theirs = -np.logaddexp(0, -sign * candidate), -np.logaddexp(0, -sign * truth)
+            both += np.exp(theirs) * (theirs - ours)
+        divergence: Floats = both.mean(axis=1)
+        return divergence
+
+    def agreement(self, truth: Numbers, candidate: Numbers) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Which answers are the same, and which the source itself decides so narrowly that its noise may change them.
+
+        Two bool arrays of one length: an answer for each row, one alone for an answer's span.
+        """
+        if not self.decides:
+            return np.ones(len(truth), bool), np.ones(len(truth), bool)
+        noise = 2 * self.limit * self.scale if self.strict else 0.0
+        if self.kind == ANSWERING:
+            spans = [(_best_span(one), one) for one in (truth, candidate)]
+            lost = _span_score(truth, spans[0][0]) - _span_score(truth, spans[1][0])
+            return np.array([spans[0][0] == spans[1][0]]), np.array([lost <= 2 * noise])
+        if self.reference.activation == "sigmoid":
+            differs = (truth > 0) != (candidate > 0)
+            return ~differs.any(axis=1), ~(differs & (np.abs(truth) > noise)).any(axis=1)
+        one, other = truth.argmax(axis=1), candidate.argmax(axis=1)
+        rows = np.arange(len(truth))
+        lost_of_rows = truth[rows, one].astype(np.float64) - truth[rows, other]
+        return one == other, lost_of_rows <= noise
 
     def distance(self, truth: Numbers, candidate: Numbers) -> float:
         """max |candidate - truth| / scale over a text; NaN where a number is not finite."""
         if truth.shape != candidate.shape or not np.isfinite(candidate).all():
             return float("nan")
         with np.errstate(over="ignore"):
-            return float(np.abs(candidate.astype(np.float64) - truth).max() / self.scale)
+            pairs = zip(_blocks(truth), _blocks(candidate), strict=True)
+            return max(float(np.abs(one - other).max()) for one, other in pairs) / self.scale
 
     def self_error(self, expected: Numbers, candidate: Numbers) -> float:
         """How far a text in a batch is from itself alone, in the unit of `self_limit`."""
@@ -147,6 +215,23 @@ class OnePassExam:
             return max(_LEAST, _SINGLE * (1 - (self.budget.min_cosine or 0.0)))
         assert self.budget.max_check_kl is not None  # Budget sees to it
         return self.budget.max_check_kl
+
+
+def _blocks(numbers: Numbers) -> Iterator[Floats]:
+    """The rows in float64, some at a time: those of a large vocabulary would need much memory at once."""
+    for rows in row_blocks(*numbers.shape):
+        yield numbers[rows].astype(np.float64)
+
+
+def _best_span(ends: Numbers) -> tuple[int, int]:
+    """The span i <= j of the largest start[i] + end[j], in one pass over [T, 2]."""
+    first = np.maximum.accumulate(ends[:, 0])
+    last = int((first + ends[:, 1]).argmax())
+    return int(ends[: last + 1, 0].argmax()), last
+
+
+def _span_score(ends: Numbers, span: tuple[int, int]) -> float:
+    return float(ends[span[0], 0]) + float(ends[span[1], 1])
 
 
 def cosines(truth: Numbers, candidate: Numbers) -> Floats:

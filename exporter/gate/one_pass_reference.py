@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, ModelKind
-from jisu.exporter.contract.signature import ATTENTION_MASK
+from jisu.exporter.contract.artifact import CLASSIFICATION, Activation, ModelKind
+from jisu.exporter.contract.signature import ATTENTION_MASK, TOKEN_TYPE_IDS
 from jisu.exporter.gate.reference import stock_attention
 from jisu.exporter.sources.module_kind import model_of_transformers
 from jisu.exporter.sources.one_pass_outputs import output_tensors
@@ -26,23 +26,38 @@ class OnePassReference:
     Attributes:
         columns: numbers of a row.
         kind: what the module is for.
+        activation: what its logits mean.
     """
 
-    def __init__(self, module: torch.nn.Module, *, columns: int, kind: ModelKind = CLASSIFICATION) -> None:
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        columns: int,
+        kind: ModelKind = CLASSIFICATION,
+        activation: Activation = "softmax",
+    ) -> None:
         import torch
 
         self._module = module
         self.kind = kind
+        self.activation = activation
         self._takes_mask = ATTENTION_MASK in inspect.signature(module.forward).parameters
         self.columns = columns
         self.description = f"{type(module).__name__} in torch {torch.__version__}, one text at a time"
 
-    def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]:
+    def logits(
+        self,
+        token_ids: npt.NDArray[np.int64],
+        positions: slice | None = None,
+        types: npt.NDArray[np.int64] | None = None,
+    ) -> npt.NDArray[np.float32]:
         """What the model gives for one text.
 
         Args:
             token_ids: int64 [T].
             positions: of no meaning here; whoever looks for a layer asks every reference alike.
+            types: int64 [T], which tokens are of the first text of a pair and which of the second; zeros when None.
 
         Returns:
             float32 [1, columns], of a model that gives a row for each token [T, columns].
@@ -51,6 +66,8 @@ class OnePassReference:
 
         ids = torch.from_numpy(np.ascontiguousarray(token_ids, dtype=np.int64))[None]
         more = {ATTENTION_MASK: torch.ones_like(ids)} if self._takes_mask else {}
+        if types is not None:
+            more[TOKEN_TYPE_IDS] = torch.from_numpy(np.ascontiguousarray(types, dtype=np.int64))[None]
         with stock_attention(model_of_transformers(self._module) or self._module):
             answer = output_tensors(self.kind, self._module(ids, **more), model=type(self._module).__name__)[-1]
         numbers: npt.NDArray[np.float32] = answer.numpy()
@@ -59,4 +76,6 @@ class OnePassReference:
 
 def one_pass_reference(source: Source) -> OnePassReference:
     """The reference of a source that reads whole texts."""
-    return OnePassReference(source.module, columns=source.columns, kind=source.model_kind)
+    return OnePassReference(
+        source.module, columns=source.columns, kind=source.model_kind, activation=source.model.activation
+    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import EMBEDDING, ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, ONE_PASS_KINDS, PAIR_KINDS, SPEECH, TEXT_TO_TEXT
 from jisu.exporter.gate.open_candidate import WITH_VNNI
 from jisu.exporter.gate.proving import progress_of, tokenizer_check_of
 
@@ -239,6 +239,10 @@ def _prove_one_pass(
                 evaluation=evaluation,
                 far=_far(source, facts.max_positions),
                 ranks=source.model_kind == EMBEDDING,
+                pairs=source.model_kind in PAIR_KINDS,
+                takes_types=source.takes_types,
+                ranks_documents=source.model_kind == CLASSIFICATION and source.columns == 1,
+                mask=facts.mask,
             ),
             budget=budget,
             tokenizer_check=tokenizer_check_of(artifact, source),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.gate.domain_tokens import MOST_UNKNOWN, RANDOM, DomainTokens, Judged, TokenIds
 from jisu.exporter.gate.domains import built_in_domains
+from jisu.exporter.gate.pairs import GatePairs, gate_pairs
 from jisu.exporter.gate.prompts import gate_prompts
 from jisu.exporter.sources.quiet import quiet_transformers
 
@@ -34,6 +35,10 @@ class GateTexts:
         rows: three sequences of unequal lengths; cut to the shortest where rows cannot be padded.
         judged: held-out texts of several domains as a runtime encodes them.
         text: what the tokens were made of, for the record.
+        pairs: pairs of texts by domain, as a tokenizer encodes them; none where the model is asked about single texts.
+        ranked: for each of some queries, its pairs with documents that are to be put into order.
+        types: of the tokens of pairs, by the bytes of their ids, where the model is told them.
+        mask, special: the token that stands for a word to be found, and those that are no words.
         queries, corpus: short texts, and longer ones that they are compared with; none without a tokenizer.
     """
 
@@ -43,6 +48,11 @@ class GateTexts:
     text: str
     queries: tuple[TokenIds, ...] = ()
     corpus: tuple[TokenIds, ...] = ()
+    pairs: tuple[tuple[str, tuple[TokenIds, ...]], ...] = ()
+    ranked: tuple[tuple[TokenIds, ...], ...] = ()
+    types: Mapping[bytes, TokenIds] = field(default_factory=dict)
+    mask: int | None = None
+    special: frozenset[int] = frozenset()
 
     @property
     def windows(self) -> tuple[TokenIds, ...]:
@@ -58,11 +68,16 @@ def gate_texts(
     evaluation: str | None = None,
     far: int | None = None,
     ranks: bool = False,
+    pairs: bool = False,
+    takes_types: bool = False,
+    ranks_documents: bool = False,
+    mask: int | None = None,
 ) -> GateTexts:
     """Plan the gate for one model; arguments and errors are those of `exporter.gate.prompts.gate_prompts`.
 
     ``far`` is the length of the longest text: the model's whole range, where that is affordable. ``ranks`` asks for
-    queries and a corpus.
+    queries and a corpus, ``pairs`` for pairs of texts (whose types the model is told if it ``takes_types``), and
+    ``ranks_documents`` for pairs of queries and documents. ``mask`` is the token that stands for a word to be found.
     """
     with quiet_transformers():  # which warns of a long text before anything of it is given to the model
         prompts = gate_prompts(tokenizer, vocab_size, max_positions, judges_quality=False, far=far)
@@ -87,6 +102,10 @@ def gate_texts(
             fix="Give a longer --evaluation text.",
         )
     more = "" if evaluation is None else "; labels on a text of the user's"
+    paired = GatePairs()
+    if pairs and tokenizer is not None:
+        readable = {domain.name for domain in (judged if evaluation is None else _domains(tokenizer, lengths)).domains}
+        paired = gate_pairs(tokenizer, readable, limit, takes_types=takes_types, ranks=ranks_documents)
     return GateTexts(
         alone=(
             *(prompts.sequence[:length] for length in prompts.prefill_lengths),
@@ -95,6 +114,11 @@ def gate_texts(
         rows=prompts.rows,
         judged=judged,
         text=prompts.text + more,
+        pairs=paired.domains,
+        ranked=paired.ranked,
+        types=paired.types,
+        mask=mask,
+        special=frozenset(getattr(tokenizer, "all_special_ids", ())),
         **(_searched(tokenizer, judged, limit) if ranks and tokenizer is not None else {}),
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jisu.exporter.sources.account import Account, Fate
+from jisu.exporter.sources.classifier import CROSS_ENCODER_KEYS
 from jisu.exporter.sources.config_reads import converted_keys, declared_keys, model_keys
 from jisu.exporter.sources.key_spelling import nearest_key
 from jisu.exporter.sources.rotary_keys import judge_rotary
@@ -116,6 +117,8 @@ def _judge(
     """
     if key in read or key in getattr(config, "attribute_map", {}):
         return _compare(key, value, config, known)
+    if key in CROSS_ENCODER_KEYS:
+        return "used", ""
     near = nearest_key(key, spellings - stated.keys())
     meant_otherwise = near is not None and not _HARMLESS.fullmatch(near)
     if _HARMLESS.fullmatch(key) and not (meant_otherwise and key.startswith("_")):

@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from jisu.exporter.contract.artifact import (
+    ANSWERING,
     CLASSIFICATION,
     EMBEDDING,
+    FILLING,
     IMAGE_TEXT,
     MODEL_KINDS,
     ONE_PASS_KINDS,
     SPEECH,
+    TAGGING,
     TEXT_TO_TEXT,
+    Activation,
     EmbeddingFacts,
     ModelFacts,
     ModelKind,
 )
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.classifier import classifier_class, read_labels
+from jisu.exporter.sources.classifier import classifier_class, read_activation, read_labels
 from jisu.exporter.sources.embedding.description import (
     POOLING_MODES,
     EmbeddingDescription,
@@ -31,6 +35,7 @@ from jisu.exporter.sources.facts import describe_model, describe_speech, describ
 from jisu.exporter.sources.image_text import image_text_class
 from jisu.exporter.sources.model import decoder_class, text_to_text_class
 from jisu.exporter.sources.speech import speech_class
+from jisu.exporter.sources.token_heads import ENDS, token_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +44,8 @@ class Head:
 
     Attributes:
         model_class: of transformers.
-        labels: of a classifier.
+        labels: names of the columns of what a model that reads whole texts gives; none where these are words.
+        activation: what becomes of a classifier's logits.
         embedding: what follows the encoder of an embedding model.
         labels_frames: whether a model that hears gives each frame a letter, and says no tokens.
     """
@@ -47,6 +53,7 @@ class Head:
     kind: ModelKind
     model_class: Any
     labels: tuple[str, ...] = ()
+    activation: Activation = "softmax"
     embedding: EmbeddingDescription | None = None
     labels_frames: bool = False
 
@@ -68,7 +75,9 @@ class Head:
             return describe_text_to_text(model, tokenizer, checkpoint)
         if self.kind == SPEECH:
             return describe_speech(model, tokenizer, checkpoint)
-        facts = replace(describe_model(model, tokenizer), labels=self.labels)
+        facts = replace(describe_model(model, tokenizer), labels=self.labels, activation=self.activation)
+        if self.kind == FILLING:
+            facts = replace(facts, mask=mask_token(tokenizer, facts.vocab_size))
         if self.embedding is None:
             return facts
         return _describe_embedding(facts, self.embedding, model, tokenizer)
@@ -90,7 +99,7 @@ def choose_head(
         return _embedding_head(config, checkpoint, described, pooling)
     classifier = classifier_class(config)
     if classifier is not None:
-        return Head(kind=CLASSIFICATION, model_class=classifier, labels=read_labels(config, checkpoint))
+        return classifier_head(classifier, config, checkpoint)
     speech = speech_class(config, checkpoint)
     if speech is not None:
         frames = not getattr(config, "is_encoder_decoder", False)
@@ -101,6 +110,10 @@ def choose_head(
     image_text = image_text_class(config)
     if image_text is not None:
         return Head(kind=IMAGE_TEXT, model_class=image_text)
+    per_token = token_head(config)
+    if per_token is not None:
+        kind, model_class = per_token
+        return Head(kind=kind, model_class=model_class, labels=column_names(kind, config, checkpoint))
     if names_encoder(config):
         raise InputError(
             f"{checkpoint} is an encoder without pooling information",
@@ -109,6 +122,26 @@ def choose_head(
             fix="Pass the --pooling that the model was trained with; its card says which.",
         )
     return Head(kind=MODEL_KINDS[0], model_class=decoder_class(config, checkpoint))
+
+
+def classifier_head(model_class: Any, config: Any, checkpoint: Path) -> Head:
+    """A classifier with its labels and what its logits mean; raises InputError when either is not understood."""
+    labels = read_labels(config, checkpoint)
+    activation = read_activation(config, checkpoint, labels=len(labels))
+    return Head(kind=CLASSIFICATION, model_class=model_class, labels=labels, activation=activation)
+
+
+def column_names(kind: ModelKind, config: Any, checkpoint: Path) -> tuple[str, ...]:
+    """What a row of a token's numbers is called, column by column; nothing where they are the words."""
+    if kind == TAGGING:
+        return read_labels(config, checkpoint, least=2)
+    return ENDS if kind == ANSWERING else ()
+
+
+def mask_token(tokenizer: Any | None, rows: int) -> int | None:
+    """The token that stands for a word to be found; None without one that the model has a row for."""
+    token = getattr(tokenizer, "mask_token_id", None)
+    return token if isinstance(token, int) and 0 <= token < rows else None
 
 
 def described_embedding(folder: Path) -> EmbeddingDescription | None:

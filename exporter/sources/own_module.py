@@ -9,17 +9,16 @@ import difflib
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.calibration.text.fingerprint import model_fingerprint
 from jisu.exporter.contract.artifact import ModelFacts
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.classifier import read_labels
 from jisu.exporter.sources.evaluation_mode import evaluation_mode
 from jisu.exporter.sources.facts import describe_model, describe_text_to_text, weight_bytes
 from jisu.exporter.sources.given_tokenizer import read_tokenizer
+from jisu.exporter.sources.heads import Head, classifier_head, column_names
 from jisu.exporter.sources.model import decoder_class
 from jisu.exporter.sources.module_behaviour import check_behaviour, find_longest
 from jisu.exporter.sources.module_call import ModuleCall, inspect_call
@@ -27,6 +26,7 @@ from jisu.exporter.sources.module_kind import is_of_transformers
 from jisu.exporter.sources.provenance import record_origin
 from jisu.exporter.sources.reason import reason_of
 from jisu.exporter.sources.source import Source
+from jisu.exporter.sources.token_heads import head_of_class
 from jisu.exporter.sources.tokenizer import check_ids, check_template
 
 if TYPE_CHECKING:
@@ -147,9 +147,13 @@ def _described(module: Any, tokenizer: Any | None) -> tuple[ModelFacts, Any, tup
         )
 
         if type(module) in set(_flat(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.values())):
-            labels = read_labels(module.config, Path(type(module).__name__))
-            facts = replace(describe_model(module, tokenizer), labels=labels)
-            return facts, "text-classification", ()
+            head = classifier_head(type(module), module.config, Path(type(module).__name__))
+            return head.describe(module, tokenizer, Path()), head.kind, ()
+        per_token = head_of_class(type(module))
+        if per_token is not None and type(module) not in set(_flat(MODEL_FOR_CAUSAL_LM_MAPPING.values())):
+            named = column_names(per_token, module.config, Path(type(module).__name__))
+            head = Head(kind=per_token, model_class=type(module), labels=named)
+            return head.describe(module, tokenizer, Path()), head.kind, ()
         if type(module) in set(_flat(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING.values())):
             facts = describe_text_to_text(module, tokenizer, Path(type(module).__name__))
             return facts, "text2text-generation", ()

@@ -12,12 +12,14 @@ from jisu.exporter.contract.artifact import (
     IMAGES,
     MODEL_KINDS,
     ONE_PASS_KINDS,
+    PAIR_KINDS,
     ModelFacts,
     ModelKind,
 )
 from jisu.exporter.contract.generation_settings import GENERATION_CONFIG
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.generation import carried_settings
+from jisu.exporter.sources.token_types import reads_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,7 +83,7 @@ class Source:
     @property
     def takes_types(self) -> bool:
         """Whether the module reads pairs of texts, and is told by types of tokens which of the two they are of."""
-        return False
+        return self.model_kind in PAIR_KINDS and reads_types(self.module, self.tokenizer)
 
     def put_aside(self, record: Record) -> Record:
         """What was made of a weight, such as its integers: on the disk where the weights are there, too."""

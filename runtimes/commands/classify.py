@@ -1,4 +1,4 @@
-"""`jisu classify`: a line for each text with its label and probability."""
+"""`jisu classify`: a line for each text, or pair of texts, with its label and score."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_artifact_arguments(parser)
     add_text_arguments(parser, purpose="classify")
     parser.add_argument(
+        "--pair", metavar="TEXT", help="second text of a pair, for each TEXT; the model reads both as one"
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object per text, with the probability of every label"
     )
 
@@ -27,22 +30,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Classify; returns 0. Raises InputError."""
     with load_engine(arguments) as engine:
         for block in text_blocks(arguments):
-            for text, label in zip(block, engine.classify(block, truncate=arguments.truncate), strict=True):
+            texts = [text if arguments.pair is None else (text, arguments.pair) for text in block]
+            for text, label in zip(texts, engine.classify(texts, truncate=arguments.truncate), strict=True):
                 _show(text, label, as_json=arguments.json)
             sys.stdout.flush()
     return 0
 
 
-def _show(text: str, classification: Classification, *, as_json: bool) -> None:
+def _show(text: str | tuple[str, str], classification: Classification, *, as_json: bool) -> None:
+    first, second = (text, None) if isinstance(text, str) else text
     if as_json:
-        probabilities = dict(classification.probabilities)
         write_json(
             {
-                "text": text,
+                "text": first,
+                **({} if second is None else {"text_pair": second}),
                 "label": classification.label,
-                "probability": classification.probability,
-                "probabilities": probabilities,
+                **({"labels": list(classification.labels)} if classification.activation == "sigmoid" else {}),
+                "probability" if classification.activation != "none" else "score": classification.score,
+                "probabilities" if classification.activation != "none" else "scores": dict(classification.scores),
             }
         )
         return
-    sys.stdout.write(f"{classification.label}\t{classification.probability:.4f}\t{' '.join(text.split())}\n")
+    several = classification.activation == "sigmoid" and len(classification.scores) > 1
+    labels = ", ".join(classification.labels) or "-" if several else classification.label
+    words = " ".join(first.split()) + ("" if second is None else "\t" + " ".join(second.split()))
+    sys.stdout.write(f"{labels}\t{classification.score:.4f}\t{words}\n")

@@ -21,6 +21,17 @@ CONTEXT = 5
 _LONGEST_CHARACTER = 4  # bytes, in UTF-8
 
 
+def check_unicode(text: str) -> None:
+    """Raise InputError for a text with lone surrogates, which no tokenizer takes."""
+    if not is_unicode(text):
+        raise InputError(
+            "The text is not Unicode",
+            received=shown(text),
+            allowed="text that UTF-8 can write; lone surrogates stand for bytes that were no UTF-8",
+            fix="Correct the text, or convert it to UTF-8.",
+        )
+
+
 class TextCodec:
     """Encodes and decodes with the tokenizer of an artifact."""
 
@@ -40,22 +51,19 @@ class TextCodec:
         Raises:
             InputError: the text holds lone surrogates, which no tokenizer takes.
         """
-        if not is_unicode(text):
-            raise InputError(
-                "The text is not Unicode",
-                received=shown(text),
-                allowed="text that UTF-8 can write; lone surrogates stand for bytes that were no UTF-8",
-                fix="Correct the text, or convert it to UTF-8.",
-            )
+        check_unicode(text)
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special_tokens).ids
         return ids
 
-    def encode_rows(self, texts: Sequence[str], *, limit: int | None, truncate: bool) -> list[list[int]]:
+    def encode_rows(
+        self, texts: Sequence[str], *, limit: int | None, truncate: bool, first: int = 0
+    ) -> list[list[int]]:
         """Token ids of texts that a model reads as a whole, special tokens included.
 
         Args:
             limit: most tokens of a text; None for any number.
             truncate: cut a text that has more off at its end.
+            first: number of the first text, for the error.
 
         Raises:
             InputError: a text that is too long, unless it may be cut off.
@@ -67,12 +75,26 @@ class TextCodec:
             if not truncate:
                 raise InputError(
                     "A text is too long for the model",
-                    received=f"{len(rows[index])} tokens in text {index}",
+                    received=f"{len(rows[index])} tokens in text {first + index}",
                     allowed=f"at most {limit}",
                     fix="Shorten it, or cut it off: truncate=True, or --truncate.",
                 )
             rows[index] = self.encode_start(text, limit)
         return rows
+
+    def encoding(self, text: str, *, limit: int) -> Any:
+        """A text as the tokenizers package encodes it, with special tokens and the places of its tokens.
+
+        Args:
+            limit: tokens that are kept, special ones included.
+        """
+        check_unicode(text)
+        encoding = self._tokenizer.encode(text, add_special_tokens=True)
+        if len(encoding.ids) > limit:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+            encoding.truncate(max(0, limit - self._tokenizer.num_special_tokens_to_add(is_pair=False)))
+            encoding = self._tokenizer.post_process(encoding, None, add_special_tokens=True)
+        return encoding
 
     def encode_start(self, text: str, limit: int) -> list[int]:
         """Like `encode` with special tokens, of as much of the text's beginning as ``limit`` tokens have room for."""

@@ -7,6 +7,13 @@ from collections.abc import Iterator, Sequence
 # One call takes at most so many rows, and so many tokens with the padding, of which at least this share is no padding.
 # Twice the tokens are no faster (MiniLM, two cores: 41 texts of 256 tokens a second either way) and take 80 MB more.
 _ROWS, _TOKENS, _FILLED = 32, 2048, 0.75
+# Numbers that one call gives at most, where it gives some for each token: 256 MiB.
+_NUMBERS = 1 << 26
+
+
+def most_tokens(columns: int) -> int:
+    """Tokens of one call with its padding, of a model that gives so many numbers for each of them."""
+    return max(1, min(_TOKENS, _NUMBERS // columns))
 
 
 def row_groups(lengths: Sequence[int], *, equal: bool, tokens: int = _TOKENS) -> Iterator[list[int]]:

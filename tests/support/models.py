@@ -114,6 +114,67 @@ def write_tiny_classifier(
     return folder
 
 
+def write_tiny_reader(
+    folder: Path,
+    head: str,
+    family: str = "Bert",
+    *,
+    seed: int = 0,
+    tokenizer: Any | None = None,
+    stored: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """Write a model that reads whole texts, with random weights and a tokenizer of words; returns the folder.
+
+    Args:
+        head: of transformers, such as TokenClassification, MaskedLM, QuestionAnswering or SequenceClassification.
+        tokenizer: `word_tokenizer` when None.
+        stored: goes into config.json as it is.
+        changes: go into the configuration.
+    """
+    import torch
+    import transformers
+
+    from jisu.exporter.sources.quiet import quiet_transformers
+
+    tokenizer = tokenizer or word_tokenizer()
+    config = classifier_config(family, **{"pad_token_id": tokenizer.pad_token_id, **changes})
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = getattr(transformers, f"AutoModelFor{head}").from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
+                else:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    if stored:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        _write_json(folder / "config.json", {**config, **stored})
+    return folder
+
+
+def word_tokenizer() -> Any:
+    """A WordPiece tokenizer as BERT has it, of at most TINY_VOCAB ids, with [CLS], [SEP], [MASK] and types of pairs."""
+    from transformers import BertTokenizerFast
+
+    special = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}
+    words = sorted({word for text in _SENTENCES for word in _words(text)})
+    letters = sorted({letter for word in words for letter in word})
+    pieces = [*special, *words, *(one for one in letters if one not in words), *(f"##{one}" for one in letters)]
+    vocabulary = {piece: index for index, piece in enumerate(pieces[:TINY_VOCAB])}
+    return BertTokenizerFast(vocab=vocabulary, do_lower_case=True)
+
+
+def _words(text: str) -> list[str]:
+    import re
+
+    return re.findall(r"[a-z]+|[.,;:()!?']|\d", text.lower())
+
+
 def write_tiny_embedder(
     folder: Path,
     family: str = "Bert",

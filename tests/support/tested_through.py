@@ -197,7 +197,13 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/backends/ort_cuda/open.py",
         "runtimes/backends/ort_cuda/session.py",
     ),
-    "exporter/gate/test_one_pass.py": ("exporter/gate/classification.py", "exporter/gate/one_pass_exam.py"),
+    "exporter/gate/test_one_pass.py": ("exporter/gate/one_pass_exam.py",),
+    "exporter/gate/test_held_out.py": ("exporter/gate/classification.py",),
+    "runtimes/test_text_reader.py": (
+        "runtimes/reading/filling.py",
+        "runtimes/reading/tagging.py",
+        "runtimes/reading/token_rows.py",
+    ),
     "runtimes/commands/test_embed.py": ("runtimes/commands/text_arguments.py",),
     "exporter/contract/test_one_pass_backend.py": (
         "runtimes/backends/ort/rows.py",

@@ -21,6 +21,7 @@ class Source:
     columns = LABELS
     kind = "text-classification"
     description = "a table"
+    activation = "softmax"
 
     def __init__(self):
         self.table = np.random.default_rng(0).standard_normal((VOCAB, LABELS)).astype(np.float32)
@@ -37,7 +38,7 @@ class Candidate:
     def __init__(self, fault=None, *, takes_unequal=True):
         self.fault, self.takes_unequal, self.source = fault, takes_unequal, Source()
 
-    def outputs(self, rows):
+    def outputs(self, rows, types=None):
         assert self.takes_unequal or len({len(row) for row in rows}) == 1
         width = max(map(len, rows))
         actual = []

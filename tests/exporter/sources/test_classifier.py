@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
-from jisu.exporter.sources.classifier import classifier_class, read_labels
+from jisu.exporter.sources.classifier import classifier_class, read_activation, read_labels
 from tests.support.models import LABELS, classifier_config, write_tiny_classifier
 
 
@@ -36,17 +37,49 @@ def test_the_architecture_decides_not_the_type():
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("labels", "least", "message"),
     [
-        ({"labels": ("score",)}, "id2label with 1 label. Allowed: two labels or more"),
-        ({"labels": ("yes", "no", "yes")}, "the label 'yes' more than once"),
-        ({"problem_type": "regression"}, "does not give one label to a text. Received: problem_type 'regression'"),
-        ({"problem_type": "multi_label_classification"}, "does not give one label to a text"),
+        (("score",), 2, "id2label with 1 label. Allowed: 2 labels or more"),
+        (("yes", "no", "yes"), 1, "the label 'yes' more than once"),
     ],
 )
-def test_what_gives_no_one_label_is_refused(changes, message, tmp_path):
+def test_labels_that_cannot_be_told_apart_are_refused(labels, least, message, tmp_path):
     with pytest.raises(InputError, match=message):
-        read_labels(classifier_config(**changes), tmp_path)
+        read_labels(classifier_config(labels=labels), tmp_path, least=least)
+
+
+@pytest.mark.parametrize(
+    ("labels", "stated", "activation"),
+    [
+        (3, {}, "softmax"),
+        (1, {}, "sigmoid"),
+        (3, {"problem_type": "multi_label_classification"}, "sigmoid"),
+        (3, {"problem_type": "single_label_classification"}, "softmax"),
+        (1, {"problem_type": "regression"}, "none"),
+        (2, {"problem_type": "regression"}, "none"),
+        (1, {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "none"),
+        (1, {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"}, "sigmoid"),
+    ],
+)
+def test_what_becomes_of_logits_is_what_transformers_makes_of_them(labels, stated, activation, tmp_path):
+    config = classifier_config(labels=tuple(map(str, range(labels))), **stated)
+    assert read_activation(config, tmp_path, labels=labels) == activation
+
+
+def test_a_cross_encoder_says_so_in_a_file_of_its_own(tmp_path):
+    path = tmp_path / "config_sentence_transformers.json"
+    path.write_text(json.dumps({"activation_fn": "torch.nn.modules.linear.Identity"}))
+    assert read_activation(classifier_config(), tmp_path, labels=1) == "none"
+    for function in ("torch.nn.modules.activation.Tanh", "torch.nn.modules.activation.Softmax", "my.Sigmoid2"):
+        path.write_text(json.dumps({"activation_fn": function}))
+        with pytest.raises(InputError, match=f"What the scores of .* are is not understood. Received: .*{function}"):
+            read_activation(classifier_config(), tmp_path, labels=1)
+
+
+def test_a_problem_that_is_not_known_is_refused(tmp_path):
+    config = SimpleNamespace(problem_type="guessing")
+    with pytest.raises(InputError, match="Received: problem_type 'guessing'.*single_label_classification"):
+        read_activation(config, tmp_path, labels=2)
 
 
 def test_ids_with_a_gap_are_refused(tmp_path):

@@ -392,7 +392,7 @@ def test_an_encoder_is_refused(tmp_path: Path) -> None:
 
     config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, vocab_size=50)
     BertModel(config).save_pretrained(str(tmp_path))
-    _refused(tmp_path, "not a language model that can be exported", "BertModel")
+    _refused(tmp_path, "an encoder without pooling information", "BertModel", "--pooling")
 
 
 def test_an_encoder_decoder_says_what_its_answers_begin_and_end_with(text_to_text_source: Path, tmp_path: Path) -> None:
