@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.commands.calibration_argument import add_calibration_argument
 from jisu.exporter.commands.checkpoint_arguments import add_checkpoint_arguments
-from jisu.exporter.contract.artifact import TARGETS, TOKENIZER, Artifact
+from jisu.exporter.contract.artifact import SPEECH, TARGETS, TOKENIZER, Artifact
 from jisu.exporter.contract.errors import GateRejectedError
 from jisu.exporter.jobs.termination import ending_cleanly
 from jisu.exporter.precision.half_precision import describe_half
@@ -263,7 +263,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         checks = artifact.manifest.gate["checks"]
         sys.stderr.write(f"{stages.table().splitlines()[-1]}\n")
-        if TOKENIZER not in artifact.manifest.files:
+        spells = artifact.manifest.model_kind == SPEECH and not artifact.manifest.signature.encoded
+        if TOKENIZER not in artifact.manifest.files and not spells:  # labels of frames are letters
             sys.stderr.write("The checkpoint has no tokenizer: the artifact takes token ids only.\n")
         if (gains := describe_half(artifact.manifest.target, artifact.manifest.precision)) is not None:
             sys.stderr.write(f"{gains}\n")
