@@ -141,7 +141,8 @@ def check_pixels(exam: ImageExam) -> Check:
 
     wrong = []
     pictures = [Image.fromarray(one) for one in made_images(_edge(exam.vision), seed=1)]
-    pictures += [pictures[0].convert("L"), _with_alpha(pictures[1]), pictures[2].convert("CMYK")]
+    if exam.vision.settings.settings.get("do_convert_rgb"):
+        pictures += [pictures[0].convert("L"), _with_alpha(pictures[1]), pictures[2].convert("CMYK")]
     largest = 0.0
     for picture in pictures:
         expected = process_image(exam.vision.processor, picture).arrays[PIXELS]
@@ -152,7 +153,8 @@ def check_pixels(exam: ImageExam) -> Check:
         largest = max(largest, error)
         if error:
             wrong.append(f"{picture.mode} {picture.width} x {picture.height}")
-    detail = f"{len(pictures)} images of several shapes, grey, with alpha and in CMYK among them."
+    modes = ", ".join(dict.fromkeys(picture.mode for picture in pictures))
+    detail = f"{len(pictures)} images of several shapes: {modes}."
     if wrong:
         detail = f"Other pixels than the processor's for {', '.join(wrong)}."
     return Check(name="image-pixels", passed=not wrong, value=largest, limit=0, unit="of a pixel", detail=detail)

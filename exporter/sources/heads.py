@@ -34,6 +34,7 @@ from jisu.exporter.sources.embedding.encoder_class import encoder_class, names_e
 from jisu.exporter.sources.facts import describe_model, describe_speech, describe_text_to_text
 from jisu.exporter.sources.image_text import image_text_class
 from jisu.exporter.sources.model import decoder_class, text_to_text_class
+from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.speech import speech_class
 from jisu.exporter.sources.token_heads import ENDS, token_head
 
@@ -75,7 +76,8 @@ class Head:
             return describe_text_to_text(model, tokenizer, checkpoint)
         if self.kind == SPEECH:
             return describe_speech(model, tokenizer, checkpoint)
-        facts = replace(describe_model(model, tokenizer), labels=self.labels, activation=self.activation)
+        with quiet_transformers():  # some configurations warn of names that they still have
+            facts = replace(describe_model(model, tokenizer), labels=self.labels, activation=self.activation)
         if self.kind == FILLING:
             facts = replace(facts, mask=mask_token(tokenizer, facts.vocab_size))
         if self.embedding is None:
