@@ -130,6 +130,21 @@ def _llava() -> tuple[Any, Any]:
     return _random(transformers.LlavaForConditionalGeneration, config), processor
 
 
+def _vipllava() -> tuple[Any, Any]:
+    """Features of several layers side by side."""
+    import transformers
+
+    _, processor = _llava()
+    config = transformers.VipLlavaConfig(
+        text_config={"model_type": "llama", **_TEXT},
+        vision_config={"model_type": "clip_vision_model", **_VISION},
+        image_token_id=processor.image_token_id,
+        vision_feature_layers=[-2, -1],
+        image_seq_length=16,
+    )
+    return _random(transformers.VipLlavaForConditionalGeneration, config), processor
+
+
 def _idefics3(family: str = "Idefics3") -> tuple[Any, Any]:
     import transformers
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
@@ -274,6 +289,7 @@ def _mistral3() -> tuple[Any, Any]:
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": _llava,
+    "vipllava": _vipllava,
     "idefics3": _idefics3,
     "smolvlm": lambda: _idefics3("SmolVLM"),
     "internvl": _internvl,
