@@ -49,6 +49,11 @@ def describe_cache(layers: Sequence[Any], tokens: int) -> list[StateItem] | None
     return items
 
 
+def layer_of(item: StateItem) -> int:
+    """The layer of the cache that a state tensor belongs to."""
+    return int(item[0].partition(".")[0])
+
+
 class StateCache(Cache):
     """The cache that a model is given while it is traced or run behind the traced interface.
 

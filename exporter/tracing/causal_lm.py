@@ -24,8 +24,9 @@ from jisu.exporter.sources.facts import longest_text
 from jisu.exporter.sources.paged_weights import PAGED_FROM
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
-from jisu.exporter.tracing.cache import INDEX, StateCache, describe_cache
+from jisu.exporter.tracing.cache import INDEX, StateCache, describe_cache, layer_of
 from jisu.exporter.tracing.positions import rows_of_positions
+from jisu.exporter.tracing.probes import call_on_meta, cut_down
 from jisu.exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, route, routed
 
 # What was found out about large models, each try of which reads all weights.
@@ -88,6 +89,7 @@ class CausalLM(nn.Module):
         if known is not None:
             self.__dict__.update(known)
             return
+        self._large = sum(parameter.nbytes for parameter in model.parameters()) >= PAGED_FROM
         # Read off now, while the model still has an attention of its own to run with.
         self._cache_name, self._layers, self._state_spec = self._observed_state()
         chosen = getattr(model.config.get_text_config(), "index_topk", None) or 0
@@ -96,7 +98,7 @@ class CausalLM(nn.Module):
         self.max_positions = longest_text(model.config.get_text_config())
         self._accepted = frozenset(inspect.signature(model.forward).parameters)
         self._calling = self._fitting_call()
-        if sum(parameter.nbytes for parameter in model.parameters()) >= PAGED_FROM:
+        if self._large:
             _KNOWN[model] = {name: value for name, value in vars(self).items() if name in _FOUND_OUT}
 
     def state_spec(self) -> list[StateItem]:
@@ -153,12 +155,25 @@ class CausalLM(nn.Module):
         return positions
 
     def _call_plainly(self) -> Any:
-        return self.model(input_ids=torch.arange(_OBSERVED)[None], use_cache=False)
+        """Run two tokens, through one layer of each kind at least."""
+        ids = torch.arange(_OBSERVED)[None]
+        if self._large:
+            with contextlib.suppress(Exception), cut_down(self.model):  # the whole one may be another matter
+                return self.model(input_ids=ids, use_cache=False)
+        return self.model(input_ids=ids, use_cache=False)
+
+    def _call_with_cache(self) -> Any:
+        """Run two tokens for the shapes of what they leave in the cache of every layer."""
+        ids = torch.arange(_OBSERVED)[None]
+        if self._large:
+            with contextlib.suppress(Exception):  # a model whose steps depend on numbers raises anything
+                return call_on_meta(self.model, input_ids=ids, use_cache=True)
+        return self.model(input_ids=ids, use_cache=True)
 
     def _observed_state(self) -> tuple[str, int, list[StateItem]]:
         """Run two tokens through the model: the cache's name, how many layers it has, and what each then holds."""
         with quiet_transformers(), torch.inference_mode():
-            output = self.model(input_ids=torch.arange(_OBSERVED)[None], use_cache=True)
+            output = self._call_with_cache()
         name, cache = next(
             ((name, cache) for name in _CACHES if (cache := getattr(output, name, None)) is not None), ("", None)
         )
@@ -176,6 +191,14 @@ class CausalLM(nn.Module):
 
     def _fitting_call(self) -> Calling:
         """The first way of calling the model that gives its own logits for rows of different lengths."""
+        if self._large:
+            with cut_down(self.model) as layers, contextlib.suppress(Exception):  # the whole one may be another matter
+                if layers is not None:
+                    return self._tried_calls([item for item in self._state_spec if layer_of(item) < layers])
+        return self._tried_calls(self._state_spec)
+
+    def _tried_calls(self, items: list[StateItem]) -> Calling:
+        """The same with a state of so many tensors, the first ones."""
         order = (*_WITHOUT_MASK, *_WITH_MASK) if self._attention == ATTENTION else (*_WITH_MASK, *_WITHOUT_MASK)
         with quiet_transformers(), torch.inference_mode():
             rows = [torch.arange(past + _NEW)[None] % self._vocabulary() for past in _PAST]
@@ -184,7 +207,7 @@ class CausalLM(nn.Module):
             for step in (_NEW, 1):
                 for calling in order:
                     try:
-                        error = self._distance(calling, rows, truth, step)
+                        error = self._distance(calling, items, rows, truth, step)
                     except InputError:
                         raise  # a reason of ours, the same for every way
                     except Exception as reason:  # noqa: BLE001 - models that are called wrongly raise anything
@@ -201,18 +224,20 @@ class CausalLM(nn.Module):
             fix="Choose a model of another architecture.",
         ) from (None if wrong else refused[0])
 
-    def _distance(self, calling: Calling, rows: list[Tensor], truth: Tensor, step: int) -> float:
+    def _distance(
+        self, calling: Calling, items: list[StateItem], rows: list[Tensor], truth: Tensor, step: int
+    ) -> float:
         """Distance of the last logits [2, V], in standard deviations, of rows fed one by one and continued together."""
         states, lengths = [], []
         for row, past in zip(rows, _PAST, strict=True):
-            state = empty_state(self._state_spec, batch=1, capacity=min(_ROOM, self.max_positions or _ROOM))
+            state = empty_state(items, batch=1, capacity=min(_ROOM, self.max_positions or _ROOM))
             for begin in range(0, past, step):
                 _, state = self._call(calling, row[:, begin : begin + step], torch.tensor([begin]), state)
             states.append(state)
             lengths.append(past)
         state = [
             torch.cat(parts, dim=item[2].index("B"))
-            for item, parts in zip(self._state_spec, zip(*states, strict=True), strict=True)
+            for item, parts in zip(items, zip(*states, strict=True), strict=True)
         ]
         new = torch.cat([row[:, -_NEW:] for row in rows])
         for begin in range(0, _NEW, step):
