@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # Least max|x| that a scale is found from at run time, so that a token of zeros has one.
 SMALLEST_MAGNITUDE = 1e-30
+_PIECE = 1 << 20  # weights dequantized at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,16 @@ class Int8Matmul:
 
     def dequantize(self) -> Floats:
         """code * scale, float32 [N, K], over the channel scales: what stands for the original weight."""
-        weight: Floats = self.codes.astype(np.float32) * self.scales[:, None]
+        return self._values(self.codes, self.scales)
+
+    def dequantize_pieces(self) -> Iterator[Floats]:
+        """The rows of `dequantize` in their order, some at a time."""
+        step = max(1, _PIECE // self.codes.shape[1])
+        for start in range(0, len(self.codes), step):
+            yield self._values(self.codes[start : start + step], self.scales[start : start + step])
+
+    def _values(self, codes: npt.NDArray[np.int8], scales: Floats) -> Floats:
+        weight: Floats = codes.astype(np.float32) * scales[:, None]
         return weight if self.channel_scales is None else weight / self.channel_scales
 
     def round_input(self, values: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ MatMulNBits with integer zero points. What is stored is exactly what runs: there
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,10 +129,18 @@ class BlockQuantized:
         """
         rows, features = self.codes.shape
         weight: Floats = np.empty((rows, features - self.sums), np.float32)
+        start = 0
+        for piece in self.dequantize_pieces():
+            weight[start : start + len(piece)] = piece
+            start += len(piece)
+        return weight
+
+    def dequantize_pieces(self) -> Iterator[Floats]:
+        """The rows of `dequantize` in their order, some at a time."""
+        rows, features = self.codes.shape
         step = max(1, _PIECE // features)
         for start in range(0, rows, step):
-            weight[start : start + step] = self.rows(start, start + step)._values()
-        return weight
+            yield self.rows(start, start + step)._values()
 
     def rows(self, start: int, stop: int) -> BlockQuantized:
         """The same of some of its rows; the arrays are views."""

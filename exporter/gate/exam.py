@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.prompts import GatePrompts
 from jisu.exporter.gate.quality import kl_divergence, row_blocks
+from jisu.exporter.jobs.free_memory import give_back_freed
 from jisu.exporter.precision.budget import Budget
 from jisu.exporter.precision.logit_errors import logit_errors
 
@@ -136,11 +137,12 @@ class Exam:
             self.first_nonfinite = f"{label}, position {start + int(bad.any(axis=1).argmax())}"
 
     def rest(self) -> None:
-        """Give back the memory of kept runs and of the candidate's longest call."""
+        """Give back the memory of kept runs and of the candidate's longest call, and what else has been freed."""
         self.truth.forget()
         rest = getattr(self.backend, "rest", None)
         if rest is not None:
             rest()
+        give_back_freed()
 
     @property
     def limit(self) -> float:

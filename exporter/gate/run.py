@@ -22,6 +22,7 @@ from jisu.exporter.gate.prompts import GatePrompts
 from jisu.exporter.gate.reference import prepare_truth
 from jisu.exporter.gate.result import Check, GateResult
 from jisu.exporter.gate.wide_batch import ROWS, check_wide_batch
+from jisu.exporter.jobs.free_memory import give_back_freed
 from jisu.exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def run_gate(
         if progress:
             progress(name, index, len(steps))
         checks.extend(run_check(name, ask))
+        give_back_freed()
     if vocabulary.passed:
         checks.insert(0, _check_finite(exam, past))
     where = located(locate, exam.failing_tokens if exam.failing_tokens is not None else past.failing_tokens)

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from jisu.exporter.gate.exam import Exam
+from jisu.exporter.gate.product_pieces import cut_products
 from jisu.exporter.precision.budget import FP32_BUDGET
 from jisu.exporter.sources.experts import expert_name, find_experts, named_weights, stacked_names
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    import torch
     from torch import nn
 
     from jisu.calibration.w8a8.matmul import Quantized
@@ -58,6 +62,7 @@ def check_unrounded_range(
     if graph is None:
         return None
     exam.rest()
+    cut_products(graph.graph)
     backend = open_unrounded(artifact, graph)
     try:
         strict = Exam(backend=backend, truth=exam.truth, prompts=exam.prompts, budget=FP32_BUDGET)
@@ -150,20 +155,25 @@ def intended_weights(
                 parameter = parameters[name]
                 if id(parameter) not in kept:
                     kept[id(parameter)] = parameter, parameter.data
-                    weight = make().to(parameter.dtype)
-                    parameter.data = weight if paged is None else paged.store_tensor(weight)
-                    if paged is not None:
-                        paged.let_go()
+                    pieces = make()
+                    if paged is None or parameter.dtype != torch.float32:
+                        parameter.data = torch.from_numpy(np.concatenate(list(pieces))).to(parameter.dtype)
+                        continue
+                    parameter.data = paged.store_pieces(tuple(parameter.shape), pieces)
+                    paged.let_go()
         yield
     finally:
         for parameter, own in kept.values():
             parameter.data = own
 
 
-def _replaced(module: nn.Module, intended: Mapping[str, Quantized]) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
-    """(name of a parameter, what makes its values of integers); those of experts stand in one parameter together."""
-    import torch
+def _replaced(
+    module: nn.Module, intended: Mapping[str, Quantized]
+) -> Iterator[tuple[str, Callable[[], Iterator[npt.NDArray[np.float32]]]]]:
+    """(name of a parameter, what makes its values of integers, some rows at a time).
 
+    Those of experts stand in one parameter together.
+    """
     stacked: dict[str, dict[int, Quantized]] = {}
     names = {
         f"{expert_name(name, number)}.weight": (name, number)
@@ -175,18 +185,19 @@ def _replaced(module: nn.Module, intended: Mapping[str, Quantized]) -> Iterator[
         if name in names:
             stacked.setdefault(names[name][0], {})[names[name][1]] = part
         else:
-            yield name, lambda part=part: torch.from_numpy(part.dequantize())  # type: ignore[misc]
+            yield name, part.dequantize_pieces
     mixtures = {name: experts for path, experts in find_experts(module) for name in stacked_names(path, experts)}
     for name, parts in stacked.items():
-        yield name, lambda name=name, parts=parts: _stacked(mixtures[name], name, parts)  # type: ignore[misc]
+        yield name, partial(_stacked, mixtures[name], name, parts)
 
 
-def _stacked(experts: Any, name: str, parts: Mapping[int, Quantized]) -> torch.Tensor:
-    """A parameter of three axes with what the integers of its experts stand for; the others' values are its own."""
-    import torch
-
-    values: torch.Tensor = getattr(experts, name.rpartition(".")[2]).detach().clone()
-    matrices = values.transpose(1, 2) if experts.is_transposed else values
-    for number, part in parts.items():
-        matrices[number] = torch.from_numpy(part.dequantize())
-    return values
+def _stacked(experts: Any, name: str, parts: Mapping[int, Quantized]) -> Iterator[npt.NDArray[np.float32]]:
+    """A parameter of three axes, expert by expert: what its integers stand for, or its own values."""
+    own: npt.NDArray[np.float32] = getattr(experts, name.rpartition(".")[2]).detach().numpy()
+    for number in range(len(own)):
+        part = parts.get(number)
+        if part is None:
+            yield own[number : number + 1]
+            continue
+        matrix = part.dequantize()
+        yield (matrix.T if experts.is_transposed else matrix)[None]

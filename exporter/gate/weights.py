@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.integer_difference import dequantized, first_difference
+from jisu.exporter.gate.product_pieces import BY_ROW, row_bounds, rows_of
 from jisu.exporter.gate.result import Check
 from jisu.exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
 
@@ -203,7 +204,16 @@ def _product_errors(
     for row, start in enumerate(range(0, features, _SPAN)):
         width = min(_SPAN, features - start)
         probe[row, start : start + width] = generator.uniform(0.5, 1.5, width)
-    product = _run(node, {0: probe}, attributes={"accuracy_level": 1})
+    rows = node.attributes["N"].as_int()
+    product = np.concatenate(
+        [
+            _Runner(node, {0: probe}, attributes={"accuracy_level": 1, "N": stop - start}, rows=(start, stop))(
+                {0: probe}
+            )
+            for start, stop in row_bounds(rows, features)
+        ],
+        axis=1,
+    )
     first = 0
     exact = probe.astype(np.float64)
     for name, part in zip(names, parts, strict=True):
@@ -217,12 +227,14 @@ def _product_errors(
 
 
 def _row_errors(node: ir.Node, part: BlockQuantized, name: str) -> Iterator[tuple[float, str]]:
-    count = len(part.codes)
-    run = _Runner(node, {1: np.zeros(1, np.int64)}, attributes={})
-    for start in range(0, count, _ROWS):
-        rows = np.arange(start, min(start + _ROWS, count), dtype=np.int64)
-        expected = _stored_values(part.rows(start, start + _ROWS))
-        yield _compared(run({1: rows}), expected, f"{name} from row {start}")
+    for first, last in row_bounds(*part.codes.shape):
+        run = _Runner(node, {1: np.zeros(1, np.int64)}, attributes={}, rows=(first, last))
+        for start in range(first, last, _ROWS):
+            stop = min(start + _ROWS, last)
+            expected = _stored_values(part.rows(start, stop))
+            yield _compared(
+                run({1: np.arange(start - first, stop - first, dtype=np.int64)}), expected, f"{name} from row {start}"
+            )
 
 
 def _each(actual: Floats, truth: Sequence[npt.NDArray[Any]], names: Sequence[str]) -> Iterator[tuple[float, str]]:
@@ -259,9 +271,20 @@ def _run(node: ir.Node, fed: dict[int, npt.NDArray[Any]], *, attributes: dict[st
 
 
 class _Runner:
-    """One node of the file as a model of its own: the inputs in ``fed`` are fed, all others are its constants."""
+    """One node of the file as a model of its own: the inputs in ``fed`` are fed, all others are its constants.
 
-    def __init__(self, node: ir.Node, fed: Mapping[int, npt.NDArray[Any]], *, attributes: dict[str, int]) -> None:
+    Args:
+        rows: of its constants, where they have a row for each row of a weight; None for all of them.
+    """
+
+    def __init__(
+        self,
+        node: ir.Node,
+        fed: Mapping[int, npt.NDArray[Any]],
+        *,
+        attributes: dict[str, int],
+        rows: tuple[int, int] | None = None,
+    ) -> None:
         import onnx
         import onnx_ir as ir
 
@@ -280,6 +303,8 @@ class _Runner:
                 inputs.append(ir.Value(name=f"input_{index}", type=ir.TensorType(kind)))
             else:
                 tensor = _constant(value)
+                if rows is not None and (node.op_type != "MatMulNBits" or index in BY_ROW):
+                    tensor = rows_of(tensor, *rows, rows=_count_rows(node), name=f"constant_{index}")
                 constant = ir.Value(
                     name=f"constant_{index}",
                     type=ir.TensorType(tensor.dtype),
@@ -313,6 +338,14 @@ class _Runner:
     def __call__(self, fed: Mapping[int, npt.NDArray[Any]]) -> Floats:
         result: Floats = self._session.run(None, {f"input_{index}": array for index, array in fed.items()})[0]
         return result
+
+
+def _count_rows(node: ir.Node) -> int:
+    """Rows of the weight that a node reads."""
+    if node.op_type == "MatMulNBits":
+        return node.attributes["N"].as_int()
+    assert node.inputs[0] is not None
+    return int(_constant(node.inputs[0]).shape[0])  # type: ignore[arg-type]
 
 
 def _constant(value: ir.Value) -> ir.TensorProtocol:

@@ -6,10 +6,12 @@ that nothing stays behind whatever ends the process.
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,20 +58,43 @@ class ScratchFile:
             InputError: the disk is full.
         """
         array = np.ascontiguousarray(array)
-        if not array.size:
-            return array
+        return self.store_pieces(array.shape, array.dtype, [array]) if array.size else array
+
+    def store_pieces(
+        self, shape: tuple[int, ...], dtype: npt.DTypeLike, pieces: Iterable[npt.NDArray[Any]]
+    ) -> npt.NDArray[Any]:
+        """An array in the file that is never in memory as a whole.
+
+        Args:
+            shape: of the array; not empty.
+            pieces: its rows in their order, some at a time, of its dtype.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        dtype = np.dtype(dtype)
+        size = math.prod(shape)
         with self._lock:
-            segment, start = self._reserve(array.nbytes)
-        data = array.reshape(-1).view(np.uint8).data
+            segment, start = self._reserve(size * dtype.itemsize)
+        written = 0
+        for piece in pieces:
+            assert piece.dtype == dtype, "pieces have the dtype of the whole"
+            written += self._write(piece, start + written)
+        assert written == size * dtype.itemsize, "pieces are the rows of the whole"
+        flat: npt.NDArray[Any] = np.frombuffer(segment.memory, dtype, size, start - segment.start)
+        return flat.reshape(shape)
+
+    def _write(self, array: npt.NDArray[Any], start: int) -> int:
+        """Write an array at a place of the file; returns its bytes."""
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         written = 0
         try:
-            while written < array.nbytes:
+            while written < len(data):
                 piece = data[written : written + _WRITTEN_AT_ONCE]
                 written += os.pwrite(self._file.fileno(), piece, start + written)
         except OSError as error:
             raise cannot_write(self._folder, error, what="file of the weights", option="--out") from error
-        flat: npt.NDArray[Any] = np.frombuffer(segment.memory, array.dtype, array.size, start - segment.start)
-        return flat.reshape(array.shape)
+        return written
 
     def holds(self, address: int) -> bool:
         """Whether a place in memory belongs to the file."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from jisu.exporter.jobs.free_memory import give_back_freed
 from jisu.exporter.jobs.peak_memory import PeakMemory
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Stages:
             self.records.append(record)
             if outer is None:
                 running.memory.close()
+                give_back_freed()
                 self._seconds += record.seconds
             self._announce(record)
 

@@ -120,13 +120,17 @@ def _packed(tensor: ir.TensorProtocol, axis: int, bits: int | None, shape: tuple
     array: Any = tensor.numpy()
     if bits is not None:
         # Signed codes belong to a symmetric weight; the operators' default zero point is the middle of the codes.
-        middle = 1 << (bits - 1) if tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8) else 0
-        array = (array.astype(np.int16) + middle).astype(np.uint8)
+        if tensor.dtype in (ir.DataType.INT4, ir.DataType.INT8):
+            # Sums of uint8 have 8 bits: those of a negative code's and the middle are the unsigned code.
+            array = array.astype(np.int8, copy=False).view(np.uint8) + np.uint8(1 << (bits - 1))
+        else:
+            array = array.astype(np.uint8, copy=False)
     array = array.T if axis == 0 else array
     if bits is not None:
         # Codes behind the last feature of a short block, which no input meets.
         width = math.prod(shape[1:]) * 8 // bits
-        array = np.pad(array, ((0, 0), (0, max(0, width - array.shape[1]))))
+        if width > array.shape[1]:
+            array = np.pad(array, ((0, 0), (0, width - array.shape[1])))
     return ir.tensor(np.ascontiguousarray(pack_nibbles(array) if bits == 4 else array).reshape(shape))
 
 

@@ -145,8 +145,10 @@ def _tensor(
     import numpy as np
     import onnx_ir as ir
 
-    array: npt.NDArray[np.generic] = np.concatenate([getattr(part, kind) for part in parts])
+    arrays = [getattr(part, kind) for part in parts]
+    array: npt.NDArray[np.generic] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     if kind == "codes" and parts[0].format.symmetric:
-        array = array.astype(np.int16) - parts[0].format.middle
+        # Differences of uint8 have 8 bits, which as a signed number are the code.
+        array = np.subtract(array, np.uint8(parts[0].format.middle)).view(np.int8)
     array = array.reshape(-1) if flat else np.ascontiguousarray(array.T) if transposed else array
-    return ir.tensor(array.astype(dtype.numpy()))
+    return ir.tensor(array.astype(dtype.numpy(), copy=False))

@@ -55,7 +55,7 @@ def take_grids(source: Source, choice: FormatChoice) -> dict[str, BlockQuantized
         if isinstance(form, GridFormat):
             codes = _grid(source, name, form.bits)
             assert codes is not None, f"{name} has left its grid"
-            by_name[f"{name}.weight"] = codes
+            by_name[f"{name}.weight"] = source.put_aside(codes)
     return by_name
 
 

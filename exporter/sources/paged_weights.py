@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
     from torch import nn
 
@@ -36,8 +38,8 @@ WINDOW = 128 << 20
 # Smaller tensors stay in memory.
 _SMALL = 1 << 16
 # Bytes that the watching thread leaves in memory, and how often it looks.
-WATCHED = 3 * WINDOW
-_PERIOD_SECONDS = 0.05
+WATCHED = 3 * WINDOW // 2
+_PERIOD_SECONDS = 0.02
 _MEMORY = Path("/proc/self/statm")  # pages: the third number counts those of files, see proc_pid_statm(5)
 
 
@@ -105,6 +107,13 @@ class PagedWeights:
     def store_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy of a tensor in the file; a small one as it is."""
         return self._stored(tensor) if tensor.nbytes >= _SMALL else tensor
+
+    def store_pieces(self, shape: tuple[int, ...], pieces: Iterable[npt.NDArray[np.float32]]) -> torch.Tensor:
+        """A float32 tensor in the file of which only pieces were in memory: its rows in their order, some at a time."""
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(self._scratch.store_pieces(shape, np.float32, pieces))
 
     def count(self, size: int) -> None:
         """Say that so many bytes of weights were read; they are let go of when they have become too many."""

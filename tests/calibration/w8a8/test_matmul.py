@@ -6,6 +6,7 @@ import torch
 
 from jisu.calibration.errors import ActivationError
 from jisu.calibration.statistics.statistics import InputStatistics
+from jisu.calibration.w8a8 import matmul
 from jisu.calibration.w8a8.feeders import Feeder
 from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul, emulated, quantize_products
 from jisu.calibration.w8a8.static_activations import ActivationScale
@@ -34,6 +35,14 @@ def product(codes, scales, channel_scales, activation: ActivationScale | None = 
         format=ActivationFormat(activation=activation),
         channel_scales=np.array(channel_scales, np.float32),
     )
+
+
+def test_pieces_of_rows_are_the_dequantized_weight(monkeypatch):
+    monkeypatch.setattr(matmul, "_PIECE", 4)
+    whole = product([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]], [0.1, 0.2, 0.3, 0.4, 0.5], [1, 2])
+    pieces = list(whole.dequantize_pieces())
+    assert [len(piece) for piece in pieces] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate(pieces), whole.dequantize())
 
 
 def test_codes_scales_and_smoothing_by_hand():

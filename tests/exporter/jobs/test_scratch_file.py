@@ -38,6 +38,22 @@ def test_a_transposed_array_is_stored_as_it_reads(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ScratchFile(tmp_path).store(array), array)
 
 
+def test_rows_that_come_in_pieces_are_one_array(tmp_path: Path) -> None:
+    scratch = ScratchFile(tmp_path)
+    array = np.arange(35_000, dtype=np.float32).reshape(5_000, 7)
+    before = scratch.store(np.ones(3, np.uint8))
+    stored = scratch.store_pieces(
+        array.shape, array.dtype, (array[start : start + 999] for start in range(0, 5000, 999))
+    )
+    np.testing.assert_array_equal(stored, array)
+    np.testing.assert_array_equal(before, 1)
+
+
+def test_pieces_that_are_not_all_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="rows"):
+        ScratchFile(tmp_path).store_pieces((3, 2), np.float32, [np.ones((2, 2), np.float32)])
+
+
 def test_an_empty_array_takes_no_place(tmp_path: Path) -> None:
     scratch = ScratchFile(tmp_path)
     assert scratch.store(np.empty((0, 3), np.float32)).shape == (0, 3)
