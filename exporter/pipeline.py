@@ -264,6 +264,7 @@ def _write(
         vision=graphs.vision,
         audio=graphs.audio,
         widens_half=computed_half(precision, target) is not None,
+        max_shard_size=job.request.max_shard_size,
         written=source.count_read,
     )
     source.let_go()

@@ -9,6 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
+from jisu.exporter.contract.artifact import MAX_SHARD_BYTES
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.recipes import recipe_for
 from jisu.exporter.precision.precision import (
@@ -53,6 +54,8 @@ class ExportRequest:
         target_size: most bytes of the whole artifact; the mixed precision that is closest to the source is chosen.
         max_memory: most bytes of resident memory. An export that is estimated to need more is refused before it begins,
             and one that does is ended; no limit when None.
+        max_shard_size: most bytes of a file of weights; further ones are numbered. A weight that is larger by itself
+            has a file of its own.
         keep_quantization: take over the integers of a GGUF file or of a quantized folder instead of quantizing anew.
         calibration: text for the precisions that are calibrated: plain text, JSONL, CSV or a dataset's folder, or
             several; the word ``mixture`` among them, and None, is the built-in mixture; ``none`` is no text at all.
@@ -99,6 +102,7 @@ class ExportRequest:
     precision: str | None = None
     target_size: int | None = None
     max_memory: int | None = None
+    max_shard_size: int = MAX_SHARD_BYTES
     keep_quantization: bool = False
     calibration: str | Path | Sequence[str | Path] | None = None
     calibration_field: str = "text"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from jisu.exporter.contract.artifact import GRAPH, WEIGHTS, Artifact, read_artifact
+from jisu.exporter.contract.artifact import GRAPH, Artifact, read_artifact, weight_files
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.runtimes.backends.tensorrt.build import build_plan, check_artifact, target_of
 from jisu.runtimes.backends.tensorrt.library import Capability, Library, check_capabilities, import_library
@@ -79,6 +79,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def measure(artifact: Artifact, library: Library, folder: Path, target: Capability) -> Row:
     """Build one plan anew; a refusal is a row, too."""
+    files = artifact.manifest.files
     values = {check["name"]: check.get("value") for check in artifact.manifest.gate.get("checks", [])}
     row = Row(
         precision=artifact.manifest.precision,
@@ -86,7 +87,7 @@ def measure(artifact: Artifact, library: Library, folder: Path, target: Capabili
         kl=values.get("mean-kl"),
         top1=values.get("top-1"),
         # Few weights lie in the graph itself.
-        weights=artifact.manifest.files.get(WEIGHTS, artifact.manifest.files[GRAPH]).size,
+        weights=sum(files[name].size for name in weight_files(files) or (GRAPH,)),
     )
     for old in folder.glob(f"*{target_of(target)}.plan*"):
         old.unlink()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.commands.calibration_argument import add_calibration_argument
 from jisu.exporter.commands.checkpoint_arguments import add_checkpoint_arguments
-from jisu.exporter.contract.artifact import SPEECH, TARGETS, TOKENIZER, Artifact
+from jisu.exporter.contract.artifact import MAX_SHARD_BYTES, SPEECH, TARGETS, TOKENIZER, Artifact
 from jisu.exporter.contract.errors import GateRejectedError
 from jisu.exporter.jobs.termination import ending_cleanly
 from jisu.exporter.precision.half_precision import describe_half
@@ -87,6 +87,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="refuse an export that would hold more memory than this, such as 6GB, and end one that does (default: no "
         "limit)",
+    )
+    weights.add_argument(
+        "--max-shard-size",
+        type=size_in_bytes,
+        default=MAX_SHARD_BYTES,
+        metavar="SIZE",
+        help="largest file of weights; more of them are numbered (default: 4GB)",
     )
     weights.add_argument(
         "--keep-quantization",

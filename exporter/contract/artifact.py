@@ -7,7 +7,9 @@ present in the recorded sizes; how it comes to be there is the business of `expo
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,7 +23,10 @@ from jisu.exporter.contract.signature import LOGITS, SENTENCE_EMBEDDING, Signatu
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
+# The first file of weights; more of them, where one would be too large, are numbered, see `weight_files`.
 WEIGHTS = "model.onnx.data"
+# Most bytes of a file of weights: what FAT and many ways of sending files can carry is a little more.
+MAX_SHARD_BYTES = 4_000_000_000
 # Beside a graph that computes in half precision: the same for CPUs, see `exporter.graph.cpu_graph`.
 CPU_GRAPH = "model.cpu.onnx"
 # Of a model with an encoder: reads its source once, for the decoder that is then in `GRAPH`.
@@ -281,6 +286,17 @@ def check_outside_artifacts(path: Path, *, option: str) -> None:
                 allowed="a place beside the artifact",
                 fix=f"Name another one with {option}.",
             )
+
+
+def weight_file(first: str, number: int) -> str:
+    """Name of a file of weights, from 1, of a graph whose first one has that name."""
+    return first if number == 1 else f"{first}-{number}"
+
+
+def weight_files(names: Collection[str], first: str = WEIGHTS) -> tuple[str, ...]:
+    """Those of the names that are a graph's files of weights, in their order."""
+    numbered = (weight_file(first, number) for number in itertools.count(1))
+    return tuple(itertools.takewhile(lambda name: name in names, numbered))
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:

@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
+from jisu.exporter.contract.artifact import (
+    ENCODER,
+    ENCODER_WEIGHTS,
+    GRAPH,
+    MAX_SHARD_BYTES,
+    WEIGHTS,
+    weight_file,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -24,6 +31,7 @@ def save_graph(
     *,
     graph: str = GRAPH,
     weights: str = WEIGHTS,
+    max_shard_size: int = MAX_SHARD_BYTES,
     written: Callable[[int], None] | None = None,
 ) -> None:
     """Write a graph and its weights into a folder; the model's weights point there afterwards.
@@ -32,6 +40,8 @@ def save_graph(
     data may be read in more than one shape.
 
     Args:
+        max_shard_size: most bytes of a file of weights, which are several where one would be larger; a weight that is
+            larger by itself has a file of its own.
         written: called after each weight with its bytes.
     """
     import onnx_ir as ir
@@ -46,29 +56,30 @@ def save_graph(
         if tensor.nbytes == original.const_value.nbytes > _INLINE_BYTES:
             originals[name] = original
     tensors = _set_aside(model, originals)
-    ir.external_data.unload_from_model(
-        model, folder, weights, size_threshold_bytes=_INLINE_BYTES, callback=_each(written)
-    )
+    _write(model, folder, weights, max_shard_size, written)
     _refer(model, folder, tensors, originals)
     ir.save(model, folder / graph)
 
 
 def save_encoder(
-    model: ir.Model, folder: Path, *, decoder: ir.Model, written: Callable[[int], None] | None = None
+    model: ir.Model,
+    folder: Path,
+    *,
+    decoder: ir.Model,
+    max_shard_size: int = MAX_SHARD_BYTES,
+    written: Callable[[int], None] | None = None,
 ) -> None:
     """Write an encoder beside its decoder, which has been saved: weights that both have stay in the decoder's file."""
     import onnx_ir as ir
 
-    by_content = {_content(value.const_value): value for value in _large(decoder)}
+    by_content = {_content(value.const_value): value for value in _large(decoder.graph)}
     originals = {
         name: by_content[content]
-        for name, value in ((value.name or "", value) for value in _large(model))
+        for name, value in ((value.name or "", value) for value in _large(model.graph))
         if (content := _content(value.const_value)) in by_content
     }
     tensors = _set_aside(model, originals)
-    ir.external_data.unload_from_model(
-        model, folder, ENCODER_WEIGHTS, size_threshold_bytes=_INLINE_BYTES, callback=_each(written)
-    )
+    _write(model, folder, ENCODER_WEIGHTS, max_shard_size, written)
     _refer(model, folder, tensors, originals)
     ir.save(model, folder / ENCODER)
 
@@ -80,13 +91,37 @@ def save_small_graph(model: ir.Model, path: Path) -> None:
     ir.save(model, path)
 
 
+def _write(
+    model: ir.Model, folder: Path, first: str, max_shard_size: int, written: Callable[[int], None] | None
+) -> None:
+    """Write the large constants of a model, in their order, into as few files as hold them."""
+    import onnx_ir as ir
+
+    shards: list[list[ir.Value]] = [[]]
+    size = 0
+    for value in (value for graph in model.graphs() for value in _large(graph)):
+        assert value.const_value is not None
+        if shards[-1] and size + value.const_value.nbytes > max_shard_size:
+            shards.append([])
+            size = 0
+        shards[-1].append(value)
+        size += value.const_value.nbytes
+    for number, values in enumerate(shards, start=1):
+        tensors = [value.const_value for value in values if value.const_value is not None]
+        stored = ir.external_data.convert_tensors_to_external(
+            tensors, folder, weight_file(first, number), callback=_each(written)
+        )
+        for value, tensor in zip(values, stored, strict=True):
+            value.const_value = tensor
+
+
 def _each(written: Callable[[int], None] | None) -> Callable[[Any, Any], None] | None:
     return None if written is None else lambda tensor, _: written(tensor.nbytes)
 
 
-def _large(model: ir.Model) -> list[ir.Value]:
+def _large(graph: ir.Graph) -> list[ir.Value]:
     """Constants that are not kept in the graph's own file."""
-    values = model.graph.initializers.values()
+    values = graph.initializers.values()
     return [value for value in values if value.const_value is not None and value.const_value.nbytes > _INLINE_BYTES]
 
 

@@ -47,6 +47,7 @@ def write_artifact_files(
     vision: ir.Model | None = None,
     audio: ir.Model | None = None,
     widens_half: bool,
+    max_shard_size: int,
     written: Callable[[int], None] | None = None,
 ) -> tuple[Signature, dict[str, FileRecord]]:
     """Write graphs, weights, tokenizer and settings; returns the graph's signature and a record of each file.
@@ -55,6 +56,7 @@ def write_artifact_files(
         model: the graph, of a model with an encoder its decoder.
         audio: of a model that hears, what makes sound into what it reads.
         widens_half: also write what a CPU runs in place of a graph that computes in half precision.
+        max_shard_size: most bytes of a file of weights.
         written: called after each weight with its bytes.
 
     Raises:
@@ -68,11 +70,18 @@ def write_artifact_files(
     if audio is not None and encoder is not None:
         signature = replace(signature, heard=signature_of(encoder.graph).inputs)
     with refusing_to_write(folder):
-        save_graph(model, folder, written=written)
+        save_graph(model, folder, max_shard_size=max_shard_size, written=written)
         if encoder is not None:
-            save_encoder(encoder, folder, decoder=model, written=written)
+            save_encoder(encoder, folder, decoder=model, max_shard_size=max_shard_size, written=written)
         if vision is not None:
-            save_graph(vision, folder, graph=VISION, weights=VISION_WEIGHTS, written=written)
+            save_graph(
+                vision,
+                folder,
+                graph=VISION,
+                weights=VISION_WEIGHTS,
+                max_shard_size=max_shard_size,
+                written=written,
+            )
         if audio is not None:
             save_small_graph(audio, folder / AUDIO_GRAPH)
         write_folder_files(folder, source, signature=signature, target=target)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jisu.exporter.contract.artifact import WEIGHTS, Artifact
+from jisu.exporter.contract.artifact import Artifact, weight_files
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import INPUT_IDS
 from jisu.runtimes.backends.tensorrt.compilation import Compiled, compile_graph
@@ -113,8 +113,8 @@ def build_plan(
     reason = reason_to_build(path, key)
     if reason is None:
         return BuiltPlan(path=path, target=target, size=path.stat().st_size, seconds=0.0, reason=None)
-    weights = artifact.manifest.files.get(WEIGHTS)
-    require_folder(folder, room=0 if weights is None else weights.size)
+    files = artifact.manifest.files
+    require_folder(folder, room=sum(files[name].size for name in weight_files(files)))
     say(f"{path.name}: building, since {reason}")
     started = time.perf_counter()
     plan, notes = _build(

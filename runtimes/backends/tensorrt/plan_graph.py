@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS, Artifact
+from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, Artifact, weight_files
 from jisu.exporter.contract.signature import Signature
 
 ENCODER_PART = "encoder"
@@ -31,9 +31,10 @@ class PlanGraph:
 def plan_graphs(artifact: Artifact) -> tuple[PlanGraph, ...]:
     """The graph that makes logits, and the encoder's behind it where there is one."""
     signature = artifact.manifest.signature
-    main = PlanGraph(part="", path=artifact.graph, signature=signature, files=(GRAPH, WEIGHTS))
+    weights = weight_files(artifact.manifest.files)
+    main = PlanGraph(part="", path=artifact.graph, signature=signature, files=(GRAPH, *weights))
     if not signature.encoded:
         return (main,)
     # Weights that both halves have lie in the decoder's file.
-    files = (ENCODER, ENCODER_WEIGHTS, WEIGHTS)
+    files = (ENCODER, *weight_files(artifact.manifest.files, ENCODER_WEIGHTS), *weights)
     return main, PlanGraph(part=ENCODER_PART, path=artifact.encoder, signature=signature.encoder(), files=files)

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS
+from jisu.exporter.contract.artifact import ENCODER, ENCODER_WEIGHTS, GRAPH, WEIGHTS, weight_file, weight_files
 from jisu.exporter.graph.weights_file import save_encoder, save_graph
 from jisu.exporter.passes.lower_matmul_nbits import lower_matmul_nbits
 from jisu.exporter.passes.lower_quantized_embedding import lower_quantized_embedding
 from jisu.exporter.passes.quantize_weights import quantize_weights
+from jisu.runtimes.backends.external_data import external_locations
 from tests.exporter.passes.draft import Draft, noise, operators, run
 from tests.exporter.passes.test_quantize_weights import FORMATS, quantized
 
@@ -79,3 +80,41 @@ def test_an_encoder_without_weights_of_its_own_needs_no_file(tmp_path):
     save_encoder(encoder, tmp_path, decoder=decoder)
     assert not (tmp_path / ENCODER_WEIGHTS).exists() or not (tmp_path / ENCODER_WEIGHTS).stat().st_size
     assert session_outputs(tmp_path / ENCODER, {"x": noise(2, 64)})["y"].shape == (2, 64)
+
+
+def test_weights_that_are_too_many_for_a_file_lie_in_several(tmp_path):
+    size = 64 * 64 * 4
+    model = product(*(noise(64, 64, seed=seed) for seed in range(5)))
+    before = run(model, {"x": noise(2, 64)})["y"]
+    save_graph(model, tmp_path, max_shard_size=2 * size)
+    files = weight_files([file.name for file in tmp_path.iterdir()])
+    assert files == (WEIGHTS, f"{WEIGHTS}-2", f"{WEIGHTS}-3")
+    assert [(tmp_path / name).stat().st_size for name in files] == [2 * size, 2 * size, size]
+    assert external_locations(tmp_path / GRAPH) == set(files)
+    np.testing.assert_array_equal(session_outputs(tmp_path / GRAPH, {"x": noise(2, 64)})["y"], before)
+
+
+def test_a_weight_that_is_larger_than_a_file_may_be_has_one_of_its_own(tmp_path):
+    save_graph(product(*(noise(64, 64, seed=seed) for seed in range(3))), tmp_path, max_shard_size=1)
+    assert [(tmp_path / weight_file(WEIGHTS, number)).stat().st_size for number in (1, 2, 3)] == [64 * 64 * 4] * 3
+
+
+def test_files_are_as_many_as_needed_and_the_first_has_the_usual_name(tmp_path):
+    weights = [noise(64, 64, seed=seed) for seed in range(3)]
+    save_graph(product(*weights), tmp_path)
+    whole = (tmp_path / WEIGHTS).read_bytes()
+    (tmp_path / "cut").mkdir()
+    save_graph(product(*weights), tmp_path / "cut", max_shard_size=len(whole) - 1)
+    assert b"".join((tmp_path / "cut" / weight_file(WEIGHTS, number)).read_bytes() for number in (1, 2)) == whole
+
+
+def test_an_encoders_files_are_numbered_too(tmp_path):
+    shared, *own = (noise(64, 64, seed=seed) for seed in range(4))
+    decoder, encoder = product(shared, own[0]), product(*own[1:], shared)
+    before = run(encoder, {"x": noise(2, 64)})["y"]
+    save_graph(decoder, tmp_path, max_shard_size=64 * 64 * 4)
+    save_encoder(encoder, tmp_path, decoder=decoder, max_shard_size=64 * 64 * 4)
+    names = [file.name for file in tmp_path.iterdir()]
+    assert weight_files(names, ENCODER_WEIGHTS) == (ENCODER_WEIGHTS, f"{ENCODER_WEIGHTS}-2")
+    assert external_locations(tmp_path / ENCODER) == {WEIGHTS, *weight_files(names, ENCODER_WEIGHTS)}
+    np.testing.assert_array_equal(session_outputs(tmp_path / ENCODER, {"x": noise(2, 64)})["y"], before)
