@@ -161,7 +161,17 @@ def _loaded(request: ExportRequest) -> Iterator[ExportJob]:
         job = prepare_job(request, source, held_out, stages=stages)
         size = estimate_size(source, job.prepared, target=job.target) if is_large(source) else None
         require_disk(*disk_space(request.folder, source, job.prepared, size), out=request.folder)
+        if stages.watched:
+            expect_stages(job)
         yield job
+
+
+def expect_stages(job: ExportJob) -> None:
+    """Tell whoever watches an export how long its stages are estimated to take."""
+    from jisu.exporter.estimates.cost_estimate import estimate_cost
+
+    costs = estimate_cost(job.source, job.prepared, estimate_size(job.source, job.prepared, target=job.target))
+    job.stages.expect({cost.name: cost.seconds for cost in costs})
 
 
 def _trace(job: ExportJob) -> Graphs:

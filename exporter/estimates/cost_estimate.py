@@ -1,8 +1,9 @@
 """Seconds and memory of an export from shapes and a fifth of a second of arithmetic on this machine.
 
-The shares of the arithmetic's speed that each stage reaches were measured on SmolLM2-135M (2 cores, AVX-512); on other
-machines and models the seconds are a guide, right to a factor of about two. Weights of large models lie in a file, of
-which a part is in memory: what counts is then the largest of them, `exporter.sources.paged_weights`.
+The shares of the arithmetic's speed that each stage reaches were measured on models of 0.135, 0.5 and 1.5 billion
+parameters (2 cores, AVX-512); on other machines and models the seconds are a guide, right to a factor of about two.
+Weights of large models lie in a file, of which a part is in memory: what counts is then the largest of them,
+`exporter.sources.paged_weights`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, 
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
 from jisu.exporter.quantization.sensitivity import split_windows
-from jisu.exporter.sources.paged_weights import WINDOW, is_large
+from jisu.exporter.sources.paged_weights import WATCHED, WINDOW, is_large
 
 if TYPE_CHECKING:
     from jisu.exporter.quantization.prepared import Prepared
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
 # Python, torch, transformers and onnxruntime themselves; what tracing leaves behind.
 _BASE_BYTES, _TRACED_BYTES = 420_000_000, 250_000_000
 _READ_BYTES_PER_SECOND = 5e8
-_IMPORT_SECONDS, _TRACE_SECONDS, _TRACE_SECONDS_PER_LAYER = 3.5, 4.0, 0.03
+_IMPORT_SECONDS, _TRACE_SECONDS, _TRACE_SECONDS_PER_LAYER = 3.5, 2.5, 0.03
 _WRITE_BYTES_PER_SECOND = 3e8
-# Weights rounded to the nearest in a second, with a search for each block's scale.
-_ROUNDED_PER_SECOND = 1.5e7
+# Weights rounded to the nearest in a second by a core, with a search for each block's scale.
+_ROUNDED_PER_SECOND = 4.5e7
 # Tokens that the gate runs through the model or its source, and the runs of every calibration token.
 _GATE_TOKENS, _QUALITY_TOKENS = 3500, 8000
 _PRODUCT_RUNS, _SENSITIVITY_RUNS = 2.6, 12.0
 # Layers are quantized once for every format, and once for every mixed precision that is tried; the first takes no GPTQ.
 _CANDIDATES, _MIXES = 3, 2.5
-# Shares of the measured arithmetic that the model's own forward pass and GPTQ reach.
-_FORWARD_SHARE, _GPTQ_SHARE = 0.6, 0.4
+# Shares of the measured arithmetic that the model's own forward pass, the gate's many of them, and GPTQ reach.
+_FORWARD_SHARE, _GATE_SHARE, _GPTQ_SHARE = 0.6, 0.75, 0.4
+# Tokenizers, texts and files that the gate reads, whatever the model's size.
+_GATE_SECONDS = 8.0
 _MEASURED_SECONDS = 0.2
 # Of the gate's logits: as many kept ones as it allows, and a call of up to 1,024 tokens within this limit.
 _LOGITS_BYTES, _CALL_BYTES, _CALL_TOKENS = 160 << 20, 256 << 20, 1024
@@ -89,8 +92,8 @@ def estimate_cost(
     logits = _LOGITS_BYTES + min(_CALL_BYTES, 4 * _CALL_TOKENS * source.model.vocab_size)
     prove = StageCost(
         name="verify",
-        seconds=2 + tokens * forward,
-        peak_bytes=loaded + int(_OPENED * size.largest_bytes) + logits + 2 * largest + _past_bytes(source),
+        seconds=_GATE_SECONDS + tokens * forward * _FORWARD_SHARE / _GATE_SHARE,
+        peak_bytes=loaded + int(_OPENED * size.largest_bytes) + _asked_bytes(source, logits, largest),
     )
     return (*stages, prove)
 
@@ -99,11 +102,14 @@ def _quantization(
     source: Source, prepared: Prepared, size: SizeEstimate, *, forward: float, rate: float, loaded: int
 ) -> list[StageCost]:
     from jisu.calibration.needs import sequential_needs
+    from jisu.calibration.weights.row_pieces import count_cores
 
     choice, precision = prepared.choice, prepared.options.precision
     tokens = 0 if prepared.data is None else prepared.data.windows.ids.size
     parameters = source.weight_bytes / 4
-    rounding = parameters / _ROUNDED_PER_SECOND
+    rounding = parameters / (_ROUNDED_PER_SECOND * count_cores())
+    if choice.algorithm == "balanced":
+        rounding += tokens * forward
     if precision.name in KEPT or (any(choice.formats.values()) and not choice.calibrated):
         return [StageCost(name="quantize", seconds=rounding, peak_bytes=loaded + _codes_bytes(source))]
     if precision.name != MIXED and not choice.calibrated:
@@ -130,6 +136,13 @@ def _quantization(
     return [mix] if sensitivity is not None and sensitivity.exists() else [measured, mix]
 
 
+def _asked_bytes(source: Source, logits: int, largest: int) -> int:
+    """Of what the gate's checks hold at once beside the opened artifact: logits of texts, or a made past."""
+    past = _past_bytes(source)
+    # Large tables are read in pieces; what is read of them stays for a moment.
+    return max(logits, past) + WATCHED if is_large(source) else logits + past + 2 * largest
+
+
 def _codes_bytes(source: Source) -> int:
     """Of the integers of all weights, where they are in memory."""
     return 0 if is_large(source) else source.weight_bytes // 4
@@ -149,7 +162,22 @@ def _past_bytes(source: Source) -> int:
 
 
 def measure_arithmetic() -> float:
-    """Float32 operations a second of matrix products as large as a decoder's, the best of a few repetitions."""
+    """Float32 operations a second of matrix products as large as a decoder's, on all cores that torch uses.
+
+    The best of a few repetitions on one core, times the cores: on a machine with other work all of them are seldom free
+    at once, even for the milliseconds that it takes.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return threads * _one_core()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _one_core() -> float:
     import torch
 
     left, right = torch.randn(256, 1024), torch.randn(1024, 1024)

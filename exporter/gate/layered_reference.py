@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.domain_tokens import TokenIds
+from jisu.exporter.sources.large_projection import read_in_pieces
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ class LayeredReference:
         seen: list[Any] = []
         hooks = [layer.register_forward_hook(lambda _, args, output: seen.append(output)) for layer in self._layers]
         try:
-            expected = [self._inner.logits(tokens) for tokens in probes]
+            expected = [self._ask(tokens) for tokens in probes]
         finally:
             for hook in hooks:
                 hook.remove()
@@ -76,8 +77,12 @@ class LayeredReference:
             self._last.clear()
         return all(np.array_equal(one, other) for one, other in zip(actual, expected, strict=True))
 
-    def prepare(self, sequences: Sequence[TokenIds]) -> None:
-        """Run the layers over sequences that logits will be asked of, int64 [T] each; known ones are not run again."""
+    def prepare(self, sequences: Sequence[TokenIds], progress: Callable[[int, int], None] | None = None) -> None:
+        """Run the layers over sequences that logits will be asked of, int64 [T] each; known ones are not run again.
+
+        Args:
+            progress: called with the layers done and their number.
+        """
         new = {one.tobytes(): one for one in sequences if one.tobytes() not in self._last}
         if not new:
             return
@@ -94,6 +99,8 @@ class LayeredReference:
                     states[index] = output[0] if self._wraps else output
                 if self._paged is not None:
                     self._paged.let_go()
+                if progress is not None:
+                    progress(number + 1, len(self._layers))
         self._last |= {key: state[0].float().numpy() for key, state in zip(new, states, strict=True)}
 
     def forget(self) -> None:
@@ -106,9 +113,14 @@ class LayeredReference:
 
         last = self._last.get(token_ids.tobytes())
         if last is None:
-            return self._inner.logits(token_ids, positions)
+            return self._ask(token_ids, positions)
         hidden = torch.from_numpy(last)[None]
         with self._in_place_of_layers(lambda number, args, named: hidden):
+            return self._ask(token_ids, positions)
+
+    def _ask(self, token_ids: TokenIds, positions: slice | None = None) -> npt.NDArray[np.float32]:
+        """The model's own forward, whose output projection is read in pieces where it is large."""
+        with read_in_pieces(self._inner.module, self._paged):
             return self._inner.logits(token_ids, positions)
 
     def _record(self, tokens: TokenIds) -> tuple[torch.Tensor, list[Arguments]]:

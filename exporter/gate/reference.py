@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -42,11 +42,19 @@ class Reference(Protocol):
         ...
 
 
-def prepare_truth(reference: Reference, sequences: Sequence[npt.NDArray[np.int64]]) -> None:
-    """Tell a reference that can work on many sequences at once which ones it is going to be asked."""
+def prepare_truth(
+    reference: Reference,
+    sequences: Sequence[npt.NDArray[np.int64]],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Tell a reference that can work on many sequences at once which ones it is going to be asked.
+
+    Args:
+        progress: called with the parts of its work that are done, and their number.
+    """
     prepare = getattr(reference, "prepare", None)
     if prepare is not None:
-        prepare(sequences)
+        prepare(sequences, progress)
 
 
 def reference_of(source: Source) -> TorchReference | ModuleReference:
@@ -87,21 +95,19 @@ class TorchReference:
         """Raises TypeError when the module has no output embedding to read the vocabulary's size from."""
         import torch
 
-        self._module = cast("Any", module)
-        embedding = self._module.get_output_embeddings()
+        self.module = cast("Any", module)
+        embedding = self.module.get_output_embeddings()
         if embedding is None:
-            raise TypeError(f"{type(self._module).__name__} has no output embedding: it is no language model")
+            raise TypeError(f"{type(self.module).__name__} has no output embedding: it is no language model")
         self.vocab_size = int(embedding.weight.shape[0])
         # Asking for some rows only is an option of the model's forward, not of every model.
-        self._keeps_rows = "logits_to_keep" in inspect.signature(self._module.forward).parameters
-        self.description = (
-            f"{type(self._module).__name__} in torch {torch.__version__}, {_dtype_name(module)}, no cache"
-        )
+        self._keeps_rows = "logits_to_keep" in inspect.signature(self.module.forward).parameters
+        self.description = f"{type(self.module).__name__} in torch {torch.__version__}, {_dtype_name(module)}, no cache"
 
     @contextlib.contextmanager
     def stock(self) -> Iterator[Any]:
         """Yield the module as its authors ship it: stock attention, evaluation mode, no gradients."""
-        with stock_attention(self._module) as module:
+        with stock_attention(self.module) as module:
             yield module
 
     def logits(self, token_ids: npt.NDArray[np.int64], positions: slice | None = None) -> npt.NDArray[np.float32]:
@@ -109,7 +115,7 @@ class TorchReference:
         import torch
 
         rows = range(len(token_ids))[positions] if positions is not None else range(len(token_ids))
-        device = next(self._module.parameters()).device
+        device = next(self.module.parameters()).device
         with self.stock() as module:
             ids = torch.from_numpy(np.ascontiguousarray(token_ids, dtype=np.int64))[None].to(device)
             options: dict[str, Any] = {"use_cache": False}

@@ -31,6 +31,20 @@ if TYPE_CHECKING:
 
 Step = tuple[str, Callable[[], "Check | list[Check]"]]
 Progress = Callable[[str, int, int], None]
+_SOURCE = "the source's pass over the layers"
+# What checks take of the time in which a model of half a billion parameters is verified; of others next to nothing.
+_SHARES = {
+    _SOURCE: 40,
+    f"batch-{ROWS}": 10,
+    "decode": 3,
+    "chunked-prefill": 3,
+    FAR: 5,
+    "greedy": 10,
+    "quality": 25,
+    RANGE: 8,
+    "tokenizer": 3,
+}
+_PARTS = 10  # of a share of 1
 
 
 def run_gate(
@@ -54,7 +68,7 @@ def run_gate(
         whole_range: asks places of the model's range with a made past, where that can be.
         further: questions of a kind of model of its own, asked behind the others, of the two exams: against the source,
             and of what has a past.
-        progress: called with the name of the check that starts, its number from 0, and how many there are.
+        progress: called with the name of what starts, and how much of the time is over, of how much.
 
     Returns:
         All checks, failed ones included; one failure does not stop the others.
@@ -63,15 +77,21 @@ def run_gate(
     past = _exam_with_past(exam)
     vocabulary = _check_vocabulary(backend, reference)
     measured: list[DomainQuality] = []
-    steps = _steps(exam, past, tokenizer_check, whole_range, measured) if vocabulary.passed else []
+
+    def scored(done: int, windows: int) -> None:
+        report("quality", done, windows)
+
+    steps = _steps(exam, past, tokenizer_check, whole_range, measured, scored) if vocabulary.passed else []
     if steps and further is not None:
         steps += further(exam, past)
+    # A reference that is asked check by check takes its time within them.
+    names = [_SOURCE] * hasattr(reference, "prepare") + [name for name, _ in steps]
+    report = _shared(progress, names)
     if steps:
-        prepare_truth(reference, _sequences(prompts, budget))
+        prepare_truth(reference, _sequences(prompts, budget), partial(report, _SOURCE))
     checks: list[Check] = []
-    for index, (name, ask) in enumerate(steps):
-        if progress:
-            progress(name, index, len(steps))
+    for name, ask in steps:
+        report(name, 0, 1)
         checks.extend(run_check(name, ask))
         give_back_freed()
     if vocabulary.passed:
@@ -84,6 +104,22 @@ def run_gate(
         notes=measured[0].notes if measured else (),
         quality=measured[0].to_dict() if measured else {},
     )
+
+
+def _shared(progress: Progress | None, names: Sequence[str]) -> Progress:
+    """Report parts of steps as parts of the time that all of them take.
+
+    Returns:
+        a function of a step's name, its parts done and their number.
+    """
+    shares = [_PARTS * _SHARES.get(name, 0) + 1 for name in names]
+
+    def report(name: str, done: int, parts: int) -> None:
+        if progress is not None and name in names:
+            number = names.index(name)
+            progress(name, sum(shares[:number]) + shares[number] * done // parts, sum(shares))
+
+    return report
 
 
 def _sequences(prompts: GatePrompts, budget: Budget) -> list[TokenIds]:
@@ -100,6 +136,7 @@ def _steps(
     tokenizer_check: Callable[[], Sequence[Check]] | None,
     whole_range: Callable[[Exam], list[Check]] | None,
     measured: list[DomainQuality],
+    scored: Callable[[int, int], None],
 ) -> list[Step]:
     prompts, budget = exam.prompts, exam.budget
     steps: list[Step] = [
@@ -121,7 +158,7 @@ def _steps(
     if budget.same_greedy_tokens:
         steps.append(("greedy", partial(check_greedy, exam)))
     if budget.judges_quality:
-        steps.append(("quality", partial(_check_quality, exam, past, measured)))
+        steps.append(("quality", partial(_check_quality, exam, past, measured, scored)))
     if whole_range is not None:  # the last one to run the candidate, whose memory it may take
         steps.append((RANGE, partial(whole_range, exam)))
     if tokenizer_check is not None:
@@ -168,10 +205,13 @@ def _check_finite(exam: Exam, past: Exam) -> Check:
     return Check(name="finite", passed=passed, value=count, limit=0, unit="logits", detail=detail)
 
 
-def _check_quality(exam: Exam, past: Exam, measured: list[DomainQuality]) -> list[Check]:
+def _check_quality(
+    exam: Exam, past: Exam, measured: list[DomainQuality], scored: Callable[[int, int], None]
+) -> list[Check]:
     past.truth.forget()
     exam.truth.forget()  # the windows are other tokens, and their logits need the room
-    measured.append(measure_domains(exam.backend, exam.truth.reference, exam.prompts.judged, exam.budget))
+    reference, judged = exam.truth.reference, exam.prompts.judged
+    measured.append(measure_domains(exam.backend, reference, judged, exam.budget, progress=scored))
     return domain_checks(measured[0], exam.budget)
 
 

@@ -20,6 +20,7 @@ from jisu.exporter.gate.exam import Exam
 from jisu.exporter.gate.product_pieces import cut_products
 from jisu.exporter.precision.budget import FP32_BUDGET
 from jisu.exporter.sources.experts import expert_name, find_experts, named_weights, stacked_names
+from jisu.exporter.sources.large_projection import read_in_pieces
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -66,7 +67,7 @@ def check_unrounded_range(
     backend = open_unrounded(artifact, graph)
     try:
         strict = Exam(backend=backend, truth=exam.truth, prompts=exam.prompts, budget=FP32_BUDGET)
-        with intended_weights(module, intended, paged=source.paged):
+        with intended_weights(module, intended, paged=source.paged), read_in_pieces(module, source.paged):
             check = check_range(strict, span)
     finally:
         backend.close()

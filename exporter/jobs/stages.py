@@ -1,4 +1,4 @@
-"""Times the steps of a long job, measures the peak memory of each, and shows on a terminal which one is running.
+"""Times the steps of a long job, measures the peak memory of each, shows on a terminal which runs and what is left.
 
 It knows nothing of what the steps do. Nothing is shown for a step of less than two seconds, and nothing at all where
 nobody watches, unless asked.
@@ -10,15 +10,16 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from jisu.exporter.jobs.free_memory import give_back_freed
 from jisu.exporter.jobs.peak_memory import PeakMemory
+from jisu.exporter.jobs.time_left import TimeLeft, spelled
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, Task
 
 PATIENCE_SECONDS = 2.0
 # Called with how many parts of a step are done, and how many there are.
@@ -50,6 +51,16 @@ class Stages:
         self._stream = sys.stderr if stream is None else stream
         self._running: list[_Running] = []
         self._seconds = 0.0
+        self._left = TimeLeft({})
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Tell what the outer stages are expected to take, in their order, so that the time left can be shown.
+
+        Those that have ended already say how fast this machine is.
+        """
+        self._left = TimeLeft(seconds)
+        for record in self.records:
+            self._left.finish(record.name, record.seconds)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -59,7 +70,8 @@ class Stages:
             outer.keep_peak()
             outer.display.stop()
         full_name = name if outer is None else f"{outer.name}/{name}"
-        running = _Running(full_name, outer.memory if outer else PeakMemory(), _Display(full_name, self._stream))
+        display = _Display(full_name, self._stream, self._left if outer is None else None)
+        running = _Running(full_name, outer.memory if outer else PeakMemory(), display)
         self._running.append(running)
         try:
             yield
@@ -68,11 +80,17 @@ class Stages:
             running.display.stop()
             record = running.finish()
             self.records.append(record)
+            self._left.finish(record.name, record.seconds)
             if outer is None:
                 running.memory.close()
                 give_back_freed()
                 self._seconds += record.seconds
             self._announce(record)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody sees the progress."""
+        return _is_terminal(self._stream)
 
     @property
     def current(self) -> str:
@@ -137,10 +155,16 @@ class _Running:
 
 
 class _Display:
-    """A spinner with elapsed time that appears on a terminal once a step has taken `PATIENCE_SECONDS`."""
+    """A spinner with the time taken and the time left that appears on a terminal after `PATIENCE_SECONDS` of a step.
 
-    def __init__(self, name: str, stream: TextIO) -> None:
+    Args:
+        left: what is known of the time left; None for steps within steps.
+    """
+
+    def __init__(self, name: str, stream: TextIO, left: TimeLeft | None) -> None:
         self._name = name
+        self._left = left
+        self._begun = time.perf_counter()
         self._stream = stream
         self._lock = threading.Lock()
         self._stopped = False
@@ -158,6 +182,18 @@ class _Display:
             if self._progress is not None:
                 self._progress.update(self._progress.task_ids[0], completed=done, total=total)
 
+    def describe_left(self) -> str:
+        """The time left of the step, and of the job where that is more; empty where nothing is known."""
+        if self._left is None:
+            return ""
+        done, total = self._done
+        place = self._name, time.perf_counter() - self._begun, done / total if total else 0.0
+        stage, job = self._left.of_stage(*place), self._left.of_job(*place)
+        if stage is None:
+            return ""
+        in_all = f", {spelled(job)} in all" if job is not None and spelled(job) != spelled(stage) else ""
+        return f"about {spelled(stage)} left{in_all}"
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -173,12 +209,22 @@ class _Display:
                 return
             from rich.console import Console
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.text import Text
+
+            display = self
+
+            class LeftColumn(TextColumn):
+                """Asked for its text some ten times a second."""
+
+                def render(self, task: Task) -> Text:
+                    return Text(display.describe_left())
 
             self._progress = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 TimeElapsedColumn(),
+                LeftColumn(""),
                 console=Console(file=self._stream),
                 transient=True,
                 redirect_stdout=False,

@@ -169,8 +169,8 @@ def test_a_walk_that_goes_wrong_accepts_nothing(tmp_path: Path, monkeypatch: pyt
             self._layers[1].register_forward_hook(hook, with_kwargs=True)
         return answer
 
-    def crossed(self: LayeredReference, sequences: Any) -> None:
-        prepare(self, sequences)
+    def crossed(self: LayeredReference, sequences: Any, *progress: Any) -> None:
+        prepare(self, sequences, *progress)
         if fault == "another sequence's states" and len(sequences) > 2:
             for key, other in itertools.pairwise([key for key in self._last if len(self._last[key]) > 8]):
                 self._last[key] = np.resize(self._last[other], self._last[key].shape)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jisu.exporter.gate import FP32_BUDGET, Check, gate_prompts, quality_budget, run_gate
+from jisu.exporter.gate import run as gate_run
 from jisu.exporter.gate.exam import Truth
 from jisu.exporter.gate.prompts import FAR
 from tests.exporter.gate.numpy_llama import VOCAB, NumpyLlama, tiny_llama
@@ -266,3 +267,16 @@ def test_the_reference_runs_each_sequence_once(llama, reference, prompts):
     assert judge(NumpyLlama(llama), Counting(), prompts).accepted
     # The long sequence, three rows, three greedy continuations.
     assert Counting.runs == 7
+
+
+def test_progress_is_a_share_of_the_time_and_never_goes_back():
+    seen = []
+    report = gate_run._shared(lambda *report: seen.append(report), ["prefill-1", "quality", "rewind"])
+    report("prefill-1", 0, 1)
+    report("quality", 0, 1)
+    report("quality", 5, 10)
+    report("rewind", 0, 1)
+    report("of no step", 0, 1)
+    assert [name for name, _, _ in seen] == ["prefill-1", "quality", "quality", "rewind"]
+    assert [done for _, done, _ in seen] == [0, 1, 126, 252]
+    assert {total for _, _, total in seen} == {253}

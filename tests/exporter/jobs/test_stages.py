@@ -125,6 +125,28 @@ def test_spinner_appears_on_a_terminal_for_slow_stages_only(monkeypatch: pytest.
     assert re.search(r"slow: \d+\.\d s, \d\.\d\d GB\n$", stream.getvalue())
 
 
+def test_a_terminal_is_told_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages_module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    stream = Terminal()
+    stages = Stages(stream=stream)
+    assert stages.watched
+    stages.expect({"slow": 300.0, "later": 600.0})
+    with stages.stage("slow"):
+        time.sleep(0.5)
+    assert "about 5 min left, 15 min in all" in stream.getvalue()
+
+
+def test_stages_that_have_ended_count_for_what_is_left() -> None:
+    stages = Stages()
+    with stages.stage("first"):
+        time.sleep(0.01)
+    stages.expect({"first": 40.0, "second": 40.0})
+    assert stages._left.of_stage("second", 0.0, 0.0) == pytest.approx(10.0)
+    assert not stages.watched
+
+
 def test_closed_stream_does_not_break_the_job() -> None:
     stream = Terminal()
     stages = Stages(stream=stream, verbose=True)
