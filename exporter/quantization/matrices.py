@@ -12,7 +12,12 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.graph.recurrent_weights import is_recurrent
 from jisu.exporter.sources.experts import expert_name, find_experts, matrices_in, named_weights, stacked_names
 from jisu.exporter.sources.layer_stack import find_stack
-from jisu.exporter.sources.module_kind import is_of_transformers, is_one_stack, word_embedding
+from jisu.exporter.sources.module_kind import (
+    is_of_transformers,
+    is_one_stack,
+    model_of_transformers,
+    word_embedding,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +80,8 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
         prefix = inside
     # By their weights: one embedding may go by several names, as that of an encoder and a decoder does.
     ends = {id(end.weight) for end in _tables(module)}
-    used = None if is_of_transformers(module) else _used(module)
+    # What wraps a model of transformers is ours, and calls all of it.
+    used = None if model_of_transformers(module) is not None else _used(module)
     mixtures = {path for path, _ in find_experts(module)} if is_of_transformers(module) else set()
     matrices: list[Matrix] = []
     for name, child in module.named_modules():

@@ -17,7 +17,13 @@ from jisu.exporter.pipeline import export
 from jisu.exporter.request import ExportRequest
 from jisu.exporter.sources import load_source
 from tests.exporter.passes.draft import copied
-from tests.support.models import tiny_tokenizer, write_tiny_gguf, write_tiny_llama
+from tests.support.models import (
+    tiny_tokenizer,
+    write_tiny_embedder,
+    write_tiny_gguf,
+    write_tiny_llama,
+    write_tiny_reader,
+)
 from tests.support.quantized_folders import GPTQ, gptq, rewrite
 
 
@@ -202,3 +208,25 @@ def test_the_command_prints_one_object_with_what_the_text_says(checkpoint, tmp_p
     assert list(tmp_path.iterdir()) == []
     assert jisu.main([*words[:1], str(tmp_path / "nothing"), *words[2:], "--json"]) == 2
     assert capsys.readouterr().out == "", "bad input prints no object"
+
+
+@pytest.mark.parametrize(
+    ("head", "precision", "said"),
+    [
+        ("TokenClassification", "fp32", "held-out texts: the same tags"),
+        ("MaskedLM", "fp32", "held-out texts: the same words at masked places"),
+        ("QuestionAnswering", "fp32", "held-out texts and on pairs: the same answers"),
+        ("SequenceClassification", "fp32", "held-out texts and on pairs: the same scores"),
+        ("SequenceClassification", "int8", "mean KL divergence at most 0.015 nats"),
+        (None, "fp32", "held-out texts: the same vectors"),
+        (None, "int8", "cosine with the source's vectors at least 0.995"),
+    ],
+)
+def test_the_plan_says_what_models_that_read_texts_are_asked(head, precision, said, tmp_path):
+    labels = ("a",) if head == "SequenceClassification" else ("a", "b")
+    if head is None:
+        folder = write_tiny_embedder(tmp_path / "source")
+    else:
+        folder = write_tiny_reader(tmp_path / "source", head, labels=labels)
+    estimate = dry_run(folder, tmp_path / "out", precision=precision)
+    assert any(said in check for check in estimate.checks), estimate.checks
