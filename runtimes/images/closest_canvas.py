@@ -9,6 +9,8 @@ from jisu.runtimes.images.pixels import resized, scaled
 from jisu.runtimes.images.preparation import Prepared, Settings
 from jisu.runtimes.images.reading import Pixels
 
+_MOST_TILES = 256  # every grid of so many is tried
+
 
 def prepare_closest_canvas(image: Pixels, settings: Settings) -> Prepared:
     """``pixel_values`` float32 [tiles, 3, H, W] of an image uint8 [H, W, 3]."""
@@ -30,6 +32,8 @@ def prepare_closest_canvas(image: Pixels, settings: Settings) -> Prepared:
 def _grid(size: tuple[int, ...], tile: tuple[int, int], fewest: int, most: int) -> tuple[int, int]:
     """Columns and rows; of grids equally close the larger one, as long as the image fills half of it."""
     height, width = size
+    if most > _MOST_TILES:
+        raise ValueError(f"{most} tiles, where at most {_MOST_TILES} are tried")
     counts = range(1, most + 1)
     grids = [(columns, rows) for columns in counts for rows in counts if fewest <= columns * rows <= most]
     best, smallest = (1, 1), float("inf")

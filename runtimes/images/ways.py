@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.image_settings import ImageSettings
 from jisu.runtimes.images.best_resolution import prepare_best_resolution
 from jisu.runtimes.images.closest_canvas import prepare_closest_canvas
@@ -26,9 +27,19 @@ PREPARATIONS: dict[str, Prepare] = {
 
 
 def prepare_image(image: Pixels, settings: ImageSettings) -> Prepared:
-    """An image uint8 [H, W, 3] as an artifact's vision graph reads it."""
-    prepared = PREPARATIONS[settings.preparation](image, settings.settings)
-    if not settings.grid_inputs:
-        return prepared
-    arrays = grid_arrays(prepared.rows, prepared.columns, settings.grid_inputs)
+    """An image uint8 [H, W, 3] as an artifact's vision graph reads it.
+
+    Raises:
+        InputError: an image of a shape that the model does not read, or settings that no export wrote.
+    """
+    try:
+        prepared = PREPARATIONS[settings.preparation](image, settings.settings)
+        arrays = grid_arrays(prepared.rows, prepared.columns, settings.grid_inputs)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            "The artifact's settings for images cannot be followed",
+            received=f"{type(error).__name__}: {error}",
+            allowed="images.json as the export wrote it",
+            fix="Export the model again.",
+        ) from error
     return replace(prepared, inputs={**prepared.inputs, **arrays})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,17 @@ def test_command_line_reads_an_image(artifact: Path, tmp_path: Path, capsys: pyt
     assert main(["generate", str(artifact), "--messages", str(messages), "--max-new-tokens", "2"]) == 2
     assert "no image is given" in capsys.readouterr().err
     assert main(["generate", str(artifact), "--input", str(messages), *options]) == 2
+
+
+def test_images_are_read_without_torch(artifact: Path) -> None:
+    code = (
+        "import sys, numpy as np\nfrom jisu.runtimes import load\n"
+        f"with load({str(artifact)!r}) as engine:\n"
+        "    engine.generate('a', images=[np.zeros((9, 9, 3), np.uint8)], max_new_tokens=1)\n"
+        "print([name for name in ('torch', 'transformers', 'onnx', 'onnx_ir', 'scipy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_text_alone_is_read_without_images(artifact: Path) -> None:

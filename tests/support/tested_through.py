@@ -20,7 +20,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/backends/ort_cpu/vision.py",
         "runtimes/image_reader.py",
         "runtimes/images/preparation.py",
-        "runtimes/images/ways.py",
     ),
     "exporter/sources/test_image_ways.py": (
         "runtimes/images/best_resolution.py",
