@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jisu.exporter.contract.artifact import SPEECH
-from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.config_keys import account_for_config
@@ -25,7 +25,7 @@ from jisu.exporter.sources.facts import (
 from jisu.exporter.sources.generation import account_for_generation, check_generation, read_generation_config
 from jisu.exporter.sources.heads import Head, choose_head, described_embedding
 from jisu.exporter.sources.image_processor import PROCESSOR_FILES
-from jisu.exporter.sources.image_text import text_part, vision_source
+from jisu.exporter.sources.image_text import continues_texts, text_part, vision_source
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.model import (
@@ -74,6 +74,7 @@ def load_folder(
     outline: bool = False,
     scratch: Path | None = None,
     pooling: str | None = None,
+    images: bool = True,
 ) -> Source:
     """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
 
@@ -84,6 +85,7 @@ def load_folder(
         origin: replaces kind, name and revision in the provenance; for a folder that came from a hub.
         outline: read tables of contents only; the weights may be missing altogether.
         scratch, pooling: see `exporter.sources.load_source`.
+        images: read them, where the model does; those that also continue texts are loaded without, where they cannot.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
@@ -95,7 +97,7 @@ def load_folder(
     declared = read_declaration(folder)
     # What is loaded has plain weights, whatever they are made of.
     forget_quantization(config)
-    head = choose_head(config, folder, described=described, pooling=pooling)
+    head = choose_head(config, folder, described=described, pooling=pooling, images=images)
     model_class = head.model_class
     account = Account(ignore=tuple(ignore_weights))
     with open_weights(files, pickled=pickled) as stored:
@@ -174,8 +176,25 @@ def load_folder(
     facts = head.describe(model, tokenizer, folder)
     if head.generates:
         check_generation(model.generation_config, facts, folder)
+    vision = None
+    if head.reads_images:
+        try:
+            vision = vision_source(model, tokenizer, folder)
+        except JisuError as reason:
+            if not continues_texts(config):
+                raise
+            del model
+            source = load_folder(
+                checkpoint,
+                allow_pickle=allow_pickle,
+                ignore_weights=ignore_weights,
+                origin=origin,
+                scratch=scratch,
+                images=False,
+            )
+            return replace(source, notes=(f"It reads texts alone, no images. {reason}", *source.notes))
     source = Source(
-        module=text_part(model) if head.reads_images else model,
+        module=model if vision is None else text_part(model),
         model=facts,
         model_kind=head.kind,
         tokenizer=tokenizer,
@@ -194,7 +213,7 @@ def load_folder(
         paged=paged,
         weight_bytes=weight_bytes(model),
         notes=(*stored.notes, *row_notes, *_adapter_note(folder)),
-        vision=vision_source(model, tokenizer, folder) if head.reads_images else None,
+        vision=vision,
     )
     return _embedding(source, head, allow_pickle=allow_pickle)
 

@@ -86,13 +86,19 @@ class Head:
 
 
 def choose_head(
-    config: Any, checkpoint: Path, *, described: EmbeddingDescription | None = None, pooling: str | None = None
+    config: Any,
+    checkpoint: Path,
+    *,
+    described: EmbeddingDescription | None = None,
+    pooling: str | None = None,
+    images: bool = True,
 ) -> Head:
     """The head that the configuration names, or none where vectors are wanted.
 
     Args:
         described: what the folder says of itself as an embedding model.
         pooling: makes an embedding model of a plain encoder.
+        images: read them, where the model does.
 
     Raises:
         InputError: a model that has no use here, or a pooling where there is none to choose.
@@ -109,7 +115,7 @@ def choose_head(
     text_to_text = text_to_text_class(config)
     if text_to_text is not None:
         return Head(kind=TEXT_TO_TEXT, model_class=text_to_text)
-    image_text = image_text_class(config)
+    image_text = image_text_class(config) if images else None
     if image_text is not None:
         return Head(kind=IMAGE_TEXT, model_class=image_text)
     per_token = token_head(config)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.layers import find_layers
 from jisu.exporter.sources.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _WATCHED = 2  # tokens that the model is watched with
 _EDGE = 64  # of an image that it is watched with
+_UNSEEN = 1e-4  # sd of the logits, that a token may differ by for one that it does not see
 # Of what a processor returns, the arrays that models take; the others it needs for the prompt alone.
 _READ = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw")
 
@@ -61,7 +63,7 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
     """What is needed of a loaded model and its folder to read images.
 
     Raises:
-        InputError: no token stands for images, or its processor cannot be loaded or reproduced.
+        InputError: no token stands for images, its processor cannot be loaded or reproduced, or its decoder sees ahead.
         MissingDependencyError: a package that the processor needs is not installed.
     """
     from jisu.exporter.sources.grid_inputs import grid_inputs_of
@@ -73,8 +75,46 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
     settings = find_way(processor, folder, image_token=token)
     vision = VisionSource(model=model, processor=processor, settings=settings)
     grid = grid_inputs_of(model, lambda: image_output(vision, made_images(_EDGE)[0]))
+    refuse_two_sided(vision, made_images(_EDGE)[0])
     merge = int(settings.settings["merge_size"]) if has_axes(model) else None
     return replace(vision, settings=replace(settings, grid_inputs=grid, merge=merge))
+
+
+def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8]) -> None:
+    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one."""
+    import torch
+
+    from jisu.exporter.sources.image_processor import process_prompt, taken_by
+
+    part: Any = text_part(vision.model)
+    stack = find_layers(part)
+    if stack is None:
+        return
+    made = process_prompt(vision.processor, f"{vision.settings.mark} What is it?", [image])
+    last = int((made["input_ids"][0] == vision.settings.image_token).nonzero().max())
+    arguments = taken_by(vision.model, made)
+
+    def change(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        hidden = inputs[0] if inputs else options["hidden_states"]
+        changed = hidden.clone()
+        changed[:, last] = -changed[:, last].flip(-1) + 1
+        return ((changed, *inputs[1:]), options) if inputs else (inputs, {**options, "hidden_states": changed})
+
+    first: Any = part.get_submodule(stack.path)[0]
+    with torch.inference_mode(), quiet_transformers():
+        before = vision.model(**arguments, use_cache=False).logits[0]
+        hook = first.register_forward_pre_hook(change, with_kwargs=True)
+        try:
+            after = vision.model(**arguments, use_cache=False).logits[0]
+        finally:
+            hook.remove()
+    if float((before[:last] - after[:last]).abs().max() / before.std()) > _UNSEEN:
+        raise InputError(
+            f"{type(vision.model).__name__} lets the tokens of an image see those behind them",
+            received="attention in both directions",
+            allowed="a decoder whose every token sees only those before it, images included",
+            fix="Choose another model; attention of this kind is not exported yet.",
+        )
 
 
 def has_axes(model: Any) -> bool:
@@ -93,6 +133,13 @@ def image_output(vision: VisionSource, image: npt.NDArray[np.uint8]) -> Any:
     tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in _READ if name in arrays}
     with torch.inference_mode(), quiet_transformers():
         return vision.model.get_image_features(**tensors, return_dict=True)  # type: ignore[operator]
+
+
+def continues_texts(config: Any) -> bool:
+    """Whether transformers also loads such a model for texts alone."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
 
 
 def image_token_of(config: Any, checkpoint: Path) -> int:

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.image_processor import process_image, process_prompt, taken_by
+from jisu.exporter.sources.image_processor import process_image
 from jisu.exporter.sources.image_text import image_output
 from jisu.exporter.sources.image_ways import made_images
-from jisu.exporter.sources.layers import find_layers
-from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.tracing.image_decoder import ImageDecoder, add_image_inputs
 from jisu.exporter.tracing.trace import trace
 from jisu.exporter.tracing.unpacked_tiles import packs_tiles
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 _TILES = 3  # of the example: above one, since torch.export fixes dimensions of size 0 and 1
 _EDGE = 64
 _TILES_AXIS = (1, "tiles")
-_UNSEEN = 1e-4  # sd of the logits, that a token may differ by for one that it does not see
 
 
 def trace_image_decoder(source: Source) -> ir.Model:
@@ -38,7 +34,6 @@ def trace_image_decoder(source: Source) -> ir.Model:
         InputError: it cannot be traced, or cannot continue from a state.
     """
     assert source.vision is not None
-    refuse_two_sided(source.vision, source.module)
     deep = deep_layers(source.vision)
     module: Any = source.module
     decoder = ImageDecoder(module, deep=deep)
@@ -46,40 +41,6 @@ def trace_image_decoder(source: Source) -> ir.Model:
     model = trace(decoder, decoder.state_spec(), repeats=not deep)
     add_image_inputs(model.graph, deep=deep)
     return model
-
-
-def refuse_two_sided(vision: VisionSource, text_part: Any) -> None:
-    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one."""
-    import torch
-
-    stack = find_layers(text_part)
-    if stack is None:
-        return
-    made = process_prompt(vision.processor, f"{vision.settings.mark} What is it?", [made_images(_EDGE)[0]])
-    last = int((made["input_ids"][0] == vision.settings.image_token).nonzero().max())
-    arguments = taken_by(vision.model, made)
-
-    def change(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        hidden = inputs[0] if inputs else options["hidden_states"]
-        changed = hidden.clone()
-        changed[:, last] = -changed[:, last].flip(-1) + 1
-        return ((changed, *inputs[1:]), options) if inputs else (inputs, {**options, "hidden_states": changed})
-
-    first: Any = text_part.get_submodule(stack.path)[0]
-    with torch.inference_mode(), quiet_transformers():
-        before = vision.model(**arguments, use_cache=False).logits[0]
-        hook = first.register_forward_pre_hook(change, with_kwargs=True)
-        try:
-            after = vision.model(**arguments, use_cache=False).logits[0]
-        finally:
-            hook.remove()
-    if float((before[:last] - after[:last]).abs().max() / before.std()) > _UNSEEN:
-        raise InputError(
-            f"{type(vision.model).__name__} lets the tokens of an image see those behind them",
-            received="attention in both directions",
-            allowed="a decoder whose every token sees only those before it, images included",
-            fix="Choose another model; attention of this kind is not exported yet.",
-        )
 
 
 def trace_images(vision: VisionSource) -> ir.Model:

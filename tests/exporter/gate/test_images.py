@@ -131,17 +131,19 @@ def test_a_right_candidate_passes(parts: Any) -> None:
 def test_a_decoder_that_sees_ahead_is_refused(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The source is made to let every token see all others, as some do within an image."""
     from jisu.exporter.contract.errors import InputError
-    from jisu.exporter.tracing.trace_images import refuse_two_sided
+    from jisu.exporter.sources.image_text import refuse_two_sided
+    from jisu.exporter.sources.image_ways import made_images
 
     _, source = parts
-    refuse_two_sided(source.vision, source.module)
+    image = made_images(64)[0]
+    refuse_two_sided(source.vision, image)
     from transformers.models.llama import modeling_llama
 
     monkeypatch.setattr(modeling_llama, "create_causal_mask", lambda **_: None)
     for layer in source.module.model.text_model.layers:
         monkeypatch.setattr(layer.self_attn, "is_causal", False)
     with pytest.raises(InputError, match="see those behind them"):
-        refuse_two_sided(source.vision, source.module)
+        refuse_two_sided(source.vision, image)
 
 
 def test_a_rejected_export_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
