@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Python, torch, transformers and onnxruntime themselves; what tracing leaves behind.
 _BASE_BYTES, _TRACED_BYTES = 420_000_000, 250_000_000
 _READ_BYTES_PER_SECOND = 5e8
+_LOADED_AT_ONCE = 4
 _IMPORT_SECONDS, _TRACE_SECONDS, _TRACE_SECONDS_PER_LAYER = 3.5, 2.5, 0.03
 _WRITE_BYTES_PER_SECOND = 3e8
 # Weights rounded to the nearest in a second by a core, with a search for each block's scale.
@@ -66,14 +67,17 @@ def estimate_cost(
     rate = operations_per_second or measure_arithmetic()
     weights = source.weight_bytes
     forward = 2 * active_weights(source) / (rate * _FORWARD_SHARE)  # seconds for a token
-    largest = max((4 * one.numel() for one in source.module.parameters()), default=0)
+    sizes = [4 * one.numel() for one in source.module.parameters()]
+    largest = max(sizes, default=0)
+    # Threads of transformers load several weights at once, each of which is there twice for a moment.
+    loading = min(1 + sizes.count(largest), _LOADED_AT_ONCE)
     held = min(weights, WINDOW) if is_large(source) else weights
     loaded = _BASE_BYTES + _TRACED_BYTES + held
     stages = [
         StageCost(
             name="load",
             seconds=_IMPORT_SECONDS + weights / _READ_BYTES_PER_SECOND,
-            peak_bytes=_BASE_BYTES + held + 2 * largest,
+            peak_bytes=_BASE_BYTES + held + loading * largest,
         ),
         StageCost(
             name="trace",

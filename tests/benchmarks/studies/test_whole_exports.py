@@ -84,3 +84,7 @@ def test_the_page_of_large_models_shows_what_was_measured():
     for row in report["rows"]:
         figures = f"{row['seconds']:.0f} s | {row['peak_bytes'] / 1e9:.1f} GB | {row['bytes'] / 1e6:.0f} MB"
         assert f"| {row['model']} | {row['export']} | {figures} | {row['worst_kl']:.4f} |" in page
+    for row in report["stage_memory"]["rows"]:
+        stages = ("trace", "quantize", "optimize and write", "verify")
+        cells = [f"{row['before'][stage] / 1e9:.1f} -> {row['after'][stage] / 1e9:.1f} GB" for stage in stages]
+        assert f"| {row['model']} | {row['export']} | {' | '.join(cells)} |" in page
