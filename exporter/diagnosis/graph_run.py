@@ -20,6 +20,7 @@ from jisu.exporter.contract.signature import (
     INPUT_IDS,
     LOGITS_POSITIONS,
     PAST_LENGTH,
+    TOKEN_TYPE_IDS,
     Signature,
 )
 
@@ -109,6 +110,7 @@ class GraphRun:
             INPUT_IDS: token_ids[None, call.start : call.stop],
             ATTENTION_MASK: np.ones((1, call.stop), np.int64),
             PAST_LENGTH: np.array([call.start], np.int64),
+            TOKEN_TYPE_IDS: np.zeros((1, width), np.int64),
             LOGITS_POSITIONS: np.arange(width, dtype=np.int64)[None],
         }
         return {name: array for name, array in fed.items() if name in self._read}

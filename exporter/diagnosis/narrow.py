@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.signature import LOGITS
 from jisu.exporter.diagnosis.finding import Finding, Limits
 from jisu.exporter.diagnosis.graph_run import Call, GraphRun
 from jisu.exporter.diagnosis.landmarks import landmarks, weights_read
 from jisu.exporter.diagnosis.source_states import observe_within
 from jisu.exporter.diagnosis.subgraph import operators_of, stretch, write_stretch
-from jisu.exporter.diagnosis.subject import Piece, Subject
+from jisu.exporter.diagnosis.subject import ANSWERS, Piece, Subject
 from jisu.exporter.graph.localize import hidden_error
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _showing(model: ir.Model, names: Iterable[str]) -> ir.Model:
 
 
 def _truth(subject: Subject, piece: Piece, call: Call) -> npt.NDArray[np.float32]:
-    if piece.output == LOGITS:
+    if piece.output in ANSWERS:
         logits = subject.truth.logits
         return logits if len(logits) == 1 else logits[call.start : call.stop]
     return subject.of_seam(piece.output)[call.start : call.stop]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.contract.artifact import ONE_PASS_KINDS, Artifact
-from jisu.exporter.contract.signature import LOGITS
+from jisu.exporter.contract.signature import LOGITS, SENTENCE_EMBEDDING
 from jisu.exporter.diagnosis.cut_graph import Seam, cut_graph
 from jisu.exporter.diagnosis.graph_run import Call, GraphRun, calls
 from jisu.exporter.diagnosis.source_states import SourceStates, observe
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
     from jisu.exporter.graph.localize import LayerReference
     from jisu.exporter.sources.source import Source
+
+
+# What a graph gives in the end, by the kind of its model.
+ANSWERS = (LOGITS, SENTENCE_EMBEDDING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +65,21 @@ class Subject:
 
     def error(self, name: str, actual: npt.NDArray[Any], call: Call) -> float:
         """How far a seam or the logits are from the source's, in sd."""
-        if name != LOGITS:
+        if name not in ANSWERS:
             return hidden_error(self.of_seam(name)[call.start : call.stop], actual[0])
-        if actual.ndim == 2:  # labels
-            return float(logit_errors(self.truth.logits, actual.astype(np.float32)).max())
+        if self.artifact.manifest.reads_whole_texts:
+            return _answer_error(self.truth.logits, actual.astype(np.float32))
         truth = self.truth.logits[call.start : call.stop][-actual.shape[1] :]
         return float(logit_errors(truth, actual[0].astype(np.float32)).max())
+
+
+def _answer_error(truth: npt.NDArray[np.float32], actual: npt.NDArray[np.float32]) -> float:
+    """Of what a model says of a whole text, in sd of all its numbers: a row of them may have one number, or two."""
+    whole, other = truth.astype(np.float64).reshape(-1), actual.reshape(-1)
+    spread = float(whole.std()) if len(whole) > 2 else 0.0
+    scale = max(spread, 1e-3 * float(np.abs(whole).max())) if len(whole) > 2 else float(np.abs(whole).max())
+    distance = float(np.abs(whole - other).max())
+    return distance / max(scale, float(np.finfo(np.float32).tiny))
 
 
 def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int) -> tuple[Subject, tuple[str, ...]]:
@@ -102,7 +115,7 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
         artifact=artifact,
         model=model,
         seams=seams,
-        pieces=_pieces(seams),
+        pieces=_pieces(seams, SENTENCE_EMBEDDING if source.model.embedding is not None else LOGITS),
         reference=reference,
         layers=layers,
         path=None if stack is None else stack.path,
@@ -129,7 +142,7 @@ def _text(source: Source, tokens: int) -> npt.NDArray[np.int64]:
     return gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions).sequence[:tokens]
 
 
-def _pieces(seams: tuple[Seam, ...]) -> tuple[Piece, ...]:
+def _pieces(seams: tuple[Seam, ...], answer: str) -> tuple[Piece, ...]:
     pieces = []
     last = -1
     for seam in seams:
@@ -141,4 +154,4 @@ def _pieces(seams: tuple[Seam, ...]) -> tuple[Piece, ...]:
             name = f"embedding and {name}" if last < 0 else name
             pieces.append(Piece(name=name, layer=inside[-1], output=seam.output))
         last = seam.place
-    return (*pieces, Piece(name="output" if pieces else "the whole graph", layer=None, output=LOGITS))
+    return (*pieces, Piece(name="output" if pieces else "the whole graph", layer=None, output=answer))

@@ -16,6 +16,7 @@ from jisu.exporter.contract.signature import (
     PAST_LENGTH,
     SOURCE,
     STATE_PREFIXES,
+    TOKEN_TYPE_IDS,
 )
 from jisu.exporter.graph.evaluate import takes_one_token
 
@@ -195,6 +196,7 @@ def _first_call(graph: ir.Graph, window: Any) -> dict[str, np.ndarray[Any, Any]]
     feeds: dict[str, np.ndarray[Any, Any]] = {
         INPUT_IDS: np.asarray(window, np.int64)[None],
         ATTENTION_MASK: np.ones((1, count), np.int64),
+        TOKEN_TYPE_IDS: np.zeros((1, count), np.int64),
         PAST_LENGTH: np.zeros(1, np.int64),
         LOGITS_POSITIONS: np.arange(count)[None],
     }

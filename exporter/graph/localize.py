@@ -21,6 +21,7 @@ from jisu.exporter.contract.signature import (
     INPUT_IDS,
     LOGITS_POSITIONS,
     PAST_LENGTH,
+    TOKEN_TYPE_IDS,
     Signature,
 )
 
@@ -153,6 +154,7 @@ def _first_call(signature: Signature, token_ids: npt.NDArray[np.int64]) -> dict[
         INPUT_IDS: token_ids[None],
         ATTENTION_MASK: np.ones((1, length), dtype=np.int64),
         PAST_LENGTH: np.zeros(1, dtype=np.int64),
+        TOKEN_TYPE_IDS: np.zeros((1, length), dtype=np.int64),
         LOGITS_POSITIONS: np.array([[-1]], dtype=np.int64),
     }
     for spec in signature.state:

@@ -179,3 +179,11 @@ def test_a_classifier_has_a_prompt_alone(tiny_classifier, tmp_path):
     actual = diagnose(tiny_classifier.folder, out=tmp_path / "out")
     assert actual.finding is None
     assert actual.errors.shape[1] == 1
+
+
+@pytest.mark.parametrize("name", ["tiny_ranker", "tiny_embedder", "tiny_tagger", "tiny_answerer"])
+def test_every_model_that_reads_texts_can_be_looked_at(name, request, tmp_path):
+    """Its answer may be one number, a vector, or have another name than logits."""
+    actual = diagnose(request.getfixturevalue(name).folder, out=tmp_path / "out")
+    assert actual.finding is None
+    assert np.nanmax(actual.errors) < 1e-3
