@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jisu.exporter.gate.proving import progress_of, tokenizer_check_of
 from jisu.exporter.gate.run import run_check
 
@@ -41,6 +43,8 @@ def prove_speech(
         evaluation=evaluation,
         judges_quality=budget.judges_quality,
     )
+    # An extractor that divides by a deviation makes no numbers of silence; what is made of it then, nobody can judge.
+    recordings = tuple(one for one in recordings if np.isfinite(audio.features(one.samples)).all())
     prompts = condition_on(drafted, recordings)
     features = [audio.features(recording.samples) for recording in recordings]
     backend: Any = open_candidate_speech(artifact)

@@ -37,8 +37,9 @@ class EncoderInput:
     @property
     def shapes(self) -> dict[int, Any]:
         """The axes that torch's exporter has to keep open."""
+        # Of the positions that convolutions leave of frames torch proves too little; that none is fixed is seen later.
         return {
-            axis: torch.export.Dim(dim, min=1 if dim in ("B", SOURCE) else 2)
+            axis: torch.export.Dim.AUTO if dim == FRAMES else torch.export.Dim(dim, min=1)
             for axis, dim in enumerate(self.dims)
             if isinstance(dim, str)
         }
