@@ -144,6 +144,9 @@ def test_stages_that_have_ended_count_for_what_is_left() -> None:
         time.sleep(0.01)
     stages.expect({"first": 40.0, "second": 40.0})
     assert stages._left.of_stage("second", 0.0, 0.0) == pytest.approx(10.0)
+    with stages.stage("second"):
+        pass
+    assert stages._left._measured.keys() == {"first", "second"}
     assert not stages.watched
 
 
