@@ -28,9 +28,11 @@ DISTRIBUTIONS = {
     "llama_cpp": "llama-cpp-python",
     "lm_eval": "lm-eval",
     "openvino_genai": "openvino-genai",
+    "sentence_transformers": "sentence-transformers",
+    "faster_whisper": "faster-whisper",
 }
 # Of an environment apart, in which only the workers beside it run.
-OTHER_ENGINES = ROOT / "benchmarks" / "peers" / "requirements.txt"
+OTHER_ENGINES = ROOT / "benchmarks" / "peers"
 # Libraries that another requirement is known to bring and whose version it decides.
 BROUGHT = {"huggingface_hub": "transformers", "markupsafe": "jinja2", "yaml": "transformers", "ml_dtypes": "onnx-ir"}
 
@@ -56,6 +58,7 @@ def onnxruntimes(names: set[str]) -> set[str]:
 
 def test_every_extra_of_the_design_is_there() -> None:
     assert {
+        "audio",
         "cpu",
         "cuda",
         "cudnn",
@@ -107,7 +110,8 @@ def test_everything_the_development_environment_needs_is_pinned() -> None:
 def test_every_imported_library_is_declared() -> None:
     declared = {re.split(r"[<>=\[;]", line)[0].lower() for line in PROJECT["dependencies"]}
     declared |= set().union(*(requirements(extra) for extra in EXTRAS))
-    elsewhere = {line.split("==")[0] for line in OTHER_ENGINES.read_text(encoding="utf-8").splitlines() if "==" in line}
+    lists = [path.read_text(encoding="utf-8").splitlines() for path in OTHER_ENGINES.glob("requirements*.txt")]
+    elsewhere = {line.split("==")[0] for lines in lists for line in lines if "==" in line}
     ours = {"jisu", "exporter", "runtimes", "calibration", "benchmarks", "examples", "tests"}
     missing = set()
     for path in (path for name in ours - {"tests"} for path in (ROOT / name).rglob("*.py")):
@@ -115,7 +119,7 @@ def test_every_imported_library_is_declared() -> None:
         names = {name.split(".")[0] for _, name in imports(tree, late=True)}
         for name in names - ours - set(sys.stdlib_module_names):
             distribution = DISTRIBUTIONS.get(name, BROUGHT.get(name, name)).lower()
-            peer = OTHER_ENGINES.parent in path.parents and distribution in elsewhere
+            peer = OTHER_ENGINES in path.parents and distribution in elsewhere
             if distribution not in declared and not peer:
                 missing.add(f"{path.relative_to(ROOT)} imports {name}")
     assert missing == set()

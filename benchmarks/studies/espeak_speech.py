@@ -56,10 +56,7 @@ class Espeak:
 
 
 def resampled(audio: npt.NDArray[np.float32], rate: int, new_rate: int) -> npt.NDArray[np.float32]:
-    """The same at another rate, by a polyphase filter."""
-    from math import gcd
+    """The same at another rate."""
+    import soxr
 
-    from scipy.signal import resample_poly
-
-    common = gcd(rate, new_rate)
-    return np.asarray(resample_poly(audio, new_rate // common, rate // common), np.float32)
+    return np.asarray(soxr.resample(audio, rate, new_rate), np.float32)

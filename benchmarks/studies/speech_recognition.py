@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy.typing as npt
 from jisu.benchmarks.studies.espeak_speech import Espeak, resampled
 
 RATE = 16_000
+WORKER = "run_transcriber"  # in `benchmarks/peers`
 SENTENCES = (
     "The harbour was quiet in the morning, and the boats moved slowly with the tide. Nobody spoke on the pier.",
     "Please send the report to the office before noon on Friday, and keep a copy of every page for yourself.",
@@ -67,9 +67,7 @@ class Worker:
 
     def __init__(self, name: str, command: list[str], threads: int) -> None:
         self.name = name
-        # Another Python has its engine, and finds this file's own imports here.
-        root = str(Path(__file__).resolve().parents[2])
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": root}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -90,64 +88,6 @@ class Worker:
         self._process.wait()
 
 
-def work(kind: str, folder: str, *, beams: int, threads: int) -> None:
-    """Answer paths on standard input; the inside of a `Worker`."""
-    if kind == "jisu":
-        import jisu
-
-        engine = jisu.load(folder, threads=threads)
-
-        def run(samples: Any) -> str:
-            return engine.transcribe(samples, language="en", num_beams=beams).text
-    elif kind == "faster-whisper":
-        import faster_whisper  # type: ignore[import-not-found]
-
-        model = faster_whisper.WhisperModel(folder, device="cpu", compute_type="int8", cpu_threads=threads)
-
-        def run(samples: Any) -> str:
-            segments, _ = model.transcribe(
-                samples,
-                language="en",
-                beam_size=beams,
-                temperature=0.0,
-                condition_on_previous_text=False,
-                without_timestamps=len(samples) <= 30 * RATE,
-            )
-            return "".join(segment.text for segment in segments)
-    else:
-        run = _transformers(folder, beams)
-    for line in sys.stdin:
-        samples = np.load(line.strip())
-        started = time.perf_counter()
-        text = run(samples)
-        record = {"text": text, "seconds": time.perf_counter() - started}
-        sys.stdout.write(json.dumps(record) + "\n")
-        sys.stdout.flush()
-
-
-def _transformers(folder: str, beams: int) -> Any:
-    import torch
-    import transformers
-
-    known: Any = transformers  # its classes have no types
-    extractor = known.AutoFeatureExtractor.from_pretrained(folder)
-    tokenizer = known.AutoTokenizer.from_pretrained(folder)
-    model = known.AutoModelForSpeechSeq2Seq.from_pretrained(folder, dtype=torch.float32).eval()
-
-    def run(samples: Any) -> str:
-        long = len(samples) > 30 * RATE
-        whole = {"truncation": False, "padding": "longest"} if long else {}
-        features = extractor(samples, sampling_rate=RATE, return_tensors="pt", **whole).input_features
-        with torch.inference_mode():
-            ids = model.generate(
-                features, language="en", task="transcribe", num_beams=beams, return_timestamps=bool(long)
-            )
-        limit = model.generation_config.no_timestamps_token_id
-        return str(tokenizer.decode([token for token in ids[0].tolist() if token < limit], skip_special_tokens=True))
-
-    return run
-
-
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run everything; returns the report."""
     with tempfile.TemporaryDirectory() as place:
@@ -156,12 +96,12 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
             paths.append(Path(place) / f"{index}.npy")
             np.save(paths[-1], samples)
         seconds = [len(np.load(path)) / RATE for path in paths]
-        own = [sys.executable, "-m", "jisu.benchmarks.studies.speech_recognition", "--work"]
+        own = [sys.executable, str(_worker())]
         commands = {str(folder): [*own, "jisu", str(folder)] for folder in arguments.artifacts}
         if arguments.faster_whisper is not None:
-            script = [str(arguments.python), str(Path(__file__).resolve()), "--work"]
+            script = [str(arguments.python), str(_worker())]
             commands["faster-whisper int8"] = [*script, "faster-whisper", str(arguments.faster_whisper)]
-        options = ["--beams", str(arguments.beams), "--threads", str(arguments.threads)]
+        options = [str(arguments.beams), str(arguments.threads)]
         truth = Worker("transformers", [*own, "transformers", str(arguments.checkpoint), *options], arguments.threads)
         texts = [truth.ask(path)[0] for path in paths]
         truth.close()
@@ -198,26 +138,26 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "words": total, "truth": texts, "beams": arguments.beams, "rows": rows}
 
 
+def _worker() -> Path:
+    return Path(__file__).resolve().parent.parent / "peers" / f"{WORKER}.py"
+
+
 def _spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def main() -> None:
-    """Compare, or be one of the processes."""
+    """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("checkpoint", nargs="?")
+    parser.add_argument("checkpoint")
     parser.add_argument("artifacts", nargs="*", type=Path)
-    parser.add_argument("--work", nargs=2, metavar=("KIND", "FOLDER"))
-    parser.add_argument("--espeak", type=Path)
+    parser.add_argument("--espeak", type=Path, required=True)
     parser.add_argument("--faster-whisper", type=Path)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--out", type=Path)
     for name, default in (("beams", 1), ("threads", 2), ("trials", 5), ("sentences", len(SENTENCES))):
         parser.add_argument(f"--{name}", type=int, default=default)
     arguments = parser.parse_args()
-    if arguments.work is not None:
-        work(*arguments.work, beams=arguments.beams, threads=arguments.threads)
-        return
     report = compare(arguments)
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")

@@ -64,8 +64,8 @@ def _describe_vectors(gate: Mapping[str, Any], quality: Mapping[str, Any]) -> st
     text = f"cosine with the source's vectors {float(worst['smallest']):.5f} or more, lowest in {worst.get('name')}"
     if not isinstance(ranking, Mapping):
         return text
-    found, order = (_number(ranking.get(key)) for key in ("recall_at_10", "rank_correlation"))
-    return f"{text}; recall@10 {found:.3f}, rank correlation {order:.5f}" if found and order else text
+    recall, order = (_number(ranking.get(key)) for key in ("recall_at_10", "rank_correlation"))
+    return f"{text}; recall@10 {recall:.3f}, rank correlation {order:.5f}" if recall and order else text
 
 
 def _domains(gate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
