@@ -244,7 +244,7 @@ RUN_BY_NAME: dict[str, str] = {
 NOT_TESTED: dict[str, str] = {
     "jisu/__main__.py": "one call of what test_command_line.py tests; test_folder_names.py runs it",
     "benchmarks/peers/run_genai.py": "needs onnxruntime-genai, which is installed for comparisons only",
-    "benchmarks/peers/run_transcriber.py": "needs a checkpoint and faster-whisper, which is installed for comparisons only",
+    "benchmarks/peers/run_transcriber.py": "needs a checkpoint and faster-whisper, installed for comparisons only",
     "benchmarks/peers/run_llama_cpp.py": "needs llama-cpp-python, which is installed for comparisons only",
     "benchmarks/peers/run_openvino.py": "needs openvino-genai, which is installed for comparisons only",
     "benchmarks/robustness/__main__.py": "a command of minutes that calls what test_attempt.py and test_trials.py test",
