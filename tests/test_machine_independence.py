@@ -26,6 +26,7 @@ MAY_ASK = {
     "exporter/estimates/cost_estimate.py": "the time that a dry run foresees",
     "exporter/estimates/disk_space.py": "a disk that is too small is refused",
     "exporter/gate/open_candidate.py": "what cannot be verified here is refused",
+    "exporter/jobs/free_memory.py": "memory that the allocator keeps is given back; nothing is computed from it",
     "exporter/jobs/peak_memory.py": "memory of each step, in the timings",
     "exporter/jobs/stages.py": "seconds of each step, in the timings",
     "exporter/sources/paged_weights.py": "where weights lie while they are read: a file or memory",

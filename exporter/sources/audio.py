@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.audio_settings import AudioSettings
 from jisu.exporter.contract.errors import InputError
@@ -19,7 +16,12 @@ from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
 
-Samples = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Samples = npt.NDArray[np.float32]
+
 PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # Recordings that the extractor is given: in seconds, neither a multiple of the other.
 _SECONDS = (1.0, 1.7)
@@ -34,6 +36,8 @@ class AudioSource:
 
     def filled(self, samples: Samples) -> Samples:
         """The recording, with silence behind it up to the shortest that the model reads, or to its window."""
+        import numpy as np
+
         missing = max(self.settings.window or 0, self.settings.shortest) - len(samples)
         return samples if missing <= 0 else np.pad(samples, (0, missing))
 
@@ -130,6 +134,8 @@ def extracted(extractor: Any, samples: Samples, settings: AudioSettings, *, whol
     Raises:
         InputError: the extractor fails, or gives nothing under the name that the model reads.
     """
+    import numpy as np
+
     options: dict[str, Any] = {"truncation": False, "padding": "longest"} if whole else {}
     try:
         with quiet_transformers():
@@ -142,6 +148,8 @@ def extracted(extractor: Any, samples: Samples, settings: AudioSettings, *, whol
 
 
 def _noise(samples: int) -> Samples:
+    import numpy as np
+
     return np.asarray(np.random.default_rng(0).normal(0, 0.1, samples), np.float32)
 
 

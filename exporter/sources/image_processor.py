@@ -13,15 +13,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # Read as they are, where they are there.
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -89,6 +90,7 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
 
 def process_image(processor: Any, image: Any) -> ProcessedImage:
     """Let the processor prepare one image, uint8 [H, W, 3] or one of Pillow."""
+    import numpy as np
     from PIL import Image
 
     used: dict[str, Any] = {}

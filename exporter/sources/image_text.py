@@ -11,16 +11,14 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.layers import find_layers
 from jisu.exporter.sources.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
     from transformers import PreTrainedModel
 
     from jisu.exporter.contract.image_settings import ImageSettings
@@ -85,6 +83,7 @@ def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8]) -> None
     import torch
 
     from jisu.exporter.sources.image_processor import process_prompt, taken_by
+    from jisu.exporter.sources.layers import find_layers
 
     part: Any = text_part(vision.model)
     stack = find_layers(part)
@@ -125,6 +124,7 @@ def has_axes(model: Any) -> bool:
 
 def image_output(vision: VisionSource, image: npt.NDArray[np.uint8]) -> Any:
     """What the model itself makes of an image uint8 [H, W, 3], as it returns it."""
+    import numpy as np
     import torch
 
     from jisu.exporter.sources.image_processor import process_image

@@ -149,7 +149,7 @@ def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
         ({"precision": "int4", "calibration": "missing.txt"}, "missing.txt"),
         ({"keep_quantization": True}, "GGUF"),
         ({"precision": "int8", "max_kl": float("nan")}, "--max-kl nan"),
-        ({"precision": "int8", "min_top1": 1.5}, "--min-top1 and --max-confident-changes from 0 to 1"),
+        ({"precision": "int8", "min_top1": 1.5}, "--min-recall from 0 to 1"),
     ],
 )
 def test_what_the_export_refuses_the_plan_refuses(tmp_path, options, message, tiny_source):

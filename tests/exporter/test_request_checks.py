@@ -27,7 +27,7 @@ def test_a_classifier_has_no_next_tokens(options, received, tiny_classifier_sour
 def test_an_encoder_is_not_for_every_precision(target, precision):
     source = SimpleNamespace(model_kind="text2text-generation", model=SimpleNamespace(architecture="T5"))
     request = SimpleNamespace(target=target, precision_spec=PRECISIONS[precision], min_cosine=None, min_recall=None)
-    with pytest.raises(InputError, match=f"T5 has an encoder .*--target {target}"):
+    with pytest.raises(InputError, match=f"T5 has an encoder, .*--target {target}"):
         check_model_kind(request, source)
 
 

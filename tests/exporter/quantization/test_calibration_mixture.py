@@ -96,7 +96,7 @@ def test_a_classifier_gets_texts_with_its_special_tokens_around_them(tmp_path):
     text = mixture.ids[[part != "random tokens" for part in mixture.parts]]
     assert (text[:, 0] == 0).all()
     assert (text[:, -1] == 1).all()
-    assert mixture.left_out == ("own writing: a classifier writes no text",)
+    assert mixture.left_out == ("own writing: a model that reads whole texts writes none",)
 
 
 def test_a_model_of_a_dozen_words_is_calibrated_on_what_it_knows_and_says_so():
