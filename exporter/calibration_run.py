@@ -101,7 +101,7 @@ def calibrate(
             scratch=scratch_folder(out),
         )
     refuse_activations(source, what="calibration")
-    planned = prepare_calibration_data(
+    chosen = prepare_calibration_data(
         source,
         texts,
         evaluation=held_out.text,
@@ -113,7 +113,7 @@ def calibrate(
     try_to_write(out / RECORD, what="statistics", option="--out")
     try:
         with stages.stage("calibration text"):
-            drawn = _written(source, planned, out, stages)
+            drawn = _written(source, chosen, out, stages)
         with stages.stage("calibrate"):
             settings = CollectSettings(hessians=hessians)
             if ray is None or has_statistics(out):  # which are resumed, or only read
@@ -173,19 +173,19 @@ def _refuse_statistics(texts: CalibrationTexts) -> None:
         )
 
 
-def _written(source: Source, planned: CalibrationData, out: Path, stages: Stages) -> CalibrationData:
-    """The planned windows with what the model writes, which a collection that was interrupted has kept."""
+def _written(source: Source, chosen: CalibrationData, out: Path, stages: Stages) -> CalibrationData:
+    """The chosen windows with what the model writes, which a collection that was interrupted has kept."""
     from jisu.calibration.statistics.statistics import has_statistics
     from jisu.calibration.text.fingerprint import model_fingerprint
     from jisu.calibration.text.windows import Windows
 
     model = model_fingerprint(source.module)
-    if planned.unwritten is not None and (out / RECORD).exists():
+    if chosen.unwritten is not None and (out / RECORD).exists():
         stored = read_stored_windows(out)
-        if stored.record.get("fingerprint") == planned.fingerprint and stored.model == model:
+        if stored.record.get("fingerprint") == chosen.fingerprint and stored.model == model:
             windows = Windows(ids=stored.ids, seed=stored.seed)
             return CalibrationData(windows=windows, record=stored.record, parts=stored.parts)
-    data = write_calibration_data(source, planned, progress=stages.advance)
+    data = write_calibration_data(source, chosen, progress=stages.advance)
     if not has_statistics(out):  # whose windows these may not be, which is found out when they are resumed
         ids, seed = data.windows.ids, data.windows.seed
         stored = StoredWindows(ids=ids, record=data.record, seed=seed, parts=data.parts, model=model)

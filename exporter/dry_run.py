@@ -119,7 +119,7 @@ class ExportEstimate:
 
 @with_arguments_of(ExportRequest)
 def estimate_export(request: ExportRequest) -> ExportEstimate:
-    """Plan an export from a checkpoint's configuration, tokenizer and header.
+    """Estimate an export from a checkpoint's configuration, tokenizer and header.
 
     Raises:
         InputError: whatever `exporter.pipeline.export` would find wrong before it computes anything.

@@ -36,7 +36,7 @@ _GRAPH_BYTES_PER_EXPERT = 1_300
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
 # Types of GGUF blocks whose scales are products, which two bytes do not hold.
 _FINE_SCALES = ("Q3_K", "Q6_K", "IQ4_XS")
-# Label of what no plan speaks of: biases, norms, and weights of other shapes than a matrix of a linear layer.
+# Label of what no choice of formats speaks of: biases, norms, and weights that are no matrix of a linear layer.
 _OTHERS = "float32"
 
 
@@ -98,7 +98,7 @@ def estimate_size(source: Source, prepared: Prepared, *, target: str) -> SizeEst
     known = _known_forms(source, prepared, target)
     precision = prepared.options.precision
     half = precision.half or computed_half(precision, target)
-    # Of a half precision a plan lists the weights that are kept; what else it leaves out becomes half.
+    # Of a half precision a choice lists the weights that are kept; what else it leaves out becomes half.
     kept_names = {f"{name}.weight" for name in prepared.choice.formats} if precision.half is not None else set()
     rows: dict[str, list[int]] = {}
     for name, parameter in named_weights(source.module).items():  # a shared one comes once

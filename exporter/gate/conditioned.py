@@ -115,7 +115,7 @@ def started(token_ids: TokenIds, start: int) -> TokenIds:
 
 
 def condition(prompts: GatePrompts) -> tuple[GatePrompts, tuple[TokenIds, ...]]:
-    """Turn a plan of sequences into one of answers about sources, and make the sources.
+    """Turn a choice of sequences into one of answers about sources, and make the sources.
 
     The sources are beginnings of the long sequence, of the lengths whose prefill is checked too, and a text that fills
     the model's range; the three short rows; and the windows, each of which is then judged as an answer about itself.

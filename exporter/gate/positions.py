@@ -149,7 +149,7 @@ class Range:
     windows: tuple[int, ...]
 
 
-def plan_range(
+def choose_range(
     module: Any,
     signature: Signature,
     *,

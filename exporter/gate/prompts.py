@@ -1,4 +1,4 @@
-"""What the gate feeds: token sequences planned so that few reference runs serve all checks.
+"""What the gate feeds: token sequences chosen so that few reference runs serve all checks.
 
 One long sequence is the prefill, the chunks and the teacher-forced decode; three short ones of unequal lengths are the
 batch and the greedy prompts. The long text is English prose of the held-out domains, see `exporter.gate.domains`.
@@ -44,7 +44,7 @@ CHAT = (
 
 @dataclass(frozen=True, kw_only=True)
 class GatePrompts:
-    """The gate's plan. All ids are int64.
+    """What the gate asks. All ids are int64.
 
     Attributes:
         sequence: [n], the long one; n is at least 4.
@@ -84,11 +84,11 @@ def gate_prompts(
     render: Render | None = None,
     judges_quality: bool = True,
 ) -> GatePrompts:
-    """Plan the gate for one model. Without a tokenizer the ids are random, seeded, uniform over the vocabulary.
+    """Choose what the gate asks one model. Without a tokenizer the ids are random, seeded, uniform over the vocabulary.
 
     Args:
         vocab_size: ids stay below it.
-        max_positions: tokens the model can hold; a small number shortens the plan.
+        max_positions: tokens the model can hold; a small number shortens the sequences.
         evaluation: held-out text of the user's for the quality figures; the built-in domains when None.
         far: tokens of one long text; None for none that is longer than the others.
         judges_quality: whether the quality figures are asked for at all.

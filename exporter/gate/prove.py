@@ -166,14 +166,14 @@ def _check_whole_range(
 
 
 def _whole_range(artifact: Artifact, source: Source) -> Range | None:
-    from jisu.exporter.gate.positions import plan_range
+    from jisu.exporter.gate.positions import choose_range
     from jisu.exporter.sources.spans import switch_points, window_sizes
     from jisu.exporter.tracing.trace_source import traced_interface
 
     signature = artifact.manifest.signature
     if not signature.state:
         return None
-    return plan_range(
+    return choose_range(
         traced_interface(source.module),
         signature,
         max_positions=source.model.max_positions,

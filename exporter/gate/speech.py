@@ -84,7 +84,7 @@ class HeardReference:
 
 
 def condition_on(prompts: GatePrompts, recordings: Sequence[Recording]) -> GatePrompts:
-    """Turn a plan of sequences into one of answers about recordings, which are numbered as they come.
+    """Turn a choice of sequences into one of answers about recordings, which are numbered as they come.
 
     The long sequence is about the first one, the short rows about the first three, the windows about all in turn; and
     of each recording a few tokens are said.

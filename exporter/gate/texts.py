@@ -28,7 +28,7 @@ _CHARACTERS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class GateTexts:
-    """The gate's plan for one model. All ids are int64.
+    """What the gate asks one model. All ids are int64.
 
     Attributes:
         alone: the first tokens of one long sequence, several lengths, ascending; the last one fills the model's range.
@@ -73,7 +73,7 @@ def gate_texts(
     ranks_documents: bool = False,
     mask: int | None = None,
 ) -> GateTexts:
-    """Plan the gate for one model; arguments and errors are those of `exporter.gate.prompts.gate_prompts`.
+    """Choose what the gate asks one model; arguments and errors are those of `exporter.gate.prompts.gate_prompts`.
 
     ``far`` is the length of the longest text: the model's whole range, where that is affordable. ``ranks`` asks for
     queries and a corpus, ``pairs`` for pairs of texts (whose types the model is told if it ``takes_types``), and

@@ -50,7 +50,7 @@ class Questions:
 def choose_questions(
     tokenizer: Any | None, *, vocab_size: int, max_positions: int | None, window: int | None = None
 ) -> Questions:
-    """Plan what is asked about one model.
+    """Choose what is asked about one model.
 
     Args:
         tokenizer: the artifact's, of the package tokenizers; without one the ids are random.

@@ -77,7 +77,7 @@ def read_calibration_data(
     progress: ReportProgress | None = None,
 ) -> CalibrationData:
     """Draw all windows, and let the model write its own: `prepare_calibration_data` and `write_calibration_data`."""
-    planned = prepare_calibration_data(
+    draft = prepare_calibration_data(
         source,
         texts,
         field=field,
@@ -86,7 +86,7 @@ def read_calibration_data(
         window_tokens=window_tokens,
         shares=shares,
     )
-    return write_calibration_data(source, planned, progress=progress)
+    return write_calibration_data(source, draft, progress=progress)
 
 
 def prepare_calibration_data(

@@ -152,7 +152,7 @@ def test_a_mix_has_a_range_of_sizes(checkpoint, tmp_path):
         ({"precision": "int8", "min_top1": 1.5}, "--min-recall from 0 to 1"),
     ],
 )
-def test_what_the_export_refuses_the_plan_refuses(tmp_path, options, message, tiny_source):
+def test_what_the_export_refuses_the_dry_run_refuses(tmp_path, options, message, tiny_source):
     said = []
     for attempt in (dry_run, export):
         with pytest.raises(InputError, match=message) as refused:
@@ -173,7 +173,7 @@ def test_the_command_prints_the_plan_and_ends(checkpoint, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_too_small_is_an_error_after_the_plan(checkpoint, tmp_path, capsys, monkeypatch):
+def test_a_disk_that_is_too_small_is_an_error_after_the_estimate(checkpoint, tmp_path, capsys, monkeypatch):
     usage = namedtuple("usage", "total used free")(10, 9, 1)
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
     code = jisu.main(["export", str(checkpoint), "--out", str(tmp_path / "out"), "--dry-run"])

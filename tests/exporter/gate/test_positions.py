@@ -8,7 +8,7 @@ import pytest
 
 from jisu.exporter.contract.signature import Signature, StateSpec
 from jisu.exporter.gate import FP32_BUDGET, gate_prompts, run_gate
-from jisu.exporter.gate.positions import _far_bounds, plan_range
+from jisu.exporter.gate.positions import _far_bounds, choose_range
 from jisu.exporter.precision.budget import quality_budget
 from jisu.exporter.sources import load_source
 from jisu.exporter.tracing.trace_source import traced_interface
@@ -34,7 +34,7 @@ class Traced:
 
 def plan(module, specs, **options):
     settings = {"max_positions": 512, "windows": (), "switches": (), **options}
-    return plan_range(module, Signature(inputs=(), outputs=(), state=specs), **settings)
+    return choose_range(module, Signature(inputs=(), outputs=(), state=specs), **settings)
 
 
 def test_one_position_of_a_text_over_the_whole_range_shows(llama, reference):
@@ -85,7 +85,7 @@ def test_a_made_past_is_the_same_for_both(place, tiny_artifact, tiny_source):
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
-    requested = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(64,), switches=())
+    requested = choose_range(traced_interface(source.module), signature, max_positions=512, windows=(64,), switches=())
     requested = replace(requested, places=(place,))
     backend = open_backend("ort-cpu", tiny_artifact)
     exam = Exam(
@@ -121,7 +121,7 @@ def test_a_candidate_may_leave_anything_behind_its_tokens(tiny_artifact, tiny_so
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
-    requested = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
+    requested = choose_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
     backend = open_backend("ort-cpu", tiny_artifact)
 
     class Untidy:
@@ -156,7 +156,7 @@ def test_tokens_that_a_candidate_does_not_write_are_not_there(tiny_artifact, tin
 
     source = load_source(tiny_source)
     signature = tiny_artifact.manifest.signature
-    requested = plan_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
+    requested = choose_range(traced_interface(source.module), signature, max_positions=512, windows=(), switches=())
     backend = open_backend("ort-cpu", tiny_artifact)
 
     class Forgetful:
