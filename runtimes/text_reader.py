@@ -110,7 +110,7 @@ class TextReader:
         filler, codec, mask = self.backend(FILLING), self._codec, self._facts.mask
         if mask is None:
             raise InputError(
-                f"The tokenizer of {self._artifact.folder} has no token for a word to be results",
+                f"The tokenizer of {self._artifact.folder} has no token that stands for a word to be filled in",
                 received="no mask_token",
                 allowed="a tokenizer with the mask_token that the model was trained with",
                 fix="Add it to the checkpoint's tokenizer_config.json, and export again.",
