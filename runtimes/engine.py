@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, SPEECH, Artifact, EmbeddingFacts, ModelKind
+from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, SPEECH, Artifact
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.model_uses import does_not_generate, not_of_kind
 from jisu.exporter.contract.one_pass_backend import OnePassBackend
@@ -34,11 +34,10 @@ from jisu.runtimes.machine.freed_memory import return_freed_memory
 from jisu.runtimes.model_text import ModelText
 from jisu.runtimes.reading.answering import Answer
 from jisu.runtimes.reading.classification import Classification
-from jisu.runtimes.reading.embedding import Vectors, embed_rows, prompt_text, shortened
+from jisu.runtimes.reading.embedding import Vectors
 from jisu.runtimes.reading.filling import Filling
 from jisu.runtimes.reading.pairs import TextPair
 from jisu.runtimes.reading.tagging import Aggregation, Tag
-from jisu.runtimes.reading.texts import check_texts
 from jisu.runtimes.speech.recordings import read_recording
 from jisu.runtimes.speech.transcriber import Transcriber
 from jisu.runtimes.text_reader import TextReader
@@ -113,11 +112,7 @@ class Engine:
     @property
     def classifier(self) -> OnePassBackend:
         """What classifies; raises InputError when the artifact is no classifier."""
-        return self._reads(CLASSIFICATION)
-
-    def _reads(self, kind: ModelKind) -> OnePassBackend:
-        """The opened model, when it is of a kind that reads whole texts; raises InputError for any other."""
-        return self._reader.backend(kind)
+        return self._reader.backend(CLASSIFICATION)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -530,36 +525,21 @@ class Engine:
         Raises:
             InputError: no text, an empty or a too long one, an unknown prompt, or a model that gives no vectors.
         """
-        backend, facts = self._reads(EMBEDDING), self._embedding
-        before = prompt_text(facts, prompt)
-        whole = [before + text for text in check_texts(texts)]
-        rows = self.codec.encode_rows(whole, limit=backend.max_positions, truncate=truncate)
-        with self._turns:
-            vectors = embed_rows(backend, rows)
-        return shortened(vectors, facts, dimensions=dimensions, normalize=normalize)
+        return self._reader.embed(texts, prompt=prompt, dimensions=dimensions, normalize=normalize, truncate=truncate)
 
     def embed_ids(self, rows: Sequence[Sequence[int]]) -> Vectors:
         """Vectors of texts that are lists of token ids, special tokens and prompt included; float32 [N, D]."""
-        backend = self._reads(EMBEDDING)
-        with self._turns:
-            return embed_rows(backend, check_id_prompts(rows))
+        return self._reader.embed_ids(rows)
 
     @property
     def dimensions(self) -> int:
         """Numbers in a vector of an embedding model; raises InputError for a model that gives none."""
-        return self._reads(EMBEDDING).columns
+        return self._reader.backend(EMBEDDING).columns
 
     @property
     def prompts(self) -> Mapping[str, str]:
         """What an embedding model puts before texts, by name; raises InputError for a model that gives no vectors."""
-        self._reads(EMBEDDING)
-        return dict(self._embedding.prompts)
-
-    @property
-    def _embedding(self) -> EmbeddingFacts:
-        facts = self.artifact.manifest.model.embedding
-        assert facts is not None, "reading the manifest has seen to it"
-        return facts
+        return dict(self._reader.embedding.prompts)
 
     @property
     def transcriber(self) -> Transcriber:

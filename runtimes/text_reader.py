@@ -1,4 +1,4 @@
-"""What an engine does with a model that reads whole texts: labels, ranks, tags, words at masked places, answers.
+"""What an engine does with a model that reads whole texts: labels, ranks, vectors, tags, masked words, answers.
 
 Texts are checked and encoded here; what is made of the numbers is in `runtimes.reading`.
 """
@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from jisu.exporter.contract.artifact import ANSWERING, CLASSIFICATION, FILLING, TAGGING, Artifact, ModelKind
+from jisu.exporter.contract.artifact import (
+    ANSWERING,
+    CLASSIFICATION,
+    EMBEDDING,
+    FILLING,
+    TAGGING,
+    Artifact,
+    EmbeddingFacts,
+    ModelKind,
+)
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.model_uses import not_of_kind
 from jisu.exporter.contract.one_pass_backend import OnePassBackend
@@ -18,6 +27,7 @@ from jisu.runtimes.generation.turns import Turns
 from jisu.runtimes.model_text import ModelText
 from jisu.runtimes.reading.answering import Answer, best_answers, encode_windows
 from jisu.runtimes.reading.classification import Classification, classify_rows, read_logits, scores_of
+from jisu.runtimes.reading.embedding import Vectors, embed_rows, prompt_text, shortened
 from jisu.runtimes.reading.filling import Filling, check_count, check_masked, fillings_of
 from jisu.runtimes.reading.pairs import TextPair, encode_texts
 from jisu.runtimes.reading.ranking import Ranked, blocks_of, check_query, ranked
@@ -82,6 +92,30 @@ class TextReader:
                 logits = read_logits(ranker, made.rows, made.types)
             scores += scores_of(logits, self._facts.activation)[:, 0].tolist()
         return ranked(scores, top=top)
+
+    @property
+    def embedding(self) -> EmbeddingFacts:
+        """What belongs to the model's vectors."""
+        self.backend(EMBEDDING)
+        facts: EmbeddingFacts | None = self._facts.embedding
+        assert facts is not None, "reading the manifest has seen to it"
+        return facts
+
+    def embed(
+        self, texts: object, *, prompt: str | None, dimensions: int | None, normalize: bool | None, truncate: bool
+    ) -> Vectors:
+        facts, backend = self.embedding, self.backend(EMBEDDING)
+        before = prompt_text(facts, prompt)
+        whole = [before + text for text in check_texts(texts)]
+        rows = self._codec.encode_rows(whole, limit=backend.max_positions, truncate=truncate)
+        with self._turns:
+            vectors = embed_rows(backend, rows)
+        return shortened(vectors, facts, dimensions=dimensions, normalize=normalize)
+
+    def embed_ids(self, rows: Sequence[Sequence[int]]) -> Vectors:
+        backend = self.backend(EMBEDDING)
+        with self._turns:
+            return embed_rows(backend, check_id_prompts(rows))
 
     def tag(
         self, texts: object, *, aggregation: str, ignore_labels: Collection[str], truncate: bool
