@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -172,12 +172,9 @@ def open_backend(name: str, artifact: Artifact, options: BackendOptions | None =
     if artifact.manifest.reads_whole_texts or artifact.manifest.model_kind == SPEECH:
         raise does_not_generate(artifact)
     if artifact.manifest.model_kind == IMAGE_TEXT and not entry.reads_images:
-        raise InputError(
-            f"The backend {name} reads no images",
-            received=f"{artifact.folder}, an artifact for {IMAGE_TEXT}",
-            allowed=", ".join(other for other, known in BACKENDS.items() if known.reads_images),
-            fix="Choose one of these as --backend.",
-        )
+        able = [other for other, known in BACKENDS.items() if known.reads_images]
+        received = f"{artifact.folder}, an artifact for {IMAGE_TEXT}"
+        raise _not_run(f"The backend {name} reads no images", received, able)
     opened: Backend = _open(name, entry, entry.opener, artifact, options)
     return opened
 
@@ -190,12 +187,7 @@ def open_one_pass(name: str, artifact: Artifact, options: BackendOptions | None 
         raise not_of_kind(artifact, CLASSIFICATION)
     if entry.one_pass_opener is None:
         able = [other for other, known in BACKENDS.items() if known.one_pass_opener is not None]
-        raise InputError(
-            f"The backend {name} runs only models that generate text",
-            received=str(artifact.folder),
-            allowed=", ".join(able),
-            fix="Choose one of these as --backend.",
-        )
+        raise _not_run(f"The backend {name} runs only models that generate text", str(artifact.folder), able)
     opened: OnePassBackend = _open(name, entry, entry.one_pass_opener, artifact, options)
     return opened
 
@@ -208,14 +200,14 @@ def open_speech(name: str, artifact: Artifact, options: BackendOptions | None = 
         raise not_of_kind(artifact, SPEECH)
     if entry.speech_opener is None:
         able = [other for other, known in BACKENDS.items() if known.speech_opener is not None]
-        raise InputError(
-            f"The backend {name} runs no models that hear",
-            received=str(artifact.folder),
-            allowed=", ".join(able),
-            fix="Choose one of these as --backend.",
-        )
+        raise _not_run(f"The backend {name} runs no models that hear", str(artifact.folder), able)
     opened: SpeechBackend = _open(name, entry, entry.speech_opener, artifact, options)
     return opened
+
+
+def _not_run(what: str, received: str, able: Sequence[str]) -> InputError:
+    """The error for a kind of model that a backend does not run, and others do."""
+    return InputError(what, received=received, allowed=", ".join(able), fix="Choose one of these as --backend.")
 
 
 def _open(name: str, entry: BackendEntry, path: str, artifact: Artifact, options: BackendOptions) -> Any:

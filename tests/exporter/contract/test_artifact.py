@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,29 @@ def test_a_manifest_without_a_task_generates_text_and_an_unknown_one_is_named(fo
     assert read_artifact(folder).manifest.model_kind == "text-generation"
     alter_manifest(folder, lambda data: data.update(task="text-to-speech"))
     with pytest.raises(InputError, match="task is 'text-to-speech' instead of one of text-generation"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data["model"].update(embedding=None), "where model.embedding is not there"),
+        (
+            lambda data: data["model"]["embedding"].update(dimensions=47),
+            "47 dimensions where sentence_embedding has 48",
+        ),
+        (lambda data: data["signature"]["outputs"].pop(), "has no sentence_embedding of 2 dims"),
+        (lambda data: data.update(task="token-classification"), "where model.embedding is there"),
+    ],
+)
+def test_an_embedding_model_says_what_its_vectors_are(
+    tiny_embedder: Any, tmp_path: Path, change: Any, words: str
+) -> None:
+    folder = tmp_path / "artifact"
+    shutil.copytree(tiny_embedder.folder, folder)
+    assert read_artifact(folder).manifest.model.embedding == tiny_embedder.manifest.model.embedding
+    alter_manifest(folder, change)
+    with pytest.raises(InputError, match=words):
         read_artifact(folder)
 
 
