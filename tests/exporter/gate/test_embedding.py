@@ -46,6 +46,8 @@ class Candidate:
             return np.round(vectors, 2)
         if self.fault == "blurred":
             return vectors + 0.04 * self.noise.standard_normal(vectors.shape).astype(np.float32)
+        if self.fault == "one length" and len(rows) == 1 and len(rows[0]) == 96:
+            return vectors[:, ::-1]
         if self.fault == "short texts" and min(map(len, rows)) < 20:
             return vectors[:, ::-1]
         return vectors
@@ -77,6 +79,8 @@ def test_the_same_vectors_are_accepted(budget):
         ("nan", RELAXED, "finite"),
         ("rounded", FP32_BUDGET, "text-1"),
         ("short texts", RELAXED, "text-1"),
+        ("one length", RELAXED, "cosine"),  # none of the corpus is of this length
+        ("one length", FP32_BUDGET, "vectors"),
     ],
 )
 def test_other_vectors_are_rejected(fault, budget, first):

@@ -14,7 +14,13 @@ FACTS = EmbeddingFacts(
     dimensions=3, normalized=True, pooling=("mean",), prompts={"query": "q: ", "none": ""}, default_prompt="query"
 )
 VECTORS = np.array([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], np.float32)
-TEXTS = ["a", "A longer text of several words, to be read after the short one.", "b c d", "the dog"]
+# The last two go into one call, the longer one first.
+TEXTS = [
+    "a",
+    "A longer text of several words, to be read after the short one.",
+    "the quick brown fox jumps",
+    "the quick brown fox jumps over",
+]
 
 
 @pytest.fixture(scope="module")
