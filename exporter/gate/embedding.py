@@ -38,7 +38,8 @@ def check_vectors(exam: OnePassExam) -> list[Check]:
 
 def _compare(exam: OnePassExam, truth: Numbers, vectors: Numbers, *, on: str) -> Check:
     values = cosines(truth, vectors)
-    exam.quality["vectors"] = {"domains": _by_domain(exam, values), "texts": len(values)}
+    names = [domain.name for domain in exam.texts.judged.domains for _ in domain.windows]
+    exam.quality["vectors"] = {"domains": _by_domain(names, values), "texts": len(values)}
     if exam.strict:
         errors = np.array([exam.distance(*pair) for pair in zip(truth[:, None], vectors[:, None], strict=True)])
         wrong = np.flatnonzero(~(errors <= exam.limit))
@@ -49,7 +50,6 @@ def _compare(exam: OnePassExam, truth: Numbers, vectors: Numbers, *, on: str) ->
         return Check(name="vectors", passed=passed, value=value, limit=exam.limit, unit=exam.unit, detail=detail)
     limit = exam.budget.min_cosine or 0.0
     worst = int(np.argmin(np.where(np.isfinite(values), values, -np.inf)))
-    name = _domain_of(exam, worst)
     return Check(
         name="cosine",
         # Comparisons with NaN are False: no figure that could not be computed passes.
@@ -58,28 +58,17 @@ def _compare(exam: OnePassExam, truth: Numbers, vectors: Numbers, *, on: str) ->
         limit=limit,
         unit="cosine",
         detail=f"The cosine of each vector with the source's is {values[worst]:.5f} or more {on}, {values.mean():.5f} "
-        f"on average; lowest in {name}.",
+        f"on average; lowest in {names[worst]}.",
     )
 
 
-def _by_domain(exam: OnePassExam, values: Floats) -> list[dict[str, Any]]:
-    figures, start = [], 0
-    for domain in exam.texts.judged.domains:
-        part = values[start : start + len(domain.windows)]
-        start += len(domain.windows)
-        figures.append(
-            {"name": domain.name, "texts": len(part), "mean": float(part.mean()), "smallest": float(part.min())}
-        )
+def _by_domain(names: Sequence[str], values: Floats) -> list[dict[str, Any]]:
+    """Figures of every domain, whose name stands beside each of its texts."""
+    figures = []
+    for name in dict.fromkeys(names):
+        part = values[[other == name for other in names]]
+        figures.append({"name": name, "texts": len(part), "mean": float(part.mean()), "smallest": float(part.min())})
     return figures
-
-
-def _domain_of(exam: OnePassExam, index: int) -> str:
-    start = 0
-    for domain in exam.texts.judged.domains:
-        start += len(domain.windows)
-        if index < start:
-            return domain.name
-    raise AssertionError("every text is of a domain")
 
 
 @dataclass(frozen=True, kw_only=True)
