@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.jobs.output_path import cannot_write
 
 NAME = "progress.jsonl"
 
@@ -27,7 +28,10 @@ def sole_run(folder: Path, *, name: str = NAME) -> Iterator[None]:
     except ImportError:  # Windows has no such locks
         yield
         return
-    handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise cannot_write(folder, error, what="report", option="--out") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,15 +63,21 @@ class Journal:
         key = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
         self.records = _read(self._path, key)
         if not self.records:
-            self._path.write_text(json.dumps({"plan": key}) + "\n", encoding="utf-8")
+            self._write([{"plan": key}], mode="w")
         elif not self._path.read_bytes().endswith(b"\n"):  # the line that was being written
-            lines = [{"plan": key}, *self.records]
-            self._path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            self._write([{"plan": key}, *self.records], mode="w")
 
     def add(self, record: dict[str, Any]) -> None:
+        """Keep a record; raises InputError where the disk has no room for it."""
         self.records.append(record)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        self._write([record], mode="a")
+
+    def _write(self, records: Sequence[dict[str, Any]], *, mode: Literal["a", "w"]) -> None:
+        try:
+            with self._path.open(mode, encoding="utf-8") as stream:
+                stream.writelines(json.dumps(record) + "\n" for record in records)
+        except OSError as error:
+            raise cannot_write(self._path.parent, error, what="report", option="--out") from error
 
     def remove(self) -> None:
         """The report is written: there is nothing to resume."""

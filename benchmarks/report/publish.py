@@ -80,9 +80,9 @@ def publish(folder: Path, *, results: Path, plot: Path, page: Path, readme: Path
     write_whole(results / MARKDOWN, markdown)
     write_whole(results / HTML, html)
     plot.parent.mkdir(parents=True, exist_ok=True)
-    plot.write_text(drawing, encoding="utf-8")
+    write_whole(plot, drawing)
     for path, text in pages.items():
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
 
 
 def readme_columns(report: Report) -> tuple[str, ...]:

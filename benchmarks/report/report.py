@@ -12,6 +12,7 @@ from jisu.benchmarks.report.places import without_places
 from jisu.benchmarks.report.schema import HTML, JSON, JUNIT, KIND, MARKDOWN, SCHEMA_VERSION, Report
 from jisu.benchmarks.report.verdict import Limits, judge, junit_cases
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
+from jisu.exporter.jobs.output_path import cannot_write
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -23,11 +24,13 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that nobody finds half of it, however this ends."""
+    """Write a file so that nobody finds half of it, however this ends; raises InputError where there is no room."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path.parent, error, what="report", option="--out") from error
     finally:
         partial.unlink(missing_ok=True)
 

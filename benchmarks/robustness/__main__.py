@@ -1,4 +1,4 @@
-"""Damages files and kills jobs, and prints how many of the attempts ended in which way.
+"""Damages files, kills jobs and fills their disks, and prints how many of the attempts ended in which way.
 
     python -m benchmarks.robustness --inputs build/robustness --mutants 500 --kills 50 --out counts.json
     python -m benchmarks.robustness --artifact build/tiny --checkpoint TINY --mutants 1000 --out counts.json
@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from jisu.benchmarks.robustness.checkpoint_damage import CheckpointDamage
+from jisu.benchmarks.robustness.full_disk import small_disk
 from jisu.benchmarks.robustness.subjects import write_inputs
 from jisu.benchmarks.robustness.tally import Tally, read_tally
 from jisu.benchmarks.robustness.trials import (
@@ -34,6 +36,7 @@ from jisu.exporter.jobs.termination import TERMINATED, ending_cleanly
 _INTERRUPTED = 130
 _PIECE = 10  # attempts of one trial before the next one's turn
 _SAVE_EVERY = 5.0  # seconds
+_DISK = 512 << 20  # bytes of the disk that fills
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--artifact", type=Path, action="append", default=[], help="of a small model; several")
     parser.add_argument("--mutants", type=int, default=200, help="damaged files of each input (%(default)s)")
     parser.add_argument("--kills", type=int, default=0, help="of each job of --inputs (%(default)s)")
+    parser.add_argument(
+        "--fills", type=int, default=0, help="times that the disk of each job fills; needs root (%(default)s)"
+    )
     parser.add_argument("--only", help="trials with this in their names only")
     parser.add_argument("--seed", type=int, default=0, help="other numbers damage other places (%(default)s)")
     parser.add_argument("--seconds", type=float, default=60.0, help="after which an attempt hangs (%(default)s)")
@@ -64,10 +70,13 @@ def _run(arguments: argparse.Namespace, tally: Tally) -> int:
     """Make the attempts; the exit code of what ended them early, 0 of a run that was finished."""
     until = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
     try:
-        with ending_cleanly(), tempfile.TemporaryDirectory(prefix="jisu-robustness-") as place:
+        with ending_cleanly(), tempfile.TemporaryDirectory(prefix="jisu-robustness-") as place, ExitStack() as stack:
             _import_heavy()
             setting = Setting(place=Path(place), seconds=arguments.seconds, seed=arguments.seed)
-            trials = _trials(arguments, setting)
+            disk = None
+            if arguments.fills:
+                disk = stack.enter_context(small_disk(setting.make("disk"), size=_DISK))
+            trials = _trials(arguments, setting, disk)
             for trial, _ in trials:
                 if isinstance(trial, CheckpointDamage):
                     trial.read(trial.path)  # for the modules that it imports
@@ -85,11 +94,12 @@ def _run(arguments: argparse.Namespace, tally: Tally) -> int:
     return 0
 
 
-def _trials(arguments: argparse.Namespace, setting: Setting) -> list[tuple[Trial, int]]:
+def _trials(arguments: argparse.Namespace, setting: Setting, disk: Path | None) -> list[tuple[Trial, int]]:
     """Each trial and the number of attempts."""
     damaged: list[Trial] = [artifact_trial(path.name, path, setting) for path in arguments.artifact]
     damaged += [checkpoint_trial(path.name, path, setting) for path in arguments.checkpoint]
     killed: list[Trial] = []
+    filled: list[Trial] = []
     if arguments.inputs is not None:
         inputs = write_inputs(arguments.inputs.absolute())
         damaged += [artifact_trial(name, path, setting) for name, path in inputs.artifacts.items()]
@@ -99,7 +109,9 @@ def _trials(arguments: argparse.Namespace, setting: Setting) -> list[tuple[Trial
         ]
         damaged += other_trials(inputs, setting)
         killed += kill_trials(inputs, setting)
-    trials = [*((trial, arguments.mutants) for trial in damaged), *((trial, arguments.kills) for trial in killed)]
+        filled += [] if disk is None else kill_trials(inputs, setting, disk=disk)
+    counted = ((damaged, arguments.mutants), (killed, arguments.kills), (filled, arguments.fills))
+    trials = [(trial, count) for group, count in counted for trial in group]
     return [pair for pair in trials if arguments.only is None or arguments.only in pair[0].name]
 
 

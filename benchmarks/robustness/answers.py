@@ -1,36 +1,63 @@
-"""What a loaded checkpoint and an artifact answer: tokens, text, and the facts by which runtimes stop and count."""
+"""What an artifact and a checkpoint answer, asked the same few things; one answer for each kind of model."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from jisu.exporter.sources.source import Source
+from jisu.benchmarks.robustness.questions import DIGITS, NEW_TOKENS, PROMPTS, picture, recording, rounded
+from jisu.benchmarks.robustness.source_answers import source_answers
 
-# The second is a long one, so that more of the model is asked.
-PROMPTS = ("The capital of France is", "One two three four five six seven eight nine ten. " * 6)
-NEW_TOKENS = 8
-_CONVERSATION = ({"role": "user", "content": "What is the capital of France?"},)
-# Texts with what tokenizers have rules for.
-_TEXTS = (" two  blanks\n", "I'm 12345, ½ naïve e\u0301 中文 🙂", "</s><s> a<pad>")
-_DIGITS = 3
+if TYPE_CHECKING:
+    from jisu.runtimes.engine import Engine
 
 
 def artifact_answers(folder: Path, *, verify_hashes: bool = True) -> list[Any]:
     """What an artifact answers, the most likely tokens; opened as users open it."""
-    from jisu.exporter.contract.artifact import TEXT_TO_TEXT, read_artifact
+    from jisu.exporter.contract.artifact import read_artifact
     from jisu.runtimes import load
 
     kind = read_artifact(folder).manifest.model_kind
     with load(folder, threads=1, verify_hashes=verify_hashes) as engine:
-        if kind == "text-classification":
-            labels = engine.classify(list(PROMPTS))
-            return [[one.label, round(one.probability, _DIGITS)] for one in labels]
-        prompts = list(PROMPTS[:1]) if kind == TEXT_TO_TEXT else list(PROMPTS)
-        results = engine.generate(prompts, max_new_tokens=NEW_TOKENS, temperature=0.0)
-        return [[*map(int, result.token_ids), result.text] for result in results]
+        return _ANSWERS.get(kind, _generated)(engine)
+
+
+def _generated(engine: Engine, prompts: tuple[str, ...] = PROMPTS) -> list[Any]:
+    results = engine.generate(list(prompts), max_new_tokens=NEW_TOKENS, temperature=0.0)
+    return [[*map(int, result.token_ids), result.text] for result in results]
+
+
+def _classified(engine: Engine) -> list[Any]:
+    return [[one.label, round(one.probability, DIGITS)] for one in engine.classify(list(PROMPTS))]
+
+
+def _embedded(engine: Engine) -> list[Any]:
+    vectors = engine.embed(list(PROMPTS)), engine.embed(list(PROMPTS), prompt="query")
+    return [*map(rounded, vectors), dict(engine.prompts)]
+
+
+def _written_down(engine: Engine) -> list[Any]:
+    rate = engine.transcriber.settings.sampling_rate
+    transcript = engine.transcribe(recording(rate), sampling_rate=rate)
+    return [transcript.text, transcript.language]
+
+
+def _seen(engine: Engine) -> list[Any]:
+    from PIL import Image
+
+    image = Image.fromarray(picture())
+    result = engine.generate("What is in it?", images=[image], max_new_tokens=NEW_TOKENS, temperature=0.0)
+    return [[*map(int, result.token_ids), result.text], *_generated(engine, PROMPTS[:1])]
+
+
+_ANSWERS: Mapping[str, Callable[[Engine], list[Any]]] = {
+    "text-classification": _classified,
+    "text2text-generation": lambda engine: _generated(engine, PROMPTS[:1]),
+    "feature-extraction": _embedded,
+    "automatic-speech-recognition": _written_down,
+    "image-text-to-text": _seen,
+}
 
 
 def checkpoint_answers(path: Path, **options: Any) -> dict[str, Any]:
@@ -38,7 +65,7 @@ def checkpoint_answers(path: Path, **options: Any) -> dict[str, Any]:
     from jisu.exporter.sources import load_source
 
     source = load_source(path, **options)
-    return {"answers": _source_answers(source), "notes": [*source.notes, *source.account.notes()]}
+    return {"answers": source_answers(source), "notes": [*source.notes, *source.account.notes()]}
 
 
 def published_answers(path: Path, out: Path, **options: Any) -> list[Any]:
@@ -46,50 +73,3 @@ def published_answers(path: Path, out: Path, **options: Any) -> list[Any]:
     from jisu.exporter import export
 
     return artifact_answers(export(path, out, **options).folder)
-
-
-def _source_answers(source: Source) -> list[Any]:
-    facts = asdict(source.model)
-    settings = source.generation_settings() if source.model_kind != "text-classification" else {}
-    answers: list[Any] = [source.model_kind, facts, settings, *_tokenizer_answers(source.tokenizer)]
-    ids = [_ids(source, prompt) for prompt in PROMPTS]
-    return [*answers, *(_next_tokens(source, one[:128]) for one in ids)]
-
-
-def _tokenizer_answers(tokenizer: Any) -> list[Any]:
-    if tokenizer is None:
-        return []
-    ids = [list(tokenizer.encode(text)) for text in _TEXTS]
-    rendered = None
-    if tokenizer.chat_template:
-        try:
-            rendered = tokenizer.apply_chat_template(
-                [dict(one) for one in _CONVERSATION], tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # noqa: BLE001 - whatever a template of somebody's does; the gate renders it bounded
-            rendered = type(error).__name__
-    return [*ids, *(tokenizer.decode(one) for one in ids), rendered]
-
-
-def _ids(source: Source, prompt: str) -> list[int]:
-    if source.tokenizer is None:
-        return [number % source.model.vocab_size for number in range(3, 3 + len(prompt))]
-    return [one % source.model.vocab_size for one in source.tokenizer.encode(prompt)] or [0]
-
-
-def _next_tokens(source: Source, ids: list[int]) -> list[Any]:
-    """The most likely tokens after a prompt, or a classifier's numbers."""
-    import torch
-
-    from jisu.exporter.contract.artifact import TEXT_TO_TEXT
-    from jisu.exporter.gate.reference import stock_attention
-
-    limit = min(len(ids), (source.model.max_positions or len(ids)), source.model.max_source_positions or len(ids))
-    tokens = torch.tensor([ids[: max(1, limit)]])
-    with stock_attention(source.module) as module:
-        if source.model_kind == "text-classification":
-            return [round(float(one), _DIGITS) for one in module(tokens).logits[0]]
-        more: dict[str, Any] = {"use_cache": False}
-        if source.model_kind == TEXT_TO_TEXT:
-            more["decoder_input_ids"] = torch.tensor([[source.model.decoder_start or 0, 3, 4]])
-        return [int(one) for one in module(input_ids=tokens, **more).logits[0].argmax(-1)]

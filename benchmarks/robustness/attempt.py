@@ -41,12 +41,19 @@ class Outcome:
     result: Any = None
 
 
-def attempt(call: Callable[[], Any], *, seconds: float, kill_after: float | None = None) -> Outcome:
+def attempt(
+    call: Callable[[], Any],
+    *,
+    seconds: float,
+    kill_after: float | None = None,
+    meanwhile: tuple[float, Callable[[], None]] | None = None,
+) -> Outcome:
     """Run a call whose result JSON can hold.
 
     Args:
         seconds: of wall clock, after which it hangs.
         kill_after: seconds after which it gets SIGKILL, whatever it does; None for never.
+        meanwhile: what we do while it runs, once, and after how many seconds.
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
         sys.stdout.flush()
@@ -58,7 +65,7 @@ def attempt(call: Callable[[], Any], *, seconds: float, kill_after: float | None
             _answer(call, answer)
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
-            status, ended_by_us = _wait(child, seconds=seconds, kill_after=kill_after)
+            status, ended_by_us = _wait(child, seconds=seconds, kill_after=kill_after, meanwhile=meanwhile)
         except BaseException:  # Ctrl-C and SIGTERM end us, and what we have begun
             _end(child)
             raise
@@ -99,14 +106,20 @@ def _answer(call: Callable[[], Any], answer: IO[str]) -> None:
     os._exit(0)
 
 
-def _wait(child: int, *, seconds: float, kill_after: float | None) -> tuple[int, Ending | None]:
+def _wait(
+    child: int, *, seconds: float, kill_after: float | None, meanwhile: tuple[float, Callable[[], None]] | None
+) -> tuple[int, Ending | None]:
     """(the status that the child left, how we ended it)."""
     begun = time.monotonic()
+    due, act = meanwhile or (0.0, None)
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return status, None
         passed = time.monotonic() - begun
+        if act is not None and passed >= due:
+            act()
+            act = None
         ours: Ending | None = "killed" if kill_after is not None and passed >= kill_after else None
         ours = ours or ("hang" if passed >= seconds else None)
         if ours is not None:

@@ -1,4 +1,7 @@
-"""Kills jobs at random moments, and looks at what lies there, who still runs, and whether the next run finishes it."""
+"""Disturbs jobs at random moments, and looks at what lies there, who still runs, and whether the next run finishes it.
+
+What disturbs is a kill, or something that happens to the place where the result comes to lie.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ _MOMENTS = ((0.0, 0.85), (0.85, 1.05))
 
 @dataclass(kw_only=True)
 class Kills:
-    """A job that is killed again and again, at the same place.
+    """A job that is disturbed again and again, at the same place.
 
     Attributes:
         name: of the trial.
@@ -35,6 +39,7 @@ class Kills:
         place: an empty folder; the result lies within, and may have files beside.
         seconds: after which a run hangs.
         repeats: whether every whole result has to have the digest of the first one.
+        disturbs: what happens to the folder of the place instead of a kill, for as long as the run lasts.
     """
 
     name: str
@@ -44,6 +49,7 @@ class Kills:
     seconds: float
     seed: int = 0
     repeats: bool = True
+    disturbs: Callable[[Path, random.Random], AbstractContextManager[None]] | None = None
     _first: Any = None
     _lasted: float = 0.0
 
@@ -56,11 +62,7 @@ class Kills:
         chance = random.Random(f"{self.name} {self.seed} {number}")
         moment = None if finishes else chance.uniform(*_MOMENTS[number % 2])
         mark = uuid.uuid4().hex
-        outcome = attempt(
-            lambda: self._marked(out, mark),
-            seconds=self.seconds,
-            kill_after=None if moment is None else moment * self._lasted,
-        )
+        outcome = self._disturbed(out, mark, chance, None if moment is None else moment * self._lasted)
         detail = "not killed" if moment is None else f"at {moment:.2f} of {self._lasted:.1f} s"
         detail = f"{detail}, attempt {number}: {outcome.detail}"
         if still := _wait_for(mark):
@@ -79,6 +81,18 @@ class Kills:
             if outcome.ending == "done" and left:
                 tally.add(self.name, "left behind", f"{detail}: {', '.join(left)}")
             _empty(self.place)
+
+    def _disturbed(self, out: Path, mark: str, chance: random.Random, moment: float | None) -> Outcome:
+        """Run the job, and kill it or disturb it after so many seconds; None for never."""
+
+        def run() -> None:
+            self._marked(out, mark)
+
+        if moment is None or self.disturbs is None:
+            return attempt(run, seconds=self.seconds, kill_after=moment)
+        with ExitStack() as stack:
+            disturbance = self.disturbs(self.place, chance)
+            return attempt(run, seconds=self.seconds, meanwhile=(moment, lambda: stack.enter_context(disturbance)))
 
     def _measure(self) -> None:
         _empty(self.place)

@@ -14,6 +14,12 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 )
 _SETTINGS = {"repetition_penalty": 1.1, "temperature": 0.7, "top_p": 0.9, "do_sample": True, "suppress_tokens": [7]}
+# The artifacts, and the precision of each.
+_PRECISIONS = {
+    **dict.fromkeys(("llama", "bert", "marian", "embedding", "speech", "image"), "fp32"),
+    "int8": "int8",
+    "w8a8": "w8a8",
+}
 _LOOSE: dict[str, Any] = {"max_kl": 5.0, "min_top1": 0.0, "max_perplexity_ratio": 100.0}
 
 
@@ -40,12 +46,15 @@ def write_inputs(place: Path) -> Inputs:
         "window": place / "window",
         "bert": place / "bert",
         "marian": place / "marian",
+        "embedding": place / "embedding",
+        "speech": place / "speech",
+        "image": place / "image",
         "gguf": place / "gguf" / "tiny.gguf",
         "gguf-q8": place / "gguf-q8" / "tiny-q8.gguf",
         "adapter": place / "adapter",
     }
     options = {"pickled": {"allow_pickle": True}}
-    artifacts = {name: place / f"{name}-artifact" for name in ("llama", "bert", "marian", "int8", "w8a8")}
+    artifacts = {name: place / f"{name}-artifact" for name in _PRECISIONS}
     inputs = Inputs(
         checkpoints=checkpoints,
         options=options,
@@ -66,6 +75,7 @@ def write_inputs(place: Path) -> Inputs:
 
 def write_checkpoints(paths: Mapping[str, Path]) -> None:
     """A tiny model in every form; five of them hold the same numbers."""
+    from jisu.benchmarks.robustness.other_kinds import write_embedding_model, write_image_model, write_speech_model
     from jisu.benchmarks.studies.gguf_architectures import architectures
     from jisu.benchmarks.studies.gguf_writing import write_gguf
     from jisu.benchmarks.studies.planted_faults import SUBJECTS, write_model
@@ -73,6 +83,9 @@ def write_checkpoints(paths: Mapping[str, Path]) -> None:
     for name in ("llama", "window", "bert", "marian"):
         family, changes, *_ = SUBJECTS[name]
         write_model(paths[name], family, changes)
+    write_embedding_model(paths["embedding"])
+    write_speech_model(paths["speech"])
+    write_image_model(paths["image"])
     _complete(paths["llama"])
     _shard(paths["llama"], paths["sharded"])
     _pickle(paths["llama"], paths["pickled"])
@@ -156,13 +169,7 @@ def _adapt(plain: Path, folder: Path) -> None:
 def _write_others(inputs: Inputs) -> None:
     from jisu.exporter import calibrate, export
 
-    for name, precision in (
-        ("llama", "fp32"),
-        ("bert", "fp32"),
-        ("marian", "fp32"),
-        ("int8", "int8"),
-        ("w8a8", "w8a8"),
-    ):
+    for name, precision in _PRECISIONS.items():
         source = inputs.checkpoints.get(name, inputs.source)
         loose: dict[str, Any] = {} if precision == "fp32" else _LOOSE
         export(source, inputs.artifacts[name], precision=precision, **loose)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from jisu.benchmarks.robustness.answers import artifact_answers, checkpoint_answers
 from jisu.benchmarks.robustness.checkpoint_damage import CheckpointDamage
 from jisu.benchmarks.robustness.damage import Damage
+from jisu.benchmarks.robustness.full_disk import filled
 from jisu.benchmarks.robustness.kills import Kills
 from jisu.benchmarks.robustness.subjects import Inputs
 from jisu.benchmarks.robustness.tally import Tally
@@ -153,25 +154,27 @@ def _read_evaluation(path: Path) -> None:
     read_evaluation_text(path)
 
 
-def kill_trials(inputs: Inputs, setting: Setting) -> list[Kills]:
-    """Exports, a calibration and a comparison that are killed."""
+def kill_trials(inputs: Inputs, setting: Setting, *, disk: Path | None = None) -> list[Kills]:
+    """Exports, a calibration and a comparison that are killed, or whose ``disk`` fills where one is given."""
     jobs: Sequence[tuple[str, Callable[[Path], Any], Callable[[Path], Any], bool]] = [
-        ("kill export", partial(_export, inputs.source, {}), _artifact_digest, True),
+        ("export", partial(_export, inputs.source, {}), _artifact_digest, True),
         (
-            "kill export int8",
+            "export int8",
             partial(_export, inputs.source, {"precision": "int8", "max_kl": 5.0, "min_top1": 0.0}),
             _artifact_digest,
             True,
         ),
-        ("kill calibrate", partial(_calibrate, inputs.source), partial(_statistics_digest, inputs.source), True),
-        ("kill compare", partial(_compare, inputs), _report_digest, False),
+        ("calibrate", partial(_calibrate, inputs.source), partial(_statistics_digest, inputs.source), True),
+        ("compare", partial(_compare, inputs), _report_digest, False),
     ]
+    what, disturbs = ("kill", None) if disk is None else ("fill", filled)
     return [
         Kills(
-            name=name,
+            name=f"{what} {name}",
             job=job,
             digest=digest,
-            place=setting.make(name),
+            place=setting.make(f"{what} {name}") if disk is None else disk / name.replace(" ", "-"),
+            disturbs=disturbs,
             seconds=20 * setting.seconds,
             seed=setting.seed,
             repeats=repeats,

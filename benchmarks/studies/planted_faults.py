@@ -186,10 +186,11 @@ def write_model(folder: Path, family: str, changes: Mapping[str, Any]) -> None:
             size = parameter.shape[-1] ** -0.5 if parameter.dim() > 1 else 0.1
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * size + (parameter.dim() < 2))
     model.save_pretrained(str(folder))
-    _tokenizer().save_pretrained(str(folder))
+    byte_tokenizer().save_pretrained(str(folder))
 
 
-def _tokenizer() -> Any:
+def byte_tokenizer() -> Any:
+    """Of bytes and a few merges, with tokens that begin, end and pad."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -89,7 +89,11 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
 
 
 def process_image(processor: Any, image: Any) -> ProcessedImage:
-    """Let the processor prepare one image, uint8 [H, W, 3] or one of Pillow."""
+    """Let the processor prepare one image, uint8 [H, W, 3] or one of Pillow.
+
+    Raises:
+        InputError: it fails.
+    """
     import numpy as np
     from PIL import Image
 
@@ -108,6 +112,8 @@ def process_image(processor: Any, image: Any) -> ProcessedImage:
         with quiet_transformers():
             picture: Any = Image.fromarray(image) if isinstance(image, np.ndarray) else image
             made, texts = processor._process_images([picture], **options)
+    except Exception as error:
+        raise _fails(processor, error) from error
     finally:
         del images._preprocess
     arrays = {name: np.asarray(value) for name, value in made.items()}
@@ -115,11 +121,28 @@ def process_image(processor: Any, image: Any) -> ProcessedImage:
 
 
 def process_prompt(processor: Any, text: str, images: Sequence[npt.NDArray[np.uint8]]) -> dict[str, Any]:
-    """Tensors of a text with marks and its images, uint8 [H, W, 3] each, by their names."""
+    """Tensors of a text with marks and its images, uint8 [H, W, 3] each, by their names.
+
+    Raises:
+        InputError: the processor fails.
+    """
     from PIL import Image
 
-    with quiet_transformers():
-        return dict(processor(images=[Image.fromarray(one) for one in images], text=text, return_tensors="pt"))
+    pictures = [Image.fromarray(one) for one in images]
+    try:
+        with quiet_transformers():
+            return dict(processor(images=pictures, text=text, return_tensors="pt"))
+    except Exception as error:
+        raise _fails(processor, error) from error
+
+
+def _fails(processor: Any, error: Exception) -> InputError:
+    return InputError(
+        f"{type(processor).__name__} cannot prepare images with the settings of the checkpoint",
+        received=reason_of(error),
+        allowed="settings with which it prepares images of any size",
+        fix="Download preprocessor_config.json and processor_config.json again.",
+    )
 
 
 def taken_by(model: Any, made: dict[str, Any]) -> dict[str, Any]:

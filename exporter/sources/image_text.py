@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,11 +51,10 @@ def image_text_class(config: Any) -> Any | None:
     """The transformers class that loads this configuration as a model of images and texts; None when it is none."""
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or getattr(config, "is_encoder_decoder", False):
+    listed = listed_classes(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, config)
+    if not listed or getattr(config, "is_encoder_decoder", False):
         return None
-    named = getattr(config, "architectures", None) or []
-    classes: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
-    listed = classes if isinstance(classes, tuple) else (classes,)
+    named = named_architectures(config)
     return next((one for one in listed if one.__name__ in named), None if named else listed[0])
 
 
@@ -73,13 +74,16 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
     settings = find_way(processor, folder, image_token=token)
     vision = VisionSource(model=model, processor=processor, settings=settings)
     grid = grid_inputs_of(model, lambda: image_output(vision, made_images(_EDGE)[0]))
-    refuse_two_sided(vision, made_images(_EDGE)[0])
+    refuse_two_sided(vision, made_images(_EDGE)[0], folder)
     merge = int(settings.settings["merge_size"]) if has_axes(model) else None
     return replace(vision, settings=replace(settings, grid_inputs=grid, merge=merge))
 
 
-def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8]) -> None:
-    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one."""
+def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8], folder: Path) -> None:
+    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one.
+
+    One that cannot read what its processor makes is refused as well.
+    """
     import torch
 
     from jisu.exporter.sources.image_processor import process_prompt, taken_by
@@ -101,7 +105,15 @@ def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8]) -> None
 
     first: Any = part.get_submodule(stack.path)[0]
     with torch.inference_mode(), quiet_transformers():
-        before = vision.model(**arguments, use_cache=False).logits[0]
+        try:
+            before = vision.model(**arguments, use_cache=False).logits[0]
+        except Exception as error:
+            raise InputError(
+                f"The processor and the model of {folder} do not fit each other",
+                received=reason_of(error),
+                allowed="a processor that makes the pixels and as many marks as the model reads of an image",
+                fix="Download config.json, preprocessor_config.json and processor_config.json of one model.",
+            ) from error
         hook = first.register_forward_pre_hook(change, with_kwargs=True)
         try:
             after = vision.model(**arguments, use_cache=False).logits[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.named_classes import named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
 from jisu.exporter.sources.stored_names import StoredName, missing_weights
@@ -30,7 +31,7 @@ def decoder_class(config: Any, checkpoint: Path) -> Any:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    architectures = _architectures(config)
+    architectures = named_architectures(config)
     received = _described(config)
     classes: Any = None
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -53,7 +54,7 @@ def text_to_text_class(config: Any) -> Any | None:
 
     if not getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
         return None
-    return _chosen(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], _architectures(config))
+    return _chosen(MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[type(config)], named_architectures(config))
 
 
 def _chosen(classes: Any, architectures: list[str]) -> Any:
@@ -63,13 +64,8 @@ def _chosen(classes: Any, architectures: list[str]) -> Any:
     return classes
 
 
-def _architectures(config: Any) -> list[str]:
-    named = getattr(config, "architectures", None)
-    return [named] if isinstance(named, str) else [str(one) for one in named] if isinstance(named, list) else []
-
-
 def _described(config: Any) -> str:
-    return ", ".join([f"model type {config.model_type!r}", *_architectures(config)])
+    return ", ".join([f"model type {config.model_type!r}", *named_architectures(config)])
 
 
 def build_empty(model_class: Any, config: Any, checkpoint: Path) -> Any:

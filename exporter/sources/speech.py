@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jisu.exporter.contract.audio_settings import AudioSettings
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.audio import PREPROCESSOR_FILES, AudioSource, observed_settings, read_extractor
 from jisu.exporter.sources.jsonfile import read_json
+from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reason import reason_of
 
 # Settings of generation by which a model that hears is asked for a language, a task and times.
 PROMPTING = (
@@ -37,14 +40,10 @@ def speech_class(config: Any, checkpoint: Path) -> Any | None:
     """
     from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
 
-    named = getattr(config, "architectures", None)
-    architectures = [named] if isinstance(named, str) else named if isinstance(named, list) else []
+    named = named_architectures(config)
     for mapping in (MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING, MODEL_FOR_CTC_MAPPING):
-        if type(config) not in mapping:
-            continue
-        classes: Any = mapping[type(config)]
-        listed = classes if isinstance(classes, tuple) else (classes,)
-        chosen = next((one for one in listed if not architectures or one.__name__ in architectures), None)
+        listed = listed_classes(mapping, config)
+        chosen = next((one for one in listed if not named or one.__name__ in named), None)
         if chosen is None:
             continue
         if mapping is MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING and not getattr(config, "is_encoder_decoder", False):
@@ -76,10 +75,37 @@ def read_audio(folder: Path, config: Any, model: Any, generation: Any | None, to
     else:
         more = {"writes": "frames", **_letters(folder, config, tokenizer)}
     settings = observed_settings(extractor, model.main_input_name, **more)
+    _check_fit(extractor, settings, model, folder)
     positions = getattr(config, "max_source_positions", None)
     if settings.no_timestamps is not None and settings.window and isinstance(positions, int) and positions > 0:
         settings = replace(settings, seconds_per_time=settings.window / settings.sampling_rate / positions)
     return AudioSource(extractor=extractor, settings=settings)
+
+
+def _check_fit(extractor: Any, settings: AudioSettings, model: Any, folder: Path) -> None:
+    """Raise InputError where a model cannot read what its extractor makes; shapes alone are tried, without weights."""
+    import torch
+
+    seconds = 1 if settings.window is None else 0
+    shape = [1, *(settings.sampling_rate * seconds // settings.hop if size is None else size for size in settings.dims)]
+    device = next(model.parameters()).device
+    reads = model.get_encoder() if settings.writes == "tokens" else model
+    training = model.training
+    try:
+        with torch.inference_mode(), quiet_transformers():
+            model.eval()
+            reads(torch.zeros(shape, device=device))
+    except Exception as error:
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return  # a model that looks at numbers says nothing of shapes
+        raise InputError(
+            f"The feature extractor and the model of {folder} do not fit each other",
+            received=f"{type(extractor).__name__} makes {shape[1:]}: {reason_of(error)}",
+            allowed="features of the shape that the model reads",
+            fix=f"Download {' or '.join(PREPROCESSOR_FILES)} and config.json of one model.",
+        ) from error
+    finally:
+        model.train(training)
 
 
 def account_for_features(account: Account, folder: Path) -> Account:

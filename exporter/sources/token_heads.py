@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from jisu.exporter.contract.artifact import ANSWERING, FILLING, TAGGING, ModelKind
+from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 
 # Names of the two columns that say where an answer begins and ends.
 ENDS = ("start", "end")
@@ -32,13 +33,8 @@ def head_of_class(module_class: type) -> ModelKind | None:
 
 def named_class(config: Any, mapping: Any) -> Any | None:
     """The class that a configuration names as its architecture, when a table of transformers has it."""
-    if type(config) not in mapping:
-        return None
-    named = getattr(config, "architectures", None)
-    architectures = [named] if isinstance(named, str) else named if isinstance(named, list) else []
-    classes = mapping[type(config)]
-    listed = classes if isinstance(classes, tuple) else (classes,)
-    return next((one for one in listed if one.__name__ in architectures), None)
+    named = named_architectures(config)
+    return next((one for one in listed_classes(mapping, config) if one.__name__ in named), None)
 
 
 def _is_decoder(kind: ModelKind, config: Any) -> bool:

@@ -39,7 +39,12 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "benchmarks/report/test_verdict.py": ("benchmarks/report/speed_verdict.py",),
     "benchmarks/studies/test_harness_overhead.py": ("benchmarks/compare/trials.py",),
     # Faults, files and configurations that a study is made of.
-    "benchmarks/robustness/test_subjects.py": ("benchmarks/robustness/answers.py",),
+    "benchmarks/robustness/test_subjects.py": (
+        "benchmarks/robustness/answers.py",
+        "benchmarks/robustness/other_kinds.py",
+        "benchmarks/robustness/questions.py",
+        "benchmarks/robustness/source_answers.py",
+    ),
     "benchmarks/studies/test_planted_faults.py": (
         "benchmarks/studies/computation_fault_list.py",
         "benchmarks/studies/fault_list.py",

@@ -233,7 +233,7 @@ def _pooling(step: EmbeddingStep, *, prompted: bool) -> tuple[PoolingMode, ...]:
 def _prompts(stated: Mapping[str, Any], folder: Path) -> tuple[dict[str, str], str | None]:
     prompts, default = stated.get("prompts") or {}, stated.get("default_prompt_name")
     texts = isinstance(prompts, dict) and all(isinstance(text, str | None) for text in prompts.values())
-    if not texts or not (default is None or default in prompts):
+    if not texts or not (default is None or (isinstance(default, str) and default in prompts)):
         raise InputError(
             f"{folder / SETTINGS} has prompts that cannot be used",
             received=f"prompts {prompts!r:.80}, default_prompt_name {default!r}",
@@ -245,7 +245,7 @@ def _prompts(stated: Mapping[str, Any], folder: Path) -> tuple[dict[str, str], s
 
 def _similarity(stated: Mapping[str, Any], folder: Path) -> str:
     name = stated.get("similarity_fn_name") or "cosine"
-    if name not in _SIMILARITIES:
+    if not isinstance(name, str) or name not in _SIMILARITIES:
         raise InputError(
             f"{folder / SETTINGS} names a similarity that is not known",
             received=repr(name),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 
 _POOLER = "add_pooling_layer"
 
@@ -57,9 +58,5 @@ def names_encoder(config: Any) -> bool:
     """Whether the configuration names a class without a head, as plain encoders do."""
     from transformers import MODEL_MAPPING
 
-    named = getattr(config, "architectures", None)
-    if not isinstance(named, list) or len(named) != 1 or type(config) not in MODEL_MAPPING:
-        return False
-    classes: Any = MODEL_MAPPING[type(config)]
-    listed = classes if isinstance(classes, tuple) else (classes,)
-    return named[0] in {one.__name__ for one in listed}
+    named = named_architectures(config)
+    return len(named) == 1 and named[0] in {one.__name__ for one in listed_classes(MODEL_MAPPING, config)}

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from jisu.benchmarks.compare.journal import NAME, Journal, sole_run
@@ -42,3 +45,13 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_lives(tm
             pass
     with sole_run(tmp_path):
         assert Journal(tmp_path, PLAN).records == []
+
+
+def test_a_full_disk_is_an_error_for_the_user(tmp_path, monkeypatch):
+    def full(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal = Journal(tmp_path, {"trials": 1})
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(InputError, match=r"No space left on device.*--out"):
+        journal.add({"row": 1})

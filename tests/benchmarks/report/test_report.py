@@ -63,7 +63,7 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # what is longer meets the errors of a full disk
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(InputError, match="too large"):
             write_json(made_report(), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -44,3 +44,20 @@ def test_an_error_is_one_for_the_user_or_a_traceback(error, ending, words):
 def test_a_call_is_killed_when_that_was_asked():
     assert attempt(lambda: time.sleep(60), seconds=50, kill_after=0.1).ending == "killed"
     assert attempt(lambda: 1, seconds=50, kill_after=20).ending == "done"
+
+
+def test_something_happens_once_while_a_call_runs(tmp_path):
+    happened = []
+
+    def wait():
+        until = time.monotonic() + 20
+        while not (tmp_path / "there").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        return (tmp_path / "there").exists()
+
+    def appear():
+        happened.append(1)
+        (tmp_path / "there").touch()
+
+    outcome = attempt(wait, seconds=30, meanwhile=(0.1, appear))
+    assert (outcome.ending, outcome.result, happened) == ("done", True, [1])

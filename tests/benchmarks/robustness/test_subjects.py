@@ -5,7 +5,7 @@ import pytest
 from jisu.benchmarks.robustness.answers import checkpoint_answers
 from jisu.benchmarks.robustness.subjects import write_checkpoints
 
-NAMES = ("llama", "sharded", "pickled", "fp8", "window", "bert", "marian", "adapter")
+NAMES = ("llama", "sharded", "pickled", "fp8", "window", "bert", "marian", "adapter", "embedding", "speech", "image")
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,6 @@ def paths(tmp_path_factory):
 def test_every_form_is_read_and_the_same_numbers_answer_alike(paths):
     actual = {name: checkpoint_answers(path, allow_pickle=True)["answers"] for name, path in paths.items()}
     assert actual["sharded"] == actual["pickled"] == actual["llama"]
-    for name in ("fp8", "window", "bert", "marian", "adapter", "gguf"):
+    for name in (*NAMES[3:], "gguf"):
         assert actual[name] != actual["llama"]
     assert actual["llama"] == checkpoint_answers(paths["llama"])["answers"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,27 @@ def test_a_broken_processor_is_refused(folder: Path) -> None:
     path = folder / "preprocessor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "image_processor_type": "None"}))
     with pytest.raises(InputError, match="image processor"):
+        load_source(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("processor_config.json", {"patch_size": None}, "LlavaProcessor cannot prepare images"),
+        ("preprocessor_config.json", {"image_std": [0.2, 0.2, []]}, "LlavaProcessor cannot prepare images"),
+        ("processor_config.json", {"num_additional_image_tokens": 5}, "do not fit each other"),
+        ("config.json", {"architectures": 7}, None),
+    ],
+)
+def test_settings_that_fit_no_image_or_not_the_model_are_refused(
+    folder: Path, name: str, changes: dict[str, Any], said: str | None
+) -> None:
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    if said is None:  # the type of the model says what it is
+        assert load_source(folder).vision is not None
+        return
+    with pytest.raises(InputError, match=said):
         load_source(folder)
 
 

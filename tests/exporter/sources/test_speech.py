@@ -63,3 +63,15 @@ def test_a_folder_without_its_extractor_is_refused(speech_source: Path, tmp_path
     (folder / "preprocessor_config.json").unlink()
     with pytest.raises(InputError, match="does not say how sound is made"):
         load_source(folder)
+
+
+@pytest.mark.parametrize("changes", [{"chunk_length": 30, "n_samples": 480000}, {"feature_size": 80}])
+def test_an_extractor_that_does_not_fit_the_model_is_refused(
+    speech_source: Path, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    folder = tmp_path / "foreign"
+    shutil.copytree(speech_source, folder)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(InputError, match="do not fit each other"):
+        load_source(folder)

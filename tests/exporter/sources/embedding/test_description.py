@@ -60,6 +60,8 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
             "leaves the tokens of a prompt out",
         ),
         ({"settings": {"prompts": {"q": 3}}}, "prompts that cannot be used"),
+        ({"settings": {"default_prompt_name": []}}, "prompts that cannot be used"),
+        ({"settings": {"similarity_fn_name": ["cosine"]}}, "similarity that is not known"),
         ({"settings": {"default_prompt_name": "q"}}, "prompts that cannot be used"),
         ({"settings": {"similarity_fn_name": "taste"}}, "similarity that is not known. Received: 'taste'"),
         ({"lengths": {"max_seq_length": 0}}, "max_seq_length 0"),
