@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ _UNREADABLE = (
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
+    TokenError,  # of numpy, for a damaged header
 )
 
 

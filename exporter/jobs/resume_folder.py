@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -52,7 +54,7 @@ class ResumeFolder:
                 return {key: stored[key] for key in stored.files}  # reading checks the checksums
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, TokenError):
             self.drop(name)
             return None
 

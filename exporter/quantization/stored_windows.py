@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Windows, int64 [windows, length], and where they came from.
 WINDOWS_FILE, RECORD = "windows.npy", "calibration.json"
+# What reading them raises; tokenize's error is numpy's for a damaged header.
+_UNREADABLE = (OSError, EOFError, MemoryError, ValueError, KeyError, TypeError, AttributeError, TokenError)
 FILES = (WINDOWS_FILE, RECORD, f"{RECORD}.partial")
 
 
@@ -72,7 +75,7 @@ def read_stored_windows(folder: Path) -> StoredWindows:
             parts=tuple(entries.get("parts", ())),
             model=entries.get("model"),
         )
-    except (OSError, EOFError, MemoryError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise InputError(
             f"The windows of the statistics in {folder} cannot be read",
             received=f"{type(error).__name__}: {error}",

@@ -10,6 +10,7 @@ from typing import Any
 
 from jisu.exporter.contract.artifact import ModelFacts
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.generation import UNREADABLE, unreadable_settings
 
 # Older models have their own names for it.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")
@@ -43,7 +44,7 @@ def describe_text_to_text(model: Any, tokenizer: Any | None, checkpoint: Path) -
     """The facts of a transformers model with an encoder and a decoder.
 
     Raises:
-        InputError: nothing says which token the decoder begins with.
+        InputError: nothing says which token the decoder begins with, or the settings of generation hold no ids.
     """
     facts = describe_model(model, tokenizer)
     settings, config = model.generation_config, model.config
@@ -56,8 +57,10 @@ def describe_text_to_text(model: Any, tokenizer: Any | None, checkpoint: Path) -
             allowed=f"an id below {facts.vocab_size} in generation_config.json or config.json",
             fix="Add decoder_start_token_id to generation_config.json.",
         )
-    words = getattr(settings, "bad_words_ids", None) or []
-    never = [word[0] for word in words if len(word) == 1] + list(getattr(settings, "suppress_tokens", None) or [])
+    try:
+        suppressed = _suppressed(settings, facts.vocab_size)
+    except UNREADABLE as error:
+        raise unreadable_settings(checkpoint, error) from error
     return replace(
         facts,
         layers=_first_count(config, "decoder_layers", "num_decoder_layers") or facts.layers,
@@ -66,8 +69,15 @@ def describe_text_to_text(model: Any, tokenizer: Any | None, checkpoint: Path) -
         decoder_start=start,
         forced_bos=_within(first["forced_bos_token_id"], facts.vocab_size),
         forced_eos=_within(first["forced_eos_token_id"], facts.vocab_size),
-        suppressed=tuple(sorted({one for one in never if 0 <= one < facts.vocab_size})),
+        suppressed=suppressed,
     )
+
+
+def _suppressed(settings: Any, rows: int) -> tuple[int, ...]:
+    """Ids that the settings of generation never allow, of those below ``rows``."""
+    words = getattr(settings, "bad_words_ids", None) or []
+    never = [word[0] for word in words if len(word) == 1] + list(getattr(settings, "suppress_tokens", None) or [])
+    return tuple(sorted({one for one in never if 0 <= one < rows}))
 
 
 def describe_speech(model: Any, tokenizer: Any | None, checkpoint: Path) -> ModelFacts:

@@ -11,7 +11,7 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
@@ -73,17 +73,25 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
     processor = load_processor(folder, model.config, tokenizer)
     settings = find_way(processor, folder, image_token=token)
     vision = VisionSource(model=model, processor=processor, settings=settings)
-    grid = grid_inputs_of(model, lambda: image_output(vision, made_images(_EDGE)[0]))
-    refuse_two_sided(vision, made_images(_EDGE)[0], folder)
+    image = made_images(_EDGE)[0]
+    try:
+        grid = grid_inputs_of(model, lambda: image_output(vision, image))
+        refuse_two_sided(vision, image)
+    except JisuError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"The processor and the model of {folder} do not fit each other",
+            received=reason_of(error),
+            allowed="a processor that makes the pixels and as many marks as the model reads of an image",
+            fix="Download config.json, preprocessor_config.json and processor_config.json of one model.",
+        ) from error
     merge = int(settings.settings["merge_size"]) if has_axes(model) else None
     return replace(vision, settings=replace(settings, grid_inputs=grid, merge=merge))
 
 
-def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8], folder: Path) -> None:
-    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one.
-
-    One that cannot read what its processor makes is refused as well.
-    """
+def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8]) -> None:
+    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one."""
     import torch
 
     from jisu.exporter.sources.image_processor import process_prompt, taken_by
@@ -105,15 +113,7 @@ def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8], folder:
 
     first: Any = part.get_submodule(stack.path)[0]
     with torch.inference_mode(), quiet_transformers():
-        try:
-            before = vision.model(**arguments, use_cache=False).logits[0]
-        except Exception as error:
-            raise InputError(
-                f"The processor and the model of {folder} do not fit each other",
-                received=reason_of(error),
-                allowed="a processor that makes the pixels and as many marks as the model reads of an image",
-                fix="Download config.json, preprocessor_config.json and processor_config.json of one model.",
-            ) from error
+        before = vision.model(**arguments, use_cache=False).logits[0]
         hook = first.register_forward_pre_hook(change, with_kwargs=True)
         try:
             after = vision.model(**arguments, use_cache=False).logits[0]

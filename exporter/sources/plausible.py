@@ -18,6 +18,10 @@ _EPSILON = ("eps", "epsilon")
 _DROPPED = ("dropout", "pdrop", "layerdrop")
 # transformers makes lists of this length while it reads a configuration, before anything can be compared.
 _MOST_LAYERS = 10_000
+# In the names of counts of layers, of a decoder, an encoder or anything else. Some come from another
+# model's size and are never built: only what is beyond every model is refused.
+_LAYERS = ("layers", "n_layer", "num_blocks", "depth")
+_MANY_LAYERS = 1_000
 
 
 _DEEPEST = 8
@@ -44,7 +48,11 @@ def check_config(config: Any, checkpoint: Path, *, stored: int) -> None:
         stored: how many tensors the checkpoint holds. Each layer has one of its own at least, and a number of layers
             beyond that would be built for a long time before its weights were missed.
     """
-    problems = [f"{name} {value}" for name, value in _numbers(vars(config)) if not _plausible(name, value)]
+    problems = [
+        f"{name} {value}"
+        for name, value in _numbers(vars(config))
+        if not _plausible(name, value) or (name.endswith(_LAYERS) and value > max(stored, _MANY_LAYERS))
+    ]
     text = config.get_text_config()
     for name in ("num_hidden_layers", "max_position_embeddings"):
         value = getattr(text, name, None)

@@ -59,7 +59,7 @@ def load_folder_tokenizer(folder: Path, config: Any) -> Any | None:
         plain = _plain_fast(folder) if fast_file else None
         if plain is None:
             raise _broken(folder, error) from error
-        return plain
+        tokenizer = plain
     if fast_file and not getattr(tokenizer, "is_fast", False):
         tokenizer = _plain_fast(folder) or tokenizer
     try:  # settings that only count when something is encoded can be anything

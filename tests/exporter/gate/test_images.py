@@ -136,14 +136,14 @@ def test_a_decoder_that_sees_ahead_is_refused(parts: Any, monkeypatch: pytest.Mo
 
     _, source = parts
     image = made_images(64)[0]
-    refuse_two_sided(source.vision, image, Path("model"))
+    refuse_two_sided(source.vision, image)
     from transformers.models.llama import modeling_llama
 
     monkeypatch.setattr(modeling_llama, "create_causal_mask", lambda **_: None)
     for layer in source.module.model.text_model.layers:
         monkeypatch.setattr(layer.self_attn, "is_causal", False)
     with pytest.raises(InputError, match="see those behind them"):
-        refuse_two_sided(source.vision, image, Path("model"))
+        refuse_two_sided(source.vision, image)
 
 
 def test_a_rejected_export_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

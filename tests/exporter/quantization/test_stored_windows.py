@@ -30,3 +30,11 @@ def test_damaged_files_are_one_error(tmp_path, name):
     (tmp_path / name).write_bytes(b"[1]")
     with pytest.raises(InputError, match="cannot be read"):
         read_stored_windows(tmp_path)
+
+
+def test_a_header_that_numpy_cannot_split_into_words_is_the_same_error(tmp_path):
+    write_stored_windows(tmp_path, STORED)
+    data = (tmp_path / WINDOWS_FILE).read_bytes()
+    (tmp_path / WINDOWS_FILE).write_bytes(data.replace(b"(2, 3)", b"(2, 3("))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_stored_windows(tmp_path)

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
-from tests.support.models import TINY_VOCAB, write_tiny
+from tests.support.models import TINY_VOCAB, text_to_text_config, write_tiny
 
 
 def test_positions_of_padding_are_no_tokens_of_a_generator_either(tmp_path: Path) -> None:
@@ -24,3 +29,12 @@ def test_positions_of_padding_are_no_tokens_of_a_generator_either(tmp_path: Path
     assert source.model.max_positions == 32  # 35, less those of ids up to padding, which is 2
     ids = torch.full((1, 32), 5)
     assert source.module(input_ids=ids).logits.shape[1] == 32
+
+
+@pytest.mark.parametrize("stated", [{"suppress_tokens": [7, ""]}, {"bad_words_ids": [7]}, {"suppress_tokens": 7}])
+def test_settings_of_other_types_are_refused_where_a_decoder_reads_them(tmp_path: Path, stated: dict[str, Any]) -> None:
+    folder = write_tiny(tmp_path / "source", text_to_text_config())
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **stated}))
+    with pytest.raises(InputError, match="generation"):
+        load_source(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
 from jisu.exporter.sources.plausible import check_config, check_layer_count
-from tests.support.models import llama_config, write_tiny_gguf, write_tiny_llama
+from tests.support.models import llama_config, text_to_text_config, write_tiny_gguf, write_tiny_llama
 
 STORED = 20
 
@@ -30,6 +31,19 @@ STORED = 20
 )
 def test_unusual_numbers_pass(changes, tmp_path):
     check_config(llama_config(**changes), tmp_path, stored=STORED)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1000, None), (1001, "decoder_layers 1001"), (10**30, "decoder_layers 1e+30")]
+)
+def test_layers_of_every_part_are_counted(count, said, tmp_path):
+    """A list of this length would be built before anything could be compared with it."""
+    config = text_to_text_config(decoder_layers=count)
+    if said is None:
+        check_config(config, tmp_path, stored=STORED)
+        return
+    with pytest.raises(InputError, match=re.escape(said)):
+        check_config(config, tmp_path, stored=STORED)
 
 
 @pytest.mark.parametrize(
