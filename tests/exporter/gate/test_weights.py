@@ -27,29 +27,39 @@ def traced(monkeypatch, tiny_traced):
     monkeypatch.setattr(pipeline, "trace_source", lambda source, **__: copied(tiny_traced))
 
 
-@pytest.fixture
-def intended(monkeypatch):
-    """What was quantized in the export that follows."""
-    kept = {}
-    original = pipeline.run_quantization
-
-    def keep(*arguments, **options):
-        result = original(*arguments, **options)
-        kept.update(result.by_name)
-        return result
-
-    monkeypatch.setattr(pipeline, "run_quantization", keep)
-    return kept
-
-
 def exported(tiny_source, tmp_path, precision, target):
     return export(tiny_source, tmp_path / "out", precision=precision, target=target, **LOOSE)
 
 
+@pytest.fixture(scope="module")
+def written(tiny_source, tiny_traced, tmp_path_factory):
+    """Exports of a precision for a target, each made once: (graph file, what was quantized)."""
+    made = {}
+
+    def export_once(precision, target):
+        if (precision, target) not in made:
+            kept = {}
+            original = pipeline.run_quantization
+
+            def keep(*arguments, **options):
+                result = original(*arguments, **options)
+                kept.update(result.by_name)
+                return result
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(pipeline, "trace_source", lambda source, **__: copied(tiny_traced))
+                patch.setattr(pipeline, "run_quantization", keep)
+                artifact = exported(tiny_source, tmp_path_factory.mktemp(precision), precision, target)
+            made[precision, target] = artifact.graph, kept
+        graph, kept = made[precision, target]
+        return graph, dict(kept)
+
+    return export_once
+
+
 @pytest.mark.parametrize(("precision", "target"), FORMATS)
-def test_what_was_written_is_what_was_intended(tiny_source, tmp_path, intended, precision, target):
-    artifact = exported(tiny_source, tmp_path, precision, target)
-    check = check_weights(artifact.graph, intended)
+def test_what_was_written_is_what_was_intended(written, precision, target):
+    check = check_weights(*written(precision, target))
     assert check.passed
     assert check.value < LIMIT / 4
 
@@ -76,11 +86,11 @@ def one_row(part):
 @pytest.mark.parametrize(
     "name", ["model.layers.1.mlp.down_proj.weight", "model.layers.2.self_attn.k_proj.weight", "lm_head.weight"]
 )
-def test_the_smallest_difference_is_found_and_named(tiny_source, tmp_path, intended, fault, name):
-    artifact = exported(tiny_source, tmp_path, "int4", "ort-cpu")
+def test_the_smallest_difference_is_found_and_named(written, fault, name):
+    graph, intended = written("int4", "ort-cpu")
     if fault is one_zero_point and intended[name].format.symmetric:
         pytest.skip("a symmetric weight stores no zero points")
-    check = check_weights(artifact.graph, {**intended, name: fault(intended[name])})
+    check = check_weights(graph, {**intended, name: fault(intended[name])})
     assert not check.passed
     assert name in check.detail
 
@@ -93,32 +103,30 @@ def one_scale(part):
 
 @pytest.mark.parametrize("fault", [one_code, one_row, one_scale])
 @pytest.mark.parametrize(("precision", "target"), PRODUCTS)
-def test_the_smallest_difference_of_an_int8_matmul_is_found(tiny_source, tmp_path, intended, precision, target, fault):
-    artifact = exported(tiny_source, tmp_path, precision, target)
+def test_the_smallest_difference_of_an_int8_matmul_is_found(written, precision, target, fault):
+    graph, intended = written(precision, target)
     for name in ("model.layers.1.mlp.down_proj.weight", "model.layers.2.self_attn.k_proj.weight"):
         assert isinstance(intended[name], Int8Matmul)
-        check = check_weights(artifact.graph, {**intended, name: fault(intended[name])})
+        check = check_weights(graph, {**intended, name: fault(intended[name])})
         assert not check.passed
         assert f" of {name}" in check.detail
 
 
 @pytest.mark.parametrize(("precision", "target"), FORMATS)
-def test_one_code_of_an_embedding_is_found(tiny_source, tmp_path, intended, precision, target):
-    artifact = exported(tiny_source, tmp_path, precision, target)
+def test_one_code_of_an_embedding_is_found(written, precision, target):
+    graph, intended = written(precision, target)
     name = "model.embed_tokens.weight"
-    check = check_weights(artifact.graph, {**intended, name: one_code(intended[name])})
+    check = check_weights(graph, {**intended, name: one_code(intended[name])})
     assert not check.passed
     assert f"row 3 of {name}" in check.detail
 
 
-def test_weights_that_no_node_reads_and_nodes_that_nobody_intended_are_failures(tiny_source, tmp_path, intended):
-    artifact = exported(tiny_source, tmp_path, "int8", "ort-cpu")
+def test_weights_that_no_node_reads_and_nodes_that_nobody_intended_are_failures(written):
+    graph, intended = written("int8", "ort-cpu")
     other = {"other.weight": replace(intended["lm_head.weight"])}
-    assert "no node of the file reads the integers of other.weight" in (
-        check_weights(artifact.graph, intended | other).detail
-    )
+    assert "no node of the file reads the integers of other.weight" in (check_weights(graph, intended | other).detail)
     del intended["lm_head.weight"]
-    assert "lm_head.weight, which was not quantized" in check_weights(artifact.graph, intended).detail
+    assert "lm_head.weight, which was not quantized" in check_weights(graph, intended).detail
 
 
 def swapped_nibbles(codes):
