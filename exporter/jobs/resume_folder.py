@@ -111,9 +111,16 @@ def open_resume_folder(out: Path, key: Mapping[str, Any]) -> ResumeFolder | None
         None where another process is exporting to the same place, or nothing could keep it from doing so.
 
     Raises:
-        OSError: the folder cannot be made.
+        InputError: the folder cannot be made or written to.
     """
     folder = out.absolute().parent / f".{out.name}{_SUFFIX}"
+    try:
+        return _opened(folder, key)
+    except OSError as error:
+        raise cannot_write(folder.parent, error, what="record of finished parts", option="--out") from error
+
+
+def _opened(folder: Path, key: Mapping[str, Any]) -> ResumeFolder | None:
     folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(folder)
     if lock is None:

@@ -90,3 +90,14 @@ def test_a_full_disk_is_said_and_leaves_no_half_entry(tmp_path: Path, monkeypatc
     with pytest.raises(InputError, match="No space left"):
         folder.save("layer-0", ARRAYS)
     assert sorted(path.name for path in folder.folder.iterdir()) == ["key.json"]
+
+
+def test_a_disk_that_is_full_before_anything_is_finished_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InputError, match=r"No space left.*--out"):
+        open_resume_folder(tmp_path / "out", KEY)
