@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from jisu.exporter.gate.reference import stock_attention
 from jisu.exporter.sources.image_processor import process_prompt, taken_by
+from jisu.exporter.sources.image_text import refusing_misfits
 from jisu.exporter.sources.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ class ImageReference:
         return ids
 
     def logits(self, text: str, images: Pictures, following: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Logits at every position of a prompt and the tokens behind it, float32 [T, V], in one call, no cache."""
+        """Logits at every position of a prompt and the tokens behind it, float32 [T, V], in one call, no cache.
+
+        Raises:
+            InputError: the model does not read what its processor makes of these images.
+        """
         import torch
 
         made = self.inputs(text, images)
@@ -45,7 +50,11 @@ class ImageReference:
             tail = more if name == "input_ids" else torch.full_like(more, int(name == "attention_mask"))
             made[name] = torch.cat([made[name], tail.to(made[name].dtype)], dim=1)
         arguments = taken_by(self._model, made)
-        with quiet_transformers(), stock_attention(self._model) as model:
+        with (
+            quiet_transformers(),
+            stock_attention(self._model) as model,
+            refusing_misfits(self._vision.processor, self._model),
+        ):
             output = model(**arguments, use_cache=False)
         logits: npt.NDArray[np.float32] = output.logits[0].float().numpy()
         return logits

@@ -8,6 +8,8 @@ under the same names, and everything that concerns texts works on it.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -74,20 +76,27 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
     settings = find_way(processor, folder, image_token=token)
     vision = VisionSource(model=model, processor=processor, settings=settings)
     image = made_images(_EDGE)[0]
-    try:
+    with refusing_misfits(processor, model):
         grid = grid_inputs_of(model, lambda: image_output(vision, image))
         refuse_two_sided(vision, image)
+    merge = int(settings.settings["merge_size"]) if has_axes(model) else None
+    return replace(vision, settings=replace(settings, grid_inputs=grid, merge=merge))
+
+
+@contextmanager
+def refusing_misfits(processor: Any, model: Any) -> Iterator[None]:
+    """Turn what a model raises of what its processor makes of an image into InputError."""
+    try:
+        yield
     except JisuError:
         raise
     except Exception as error:
         raise InputError(
-            f"The processor and the model of {folder} do not fit each other",
+            f"{type(processor).__name__} and {type(model).__name__} do not fit each other",
             received=reason_of(error),
-            allowed="a processor that makes the pixels and as many marks as the model reads of an image",
+            allowed="a processor that makes the pixels and as many marks as the model reads, of images of every size",
             fix="Download config.json, preprocessor_config.json and processor_config.json of one model.",
         ) from error
-    merge = int(settings.settings["merge_size"]) if has_axes(model) else None
-    return replace(vision, settings=replace(settings, grid_inputs=grid, merge=merge))
 
 
 def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8]) -> None:
