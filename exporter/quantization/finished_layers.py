@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jisu.exporter.jobs.output_path import cannot_write
 from jisu.exporter.jobs.resume_folder import Arrays, ResumeFolder
 
 if TYPE_CHECKING:
@@ -53,12 +55,22 @@ class FinishedLayers:
 
 @contextlib.contextmanager
 def statistics_folder(resume: ResumeFolder | None) -> Iterator[Path]:
-    """Where statistics are collected, which keep their own books of what is finished."""
-    if resume is not None:
-        yield resume.place("statistics")
-        return
-    with tempfile.TemporaryDirectory(prefix="jisu-") as folder:
-        yield Path(folder)
+    """Where statistics are collected, which keep their own books of what is finished.
+
+    Raises:
+        InputError: its disk is full.
+    """
+    with contextlib.ExitStack() as stack:
+        if resume is not None:
+            folder, option = resume.place("statistics"), "--out"
+        else:
+            folder, option = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jisu-"))), "TMPDIR"
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise cannot_write(folder.parent, error, what="statistics", option=option) from error
 
 
 def _layer(number: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jisu.exporter.contract.artifact import ModelFacts
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.generation import UNREADABLE, unreadable_settings
+from jisu.exporter.sources.unreadable_settings import UNREADABLE, unreadable_settings
 
 # Older models have their own names for it.
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length")

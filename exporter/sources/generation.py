@@ -16,13 +16,12 @@ from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
 from jisu.exporter.sources.speech import HARMLESS as HARMLESS_OF_SPEECH
 from jisu.exporter.sources.speech import PROMPTING
+from jisu.exporter.sources.unreadable_settings import UNREADABLE, unreadable_settings
 
 # What transformers draws from when nothing says how many of the likeliest (5.23).
 _TOP_K = 50
 _TOKEN_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 _SEQUENCES = ("bad_words_ids", "sequence_bias")
-# What reading settings raises where ids are no numbers, and lists are none.
-UNREADABLE = (TypeError, ValueError, AttributeError)
 
 
 def read_generation_config(folder: Path) -> Any | None:
@@ -94,16 +93,6 @@ def check_generation(config: Any | None, facts: ModelFacts, checkpoint: Path) ->
     except UNREADABLE as error:
         raise unreadable_settings(checkpoint, error) from error
     checked_settings(settings, facts, checkpoint)
-
-
-def unreadable_settings(checkpoint: Path, error: Exception) -> InputError:
-    """What is said of settings of other types than transformers' own; ``error`` is one of `UNREADABLE`."""
-    return InputError(
-        f"The settings of generation of {checkpoint} cannot be understood",
-        received=reason_of(error),
-        allowed="token ids and lists of them, as transformers' GenerationConfig has them",
-        fix=f"Correct {GENERATION_CONFIG}, or remove it.",
-    )
 
 
 def account_for_generation(account: Account, folder: Path, *, hears: bool = False) -> Account:

@@ -15,6 +15,7 @@ from jisu.exporter.sources.jsonfile import read_json
 from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.unreadable_settings import UNREADABLE, unreadable_settings
 
 # Settings of generation by which a model that hears is asked for a language, a task and times.
 PROMPTING = (
@@ -71,7 +72,10 @@ def read_audio(folder: Path, config: Any, model: Any, generation: Any | None, to
     extractor = read_extractor(folder)
     more: dict[str, Any]
     if getattr(config, "is_encoder_decoder", False):
-        more = {"writes": "tokens", **_prompting(generation)}
+        try:
+            more = {"writes": "tokens", **_prompting(generation)}
+        except UNREADABLE as error:
+            raise unreadable_settings(folder, error) from error
     else:
         more = {"writes": "frames", **_letters(folder, config, tokenizer)}
     settings = observed_settings(extractor, model.main_input_name, **more)

@@ -156,6 +156,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/sources/gguf/generation.py",
         "exporter/sources/gguf/splits.py",
     ),
+    "exporter/sources/test_facts.py": ("exporter/sources/unreadable_settings.py",),
     "exporter/sources/test_folder.py": (
         "exporter/sources/model.py",
         "exporter/sources/outline.py",

@@ -41,6 +41,8 @@ _OLD_MODES: dict[str, PoolingMode] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _POOLING_KEYS = {*_OLD_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension"}
+# Tokens of a text: with one, nothing could be told from anything else.
+_SHORTEST = 2
 _SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 
@@ -192,14 +194,14 @@ def _limits(encoder: Path) -> dict[str, Any]:
     longest = limits.get("max_seq_length")
     if use != "feature-extraction" or text != "forward":
         received = f"transformer_task {use!r}, method {text!r}"
-    elif longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < 1):
+    elif longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < _SHORTEST):
         received = f"max_seq_length {longest!r}"
     else:
         return limits
     raise InputError(
         f"{path} asks for something else than the states of an encoder",
         received=received,
-        allowed="transformer_task feature-extraction, method forward, and a positive max_seq_length",
+        allowed="transformer_task feature-extraction, method forward, and a max_seq_length of 2 or more",
         fix="Correct the file, or choose another model.",
     )
 

@@ -24,6 +24,8 @@ _MODELS = ("gpt2", "llama", "t5", "gemma4")
 _NONE = ("none", "no_vocab")
 # llama.cpp's token types.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
+# With those that are undefined, normal and unused, which are split and joined alike.
+_TYPES = frozenset(range(7))
 # The ids that llama.cpp takes for a role where a file names none.
 _DEFAULT_IDS: Mapping[str, Mapping[str, int]] = {
     "gpt2": {},
@@ -145,6 +147,8 @@ def _read(header: GgufHeader) -> GgufVocabulary | None:
     scores = read_array(header, "tokenizer.ggml.scores") or (0.0,) * len(tokens)
     if not len(tokens) == len(types) == len(scores):
         raise _contradiction(path, f"{len(tokens)} tokens, {len(types)} types and {len(scores)} scores")
+    if foreign := set(types) - _TYPES:
+        raise _contradiction(path, f"tokens of type {min(foreign, key=repr)!r}")
     pre = str(fields.get("tokenizer.ggml.pre", ""))
     ids = {**_DEFAULT_IDS[model]}
     for role in _ROLES:

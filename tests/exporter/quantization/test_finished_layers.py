@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 import jisu
 from jisu.calibration.weights.formats import BlockFormat
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
+from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.resume_folder import ResumeFolder, open_resume_folder
-from jisu.exporter.quantization.finished_layers import FinishedLayers
+from jisu.exporter.quantization.finished_layers import FinishedLayers, statistics_folder
 from jisu.exporter.sources import paged_weights
 from tests.support.models import llama_config, write_tiny
 
@@ -146,3 +148,10 @@ def test_a_small_model_keeps_nothing(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ResumeFolder, "save", lambda *_: pytest.fail("something was kept"))
         jisu.export(folder, tmp_path / "out", precision="int4")
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, InputError), (errno.EACCES, PermissionError)])
+def test_only_a_full_disk_is_said_of_the_statistics(number: int, error: type[Exception]) -> None:
+    with pytest.raises(error), statistics_folder(None) as folder:
+        assert folder.is_dir()
+        raise OSError(number, "what the system says")

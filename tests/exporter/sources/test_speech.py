@@ -75,3 +75,9 @@ def test_an_extractor_that_does_not_fit_the_model_is_refused(
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(InputError, match="do not fit each other"):
         load_source(folder)
+
+
+def test_languages_that_are_no_tokens_are_refused(tmp_path: Path) -> None:
+    folder = write_tiny_speech(tmp_path / "model", lang_to_id={"<|en|>": [ENGLISH]})
+    with pytest.raises(InputError, match="settings of generation .* cannot be understood"):
+        load_source(folder)

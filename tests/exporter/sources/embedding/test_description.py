@@ -60,6 +60,7 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
             "leaves the tokens of a prompt out",
         ),
         ({"settings": {"prompts": {"q": 3}}}, "prompts that cannot be used"),
+        ({"lengths": {"max_seq_length": 1}}, "max_seq_length 1"),
         ({"settings": {"default_prompt_name": []}}, "prompts that cannot be used"),
         ({"settings": {"similarity_fn_name": ["cosine"]}}, "similarity that is not known"),
         ({"settings": {"default_prompt_name": "q"}}, "prompts that cannot be used"),

@@ -147,6 +147,8 @@ def test_duplicates_and_merges_of_nothing_are_refused(tmp_path: Path) -> None:
     settings = _byte_level(_trained(_PUBLISHED["gpt-2"]), pre="gpt-2")
     with pytest.raises(InputError, match="the token 'a' twice"):
         _build(tmp_path, **{**settings, "tokens": [*settings["tokens"][:-1], "a"]})
+    with pytest.raises(InputError, match="tokens of type 1342177281"):
+        _build(tmp_path, **{**settings, "token_type": [*settings["token_type"][:-1], 1342177281]})
     with pytest.raises(InputError, match="the merge 'q zz' of tokens"):
         _build(tmp_path, **{**settings, "merges": ["q zz"]})
     with pytest.raises(InputError, match="without merges"):
