@@ -14,6 +14,7 @@ from jisu.exporter.passes.steps import Step
 # What the tracer writes, tidied. Sums such as the one plus weight of some norms have to be constants before the norm is
 # recognized.
 CLEAN = (
+    Step(name="split_gemm"),
     Step(name="transpose_weights"),
     Step(name="fold_constants"),
     Step(name="static_reshapes"),
@@ -194,7 +195,7 @@ def recipe_for(
         steps = [replace(step, expect="any") if step.name in _OPTIONAL_IN_ONE_PASS else step for step in steps]
         # Every recipe begins with these.
         clean = len(CLEAN)
-        return (Step(name="split_gemm"), *steps[:clean], Step(name="widen_masks"), *steps[clean:])
+        return (*steps[:clean], Step(name="widen_masks"), *steps[clean:])
     if model_kind == IMAGE_TEXT:
         return (*recipe_for(target, precision), Step(name="image_defaults", expect="all"))
     try:

@@ -13,7 +13,7 @@ from jisu.exporter import pipeline
 from jisu.exporter.contract.errors import GateRejectedError
 from jisu.exporter.gate.weights import check_weights
 from jisu.exporter.pipeline import export
-from tests.support.mixtures import EXPERTS, never_routed, small_mixture, write_mixture
+from tests.support.mixtures import EXPERTS, never_routed, small_mixture, write_mixture, write_shared_mixture
 from tests.support.models import tiny_tokenizer
 
 # Random weights amplify whatever a reduced precision changes; these tests are not about quality.
@@ -72,6 +72,13 @@ def test_every_precision_and_target_of_integers_takes_them(source, tmp_path, pre
     assert quantized_names(written) >= NAMES
     sizes = sum(path.stat().st_size for path in written.folder.glob("model.onnx*"))
     assert sizes < 0.6 * (source / "model.safetensors").stat().st_size
+
+
+def test_an_expert_that_every_token_goes_through_is_in_integers_as_well(tmp_path):
+    written = export(write_shared_mixture(tmp_path / "source"), tmp_path / "out", precision="int8", **LOOSE)
+    shared = {f"model.layers.0.mlp.shared_expert.{kind}_proj" for kind in ("gate", "up", "down")}
+    assert quantized_names(written) >= shared
+    assert floats_of(written) < 64 * 96
 
 
 def test_an_expert_that_no_text_reached_is_rounded_and_named(tmp_path, capsys):

@@ -58,6 +58,29 @@ def small_transposed_mixture() -> Any:
     )
 
 
+def write_shared_mixture(folder: Path) -> Path:
+    """Of a Qwen2-MoE with one layer: beside its experts is one that sees every token, a row of two axes at a time."""
+    from transformers import Qwen2MoeConfig
+
+    config = Qwen2MoeConfig(
+        vocab_size=TINY_VOCAB,
+        hidden_size=64,
+        intermediate_size=96,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=96,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=EXPERTS,
+        num_experts_per_tok=2,
+        max_position_embeddings=512,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        pad_token_id=PAD,
+    )
+    return write_tiny(folder, config)
+
+
 def write_mixture(folder: Path, **changes: Any) -> Path:
     return write_tiny(folder, mixture_config(**changes))
 
