@@ -16,7 +16,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.image_prompt import ImageBackend, ImagePrompt
 from jisu.exporter.contract.image_settings import ImageSettings, read_image_settings
 from jisu.runtimes.generation.prompts import check_prompt, is_listed
-from jisu.runtimes.images.marks import marked_text
+from jisu.runtimes.images.marks import laid_out, marked_text
 from jisu.runtimes.images.positions import axis_shifts
 from jisu.runtimes.images.preparation import Prepared
 from jisu.runtimes.images.reading import read_image
@@ -82,7 +82,12 @@ class ImageReader:
         shifts, after = None, 0
         if self.settings.merge is not None:
             shifts, after = axis_shifts(shown, prepared)
-        return ImagePrompt(token_ids=token_ids, features=joined, index=index, shifts=shifts, shift_after=after)
+        types = None
+        if (numbers := self.settings.types) is not None:
+            types = np.where(shown, numbers["image"], numbers["text"]).astype(np.int64)
+        return ImagePrompt(
+            token_ids=token_ids, features=joined, index=index, shifts=shifts, shift_after=after, types=types
+        )
 
     def prepared(self, image: Any, *, name: str) -> Prepared:
         """An image as the vision graph reads it; ``name`` is its own in an error."""
@@ -107,10 +112,14 @@ class ImageReader:
             )
 
     def _with_marks(self, text: str, images: int, *, chat: bool | None) -> list[int]:
-        chat = self._text.has_chat_template if chat is None else chat
+        layout = self.settings.layout
+        chat = self._text.has_chat_template and layout is None if chat is None else chat
         if not chat:
             whole = text if self.settings.mark in text else self.settings.mark * images + text
-            return self._text.encode(whole)
+            if layout is None:
+                return self._text.encode(whole)
+            # Its own special tokens are in the layout.
+            return self._text.codec.encode(laid_out(whole, self.settings.mark, layout), special_tokens=False)
         parts = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
         return self._text.message_ids([{"role": "user", "content": parts}])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,6 +81,22 @@ def tiny_artifact(tiny_source: Path) -> Any:
     from jisu.exporter.pipeline import export
 
     return export(tiny_source, tiny_source.parent / "artifact")
+
+
+@pytest.fixture(scope="session")
+def image_artifact(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Checkpoint and artifact of a tiny model of images, by its family's name; each is exported once."""
+    from jisu.exporter.pipeline import export
+    from tests.support.image_models import write_image_model
+
+    folder = tmp_path_factory.mktemp("images")
+
+    @cache
+    def exported(family: str) -> tuple[Path, Any]:
+        checkpoint = write_image_model(folder / family, family)
+        return checkpoint, export(str(checkpoint), out=folder / f"{family}-artifact")
+
+    return exported
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,7 @@ EXCEPTIONS = {
         "runtimes.images.preparation",
         "runtimes.images.ways",
     ),
+    "exporter/sources/image_layout.py": ("runtimes.images.marks",),
     "exporter/tracing/trace_images.py": ("runtimes.images.ways",),
     "exporter/gate/tokenizer.py": (
         "runtimes.chat.chat_encoder",

@@ -22,6 +22,8 @@ class ImagePrompt:
         index: int64 [tokens]; 0 for a token of text, n for row n - 1 of the features.
         shifts: int64 [3, tokens], of the positions on each axis from the token's place; None where all are 0.
         shift_after: of all tokens behind the prompt.
+        types: int64 [tokens]; 0 for a token that sees only those before it, else neighbours of the same number see each
+            other; None where every token is of the first kind.
     """
 
     token_ids: list[int]
@@ -29,6 +31,18 @@ class ImagePrompt:
     index: npt.NDArray[np.int64]
     shifts: npt.NDArray[np.int64] | None = None
     shift_after: int = 0
+    types: npt.NDArray[np.int64] | None = None
+
+    def whole_until(self, place: int) -> int:
+        """The end of the tokens that have to be read in one call with the token at a place, if that is cut behind it.
+
+        It is the place itself, where nothing before it sees what comes there.
+        """
+        types = self.types
+        if types is None or not 0 < place < len(types) or not types[place - 1]:
+            return place
+        others = np.flatnonzero(types[place:] != types[place - 1])
+        return place + int(others[0]) if len(others) else len(types)
 
 
 @runtime_checkable

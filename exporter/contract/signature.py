@@ -37,6 +37,9 @@ LAST_HIDDEN_STATE = "last_hidden_state"
 IMAGE_FEATURES = "image_features"  # float32 [image rows, features]
 IMAGE_INDEX = "image_index"  # int64 [B, T]: 0 for a token of text, n for row n - 1 of the image features
 IMAGE_SHIFTS = "image_shifts"  # int64 [3, B, T], added to a token's place in the text for each row of positions
+# int64 [B, capacity], of all tokens that a row has room for: 0 for one that sees only those before it. Neighbours of
+# another type see each other by the model's own rule.
+TOKEN_TYPES = "token_types"
 
 
 @dataclass(frozen=True, kw_only=True)

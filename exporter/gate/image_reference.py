@@ -35,6 +35,14 @@ class ImageReference:
         ids: list[int] = self.inputs(text, images)["input_ids"][0].tolist()
         return ids
 
+    def types(self, text: str, images: Pictures) -> list[int] | None:
+        """The types of these tokens as a runtime counts them; None where tokens have none that matters."""
+        sight = self._vision.sight
+        if sight is None:
+            return None
+        made: list[int] = (self.inputs(text, images)[sight.argument][0] - sight.plain).tolist()
+        return made
+
     def logits(self, text: str, images: Pictures, following: Sequence[int]) -> npt.NDArray[np.float32]:
         """Logits at every position of a prompt and the tokens behind it, float32 [T, V], in one call, no cache.
 
@@ -46,8 +54,11 @@ class ImageReference:
         made = self.inputs(text, images)
         more = torch.tensor([list(following)], dtype=torch.int64)
         count = made["input_ids"].shape[1]
+        # Tokens behind a prompt see only those before them.
+        sight = self._vision.sight
+        behind = {"attention_mask": 1} | ({} if sight is None else {sight.argument: sight.plain})
         for name in [name for name, value in made.items() if value.dim() == 2 and value.shape[1] == count]:
-            tail = more if name == "input_ids" else torch.full_like(more, int(name == "attention_mask"))
+            tail = more if name == "input_ids" else torch.full_like(more, behind.get(name, 0))
             made[name] = torch.cat([made[name], tail.to(made[name].dtype)], dim=1)
         arguments = taken_by(self._model, made)
         with (

@@ -129,6 +129,7 @@ def image_checks(exam: ImageExam) -> list[tuple[str, Callable[[], Check]]]:
         ("image-chunks", lambda: check_chunks(exam)),
         ("image-batch", lambda: check_batch(exam)),
         ("image-order", lambda: check_order(exam)),
+        *([] if exam.vision.sight is None else [("image-sight", lambda: check_sight(exam))]),
     ]
 
 
@@ -161,12 +162,13 @@ def check_pixels(exam: ImageExam) -> Check:
 
 
 def check_tokens(exam: ImageExam) -> Check:
-    """The tokens of every prompt, image marks expanded."""
-    wrong = [
-        case.name
-        for case in exam.cases
-        if exam.prompt(case).token_ids != exam.reference.token_ids(case.text, case.images)
-    ]
+    """The tokens of every prompt, image marks expanded, and which of them see each other."""
+    wrong = []
+    for case in exam.cases:
+        prompt, types = exam.prompt(case), exam.reference.types(case.text, case.images)
+        same = prompt.token_ids == exam.reference.token_ids(case.text, case.images)
+        if not same or (None if prompt.types is None else prompt.types.tolist()) != types:
+            wrong.append(case.name)
     detail = f"Other tokens than the processor's for {', '.join(wrong)}." if wrong else "As the processor writes them."
     return Check(
         name="image-tokens", passed=not wrong, value=len(wrong), limit=0, unit="prompts that differ", detail=detail
@@ -217,12 +219,13 @@ def check_decode(exam: ImageExam) -> Check:
 
 
 def check_chunks(exam: ImageExam) -> Check:
-    """A prompt cut within its images."""
+    """A prompt cut within its images, or where its tokens see each other between them."""
     case = exam.cases[-1]
     ids = [*exam.prompt(case).token_ids, *case.following]
-    logits = exam.call([exam.prompt(case)], [ids], [*range(_CHUNK, len(ids), _CHUNK), len(ids)])[0]
+    bounds = sorted({exam.prompt(case).whole_until(stop) for stop in range(_CHUNK, len(ids), _CHUNK)} | {len(ids)})
+    logits = exam.call([exam.prompt(case)], [ids], bounds)[0]
     errors, judge = exam.compared(case, logits)
-    return _judged(judge, errors, "image-chunks", f"{len(ids)} tokens, {_CHUNK} at a time.")
+    return _judged(judge, errors, "image-chunks", f"{len(ids)} tokens in {len(bounds)} calls.")
 
 
 def check_batch(exam: ImageExam) -> Check:
@@ -245,15 +248,19 @@ def check_order(exam: ImageExam) -> Check:
     exchanged = replace(prompt, features=np.ascontiguousarray(prompt.features[::-1]))
     logits = exam.call([exchanged], [ids], [len(ids)])[0]
     errors, judge = exam.compared(case, logits)
-    value, limit = float(errors.max()), _SEEN * judge.limit
-    return Check(
-        name="image-order",
-        passed=bool(value > limit),
-        value=value,
-        limit=limit,
-        unit=f"{judge.unit}, at least",
-        detail="Rows of features in the other order give other logits, so that a wrong order would be seen.",
-    )
+    detail = "Rows of features in the other order give other logits, so that a wrong order would be seen."
+    return _differs(judge, errors, "image-order", detail)
+
+
+def check_sight(exam: ImageExam) -> Check:
+    """That these checks see which tokens see each other: other logits where each sees only those before it."""
+    case = exam.cases[-1]
+    prompt = exam.prompt(case)
+    ids = [*prompt.token_ids, *case.following]
+    logits = exam.call([replace(prompt, types=None)], [ids], [len(ids)])[0]
+    errors, judge = exam.compared(case, logits)
+    detail = "Tokens that see no later ones give other logits, so that a mask of that kind would be seen."
+    return _differs(judge, errors, "image-sight", detail)
 
 
 def distances(
@@ -267,6 +274,13 @@ def distances(
         for rows in row_blocks(*logits.shape)
     ]
     return np.concatenate(parts)
+
+
+def _differs(exam: Exam, errors: Floats, name: str, detail: str) -> Check:
+    value, limit = float(errors.max()), _SEEN * exam.limit
+    return Check(
+        name=name, passed=bool(value > limit), value=value, limit=limit, unit=f"{exam.unit}, at least", detail=detail
+    )
 
 
 def _judged(exam: Exam, errors: Floats, name: str, detail: str) -> Check:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.signature import IMAGE_FEATURES, IMAGE_INDEX, IMAGE_SHIFTS
+from jisu.exporter.contract.signature import IMAGE_FEATURES, IMAGE_INDEX, IMAGE_SHIFTS, TOKEN_TYPES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_INPUTS = (IMAGE_FEATURES, IMAGE_INDEX, IMAGE_SHIFTS)
+_INPUTS = (IMAGE_FEATURES, IMAGE_INDEX, IMAGE_SHIFTS, TOKEN_TYPES)
 
 
 def count_places(graph: ir.Graph) -> int:
@@ -21,7 +21,8 @@ def count_places(graph: ir.Graph) -> int:
 
 
 def image_defaults(graph: ir.Graph) -> int:
-    """Give each of these inputs a default: one row of features that nothing reads, and no shift of any position."""
+    """Give each of these inputs a default: one row of features that nothing reads, no shift of any position, and no
+    tokens that see later ones."""
     import numpy as np
     import onnx_ir as ir
 

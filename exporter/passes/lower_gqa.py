@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH
+from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH, TOKEN_TYPES
 from jisu.exporter.graph.match import ancestors, dims, emit, new_constant, nodes_of, producer, replace
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ TOTAL = "total_sequence_length"
 _LONGEST = 1 << 15
 # Masks are run over no more positions than these (15 bytes each), and over no fewer, where windows would not show.
 _MOST, _FEWEST = 1 << 22, 16
+# The eleventh input of the operator is added to its scores; so much below zero nothing of a key is left.
+_BIAS_PLACE, _UNSEEN = 10, -1e30
 # Head sizes that the kernels take are multiples of it (onnxruntime 1.32: "head_size must be a multiple of 8").
 _HEAD_UNIT = 8
 
@@ -50,10 +52,15 @@ def lower_gqa(graph: ir.Graph, *, max_positions: int | None) -> int:
     count = 0
     for node in nodes_of(graph, "Attention"):
         match = _match(node)
-        window = windows.of(match.mask) if match is not None else None
-        if match is None or window is None:
+        if match is None:
             continue
-        _rewrite(graph, node, match, positions, window if window < longest else -1)
+        window = windows.of(match.mask)
+        if window is not None:
+            _rewrite(graph, node, match, positions, window if window < longest else -1)
+        elif is_typed(match.mask):
+            _rewrite(graph, node, match, positions, None)
+        else:
+            continue
         count += 1
     return count
 
@@ -77,7 +84,8 @@ def _limit(node: ir.Node, windows: _Windows) -> str | None:
     if producer(node.inputs[2], "TensorScatter") is None:
         return "values are changed between the cache and the attention"
     mask = node.inputs[3] if len(node.inputs) > 3 else None
-    return "mask is not causal" if mask is None or windows.of(mask) is None else None
+    known = mask is not None and (windows.of(mask) is not None or is_typed(mask))
+    return None if known else "mask is not causal"
 
 
 class _Windows:
@@ -135,10 +143,16 @@ def _appends(scatter: ir.Node) -> bool:
     )
 
 
-def _rewrite(graph: ir.Graph, node: ir.Node, attention: _Attention, positions: ir.Value | None, window: int) -> None:
+def _rewrite(
+    graph: ir.Graph, node: ir.Node, attention: _Attention, positions: ir.Value | None, window: int | None
+) -> None:
+    """Replace one attention; without a window its mask becomes a bias, which costs a call no time that shows."""
     query, key = attention.query, attention.key
     rotary = _shared_rotary(query, key, positions)
-    attributes: dict[str, int | float] = {"local_window_size": window, "scale": node.attributes.get_float("scale", 0.0)}
+    attributes: dict[str, int | float] = {
+        "local_window_size": -1 if window is None else window,
+        "scale": node.attributes.get_float("scale", 0.0),
+    }
     if node.attributes.get_float("softcap", 0.0):
         attributes["softcap"] = node.attributes.get_float("softcap", 0.0)
     tables: list[ir.Value | None] = []
@@ -162,6 +176,10 @@ def _rewrite(graph: ir.Graph, node: ir.Node, attention: _Attention, positions: i
         total,
         *tables,
     ]
+    if window is None:
+        attributes["causal"] = 0
+        inputs += [None] * (_BIAS_PLACE - len(inputs))
+        inputs.append(_bias(graph, node, attention.mask, total))
     output = _output(graph, node, inputs, attributes, heads=heads, size=size)
     gqa = output.producer()
     assert gqa is not None
@@ -197,6 +215,33 @@ def _output(
     _shape(outputs[0], node.outputs[0], [whole[0], whole[2], heads * size])
     graph.opset_imports.setdefault(DOMAIN, 1)
     return outputs[0]
+
+
+def is_typed(mask: ir.Value) -> bool:
+    """Whether a mask is made of the types of tokens, as where the tokens of an image see each other."""
+    nodes = ancestors(mask)
+    return any(value is not None and value.name == TOKEN_TYPES for node in nodes for value in node.inputs)
+
+
+def _bias(graph: ir.Graph, node: ir.Node, mask: ir.Value, total: ir.Value) -> ir.Value:
+    """A mask bool [B, 1, T, capacity] as float32 [B, 1, T, total], made once, before the first that reads it."""
+    import numpy as np
+    import onnx_ir as ir
+
+    name = f"{mask.name}_bias"
+    known = next((value for node in graph for value in node.outputs if value.name == name), None)
+    if known is not None:
+        return known
+    first, last = (new_constant(graph, name, _int64([number])) for name, number in (("bias_0", 0), ("bias_last", -1)))
+    end = emit(node, "Unsqueeze", [emit(node, "Cast", [total], {"to": int(ir.DataType.INT64)}), first])
+    seen = emit(node, "Slice", [mask, first, end, last])
+    shown = new_constant(graph, "bias_seen", np.array(0, np.float32))
+    hidden = new_constant(graph, "bias_unseen", np.array(_UNSEEN, np.float32))
+    bias = emit(node, "Where", [seen, shown, hidden])
+    bias.name, bias.type = name, ir.TensorType(ir.DataType.FLOAT)
+    sizes = dims(mask)
+    bias.shape = ir.Shape([*(sizes or ("B", 1, "T"))[:3], "S"])
+    return bias
 
 
 def _merge_heads(graph: ir.Graph, before: ir.Node, value: ir.Value, width: int) -> ir.Value:

@@ -25,7 +25,7 @@ from jisu.exporter.sources.facts import (
 from jisu.exporter.sources.generation import account_for_generation, check_generation, read_generation_config
 from jisu.exporter.sources.heads import Head, choose_head, described_embedding
 from jisu.exporter.sources.image_processor import PROCESSOR_FILES
-from jisu.exporter.sources.image_text import continues_texts, text_part, vision_source
+from jisu.exporter.sources.image_text import continues_texts, vision_source
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.model import (
@@ -46,6 +46,7 @@ from jisu.exporter.sources.speech import account_for_features, read_audio
 from jisu.exporter.sources.stored_names import match_names
 from jisu.exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
 from jisu.exporter.sources.stored_weights import open_weights
+from jisu.exporter.sources.text_part import text_part
 from jisu.exporter.sources.tokenizer import TOKENIZER_FILES, check_template, load_folder_tokenizer, notes_on_rows
 from jisu.exporter.sources.tokenizer_rules import follow_stated_rules
 from jisu.exporter.sources.weight_files import account_for_files
@@ -194,7 +195,7 @@ def load_folder(
             )
             return replace(source, notes=(f"It reads texts alone, no images. {reason}", *source.notes))
     source = Source(
-        module=model if vision is None else text_part(model),
+        module=model if vision is None else vision.text_part(),
         model=facts,
         model_kind=head.kind,
         tokenizer=tokenizer,

@@ -1,22 +1,21 @@
-"""Models that read images and texts: their class, and the part of them that reads texts alone.
+"""Models that read images and texts: their class, and what is needed of them to read images.
 
-Nothing here knows an architecture. Which children of a model read images is found out by watching it read two tokens:
-those are the ones that a text does not need. The rest is a language model like any other, with the same parameters
-under the same names, and everything that concerns texts works on it.
+Nothing here knows an architecture.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError, JisuError
+from jisu.exporter.sources.image_sight import Sight, as_plain_text, sight_of
 from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.text_part import text_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +26,7 @@ if TYPE_CHECKING:
 
     from jisu.exporter.contract.image_settings import ImageSettings
 
-_WATCHED = 2  # tokens that the model is watched with
 _EDGE = 64  # of an image that it is watched with
-_UNSEEN = 1e-4  # sd of the logits, that a token may differ by for one that it does not see
 # Of what a processor returns, the arrays that models take; the others it needs for the prompt alone.
 _READ = ("pixel_values", "pixel_attention_mask", "image_sizes", "image_grid_thw")
 
@@ -42,11 +39,18 @@ class VisionSource:
         model: the whole model, in evaluation mode.
         processor: transformers' processor of the checkpoint.
         settings: how a runtime does what the processor does.
+        sight: how the model is told which tokens see later ones, where some do.
     """
 
     model: PreTrainedModel
     processor: Any
     settings: ImageSettings
+    sight: Sight | None = None
+
+    def text_part(self) -> PreTrainedModel:
+        """What reads texts alone, each of whose tokens sees those before it."""
+        part = text_part(self.model)
+        return part if self.sight is None else as_plain_text(part, self.sight)
 
 
 def image_text_class(config: Any) -> Any | None:
@@ -64,10 +68,12 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
     """What is needed of a loaded model and its folder to read images.
 
     Raises:
-        InputError: no token stands for images, its processor cannot be loaded or reproduced, or its decoder sees ahead.
+        InputError: no token stands for images, its processor cannot be loaded or reproduced, or its decoder sees ahead
+            by an unknown rule.
         MissingDependencyError: a package that the processor needs is not installed.
     """
     from jisu.exporter.sources.grid_inputs import grid_inputs_of
+    from jisu.exporter.sources.image_layout import layout_of
     from jisu.exporter.sources.image_processor import load_processor
     from jisu.exporter.sources.image_ways import find_way, made_images
 
@@ -78,9 +84,13 @@ def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Visio
     image = made_images(_EDGE)[0]
     with refusing_misfits(processor, model):
         grid = grid_inputs_of(model, lambda: image_output(vision, image))
-        refuse_two_sided(vision, image)
+        sight = sight_of(vision, image)
+        layout = layout_of(processor, mark=settings.mark)
     merge = int(settings.settings["merge_size"]) if has_axes(model) else None
-    return replace(vision, settings=replace(settings, grid_inputs=grid, merge=merge))
+    types = None if sight is None else sight.numbers
+    return replace(
+        vision, settings=replace(settings, grid_inputs=grid, merge=merge, types=types, layout=layout), sight=sight
+    )
 
 
 @contextmanager
@@ -97,44 +107,6 @@ def refusing_misfits(processor: Any, model: Any) -> Iterator[None]:
             allowed="a processor that makes the pixels and as many marks as the model reads, of images of every size",
             fix="Download config.json, preprocessor_config.json and processor_config.json of one model.",
         ) from error
-
-
-def refuse_two_sided(vision: VisionSource, image: npt.NDArray[np.uint8]) -> None:
-    """Raise InputError for a model whose earlier image tokens see later ones, found out by changing the last one."""
-    import torch
-
-    from jisu.exporter.sources.image_processor import process_prompt, taken_by
-    from jisu.exporter.sources.layers import find_layers
-
-    part: Any = text_part(vision.model)
-    stack = find_layers(part)
-    if stack is None:
-        return
-    made = process_prompt(vision.processor, f"{vision.settings.mark} What is it?", [image])
-    last = int((made["input_ids"][0] == vision.settings.image_token).nonzero().max())
-    arguments = taken_by(vision.model, made)
-
-    def change(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        hidden = inputs[0] if inputs else options["hidden_states"]
-        changed = hidden.clone()
-        changed[:, last] = -changed[:, last].flip(-1) + 1
-        return ((changed, *inputs[1:]), options) if inputs else (inputs, {**options, "hidden_states": changed})
-
-    first: Any = part.get_submodule(stack.path)[0]
-    with torch.inference_mode(), quiet_transformers():
-        before = vision.model(**arguments, use_cache=False).logits[0]
-        hook = first.register_forward_pre_hook(change, with_kwargs=True)
-        try:
-            after = vision.model(**arguments, use_cache=False).logits[0]
-        finally:
-            hook.remove()
-    if float((before[:last] - after[:last]).abs().max() / before.std()) > _UNSEEN:
-        raise InputError(
-            f"{type(vision.model).__name__} lets the tokens of an image see those behind them",
-            received="attention in both directions",
-            allowed="a decoder whose every token sees only those before it, images included",
-            fix="Choose another model; attention of this kind is not exported yet.",
-        )
 
 
 def has_axes(model: Any) -> bool:
@@ -175,35 +147,3 @@ def image_token_of(config: Any, checkpoint: Path) -> int:
         allowed="a model that puts image features in the places of one token",
         fix="Choose a model that does; image features that go into attention of their own are not supported.",
     )
-
-
-def text_part(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model without the children that read images; parameters and names are shared with it."""
-    import torch
-
-    called: set[int] = set()
-    hooks = [child.register_forward_pre_hook(lambda module, _: called.add(id(module))) for child in model.modules()]
-    try:
-        with quiet_transformers(), torch.inference_mode():
-            ids = torch.arange(_WATCHED, device=next(model.parameters()).device)[None]
-            model(input_ids=ids, use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    part = _without_idle_children(model, called)
-    # What reads images lies beside the language model, in the model itself or in the one that its head stands on.
-    name = model.base_model_prefix
-    if name in part._modules:
-        part._modules[name] = _without_idle_children(part._modules[name], called)
-    return part  # type: ignore[no-any-return]
-
-
-def _without_idle_children(module: Any, called: set[int]) -> Any:
-    """A module of its own with the children of another one, but for those in which nothing was called."""
-    part = copy.copy(module)
-    part._modules = {
-        name: child
-        for name, child in module._modules.items()
-        if child is not None and any(id(inner) in called for inner in child.modules())
-    }
-    return part

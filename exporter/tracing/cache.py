@@ -67,6 +67,8 @@ class StateCache(Cache):
             chooses a number of keys by an index finds as many in the shortest text.
     """
 
+    begins = False
+
     def __init__(
         self,
         items: Sequence[StateItem],
@@ -86,6 +88,11 @@ class StateCache(Cache):
         for layer in layers:
             layer.spare = spare
         super().__init__(layers=layers)
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether models are told that tokens came before; some make masks of another kind for the first ones."""
+        return not self.begins and super().is_initialized
 
     def get_seq_length(self, layer_idx: int = 0) -> Any:
         return self._reported

@@ -128,7 +128,8 @@ class CausalLM(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         new = input_ids.shape[1]
         items = self._state_spec[: len(state)]  # of the first layers only, where only those are traced
-        capacity = next((t.shape[2] for t, item in zip(state, items, strict=True) if item[1] == "kv"), None)
+        buffer = next((t for t, item in zip(state, items, strict=True) if item[1] == "kv"), None)
+        capacity = None if buffer is None else buffer.shape[2]
         reported: Tensor | int = past_length
         if calling.reported == "end" and capacity is not None:
             reported = capacity - new
@@ -145,6 +146,8 @@ class CausalLM(nn.Module):
         if calling.padding_mask and capacity is not None:
             key = torch.arange(capacity + self._spare, device=input_ids.device)[None, :]
             arguments["attention_mask"] = (key < past_length[:, None] + new).to(torch.int64)
+        if buffer is not None:
+            arguments |= self._arguments_of_tokens(cache, buffer)
         rows = rows_of_positions(self.model) if columns else contextlib.nullcontext()
         with routed(self.model, self._attention, past_length=past_length), rows:
             output = self.model(**arguments, use_cache=True)
@@ -153,6 +156,10 @@ class CausalLM(nn.Module):
     def _position_ids(self, positions: Tensor) -> Tensor:
         """Positions as the model takes them, of the tokens' places in their texts, int64 [B, T]."""
         return positions
+
+    def _arguments_of_tokens(self, cache: StateCache, buffer: Tensor) -> dict[str, Tensor]:
+        """What a model is told of each token that a row has room for, besides; ``buffer`` is [B, H, capacity, D]."""
+        return {}
 
     def _call_plainly(self) -> Any:
         """Run two tokens, through one layer of each kind at least."""

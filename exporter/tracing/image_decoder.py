@@ -17,14 +17,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from jisu.exporter.contract.signature import IMAGE_FEATURES, IMAGE_INDEX, IMAGE_SHIFTS
+from jisu.exporter.contract.signature import IMAGE_FEATURES, IMAGE_INDEX, IMAGE_SHIFTS, TOKEN_TYPES
 from jisu.exporter.graph.match import emit, new_constant, replace
+from jisu.exporter.sources.image_sight import Sight
 from jisu.exporter.sources.image_text import has_axes
 from jisu.exporter.sources.layers import find_layers
+from jisu.exporter.tracing.cache import StateCache
 from jisu.exporter.tracing.causal_lm import CausalLM
 
 DOMAIN = "jisu.marks"
-_FEATURES, _SHIFTS = "ImageFeatures", "ImageShifts"
+_FEATURES, _SHIFTS, _TYPES = "ImageFeatures", "ImageShifts", "TokenTypes"
 # Rows of positions where a token of an image has a place in time, height and width.
 AXES = 3
 
@@ -34,13 +36,15 @@ class ImageDecoder(CausalLM):
 
     Args:
         deep: decoder layers, from the first, to whose outputs further columns of the image features are added.
+        sight: how the model is told which tokens see each other; None where each sees only those before it.
     """
 
-    _shifts = False  # while the model is watched
+    # While the model is watched.
+    _shifts, _sight = False, None
 
-    def __init__(self, model: PreTrainedModel, *, deep: int = 0) -> None:
+    def __init__(self, model: PreTrainedModel, *, deep: int = 0, sight: Sight | None = None) -> None:
         super().__init__(model)
-        self._deep = deep
+        self._deep, self._sight = deep, sight
         self._shifts = has_axes(model)
 
     def forward(self, input_ids: Tensor, past_length: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -53,6 +57,20 @@ class ImageDecoder(CausalLM):
         return torch.onnx.ops.symbolic(
             f"{DOMAIN}::{_SHIFTS}", (positions,), dtype=positions.dtype, shape=(AXES, *positions.shape), version=1
         )
+
+    def _arguments_of_tokens(self, cache: StateCache, buffer: Tensor) -> dict[str, Tensor]:
+        if self._sight is None or not torch.compiler.is_exporting():
+            return {}
+        cache.begins = True
+        types = torch.onnx.ops.symbolic(
+            f"{DOMAIN}::{_TYPES}",
+            (buffer,),
+            {"plain": self._sight.plain},
+            dtype=torch.int64,
+            shape=(buffer.shape[0], buffer.shape[2]),
+            version=1,
+        )
+        return {self._sight.argument: types}
 
     @contextlib.contextmanager
     def _marked(self) -> Iterator[None]:
@@ -91,6 +109,7 @@ def add_image_inputs(graph: ir.Graph, *, deep: int = 0) -> None:
 
     Embeddings become ``where(index > 0, features[index - 1], embedding)``; to the outputs of deeper layers their
     columns of the features are added in the same places. Positions [B, T] become ``positions + shifts`` [3, B, T].
+    Types of tokens are spread over the buffer [B, capacity], and counted as the model counts them.
     """
     marks = [node for node in graph if node.domain == DOMAIN]
     first = next(node for node in marks if node.op_type == _FEATURES)
@@ -109,6 +128,13 @@ def add_image_inputs(graph: ir.Graph, *, deep: int = 0) -> None:
         if node.op_type == _SHIFTS:
             shifts = _input(graph, IMAGE_SHIFTS, ir.DataType.INT64, [AXES, "shift_rows", "shift_columns"])
             result = emit(node, "Add", [hidden, shifts], like=node.outputs[0])
+        elif node.op_type == _TYPES:
+            types = _input(graph, TOKEN_TYPES, ir.DataType.INT64, ["type_rows", "type_columns"])
+            sizes = [emit(node, "Shape", [hidden], {"start": axis, "end": axis + 1}) for axis in (0, 2)]
+            spread = emit(node, "Expand", [types, emit(node, "Concat", sizes, {"axis": 0})])
+            number = node.attributes.get_int("plain", 0)
+            plain = new_constant(graph, f"token_type_{number}", np.array(number, np.int64))
+            result = emit(node, "Add", [spread, plain], like=node.outputs[0])
         else:
             number = node.attributes.get_int("number", 0)
             columns = features

@@ -49,10 +49,10 @@ def routed(model: PreTrainedModel, implementation: str, *, past_length: Tensor |
         implementation: `ATTENTION` or `SPELLED_OUT`.
         past_length: int64 [B], where each row's new tokens begin; None for the beginning.
     """
-    attention_before, experts_before = model.config._attn_implementation, _experts(model)
+    attention_before, experts_before = _attention_of(model.config), _experts(model)
     masks_before = {name: ALL_MASK_ATTENTION_FUNCTIONS[name] for name in _STOCK_MASKS}
     try:
-        if attention_before != implementation or experts_before != ATTENTION:
+        if model.config._attn_implementation != implementation or experts_before != ATTENTION:
             route(model, implementation)
         AttentionMaskInterface.register(ATTENTION, _mask_function(past_length, additive=False))
         if implementation == SPELLED_OUT:
@@ -63,7 +63,7 @@ def routed(model: PreTrainedModel, implementation: str, *, past_length: Tensor |
         for name, function in masks_before.items():
             AttentionMaskInterface.register(name, function)
         with quiet_transformers():
-            if model.config._attn_implementation != attention_before:
+            if _attention_of(model.config) != attention_before:
                 model.set_attn_implementation(attention_before)
             if experts_before is not None and _experts(model) != experts_before:
                 model.set_experts_implementation(experts_before)
@@ -108,6 +108,15 @@ def asks_for_attention(model: PreTrainedModel, call: Callable[[], Any]) -> bool:
 def _unknown(arguments: dict[str, Any]) -> list[str]:
     """Tensors that `attend` has no place for."""
     return sorted(name for name, value in arguments.items() if torch.is_tensor(value) and name not in _KNOWN)
+
+
+def _attention_of(config: Any) -> dict[str, Any]:
+    """The implementations that a configuration and its parts name, which may differ, as transformers takes them."""
+    parts = {name: getattr(config, name, None) for name in config.sub_configs}
+    return {
+        "": config._attn_implementation,
+        **{name: _attention_of(part) for name, part in parts.items() if part is not None},
+    }
 
 
 def _experts(model: PreTrainedModel) -> str | None:

@@ -36,7 +36,7 @@ def trace_image_decoder(source: Source) -> ir.Model:
     assert source.vision is not None
     deep = deep_layers(source.vision)
     module: Any = source.module
-    decoder = ImageDecoder(module, deep=deep)
+    decoder = ImageDecoder(module, deep=deep, sight=source.vision.sight)
     # The first layers differ from the others where features are added behind them.
     model = trace(decoder, decoder.state_spec(), repeats=not deep)
     add_image_inputs(model.graph, deep=deep)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.contract.backend import TokenIds
+from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.image_prompt import ImagePrompt
 
 AXES = 3
@@ -52,6 +53,26 @@ class ImageRows:
                 part = prompt.shifts[:, past[row] : past[row] + width]
                 shifts[:, row, : part.shape[1]] = part
         return shifts
+
+    def types_of(self, capacity: int) -> TokenIds:
+        """The types of all tokens that rows have room for, int64 [B, capacity]; 0 behind the prompts."""
+        types = np.zeros((len(self._prompts), capacity), np.int64)
+        for row, prompt in enumerate(self._prompts):
+            if prompt.types is not None:
+                types[row, : len(prompt.types)] = prompt.types[:capacity]
+        return types
+
+    def check_whole(self, past: TokenIds, new: TokenIds) -> None:
+        """Raise InputError for tokens that see later ones which are not read in the same call."""
+        for prompt, begin, count in zip(self._prompts, past.tolist(), new.tolist(), strict=True):
+            stop = begin + count
+            if (whole := prompt.whole_until(stop)) != stop:
+                raise InputError(
+                    "A call ends within tokens that see each other",
+                    received=f"tokens {begin} to {stop} of a prompt",
+                    allowed=f"up to {whole}, or no further than where they begin",
+                    fix="Read an image of this model, or the whole prompt, in one call.",
+                )
 
     def row(self, number: int) -> ImageRows:
         """Those of one row alone."""

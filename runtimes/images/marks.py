@@ -31,6 +31,13 @@ def marked_text(prepared: Prepared, rows: int, marks: Mapping[str, Any]) -> str:
     return str(marks["before"]) + token * rows + str(marks["after"])
 
 
+def laid_out(text: str, mark: str, layout: Mapping[str, str]) -> str:
+    """A prompt with ``before`` before it, ``mark`` behind its last mark, and ``end`` at its end."""
+    head, last, tail = text.rpartition(mark)
+    behind = layout["mark"] if last else ""
+    return layout["before"] + head + last + behind + tail + layout["end"]
+
+
 def _tiled(prepared: Prepared, rows: int, marks: Mapping[str, Any], token: str) -> str:
     count = prepared.rows * prepared.columns
     tokens = token * (rows // (count + 1))

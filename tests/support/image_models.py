@@ -58,7 +58,7 @@ def noise(height: int, width: int, *, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 def write_image_model(folder: Path, family: str) -> Path:
     """Write a model of a family that `FAMILIES` names; returns its folder."""
-    model, processor = {**FAMILIES, **REFUSED}[family]()
+    model, processor = FAMILIES[family]()
     folder.mkdir(parents=True)
     model.save_pretrained(str(folder))
     _save_processor(processor, folder)
@@ -287,6 +287,48 @@ def _mistral3() -> tuple[Any, Any]:
     return _random(transformers.Mistral3ForConditionalGeneration, config), processor
 
 
+def _gemma3() -> tuple[Any, Any]:
+    """The tokens of an image see each other, within a window that is smaller than an image."""
+    import transformers
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    named = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tokenizer = _tokenizer(*named.values(), mark="<start_of_image>", named=named)
+    processor = transformers.Gemma3Processor(
+        Gemma3ImageProcessorPil(size={"height": 28, "width": 28}), tokenizer, image_seq_length=16
+    )
+    config = transformers.Gemma3Config(
+        text_config={**_TEXT, "head_dim": 16, "sliding_window": 6},
+        vision_config={"model_type": "siglip_vision_model", **_VISION},
+        mm_tokens_per_image=16,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+        boi_token_id=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+        eoi_token_id=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+    )
+    return _random(transformers.Gemma3ForConditionalGeneration, config), processor
+
+
+def _paligemma(text_family: str = "gemma", **text_settings: Any) -> tuple[Any, Any]:
+    """All tokens of a prompt see each other, with other words around a text than a chat template writes."""
+    import transformers
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    tokenizer = _tokenizer("<image>", mark="<image>")
+    images = SiglipImageProcessorPil(size={"height": 28, "width": 28})
+    images.image_seq_length = 16
+    tokenizer.chat_template = None
+    processor = transformers.PaliGemmaProcessor(images, tokenizer)
+    # It adds a thousand tokens for places and masks.
+    text = {**_TEXT, "vocab_size": len(processor.tokenizer), "head_dim": 16, **text_settings}
+    config = transformers.PaliGemmaConfig(
+        text_config={"model_type": text_family, **text, "hidden_activation": "gelu_pytorch_tanh"},
+        vision_config={"model_type": "siglip_vision_model", **_VISION, "projection_dim": 64},
+        image_token_id=processor.image_token_id,
+        projection_dim=64,
+    )
+    return _random(transformers.PaliGemmaForConditionalGeneration, config), processor
+
+
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": _llava,
     "vipllava": _vipllava,
@@ -312,47 +354,7 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
         num_position_embeddings=16,
         deepstack_visual_indexes=[0, 1],
     ),
+    "gemma3": _gemma3,
+    "paligemma": _paligemma,
+    "paligemma2": lambda: _paligemma("gemma2", sliding_window=6),
 }
-
-
-def _gemma3() -> tuple[Any, Any]:
-    import transformers
-    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
-
-    named = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
-    tokenizer = _tokenizer(*named.values(), mark="<start_of_image>", named=named)
-    processor = transformers.Gemma3Processor(
-        Gemma3ImageProcessorPil(size={"height": 28, "width": 28}), tokenizer, image_seq_length=4
-    )
-    config = transformers.Gemma3Config(
-        text_config={**_TEXT, "head_dim": 16, "sliding_window": 64},
-        vision_config={"model_type": "siglip_vision_model", **_VISION},
-        mm_tokens_per_image=4,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
-        boi_token_id=tokenizer.convert_tokens_to_ids("<start_of_image>"),
-        eoi_token_id=tokenizer.convert_tokens_to_ids("<end_of_image>"),
-    )
-    return _random(transformers.Gemma3ForConditionalGeneration, config), processor
-
-
-def _paligemma() -> tuple[Any, Any]:
-    import transformers
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-
-    tokenizer = _tokenizer("<image>", mark="<image>")
-    images = SiglipImageProcessorPil(size={"height": 28, "width": 28})
-    images.image_seq_length = 16
-    processor = transformers.PaliGemmaProcessor(images, tokenizer)
-    # It adds a thousand tokens for places and masks.
-    text = {**_TEXT, "vocab_size": len(processor.tokenizer), "head_dim": 16}
-    config = transformers.PaliGemmaConfig(
-        text_config={"model_type": "gemma", **text, "hidden_activation": "gelu_pytorch_tanh"},
-        vision_config={"model_type": "siglip_vision_model", **_VISION, "projection_dim": 64},
-        image_token_id=processor.image_token_id,
-        projection_dim=64,
-    )
-    return _random(transformers.PaliGemmaForConditionalGeneration, config), processor
-
-
-# Families that are refused, since the tokens of an image see those behind them.
-REFUSED: dict[str, Callable[[], tuple[Any, Any]]] = {"gemma3": _gemma3, "paligemma": _paligemma}

@@ -13,6 +13,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/contract/image_prompt.py",
         "exporter/gate/image_reference.py",
         "exporter/sources/image_text.py",
+        "exporter/sources/text_part.py",
         "exporter/tracing/image_decoder.py",
         "exporter/tracing/trace_images.py",
         "exporter/tracing/unpacked_tiles.py",

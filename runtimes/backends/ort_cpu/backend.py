@@ -153,6 +153,8 @@ class OrtCpuBackend:
         token_ids = id_array(token_ids)
         past = state.lengths
         new = check_call(token_ids, new_lengths, lengths=past, capacity=state.capacity, vocab_size=self.vocab_size)
+        if state.images is not None:
+            state.images.check_whole(past, new)
         with catch_out_of_memory(rows=len(past), tokens=int((past + new).max())):
             scores = self._run(session, token_ids, state, past=past, new=new, logits=logits)
         state.advance(new)

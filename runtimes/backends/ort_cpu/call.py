@@ -18,6 +18,7 @@ from jisu.exporter.contract.signature import (
     LOGITS,
     LOGITS_POSITIONS,
     PAST_LENGTH,
+    TOKEN_TYPES,
 )
 from jisu.runtimes.backends.element_types import element_type
 from jisu.runtimes.backends.image_rows import AXES, ImageRows
@@ -86,6 +87,8 @@ class BoundCall:
             self._image_index[...] = images.index_at(past, width)
             if self._image_shifts is not None:
                 self._image_shifts[...] = images.shifts_at(past, width)
+            if self._token_types is not None:
+                self._token_types[...] = images.types_of(self._tensors.capacity)
         if ATTENTION_MASK in self._graph.inputs:
             self._bind_mask(past + new, width)
         if self._positions is not None:
@@ -119,6 +122,10 @@ class BoundCall:
         if self._graph.signature.has_input(IMAGE_SHIFTS):
             self._image_shifts = np.zeros((AXES, batch, width), np.int64)
             self._bind(IMAGE_SHIFTS, self._image_shifts)
+        self._token_types: npt.NDArray[np.int64] | None = None
+        if self._graph.signature.has_input(TOKEN_TYPES):
+            self._token_types = np.zeros((batch, self._tensors.capacity), np.int64)
+            self._bind(TOKEN_TYPES, self._token_types)
 
     def _bind_logits(self, rows: int) -> npt.NDArray[Any] | None:
         """Memory for the logits; None where the runtime has to bring its own."""

@@ -21,7 +21,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"image_token": "7"}, {"image_token": True}, {"marks": []}, {"unknown": 1}, {"merge": 2.5}, {"preparation": None}],
+    [
+        {"image_token": "7"},
+        {"image_token": True},
+        {"marks": []},
+        {"unknown": 1},
+        {"merge": 2.5},
+        {"preparation": None},
+        {"types": {"image": 1}},
+        {"types": {"image": True, "text": 0}},
+        {"types": [1]},
+        {"layout": {"before": "", "mark": "", "end": 1}},
+        {"layout": {"end": ""}},
+    ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "images.json"

@@ -20,10 +20,16 @@ from tests.support.image_models import write_image_model
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    folder = tmp_path_factory.mktemp("images")
-    checkpoint = write_image_model(folder / "source", "smolvlm")
-    return export(str(checkpoint), out=folder / "artifact"), load_source(checkpoint)
+def parts(image_artifact: Any) -> Any:
+    checkpoint, artifact = image_artifact("idefics3")
+    return artifact, load_source(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def sighted(image_artifact: Any) -> Any:
+    """Of a model in which the tokens of an image see each other."""
+    checkpoint, artifact = image_artifact("gemma3")
+    return artifact, load_source(checkpoint)
 
 
 def failures(parts: Any, plant: Any) -> set[str]:
@@ -128,22 +134,46 @@ def test_a_right_candidate_passes(parts: Any) -> None:
     assert failures(parts, lambda backend, reader: None) == set()
 
 
-def test_a_decoder_that_sees_ahead_is_refused(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source is made to let every token see all others, as some do within an image."""
-    from jisu.exporter.contract.errors import InputError
-    from jisu.exporter.sources.image_text import refuse_two_sided
-    from jisu.exporter.sources.image_ways import made_images
+def causal_in_images(backend: Any, reader: Any) -> None:
+    _attach(backend, lambda one: replace(one, types=None))
 
-    _, source = parts
-    image = made_images(64)[0]
-    refuse_two_sided(source.vision, image)
-    from transformers.models.llama import modeling_llama
 
-    monkeypatch.setattr(modeling_llama, "create_causal_mask", lambda **_: None)
-    for layer in source.module.model.text_model.layers:
-        monkeypatch.setattr(layer.self_attn, "is_causal", False)
-    with pytest.raises(InputError, match="see those behind them"):
-        refuse_two_sided(source.vision, image)
+def neighbour_seen(backend: Any, reader: Any) -> None:
+    """All tokens from the first of an image to the last of another see each other."""
+
+    def joined(one: Any) -> Any:
+        shown = np.flatnonzero(one.types)
+        types = np.zeros_like(one.types)
+        types[shown[0] : shown[-1] + 1] = 1
+        return replace(one, types=types)
+
+    _attach(backend, joined)
+
+
+def one_token_more(backend: Any, reader: Any) -> None:
+    """The token before an image sees it."""
+    _attach(backend, lambda one: replace(one, types=np.maximum(one.types, np.append(one.types[1:], 0))))
+
+
+def text_as_images(backend: Any, reader: Any) -> None:
+    reader.settings = replace(reader.settings, types={"image": 1, "text": 1})
+
+
+@pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        (causal_in_images, "image-prefill-one-0"),
+        (neighbour_seen, "image-prefill-two"),
+        (one_token_more, "image-prefill-one-0"),
+        (text_as_images, "image-tokens"),
+    ],
+)
+def test_planted_faults_of_what_tokens_see_are_seen(sighted: Any, fault: Any, seen: str) -> None:
+    assert seen in failures(sighted, fault)
+
+
+def test_a_right_candidate_whose_images_see_themselves_passes(sighted: Any) -> None:
+    assert failures(sighted, lambda backend, reader: None) == set()
 
 
 def test_a_rejected_export_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH
+from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH, TOKEN_TYPES
 from tests.exporter.passes.draft import Draft
 
 INT64 = ir.DataType.INT64
@@ -99,6 +99,15 @@ class AttentionDraft(Draft):
         if rule == "sink":
             near = self.op("And", causal, self.op("Greater", key, self.op("Sub", query, self.weight(4)), **flag))
             return self.op("Or", near, self.op("Less", key, self.weight(1), **flag))
+        if rule == "typed":
+            types = self.input(TOKEN_TYPES, "B", "capacity", dtype=INT64)
+            own = self.op("GatherND", types, self.op("Unsqueeze", self.positions, self.weight([2])), batch_dims=1)
+            rows = self.op("Unsqueeze", own, self.weight([1, 3]), dims=["B", 1, "T", 1])
+            columns = self.op("Unsqueeze", types, self.weight([1, 2]), dims=["B", 1, 1, "capacity"])
+            alike = self.op(
+                "And", self.op("Equal", rows, columns, **flag), self.op("Greater", rows, self.weight(0), **flag)
+            )
+            return self.op("Or", causal, alike)
         if rule == "prefix":
             return self.op("Or", causal, self.op("Less", key, self.weight(6), **flag))
         if rule == "by token":

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from jisu.exporter.contract.signature import TOKEN_TYPES
 from jisu.exporter.passes.fuse_rope import fuse_rope
 from jisu.exporter.passes.lower_gqa import causal_window, count_places, lower_gqa, note
 from jisu.exporter.passes.remove_noops import remove_noops
@@ -85,6 +86,29 @@ def test_attention_over_a_cache_becomes_one_operator_with_the_same_numbers(call,
     assert signature_names(model) == names
     assert_same(before, model, CALLS[call])
     assert lower_gqa(model.graph, max_positions=LONGEST) == 0
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_tokens_that_see_each_other_become_a_bias_of_the_operator(call):
+    """A block of each row's new tokens, and in a call of several tokens none that is only begun."""
+    model = drafted(rule="typed", softcap=5.0)
+    before, names = copied(model), signature_names(model)
+    call = CALLS[call]
+    types = np.zeros((len(call["past_length"]), 24), np.int64)
+    if call["input_ids"].shape[1] > 1:
+        for row, past in enumerate(call["past_length"].tolist()):
+            types[row, past + 2 : past + 8 + row] = 1
+    call = {**call, TOKEN_TYPES: types}
+    assert count_places(model.graph, max_positions=LONGEST) == 1
+    assert lower_gqa(model.graph, max_positions=LONGEST) == 1
+    node = next(node for node in model.graph if node.op_type == "GroupQueryAttention")
+    assert node.attributes.get_int("causal", 1) == 0
+    assert signature_names(model) == names
+    assert_same(before, model, call)
+    assert lower_gqa(model.graph, max_positions=LONGEST) == 0
+    # That the block is seen at all:
+    alone = run(model, {**call, TOKEN_TYPES: np.zeros_like(types)})["y"]
+    assert np.array_equal(alone, run(model, call)["y"]) == (not types.any())
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jisu.runtimes.images.marks import marked_text
+from jisu.runtimes.images.marks import laid_out, marked_text
 from jisu.runtimes.images.preparation import Prepared
 
 
@@ -38,3 +38,9 @@ def test_tiles_are_named_line_by_line_with_the_whole_behind_them() -> None:
 
 def test_an_image_that_is_not_cut_stands_alone() -> None:
     assert marked_text(image(), 2, TILES) == "Axx."
+
+
+def test_what_surrounds_a_text_stands_behind_its_last_image() -> None:
+    layout = {"before": "(", "mark": "!", "end": ")"}
+    assert laid_out("a<i>b<i>c", "<i>", layout) == "(a<i>b<i>!c)"
+    assert laid_out("no image", "<i>", layout) == "(no image)"
