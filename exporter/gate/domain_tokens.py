@@ -60,10 +60,18 @@ class Judged:
         return tuple(window for domain in self.domains for window in domain.windows)
 
 
-def random_domain(vocab_size: int, window: int, *, seed: int = 0) -> DomainTokens:
+def random_ids(generator: np.random.Generator, vocab_size: int, size: int, *, padding: int | None = None) -> TokenIds:
+    """Ids that are uniform over the vocabulary, int64 [size]; none is the padding's, where one is named."""
+    if padding is None or not 0 <= padding < vocab_size:
+        return generator.integers(0, vocab_size, size, dtype=np.int64)
+    ids = generator.integers(0, vocab_size - 1, size, dtype=np.int64)
+    return ids + (ids >= padding)
+
+
+def random_domain(vocab_size: int, window: int, *, seed: int = 0, padding: int | None = None) -> DomainTokens:
     """Ids that are uniform over the vocabulary: for a model whose tokens are no text that is known here."""
     generator = np.random.default_rng(seed)
-    windows = tuple(generator.integers(0, vocab_size, window, dtype=np.int64) for _ in range(RANDOM_WINDOWS))
+    windows = tuple(random_ids(generator, vocab_size, window, padding=padding) for _ in range(RANDOM_WINDOWS))
     return DomainTokens(name=RANDOM, windows=windows)
 
 

@@ -12,7 +12,16 @@ from math import isqrt
 import numpy as np
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.gate.domain_tokens import WINDOW, Encoder, Judged, Render, TokenIds, domain_tokens, random_domain
+from jisu.exporter.gate.domain_tokens import (
+    WINDOW,
+    Encoder,
+    Judged,
+    Render,
+    TokenIds,
+    domain_tokens,
+    random_domain,
+    random_ids,
+)
 from jisu.exporter.gate.domains import held_out_prose
 from jisu.exporter.precision.budget import GREEDY_STEPS, LONGEST
 
@@ -83,6 +92,7 @@ def gate_prompts(
     far: int | None = None,
     render: Render | None = None,
     judges_quality: bool = True,
+    padding: int | None = None,
 ) -> GatePrompts:
     """Choose what the gate asks one model. Without a tokenizer the ids are random, seeded, uniform over the vocabulary.
 
@@ -92,6 +102,8 @@ def gate_prompts(
         evaluation: held-out text of the user's for the quality figures; the built-in domains when None.
         far: tokens of one long text; None for none that is longer than the others.
         judges_quality: whether the quality figures are asked for at all.
+        padding: an id that random ones leave out, since no text has it: decoders that count their positions over the
+            other tokens contradict themselves behind it, cached steps their own forward over the whole text.
         render: the model's chat template, see `exporter.gate.domain_tokens.domain_tokens`.
 
     Raises:
@@ -120,9 +132,10 @@ def gate_prompts(
             )
         text = "random token ids, seed 0"
         generator = np.random.default_rng(0)
-        stream = generator.integers(0, vocab_size, max(n, window), dtype=np.int64)
-        others = [generator.integers(0, vocab_size, size, dtype=np.int64) for size in (23, 41, 32)]
-        judged = Judged(domains=(random_domain(vocab_size, window, seed=1),))
+        stream, *others = [
+            random_ids(generator, vocab_size, size, padding=padding) for size in (max(n, window), 23, 41, 32)
+        ]
+        judged = Judged(domains=(random_domain(vocab_size, window, seed=1, padding=padding),))
     else:
         text = "English prose; Chinese, code and chat"
         # Eight characters a token are more than any tokenizer needs for English; a longer text would only cost time.

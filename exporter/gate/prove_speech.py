@@ -42,6 +42,7 @@ def prove_speech(
         facts.max_positions,
         evaluation=evaluation,
         judges_quality=budget.judges_quality,
+        padding=facts.pad,
     )
     # An extractor that divides by a deviation makes no numbers of silence; what is made of it then, nobody can judge.
     recordings = tuple(one for one in recordings if np.isfinite(audio.features(one.samples)).all())

@@ -35,6 +35,15 @@ def test_same_call_gives_the_same_plan():
     assert all(np.array_equal(a, b) for a, b in zip(first.rows, second.rows, strict=True))
 
 
+def test_random_ids_leave_padding_out_where_it_is_named():
+    """Only then, and every other id comes."""
+    for padding in (None, 0, 3, 7):
+        prompts = gate_prompts(None, 8, 64, padding=padding)
+        ids = np.concatenate([prompts.sequence, *prompts.rows, *prompts.judged.windows])
+        assert set(ids.tolist()) == set(range(8)) - {padding}
+    assert np.array_equal(gate_prompts(None, 8, 64).sequence, gate_prompts(None, 8, 64, padding=8).sequence)
+
+
 def test_a_long_text_reaches_over_the_whole_range_where_that_is_affordable():
     assert far_length(parameters=10**6, heads=4, max_positions=512) == 512
     assert far_length(parameters=10**6, heads=4, max_positions=4096) == 4096
