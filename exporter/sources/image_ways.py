@@ -55,7 +55,10 @@ def find_way(processor: Any, checkpoint: Path, *, image_token: int) -> ImageSett
     marks = _marks_of(token, prepared, [one.text for one in expected])
     if marks is None:
         raise _refusal(
-            processor, checkpoint, f"a text of its own for an image: {expected[1].text[:80]}", "run, lines, tiles"
+            processor,
+            checkpoint,
+            f"a text of its own for an image: {expected[1].text[:80]}",
+            "run, lines, tiles, numbered tiles",
         )
     mark = str(processor.image_token)
     if len(processor.tokenizer.encode(mark, add_special_tokens=False)) != 1:
@@ -120,7 +123,7 @@ def _marks_of(token: str, prepared: Sequence[Prepared], texts: Sequence[str]) ->
     from jisu.runtimes.images.marks import marked_text
 
     counts = [text.count(token) for text in texts]
-    for guess in (_as_run, _as_lines, _as_tiles):
+    for guess in (_as_run, _as_lines, _as_tiles, _as_numbered):
         marks = guess(token, prepared, texts)
         if marks is None:
             continue
@@ -141,6 +144,28 @@ def _as_lines(token: str, prepared: Sequence[Prepared], texts: Sequence[str]) ->
         if one.rows > 1 and len(pieces) == one.rows:
             return {"rule": "lines", "token": token, "between": pieces[0], "after": pieces[-1]}
     return None
+
+
+def _as_numbered(token: str, prepared: Sequence[Prepared], texts: Sequence[str]) -> dict[str, Any] | None:
+    """Learnt from the image of the most tiles: what is before the second has its number in it."""
+    large = max(range(len(texts)), key=lambda index: prepared[index].rows * prepared[index].columns)
+    pieces = re.split(f"(?:{re.escape(token)})+", texts[large])
+    count = prepared[large].rows * prepared[large].columns
+    if count < 2 or len(pieces) != count + 2:
+        return None
+    tile = pieces[1].replace("2", "{number}", 1)
+    first = tile.replace("{number}", "1")
+    if not pieces[0].endswith(first):
+        return None
+    before = pieces[0].removesuffix(first)
+    return {
+        "rule": "numbered",
+        "token": token,
+        "before": before,
+        "tile": tile,
+        "whole": pieces[-2],
+        "after": pieces[-1],
+    }
 
 
 def _as_tiles(token: str, prepared: Sequence[Prepared], texts: Sequence[str]) -> dict[str, Any] | None:

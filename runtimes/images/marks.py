@@ -20,7 +20,8 @@ def marked_text(prepared: Prepared, rows: int, marks: Mapping[str, Any]) -> str:
         marks: ``token``, the text of the image token, and by the ``rule``: "run" has ``before`` and ``after`` all
             tokens; "lines" has ``between`` and ``after``, with as many lines as the image has rows; "tiles" has
             ``tile``, which may name ``{row}`` and ``{column}``, before each tile's tokens, ``line`` behind each line,
-            ``whole`` before the whole image's, ``alone`` where there are no tiles, and ``after`` all.
+            ``whole`` before the whole image's, ``alone`` where there are no tiles, and ``after`` all; "numbered" is
+            the same, with ``before`` all and a ``tile`` that may name ``{number}``, and no lines.
     """
     token, rule = str(marks["token"]), marks["rule"]
     if rule == "lines":
@@ -28,7 +29,17 @@ def marked_text(prepared: Prepared, rows: int, marks: Mapping[str, Any]) -> str:
         return str(marks["between"]).join(lines) + str(marks["after"])
     if rule == "tiles":
         return _tiled(prepared, rows, marks, token)
+    if rule == "numbered":
+        return _numbered(prepared, rows, marks, token)
     return str(marks["before"]) + token * rows + str(marks["after"])
+
+
+def _numbered(prepared: Prepared, rows: int, marks: Mapping[str, Any], token: str) -> str:
+    count = prepared.rows * prepared.columns
+    count = count if count > 1 else 0  # one tile is the whole image
+    tokens = token * (rows // (count + 1))
+    tiles = [str(marks["tile"]).replace("{number}", str(number)) + tokens for number in range(1, count + 1)]
+    return str(marks["before"]) + "".join(tiles) + str(marks["whole"]) + tokens + str(marks["after"])
 
 
 def laid_out(text: str, mark: str, layout: Mapping[str, str]) -> str:

@@ -44,3 +44,9 @@ def test_what_surrounds_a_text_stands_behind_its_last_image() -> None:
     layout = {"before": "(", "mark": "!", "end": ")"}
     assert laid_out("a<i>b<i>c", "<i>", layout) == "(a<i>b<i>!c)"
     assert laid_out("no image", "<i>", layout) == "(no image)"
+
+
+def test_tiles_are_numbered_and_one_is_the_whole_image() -> None:
+    marks = {"rule": "numbered", "token": "x", "before": "(", "tile": "T{number}", "whole": "W", "after": ")"}
+    assert marked_text(image(1, 2), 6, marks) == "(T1xxT2xxWxx)"
+    assert marked_text(image(1, 1), 2, marks) == "(Wxx)"
