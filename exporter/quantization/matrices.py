@@ -6,16 +6,14 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jisu.calibration.model.layer_walk import inference
-from jisu.calibration.model.whole_sequences import run_whole
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.graph.recurrent_weights import is_recurrent
+from jisu.exporter.quantization.called_layers import calls_of
 from jisu.exporter.sources.experts import expert_name, find_experts, matrices_in, named_weights, stacked_names
 from jisu.exporter.sources.layer_stack import find_stack
 from jisu.exporter.sources.module_kind import (
     is_of_transformers,
     is_one_stack,
-    model_of_transformers,
     word_embedding,
 )
 
@@ -80,8 +78,7 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
         prefix = inside
     # By their weights: one embedding may go by several names, as that of an encoder and a decoder does.
     ends = {id(end.weight) for end in _tables(module)}
-    # What wraps a model of transformers is ours, and calls all of it.
-    used = None if model_of_transformers(module) is not None else _used(module)
+    calls = calls_of(module)
     mixtures = {path for path, _ in find_experts(module)} if is_of_transformers(module) else set()
     matrices: list[Matrix] = []
     for name, child in module.named_modules():
@@ -90,7 +87,7 @@ def matrices_of(module: nn.Module) -> list[Matrix]:
             continue
         if getattr(child, "routed", None) is not None:
             continue  # an expert's matrix, as a layer for a while
-        if used is not None and id(child) not in used:
+        if not calls(child):
             continue
         embedding = isinstance(child, (nn.Embedding, nn.Linear)) and id(child.weight) in ends
         if embedding or (isinstance(child, nn.Linear) and name.startswith(prefix)):
@@ -141,32 +138,6 @@ def _experts_of(path: str, experts: Any, *, stacked: bool) -> Iterator[Matrix]:
                 routed=name,
                 stacked=stacked,
             )
-
-
-def _used(module: nn.Module) -> set[int]:
-    """By id, the layers of a user's module that a call runs, and whose weights are parameters.
-
-    What no call runs is in no graph, and a weight that is computed from others is in none as it stands.
-    """
-    import torch
-    from torch import nn
-
-    used: set[int] = set()
-
-    def note(child: nn.Module, *_: Any) -> None:
-        weights = [name for name in child.__dict__.get("_flat_weights_names", ["weight"]) if name.startswith("weight")]
-        if set(weights) <= set(child._parameters):
-            used.add(id(child))
-
-    kinds = (nn.Linear, nn.Embedding, nn.RNNBase)
-    hooks = [child.register_forward_hook(note) for child in module.modules() if isinstance(child, kinds)]
-    try:
-        with inference(module):
-            run_whole(module, torch.zeros((1, 2), dtype=torch.int64))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return used
 
 
 def _tables(module: nn.Module) -> list[Any]:
