@@ -115,6 +115,12 @@ class Engine:
         return self._reader.backend(CLASSIFICATION)
 
     @property
+    def one_pass(self) -> OnePassBackend:
+        """What reads whole texts, of any kind; raises InputError when the artifact is of a model that does not."""
+        kind = self.artifact.manifest.model_kind
+        return self._reader.backend(kind if self.artifact.manifest.reads_whole_texts else CLASSIFICATION)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """A classifier's labels in the order of its logits; none for any other model."""
         return self.artifact.manifest.model.labels

@@ -42,13 +42,14 @@ _LIMITS = (
     ("max-kl", float, "NATS", "largest mean KL divergence from the source in any domain of held-out text"),
     ("max-kl-mean", float, "NATS", "largest mean KL divergence, averaged over the domains"),
     ("min-top1", share, "SHARE", "smallest agreement in the most likely token in any domain"),
+    ("min-cosine", share, "COSINE", "smallest cosine of any vector with the source's; of embedding models"),
+    ("min-recall", share, "SHARE", "smallest recall@10 of what the source's vectors or scores rank first"),
     ("max-ppl-ratio", float, "RATIO", "largest perplexity as a multiple of the source's in any domain"),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from jisu.benchmarks.compare.run import BACKEND, TIME_LIMIT, TRIALS
-    from jisu.benchmarks.compare.workloads import WORKLOADS
     from jisu.exporter.commands.ray_argument import add_ray_argument
 
     parser.add_argument("artifacts", type=Path, nargs="*", metavar="ARTIFACT", help="folders that `jisu export` wrote")
@@ -82,8 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workloads",
         nargs="+",
         metavar="NAME",
-        help="; ".join(f"for {kind} some of {', '.join(names)}" for kind, names in WORKLOADS.items())
-        + " (default: all that fit the model)",
+        help=f"{_workload_help()} (default: all that fit the model)",
     )
     parser.add_argument(
         "--trials", type=int, default=TRIALS, metavar="N", help="timed runs of each workload (default: %(default)s)"
@@ -120,6 +120,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print nothing but the table, or the object, and errors")
 
 
+def _workload_help() -> str:
+    """The workloads of each kind; kinds with the same ones are named together."""
+    from jisu.benchmarks.compare.workloads import WORKLOADS
+
+    kinds: dict[str, list[str]] = {}
+    for kind, names in WORKLOADS.items():
+        kinds.setdefault(", ".join(names), []).append(kind)
+    return "; ".join(f"for {', '.join(those)} some of {names}" for names, those in kinds.items())
+
+
 def run(arguments: argparse.Namespace) -> int:
     from jisu.benchmarks.report.report import require_plots
     from jisu.benchmarks.report.verdict import Limits
@@ -134,6 +144,8 @@ def run(arguments: argparse.Namespace) -> int:
         max_average_kl=arguments.max_kl_mean,
         min_top1=arguments.min_top1,
         max_perplexity_ratio=arguments.max_ppl_ratio,
+        min_cosine=arguments.min_cosine,
+        min_recall=arguments.min_recall,
     )
     require_plots()
     if arguments.junit is not None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jisu.benchmarks.compare.artifact_tokenizer import artifact_tokenizer
 from jisu.benchmarks.compare.contestants import source_key
 from jisu.benchmarks.compare.journal import Journal
-from jisu.benchmarks.compare.label_quality import label_sets, measure_label_quality
+from jisu.benchmarks.compare.one_pass_quality import measure_one_pass_quality, one_pass_texts
 from jisu.benchmarks.compare.rounds import Outcome, Processes, Say
 from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
 from jisu.benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
-from jisu.exporter.contract.artifact import CLASSIFICATION, Artifact
+from jisu.exporter.contract.artifact import Artifact
 from jisu.exporter.contract.errors import InputError
-
-if TYPE_CHECKING:
-    from jisu.runtimes.generation.text import TextCodec
 
 _SOURCE = "source"
 
@@ -86,43 +84,18 @@ def _references(
 
 
 def _measurement(model: Artifact) -> Callable[..., None]:
-    """`measure_quality` or `measure_label_quality` with the texts that the model can be judged on."""
+    """How the model's kind is judged, with the texts that the model can be judged on."""
     from jisu.exporter.gate.prompts import gate_prompts
-    from jisu.exporter.gate.texts import gate_texts
     from jisu.exporter.gate.tokenizer import chat_renderer
-    from jisu.runtimes.generation.text import open_codec
 
-    codec = open_codec(model.folder)
-    encoder = None if codec is None else _Encoder(codec)
     facts = model.manifest.model
-    if model.manifest.model_kind == CLASSIFICATION:
-        if facts.activation != "softmax":
-            raise InputError(
-                "The quality of scores that do not sum to 1 is not compared",
-                received=f"a classifier with the activation {facts.activation}",
-                allowed="a classifier that gives a text one label",
-                fix="See what `jisu inspect` says that was verified.",
-            )
-        texts = gate_texts(encoder, facts.vocab_size, facts.max_positions)
-        return partial(measure_label_quality, sets=label_sets(texts))
+    if model.manifest.reads_whole_texts:
+        return partial(measure_one_pass_quality, model=model, texts=one_pass_texts(model))
     limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]
     render = chat_renderer(model.folder)
-    prompts = gate_prompts(encoder, facts.vocab_size, min(limits, default=None), render=render)
+    prompts = gate_prompts(artifact_tokenizer(model.folder), facts.vocab_size, min(limits, default=None), render=render)
     sets = token_sets(prompts, start=facts.decoder_start, suppressed=facts.suppressed)
     return partial(measure_quality, sets=sets)
-
-
-class _Encoder:
-    """An artifact's tokenizer as the gate asks for texts."""
-
-    def __init__(self, codec: TextCodec) -> None:
-        self._codec = codec
-
-    def encode(self, text: str) -> list[int]:
-        return self._codec.encode(text, special_tokens=True)
-
-    def __call__(self, text: str, *, truncation: bool, max_length: int) -> dict[str, list[int]]:
-        return {"input_ids": self._codec.encode_start(text, max_length)}
 
 
 def _same_source(artifact: Artifact | None, model: Artifact) -> bool:

@@ -163,14 +163,14 @@ def _shortened(workload: Workload) -> Workload:
 
 def _timed(process: TimedProcess, prompts: list[list[int]], workload: Workload) -> dict[str, Any]:
     before = read_energy()
-    classifies = workload.calls > 0
-    answer = process.classify(prompts, workload.calls) if classifies else process.generate(prompts, workload.new_tokens)
+    reads = workload.calls > 0
+    answer = process.read(prompts, workload.calls) if reads else process.generate(prompts, workload.new_tokens)
     if "unsupported" in answer:
         return answer
     joules = joules_between(before, read_energy())
     steps = answer["step_seconds"]
     # What did less than it was asked for would look fast.
-    if classifies:
+    if reads:
         if len(steps) != workload.calls:
             raise ContestantError(f"{len(steps)} calls instead of {workload.calls}")
     else:

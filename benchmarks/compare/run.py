@@ -28,8 +28,9 @@ from jisu.benchmarks.compare.peer_contestants import peer_contestants
 from jisu.benchmarks.compare.read_bandwidth import measure_read_bandwidth
 from jisu.benchmarks.compare.relative_speed import check_reference_row, relative_speeds
 from jisu.benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
-from jisu.benchmarks.compare.workloads import TEXT_GENERATION, Workload, prompts_of, workloads_named
-from jisu.benchmarks.report.columns import at, quality_path, speed_column
+from jisu.benchmarks.compare.workloads import TEXT_GENERATION, WORKLOADS, Workload, prompts_of, workloads_named
+from jisu.benchmarks.report.column import at
+from jisu.benchmarks.report.columns import closeness_column, speed_column
 from jisu.benchmarks.report.places import own_name, without_places
 from jisu.benchmarks.report.report import finite, prepare_folder, write_json
 from jisu.benchmarks.report.schema import JSON, KIND, SCHEMA_VERSION, Report
@@ -256,7 +257,12 @@ def kind_of(model: Artifact | None) -> str:
 
 def wanted_workloads(request: ComparisonRequest, model: Artifact | None) -> list[Workload]:
     """Those that were asked for, of those for the model's kind; raises InputError for a name of none."""
-    return workloads_named(None if request.workloads is None else list(request.workloads), model_kind=kind_of(model))
+    names = None if request.workloads is None else list(request.workloads)
+    if model is None and names is not None:
+        # No artifact can be read, which is what has to be said, whatever they are for.
+        kinds = [kind for kind, known in WORKLOADS.items() if set(names) <= set(known)]
+        return workloads_named(names, model_kind=kinds[0] if kinds else TEXT_GENERATION)
+    return workloads_named(names, model_kind=kind_of(model))
 
 
 def settings_of(
@@ -276,11 +282,11 @@ def settings_of(
 
 
 def pareto_of(report: Report) -> list[int]:
-    """Indices of the rows that no other row beats in speed without losing in the worst domain's mean KL."""
-    speed = (*speed_column(report).path, "median")
-    error = (*quality_path(report), "mean_kl")
-    points = [(index, at(row, speed), at(row, error)) for index, row in enumerate(report["rows"])]
-    return pareto_front([point for point in points if None not in point])
+    """Indices of the rows that no other row beats in speed without losing in closeness to the source."""
+    speed, close = (*speed_column(report).path, "median"), closeness_column(report)
+    sign = -1.0 if close.better == "high" else 1.0
+    points = [(index, at(row, speed), at(row, close.path)) for index, row in enumerate(report["rows"])]
+    return pareto_front([(index, fast, sign * value) for index, fast, value in points if None not in (fast, value)])
 
 
 def threads_of(requested: int) -> int:

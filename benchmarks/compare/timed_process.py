@@ -75,9 +75,17 @@ class TimedProcess:
         """One generation: ``step_seconds`` and ``tokens``, or ``unsupported``; and the process's memory."""
         return self._ask({"prompts": prompts, "new_tokens": new_tokens}, "generating")
 
-    def classify(self, rows: list[list[int]], calls: int) -> dict[str, Any]:
-        """Labels of the same rows so many times: ``step_seconds``, or ``unsupported``; and the process's memory."""
-        return self._ask({"rows": rows, "calls": calls}, "classifying")
+    def read(self, rows: list[list[int]], calls: int) -> dict[str, Any]:
+        """Read the same whole texts so many times: ``step_seconds``, or ``unsupported``; and the process's memory."""
+        return self._ask({"rows": rows, "calls": calls}, "reading")
+
+    def write_numbers(self, texts: list[list[int]], types: list[list[int]] | None, file: str) -> dict[str, Any]:
+        """Have the numbers of whole texts, read in one call, written into a file; else ``unsupported`` says why not.
+
+        Args:
+            types: which text of a pair each token is of; None where there are no pairs.
+        """
+        return self._ask({"texts": texts, "types": types, "file": file}, "reading")
 
     def write_logits(self, tokens: list[int], file: str, source: list[int] | None = None) -> dict[str, Any]:
         """Have the logits of a text written into a file; the answer says ``unsupported`` when the engine gives none.

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, MODEL_KINDS, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import (
+    CLASSIFICATION,
+    EMBEDDING,
+    MODEL_KINDS,
+    PER_TOKEN_KINDS,
+    TEXT_TO_TEXT,
+    ModelKind,
+)
 from jisu.exporter.contract.errors import InputError
 
 TEXT_GENERATION = MODEL_KINDS[0]
@@ -25,7 +32,7 @@ _REPEAT = "\n\nRepeat the text above, word for word.\n\n"
 class Workload:
     """Prompt and answer in tokens a row, and how many rows; ``grounded``: the prompt asks for its own words again.
 
-    A classifier reads ``prompt_tokens`` and answers none: of it ``calls`` are timed in each trial.
+    A model that reads whole texts reads ``prompt_tokens`` and makes none: of it ``calls`` are timed in each trial.
     """
 
     name: str
@@ -36,11 +43,20 @@ class Workload:
     calls: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        # Only a classifier's are calls; what generates is described as in the reports of before there were any.
+        # Only of whole texts are there calls; what generates is described as in the reports of before there were any.
         return {name: value for name, value in asdict(self).items() if name != "calls" or value}
 
 
-_SUITES = {
+# Of models that read whole texts: fewer calls of what takes longer.
+_WHOLE_TEXTS = (
+    Workload(name="short-text", prompt_tokens=16, new_tokens=0, calls=32),
+    Workload(name="short-texts-4", prompt_tokens=16, new_tokens=0, batch=4, calls=16),
+    Workload(name="short-texts-8", prompt_tokens=16, new_tokens=0, batch=8, calls=16),
+    Workload(name="long-text", prompt_tokens=256, new_tokens=0, calls=16),
+    Workload(name="long-texts-4", prompt_tokens=256, new_tokens=0, batch=4, calls=8),
+    Workload(name="long-texts-8", prompt_tokens=256, new_tokens=0, batch=8, calls=4),
+)
+_SUITES: dict[ModelKind, tuple[Workload, ...]] = {
     TEXT_GENERATION: (
         Workload(name="short-chat", prompt_tokens=32, new_tokens=64),
         Workload(name="long-prompt", prompt_tokens=512, new_tokens=16),
@@ -55,15 +71,10 @@ _SUITES = {
         Workload(name="sentences-4", prompt_tokens=32, new_tokens=32, batch=4),
         Workload(name="sentences-8", prompt_tokens=32, new_tokens=32, batch=8),
     ),
-    # Fewer calls of what takes longer.
-    CLASSIFICATION: (
-        Workload(name="short-text", prompt_tokens=16, new_tokens=0, calls=32),
-        Workload(name="short-texts-4", prompt_tokens=16, new_tokens=0, batch=4, calls=16),
-        Workload(name="short-texts-8", prompt_tokens=16, new_tokens=0, batch=8, calls=16),
-        Workload(name="long-text", prompt_tokens=256, new_tokens=0, calls=16),
-        Workload(name="long-texts-4", prompt_tokens=256, new_tokens=0, batch=4, calls=8),
-        Workload(name="long-texts-8", prompt_tokens=256, new_tokens=0, batch=8, calls=4),
-    ),
+    CLASSIFICATION: _WHOLE_TEXTS,
+    # Indexing reads passages, many in one call.
+    EMBEDDING: (*_WHOLE_TEXTS, Workload(name="passages-32", prompt_tokens=64, new_tokens=0, batch=32, calls=4)),
+    **dict.fromkeys(sorted(PER_TOKEN_KINDS), _WHOLE_TEXTS),
 }
 # By the kind of the models that they are for, and by name.
 WORKLOADS = {kind: {item.name: item for item in items} for kind, items in _SUITES.items()}

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 def open_engine() -> Opened:
-    from jisu.exporter.contract.artifact import CLASSIFICATION, TEXT_TO_TEXT
+    from jisu.exporter.contract.artifact import TEXT_TO_TEXT
     from jisu.runtimes import load
 
     folder, backend_name, threads, *source = sys.argv[1:]
     engine = load(folder, backend_name, threads=int(threads), source=source[0] if source else None)
     version = f"jisu {metadata.version('jisu')}"
     settings = f"{backend_name}, {threads} threads, {_library(backend_name)}"
-    opened = {CLASSIFICATION: _classifier, TEXT_TO_TEXT: _text_to_text}.get(
-        engine.artifact.manifest.model_kind, generator
-    )
+    manifest = engine.artifact.manifest
+    opened = reader if manifest.reads_whole_texts else generator
+    if manifest.model_kind == TEXT_TO_TEXT:
+        opened = _text_to_text
     return Opened(version=version, settings=settings, **opened(engine))
 
 
@@ -86,25 +87,27 @@ def _text_to_text(engine: Engine) -> dict[str, Any]:
     return {"generate": generate, "write_logits": write_logits}
 
 
-def _classifier(engine: Engine) -> dict[str, Any]:
+def reader(engine: Engine) -> dict[str, Any]:
     import numpy as np
 
-    backend = engine.classifier
+    backend = engine.one_pass
 
-    def classify(rows: list[list[int]], calls: int) -> list[float]:
+    def read(rows: list[list[int]], calls: int) -> list[float]:
         seconds = []
         for _ in range(calls):
             started = time.perf_counter()
-            logits = backend.outputs(rows)
+            numbers = backend.outputs(rows)
             seconds.append(time.perf_counter() - started)
-            if logits.shape != (len(rows), backend.columns) or not np.isfinite(logits).all():
-                raise ValueError(f"logits of shape {logits.shape} that are not all finite, or not of {len(rows)} texts")
+            if len(numbers) != len(rows) or numbers.shape[-1] != backend.columns or not np.isfinite(numbers).all():
+                raise ValueError(
+                    f"numbers of shape {numbers.shape} that are not all finite, or not of {len(rows)} texts"
+                )
         return seconds
 
-    def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
-        np.save(file, backend.outputs([tokens]))
+    def write_numbers(texts: list[list[int]], types: list[list[int]] | None, file: str) -> None:
+        np.save(file, backend.outputs(texts, types))
 
-    return {"classify": classify, "write_logits": write_logits}
+    return {"read": read, "write_numbers": write_numbers}
 
 
 def _library(backend_name: str) -> str:

@@ -1,4 +1,4 @@
-"""The source of an artifact as the truth that others are measured by: whole texts, no cache, its logits only.
+"""The source of an artifact as the truth that others are measured by: whole texts, no cache, no speed.
 
 run_source FOLDER THREADS [SOURCE]
 """
@@ -6,8 +6,13 @@ run_source FOLDER THREADS [SOURCE]
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from jisu.benchmarks.peers.worker import Opened, serve
+from jisu.benchmarks.peers.worker import Opened, UnsupportedError, serve
+from jisu.exporter.contract.artifact import PER_TOKEN_KINDS
+
+if TYPE_CHECKING:
+    from jisu.exporter.gate.one_pass_reference import OnePassReference
 
 
 def open_engine() -> Opened:
@@ -25,7 +30,9 @@ def open_engine() -> Opened:
     artifact = read_artifact(folder)
     facts = artifact.manifest.model
     loaded = load_recorded_source(artifact, place[0] if place else None, same_files=True)
-    reference = one_pass_reference(loaded) if artifact.manifest.reads_whole_texts else reference_of(loaded)
+    if artifact.manifest.reads_whole_texts:
+        return _reader(one_pass_reference(loaded))
+    reference = reference_of(loaded)
 
     def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
         ids = np.array(tokens, np.int64)
@@ -37,6 +44,20 @@ def open_engine() -> Opened:
         np.save(file, about.logits(np.array([0, *tokens[1:]], np.int64)))  # of the only source
 
     return Opened(version=reference.description, write_logits=write_logits)
+
+
+def _reader(reference: OnePassReference) -> Opened:
+    """A source that reads whole texts, each by itself."""
+    import numpy as np
+
+    def write_numbers(texts: list[list[int]], types: list[list[int]] | None, file: str) -> None:
+        if len(texts) != 1:
+            raise UnsupportedError("the source is asked for one text at a time")
+        more = None if types is None else np.array(types[0], np.int64)
+        numbers = reference.logits(np.array(texts[0], np.int64), types=more)
+        np.save(file, numbers[None] if reference.kind in PER_TOKEN_KINDS else numbers)
+
+    return Opened(version=reference.description, write_numbers=write_numbers)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What all workers share: requests as JSON lines on standard input, answers on standard output.
 
-A request is a generation, or labels of a classifier, or, where the engine tells them, the logits of a text. Standard
-library only.
+A request is a generation, or whole texts to be read so many times, or, where the engine tells them, the logits of a
+text or the numbers of whole texts. Standard library only.
 """
 
 from __future__ import annotations
@@ -39,10 +39,13 @@ class Generation:
 
 # Token ids of each row's prompt, number of new tokens.
 Generate = Callable[[list[list[int]], int], Generation]
-# Token ids of each row, how many times; returns the seconds of each. NaN among the logits is an error.
-Classify = Callable[[list[list[int]], int], list[float]]
-# Token ids of one text, the file to write their float32 logits [T, V] into ([1, labels] of a classifier), as numpy's
-# save does, and what the text is about: the source of a model that turns one text into another.
+# Token ids of each row, how many times; returns the seconds of each. NaN among the numbers is an error.
+Read = Callable[[list[list[int]], int], list[float]]
+# Token ids of texts that are read in one call, which text of a pair each token is of (None: no pairs), and the file to
+# write their numbers into, as numpy's save does: float32 [B, columns], or [B, T, columns] where each token has a row.
+WriteNumbers = Callable[[list[list[int]], list[list[int]] | None, str], None]
+# Token ids of one text, the file to write their float32 logits [T, V] into, as numpy's save does, and what the text is
+# about: the source of a model that turns one text into another.
 WriteLogits = Callable[[list[int], str, list[int] | None], None]
 
 
@@ -53,8 +56,9 @@ class Opened:
     version: str
     settings: str = ""
     generate: Generate | None = None
-    classify: Classify | None = None
+    read: Read | None = None
     write_logits: WriteLogits | None = None
+    write_numbers: WriteNumbers | None = None
 
 
 def serve(open_engine: Callable[[], Opened]) -> None:
@@ -106,10 +110,15 @@ def _reply(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
                 raise UnsupportedError("this engine does not tell its logits")
             opened.write_logits(request["logits"], request["file"], request.get("source"))
             return {}
+        if "texts" in request:
+            if opened.write_numbers is None:
+                raise UnsupportedError("this engine does not tell its numbers")
+            opened.write_numbers(request["texts"], request.get("types"), request["file"])
+            return {}
         if "calls" in request:
-            if opened.classify is None:
-                raise UnsupportedError("this engine gives no labels")
-            return {"step_seconds": opened.classify(request["rows"], request["calls"])}
+            if opened.read is None:
+                raise UnsupportedError("this engine reads no whole texts")
+            return {"step_seconds": opened.read(request["rows"], request["calls"])}
         if opened.generate is None:
             raise UnsupportedError("this engine makes no tokens")
         generated = opened.generate(request["prompts"], request["new_tokens"])

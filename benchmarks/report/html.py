@@ -10,22 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jisu.benchmarks.report.column import ARROWS, Column, at, figure_path, shown
 from jisu.benchmarks.report.columns import (
-    ARROWS,
-    Column,
-    at,
     best_rows,
-    classifies,
-    figure_path,
     greedy_columns,
     headline_columns,
     headline_words,
     quality_columns,
     reference_row,
-    shown,
     trials_words,
     workload_columns,
 )
+from jisu.benchmarks.report.kinds import reported_kind
 from jisu.benchmarks.report.plots import draw_memory, draw_operators, draw_pareto, draw_token_times
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -54,15 +50,16 @@ def render_html(report: Mapping[str, Any]) -> str:
         number=figures.number,
         headline=figures.table(headline_columns(report)),
         workloads=[
-            (item["name"], place, figures.table(workload_columns(item["name"])))
+            (item["name"], place, figures.table(workload_columns(report, item["name"])))
             for place, item in enumerate(report["workloads"])
         ],
-        qualities=[(name, figures.table(quality_columns(name))) for name in sets],
+        qualities=[(name, figures.table(quality_columns(report, name))) for name in sets],
         greedy=figures.table(greedy_columns()),
         plots={name: Markup(svg) for name, svg in plots.items() if svg is not None},
         measured_on=headline_words(report),
         trials_words=trials_words(report),
-        classifies=classifies(report),
+        parts=reported_kind(report).workload,
+        step=reported_kind(report).steps[1],
     )
 
 

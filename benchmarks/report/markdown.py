@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jisu.benchmarks.report.column import ARROWS, Column, at, figure_path, interval_of, shown
 from jisu.benchmarks.report.columns import (
-    ARROWS,
-    Column,
-    at,
     best_rows,
-    figure_path,
     headline_columns,
     headline_words,
-    interval_of,
     reference_row,
-    shown,
+    shown_columns,
     trials_words,
 )
 from jisu.exporter.contract.errors import InputError
@@ -33,7 +29,8 @@ def render_rows(
     columns = headline_columns(report)
     _require("row", names, [str(row["name"]) for row in rows])
     _require("column", titles, [column.title for column in columns])
-    columns = [column for column in columns if titles is None or column.title in titles]
+    known = shown_columns(report, columns) or columns
+    columns = [column for column in known if titles is None or column.title in titles]
     best = [best_rows(rows, column, **reference_row(report)) for column in columns]
     head = ["", *(f"{column.title} {column.unit} {ARROWS[column.better]}".rstrip() for column in columns)]
     lines = [_line(head), "|---|" + "---:|" * len(columns)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jisu.benchmarks.report.columns import at, figure_path, headline_columns
+from jisu.benchmarks.report.column import at, figure_path
+from jisu.benchmarks.report.columns import headline_columns
 
 
 def outcome_of(report: Mapping[str, Any]) -> dict[str, Any]:

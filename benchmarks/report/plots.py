@@ -8,7 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jisu.benchmarks.report.columns import at, classifies, headline_workloads, kl_title, quality_path, speed_column
+from jisu.benchmarks.report.column import Column, at
+from jisu.benchmarks.report.columns import closeness_column, headline_workloads, speed_column
+from jisu.benchmarks.report.kinds import reported_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,10 +40,9 @@ def row_colour(index: int, rows: int) -> str:
 
 
 def draw_pareto(report: Mapping[str, Any]) -> str | None:
-    """Speed against divergence, with the Pareto front; None when fewer than two rows have both."""
-    column = speed_column(report)
-    speed = column.path
-    quality = (*quality_path(report), "mean_kl")
+    """Speed against closeness, with the Pareto front; None when fewer than two rows have both."""
+    column, close = speed_column(report), closeness_column(report)
+    speed, quality = column.path, close.path
     rows = report["rows"]
     points = [
         (index, at(row, speed), at(row, quality))
@@ -54,22 +55,32 @@ def draw_pareto(report: Mapping[str, Any]) -> str | None:
     axes = figure.subplots()
     front = sorted((at(rows[i], (*speed, "median")), at(rows[i], quality)) for i in report["pareto"])
     axes.step(*zip(*front, strict=True), where="pre", color=_INK, alpha=0.45, linewidth=1.2, linestyle="--")
-    for index, summary, kl in points:
+    for index, summary, value in points:
         colour = row_colour(index, len(rows))
         median = summary["median"]
         spread = [[median - summary["low"]], [summary["high"] - median]]
         # Not cut off where it lies on an axis: a divergence of 0 does.
         look: dict[str, Any] = {"color": colour, "markersize": 7, "capsize": 3, "clip_on": False}
-        drawn = axes.errorbar([median], [kl], xerr=spread, fmt="o", **look)
+        drawn = axes.errorbar([median], [value], xerr=spread, fmt="o", **look)
         drawn.lines[0].set_gid(f"pareto-{index}")
-    axes.set_yscale("symlog", linthresh=_LEAST_KL)
-    axes.set_ylim(bottom=0, top=2 * max(_LEAST_KL, *(kl for _, _, kl in points)))
+    _scale_closeness(axes, [value for _, _, value in points], close)
     axes.set_xlim(left=0)
     axes.set_xlim(right=1.22 * max(summary["high"] for _, summary, _ in points))
-    _label_points(axes, [(rows[index]["name"], summary, kl) for index, summary, kl in points])
+    _label_points(axes, [(rows[index]["name"], summary, value) for index, summary, value in points])
     axes.set_xlabel(f"{column.title}, {_SPEEDS[column.unit]} per second (further right is faster)")
-    axes.set_ylabel(f"{kl_title(report)}, nats (lower is closer)")
+    unit = "" if not close.unit or close.better == "high" else f", {close.unit}"
+    axes.set_ylabel(f"{close.title}{unit} ({'higher' if close.better == 'high' else 'lower'} is closer)")
     return _svg(figure, "pareto")
+
+
+def _scale_closeness(axes: Axes, values: Sequence[float], column: Column) -> None:
+    """Divergences from 0 up, of many sizes; shares up to 1, which is the top."""
+    if column.better != "high":
+        axes.set_yscale("symlog", linthresh=_LEAST_KL)
+        axes.set_ylim(bottom=0, top=2 * max(_LEAST_KL, *values))
+        return
+    reach = max(1e-3, 1 - min(values))
+    axes.set_ylim(bottom=1 - 1.25 * reach, top=1 + 0.05 * reach)
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[str, Mapping[str, float], float]]) -> None:
@@ -78,7 +89,7 @@ def _label_points(axes: Axes, points: Sequence[tuple[str, Mapping[str, float], f
     Above the point first, then below and higher up, to its right and to its left; a line leads to any but the first.
 
     Args:
-        points: name, summary of the speed, and divergence.
+        points: name, summary of the speed, and closeness.
     """
     scale = 72 / axes.figure.dpi
 
@@ -132,7 +143,7 @@ def draw_token_times(report: Mapping[str, Any]) -> str | None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     workload = headline_workloads(report)[0]
-    quantiles, what = ("latency_quantiles_s", "call") if classifies(report) else ("inter_token_quantiles_s", "token")
+    quantiles, what = reported_kind(report).steps
     series = [
         (index, dict(map(tuple, steps)))
         for index, row in enumerate(report["rows"])

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jisu.benchmarks.report.columns import at, shown
+from jisu.benchmarks.report.column import at, shown
 from jisu.benchmarks.report.metric_case import metric_case
 from jisu.benchmarks.report.same_machine import feature_differences, machine_differences
 from jisu.benchmarks.report.schema import Report

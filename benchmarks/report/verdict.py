@@ -10,13 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jisu.benchmarks.report.columns import at, headline_columns, shown
+from jisu.benchmarks.report.column import at, shown
+from jisu.benchmarks.report.columns import headline_columns
+from jisu.benchmarks.report.kinds import kind_named
 from jisu.benchmarks.report.metric_case import metric_case
 from jisu.benchmarks.report.schema import SCHEMA_VERSION, Report
 from jisu.benchmarks.report.speed_verdict import judge_speeds
-from jisu.exporter.contract.artifact import CLASSIFICATION
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.reports.junit import JunitCase
+
+# By their fields, the options of limits of quality.
+_OPTIONS = {
+    "max_kl": "--max-kl",
+    "max_average_kl": "--max-kl-mean",
+    "min_top1": "--min-top1",
+    "max_perplexity_ratio": "--max-ppl-ratio",
+    "min_cosine": "--min-cosine",
+    "min_recall": "--min-recall",
+}
+_SHARES = ("min_top1", "min_cosine", "min_recall")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +42,27 @@ class Limits:
     max_average_kl: float | None = None
     min_top1: float | None = None
     max_perplexity_ratio: float | None = None
+    min_cosine: float | None = None
+    min_recall: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value is not None and not 0 <= value < math.inf:
-                option = "--" + name.replace("_", "-")
+                option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
                 raise InputError(
                     f"{option} is not a limit",
                     received=value,
                     allowed="0 or more",
                     fix=f"Correct {option}.",
                 )
-
-        if self.min_top1 is not None and self.min_top1 > 1:
-            raise InputError(
-                "--min-top1 is not a share",
-                received=self.min_top1,
-                allowed="0 to 1, or 95%",
-                fix="Correct --min-top1.",
-            )
+        for name in _SHARES:
+            if (share := getattr(self, name)) is not None and share > 1:
+                raise InputError(
+                    f"{_OPTIONS[name]} is not a share",
+                    received=share,
+                    allowed="0 to 1, or 95%",
+                    fix=f"Correct {_OPTIONS[name]}.",
+                )
 
     @property
     def any_is_set(self) -> bool:
@@ -70,13 +84,8 @@ class Limits:
             model_kind: what the contestants are for.
             quality: whether predictions are compared.
         """
-        limits = {
-            "--max-kl": self.max_kl,
-            "--max-kl-mean": self.max_average_kl,
-            "--min-top1": self.min_top1,
-            "--max-ppl-ratio": self.max_perplexity_ratio,
-        }
-        names = [name for name, value in limits.items() if value is not None]
+        limited = [name for name in _OPTIONS if getattr(self, name) is not None]
+        names = [_OPTIONS[name] for name in limited]
         if names and not quality:
             raise InputError(
                 "These limits need a comparison of predictions",
@@ -84,12 +93,14 @@ class Limits:
                 allowed="one or the other",
                 fix="Leave --no-quality out.",
             )
-        if model_kind == CLASSIFICATION and self.max_perplexity_ratio is not None:
+        kind = kind_named(model_kind)
+        foreign = ", ".join(_OPTIONS[name] for name in limited if name not in kind.limits)
+        if foreign:
             raise InputError(
-                "Labels have no perplexity",
-                received=f"--max-ppl-ratio with artifacts for {model_kind}",
-                allowed="limits --max-kl and --min-top1",
-                fix="Leave --max-ppl-ratio out.",
+                f"Models for {model_kind} give {kind.predictions}, of which this is not measured",
+                received=foreign,
+                allowed=", ".join(option for name, option in _OPTIONS.items() if name in kind.limits),
+                fix=f"Leave {foreign} out.",
             )
 
 
@@ -202,6 +213,7 @@ def _quality_cases(report: Report, limits: Limits) -> list[dict[str, Any]]:
         ("mean KL", "mean_kl", limits.max_kl, "at most"),
         ("top-1", "top1", limits.min_top1, "at least"),
         ("perplexity ratio", "perplexity_ratio", limits.max_perplexity_ratio, "at most"),
+        ("smallest cosine", "least_cosine", limits.min_cosine, "at least"),
     )
     cases = []
     for row in report["rows"]:
@@ -211,6 +223,8 @@ def _quality_cases(report: Report, limits: Limits) -> list[dict[str, Any]]:
             if limit is None:
                 continue
             cases.append(_quality_case(row, metric, key, limit, bound))
+        if limits.min_recall is not None:
+            cases.append(_recall_case(row, limits.min_recall))
         if limits.max_average_kl is not None:
             value = at(row, ("quality", "average", "mean_kl"))
             text = f"limit at most {limits.max_average_kl:g}"
@@ -222,6 +236,18 @@ def _quality_cases(report: Report, limits: Limits) -> list[dict[str, Any]]:
                 )
             )
     return cases
+
+
+def _recall_case(row: Mapping[str, Any], limit: float) -> dict[str, Any]:
+    """How many of what is found first are the source's, over all queries; below when the whole interval is."""
+    ranking = at(row, ("quality", "ranking")) or {}
+    value = ranking.get("recall_at_10")
+    if value is None:
+        text = f"not measured, and the limit is at least {limit:g}"
+        return metric_case(row, "recall@10", passed=False, text=text, limit=limit)
+    high = ranking.get("intervals", {}).get("recall_at_10", [value, value])[1]
+    text = f"{value:.4g} over {ranking.get('queries')} queries, limit at least {limit:g}"
+    return metric_case(row, "recall@10", passed=bool(high >= limit), text=text, now=value, limit=limit)
 
 
 def _quality_case(row: Mapping[str, Any], metric: str, key: str, limit: float, bound: str) -> dict[str, Any]:

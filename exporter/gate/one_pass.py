@@ -76,11 +76,15 @@ def _steps(exam: OnePassExam, tokenizer_check: Callable[[], Sequence[Check]] | N
     if exam.texts.types and exam.backend.takes_unequal:
         rows = max((rows for _, rows in exam.texts.pairs), key=len)[:_PAIRS]
         steps.append((f"pairs-batch-{len(rows)}", partial(_check_batch, exam, rows, "pairs-batch")))
-    name, ask = _QUESTIONS.get(exam.kind, _OF_LABELS)
-    steps.append((name, partial(ask, exam)))
+    steps.append((_QUESTIONS.get(exam.kind, _OF_LABELS)[0], partial(ask_held_out, exam)))
     if tokenizer_check is not None:
         steps.append(("tokenizer", lambda: list(tokenizer_check())))
     return steps
+
+
+def ask_held_out(exam: OnePassExam) -> list[Check]:
+    """What is asked of a kind's answers on held-out texts; the figures are then in the exam's ``quality``."""
+    return _QUESTIONS.get(exam.kind, _OF_LABELS)[1](exam)
 
 
 def _check_columns(exam: OnePassExam) -> Check:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import ANSWERING, EMBEDDING, FILLING, PER_TOKEN_KINDS, TAGGING, ModelKind
+from jisu.exporter.contract.artifact import (
+    ANSWERING,
+    EMBEDDING,
+    FILLING,
+    PER_TOKEN_KINDS,
+    TAGGING,
+    Activation,
+    ModelKind,
+)
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.exam import Floats
 from jisu.exporter.gate.quality import kl_divergence, row_blocks
@@ -18,7 +26,6 @@ from jisu.exporter.precision.budget import Budget
 
 if TYPE_CHECKING:
     from jisu.exporter.contract.one_pass_backend import OnePassBackend
-    from jisu.exporter.gate.one_pass_reference import OnePassReference
 
 # What is given for one text: float32 [1, columns], or [T, columns] of a model with a row for each token.
 Numbers = npt.NDArray[np.float32]
@@ -38,12 +45,25 @@ DISTANCE = "sd of the logits"
 _SINGLE, _LEAST = 3.0, 0.02
 
 
+class WholeTextReference(Protocol):
+    """What is taken for the truth: a source that reads whole texts, see `exporter.gate.one_pass_reference`."""
+
+    @property
+    def kind(self) -> ModelKind: ...
+    @property
+    def columns(self) -> int: ...
+    @property
+    def activation(self) -> Activation: ...
+
+    def logits(self, token_ids: TokenIds, positions: slice | None = None, types: TokenIds | None = None) -> Numbers: ...
+
+
 @dataclass
 class OnePassExam:
     """One candidate and what it has to match."""
 
     backend: OnePassBackend
-    reference: OnePassReference
+    reference: WholeTextReference
     texts: GateTexts
     budget: Budget
     nonfinite: int = 0

@@ -17,7 +17,7 @@ def generate(prompts, new_tokens):
     tokens = [[1] * new_tokens for _ in prompts]
     {body}
     return Generation(step_seconds=[0.5] + [0.01 * {factor}] * (new_tokens - 1), tokens=tokens)
-def classify(rows, calls):
+def read(rows, calls):
     seconds = [0.01 * {factor}] * calls
     {labels}
     return seconds
@@ -26,10 +26,16 @@ def write_logits(tokens, file, source):
     logits = np.zeros((len(tokens), 8), np.float32)
     {logits}
     np.save(file, logits)
+def write_numbers(texts, types, file):
+    import numpy as np
+    numbers = np.zeros((len(texts), 3), np.float32)
+    {numbers}
+    np.save(file, numbers)
 def open_engine():
     {opening}
     return Opened(
-        version="fake 1", settings="none", generate=generate, classify=classify, write_logits=write_logits
+        version="fake 1", settings="none", generate=generate, read=read, write_logits=write_logits,
+        write_numbers=write_numbers
     )
 serve(open_engine)
 """
@@ -42,11 +48,12 @@ def fake_contestant(
     opening: str = "pass",
     logits: str = "logits[:, 1] = 4",
     labels: str = "pass",
+    numbers: str = "pass",
     factor: float = 1.0,
     **facts: Any,
 ) -> Contestant:
     """A contestant whose tokens take ``factor`` times 10 ms; the other strings are Python lines."""
-    lines = {"body": body, "opening": opening, "logits": logits, "labels": labels}
+    lines = {"body": body, "opening": opening, "logits": logits, "labels": labels, "numbers": numbers}
     program = textwrap.dedent(_PROGRAM).format(**lines, factor=factor)
     facts = {"engine": "jisu", "size_bytes": 5_000_000, "export_seconds": None, **facts}
     return Contestant(name=name, command=(sys.executable, "-c", program), facts=facts)

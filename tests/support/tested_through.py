@@ -37,6 +37,11 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "benchmarks/peers/test_run_jisu.py": ("benchmarks/peers/worker.py",),
     "benchmarks/studies/test_embedding_speed.py": ("benchmarks/peers/run_embedder.py",),
     "benchmarks/report/test_report.py": ("benchmarks/report/schema.py",),
+    "benchmarks/report/test_kinds.py": (
+        "benchmarks/report/generating_kinds.py",
+        "benchmarks/report/reading_kinds.py",
+        "benchmarks/report/reported_kind.py",
+    ),
     "benchmarks/report/test_verdict.py": ("benchmarks/report/speed_verdict.py",),
     "benchmarks/studies/test_harness_overhead.py": ("benchmarks/compare/trials.py",),
     # Faults, files and configurations that a study is made of.

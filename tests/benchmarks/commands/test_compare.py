@@ -99,6 +99,7 @@ def test_a_slowdown_is_found_on_another_machine_by_a_reference_of_the_same_run(t
         (["nothing", "--relative-to", "fp32"], "The reference of --relative-to is not among those compared"),
         (["nothing", "--workloads", "short"], "There is no such workload"),
         (["nothing"], "Nothing could be measured"),
+        (["nothing", "--workloads", "short-text"], "Nothing could be measured"),
         (["nothing", "--out", "/dev/null/report"], "cannot be written into"),
         (["nothing", "--peers", "/nowhere"], "There are no models of other engines in /nowhere"),
     ],

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jisu.benchmarks.report.columns import UNITS, at
+from jisu.benchmarks.report.column import UNITS, at
 from jisu.benchmarks.report.html import render_html
 from jisu.benchmarks.report.verdict import Limits, judge
 from tests.benchmarks.made_report import made_report

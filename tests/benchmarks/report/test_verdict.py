@@ -6,7 +6,7 @@ import pytest
 
 from jisu.benchmarks.report.verdict import Limits, judge, junit_cases
 from jisu.exporter.contract.errors import InputError
-from tests.benchmarks.made_report import made_figures, made_report
+from tests.benchmarks.made_report import made_figures, made_reading_report, made_report
 
 
 def slower(factor):
@@ -211,10 +211,29 @@ def test_a_limit_below_zero_is_none(value):
 def test_limits_of_what_nobody_measures_are_refused():
     with pytest.raises(InputError, match="--no-quality with --max-kl, --min-top1"):
         Limits(max_kl=0.1, min_top1=0.9).check(model_kind="text-generation", quality=False)
-    with pytest.raises(InputError, match="Labels have no perplexity.*--max-kl and --min-top1"):
+    with pytest.raises(
+        InputError, match="give labels, of which this is not measured.*--max-kl, --max-kl-mean, --min-top1"
+    ):
         Limits(max_perplexity_ratio=1.1).check(model_kind="text-classification", quality=True)
     Limits(max_perplexity_ratio=1.1).check(model_kind="text-generation", quality=True)
     Limits(max_kl=0.1, max_slowdown=0.1).check(model_kind="text-classification", quality=True)
+
+
+def test_vectors_have_limits_of_their_own():
+    with pytest.raises(InputError, match="give vectors.*--max-kl.*--min-cosine, --min-recall"):
+        Limits(max_kl=0.1).check(model_kind="feature-extraction", quality=True)
+    with pytest.raises(InputError, match="--min-recall is not a share"):
+        Limits(min_recall=95)
+    report = made_reading_report()
+    for limits, passed in (
+        ({"min_cosine": 0.998, "min_recall": 0.98}, (True, True)),
+        ({"min_cosine": 0.9999, "min_recall": 0.99}, (False, False)),
+    ):
+        actual, _ = cases(report, None, **limits)
+        assert (actual["smallest cosine"]["passed"], actual["recall@10"]["passed"]) == passed
+    del report["rows"][1]["quality"]["ranking"]
+    actual, _ = cases(report, None, min_recall=0.5)
+    assert (actual["recall@10"]["passed"], "not measured" in actual["recall@10"]["text"]) == (False, True)
 
 
 def test_limits_of_change_without_a_baseline_are_said():
