@@ -254,8 +254,8 @@ def _observe(
         yield GroupStatistics(
             names=tuple(f"{prefix}.{name}" for name in group.names),
             weights=tuple(member.weight.detach().float().numpy() for member in members),
-            hessian=(total.gram / seen).numpy(),
-            mean_abs=(total.sum_abs / seen).float().numpy(),
+            hessian=(total.gram / seen).cpu().numpy(),
+            mean_abs=(total.sum_abs / seen).float().cpu().numpy(),
             tokens=total.tokens,
             feeder=feeders.get(f"{prefix}.{group.names[0]}"),
             routed=routed_as(members[0]) is not None,
@@ -263,7 +263,7 @@ def _observe(
 
 
 class _Input:
-    """Running sums over the input of one group."""
+    """Running sums over the input of one group, on the device that calculates it."""
 
     def __init__(self, features: int) -> None:
         import torch
@@ -275,6 +275,7 @@ class _Input:
         import torch
 
         rows = values.reshape(-1, len(self.gram)).float()
+        self.gram, self.sum_abs = self.gram.to(rows.device), self.sum_abs.to(rows.device)
         self.gram.addmm_(rows.T, rows, alpha=share)
         self.sum_abs.add_(rows.abs().sum(dim=0, dtype=torch.float64), alpha=share)
         self.tokens += len(rows)

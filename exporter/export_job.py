@@ -21,6 +21,7 @@ from jisu.exporter.precision.precision import Precision
 from jisu.exporter.quantization.prepared import Prepared, prepare_quantization
 from jisu.exporter.request import ExportRequest
 from jisu.exporter.request_checks import check_model_kind
+from jisu.exporter.sources.compute_device import check_device
 from jisu.exporter.sources.kinds import folder_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def resume_key(job: ExportJob) -> dict[str, Any]:
         "the precision or one of its options": job.prepared.choice.to_record(),
         "the calibration text": None if data is None else {**data.record, "windows_sha256": data.windows.sha256},
         "the target": job.target,
+        "the device": job.request.device,
         "a version": installed_versions(),
     }
 
@@ -71,10 +73,11 @@ def check_request(request: ExportRequest) -> EvaluationText:
     """Check what can be checked without the checkpoint, and read the text that quality is measured on.
 
     Raises:
-        InputError: an unusable place or text, or a CPU on which the artifact could not be verified.
+        InputError: an unusable place or text, a CPU on which the artifact could not be verified, or no such device.
     """
     if request.assume_vnni:
         refuse_unprovable()
+    check_device(request.device)
     check_place(request.folder, checkpoint=folder_of(request.checkpoint), overwrite=request.overwrite)
     return read_evaluation_text(request.evaluation)
 

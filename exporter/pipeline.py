@@ -41,6 +41,7 @@ from jisu.exporter.quantization.prepared import complete_prepared, half_record, 
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
 from jisu.exporter.quantization.run import run_quantization
 from jisu.exporter.request import ExportRequest, with_arguments_of
+from jisu.exporter.sources.compute_device import CPU, computing_on
 from jisu.exporter.sources.evaluation_mode import evaluation_mode
 from jisu.exporter.sources.paged_weights import is_large
 from jisu.exporter.tracing.trace_source import (
@@ -117,7 +118,7 @@ def export_request(request: ExportRequest) -> Artifact:
     with memory_limit(request.max_memory, relieve=relieve, doing=lambda: stages.current), _loaded(request) as job:
         paged += [] if job.source.paged is None else [job.source.paged]
         graphs = _trace(job)
-        with _resumable(job) as job:
+        with _resumable(job) as job, computing_on(request.device, job.source.module):
             job = _complete(job)
             quantized = _quantize(job, graphs)
             with staging_folder(request.folder) as staged:
@@ -302,9 +303,11 @@ def _quantization_record(job: ExportJob, quantized: QuantizedWeights) -> dict[st
         return {}
     vision = {"vision_graph": "float32"} if job.source.vision is not None else {}
     evaluation = {"evaluation": job.held_out.to_record()} if job.held_out.requested else {}
+    device = {} if job.request.device == CPU else {"device": job.request.device}
     return {
         **record,
         **vision,
+        **device,
         "budget": asdict(job.precision.budget),
         **evaluation,
         "may_differ_elsewhere": list(_CALIBRATED if job.prepared.data is not None else _MEASURED),

@@ -82,6 +82,8 @@ class ExportRequest:
         min_recall: of an embedding model: smallest share of the nearest texts of a corpus that are the source's, 0..1.
         assume_vnni: of w8a8, let weights use codes with which the int8 matmuls of x86 CPUs without VNNI overflow; the
             artifact is refused there.
+        device: what calculates the source's layers, a torch device such as ``cuda``: for calibration, for what it
+            writes itself, and for the truth of the gate. Weights stay in the CPU's memory but for the layer at work.
         stages: collects the time and peak memory of each step; a silent one when None.
 
     Attributes:
@@ -124,6 +126,7 @@ class ExportRequest:
     min_cosine: float | None = None
     min_recall: float | None = None
     assume_vnni: bool = False
+    device: str = "cpu"
     stages: Stages | None = None
     folder: Path = field(init=False)
     precision_spec: Precision = field(init=False)

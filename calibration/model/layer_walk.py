@@ -127,7 +127,7 @@ class HiddenStates:
         hidden = args[0] if args else kwargs.pop("hidden_states")
         if self._states is None:
             self._states = self._allocate((self._count, *hidden.shape[1:]))
-        self._states[index] = hidden[0].float().numpy()
+        self._states[index] = hidden[0].float().cpu().numpy()
         # Positions and masks are the same for every window: keep them once.
         earlier = self._arguments[0] if self._arguments else None
         self._arguments.append(_shared((args[1:], kwargs), earlier))

@@ -210,7 +210,8 @@ def _inputs(modules: Mapping[str, Any], run: Any) -> dict[str, Floats]:
 
     def watch(name: str) -> Any:
         def hook(_: Any, inputs: tuple[Any, ...]) -> None:
-            inputs_by_name.setdefault(name, inputs[0].detach().float().reshape(-1, inputs[0].shape[-1]).numpy().copy())
+            rows = inputs[0].detach().float().reshape(-1, inputs[0].shape[-1])
+            inputs_by_name.setdefault(name, rows.cpu().numpy().copy())
 
         return hook
 

@@ -78,7 +78,7 @@ class Int8Matmul:
         """What the product makes of an input, float32 [..., K]."""
         import torch
 
-        channels = 1 if self.channel_scales is None else torch.from_numpy(self.channel_scales)
+        channels = 1 if self.channel_scales is None else torch.from_numpy(self.channel_scales).to(values.device)
         values = values / channels
         fixed = self.format.activation
         if fixed is None:

@@ -89,6 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "limit)",
     )
     weights.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="what calculates the source's layers, such as cuda: for calibration and for the gate's truth; one layer "
+        "at a time is on it (default: cpu)",
+    )
+    weights.add_argument(
         "--max-shard-size",
         type=size_in_bytes,
         default=MAX_SHARD_BYTES,

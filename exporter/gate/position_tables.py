@@ -273,7 +273,7 @@ def _run_rotary(rotary: Any, arguments: tuple[Any, ...], keywords: dict[str, Any
             or not all(isinstance(one, torch.Tensor) for one in result)
         ):
             return None
-        pair = [one.float().numpy() for one in result]
+        pair = [one.float().cpu().numpy() for one in result]
         if (
             any(one.ndim != 3 or one.shape[:2] != (1, positions.shape[1]) for one in pair)
             or pair[0].shape != pair[1].shape

@@ -65,8 +65,9 @@ def _input_products(module: Any, layer: Any, windows: Sequence[Any]) -> npt.NDAr
     gram, tokens = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64), 0
 
     def hook(_: Any, inputs: tuple[Any, ...]) -> None:
-        nonlocal tokens
+        nonlocal gram, tokens
         rows = inputs[0].reshape(-1, layer.in_features).float()
+        gram = gram.to(rows.device)
         gram.add_((rows.T @ rows).double())
         tokens += len(rows)
 
@@ -79,7 +80,7 @@ def _input_products(module: Any, layer: Any, windows: Sequence[Any]) -> npt.NDAr
                     raise not_finite("the input of the output projection", number)
     finally:
         handle.remove()
-    return np.asarray((gram / tokens).float().numpy())
+    return np.asarray((gram / tokens).float().cpu().numpy())
 
 
 def _round(

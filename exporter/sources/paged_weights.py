@@ -88,7 +88,7 @@ class PagedWeights:
             if self._moves(parameter):
                 parameter.data = self._stored(parameter.data)
         self.let_go()
-        for part in _read_as_one(module):
+        for part in read_as_one(module):
             part.register_forward_hook(_LetsGo(self, sum(one.nbytes for one in part.parameters())))
 
     def store_record(self, record: Record) -> Record:
@@ -195,7 +195,7 @@ class _LetsGo:
         return self  # the file is one, however many modules read it
 
 
-def _read_as_one(module: nn.Module) -> Iterator[nn.Module]:
+def read_as_one(module: nn.Module) -> Iterator[nn.Module]:
     """The layers of the longest list of them, and large modules outside of it that have weights of their own."""
     from jisu.exporter.sources.layers import find_layers
 
