@@ -30,6 +30,8 @@ _HARMLESS = re.compile(
     r"base_model\w*|tags|datasets|prefix|max_batch_size|mlp_hidden_dropout|summary_\w+|\w*aux_loss\w*|router_aux\w*|seq_aux|"
     r"chunk_size_feed_forward|num_nextn_predict_layers|mtp_\w+|n_mtp\w*|num_mtp\w*|model_max_length|tie_weights_?"
 )
+# Special tokens of any model, which the tokenizer's files state as well.
+_TOKENS = frozenset(f"{role}_token_id" for role in ("bos", "eos", "pad", "unk", "sep", "cls", "mask", "eod"))
 # Different spellings of one size or constant: a class reads one of each.
 _SPELLINGS = (
     ("hidden_size", "n_embd", "n_embed", "d_model", "dim", "model_dim"),
@@ -131,7 +133,7 @@ def _judge(
         return alias
     if meant_otherwise:
         return "refused", f"the model reads {near}, which is not stated"
-    if key.endswith(("_token_id", "_token_index")):
+    if key in _TOKENS:
         return "used", ""
     if _is_neutral(key, value) or (key == "sliding_window" and stated.get("use_sliding_window") is False):
         return "harmless", ""

@@ -51,7 +51,9 @@ def check_config(config: Any, checkpoint: Path, *, stored: int) -> None:
     problems = [
         f"{name} {value}"
         for name, value in _numbers(vars(config))
-        if not _plausible(name, value) or (name.endswith(_LAYERS) and value > max(stored, _MANY_LAYERS))
+        if not _plausible(name, value)
+        or (name.endswith("heads") and value < 0)
+        or (name.endswith(_LAYERS) and value > max(stored, _MANY_LAYERS))
     ]
     text = config.get_text_config()
     for name in ("num_hidden_layers", "max_position_embeddings"):

@@ -97,6 +97,11 @@ def test_a_key_that_resembles_one_that_is_not_stated_is_refused(empty: Any, key:
     assert key in one.why
 
 
+@pytest.mark.parametrize(("key", "fate"), [("mask_token_id", "used"), ("eos_token_eos_token_id", "unread")])
+def test_only_tokens_that_models_have_are_taken_for_used(empty: Any, key: str, fate: str) -> None:
+    assert _fates(empty, **{key: 7})[key][0] == fate
+
+
 def test_keys_of_no_known_meaning_and_lengths_are_told(empty: Any) -> None:
     fates = _fates(empty, shiny_option=3, max_sequence_length=2048, torch_dtypf="x")
     assert {fate for fate, _ in fates.values()} == {"unread"}

@@ -50,6 +50,7 @@ def test_layers_of_every_part_are_counted(count, said, tmp_path):
     ("changes", "said"),
     [
         ({"layers": -1}, "num_hidden_layers -1"),
+        ({"num_attention_heads": -1}, "num_attention_heads -1"),
         ({"layers": 0}, "num_hidden_layers 0"),
         ({"layers": STORED + 1}, "21 layers for 20 stored tensors"),
         ({"max_position_embeddings": 0}, "max_position_embeddings 0"),
