@@ -1,8 +1,8 @@
 """x * cos + rotate_half(x) * sin -> `RotaryEmbedding` with tables of cos and sin (Su et al. 2021, eq. 34; opset 23).
 
 The tables are computed by running the model's own position arithmetic over every position, so that any scaling rule is
-carried over exactly, and checked to depend on nothing but the position. Where a table would be too large, the
-arithmetic stays in the graph and the operator reads its results.
+carried over exactly, and checked to depend on nothing but the position. Where a table would be too large, or positions
+lie on three axes, the arithmetic stays in the graph and the operator reads its results.
 """
 
 from __future__ import annotations
@@ -10,8 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.contract.signature import INPUT_IDS, PAST_LENGTH
-from jisu.exporter.graph.match import constant, dims, emit, new_constant, nodes_of, producer, replace, used_once
+from jisu.exporter.contract.signature import IMAGE_SHIFTS, INPUT_IDS, PAST_LENGTH
+from jisu.exporter.graph.match import (
+    ancestors,
+    constant,
+    dims,
+    emit,
+    new_constant,
+    nodes_of,
+    producer,
+    replace,
+    used_once,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +34,8 @@ _ROUNDING = 1e-6
 LARGEST_TABLE = 256 << 20
 # Positions that are computed at a time, which bounds the memory for what lies between positions and angles.
 _BLOCK = 1 << 16
+# Layers choose from three axes for themselves, in this many steps at most.
+_LAST_STEPS = 6
 
 
 def count_places(graph: ir.Graph) -> int:
@@ -45,7 +57,7 @@ def fuse_rope(graph: ir.Graph, *, max_positions: int | None) -> int:
     positions = find_positions(graph, PAST_LENGTH, INPUT_IDS)
     if positions is None:
         return 0
-    tables: dict[int, ir.Value | None] = {}
+    tables: dict[object, ir.Value | None] = {}
     count = 0
     for concat in nodes_of(graph, "Concat"):
         source = _rotated(concat)
@@ -53,10 +65,13 @@ def fuse_rope(graph: ir.Graph, *, max_positions: int | None) -> int:
         if source is None or sum_ is None:
             continue
         add, cos, sin = sum_
+        angles = []
         for angle in (cos, sin):
-            if id(angle) not in tables:
-                tables[id(angle)] = _table(graph, angle, positions, max_positions, number=len(tables))
-        if tables[id(cos)] is None or tables[id(sin)] is None:
+            key = _recipe(angle)
+            if key not in tables:
+                tables[key] = _table(graph, angle, positions, max_positions, number=len(tables))
+            angles.append(tables[key])
+        if angles[0] is None or angles[1] is None:
             continue
         size = (dims(source) or ())[-1]
         assert isinstance(size, int)
@@ -64,8 +79,8 @@ def fuse_rope(graph: ir.Graph, *, max_positions: int | None) -> int:
         attributes = {} if whole is source else {"rotary_embedding_dim": size}
         anchor = result.producer()
         assert anchor is not None
-        inputs = [whole, tables[id(cos)], tables[id(sin)]]
-        if tables[id(cos)].const_value is not None:  # type: ignore[union-attr]
+        inputs = [whole, *angles]
+        if angles[0].const_value is not None:
             inputs.append(positions)
         replace(result, emit(anchor, "RotaryEmbedding", inputs, attributes, like=result))
         count += 1
@@ -126,6 +141,17 @@ def _sum_of(rotated: ir.Node, source: ir.Value) -> tuple[ir.Node, ir.Value, ir.V
     return add, angles[0], angles[1]
 
 
+def _recipe(value: ir.Value, depth: int = _LAST_STEPS) -> object:
+    """What the last steps to a value are made of: layers that take the same steps for themselves share their result."""
+    node = value.producer()
+    if node is None or not depth:
+        known = constant(value)
+        return id(value) if known is None or known.size > 16 else (str(known.dtype), known.shape, known.tobytes())
+    settings = tuple(sorted((name, repr(item.value)) for name, item in node.attributes.items()))
+    parts = tuple(None if item is None else _recipe(item, depth - 1) for item in node.inputs)
+    return node.domain, node.op_type, value.index(), settings, parts
+
+
 def _partial(source: ir.Value, result: ir.Value, size: int) -> tuple[ir.Value, ir.Value]:
     """(x, y) of the whole head when only its first ``size`` elements are rotated and the rest is passed on as it is."""
     first = _slice_last(source)
@@ -153,6 +179,8 @@ def _table(
     from jisu.exporter.graph.evaluate import evaluate
 
     assert positions.name is not None
+    if any(value is not None and value.name == IMAGE_SHIFTS for node in ancestors(angle) for value in node.inputs):
+        return _on_three_axes(graph, angle, positions)
 
     def at(ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """[len(ids), D]"""
@@ -183,6 +211,23 @@ def _table(
             )
     if tabled:
         return new_constant(graph, f"rotary_table_{number}", np.ascontiguousarray(rows))
+    return _first_half(graph, angle)
+
+
+def _on_three_axes(graph: ir.Graph, angle: ir.Value, positions: ir.Value) -> ir.Value | None:
+    """Angles that are computed from shifted positions, [B, T, D/2]; None where their halves differ."""
+    import numpy as np
+
+    from jisu.exporter.graph.evaluate import evaluate
+
+    random = np.random.default_rng(0)
+    ids = random.integers(64, 128, (2, 17))
+    feeds = {positions.name or "": ids, IMAGE_SHIFTS: random.integers(-60, 60, (3, *ids.shape))}
+    try:
+        for rows in evaluate(angle, feeds, opset=graph.opset_imports[""]):
+            _half(rows)
+    except (KeyError, _UnequalHalvesError):
+        return None
     return _first_half(graph, angle)
 
 

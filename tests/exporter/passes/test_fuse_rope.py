@@ -6,8 +6,9 @@ import pytest
 
 import jisu.exporter.passes.fuse_rope as fuse_rope_file
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.signature import IMAGE_SHIFTS
 from jisu.exporter.passes.fuse_rope import count_places, fuse_rope
-from tests.exporter.passes.attention_draft import END, AttentionDraft
+from tests.exporter.passes.attention_draft import END, INT64, AttentionDraft
 from tests.exporter.passes.draft import copied, noise, operators, run, signature_names
 
 HEADS, SIZE, LONGEST = 2, 8, 32
@@ -198,6 +199,56 @@ def test_computed_angles_are_shared_by_query_and_key():
     assert fuse_rope(model.graph, max_positions=None) == 2
     first, second = (node for node in model.graph if node.op_type == "RotaryEmbedding")
     assert list(first.inputs[1:]) == list(second.inputs[1:])
+
+
+def on_three_axes(draft, function, halves="equal"):
+    """Angles whose elements are of time, height or width, chosen by a layer for itself; as `AttentionDraft.angle`."""
+    shifts = next((one for one in draft.inputs if one.name == IMAGE_SHIFTS), None)
+    if shifts is None:
+        shifts = draft.input(IMAGE_SHIFTS, 3, "B", "T", dtype=INT64)
+        draft.angles = {}
+        draft.places = draft.op("Add", shifts, draft.positions, dims=[3, "B", "T"])
+    if function not in draft.angles:
+        number = draft.op("Cast", draft.places, dtype=ir.DataType.FLOAT, to=1)
+        column = draft.op("Unsqueeze", number, draft.weight([3]), dims=[3, "B", "T", 1])
+        half = draft.op("Mul", column, draft.weight(10.0 ** -np.arange(SIZE // 2)), dims=[3, "B", "T", SIZE // 2])
+        other = half if halves == "equal" else draft.op("Mul", half, draft.weight(np.float32(1.1)))
+        both = draft.op("Concat", half, other, dims=[3, "B", "T", SIZE], axis=-1)
+        draft.angles[function] = draft.op(function, both)
+    angle = draft.angles[function]
+    parts = []
+    for place in range(SIZE):
+        axis = draft.op("Gather", angle, draft.weight(place % (SIZE // 2) % 3), dims=["B", "T", SIZE], axis=0)
+        parts.append(draft.op("Gather", axis, draft.weight([place]), dims=["B", "T", 1], axis=2))
+    return draft.op("Concat", *parts, dims=["B", "T", SIZE], axis=-1)
+
+
+SHIFTED = FEEDS | {IMAGE_SHIFTS: np.random.default_rng(0).integers(-3, 9, (3, 2, 3))}
+
+
+def test_positions_on_three_axes_stay_computed_and_are_shared_by_layers():
+    draft = AttentionDraft()
+    values = [draft.input("x", "B", HEADS, "T", SIZE), draft.input("even", "B", 3, "T", SIZE)]
+    y, z = (draft.rotated(x, SIZE, cos=on_three_axes(draft, "Cos"), sin=on_three_axes(draft, "Sin")) for x in values)
+    model = draft.model(y=y, z=z)
+    before, names = run(copied(model), SHIFTED), signature_names(model)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 2
+    first, second = (node for node in model.graph if node.op_type == "RotaryEmbedding")
+    assert list(first.inputs[1:]) == list(second.inputs[1:])
+    assert len(first.inputs) == 3
+    assert operators(model)["Neg"] == 0
+    assert signature_names(model) == names
+    for name in ("y", "z"):
+        np.testing.assert_allclose(run(model, SHIFTED)[name], before[name], atol=ROUNDING)
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
+
+
+def test_unequal_halves_on_three_axes_stay_as_they_are():
+    draft = AttentionDraft()
+    x = draft.input("x", "B", HEADS, "T", SIZE)
+    cos, sin = (on_three_axes(draft, function, "unequal") for function in ("Cos", "Sin"))
+    model = draft.model(y=draft.rotated(x, SIZE, cos=cos, sin=sin))
+    assert fuse_rope(model.graph, max_positions=LONGEST) == 0
 
 
 def test_a_table_is_the_same_however_many_positions_are_computed_at_a_time(monkeypatch):
