@@ -34,6 +34,7 @@ class Inputs:
     report: Path
     text: Path
     source: Path = field(default=Path())
+    for_tensorrt: Path = field(default=Path())
 
 
 def write_inputs(place: Path) -> Inputs:
@@ -63,6 +64,7 @@ def write_inputs(place: Path) -> Inputs:
         report=place / "report" / "report.json",
         text=place / "text.jsonl",
         source=checkpoints["llama"],
+        for_tensorrt=place / "tensorrt-artifact",
     )
     if not (place / "made").exists():
         shutil.rmtree(place, ignore_errors=True)
@@ -173,6 +175,7 @@ def _write_others(inputs: Inputs) -> None:
         source = inputs.checkpoints.get(name, inputs.source)
         loose: dict[str, Any] = {} if precision == "fp32" else _LOOSE
         export(source, inputs.artifacts[name], precision=precision, **loose)
+    export(inputs.source, inputs.for_tensorrt, precision="fp16", target="tensorrt", **_LOOSE)
     calibrate(inputs.source, inputs.statistics, windows=4, window_tokens=64)
     words = "the model reads the words of the text and the next word is one of the model's own words "
     inputs.text.write_text("".join(json.dumps({"text": words * 30}) + "\n" for _ in range(8)), encoding="utf-8")

@@ -76,6 +76,20 @@ class Tally:
         return "\n".join(lines) + "\n"
 
 
+def table(tally: Tally) -> str:
+    """The counts in Markdown, a line for each trial: how many attempts, how they ended, the most frequent first."""
+    by_trial: dict[str, Counter[str]] = {}
+    for what, ends in tally.counts.items():
+        by_trial.setdefault(what.partition(":")[0], Counter()).update(ends)
+    lines = ["| tried | attempts | ended in | faults |", "|---|---:|---|---:|"]
+    for trial, ends in sorted(by_trial.items()):
+        said = ", ".join(f"{count} {ending}" for ending, count in ends.most_common() if ending not in FAULTS)
+        faults = sum(count for ending, count in ends.items() if ending in FAULTS)
+        lines.append(f"| {trial} | {sum(ends.values()):,} | {said} | {faults} |")
+    lines.append(f"| **all** | **{tally.attempts:,}** | | **{tally.faults}** |")
+    return "\n".join(lines) + "\n"
+
+
 def read_tally(path: Path) -> Tally:
     """The counts of an earlier run; none where there is no file.
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -155,7 +156,7 @@ def _read_evaluation(path: Path) -> None:
 
 
 def kill_trials(inputs: Inputs, setting: Setting, *, disk: Path | None = None) -> list[Kills]:
-    """Exports, a calibration and a comparison that are killed, or whose ``disk`` fills where one is given."""
+    """Exports, a calibration, a comparison and a build that are killed, or whose ``disk`` fills where one is given."""
     jobs: Sequence[tuple[str, Callable[[Path], Any], Callable[[Path], Any], bool]] = [
         ("export", partial(_export, inputs.source, {}), _artifact_digest, True),
         (
@@ -167,6 +168,8 @@ def kill_trials(inputs: Inputs, setting: Setting, *, disk: Path | None = None) -
         ("calibrate", partial(_calibrate, inputs.source), partial(_statistics_digest, inputs.source), True),
         ("compare", partial(_compare, inputs), _report_digest, False),
     ]
+    if find_spec("tensorrt_rtx") is not None:
+        jobs = [*jobs, ("build", partial(_build, inputs.for_tensorrt), _plan_digest, False)]
     what, disturbs = ("kill", None) if disk is None else ("fill", filled)
     return [
         Kills(
@@ -181,6 +184,31 @@ def kill_trials(inputs: Inputs, setting: Setting, *, disk: Path | None = None) -
         )
         for name, job, digest, repeats in jobs
     ]
+
+
+def _build(artifact: Path, out: Path) -> None:
+    from jisu.exporter.contract.artifact import read_artifact
+    from jisu.runtimes.backends.tensorrt.build import build_plan
+    from jisu.runtimes.backends.tensorrt.library import import_library
+    from jisu.runtimes.backends.tensorrt.profiles import Shapes
+
+    shapes = Shapes(capacity=128, prompt=32)
+    library = import_library("tensorrt-rtx")
+    build_plan(read_artifact(artifact), library, out, target="sm89", capability=(8, 9), shapes=shapes)
+
+
+def _plan_digest(out: Path) -> Any:
+    """None without a plan that has its record; one whose bytes are not those of its record is half a one."""
+    import hashlib
+
+    from jisu.exporter.contract.errors import InputError
+    from jisu.runtimes.backends.tensorrt.plan_file import read_record
+
+    plans = [path.with_suffix("") for path in sorted(out.glob("*.json"))]
+    for plan in plans:
+        if hashlib.sha256(plan.read_bytes()).hexdigest() != read_record(plan).sha256:
+            raise InputError(f"{plan.name} has not the bytes of its record.")
+    return [plan.name for plan in plans] or None
 
 
 def _export(source: Path, options: Mapping[str, Any], out: Path) -> None:

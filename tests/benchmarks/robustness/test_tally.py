@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jisu.benchmarks.robustness.tally import FAULTS, Tally, read_tally
+from jisu.benchmarks.robustness.tally import FAULTS, Tally, read_tally, table
 from jisu.exporter.contract.errors import InputError
 
 
@@ -33,3 +33,11 @@ def test_nothing_is_made_of_no_file_and_another_file_is_refused(tmp_path):
     (tmp_path / "counts.json").write_text('{"counts": []}')
     with pytest.raises(InputError, match="does not hold the counts"):
         read_tally(tmp_path / "counts.json")
+
+
+def test_a_trial_has_a_line_of_all_its_files():
+    tally = Tally()
+    for what, ending in (("a: one", "refused"), ("a: two", "refused"), ("a: two", "hang"), ("kill b", "killed")):
+        tally.add(what, ending, "how")
+    lines = table(tally).splitlines()
+    assert lines[2:] == ["| a | 3 | 2 refused | 1 |", "| kill b | 1 | 1 killed | 0 |", "| **all** | **4** | | **1** |"]
