@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Recordings that the encoder reads in one call.
 _TOGETHER = 2
+# Recordings in a batch, of a model that reads as many samples as there are.
+_ALIKE = 3
 
 
 def prove_speech(
@@ -28,7 +30,7 @@ def prove_speech(
     from jisu.exporter.gate import gate_prompts, run_gate
     from jisu.exporter.gate.conditioned import ConditionedBackend
     from jisu.exporter.gate.open_candidate import open_candidate_speech
-    from jisu.exporter.gate.recordings import gate_recordings
+    from jisu.exporter.gate.recordings import cut_alike, gate_recordings
     from jisu.exporter.gate.reference import TorchReference
     from jisu.exporter.gate.speech import HeardReference, Recordings, check_features, check_together, condition_on
 
@@ -46,7 +48,11 @@ def prove_speech(
     )
     # An extractor that divides by a deviation makes no numbers of silence; what is made of it then, nobody can judge.
     recordings = tuple(one for one in recordings if np.isfinite(audio.features(one.samples)).all())
-    prompts = condition_on(drafted, recordings)
+    together = None
+    if audio.settings.window is None:
+        together = _ALIKE
+        recordings = cut_alike(recordings, together)
+    prompts = condition_on(drafted, recordings, together=together)
     features = [audio.features(recording.samples) for recording in recordings]
     backend: Any = open_candidate_speech(artifact)
     try:

@@ -6,7 +6,7 @@ are, with hisses and pauses between them: a model that hears takes them for spee
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,13 @@ def gate_recordings(rate: int, window: int | None) -> tuple[Recording, ...]:
         ("whole-window", voice(rate, longest, seed=5, pitch=95.0) * np.float32(0.05)),
     ]
     return tuple(Recording(name=name, samples=samples) for name, samples in recordings)
+
+
+def cut_alike(recordings: tuple[Recording, ...], count: int) -> tuple[Recording, ...]:
+    """The first ones cut to the length of their shortest, as what reads any number of samples wants them in a batch."""
+    shortest = min(len(one.samples) for one in recordings[:count])
+    cut = [replace(one, samples=one.samples[:shortest]) for one in recordings[:count]]
+    return (*cut, *recordings[count:])
 
 
 def voice(rate: int, seconds: float, *, seed: int, pitch: float) -> Samples:

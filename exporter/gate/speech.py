@@ -83,23 +83,27 @@ class HeardReference:
         return logits
 
 
-def condition_on(prompts: GatePrompts, recordings: Sequence[Recording]) -> GatePrompts:
+def condition_on(prompts: GatePrompts, recordings: Sequence[Recording], *, together: int | None = None) -> GatePrompts:
     """Turn a choice of sequences into one of answers about recordings, which are numbered as they come.
 
     The long sequence is about the first one, the short rows about the first three, the windows about all in turn; and
     of each recording a few tokens are said.
+
+    Args:
+        together: how many recordings, the first ones, may be in one batch; all of them when None.
     """
     said = prompts.sequence[:_SAID]
+    together = len(recordings) if together is None else min(together, len(recordings))
     return replace(
         prompts,
         sequence=numbered(prompts.sequence, 0),
-        rows=tuple(numbered(row, index % len(recordings)) for index, row in enumerate(prompts.rows)),
+        rows=tuple(numbered(row, index % together) for index, row in enumerate(prompts.rows)),
         # Nothing said yet, and something said already.
         greedy=(
-            *(np.array([index], np.int64) for index in range(min(2, len(recordings)))),
+            *(np.array([index], np.int64) for index in range(min(2, together))),
             numbered(prompts.greedy[-1], 0),
         ),
-        judged=numbered_windows(_shorter(prompts.judged), cycle(range(len(recordings)))),
+        judged=numbered_windows(_shorter(prompts.judged), cycle(range(together))),
         further=tuple(
             (f"recording-{recording.name}", numbered(said, index)) for index, recording in enumerate(recordings)
         ),

@@ -27,6 +27,13 @@ from jisu.exporter.tracing.relative_biases import ATTENTION, BiasLookup, attend_
 from jisu.exporter.tracing.routing import SPELLED_OUT
 from jisu.exporter.tracing.two_caches import BufferLayer, GivenLayer, TwoCaches
 
+
+class _Encoded(BaseModelOutput):
+    """What an encoder gave. Some decoders look for a mask of it, which the cache's keys and values have no use for."""
+
+    attention_mask = None
+
+
 # Some models make one list of positions for all rows where nobody gives them.
 _POSITIONS = "decoder_position_ids"
 
@@ -160,7 +167,7 @@ class EncoderDecoder(nn.Module):
         key = torch.arange(capacity, device=input_ids.device)[None, :]
         arguments: dict[str, Any] = {
             # Never read, since its keys and values are given; only its length counts.
-            "encoder_outputs": BaseModelOutput(
+            "encoder_outputs": _Encoded(
                 last_hidden_state=torch.zeros(
                     (crossed[0].shape[0], crossed[0].shape[2], self._width), device=input_ids.device
                 )

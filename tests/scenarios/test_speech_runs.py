@@ -165,3 +165,24 @@ def test_what_is_not_supported_yet_is_one_sentence(
     with pytest.raises(InputError, match=message):
         jisu.export(str(speech_source), out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_a_window_says_what_transformers_does(tmp_path: Path) -> None:
+    from transformers import Speech2TextFeatureExtractor, Speech2TextForConditionalGeneration
+
+    from tests.support.speech_models import write_windowless_speech
+
+    checkpoint = write_windowless_speech(tmp_path / "source")
+    artifact = jisu.export(str(checkpoint), out=tmp_path / "artifact")
+    model = Speech2TextForConditionalGeneration.from_pretrained(str(checkpoint)).eval()
+    extractor = Speech2TextFeatureExtractor.from_pretrained(str(checkpoint))
+    with jisu.load(artifact.folder) as opened:
+        for seconds in (0.4, 2.7):
+            samples = voice(RATE, seconds, seed=3, pitch=120.0)
+            features = extractor(samples, sampling_rate=RATE, return_tensors="pt").input_features
+            with torch.no_grad():
+                said = model.generate(features, num_beams=1, do_sample=False, max_length=40)[0].tolist()
+            segments = opened.transcribe(samples).segments
+            ours = [token for segment in segments for token in segment.token_ids]
+            assert ours == [token for token in said[1:] if token not in (1, 2)]
+            assert ours

@@ -71,6 +71,44 @@ def write_tiny_speech(folder: Path, *, tokenizer: bool = True, **settings: Any) 
     return folder
 
 
+def write_windowless_speech(folder: Path) -> Path:
+    """Write an encoder of any number of frames with a decoder whose positions are counted over all but padding."""
+    import torch
+    from transformers import Speech2TextConfig, Speech2TextFeatureExtractor, Speech2TextForConditionalGeneration
+
+    from jisu.exporter.sources.quiet import quiet_transformers
+
+    config = Speech2TextConfig(
+        vocab_size=VOCAB,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        conv_channels=32,
+        max_target_positions=40,
+        max_source_positions=1000,
+        decoder_start_token_id=2,
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,  # its table of positions has room for two before the first
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Speech2TextForConditionalGeneration(config)
+        _enlarge(model)
+        model.save_pretrained(str(folder))
+        Speech2TextFeatureExtractor().save_pretrained(str(folder))
+    plain = tiny_tokenizer()
+    plain.chat_template = None
+    plain.eos_token, plain.pad_token = "<pad>", "</s>"
+    plain.save_pretrained(str(folder))
+    return folder
+
+
 def write_tiny_frames(folder: Path) -> Path:
     """Write a model that gives each frame of the samples a letter."""
     import torch
