@@ -23,6 +23,7 @@ from jisu.exporter.request import ExportRequest
 from jisu.exporter.request_checks import check_model_kind
 from jisu.exporter.sources.compute_device import check_device
 from jisu.exporter.sources.kinds import folder_of
+from jisu.exporter.sources.worker_source import WorkerSource, worker_source
 
 if TYPE_CHECKING:
     from jisu.exporter.sources.source import Source
@@ -78,8 +79,24 @@ def check_request(request: ExportRequest) -> EvaluationText:
     if request.assume_vnni:
         refuse_unprovable()
     check_device(request.device)
+    if request.ray is not None:
+        name_for_workers(request)
     check_place(request.folder, checkpoint=folder_of(request.checkpoint), overwrite=request.overwrite)
     return read_evaluation_text(request.evaluation)
+
+
+def name_for_workers(request: ExportRequest) -> WorkerSource:
+    """The checkpoint of a request for the workers of a cluster; raises InputError for objects in memory."""
+    return worker_source(
+        request.checkpoint,
+        tokenizer=request.tokenizer,
+        revision=request.revision,
+        allow_pickle=request.allow_pickle,
+        ignore_weights=request.ignore_weights,
+        adapters=request.adapters,
+        pooling=request.pooling,
+        paged=True,
+    )
 
 
 def load_checkpoint(request: ExportRequest, *, outline: bool = False) -> Source:

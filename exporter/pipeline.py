@@ -17,7 +17,14 @@ from jisu.exporter.contract.errors import GateRejectedError, InputError
 from jisu.exporter.contract.source_place import place_of, without_paths
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
 from jisu.exporter.estimates.size_estimate import estimate_size
-from jisu.exporter.export_job import ExportJob, check_request, load_checkpoint, prepare_job, resume_key
+from jisu.exporter.export_job import (
+    ExportJob,
+    check_request,
+    load_checkpoint,
+    name_for_workers,
+    prepare_job,
+    resume_key,
+)
 from jisu.exporter.gate.prove import prove
 from jisu.exporter.jobs.memory_limit import memory_limit
 from jisu.exporter.jobs.resume_folder import open_resume_folder
@@ -44,6 +51,7 @@ from jisu.exporter.request import ExportRequest, with_arguments_of
 from jisu.exporter.sources.compute_device import CPU, computing_on
 from jisu.exporter.sources.evaluation_mode import evaluation_mode
 from jisu.exporter.sources.paged_weights import is_large
+from jisu.exporter.sources.worker_source import Workers, task_bytes
 from jisu.exporter.tracing.trace_source import (
     trace_source,
     trace_source_audio,
@@ -118,7 +126,7 @@ def export_request(request: ExportRequest) -> Artifact:
     with memory_limit(request.max_memory, relieve=relieve, doing=lambda: stages.current), _loaded(request) as job:
         paged += [] if job.source.paged is None else [job.source.paged]
         graphs = _trace(job)
-        with _resumable(job) as job, computing_on(request.device, job.source.module):
+        with _resumable(job) as job, _on_cluster(job) as job, computing_on(request.device, job.source.module):
             job = _complete(job)
             quantized = _quantize(job, graphs)
             with staging_folder(request.folder) as staged:
@@ -211,6 +219,19 @@ def _resumable(job: ExportJob) -> Iterator[ExportJob]:
         folder.close()
         raise
     folder.discard()
+
+
+@contextlib.contextmanager
+def _on_cluster(job: ExportJob) -> Iterator[ExportJob]:
+    """The job with the workers of the cluster that is requested, connected while the block runs."""
+    if job.request.ray is None:
+        yield job
+        return
+    from jisu.exporter.jobs.ray_tasks import cluster
+
+    workers = Workers(source=name_for_workers(job.request), memory_bytes=task_bytes(job.source))
+    with cluster(job.request.ray):
+        yield replace(job, prepared=replace(job.prepared, workers=workers))
 
 
 def _complete(job: ExportJob) -> ExportJob:
@@ -329,6 +350,7 @@ def _verify(job: ExportJob, candidate: Candidate) -> GateResult:
             intended=candidate.intended,
             write_files=partial(write_folder_files, source=job.source, signature=signature, target=job.target),
             stages=job.stages,
+            workers=job.prepared.workers,
         )
 
 

@@ -84,6 +84,8 @@ class ExportRequest:
             artifact is refused there.
         device: what calculates the source's layers, a torch device such as ``cuda``: for calibration, for what it
             writes itself, and for the truth of the gate. Weights stay in the CPU's memory but for the layer at work.
+        ray: address of a Ray cluster for what is independent, see `exporter.jobs.ray_tasks.cluster`: rounding without
+            text, sensitivities, and the source's answers; None does it here.
         stages: collects the time and peak memory of each step; a silent one when None.
 
     Attributes:
@@ -127,6 +129,7 @@ class ExportRequest:
     min_recall: float | None = None
     assume_vnni: bool = False
     device: str = "cpu"
+    ray: str | None = None
     stages: Stages | None = None
     folder: Path = field(init=False)
     precision_spec: Precision = field(init=False)

@@ -22,7 +22,8 @@ _ALIGNMENT = 32
 def new_statements(name: str, whole: bytes, damaged: bytes) -> list[Place] | None:
     """Where a damaged file says what the whole one does not; None of a file that this module cannot read.
 
-    A value that is null or an empty list says nothing. What only lacks something says nothing new.
+    A value that is null or an empty list says nothing, and neither does a token of a negative id, which some write for
+    none. What only lacks something says nothing new.
     """
     try:
         ours, theirs = _statements(name, damaged), _statements(name, whole)
@@ -30,7 +31,7 @@ def new_statements(name: str, whole: bytes, damaged: bytes) -> list[Place] | Non
         return None
     if ours is None or theirs is None:
         return None
-    return [place for place, value in ours.items() if value not in (None, []) and not _same(value, theirs.get(place))]
+    return [place for place, value in ours.items() if _says(place, value) and not _same(value, theirs.get(place))]
 
 
 def without(name: str, damaged: bytes, places: Sequence[Place]) -> bytes:
@@ -85,6 +86,11 @@ def _leaves(tree: Any, place: Place) -> Iterator[tuple[Place, Any]]:
             yield from _leaves(value, (*place, index))
     elif place:
         yield place, tree
+
+
+def _says(place: Place, value: Any) -> bool:
+    is_no_token = str(place[-1]).endswith("_token_id") and type(value) is int and value < 0
+    return value not in (None, []) and not is_no_token
 
 
 def _same(one: Any, other: Any) -> bool:

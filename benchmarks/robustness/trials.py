@@ -207,7 +207,12 @@ def _plan_digest(out: Path) -> Any:
     plans = [path.with_suffix("") for path in sorted(out.glob("*.json"))]
     for plan in plans:
         if hashlib.sha256(plan.read_bytes()).hexdigest() != read_record(plan).sha256:
-            raise InputError(f"{plan.name} has not the bytes of its record.")
+            raise InputError(
+                f"{plan.name} has not the bytes of its record",
+                received="another hash",
+                allowed="a plan as it was written",
+                fix="Build it again.",
+            )
     return [plan.name for plan in plans] or None
 
 

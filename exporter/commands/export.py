@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.commands.calibration_argument import add_calibration_argument
 from jisu.exporter.commands.checkpoint_arguments import add_checkpoint_arguments
+from jisu.exporter.commands.ray_argument import add_ray_argument
 from jisu.exporter.contract.artifact import MAX_SHARD_BYTES, SPEECH, TARGETS, TOKENIZER, Artifact
 from jisu.exporter.contract.errors import GateRejectedError
 from jisu.exporter.jobs.termination import ending_cleanly
@@ -177,6 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-advice", action="store_true", help="do not measure how fast the artifact runs on this machine"
     )
+    add_ray_argument(parser, what="rounding without text, sensitivities and the gate's truth")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the gate's checks as JUnit XML")
     parser.add_argument(
         "--json",

@@ -83,7 +83,7 @@ class LayeredReference:
         Args:
             progress: called with the layers done and their number.
         """
-        new = {one.tobytes(): one for one in sequences if one.tobytes() not in self._last}
+        new = {one.tobytes(): one for one in self.unknown(sequences)}
         if not new:
             return
         with self._inner.stock():
@@ -102,6 +102,18 @@ class LayeredReference:
                 if progress is not None:
                     progress(number + 1, len(self._layers))
         self._last |= {key: state[0].float().numpy() for key, state in zip(new, states, strict=True)}
+
+    def unknown(self, sequences: Sequence[TokenIds]) -> list[TokenIds]:
+        """Those that the layers have not been run over, each once."""
+        return list({one.tobytes(): one for one in sequences if one.tobytes() not in self._last}.values())
+
+    def last(self, tokens: TokenIds) -> npt.NDArray[np.float32]:
+        """What leaves the last layer on a prepared sequence, float32 [T, C]."""
+        return self._last[tokens.tobytes()]
+
+    def keep(self, tokens: TokenIds, last: npt.NDArray[np.float32]) -> None:
+        """Take what another process has prepared."""
+        self._last[tokens.tobytes()] = np.array(last)  # what comes from elsewhere may be read alone
 
     def forget(self) -> None:
         """Give the memory of what was prepared back."""
@@ -161,12 +173,18 @@ class LayeredReference:
 
 def in_layers(reference: Any, source: Source) -> Any:
     """A reference that walks the layers of a source whose weights lie in a file, where that gives the same logits."""
+    layered = None if source.paged is None else walking(reference, source)
+    return reference if layered is None else layered
+
+
+def walking(reference: Any, source: Source) -> LayeredReference | None:
+    """A reference that walks the layers of a source; None where that does not give the same logits."""
     from jisu.exporter.gate.reference import TorchReference
     from jisu.exporter.sources.layers import find_layers
 
     stack = find_layers(source.module)
-    if source.paged is None or stack is None or not isinstance(reference, TorchReference):
-        return reference
+    if stack is None or not isinstance(reference, TorchReference):
+        return None
     layers: Any = source.module.get_submodule(stack.path)
     layered = LayeredReference(reference, layers, source.paged)
-    return layered if layered.walks() else reference
+    return layered if layered.walks() else None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jisu.exporter.graph.localize import LayerReference
     from jisu.exporter.jobs.stages import Stages
     from jisu.exporter.sources.source import Source
+    from jisu.exporter.sources.worker_source import Workers
 
 # The backend that every graph is run on before it is published.
 VERIFIED_ON = "ort-cpu"
@@ -39,6 +40,7 @@ def prove(
     intended: Mapping[str, Quantized] | None = None,
     write_files: WriteFiles | None = None,
     stages: Stages | None = None,
+    workers: Workers | None = None,
 ) -> GateResult:
     """Run the gate on a written artifact: the exact graph that users will run, on the CPU.
 
@@ -52,11 +54,12 @@ def prove(
         write_files: writes what an export of the source has beside its graphs into an empty folder; None leaves those
             files to the checks that use them.
         stages: reports the progress.
+        workers: of the connected cluster, which ask the source of a model that generates; None asks it here.
     """
     from jisu.exporter.gate.prove_speech import prove_frames, prove_speech
     from jisu.exporter.gate.stored import check_integers, check_stored
 
-    judge: Callable[..., GateResult] = partial(_prove_generator, intended=intended)
+    judge: Callable[..., GateResult] = partial(_prove_generator, intended=intended, workers=workers)
     if source.model_kind == TEXT_TO_TEXT:
         judge = _prove_text_to_text
     elif source.model_kind in ONE_PASS_KINDS:
@@ -91,15 +94,17 @@ def _prove_generator(
     evaluation: str | None,
     stages: Stages | None,
     intended: Mapping[str, Quantized] | None,
+    workers: Workers | None = None,
 ) -> GateResult:
     from jisu.exporter.gate import gate_prompts, run_gate
     from jisu.exporter.gate.layered_reference import in_layers
     from jisu.exporter.gate.open_candidate import open_candidate
     from jisu.exporter.gate.reference import reference_of
+    from jisu.exporter.gate.reference_tasks import on_cluster
     from jisu.exporter.gate.tokenizer import chat_renderer
 
     facts, tokenizer = source.model, source.tokenizer
-    reference = in_layers(reference_of(source), source)
+    reference = on_cluster(in_layers(reference_of(source), source), source, workers)
     # A model that has neither a limit nor keys of each token knows no positions.
     counts = facts.max_positions is not None or any(spec.kind == "kv" for spec in artifact.manifest.signature.state)
     far = _far(source, facts.max_positions) if counts else None

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.jobs.stages import Stages
     from jisu.exporter.sources.source import Source
+    from jisu.exporter.sources.worker_source import Workers
 
 # The portable graph gathers rows of an embedding with ONNX's own operator, which takes whole bytes only. ONNX Runtime's
 # for GPUs takes 4 bits, but reads their zero points as if no row of them were padded to whole bytes (1.31).
@@ -58,6 +59,7 @@ class Prepared:
         check_windows: of a mixed precision, by the part of the calibration mixture, int64 [T] each.
         resume: what an export like this one has finished, and where this one keeps what it finishes; None of a model
             that is done quickly.
+        workers: of the connected cluster, for what is independent; None for all of it in this process.
     """
 
     options: QuantizationOptions
@@ -66,6 +68,7 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     check_windows: dict[str, list[Any]] = field(default_factory=dict)
     resume: ResumeFolder | None = None
+    workers: Workers | None = None
 
 
 def embedding_labels(target: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ The source's own weights are as before when it returns: the gate compares with t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from jisu.exporter.quantization.from_statistics import has_hessians, quantize_fr
 from jisu.exporter.quantization.grids import take_grids
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
+from jisu.exporter.quantization.rounding_tasks import round_on_cluster, round_weight
 from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.finite_weights import check_finite_weights
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
+    from jisu.exporter.sources.worker_source import Workers
 
 # Weights of so many bits are rounded to the nearest, whatever the algorithm.
 _ROUNDED_BITS = 8
@@ -59,6 +61,7 @@ def quantize_source(
     data: CalibrationData | None = None,
     windows: list[Any] | None = None,
     resume: ResumeFolder | None = None,
+    workers: Workers | None = None,
     progress: ReportProgress | None = None,
 ) -> QuantizedWeights:
     """Quantize every weight that the choice gives a format; those of experts each on the tokens that were sent to it.
@@ -70,6 +73,7 @@ def quantize_source(
         windows: those of them that are used, int64 [T] each; when None all, or the Hessians of stored statistics, where
             there are any, instead of another run of the model (see `exporter.quantization.from_statistics`).
         resume: what an export like this one has finished, and where this one keeps what it finishes.
+        workers: of the connected cluster, which round what needs no text; None rounds everything here.
         progress: called with the layers done and their number.
 
     Raises:
@@ -82,7 +86,7 @@ def quantize_source(
     check_finite_weights(source.module)
     source.let_go()
     with expert_layers(source.module):
-        return _quantize(source, choice, data=data, windows=windows, resume=resume, progress=progress)
+        return _quantize(source, choice, data=data, windows=windows, resume=resume, workers=workers, progress=progress)
 
 
 def _quantize(
@@ -92,6 +96,7 @@ def _quantize(
     data: CalibrationData | None,
     windows: list[Any] | None,
     resume: ResumeFolder | None,
+    workers: Workers | None,
     progress: ReportProgress | None,
 ) -> QuantizedWeights:
     from jisu.calibration.w8a8.feeders import fold_into_feeders
@@ -137,7 +142,7 @@ def _quantize(
                 more["statistics"] = "sequential, layer after layer"
                 weights |= _walk_layers(source, choice, chosen, feeders, progress, resume=resume)
             weights |= quantize_output_projections(source, choice, chosen)
-        weights |= _round_rest(source, choice, set(weights), progress)
+        weights |= _round_rest(source, choice, set(weights), progress, workers=workers)
         recurrent = _round_recurrent(source, choice)
     unreached = [name for name, part in weights.items() if isinstance(part, BlockQuantized) and part.unreached]
     if unreached:
@@ -286,25 +291,31 @@ def _quantize_by_format(choice: FormatChoice, group: GroupStatistics) -> Sequenc
 
 
 def _round_rest(
-    source: Source, choice: FormatChoice, done: set[str], progress: ReportProgress | None
+    source: Source,
+    choice: FormatChoice,
+    done: set[str],
+    progress: ReportProgress | None,
+    *,
+    workers: Workers | None = None,
 ) -> dict[str, BlockQuantized]:
     """Round to nearest whatever the choice has and nothing else has quantized; a shared weight once."""
-    from jisu.calibration.weights.round_to_nearest import round_to_nearest
-
-    by_name: dict[str, BlockQuantized] = {}
-    by_storage: dict[int, BlockQuantized] = {}
     forms = {name: form for name, form in choice.formats.items() if isinstance(form, WeightFormat)}
-    selected = {name: form for name, form in forms.items() if f"{name}.weight" not in done}
-    for index, (name, form) in enumerate(selected.items()):
-        weight: Any = source.module.get_submodule(name).weight
-        if id(weight) not in by_storage:
-            block_format = form.to_block_format()
-            rounded = round_to_nearest(weight.detach().numpy(), block_format, layer=name)
-            by_storage[id(weight)] = source.put_aside(rounded)
-        by_name[f"{name}.weight"] = by_storage[id(weight)]
+    storages = {name: id(source.module.get_submodule(name).weight) for name in forms if f"{name}.weight" not in done}
+    # Of names for one weight the first one.
+    owners = {storage: name for name, storage in reversed(storages.items())}
+    own = {name: forms[name] for name in storages if owners[storages[name]] == name}
+    parts = _rounded_here(source, own) if workers is None else round_on_cluster(workers, own)
+    rounded: dict[str, BlockQuantized] = {}
+    for part in parts:
+        rounded |= {name: source.put_aside(result) for name, result in part.items()}
         if progress is not None and not done:
-            progress(index + 1, len(selected))
-    return by_name
+            progress(len(rounded), len(own))
+    return {f"{name}.weight": rounded[owners[storage]] for name, storage in storages.items()}
+
+
+def _rounded_here(source: Source, forms: Mapping[str, WeightFormat]) -> Iterator[dict[str, BlockQuantized]]:
+    for name, form in forms.items():
+        yield {name: round_weight(source.module, name, form)}
 
 
 def _collect(

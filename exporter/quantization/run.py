@@ -15,12 +15,14 @@ from jisu.exporter.quantization.kept_types import describe_kept
 from jisu.exporter.quantization.mixed_precision import Measured, MixedPrecision, find_mixed_precision
 from jisu.exporter.quantization.prepared import Prepared, embedding_labels
 from jisu.exporter.quantization.quantize_source import QuantizedWeights, quantize_source
-from jisu.exporter.quantization.sensitivity import measure_sensitivity, split_windows
+from jisu.exporter.quantization.sensitivity import Measure, measure_sensitivity, split_windows
 from jisu.exporter.quantization.unreached import describe_unreached
 
 if TYPE_CHECKING:
     from jisu.exporter.jobs.stages import Stages
+    from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
+    from jisu.exporter.sources.worker_source import Workers
 
 
 def run_quantization(
@@ -59,7 +61,12 @@ def _run_quantization(
     if options.precision.name != MIXED:
         with stages.stage("quantize"):
             return quantize_source(
-                source, prepared.choice, data=prepared.data, resume=prepared.resume, progress=stages.advance
+                source,
+                prepared.choice,
+                data=prepared.data,
+                resume=prepared.resume,
+                workers=prepared.workers,
+                progress=stages.advance,
             )
     assert prepared.data is not None
     data = prepared.data
@@ -81,7 +88,12 @@ def _run_quantization(
             return _with_record(on_grid)
     with stages.stage("sensitivity"):
         sensitivity = measure_sensitivity(
-            source, data, path=options.sensitivity, target=target, progress=stages.advance
+            source,
+            data,
+            path=options.sensitivity,
+            target=target,
+            progress=stages.advance,
+            measure=_measure_on_cluster(prepared.workers, data),
         )
     with stages.stage("mix"):
         mixed = find_mixed_precision(
@@ -94,6 +106,14 @@ def _run_quantization(
             say=stages.say,
         )
     return _with_record(mixed)
+
+
+def _measure_on_cluster(workers: Workers | None, data: CalibrationData) -> Measure | None:
+    if workers is None:
+        return None
+    from jisu.exporter.quantization.sensitivity_tasks import measure_parts_on_cluster
+
+    return partial(measure_parts_on_cluster, workers.source, split_windows(data), memory_bytes=workers.memory_bytes)
 
 
 def _with_record(mixed: MixedPrecision) -> QuantizedWeights:

@@ -63,9 +63,15 @@ def carried_settings(config: Any | None, *, rows: int) -> dict[str, Any]:
     Args:
         config: of the model; None where it has none.
         rows: ids below it exist. Rules about others can never matter, and are left out.
+
+    Raises:
+        TypeError, ValueError, AttributeError: something else than ids where these belong.
     """
     stored = {} if config is None else config.to_dict()
     settings = {name: stored[name] for name in HONOURED if stored.get(name) is not None}
+    for name in (*_TOKEN_LISTS, "bad_words_ids"):
+        if not isinstance(settings.get(name, []), (list, tuple)):
+            raise TypeError(f"{name} {settings[name]!r} is no list")
     for name in _TOKEN_LISTS:
         if name in settings:
             settings[name] = [token for token in settings[name] if 0 <= token < rows]

@@ -46,6 +46,8 @@ def find_layers(module: nn.Module) -> LayerStack | None:
     Returns None when the module has no such list.
     """
     lists = [(path, child) for path, child in module.named_modules() if isinstance(child, nn.ModuleList)]
+    decoder = _decoder_path(module)
+    lists = [(path, child) for path, child in lists if path.startswith(decoder)] or lists
     if not lists:
         return None
     # The outermost list wins a tie: the experts of one layer may be as many as there are layers.
@@ -53,6 +55,15 @@ def find_layers(module: nn.Module) -> LayerStack | None:
     descriptions = [_kind(layer, index, len(layers)) for index, layer in enumerate(layers)]
     kinds = tuple(descriptions.index(description) for description in descriptions)
     return LayerStack(path=path, kinds=kinds, traced=_prefix(kinds))
+
+
+def _decoder_path(module: Any) -> str:
+    """Where the part of a model of transformers lies that reads tokens: others may have towers with more layers."""
+    named = getattr(module, "get_decoder", None)
+    if named is None or getattr(getattr(module, "config", None), "is_encoder_decoder", False):
+        return ""
+    decoder = named()
+    return next((f"{path}." for path, child in module.named_modules() if child is decoder and path), "")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSource:
-    """The arguments of `exporter.sources.load_source`, as words that mean the same on every machine."""
+    """The arguments of `exporter.sources.load_source`, as words that mean the same on every machine.
+
+    ``paged`` lets the weights of a large model lie in a file of the worker's, below its folder for temporary ones.
+    """
 
     checkpoint: str
     tokenizer: str | None = None
@@ -24,9 +28,19 @@ class WorkerSource:
     allow_pickle: bool = False
     ignore_weights: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    pooling: str | None = None
+    paged: bool = False
 
     def load(self) -> Source:
         return _load(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """The workers of the connected cluster: the checkpoint that they load, and what a task of theirs needs."""
+
+    source: WorkerSource
+    memory_bytes: int
 
 
 def worker_source(
@@ -37,6 +51,8 @@ def worker_source(
     allow_pickle: bool = False,
     ignore_weights: Sequence[str] = (),
     adapters: Sequence[str | Path] = (),
+    pooling: str | None = None,
+    paged: bool = False,
 ) -> WorkerSource:
     """Name a checkpoint for workers; raises InputError for objects, which they cannot load."""
     if not isinstance(checkpoint, (str, Path)) or not isinstance(tokenizer, (str, Path, type(None))):
@@ -53,11 +69,18 @@ def worker_source(
         allow_pickle=allow_pickle,
         ignore_weights=tuple(ignore_weights),
         adapters=tuple(_absolute(one) for one in adapters),
+        pooling=pooling,
+        paged=paged,
     )
 
 
 def task_bytes(source: Source) -> int:
-    """What a task that runs a source needs: its weights, as much again while it loads them, and torch itself."""
+    """What a task that runs a source needs: its weights, as much again while it loads them, and torch itself.
+
+    Of weights that lie in a file it is a few of the largest one.
+    """
+    if source.paged is not None:
+        return 4 * max(weight.nbytes for weight in source.module.parameters()) + (2 << 30)
     return 2 * sum(weight.nbytes for weight in source.module.parameters()) + (1 << 30)
 
 
@@ -77,4 +100,6 @@ def _load(source: WorkerSource) -> Source:
         allow_pickle=source.allow_pickle,
         ignore_weights=source.ignore_weights,
         adapters=source.adapters,
+        pooling=source.pooling,
+        scratch=Path(tempfile.gettempdir()) if source.paged else None,
     )

@@ -41,6 +41,12 @@ _OLD_MODES: dict[str, PoolingMode] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _POOLING_KEYS = {*_OLD_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension"}
+# Of the file of lengths: what versions of that package up to 6 write there.
+_LIMIT_KEYS = frozenset(
+    {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
+    | {"processing_kwargs", "unpad_inputs", "query_length", "document_length", "query_expansion"}
+    | {"model_args", "tokenizer_args", "config_args", "model_kwargs", "processor_kwargs", "config_kwargs"}
+)
 # Tokens of a text: with one, nothing could be told from anything else.
 _SHORTEST = 2
 _SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
@@ -194,6 +200,8 @@ def _limits(encoder: Path) -> dict[str, Any]:
     longest = limits.get("max_seq_length")
     if use != "feature-extraction" or text != "forward":
         received = f"transformer_task {use!r}, method {text!r}"
+    elif foreign := sorted(set(limits) - _LIMIT_KEYS):
+        received = f"{', '.join(foreign)}, which sentence-transformers does not know"
     elif longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < _SHORTEST):
         received = f"max_seq_length {longest!r}"
     else:

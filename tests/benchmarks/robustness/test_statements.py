@@ -24,6 +24,8 @@ def changed(**values):
         (changed(rope={"base": 1e4}), []),
         (changed(size=None), []),
         (changed(eos=[]), []),
+        (changed(eos_token_id=-1), []),
+        (changed(eos_token_id=1), [("eos_token_id",)]),
         (changed(eos=[1]), [("eos",)]),
         (changed(tokens=[{"id": 0}, {"id": 9}]), [("tokens", 1, "id")]),
         (b"{", None),

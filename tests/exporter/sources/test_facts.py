@@ -31,7 +31,9 @@ def test_positions_of_padding_are_no_tokens_of_a_generator_either(tmp_path: Path
     assert source.module(input_ids=ids).logits.shape[1] == 32
 
 
-@pytest.mark.parametrize("stated", [{"suppress_tokens": [7, ""]}, {"bad_words_ids": [7]}, {"suppress_tokens": 7}])
+@pytest.mark.parametrize(
+    "stated", [{"suppress_tokens": [7, ""]}, {"bad_words_ids": [7]}, {"suppress_tokens": 7}, {"suppress_tokens": ""}]
+)
 def test_settings_of_other_types_are_refused_where_a_decoder_reads_them(tmp_path: Path, stated: dict[str, Any]) -> None:
     folder = write_tiny(tmp_path / "source", text_to_text_config())
     path = folder / "generation_config.json"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -110,3 +112,17 @@ def test_a_switch_that_is_off_is_no_layer_number():
     for layer in layers:
         layer.scaled_by_layer_idx = False
     assert planned(stack(*layers)) == planned(stack(*(Layer(4) for _ in range(3))))
+
+
+def test_a_tower_with_more_layers_than_the_decoder_is_not_taken_for_it():
+    class Model(nn.Module):
+        def __init__(self, encodes):
+            super().__init__()
+            self.tower, self.decoder = stack(*(Layer(i) for i in range(5))), stack(*(Layer(i) for i in range(3)))
+            self.config = SimpleNamespace(is_encoder_decoder=encodes)
+
+        def get_decoder(self):
+            return self.decoder
+
+    assert find_layers(Model(False)).path == "decoder.layers"
+    assert find_layers(Model(True)).path == "tower.layers"  # both belong to it

@@ -66,6 +66,7 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
         ({"settings": {"default_prompt_name": "q"}}, "prompts that cannot be used"),
         ({"settings": {"similarity_fn_name": "taste"}}, "similarity that is not known. Received: 'taste'"),
         ({"lengths": {"max_seq_length": 0}}, "max_seq_length 0"),
+        ({"lengths": {"max_seq_lenght": 64}}, "max_seq_lenght, which sentence-transformers does not know"),
         ({"lengths": {"transformer_task": "fill-mask"}}, "transformer_task 'fill-mask'"),
     ],
 )
