@@ -185,14 +185,17 @@ def load_folder(
             if not continues_texts(config):
                 raise
             del model
-            source = load_folder(
-                checkpoint,
-                allow_pickle=allow_pickle,
-                ignore_weights=ignore_weights,
-                origin=origin,
-                scratch=scratch,
-                images=False,
-            )
+            try:
+                source = load_folder(
+                    checkpoint,
+                    allow_pickle=allow_pickle,
+                    ignore_weights=ignore_weights,
+                    origin=origin,
+                    scratch=scratch,
+                    images=False,
+                )
+            except JisuError as other:
+                raise reason from other  # what it is refused for; that its class for texts fails as well says less
             return replace(source, notes=(f"It reads texts alone, no images. {reason}", *source.notes))
     source = Source(
         module=model if vision is None else vision.text_part(),

@@ -59,3 +59,20 @@ def test_a_decoder_that_sees_back_alone_has_no_types(tmp_path: Path, monkeypatch
         monkeypatch.setattr(layer.self_attn, "is_causal", False)
     with pytest.raises(InputError, match="see those behind them"):
         sight_of(source.vision, made_images(64)[0])
+
+
+def test_the_reason_is_that_of_its_images_where_texts_alone_fail_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jisu.exporter.sources import folder
+
+    checkpoint = write_image_model(tmp_path / "model", "gemma3")
+    own = folder.load_folder
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise InputError("Another reason", received="a", allowed="b", fix="c")
+
+    monkeypatch.setattr(image_sight, "_ARGUMENTS", ())
+    monkeypatch.setattr(folder, "load_folder", fail)
+    with pytest.raises(InputError, match="see those behind them"):
+        own(checkpoint)
