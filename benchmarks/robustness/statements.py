@@ -23,7 +23,7 @@ def new_statements(name: str, whole: bytes, damaged: bytes) -> list[Place] | Non
     """Where a damaged file says what the whole one does not; None of a file that this module cannot read.
 
     A value that is null or an empty list says nothing, and neither does a token of a negative id, which some write for
-    none. What only lacks something says nothing new.
+    none, nor what training drops by chance. What only lacks something says nothing new.
     """
     try:
         ours, theirs = _statements(name, damaged), _statements(name, whole)
@@ -90,7 +90,7 @@ def _leaves(tree: Any, place: Place) -> Iterator[tuple[Place, Any]]:
 
 def _says(place: Place, value: Any) -> bool:
     is_no_token = str(place[-1]).endswith("_token_id") and type(value) is int and value < 0
-    return value not in (None, []) and not is_no_token
+    return value not in (None, []) and not is_no_token and "dropout" not in str(place[-1])
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -29,6 +29,13 @@ def manifest_problems(data: Mapping[str, Any]) -> list[str]:
             if name in model and not fits(model[name])
         ]
         problems += _token_problems(model)
+        vectors = model.get("embedding")
+        if isinstance(vectors, Mapping):
+            problems += [
+                f"model.embedding.{name} is {_shown(vectors[name])} instead of {kind}"
+                for name, (kind, fits) in _VECTORS.items()
+                if name in vectors and not fits(vectors[name])
+            ]
     files = data.get("files")
     if isinstance(files, Mapping):
         problems += [f"files.{name} is {_shown(record)}" for name, record in files.items() if not _is_record(record)]
@@ -61,6 +68,10 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_object(value: Any) -> bool:
@@ -121,5 +132,14 @@ _FACTS: dict[str, _Rule] = {
     "max_source_positions": ("a count or null", lambda value: value is None or _is_count(value)),
     "eos": ("a list of ids", lambda value: isinstance(value, list)),
     "suppressed": ("a list of ids", lambda value: isinstance(value, list)),
-    "labels": ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    "labels": ("a list of texts", _is_list_of_texts),
+    "embedding": ("an object or null", lambda value: value is None or _is_object(value)),
+}
+_VECTORS: dict[str, _Rule] = {
+    "dimensions": ("a count", _is_count),
+    "normalized": ("true or false", lambda value: isinstance(value, bool)),
+    "pooling": ("a list of texts", _is_list_of_texts),
+    "prompts": ("texts by name", lambda value: _is_object(value) and all(map(_is_text, value.values()))),
+    "default_prompt": ("a text or null", lambda value: value is None or _is_text(value)),
+    "similarity": ("a text", _is_text),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from jisu.exporter.contract.manifest_rules import manifest_problems
 
 
@@ -12,3 +14,13 @@ def test_entries_that_are_missing_are_left_to_the_reader() -> None:
 def test_a_long_value_is_shown_shortened() -> None:
     (problem,) = manifest_problems({"target": ["x" * 1000]})
     assert len(problem) < 100
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("prompts", {"query": 1}), ("prompts", []), ("pooling", "mean"), ("normalized", 1), ("default_prompt", 0)],
+)
+def test_what_belongs_to_vectors_is_of_its_kind(name: str, value: object) -> None:
+    (problem,) = manifest_problems({"model": {"embedding": {name: value}}})
+    assert problem.startswith(f"model.embedding.{name} is ")
+    assert manifest_problems({"model": {"embedding": {"prompts": {"query": "find: "}, "pooling": ["mean"]}}}) == []
