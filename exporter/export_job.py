@@ -113,6 +113,7 @@ def load_checkpoint(request: ExportRequest, *, outline: bool = False) -> Source:
         tokenizer=request.tokenizer,
         scratch=None if outline else scratch_folder(request.folder),
         pooling=request.pooling,
+        reranking=request.reranking,
     )
 
 

@@ -25,6 +25,7 @@ from jisu.exporter.precision.precision import (
 from jisu.exporter.quantization.calibration_texts import calibration_texts
 from jisu.exporter.quantization.mixed_precision import Goal
 from jisu.exporter.quantization.options import QuantizationOptions
+from jisu.exporter.sources.reranking.options import RerankOptions, rerank_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,6 +79,10 @@ class ExportRequest:
             its model has no place for, which is refused without it.
         adapters: folders of LoRA adapters (PEFT), merged into the weights one after the other.
         pooling: makes an embedding model of a plain encoder: ``mean``, ``cls``, ``lasttoken`` ...
+        rerank_prompt: makes a reranker of a decoder: ``judge``, ``relevance``, ``passage``, or a text file with
+            ``{query}`` and ``{document}`` in it, and ``{instruction}`` where the model takes one.
+        yes_token: the token whose logit says that a document answers; that of the named prompt when None.
+        no_token: the token whose logit is taken off, likewise; without one the logit of the other alone is the score.
         min_cosine: of an embedding model: smallest cosine of a text's vector with the source's, -1..1.
         min_recall: of an embedding model: smallest share of the nearest texts of a corpus that are the source's, 0..1.
         assume_vnni: of w8a8, let weights use codes with which the int8 matmuls of x86 CPUs without VNNI overflow; the
@@ -92,6 +97,7 @@ class ExportRequest:
         folder: ``out`` as a path.
         precision_spec: the precision with the user's limits.
         options: what concerns the weights.
+        reranking: the prompt and its tokens; None without a prompt.
 
     Raises:
         InputError: options that are unknown, or do not go together.
@@ -125,6 +131,9 @@ class ExportRequest:
     ignore_weights: Sequence[str] = ()
     adapters: Sequence[str | Path] = ()
     pooling: str | None = None
+    rerank_prompt: str | Path | None = None
+    yes_token: str | None = None
+    no_token: str | None = None
     min_cosine: float | None = None
     min_recall: float | None = None
     assume_vnni: bool = False
@@ -134,6 +143,7 @@ class ExportRequest:
     folder: Path = field(init=False)
     precision_spec: Precision = field(init=False)
     options: QuantizationOptions = field(init=False)
+    reranking: RerankOptions | None = field(init=False)
 
     def __post_init__(self) -> None:
         goal = Goal(max_kl=self.max_kl, max_bytes=self.target_size)
@@ -170,7 +180,13 @@ class ExportRequest:
             checkpoint=self.checkpoint if isinstance(self.checkpoint, (str, Path)) else "",
         )
         recipe_for(self.target, name)  # refuses what there is none for
-        for key, value in {"folder": Path(self.out), "precision_spec": spec, "options": options}.items():
+        made = {
+            "folder": Path(self.out),
+            "precision_spec": spec,
+            "options": options,
+            "reranking": rerank_options(self.rerank_prompt, yes_token=self.yes_token, no_token=self.no_token),
+        }
+        for key, value in made.items():
             object.__setattr__(self, key, value)
 
     def _precision_name(self, goal: Goal) -> str:

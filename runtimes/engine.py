@@ -394,19 +394,27 @@ class Engine:
         return self._reader.classify_ids(rows)
 
     def rerank(
-        self, query: str, documents: Iterable[str], *, top: int | None = None, truncate: bool = False
+        self,
+        query: str,
+        documents: Iterable[str],
+        *,
+        top: int | None = None,
+        truncate: bool = False,
+        instruction: str | None = None,
     ) -> list[tuple[int, float]]:
         """Put documents into the order in which they answer a query: (index, score) of each, the best first.
 
         Args:
             documents: of any number; only some at a time are held, and a score of each.
             top: return the best of them only.
-            truncate: shorten what is too long for the model, the longer text first, instead of refusing it.
+            truncate: shorten what is too long for the model, the longer text first, instead of refusing it; of a
+                prompt only the document.
+            instruction: what the model is told to look for, where its prompt has a place for it; its own when None.
 
         Raises:
             InputError: an empty query or document, no document, one that is too long, or a model without one score.
         """
-        return self._reader.rerank(query, documents, top=top, truncate=truncate)
+        return self._reader.rerank(query, documents, top=top, truncate=truncate, instruction=instruction)
 
     @overload
     def tag(  # type: ignore[overload-overlap]  # a str is a sequence of str, too; the first one is taken
@@ -416,6 +424,8 @@ class Engine:
         aggregation: Aggregation = "simple",
         ignore_labels: Collection[str] = ("O",),
         truncate: bool = False,
+        stride: int | None = None,
+        window: int | None = None,
     ) -> list[Tag]: ...
 
     @overload
@@ -426,6 +436,8 @@ class Engine:
         aggregation: Aggregation = "simple",
         ignore_labels: Collection[str] = ("O",),
         truncate: bool = False,
+        stride: int | None = None,
+        window: int | None = None,
     ) -> list[list[Tag]]: ...
 
     def tag(
@@ -435,6 +447,8 @@ class Engine:
         aggregation: Aggregation = "simple",
         ignore_labels: Collection[str] = ("O",),
         truncate: bool = False,
+        stride: int | None = None,
+        window: int | None = None,
     ) -> list[Tag] | list[list[Tag]]:
         """Find the names, or the words of each kind, in one text or in each of several.
 
@@ -444,11 +458,21 @@ class Engine:
                 the mean of its tokens, or of the surest one.
             ignore_labels: labels that are left out.
             truncate: cut a text that is too long for the model off at its end, instead of refusing it.
+            stride: read a text of any length, in windows that share so many tokens; of what two windows find in one
+                place the longer counts, or the surer.
+            window: tokens of each, special ones included; as many as the model reads when None.
 
         Raises:
             InputError: no text, an empty or a too long one, an unknown label, or a model that does not tag.
         """
-        tags = self._reader.tag(texts, aggregation=aggregation, ignore_labels=ignore_labels, truncate=truncate)
+        tags = self._reader.tag(
+            texts,
+            aggregation=aggregation,
+            ignore_labels=ignore_labels,
+            truncate=truncate,
+            stride=stride,
+            window=window,
+        )
         return tags[0] if isinstance(texts, str) else tags
 
     @overload

@@ -12,6 +12,7 @@ from jisu.exporter.contract.model_uses import does_not_generate
 from jisu.runtimes import engine_errors
 from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.chat.chat_encoder import open_chat_encoder
+from jisu.runtimes.chat.control_tokens import ControlTokens, turn_markers
 from jisu.runtimes.chat.messages import ChatRequest, Message
 from jisu.runtimes.generation.prompts import check_prompt, token_ids
 from jisu.runtimes.generation.text import TextCodec, open_codec
@@ -26,6 +27,7 @@ class ModelText:
         encoder = None
         if self.optional_codec is not None:
             encoder = open_chat_encoder(artifact.folder, self.optional_codec, artifact.manifest.model)
+        self._encoder = encoder
         self._chat = None if encoder is None or encoder.template is None else encoder
 
     @property
@@ -33,6 +35,12 @@ class ModelText:
         if self.optional_codec is None:
             raise engine_errors.no_tokenizer(self._artifact)
         return self.optional_codec
+
+    def controls_beside(self, text: str) -> ControlTokens:
+        """The control tokens of the tokenizer, and those besides that a text of the model's own is written with."""
+        encoder, tokenizer = self._encoder, self.codec.tokenizer
+        assert encoder is not None, "there is one beside a tokenizer"
+        return encoder.controls_with(turn_markers(text, tokenizer))
 
     @property
     def has_chat_template(self) -> bool:

@@ -252,3 +252,13 @@ def tiny_answerer(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def tiny_ranker(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A cross-encoder: one score for a pair of texts, types of tokens, and room for 64 tokens."""
     return _reader(tmp_path_factory, "SequenceClassification", labels=("LABEL_0",), max_position_embeddings=64)
+
+
+@pytest.fixture(scope="session")
+def tiny_asker(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A decoder that is asked about a query and a document, with room for 128 tokens, beside its checkpoint."""
+    from jisu.exporter import export
+    from tests.support.models import write_tiny_asker
+
+    folder = tmp_path_factory.mktemp("asker")
+    return export(write_tiny_asker(folder / "source"), folder / "artifact")

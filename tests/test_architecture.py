@@ -88,6 +88,7 @@ EXCEPTIONS = {
         "runtimes.generation.text",
     ),
     "exporter/sources/tokenizer.py": ("runtimes.chat.chat_template",),
+    "exporter/sources/reranking/prompt.py": ("runtimes.chat.chat_template",),
     # What a runtime could not follow is refused at the export.
     "exporter/sources/generation.py": ("runtimes.generation.model_defaults",),
     "exporter/second_opinion.py": ("runtimes.backends.registry", "runtimes.chat.chat_template", "runtimes.engine"),
@@ -128,11 +129,13 @@ CONTRACT = (
     "exporter/contract/placeholders.py",
     "exporter/contract/manifest_rules.py",
     "exporter/contract/import_onnxruntime.py",
+    "exporter/contract/rerank_prompt.py",
 )
 # Classes of torch modules need torch to be defined; functions that need them import these files.
 DEFINES_TORCH_CLASSES = (
     "exporter/sources/layers.py",
     "exporter/sources/embedding/embedder.py",
+    "exporter/sources/reranking/scorer.py",
     "exporter/sources/embedding/pooling.py",
     "exporter/tracing",
     "exporter/models",

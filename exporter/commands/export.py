@@ -25,6 +25,7 @@ from jisu.exporter.reports.describe_quality import describe_worst
 from jisu.exporter.reports.junit import check_place, gate_cases, write_junit
 from jisu.exporter.request import ExportRequest
 from jisu.exporter.sources.embedding.description import POOLING_MODES
+from jisu.exporter.sources.reranking.named_prompts import NAMED_PROMPTS
 
 if TYPE_CHECKING:
     from jisu.exporter.jobs.stages import Stages
@@ -58,6 +59,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pooling",
         choices=POOLING_MODES,
         help="make an embedding model of a plain encoder; folders of sentence-transformers say it themselves",
+    )
+    ranking = parser.add_argument_group(
+        "rerankers that are decoders; folders of sentence-transformers with LogitScore say it themselves"
+    )
+    ranking.add_argument(
+        "--rerank-prompt",
+        metavar="NAME|FILE",
+        help=f"score pairs by this prompt: {', '.join(NAMED_PROMPTS)}, or a text file with {{query}} and {{document}}, "
+        "and {instruction} where the model takes one",
+    )
+    ranking.add_argument(
+        "--yes-token",
+        metavar="TEXT",
+        help="token whose logit says that the document answers (default: both tokens of the named prompt)",
+    )
+    ranking.add_argument(
+        "--no-token",
+        metavar="TEXT",
+        help="token whose logit is taken off; without one the score is the other's logit",
     )
     parser.add_argument(
         "--calibration-field", default="text", metavar="NAME", help="column or key of the text (default: %(default)s)"

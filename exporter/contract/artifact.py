@@ -18,6 +18,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.hub_links import lies_in, names_a_place_inside
 from jisu.exporter.contract.manifest_rules import manifest_problems
 from jisu.exporter.contract.placeholders import placeholder_at, refuse_placeholder
+from jisu.exporter.contract.rerank_prompt import RerankPrompt
 from jisu.exporter.contract.signature import LOGITS, SENTENCE_EMBEDDING, Signature
 
 SCHEMA_VERSION = 1
@@ -128,7 +129,8 @@ class ModelFacts:
     and ``suppressed`` are those that no answer may have; ``max_positions`` counts the decoder's and
     ``max_source_positions`` the encoder's.
 
-    ``embedding`` describes the vectors of a model that gives a text one.
+    ``embedding`` describes the vectors of a model that gives a text one, and ``rerank_prompt`` what a model is asked
+    that scores how a document answers a query; None where it reads both as they are.
     """
 
     architecture: str
@@ -148,6 +150,7 @@ class ModelFacts:
     embedding: EmbeddingFacts | None = None
     activation: Activation = "softmax"
     mask: int | None = None
+    rerank_prompt: RerankPrompt | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -381,6 +384,8 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
     if model.get("embedding") is not None:
         vector = model["embedding"]
         model["embedding"] = EmbeddingFacts(**{**vector, "pooling": tuple(vector["pooling"])})
+    if model.get("rerank_prompt") is not None:
+        model["rerank_prompt"] = RerankPrompt.from_dict(model["rerank_prompt"])
     signature = Signature.from_dict(data["signature"])
     _check_encoder(data, signature)
     named, counted = ("labels", len(model["labels"])) if model["labels"] else ("vocab_size", model["vocab_size"])

@@ -6,12 +6,14 @@ encoded as the model's tokenizer does it, types of tokens included where the mod
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from jisu.exporter.contract.rerank_prompt import DOCUMENT, QUERY, RerankPrompt, split_slots
 from jisu.exporter.gate.domain_tokens import TokenIds
 from jisu.exporter.gate.domains import built_in_domains
 
@@ -37,16 +39,27 @@ class GatePairs:
     types: dict[bytes, TokenIds] = field(default_factory=dict)
 
 
-def gate_pairs(tokenizer: Any, readable: set[str], limit: int, *, takes_types: bool, ranks: bool) -> GatePairs:
+def gate_pairs(
+    tokenizer: Any,
+    readable: set[str],
+    limit: int,
+    *,
+    takes_types: bool,
+    ranks: bool,
+    prompt: RerankPrompt | None = None,
+) -> GatePairs:
     """Pairs of the domains that the tokenizer can read.
 
     Args:
         limit: tokens of a pair at most.
         takes_types: whether the model is told which text a token is of.
         ranks: whether documents are put into order.
+        prompt: what the model is asked about a pair; the tokenizer joins it when None.
     """
     pairs = GatePairs()
-    encode = _Encoder(tokenizer, limit, pairs.types if takes_types else None)
+    encode: Callable[[str, str, int], TokenIds] = _Encoder(tokenizer, limit, pairs.types if takes_types else None)
+    if prompt is not None:
+        encode = _PromptEncoder(tokenizer, limit, prompt)
     texts = {domain.name: domain.text for domain in built_in_domains() if domain.name in readable}
     domains = []
     for name, text in texts.items():
@@ -64,7 +77,9 @@ def gate_pairs(tokenizer: Any, readable: set[str], limit: int, *, takes_types: b
         ]
         for name in islice(names, QUERIES):
             question = _question(texts[name][len(texts[name]) // 2 :])
-            ranked.append(tuple(encode(question, document, DOCUMENT_TOKENS) for document in documents))
+            rows = [encode(question, document, DOCUMENT_TOKENS) for document in documents]
+            if all(map(len, rows)):
+                ranked.append(tuple(rows))
     return GatePairs(domains=tuple(domains), ranked=tuple(ranked), types=pairs.types)
 
 
@@ -82,6 +97,33 @@ class _Encoder:
         if self._types is not None:
             self._types[row.tobytes()] = np.asarray(made["token_type_ids"], np.int64)
         return row
+
+
+class _PromptEncoder:
+    """Pairs in a reranker's prompt: each piece as the tokenizer encodes it, and the document cut to a length."""
+
+    def __init__(self, tokenizer: Any, limit: int, prompt: RerankPrompt) -> None:
+        self._tokenizer, self._limit, self._prompt = tokenizer, limit, prompt
+
+    def __call__(self, question: str, text: str, length: int) -> TokenIds:
+        whole = self._encode(question, "")
+        words = text[: _CHARACTERS * length]
+        tokens = self._tokenizer(words, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        room = min(length, self._limit - len(whole))
+        while room > 0 and tokens:
+            row = self._encode(question, words[: tokens[min(room, len(tokens)) - 1][1]])
+            if len(row) <= self._limit:
+                return row
+            room -= 1
+        return np.empty(0, np.int64)  # no room for a document
+
+    def _encode(self, query: str, document: str) -> TokenIds:
+        values = {QUERY: query, DOCUMENT: document}
+        pieces = [
+            "".join(values.get(name or "", text) for name, text in split_slots(one)) for one in self._prompt.pieces
+        ]
+        rows = [self._tokenizer(piece, add_special_tokens=False)["input_ids"] for piece in pieces if piece]
+        return np.asarray([number for row in rows for number in row], np.int64)
 
 
 def _question(text: str) -> str:

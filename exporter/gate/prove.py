@@ -247,6 +247,7 @@ def _prove_one_pass(
                 pairs=source.model_kind in PAIR_KINDS,
                 takes_types=source.takes_types,
                 ranks_documents=source.model_kind == CLASSIFICATION and source.columns == 1,
+                rerank_prompt=facts.rerank_prompt,
                 mask=facts.mask,
             ),
             budget=budget,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.rerank_prompt import RerankPrompt
 from jisu.exporter.gate.domain_tokens import MOST_UNKNOWN, RANDOM, DomainTokens, Judged, TokenIds
 from jisu.exporter.gate.domains import built_in_domains
 from jisu.exporter.gate.pairs import GatePairs, gate_pairs
@@ -71,13 +72,15 @@ def gate_texts(
     pairs: bool = False,
     takes_types: bool = False,
     ranks_documents: bool = False,
+    rerank_prompt: RerankPrompt | None = None,
     mask: int | None = None,
 ) -> GateTexts:
     """Choose what the gate asks one model; arguments and errors are those of `exporter.gate.prompts.gate_prompts`.
 
     ``far`` is the length of the longest text: the model's whole range, where that is affordable. ``ranks`` asks for
     queries and a corpus, ``pairs`` for pairs of texts (whose types the model is told if it ``takes_types``), and
-    ``ranks_documents`` for pairs of queries and documents. ``mask`` is the token that stands for a word to be found.
+    ``ranks_documents`` for pairs of queries and documents; ``rerank_prompt`` puts pairs into words. ``mask`` is the
+    token that stands for a word to be found.
     """
     with quiet_transformers():  # which warns of a long text before anything of it is given to the model
         prompts = gate_prompts(tokenizer, vocab_size, max_positions, judges_quality=False, far=far)
@@ -105,7 +108,9 @@ def gate_texts(
     paired = GatePairs()
     if pairs and tokenizer is not None:
         readable = {domain.name for domain in (judged if evaluation is None else _domains(tokenizer, lengths)).domains}
-        paired = gate_pairs(tokenizer, readable, limit, takes_types=takes_types, ranks=ranks_documents)
+        paired = gate_pairs(
+            tokenizer, readable, limit, takes_types=takes_types, ranks=ranks_documents, prompt=rerank_prompt
+        )
     return GateTexts(
         alone=(
             *(prompts.sequence[:length] for length in prompts.prefill_lengths),

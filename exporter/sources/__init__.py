@@ -15,6 +15,7 @@ from jisu.exporter.contract.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from jisu.exporter.sources.reranking.options import RerankOptions
     from jisu.exporter.sources.source import Source
 
 __all__ = ["load_source"]
@@ -31,6 +32,7 @@ def load_source(
     tokenizer: Any = None,
     scratch: Path | None = None,
     pooling: str | None = None,
+    reranking: RerankOptions | None = None,
 ) -> Source:
     """Load a checkpoint as float32 on the CPU.
 
@@ -50,6 +52,7 @@ def load_source(
             `exporter.sources.paged_weights`; in memory when None. A module that is handed over is left where it is.
         pooling: makes an embedding model of a folder's or the hub's plain encoder, one of
             `exporter.sources.embedding.description.POOLING_MODES`; folders of sentence-transformers say it themselves.
+        reranking: makes a reranker of a folder's or the hub's decoder; likewise.
 
     Raises:
         InputError: the checkpoint is missing, damaged, incomplete, no language model, or wants to run code of its own.
@@ -69,6 +72,7 @@ def load_source(
         tokenizer=tokenizer,
         scratch=scratch,
         pooling=pooling,
+        reranking=reranking,
     )
     with moving_into(source.paged):
         source = merge_adapters(source, [Path(one) for one in adapters], allow_pickle=allow_pickle)
@@ -87,6 +91,7 @@ def _load(
     tokenizer: Any,
     scratch: Path | None,
     pooling: str | None,
+    reranking: RerankOptions | None,
 ) -> Source:
     from jisu.exporter.sources.kinds import kind_of
 
@@ -106,6 +111,13 @@ def _load(
             received=f"--pooling {pooling}",
             allowed="a pooling together with a Hugging Face folder or a hub id",
             fix="Leave --pooling out; a module of your own pools itself.",
+        )
+    if reranking is not None and kind not in ("hf-folder", "hf-hub"):
+        raise InputError(
+            f"A reranker's prompt was named for {shown}, which is no folder of a decoder",
+            received="--rerank-prompt",
+            allowed="it together with a Hugging Face folder or a hub id",
+            fix="Leave it out, or export the folder that the file was made from.",
         )
     if kind in ("module", "factory"):
         if ignore_weights:
@@ -142,6 +154,7 @@ def _load(
             outline=outline,
             scratch=scratch,
             pooling=pooling,
+            reranking=reranking,
         )
     from jisu.exporter.sources.folder import load_folder
 
@@ -152,4 +165,5 @@ def _load(
         outline=outline,
         scratch=scratch,
         pooling=pooling,
+        reranking=reranking,
     )

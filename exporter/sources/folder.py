@@ -16,6 +16,7 @@ from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.config_keys import account_for_config
 from jisu.exporter.sources.derived_tensors import check_derived
+from jisu.exporter.sources.embedding.description import EmbeddingDescription
 from jisu.exporter.sources.embedding.lower_texts import lower_texts
 from jisu.exporter.sources.facts import (
     check_token_ids,
@@ -23,7 +24,7 @@ from jisu.exporter.sources.facts import (
     weight_bytes,
 )
 from jisu.exporter.sources.generation import account_for_generation, check_generation, read_generation_config
-from jisu.exporter.sources.heads import Head, choose_head, described_embedding
+from jisu.exporter.sources.heads import Head, choose_head, described_use
 from jisu.exporter.sources.image_processor import PROCESSOR_FILES
 from jisu.exporter.sources.image_text import continues_texts, vision_source
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
@@ -40,6 +41,8 @@ from jisu.exporter.sources.provenance import record_origin
 from jisu.exporter.sources.quantized import forget_quantization, open_quantized, read_declaration, read_quantized
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
+from jisu.exporter.sources.reranking.description import Reranking
+from jisu.exporter.sources.reranking.options import RerankOptions
 from jisu.exporter.sources.safetensors_files import find_pickles, find_safetensors
 from jisu.exporter.sources.source import Source
 from jisu.exporter.sources.speech import account_for_features, read_audio
@@ -75,6 +78,7 @@ def load_folder(
     outline: bool = False,
     scratch: Path | None = None,
     pooling: str | None = None,
+    reranking: RerankOptions | None = None,
     images: bool = True,
 ) -> Source:
     """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
@@ -85,20 +89,20 @@ def load_folder(
         ignore_weights: patterns of stored tensors that are left out.
         origin: replaces kind, name and revision in the provenance; for a folder that came from a hub.
         outline: read tables of contents only; the weights may be missing altogether.
-        scratch, pooling: see `exporter.sources.load_source`.
+        scratch, pooling, reranking: see `exporter.sources.load_source`.
         images: read them, where the model does; those that also continue texts are loaded without, where they cannot.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
     """
-    described = described_embedding(folder)
-    checkpoint, folder = folder, folder if described is None else described.encoder
+    described = described_use(folder)
+    checkpoint, folder = folder, _place_of_model(folder, described)
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)
     config = _read_config(folder)
     declared = read_declaration(folder)
     # What is loaded has plain weights, whatever they are made of.
     forget_quantization(config)
-    head = choose_head(config, folder, described=described, pooling=pooling, images=images)
+    head = choose_head(config, folder, described=described, pooling=pooling, reranking=reranking, images=images)
     model_class = head.model_class
     account = Account(ignore=tuple(ignore_weights))
     with open_weights(files, pickled=pickled) as stored:
@@ -121,6 +125,11 @@ def load_folder(
             if head.embedding is not None and head.embedding.lowers:
                 lower_texts(tokenizer)
             row_notes = notes_on_rows(tokenizer, vocab_size(empty), folder)
+        head = head.with_prompt(tokenizer)
+        scored = head.answer_tokens(tokenizer, rows=vocab_size(empty))
+        if head.prompt is not None and tokenizer is not None:
+            tokenizer.chat_template = None  # which has done its work: the prompt is data
+        elif tokenizer is not None:
             check_template(tokenizer, folder)
         generation = read_generation_config(folder)
         audio = None if head.kind != SPEECH else read_audio(folder, config, empty, generation, tokenizer)
@@ -138,6 +147,7 @@ def load_folder(
         account.refuse(folder)
         record: dict[str, Any] = {"quantization": dict(quantization.record)} if quantization.record else {}
         record |= {} if pooling is None else {"pooling": pooling}
+        record |= {} if reranking is None else {"reranking": reranking.to_record()}
         again = None
         if quantization.weights:
             again = partial(
@@ -152,7 +162,7 @@ def load_folder(
             origin = {"kind": "hf-folder", "name": str(checkpoint), **record}
             text = text_part(empty) if head.reads_images else empty
             source = outline_source(text, tokenizer, origin, model_kind=head.kind, facts=facts, account=account)
-            return replace(_embedding(source, head, outline=True), open_quantized=again, audio=audio)
+            return replace(_with_head(source, head, scored, outline=True), open_quantized=again, audio=audio)
         paged = paged_weights(empty, scratch)
         del empty
         with moving_into(paged):
@@ -219,11 +229,28 @@ def load_folder(
         notes=(*stored.notes, *row_notes, *_adapter_note(folder)),
         vision=vision,
     )
-    return _embedding(source, head, allow_pickle=allow_pickle)
+    return _with_head(source, head, scored, allow_pickle=allow_pickle)
 
 
-def _embedding(source: Source, head: Head, *, outline: bool = False, allow_pickle: bool = False) -> Source:
-    """The source of an embedding model, whose vectors come from behind its encoder; any other as it is."""
+def _place_of_model(folder: Path, described: EmbeddingDescription | Reranking | None) -> Path:
+    if described is None:
+        return folder
+    return described.folder if isinstance(described, Reranking) else described.encoder
+
+
+def _with_head(
+    source: Source, head: Head, scored: tuple[int, ...], *, outline: bool = False, allow_pickle: bool = False
+) -> Source:
+    """The source of an embedding model, whose vectors come from behind its encoder, or of a decoder that scores.
+
+    Args:
+        scored: the tokens that a score is read from. Any other source is given back as it is.
+    """
+    if scored:
+        from jisu.exporter.sources.reranking.scorer import AnswerScorer
+
+        scorer = AnswerScorer(source.module, scored).eval()
+        return replace(source, module=scorer, weight_bytes=weight_bytes(scorer))
     if head.embedding is None:
         return source
     from jisu.exporter.sources.embedding.embedder import build_embedder, hidden_size, outline_embedder

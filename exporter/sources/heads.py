@@ -23,6 +23,7 @@ from jisu.exporter.contract.artifact import (
     ModelKind,
 )
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.rerank_prompt import RerankPrompt
 from jisu.exporter.sources.classifier import classifier_class, read_activation, read_labels
 from jisu.exporter.sources.embedding.description import (
     POOLING_MODES,
@@ -35,8 +36,16 @@ from jisu.exporter.sources.facts import describe_model, describe_speech, describ
 from jisu.exporter.sources.image_text import image_text_class
 from jisu.exporter.sources.model import decoder_class, text_to_text_class
 from jisu.exporter.sources.quiet import quiet_transformers
+from jisu.exporter.sources.reranking.answer_tokens import answer_tokens
+from jisu.exporter.sources.reranking.description import Reranking, read_reranking
+from jisu.exporter.sources.reranking.named_prompts import NAMED_PROMPTS
+from jisu.exporter.sources.reranking.options import RerankOptions
+from jisu.exporter.sources.reranking.prompt import make_prompt
 from jisu.exporter.sources.speech import speech_class
 from jisu.exporter.sources.token_heads import ENDS, token_head
+
+# transformers says so of a tokenizer without a longest text.
+_NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,8 @@ class Head:
         labels: names of the columns of what a model that reads whole texts gives; none where these are words.
         activation: what becomes of a classifier's logits.
         embedding: what follows the encoder of an embedding model.
+        reranking: how it scores a query and a document, where that is more than a classifier's reading of a pair.
+        prompt: what it is asked about them, made of the tokenizer's template by `with_prompt`.
         labels_frames: whether a model that hears gives each frame a letter, and says no tokens.
     """
 
@@ -56,6 +67,8 @@ class Head:
     labels: tuple[str, ...] = ()
     activation: Activation = "softmax"
     embedding: EmbeddingDescription | None = None
+    reranking: Reranking | None = None
+    prompt: RerankPrompt | None = None
     labels_frames: bool = False
 
     @property
@@ -65,6 +78,16 @@ class Head:
     @property
     def reads_images(self) -> bool:
         return self.kind == IMAGE_TEXT
+
+    def with_prompt(self, tokenizer: Any | None) -> Head:
+        """A reranker's head with its prompt, any other as it is; raises InputError for a prompt that cannot be made."""
+        return self if self.reranking is None else replace(self, prompt=make_prompt(self.reranking, tokenizer))
+
+    def answer_tokens(self, tokenizer: Any, *, rows: int) -> tuple[int, ...]:
+        """Ids of the tokens whose logits are the score; none of a model that has a score of its own."""
+        if self.reranking is None or not self.reranking.reads_logits:
+            return ()
+        return answer_tokens(self.reranking, tokenizer, rows=rows)
 
     def describe(self, model: Any, tokenizer: Any | None, checkpoint: Path) -> ModelFacts:
         """What is recorded of the model; raises InputError when nothing says what its decoder begins with.
@@ -80,6 +103,8 @@ class Head:
             facts = replace(describe_model(model, tokenizer), labels=self.labels, activation=self.activation)
         if self.kind == FILLING:
             facts = replace(facts, mask=mask_token(tokenizer, facts.vocab_size))
+        if self.reranking is not None:
+            facts = _describe_reranking(facts, self, self.reranking, tokenizer)
         if self.embedding is None:
             return facts
         return _describe_embedding(facts, self.embedding, model, tokenizer)
@@ -89,20 +114,25 @@ def choose_head(
     config: Any,
     checkpoint: Path,
     *,
-    described: EmbeddingDescription | None = None,
+    described: EmbeddingDescription | Reranking | None = None,
     pooling: str | None = None,
+    reranking: RerankOptions | None = None,
     images: bool = True,
 ) -> Head:
     """The head that the configuration names, or none where vectors are wanted.
 
     Args:
-        described: what the folder says of itself as an embedding model.
+        described: what the folder says of itself as an embedding model or as a reranker.
         pooling: makes an embedding model of a plain encoder.
+        reranking: makes a reranker of a plain decoder.
         images: read them, where the model does.
 
     Raises:
         InputError: a model that has no use here, or a pooling where there is none to choose.
     """
+    _refuse_two_uses(checkpoint, described, pooling, reranking)
+    if isinstance(described, Reranking) or reranking is not None:
+        return _reranking_head(config, checkpoint, described, reranking)
     if described is not None or pooling is not None:
         return _embedding_head(config, checkpoint, described, pooling)
     classifier = classifier_class(config)
@@ -152,11 +182,65 @@ def mask_token(tokenizer: Any | None, rows: int) -> int | None:
     return token if isinstance(token, int) and 0 <= token < rows else None
 
 
-def described_embedding(folder: Path) -> EmbeddingDescription | None:
+def described_use(folder: Path) -> EmbeddingDescription | Reranking | None:
     """What a folder of sentence-transformers says; None for any other folder."""
     from jisu.exporter.sources.embedding.description import is_embedding_folder
 
-    return read_description(folder) if is_embedding_folder(folder) else None
+    if not is_embedding_folder(folder):
+        return None
+    return read_reranking(folder) or read_description(folder)
+
+
+def _refuse_two_uses(checkpoint: Path, described: object, pooling: str | None, reranking: object) -> None:
+    """Raise InputError for options that say what a folder says itself, or that exclude each other."""
+    options = [
+        *([] if reranking is None else ["--rerank-prompt"]),
+        *([] if pooling is None else [f"--pooling {pooling}"]),
+    ]
+    if len(options) == 2 or (isinstance(described, Reranking) and options) or (described is not None and reranking):
+        its_own = "one of them" if described is None else "what the folder says itself, in modules.json"
+        raise InputError(
+            f"{checkpoint} has one use",
+            received=" ".join(options),
+            allowed=its_own,
+            fix=f"Leave {options[-1].partition(' ')[0]} out.",
+        )
+
+
+def _reranking_head(config: Any, checkpoint: Path, described: object, options: RerankOptions | None) -> Head:
+    reranking = described if isinstance(described, Reranking) else Reranking(folder=checkpoint, options=options)
+    if reranking.reads_logits:
+        activation: Activation = "none"  # the logit of one token alone, as those who train with it use it
+        if options is None or _has_two_tokens(options):
+            activation = read_activation(config, checkpoint, labels=1)
+        return Head(
+            kind=CLASSIFICATION,
+            model_class=decoder_class(config, checkpoint),
+            activation=activation,
+            reranking=reranking,
+        )
+    classifier = classifier_class(config)
+    if classifier is None:
+        raise InputError(
+            f"{checkpoint} is no classifier, as modules.json says",
+            received=f"{', '.join(config.architectures or [])}",
+            allowed="an architecture ...ForSequenceClassification in config.json",
+            fix="Correct config.json.",
+        )
+    return replace(classifier_head(classifier, config, checkpoint), reranking=reranking)
+
+
+def _has_two_tokens(options: RerankOptions) -> bool:
+    named = NAMED_PROMPTS.get(options.prompt)
+    return (options.no if options.yes is not None or named is None else named.no) is not None
+
+
+def _describe_reranking(facts: ModelFacts, head: Head, reranking: Reranking, tokenizer: Any | None) -> ModelFacts:
+    stated = [facts.max_positions, reranking.longest, getattr(tokenizer, "model_max_length", None)]
+    limits = [one for one in stated if isinstance(one, int) and 0 < one < _NO_LIMIT]
+    tokens = head.answer_tokens(tokenizer, rows=facts.vocab_size)
+    labels = (str(tokenizer.decode(tokens[:1])),) if tokens and tokenizer is not None else facts.labels
+    return replace(facts, labels=labels, max_positions=min(limits, default=None), rerank_prompt=head.prompt)
 
 
 def _embedding_head(config: Any, checkpoint: Path, described: EmbeddingDescription | None, pooling: str | None) -> Head:

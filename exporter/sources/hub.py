@@ -8,6 +8,7 @@ from pathlib import Path
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.embedding.description import is_embedding_folder, module_places
 from jisu.exporter.sources.folder import load_folder
+from jisu.exporter.sources.reranking.options import RerankOptions
 from jisu.exporter.sources.source import Source
 
 _PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt", "README.md")
@@ -25,6 +26,7 @@ def load_hub_model(
     outline: bool = False,
     scratch: Path | None = None,
     pooling: str | None = None,
+    reranking: RerankOptions | None = None,
 ) -> Source:
     """Download (or find in the local cache) a model of the hub and load it, its weights unless ``outline``.
 
@@ -33,7 +35,7 @@ def load_hub_model(
     """
     if outline:
         folder = _with_modules(_download(name, revision, _OUTLINE), name, revision, _OUTLINE)
-        return load_folder(folder, ignore_weights=ignore_weights, outline=True, pooling=pooling)
+        return load_folder(folder, ignore_weights=ignore_weights, outline=True, pooling=pooling, reranking=reranking)
     folder = _download(name, revision, _PATTERNS)
     if allow_pickle and not any(folder.glob("*.safetensors")):
         folder = _download(name, revision, (*_PATTERNS, *_PICKLES))
@@ -47,6 +49,7 @@ def load_hub_model(
         origin=origin,
         scratch=scratch,
         pooling=pooling,
+        reranking=reranking,
     )
 
 

@@ -35,6 +35,7 @@ def load_recorded_source(
         same_files: refuse a checkpoint whose files are not the ones that the artifact was made from.
     """
     from jisu.exporter.sources import load_source
+    from jisu.exporter.sources.reranking.options import RerankOptions
 
     recorded: dict[str, Any] = _with_places(artifact)
     place = source if source is not None else recorded.get("name")
@@ -56,6 +57,7 @@ def load_recorded_source(
         tokenizer=tokenizer,
         scratch=scratch_folder(artifact.folder),
         pooling=recorded.get("pooling"),
+        reranking=RerankOptions.from_record(recorded.get("reranking")),
     )
     if same_files and file_hashes(loaded.provenance) != file_hashes(recorded):
         shown = place if isinstance(place, (str, Path)) else type(place).__name__

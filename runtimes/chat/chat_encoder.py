@@ -47,11 +47,11 @@ class ChatEncoder:
     def controls(self) -> ControlTokens:
         """The control tokens of this model."""
         turns = "" if self.template is None else self.template.turns()
-        return ControlTokens(
-            self._tokenizer,
-            names=(*self._names, *turn_markers(turns, self._tokenizer)),
-            ids=self._control_ids,
-        )
+        return self.controls_with(turn_markers(turns, self._tokenizer))
+
+    def controls_with(self, names: Iterable[str]) -> ControlTokens:
+        """The control tokens of this model, and others by their texts."""
+        return ControlTokens(self._tokenizer, names=(*self._names, *names), ids=self._control_ids)
 
 
 def open_chat_encoder(folder: Path, codec: TextCodec, facts: ModelFacts) -> ChatEncoder:

@@ -73,6 +73,19 @@ class ChatTemplate:
         """
         return self._render(self._prepared(messages), now or datetime.now())
 
+    def write(self, messages: Sequence[Message], *, asks: bool, variables: Mapping[str, Any]) -> str:
+        """A rendering of messages of any roles, such as the query and the document of a reranker's template.
+
+        Args:
+            asks: let the template add what comes before an answer.
+            variables: further names that it may read.
+
+        Raises:
+            InputError: the template refuses them, fails, or exceeds the bounds of its sandbox.
+        """
+        request = ChatRequest(messages=[{"role": "user", "content": _PROBE}], variables=variables)
+        return self._run(messages, request, datetime.now(), asks=asks)
+
     def trace(self, messages: Sequence[Message] | ChatRequest, *, controls: Sequence[str]) -> TracedPrompt:
         """The same, with the places of what came from the messages and not from the template.
 

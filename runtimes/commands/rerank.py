@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='documents: one a line, or of a .jsonl file the key "text" of each line',
     )
+    parser.add_argument(
+        "--instruction", metavar="TEXT", help="what the model is told to look for, where its prompt has a place for it"
+    )
     parser.add_argument("--top", type=int, metavar="N", help="print the best N only (default: all)")
     parser.add_argument("--truncate", action="store_true", help="shorten what is too long instead of refusing it")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each document")
@@ -32,7 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Rank; returns 0. Raises InputError."""
     with load_engine(arguments) as engine:
         ranked = engine.rerank(
-            arguments.query, file_texts(arguments.documents), top=arguments.top, truncate=arguments.truncate
+            arguments.query,
+            file_texts(arguments.documents),
+            top=arguments.top,
+            truncate=arguments.truncate,
+            instruction=arguments.instruction,
         )
     texts = dict(_chosen(arguments.documents, {index for index, _ in ranked}))
     for index, score in ranked:

@@ -28,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LABEL",
         help=f"leave a label out; may be given several times (default: {OUTSIDE})",
     )
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="read texts of any length, in windows that share N tokens"
+    )
+    parser.add_argument(
+        "--window", type=int, metavar="N", help="tokens of each window (default: as many as the model reads)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object for each text, with all its tags")
 
 
@@ -37,7 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     with load_engine(arguments) as engine:
         for block in text_blocks(arguments):
             tagged = engine.tag(
-                block, aggregation=arguments.aggregation, ignore_labels=ignored, truncate=arguments.truncate
+                block,
+                aggregation=arguments.aggregation,
+                ignore_labels=ignored,
+                truncate=arguments.truncate,
+                stride=arguments.stride,
+                window=arguments.window,
             )
             for text, tags in zip(block, tagged, strict=True):
                 if arguments.json:

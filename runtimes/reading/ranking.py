@@ -29,6 +29,18 @@ def check_query(query: object) -> str:
     return query
 
 
+def check_instruction(instruction: object) -> str | None:
+    """What the model is told to look for, or None; raises InputError for anything but a text, and for an empty one."""
+    if instruction is None or (isinstance(instruction, str) and instruction.strip()):
+        return instruction
+    raise InputError(
+        "The instruction is empty" if isinstance(instruction, str) else "The instruction is not a text",
+        received=shown(instruction),
+        allowed="some text, or None for the model's own",
+        fix="Leave it out.",
+    )
+
+
 def blocks_of(documents: Iterable[str]) -> Iterator[list[str]]:
     """The documents, some at a time.
 

@@ -110,6 +110,36 @@ def tags_of(
     return [tag for tag in tags if tag.label not in ignored]
 
 
+def check_windows(aggregation: Aggregation, *, stride: int | None, window: int | None) -> None:
+    """Raise InputError for windows whose tags could not be told apart, or that are none."""
+    if stride is not None and aggregation == "none":
+        raise InputError(
+            "Tokens that two windows share have two tags",
+            received='stride with the aggregation "none"',
+            allowed=f"stride with {', '.join(AGGREGATIONS[1:])}",
+            fix="Choose another aggregation, or leave stride out.",
+        )
+    whole = isinstance(window, int) and not isinstance(window, bool) and window > 0
+    if window is not None and (stride is None or not whole):
+        raise InputError(
+            "This is not a window",
+            received=f"window {shown(window)}" + (" without stride" if stride is None else ""),
+            allowed="a number of tokens, beside stride",
+            fix="Give stride as well, 0 for windows that share nothing.",
+        )
+
+
+def without_overlaps(tags: Sequence[Tag]) -> list[Tag]:
+    """Tags of overlapping windows: of those that lie over each other the longest, and of equal ones the surest."""
+    kept: list[Tag] = []
+    for tag in sorted(tags, key=lambda tag: tag.start):
+        if not kept or not kept[-1].start <= tag.start < kept[-1].end:
+            kept.append(tag)
+        elif (tag.end - tag.start, tag.score) > (kept[-1].end - kept[-1].start, kept[-1].score):
+            kept[-1] = tag
+    return kept
+
+
 def _pieces(encoding: Any, text: str, logits: Logits, tokenizer: Any, unknown: int | None) -> list[_Piece]:
     knows_words = bool(getattr(tokenizer.model, "continuing_subword_prefix", None))
     probabilities = probabilities_of(logits)

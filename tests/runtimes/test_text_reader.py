@@ -41,6 +41,25 @@ def test_tags_are_those_of_transformers(aggregation, ignored, tiny_tagger):
             assert [one["index"] for one in expected] == [tag.token for tag in tags]
 
 
+LONG = ["Ada Lovelace lived in Paris, and guesses the capital of Japan; (Tokyo)! " * 6, TEXTS[0], "fox " * 45]
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS[1:])
+@pytest.mark.parametrize("stride", [0, 7])
+def test_windows_of_long_texts_are_tagged_as_transformers_does_it(aggregation, stride, tiny_tagger):
+    right = pipeline("token-classification", tiny_tagger, aggregation_strategy=aggregation, stride=stride)
+    right.tokenizer.model_max_length = 24
+    with load(tiny_tagger.folder) as engine:
+        tagged = engine.tag(LONG, aggregation=aggregation, stride=stride, window=24)
+    for text, tags in zip(LONG, tagged, strict=True):
+        expected = right(text)
+        assert [(one["entity_group"], one["word"], one["start"], one["end"]) for one in expected] == [
+            (tag.label, tag.word, tag.start, tag.end) for tag in tags
+        ]
+        assert [float(one["score"]) for one in expected] == pytest.approx([tag.score for tag in tags], abs=1e-5)
+    assert max(tag.end for tag in tagged[0]) > len(LONG[0]) // 2
+
+
 def test_words_are_those_of_transformers(tiny_filler):
     right = pipeline("fill-mask", tiny_filler, top_k=4)
     with load(tiny_filler.folder) as engine:
@@ -186,6 +205,11 @@ def test_bad_texts_are_not_filled(call, message, tiny_filler):
         ({"aggregation": "word"}, "no such way to merge tokens. Received: 'word'. Allowed: none, simple, first"),
         ({"ignore_labels": ("PERS",)}, "does not have such a label. Received: 'PERS'"),
         ({"ignore_labels": "O"}, "are not one text"),
+        ({"stride": 4, "aggregation": "none"}, "two windows share have two tags"),
+        ({"window": 9}, "not a window. Received: window 9 without stride"),
+        ({"window": 0, "stride": 1}, "not a window. Received: window 0"),
+        ({"window": 9, "stride": 7}, "cannot share so many tokens.*room for 7 tokens.*Allowed: 0 to 6"),
+        ({"stride": -1}, "stride -1"),
     ],
 )
 def test_bad_options_of_tags_are_refused(options, message, tiny_tagger):

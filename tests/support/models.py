@@ -439,3 +439,52 @@ def _train_backend() -> Any:
     )
     backend.train_from_iterator(_SENTENCES, trainer)
     return backend
+
+
+# Of a reranker: messages of the roles query and document, an instruction in the system's place, and an answer begun.
+RERANK_TEMPLATE = (
+    "<s>system\nJudge.</s>\n<s>user\n"
+    "I: {{ messages | selectattr('role', 'eq', 'system') | map(attribute='content') | first | default('find it') }}\n"
+    "Q: {{ messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first }}\n"
+    "D: {{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first }}</s>\n"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
+
+
+def write_tiny_asker(folder: Path, family: str = "Qwen3", *, template: str = RERANK_TEMPLATE, **changes: Any) -> Path:
+    """Write a decoder that scores pairs, laid out as sentence-transformers does it; returns the folder.
+
+    The score is the logit of "y" less that of "n". ``changes`` go into its configuration.
+    """
+    tokenizer = tiny_tokenizer()
+    write_tiny(folder, classifier_config(family, **{"head_dim": 16, "max_position_embeddings": 128, **changes}))
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(str(folder))
+    yes, no = (tokenizer.convert_tokens_to_ids(text) for text in "yn")
+    kinds = ("base.modules.transformer.Transformer", "cross_encoder.modules.logit_score.LogitScore")
+    files = {
+        "modules.json": [
+            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.{kind}"}
+            for index, (path, kind) in enumerate(zip(("", "1_LogitScore"), kinds, strict=True))
+        ],
+        "1_LogitScore/config.json": {"true_token_id": yes, "false_token_id": no},
+        "sentence_bert_config.json": {
+            "transformer_task": "text-generation",
+            "modality_config": {
+                "text": {"method": "forward", "method_output_name": "logits"},
+                "message": {"method": "forward", "method_output_name": "logits", "format": "flat"},
+            },
+            "module_output_name": "causal_logits",
+            "processing_kwargs": {"chat_template": {"add_generation_prompt": True}},
+        },
+        "config_sentence_transformers.json": {
+            "model_type": "CrossEncoder",
+            "prompts": {},
+            "default_prompt_name": None,
+            "activation_fn": "torch.nn.modules.activation.Sigmoid",
+        },
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    return folder

@@ -31,6 +31,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/images/tiles.py",
     ),
     "exporter/gate/test_images.py": ("exporter/tracing/one_image.py",),
+    "exporter/sources/reranking/test_prompt.py": ("exporter/sources/reranking/named_prompts.py",),
     # What a run or a report is made of: right when the run is.
     "benchmarks/compare/test_run.py": ("benchmarks/peers/run_transformers.py",),
     "benchmarks/compare/test_judging.py": ("benchmarks/peers/run_source.py",),

@@ -97,7 +97,7 @@ def is_embedding_folder(folder: Path) -> bool:
 
 def module_places(folder: Path) -> list[str]:
     """Paths of the modules within the folder, as its list spells them; raises InputError for one outside of it."""
-    return [place.relative_to(folder).as_posix().strip(".") for _, place in _modules(folder)]
+    return [place.relative_to(folder).as_posix().strip(".") for _, place in listed_modules(folder)]
 
 
 def read_description(folder: Path) -> EmbeddingDescription:
@@ -106,7 +106,7 @@ def read_description(folder: Path) -> EmbeddingDescription:
     Raises:
         InputError: a module, a pooling or a setting that is not understood; all of them by name.
     """
-    modules = _modules(folder)
+    modules = listed_modules(folder)
     kinds = [kind for kind, _ in modules]
     known = {"Transformer", *STEP_KINDS}
     foreign = [kind for kind in kinds if kind not in known]
@@ -153,7 +153,12 @@ def plain_description(folder: Path, pooling: str) -> EmbeddingDescription:
     return EmbeddingDescription(encoder=folder, pooling=(pooling,))
 
 
-def _modules(folder: Path) -> list[tuple[str, Path]]:
+def listed_modules(folder: Path) -> list[tuple[str, Path]]:
+    """(name of the class, folder) of each module that a folder lists.
+
+    Raises:
+        InputError: a class that is not of the package, or a folder outside of the checkpoint.
+    """
     return [_module(entry, folder) for entry in read_json_list(folder / MODULES)]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
-from jisu.exporter.sources.heads import choose_head, described_embedding
+from jisu.exporter.sources.heads import choose_head, described_use
 from tests.support.models import classifier_config, llama_config, text_to_text_config, write_tiny_embedder
 
 HERE = Path("here")
@@ -35,7 +35,7 @@ def test_a_pooling_makes_an_embedding_model_of_an_encoder(tmp_path):
     assert (head.kind, head.embedding.pooling, head.generates) == ("feature-extraction", ("cls",), False)
     with pytest.raises(InputError, match="encoder without pooling information.*--pooling cls, max"):
         choose_head(config, HERE)
-    assert described_embedding(tmp_path) is None
+    assert described_use(tmp_path) is None
 
 
 def test_a_folder_that_says_how_it_pools_takes_no_other_pooling(tiny_embedder_source):
