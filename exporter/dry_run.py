@@ -208,8 +208,10 @@ def _one_pass_checks(texts: GateTexts, budget: Budget, source: Source) -> tuple[
     answers = _ANSWERS.get(kind, "labels" if source.columns > 1 else "scores")
     on = f"on {len(texts.windows)} held-out texts{' and on pairs' if kind in PAIR_KINDS else ''}: "
     if budget.max_logit_error is not None:
-        what = "vectors" if kind == EMBEDDING else "logits"
-        checks.append(f"{what} within {budget.max_logit_error:g} standard deviations of the source's")
+        from jisu.exporter.gate.one_pass_exam import STRICT_ERROR
+
+        what, limit = "vectors" if kind == EMBEDDING else "logits", min(STRICT_ERROR, budget.max_logit_error)
+        checks.append(f"{what} within {limit:g} standard deviations of the source's")
         checks.append(f"{on}the same {answers}")
     else:
         named = _OF_VECTORS if kind == EMBEDDING else {key: _LIMITS[key] for key in ("max_mean_kl", "min_top1")}
