@@ -36,11 +36,25 @@ class ArtifactTokenizer:
         return self._codec.encode(text, special_tokens=True)
 
     def __call__(
-        self, text: str, other: str | None = None, *, truncation: bool, max_length: int
-    ) -> dict[str, list[int]]:
-        """A text, or a pair of them, of which no more than so many tokens are kept."""
+        self,
+        text: str,
+        other: str | None = None,
+        *,
+        truncation: bool = False,
+        max_length: int | None = None,
+        add_special_tokens: bool = True,
+        return_offsets_mapping: bool = False,
+    ) -> dict[str, list[Any]]:
+        """A text, or a pair of them, of which no more than so many tokens are kept; all of one without special tokens.
+
+        Args:
+            return_offsets_mapping: tell where the tokens of that one stand.
+        """
+        if not add_special_tokens:
+            made = self._codec.tokenizer.encode(text, add_special_tokens=False)
+            return {"input_ids": made.ids, **({"offset_mapping": made.offsets} if return_offsets_mapping else {})}
         if other is None:
-            ids = self._codec.encode_start(text, max_length)
+            ids = self.encode(text) if max_length is None else self._codec.encode_start(text, max_length)
             return {"input_ids": ids, "token_type_ids": [0] * len(ids)}
         pair: Any = encode_pair(self._codec, (text, other), limit=max_length, truncate=truncation)
         return {"input_ids": pair.ids, "token_type_ids": pair.type_ids}

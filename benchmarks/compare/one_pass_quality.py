@@ -113,6 +113,7 @@ def one_pass_texts(model: Artifact) -> GateTexts:
         pairs=kind in PAIR_KINDS,
         takes_types=model.manifest.signature.has_input(TOKEN_TYPE_IDS),
         ranks_documents=kind == CLASSIFICATION and len(facts.labels) == 1,
+        rerank_prompt=facts.rerank_prompt,
         mask=facts.mask,
     )
 

@@ -49,6 +49,14 @@ _LIMIT_KEYS = frozenset(
 )
 # Tokens of a text: with one, nothing could be told from anything else.
 _SHORTEST = 2
+# Modules of the package that are known and not exported, and why.
+_REASONS = {
+    "WeightedLayerPooling": "reads the states of every layer, of which an encoder's graph gives the last",
+    "StaticEmbedding": "is a table of vectors without an encoder; there is nothing to trace",
+    "Router": "has one model for queries and another for documents; give the folder of one of them with --pooling",
+    "SpladePooling": "gives a weight for each word of the vocabulary, not a vector",
+    "LogitScore": "scores pairs, behind a Transformer for text-generation alone",
+}
 _SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 
@@ -113,7 +121,8 @@ def read_description(folder: Path) -> EmbeddingDescription:
     if foreign or kinds[:1] != ["Transformer"] or "Transformer" in kinds[1:] or kinds[1:2] != ["Pooling"]:
         raise InputError(
             f"{folder} is made of modules that cannot be exported",
-            received=", ".join(kinds) or "no module",
+            received=", ".join(kinds) + "".join(f"; {kind} {_REASONS[kind]}" for kind in foreign if kind in _REASONS)
+            or "no module",
             allowed=f"Transformer, Pooling, and then any of {', '.join(STEP_KINDS[1:])}",
             fix="Choose a model that is made of these; a plain encoder takes --pooling instead of modules.json.",
         )
@@ -201,12 +210,15 @@ def _limits(encoder: Path) -> dict[str, Any]:
         return {}
     limits = read_json(path)
     use = limits.get("transformer_task", "feature-extraction")
-    text = (limits.get("modality_config") or {"text": {}}).get("text", {}).get("method", "forward")
+    ways = limits.get("modality_config") or {"text": {}}
+    text = ways.get("text", {}).get("method", "forward")
     longest = limits.get("max_seq_length")
     if use != "feature-extraction" or text != "forward":
         received = f"transformer_task {use!r}, method {text!r}"
     elif foreign := sorted(set(limits) - _LIMIT_KEYS):
         received = f"{', '.join(foreign)}, which sentence-transformers does not know"
+    elif "message" in ways:  # then every text is a message of a user
+        received = "modality_config with message, by which every text goes through the chat template"
     elif longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < _SHORTEST):
         received = f"max_seq_length {longest!r}"
     else:
@@ -237,7 +249,8 @@ def _pooling(step: EmbeddingStep, *, prompted: bool) -> tuple[PoolingMode, ...]:
         )
     if settings.get("include_prompt") is False and prompted:
         raise InputError(
-            f"{step.folder / 'config.json'} leaves the tokens of a prompt out of the pooling, which is not supported",
+            f"{step.folder / 'config.json'} leaves the tokens of a prompt out of the pooling, which is not supported: "
+            "a graph is told of padding, and of no other token that does not count",
             received="include_prompt false, beside prompts",
             allowed="prompts that count like the rest of the text",
             fix="Choose a model without it.",

@@ -30,8 +30,7 @@ class Reranking:
         folder: of the model and its tokenizer.
         yes, no: ids of the tokens whose logits are the score, the first less the second; no ids where the model is a
             classifier.
-        templated: whether the chat template makes the prompt of a query and a document; None where it does if it is
-            there.
+        templated: whether the chat template makes the prompt of a query and a document.
         asks: whether the template is told to add what comes before an answer.
         in_parts: whether its messages are lists of parts.
         variables: what else the template is told.
@@ -43,7 +42,7 @@ class Reranking:
     folder: Path
     yes: int | None = None
     no: int | None = None
-    templated: bool | None = None
+    templated: bool = False
     asks: bool = False
     in_parts: bool = False
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -91,7 +90,7 @@ def read_reranking(folder: Path) -> Reranking | None:
         folder=place,
         yes=yes,
         no=no,
-        templated=None if ways is None else _MESSAGE in ways,
+        templated=_MESSAGE in (ways or {}),
         asks=bool(asks),
         in_parts=((ways or {}).get(_MESSAGE) or {}).get("format") == "structured",
         variables=variables,

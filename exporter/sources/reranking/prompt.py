@@ -37,8 +37,7 @@ def make_prompt(reranking: Reranking, tokenizer: Any | None) -> RerankPrompt | N
         )
     if reranking.options is not None:
         return _of_options(reranking.options, reranking, tokenizer)
-    template = _template(tokenizer)
-    if reranking.templated is False or (reranking.templated is None and template is None):
+    if not reranking.templated:
         if reranking.instruction:
             raise InputError(
                 f"{reranking.folder} has a default prompt without a chat template that has a place for it",
@@ -47,7 +46,7 @@ def make_prompt(reranking: Reranking, tokenizer: Any | None) -> RerankPrompt | N
                 fix="Give the whole prompt with --rerank-prompt FILE.",
             )
         return None
-    return _of_template(reranking, _needed(template, reranking), tokenizer)
+    return _of_template(reranking, _needed(_template(tokenizer), reranking), tokenizer)
 
 
 def _of_template(reranking: Reranking, template: str, tokenizer: Any) -> RerankPrompt:

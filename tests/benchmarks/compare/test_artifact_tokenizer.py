@@ -15,7 +15,10 @@ def test_texts_and_pairs_are_encoded_as_transformers_does_it(tiny_classifier, te
     made = ours(*texts, truncation=True, max_length=limit)
     assert made["input_ids"] == expected
     assert len(made["token_type_ids"]) == len(expected)
-    assert ours.encode(texts[0]) == theirs.encode(texts[0])
+    assert ours.encode(texts[0]) == theirs.encode(texts[0]) == ours(texts[0])["input_ids"]
+    parts = {"add_special_tokens": False, "return_offsets_mapping": True}
+    made = ours(texts[0], **parts)
+    assert {name: list(made[name]) for name in made} == {name: theirs(texts[0], **parts)[name] for name in made}
 
 
 def test_special_tokens_are_those_of_the_artifact(tiny_classifier):

@@ -49,8 +49,11 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"modules": ("Transformer", "WeightedLayerPooling")}, "modules that cannot be exported.*WeightedLayerPooling"),
-        ({"modules": ("StaticEmbedding", "Normalize")}, "modules that cannot be exported.*StaticEmbedding"),
+        ({"modules": ("Transformer", "WeightedLayerPooling")}, "cannot be exported.*WeightedLayerPooling reads the states"),
+        ({"modules": ("StaticEmbedding", "Normalize")}, "cannot be exported.*StaticEmbedding is a table"),
+        ({"modules": ("Router",)}, "Router has one model for queries.*one of them with --pooling"),
+        ({"modules": ("Transformer", "Pooling", "LogitScore")}, "LogitScore scores pairs"),
+        ({"lengths": {"modality_config": {"message": {}}}}, "every text goes through the chat template"),
         ({"modules": ("Transformer",)}, "modules that cannot be exported"),
         ({"modules": ("Transformer", "Pooling", "Pooling")}, "pools twice"),
         ({"pooling": {"pooling_mode": "median"}}, "a pooling that does not exist. Received: 'median'"),

@@ -85,9 +85,10 @@ def test_a_template_that_never_ends_is_refused(tokenizer):
 
 
 def test_without_a_template_a_pair_is_the_tokenizers(tokenizer):
+    # Folders of older versions say nothing of it, and their pairs never go through a template.
+    assert make_prompt(Reranking(folder=HERE, yes=1), with_template(tokenizer, RERANK_TEMPLATE)) is None
     with_template(tokenizer, None)
     assert make_prompt(Reranking(folder=HERE, yes=1), tokenizer) is None
-    assert make_prompt(Reranking(folder=HERE, yes=1, templated=False), tokenizer) is None
     for reranking, message in (
         (Reranking(folder=HERE, yes=1, instruction="a"), "default prompt without a chat template"),
         (templated(), "has no chat template"),
