@@ -21,12 +21,13 @@ from transformers.masking_utils import bidirectional_mask_function
 from jisu.exporter.contract.artifact import CLASSIFICATION, PER_TOKEN_KINDS, ModelKind
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import ATTENTION_MASK, INPUT_IDS, TOKEN_TYPE_IDS
+from jisu.exporter.sources.experts import find_experts
 from jisu.exporter.sources.layers import LayerStack, find_layers, only_first_layers
 from jisu.exporter.sources.module_kind import model_of_transformers
 from jisu.exporter.sources.one_pass_outputs import output_names, output_tensors
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.tracing.layer_bodies import NotRepeatableError
-from jisu.exporter.tracing.routing import SPELLED_OUT, attend
+from jisu.exporter.tracing.routing import SPELLED_OUT, attend, routed_by_us
 from jisu.exporter.tracing.stamp import find_bodies, stamp_layers
 from jisu.exporter.tracing.torch_exporter import run_exporter
 from jisu.exporter.tracing.trace import clean, dims_of, name_outputs, parameter_of, rename_dims
@@ -75,7 +76,7 @@ class OnePass(nn.Module):
         """
         tensors = {ATTENTION_MASK: attention_mask, TOKEN_TYPE_IDS: token_type_ids}
         more = {name: tensors[name] for name in self.inputs[1:]}
-        with _attention_of(self.model, self._attention):
+        with _attention_of(self.model, self._attention), _experts_of(self.model):
             output = self.model(input_ids, **self._more, **more)
         return output_tensors(self.kind, output, model=type(self.model).__name__)
 
@@ -237,6 +238,13 @@ def _mask(
     head = torch.zeros((1, 1, 1, 1), dtype=torch.int64, device=device)
     rule: Tensor = mask_function(batch, head, query, key)
     return (rule & seen).expand(batch_size, -1, q_length, kv_length)
+
+
+def _experts_of(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Compute the experts of a mixture in the form that a graph can hold, for one call."""
+    inner = model_of_transformers(model)
+    mixes = inner is not None and any(True for _ in find_experts(inner))
+    return routed_by_us(inner) if inner is not None and mixes else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -49,6 +49,13 @@ def test_a_graph_gives_the_logits_of_its_source(family, attentions):
     assert largest_error(model, graph) < 1e-4
 
 
+def test_experts_multiply_the_tokens_that_are_sent_to_them():
+    model, graph = traced("Mixtral", num_local_experts=4, num_experts_per_tok=2, num_hidden_layers=2)
+    assert operators(graph)["Split"] + operators(graph)["Slice"] > 0
+    assert getattr(model.config, "_experts_implementation", None) != "jisu"
+    assert largest_error(model, graph) < 1e-4
+
+
 def test_equal_layers_are_traced_twice_and_copied(monkeypatch):
     from jisu.exporter.tracing import one_pass
 

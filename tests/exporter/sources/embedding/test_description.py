@@ -49,7 +49,10 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"modules": ("Transformer", "WeightedLayerPooling")}, "cannot be exported.*WeightedLayerPooling reads the states"),
+        (
+            {"modules": ("Transformer", "WeightedLayerPooling")},
+            "cannot be exported.*WeightedLayerPooling reads the states",
+        ),
         ({"modules": ("StaticEmbedding", "Normalize")}, "cannot be exported.*StaticEmbedding is a table"),
         ({"modules": ("Router",)}, "Router has one model for queries.*one of them with --pooling"),
         ({"modules": ("Transformer", "Pooling", "LogitScore")}, "LogitScore scores pairs"),
