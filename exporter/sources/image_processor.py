@@ -137,6 +137,13 @@ def process_prompt(processor: Any, text: str, images: Sequence[npt.NDArray[np.ui
 
 
 def _fails(processor: Any, error: Exception) -> InputError:
+    if isinstance(error, NotImplementedError):  # transformers' own, of what a class leaves out (5.23)
+        return InputError(
+            f"{type(processor).__name__} does not say what it writes in the place of one image",
+            received="a processor that writes marks of images in its own call alone",
+            allowed="a processor of transformers that gives the text for an image",
+            fix="Choose a model whose images are prepared in such a way.",
+        )
     return InputError(
         f"{type(processor).__name__} cannot prepare images with the settings of the checkpoint",
         received=reason_of(error),

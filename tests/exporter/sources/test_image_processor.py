@@ -67,3 +67,19 @@ def test_an_image_token_without_an_embedding_is_refused(folder: Path) -> None:
     path.write_text(json.dumps({**config, "image_token_id": 100_000, "image_token_index": 100_000}))
     with pytest.raises(InputError, match="does not say which token stands for an image"):
         load_source(folder)
+
+
+def test_a_processor_that_gives_no_text_for_an_image_is_named() -> None:
+    from types import SimpleNamespace
+
+    from jisu.exporter.sources.image_processor import process_prompt
+
+    def leave_out(**_: Any) -> Any:
+        raise NotImplementedError
+
+    class Silent(SimpleNamespace):
+        def __call__(self, **options: Any) -> Any:
+            return leave_out(**options)
+
+    with pytest.raises(InputError, match="Silent does not say what it writes in the place of one image"):
+        process_prompt(Silent(), "<image>", [])
