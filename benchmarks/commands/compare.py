@@ -44,6 +44,7 @@ _LIMITS = (
     ("min-top1", share, "SHARE", "smallest agreement in the most likely token in any domain"),
     ("min-cosine", share, "COSINE", "smallest cosine of any vector with the source's; of embedding models"),
     ("min-recall", share, "SHARE", "smallest recall@10 of what the source's vectors or scores rank first"),
+    ("min-same-words", share, "SHARE", "smallest share of words that are the source's; of models that hear"),
     ("max-ppl-ratio", float, "RATIO", "largest perplexity as a multiple of the source's in any domain"),
 )
 
@@ -84,6 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help=f"{_workload_help()} (default: all that fit the model)",
+    )
+    parser.add_argument(
+        "--inputs",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="recordings of models that hear, images of those that read images (default: those that the gate makes)",
     )
     parser.add_argument(
         "--trials", type=int, default=TRIALS, metavar="N", help="timed runs of each workload (default: %(default)s)"
@@ -146,6 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_perplexity_ratio=arguments.max_ppl_ratio,
         min_cosine=arguments.min_cosine,
         min_recall=arguments.min_recall,
+        min_same_words=arguments.min_same_words,
     )
     require_plots()
     if arguments.junit is not None:
@@ -187,6 +197,7 @@ def _request(arguments: argparse.Namespace, artifacts: tuple[Path, ...], out: Pa
         out=out,
         backends=tuple(arguments.backends),
         workloads=None if arguments.workloads is None else tuple(arguments.workloads),
+        inputs=tuple(place(path) for path in arguments.inputs),
         trials=arguments.trials,
         threads=arguments.threads,
         time_limit=arguments.time_limit,

@@ -29,6 +29,8 @@ def workload_figures(
     answers = outcome.trials[workload.name]
     if workload.calls:
         return _call_figures(answers, workload)
+    if workload.hears:
+        return _sound_figures(answers, workload)
     trials = [answer["step_seconds"] for answer in answers]
     pooled = [step for steps in trials for step in steps[1:]]
     figures: dict[str, Any] = {
@@ -43,6 +45,8 @@ def workload_figures(
     }
     if "encode_seconds" in answers[0]:
         figures["encode_s"] = _summary([answer["encode_seconds"] for answer in answers])
+    if workload.images:  # how many tokens an image becomes is the model's own
+        return figures
     return {**figures, **_traffic(outcome, workload, figures["decode_tokens_per_s"]["median"], weights, bandwidth)}
 
 
@@ -52,7 +56,12 @@ def trial_speeds(answers: Sequence[dict[str, Any]], workload: Workload) -> dict[
     if workload.calls:
         texts = workload.batch * workload.calls
         return {"texts_per_s": [texts / sum(steps) for steps in trials]}
+    if workload.hears:
+        return {"sound_per_s": [sum(answer["sound_seconds"]) / sum(answer["step_seconds"]) for answer in answers]}
     read, decoded = workload.batch * workload.prompt_tokens, workload.batch * (workload.new_tokens - 1)
+    if workload.images:
+        images = {"images_per_s": [workload.images / answer["encode_seconds"] for answer in answers]}
+        return {**images, "decode_tokens_per_s": [decoded / sum(steps[1:]) for steps in trials]}
     return {
         "prefill_tokens_per_s": [read / steps[0] for steps in trials],
         "decode_tokens_per_s": [decoded / sum(steps[1:]) for steps in trials],
@@ -71,6 +80,25 @@ def _call_figures(answers: Sequence[dict[str, Any]], workload: Workload) -> dict
         },
         "latency_quantiles_s": [[share, percentile(pooled, share)] for share in QUANTILES],
         "joules_per_text": _energy(answers, per=texts),
+    }
+
+
+def _sound_figures(answers: Sequence[dict[str, Any]], workload: Workload) -> dict[str, Any]:
+    """Of a model that hears: seconds of sound in a second and the other way around, and how long a recording takes."""
+    trials = [answer["step_seconds"] for answer in answers]
+    pooled = [seconds for trial in trials for seconds in trial]
+    speeds = trial_speeds(answers, workload)
+    joules = [answer["joules"] for answer in answers]
+    sound = [sum(answer["sound_seconds"]) for answer in answers]
+    known = all(value is not None for value in joules)
+    return {
+        **{key: _summary(values) for key, values in speeds.items()},
+        "real_time_factor": _summary([1 / speed for speed in speeds["sound_per_s"]]),
+        "latency_s": {
+            name: _summary([percentile(trial, share) for trial in trials]) for name, share in PERCENTILES.items()
+        },
+        "latency_quantiles_s": [[share, percentile(pooled, share)] for share in QUANTILES],
+        "joules_per_sound_s": _summary([a / b for a, b in zip(joules, sound, strict=True)]) if known else None,
     }
 
 

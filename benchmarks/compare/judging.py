@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from jisu.benchmarks.compare.artifact_tokenizer import artifact_tokenizer
 from jisu.benchmarks.compare.contestants import source_key
+from jisu.benchmarks.compare.image_sets import image_sets
+from jisu.benchmarks.compare.inputs import Input
 from jisu.benchmarks.compare.journal import Journal
 from jisu.benchmarks.compare.one_pass_quality import measure_one_pass_quality, one_pass_texts
 from jisu.benchmarks.compare.rounds import Outcome, Processes, Say
+from jisu.benchmarks.compare.speech_quality import measure_speech_quality
 from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
 from jisu.benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
-from jisu.exporter.contract.artifact import Artifact
+from jisu.exporter.contract.artifact import IMAGE_TEXT, SPEECH, Artifact
 from jisu.exporter.contract.errors import InputError
 
 _SOURCE = "source"
@@ -26,6 +29,7 @@ def judge_contestants(
     processes: Processes,
     *,
     source: str | None,
+    inputs: Sequence[Input] = (),
     threads: int,
     time_limit: float,
     journal: Journal,
@@ -36,10 +40,11 @@ def judge_contestants(
     Args:
         model: an artifact whose tokenizer and source count for all.
         source: the checkpoint, where the manifest does not tell it.
+        inputs: recordings or images, of models that are given some.
     """
     problems: list[str] = []
     try:
-        measure = _measurement(model)
+        measure = _measurement(model, inputs)
     except (InputError, ImportError) as error:  # a tokenizer that is not the model's; the speeds are there all the same
         return {"name": None, "description": None, "problems": [str(error)]}
     for outcome in outcomes.values():
@@ -83,7 +88,7 @@ def _references(
     return references
 
 
-def _measurement(model: Artifact) -> Callable[..., None]:
+def _measurement(model: Artifact, inputs: Sequence[Input]) -> Callable[..., None]:
     """How the model's kind is judged, with the texts that the model can be judged on."""
     from jisu.exporter.gate.prompts import gate_prompts
     from jisu.exporter.gate.tokenizer import chat_renderer
@@ -91,9 +96,13 @@ def _measurement(model: Artifact) -> Callable[..., None]:
     facts = model.manifest.model
     if model.manifest.reads_whole_texts:
         return partial(measure_one_pass_quality, model=model, texts=one_pass_texts(model))
+    if model.manifest.model_kind == SPEECH:
+        return partial(measure_speech_quality, recordings=inputs)
     limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]
     render = chat_renderer(model.folder)
     prompts = gate_prompts(artifact_tokenizer(model.folder), facts.vocab_size, min(limits, default=None), render=render)
+    if model.manifest.model_kind == IMAGE_TEXT:
+        return partial(measure_quality, sets=image_sets(prompts, model, inputs))
     sets = token_sets(prompts, start=facts.decoder_start, suppressed=facts.suppressed)
     return partial(measure_quality, sets=sets)
 

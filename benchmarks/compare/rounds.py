@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jisu.benchmarks.compare.contestants import Contestant
-from jisu.benchmarks.compare.energy import joules_between, read_energy
 from jisu.benchmarks.compare.journal import Journal
 from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
+from jisu.benchmarks.compare.timed_trial import time_trial
 from jisu.benchmarks.compare.workloads import Workload
 
 WARM_UP_TOKENS = 4  # the prompt's shape and a decode step have been seen by then
 WARM_UP_CALLS = 2
 
 Processes = dict[str, TimedProcess]
-# (workload, trial) -> token ids of each row
-PromptsOf = Callable[[Workload, int], list[list[int]]]
+# (workload, trial) -> what a trial is given; the trial -1 warms up
+PromptsOf = Callable[[Workload, int], Any]
 Say = Callable[[str], None]
 
 
@@ -141,7 +140,7 @@ def measure_rounds(
             for outcome in due:
                 request = _shortened(workload) if warms_up else workload
                 try:
-                    answer = _timed(processes[outcome.contestant.name], prompts, request)
+                    answer = time_trial(processes[outcome.contestant.name], prompts, request)
                 except ContestantError as error:
                     fail(outcome, f"{workload.name}: {error}", processes, journal=journal, say=say)
                     continue
@@ -159,27 +158,6 @@ def _shortened(workload: Workload) -> Workload:
         new_tokens=min(WARM_UP_TOKENS, workload.new_tokens),
         calls=min(WARM_UP_CALLS, workload.calls),
     )
-
-
-def _timed(process: TimedProcess, prompts: list[list[int]], workload: Workload) -> dict[str, Any]:
-    before = read_energy()
-    reads = workload.calls > 0
-    answer = process.read(prompts, workload.calls) if reads else process.generate(prompts, workload.new_tokens)
-    if "unsupported" in answer:
-        return answer
-    joules = joules_between(before, read_energy())
-    steps = answer["step_seconds"]
-    # What did less than it was asked for would look fast.
-    if reads:
-        if len(steps) != workload.calls:
-            raise ContestantError(f"{len(steps)} calls instead of {workload.calls}")
-    else:
-        made, expected = [len(row) for row in answer.pop("tokens")], workload.new_tokens
-        if len(steps) != expected or made != [expected] * len(prompts):
-            raise ContestantError(f"{made} tokens in {len(steps)} steps instead of {expected}")
-    if not all(math.isfinite(step) and step > 0 for step in steps):
-        raise ContestantError("a step took no time")
-    return {**answer, "joules": joules}
 
 
 def _keep(outcome: Outcome, workload: str, answer: dict[str, Any], *, journal: Journal, counts: bool) -> None:

@@ -5,18 +5,22 @@ Start reading here. Nothing is rendered and no regression is judged before repor
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jisu.benchmarks.compare.contestants import Contestant, artifact_contestants
+from jisu.benchmarks.compare.feeding import feeder
 from jisu.benchmarks.compare.figures import memory_figures, workload_figures
+from jisu.benchmarks.compare.inputs import check_inputs, write_inputs
 from jisu.benchmarks.compare.journal import Journal, sole_run
 from jisu.benchmarks.compare.judging import judge_contestants
 from jisu.benchmarks.compare.machine import machine, machine_identity
@@ -28,7 +32,7 @@ from jisu.benchmarks.compare.peer_contestants import peer_contestants
 from jisu.benchmarks.compare.read_bandwidth import measure_read_bandwidth
 from jisu.benchmarks.compare.relative_speed import check_reference_row, relative_speeds
 from jisu.benchmarks.compare.rounds import Outcome, Say, is_timed, measure_rounds, open_processes, restored_outcomes
-from jisu.benchmarks.compare.workloads import TEXT_GENERATION, WORKLOADS, Workload, prompts_of, workloads_named
+from jisu.benchmarks.compare.workloads import TEXT_GENERATION, WORKLOADS, Workload, workloads_named
 from jisu.benchmarks.report.column import at
 from jisu.benchmarks.report.columns import closeness_column, speed_column
 from jisu.benchmarks.report.places import own_name, without_places
@@ -50,8 +54,8 @@ class ComparisonRequest:
 
     ``workloads`` are names, None for all. ``time_limit`` is the most seconds for loading and for each trial of one
     contestant. ``source`` is the checkpoint, where the artifacts' manifests do not name it. ``relative_to`` names the
-    row whose speed the others' are multiples of. ``peers`` is the folder of the models of other engines,
-    ``peers_python`` the interpreter that has these engines.
+    row whose speed the others' are multiples of. ``inputs`` are recordings or images, instead of the gate's own.
+    ``peers`` is the folder of the models of other engines, ``peers_python`` the interpreter that has these engines.
     """
 
     artifacts: tuple[Path, ...]
@@ -63,6 +67,7 @@ class ComparisonRequest:
     time_limit: float = TIME_LIMIT
     source: str | None = None
     quality: bool = True
+    inputs: tuple[Path, ...] = ()
     relative_to: str | None = None
     peers: Path | None = None
     peers_python: Path | None = None
@@ -117,10 +122,12 @@ def compare(
     check_reference_row(request.relative_to, contestants)
     model = model or model_of(contestants)
     workloads = wanted_workloads(request, model)
+    check_inputs(request.inputs, model)
     prepare_folder(request.out)
     workloads, skipped = _fitting(workloads, model)
     settings = settings_of(request, contestants, workloads, threads=threads)
-    with sole_run(request.out):
+    with sole_run(request.out), tempfile.TemporaryDirectory(prefix="jisu-inputs-") as place:
+        inputs = write_inputs(request.inputs, model, Path(place))
         journal = Journal(request.out, settings)
         if journal.records:
             say(f"resuming an interrupted run: {len(journal.records)} measurements are there")
@@ -136,7 +143,7 @@ def compare(
         with open_processes(
             outcomes, needed=is_needed, time_limit=request.time_limit, journal=journal, say=say
         ) as processes:
-            feed = _feeder(model)
+            feed = feeder(model, inputs, Path(place))
             measure_rounds(
                 outcomes,
                 processes,
@@ -153,6 +160,7 @@ def compare(
                     outcomes,
                     processes,
                     source=request.source,
+                    inputs=inputs,
                     threads=threads,
                     time_limit=request.time_limit,
                     journal=journal,
@@ -275,7 +283,7 @@ def settings_of(
             [item.name, item.command, dict(item.facts), _files(item.artifact), item.problem] for item in contestants
         ],
         "workloads": [item.to_dict() for item in workloads],
-        "settings": [request.trials, threads, request.quality, request.source],
+        "settings": [request.trials, threads, request.quality, request.source, *map(_input_key, request.inputs)],
         "versions": installed_packages(),
         "machine": machine_identity(machine()),
     }
@@ -335,27 +343,6 @@ def _fitting(workloads: Sequence[Workload], model: Artifact | None) -> tuple[lis
     return fitting, skipped
 
 
-def _feeder(model: Artifact | None) -> Callable[[Workload, int], list[list[int]]]:
-    """What makes the prompts: passages of the text that no calibration has seen, or random ids."""
-    from jisu.exporter.gate.domains import held_out_prose
-    from jisu.runtimes.generation.text import open_codec
-
-    codec = open_codec(model.folder) if model is not None else None
-    vocab_size = model.manifest.model.vocab_size if model is not None else 1
-    text = held_out_prose()
-
-    def encode(passage: str) -> list[int]:
-        assert codec is not None
-        return codec.encode(passage, special_tokens=False)
-
-    def feed(workload: Workload, trial: int) -> list[list[int]]:
-        return prompts_of(
-            workload, trial=trial, vocab_size=vocab_size, encode=encode if codec is not None else None, text=text
-        )
-
-    return feed
-
-
 def _profile(
     request: ComparisonRequest, outcomes: Mapping[str, Outcome], *, threads: int, journal: Journal, say: Say
 ) -> None:
@@ -392,6 +379,14 @@ def row_of(outcome: Outcome, workloads: Sequence[Workload], bandwidth: float | N
         "quality": outcome.quality,
         "operators": outcome.operators,
     }
+
+
+def _input_key(path: Path) -> str:
+    """What tells one recording or image from another; its path where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return str(path)
 
 
 def _files(artifact: Artifact | None) -> list[str]:

@@ -87,11 +87,24 @@ class TimedProcess:
         """
         return self._ask({"texts": texts, "types": types, "file": file}, "reading")
 
-    def write_logits(self, tokens: list[int], file: str, source: list[int] | None = None) -> dict[str, Any]:
+    def describe(self, prompt: list[int], images: list[str], new_tokens: int) -> dict[str, Any]:
+        """As `generate` for one prompt with a mark for each of these images, whose reading is ``encode_seconds``."""
+        return self._ask({"prompts": [prompt], "images": images, "new_tokens": new_tokens}, "generating")
+
+    def hear(self, files: list[str]) -> dict[str, Any]:
+        """Write recordings down: ``step_seconds`` and ``sound_seconds`` of each, or ``unsupported``; and the memory."""
+        return self._ask({"recordings": files}, "transcribing")
+
+    def transcript(self, file: str) -> dict[str, Any]:
+        """What is said in a recording: ``text``, ``tokens``, ``prompt`` and ``whole``, or ``unsupported``."""
+        return self._ask({"transcript": file}, "transcribing")
+
+    def write_logits(self, tokens: list[int], file: str, source: Any = None) -> dict[str, Any]:
         """Have the logits of a text written into a file; the answer says ``unsupported`` when the engine gives none.
 
         Args:
-            source: what the text is said about, of a model that turns one text into another.
+            source: what the text is said about: another text's token ids, a recording's file, or images with the
+                text of their marks.
         """
         more = {} if source is None else {"source": source}
         return self._ask({"logits": tokens, "file": file, **more}, "computing logits")

@@ -30,6 +30,9 @@ SET_TOKENS = 512  # that are scored of each domain
 Floats = npt.NDArray[np.float32]
 TokenIds = npt.NDArray[np.int64]
 
+# What tokens are said about: another text, int64 [T], a recording's file, or images and the text with their marks.
+About = TokenIds | str | dict[str, Any] | None
+
 
 class ReferenceFailedError(Exception):
     """The reference could not tell its logits, or told some that are no numbers."""
@@ -41,7 +44,8 @@ class TokenSets:
 
     A model that turns a text into another is judged on each text as an answer about itself, as the gate does, and on
     its answers about the prompts. ``start`` is the token that its answers begin with, None for any other model;
-    ``suppressed`` are those that no answer has.
+    ``suppressed`` are those that no answer has. A model that reads images has one of ``images``, by its file, before
+    each text; ``mark`` stands for it.
     """
 
     texts: Mapping[str, Sequence[TokenIds]]
@@ -49,9 +53,14 @@ class TokenSets:
     new_tokens: int
     start: int | None = None
     suppressed: Sequence[int] = ()
+    images: Sequence[str] = ()
+    mark: str = ""
 
-    def inputs_for(self, text: TokenIds) -> tuple[TokenIds, TokenIds | None]:
-        """What is fed to have a text's tokens predicted, and the source that it is about."""
+    def inputs_for(self, text: TokenIds) -> tuple[TokenIds, About]:
+        """What is fed to have a text's tokens predicted, and what it is about: a source, or an image before it."""
+        if self.images:
+            number = int(text.sum()) % len(self.images)
+            return text, {"text": self.mark, "images": [self.images[number]]}
         if self.start is None:
             return text, None
         return np.concatenate([[self.start], text[1:]]), text
@@ -139,10 +148,10 @@ def measure_quality(
         journal.add({"contestant": name, "quality": outcomes[name].quality})
 
 
-def true_logits(reference: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None) -> Floats:
+def true_logits(reference: TimedProcess, tokens: TokenIds, file: str, source: About = None) -> Floats:
     """The reference's logits of a text, through a file; raises ReferenceFailedError."""
     try:
-        reference.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
+        reference.write_logits(tokens.tolist(), file, _as_json(source))
     except ContestantError as error:
         raise ReferenceFailedError(str(error)) from error
     logits: Floats = np.load(file)
@@ -152,10 +161,10 @@ def true_logits(reference: TimedProcess, tokens: TokenIds, file: str, source: To
 
 
 def read_logits(
-    process: TimedProcess, tokens: TokenIds, file: str, source: TokenIds | None = None
+    process: TimedProcess, tokens: TokenIds, file: str, source: About = None
 ) -> tuple[Floats | None, str | None]:
     """A contestant's logits of a text, or why it does not tell them. Raises ContestantError for NaN."""
-    answer = process.write_logits(tokens.tolist(), file, None if source is None else source.tolist())
+    answer = process.write_logits(tokens.tolist(), file, _as_json(source))
     if "unsupported" in answer:
         return None, answer["unsupported"]
     logits: Floats = np.load(file)
@@ -163,6 +172,10 @@ def read_logits(
     if bad.any():
         raise ContestantError(f"{int(bad.sum())} logits of {len(tokens)} tokens are not finite")
     return logits, None
+
+
+def _as_json(source: About) -> Any:
+    return source.tolist() if isinstance(source, np.ndarray) else source
 
 
 def near_ties(truth: Floats, guess: Floats) -> int:

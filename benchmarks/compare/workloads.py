@@ -14,8 +14,10 @@ from typing import Any
 from jisu.exporter.contract.artifact import (
     CLASSIFICATION,
     EMBEDDING,
+    IMAGE_TEXT,
     MODEL_KINDS,
     PER_TOKEN_KINDS,
+    SPEECH,
     TEXT_TO_TEXT,
     ModelKind,
 )
@@ -33,6 +35,8 @@ class Workload:
     """Prompt and answer in tokens a row, and how many rows; ``grounded``: the prompt asks for its own words again.
 
     A model that reads whole texts reads ``prompt_tokens`` and makes none: of it ``calls`` are timed in each trial.
+    One that hears is given the recordings each by itself, or ``joined`` into one: ``hears``.
+    One that reads images is given so many before its prompt.
     """
 
     name: str
@@ -41,10 +45,14 @@ class Workload:
     batch: int = 1
     grounded: bool = False
     calls: int = 0
+    hears: str = ""
+    images: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        # Only of whole texts are there calls; what generates is described as in the reports of before there were any.
-        return {name: value for name, value in asdict(self).items() if name != "calls" or value}
+        # What generates is described as in the reports of before there were others.
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("calls", "hears", "images") or value
+        }
 
 
 # Of models that read whole texts: fewer calls of what takes longer.
@@ -74,6 +82,15 @@ _SUITES: dict[ModelKind, tuple[Workload, ...]] = {
     CLASSIFICATION: _WHOLE_TEXTS,
     # Indexing reads passages, many in one call.
     EMBEDDING: (*_WHOLE_TEXTS, Workload(name="passages-32", prompt_tokens=64, new_tokens=0, batch=32, calls=4)),
+    IMAGE_TEXT: (
+        Workload(name="image", prompt_tokens=32, new_tokens=32, images=1),
+        Workload(name="two-images", prompt_tokens=32, new_tokens=32, images=2),
+    ),
+    SPEECH: (
+        Workload(name="recordings", prompt_tokens=0, new_tokens=0, hears="one by one"),
+        # Longer than a window, as talks are.
+        Workload(name="long-recording", prompt_tokens=0, new_tokens=0, hears="joined"),
+    ),
     **dict.fromkeys(sorted(PER_TOKEN_KINDS), _WHOLE_TEXTS),
 }
 # By the kind of the models that they are for, and by name.

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def open_engine() -> Opened:
-    from jisu.exporter.contract.artifact import TEXT_TO_TEXT
+    from jisu.benchmarks.peers.hearing import hearing
+    from jisu.benchmarks.peers.seeing import seeing
+    from jisu.exporter.contract.artifact import IMAGE_TEXT, SPEECH, TEXT_TO_TEXT
     from jisu.runtimes import load
 
     folder, backend_name, threads, *source = sys.argv[1:]
@@ -26,6 +28,10 @@ def open_engine() -> Opened:
     settings = f"{backend_name}, {threads} threads, {_library(backend_name)}"
     manifest = engine.artifact.manifest
     opened = reader if manifest.reads_whole_texts else generator
+    if manifest.model_kind == SPEECH:
+        return Opened(version=version, settings=settings, **hearing(engine.transcriber, manifest.model))
+    if manifest.model_kind == IMAGE_TEXT:
+        return Opened(version=version, settings=settings, **{**generator(engine), **seeing(engine)})
     if manifest.model_kind == TEXT_TO_TEXT:
         opened = _text_to_text
     return Opened(version=version, settings=settings, **opened(engine))

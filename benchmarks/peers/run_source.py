@@ -6,13 +6,15 @@ run_source FOLDER THREADS [SOURCE]
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jisu.benchmarks.peers.worker import Opened, UnsupportedError, serve
-from jisu.exporter.contract.artifact import PER_TOKEN_KINDS
+from jisu.exporter.contract.artifact import PER_TOKEN_KINDS, SPEECH, Artifact
 
 if TYPE_CHECKING:
     from jisu.exporter.gate.one_pass_reference import OnePassReference
+    from jisu.exporter.sources.image_text import VisionSource
+    from jisu.exporter.sources.source import Source
 
 
 def open_engine() -> Opened:
@@ -32,6 +34,10 @@ def open_engine() -> Opened:
     loaded = load_recorded_source(artifact, place[0] if place else None, same_files=True)
     if artifact.manifest.reads_whole_texts:
         return _reader(one_pass_reference(loaded))
+    if artifact.manifest.model_kind == SPEECH:
+        return _hearer(artifact, loaded)
+    if loaded.vision is not None:
+        return _seer(loaded.vision)
     reference = reference_of(loaded)
 
     def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
@@ -44,6 +50,39 @@ def open_engine() -> Opened:
         np.save(file, about.logits(np.array([0, *tokens[1:]], np.int64)))  # of the only source
 
     return Opened(version=reference.description, write_logits=write_logits)
+
+
+def _seer(vision: VisionSource) -> Opened:
+    """A source that reads images, as transformers prepares them."""
+    import numpy as np
+    import torch
+
+    from jisu.benchmarks.peers.seeing import source_logits
+    from jisu.exporter.gate.image_reference import ImageReference
+
+    reference = ImageReference(vision)
+
+    def write_logits(tokens: list[int], file: str, source: Any) -> None:
+        np.save(file, source_logits(reference, source, tokens))
+
+    version = f"{type(vision.model).__name__} in torch {torch.__version__}, no cache"
+    return Opened(version=version, write_logits=write_logits)
+
+
+def _hearer(artifact: Artifact, loaded: Source) -> Opened:
+    """A source that hears, with its own feature extractor."""
+    import torch
+
+    from jisu.benchmarks.peers.hearing import hearing
+    from jisu.benchmarks.peers.source_speech import SourceFrames, SourceTranscriber
+    from jisu.runtimes.generation.text import open_codec
+    from jisu.runtimes.speech.transcriber import Transcriber
+
+    says_tokens = artifact.manifest.model.decoder_start is not None
+    backend = SourceTranscriber(loaded) if says_tokens else SourceFrames(loaded)
+    transcriber = Transcriber(artifact, backend, open_codec(artifact.folder))
+    version = f"{type(loaded.module).__name__} in torch {torch.__version__}, no cache"
+    return Opened(version=version, **hearing(transcriber, artifact.manifest.model))
 
 
 def _reader(reference: OnePassReference) -> Opened:

@@ -37,6 +37,20 @@ class Generation:
     encode_seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Hearing:
+    """Recordings written down one after the other: the seconds that each took, and the seconds that each lasts."""
+
+    step_seconds: list[float]
+    sound_seconds: list[float]
+
+
+# Token ids of a prompt with a mark for each image, the files of these, and the number of new tokens.
+Describe = Callable[[list[int], list[str], int], Generation]
+# Files of recordings, samples as numpy's save writes them.
+Hear = Callable[[list[str]], Hearing]
+# The file of one; returns ``text``, ``tokens``, the ``prompt`` before these, and whether it was read as a ``whole``.
+Transcribe = Callable[[str], dict[str, Any]]
 # Token ids of each row's prompt, number of new tokens.
 Generate = Callable[[list[list[int]], int], Generation]
 # Token ids of each row, how many times; returns the seconds of each. NaN among the numbers is an error.
@@ -45,8 +59,8 @@ Read = Callable[[list[list[int]], int], list[float]]
 # write their numbers into, as numpy's save does: float32 [B, columns], or [B, T, columns] where each token has a row.
 WriteNumbers = Callable[[list[list[int]], list[list[int]] | None, str], None]
 # Token ids of one text, the file to write their float32 logits [T, V] into, as numpy's save does, and what the text is
-# about: the source of a model that turns one text into another.
-WriteLogits = Callable[[list[int], str, list[int] | None], None]
+# about: the source of a model that turns one text into another, the file of a recording.
+WriteLogits = Callable[[list[int], str, Any], None]
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,9 @@ class Opened:
     settings: str = ""
     generate: Generate | None = None
     read: Read | None = None
+    describe: Describe | None = None
+    hear: Hear | None = None
+    transcript: Transcribe | None = None
     write_logits: WriteLogits | None = None
     write_numbers: WriteNumbers | None = None
 
@@ -115,13 +132,27 @@ def _reply(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
                 raise UnsupportedError("this engine does not tell its numbers")
             opened.write_numbers(request["texts"], request.get("types"), request["file"])
             return {}
+        if "transcript" in request:
+            if opened.transcript is None:
+                raise UnsupportedError("this engine writes nothing down")
+            return opened.transcript(request["transcript"])
+        if "recordings" in request:
+            if opened.hear is None:
+                raise UnsupportedError("this engine does not hear")
+            heard = opened.hear(request["recordings"])
+            return {"step_seconds": heard.step_seconds, "sound_seconds": heard.sound_seconds}
         if "calls" in request:
             if opened.read is None:
                 raise UnsupportedError("this engine reads no whole texts")
             return {"step_seconds": opened.read(request["rows"], request["calls"])}
         if opened.generate is None:
             raise UnsupportedError("this engine makes no tokens")
-        generated = opened.generate(request["prompts"], request["new_tokens"])
+        if "images" in request:
+            if opened.describe is None:
+                raise UnsupportedError("this engine reads no images")
+            generated = opened.describe(request["prompts"][0], request["images"], request["new_tokens"])
+        else:
+            generated = opened.generate(request["prompts"], request["new_tokens"])
     except UnsupportedError as reason:
         return {"unsupported": str(reason)}
     more = {} if generated.encode_seconds is None else {"encode_seconds": generated.encode_seconds}

@@ -14,6 +14,8 @@ UNITS: dict[str, tuple[float, int]] = {
     "": (1.0, 4),
     "tok/s": (1.0, 4),
     "texts/s": (1.0, 4),
+    "s of sound/s": (1.0, 4),
+    "images/s": (1.0, 4),
     "ms": (1e-3, 4),
     "s": (1.0, 4),
     "MB": (1e6, 4),

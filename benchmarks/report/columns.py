@@ -80,7 +80,9 @@ def greedy_columns() -> list[Column]:
 def headline_workloads(report: Mapping[str, Any]) -> tuple[str, str]:
     """The workloads of an answer's and of a prompt's speed: the first one, and the one with the longest prompt."""
     workloads = report["workloads"]
-    longest = max(workloads, key=lambda item: item["prompt_tokens"] if item["batch"] == 1 else 0)
+    longest = max(
+        workloads, key=lambda item: (item["prompt_tokens"] if item["batch"] == 1 else 0, item.get("hears") == "joined")
+    )
     return workloads[0]["name"], longest["name"]
 
 

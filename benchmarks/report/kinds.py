@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jisu.benchmarks.report import generating_kinds, reading_kinds
+from jisu.benchmarks.report import generating_kinds, hearing_kind, reading_kinds, seeing_kind
 from jisu.benchmarks.report.reported_kind import ReportedKind
-from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, PER_TOKEN_KINDS, TEXT_TO_TEXT, ModelKind
+from jisu.exporter.contract.artifact import (
+    CLASSIFICATION,
+    EMBEDDING,
+    IMAGE_TEXT,
+    PER_TOKEN_KINDS,
+    SPEECH,
+    TEXT_TO_TEXT,
+    ModelKind,
+)
 
 REPORTED: dict[ModelKind, ReportedKind] = {
     "text-generation": generating_kinds.GENERATION,
     TEXT_TO_TEXT: generating_kinds.TEXT_TO_TEXT,
+    IMAGE_TEXT: seeing_kind.SEEING,
+    SPEECH: hearing_kind.HEARING,
     CLASSIFICATION: reading_kinds.LABELS,
     EMBEDDING: reading_kinds.VECTORS,
     **dict.fromkeys(sorted(PER_TOKEN_KINDS), reading_kinds.TOKENS),

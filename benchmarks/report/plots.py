@@ -21,7 +21,7 @@ _INK = "#010203"
 # Legible on white and on black; Okabe and Ito's colours, which the colour-blind can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")
 _NAMED_OPERATORS = 6
-_SPEEDS = {"tok/s": "tokens", "texts/s": "texts"}
+_SPEEDS = {"tok/s": "tokens", "texts/s": "texts", "s of sound/s": "seconds of sound"}
 _WIDTH = 7.2  # inches
 # Below this a divergence is the noise of float32: the axis is linear there.
 _LEAST_KL = 1e-4

@@ -47,22 +47,23 @@ def measured(title: str, workload: str, *path: str, unit: str, better: Better | 
     return Column(title=title, path=("measured", workload, *path), unit=unit, better=better)
 
 
-def divergence_columns(quality: Path) -> list[Column]:
+def divergence_columns(quality: Path, noun: str = "domain") -> list[Column]:
     """KL divergence in the worst domain and on average, or of the only set of texts."""
     several = "worst" in quality
-    average = Column(title="mean KL, all domains", path=("quality", "average", "mean_kl"), unit="nats", better="low")
-    return [divergence(quality), *([average] if several else [])]
+    path = ("quality", "average", "mean_kl")
+    average = Column(title=f"mean KL, all {noun}s", path=path, unit="nats", better="low")
+    return [divergence(quality, noun), *([average] if several else [])]
 
 
-def divergence(quality: Path) -> Column:
+def divergence(quality: Path, noun: str = "domain") -> Column:
     """The headline divergence."""
-    title = "KL, worst domain" if "worst" in quality else "mean KL"
+    title = f"KL, worst {noun}" if "worst" in quality else "mean KL"
     return Column(title=title, path=(*quality, "mean_kl"), unit="nats", better="low")
 
 
-def agreement(quality: Path, title: str = "top-1") -> Column:
+def agreement(quality: Path, title: str = "top-1", noun: str = "domain") -> Column:
     """How often the likeliest answer is the source's."""
-    title = f"{title}, worst domain" if "worst" in quality else title
+    title = f"{title}, worst {noun}" if "worst" in quality else title
     return Column(title=title, path=(*quality, "top1"), unit="%", better="high")
 
 

@@ -22,6 +22,8 @@ SPEEDS = {
     "decode": ("decode_tokens_per_s", "tok/s"),
     "prefill": ("prefill_tokens_per_s", "tok/s"),
     "speed": ("texts_per_s", "texts/s"),
+    "transcription": ("sound_per_s", "s of sound/s"),
+    "reading of images": ("images_per_s", "images/s"),
 }
 # A reference whose size has changed by more is another model, and no measure.
 _SAME_SIZE = 0.01

@@ -27,8 +27,9 @@ _OPTIONS = {
     "max_perplexity_ratio": "--max-ppl-ratio",
     "min_cosine": "--min-cosine",
     "min_recall": "--min-recall",
+    "min_same_words": "--min-same-words",
 }
-_SHARES = ("min_top1", "min_cosine", "min_recall")
+_SHARES = ("min_top1", "min_cosine", "min_recall", "min_same_words")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Limits:
     max_perplexity_ratio: float | None = None
     min_cosine: float | None = None
     min_recall: float | None = None
+    min_same_words: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -225,6 +227,8 @@ def _quality_cases(report: Report, limits: Limits) -> list[dict[str, Any]]:
             cases.append(_quality_case(row, metric, key, limit, bound))
         if limits.min_recall is not None:
             cases.append(_recall_case(row, limits.min_recall))
+        if limits.min_same_words is not None:
+            cases.append(_words_case(row, limits.min_same_words))
         if limits.max_average_kl is not None:
             value = at(row, ("quality", "average", "mean_kl"))
             text = f"limit at most {limits.max_average_kl:g}"
@@ -248,6 +252,15 @@ def _recall_case(row: Mapping[str, Any], limit: float) -> dict[str, Any]:
     high = ranking.get("intervals", {}).get("recall_at_10", [value, value])[1]
     text = f"{value:.4g} over {ranking.get('queries')} queries, limit at least {limit:g}"
     return metric_case(row, "recall@10", passed=bool(high >= limit), text=text, now=value, limit=limit)
+
+
+def _words_case(row: Mapping[str, Any], limit: float) -> dict[str, Any]:
+    """How many words of all recordings are the source's."""
+    transcripts = at(row, ("quality", "transcripts")) or {}
+    value, text = transcripts.get("same_words"), f"limit at least {limit:g}"
+    text = f"not measured, {text}" if value is None else f"{value:.4g} of {transcripts.get('words')} words, {text}"
+    passed = value is not None and bool(value >= limit)
+    return metric_case(row, "same words", passed=passed, text=text, now=value, limit=limit)
 
 
 def _quality_case(row: Mapping[str, Any], metric: str, key: str, limit: float, bound: str) -> dict[str, Any]:

@@ -56,6 +56,11 @@ class Transcriber:
         if self.settings.writes == "tokens":
             self._own = checked_settings(read_generation_settings(artifact.folder), self._facts, artifact.folder)
 
+    @property
+    def backend(self) -> SpeechBackend:
+        """What runs the model."""
+        return self._backend
+
     def transcribe(
         self,
         samples: Samples,
@@ -74,7 +79,7 @@ class Transcriber:
         options = complete_options(SamplingOptions(num_beams=num_beams), self._own)
         started = time.perf_counter()
         seconds = len(samples) / self.settings.sampling_rate
-        samples = self._filled(samples)
+        samples = self.filled(samples)
         if self.settings.writes == "frames":
             segments, text = self._labelled(samples, seconds, by_word=timestamps)
         else:
@@ -92,7 +97,7 @@ class Transcriber:
             compute_seconds=time.perf_counter() - started,
         )
 
-    def _filled(self, samples: Samples) -> Samples:
+    def filled(self, samples: Samples) -> Samples:
         """With silence behind it up to the shortest that the model reads, or to its window."""
         missing = max(self.settings.window or 0, self.settings.shortest) - len(samples)
         return samples if missing <= 0 else np.pad(samples, (0, missing))
@@ -146,7 +151,7 @@ class Transcriber:
         if settings.window is None:
             longest = _PIECE_SECONDS * settings.sampling_rate
             for begin in range(0, len(samples), longest):
-                part = self._filled(samples[begin : begin + longest])
+                part = self.filled(samples[begin : begin + longest])
                 yield self._features(part), begin / settings.sampling_rate, len(part) / settings.sampling_rate, 1
             return
         features = self._features(samples)
@@ -261,7 +266,7 @@ class Transcriber:
             low, high = max(0, begin - around), min(len(samples), begin + piece + around)
             end = min(len(samples), begin + piece)
             with self._turn():
-                logits = backend.frame_logits([backend.features(self._filled(samples[low:high]))])[0]
+                logits = backend.frame_logits([backend.features(self.filled(samples[low:high]))])[0]
             share = len(logits) / max(self.settings.shortest, high - low)
             kept.append(logits[round((begin - low) * share) : round((end - low) * share)])
             per_frame = 1 / share / rate

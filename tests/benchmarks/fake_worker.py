@@ -10,7 +10,7 @@ from jisu.benchmarks.compare.contestants import Contestant
 
 _PROGRAM = """
 import json, os, signal, sys, time
-from jisu.benchmarks.peers.worker import Generation, Opened, UnsupportedError, serve
+from jisu.benchmarks.peers.worker import Generation, Hearing, Opened, UnsupportedError, serve
 requests = []
 def generate(prompts, new_tokens):
     requests.append(prompts)
@@ -31,11 +31,22 @@ def write_numbers(texts, types, file):
     numbers = np.zeros((len(texts), 3), np.float32)
     {numbers}
     np.save(file, numbers)
+def describe(prompt, images, new_tokens):
+    made = generate([prompt], new_tokens)
+    return Generation(step_seconds=made.step_seconds, tokens=made.tokens, encode_seconds=0.1)
+def hear(files):
+    seconds = [0.5 * {factor}] * len(files)
+    {hears}
+    return Hearing(step_seconds=seconds, sound_seconds=[2.0] * len(files))
+def transcript(file):
+    said = dict(text="one two three", tokens=[2, 3, 4], prompt=[1], whole=True)
+    {says}
+    return said
 def open_engine():
     {opening}
     return Opened(
         version="fake 1", settings="none", generate=generate, read=read, write_logits=write_logits,
-        write_numbers=write_numbers
+        write_numbers=write_numbers, describe=describe, hear=hear, transcript=transcript
     )
 serve(open_engine)
 """
@@ -49,11 +60,21 @@ def fake_contestant(
     logits: str = "logits[:, 1] = 4",
     labels: str = "pass",
     numbers: str = "pass",
+    hears: str = "pass",
+    says: str = "pass",
     factor: float = 1.0,
     **facts: Any,
 ) -> Contestant:
     """A contestant whose tokens take ``factor`` times 10 ms; the other strings are Python lines."""
-    lines = {"body": body, "opening": opening, "logits": logits, "labels": labels, "numbers": numbers}
+    lines = {
+        "body": body,
+        "opening": opening,
+        "logits": logits,
+        "labels": labels,
+        "numbers": numbers,
+        "hears": hears,
+        "says": says,
+    }
     program = textwrap.dedent(_PROGRAM).format(**lines, factor=factor)
     facts = {"engine": "jisu", "size_bytes": 5_000_000, "export_seconds": None, **facts}
     return Contestant(name=name, command=(sys.executable, "-c", program), facts=facts)

@@ -71,6 +71,15 @@ def test_texts_of_one_length_have_one_column():
     assert headline_words(report) == "Short texts and latency on short-text"
 
 
+def test_speech_of_one_by_one_and_of_all_in_one_have_a_column_each():
+    report = made_report()
+    report["task"] = "automatic-speech-recognition"
+    report["workloads"] = [item.to_dict() for item in WORKLOADS["automatic-speech-recognition"].values()]
+    titles = [column.title for column in headline_columns(report)]
+    assert titles[:4] == ["real-time factor", "real-time factor, long", "latency", "same words"]
+    assert "KL, worst domain" not in titles
+
+
 @pytest.mark.parametrize("name", ["top-1, worst domain", "perplexity over the source's"])
 def test_a_figure_that_no_row_has_is_no_column(name):
     report = made_report()
