@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,9 +109,12 @@ def _described(diagnosis: Diagnosis) -> str:
     width = max(map(len, diagnosis.pieces))
     lines = [f"{'':{width}}  prompt    worst step", *diagnosis.notes]
     for piece, errors in zip(diagnosis.pieces, diagnosis.errors, strict=True):
-        step = f"{errors[1:].max():.2e}" if len(errors) > 1 else "-"
+        # Graphs that run once have no steps.
+        step = "-" if all(math.isnan(error) for error in errors[1:]) else f"{errors[1:].max():.2e}"
         lines.append(f"{piece:{width}}  {errors[0]:.2e}  {step}")
     lines.append("Errors in standard deviations, each piece given what the source gives the piece before it.")
+    if any(": " in piece for piece in diagnosis.pieces):
+        lines.append("Within the graphs that are named, errors add up from one piece to the next.")
     finding = diagnosis.finding
     if finding is None:
         lines.append("Nothing diverges from the source.")

@@ -15,8 +15,10 @@ import numpy.typing as npt
 from jisu.exporter.contract.artifact import IMAGE_TEXT, SPEECH, TEXT_TO_TEXT, Artifact, read_artifact
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.diagnosis.finding import Diagnosis, Limits, limits_of
+from jisu.exporter.diagnosis.graph_part import ComparedPart
 from jisu.exporter.diagnosis.narrow import narrow
-from jisu.exporter.diagnosis.subject import Subject, make_subject
+from jisu.exporter.diagnosis.several_graphs import compare_vision, diagnose_speech, joined
+from jisu.exporter.diagnosis.subject import Subject, make_subject, text_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +53,7 @@ def diagnose(
         ignore_weights: patterns of its tensors to leave out; those that the export left out when None.
 
     Raises:
-        InputError: the artifact or its source cannot be read, or has an encoder.
+        InputError: the artifact or its source cannot be read, or turns texts into others.
     """
     from jisu.exporter.sources.recorded_source import load_recorded_source
 
@@ -64,28 +66,34 @@ def diagnose(
                 fix=f"Correct --{name}.",
             )
     opened = read_artifact(artifact, or_rejected=True)
-    parts = {TEXT_TO_TEXT: "has an encoder and a decoder", IMAGE_TEXT: "reads images", SPEECH: "hears"}
-    if opened.manifest.model_kind in parts:
+    kind = opened.manifest.model_kind
+    if kind == TEXT_TO_TEXT:
         raise InputError(
-            f"{opened.folder} {parts[opened.manifest.model_kind]}, and is not diagnosed yet",
-            received=f"an artifact for {opened.manifest.model_kind}",
-            allowed="a model that continues a text, or one that gives it a label",
+            f"{opened.folder} has an encoder and a decoder of texts, and is not diagnosed yet",
+            received=f"an artifact for {kind}",
+            allowed="models that continue a text, read whole texts, hear or read images",
             fix="`jisu verify` names the check that differs first; of a rejected export rejected.json does.",
         )
     loaded = load_recorded_source(
         opened, source, allow_pickle=allow_pickle, ignore_weights=ignore_weights, tokenizer=tokenizer
     )
     _check_source(opened, loaded)
+    limits = limits_of(opened.manifest.precision)
+    folder = Path(out) if out is not None else opened.folder.with_name(f"{opened.folder.name}.failing")
+    if kind == SPEECH:
+        said = text_of(loaded, prompt + steps)
+        return diagnose_speech(opened, loaded, said, limits, prompt=min(prompt, len(said)), folder=folder)
+    seen = compare_vision(opened, loaded, limits, folder=folder) if kind == IMAGE_TEXT else None
     subject, notes = make_subject(opened, loaded, prompt=prompt, steps=steps)
     errors = _errors(subject)
     names = tuple(piece.name for piece in subject.pieces)
-    limits = limits_of(opened.manifest.precision)
     where = _first(errors, limits)
-    if where is None:
-        return Diagnosis(pieces=names, errors=errors, finding=None, notes=notes)
-    folder = Path(out) if out is not None else opened.folder.with_name(f"{opened.folder.name}.failing")
-    finding = narrow(subject, errors, limits, where=where, folder=folder)
-    return Diagnosis(pieces=names, errors=errors, finding=finding, notes=notes)
+    finding = None if seen is None else seen.finding
+    if where is not None and finding is None:
+        finding = narrow(subject, errors, limits, where=where, folder=folder)
+    if seen is None:
+        return Diagnosis(pieces=names, errors=errors, finding=finding, notes=notes)
+    return joined([seen, ComparedPart(pieces=names, errors=errors, finding=finding)], notes)
 
 
 def _check_source(artifact: Artifact, source: Source) -> None:

@@ -5,7 +5,7 @@ The state is the graph's own: what a piece wrote into it while it was fed the tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +73,8 @@ class GraphRun:
         calls: Sequence[Call],
         fed: dict[str, npt.NDArray[np.float32]],
         names: Sequence[str],
+        *,
+        constant: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> Iterator[tuple[Call, dict[str, Any], dict[str, npt.NDArray[Any]]]]:
         """Run call after call.
 
@@ -80,6 +82,7 @@ class GraphRun:
             token_ids: the whole text, int64 [T].
             fed: what the pieces are given, by input, float32 [T, C].
             names: the outputs to hand on.
+            constant: what every call is given besides, by input: what an encoder wrote.
 
         Yields:
             The call, everything that went in (by name, arrays, and the runtime's own values of the state), and the
@@ -90,6 +93,7 @@ class GraphRun:
         for call in calls:
             inputs = self._inputs(token_ids, call)
             inputs |= {name: array[None, call.start : call.stop] for name, array in fed.items()}
+            inputs |= constant or {}
             values = {
                 name: self._ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
                 for name, array in inputs.items()
@@ -100,6 +104,11 @@ class GraphRun:
             results = dict(zip(outputs_read, self._session.run_with_ort_values(outputs_read, values), strict=True))
             yield call, {**inputs, **state}, {name: results[name].numpy() for name in names}
             state = {past: results[present] for past, present in written.items()}
+
+    def once(self, inputs: Mapping[str, npt.NDArray[Any]], names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """The outputs ``names`` of a graph without a state for its inputs; names that are none of its are left out."""
+        read = {name: np.ascontiguousarray(array) for name, array in inputs.items() if name in self._read}
+        return dict(zip(names, self._session.run(list(names), read), strict=True))
 
     def _states(self) -> tuple[Any, ...]:
         return self._signature.written

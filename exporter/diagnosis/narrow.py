@@ -41,7 +41,7 @@ def narrow(
     known = _known(subject, piece)
     right: list[str] = []
     last, example, at = piece.output, {}, subject.calls[0]
-    run = GraphRun(_showing(subject.model, known), subject.artifact.folder, subject.artifact.manifest.signature)
+    run = GraphRun(showing(subject.model, known), subject.artifact.folder, subject.artifact.manifest.signature)
     for call, inputs, values in run.over(subject.token_ids, subject.calls, subject.fed, [*known, piece.output]):
         if call.step != step:
             continue
@@ -59,7 +59,7 @@ def narrow(
         step=step,
         error=float(errors[index, step]),
         limit=limits.at(errors[:, step]),
-        operators=_in_words(part, behind=[*right, *subject.fed]),
+        operators=in_words(part, behind=[*right, *subject.fed]),
         subgraph=write_stretch(part, folder, arrays=arrays),
     )
 
@@ -92,7 +92,7 @@ def _agreeing(
     return right, None
 
 
-def _showing(model: ir.Model, names: Iterable[str]) -> ir.Model:
+def showing(model: ir.Model, names: Iterable[str]) -> ir.Model:
     """A copy that hands on these values, too."""
     shown = model.clone()
     by_name = {value.name: value for node in shown.graph for value in node.outputs}
@@ -119,7 +119,7 @@ def _example(part: ir.Model, values: dict[str, Any]) -> dict[str, npt.NDArray[An
     return example
 
 
-def _in_words(part: ir.Model, *, behind: list[str]) -> str:
+def in_words(part: ir.Model, *, behind: list[str]) -> str:
     """The operators behind what agrees; masks and positions are computed beside them."""
     reached = {id(value) for value in part.graph.inputs if value.name in behind}
     nodes = []

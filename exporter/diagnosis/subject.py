@@ -94,7 +94,7 @@ def make_subject(artifact: Artifact, source: Source, *, prompt: int, steps: int)
     layers: Any = () if stack is None else source.module.get_submodule(stack.path)
     reference = _reference(source)
     tokens_needed = prompt + (0 if whole or not signature.state else steps)
-    token_ids = _text(source, tokens_needed)
+    token_ids = text_of(source, tokens_needed)
     prompt = min(prompt, len(token_ids))
     truth = observe(reference, list(layers), token_ids)
     model = read_graph(artifact.cpu_graph)
@@ -135,7 +135,7 @@ def _reference(source: Source) -> Any:
     return reference_of(source)
 
 
-def _text(source: Source, tokens: int) -> npt.NDArray[np.int64]:
+def text_of(source: Source, tokens: int) -> npt.NDArray[np.int64]:
     """The first tokens of the text that the gate begins with, as many of them as the model holds."""
     from jisu.exporter.gate import gate_prompts
 

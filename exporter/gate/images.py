@@ -141,7 +141,7 @@ def check_pixels(exam: ImageExam) -> Check:
     from jisu.exporter.sources.image_ways import PIXELS, made_images
 
     wrong = []
-    pictures = [Image.fromarray(one) for one in made_images(_edge(exam.vision), seed=1)]
+    pictures = [Image.fromarray(one) for one in made_images(image_edge(exam.vision), seed=1)]
     if exam.vision.settings.settings.get("do_convert_rgb"):
         pictures += [pictures[0].convert("L"), _with_alpha(pictures[1]), pictures[2].convert("CMYK")]
     largest = 0.0
@@ -294,7 +294,7 @@ def _cases(reference: ImageReference, vision: VisionSource, *, vocab_size: int) 
     """One image of each shape whose prompt the model has room for, and two in one prompt."""
     from jisu.exporter.sources.image_ways import made_images
 
-    mark, images = vision.settings.mark, made_images(_edge(vision), seed=2)
+    mark, images = vision.settings.mark, made_images(image_edge(vision), seed=2)
     longest = getattr(vision.model.config.get_text_config(), "max_position_embeddings", None) or _MOST_TOKENS
     room = min(longest, _MOST_TOKENS, _LOGITS_BYTES // (4 * vocab_size)) - _STEPS
     random = np.random.default_rng(3)
@@ -311,7 +311,8 @@ def _cases(reference: ImageReference, vision: VisionSource, *, vocab_size: int) 
     return list(cases.values())
 
 
-def _edge(vision: VisionSource) -> int:
+def image_edge(vision: VisionSource) -> int:
+    """About the edge of what such a model reads, so that small models are asked about small images."""
     from jisu.exporter.sources.image_ways import edge_of
 
     return edge_of(vision.processor)
