@@ -124,7 +124,7 @@ def load_folder(
             account, tokenizer = follow_stated_rules(account, tokenizer, folder)
             if head.embedding is not None and head.embedding.lowers:
                 lower_texts(tokenizer)
-            row_notes = notes_on_rows(tokenizer, vocab_size(empty), folder)
+            row_notes = [*notes_on_rows(tokenizer, vocab_size(empty), folder), *head.notes_on_length(empty)]
         head = head.with_prompt(tokenizer)
         scored = head.answer_tokens(tokenizer, rows=vocab_size(empty))
         if head.prompt is not None and tokenizer is not None:

@@ -79,6 +79,16 @@ class Head:
     def reads_images(self) -> bool:
         return self.kind == IMAGE_TEXT
 
+    def notes_on_length(self, model: Any) -> list[str]:
+        """What is said of a longest text for which the model has no positions."""
+        stated = None if self.embedding is None else self.embedding.longest
+        if stated is None:
+            return []
+        positions = describe_model(model, None).max_positions
+        if positions is None or stated <= positions:
+            return []
+        return [f"max_seq_length is {stated}, and the model has {positions} positions: longer texts are refused."]
+
     def with_prompt(self, tokenizer: Any | None) -> Head:
         """A reranker's head with its prompt, any other as it is; raises InputError for a prompt that cannot be made."""
         return self if self.reranking is None else replace(self, prompt=make_prompt(self.reranking, tokenizer))

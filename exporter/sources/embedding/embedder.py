@@ -16,6 +16,8 @@ from jisu.exporter.sources.embedding.description import EmbeddingDescription, Em
 from jisu.exporter.sources.embedding.pooling import pool
 
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
+# Of a vector: more than any model gives.
+_MOST_NUMBERS = 1 << 20
 # Keys of a Dense module that say what is built; those of names are at their defaults or refused.
 _DENSE = {"in_features", "out_features", "bias", "activation_function", "use_residual"}
 _NAMES = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
@@ -137,7 +139,7 @@ def _build(step: EmbeddingStep, size: int) -> tuple[nn.Module, int]:
     _check_names(step, _DENSE | set(_NAMES))
     _check_size(step, "in_features", size)
     out = step.settings.get("out_features")
-    if not isinstance(out, int) or out < 1:
+    if not isinstance(out, int) or not 1 <= out <= _MOST_NUMBERS:
         raise _unusable(step, f"out_features {out!r}")
     dense = Dense(
         (size, out),

@@ -57,6 +57,7 @@ def test_a_residual_of_another_size_goes_through_its_own_layer():
         ({"in_features": 64, "out_features": 8, "module_input_name": "token_embeddings"}, "module_input_name"),
         ({"in_features": 64, "out_features": 8, "activation_function": "os.system"}, "activation_function 'os.system'"),
         ({"in_features": 64, "out_features": 8, "activation_function": "torch.nn.Linear"}, "needs settings"),
+        ({"in_features": 64, "out_features": 2**63}, "out_features 9223372036854775808"),
         ({"in_features": 64, "out_features": 8, "shape": 1}, "Received: shape"),
     ],
 )
@@ -95,3 +96,9 @@ def test_a_step_in_a_pickle_is_read_on_request_only(tmp_path):
     (place / "pytorch_model.bin").write_bytes(b"none")
     with pytest.raises(InputError, match="cannot be read"):
         load_source(tmp_path, allow_pickle=True)
+
+
+@pytest.mark.parametrize(("longest", "said"), [(1024, 1), (64, 0), (None, 0)])
+def test_a_longest_text_beyond_the_models_positions_is_said(tmp_path, longest, said):
+    source = load_source(write_tiny_embedder(tmp_path, longest=longest), outline=False)
+    assert sum("max_seq_length is 1024" in note for note in source.notes) == said
