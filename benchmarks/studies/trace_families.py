@@ -12,25 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
-import resource
-import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jisu.benchmarks.studies.bounded_runs import bounded_runs
+from jisu.benchmarks.studies.sentences import named, sentence
 from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
 from jisu.exporter.reports.families import TABLE, Families, Family, read_families
+from jisu.exporter.reports.heads import HEADS, Heads, read_heads
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "families.md"
 LIMIT_SECONDS = 60.0
-_PATIENCE = 6  # seconds of wall clock for each second of CPU time
-_LONGEST_REASON = 220
 
 
 def main() -> None:
@@ -49,7 +45,7 @@ def main() -> None:
             limit=arguments.limit,
         )
     DOCS.parent.mkdir(exist_ok=True)
-    DOCS.write_text(render(read_families()), encoding="utf-8")
+    DOCS.write_text(render(read_families(), read_heads()), encoding="utf-8")
 
 
 def all_types() -> list[str]:
@@ -61,16 +57,16 @@ def all_types() -> list[str]:
 def measure(types: Sequence[str], *, jobs: int, limit: float) -> None:
     import transformers
 
-    _import_once()
+    import_once()
     known = {family.model_type: family for family in read_families().families} if TABLE.exists() else {}
-    for family in _examined(types, jobs=jobs, limit=limit):
+    for family in bounded_runs(types, _examine, _failed, jobs=jobs, limit=limit):
         known[family.model_type] = family
         print(f"{family.model_type}: {'passes' if family.passes else family.reason} ({family.seconds} s)", flush=True)
         table = Families(transformers=transformers.__version__, families=tuple(known[name] for name in sorted(known)))
         TABLE.write_text(table.to_json(), encoding="utf-8")
 
 
-def _import_once() -> None:
+def import_once() -> None:
     """Load what every process needs before it forks off."""
     import onnxruntime  # noqa: F401, TID251
 
@@ -79,46 +75,9 @@ def _import_once() -> None:
     import jisu.exporter.tracing.trace  # noqa: F401
 
 
-def _examined(types: Sequence[str], *, jobs: int, limit: float) -> Iterator[Family]:
-    context = multiprocessing.get_context("fork")
-    waiting = list(types)
-    running: dict[Connection, tuple[str, Any, float]] = {}
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            name = waiting.pop(0)
-            ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_examine, args=(name, theirs, limit))
-            process.start()
-            theirs.close()
-            running[ours] = (name, process, time.monotonic())
-        wait(list(running), timeout=1.0)
-        for connection, (name, process, begun) in list(running.items()):
-            seconds = time.monotonic() - begun
-            if connection.poll():
-                try:
-                    yield connection.recv()
-                except EOFError:
-                    process.join()
-                    late = process.exitcode == -signal.SIGXCPU
-                    reason = f"It took longer than {limit:.0f} s." if late else "Its process ended without a word."
-                    yield Family(model_type=name, passes=False, reason=reason)
-            elif seconds > _PATIENCE * limit:
-                process.kill()
-                yield Family(model_type=name, passes=False, reason=f"It took longer than {limit:.0f} s.")
-            else:
-                continue
-            process.join()
-            del running[connection]
-
-
-def _examine(model_type: str, result: Connection, limit: float) -> None:
-    # Of the CPU, since the machine may have other work; a process that waits forever is ended from outside.
-    resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 2)
+def _examine(model_type: str) -> Family:
     with tempfile.TemporaryDirectory() as folder:
-        result.send(examine(model_type, Path(folder)))
-    result.close()
+        return examine(model_type, Path(folder))
 
 
 def examine(model_type: str, folder: Path) -> Family:
@@ -130,7 +89,7 @@ def examine(model_type: str, folder: Path) -> Family:
     try:
         layers = write_model(model_type, folder / "source")
     except Exception as error:  # noqa: BLE001 - the reason is what is wanted
-        return _failed(model_type, f"A small model of its default configuration does not run: {_sentence(error)}")
+        return _failed(model_type, f"A small model of its default configuration does not run: {sentence(error)}")
     begun = time.process_time()
     try:
         artifact = export(folder / "source", folder / "out")
@@ -140,7 +99,7 @@ def examine(model_type: str, folder: Path) -> Family:
         names = ", ".join(check["name"] for check in failed)
         return _failed(model_type, f"The gate rejects it ({names}): {failed[0]['detail']}")
     except Exception as error:  # noqa: BLE001
-        return _failed(model_type, _named(_sentence(error), folder / "source"))
+        return _failed(model_type, named(sentence(error), folder / "source"))
     seconds = round(time.process_time() - begun, 1)
     signature = artifact.manifest.signature
     checks = artifact.manifest.gate["checks"]
@@ -202,20 +161,8 @@ def _failed(model_type: str, reason: str) -> Family:
     return Family(model_type=model_type, passes=False, reason=reason)
 
 
-def _named(reason: str, checkpoint: Path) -> str:
-    """The reason with a word for the checkpoint's path."""
-    named = reason.replace(str(checkpoint), "the model")
-    return named[:1].upper() + named[1:]
-
-
-def _sentence(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON].rstrip()} ..."
-    return text if text.endswith((".", "...")) else f"{text}."
-
-
-def render(table: Families) -> str:
-    """The document: what passes, then what does not and why."""
+def render(table: Families, heads: Heads) -> str:
+    """The document: what passes, then what does not and why; at its end the heads that read whole texts."""
     passing = [family for family in table.families if family.passes]
     failing = [family for family in table.families if not family.passes]
     lines = [
@@ -245,7 +192,41 @@ def render(table: Families) -> str:
     ]
     lines += ["", "## What does not pass", "", "| model type | reason |", "|---|---|"]
     lines += [f"| {family.model_type} | {_cell(family.reason or '')} |" for family in failing]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_rendered_heads(heads)]) + "\n"
+
+
+def _rendered_heads(table: Heads) -> list[str]:
+    from jisu.benchmarks.studies.trace_heads import all_entries
+
+    entries = all_entries()
+    lines = [
+        "",
+        "## Heads that read whole texts",
+        "",
+        "The same for the classes of transformers with a head: random weights, no tokenizer, `ort-cpu`, fp32, the",
+        "whole gate. `python -m benchmarks.studies.trace_heads` makes the table, and with `--missing` tries the types",
+        "that it does not have yet.",
+        "",
+        "| head | what for | types in transformers | tried | pass | largest error |",
+        "|---|---|---|---|---|---|",
+    ]
+    for head, what in HEADS.items():
+        listed = table.of(head)
+        worst = max((one.worst for one in listed if one.worst is not None), default=None)
+        error = "" if worst is None else f"{worst:.1e}"
+        known = sum(entry.startswith(f"{head}/") for entry in entries)
+        lines.append(f"| {head} | {what} | {known} | {len(listed)} | {sum(one.passes for one in listed)} | {error} |")
+    lines += ["", "Passing: " + "; ".join(_passing(table, head) for head in HEADS if _passing(table, head)) + "."]
+    failing = [one for one in table.heads if not one.passes]
+    if failing:
+        lines += ["", "| model type | head | reason |", "|---|---|---|"]
+        lines += [f"| {one.model_type} | {one.head} | {_cell(one.reason or '')} |" for one in failing]
+    return lines
+
+
+def _passing(table: Heads, head: str) -> str:
+    names = [one.model_type for one in table.of(head) if one.passes]
+    return f"{head} of {', '.join(names)}" if names else ""
 
 
 def _cell(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""``jisu families``: which causal language models of transformers are known to export and to pass."""
+"""``jisu families``: which models of transformers are known to export and to pass, by type and by head."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import json
 import sys
 from dataclasses import asdict
 
+from jisu.exporter.contract.errors import InputError
 from jisu.exporter.reports.families import Families, Family, read_families
+from jisu.exporter.reports.heads import HEADS, Head, Heads, read_heads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,19 +20,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    table = read_families()
-    chosen = [
-        family
-        for family in ([table.find(arguments.model_type)] if arguments.model_type else table.families)
-        if not (arguments.failed and family.passes)
-    ]
+    table, heads = read_families(), read_heads()
+    name = arguments.model_type
+    listed = list(heads.find(name) if name else heads.heads)
+    try:
+        families = [table.find(name)] if name else list(table.families)
+    except InputError:
+        if not listed:
+            raise
+        families = []  # a type that only reads
+    chosen = [family for family in families if not (arguments.failed and family.passes)]
+    listed = [head for head in listed if not (arguments.failed and head.passes)]
     if (warning := stale(table)) is not None:
         sys.stderr.write(f"{warning}\n")
     if arguments.json:
-        record = {"transformers": table.transformers, "families": [asdict(family) for family in chosen]}
+        record = {
+            "transformers": table.transformers,
+            "families": [asdict(family) for family in chosen],
+            "heads": [asdict(head) for head in listed],
+        }
         sys.stdout.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(describe(table, chosen))
+        sys.stdout.write(describe_heads(heads, listed if name or arguments.failed else []))
     return 0
 
 
@@ -57,6 +69,20 @@ def describe(table: Families, chosen: list[Family]) -> str:
         width = max(len(family.model_type) for family in chosen)
         lines += [f"{family.model_type:{width}}  {_line(family)}" for family in chosen]
     return "\n".join(lines) + "\n"
+
+
+def describe_heads(table: Heads, chosen: list[Head]) -> str:
+    """How many types pass with each head, and the chosen ones line by line."""
+    lines = [
+        f"{head}, {what}: {table.summary(head)} tried model types pass."
+        for head, what in HEADS.items()
+        if table.of(head)
+    ]
+    width = max((len(f"{one.model_type} {one.head}") for one in chosen), default=0)
+    for one in chosen:
+        verdict = f"passes  error {one.worst:.1e}, {one.seconds:.0f} s" if one.passes else f"no      {one.reason}"
+        lines.append(f"{one.model_type + ' ' + one.head:{width}}  {verdict}")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _line(family: Family) -> str:

@@ -69,7 +69,10 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "benchmarks/studies/gguf_tensors.py",
         "benchmarks/studies/gguf_writing.py",
     ),
-    "benchmarks/studies/test_trace_families.py": ("benchmarks/studies/tiny_configurations.py",),
+    "benchmarks/studies/test_trace_families.py": (
+        "benchmarks/studies/sentences.py",
+        "benchmarks/studies/tiny_configurations.py",
+    ),
     # What is kept between two steps: right when the second step resumes it.
     "calibration/statistics/test_collect.py": ("calibration/statistics/statistics.py",),
     # Commands that only parse and print: their tests call the command.

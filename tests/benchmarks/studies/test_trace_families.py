@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from jisu.benchmarks.studies.tiny_configurations import LAYERS, tiny_configuration
 from jisu.benchmarks.studies.trace_families import examine, render
 from jisu.exporter.reports.families import Families, Family
+from jisu.exporter.reports.heads import Head, Heads
 
 
 def test_a_type_that_passes_is_measured(tmp_path: Path) -> None:
@@ -87,7 +89,16 @@ def test_the_document_has_a_line_for_each_type_and_no_broken_cell() -> None:
         seconds=5.2,
     )
     failing = Family(model_type="omega", passes=False, reason="It wants a | and a <b>.")
-    text = render(Families(transformers="5.0", families=(passing, failing)))
+    heads = Heads(
+        transformers="5.0",
+        heads=(
+            Head(model_type="alpha", head="MaskedLM", passes=True, worst=3e-6, seconds=2.0),
+            Head(model_type="omega", head="MaskedLM", passes=False, reason="It has a |."),
+        ),
+    )
+    text = render(Families(transformers="5.0", families=(passing, failing)), heads)
+    assert re.search(r"\| MaskedLM \| words for masks \| \d\d \| 2 \| 1 \| 3.0e-06 \|", text)
+    assert "| omega | MaskedLM | It has a \\|. |" in text
     assert "| alpha | fused | kv, recurrent | yes | 2 | 40 | 2.0e-06 | 5 |" in text
     assert "| omega | It wants a \\| and a &lt;b>. |" in text
     assert "1 of 2 do" in text.replace("\n", " ")

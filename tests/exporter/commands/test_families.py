@@ -8,8 +8,9 @@ import json
 import pytest
 
 import jisu
-from jisu.exporter.commands.families import describe, stale
+from jisu.exporter.commands.families import describe, describe_heads, stale
 from jisu.exporter.reports.families import Families, Family, read_families
+from jisu.exporter.reports.heads import Head, Heads, read_heads
 
 PASSES = Family(
     model_type="alpha",
@@ -58,7 +59,8 @@ def test_a_table_of_another_version_is_announced(monkeypatch: pytest.MonkeyPatch
 def test_the_shipped_table_is_printed_and_filtered(capsys: pytest.CaptureFixture[str]) -> None:
     table = read_families()
     assert jisu.main(["families"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1 + len(table.families)
+    heads = {one.head for one in read_heads().heads}
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(table.families) + len(heads)
     assert jisu.main(["families", "--failed", "--json"]) == 0
     actual = json.loads(capsys.readouterr().out)
     assert len(actual["families"]) == len(table.families) - table.passing
@@ -75,3 +77,25 @@ def test_an_unknown_type_is_refused_with_its_neighbours(capsys: pytest.CaptureFi
 def test_the_table_reads_back_what_it_writes(tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "table.json").write_text(TABLE.to_json(), encoding="utf-8")
     assert read_families(tmp_path / "table.json") == TABLE
+
+
+def test_heads_have_their_counts_and_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    heads = Heads(
+        transformers="5.0",
+        heads=(
+            Head(model_type="alpha", head="MaskedLM", passes=True, worst=2e-6, seconds=3.0),
+            Head(model_type="omega", head="MaskedLM", passes=False, reason="It has no mask."),
+        ),
+    )
+    assert describe_heads(heads, list(heads.heads)).splitlines() == [
+        "MaskedLM, words for masks: 1 of 2 tried model types pass.",
+        "alpha MaskedLM  passes  error 2.0e-06, 3 s",
+        "omega MaskedLM  no      It has no mask.",
+    ]
+
+
+def test_a_type_that_only_reads_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    writes = {family.model_type for family in read_families().families}
+    only_reads = next(one for one in read_heads().heads if one.model_type not in writes)
+    assert jisu.main(["families", only_reads.model_type]) == 0
+    assert f"{only_reads.model_type} {only_reads.head}" in capsys.readouterr().out

@@ -1,0 +1,140 @@
+"""Exports a tiny random model of every model type of transformers with every head that reads whole texts.
+
+    python -m benchmarks.studies.trace_heads                                  # all; an hour on two cores
+    python -m benchmarks.studies.trace_heads TokenClassification/bert ...     # these only; the others keep their lines
+    python -m benchmarks.studies.trace_heads --missing                        # those that the table does not have yet
+
+Each entry runs in a process of its own, which is ended when it takes too long. The table is written after each;
+`benchmarks.studies.trace_families --render` writes the document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jisu.benchmarks.studies.bounded_runs import bounded_runs
+from jisu.benchmarks.studies.sentences import named, sentence
+from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
+from jisu.exporter.reports.heads import HEADS, TABLE, Head, Heads, read_heads
+
+LIMIT_SECONDS = 60.0
+_TABLES = {
+    "SequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "TokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+    "QuestionAnswering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
+    "MaskedLM": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entries", nargs="*", metavar="HEAD/TYPE", help="all when none is named")
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time (%(default)s)")
+    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="CPU seconds for each (%(default)s)")
+    parser.add_argument("--missing", action="store_true", help="resume an incomplete table")
+    arguments = parser.parse_args()
+    known = {entry_name(one) for one in read_heads().heads} if arguments.missing and TABLE.exists() else set()
+    entries = [name for name in arguments.entries or all_entries() if name not in known]
+    measure(entries, jobs=arguments.jobs, limit=arguments.limit)
+
+
+def all_entries() -> list[str]:
+    """Every head of every model type, in transformers' own tables."""
+    from transformers.models.auto import modeling_auto
+
+    return [f"{head}/{name}" for head in HEADS for name in sorted(getattr(modeling_auto, _TABLES[head]))]
+
+
+def entry_name(head: Head) -> str:
+    return f"{head.head}/{head.model_type}"
+
+
+def measure(entries: Sequence[str], *, jobs: int, limit: float) -> None:
+    import transformers
+
+    from jisu.benchmarks.studies.trace_families import import_once
+
+    import_once()
+    known = {entry_name(one): one for one in read_heads().heads} if TABLE.exists() else {}
+    for head in bounded_runs(entries, _examine, _failed, jobs=jobs, limit=limit):
+        known[entry_name(head)] = head
+        print(f"{entry_name(head)}: {'passes' if head.passes else head.reason} ({head.seconds} s)", flush=True)
+        order = sorted(known, key=lambda name: (list(HEADS).index(name.partition("/")[0]), name))
+        table = Heads(transformers=transformers.__version__, heads=tuple(known[name] for name in order))
+        TABLE.write_text(table.to_json(), encoding="utf-8")
+
+
+def _examine(entry: str) -> Head:
+    with tempfile.TemporaryDirectory() as folder:
+        return examine(entry, Path(folder))
+
+
+def examine(entry: str, folder: Path) -> Head:
+    """Make, export and verify one model."""
+    from jisu.exporter.contract.artifact import REJECTED
+    from jisu.exporter.contract.errors import GateRejectedError
+    from jisu.exporter.pipeline import export
+
+    head, _, model_type = entry.partition("/")
+    try:
+        write_model(head, model_type, folder / "source")
+    except Exception as error:  # noqa: BLE001 - the reason is what is wanted
+        return _failed(entry, f"A small model of its default configuration does not run: {sentence(error)}")
+    begun = time.process_time()
+    try:
+        artifact = export(folder / "source", folder / "out")
+    except GateRejectedError:
+        checks = json.loads((folder / "out.rejected" / REJECTED).read_text(encoding="utf-8"))["gate"]["checks"]
+        failing = [check for check in checks if not check["passed"]]
+        names = ", ".join(check["name"] for check in failing)
+        return _failed(entry, f"The gate rejects it ({names}): {failing[0]['detail']}")
+    except Exception as error:  # noqa: BLE001
+        return _failed(entry, named(sentence(error), folder / "source"))
+    checks = artifact.manifest.gate["checks"]
+    return Head(
+        model_type=model_type,
+        head=head,
+        passes=True,
+        worst=float(f"{max(check['value'] for check in checks if check['unit'] == 'sd of the logits'):.2g}"),
+        seconds=round(time.process_time() - begun, 1),
+    )
+
+
+def write_model(head: str, model_type: str, folder: Path) -> None:
+    """Write a small random model without tokenizer; its weights are larger than a fresh model's."""
+    import torch
+    import transformers
+
+    from jisu.exporter.sources.quiet import quiet_transformers
+
+    torch.manual_seed(0)
+    with quiet_transformers():
+        config: Any = tiny_configuration(transformers.CONFIG_MAPPING[model_type])
+        if not config.is_encoder_decoder and hasattr(config, "is_decoder"):
+            config.is_decoder = False  # which the table of decoders tries
+        if head in ("SequenceClassification", "TokenClassification"):
+            config.num_labels = 3
+        model = getattr(transformers, f"AutoModelFor{head}").from_config(config, dtype=torch.float32).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
+                else:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+            model(input_ids=torch.tensor([[5, 6, 7]]))
+        model.save_pretrained(str(folder))
+
+
+def _failed(entry: str, reason: str) -> Head:
+    head, _, model_type = entry.partition("/")
+    return Head(model_type=model_type, head=head, passes=False, reason=reason)
+
+
+if __name__ == "__main__":
+    main()
