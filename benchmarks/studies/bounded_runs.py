@@ -15,6 +15,15 @@ _PATIENCE = 6  # seconds of wall clock for each second of CPU time
 Result = TypeVar("Result")
 
 
+def import_once() -> None:
+    """Load what every process needs before it forks off."""
+    import onnxruntime  # noqa: F401, TID251
+
+    import jisu.exporter.gate
+    import jisu.exporter.tracing.causal_lm
+    import jisu.exporter.tracing.trace  # noqa: F401
+
+
 def bounded_runs(
     names: Sequence[str],
     examine: Callable[[str], Result],

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jisu.benchmarks.studies.bounded_runs import bounded_runs
+from jisu.benchmarks.studies.bounded_runs import bounded_runs, import_once
 from jisu.benchmarks.studies.sentences import named, sentence
 from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
 from jisu.exporter.reports.families import TABLE, Families, Family, read_families
@@ -64,15 +64,6 @@ def measure(types: Sequence[str], *, jobs: int, limit: float) -> None:
         print(f"{family.model_type}: {'passes' if family.passes else family.reason} ({family.seconds} s)", flush=True)
         table = Families(transformers=transformers.__version__, families=tuple(known[name] for name in sorted(known)))
         TABLE.write_text(table.to_json(), encoding="utf-8")
-
-
-def import_once() -> None:
-    """Load what every process needs before it forks off."""
-    import onnxruntime  # noqa: F401, TID251
-
-    import jisu.exporter.gate
-    import jisu.exporter.tracing.causal_lm
-    import jisu.exporter.tracing.trace  # noqa: F401
 
 
 def _examine(model_type: str) -> Family:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jisu.benchmarks.studies.bounded_runs import bounded_runs
+from jisu.benchmarks.studies.bounded_runs import bounded_runs, import_once
 from jisu.benchmarks.studies.sentences import named, sentence
 from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
 from jisu.exporter.reports.heads import HEADS, TABLE, Head, Heads, read_heads
@@ -57,8 +57,6 @@ def entry_name(head: Head) -> str:
 
 def measure(entries: Sequence[str], *, jobs: int, limit: float) -> None:
     import transformers
-
-    from jisu.benchmarks.studies.trace_families import import_once
 
     import_once()
     known = {entry_name(one): one for one in read_heads().heads} if TABLE.exists() else {}

@@ -4,58 +4,50 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import SPEECH
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.config_keys import account_for_config
 from jisu.exporter.sources.derived_tensors import check_derived
 from jisu.exporter.sources.embedding.description import EmbeddingDescription
-from jisu.exporter.sources.embedding.lower_texts import lower_texts
 from jisu.exporter.sources.facts import (
-    check_token_ids,
-    vocab_size,
     weight_bytes,
 )
-from jisu.exporter.sources.generation import account_for_generation, check_generation, read_generation_config
-from jisu.exporter.sources.heads import Head, choose_head, described_use
+from jisu.exporter.sources.folder_contents import FolderContents, FolderPlace, read_contents
+from jisu.exporter.sources.generation import check_generation
+from jisu.exporter.sources.heads import choose_head, described_use
 from jisu.exporter.sources.image_processor import PROCESSOR_FILES
 from jisu.exporter.sources.image_text import continues_texts, vision_source
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.model import (
-    build_empty,
-    check_stored,
     load_weights,
 )
 from jisu.exporter.sources.outline import outline_source
 from jisu.exporter.sources.paged_weights import moving_into, paged_weights
-from jisu.exporter.sources.plausible import check_config, check_layer_count
+from jisu.exporter.sources.plausible import check_layer_count
 from jisu.exporter.sources.provenance import record_origin
-from jisu.exporter.sources.quantized import forget_quantization, open_quantized, read_declaration, read_quantized
+from jisu.exporter.sources.quantized import forget_quantization, read_declaration
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
 from jisu.exporter.sources.reranking.description import Reranking
 from jisu.exporter.sources.reranking.options import RerankOptions
 from jisu.exporter.sources.safetensors_files import find_pickles, find_safetensors
 from jisu.exporter.sources.source import Source
-from jisu.exporter.sources.speech import account_for_features, read_audio
-from jisu.exporter.sources.stored_names import match_names
-from jisu.exporter.sources.stored_tensors import account_for_tensors, leave_out, refuse_unexpected, take_off_prefix
+from jisu.exporter.sources.stored_tensors import refuse_unexpected
 from jisu.exporter.sources.stored_weights import open_weights
 from jisu.exporter.sources.text_part import text_part
-from jisu.exporter.sources.tokenizer import TOKENIZER_FILES, check_template, load_folder_tokenizer, notes_on_rows
-from jisu.exporter.sources.tokenizer_rules import follow_stated_rules
-from jisu.exporter.sources.weight_files import account_for_files
+from jisu.exporter.sources.tokenizer import TOKENIZER_FILES
 
-# In the spelling of safetensors and in torch's.
-_INTEGER = re.compile(r"u?int|bool|[IU]\d+$|BOOL")
+if TYPE_CHECKING:
+    from jisu.exporter.contract.artifact import ModelFacts
+    from jisu.exporter.sources.paged_weights import PagedWeights
+
 # What is read of a folder besides its weights, where it is there.
 _READ = (
     "config.json",
@@ -103,77 +95,93 @@ def load_folder(
     # What is loaded has plain weights, whatever they are made of.
     forget_quantization(config)
     head = choose_head(config, folder, described=described, pooling=pooling, reranking=reranking, images=images)
-    model_class = head.model_class
-    account = Account(ignore=tuple(ignore_weights))
+    options = {
+        **({} if pooling is None else {"pooling": pooling}),
+        **({} if reranking is None else {"reranking": reranking.to_record()}),
+    }
+    place = FolderPlace(checkpoint=checkpoint, folder=folder, files=tuple(files), pickled=pickled, options=options)
     with open_weights(files, pickled=pickled) as stored:
-        if files:
-            account = account_for_files(account, folder, files, stored.shapes.keys(), pickled=pickled)
-        dtypes = set(stored.dtypes.values())
-        account, stored = leave_out(account, stored)
-        if stored.shapes or not outline:
-            check_config(config, folder, stored=len(stored.shapes))
-        empty = build_empty(model_class, config, folder)
-        account, stored = take_off_prefix(account, stored, empty)
-        account, stored, quantization = read_quantized(account, stored, declared, empty, folder)
-        matches = match_names(empty, stored.shapes)
-        # A broken or foreign tokenizer is found in a second; the weights take longer.
-        row_notes: list[str] = []
-        letters = head.labels_frames and not (folder / "tokenizer.json").is_file()
-        tokenizer = None if letters else load_folder_tokenizer(folder, config)
-        if tokenizer is not None:
-            account, tokenizer = follow_stated_rules(account, tokenizer, folder)
-            if head.embedding is not None and head.embedding.lowers:
-                lower_texts(tokenizer)
-            row_notes = [*notes_on_rows(tokenizer, vocab_size(empty), folder), *head.notes_on_length(empty)]
-        head = head.with_prompt(tokenizer)
-        scored = head.answer_tokens(tokenizer, rows=vocab_size(empty))
-        if head.prompt is not None and tokenizer is not None:
-            tokenizer.chat_template = None  # which has done its work: the prompt is data
-        elif tokenizer is not None:
-            check_template(tokenizer, folder)
-        generation = read_generation_config(folder)
-        audio = None if head.kind != SPEECH else read_audio(folder, config, empty, generation, tokenizer)
-        check_token_ids(_stated(folder), vocab_size(empty), folder)
-        integers = {name for name, dtype in stored.dtypes.items() if _INTEGER.match(dtype)}
-        if stored.shapes or not outline:
-            check_stored(empty, stored.shapes, matches, folder, integers=integers)
-        as_stored = {name: match for name, match in matches.items() if name not in quantization.weights}
-        account = account_for_tensors(account, empty, as_stored, stored.dtypes, config=config)
-        account = account_for_config(account, read_json(folder / "config.json"), config, empty)
-        if head.generates:
-            account = account_for_generation(account, folder, hears=audio is not None)
-        if audio is not None:
-            account = account_for_features(account, folder)
-        account.refuse(folder)
-        record: dict[str, Any] = {"quantization": dict(quantization.record)} if quantization.record else {}
-        record |= {} if pooling is None else {"pooling": pooling}
-        record |= {} if reranking is None else {"reranking": reranking.to_record()}
-        again = None
-        if quantization.weights:
-            again = partial(
-                open_quantized, folder, files, model_class, config, declared, pickled=pickled, ignore=account.ignore
-            )
+        account = Account(ignore=tuple(ignore_weights))
+        contents = read_contents(place, config, declared, head, stored, account, weightless=outline)
         if outline:
-            if generation is not None:
-                empty.generation_config = generation
-            facts = head.describe(empty, tokenizer, folder)
-            if head.generates:
-                check_generation(empty.generation_config, facts, folder)
-            origin = {"kind": "hf-folder", "name": str(checkpoint), **record}
-            text = text_part(empty) if head.reads_images else empty
-            source = outline_source(text, tokenizer, origin, model_kind=head.kind, facts=facts, account=account)
-            return replace(_with_head(source, head, scored, outline=True), open_quantized=again, audio=audio)
-        paged = paged_weights(empty, scratch)
-        del empty
-        with moving_into(paged):
-            weights = stored.weights if paged is None else paged.lazily(stored.weights)
-            model, unexpected = load_weights(model_class, config, weights, folder)
-            account = check_derived(account, model, stored.weights, matches)
-            account = refuse_unexpected(account, unexpected, matches)
-            account.refuse(folder)
-            use_linear_layers(model)
-    if generation is not None:
-        model.generation_config = generation
+            return _outlined(place, contents)
+        paged = paged_weights(contents.empty, scratch)
+        model, account = _with_weights(place, contents, paged)
+    vision = None
+    if head.reads_images:
+        try:
+            vision = vision_source(model, contents.tokenizer, folder)
+        except JisuError as reason:
+            if not continues_texts(config):
+                raise
+            del model
+            alone = partial(load_folder, checkpoint, allow_pickle=allow_pickle, ignore_weights=ignore_weights)
+            return _for_texts_alone(partial(alone, origin=origin, scratch=scratch, images=False), reason)
+    source = Source(
+        module=model if vision is None else vision.text_part(),
+        model=_facts(place, contents, model),
+        model_kind=head.kind,
+        tokenizer=contents.tokenizer,
+        provenance=_provenance(place, contents, origin or {}),
+        account=account,
+        audio=contents.audio,
+        open_quantized=contents.open_quantized,
+        paged=paged,
+        weight_bytes=weight_bytes(model),
+        notes=(*contents.stored.notes, *contents.notes, *_adapter_note(folder)),
+        vision=vision,
+    )
+    return _with_head(source, contents, allow_pickle=allow_pickle)
+
+
+def _outlined(place: FolderPlace, contents: FolderContents) -> Source:
+    """The source without weights, its module on the meta device."""
+    model = contents.empty
+    if contents.generation is not None:
+        model.generation_config = contents.generation
+    facts = _facts(place, contents, model)
+    origin = {"kind": "hf-folder", "name": str(place.checkpoint), **contents.record(place)}
+    text = text_part(model) if contents.head.reads_images else model
+    source = outline_source(
+        text, contents.tokenizer, origin, model_kind=contents.head.kind, facts=facts, account=contents.account
+    )
+    source = _with_head(source, contents, outline=True)
+    return replace(source, open_quantized=contents.open_quantized, audio=contents.audio)
+
+
+def _with_weights(place: FolderPlace, contents: FolderContents, paged: PagedWeights | None) -> tuple[Any, Account]:
+    """The model, and the account with what became of every stored tensor."""
+    stored = contents.stored
+    with moving_into(paged):
+        weights = stored.weights if paged is None else paged.lazily(stored.weights)
+        model, unexpected = load_weights(contents.head.model_class, contents.config, weights, place.folder)
+        account = check_derived(contents.account, model, stored.weights, contents.matches)
+        account = refuse_unexpected(account, unexpected, contents.matches)
+        account.refuse(place.folder)
+        use_linear_layers(model)
+    if contents.generation is not None:
+        model.generation_config = contents.generation
+    return model, account
+
+
+def _facts(place: FolderPlace, contents: FolderContents, model: Any) -> ModelFacts:
+    """What the manifest records of a model; raises InputError for settings of generation that it cannot follow."""
+    facts = contents.head.describe(model, contents.tokenizer, place.folder)
+    if contents.head.generates:
+        check_generation(model.generation_config, facts, place.folder)
+    return facts
+
+
+def _for_texts_alone(load: Callable[[], Source], reason: JisuError) -> Source:
+    """A model that also continues texts, where its images cannot be read, and why."""
+    try:
+        source = load()
+    except JisuError as other:
+        raise reason from other  # what it is refused for; that its class for texts fails as well says less
+    return replace(source, notes=(f"It reads texts alone, no images. {reason}", *source.notes))
+
+
+def _provenance(place: FolderPlace, contents: FolderContents, origin: Mapping[str, Any]) -> dict[str, Any]:
     names = (
         "config.json",
         "generation_config.json",
@@ -182,54 +190,11 @@ def load_folder(
         *TOKENIZER_FILES,
         *PROCESSOR_FILES,
     )
-    recorded = [*files, *(folder / name for name in names if (folder / name).is_file())]
-    default = {"kind": "hf-folder", "name": str(checkpoint), "revision": None}
-    facts = head.describe(model, tokenizer, folder)
-    if head.generates:
-        check_generation(model.generation_config, facts, folder)
-    vision = None
-    if head.reads_images:
-        try:
-            vision = vision_source(model, tokenizer, folder)
-        except JisuError as reason:
-            if not continues_texts(config):
-                raise
-            del model
-            try:
-                source = load_folder(
-                    checkpoint,
-                    allow_pickle=allow_pickle,
-                    ignore_weights=ignore_weights,
-                    origin=origin,
-                    scratch=scratch,
-                    images=False,
-                )
-            except JisuError as other:
-                raise reason from other  # what it is refused for; that its class for texts fails as well says less
-            return replace(source, notes=(f"It reads texts alone, no images. {reason}", *source.notes))
-    source = Source(
-        module=model if vision is None else vision.text_part(),
-        model=facts,
-        model_kind=head.kind,
-        tokenizer=tokenizer,
-        provenance={
-            **record_origin(
-                {**default, **(origin or {})},
-                licence=_read_licence(folder),
-                dtypes=dtypes,
-                files=recorded,
-            ),
-            **record,
-        },
-        account=account,
-        audio=audio,
-        open_quantized=again,
-        paged=paged,
-        weight_bytes=weight_bytes(model),
-        notes=(*stored.notes, *row_notes, *_adapter_note(folder)),
-        vision=vision,
-    )
-    return _with_head(source, head, scored, allow_pickle=allow_pickle)
+    files = [*place.files, *(place.folder / name for name in names if (place.folder / name).is_file())]
+    default = {"kind": "hf-folder", "name": str(place.checkpoint), "revision": None}
+    licence = _read_licence(place.folder)
+    record = record_origin({**default, **origin}, licence=licence, dtypes=set(contents.dtypes), files=files)
+    return {**record, **contents.record(place)}
 
 
 def _place_of_model(folder: Path, described: EmbeddingDescription | Reranking | None) -> Path:
@@ -239,13 +204,13 @@ def _place_of_model(folder: Path, described: EmbeddingDescription | Reranking | 
 
 
 def _with_head(
-    source: Source, head: Head, scored: tuple[int, ...], *, outline: bool = False, allow_pickle: bool = False
+    source: Source, contents: FolderContents, *, outline: bool = False, allow_pickle: bool = False
 ) -> Source:
     """The source of an embedding model, whose vectors come from behind its encoder, or of a decoder that scores.
 
-    Args:
-        scored: the tokens that a score is read from. Any other source is given back as it is.
+    Any other source is given back as it is.
     """
+    head, scored = contents.head, contents.scored
     if scored:
         from jisu.exporter.sources.reranking.scorer import AnswerScorer
 
@@ -267,14 +232,6 @@ def _adapter_note(folder: Path) -> list[str]:
     if not (folder / "adapter_config.json").is_file():
         return []
     return [f"The adapter beside the model is not applied; --adapter {folder} merges it."]
-
-
-def _stated(folder: Path) -> list[dict[str, Any]]:
-    """The objects in which a folder may name special tokens."""
-    records = [
-        read_json(folder / name) for name in ("config.json", "generation_config.json") if (folder / name).is_file()
-    ]
-    return [part for record in records for part in (record, record.get("text_config")) if isinstance(part, dict)]
 
 
 def _weight_files(folder: Path, *, allow_pickle: bool, needed: bool = True) -> tuple[list[Path], bool]:

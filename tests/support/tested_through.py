@@ -174,6 +174,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     ),
     "exporter/sources/test_facts.py": ("exporter/sources/unreadable_settings.py",),
     "exporter/sources/test_folder.py": (
+        "exporter/sources/folder_contents.py",
         "exporter/sources/model.py",
         "exporter/sources/outline.py",
         "exporter/sources/provenance.py",

@@ -277,7 +277,7 @@ def test_weights_are_checked_before_they_are_read(folder: Path, monkeypatch: pyt
 def test_what_transformers_makes_up_is_refused_even_if_the_first_check_let_it_pass(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jisu.exporter.sources import folder as module
+    from jisu.exporter.sources import folder_contents as module
 
     monkeypatch.setattr(module, "check_stored", lambda *_, **__: None)
     _edit_weights(folder, lambda weights: weights.pop("model.norm.weight"))
