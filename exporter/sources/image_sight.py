@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.image_processor import process_prompt, taken_by
-from jisu.exporter.sources.layers import find_layers
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.text_part import text_part
 
@@ -117,6 +116,8 @@ def _plain_type(vision: Any, name: str) -> int | None:
 def _sees_ahead(vision: Any, arguments: dict[str, Any]) -> bool:
     """Whether a token before the last one of an image changes with it."""
     import torch
+
+    from jisu.exporter.sources.layers import find_layers
 
     part: Any = text_part(vision.model)
     stack = find_layers(part)
