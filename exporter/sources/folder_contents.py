@@ -14,7 +14,7 @@ from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.config_keys import account_for_config
 from jisu.exporter.sources.embedding.lower_texts import lower_texts
 from jisu.exporter.sources.facts import check_token_ids, vocab_size
-from jisu.exporter.sources.generation import account_for_generation, read_generation_config
+from jisu.exporter.sources.generation import account_for_generation, notes_on_settings, read_generation_config
 from jisu.exporter.sources.heads import Head
 from jisu.exporter.sources.jsonfile import read_json
 from jisu.exporter.sources.model import build_empty, check_stored
@@ -162,7 +162,7 @@ def read_contents(
         generation=generation,
         audio=audio,
         scored=scored,
-        notes=tuple(notes),
+        notes=(*notes, *notes_on_settings(generation, rows=vocab_size(empty))),
     )
 
 

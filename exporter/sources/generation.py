@@ -22,6 +22,7 @@ from jisu.exporter.sources.unreadable_settings import UNREADABLE, unreadable_set
 _TOP_K = 50
 _TOKEN_LISTS = ("suppress_tokens", "begin_suppress_tokens")
 _SEQUENCES = ("bad_words_ids", "sequence_bias")
+_FORCED = ("forced_bos_token_id", "forced_eos_token_id")
 
 
 def read_generation_config(folder: Path) -> Any | None:
@@ -81,13 +82,29 @@ def carried_settings(config: Any | None, *, rows: int) -> dict[str, Any]:
         stored_bias = settings["sequence_bias"]
         pairs = stored_bias.items() if isinstance(stored_bias, Mapping) else stored_bias
         settings["sequence_bias"] = [[list(ids), bias] for ids, bias in pairs if all(0 <= one < rows for one in ids)]
-    for name in ("forced_bos_token_id", "forced_eos_token_id"):
+    for name in _FORCED:
         ids = settings.get(name, [])
-        if any(not 0 <= one < rows for one in (ids if isinstance(ids, list) else [ids])):
+        ids = ids if isinstance(ids, list) else [ids]
+        if not all(isinstance(one, int) for one in ids):
+            raise TypeError(f"{name} {settings[name]!r} is no token id")
+        if any(not 0 <= one < rows for one in ids):
             del settings[name]
     if settings.get("do_sample"):
         settings.setdefault("top_k", _TOP_K)
     return {name: value for name, value in settings.items() if value != [] or name not in (*_TOKEN_LISTS, *_SEQUENCES)}
+
+
+def notes_on_settings(config: Any | None, *, rows: int) -> list[str]:
+    """What is said of settings that name tokens which a model does not have, and are not followed there."""
+    stored = {} if config is None else config.to_dict()
+    beyond = []
+    for name in (*_TOKEN_LISTS, *_FORCED):
+        ids = stored.get(name)
+        ids = ids if isinstance(ids, (list, tuple)) else [ids]
+        # -1 is what some write for none.
+        if any(isinstance(one, int) and one >= rows for one in ids):
+            beyond.append(name)
+    return [f"{' and '.join(beyond)} name tokens beyond the model's {rows}, which are left out."] if beyond else []
 
 
 def check_generation(config: Any | None, facts: ModelFacts, checkpoint: Path) -> None:

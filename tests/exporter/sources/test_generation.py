@@ -11,7 +11,12 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
 from jisu.exporter.sources.account import Account
-from jisu.exporter.sources.generation import account_for_generation, carried_settings, read_generation_config
+from jisu.exporter.sources.generation import (
+    account_for_generation,
+    carried_settings,
+    notes_on_settings,
+    read_generation_config,
+)
 from tests.support.models import write_tiny_llama
 
 
@@ -33,6 +38,18 @@ def test_rules_about_tokens_that_are_not_there_are_left_out() -> None:
     assert carried(bad_words_ids=[[3, 10], [4]]) == {"bad_words_ids": [[4]]}
     assert carried(sequence_bias=[[[3], 1.0], [[12], 2.0]]) == {"sequence_bias": [[[3], 1.0]]}
     assert carried(forced_bos_token_id=10, forced_eos_token_id=[2, 3]) == {"forced_eos_token_id": [2, 3]}
+
+
+def test_tokens_that_are_not_there_are_said() -> None:
+    from transformers import GenerationConfig
+
+    def notes(**settings: Any) -> list[str]:
+        return notes_on_settings(GenerationConfig(**settings), rows=10)
+
+    (note,) = notes(suppress_tokens=[3, 10], forced_eos_token_id=10**30)
+    assert note == "suppress_tokens and forced_eos_token_id name tokens beyond the model's 10, which are left out."
+    assert notes(suppress_tokens=[-1, 9], forced_bos_token_id=-1, forced_eos_token_id=[2, 3]) == []
+    assert notes_on_settings(None, rows=10) == []
 
 
 def test_every_entry_is_accounted_for(tmp_path: Path) -> None:
