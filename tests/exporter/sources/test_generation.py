@@ -48,7 +48,7 @@ def test_tokens_that_are_not_there_are_said() -> None:
 
     (note,) = notes(suppress_tokens=[3, 10], forced_eos_token_id=10**30)
     assert note == "suppress_tokens and forced_eos_token_id name tokens beyond the model's 10, which are left out."
-    assert notes(suppress_tokens=[-1, 9], forced_bos_token_id=-1, forced_eos_token_id=[2, 3]) == []
+    assert notes(suppress_tokens=[9], forced_bos_token_id=-1, forced_eos_token_id=[2, 3]) == []
     assert notes_on_settings(None, rows=10) == []
 
 
