@@ -5,7 +5,7 @@ Neighbouring tokens are alike, so a mean is judged by the means of blocks of the
 
 from __future__ import annotations
 
-from math import sqrt
+from math import comb, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 BLOCK = 32  # tokens
 _NORMAL = 1.959964
+_TAIL = 0.025
+_FEW = 30  # trials
+_HALVINGS = 40
 
 
 class Interval(NamedTuple):
@@ -37,13 +40,29 @@ def mean_interval(values: npt.NDArray[np.float64], *, block: int = BLOCK) -> Int
 
 
 def share_interval(hits: int, count: int) -> Interval:
-    """Of a share of independent trials: Wilson's score interval (1927); 0..1 for no trials."""
+    """Of a share of independent trials: Wilson's score interval (1927); 0..1 for no trials.
+
+    Of few trials the exact one of Clopper and Pearson (1934): Wilson's is too narrow there, so that one of two would
+    exceed a share of 0.05.
+    """
     if not count:
         return Interval(0.0, 1.0)
+    if count < _FEW:
+        return Interval(_exact_low(hits, count), 1.0 - _exact_low(count - hits, count))
     share, spread = hits / count, _NORMAL**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = _NORMAL * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
     return Interval(max(0.0, middle - half), min(1.0, middle + half))
+
+
+def _exact_low(hits: int, count: int) -> float:
+    """The share at which as many hits or more come about 2.5 times in 100."""
+    low, high = 0.0, hits / count
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        chance = sum(comb(count, one) * middle**one * (1 - middle) ** (count - one) for one in range(hits, count + 1))
+        low, high = (middle, high) if chance < _TAIL else (low, middle)
+    return low
 
 
 def _student(freedom: int) -> float:

@@ -5,6 +5,7 @@ Nothing here knows an architecture: which shapes there are is found out by givin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 PREPROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 # Recordings that the extractor is given: in seconds, neither a multiple of the other.
 _SECONDS = (1.0, 1.7)
+# Bands of a spectrogram, samples of a window and a step, seconds, samples a second.
+_LARGEST = {
+    "feature_size": 1 << 14,
+    "num_mel_bins": 1 << 14,
+    "n_fft": 1 << 16,
+    "hop_length": 1 << 20,
+    "chunk_length": 1 << 13,
+    "sampling_rate": 1 << 20,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +77,9 @@ def read_extractor(folder: Path) -> Any:
         )
     for path in paths:
         refuse_placeholder(path)
-        refuse_remote_code(read_json(path), path)
+        stated = read_json(path)
+        refuse_remote_code(stated, path)
+        _check_sizes(stated, path)
     from transformers import AutoFeatureExtractor
 
     try:
@@ -81,6 +93,24 @@ def read_extractor(folder: Path) -> Any:
             allowed="what transformers' feature extractors of sound write",
             fix="Download the file again.",
         ) from error
+
+
+def _check_sizes(stated: Mapping[str, Any], path: Path) -> None:
+    """Raise InputError for sizes that no extractor has, before filters and windows of these sizes are made."""
+    parts = [stated, *(part for part in stated.values() if isinstance(part, dict))]
+    beyond = [
+        f"{name} {value}"
+        for part in parts
+        for name, largest in _LARGEST.items()
+        if isinstance(value := part.get(name), (int, float)) and not 0 <= value <= largest
+    ]
+    if beyond:
+        raise InputError(
+            f"{path} has sizes that no feature extractor can have",
+            received=", ".join(beyond),
+            allowed=", ".join(f"{name} up to {largest}" for name, largest in _LARGEST.items()),
+            fix="Download the file again.",
+        )
 
 
 def observed_settings(extractor: Any, input_name: str, **more: Any) -> AudioSettings:

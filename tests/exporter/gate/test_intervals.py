@@ -33,11 +33,18 @@ def test_nan_reaches_both_ends():
 
 
 def test_interval_of_a_share_is_wilsons():
-    # By hand of 8 in 10: (0.8 + 0.19207) / 1.38415 +- ...
-    low, high = share_interval(8, 10)
-    assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    # By hand of 80 in 100: (0.8 + 0.019207) / 1.038415 +- ...
+    low, high = share_interval(80, 100)
+    assert (low, high) == pytest.approx((0.7112, 0.8666), abs=1e-4)
     assert share_interval(0, 100) == pytest.approx((0.0, 0.0370), abs=1e-4)
     assert share_interval(0, 0) == (0.0, 1.0)
+
+
+def test_interval_of_few_trials_is_the_exact_one():
+    # Of one in two: (1 - p)^2 = 0.975; of all of ten: p^10 = 0.025. The third is in every table.
+    assert share_interval(1, 2) == pytest.approx((1 - math.sqrt(0.975), math.sqrt(0.975)), abs=1e-9)
+    assert share_interval(10, 10) == pytest.approx((0.025**0.1, 1.0), abs=1e-9)
+    assert share_interval(8, 10) == pytest.approx((0.4439, 0.9748), abs=1e-4)
 
 
 def test_the_interval_holds_the_true_mean_in_95_of_100_samples():

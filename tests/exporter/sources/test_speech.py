@@ -81,3 +81,15 @@ def test_languages_that_are_no_tokens_are_refused(tmp_path: Path) -> None:
     folder = write_tiny_speech(tmp_path / "model", lang_to_id={"<|en|>": [ENGLISH]})
     with pytest.raises(InputError, match="settings of generation .* cannot be understood"):
         load_source(folder)
+
+
+@pytest.mark.parametrize("changes", [{"feature_size": 2**31}, {"chunk_length": 10**12}, {"n_fft": -1}])
+def test_sizes_that_no_extractor_has_are_refused_before_anything_is_made_of_them(
+    speech_source: Path, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    folder = tmp_path / "huge"
+    shutil.copytree(speech_source, folder)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(InputError, match="no feature extractor can have"):
+        load_source(folder)
