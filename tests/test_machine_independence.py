@@ -29,7 +29,7 @@ MAY_ASK = {
     "exporter/jobs/free_memory.py": "memory that the allocator keeps is given back; nothing is computed from it",
     "exporter/jobs/peak_memory.py": "memory of each step, in the timings",
     "exporter/jobs/stages.py": "seconds of each step, in the timings",
-    "exporter/sources/compute_device.py": "a device that is not there is refused; the one that calculates is in the manifest",
+    "exporter/sources/compute_device.py": "a device that is not there is refused; the manifest names it",
     "exporter/sources/paged_weights.py": "where weights lie while they are read: a file or memory",
     "exporter/passes/run_recipe.py": "seconds of each pass, in the timings",
 }
