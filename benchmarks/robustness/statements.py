@@ -23,7 +23,7 @@ def new_statements(name: str, whole: bytes, damaged: bytes) -> list[Place] | Non
     """Where a damaged file says what the whole one does not; None of a file that this module cannot read.
 
     A value that is null or an empty list says nothing, and neither does a token of a negative id, which some write for
-    none, nor what training drops by chance. What only lacks something says nothing new.
+    none, nor what training drops by chance, nor a switch that is new and off. What only lacks something is nothing new.
     """
     try:
         ours, theirs = _statements(name, damaged), _statements(name, whole)
@@ -31,7 +31,11 @@ def new_statements(name: str, whole: bytes, damaged: bytes) -> list[Place] | Non
         return None
     if ours is None or theirs is None:
         return None
-    return [place for place, value in ours.items() if _says(place, value) and not _same(value, theirs.get(place))]
+    return [
+        place
+        for place, value in ours.items()
+        if _says(place, value) and not _same(value, theirs.get(place)) and not (value is False and place not in theirs)
+    ]
 
 
 def without(name: str, damaged: bytes, places: Sequence[Place]) -> bytes:

@@ -32,7 +32,7 @@ def describe_model(model: Any, tokenizer: Any | None) -> ModelFacts:
         architecture=type(model).__name__,
         vocab_size=rows,
         max_positions=positions_for_tokens(model, longest_text(config)),
-        layers=int(config.num_hidden_layers),
+        layers=_positive(getattr(config, "num_hidden_layers", None)) or 0,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         bos=next(iter(ids["bos_token_id"]), None),
         eos=tuple(ids["eos_token_id"]),

@@ -11,6 +11,8 @@ import pytest
 from jisu.benchmarks.report.markdown import render_markdown, render_rows
 from jisu.benchmarks.report.publish import BEGIN, END, readme_columns
 from jisu.benchmarks.report.report import read_report
+from jisu.benchmarks.robustness.tally import read_tally
+from jisu.benchmarks.robustness.tally import table as counts_table
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "smollm2-135m"
@@ -107,3 +109,10 @@ def test_the_page_on_ci_knows_what_int8_loses(rows: dict[str, dict[str, Any]]) -
 def test_a_figure_that_differs_is_found() -> None:
     assert differing([("0.006", 0.0064), ("0.0064", 0.0064), ("144", 143.6)]) == []
     assert differing([("0.006", 0.0066), ("144", 144.6)]) == [("0.006", 0.0066), ("144", 144.6)]
+
+
+def test_the_counts_of_damaged_files_and_kills_are_the_recorded_ones() -> None:
+    counts = read_tally(ROOT / "benchmarks" / "results" / "robustness.json")
+    shown = text_of("docs/robustness.md").partition("<!-- counts -->\n")[2].partition("<!-- end of counts -->")[0]
+    assert shown == counts_table(counts)
+    assert counts.faults == 0 and counts.attempts > 10_000

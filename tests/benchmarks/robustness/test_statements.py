@@ -25,6 +25,8 @@ def changed(**values):
         (changed(size=None), []),
         (changed(eos=[]), []),
         (changed(eos_token_id=-1), []),
+        (changed(swicth=False), []),
+        (changed(size=False), [("size",)]),
         (changed(eos_token_id=1), [("eos_token_id",)]),
         (changed(eos=[1]), [("eos",)]),
         (changed(tokens=[{"id": 0}, {"id": 9}]), [("tokens", 1, "id")]),
