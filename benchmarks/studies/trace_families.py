@@ -221,7 +221,8 @@ def _passing(table: Heads, head: str) -> str:
 
 
 def _cell(text: str) -> Any:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    # Code in a reason is no link.
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("](", "] (")
 
 
 if __name__ == "__main__":
