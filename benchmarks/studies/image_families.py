@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jisu.benchmarks.studies.random_weights import randomize
+
 # Numbers by the names that configurations have for them. What is not named keeps its default.
 _SMALL: dict[str, Any] = {
     "hidden_size": 64,
@@ -132,12 +134,7 @@ def _write(model_type: str, folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(config).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
-                else:
-                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
+        randomize(model)
     folder.mkdir(parents=True)
     model.save_pretrained(str(folder))
     tokenizer.save_pretrained(str(folder))

@@ -11,17 +11,17 @@ Each type runs in a process of its own, which is ended when it takes too long. T
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jisu.benchmarks.studies.bounded_runs import bounded_runs, import_once
-from jisu.benchmarks.studies.sentences import named, sentence
+from jisu.benchmarks.studies.random_weights import randomize
 from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
+from jisu.benchmarks.studies.tried_export import try_export
 from jisu.exporter.reports.families import TABLE, Families, Family, read_families
 from jisu.exporter.reports.heads import HEADS, Heads, read_heads
 
@@ -73,38 +73,21 @@ def _examine(model_type: str) -> Family:
 
 def examine(model_type: str, folder: Path) -> Family:
     """Make, export and verify one model."""
-    from jisu.exporter.contract.artifact import REJECTED
-    from jisu.exporter.contract.errors import GateRejectedError
-    from jisu.exporter.pipeline import export
-
-    try:
-        layers = write_model(model_type, folder / "source")
-    except Exception as error:  # noqa: BLE001 - the reason is what is wanted
-        return _failed(model_type, f"A small model of its default configuration does not run: {sentence(error)}")
-    begun = time.process_time()
-    try:
-        artifact = export(folder / "source", folder / "out")
-    except GateRejectedError:
-        checks = json.loads((folder / "out.rejected" / REJECTED).read_text(encoding="utf-8"))["gate"]["checks"]
-        failed = [check for check in checks if not check["passed"]]
-        names = ", ".join(check["name"] for check in failed)
-        return _failed(model_type, f"The gate rejects it ({names}): {failed[0]['detail']}")
-    except Exception as error:  # noqa: BLE001
-        return _failed(model_type, named(sentence(error), folder / "source"))
-    seconds = round(time.process_time() - begun, 1)
-    signature = artifact.manifest.signature
-    checks = artifact.manifest.gate["checks"]
-    operators = _operators(artifact.graph)
+    tried = try_export(partial(write_model, model_type), folder)
+    if tried.artifact is None:
+        return _failed(model_type, tried.reason)
+    signature = tried.artifact.manifest.signature
+    operators = _operators(tried.artifact.graph)
     return Family(
         model_type=model_type,
         passes=True,
         attention=_attention(operators),  # type: ignore[arg-type]
         state=tuple(sorted({spec.kind for spec in signature.state})),
         one_token=signature.takes_one_token,
-        layers=layers,
+        layers=tried.written,
         operators=sum(operators.values()),
-        worst=float(f"{max(check['value'] for check in checks if check['unit'] == 'sd of the logits'):.2g}"),
-        seconds=seconds,
+        worst=tried.worst,
+        seconds=tried.seconds,
     )
 
 
@@ -122,12 +105,8 @@ def write_model(model_type: str, folder: Path) -> int:
     with quiet_transformers():
         config = tiny_configuration(CONFIG_MAPPING[model_type])
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()  # type: ignore[no-untyped-call]
+        randomize(model)
         with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
-                else:
-                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
             model(input_ids=torch.tensor([[5, 6, 7]]))
         model.save_pretrained(str(folder))
     return int(config.get_text_config().num_hidden_layers)

@@ -11,16 +11,16 @@ Each entry runs in a process of its own, which is ended when it takes too long. 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jisu.benchmarks.studies.bounded_runs import bounded_runs, import_once
-from jisu.benchmarks.studies.sentences import named, sentence
+from jisu.benchmarks.studies.random_weights import randomize
 from jisu.benchmarks.studies.tiny_configurations import tiny_configuration
+from jisu.benchmarks.studies.tried_export import try_export
 from jisu.exporter.reports.heads import HEADS, TABLE, Head, Heads, read_heads
 
 LIMIT_SECONDS = 60.0
@@ -75,33 +75,11 @@ def _examine(entry: str) -> Head:
 
 def examine(entry: str, folder: Path) -> Head:
     """Make, export and verify one model."""
-    from jisu.exporter.contract.artifact import REJECTED
-    from jisu.exporter.contract.errors import GateRejectedError
-    from jisu.exporter.pipeline import export
-
     head, _, model_type = entry.partition("/")
-    try:
-        write_model(head, model_type, folder / "source")
-    except Exception as error:  # noqa: BLE001 - the reason is what is wanted
-        return _failed(entry, f"A small model of its default configuration does not run: {sentence(error)}")
-    begun = time.process_time()
-    try:
-        artifact = export(folder / "source", folder / "out")
-    except GateRejectedError:
-        checks = json.loads((folder / "out.rejected" / REJECTED).read_text(encoding="utf-8"))["gate"]["checks"]
-        failing = [check for check in checks if not check["passed"]]
-        names = ", ".join(check["name"] for check in failing)
-        return _failed(entry, f"The gate rejects it ({names}): {failing[0]['detail']}")
-    except Exception as error:  # noqa: BLE001
-        return _failed(entry, named(sentence(error), folder / "source"))
-    checks = artifact.manifest.gate["checks"]
-    return Head(
-        model_type=model_type,
-        head=head,
-        passes=True,
-        worst=float(f"{max(check['value'] for check in checks if check['unit'] == 'sd of the logits'):.2g}"),
-        seconds=round(time.process_time() - begun, 1),
-    )
+    tried = try_export(partial(write_model, head, model_type), folder)
+    if tried.artifact is None:
+        return _failed(entry, tried.reason)
+    return Head(model_type=model_type, head=head, passes=True, worst=tried.worst, seconds=tried.seconds)
 
 
 def write_model(head: str, model_type: str, folder: Path) -> None:
@@ -119,12 +97,8 @@ def write_model(head: str, model_type: str, folder: Path) -> None:
         if head in ("SequenceClassification", "TokenClassification"):
             config.num_labels = 3
         model = getattr(transformers, f"AutoModelFor{head}").from_config(config, dtype=torch.float32).eval()
+        randomize(model)
         with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(std=parameter.shape[-1] ** -0.5)
-                else:
-                    parameter.add_(torch.randn_like(parameter), alpha=0.1)
             model(input_ids=torch.tensor([[5, 6, 7]]))
         model.save_pretrained(str(folder))
 

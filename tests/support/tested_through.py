@@ -70,8 +70,10 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "benchmarks/studies/gguf_writing.py",
     ),
     "benchmarks/studies/test_trace_families.py": (
+        "benchmarks/studies/random_weights.py",
         "benchmarks/studies/sentences.py",
         "benchmarks/studies/tiny_configurations.py",
+        "benchmarks/studies/tried_export.py",
     ),
     # What is kept between two steps: right when the second step resumes it.
     "calibration/statistics/test_collect.py": ("calibration/statistics/statistics.py",),
