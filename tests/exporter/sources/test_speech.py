@@ -65,14 +65,19 @@ def test_a_folder_without_its_extractor_is_refused(speech_source: Path, tmp_path
         load_source(folder)
 
 
+def with_extractor(source: Path, folder: Path, changes: dict[str, int]) -> Path:
+    """A copy whose feature extractor has other settings."""
+    shutil.copytree(source, folder)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
 @pytest.mark.parametrize("changes", [{"chunk_length": 30, "n_samples": 480000}, {"feature_size": 80}])
 def test_an_extractor_that_does_not_fit_the_model_is_refused(
     speech_source: Path, tmp_path: Path, changes: dict[str, int]
 ) -> None:
-    folder = tmp_path / "foreign"
-    shutil.copytree(speech_source, folder)
-    path = folder / "preprocessor_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    folder = with_extractor(speech_source, tmp_path / "foreign", changes)
     with pytest.raises(InputError, match="do not fit each other"):
         load_source(folder)
 
@@ -87,9 +92,6 @@ def test_languages_that_are_no_tokens_are_refused(tmp_path: Path) -> None:
 def test_sizes_that_no_extractor_has_are_refused_before_anything_is_made_of_them(
     speech_source: Path, tmp_path: Path, changes: dict[str, int]
 ) -> None:
-    folder = tmp_path / "huge"
-    shutil.copytree(speech_source, folder)
-    path = folder / "preprocessor_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    folder = with_extractor(speech_source, tmp_path / "huge", changes)
     with pytest.raises(InputError, match="no feature extractor can have"):
         load_source(folder)
