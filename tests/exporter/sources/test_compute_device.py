@@ -78,6 +78,17 @@ def test_a_layer_that_is_ended_in_its_middle_gives_its_weights_back(device: Devi
     assert device.sent and addresses(model) == before
 
 
+def test_what_stands_in_for_a_layer_sends_no_weights(device: Device) -> None:
+    model = random_model(llama_config(layers=2))
+    layer = model.model.layers[0]
+    with computing_on(PLAYED, model), torch.no_grad():
+        layer.forward = lambda hidden, *_, **__: hidden
+        assert torch.equal(layer(torch.ones(1, 2, 64)), torch.ones(1, 2, 64)) and not device.sent
+        del layer.forward
+        model(torch.arange(3)[None])
+    assert device.sent
+
+
 def test_the_truth_layer_by_layer_is_calculated_there_as_well(device: Device) -> None:
     model = random_model(llama_config(layers=3))
     tokens = np.arange(9, dtype=np.int64)

@@ -116,3 +116,10 @@ def test_a_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not hold a JSON object"):
         read_generation_config(tmp_path)
     assert read_generation_config(tmp_path / "nothing") is None
+
+
+def test_whoever_exports_is_told_of_tokens_that_are_not_there(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path / "model")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "suppress_tokens": [100_000]}))
+    assert any(note.startswith("suppress_tokens name tokens beyond") for note in load_source(folder).notes)
