@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference, not_finite
 from jisu.calibration.model.linear_groups import find_groups, linear_names, split_stages
+from jisu.calibration.model.weight_values import OwnValues, set_values
 from jisu.calibration.model.whole_sequences import run_whole
 from jisu.calibration.sequential import GroupStatistics, observe_stage
 from jisu.calibration.weights.formats import BlockQuantized
@@ -196,18 +197,18 @@ def measure_groups(
                     for stage in split_stages(layer, groups) if targets else []:
                         members = [name for group in stage for name in group.names]
                         weights: list[Any] = [layer.get_submodule(name).weight for name in members]
-                        own = [weight.detach().clone() for weight in weights]
+                        own = [OwnValues(weight) for weight in weights]
                         kl = {}
                         observed = list(observe_stage(layer, prefix, stage, inputs, feeders=feeders))
                         for label, results in _together(candidates, observed):
                             try:
                                 for weight, result in zip(weights, results, strict=True):
-                                    weight.data.copy_(torch.from_numpy(result.dequantize()))
+                                    set_values(weight, torch.from_numpy(result.dequantize()))
                                 kl[label] = scorer.divergence(scored, start=index)
                             finally:
                                 # Before the next candidate is made: it is made of the very weights.
-                                for weight, copy in zip(weights, own, strict=True):
-                                    weight.data.copy_(copy)
+                                for values in own:
+                                    values.restore()
                         names_of = tuple(name for statistics in observed for name in statistics.names)
                         sensitivities.append(GroupSensitivity(names=names_of, kl=kl))
                 yield index, sensitivities

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jisu.calibration.model.layer_walk import HiddenStates, StopForwardError, TokenIds, inference, not_finite
 from jisu.calibration.model.linear_groups import LinearGroup, find_groups, linear_names, routed_as, split_stages
+from jisu.calibration.model.weight_values import OwnValues, set_values
 from jisu.calibration.weights.formats import BlockQuantized, Floats
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ def quantize_sequentially(
                     continue
                 prefix = names[id(layer)]
                 targets = tuple(name for name in linear_names(layer) if not keep(f"{prefix}.{name}"))
-                own = _copies(layer, targets) if restore else {}
+                weights_of: list[Any] = [layer.get_submodule(name).weight for name in targets if restore]
+                own = [OwnValues(weight) for weight in weights_of]
                 try:
                     done = _quantize_layer(
                         layer, prefix, targets, states, quantize, feeders=feeders or {}, weights=weights
@@ -126,8 +128,8 @@ def quantize_sequentially(
                     if index + 1 < len(layers):
                         states.advance(layer, name=prefix)
                 finally:
-                    for weight, copy in own.values():
-                        weight.data.copy_(copy)
+                    for values in own:
+                        values.restore()
                 if kept is not None:
                     kept.save(index, done, states.all() if index + 1 < len(layers) else None)
                 if progress:
@@ -135,12 +137,6 @@ def quantize_sequentially(
                 yield from done.items()
         finally:
             states.close()
-
-
-def _copies(layer: Any, names: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Each linear layer's weight and a copy of it."""
-    weights = {name: layer.get_submodule(name).weight for name in names}
-    return {name: (weight, weight.detach().clone()) for name, weight in weights.items()}
 
 
 def split_rows(stacked: BlockQuantized, rows: Sequence[int]) -> list[BlockQuantized]:
@@ -298,4 +294,4 @@ def _write_back(layer: torch.nn.Module, results: dict[str, BlockQuantized]) -> N
 
     for name, result in results.items():
         module: Any = layer.get_submodule(name)
-        module.weight.data.copy_(torch.from_numpy(result.dequantize()))
+        set_values(module.weight, torch.from_numpy(result.dequantize()))

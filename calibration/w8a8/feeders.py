@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from jisu.calibration.model.layer_walk import HiddenStates, TokenIds, inference
 from jisu.calibration.model.linear_groups import linear_names, routed_as
+from jisu.calibration.model.weight_values import OwnValues, set_values
 from jisu.calibration.model.whole_sequences import run_whole
 from jisu.calibration.w8a8.matmul import Quantized
 from jisu.calibration.weights.folding import divide_quantized_rows, divide_rows
@@ -228,12 +229,12 @@ def _inputs(modules: Mapping[str, Any], run: Any) -> dict[str, Floats]:
 def _scaled_rows(weight: torch.Tensor, factors: Floats) -> Iterator[None]:
     import torch
 
-    own = weight.detach().clone()
+    own = OwnValues(weight)
     try:
-        weight.data.mul_(torch.from_numpy(factors)[:, None])
+        set_values(weight, weight.detach() * torch.from_numpy(factors)[:, None])
         yield
     finally:
-        weight.data.copy_(own)
+        own.restore()
 
 
 @contextmanager
@@ -242,7 +243,7 @@ def _rescaled(model: torch.nn.Module, feeders: Mapping[str, Feeder]) -> Iterator
     import torch
 
     generator = np.random.default_rng(1)
-    own: list[tuple[Any, torch.Tensor]] = []
+    own: list[OwnValues] = []
     factors: dict[str, Floats] = {}
     try:
         for reader, feeder in feeders.items():
@@ -250,12 +251,13 @@ def _rescaled(model: torch.nn.Module, feeders: Mapping[str, Feeder]) -> Iterator
             after: Any = model.get_submodule(reader)
             if feeder.name not in factors:
                 factors[feeder.name] = generator.uniform(0.5, 2.0, len(before.weight)).astype(np.float32)
-                own.append((before.weight, before.weight.detach().clone()))
-                before.weight.data.mul_(torch.from_numpy(factors[feeder.name])[:, None])
-            own.append((after.weight, after.weight.detach().clone()))
-            after.weight.data.div_(torch.from_numpy(factors[feeder.name][feeder.rows])[None])
+                own.append(OwnValues(before.weight))
+                set_values(before.weight, before.weight.detach() * torch.from_numpy(factors[feeder.name])[:, None])
+            own.append(OwnValues(after.weight))
+            divisors = torch.from_numpy(factors[feeder.name][feeder.rows])[None]
+            set_values(after.weight, after.weight.detach() / divisors)
         yield
     finally:
         # In reverse: a layer that feeds and reads was copied twice.
-        for weight, copy in reversed(own):
-            weight.data.copy_(copy)
+        for values in reversed(own):
+            values.restore()

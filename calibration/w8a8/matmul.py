@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from jisu.calibration.model.weight_values import OwnValues, set_values
 from jisu.calibration.w8a8.pair_sums import quantize_pairs
 from jisu.calibration.w8a8.smoothquant import smoothing_scales
 from jisu.calibration.w8a8.static_activations import ActivationScale, activation_scale, quantize_rows
@@ -137,13 +138,13 @@ def emulated(model: torch.nn.Module, products: Mapping[str, Int8Matmul]) -> Iter
     """Let linear layers, by full name, compute what their int8 matmuls would give."""
     import torch
 
-    own: list[tuple[Any, torch.Tensor]] = []
+    own: list[OwnValues] = []
     handles = []
     try:
         for name, product in products.items():
             layer: Any = model.get_submodule(name)
-            own.append((layer.weight, layer.weight.detach().clone()))
-            layer.weight.data.copy_(torch.from_numpy(product.dequantize()))
+            own.append(OwnValues(layer.weight))
+            set_values(layer.weight, torch.from_numpy(product.dequantize()))
 
             def rounded(_: Any, inputs: tuple[Any, ...], product: Int8Matmul = product) -> tuple[Any, ...]:
                 return (product.round_input(inputs[0]), *inputs[1:])
@@ -153,5 +154,5 @@ def emulated(model: torch.nn.Module, products: Mapping[str, Int8Matmul]) -> Iter
     finally:
         for handle in handles:
             handle.remove()
-        for weight, copy in own:
-            weight.data.copy_(copy)
+        for values in own:
+            values.restore()

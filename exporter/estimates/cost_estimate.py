@@ -16,6 +16,7 @@ from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, 
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
 from jisu.exporter.quantization.sensitivity import split_windows
+from jisu.exporter.sources.half_width import largest_call
 from jisu.exporter.sources.paged_weights import WATCHED, WINDOW, is_large
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def estimate_cost(
     # Threads of transformers load several weights at once, each of which is there twice for a moment.
     loading = min(1 + sizes.count(largest), _LOADED_AT_ONCE)
     held = min(weights, WINDOW) if is_large(source) else weights
+    if source.in_place:  # what is called has its weights in float32
+        held += largest_call(source.module, projection=prepared.data is not None)
     loaded = _BASE_BYTES + _TRACED_BYTES + held
     stages = [
         StageCost(

@@ -25,7 +25,7 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
     """Bytes that an export writes from here on, and those that are free where it writes.
 
     Beside the artifact that is the integers of a model whose weights lie in a file, and, where nothing has been loaded
-    yet, these weights.
+    yet, these weights, unless they are read where the checkpoint has them.
 
     Args:
         source: may be an outline.
@@ -33,7 +33,7 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
     """
     needed = (source.weight_bytes if size is None else size.largest_bytes) + _SIDE_FILES
     if is_large(source):
-        if is_outline(source):
+        if is_outline(source) and not source.in_place:
             needed += source.weight_bytes
         if prepared.options.precision.layers is not None or prepared.choice.formats:
             needed += source.weight_bytes // _FLOAT_BYTES

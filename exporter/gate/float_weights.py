@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.result import Check
+from jisu.exporter.sources.half_width import float32_array, is_half
 
 if TYPE_CHECKING:
     pass
@@ -43,7 +45,7 @@ def check_float_weights(graph_file: Path, module: Any, *, read: Callable[[int], 
     from jisu.exporter.sources.experts import named_weights
     from jisu.exporter.tracing.recurrent_layers import onnx_weights
 
-    parameters = _arrays({**named_weights(module, remove_duplicate=False), **onnx_weights(module)})
+    parameters = _Arrays({**named_weights(module, remove_duplicate=False), **onnx_weights(module)})
     read = read or _nobody_asks
     known = _Parts(parameters, read)
     wrong, compared, unknown, first = 0, 0, 0, ""
@@ -74,14 +76,28 @@ def _nobody_asks(size: int) -> None:
     """For weights that stay in memory."""
 
 
-def _arrays(parameters: Mapping[str, Any]) -> dict[str, Floats]:
-    arrays = {}
-    for name, parameter in parameters.items():
-        array = parameter.detach() if hasattr(parameter, "detach") else parameter
-        array = array.numpy() if hasattr(array, "numpy") else np.asarray(array)
-        if array.dtype == np.float32 and array.size:
-            arrays[name] = array
-    return arrays
+class _Arrays(Mapping[str, Floats]):
+    """The parameters that are computed with in float32; one of two bytes a number is widened when it is asked for."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._known: dict[str, Any] = {}
+        for name, parameter in parameters.items():
+            tensor = parameter.detach() if hasattr(parameter, "detach") else parameter
+            if hasattr(tensor, "numpy") and not is_half(tensor):
+                tensor = tensor.numpy()
+            if str(tensor.dtype) == "float32" or is_half(tensor):
+                self._known[name] = tensor
+
+    def __getitem__(self, name: str) -> Floats:
+        value: Any = self._known[name]
+        array: Floats = value if isinstance(value, np.ndarray) else float32_array(value)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def _errors(name: str, stored: Floats, parts: list[Floats | None], known: _Parts) -> tuple[int, str] | None:
@@ -138,18 +154,35 @@ def _compared(name: str, stored: Floats, expected: Floats) -> tuple[int, str]:
     return count, f"{sentence}." if sentence else ""
 
 
+@dataclass(frozen=True)
+class _Matrix:
+    """Where a matrix [rows, columns] of the source is: in which parameter, the how manieth, and whether turned."""
+
+    label: str
+    shape: tuple[int, ...]
+    parameters: Mapping[str, Floats]
+    place: tuple[str, int, bool]
+
+    def read(self) -> Floats:
+        name, index, turned = self.place
+        array = self.parameters[name]
+        matrix = array.reshape(-1, *array.shape[-2:])[index]
+        return matrix.T if turned else matrix
+
+
 class _Parts:
     """The source's matrices by their first rows, to find those that lie side by side in a merged weight."""
 
     def __init__(self, parameters: Mapping[str, Floats], read: Callable[[int], None]) -> None:
-        self._by_row: dict[bytes, list[tuple[str, Floats]]] = {}
+        self._by_row: dict[bytes, list[_Matrix]] = {}
         for name, array in parameters.items():
-            if array.ndim < 2:
+            if array.ndim < 2 or not array.size:
                 continue
             for index, matrix in enumerate(array.reshape(-1, *array.shape[-2:])):
                 label = name if array.ndim == 2 else f"{name}[{index}]"
-                for form in (matrix, matrix.T):
-                    self._by_row.setdefault(_key(form[0]), []).append((label, form))
+                for turned, form in ((False, matrix), (True, matrix.T)):
+                    part = _Matrix(label, form.shape, parameters, (name, index, turned))
+                    self._by_row.setdefault(_key(form[0]), []).append(part)
             read(array.nbytes)  # the first column of a matrix lies on all of its pages
 
     def compared(self, name: str, stored: Floats) -> tuple[int, str] | None:
@@ -164,9 +197,9 @@ class _Parts:
         count, sentence, first = 0, "", 0
         while first < len(rows):
             parts = [
-                (label, part)
-                for label, part in self._by_row.get(_key(rows[first]), [])
-                if part.shape[1] == rows.shape[1] and len(part) <= len(rows) - first
+                part
+                for part in self._by_row.get(_key(rows[first]), [])
+                if part.shape[1] == rows.shape[1] and part.shape[0] <= len(rows) - first
             ]
             if not parts:
                 if first == 0:
@@ -177,8 +210,9 @@ class _Parts:
                 )
                 return count + left * rows.shape[1], sentence
             results = [
-                (_compared(f"{label} in {name}", rows[first : first + len(part)], part), len(part))
-                for label, part in parts
+                (_compared(f"{part.label} in {name}", rows[first : first + len(matrix)], matrix), len(matrix))
+                for part in parts
+                for matrix in [part.read()]
             ]
             (bad, said), length = min(results, key=lambda result: result[0][0])
             count, sentence = count + bad, sentence or said

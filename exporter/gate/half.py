@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.result import Check
+from jisu.exporter.sources.half_width import float32_array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -55,7 +56,7 @@ def check_half_weights(graph_file: Path, module: Any, *, beside_integers: bool =
                 wrong += tensor.size
                 where.append(f"{name}, which is made of no parameter of the source")
             continue
-        parts = [parameters[source].detach().numpy() for source in sources]
+        parts = [float32_array(parameters[source]) for source in sources]
         count = _differences(tensor.numpy(), parts, tensor.dtype.numpy())
         checked += 1
         wrong += count

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jisu.exporter.gate.equal_scores import lowest_index_first
+from jisu.exporter.sources.half_width import is_half
 from jisu.exporter.sources.module_kind import is_of_transformers
 
 if TYPE_CHECKING:
@@ -152,4 +153,5 @@ def _as_float32(logits: torch.Tensor) -> npt.NDArray[np.float32]:
 
 
 def _dtype_name(module: torch.nn.Module) -> str:
-    return str(next(module.parameters()).dtype).removeprefix("torch.")
+    first = next(module.parameters())
+    return "float32" if is_half(first) else str(first.dtype).removeprefix("torch.")

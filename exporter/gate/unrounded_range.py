@@ -20,6 +20,7 @@ from jisu.exporter.gate.exam import Exam
 from jisu.exporter.gate.product_pieces import cut_products
 from jisu.exporter.precision.budget import FP32_BUDGET
 from jisu.exporter.sources.experts import expert_name, find_experts, named_weights, stacked_names
+from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.large_projection import read_in_pieces
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def intended_weights(
                 if id(parameter) not in kept:
                     kept[id(parameter)] = parameter, parameter.data
                     pieces = make()
-                    if paged is None or parameter.dtype != torch.float32:
+                    if paged is None:
                         parameter.data = torch.from_numpy(np.concatenate(list(pieces))).to(parameter.dtype)
                         continue
                     parameter.data = paged.store_pieces(tuple(parameter.shape), pieces)
@@ -194,7 +195,7 @@ def _replaced(
 
 def _stacked(experts: Any, name: str, parts: Mapping[int, Quantized]) -> Iterator[npt.NDArray[np.float32]]:
     """A parameter of three axes, expert by expert: what its integers stand for, or its own values."""
-    own: npt.NDArray[np.float32] = getattr(experts, name.rpartition(".")[2]).detach().numpy()
+    own: npt.NDArray[np.float32] = float32_array(getattr(experts, name.rpartition(".")[2]))
     for number in range(len(own)):
         part = parts.get(number)
         if part is None:

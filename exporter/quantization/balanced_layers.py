@@ -15,6 +15,7 @@ from jisu.exporter.precision.precision import ROW, WeightFormat
 from jisu.exporter.quantization.finished_layers import statistics_folder
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.weight_formats import FormatChoice
+from jisu.exporter.sources.half_width import float32_array
 
 if TYPE_CHECKING:
     from jisu.calibration.statistics.statistics import InputStatistics, Statistics
@@ -129,7 +130,7 @@ def _groups(statistics: Statistics, names: list[str]) -> Iterator[tuple[str, ...
 
 def _weight(source: Source, name: str) -> Floats:
     layer: Any = source.module.get_submodule(name)
-    weight: Floats = layer.weight.detach().float().numpy()
+    weight: Floats = float32_array(layer.weight)
     return weight
 
 

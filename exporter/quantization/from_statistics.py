@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jisu.exporter.sources.half_width import float32_array
+
 if TYPE_CHECKING:
     from jisu.calibration.sequential import GroupStatistics
     from jisu.calibration.statistics.statistics import Statistics
@@ -65,7 +67,7 @@ def quantize_from_statistics(
         results = quantize(
             GroupStatistics(
                 names=group,
-                weights=tuple(layer.weight.detach().float().numpy() for layer in layers),
+                weights=tuple(float32_array(layer.weight) for layer in layers),
                 hessian=seen.hessian,
                 mean_abs=seen.mean_abs,
                 tokens=seen.tokens,

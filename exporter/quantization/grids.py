@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.precision.precision import GridFormat, WeightFormat
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.weight_formats import FormatChoice
+from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
@@ -85,4 +86,4 @@ def _grid(source: Source, name: str, bits: int) -> BlockQuantized | None:
     from jisu.calibration.weights.grid import find_grid
 
     layer: Any = source.module.get_submodule(name)
-    return find_grid(layer.weight.detach().float().numpy(), bits=bits, layer=name)
+    return find_grid(float32_array(layer.weight), bits=bits, layer=name)

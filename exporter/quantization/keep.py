@@ -18,6 +18,7 @@ from jisu.exporter.quantization.kept_types import KeptType
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
 from jisu.exporter.sources.experts import expert_weights
+from jisu.exporter.sources.half_width import float32_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +85,7 @@ def keep_quantization(
         if matrix.routed is not None:
             kind = experts.type_of(matrix)
             part = None
-            own = own_experts[name].numpy()
+            own = float32_array(own_experts[name])
             if kind is not None and kind not in FLOATS:
                 with as_input_errors():
                     part = experts.quantized(matrix, own)
@@ -115,7 +116,7 @@ def keep_quantization(
             quantized = round_scales(quantized)
         quantized = _in_order(quantized, _row_order(weight, tensor), name)
         loaded: Any = source.module.get_submodule(matrix.name).weight
-        own = loaded.detach().numpy()
+        own = float32_array(loaded)
         restored = quantized.dequantize()
         exact = bool(np.array_equal(restored, own))
         if tensor.type_name not in _closest() and not exact:

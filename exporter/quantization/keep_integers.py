@@ -18,6 +18,7 @@ from jisu.exporter.quantization.kept_types import KeptType
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
 from jisu.exporter.sources.experts import expert_weights
+from jisu.exporter.sources.half_width import float32_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ def keep_integers(
             if matrix.storage not in done:
                 own: Any = experts.get(matrix.parameter)
                 own = source.module.get_parameter(matrix.parameter).detach() if own is None else own
-                values = own.numpy()
+                values = float32_array(own)
                 if whole:
                     quantized = _kept(weight, values, layer=matrix.name, gathered=matrix.storage in gathered)
                 else:  # the experts' matrices are stored as one

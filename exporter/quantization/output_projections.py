@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.weight_formats import FormatChoice
+from jisu.exporter.sources.half_width import float32_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +49,7 @@ def quantize_output_projections(
         form = choice.formats[matrix.name]
         if isinstance(layer, torch.nn.Linear) and isinstance(form, WeightFormat):
             hessian = _input_products(source.module, layer, windows)
-            result = _round(layer.weight.detach().float().numpy(), hessian, form, name=matrix.name)
+            result = _round(float32_array(layer.weight), hessian, form, name=matrix.name)
             tied = [other.name for other in ends if other.storage == matrix.storage]
             by_name |= {f"{name}.weight": result for name in tied}
     return by_name

@@ -24,6 +24,7 @@ from jisu.exporter.quantization.rounding_tasks import round_on_cluster, round_we
 from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.finite_weights import check_finite_weights
+from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers, find_stack
 
 if TYPE_CHECKING:
@@ -344,6 +345,6 @@ def _round_recurrent(source: Source, choice: FormatChoice) -> dict[str, Quantize
     parameters = dict(source.module.named_parameters(remove_duplicate=False))
     by_name: dict[str, Quantized] = {}
     for name in names:
-        rows = quantize_rows(parameters[name].detach().numpy())
+        rows = quantize_rows(float32_array(parameters[name]))
         by_name[name] = Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=None))
     return by_name

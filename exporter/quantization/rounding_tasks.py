@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.jobs.ray_tasks import Task, run_tasks
 from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.worker_source import Workers, WorkerSource
 
 if TYPE_CHECKING:
@@ -53,4 +54,4 @@ def round_weight(module: Any, name: str, form: WeightFormat) -> BlockQuantized:
     """The weight of a layer, by its name, rounded to the nearest."""
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
-    return round_to_nearest(module.get_submodule(name).weight.detach().numpy(), form.to_block_format(), layer=name)
+    return round_to_nearest(float32_array(module.get_submodule(name).weight), form.to_block_format(), layer=name)

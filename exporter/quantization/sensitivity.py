@@ -24,6 +24,7 @@ from jisu.exporter.quantization.output_projections import quantize_output_projec
 from jisu.exporter.quantization.quantize_source import quantize_group
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size, scale_bytes, takes_short_blocks
 from jisu.exporter.sources.finite_weights import check_finite_weights
+from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
@@ -274,6 +275,7 @@ def _measure_embeddings(
 ) -> list[GroupSensitivity]:
     import torch
 
+    from jisu.calibration.model.weight_values import OwnValues, set_values
     from jisu.calibration.sensitivity import GroupSensitivity
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
@@ -282,21 +284,21 @@ def _measure_embeddings(
         names = tuple(embedding.name for embedding in embeddings if embedding.storage == storage)
         matrix = next(embedding for embedding in embeddings if embedding.storage == storage)
         weight: Any = source.module.get_submodule(names[0]).weight
-        own, kl = weight.detach().clone(), {}
+        own, kl = OwnValues(weight), {}
         try:
             for label, form in EMBEDDING_FORMATS.items():
                 fitted = fit_block_size(form, matrix.features)
                 if fitted is None:
                     continue
-                weight.data.copy_(own)
+                own.restore()
                 choice = FormatChoice(formats=dict.fromkeys(names, fitted), algorithm="gptq")
                 result = quantize_output_projections(source, choice, windows).get(f"{names[0]}.weight")
                 if result is None:
-                    result = round_to_nearest(own.numpy(), fitted.to_block_format(), layer=names[0])
-                weight.data.copy_(torch.from_numpy(result.dequantize()))
+                    result = round_to_nearest(float32_array(weight), fitted.to_block_format(), layer=names[0])
+                set_values(weight, torch.from_numpy(result.dequantize()))
                 kl[label] = scorer.divergence()
         finally:
-            weight.data.copy_(own)
+            own.restore()
         sensitivities.append(GroupSensitivity(names=names, kl=kl))
     return sensitivities
 

@@ -21,6 +21,7 @@ from jisu.exporter.jobs.stages import ReportProgress
 from jisu.exporter.precision.precision import Int8MatmulFormat, WeightFormat
 from jisu.exporter.quantization.calibration_mixture import random_windows_of
 from jisu.exporter.quantization.weight_formats import FormatChoice
+from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def find_products(
             seen: InputStatistics = text.of(names[0])
             seen = replace(seen, max_abs=np.maximum(seen.max_abs, random.of(names[0]).max_abs))
             modules: list[Any] = [source.module.get_submodule(name) for name in names]
-            weights = [module.weight.detach().numpy() for module in modules]
+            weights = [float32_array(module.weight) for module in modules]
             form = forms[names[0]]
             for strength in STRENGTHS:
                 results = quantize_products(

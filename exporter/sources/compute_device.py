@@ -70,7 +70,8 @@ def computing_on(name: str, module: nn.Module) -> Iterator[None]:
         for part in read_as_one(module):
             if not isinstance(part, torch.nn.Embedding):  # of whose rows a few are read
                 visit = _Visit(part, device)
-                stack.callback(part.register_forward_pre_hook(visit.begin, with_kwargs=True).remove)
+                # Around what widens weights in a call, which then does so on the device.
+                stack.callback(part.register_forward_pre_hook(visit.begin, prepend=True, with_kwargs=True).remove)
                 stack.callback(part.register_forward_hook(visit.end, always_call=True).remove)
         yield
 

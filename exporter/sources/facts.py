@@ -10,6 +10,7 @@ from typing import Any
 
 from jisu.exporter.contract.artifact import ModelFacts
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.half_width import float32_bytes
 from jisu.exporter.sources.unreadable_settings import UNREADABLE, unreadable_settings
 
 # Older models have their own names for it.
@@ -149,8 +150,8 @@ def positions_for_tokens(model: Any, stated: int | None) -> int | None:
 
 
 def weight_bytes(model: Any) -> int:
-    """Bytes of the parameters, each counted once however often it is used."""
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    """Bytes of the parameters as they are computed with, each counted once however often it is used."""
+    return float32_bytes(model.parameters())
 
 
 def _token_ids(key: str, holders: list[Any]) -> tuple[int, ...]:

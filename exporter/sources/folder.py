@@ -29,7 +29,7 @@ from jisu.exporter.sources.model import (
     load_weights,
 )
 from jisu.exporter.sources.outline import outline_source
-from jisu.exporter.sources.paged_weights import moving_into, paged_weights
+from jisu.exporter.sources.paged_weights import is_large, moving_into, paged_weights
 from jisu.exporter.sources.plausible import check_layer_count
 from jisu.exporter.sources.provenance import record_origin
 from jisu.exporter.sources.quantized import forget_quantization, read_declaration
@@ -105,7 +105,7 @@ def load_folder(
         contents = read_contents(place, config, declared, head, stored, account, weightless=outline)
         if outline:
             return _outlined(place, contents)
-        paged = paged_weights(contents.empty, scratch)
+        paged = paged_weights(contents.empty, scratch, contents.half())
         model, account = _with_weights(place, contents, paged)
     vision = None
     if head.reads_images:
@@ -127,6 +127,7 @@ def load_folder(
         audio=contents.audio,
         open_quantized=contents.open_quantized,
         paged=paged,
+        in_place=paged is not None and paged.half is not None,
         weight_bytes=weight_bytes(model),
         notes=(*contents.stored.notes, *contents.notes, *_adapter_note(folder)),
         vision=vision,
@@ -146,7 +147,8 @@ def _outlined(place: FolderPlace, contents: FolderContents) -> Source:
         text, contents.tokenizer, origin, model_kind=contents.head.kind, facts=facts, account=contents.account
     )
     source = _with_head(source, contents, outline=True)
-    return replace(source, open_quantized=contents.open_quantized, audio=contents.audio)
+    in_place = is_large(source) and contents.half() is not None
+    return replace(source, open_quantized=contents.open_quantized, audio=contents.audio, in_place=in_place)
 
 
 def _with_weights(place: FolderPlace, contents: FolderContents, paged: PagedWeights | None) -> tuple[Any, Account]:
@@ -154,7 +156,8 @@ def _with_weights(place: FolderPlace, contents: FolderContents, paged: PagedWeig
     stored = contents.stored
     with moving_into(paged):
         weights = stored.weights if paged is None else paged.lazily(stored.weights)
-        model, unexpected = load_weights(contents.head.model_class, contents.config, weights, place.folder)
+        half = None if paged is None else paged.half
+        model, unexpected = load_weights(contents.head.model_class, contents.config, weights, place.folder, half=half)
         account = check_derived(contents.account, model, stored.weights, contents.matches)
         account = refuse_unexpected(account, unexpected, contents.matches)
         account.refuse(place.folder)

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import SPEECH
+from jisu.exporter.contract.artifact import MODEL_KINDS, SPEECH
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.config_keys import account_for_config
 from jisu.exporter.sources.embedding.lower_texts import lower_texts
 from jisu.exporter.sources.facts import check_token_ids, vocab_size
 from jisu.exporter.sources.generation import account_for_generation, notes_on_settings, read_generation_config
+from jisu.exporter.sources.half_width import common_half, widens_in_calls
 from jisu.exporter.sources.heads import Head
 from jisu.exporter.sources.jsonfile import read_json
 from jisu.exporter.sources.model import build_empty, check_stored
@@ -28,6 +29,8 @@ from jisu.exporter.sources.tokenizer_rules import follow_stated_rules
 from jisu.exporter.sources.weight_files import account_for_files
 
 if TYPE_CHECKING:
+    import torch
+
     from jisu.exporter.sources.audio import AudioSource
     from jisu.exporter.sources.quantized.declaration import Declaration
     from jisu.exporter.sources.quantized.reading import Quantization
@@ -85,6 +88,12 @@ class FolderContents:
     audio: AudioSource | None
     scored: tuple[int, ...]
     notes: tuple[str, ...]
+
+    def half(self) -> torch.dtype | None:
+        """The dtype that the weights may stay in, see `exporter.sources.half_width`; None where float32 is needed."""
+        if self.head.kind != MODEL_KINDS[0] or self.quantization.weights or not widens_in_calls(self.empty):
+            return None
+        return common_half(self.stored.dtypes, self.stored.shapes)
 
     def record(self, place: FolderPlace) -> dict[str, Any]:
         """What the provenance says beside where it came from."""

@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from jisu.exporter.sources.half_width import float32_bytes
+
 if TYPE_CHECKING:
     import torch
 
@@ -31,18 +33,18 @@ def read_in_pieces(module: Any, paged: PagedWeights | None) -> Iterator[None]:
 
     head: Any = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
     is_plain = type(head) is nn.Linear and "forward" not in vars(head)
-    if paged is None or not is_plain or head.weight.nbytes <= PIECE_BYTES:
+    if paged is None or not is_plain or float32_bytes([head.weight]) <= PIECE_BYTES:
         yield
         return
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
         rows, features = head.weight.shape
-        step = max(1, PIECE_BYTES // (head.weight.element_size() * features * _GROUP)) * _GROUP
+        step = max(1, PIECE_BYTES // (hidden.element_size() * features * _GROUP)) * _GROUP
         logits = hidden.new_empty((*hidden.shape[:-1], rows))
         for start in range(0, rows, step):
             weight = head.weight[start : start + step]
             bias = None if head.bias is None else head.bias[start : start + step]
-            logits[..., start : start + step] = nn.functional.linear(hidden, weight, bias)
+            logits[..., start : start + step] = nn.functional.linear(hidden, weight.to(hidden.dtype), bias)
             paged.count(weight.nbytes)
         return logits
 

@@ -117,9 +117,12 @@ def check_stored(
 
 
 def load_weights(
-    model_class: Any, config: Any, weights: Mapping[str, LazyWeight], checkpoint: Path
+    model_class: Any, config: Any, weights: Mapping[str, LazyWeight], checkpoint: Path, *, half: Any = None
 ) -> tuple[Any, list[str]]:
     """Build the model in float32 with these weights, each converted when its turn comes.
+
+    Args:
+        half: torch's dtype of the weights that are left in it, see `exporter.sources.half_width`; None for none.
 
     Returns:
         The model, and the names of stored weights that it has no place for.
@@ -147,7 +150,7 @@ def load_weights(
             fix="Download or convert the checkpoint again.",
         ) from error
     refuse_unfinished(info, checkpoint)
-    return finish(model), sorted(info["unexpected_keys"])
+    return finish(model, half), sorted(info["unexpected_keys"])
 
 
 def refuse_unfinished(info: Mapping[str, Any], checkpoint: Path) -> None:
@@ -155,14 +158,14 @@ def refuse_unfinished(info: Mapping[str, Any], checkpoint: Path) -> None:
     refuse_incomplete(checkpoint, missing=info["missing_keys"], misshapen=info["mismatched_keys"])
 
 
-def finish(model: Any) -> Any:
-    """Set eval mode, switch gradients off and make every floating-point parameter float32."""
+def finish(model: Any, half: Any = None) -> Any:
+    """Set eval mode, switch gradients off and make each floating-point parameter float32, but for those of ``half``."""
     import torch
 
     model.eval()
     model.requires_grad_(False)  # noqa: FBT003
     for parameter in model.parameters():
-        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+        if parameter.is_floating_point() and parameter.dtype not in (torch.float32, half):
             parameter.data = parameter.data.to(torch.float32)
     return model
 

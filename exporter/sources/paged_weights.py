@@ -18,6 +18,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from jisu.exporter.sources.half_width import half_of
 from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from jisu.exporter.sources.half_width import Float32Copies
+    from jisu.exporter.sources.safetensors_files import StoredTensor
     from jisu.exporter.sources.source import Source
     from jisu.exporter.sources.stored_weights import LazyWeight
 
@@ -46,10 +49,19 @@ _MEMORY = Path("/proc/self/statm")  # pages: the third number counts those of fi
 class PagedWeights:
     """The file and what lies in it."""
 
-    def __init__(self, folder: Path) -> None:
-        """``folder`` lies on a disk, and exists."""
+    def __init__(self, folder: Path, half: torch.dtype | None = None) -> None:
+        """
+        Args:
+            folder: lies on a disk, and exists.
+            half: in which matrices are left where the checkpoint has them, see `exporter.sources.half_width`; all
+                are float32 in a file of ours when None.
+        """
         from jisu.exporter.jobs.scratch_file import ScratchFile
+        from jisu.exporter.sources.mapped_files import MappedFiles
 
+        self.half = half
+        self._mapped = MappedFiles()
+        self._copies: Float32Copies | None = None
         self._scratch = ScratchFile(folder)
         self._read = 0
         self._floor = _file_bytes()
@@ -63,7 +75,12 @@ class PagedWeights:
 
         def move(_: nn.Module, name: str, parameter: Any) -> None:
             # The same object with other memory: transformers marks parameters that are loaded.
-            if parameter is not None and self._moves(parameter):
+            if parameter is None:
+                return
+            if self.half is not None and parameter.is_meta:  # transformers loads into the dtype that is there
+                if parameter.ndim > 1 and parameter.dtype == torch.float32 and parameter.nbytes >= _SMALL:
+                    parameter.data = parameter.data.to(self.half)
+            elif self._moves(parameter):
                 parameter.data = self._stored(parameter.data)
 
         handle = torch.nn.modules.module.register_module_parameter_registration_hook(move)
@@ -74,7 +91,7 @@ class PagedWeights:
             self.let_go()
 
     def lazily(self, weights: Mapping[str, LazyWeight]) -> dict[str, LazyWeight]:
-        """The same weights, each of which is in the file, in float32, when it has been read."""
+        """The same weights; read, each is in the file in float32, or in the checkpoint's own where it is of `half`."""
         import torch
 
         return {
@@ -84,12 +101,25 @@ class PagedWeights:
 
     def adopt(self, module: nn.Module) -> None:
         """Move the parameters that are not in the file yet, and watch the module's layers."""
+        if self.half is not None:
+            from jisu.exporter.sources.half_width import widen_in_calls
+
+            self._copies = widen_in_calls(module, self._mapped.check)
         for parameter in module.parameters():
             if self._moves(parameter):
                 parameter.data = self._stored(parameter.data)
         self.let_go()
         for part in read_as_one(module):
             part.register_forward_hook(_LetsGo(self, sum(one.nbytes for one in part.parameters())))
+
+    def leaves(self, place: StoredTensor) -> bool:
+        """Whether a tensor of the checkpoint is read where it lies."""
+        return self.half is not None and half_of(place.dtype) == self.half and len(place.shape) > 1
+
+    def mapped(self, place: StoredTensor) -> torch.Tensor:
+        """A tensor of the checkpoint where it lies."""
+        tensor = self._mapped.tensor(place)
+        return tensor if tensor.nbytes >= _SMALL else tensor.clone()
 
     def store_record(self, record: Record) -> Record:
         """A dataclass whose large arrays lie in the file."""
@@ -116,7 +146,12 @@ class PagedWeights:
         return torch.from_numpy(self._scratch.store_pieces(shape, np.float32, pieces))
 
     def count(self, size: int) -> None:
-        """Say that so many bytes of weights were read; they are let go of when they have become too many."""
+        """Say that so many bytes of weights were read; they are let go of when they have become too many.
+
+        Raises:
+            InputError: the checkpoint that they were read from has changed.
+        """
+        self._mapped.check()
         self._read += size
         if self._read >= WINDOW:
             self.let_go()
@@ -124,7 +159,10 @@ class PagedWeights:
     def let_go(self) -> None:
         """Give the memory of what has been read back."""
         self._read = 0
+        if self._copies is not None:
+            self._copies.forget()
         self._scratch.let_go()
+        self._mapped.let_go()
         self._floor = _file_bytes()
 
     def watch(self) -> None:
@@ -137,15 +175,19 @@ class PagedWeights:
 
         return (
             parameter.device.type == "cpu"
-            and parameter.dtype == torch.float32
+            and parameter.dtype in (torch.float32, self.half)
             and parameter.nbytes >= _SMALL
             and not self._scratch.holds(parameter.data_ptr())
+            and not self._mapped.holds(parameter.data_ptr())
         )
 
     def _stored(self, tensor: torch.Tensor) -> torch.Tensor:
         import torch
 
-        return torch.from_numpy(self._scratch.store(tensor.detach().numpy()))
+        tensor = tensor.detach()
+        if tensor.dtype != torch.bfloat16:
+            return torch.from_numpy(self._scratch.store(tensor.numpy()))
+        return torch.from_numpy(self._scratch.store(tensor.view(torch.int16).numpy())).view(torch.bfloat16)
 
 
 def _watch(reference: weakref.ref[PagedWeights]) -> None:
@@ -171,10 +213,13 @@ class _Moved:
     def __getitem__(self, index: Any) -> torch.Tensor:
         import torch
 
+        place = getattr(self._weight, "place", None)
+        if place is not None and index is ... and self._paged.leaves(place):
+            return self._paged.mapped(place)
         tensor = self._weight[index]
         if not tensor.is_floating_point():
             return tensor
-        stored = self._paged.store_tensor(tensor.to(torch.float32))
+        stored = self._paged.store_tensor(tensor if tensor.dtype == self._paged.half else tensor.to(torch.float32))
         self._paged.count(stored.nbytes)
         return stored
 
@@ -214,20 +259,22 @@ def moving_into(paged: PagedWeights | None) -> contextlib.AbstractContextManager
     return contextlib.nullcontext() if paged is None else paged.loading()
 
 
-def paged_weights(module: nn.Module, folder: Path | None) -> PagedWeights | None:
+def paged_weights(module: nn.Module, folder: Path | None, half: torch.dtype | None = None) -> PagedWeights | None:
     """Where the weights of a module go; None where they stay in memory.
 
     Args:
         module: with shapes at least, such as one on torch's meta device.
         folder: on whose disk the file may lie; None for a caller who wants them in memory.
+        half: of all its matrices, where these may stay in the checkpoint; otherwise they go into the file as float32.
     """
     import torch
 
-    size = sum(torch.float32.itemsize * parameter.numel() for parameter in module.parameters())
-    if folder is None or size < PAGED_FROM or not hasattr(os, "pwrite"):
+    numbers = sum(parameter.numel() for parameter in module.parameters())
+    if folder is None or torch.float32.itemsize * numbers < PAGED_FROM or not hasattr(os, "pwrite"):
         return None
+    size = 0 if half is not None else torch.float32.itemsize * numbers
     # Where they do not fit onto the disk, memory is asked.
-    return PagedWeights(folder) if shutil.disk_usage(folder).free > size else None
+    return PagedWeights(folder, half) if shutil.disk_usage(folder).free > size else None
 
 
 def is_large(source: Source) -> bool:

@@ -38,11 +38,12 @@ _NO_WEIGHTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """One tensor in a safetensors file; ``dtype`` in the format's own spelling, for example ``BF16``."""
+    """A tensor, ``start`` bytes from the beginning of a safetensors file; ``dtype`` is spelled as there: ``BF16``."""
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    start: int
 
 
 def find_safetensors(folder: Path) -> list[Path]:
@@ -193,7 +194,12 @@ def _read_table(file: Path) -> dict[str, StoredTensor]:
         entries: dict[str, Any] = json.loads(text, object_pairs_hook=_without_repeats)
         entries.pop("__metadata__", None)
         tensors = {
-            name: StoredTensor(file=file, dtype=str(entry["dtype"]), shape=tuple(int(dim) for dim in entry["shape"]))
+            name: StoredTensor(
+                file=file,
+                dtype=str(entry["dtype"]),
+                shape=tuple(int(dim) for dim in entry["shape"]),
+                start=8 + length + int(entry["data_offsets"][0]),
+            )
             for name, entry in entries.items()
         }
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)

@@ -56,7 +56,9 @@ class Source:
     are sentences that whoever exports it should read. ``account`` says what became of everything that the checkpoint
     states. ``open_quantized`` opens the stored weights that are quantized once more, by parameter name, for as long as
     its context lasts; None where none is. ``paged`` is the file that the weights of a large model lie in; None where
-    they are in memory. ``vision`` is what reads images, of a model that does; ``module`` is then its part that reads
+    they are in memory. ``in_place`` says that its matrices are read where the checkpoint has them, in two bytes a
+    number, see `exporter.sources.half_width`, or would be if they were loaded. ``vision`` is what reads images, of a
+    model that does; ``module`` is then its part that reads
     texts. ``audio`` is how a model that hears reads sound; None for any other.
     """
 
@@ -70,6 +72,7 @@ class Source:
     account: Account = field(default_factory=Account)
     open_quantized: Callable[[], AbstractContextManager[Mapping[str, QuantizedWeight]]] | None = None
     paged: PagedWeights | None = None
+    in_place: bool = False
     vision: VisionSource | None = None
     audio: AudioSource | None = None
 

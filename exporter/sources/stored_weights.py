@@ -22,6 +22,20 @@ class LazyWeight(Protocol):
     def __getitem__(self, index: Any) -> torch.Tensor: ...
 
 
+class StoredSlice:
+    """A slice of a safetensors file that says where it is."""
+
+    def __init__(self, weight: Any, place: StoredTensor) -> None:
+        self._weight, self.place = weight, place
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        tensor: torch.Tensor = self._weight[index]
+        return tensor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._weight, name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredWeights:
     """Stored tensors by name: how to read each, its shape, and its dtype in its format's own spelling.
@@ -94,4 +108,4 @@ def _opened(tensors: Mapping[str, StoredTensor]) -> Iterator[dict[str, LazyWeigh
                 allowed="complete safetensors files",
                 fix="Download the weights again.",
             ) from error
-        yield {name: files[tensor.file].get_slice(name) for name, tensor in tensors.items()}
+        yield {name: StoredSlice(files[tensor.file].get_slice(name), tensor) for name, tensor in tensors.items()}

@@ -80,7 +80,7 @@ def task_bytes(source: Source) -> int:
     Of weights that lie in a file it is a few of the largest one.
     """
     if source.paged is not None:
-        return 4 * max(weight.nbytes for weight in source.module.parameters()) + (2 << 30)
+        return 4 * max(4 * weight.numel() for weight in source.module.parameters()) + (2 << 30)
     return 2 * sum(weight.nbytes for weight in source.module.parameters()) + (1 << 30)
 
 

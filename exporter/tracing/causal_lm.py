@@ -21,6 +21,7 @@ from jisu.calibration.model.whole_sequences import empty_state
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import StateItem
 from jisu.exporter.sources.facts import longest_text
+from jisu.exporter.sources.half_width import float32_bytes
 from jisu.exporter.sources.paged_weights import PAGED_FROM
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.reason import reason_of
@@ -89,7 +90,7 @@ class CausalLM(nn.Module):
         if known is not None:
             self.__dict__.update(known)
             return
-        self._large = sum(parameter.nbytes for parameter in model.parameters()) >= PAGED_FROM
+        self._large = float32_bytes(model.parameters()) >= PAGED_FROM
         # Read off now, while the model still has an attention of its own to run with.
         self._cache_name, self._layers, self._state_spec = self._observed_state()
         chosen = getattr(model.config.get_text_config(), "index_topk", None) or 0

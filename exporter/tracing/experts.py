@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jisu.exporter.sources.experts import expert_name
+from jisu.exporter.tracing.parameters import float32_tensor
 
 # While a model is traced, one operator of this domain stands for the products of all experts.
 DOMAIN = "jisu.tracing"
@@ -134,7 +135,7 @@ def expand_experts(graph: ir.Graph, tensor_of: Callable[[str], Tensor]) -> int:
 
 def _initializer(graph: ir.Graph, name: str, matrix: Tensor) -> ir.Value:
     if name not in graph.initializers:
-        tensor = ir.tensor(matrix.detach(), name=name)
+        tensor = float32_tensor(matrix.detach(), name)
         shape = ir.Shape(list(matrix.shape))
         graph.initializers[name] = ir.Value(
             name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor

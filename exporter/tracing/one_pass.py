@@ -27,10 +27,11 @@ from jisu.exporter.sources.module_kind import model_of_transformers
 from jisu.exporter.sources.one_pass_outputs import output_names, output_tensors
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.tracing.layer_bodies import NotRepeatableError
+from jisu.exporter.tracing.parameters import float32_tensor, parameter_of
 from jisu.exporter.tracing.routing import SPELLED_OUT, attend, routed_by_us
 from jisu.exporter.tracing.stamp import find_bodies, stamp_layers
 from jisu.exporter.tracing.torch_exporter import run_exporter
-from jisu.exporter.tracing.trace import clean, dims_of, name_outputs, parameter_of, rename_dims
+from jisu.exporter.tracing.trace import clean, dims_of, name_outputs, rename_dims
 
 ATTENTION = "jisu-whole-text"
 # Sizes of the example: different, and above one, since torch.export fixes dimensions of size 0 and 1.
@@ -151,7 +152,7 @@ def _trace_prefix(root: _Root, stack: LayerStack, columns: int, max_positions: i
     with only_first_layers(root, stack):
         model = _export(root, max_positions)
     hidden = stamp_layers(
-        model.graph, stack, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=0
+        model.graph, stack, "", lambda name: float32_tensor(parameter_of(root, name), name), state_per_layer=0
     )
     return _finish(root, model, columns, hidden)
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from jisu.exporter.sources.half_width import is_half
 from jisu.exporter.sources.layers import find_layers, only_first_layers
 
 
@@ -24,7 +25,7 @@ def call_on_meta(model: nn.Module, **arguments: Any) -> Any:
         Exception: of any class, where what the model does depends on numbers.
     """
     tensors = {
-        name: torch.empty_like(tensor, device="meta")
+        name: torch.empty_like(tensor, device="meta", dtype=torch.float32 if is_half(tensor) else tensor.dtype)
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
     on_meta = {

@@ -17,10 +17,12 @@ import torch
 from torch import nn
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources.half_width import float32_shapes
 from jisu.exporter.tracing.complex_numbers import complex_pairs
 from jisu.exporter.tracing.decomposition import spare_decomposition
 from jisu.exporter.tracing.explicit_masks import explicit_masks
 from jisu.exporter.tracing.operators import OPSET
+from jisu.exporter.tracing.parameters import float32_tensor
 from jisu.exporter.tracing.recurrent_layers import recurrent_operators
 from jisu.exporter.tracing.translations import translation_table
 
@@ -51,7 +53,14 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
         talker.setLevel(logging.CRITICAL)
     try:
         quiet = contextlib.redirect_stderr(io.StringIO())
-        with warnings.catch_warnings(), torch.no_grad(), quiet, recurrent_operators(root), explicit_masks():
+        with (
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            quiet,
+            recurrent_operators(root),
+            explicit_masks(),
+            float32_shapes(root) as halves,
+        ):
             warnings.simplefilter("ignore")
             with complex_pairs():
                 program = torch.export.export(root, arguments, dynamic_shapes=shapes, strict=False)
@@ -88,6 +97,9 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
             talker.setLevel(level)
     assert exported is not None
     model = exported.model
+    for name, value in model.graph.initializers.items():
+        if name in halves:
+            value.const_value = float32_tensor(halves[name], name)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     onnxscript.optimizer.fold_constants(model, should_fold=_reads_no_parameter)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

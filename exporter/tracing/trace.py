@@ -31,6 +31,7 @@ from jisu.exporter.graph.localize import LAYERS_KEY
 from jisu.exporter.sources.layers import LayerStack, find_layers, only_first_layers
 from jisu.exporter.tracing.experts import expand_experts
 from jisu.exporter.tracing.layer_bodies import NotRepeatableError
+from jisu.exporter.tracing.parameters import float32_tensor, parameter_of
 from jisu.exporter.tracing.recurrent_layers import HOLDER
 from jisu.exporter.tracing.stamp import find_bodies, stamp_layers
 from jisu.exporter.tracing.stepwise import takes_several_tokens
@@ -126,15 +127,9 @@ def _trace_prefix(root: nn.Module, spec: Sequence[StateSpec], stack: LayerStack,
     with only_first_layers(root, stack):
         model = _export(root, spec[: stack.traced * per_layer], tokens)
     hidden = stamp_layers(
-        model.graph, stack, "", lambda name: ir.tensor(parameter_of(root, name), name=name), state_per_layer=per_layer
+        model.graph, stack, "", lambda name: float32_tensor(parameter_of(root, name), name), state_per_layer=per_layer
     )
     return _finish(root, model, spec, hidden, tokens)
-
-
-def parameter_of(root: nn.Module, name: str) -> Tensor:
-    path, _, last = name.rpartition(".")
-    tensor: Tensor = getattr(root.get_submodule(path), last)
-    return tensor.detach()
 
 
 def _export(root: nn.Module, spec: Sequence[StateSpec], tokens: Tokens) -> ir.Model:

@@ -79,19 +79,6 @@ def test_every_weight_lies_in_the_file_and_the_logits_are_the_same(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("everything_paged")
-def test_stored_half_precision_is_float32_in_the_file(tmp_path: Path) -> None:
-    folder = write_tiny_llama(tmp_path / "source")
-    from transformers import AutoModelForCausalLM
-
-    AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
-    for file in folder.glob("tokenizer*"):
-        shutil.copy(file, tmp_path / "half")
-    source = load_source(tmp_path / "half", scratch=tmp_path)
-    assert outside(source) == []
-    assert {one.dtype for one in source.module.parameters()} == {torch.float32}
-
-
-@pytest.mark.usefixtures("everything_paged")
 def test_tied_weights_stay_one(tmp_path: Path) -> None:
     source = load_source(write_tiny_llama(tmp_path / "source", tie_word_embeddings=True), scratch=tmp_path)
     module = source.module
