@@ -77,6 +77,11 @@ class LayeredReference:
             self._last.clear()
         return all(np.array_equal(one, other) for one, other in zip(actual, expected, strict=True))
 
+    def like(self, other: LayeredReference) -> LayeredReference:
+        """The same, its layers called as another's."""
+        self._wraps = other._wraps
+        return self
+
     def prepare(self, sequences: Sequence[TokenIds], progress: Callable[[int, int], None] | None = None) -> None:
         """Run the layers over sequences that logits will be asked of, int64 [T] each; known ones are not run again.
 
@@ -180,11 +185,17 @@ def in_layers(reference: Any, source: Source) -> Any:
 def walking(reference: Any, source: Source) -> LayeredReference | None:
     """A reference that walks the layers of a source; None where that does not give the same logits."""
     from jisu.exporter.gate.reference import TorchReference
-    from jisu.exporter.sources.layers import find_layers
+    from jisu.exporter.sources.layers import find_layers, only_first_layers
 
     stack = find_layers(source.module)
     if stack is None or not isinstance(reference, TorchReference):
         return None
     layers: Any = source.module.get_submodule(stack.path)
     layered = LayeredReference(reference, layers, source.paged)
-    return layered if layered.walks() else None
+    if stack.traced == stack.total:
+        return layered if layered.walks() else None
+    # The others are called as these are, and all of them would have to be read three times.
+    first = LayeredReference(reference, layers[: stack.traced], source.paged)
+    with only_first_layers(source.module, stack):
+        walks = first.walks()
+    return layered.like(first) if walks else None

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import jisu
-from jisu.exporter.gate.layered_reference import LayeredReference, in_layers
+from jisu.exporter.gate.layered_reference import LayeredReference, in_layers, walking
 from jisu.exporter.gate.reference import TorchReference
 from jisu.exporter.sources import load_source, paged_weights
 from tests.support.models import TINY_VOCAB, llama_config, random_model, write_tiny, write_tiny_llama
@@ -57,6 +57,23 @@ def layers_of(model: Any) -> Any:
 
 def layered(model: Any) -> LayeredReference:
     return LayeredReference(TorchReference(model), layers_of(model))
+
+
+def test_that_layers_can_be_walked_is_seen_on_the_first_of_each_kind(tmp_path: Path) -> None:
+    from transformers import Gemma3TextConfig
+
+    sizes = {**SIZES, "num_hidden_layers": 8}
+    folder = write_tiny(tmp_path / "source", Gemma3TextConfig(**sizes, sliding_window=16, sliding_window_pattern=2))
+    source = load_source(folder)
+    calls: list[int] = []
+    for number, layer in enumerate(layers_of(source.module)):
+        layer.register_forward_hook(lambda _, args, output, number=number: calls.append(number))
+    reference = walking(TorchReference(source.module), source)
+    assert reference is not None
+    assert set(calls) == {0, 1, 2, 3}
+    tokens = np.arange(40, dtype=np.int64)
+    reference.prepare([tokens])
+    np.testing.assert_array_equal(reference.logits(tokens), TorchReference(source.module).logits(tokens))
 
 
 @pytest.mark.parametrize("name", list(configurations()))
