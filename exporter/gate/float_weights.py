@@ -166,7 +166,7 @@ class _Matrix:
     def read(self) -> Floats:
         name, index, turned = self.place
         array = self.parameters[name]
-        matrix = array.reshape(-1, *array.shape[-2:])[index]
+        matrix: Floats = array.reshape(-1, *array.shape[-2:])[index]
         return matrix.T if turned else matrix
 
 
