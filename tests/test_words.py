@@ -39,7 +39,7 @@ ELSEWHERE = {
         "benchmarks/report/markdown.py": "the key of a report",
         "benchmarks/report/report.html.j2": "the key of a report",
         "benchmarks/report/same_machine.py": "the key of a report",
-        "benchmarks/studies/image_families.py": "a class of transformers",
+        "benchmarks/studies/small_image_models.py": "a class of transformers",
         "tests/benchmarks": "the key of a report",
         "examples/text_rnn/vocabulary.py": "a part of tokenizers",
         "tests/runtimes/tiny_text.py": "a part of tokenizers",

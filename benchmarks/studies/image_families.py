@@ -2,15 +2,15 @@
 
     python -m benchmarks.studies.image_families --out FILE.json [--types llava aya_vision ...] [--seconds 240] [--page]
 
-A small checkpoint is made of each type's default configuration by making its numbers small, and of its processor around
-a tokenizer of bytes. Each is exported to `ort-cpu` in fp32, in a process of its own: it passes where the gate accepts
-it as a model that reads images. Rows that the file already has are kept, unless their types are asked for.
+`small_image_models` makes a small checkpoint of each. Some classes of transformers import torchvision: it has to be
+installed, for the study and the export. Each is exported to `ort-cpu` in fp32, in a process of its own: it passes where
+the gate accepts it as a model that reads images. Rows that the file already has are kept, unless their types are asked
+for.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import tempfile
@@ -19,41 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jisu.benchmarks.studies.random_weights import randomize
+from jisu.benchmarks.studies.small_image_models import write_small_model
 
-# Numbers by the names that configurations have for them. What is not named keeps its default.
-_SMALL: dict[str, Any] = {
-    "hidden_size": 64,
-    "embed_dim": 64,
-    "d_model": 64,
-    "out_hidden_size": 64,
-    "projection_dim": 64,
-    "text_hidden_size": 64,
-    "projector_hidden_size": 64,
-    "intermediate_size": 96,
-    "projector_intermediate_size": 64,
-    "moe_intermediate_size": 32,
-    "shared_expert_intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_layers": 2,
-    "depth": 2,
-    "num_attention_heads": 4,
-    "num_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "num_experts": 4,
-    "n_routed_experts": 4,
-    "num_local_experts": 4,
-    "moe_num_experts": 4,
-    "num_experts_per_tok": 2,
-    "vocab_size": 1024,
-    "max_position_embeddings": 4096,
-    "mrope_section": [2, 3, 3],
-    "deepstack_visual_indexes": [0, 1],
-    "fullatt_block_indexes": [1],
-    "encoder_hidden_size": 64,
-    "mm_tokens_per_image": 4,
-}
 _ALONE = "exported for texts alone"
 _RESULTS = {
     "passes": "pass",
@@ -68,21 +35,6 @@ _REASONS = {
     "does not say which token stands for an image": "no token stands for an image, features enter other layers",
     "is not a language model that can be exported": "an encoder and a decoder",
 }
-_PATCHES = 8  # of an edge
-_MARKS = (
-    "<image>",
-    "<|image|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|begin_of_image|>",
-    "<|end_of_image|>",
-    "<|IMG_PATCH|>",
-    "<|START_OF_IMG|>",
-    "<|END_OF_IMG|>",
-    "<|video|>",
-)
 
 
 def tried(model_type: str, folder: Path) -> tuple[str, str]:
@@ -91,7 +43,7 @@ def tried(model_type: str, folder: Path) -> tuple[str, str]:
 
     os.environ["TQDM_DISABLE"] = "1"
     try:
-        _write(model_type, folder / "source")
+        write_small_model(model_type, folder / "source")
     except Exception as error:  # noqa: BLE001 - configurations that are made small raise anything
         return "not made", f"{type(error).__name__}: {error}".splitlines()[0][:300]
     from jisu.exporter.contract.errors import JisuError
@@ -104,173 +56,6 @@ def tried(model_type: str, folder: Path) -> tuple[str, str]:
     if made.manifest.model_kind != "image-text-to-text":
         return "texts alone", _ALONE
     return "passes", ""
-
-
-def _write(model_type: str, folder: Path) -> None:
-    """Save a small model of random weights with its processor."""
-    import torch
-    import transformers
-    from transformers import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
-    config_class: Any = CONFIG_MAPPING[model_type]
-    config = config_class()
-    for part in _parts(config):
-        _make_small(part)
-    tokenizer = _tokenizer()
-    processor = _processor(model_type, config, tokenizer)
-    tokenizer = processor.tokenizer
-    token = _image_token(processor, tokenizer)
-    for name in ("image_token_id", "image_token_index"):
-        if hasattr(config, name):
-            setattr(config, name, token)
-    for part in _parts(config):
-        if isinstance(getattr(part, "vocab_size", None), int):
-            part.vocab_size = max(part.vocab_size, len(tokenizer))
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            if hasattr(part, name):
-                setattr(part, name, getattr(tokenizer, name))
-    kind = getattr(transformers, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES[model_type])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = kind(config).eval()
-        randomize(model)
-    folder.mkdir(parents=True)
-    model.save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
-    processor.image_processor.save_pretrained(str(folder))
-    record: dict[str, Any] = {"processor_class": type(processor).__name__}
-    for name, value in vars(processor).items():
-        if isinstance(value, (int, str)) and name not in ("chat_template",):
-            record[name] = value
-    (folder / "processor_config.json").write_text(json.dumps(record), encoding="utf-8")
-
-
-def _parts(config: Any) -> list[Any]:
-    parts = [config]
-    for value in list(vars(config).values()):
-        if hasattr(value, "model_type") and hasattr(value, "to_dict"):
-            parts += _parts(value)
-    return parts
-
-
-def _make_small(part: Any) -> None:
-    for name, value in _SMALL.items():
-        # What differs from layer to layer is no plain attribute: that of the first layers is kept.
-        with contextlib.suppress(AttributeError):
-            if isinstance(getattr(part, name, None), type(value)) and not isinstance(getattr(part, name), bool):
-                setattr(part, name, value)
-    if isinstance(getattr(part, "image_size", None), int) and isinstance(getattr(part, "patch_size", None), int):
-        part.image_size = _PATCHES * part.patch_size
-    for name in list(vars(part)):
-        value = vars(part)[name]
-        if name in ("layer_types", "mlp_layer_types") and isinstance(value, list):
-            setattr(part, name, value[-2:])
-        if name in ("rope_parameters", "rope_scaling") and isinstance(value, dict) and "mrope_section" in value:
-            setattr(part, name, {**value, "mrope_section": _SMALL["mrope_section"]})
-
-
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<s>", "</s>", "<pad>", *_MARKS]
-    vocabulary = {token: number for number, token in enumerate(special)}
-    for letter in sorted(pre_tokenizers.ByteLevel.alphabet()):
-        vocabulary[letter] = len(vocabulary)
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    fast: Any = PreTrainedTokenizerFast
-    tokenizer = fast(
-        tokenizer_object=inner,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        extra_special_tokens={
-            "image_token": "<image>",
-            "boi_token": "<|begin_of_image|>",
-            "eoi_token": "<|end_of_image|>",
-            "start_image_token": "<|vision_start|>",
-            "end_image_token": "<|vision_end|>",
-            "context_image_token": "<image>",
-            "video_token": "<|video_pad|>",
-            "image_start_token": "<|vision_start|>",
-            "image_end_token": "<|vision_end|>",
-            "image_wrapper_token": "<|image|>",
-            "image_boundary_token": "<|image|>",
-            "image_break_token": "<|image|>",
-            "video_start_token": "<|vision_start|>",
-            "video_end_token": "<|vision_end|>",
-            "audio_token": "<|video|>",
-            "boa_token": "<|START_OF_IMG|>",
-            "eoa_token": "<|END_OF_IMG|>",
-        },
-    )
-    tokenizer.add_special_tokens({"additional_special_tokens": list(_MARKS)})
-    return tokenizer
-
-
-def _processor(model_type: str, config: Any, tokenizer: Any) -> Any:
-    import inspect
-
-    import transformers
-    from transformers.models.auto import image_processing_auto, processing_auto
-
-    from jisu.exporter.sources.image_processor import _itself, without_videos
-
-    named = vars(processing_auto)["PROCESSOR_MAPPING_NAMES"].get(model_type)
-    images = vars(image_processing_auto)["IMAGE_PROCESSOR_MAPPING_NAMES"].get(model_type)
-    if not named or not images:
-        raise LookupError("transformers names no processor of its images")
-    if "pil" not in images:
-        raise LookupError(f"its images are prepared with torchvision alone, by {images['torchvision']}")
-    kind = _itself(getattr(transformers, named))
-    image_kind: Any = getattr(transformers, images["pil"], None)
-    if image_kind is None or getattr(image_kind, "is_dummy", False):
-        from importlib import import_module
-
-        stem = images["pil"].removesuffix("ImageProcessorPil").removesuffix("ImageProcessor")
-        for module in (model_type.replace("-", "_"), stem.lower()):
-            try:
-                place = import_module(f"transformers.models.{module}.image_processing_pil_{module}")
-                image_kind = getattr(place, images["pil"])
-                break
-            except (ImportError, AttributeError):
-                continue
-    vision = getattr(config, "vision_config", None)
-    settings: dict[str, Any] = {}
-    size = getattr(vision, "image_size", None)
-    known = getattr(image_kind, "size", None) or {}
-    if isinstance(size, int) and set(known) == {"height", "width"}:
-        settings["size"] = {"height": size, "width": size}
-    processor_settings: dict[str, Any] = {}
-    accepted = inspect.signature(kind.__init__).parameters
-    patch = getattr(vision, "patch_size", None)
-    if "patch_size" in accepted and isinstance(patch, int):
-        processor_settings["patch_size"] = patch
-    if isinstance(getattr(image_kind, "patch_size", None), int) and isinstance(patch, int):
-        settings["patch_size"] = patch
-    if "img_size" in accepted and isinstance(size, int):
-        processor_settings["img_size"] = size
-    if "downsample_factor" in accepted:
-        processor_settings["downsample_factor"] = getattr(config, "downsample_factor", 1)
-    if "image_seq_length" in accepted and isinstance(getattr(config, "mm_tokens_per_image", None), int):
-        processor_settings["image_seq_length"] = config.mm_tokens_per_image
-    with without_videos():
-        images_part = image_kind(**settings)
-        if isinstance(size, int) and isinstance(patch, int):
-            images_part.image_seq_length = (size // patch) ** 2  # some processors ask for it
-        parts = {"image_processor": images_part, "tokenizer": tokenizer}
-        return kind(*[parts.get(name) for name in kind.get_attributes()], **processor_settings)
-
-
-def _image_token(processor: Any, tokenizer: Any) -> int:
-    for name in ("image_token_id", "image_ids"):
-        token = getattr(processor, name, None)
-        if isinstance(token, int):
-            return token
-    return int(tokenizer.convert_tokens_to_ids(str(getattr(processor, "image_token", "<image>"))))
 
 
 def _run(model_type: str, seconds: int) -> dict[str, Any]:

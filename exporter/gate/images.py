@@ -301,6 +301,8 @@ def _cases(reference: ImageReference, vision: VisionSource, *, vocab_size: int) 
     first, second = f"A picture: {mark} What is in it?", f"{mark} and then {mark} What has changed?"
     drafts = [(f"one-{number}", first, [image]) for number, image in enumerate(images)]
     drafts += [("two", second, [images[1], images[0]]), ("two", second, [images[3], images[1]])]
+    unread = [image for image in images if not _read_by_source(vision, image)]
+    drafts = [draft for draft in drafts if not any(one is image for one in draft[2] for image in unread)]
     cases: dict[str, ImageCase] = {}
     counts = [len(reference.token_ids(text, pictures)) for _, text, pictures in drafts]
     for count, (name, text, pictures) in zip(counts, drafts, strict=True):
@@ -309,6 +311,17 @@ def _cases(reference: ImageReference, vision: VisionSource, *, vocab_size: int) 
             following = tuple(random.integers(3, vocab_size, _STEPS).tolist())
             cases[name] = ImageCase(name=name, text=text, images=pictures, following=following)
     return list(cases.values())
+
+
+def _read_by_source(vision: VisionSource, image: npt.NDArray[np.uint8]) -> bool:
+    """Whether the model itself reads an image: some fail on those that become a single token (transformers 5.23)."""
+    from jisu.exporter.tracing.trace_images import source_features
+
+    try:
+        source_features(vision, image)
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return True
 
 
 def image_edge(vision: VisionSource) -> int:

@@ -65,7 +65,11 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
             )
             parts = {"image_processor": images, "tokenizer": copy.deepcopy(tokenizer)}
             settings, _ = kind.get_processor_dict(str(folder), local_files_only=True)
-            processor = kind.from_args_and_dict([parts.get(name) for name in kind.get_attributes()], settings)
+            listed = [parts.get(name, NO_VIDEOS if "video" in name else None) for name in kind.get_attributes()]
+            processor = kind.from_args_and_dict(listed, settings)
+            for name in kind.get_attributes():
+                if getattr(processor, name, None) is NO_VIDEOS:
+                    setattr(processor, name, None)
     except ImportError as error:
         if error.name == "PIL":
             raise MissingDependencyError("pillow", extra="images", needed_for=str(folder)) from error
@@ -106,7 +110,7 @@ def process_image(processor: Any, image: Any) -> ProcessedImage:
         return own(*arguments, **options)
 
     options = dict(processor._merge_kwargs(tokenizer_init_kwargs=processor.tokenizer.init_kwargs)["images_kwargs"])
-    options.pop("return_tensors", None)
+    options["return_tensors"] = "pt"  # as its own call has it; some read the tensors to count tokens
     images._preprocess = listen
     try:
         with quiet_transformers():
@@ -116,8 +120,21 @@ def process_image(processor: Any, image: Any) -> ProcessedImage:
         raise _fails(processor, error) from error
     finally:
         del images._preprocess
-    arrays = {name: np.asarray(value) for name, value in made.items()}
+    if not texts:
+        raise _fails(processor, NotImplementedError())  # without a mark of its own it has nothing to replace
+    arrays = {name: _array(value) for name, value in made.items()}
     return ProcessedImage(arrays=arrays, text=texts[0], settings=_plain(used))
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    """A tensor or a list of numbers as numpy has it, half numbers as float32."""
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        value = value.float() if value.dtype == torch.bfloat16 else value
+        return np.asarray(value)
+    return np.asarray(value)
 
 
 def process_prompt(processor: Any, text: str, images: Sequence[npt.NDArray[np.uint8]]) -> dict[str, Any]:
@@ -184,16 +201,28 @@ def _itself(kind: Any) -> Any:
         return kind
 
 
+class NoVideos(dict[str, Any]):
+    """Stands in for what prepares videos: some processors read its settings when they are made, all write them."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return
+
+
+NO_VIDEOS = NoVideos()
+
+
 @contextlib.contextmanager
 def without_videos() -> Iterator[None]:
-    """Let a processor be made without the parts that are None (transformers 5.23 asks every part for its class)."""
+    """Let a processor be made without parts (transformers 5.23 asks every part for its class)."""
     from transformers import ProcessorMixin
 
     mixin: Any = ProcessorMixin
     own = mixin.check_argument_for_proper_class
 
     def check(self: Any, name: str, argument: Any) -> Any:
-        return None if argument is None else own(self, name, argument)
+        return None if argument is None or argument is NO_VIDEOS else own(self, name, argument)
 
     mixin.check_argument_for_proper_class = check
     try:

@@ -5,7 +5,8 @@ Nothing here knows an architecture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -123,9 +124,30 @@ def image_output(vision: VisionSource, image: npt.NDArray[np.uint8]) -> Any:
     from jisu.exporter.sources.image_processor import process_image
 
     arrays = process_image(vision.processor, image).arrays
-    tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in _READ if name in arrays}
+    read = image_features_of(vision.model)
+    accepted = inspect.signature(read).parameters
+    names = [name for name in arrays if name in _READ or name in accepted]
+    tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in names}
     with torch.inference_mode(), quiet_transformers():
-        return vision.model.get_image_features(**tensors, return_dict=True)  # type: ignore[operator]
+        return read(**tensors, return_dict=True)
+
+
+def image_features_of(model: Any) -> Callable[..., Any]:
+    """What makes features of an image's arrays: of a model itself, or of the one within that has no head.
+
+    Raises:
+        InputError: neither has such a thing.
+    """
+    for part in (model, model.base_model):
+        read: Callable[..., Any] | None = getattr(part, "get_image_features", None)
+        if read is not None:
+            return read
+    raise InputError(
+        f"{type(model).__name__} does not say what it makes of an image",
+        received="no get_image_features",
+        allowed="a class of transformers that gives the features of an image by themselves",
+        fix="Choose a model that puts image features in the places of one token.",
+    )
 
 
 def continues_texts(config: Any) -> bool:

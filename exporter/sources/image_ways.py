@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PIXELS = "pixel_values"
 # Height and width in shares of the edge that a model reads: wide, high, square, small, large, odd.
 _SHAPES = ((1.0, 1.0), (0.4, 1.3), (2.3, 0.9), (0.31, 0.29), (3.1, 4.7), (1.0, 6.1))
-_EDGE = 336
+_EDGE, _SMALL_EDGE = 336, 64
 _LIMITS = (24, 1500)
 
 
@@ -44,6 +44,7 @@ def find_way(processor: Any, checkpoint: Path, *, image_token: int) -> ImageSett
     """The preparation and the marks that reproduce a processor; raises InputError where none does."""
     from jisu.runtimes.images.ways import PREPARATIONS
 
+    _check_arrays(processor, checkpoint)
     images = made_images(edge_of(processor))
     expected = [process_image(processor, image) for image in images]
     preparation = _preparation_of(images, expected)
@@ -72,6 +73,12 @@ def find_way(processor: Any, checkpoint: Path, *, image_token: int) -> ImageSett
     )
 
 
+def _check_arrays(processor: Any, checkpoint: Path) -> None:
+    arrays = process_image(processor, made_images(_SMALL_EDGE)[0]).arrays
+    if PIXELS not in arrays:
+        raise _refusal(processor, checkpoint, f"an image in {', '.join(sorted(arrays))}", f"an image in {PIXELS}")
+
+
 def _preparation_of(images: Sequence[npt.NDArray[np.uint8]], expected: Sequence[ProcessedImage]) -> str | None:
     """The first way whose pixels are the processor's for every image."""
     from jisu.runtimes.images.ways import PREPARATIONS
@@ -96,7 +103,7 @@ def same_pixels(prepared: Prepared, expected: ProcessedImage) -> bool:
 
 def edge_of(processor: Any) -> int:
     """About the edge of what the processor makes, so that small models are tried with small images."""
-    arrays = process_image(processor, made_images(64)[0]).arrays[PIXELS]
+    arrays = process_image(processor, made_images(_SMALL_EDGE)[0]).arrays[PIXELS]
     return int(arrays.shape[-1]) if arrays.ndim >= 4 else _EDGE
 
 

@@ -88,7 +88,7 @@ def run_exporter(root: nn.Module, arguments: tuple[Any, ...], shapes: tuple[Any,
             ) from error
         raise InputError(
             f"{name} cannot be traced",
-            received=f"{_cause(error)}{_place(error)}",
+            received=f"{_cause(error)}{place_of(error)}",
             allowed="a forward without data-dependent control flow",
             fix="Rewrite the part of the model that is named.",
         ) from error
@@ -120,7 +120,7 @@ def _cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Where in a model's own code an error was raised first, with the line itself; nothing where it was elsewhere."""
     chain = [error]
     while (cause := chain[-1].__cause__) is not None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TILES = 3  # of the example: above one, since torch.export fixes dimensions of size 0 and 1
 _EDGE = 64
+_EDGES = (_EDGE, 128, 256, 512)
 _TILES_AXIS = (1, "tiles")
 
 
@@ -49,11 +50,22 @@ def trace_images(vision: VisionSource) -> ir.Model:
     Raises:
         InputError: it cannot be traced.
     """
-    example = graph_inputs(vision, made_images(_EDGE)[1])
+    example = _example(vision)
     axes = _axes(vision, example)
     if axes[PIXELS][0] == _TILES_AXIS:
         example = {PIXELS: np.concatenate([example[PIXELS]] * _TILES)[:_TILES]}
     return trace_vision(vision_part(vision, tuple(example)), example, axes)
+
+
+def _example(vision: VisionSource) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of an image of more than one line and column, where there are some: a trace takes one for the only."""
+    from jisu.runtimes.images.ways import prepare_image
+
+    for edge in _EDGES:
+        prepared = prepare_image(made_images(edge)[1], vision.settings)
+        if 1 not in (prepared.rows, prepared.columns):
+            break
+    return prepared.inputs
 
 
 def _axes(vision: VisionSource, example: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[Axis, ...]]:

@@ -19,9 +19,10 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import IMAGE_FEATURES
+from jisu.exporter.sources.image_text import image_features_of
 from jisu.exporter.tracing.one_image import OneImage
 from jisu.exporter.tracing.routing import ATTENTION, attend, routed
-from jisu.exporter.tracing.torch_exporter import run_exporter
+from jisu.exporter.tracing.torch_exporter import place_of, run_exporter
 from jisu.exporter.tracing.trace import clean, name_outputs
 from jisu.exporter.tracing.unpacked_tiles import unpacked_tiles
 
@@ -65,7 +66,7 @@ class VisionPart(nn.Module):
             arguments["image_sizes"] = [(pixels.shape[2], pixels.shape[3])]
         if pixels.dim() == 2:
             # One image is one segment; what its grid would say is given.
-            arguments["image_grid_thw"] = torch.ones((1, 3), dtype=torch.int64)
+            arguments["image_grid_thw"] = _grid(arguments.get("position_ids"))
             arguments["cu_seqlens"] = torch.arange(2) * pixels.shape[0]
         one = OneImage()
 
@@ -79,10 +80,18 @@ class VisionPart(nn.Module):
         with routed(self.model, ATTENTION), packing, one:
             AttentionInterface.register(ATTENTION, attend_in_windows)
             try:
-                output = self.model.get_image_features(**arguments, return_dict=True)  # type: ignore[operator]
+                output = image_features_of(self.model)(**arguments, return_dict=True)
             finally:
                 AttentionInterface.register(ATTENTION, attend)
             return joined_features(output)
+
+
+def _grid(positions: Tensor | None) -> Tensor:
+    """Frames, lines and columns of one image's patches, int64 [1, 3]; all one where no input says how many."""
+    one = torch.ones((1,), dtype=torch.int64)
+    if positions is None:
+        return one.repeat(3)[None]
+    return torch.cat([one, positions.amax(0) + 1])[None]
 
 
 def joined_features(output: Any) -> Tensor:
@@ -125,7 +134,15 @@ def trace_vision(
         for name in example
     )
     arguments = tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in example.values())
-    model = run_exporter(root, arguments, (shapes,))
+    try:
+        model = run_exporter(root, arguments, (shapes,))
+    except InputError as error:
+        raise InputError(
+            f"What reads images in {type(part.model).__name__} is no graph for images of all sizes",
+            received="a loop, a choice or a size that differs from image to image" + place_of(error),
+            allowed="steps that are the same for every image",
+            fix="Choose another model, or rewrite the part of it that is named.",
+        ) from error
     graph = model.graph
     if len(graph.inputs) != len(example) or len(graph.outputs) != 1:
         raise InputError(

@@ -9,8 +9,8 @@ from jisu.exporter.contract.image_settings import ImageSettings
 from jisu.runtimes.images.best_resolution import prepare_best_resolution
 from jisu.runtimes.images.closest_canvas import prepare_closest_canvas
 from jisu.runtimes.images.grid import grid_arrays
-from jisu.runtimes.images.one_size import prepare_one_size
-from jisu.runtimes.images.patches import prepare_patches
+from jisu.runtimes.images.one_size import prepare_one_size, prepare_square
+from jisu.runtimes.images.patches import prepare_film_patches, prepare_line_patches, prepare_patches
 from jisu.runtimes.images.preparation import Prepare, Prepared
 from jisu.runtimes.images.reading import Pixels
 from jisu.runtimes.images.tiles import prepare_tiles
@@ -23,6 +23,9 @@ PREPARATIONS: dict[str, Prepare] = {
     "patches": prepare_patches,
     "best-resolution": prepare_best_resolution,
     "whole-patches": prepare_whole_patches,
+    "film-patches": prepare_film_patches,
+    "line-patches": prepare_line_patches,
+    "square": prepare_square,
 }
 
 

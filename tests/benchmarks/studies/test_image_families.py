@@ -1,36 +1,18 @@
-"""The table of families that read images: what is made small, what a row says, and how the page is made of the rows."""
+"""The table of families that read images: what a row says, and how the page is made of the rows."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jisu.benchmarks.studies import image_families
-from jisu.benchmarks.studies.image_families import _make_small, main, reason, rendered
+from jisu.benchmarks.studies.image_families import main, reason, rendered
 
 ROOT = Path(__file__).parents[3]
 RECORD = ROOT / "benchmarks" / "results" / "images" / "families.json"
-
-
-def test_numbers_become_small_by_their_names() -> None:
-    part = SimpleNamespace(
-        hidden_size=4096,
-        num_hidden_layers=32,
-        layer_types=["a"] * 31 + ["b"],
-        tie_word_embeddings=True,
-        image_size=384,
-        patch_size=14,
-        rope_parameters={"rope_theta": 1.0, "mrope_section": [16, 24, 24]},
-    )
-    _make_small(part)
-    assert (part.hidden_size, part.num_hidden_layers, part.layer_types) == (64, 2, ["a", "b"])
-    assert part.image_size == 8 * 14
-    assert part.rope_parameters["mrope_section"] == [2, 3, 3]
-    assert part.tie_word_embeddings is True
 
 
 def test_rows_are_kept_and_a_page_is_made_of_them(

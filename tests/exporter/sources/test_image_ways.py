@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.image_ways import find_way, made_images
+from jisu.exporter.sources.image_processor import process_image
+from jisu.exporter.sources.image_ways import _preparation_of, find_way, made_images
 from tests.support.image_models import FAMILIES
+
+LIMITS = {"shortest_edge": 784, "longest_edge": 12544}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +50,49 @@ def test_each_way_is_somebodys(family: str, preparation: str, rule: str) -> None
     token = processor.image_token_id
     way = find_way(processor, Path("model"), image_token=token if isinstance(token, int) else token[0])
     assert (way.preparation, way.marks["rule"]) == (preparation, rule)
+
+
+class Bare:
+    """A processor of an image class alone."""
+
+    tokenizer = SimpleNamespace(init_kwargs={})
+
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor = image_processor
+
+    def _merge_kwargs(self, **_: Any) -> dict[str, dict[str, Any]]:
+        return {"images_kwargs": {}}
+
+    def _process_images(self, images: Any, **options: Any) -> tuple[Any, list[str]]:
+        return self.image_processor(images, **options), ["<image>"]
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "settings", "preparation"),
+    [
+        ("glm4v", "Glm4v", {"patch_size": 7, "size": {"shortest_edge": 3136, "longest_edge": 28224}}, "film-patches"),
+        ("paddleocr_vl", "PaddleOCRVL", {"patch_size": 7, "size": LIMITS}, "line-patches"),
+        ("deepseek_vl", "DeepseekVL", {"size": {"height": 56, "width": 56}}, "square"),
+        ("qwen2_vl", "Qwen2VL", {"patch_size": 7, "size": LIMITS}, "patches"),
+    ],
+)
+def test_ways_of_image_classes_are_told_apart(module: str, kind: str, settings: Any, preparation: str) -> None:
+    place = import_module(f"transformers.models.{module}.image_processing_pil_{module}")
+    processor = Bare(getattr(place, f"{kind}ImageProcessorPil")(**settings))
+    images = [*made_images(56), made_images(600)[3][:9, :50]]  # and one that is smaller than a block
+    assert _preparation_of(images, [process_image(processor, image) for image in images]) == preparation
+
+
+def test_an_image_in_other_arrays_is_refused() -> None:
+    class Renamed(Bare):
+        def _process_images(self, images: Any, **options: Any) -> tuple[Any, list[str]]:
+            return {"frames": super()._process_images(images, **options)[0]["pixel_values"]}, ["<image>"]
+
+    from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import DeepseekVLImageProcessorPil
+
+    renamed = Renamed(DeepseekVLImageProcessorPil())
+    with pytest.raises(InputError, match="an image in frames"):
+        find_way(renamed, Path("model"), image_token=1)
 
 
 def test_other_pixels_are_refused_by_the_processors_name(processor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
