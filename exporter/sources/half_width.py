@@ -56,12 +56,10 @@ def half_of(dtype: str) -> torch.dtype | None:
 
 def widens_in_calls(module: Any) -> bool:
     """Whether the weights of a language model are nearly all read within layers, a plain embedding or projection."""
-    from jisu.exporter.sources.experts import find_experts
-
     places = [part for part in _places(module) if not _is_table(part)]
     read = {id(weight): weight.numel() for part in _places(module) for weight in part.parameters()}
     share = sum(read.values()) / max(1, sum(weight.numel() for weight in module.parameters()))
-    return bool(places) and share >= _SHARE and next(iter(find_experts(module)), None) is None
+    return bool(places) and share >= _SHARE
 
 
 def largest_call(module: Any, *, projection: bool) -> int:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from jisu.exporter.sources.experts import expert_name, find_experts, matrices_in, stacked_names
@@ -52,9 +52,16 @@ def _attach(path: str, experts: Any) -> list[str]:
     return names
 
 
+class _ExpertLayer(nn.Linear):
+    """A linear layer whose weight may have two bytes a number, see `exporter.sources.half_width`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        return nn.functional.linear(input, self.weight.to(input.dtype))
+
+
 def _layer(matrix: Any, stacked: str) -> nn.Linear:
     rows, features = matrix.shape
-    layer: Any = nn.Linear(features, rows, bias=False, device="meta")
+    layer: Any = _ExpertLayer(features, rows, bias=False, device="meta")
     # No parameter: the module has the weight as one already.
     del layer.weight
     layer.weight, layer.routed = matrix, stacked
