@@ -38,6 +38,8 @@ ENCODER_WEIGHTS = "encoder.onnx.data"
 # become its inputs.
 VISION = "vision.onnx"
 VISION_WEIGHTS = "vision.onnx.data"
+# Key of a manifest's quantization: how the weights of that graph are stored.
+VISION_GRAPH = "vision_graph"
 IMAGES = "images.json"
 # Of a model that hears: from samples to what its graph reads, and what a runtime has to know of that.
 AUDIO_GRAPH = "audio.onnx"

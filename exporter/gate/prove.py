@@ -7,9 +7,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, EMBEDDING, ONE_PASS_KINDS, PAIR_KINDS, SPEECH, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import (
+    CLASSIFICATION,
+    EMBEDDING,
+    ONE_PASS_KINDS,
+    PAIR_KINDS,
+    SPEECH,
+    TEXT_TO_TEXT,
+    VISION_GRAPH,
+)
 from jisu.exporter.gate.open_candidate import WITH_VNNI
 from jisu.exporter.gate.proving import progress_of, tokenizer_check_of
+from jisu.exporter.precision.precision import FLOAT
 
 if TYPE_CHECKING:
     from jisu.calibration.w8a8.matmul import Quantized
@@ -138,12 +147,13 @@ def _prove_generator(
 
 def _image_checks(artifact: Artifact, source: Source, backend: Any, exam: Exam, past: Exam) -> list[Any]:
     """What only a model that reads images is asked."""
-    from jisu.exporter.gate.images import ImageExam, image_checks
+    from jisu.exporter.gate.images import ImageExam, feature_error, image_checks
     from jisu.exporter.gate.open_candidate import open_image_reader
 
     assert source.vision is not None
     reader = open_image_reader(artifact, backend)
-    return list(image_checks(ImageExam(backend, reader, source.vision, exam, past)))
+    form = artifact.manifest.quantization.get(VISION_GRAPH, FLOAT)
+    return list(image_checks(ImageExam(backend, reader, source.vision, exam, past, feature_error=feature_error(form))))
 
 
 def _far(source: Source, max_positions: int | None) -> int:

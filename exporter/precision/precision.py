@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Algorithm = Literal["none", "rtn", "balanced", "gptq", "smoothquant", "grid"]
 # In numpy's spelling, like the dtypes of a signature.
+FLOAT = "float32"
 HalfType = Literal["float16", "bfloat16"]
 # Largest number of each; the smallest that rounds to infinity lies half a unit above.
 LARGEST: dict[HalfType, float] = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}

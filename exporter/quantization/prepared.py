@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT, VISION
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.run_recipe import PassContext
 from jisu.exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
@@ -94,14 +94,16 @@ def prepare_quantization(
         check_quantized(source)
     _refuse_without_stack(source, options.precision)
     choice = FormatChoice(formats={}, algorithm="none")
+    # What reads images has no decoder layers.
+    keep = options.keep if source.vision is None else tuple(name for name in options.keep if name != VISION)
     if not mixed:
-        changed = bool(options.keep) or options.block_size is not None or options.symmetric is not None
+        changed = bool(keep) or options.block_size is not None or options.symmetric is not None
         changed |= options.precision.layers is not None
         matrices = matrices_of(source.module) if changed else []
         choice = choose_formats(
             matrices,
             without_text(options.precision) if no_text else options.precision,
-            keep=options.keep,
+            keep=keep,
             block_size=options.block_size,
             symmetric=options.symmetric,
             short_blocks=takes_short_blocks(target),

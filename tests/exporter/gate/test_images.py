@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from jisu.exporter.gate.exam import Exam, Truth
-from jisu.exporter.gate.images import ImageExam, image_checks
+from jisu.exporter.gate.images import ImageExam, check_features, feature_error, image_checks
 from jisu.exporter.gate.open_candidate import open_candidate, open_image_reader
 from jisu.exporter.gate.run import run_check
 from jisu.exporter.pipeline import export
 from jisu.exporter.precision.budget import Budget
 from jisu.exporter.sources import load_source
 from tests.support.image_models import write_image_model
+
+EIGHT_BITS = "8 bits in blocks of 32"
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +196,25 @@ def test_a_rejected_export_says_which(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(GateRejectedError, match="image-prefill"):
         export(str(checkpoint), out=tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
+
+
+@pytest.mark.parametrize(
+    ("noise", "stored", "passes"), [(0.01, "float32", False), (0.1, EIGHT_BITS, True), (1.0, EIGHT_BITS, False)]
+)
+def test_rounded_features_have_a_limit_of_their_own(parts: Any, noise: float, stored: str, passes: bool) -> None:
+    artifact, source = parts
+    backend: Any = open_candidate(artifact)
+    try:
+        reader = open_image_reader(artifact, backend)
+        own, signs = reader.features, np.random.default_rng(0)
+
+        def noisy(image: Any) -> Any:
+            rows = own(image)
+            return rows + signs.choice([-noise, noise], rows.shape) * rows.std()
+
+        reader.features = noisy
+        exam: Any = None
+        examined = ImageExam(backend, reader, source.vision, exam, exam, feature_error=feature_error(stored))
+        assert check_features(examined).passed is passes
+    finally:
+        backend.close()
