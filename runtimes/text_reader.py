@@ -176,8 +176,12 @@ class TextReader:
         before = prompt_text(facts, prompt)
         whole = [before + text for text in check_texts(texts)]
         rows = self._codec.encode_rows(whole, limit=backend.max_positions, truncate=truncate)
+        types = None
+        if before and not facts.pools_prompt:
+            count = self._codec.count_before_text(before)
+            types = [[1] * min(count, len(row)) + [0] * max(0, len(row) - count) for row in rows]
         with self._turns:
-            vectors = embed_rows(backend, rows)
+            vectors = embed_rows(backend, rows, types)
         return shortened(vectors, facts, dimensions=dimensions, normalize=normalize)
 
     def embed_ids(self, rows: Sequence[Sequence[int]]) -> Vectors:

@@ -191,6 +191,9 @@ def _small_config(default: Any, different: Mapping[str, Mapping[str, Any]], *, s
             settings[key] = tuple(small)
         elif isinstance(known, type(small)) and not isinstance(known, bool):
             settings[key] = small
+    kinds = getattr(default, "layer_types", None)
+    if isinstance(kinds, list) and len(set(kinds)) > 1:
+        settings["layer_types"] = kinds[-2:]  # of both kinds, mostly
     edge = getattr(default, "patch_size", None)
     size = getattr(default, "image_size", None)
     if edge is not None and size is not None:

@@ -106,7 +106,8 @@ class EmbeddingFacts:
 
     ``dimensions`` counts the numbers of a vector; ``normalized`` vectors have length 1. ``prompts`` are texts to put
     before what is embedded, by name; ``default_prompt`` names the one that is put there when none is asked for.
-    ``similarity`` is how two vectors are to be compared: cosine, dot, euclidean or manhattan.
+    ``similarity`` is how two vectors are to be compared: cosine, dot, euclidean or manhattan. ``pools_prompt`` tells
+    whether the tokens of a prompt count in the pooling; otherwise the model is told which they are, by type 1.
     """
 
     dimensions: int
@@ -115,6 +116,7 @@ class EmbeddingFacts:
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     similarity: str = "cosine"
+    pools_prompt: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

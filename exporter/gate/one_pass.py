@@ -73,7 +73,7 @@ def run_one_pass_gate(
 def _steps(exam: OnePassExam, tokenizer_check: Callable[[], Sequence[Check]] | None) -> list[Step]:
     steps: list[Step] = [(f"text-{len(row)}", partial(_check_alone, exam, row)) for row in exam.texts.alone]
     steps.append((f"batch-{len(exam.texts.rows)}", partial(_check_batch, exam, exam.texts.rows, "batch")))
-    if exam.texts.types and exam.backend.takes_unequal:
+    if exam.texts.pairs and exam.texts.types and exam.backend.takes_unequal:
         rows = max((rows for _, rows in exam.texts.pairs), key=len)[:_PAIRS]
         steps.append((f"pairs-batch-{len(rows)}", partial(_check_batch, exam, rows, "pairs-batch")))
     steps.append((_QUESTIONS.get(exam.kind, _OF_LABELS)[0], partial(ask_held_out, exam)))

@@ -121,7 +121,7 @@ def gate_texts(
         text=prompts.text + more,
         pairs=paired.domains,
         ranked=paired.ranked,
-        types=paired.types,
+        types=_prompted(judged) if ranks and takes_types else paired.types,
         mask=mask,
         special=frozenset(getattr(tokenizer, "all_special_ids", ())),
         **(_searched(tokenizer, judged, limit) if ranks and tokenizer is not None else {}),
@@ -148,6 +148,16 @@ def _domains(tokenizer: Any, lengths: list[int]) -> Judged:
         elif windows:
             domains.append(DomainTokens(name=domain.name, windows=windows))
     return Judged(domains=tuple(domains), left_out=tuple(left_out))
+
+
+def _prompted(judged: Judged) -> dict[bytes, TokenIds]:
+    """Types of tokens of every second text, as if it began with a prompt of one to three tokens."""
+    types = {}
+    for number, row in enumerate(judged.windows[::2]):
+        kinds = np.zeros(len(row), np.int64)
+        kinds[: min(1 + number % 3, len(row) - 1)] = 1
+        types[row.tobytes()] = kinds
+    return types
 
 
 def _searched(tokenizer: Any, judged: Judged, limit: int) -> dict[str, tuple[TokenIds, ...]]:

@@ -287,5 +287,6 @@ def _describe_embedding(
             prompts=dict(described.prompts),
             default_prompt=described.default_prompt,
             similarity=described.similarity,
+            pools_prompt=described.pools_prompt,
         ),
     )

@@ -85,7 +85,9 @@ class Source:
 
     @property
     def takes_types(self) -> bool:
-        """Whether the module reads pairs of texts, and is told by types of tokens which of the two they are of."""
+        """Whether the module is told types of tokens: of which text of a pair they are, or which are of a prompt."""
+        if self.model.embedding is not None:
+            return not self.model.embedding.pools_prompt
         return self.model_kind in PAIR_KINDS and reads_types(self.module, self.tokenizer)
 
     def put_aside(self, record: Record) -> Record:

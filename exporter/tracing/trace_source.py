@@ -36,7 +36,8 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
             traced_reader(source),
             columns=source.columns,
             max_positions=source.model.max_positions,
-            repeats=model_of_transformers(source.module) is not None,
+            # Where the states of all layers are read, none is like the others.
+            repeats=model_of_transformers(source.module) is not None and getattr(source.module, "layers", None) is None,
         )
     if source.vision is not None:
         from jisu.exporter.tracing.trace_images import trace_image_decoder

@@ -82,6 +82,15 @@ class TextCodec:
             rows[index] = self.encode_start(text, limit)
         return rows
 
+    def count_before_text(self, prompt: str) -> int:
+        """Tokens of a prompt before a text, special ones at its beginning included.
+
+        They are counted as sentence-transformers counts them: those of the prompt alone without spaces around it, less
+        a special one at its end.
+        """
+        encoding = self._tokenizer.encode(prompt.strip(), add_special_tokens=True)
+        return len(encoding.ids) - (1 if encoding.special_tokens_mask[-1:] == [1] else 0)
+
     def encoding(self, text: str, *, limit: int) -> Any:
         """A text as the tokenizers package encodes it, with special tokens and the places of its tokens.
 

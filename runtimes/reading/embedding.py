@@ -14,15 +14,19 @@ from jisu.runtimes.reading.row_groups import row_groups
 Vectors = npt.NDArray[np.float32]
 
 
-def embed_rows(backend: OnePassBackend, rows: Rows) -> Vectors:
+def embed_rows(backend: OnePassBackend, rows: Rows, types: Rows | None = None) -> Vectors:
     """A vector for each row of token ids, float32 [N, D]; the order is kept, whatever goes into one call.
+
+    Args:
+        types: 1 for each token that is not pooled, 0 for the others; all are pooled when None.
 
     Raises:
         InputError: an empty or a too long row, or an unknown token id.
     """
     vectors: Vectors = np.empty((len(rows), backend.columns), np.float32)
     for group in row_groups([len(row) for row in rows], equal=not backend.takes_unequal):
-        vectors[group] = backend.outputs([rows[index] for index in group])
+        kinds = None if types is None else [types[index] for index in group]
+        vectors[group] = backend.outputs([rows[index] for index in group], kinds)
     return vectors
 
 

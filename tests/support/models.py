@@ -222,6 +222,10 @@ def write_tiny_embedder(
                 sizes = {"linear.weight": (facts["out_features"], facts["in_features"])}
                 sizes |= {"linear.bias": (facts["out_features"],)} if facts.get("bias", True) else {}
                 save_file({name: torch.randn(size) / 8 for name, size in sizes.items()}, place / "model.safetensors")
+            if kind == "WeightedLayerPooling":
+                count = facts["num_hidden_layers"] + 1 - facts["layer_start"]
+                save_file({"layer_weights": torch.rand(count)}, place / "model.safetensors")
+                modules.insert(1, modules.pop())  # before the pooling
             if kind == "LayerNorm":
                 ones = {f"norm.{name}": torch.rand(facts["dimension"]) for name in ("weight", "bias")}
                 save_file(ones, place / "model.safetensors")

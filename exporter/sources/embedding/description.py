@@ -15,8 +15,9 @@ from jisu.exporter.sources.jsonfile import read_json, read_json_list
 
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
-StepKind = Literal["Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"]
-STEP_KINDS: tuple[StepKind, ...] = get_args(StepKind)
+StepKind = Literal["Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "WeightedLayerPooling"]
+_LAYERS: Literal["WeightedLayerPooling"] = "WeightedLayerPooling"
+STEP_KINDS: tuple[StepKind, ...] = tuple(kind for kind in get_args(StepKind) if kind != _LAYERS)
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
@@ -51,7 +52,6 @@ _LIMIT_KEYS = frozenset(
 _SHORTEST = 2
 # Modules of the package that are known and not exported, and why.
 _REASONS = {
-    "WeightedLayerPooling": "reads the states of every layer, of which an encoder's graph gives the last",
     "StaticEmbedding": "is a table of vectors without an encoder; there is nothing to trace",
     "Router": "has one model for queries and another for documents; give the folder of one of them with --pooling",
     "SpladePooling": "gives a weight for each word of the vocabulary, not a vector",
@@ -77,6 +77,8 @@ class EmbeddingDescription:
         encoder: folder of the encoder and its tokenizer.
         pooling: modes, whose vectors stand behind each other.
         steps: what follows the pooling, in order.
+        layers: makes one state for each token of those of several layers; None for that of the last.
+        pools_prompt: whether the tokens of a prompt count in the pooling.
         longest: tokens of a text at most, where the folder says so.
         lowers: whether texts are put into lower case before they become tokens.
         prompts, default_prompt, similarity: see `exporter.contract.artifact.EmbeddingFacts`.
@@ -85,6 +87,8 @@ class EmbeddingDescription:
     encoder: Path
     pooling: tuple[PoolingMode, ...]
     steps: tuple[EmbeddingStep, ...] = ()
+    layers: EmbeddingStep | None = None
+    pools_prompt: bool = True
     longest: int | None = None
     lowers: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +119,7 @@ def read_description(folder: Path) -> EmbeddingDescription:
         InputError: a module, a pooling or a setting that is not understood; all of them by name.
     """
     modules = listed_modules(folder)
+    layers = modules.pop(1) if [kind for kind, _ in modules[1:2]] == [_LAYERS] else None
     kinds = [kind for kind, _ in modules]
     known = {"Transformer", *STEP_KINDS}
     foreign = [kind for kind in kinds if kind not in known]
@@ -123,7 +128,7 @@ def read_description(folder: Path) -> EmbeddingDescription:
             f"{folder} is made of modules that cannot be exported",
             received=", ".join(kinds) + "".join(f"; {kind} {_REASONS[kind]}" for kind in foreign if kind in _REASONS)
             or "no module",
-            allowed=f"Transformer, Pooling, and then any of {', '.join(STEP_KINDS[1:])}",
+            allowed=f"Transformer, {_LAYERS} or not, Pooling, and then any of {', '.join(STEP_KINDS[1:])}",
             fix="Choose a model that is made of these; a plain encoder takes --pooling instead of modules.json.",
         )
     steps = [EmbeddingStep(kind=kind, settings=_settings(place), folder=place) for kind, place in modules[1:]]  # type: ignore[arg-type]
@@ -140,8 +145,11 @@ def read_description(folder: Path) -> EmbeddingDescription:
     prompts, default = _prompts(stated, folder)
     return EmbeddingDescription(
         encoder=encoder,
-        pooling=_pooling(steps[0], prompted=any(prompts.values())),
+        pooling=_pooling(steps[0]),
         steps=tuple(steps[1:]),
+        layers=None if layers is None else EmbeddingStep(kind=_LAYERS, settings=_settings(layers[1]), folder=layers[1]),
+        # Without prompts none can be left out.
+        pools_prompt=steps[0].settings.get("include_prompt") is not False or not any(prompts.values()),
         longest=limits.get("max_seq_length"),
         lowers=bool(limits.get("do_lower_case", False)),
         prompts=prompts,
@@ -231,7 +239,7 @@ def _limits(encoder: Path) -> dict[str, Any]:
     )
 
 
-def _pooling(step: EmbeddingStep, *, prompted: bool) -> tuple[PoolingMode, ...]:
+def _pooling(step: EmbeddingStep) -> tuple[PoolingMode, ...]:
     settings = dict(step.settings)
     stated = settings.get("pooling_mode")
     if stated is None:
@@ -246,14 +254,6 @@ def _pooling(step: EmbeddingStep, *, prompted: bool) -> tuple[PoolingMode, ...]:
             received=", ".join(unknown) or "no mode",
             allowed=", ".join(POOLING_MODES),
             fix="Download the checkpoint again, or correct the file.",
-        )
-    if settings.get("include_prompt") is False and prompted:
-        raise InputError(
-            f"{step.folder / 'config.json'} leaves the tokens of a prompt out of the pooling, which is not supported: "
-            "a graph is told of padding, and of no other token that does not count",
-            received="include_prompt false, beside prompts",
-            allowed="prompts that count like the rest of the text",
-            fix="Choose a model without it.",
         )
     return modes
 

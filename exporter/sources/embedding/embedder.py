@@ -54,31 +54,63 @@ class Dense(nn.Module):
         return actual + (vectors if self.residual is None else self.residual(vectors))
 
 
+class LayerMean(nn.Module):
+    """One state for each token: the weighted mean of its states behind several layers, the embedding being the first.
+
+    Args:
+        layers: of the encoder.
+        start: the first that counts, 0 for the embedding.
+    """
+
+    def __init__(self, layers: int, start: int) -> None:
+        super().__init__()
+        self.start = start
+        self.layer_weights = nn.Parameter(torch.ones(layers + 1 - start))
+
+    def forward(self, states: tuple[Tensor, ...]) -> Tensor:
+        weights = self.layer_weights[:, None, None, None]
+        return (weights * torch.stack(states[self.start :])).sum(dim=0) / self.layer_weights.sum()
+
+
 class SentenceEmbedder(nn.Module):
-    """``forward(input_ids, attention_mask) -> Embeddings`` of an encoder of transformers.
+    """``forward(input_ids, attention_mask[, token_type_ids]) -> Embeddings`` of an encoder of transformers.
 
     Args:
         transformer: the encoder, without a head.
         pooling: modes, whose vectors stand behind each other.
         steps: modules that each take and give a vector for each text.
+        layers: makes a state of those of all layers; None for that of the last.
+        pools_prompt: whether all tokens are pooled; otherwise those of type 1 are not, which the encoder is not told.
     """
 
-    def __init__(self, transformer: nn.Module, pooling: tuple[PoolingMode, ...], steps: list[nn.Module]) -> None:
+    def __init__(
+        self,
+        transformer: nn.Module,
+        pooling: tuple[PoolingMode, ...],
+        steps: list[nn.Module],
+        *,
+        layers: LayerMean | None = None,
+        pools_prompt: bool = True,
+    ) -> None:
         super().__init__()
+        self.layers, self.pools_prompt = layers, pools_prompt
         self.transformer = transformer
         self.pooling = pooling
         self.steps = nn.Sequential(*steps)
         self._more = {"use_cache": False} if "use_cache" in inspect.signature(transformer.forward).parameters else {}
+        self._more |= {"output_hidden_states": True} if layers is not None else {}
 
     @property
     def config(self) -> Any:
         """Of the encoder."""
         return self.transformer.config
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Embeddings:
-        states: Tensor = self.transformer(input_ids, **{ATTENTION_MASK: attention_mask}, **self._more)[0]
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Embeddings:
+        output = self.transformer(input_ids, **{ATTENTION_MASK: attention_mask}, **self._more)
+        states: Tensor = output[0] if self.layers is None else self.layers(output.hidden_states)
         states = states.to(torch.float32)
-        pooled = torch.cat([pool(states, attention_mask, mode) for mode in self.pooling], dim=-1)
+        pooled_tokens = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
+        pooled = torch.cat([pool(states, pooled_tokens, mode) for mode in self.pooling], dim=-1)
         return Embeddings(states, self.steps(pooled))
 
 
@@ -100,7 +132,13 @@ def build_embedder(
         if weights:
             module.load_state_dict(_read_weights(step, weights, allow_pickle=allow_pickle))
         steps.append(module)
-    embedder = SentenceEmbedder(transformer, description.pooling, steps).eval()
+    layers = _layer_mean(transformer, description)
+    if layers is not None and description.layers is not None:
+        weights = dict(layers.named_parameters())
+        layers.load_state_dict(_read_weights(description.layers, weights, allow_pickle=allow_pickle))
+    embedder = SentenceEmbedder(
+        transformer, description.pooling, steps, layers=layers, pools_prompt=description.pools_prompt
+    ).eval()
     embedder.requires_grad_(requires_grad=False)
     return embedder
 
@@ -112,7 +150,25 @@ def outline_embedder(transformer: nn.Module, description: EmbeddingDescription, 
         for step in description.steps:
             module, size = _build(step, size)
             steps.append(module)
-    return SentenceEmbedder(transformer, description.pooling, steps).eval()
+        layers = _layer_mean(transformer, description)
+    return SentenceEmbedder(
+        transformer, description.pooling, steps, layers=layers, pools_prompt=description.pools_prompt
+    ).eval()
+
+
+def _layer_mean(transformer: nn.Module, description: EmbeddingDescription) -> LayerMean | None:
+    """What makes one state of those of all layers, without its weights."""
+    step = description.layers
+    if step is None:
+        return None
+    _check_names(step, {"word_embedding_dimension", "layer_start", "num_hidden_layers"})
+    _check_size(step, "word_embedding_dimension", hidden_size(transformer))
+    config: Any = transformer.config
+    layers = int(config.get_text_config().num_hidden_layers)
+    start, stated = step.settings.get("layer_start", 4), step.settings.get("num_hidden_layers", 12)
+    if stated != layers or type(start) is not int or not 0 <= start <= layers:
+        raise _unusable(step, f"layers {start!r} to {stated!r} where the encoder has {layers}")
+    return LayerMean(layers, start)
 
 
 def hidden_size(transformer: Any) -> int:

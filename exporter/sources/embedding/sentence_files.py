@@ -69,7 +69,7 @@ def _pooling(embedder: SentenceEmbedder, hidden: int) -> dict[str, Any]:
         "lasttoken": "lasttoken",
     }
     modes = {f"pooling_mode_{key}": mode in embedder.pooling for mode, key in old.items()}
-    return {"word_embedding_dimension": hidden, **modes, "include_prompt": True}
+    return {"word_embedding_dimension": hidden, **modes, "include_prompt": embedder.pools_prompt}
 
 
 def _describe(step: nn.Module) -> tuple[str, dict[str, Any]] | None:

@@ -42,6 +42,18 @@ def test_everything_that_is_stated_is_read(tmp_path):
     assert [step.kind for step in described.steps] == ["Normalize"] and described.normalized
 
 
+def test_prompts_may_be_left_out_of_the_pooling_where_there_are_some(tmp_path):
+    pooling = {"pooling_mode": "mean", "include_prompt": False}
+    assert read_description(folder(tmp_path / "none", pooling=pooling)).pools_prompt
+    described = read_description(folder(tmp_path / "some", pooling=pooling, settings={"prompts": {"q": "q: "}}))
+    assert not described.pools_prompt
+
+
+def test_states_of_several_layers_come_before_the_pooling(tmp_path):
+    described = read_description(folder(tmp_path, modules=("Transformer", "WeightedLayerPooling", "Pooling")))
+    assert described.layers is not None and described.steps == ()
+
+
 def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
     assert not read_description(folder(tmp_path, modules=("Transformer", "Pooling", "Normalize", "Dense"))).normalized
 
@@ -49,10 +61,8 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (
-            {"modules": ("Transformer", "WeightedLayerPooling")},
-            "cannot be exported.*WeightedLayerPooling reads the states",
-        ),
+        ({"modules": ("Transformer", "WeightedLayerPooling")}, "modules that cannot be exported"),
+        ({"modules": ("Transformer", "Pooling", "WeightedLayerPooling")}, "modules that cannot be exported"),
         ({"modules": ("StaticEmbedding", "Normalize")}, "cannot be exported.*StaticEmbedding is a table"),
         ({"modules": ("Router",)}, "Router has one model for queries.*one of them with --pooling"),
         ({"modules": ("Transformer", "Pooling", "LogitScore")}, "LogitScore scores pairs"),
@@ -61,10 +71,6 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
         ({"modules": ("Transformer", "Pooling", "Pooling")}, "pools twice"),
         ({"pooling": {"pooling_mode": "median"}}, "a pooling that does not exist. Received: 'median'"),
         ({"pooling": {"pooling_mode_median_tokens": True}}, "does not exist. Received: pooling_mode_median_tokens"),
-        (
-            {"pooling": {"pooling_mode": "mean", "include_prompt": False}, "settings": {"prompts": {"q": "q: "}}},
-            "leaves the tokens of a prompt out",
-        ),
         ({"settings": {"prompts": {"q": 3}}}, "prompts that cannot be used"),
         ({"lengths": {"max_seq_length": 1}}, "max_seq_length 1"),
         ({"settings": {"default_prompt_name": []}}, "prompts that cannot be used"),
