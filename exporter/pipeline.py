@@ -38,7 +38,7 @@ from jisu.exporter.packaging.artifact_files import (
 from jisu.exporter.packaging.folder_files import write_folder_files
 from jisu.exporter.packaging.rejection import keep_rejected
 from jisu.exporter.packaging.staging import publish, remove_stale, staging_folder
-from jisu.exporter.passes.recipes import VISION_HALF, VISION_STEPS, encoder_steps, vision_integer_steps
+from jisu.exporter.passes.recipes import FEATURE_STEPS, VISION_HALF, encoder_steps, vision_integer_steps
 from jisu.exporter.passes.run_recipe import PassContext, run_recipe
 from jisu.exporter.passes.steps import StepRecord
 from jisu.exporter.precision.half_precision import computed_half
@@ -61,6 +61,7 @@ from jisu.exporter.tracing.trace_source import (
     trace_source,
     trace_source_audio,
     trace_source_encoder,
+    trace_source_hearing,
     trace_source_vision,
 )
 
@@ -81,7 +82,7 @@ _CALIBRATED = (*_MEASURED, "scales and codes of calibrated layers, where a sum o
 
 @dataclass(frozen=True, kw_only=True)
 class Graphs:
-    """A traced source, which the passes then edit; ``encoder`` and ``vision`` are None where the model has none.
+    """A traced source, which the passes then edit; ``encoder``, ``vision`` and ``hearing`` are None where it has none.
 
     ``audio`` makes sound into what a model that hears reads, and stays as it is; None for any other.
     """
@@ -89,6 +90,7 @@ class Graphs:
     model: ir.Model
     encoder: ir.Model | None
     vision: ir.Model | None
+    hearing: ir.Model | None
     audio: ir.Model | None
 
 
@@ -194,6 +196,7 @@ def _trace(job: ExportJob) -> Graphs:
             model=trace_source(job.source, say=job.stages.say),
             encoder=trace_source_encoder(job.source),
             vision=trace_source_vision(job.source),
+            hearing=trace_source_hearing(job.source),
             audio=trace_source_audio(job.source),
         )
 
@@ -284,12 +287,15 @@ def _optimize(job: ExportJob, graphs: Graphs, quantized: QuantizedWeights) -> li
         records += [replace(record, graph="encoder") for record in run_recipe(graphs.encoder, steps, context)]
     if graphs.vision is not None:
         records += [replace(record, graph="vision") for record in _optimize_vision(job, graphs.vision, context)]
+    if graphs.hearing is not None:
+        plain = replace(context, quantized={})
+        records += [replace(record, graph="hearing") for record in run_recipe(graphs.hearing, FEATURE_STEPS, plain)]
     return records
 
 
 def _optimize_vision(job: ExportJob, vision: ir.Model, context: PassContext) -> list[StepRecord]:
     """The recipe of the graph that reads images, in place, and the format of its weights behind it."""
-    records = run_recipe(vision, VISION_STEPS, replace(context, quantized={}))
+    records = run_recipe(vision, FEATURE_STEPS, replace(context, quantized={}))
     form = _vision_format(job)
     if isinstance(form, WeightFormat):
         rounded = round_vision_weights(vision.graph, form)
@@ -315,6 +321,7 @@ def _write(
         target=target,
         encoder=graphs.encoder,
         vision=graphs.vision,
+        hearing=graphs.hearing,
         audio=graphs.audio,
         widens_half=computed_half(precision, target) is not None,
         max_shard_size=job.request.max_shard_size,

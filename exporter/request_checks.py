@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.artifact import EMBEDDING, IMAGE_TEXT, ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
+from jisu.exporter.contract.artifact import AUDIO_TEXT, EMBEDDING, IMAGE_TEXT, ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import MIXED
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from jisu.exporter.request import ExportRequest
     from jisu.exporter.sources.source import Source
 
-# What runs the graph that reads images.
-IMAGE_TARGETS = ("ort-cpu", "portable")
+# What runs the graphs that read images or recordings.
+FEATURE_TARGETS = ("ort-cpu", "portable")
 # Of a model with an encoder, for every target: weights alone, each rounded by itself. All others run text through
 # decoder layers or look at their activations.
 TEXT_TO_TEXT_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -29,8 +29,8 @@ def check_model_kind(request: ExportRequest, source: Source) -> None:
         _check_one_pass(request, source)
     elif source.model_kind == TEXT_TO_TEXT:
         _check_text_to_text(request, source)
-    elif source.model_kind == IMAGE_TEXT:
-        _check_image_text(request, source)
+    elif source.model_kind in (IMAGE_TEXT, AUDIO_TEXT):
+        _check_beside_texts(request, source)
     elif source.model_kind == SPEECH:
         _check_speech(request, source)
 
@@ -105,12 +105,13 @@ def _check_text_to_text(request: ExportRequest, source: Source) -> None:
     )
 
 
-def _check_image_text(request: ExportRequest, source: Source) -> None:
-    if request.target in IMAGE_TARGETS:
+def _check_beside_texts(request: ExportRequest, source: Source) -> None:
+    if request.target in FEATURE_TARGETS:
         return
+    what = "images" if source.model_kind == IMAGE_TEXT else "recordings"
     raise InputError(
-        f"{source.model.architecture} reads images, which the target {request.target} does not yet",
+        f"{source.model.architecture} reads {what}, which the target {request.target} does not yet",
         received=f"--target {request.target}",
-        allowed=", ".join(IMAGE_TARGETS),
-        fix=f"Choose --target {IMAGE_TARGETS[0]}.",
+        allowed=", ".join(FEATURE_TARGETS),
+        fix=f"Choose --target {FEATURE_TARGETS[0]}.",
     )

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     from jisu.runtimes.speech.transcript import Transcript
 
+# A path, samples at the model's rate, or samples and their rate: `runtimes.shown.recording_reader` says more.
+Recording = Any
 Image = Any  # a path, bytes, an image of Pillow or an array: `runtimes.images.reading.read_image` says which
 
 
@@ -137,6 +139,7 @@ class Engine:
         *,
         chat: bool | None = None,
         images: Sequence[Image] | None = None,
+        audios: Sequence[Recording] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result: ...
@@ -157,6 +160,7 @@ class Engine:
         *,
         chat: bool | None = None,
         images: Sequence[Image] | None = None,
+        audios: Sequence[Recording] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result | list[Result]:
@@ -166,12 +170,16 @@ class Engine:
             chat: render each prompt as a user message; None does so when the model has a chat template.
             images: of the one prompt, in the order of their marks in it; without marks they come before the text. A
                 path, the bytes of a file, an image of Pillow, or uint8 [H, W, 3].
+            audios: the same for recordings. A path, samples float32 or int16 at the model's rate, or a pair of samples
+                and their rate in Hz.
 
         Raises:
             InputError: an empty or too long prompt, an option out of range, an image that cannot be read or has no
                 mark, or no chat template though one is wanted.
         """
-        results = all_results(self._begin(check_prompts(prompt), options, changes, chat=chat, images=images))
+        results = all_results(
+            self._begin(check_prompts(prompt), options, changes, chat=chat, images=images, audios=audios)
+        )
         return results[0] if isinstance(prompt, str) else results
 
     def generate_ids(
@@ -190,11 +198,12 @@ class Engine:
         *,
         chat: bool | None = None,
         images: Sequence[Image] | None = None,
+        audios: Sequence[Recording] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> TextStream:
         """Answer one prompt piece by piece; raises as `generate` does, before the first piece."""
-        return TextStream(self._begin([prompt], options, changes, chat=chat, images=images))
+        return TextStream(self._begin([prompt], options, changes, chat=chat, images=images, audios=audios))
 
     def chat(
         self,
@@ -207,7 +216,7 @@ class Engine:
 
         The answer has as many tokens as were asked for, or as the model has positions left. Besides the options there
         are the arguments of `ChatChanges`: ``tools``, ``template_variables``, ``continue_final_message`` (the answer is
-        the rest of the last message, the assistant's), ``drop_oldest`` and ``images``.
+        the rest of the last message, the assistant's), ``drop_oldest``, ``images`` and ``audios``.
         """
         return all_results(self.generator.begin_chat(messages, options, changes))[0]
 
@@ -228,6 +237,7 @@ class Engine:
         *,
         chat: bool | None = None,
         images: Sequence[Image] | None = None,
+        audios: Sequence[Recording] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result: ...
@@ -248,6 +258,7 @@ class Engine:
         *,
         chat: bool | None = None,
         images: Sequence[Image] | None = None,
+        audios: Sequence[Recording] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> Result | list[Result]:
@@ -256,7 +267,8 @@ class Engine:
         Each step is computed in a thread of the engine's own; a cancelled task computes no further.
         """
         results = await finish_run(
-            self.steps, lambda: self._begin(check_prompts(prompt), options, changes, chat=chat, images=images)
+            self.steps,
+            lambda: self._begin(check_prompts(prompt), options, changes, chat=chat, images=images, audios=audios),
         )
         return results[0] if isinstance(prompt, str) else results
 
@@ -266,11 +278,14 @@ class Engine:
         *,
         chat: bool | None = None,
         images: Sequence[Image] | None = None,
+        audios: Sequence[Recording] | None = None,
         options: SamplingOptions | None = None,
         **changes: Unpack[OptionChanges],
     ) -> AsyncTextStream:
         """Answer one prompt piece by piece, for ``async for``; raises as `generate` does, with the first piece."""
-        return AsyncTextStream(self.steps, lambda: self._begin([prompt], options, changes, chat=chat, images=images))
+        return AsyncTextStream(
+            self.steps, lambda: self._begin([prompt], options, changes, chat=chat, images=images, audios=audios)
+        )
 
     async def achat(
         self,
@@ -690,23 +705,19 @@ class Engine:
         *,
         chat: bool | None,
         images: Sequence[Image] | None = None,
+        audios: Sequence[Recording] | None = None,
     ) -> Run:
-        if images is not None:
-            return self._begin_with_images(prompts, images, changed_options(options, changes), chat=chat)
-        ids = [self.prompt_ids(text, chat=chat) for text in prompts]
-        return self.generator.begin(check_id_prompts(ids), changed_options(options, changes))
-
-    def _begin_with_images(
-        self, prompts: Sequence[str], images: Sequence[Image], options: SamplingOptions, *, chat: bool | None
-    ) -> Run:
-        reader = self.generator.images
-        if reader is None:
-            raise engine_errors.reads_no_images(self.artifact)
+        shown = self.generator.shown(images=images, recordings=audios)
+        if shown is None:
+            ids = [self.prompt_ids(text, chat=chat) for text in prompts]
+            return self.generator.begin(check_id_prompts(ids), changed_options(options, changes))
         if len(prompts) != 1:
-            raise engine_errors.images_of_one_prompt(len(prompts))
+            raise engine_errors.beside_one_prompt(len(prompts))
+        reader, several = shown
+        chosen = changed_options(options, changes)
         with self._turns:
-            prompt = reader.prompt(prompts[0], images, chat=chat)
-        return self.generator.begin([prompt.token_ids], options, images=[prompt])
+            prompt = reader.prompt(prompts[0], several, chat=chat)
+        return self.generator.begin([prompt.token_ids], chosen, images=[prompt])
 
     def __enter__(self) -> Self:
         return self

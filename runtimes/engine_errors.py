@@ -68,28 +68,37 @@ def not_token_ids(value: object) -> InputError:
     )
 
 
-def reads_no_images(artifact: Artifact) -> InputError:
+def reads_none(artifact: Artifact, *, what: str, kind: str) -> InputError:
     return InputError(
-        f"{artifact.folder} reads no images here",
-        received="images",
-        allowed="an artifact of a model for image-text-to-text, on the backend ort-cpu",
-        fix="Leave the images out, or export a model that reads them.",
+        f"{artifact.folder} reads no {what} here",
+        received=what,
+        allowed=f"an artifact of a model for {kind}, on the backend ort-cpu",
+        fix=f"Leave the {what} out, or export a model that reads them.",
     )
 
 
-def images_of_one_prompt(prompts: int) -> InputError:
+def one_kind_beside_texts() -> InputError:
     return InputError(
-        "Images belong to one prompt",
-        received=f"images with {prompts} prompts",
-        allowed="one prompt with its images",
+        "A prompt has images or recordings, not both",
+        received="images and audios",
+        allowed="what the model reads",
+        fix="Leave one out.",
+    )
+
+
+def beside_one_prompt(prompts: int) -> InputError:
+    return InputError(
+        "Images and recordings belong to one prompt",
+        received=f"some with {prompts} prompts",
+        allowed="one prompt with its images, or with its recordings",
         fix="Ask once for each prompt.",
     )
 
 
-def images_stay() -> InputError:
+def beside_texts_stay() -> InputError:
     return InputError(
-        "Turns with images cannot be left out",
-        received="images and drop_oldest",
+        "Turns with images or recordings cannot be left out",
+        received="images or audios, and drop_oldest",
         allowed="one of them",
-        fix="Leave out the oldest turns, with their images, yourself.",
+        fix="Leave out the oldest turns, with what belongs to them, yourself.",
     )

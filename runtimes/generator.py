@@ -6,21 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jisu.exporter.contract.artifact import IMAGE_TEXT, Artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, Artifact
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.generation_settings import read_generation_settings
-from jisu.exporter.contract.image_prompt import ImageBackend, ImagePrompt
+from jisu.exporter.contract.image_prompt import ImageBackend, ImagePrompt, RecordingBackend
 from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.chat.chat_arguments import ChatChanges, drop_oldest_turns, split_changes
 from jisu.runtimes.chat.messages import ChatRequest, Message
-from jisu.runtimes.engine_errors import images_stay, reads_no_images
+from jisu.runtimes.engine_errors import beside_texts_stay, one_kind_beside_texts, reads_none
 from jisu.runtimes.generation.many import OnError, Prompt, PromptResult, answer_many
 from jisu.runtimes.generation.model_defaults import checked_settings, complete_options
 from jisu.runtimes.generation.options import DEFAULT_NEW_TOKENS, SamplingOptions, changed_options
 from jisu.runtimes.generation.runs import Run, begin_run
 from jisu.runtimes.generation.turns import Turns
-from jisu.runtimes.image_reader import ImageReader, WithImages
 from jisu.runtimes.model_text import ModelText
+from jisu.runtimes.shown.image_reader import ImageReader, WithImages
+from jisu.runtimes.shown.marked_prompts import listed
+from jisu.runtimes.shown.recording_reader import RecordingReader, listed_recordings
 
 
 class Generator:
@@ -35,9 +37,12 @@ class Generator:
         self.turns = turns or Turns()
         self._text = text
         self._artifact, self._facts = artifact, artifact.manifest.model
-        self.images: ImageReader | None = None
+        # What reads marks in prompts, of a model that has some.
+        self.beside: ImageReader | RecordingReader | None = None
         if artifact.manifest.model_kind == IMAGE_TEXT and isinstance(backend, ImageBackend):
-            self.images = ImageReader(artifact, backend, text)
+            self.beside = ImageReader(artifact, backend, text)
+        elif artifact.manifest.model_kind == AUDIO_TEXT and isinstance(backend, RecordingBackend):
+            self.beside = RecordingReader(artifact, backend, text)
         self.settings: dict[str, Any] = checked_settings(
             read_generation_settings(artifact.folder), self._facts, artifact.folder
         )
@@ -56,16 +61,16 @@ class Generator:
         Args:
             cut: shorten an answer that there is no room for, instead of refusing it.
             seeds: of each answer; None makes them from the options' seed.
-            images: the prompts with their images, where they have some.
+            images: the prompts with their images or recordings, where they have some.
         """
         check_ids(prompts, self.backend.vocab_size)
         backend = self.backend
         if images is not None:
-            assert self.images is not None, "the caller has read the images with it"
-            backend = WithImages(self.images.backend, images)
-        elif self.images is not None:
+            assert self.beside is not None, "the caller has read the images with it"
+            backend = WithImages(self.beside.backend, images)
+        elif self.beside is not None:
             for prompt in prompts:
-                self.images.check_without_images(prompt)
+                self.beside.check_without(prompt)
         return begin_run(
             backend,
             prompts,
@@ -77,17 +82,37 @@ class Generator:
             turns=self.turns,
         )
 
+    def shown(
+        self, *, images: Sequence[Any] | None, recordings: Sequence[Any] | None
+    ) -> tuple[ImageReader | RecordingReader, Sequence[Any]] | None:
+        """Who reads what is shown beside a text, and the list of it; None where nothing is.
+
+        Raises:
+            InputError: images and recordings at once, or what this model does not read.
+        """
+        if images is not None and recordings is not None:
+            raise one_kind_beside_texts()
+        if images is not None:
+            if not isinstance(self.beside, ImageReader):
+                raise reads_none(self._artifact, what="images", kind=IMAGE_TEXT)
+            return self.beside, listed(images)
+        if recordings is not None:
+            if not isinstance(self.beside, RecordingReader):
+                raise reads_none(self._artifact, what="recordings", kind=AUDIO_TEXT)
+            return self.beside, listed_recordings(recordings)
+        return None
+
     def begin_chat(self, messages: Sequence[Message], options: SamplingOptions | None, changes: ChatChanges) -> Run:
         """Begin to answer a conversation, without its oldest turns where they may be dropped and have to be."""
         request, drops, rest = split_changes(messages, changes)
         chosen = changed_options(options, rest)
-        if (images := changes.get("images")) is not None:
-            if self.images is None:
-                raise reads_no_images(self._artifact)
+        shown = self.shown(images=changes.get("images"), recordings=changes.get("audios"))
+        if shown is not None:
+            reader, several = shown
             if drops:
-                raise images_stay()
+                raise beside_texts_stay()
             with self.turns:
-                prompt = self.images.expanded(self._text.message_ids(request), images)
+                prompt = reader.expanded(self._text.message_ids(request), several)
             return self.begin([prompt.token_ids], chosen, cut=True, images=[prompt])
         if drops:
             kept = drop_oldest_turns(messages, lambda some: self.has_room(replace(request, messages=some), chosen))

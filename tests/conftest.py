@@ -100,6 +100,22 @@ def image_artifact(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
+def audio_artifact(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same of a tiny model of recordings."""
+    from jisu.exporter.pipeline import export
+    from tests.support.audio_models import write_audio_model
+
+    folder = tmp_path_factory.mktemp("recordings")
+
+    @cache
+    def exported(family: str) -> tuple[Path, Any]:
+        checkpoint = write_audio_model(folder / family, family)
+        return checkpoint, export(str(checkpoint), out=folder / f"{family}-artifact")
+
+    return exported
+
+
+@pytest.fixture(scope="session")
 def tiny_traced(tiny_source: Path) -> Any:
     """The portable graph of the tiny checkpoint before any pass; copy it before editing."""
     from jisu.exporter.sources import load_source

@@ -49,7 +49,7 @@ ROOMS = {
         "opinions",
         "diagnosis",
     ),
-    "runtimes": ("machine", "images", "backends", "generation", "chat", "reading", "speech"),
+    "runtimes": ("machine", "images", "backends", "generation", "chat", "reading", "speech", "shown"),
 }
 # A backend imports no other one; all may import `ort`, and what lies in `backends` itself.
 BACKENDS_ROOM = "runtimes.backends"
@@ -71,7 +71,8 @@ EXCEPTIONS = {
         "runtimes.backends.ort_cpu.backend",
         "runtimes.backends.row_lengths",
         # Prompts with images are made by what users make them with.
-        "runtimes.image_reader",
+        "runtimes.shown.image_reader",
+        "runtimes.shown.recording_reader",
         "runtimes.model_text",
     ),
     # What prepares images at run time is tried at the export.
@@ -80,6 +81,7 @@ EXCEPTIONS = {
         "runtimes.images.preparation",
         "runtimes.images.ways",
     ),
+    "exporter/sources/recording_ways.py": ("runtimes.speech.cuts",),
     "exporter/sources/image_layout.py": ("runtimes.images.marks",),
     "exporter/tracing/trace_images.py": ("runtimes.images.ways",),
     "exporter/gate/tokenizer.py": (
@@ -134,6 +136,8 @@ CONTRACT = (
 # Classes of torch modules need torch to be defined; functions that need them import these files.
 DEFINES_TORCH_CLASSES = (
     "exporter/sources/layers.py",
+    "exporter/sources/entering_rows.py",
+    "exporter/sources/feature_ways.py",
     "exporter/sources/embedding/embedder.py",
     "exporter/sources/reranking/scorer.py",
     "exporter/sources/embedding/pooling.py",

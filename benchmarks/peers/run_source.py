@@ -58,9 +58,9 @@ def _seer(vision: VisionSource) -> Opened:
     import torch
 
     from jisu.benchmarks.peers.seeing import source_logits
-    from jisu.exporter.gate.image_reference import ImageReference
+    from jisu.exporter.gate.images import image_reference
 
-    reference = ImageReference(vision)
+    reference = image_reference(vision)
 
     def write_logits(tokens: list[int], file: str, source: Any) -> None:
         np.save(file, source_logits(reference, source, tokens))

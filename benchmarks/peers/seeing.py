@@ -11,7 +11,7 @@ import numpy as np
 from jisu.benchmarks.peers.worker import Generation
 from jisu.runtimes.generation.options import SamplingOptions
 from jisu.runtimes.generation.text_run import TextRun
-from jisu.runtimes.image_reader import ImageReader, WithImages
+from jisu.runtimes.shown.image_reader import ImageReader, WithImages
 
 if TYPE_CHECKING:
     from jisu.runtimes import Engine
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def seeing(engine: Engine) -> dict[str, Any]:
     """What a worker answers with one opened model, beside what it answers as one of texts alone."""
-    reader = engine.generator.images
-    assert reader is not None, "a model that reads images has a reader of them"
+    reader = engine.generator.beside
+    assert isinstance(reader, ImageReader), "a model that reads images has a reader of them"
 
     def describe(prompt: list[int], images: list[str], new_tokens: int) -> Generation:
         pixels = [np.load(file) for file in images]
@@ -53,6 +53,6 @@ def logits_behind(reader: ImageReader, text: str, images: Sequence[str], tokens:
 
 
 def source_logits(reference: Any, source: Mapping[str, Any], tokens: Sequence[int]) -> Any:
-    """The same of the source, whose images transformers prepares, see `exporter.gate.image_reference`."""
+    """The same of the source, whose images transformers prepares, see `exporter.gate.images.image_reference`."""
     pictures = [np.load(file) for file in source["images"]]
     return reference.logits(source["text"], pictures, tokens)[-len(tokens) :]

@@ -86,8 +86,8 @@ def _next_tokens(source: Source, ids: list[int]) -> list[int]:
 
 
 def _seen(source: Source) -> list[int]:
-    from jisu.exporter.gate.image_reference import ImageReference
+    from jisu.exporter.gate.images import image_reference
 
     assert source.vision is not None
     text = f"A picture: {source.vision.settings.mark} What is in it?"
-    return [int(one) for one in ImageReference(source.vision).logits(text, [picture()], [3]).argmax(-1)]
+    return [int(one) for one in image_reference(source.vision).logits(text, [picture()], [3]).argmax(-1)]

@@ -44,6 +44,11 @@ IMAGES = "images.json"
 # Of a model that hears: from samples to what its graph reads, and what a runtime has to know of that.
 AUDIO_GRAPH = "audio.onnx"
 AUDIO_SETTINGS = "audio.json"
+# Of a model that reads recordings in prompts: from those features to rows for the decoder in `GRAPH`, and how
+# recordings are cut and prompts become its inputs.
+HEARING = "hearing.onnx"
+HEARING_WEIGHTS = "hearing.onnx.data"
+RECORDINGS = "recordings.json"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"
@@ -62,7 +67,7 @@ TARGETS: tuple[Target, ...] = ("portable", "ort-cpu", "ort-cuda", "tensorrt")
 
 # What a model is for, in the words of Hugging Face: continue a text, give a text a label, turn a text into another, and
 # give a text a vector, each of its tokens a label, its masked tokens words, or a question its answer in it; continue a
-# text with images in it; write down what is said.
+# text with images in it, or with recordings; write down what is said.
 ModelKind = Literal[
     "text-generation",
     "text-classification",
@@ -72,11 +77,13 @@ ModelKind = Literal[
     "fill-mask",
     "question-answering",
     "image-text-to-text",
+    "audio-text-to-text",
     "automatic-speech-recognition",
 ]
 MODEL_KINDS: tuple[ModelKind, ...] = get_args(ModelKind)
 TEXT_TO_TEXT: ModelKind = "text2text-generation"
 IMAGE_TEXT: ModelKind = "image-text-to-text"
+AUDIO_TEXT: ModelKind = "audio-text-to-text"
 SPEECH: ModelKind = "automatic-speech-recognition"
 CLASSIFICATION: ModelKind = "text-classification"
 EMBEDDING: ModelKind = "feature-extraction"
@@ -88,6 +95,11 @@ PER_TOKEN_KINDS: frozenset[ModelKind] = frozenset({TAGGING, FILLING, ANSWERING})
 # Those that may be asked about two texts in one.
 PAIR_KINDS: frozenset[ModelKind] = frozenset({CLASSIFICATION, ANSWERING})
 ONE_PASS_KINDS: frozenset[ModelKind] = PER_TOKEN_KINDS | {CLASSIFICATION, EMBEDDING}
+# What artifacts of a kind have besides the graph.
+_FILES_OF_KIND: dict[str, tuple[str, ...]] = {
+    IMAGE_TEXT: (VISION, IMAGES),
+    AUDIO_TEXT: (AUDIO_GRAPH, AUDIO_SETTINGS, HEARING, RECORDINGS),
+}
 # The manifest's key for the kind of the model, the word of Hugging Face.
 KIND_KEY = "task"
 
@@ -377,8 +389,9 @@ def _manifest_from_dict(data: dict[str, Any]) -> Manifest:
         problems.append(f"kernels is {data['kernels']!r} instead of one of {', '.join(KERNELS)}")
     if data.get(KIND_KEY, MODEL_KINDS[0]) not in MODEL_KINDS:
         problems.append(f"{KIND_KEY} is {data[KIND_KEY]!r} instead of one of {', '.join(MODEL_KINDS)}")
-    if isinstance(data.get("files"), dict) and data.get(KIND_KEY) == IMAGE_TEXT:
-        problems += [f"files has no {name}" for name in (VISION, IMAGES) if name not in data["files"]]
+    needed = _FILES_OF_KIND.get(data.get(KIND_KEY, MODEL_KINDS[0]), ())
+    if isinstance(data.get("files"), dict):
+        problems += [f"files has no {name}" for name in needed if name not in data["files"]]
     if data["model"].get("activation", ACTIVATIONS[0]) not in ACTIVATIONS:
         problems.append(f"model.activation is {data['model']['activation']!r} instead of {', '.join(ACTIVATIONS)}")
     if problems:

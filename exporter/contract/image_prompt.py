@@ -1,4 +1,4 @@
-"""A prompt with images in it, as a backend reads it: token ids, rows of image features, and which token reads which."""
+"""A prompt with images or recordings in it, as a backend reads it: token ids, rows of features, and who reads which."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ImagePrompt:
     """One row of a batch.
 
     Attributes:
-        token_ids: of the prompt, with an image token for each row of features.
-        features: float32 [rows, features], of all its images in their order.
+        token_ids: of the prompt, with a token of an image or a recording for each row of features.
+        features: float32 [rows, features], of all its images or recordings in their order.
         index: int64 [tokens]; 0 for a token of text, n for row n - 1 of the features.
         shifts: int64 [3, tokens], of the positions on each axis from the token's place; None where all are 0.
         shift_after: of all tokens behind the prompt.
@@ -55,4 +55,21 @@ class ImageBackend(Backend, Protocol):
 
     def attach_images(self, state: State, prompts: Sequence[ImagePrompt]) -> None:
         """Let each row of an empty state read the images of its prompt when the prompt's tokens are read."""
+        ...
+
+
+@runtime_checkable
+class RecordingBackend(Backend, Protocol):
+    """Runs a model that reads recordings beside texts; without recordings it is any other backend."""
+
+    def recording_features(self, blocks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What the model reads of samples, float32 [blocks, samples] -> [blocks, ...]."""
+        ...
+
+    def read_recording(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """Rows of features of one recording, float32 [rows, features], of the arrays that its graph reads."""
+        ...
+
+    def attach_images(self, state: State, prompts: Sequence[ImagePrompt]) -> None:
+        """Let each row of an empty state read the recordings of its prompt when the prompt's tokens are read."""
         ...

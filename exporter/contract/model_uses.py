@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jisu.exporter.contract.artifact import (
+    AUDIO_TEXT,
     CLASSIFICATION,
     EMBEDDING,
     IMAGE_TEXT,
@@ -29,6 +30,7 @@ MODEL_USES: dict[ModelKind, ModelUse] = {
     "text-generation": ModelUse(name="a model that generates text", command="generate", method="generate"),
     TEXT_TO_TEXT: ModelUse(name="a model that generates text", command="generate", method="generate"),
     IMAGE_TEXT: ModelUse(name="a model that reads images", command="generate", method="generate"),
+    AUDIO_TEXT: ModelUse(name="a model that reads recordings and texts", command="generate", method="generate"),
     CLASSIFICATION: ModelUse(name="a classifier", command="classify", method="classify"),
     EMBEDDING: ModelUse(name="an embedding model", command="embed", method="embed"),
     "token-classification": ModelUse(name="a tagger", command="tag", method="tag"),

@@ -33,10 +33,12 @@ LOGITS = "logits"  # float32 [B, K, V]; of a model that reads a whole text at on
 # Of an embedding model, under the names that sentence-transformers and Optimum know: float32 [B, D] and [B, T, C].
 SENTENCE_EMBEDDING = "sentence_embedding"
 LAST_HIDDEN_STATE = "last_hidden_state"
-# Of a model that reads images; all optional, and without them a text is read.
+# Of a model that reads images, or recordings: all optional, and without them a text is read. Rows of features of both
+# kinds take the places of tokens in the same way, under the first one's names.
 IMAGE_FEATURES = "image_features"  # float32 [image rows, features]
 IMAGE_INDEX = "image_index"  # int64 [B, T]: 0 for a token of text, n for row n - 1 of the image features
 IMAGE_SHIFTS = "image_shifts"  # int64 [3, B, T], added to a token's place in the text for each row of positions
+AUDIO_FEATURES = "audio_features"  # float32 [rows, features], what the graph that hears gives of one recording
 # int64 [B, capacity], of all tokens that a row has room for: 0 for one that sees only those before it. Neighbours of
 # another type see each other by the model's own rule.
 TOKEN_TYPES = "token_types"

@@ -69,11 +69,20 @@ def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
 
 def open_image_reader(artifact: Artifact, backend: Backend) -> Any:
     """What makes prompts of images for a candidate, as a user's engine does."""
-    from jisu.runtimes.image_reader import ImageReader
     from jisu.runtimes.model_text import ModelText
+    from jisu.runtimes.shown.image_reader import ImageReader
 
     reading: Any = backend
     return ImageReader(artifact, reading, ModelText(artifact))
+
+
+def open_recording_reader(artifact: Artifact, backend: Backend) -> Any:
+    """What makes prompts of recordings for a candidate, as a user's engine does."""
+    from jisu.runtimes.model_text import ModelText
+    from jisu.runtimes.shown.recording_reader import RecordingReader
+
+    reading: Any = backend
+    return RecordingReader(artifact, reading, ModelText(artifact))
 
 
 def open_candidate_one_pass(artifact: Artifact, backend: str = "ort-cpu") -> OnePassBackend:

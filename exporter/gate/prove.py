@@ -138,22 +138,30 @@ def _prove_generator(
             tokenizer_check=tokenizer_check_of(artifact, source),
             locate=_locator(artifact, source, reference),
             whole_range=partial(_check_whole_range, artifact, source, intended or {}),
-            further=None if source.vision is None else partial(_image_checks, artifact, source, backend),
+            further=_further(artifact, source, backend),
             progress=progress_of(stages),
         )
     finally:
         backend.close()
 
 
-def _image_checks(artifact: Artifact, source: Source, backend: Any, exam: Exam, past: Exam) -> list[Any]:
-    """What only a model that reads images is asked."""
-    from jisu.exporter.gate.images import ImageExam, feature_error, image_checks
-    from jisu.exporter.gate.open_candidate import open_image_reader
+def _further(artifact: Artifact, source: Source, backend: Any) -> Callable[[Exam, Exam], list[Any]] | None:
+    """What only a model that reads images or recordings is asked; None for any other."""
+    from jisu.exporter.gate.hearing import hearing_checks, hearing_exam
+    from jisu.exporter.gate.images import feature_error, image_checks, image_exam
+    from jisu.exporter.gate.open_candidate import open_image_reader, open_recording_reader
 
-    assert source.vision is not None
-    reader = open_image_reader(artifact, backend)
-    form = artifact.manifest.quantization.get(VISION_GRAPH, FLOAT)
-    return list(image_checks(ImageExam(backend, reader, source.vision, exam, past, feature_error=feature_error(form))))
+    vision, hearing = source.vision, source.hearing
+    if vision is not None:
+        reader = open_image_reader(artifact, backend)
+        limit = feature_error(artifact.manifest.quantization.get(VISION_GRAPH, FLOAT))
+        return lambda exam, past: image_checks(
+            image_exam(backend, reader, vision, exam, past, feature_error=limit), vision
+        )
+    if hearing is not None:
+        reader = open_recording_reader(artifact, backend)
+        return lambda exam, past: hearing_checks(hearing_exam(backend, reader, hearing, exam, past), hearing)
+    return None
 
 
 def _far(source: Source, max_positions: int | None) -> int:

@@ -11,7 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jisu.exporter.contract.artifact import AUDIO_GRAPH, TIMINGS, VISION, VISION_WEIGHTS, FileRecord, record_files
+from jisu.exporter.contract.artifact import (
+    AUDIO_GRAPH,
+    HEARING,
+    HEARING_WEIGHTS,
+    TIMINGS,
+    VISION,
+    VISION_WEIGHTS,
+    FileRecord,
+    record_files,
+)
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.signature import Signature
 from jisu.exporter.contract.source_place import SourcePlace
@@ -45,6 +54,7 @@ def write_artifact_files(
     target: str,
     encoder: ir.Model | None,
     vision: ir.Model | None = None,
+    hearing: ir.Model | None = None,
     audio: ir.Model | None = None,
     widens_half: bool,
     max_shard_size: int,
@@ -54,6 +64,7 @@ def write_artifact_files(
 
     Args:
         model: the graph, of a model with an encoder its decoder.
+        vision, hearing: make features of an image, or of a recording, for a model that reads them beside texts.
         audio: of a model that hears, what makes sound into what it reads.
         widens_half: also write what a CPU runs in place of a graph that computes in half precision.
         max_shard_size: most bytes of a file of weights.
@@ -73,15 +84,9 @@ def write_artifact_files(
         save_graph(model, folder, max_shard_size=max_shard_size, written=written)
         if encoder is not None:
             save_encoder(encoder, folder, decoder=model, max_shard_size=max_shard_size, written=written)
-        if vision is not None:
-            save_graph(
-                vision,
-                folder,
-                graph=VISION,
-                weights=VISION_WEIGHTS,
-                max_shard_size=max_shard_size,
-                written=written,
-            )
+        for graph, name, weights in ((vision, VISION, VISION_WEIGHTS), (hearing, HEARING, HEARING_WEIGHTS)):
+            if graph is not None:
+                save_graph(graph, folder, graph=name, weights=weights, max_shard_size=max_shard_size, written=written)
         if audio is not None:
             save_small_graph(audio, folder / AUDIO_GRAPH)
         write_folder_files(folder, source, signature=signature, target=target)

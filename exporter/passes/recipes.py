@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jisu.exporter.contract.artifact import IMAGE_TEXT, MODEL_KINDS, ONE_PASS_KINDS, ModelKind
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, MODEL_KINDS, ONE_PASS_KINDS, ModelKind
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.steps import Step
 
@@ -169,8 +169,9 @@ WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 
-# Of the graph that reads images, for every precision, and then by how its weights are stored.
-VISION_STEPS: tuple[Step, ...] = (*CLEAN, Step(name="fuse_rms_norm"))
+# Of the graph that reads images, for every precision, and then by how its weights are stored; of the one that hears
+# alone, whose weights stay float32.
+FEATURE_STEPS: tuple[Step, ...] = (*CLEAN, Step(name="fuse_rms_norm"))
 VISION_HALF: tuple[Step, ...] = (ORT_HALF[-1],)
 _VISION_INTEGERS: dict[str, tuple[Step, ...]] = {
     "ort-cpu": (INTEGER_WEIGHTS[-1], LOWER_BLOCKS[0], *HALF_SCALES),
@@ -179,7 +180,7 @@ _VISION_INTEGERS: dict[str, tuple[Step, ...]] = {
 
 
 def vision_integer_steps(target: str) -> tuple[Step, ...]:
-    """The steps behind `VISION_STEPS` that store weights as integers."""
+    """The steps behind `FEATURE_STEPS` that store weights as integers."""
     return _VISION_INTEGERS[target]
 
 
@@ -207,7 +208,7 @@ def recipe_for(
         # Every recipe begins with these.
         clean = len(CLEAN)
         return (*steps[:clean], Step(name="widen_masks"), *steps[clean:])
-    if model_kind == IMAGE_TEXT:
+    if model_kind in (IMAGE_TEXT, AUDIO_TEXT):
         return (*recipe_for(target, precision), Step(name="image_defaults", expect="all"))
     try:
         return RECIPES[target, precision]

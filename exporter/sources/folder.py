@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.contract.errors import InputError, JisuError
 from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
+from jisu.exporter.sources.audio_text import audio_text_class, hearing_source
 from jisu.exporter.sources.derived_tensors import check_derived
 from jisu.exporter.sources.embedding.description import EmbeddingDescription
 from jisu.exporter.sources.facts import (
@@ -72,6 +73,7 @@ def load_folder(
     pooling: str | None = None,
     reranking: RerankOptions | None = None,
     images: bool = True,
+    recordings: bool = True,
 ) -> Source:
     """Load a folder with config.json, safetensors weights and, usually, a tokenizer.
 
@@ -83,6 +85,7 @@ def load_folder(
         outline: read tables of contents only; the weights may be missing altogether.
         scratch, pooling, reranking: see `exporter.sources.load_source`.
         images: read them, where the model does; those that also continue texts are loaded without, where they cannot.
+        recordings: the same.
 
     Raises:
         InputError: see `exporter.sources.load_source`.
@@ -94,7 +97,9 @@ def load_folder(
     declared = read_declaration(folder)
     # What is loaded has plain weights, whatever they are made of.
     forget_quantization(config)
-    head = choose_head(config, folder, described=described, pooling=pooling, reranking=reranking, images=images)
+    head = choose_head(
+        config, folder, described=described, pooling=pooling, reranking=reranking, images=images, recordings=recordings
+    )
     options = {
         **({} if pooling is None else {"pooling": pooling}),
         **({} if reranking is None else {"reranking": reranking.to_record()}),
@@ -107,30 +112,36 @@ def load_folder(
             return _outlined(place, contents)
         paged = paged_weights(contents.empty, scratch, contents.half())
         model, account = _with_weights(place, contents, paged)
-    vision = None
-    if head.reads_images:
-        try:
+    vision = hearing = None
+    try:
+        if head.reads_images:
             vision = vision_source(model, contents.tokenizer, folder)
-        except JisuError as reason:
-            if not continues_texts(config):
-                raise
-            del model
-            alone = partial(load_folder, checkpoint, allow_pickle=allow_pickle, ignore_weights=ignore_weights)
-            return _for_texts_alone(partial(alone, origin=origin, scratch=scratch, images=False), reason)
+        elif head.reads_recordings:
+            hearing = hearing_source(model, contents.tokenizer, folder)
+    except JisuError as reason:
+        again = partial(load_folder, checkpoint, allow_pickle=allow_pickle, ignore_weights=ignore_weights)
+        again = partial(again, origin=origin, scratch=scratch, images=False)
+        hears = head.reads_images and recordings and audio_text_class(config) is not None
+        if not hears and not continues_texts(config):
+            raise
+        del model
+        return _without(partial(again, recordings=hears), reason, images=head.reads_images)
+    beside = vision or hearing
     source = Source(
-        module=model if vision is None else vision.text_part(),
+        module=model if beside is None else beside.text_part(),
         model=_facts(place, contents, model),
         model_kind=head.kind,
         tokenizer=contents.tokenizer,
         provenance=_provenance(place, contents, origin or {}),
         account=account,
-        audio=contents.audio,
+        audio=contents.audio if hearing is None else hearing.audio,
         open_quantized=contents.open_quantized,
         paged=paged,
         in_place=paged is not None and paged.half is not None,
         weight_bytes=weight_bytes(model),
-        notes=(*contents.stored.notes, *contents.notes, *_adapter_note(folder)),
+        notes=(*contents.stored.notes, *contents.notes, *_adapter_note(folder), *_note_on_sound(config, vision)),
         vision=vision,
+        hearing=hearing,
     )
     return _with_head(source, contents, allow_pickle=allow_pickle)
 
@@ -142,7 +153,7 @@ def _outlined(place: FolderPlace, contents: FolderContents) -> Source:
         model.generation_config = contents.generation
     facts = _facts(place, contents, model)
     origin = {"kind": "hf-folder", "name": str(place.checkpoint), **contents.record(place)}
-    text = text_part(model) if contents.head.reads_images else model
+    text = text_part(model) if contents.head.reads_images or contents.head.reads_recordings else model
     source = outline_source(
         text, contents.tokenizer, origin, model_kind=contents.head.kind, facts=facts, account=contents.account
     )
@@ -175,13 +186,22 @@ def _facts(place: FolderPlace, contents: FolderContents, model: Any) -> ModelFac
     return facts
 
 
-def _for_texts_alone(load: Callable[[], Source], reason: JisuError) -> Source:
-    """A model that also continues texts, where its images cannot be read, and why."""
+def _without(load: Callable[[], Source], reason: JisuError, *, images: bool) -> Source:
+    """A model that also reads without its images, or without its recordings, where these cannot be read, and why."""
     try:
         source = load()
     except JisuError as other:
         raise reason from other  # what it is refused for; that its class for texts fails as well says less
-    return replace(source, notes=(f"It reads texts alone, no images. {reason}", *source.notes))
+    reads = "texts alone" if source.hearing is None else "recordings and texts"
+    what = "images" if images else "recordings"
+    return replace(source, notes=(f"It reads {reads}, no {what}. {reason}", *source.notes))
+
+
+def _note_on_sound(config: Any, vision: Any) -> tuple[str, ...]:
+    """What is said of a model that reads images and would hear as well."""
+    if vision is None or audio_text_class(config) is None:
+        return ()
+    return ("It reads images and texts. It also hears, which is not exported: an artifact reads one of both.",)
 
 
 def _provenance(place: FolderPlace, contents: FolderContents, origin: Mapping[str, Any]) -> dict[str, Any]:

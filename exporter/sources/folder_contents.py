@@ -153,7 +153,7 @@ def read_contents(
     account = account_for_config(account, read_json(folder / "config.json"), config, empty)
     if head.generates:
         account = account_for_generation(account, folder, hears=audio is not None)
-    if audio is not None:
+    if audio is not None or head.reads_recordings:
         account = account_for_features(account, folder)
     account.refuse(folder)
     reopen = partial(open_quantized, folder, list(place.files), head.model_class, config, declared)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jisu.exporter.contract.artifact import (
     ANSWERING,
+    AUDIO_TEXT,
     CLASSIFICATION,
     EMBEDDING,
     FILLING,
@@ -24,6 +25,7 @@ from jisu.exporter.contract.artifact import (
 )
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.rerank_prompt import RerankPrompt
+from jisu.exporter.sources.audio_text import audio_text_class
 from jisu.exporter.sources.classifier import classifier_class, read_activation, read_labels
 from jisu.exporter.sources.embedding.description import (
     POOLING_MODES,
@@ -79,6 +81,10 @@ class Head:
     def reads_images(self) -> bool:
         return self.kind == IMAGE_TEXT
 
+    @property
+    def reads_recordings(self) -> bool:
+        return self.kind == AUDIO_TEXT
+
     def notes_on_length(self, model: Any) -> list[str]:
         """What is said of a longest text for which the model has no positions."""
         stated = None if self.embedding is None else self.embedding.longest
@@ -128,6 +134,7 @@ def choose_head(
     pooling: str | None = None,
     reranking: RerankOptions | None = None,
     images: bool = True,
+    recordings: bool = True,
 ) -> Head:
     """The head that the configuration names, or none where vectors are wanted.
 
@@ -136,6 +143,7 @@ def choose_head(
         pooling: makes an embedding model of a plain encoder.
         reranking: makes a reranker of a plain decoder.
         images: read them, where the model does.
+        recordings: the same for sound among the tokens of a text.
 
     Raises:
         InputError: a model that has no use here, or a pooling where there is none to choose.
@@ -148,7 +156,7 @@ def choose_head(
     classifier = classifier_class(config)
     if classifier is not None:
         return classifier_head(classifier, config, checkpoint)
-    speech = speech_class(config, checkpoint)
+    speech = speech_class(config)
     if speech is not None:
         frames = not getattr(config, "is_encoder_decoder", False)
         return Head(kind=SPEECH, model_class=speech, labels_frames=frames)
@@ -158,6 +166,9 @@ def choose_head(
     image_text = image_text_class(config) if images else None
     if image_text is not None:
         return Head(kind=IMAGE_TEXT, model_class=image_text)
+    audio_text = audio_text_class(config) if recordings else None
+    if audio_text is not None:
+        return Head(kind=AUDIO_TEXT, model_class=audio_text)
     per_token = token_head(config)
     if per_token is not None:
         kind, model_class = per_token

@@ -59,7 +59,7 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
 
         automatic: Any = AutoImageProcessor
         with quiet_transformers(), without_videos():
-            kind = _processor_class(folder, config)
+            kind = processor_class(folder, config)
             images = automatic.from_pretrained(
                 str(folder), backend="pil", local_files_only=True, trust_remote_code=False
             )
@@ -175,7 +175,7 @@ def taken_by(model: Any, made: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in made.items() if name in accepted and name != "labels"}
 
 
-def _processor_class(folder: Path, config: Any) -> Any:
+def processor_class(folder: Path, config: Any) -> Any:
     """The class that the folder names, or else that of its model type."""
     import transformers
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING

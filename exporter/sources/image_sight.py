@@ -55,16 +55,17 @@ def sight_of(vision: Any, image: npt.NDArray[np.uint8]) -> Sight | None:
     marks = vision.settings.mark
     made = process_prompt(vision.processor, f"A {marks} and {marks} What is it?", [image, image])
     read = taken_by(vision.model, made)
-    if not _sees_ahead(vision, read):
+    token = vision.settings.image_token
+    if not sees_ahead(vision.model, token, read):
         return None
     name = next((name for name in _ARGUMENTS if name in read), None)
     if name is not None:
-        shown = made["input_ids"] == vision.settings.image_token
+        shown = made["input_ids"] == token
         kinds = [sorted(set(read[name][part].tolist())) for part in (shown, ~shown)]
         plain = _plain_type(vision, name)
         if plain is not None and all(len(kind) == 1 for kind in kinds):
             sight = Sight(argument=name, plain=plain, image=kinds[0][0], text=kinds[1][0])
-            if not _sees_ahead(vision, {**read, name: read[name] * 0 + plain}):
+            if not sees_ahead(vision.model, token, {**read, name: read[name] * 0 + plain}):
                 return sight
     raise InputError(
         f"{type(vision.model).__name__} lets the tokens of an image see those behind them",
@@ -113,17 +114,21 @@ def _plain_type(vision: Any, name: str) -> int | None:
     return None
 
 
-def _sees_ahead(vision: Any, arguments: dict[str, Any]) -> bool:
-    """Whether a token before the last one of an image changes with it."""
+def sees_ahead(model: Any, token: int, arguments: dict[str, Any]) -> bool:
+    """Whether a token before the last one of an image or a recording changes with it.
+
+    Args:
+        token: the id that stands for a row of its features.
+    """
     import torch
 
     from jisu.exporter.sources.layers import find_layers
 
-    part: Any = text_part(vision.model)
+    part: Any = text_part(model)
     stack = find_layers(part)
     if stack is None:
         return False
-    last = int((arguments["input_ids"][0] == vision.settings.image_token).nonzero().max())
+    last = int((arguments["input_ids"][0] == token).nonzero().max())
 
     def change(module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
         hidden = inputs[0] if inputs else options["hidden_states"]
@@ -133,10 +138,10 @@ def _sees_ahead(vision: Any, arguments: dict[str, Any]) -> bool:
 
     first: Any = part.get_submodule(stack.path)[0]
     with torch.inference_mode(), quiet_transformers():
-        before = vision.model(**arguments, use_cache=False).logits[0]
+        before = model(**arguments, use_cache=False).logits[0]
         hook = first.register_forward_pre_hook(change, with_kwargs=True)
         try:
-            after = vision.model(**arguments, use_cache=False).logits[0]
+            after = model(**arguments, use_cache=False).logits[0]
         finally:
             hook.remove()
     return float((before[:last] - after[:last]).abs().max() / before.std()) > _UNSEEN

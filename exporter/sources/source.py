@@ -13,6 +13,7 @@ from jisu.exporter.contract.artifact import (
     MODEL_KINDS,
     ONE_PASS_KINDS,
     PAIR_KINDS,
+    RECORDINGS,
     ModelFacts,
     ModelKind,
 )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from jisu.exporter.sources.audio import AudioSource
+    from jisu.exporter.sources.audio_text import HearingSource
     from jisu.exporter.sources.image_text import VisionSource
     from jisu.exporter.sources.paged_weights import PagedWeights
     from jisu.exporter.sources.quantized.weight import QuantizedWeight
@@ -58,8 +60,8 @@ class Source:
     its context lasts; None where none is. ``paged`` is the file that the weights of a large model lie in; None where
     they are in memory. ``in_place`` says that its matrices are read where the checkpoint has them, in two bytes a
     number, see `exporter.sources.half_width`, or would be if they were loaded. ``vision`` is what reads images, of a
-    model that does; ``module`` is then its part that reads
-    texts. ``audio`` is how a model that hears reads sound; None for any other.
+    model that does; ``module`` is then its part that reads texts; ``hearing`` is the same of a model that reads
+    recordings beside texts. ``audio`` is how a model that hears makes its features; None for any other.
     """
 
     module: torch.nn.Module
@@ -74,6 +76,7 @@ class Source:
     paged: PagedWeights | None = None
     in_place: bool = False
     vision: VisionSource | None = None
+    hearing: HearingSource | None = None
     audio: AudioSource | None = None
 
     @property
@@ -117,6 +120,8 @@ class Source:
             _compact(folder / "tokenizer.json")
         if self.vision is not None:
             (folder / IMAGES).write_text(self.vision.settings.to_json(), encoding="utf-8")
+        if self.hearing is not None:
+            (folder / RECORDINGS).write_text(self.hearing.settings.to_json(), encoding="utf-8")
         if self.audio is not None:
             (folder / AUDIO_SETTINGS).write_text(self.audio.settings.to_json(), encoding="utf-8")
         if self.generates:

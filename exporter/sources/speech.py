@@ -33,11 +33,10 @@ PROMPTING = (
 HARMLESS = ("alignment_heads", "median_filter_width", "prev_sot_token_id", "prompt_condition_type")
 
 
-def speech_class(config: Any, checkpoint: Path) -> Any | None:
+def speech_class(config: Any) -> Any | None:
     """The transformers class that writes down speech by this configuration; None where it is for something else.
 
-    Raises:
-        InputError: one that reads sound among the tokens of a text, which is another mechanism.
+    Those that read sound among the tokens of a text are another kind, see `exporter.sources.audio_text`.
     """
     from transformers import MODEL_FOR_CTC_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
 
@@ -48,12 +47,7 @@ def speech_class(config: Any, checkpoint: Path) -> Any | None:
         if chosen is None:
             continue
         if mapping is MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING and not getattr(config, "is_encoder_decoder", False):
-            raise InputError(
-                f"{checkpoint} reads sound among the tokens of a text",
-                received=f"model type {config.model_type!r}, {chosen.__name__}",
-                allowed="an encoder of sound with a decoder that attends to it, or a model that labels frames (CTC)",
-                fix="Choose a model of one of these kinds.",
-            )
+            return None
         return chosen
     return None
 

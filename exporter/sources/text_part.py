@@ -1,6 +1,6 @@
-"""The part of a model of images that reads texts alone.
+"""The part of a model of images or recordings that reads texts alone.
 
-Nothing here knows an architecture. Which children of a model read images is found out by watching it read two tokens:
+Nothing here knows an architecture. Which children of a model read others is found out by watching it read two tokens:
 those are the ones that a text does not need. The rest is a language model like any other, with the same parameters
 under the same names, and everything that concerns texts works on it.
 """
@@ -19,7 +19,7 @@ _WATCHED = 2  # tokens that the model is watched with
 
 
 def text_part(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model without the children that read images; parameters and names are shared with it."""
+    """The same model without the children that read images or recordings; parameters and names are shared with it."""
     import torch
 
     called: set[int] = set()
@@ -32,7 +32,7 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
         for hook in hooks:
             hook.remove()
     part = _without_idle_children(model, called)
-    # What reads images lies beside the language model, in the model itself or in the one that its head stands on.
+    # What reads them lies beside the language model, in the model itself or in the one that its head stands on.
     name = model.base_model_prefix
     if name in part._modules:
         part._modules[name] = _without_idle_children(part._modules[name], called)
@@ -47,4 +47,6 @@ def _without_idle_children(module: Any, called: set[int]) -> Any:
         for name, child in module._modules.items()
         if child is not None and any(id(inner) in called for inner in child.modules())
     }
+    # A forward may ask one of the others for its device, and uses none of its numbers: an attribute is no part.
+    part.__dict__.update({name: child for name, child in module._modules.items() if name not in part._modules})
     return part

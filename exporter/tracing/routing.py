@@ -42,22 +42,29 @@ def route(model: PreTrainedModel, implementation: str) -> None:
 
 
 @contextlib.contextmanager
-def routed(model: PreTrainedModel, implementation: str, *, past_length: Tensor | None = None) -> Iterator[None]:
+def routed(
+    model: PreTrainedModel, implementation: str, *, past_length: Tensor | None = None, reads_padding: bool = False
+) -> Iterator[None]:
     """Route the model through this package for one call, then restore its own choice.
 
     Args:
         implementation: `ATTENTION` or `SPELLED_OUT`.
         past_length: int64 [B], where each row's new tokens begin; None for the beginning.
+        reads_padding: masks leave out what the model says is padding, which tokens of a text behind a state have none
+            of.
     """
     attention_before, experts_before = _attention_of(model.config), _experts(model)
     masks_before = {name: ALL_MASK_ATTENTION_FUNCTIONS[name] for name in _STOCK_MASKS}
     try:
         if model.config._attn_implementation != implementation or experts_before != ATTENTION:
             route(model, implementation)
-        AttentionMaskInterface.register(ATTENTION, _mask_function(past_length, additive=False))
+        AttentionMaskInterface.register(
+            ATTENTION, _mask_function(past_length, additive=False, reads_padding=reads_padding)
+        )
         if implementation == SPELLED_OUT:
             for name, additive in _STOCK_MASKS.items():
-                AttentionMaskInterface.register(name, _mask_function(past_length, additive=additive))
+                function = _mask_function(past_length, additive=additive, reads_padding=reads_padding)
+                AttentionMaskInterface.register(name, function)
         yield
     finally:
         for name, function in masks_before.items():
@@ -146,11 +153,13 @@ def attend(
     return output.transpose(1, 2), None
 
 
-def _mask_function(past_length: Tensor | None, *, additive: bool) -> Callable[..., Tensor]:
+def _mask_function(past_length: Tensor | None, *, additive: bool, reads_padding: bool = False) -> Callable[..., Tensor]:
     """A mask function of transformers for rows whose new tokens begin at ``past_length``."""
 
-    def mask(*, dtype: torch.dtype = torch.float32, **arguments: Any) -> Tensor:
+    def mask(*, dtype: torch.dtype = torch.float32, attention_mask: Tensor | None = None, **arguments: Any) -> Tensor:
         seen = _mask(past_length, **arguments)
+        if reads_padding and attention_mask is not None:
+            seen = seen & attention_mask.to(torch.bool)[:, None, None, :]
         return torch.where(seen, 0.0, torch.finfo(dtype).min).to(dtype) if additive else seen
 
     return mask

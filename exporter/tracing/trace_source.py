@@ -43,6 +43,10 @@ def trace_source(source: Source, *, say: Callable[[str], None] | None = None) ->
         from jisu.exporter.tracing.trace_images import trace_image_decoder
 
         return trace_image_decoder(source)
+    if source.hearing is not None:
+        from jisu.exporter.tracing.trace_recordings import trace_hearing_decoder
+
+        return trace_hearing_decoder(source)
     if source.model_kind == SPEECH and not has_encoder(source.module):
         from jisu.exporter.tracing.frames import FrameLabels, trace_frames
 
@@ -121,6 +125,19 @@ def trace_source_vision(source: Source) -> ir.Model | None:
     from jisu.exporter.tracing.trace_images import trace_images
 
     return trace_images(source.vision)
+
+
+def trace_source_hearing(source: Source) -> ir.Model | None:
+    """Trace what a model makes of the features of a recording, once; None for one that reads no recordings.
+
+    Raises:
+        InputError: the module cannot be traced.
+    """
+    if source.hearing is None:
+        return None
+    from jisu.exporter.tracing.trace_recordings import trace_hearing
+
+    return trace_hearing(source.hearing)
 
 
 def trace_source_audio(source: Source) -> ir.Model | None:

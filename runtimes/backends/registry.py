@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from jisu.exporter.contract.artifact import CLASSIFICATION, IMAGE_TEXT, SPEECH, TARGETS, Artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, CLASSIFICATION, IMAGE_TEXT, SPEECH, TARGETS, Artifact
 from jisu.exporter.contract.backend import Backend
 from jisu.exporter.contract.errors import InputError, MissingDependencyError
 from jisu.exporter.contract.model_uses import does_not_generate, not_of_kind
@@ -41,7 +41,7 @@ class BackendEntry:
     naming one is an error. ``uses_device`` tells that it holds a device, which no forked process has.
     ``one_pass_opener`` is an `OpenOnePass`, None where it runs only models that generate; ``speech_opener`` the same
     for models that hear.
-    ``reads_images`` tells that it runs models that read images, and these need it to.
+    ``reads_images`` tells that it runs models that read images or recordings, and these need it to.
     ``options`` names what its openers take besides: ``allow_cpu_nodes``, ``plan``, ``capacity``.
     """
 
@@ -171,10 +171,12 @@ def open_backend(name: str, artifact: Artifact, options: BackendOptions | None =
     entry = _entry_for(name, artifact, options)
     if artifact.manifest.reads_whole_texts or artifact.manifest.model_kind == SPEECH:
         raise does_not_generate(artifact)
-    if artifact.manifest.model_kind == IMAGE_TEXT and not entry.reads_images:
+    kind = artifact.manifest.model_kind
+    if kind in (IMAGE_TEXT, AUDIO_TEXT) and not entry.reads_images:
         able = [other for other, known in BACKENDS.items() if known.reads_images]
-        received = f"{artifact.folder}, an artifact for {IMAGE_TEXT}"
-        raise _not_run(f"The backend {name} reads no images", received, able)
+        received = f"{artifact.folder}, an artifact for {kind}"
+        what = "images" if kind == IMAGE_TEXT else "recordings"
+        raise _not_run(f"The backend {name} reads no {what}", received, able)
     opened: Backend = _open(name, entry, entry.opener, artifact, options)
     return opened
 

@@ -17,7 +17,8 @@ class ChatChanges(OptionChanges, total=False):
     """The fields of `SamplingOptions` and of `runtimes.chat.messages.ChatRequest`, as keyword arguments.
 
     ``template_variables`` are the request's ``variables``. ``drop_oldest`` leaves the oldest turns out where the
-    conversation is too long for the model. ``images`` are those of all ``{"type": "image"}`` in it, in their order.
+    conversation is too long for the model. ``images`` are those of all ``{"type": "image"}`` in it, in their order,
+    ``audios`` the recordings of all ``{"type": "audio"}``.
     """
 
     tools: Sequence[Mapping[str, Any]] | None
@@ -26,6 +27,7 @@ class ChatChanges(OptionChanges, total=False):
     continue_final_message: bool
     drop_oldest: bool
     images: Sequence[Any] | None
+    audios: Sequence[Any] | None
 
 
 def split_changes(messages: Sequence[Message], changes: ChatChanges) -> tuple[ChatRequest, bool, OptionChanges]:
@@ -34,7 +36,8 @@ def split_changes(messages: Sequence[Message], changes: ChatChanges) -> tuple[Ch
     own = set(ChatChanges.__annotations__) - known
     own_fields: dict[str, Any] = {name: value for name, value in changes.items() if name in own}
     drops = bool(own_fields.pop("drop_oldest", False))
-    own_fields.pop("images", None)  # whoever reads them does not render
+    for read_elsewhere in ("images", "audios"):
+        own_fields.pop(read_elsewhere, None)
     request = ChatRequest(messages=messages, **request_fields(**own_fields))
     return request, drops, cast("OptionChanges", {name: value for name, value in changes.items() if name not in own})
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.runtimes.chat.data_marks import TracedPrompt, trace_prompt, unused_character
-from jisu.runtimes.chat.messages import ROLES, ChatRequest, Message
+from jisu.runtimes.chat.messages import ROLES, SHOWN_PARTS, ChatRequest, Message
 from jisu.runtimes.chat.template_budget import LONGEST_PROMPT, begin_budget, refuse
 from jisu.runtimes.chat.template_sandbox import frozen_now, looked_for, read_variables, sandbox
 from jisu.runtimes.generation.text import read_tokenizer_config, special_token_texts
@@ -213,14 +213,14 @@ def open_chat_template(folder: Path) -> ChatTemplate | None:
 
 
 def _joined_parts(request: ChatRequest) -> ChatRequest:
-    """The request with contents that are lists as one text each, a part a line; raises InputError for an image."""
+    """The request with contents that are lists as one text each, a part a line; raises InputError for others."""
     parts = [
         part for message in request.messages if isinstance(message.get("content"), list) for part in message["content"]
     ]
-    if any(part["type"] == "image" for part in parts):
+    if shown := next((part["type"] for part in parts if part["type"] in SHOWN_PARTS), None):
         raise InputError(
-            "The model's chat template has no place for an image",
-            received="a message with an image",
+            "The model's chat template has no place for images or recordings",
+            received=f"a message with a part of type {shown}",
             allowed="messages of text",
             fix="Write the model's own mark into a prompt without the template: jisu generate --raw, or chat=False.",
         )
@@ -243,7 +243,9 @@ def _with_end(message: Message, end: str) -> dict[str, Any]:
     if isinstance(content, list):
         *parts, last = content
         ended = (
-            [last, {"type": "text", "text": end}] if last["type"] == "image" else [{**last, "text": last["text"] + end}]
+            [last, {"type": "text", "text": end}]
+            if last["type"] in SHOWN_PARTS
+            else [{**last, "text": last["text"] + end}]
         )
         return {**message, "content": [*parts, *ended]}
     return {**message, "content": (content or "") + end}

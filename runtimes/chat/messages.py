@@ -18,6 +18,9 @@ Message = Mapping[str, Any]
 _STRUCTURE = ("role", "type")
 _RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
+# Types of parts of a message that are no text; what they stand for is given beside the messages.
+SHOWN_PARTS = ("image", "audio")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatRequest:
@@ -25,8 +28,8 @@ class ChatRequest:
 
     Args:
         messages: ``{"role": ..., "content": text}`` in order. The content may be a list of
-            ``{"type": "text", "text": text}`` and ``{"type": "image"}``, or None beside ``tool_calls``; the template
-            gets other keys as they are.
+            ``{"type": "text", "text": text}``, ``{"type": "image"}`` and ``{"type": "audio"}``, or None beside
+            ``tool_calls``; the template gets other keys as they are.
         tools: JSON schemas of functions that the model may call, as the template expects them.
         documents: texts to answer from, the same.
         variables: further names that the template reads, such as ``enable_thinking``.
@@ -182,10 +185,10 @@ def _is_message(message: object) -> bool:
 
 
 def _is_part(part: object) -> bool:
-    """A text, or the place of an image, which is given beside the messages."""
+    """A text, or the place of an image or a recording, which is given beside the messages."""
     if not isinstance(part, Mapping):
         return False
-    return part.get("type") == "image" or (part.get("type") == "text" and isinstance(part.get("text"), str))
+    return part.get("type") in SHOWN_PARTS or (part.get("type") == "text" and isinstance(part.get("text"), str))
 
 
 def _check_mappings(values: object, name: str) -> None:

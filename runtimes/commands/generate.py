@@ -43,7 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image",
         action="append",
         metavar="FILE",
-        help="image for the prompt, again for each further one (default: none); needs a model that reads images",
+        help="image for the prompt, again for each further one (default: none); needs a model that sees",
+    )
+    parser.add_argument(
+        "--audio",
+        action="append",
+        metavar="FILE",
+        help="recording for the prompt, again for each further one (default: none); needs a model that hears",
     )
     parser.add_argument("--system", metavar="TEXT", help="system message")
     parser.add_argument(
@@ -81,14 +87,14 @@ def run(arguments: argparse.Namespace) -> int:
     with load_engine(arguments) as engine:
         if not messages and arguments.system is None and not any(fields.values()) and not arguments.drop_oldest:
             chat = False if arguments.raw else None
-            stream = engine.stream(prompt, chat=chat, images=arguments.image, options=options)
+            stream = engine.stream(prompt, chat=chat, images=arguments.image, audios=arguments.audio, options=options)
         else:
             chat_options = {key: value for key, value in fields.items() if value}
-            marks = len(arguments.image or ())
             stream = engine.stream_chat(
-                **(messages or {"messages": _messages(arguments.system, prompt, images=marks)}) | chat_options,
+                **(messages or {"messages": _messages(arguments, prompt)}) | chat_options,
                 options=options,
                 images=arguments.image,
+                audios=arguments.audio,
                 continue_final_message=arguments.continue_final_message,
                 drop_oldest=arguments.drop_oldest,
             )
@@ -157,7 +163,7 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
             allowed="one of them",
             fix="Leave one out.",
         )
-    _check_images(arguments)
+    _check_shown(arguments)
     of_prompt = [name for name in ("prompt", "prompt_file", "system") if getattr(arguments, name) is not None]
     if arguments.messages is not None and of_prompt:
         raise InputError(
@@ -175,23 +181,25 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
         )
 
 
-def _check_images(arguments: argparse.Namespace) -> None:
-    if arguments.image and arguments.input is not None:
-        raise InputError(
-            "Images belong to one prompt",
-            received="--image and --input",
-            allowed="--image with a PROMPT or --messages",
-            fix="Ask once for each image.",
-        )
+def _check_shown(arguments: argparse.Namespace) -> None:
+    for option, shown in (("--image", arguments.image), ("--audio", arguments.audio)):
+        if shown and arguments.input is not None:
+            raise InputError(
+                "Images and recordings belong to one prompt",
+                received=f"{option} and --input",
+                allowed=f"{option} with a PROMPT or --messages",
+                fix="Ask once for each prompt.",
+            )
 
 
-def _messages(system: str | None, prompt: str, *, images: int = 0) -> list[dict[str, Any]]:
+def _messages(arguments: argparse.Namespace, prompt: str) -> list[dict[str, Any]]:
     from jisu.runtimes.generation.prompts import check_prompt
 
+    system = arguments.system
     first: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
     text = check_prompt(prompt)
-    parts = [*({"type": "image"} for _ in range(images)), {"type": "text", "text": text}]
-    return [*first, {"role": "user", "content": parts if images else text}]
+    shown = [*({"type": "image"} for _ in arguments.image or ()), *({"type": "audio"} for _ in arguments.audio or ())]
+    return [*first, {"role": "user", "content": [*shown, {"type": "text", "text": text}] if shown else text}]
 
 
 def _show(stream: TextStream, *, as_json: bool) -> None:

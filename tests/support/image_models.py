@@ -93,7 +93,7 @@ def _tokenizer(*marks: str, mark: str, named: dict[str, str] | None = None) -> A
     return tokenizer
 
 
-def _random(kind: Any, config: Any) -> Any:
+def random_model(kind: Any, config: Any) -> Any:
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -127,7 +127,7 @@ def _llava() -> tuple[Any, Any]:
         image_token_id=processor.image_token_id,
         image_seq_length=16,
     )
-    return _random(transformers.LlavaForConditionalGeneration, config), processor
+    return random_model(transformers.LlavaForConditionalGeneration, config), processor
 
 
 def _vipllava() -> tuple[Any, Any]:
@@ -142,7 +142,7 @@ def _vipllava() -> tuple[Any, Any]:
         vision_feature_layers=[-2, -1],
         image_seq_length=16,
     )
-    return _random(transformers.VipLlavaForConditionalGeneration, config), processor
+    return random_model(transformers.VipLlavaForConditionalGeneration, config), processor
 
 
 def _idefics3(family: str = "Idefics3") -> tuple[Any, Any]:
@@ -166,7 +166,7 @@ def _idefics3(family: str = "Idefics3") -> tuple[Any, Any]:
         scale_factor=2,
         pad_token_id=2,
     )
-    return _random(getattr(transformers, f"{family}ForConditionalGeneration"), config), processor
+    return random_model(getattr(transformers, f"{family}ForConditionalGeneration"), config), processor
 
 
 def _qwen(family: str, **vision: Any) -> tuple[Any, Any]:
@@ -190,7 +190,7 @@ def _qwen(family: str, **vision: Any) -> tuple[Any, Any]:
         vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
         vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
     )
-    return _random(getattr(transformers, f"{family}ForConditionalGeneration"), config), processor
+    return random_model(getattr(transformers, f"{family}ForConditionalGeneration"), config), processor
 
 
 def _internvl() -> tuple[Any, Any]:
@@ -213,7 +213,7 @@ def _internvl() -> tuple[Any, Any]:
         image_token_id=processor.image_token_id,
         image_seq_length=4,
     )
-    return _random(transformers.InternVLForConditionalGeneration, config), processor
+    return random_model(transformers.InternVLForConditionalGeneration, config), processor
 
 
 def _llava_next() -> tuple[Any, Any]:
@@ -239,7 +239,7 @@ def _llava_next() -> tuple[Any, Any]:
         image_grid_pinpoints=canvases,
         image_seq_length=16,
     )
-    return _random(transformers.LlavaNextForConditionalGeneration, config), processor
+    return random_model(transformers.LlavaNextForConditionalGeneration, config), processor
 
 
 @contextlib.contextmanager
@@ -284,7 +284,7 @@ def _mistral3() -> tuple[Any, Any]:
         image_token_id=processor.image_token_id,
         spatial_merge_size=2,
     )
-    return _random(transformers.Mistral3ForConditionalGeneration, config), processor
+    return random_model(transformers.Mistral3ForConditionalGeneration, config), processor
 
 
 def _gemma3() -> tuple[Any, Any]:
@@ -305,7 +305,7 @@ def _gemma3() -> tuple[Any, Any]:
         boi_token_id=tokenizer.convert_tokens_to_ids("<start_of_image>"),
         eoi_token_id=tokenizer.convert_tokens_to_ids("<end_of_image>"),
     )
-    return _random(transformers.Gemma3ForConditionalGeneration, config), processor
+    return random_model(transformers.Gemma3ForConditionalGeneration, config), processor
 
 
 def _paligemma(text_family: str = "gemma", **text_settings: Any) -> tuple[Any, Any]:
@@ -326,7 +326,7 @@ def _paligemma(text_family: str = "gemma", **text_settings: Any) -> tuple[Any, A
         image_token_id=processor.image_token_id,
         projection_dim=64,
     )
-    return _random(transformers.PaliGemmaForConditionalGeneration, config), processor
+    return random_model(transformers.PaliGemmaForConditionalGeneration, config), processor
 
 
 FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {

@@ -11,7 +11,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     # Images from a checkpoint to an answer: right when transformers gives the same tokens, and each fault is seen.
     "scenarios/test_image_models.py": (
         "exporter/contract/image_prompt.py",
-        "exporter/gate/image_reference.py",
+        "exporter/gate/shown_reference.py",
         "exporter/sources/image_text.py",
         "exporter/sources/text_part.py",
         "exporter/tracing/image_decoder.py",
@@ -19,9 +19,20 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "exporter/tracing/unpacked_tiles.py",
         "exporter/tracing/vision.py",
         "runtimes/backends/ort_cpu/vision.py",
-        "runtimes/image_reader.py",
+        "runtimes/shown/image_reader.py",
         "runtimes/images/preparation.py",
+        "runtimes/shown/marked_prompts.py",
     ),
+    # The same for recordings.
+    "scenarios/test_audio_models.py": (
+        "exporter/sources/audio_processor.py",
+        "exporter/sources/audio_text.py",
+        "exporter/sources/feature_ways.py",
+        "exporter/tracing/trace_recordings.py",
+        "runtimes/backends/ort_cpu/hearing.py",
+        "runtimes/shown/recording_reader.py",
+    ),
+    "exporter/gate/test_hearing.py": ("exporter/gate/shown.py",),
     "exporter/sources/test_image_ways.py": (
         "runtimes/images/best_resolution.py",
         "runtimes/images/patches.py",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import IMAGE_TEXT, VISION, Artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, VISION, Artifact
 from jisu.exporter.contract.backend import Backend, Logits, State, TokenIds, WantedLogits
 from jisu.exporter.contract.image_prompt import ImagePrompt
 from jisu.exporter.contract.signature import (
@@ -31,6 +31,7 @@ from jisu.runtimes.backends.ort.kernels import check_kernels
 from jisu.runtimes.backends.ort.session import PROVIDER, open_session
 from jisu.runtimes.backends.ort.signature import check_encoder_session, check_session
 from jisu.runtimes.backends.ort_cpu.call import BoundCall, StateTensors
+from jisu.runtimes.backends.ort_cpu.hearing import HearingGraphs
 from jisu.runtimes.backends.ort_cpu.vision import VisionGraph
 from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
 from jisu.runtimes.backends.prefix_backend import PrefixBackend
@@ -64,12 +65,20 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
             max_positions=facts.max_positions,
             close=session.close,
         )
-    vision = None
-    if artifact.manifest.model_kind == IMAGE_TEXT:
-        width = next(spec.dims[1] for spec in signature.inputs if spec.name == IMAGE_FEATURES)
-        vision = VisionGraph(artifact.folder / VISION, threads=threads, width=int(width), name=OrtCpuBackend.name)
+    vision, hearing, kind = None, None, artifact.manifest.model_kind
+    if kind in (IMAGE_TEXT, AUDIO_TEXT):
+        width = int(next(spec.dims[1] for spec in signature.inputs if spec.name == IMAGE_FEATURES))
+        if kind == IMAGE_TEXT:
+            vision = VisionGraph(artifact.folder / VISION, threads=threads, width=width, name=OrtCpuBackend.name)
+        else:
+            hearing = HearingGraphs(artifact, threads=threads, width=width, name=OrtCpuBackend.name)
     backend = OrtCpuBackend(
-        session, signature, vocab_size=facts.vocab_size, max_positions=facts.max_positions, vision=vision
+        session,
+        signature,
+        vocab_size=facts.vocab_size,
+        max_positions=facts.max_positions,
+        vision=vision,
+        hearing=hearing,
     )
     if not signature.encoded:
         return backend
@@ -105,7 +114,7 @@ class OrtCpuBackend:
 
     Args:
         opened: the session, which is closed with this.
-        vision: of a model that reads images; it is closed with this, too.
+        vision, hearing: of a model that reads images, or recordings; they are closed with this, too.
     """
 
     name = "ort-cpu"
@@ -118,13 +127,14 @@ class OrtCpuBackend:
         vocab_size: int,
         max_positions: int | None,
         vision: VisionGraph | None = None,
+        hearing: HearingGraphs | None = None,
     ) -> None:
         session = opened.get()
         check_session(session, signature, provider=PROVIDER)
         self.vocab_size = vocab_size
         self.max_positions = max_positions
         self._opened = opened
-        self._vision = vision
+        self._vision, self._hearing = vision, hearing
         self.states = States()
         self._specs = signature.state
         self._graph = GraphInterface.of_session(session, signature, vocab_size=vocab_size, max_positions=max_positions)
@@ -139,6 +149,16 @@ class OrtCpuBackend:
         """See `exporter.contract.image_prompt.ImageBackend`."""
         assert self._vision is not None, "the caller knows the kind of the model"
         return self._vision.run(inputs)
+
+    def recording_features(self, blocks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See `exporter.contract.image_prompt.RecordingBackend`."""
+        assert self._hearing is not None, "the caller knows the kind of the model"
+        return self._hearing.features(blocks)
+
+    def read_recording(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """See `exporter.contract.image_prompt.RecordingBackend`."""
+        assert self._hearing is not None, "the caller knows the kind of the model"
+        return self._hearing.rows(inputs)
 
     def attach_images(self, state: State, prompts: Sequence[ImagePrompt]) -> None:
         """See `exporter.contract.image_prompt.ImageBackend`."""
@@ -188,8 +208,9 @@ class OrtCpuBackend:
 
     def close(self) -> None:
         self._opened.close()
-        if self._vision is not None:
-            self._vision.close()
+        for graphs in (self._vision, self._hearing):
+            if graphs is not None:
+                graphs.close()
         self.states.release()
 
     def _fits_one_call(self, past: TokenIds, new: TokenIds, width: int, capacity: int) -> bool:

@@ -1,4 +1,4 @@
-"""The graph of an artifact that reads images, on ONNX Runtime's CPU provider."""
+"""The graphs of an artifact that read images or recordings, on ONNX Runtime's CPU provider."""
 
 from __future__ import annotations
 
@@ -19,30 +19,34 @@ from jisu.runtimes.backends.row_lengths import closed
 
 
 class VisionGraph:
-    """Turns one image into rows of features.
+    """Turns one image, or one recording, into rows of features.
 
     Args:
         width: of a row, as the decoder reads it.
+        output: its name.
 
     Raises:
         InputError: the graph is damaged, or gives rows of another width.
     """
 
-    def __init__(self, graph: Path, *, threads: int | None, width: int, name: str) -> None:
+    def __init__(
+        self, graph: Path, *, threads: int | None, width: int, name: str, output: str = IMAGE_FEATURES
+    ) -> None:
         self._session = Reopened(partial(open_session, graph, threads=threads), partial(closed, name))
+        self._output = output
         outputs = {item.name: list(item.shape) for item in self._session.get().get_outputs()}
-        if set(outputs) != {IMAGE_FEATURES} or outputs[IMAGE_FEATURES][1:] != [width]:
+        if set(outputs) != {output} or outputs[output][1:] != [width]:
             raise InputError(
                 f"{graph} does not give what the decoder reads",
                 received=", ".join(f"{key} {shape}" for key, shape in outputs.items()),
-                allowed=f"{IMAGE_FEATURES} [rows, {width}]",
+                allowed=f"{output} [rows, {width}]",
                 fix="Export the model again; one of the graphs was replaced.",
             )
 
     def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         """Rows of features, float32 [rows, features]."""
         with catch_out_of_memory(rows=1, tokens=sum(len(array) for array in inputs.values())):
-            features: npt.NDArray[np.float32] = self._session.get().run([IMAGE_FEATURES], dict(inputs))[0]
+            features: npt.NDArray[np.float32] = self._session.get().run([self._output], dict(inputs))[0]
         return features
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from jisu.benchmarks.compare.inputs import write_inputs
 from jisu.benchmarks.compare.workloads import WORKLOADS
 from jisu.benchmarks.peers.seeing import logits_behind, seeing, source_logits
 from jisu.exporter.contract.artifact import IMAGE_TEXT
-from jisu.exporter.gate.image_reference import ImageReference
+from jisu.exporter.gate.images import image_reference
 from jisu.exporter.gate.prompts import gate_prompts
 from jisu.exporter.sources import load_source
 
@@ -32,7 +32,7 @@ def test_logits_behind_an_image_are_the_sources(opened, tmp_path):
     (texts,) = sets.texts.values()
     tokens, about = sets.inputs_for(texts[0][:12])
     assert about["images"][0] in [one.file for one in inputs]
-    truth = source_logits(ImageReference(source.vision), about, tokens.tolist())
+    truth = source_logits(image_reference(source.vision), about, tokens.tolist())
     ours = logits_behind(engine.generator.images, about["text"], about["images"], tokens.tolist())
     assert ours.shape == truth.shape == (12, facts.vocab_size)
     assert np.abs(ours - truth).max() < 2e-3 * truth.std()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jisu.exporter.gate.exam import Exam, Truth
-from jisu.exporter.gate.images import ImageExam, check_features, feature_error, image_checks
+from jisu.exporter.gate.images import check_features, feature_error, image_checks, image_exam
 from jisu.exporter.gate.open_candidate import open_candidate, open_image_reader
 from jisu.exporter.gate.run import run_check
 from jisu.exporter.pipeline import export
@@ -45,7 +45,7 @@ def failures(parts: Any, plant: Any) -> set[str]:
         reference: Any = type("Reference", (), {"vocab_size": backend.vocab_size})()
         prompts: Any = None
         exam = Exam(backend=backend, truth=Truth(reference), prompts=prompts, budget=budget)
-        steps = image_checks(ImageExam(backend, reader, source.vision, exam, exam))
+        steps = image_checks(image_exam(backend, reader, source.vision, exam, exam), source.vision)
         return {check.name for name, ask in steps for check in run_check(name, ask) if not check.passed}
     finally:
         backend.close()
@@ -214,7 +214,8 @@ def test_rounded_features_have_a_limit_of_their_own(parts: Any, noise: float, st
 
         reader.features = noisy
         exam: Any = None
-        examined = ImageExam(backend, reader, source.vision, exam, exam, feature_error=feature_error(stored))
-        assert check_features(examined).passed is passes
+        limit = feature_error(stored)
+        examined = image_exam(backend, reader, source.vision, exam, exam, feature_error=limit)
+        assert check_features(examined, source.vision).passed is passes
     finally:
         backend.close()

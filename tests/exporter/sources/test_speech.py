@@ -8,6 +8,7 @@ import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
+from jisu.exporter.sources.audio_text import audio_text_class
 from jisu.exporter.sources.speech import speech_class
 from tests.support.speech_models import ENGLISH, LETTERS, NO_TIMES, TRANSLATE, write_tiny_speech
 
@@ -49,12 +50,12 @@ def test_the_decoder_alone_is_no_model_that_hears(speech_source: Path, tmp_path:
         load_source(folder)
 
 
-def test_sound_among_the_tokens_of_a_text_is_refused(tmp_path: Path) -> None:
-    from transformers import VoxtralConfig
+def test_sound_among_the_tokens_of_a_text_is_another_kind() -> None:
+    from transformers import VoxtralConfig, VoxtralForConditionalGeneration
 
     config = VoxtralConfig(architectures=["VoxtralForConditionalGeneration"])
-    with pytest.raises(InputError, match="reads sound among the tokens of a text"):
-        speech_class(config, tmp_path)
+    assert speech_class(config) is None
+    assert audio_text_class(config) is VoxtralForConditionalGeneration
 
 
 def test_a_folder_without_its_extractor_is_refused(speech_source: Path, tmp_path: Path) -> None:

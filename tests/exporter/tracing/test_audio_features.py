@@ -10,7 +10,8 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.gate.recordings import voice
 from jisu.exporter.sources.audio import AudioSource, observed_settings
-from jisu.exporter.tracing.audio_features import CLOSE, trace_features
+from jisu.exporter.sources.feature_ways import CLOSE
+from jisu.exporter.tracing.audio_features import trace_features
 
 
 def whisper_like(**changes: Any) -> tuple[Any, str]:

@@ -1,0 +1,1 @@
+"""Prompts with images or recordings: who reads them, and which tokens they become."""
