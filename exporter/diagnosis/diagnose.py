@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import IMAGE_TEXT, SPEECH, TEXT_TO_TEXT, Artifact, read_artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, SPEECH, TEXT_TO_TEXT, Artifact, read_artifact
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.diagnosis.finding import Diagnosis, Limits, limits_of
 from jisu.exporter.diagnosis.graph_part import ComparedPart
 from jisu.exporter.diagnosis.narrow import narrow
-from jisu.exporter.diagnosis.several_graphs import compare_vision, diagnose_speech, joined
+from jisu.exporter.diagnosis.several_graphs import compare_hearing, compare_vision, diagnose_speech, joined
 from jisu.exporter.diagnosis.subject import Subject, make_subject, text_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def diagnose(
         raise InputError(
             f"{opened.folder} has an encoder and a decoder of texts, and is not diagnosed yet",
             received=f"an artifact for {kind}",
-            allowed="models that continue a text, read whole texts, hear or read images",
+            allowed="models that continue a text, read whole texts, hear or read images or recordings",
             fix="`jisu verify` names the check that differs first; of a rejected export rejected.json does.",
         )
     loaded = load_recorded_source(
@@ -83,7 +83,8 @@ def diagnose(
     if kind == SPEECH:
         said = text_of(loaded, prompt + steps)
         return diagnose_speech(opened, loaded, said, limits, prompt=min(prompt, len(said)), folder=folder)
-    seen = compare_vision(opened, loaded, limits, folder=folder) if kind == IMAGE_TEXT else None
+    beside = {IMAGE_TEXT: compare_vision, AUDIO_TEXT: compare_hearing}.get(kind)
+    seen = None if beside is None else beside(opened, loaded, limits, folder=folder)
     subject, notes = make_subject(opened, loaded, prompt=prompt, steps=steps)
     errors = _errors(subject)
     names = tuple(piece.name for piece in subject.pieces)

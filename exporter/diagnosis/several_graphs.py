@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jisu.exporter.contract.artifact import VISION, Artifact
-from jisu.exporter.contract.signature import IMAGE_FEATURES, LOGITS
+from jisu.exporter.contract.artifact import HEARING, VISION, Artifact
+from jisu.exporter.contract.signature import AUDIO_FEATURES, IMAGE_FEATURES, LOGITS
 from jisu.exporter.diagnosis.finding import Diagnosis, Limits
 from jisu.exporter.diagnosis.graph_part import ComparedPart, GraphPart, compare_part
 from jisu.exporter.diagnosis.graph_run import GraphRun, calls
@@ -113,6 +113,26 @@ def compare_vision(artifact: Artifact, source: Source, limits: Limits, *, folder
         run_source=run_source,
         signature=artifact.manifest.signature,
         inputs=prepared.inputs,
+    )
+    return compare_part(part, limits, steps=1, folder=folder)
+
+
+def compare_hearing(artifact: Artifact, source: Source, limits: Limits, *, folder: Path) -> ComparedPart:
+    """Of a model that reads recordings beside texts: the graph that makes rows of one's features."""
+    from jisu.exporter.gate.recordings import voice
+
+    hearing = source.hearing
+    assert hearing is not None, "a source that reads recordings says how"
+    rate, window = hearing.audio.settings.sampling_rate, hearing.audio.settings.window
+    seconds = _SECONDS if window is None else min(_SECONDS, window / rate)
+    samples = voice(rate, seconds, seed=1, pitch=_PITCH)
+    part = GraphPart(
+        name="hearing",
+        path=artifact.folder / HEARING,
+        module=hearing.model,
+        run_source=lambda: {AUDIO_FEATURES: hearing.rows(samples)},
+        signature=artifact.manifest.signature,
+        inputs=hearing.arrays(samples),
     )
     return compare_part(part, limits, steps=1, folder=folder)
 

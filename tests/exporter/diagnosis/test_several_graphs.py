@@ -77,3 +77,14 @@ def test_a_fault_of_the_graph_that_reads_images_is_found(image_artifact: Any, tm
     finding = diagnose(folder, source=checkpoint, steps=1).finding
     assert finding is not None
     assert (finding.piece, finding.layer) == ("vision: model.vision_model.encoder.layers.2.layer_norm2", 2)
+
+
+def test_a_fault_of_the_graph_that_hears_is_found(audio_artifact: Any, tmp_path: Path) -> None:
+    checkpoint, artifact = audio_artifact("qwen2_audio")
+    right = diagnose(artifact.folder, source=checkpoint, steps=1)
+    assert right.finding is None
+    assert {"hearing: output", "embedding", "output"} <= set(right.pieces)
+    folder = sabotaged(artifact, tmp_path / "wrong", "hearing.onnx", "layers.1.final_layer_norm.weight")
+    finding = diagnose(folder, source=checkpoint, steps=1).finding
+    assert finding is not None
+    assert (finding.piece, finding.layer) == ("hearing: model.audio_tower.layers.1.final_layer_norm", 1)
