@@ -183,11 +183,11 @@ def processor_class(folder: Path, config: Any) -> Any:
     for name in reversed(PROCESSOR_FILES):
         named = read_json(folder / name).get("processor_class") if (folder / name).is_file() else None
         if isinstance(named, str) and (kind := getattr(transformers, named, None)) is not None:
-            return _itself(kind)
-    return _itself(PROCESSOR_MAPPING[type(config)])
+            return itself(kind)
+    return itself(PROCESSOR_MAPPING[type(config)])
 
 
-def _itself(kind: Any) -> Any:
+def itself(kind: Any) -> Any:
     """A class where transformers has something in its place that only says what is not installed.
 
     Some name packages that only the other form of their image processor needs.

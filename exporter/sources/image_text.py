@@ -105,7 +105,7 @@ def refusing_misfits(processor: Any, model: Any) -> Iterator[None]:
         raise InputError(
             f"{type(processor).__name__} and {type(model).__name__} do not fit each other",
             received=reason_of(error),
-            allowed="a processor that makes the pixels and as many marks as the model reads, of images of every size",
+            allowed="a processor that makes what the model reads, with as many marks, of what has any size",
             fix="Download config.json, preprocessor_config.json and processor_config.json of one model.",
         ) from error
 

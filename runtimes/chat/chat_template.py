@@ -219,8 +219,8 @@ def _joined_parts(request: ChatRequest) -> ChatRequest:
     ]
     if shown := next((part["type"] for part in parts if part["type"] in SHOWN_PARTS), None):
         raise InputError(
-            "The model's chat template has no place for images or recordings",
-            received=f"a message with a part of type {shown}",
+            f"The model's chat template has no place for {SHOWN_PARTS[shown]}",
+            received=f"a message with {SHOWN_PARTS[shown]}",
             allowed="messages of text",
             fix="Write the model's own mark into a prompt without the template: jisu generate --raw, or chat=False.",
         )

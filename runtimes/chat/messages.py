@@ -19,7 +19,7 @@ _STRUCTURE = ("role", "type")
 _RESERVED = ("messages", "tools", "documents", "add_generation_prompt")
 
 # Types of parts of a message that are no text; what they stand for is given beside the messages.
-SHOWN_PARTS = ("image", "audio")
+SHOWN_PARTS = {"image": "an image", "audio": "a recording"}
 
 
 @dataclass(frozen=True, kw_only=True)

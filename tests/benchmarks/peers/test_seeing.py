@@ -33,12 +33,12 @@ def test_logits_behind_an_image_are_the_sources(opened, tmp_path):
     tokens, about = sets.inputs_for(texts[0][:12])
     assert about["images"][0] in [one.file for one in inputs]
     truth = source_logits(image_reference(source.vision), about, tokens.tolist())
-    ours = logits_behind(engine.generator.images, about["text"], about["images"], tokens.tolist())
+    ours = logits_behind(engine.generator.beside, about["text"], about["images"], tokens.tolist())
     assert ours.shape == truth.shape == (12, facts.vocab_size)
     assert np.abs(ours - truth).max() < 2e-3 * truth.std()
     # That the image is read at all: another one gives other logits.
     other = next(one.file for one in inputs if one.file != about["images"][0])
-    turned = logits_behind(engine.generator.images, about["text"], [other], tokens.tolist())
+    turned = logits_behind(engine.generator.beside, about["text"], [other], tokens.tolist())
     assert np.abs(turned - truth).max() > 2e-2 * truth.std()
 
 
