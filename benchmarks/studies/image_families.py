@@ -15,12 +15,14 @@ import json
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jisu.benchmarks.studies.small_image_models import write_small_model
 
+# Makes and exports one type in a folder: what became of it, and why.
+Tries = Callable[[str, Path], tuple[str, str]]
 _ALONE = "exported for texts alone"
 _RESULTS = {
     "passes": "pass",
@@ -58,13 +60,13 @@ def tried(model_type: str, folder: Path) -> tuple[str, str]:
     return "passes", ""
 
 
-def _run(model_type: str, seconds: int) -> dict[str, Any]:
+def run_apart(model_type: str, seconds: int, tries: Tries) -> dict[str, Any]:
     """One type in a process of its own, a copy of this one, which has the libraries loaded."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        child = context.Process(target=_answer, args=(model_type, Path(folder), theirs))
+        child = context.Process(target=_answer, args=(tries, model_type, Path(folder), theirs))
         child.start()
         theirs.close()
         row = {"type": model_type, "result": "not ended", "why": f"not within {seconds} s"}
@@ -79,17 +81,19 @@ def _run(model_type: str, seconds: int) -> dict[str, Any]:
     return {**row, "seconds": round(time.perf_counter() - begin, 1)}
 
 
-def _answer(model_type: str, folder: Path, pipe: Any) -> None:
+def _answer(tries: Tries, model_type: str, folder: Path, pipe: Any) -> None:
     try:
-        pipe.send(tried(model_type, folder))
+        pipe.send(tries(model_type, folder))
     except Exception as error:  # noqa: BLE001 - a bug of ours is a row, too
         pipe.send(("crashed", f"{type(error).__name__}: {error}".splitlines()[0][:300]))
 
 
-def rendered(rows: Sequence[Mapping[str, Any]]) -> str:
+def rendered(
+    rows: Sequence[Mapping[str, Any]], results: Mapping[str, str] = _RESULTS, known: Mapping[str, str] = _REASONS
+) -> str:
     """What a page says of the rows: names of those that pass, and why the others do not."""
     lines = []
-    for result, words in _RESULTS.items():
+    for result, words in results.items():
         names = sorted(str(row["type"]) for row in rows if row["result"] == result)
         if names:
             lines += [f"{len(names)} {words}: {', '.join(names)}.", ""]
@@ -97,14 +101,14 @@ def rendered(rows: Sequence[Mapping[str, Any]]) -> str:
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["result"] in ("refused", "texts alone"):
-            reasons.setdefault(reason(str(row["why"])), []).append(str(row["type"]))
+            reasons.setdefault(reason(str(row["why"]), known), []).append(str(row["type"]))
     lines += [f"| {', '.join(sorted(names))} | {why} |" for why, names in sorted(reasons.items())]
     return "\n".join(lines) + "\n"
 
 
-def reason(why: str) -> str:
+def reason(why: str, known: Mapping[str, str] = _REASONS) -> str:
     """A refusal in a few words: what was received, where that is said in one known way."""
-    for part, words in _REASONS.items():
+    for part, words in known.items():
         if part in why:
             return words
     received = why.partition("Received: ")[2].partition(" Allowed: ")[0].rstrip(".")
@@ -112,27 +116,43 @@ def reason(why: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return record(arguments, str(__doc__), known_types, tried, rendered)
+
+
+def known_types() -> list[str]:
+    """Those of transformers' table."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    return list(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+
+
+def record(
+    arguments: list[str] | None,
+    description: str,
+    types: Callable[[], list[str]],
+    tries: Tries,
+    page: Callable[[Sequence[Mapping[str, Any]]], str],
+) -> int:
+    """The command of such a study: a row for each type, in a file that is written after each of them."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file of the rows (default: print them)")
     parser.add_argument("--types", nargs="*", help="model types (default: all of transformers' table)")
     parser.add_argument("--seconds", type=int, default=240, help="most seconds of one type (default: 240)")
     parser.add_argument("--page", action="store_true", help="only print what a page says of the file's rows")
     options = parser.parse_args(arguments)
     if options.page:
-        print(rendered(json.loads(options.out.read_text(encoding="utf-8"))), end="")
+        print(page(json.loads(options.out.read_text(encoding="utf-8"))), end="")
         return 0
     # Copies of this process have them.
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
     import jisu.exporter.pipeline
     import jisu.exporter.tracing.trace_source  # noqa: F401
 
     rows: dict[str, Any] = {}
     if options.out is not None and options.out.exists():
         rows = {row["type"]: row for row in json.loads(options.out.read_text(encoding="utf-8"))}
-    for model_type in options.types or MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+    for model_type in options.types or types():
         if options.types or model_type not in rows:
-            rows[model_type] = _run(model_type, options.seconds)
+            rows[model_type] = run_apart(model_type, options.seconds, tries)
             print(json.dumps(rows[model_type]), flush=True)
         if options.out is not None:
             listed = [rows[name] for name in sorted(rows)]

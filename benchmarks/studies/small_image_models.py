@@ -15,7 +15,7 @@ from typing import Any
 from jisu.benchmarks.studies.random_weights import randomize
 
 # Numbers by the names that configurations have for them. What is not named keeps its default.
-_SMALL: dict[str, Any] = {
+SMALL: dict[str, Any] = {
     "hidden_size": 64,
     "embed_dim": 64,
     "d_model": 64,
@@ -142,14 +142,14 @@ def write_small_model(model_type: str, folder: Path) -> None:
     sections = "mrope_section" in inspect.getsource(sys.modules[kind.__module__])
     different = _DIFFERENT.get(model_type, {})
     config_class: Any = CONFIG_MAPPING[model_type]
-    config = _small_config(config_class(), different, sections=sections)
-    tokenizer = _tokenizer(processor_kind)
+    config = small_config(config_class(), different, sections=sections)
+    tokenizer = byte_tokenizer(processor_kind)
     processor = _processor(model_type, processor_kind, config, tokenizer, different)
     tokenizer = processor.tokenizer
     token = _image_token(processor)
     if getattr(config, "image_grid_pinpoints", None):
         config.image_grid_pinpoints = processor.image_processor.image_grid_pinpoints
-    for part in _parts(config):
+    for part in parts_of(config):
         for name in ("image_token_id", "image_token_index"):
             if isinstance(getattr(part, name, "none"), int | None):
                 setattr(part, name, token)
@@ -173,16 +173,23 @@ def write_small_model(model_type: str, folder: Path) -> None:
     (folder / "processor_config.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def _small_config(default: Any, different: Mapping[str, Mapping[str, Any]], *, sections: bool, name: str = "") -> Any:
+def small_config(
+    default: Any,
+    different: Mapping[str, Mapping[str, Any]],
+    *,
+    sections: bool,
+    name: str = "",
+    numbers: Mapping[str, Any] = SMALL,
+) -> Any:
     """The configuration with small numbers, made by its own class, so that what follows from them follows."""
     settings: dict[str, Any] = {}
     own = vars(type(default)())
     for key, value in vars(default).items():
         if hasattr(value, "model_type") and hasattr(value, "to_dict"):
-            settings[key] = _small_config(value, different, sections=sections, name=key)
+            settings[key] = small_config(value, different, sections=sections, name=key, numbers=numbers)
         elif isinstance(value, (bool, int, float, str)) and not key.startswith("_") and own.get(key) != value:
             settings[key] = value  # of this part in this whole
-    for key, small in _SMALL.items():
+    for key, small in numbers.items():
         try:
             known = getattr(default, key, None)
         except Exception:  # noqa: BLE001 - what differs from layer to layer says so
@@ -217,15 +224,16 @@ def _small_config(default: Any, different: Mapping[str, Mapping[str, Any]], *, s
     return type(default)(**settings)
 
 
-def _parts(config: Any) -> list[Any]:
+def parts_of(config: Any) -> list[Any]:
+    """A configuration and those in it."""
     parts = [config]
     for value in list(vars(config).values()):
         if hasattr(value, "model_type") and hasattr(value, "to_dict"):
-            parts += _parts(value)
+            parts += parts_of(value)
     return parts
 
 
-def _tokenizer(processor_kind: Any) -> Any:
+def byte_tokenizer(processor_kind: Any) -> Any:
     """Of bytes, with every token that the processor's source names."""
     import re
 
@@ -266,12 +274,12 @@ def _processor_class(model_type: str) -> Any:
     import transformers
     from transformers.models.auto import processing_auto
 
-    from jisu.exporter.sources.image_processor import _itself
+    from jisu.exporter.sources.image_processor import itself
 
     named = _PROCESSORS.get(model_type) or vars(processing_auto)["PROCESSOR_MAPPING_NAMES"].get(model_type)
     if not named:
         raise LookupError("transformers names no processor of its images")
-    return _itself(getattr(transformers, named))
+    return itself(getattr(transformers, named))
 
 
 def _image_class(model_type: str, processor_kind: Any) -> Any:

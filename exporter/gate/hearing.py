@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST, _SECOND = "A recording: {mark} What is said?", "{mark} and then {mark} What has changed?"
 # Lengths that are counted, in frames: around the steps of convolutions and poolings, which a wrong count misses.
-_FRAMES = (7, 8, 9, 16, 23, 41, 64, 97)
+_FRAMES = (1, 2, 3, 7, 8, 9, 16, 23, 41, 64, 97)
 
 
 def hearing_exam(backend: RecordingBackend, reader: Any, hearing: HearingSource, exam: Exam, own: Exam) -> ShownExam:
@@ -102,10 +102,15 @@ def check_lengths(exam: ShownExam, hearing: HearingSource) -> Check:
     """How many tokens recordings of many lengths become."""
     audio, mark = hearing.audio.settings, hearing.settings.mark
     lengths = [frames * audio.hop + off for frames in _FRAMES for off in (0, 1)]
+    window, longest = audio.window, hearing.settings.longest
+    if window is not None:
+        lengths += [window - 1, window, *(window + frames * audio.hop + 1 for frames in (0, 1, 2, 5)), 2 * window]
+    lengths = [one for one in lengths if one >= (audio.shortest if window is None else 1) and one <= (longest or one)]
     wrong = []
     for samples in _noises(lengths):
         expected = _shown(exam.reference.token_ids(mark, [samples]), hearing)
-        if expected and len(exam.reader.features(samples)) != expected:
+        # Not as a user's recording, of which at least one token has to be heard.
+        if len(exam.backend.read_recording(exam.reader.inputs(samples))) != expected:
             wrong.append(f"{len(samples)} samples")
     detail = f"{len(lengths)} lengths, from {lengths[0]} to {lengths[-1]} samples."
     if wrong:

@@ -31,6 +31,7 @@ CLOSE = 2e-3
 _SHARES = (0.06, 0.34, 0.61, 0.83, 1.0)
 _BEYOND = (1.0001, 1.57, 2.0, 2.73)
 _SECONDS = 2
+_LONGEST_SECONDS = 6 * 3600  # that a runtime reads
 # Frames near which lengths are tried, one sample before and one behind.
 _FRAMES = 37
 
@@ -82,7 +83,7 @@ def find_way(
         shapes = {name: list(array.shape) for name, array in expected[1].items()}
         received = f"features or a mask that no way of cutting gives, {shapes} of {len(recordings[1])} samples"
         raise _refusal(processor, checkpoint, received, "one window, windows one behind the other, or whole recordings")
-    return replace(settings, longest=_longest(processor, settings, audio))
+    return replace(settings, longest=_longest(processor, settings, audio, reads))
 
 
 def made_recording(length: int) -> Samples:
@@ -148,12 +149,21 @@ def _lengths(audio: AudioSettings) -> Iterator[int]:
     yield from (_FRAMES * audio.hop + off for off in (-1, 0, 1, audio.hop // 2))
 
 
-def _longest(processor: Any, settings: RecordingSettings, audio: AudioSettings) -> int | None:
+def _longest(
+    processor: Any, settings: RecordingSettings, audio: AudioSettings, reads: Callable[[dict[str, Any]], dict[str, Any]]
+) -> int | None:
     """Samples that the processor reads at most, before it leaves the rest out."""
     if settings.preparation == "one-window":
         return audio.window
     seconds = getattr(processor, "max_audio_len", None)  # transformers' name (5.23)
-    return int(seconds * audio.sampling_rate) if isinstance(seconds, (int, float)) and seconds > 0 else None
+    if not isinstance(seconds, (int, float)) or not 0 < seconds <= _LONGEST_SECONDS:
+        return None
+    stated = max(int(seconds * audio.sampling_rate), audio.window or 1)
+    if audio.window is None:
+        return stated
+    # It may count whole windows, of which that is no multiple.
+    made = arrays_of(processor, settings.mark, made_recording(stated), audio.sampling_rate, reads)
+    return min(stated, len(made[audio.input_name]) * audio.window)
 
 
 def _marks_of(processor: Any, token: str, recordings: list[Samples], rate: int) -> dict[str, str] | None:

@@ -21,12 +21,12 @@ def test_rows_are_kept_and_a_page_is_made_of_them(
     rows: dict[str, Any] = {"one": ("passes", ""), "two": ("refused", "A. Received: marks | x. Allowed: y.")}
     types = []
 
-    def run(model_type: str, seconds: int) -> dict[str, Any]:
+    def run(model_type: str, seconds: int, tries: Any) -> dict[str, Any]:
         types.append(model_type)
         result, why = rows[model_type]
         return {"type": model_type, "result": result, "why": why}
 
-    monkeypatch.setattr(image_families, "_run", run)
+    monkeypatch.setattr(image_families, "run_apart", run)
     out = tmp_path / "rows.json"
     assert main(["--out", str(out), "--types", "one", "two"]) == 0
     assert main(["--out", str(out), "--types", "one"]) == 0
