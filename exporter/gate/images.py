@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from jisu.exporter.gate.exam import Exam
 from jisu.exporter.gate.result import Check
-from jisu.exporter.gate.shown import FEATURE_ERROR, ShownExam, check_tokens, compare_rows, differs, fitting_cases, shown_checks
+from jisu.exporter.gate.shown import (
+    FEATURE_ERROR,
+    ShownExam,
+    check_tokens,
+    compare_rows,
+    differs,
+    fitting_cases,
+    shown_checks,
+)
 from jisu.exporter.gate.shown_reference import ShownReference
 from jisu.exporter.precision.precision import FLOAT
 from jisu.exporter.sources.image_processor import process_prompt
