@@ -125,7 +125,8 @@ class Float32Copies:
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
         self._part: nn.Module | None = None
-        self._copies: dict[int, torch.Tensor] = {}
+        # By address; what was copied is held as well, so that nothing else comes to lie there.
+        self._copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def of(self, part: nn.Module, weight: torch.Tensor) -> torch.Tensor:
         """A weight of a part in float32; nobody changes it where it lies in two bytes, or writes into the copy."""
@@ -135,8 +136,8 @@ class Float32Copies:
             self._part = part
         copies = self._copies
         if weight.data_ptr() not in copies:
-            copies[weight.data_ptr()] = weight.data.float()
-        return copies[weight.data_ptr()]
+            copies[weight.data_ptr()] = weight.data, weight.data.float()
+        return copies[weight.data_ptr()][1]
 
     def forget(self) -> None:
         """Give their memory back; also from another thread."""

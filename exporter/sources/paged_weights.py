@@ -114,7 +114,8 @@ class PagedWeights:
 
     def leaves(self, place: StoredTensor) -> bool:
         """Whether a tensor of the checkpoint is read where it lies."""
-        return self.half is not None and half_of(place.dtype) == self.half and len(place.shape) > 1
+        is_matrix = len(place.shape) > 1 and 0 not in place.shape
+        return self.half is not None and half_of(place.dtype) == self.half and is_matrix
 
     def mapped(self, place: StoredTensor) -> torch.Tensor:
         """A tensor of the checkpoint where it lies."""

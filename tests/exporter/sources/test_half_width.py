@@ -16,6 +16,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import half_width, load_source, paged_weights
 from jisu.exporter.sources.compute_device import computing_on
 from jisu.exporter.sources.half_width import (
+    Float32Copies,
     common_half,
     float32_array,
     float32_bytes,
@@ -174,6 +175,14 @@ def test_experts_have_two_bytes_and_the_integers_are_the_same(tmp_path: Path) ->
     assert "model.layers.0.mlp.experts.down_proj" in two_bytes(source.module)
     assert torch.equal(logits_of(source.module), logits_of(load_source(half).module))
     check_same_bytes(half, tmp_path, "int4")
+
+
+def test_a_copy_is_of_what_the_weight_holds_now() -> None:
+    part, copies = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16), Float32Copies(lambda: None)
+    part.requires_grad_(requires_grad=False)
+    for number in range(20):  # memory that is free again is what comes next
+        part.weight.data = torch.full((64, 64), number, dtype=torch.bfloat16)
+        assert copies.of(part, part.weight).unique().tolist() == [number]
 
 
 def test_a_checkpoint_of_several_dtypes_has_no_common_one() -> None:
