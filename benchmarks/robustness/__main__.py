@@ -27,6 +27,7 @@ from jisu.benchmarks.robustness.trials import (
     Trial,
     artifact_trial,
     checkpoint_trial,
+    export_kills,
     kill_trials,
     other_trials,
 )
@@ -45,7 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, action="append", default=[], help="a folder or a GGUF file; several")
     parser.add_argument("--artifact", type=Path, action="append", default=[], help="of a small model; several")
     parser.add_argument("--mutants", type=int, default=200, help="damaged files of each input (%(default)s)")
-    parser.add_argument("--kills", type=int, default=0, help="of each job of --inputs (%(default)s)")
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=0,
+        help="of each job of --inputs, and of exports of each --checkpoint (%(default)s)",
+    )
     parser.add_argument(
         "--fills", type=int, default=0, help="times that the disk of each job fills; needs root (%(default)s)"
     )
@@ -98,7 +104,7 @@ def _trials(arguments: argparse.Namespace, setting: Setting, disk: Path | None) 
     """Each trial and the number of attempts."""
     damaged: list[Trial] = [artifact_trial(path.name, path, setting) for path in arguments.artifact]
     damaged += [checkpoint_trial(path.name, path, setting) for path in arguments.checkpoint]
-    killed: list[Trial] = []
+    killed: list[Trial] = [export_kills(path.name, path, setting) for path in arguments.checkpoint]
     filled: list[Trial] = []
     if arguments.inputs is not None:
         inputs = write_inputs(arguments.inputs.absolute())

@@ -186,6 +186,18 @@ def kill_trials(inputs: Inputs, setting: Setting, *, disk: Path | None = None) -
     ]
 
 
+def export_kills(name: str, checkpoint: Path, setting: Setting) -> Kills:
+    """An export of a checkpoint to int8 that is killed, which may be a large one."""
+    return Kills(
+        name=f"kill export of {name}",
+        job=partial(_export, checkpoint, {"precision": "int8"}),
+        digest=_artifact_digest,
+        place=setting.make(f"kill {name}"),
+        seconds=20 * setting.seconds,
+        seed=setting.seed,
+    )
+
+
 def _build(artifact: Path, out: Path) -> None:
     from jisu.exporter.contract.artifact import read_artifact
     from jisu.runtimes.backends.tensorrt.build import build_plan
