@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Python, torch, transformers and onnxruntime themselves; what tracing leaves behind.
 _BASE_BYTES, _TRACED_BYTES = 420_000_000, 250_000_000
 _READ_BYTES_PER_SECOND = 5e8
-_LOADED_AT_ONCE = 4
+_LOADED_AT_ONCE, _TRIED_LAYERS = 4, 3
 _IMPORT_SECONDS, _TRACE_SECONDS, _TRACE_SECONDS_PER_LAYER = 3.5, 2.5, 0.03
 _WRITE_BYTES_PER_SECOND = 3e8
 # Weights rounded to the nearest in a second by a core, with a search for each block's scale.
@@ -73,14 +73,15 @@ def estimate_cost(
     # Threads of transformers load several weights at once, each of which is there twice for a moment.
     loading = min(1 + sizes.count(largest), _LOADED_AT_ONCE)
     held = min(weights, WINDOW) if is_large(source) else weights
-    if source.in_place:  # what is called has its weights in float32
-        held += largest_call(source.module, projection=prepared.data is not None)
-    loaded = _BASE_BYTES + _TRACED_BYTES + held
+    # Of a checkpoint that is read where it lies, what is called has its weights in float32.
+    called = largest_call(source.module, projection=prepared.data is not None) if source.in_place else 0
+    loaded = _BASE_BYTES + _TRACED_BYTES + held + called
     stages = [
         StageCost(
             name="load",
             seconds=_IMPORT_SECONDS + weights / _READ_BYTES_PER_SECOND,
-            peak_bytes=_BASE_BYTES + held + loading * largest,
+            # Read where they lie, the first layers are tried with float32 weights beside.
+            peak_bytes=_BASE_BYTES + held + (_TRIED_LAYERS * called if source.in_place else loading * largest),
         ),
         StageCost(
             name="trace",
@@ -100,7 +101,11 @@ def estimate_cost(
     prove = StageCost(
         name="verify",
         seconds=_GATE_SECONDS + tokens * forward * _FORWARD_SHARE / _GATE_SHARE,
-        peak_bytes=loaded + int(_OPENED * size.largest_bytes) + _asked_bytes(source, logits, largest),
+        # The source reads everything first, then the artifact is opened.
+        peak_bytes=loaded
+        - called
+        + max(called, int(_OPENED * size.largest_bytes))
+        + _asked_bytes(source, logits, largest),
     )
     return (*stages, prove)
 

@@ -87,7 +87,8 @@ def run_gate(
     # A reference that is asked check by check takes its time within them.
     names = [_SOURCE] * hasattr(reference, "prepare") + [name for name, _ in steps]
     report = _shared(progress, names)
-    if steps:
+    if steps and hasattr(reference, "prepare"):
+        exam.rest()  # a large candidate is not in memory while its source reads everything
         prepare_truth(reference, _sequences(prompts, budget), partial(report, _SOURCE))
     checks: list[Check] = []
     for name, ask in steps:

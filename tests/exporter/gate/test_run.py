@@ -52,6 +52,22 @@ def test_an_independent_right_implementation_is_accepted(llama, reference, promp
     assert 0 < worst < FP32_BUDGET.max_logit_error / 3
 
 
+def test_a_candidate_is_not_in_memory_while_a_large_source_reads_everything(llama, reference, prompts, monkeypatch):
+    happened: list[str] = []
+    candidate = NumpyLlama(llama)
+    candidate.rest = lambda: happened.append("rest")
+    candidate_forward = candidate.forward
+
+    def forward(*arguments, **options):
+        happened.append("forward")
+        return candidate_forward(*arguments, **options)
+
+    candidate.forward = forward
+    monkeypatch.setattr(reference, "prepare", lambda sequences, progress: happened.append("prepare"), raising=False)
+    assert judge(candidate, reference, prompts).accepted
+    assert happened[:3] == ["rest", "prepare", "forward"]
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_fault_is_rejected_and_named(fault, llama, reference, prompts):
     result = judge(NumpyLlama(llama, fault), reference, prompts)

@@ -22,6 +22,7 @@ from jisu.exporter.sources.half_width import (
     float32_bytes,
     float32_shapes,
     is_half,
+    largest_call,
     widens_in_calls,
 )
 from tests.support.models import TINY_VOCAB, write_tiny, write_tiny_llama
@@ -175,6 +176,16 @@ def test_experts_have_two_bytes_and_the_integers_are_the_same(tmp_path: Path) ->
     assert "model.layers.0.mlp.experts.down_proj" in two_bytes(source.module)
     assert torch.equal(logits_of(source.module), logits_of(load_source(half).module))
     check_same_bytes(half, tmp_path, "int4")
+
+
+@pytest.mark.usefixtures("patched")
+def test_it_is_known_before_weights_are_read_that_nothing_is_copied(tmp_path: Path, half: Path) -> None:
+    outline = load_source(half, outline=True)
+    assert outline.in_place
+    assert largest_call(outline.module, projection=False) == float32_bytes(outline.module.model.layers[0].parameters())
+    assert not load_source(write_tiny_llama(tmp_path / "float32"), outline=True).in_place
+    assert load_source(half, scratch=tmp_path).in_place
+    assert not load_source(half).in_place
 
 
 def test_a_copy_is_of_what_the_weight_holds_now() -> None:
