@@ -63,9 +63,11 @@ SMALL: dict[str, Any] = {
 _MROPE = [2, 3, 3]  # of half a head
 _PATCHES = 8  # of an edge of an image
 # What a type's own classes want besides, by the part of its configuration; "" is the whole.
+# Tokens of pieces of images, whose names are their numbers in letters.
+_PICTURES = {f"IMGIMG{chr(65 + one // 10)}{chr(65 + one % 10)}Z": 600 + one for one in range(10, 74)}
 _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _DIFFERENT: dict[str, dict[str, dict[str, Any]]] = {
-    "chameleon": {"": {"vocabulary_map": {"<image>": 3}}},
+    "chameleon": {"": {"vocabulary_map": {"<image>": 3, **_PICTURES}}, "vq_config": {"num_embeddings": len(_PICTURES)}},
     "emu3": {"": {"vocabulary_map": {"<image>": 3}}},
     "deepseek_ocr2": {"text_config": {"mlp_layer_types": ["dense", "sparse"]}},
     "hunyuan_vl": {"text_config": {"head_dim": 16}},
@@ -76,13 +78,17 @@ _DIFFERENT: dict[str, dict[str, dict[str, Any]]] = {
     "glmga": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": _MROPE}}},
     "ernie4_5_vl_moe": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [3, 3, 2]}}},
     "molmo2": {"adapter_config": {"vision_feature_layer": [-1, -2]}, "": {}},
-    "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}}},
+    "cohere_compass": {
+        "tokens": {"image_token": "<|IMAGE_PAD|>"},
+        "text_config": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
+    },
     "glm4v_moe": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [1, 1, 2]}}},
     # Their processors write 256 tokens for every image.
     "got_ocr2": {"vision_config": {"image_size": 1024}, "images": {"size": {"height": 1024, "width": 1024}}},
     "pp_chart2table": {"vision_config": {"image_size": 1024}, "images": {"size": {"height": 1024, "width": 1024}}},
     # One token of an image is too few for the class itself (transformers 5.23).
     "mistral3": {"images": {"size": {"longest_edge": 448}}},
+    "mistral_large4": {"text_config": {"num_key_value_heads": 4}},
     "glm5_next": {"text_config": {"num_key_value_heads": 4}},
 }
 # Processors of types that transformers' table of processors leaves out, as their documentation has them.
@@ -143,7 +149,7 @@ def write_small_model(model_type: str, folder: Path) -> None:
     different = _DIFFERENT.get(model_type, {})
     config_class: Any = CONFIG_MAPPING[model_type]
     config = small_config(config_class(), different, sections=sections)
-    tokenizer = byte_tokenizer(processor_kind)
+    tokenizer = byte_tokenizer(processor_kind, different.get("tokens", {}))
     processor = _processor(model_type, processor_kind, config, tokenizer, different)
     tokenizer = processor.tokenizer
     token = _image_token(processor)
@@ -233,7 +239,7 @@ def parts_of(config: Any) -> list[Any]:
     return parts
 
 
-def byte_tokenizer(processor_kind: Any) -> Any:
+def byte_tokenizer(processor_kind: Any, own: Mapping[str, str] | None = None) -> Any:
     """Of bytes, with every token that the processor's source names."""
     import re
 
@@ -242,7 +248,7 @@ def byte_tokenizer(processor_kind: Any) -> Any:
 
     source = inspect.getsource(sys.modules[processor_kind.__module__])
     written = re.findall(r"[\"'](<[^\"'<> {}]{1,40}>|\|\w+\||\[[A-Z_]+\])[\"']", source)
-    named = dict(_NAMED)
+    named = {**_NAMED, **(own or {})}
     for name in re.findall(r"tokenizer\.(\w+_token)\b", source):
         if not name.startswith("add_") and name not in (
             "bos_token",
@@ -353,14 +359,11 @@ def _processor(
         "image_seq_len": pooled or tokens,
         "num_image_tokens": tokens,
         "num_query_tokens": getattr(config, "num_query_tokens", None),
+        "downsample_rate": getattr(config, "downsample_rate", None),
         "vision_feature_select_strategy": getattr(config, "vision_feature_select_strategy", "default"),
         "num_additional_image_tokens": int("clip" in str(getattr(vision, "model_type", ""))),
     }
-    processor_settings = {
-        name: value
-        for name, value in offered.items()
-        if value is not None and (name in accepted or isinstance(getattr(kind, name, None), int))
-    }
+    processor_settings = {name: value for name, value in offered.items() if value is not None and name in accepted}
     settings |= different.get("images", {})
     processor_settings |= different.get("processor", {})
     with without_videos():

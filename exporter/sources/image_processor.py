@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_TORCHVISION = "TorchvisionBackend"  # what such classes are made of (transformers 5.23)
 # Read as they are, where they are there.
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -63,6 +64,7 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
             images = automatic.from_pretrained(
                 str(folder), backend="pil", local_files_only=True, trust_remote_code=False
             )
+            _refuse_torchvision(images, folder)
             parts = {"image_processor": images, "tokenizer": copy.deepcopy(tokenizer)}
             settings, _ = kind.get_processor_dict(str(folder), local_files_only=True)
             listed = [parts.get(name, NO_VIDEOS if "video" in name else None) for name in kind.get_attributes()]
@@ -90,6 +92,17 @@ def load_processor(folder: Path, config: Any, tokenizer: Any) -> Any:
             fix="Download preprocessor_config.json, processor_config.json and the tokenizer again.",
         ) from error
     return processor
+
+
+def _refuse_torchvision(images: Any, folder: Path) -> None:
+    """Raise InputError for a class that prepares images with torchvision, whose resizing is no Pillow's."""
+    if any(kind.__name__ == _TORCHVISION for kind in type(images).__mro__):
+        raise InputError(
+            f"The images of {folder} are prepared with torchvision alone",
+            received=f"{type(images).__name__}, of which transformers has no form for Pillow",
+            allowed="a class that prepares images with Pillow, which is what runs beside the model",
+            fix="Choose another model.",
+        )
 
 
 def process_image(processor: Any, image: Any) -> ProcessedImage:

@@ -125,8 +125,23 @@ def image_output(vision: VisionSource, image: npt.NDArray[np.uint8]) -> Any:
 
     arrays = process_image(vision.processor, image).arrays
     read = image_features_of(vision.model)
-    accepted = inspect.signature(read).parameters
+    accepted = dict(inspect.signature(read).parameters)
+    inner = getattr(vision.model.base_model, "get_image_features", None)
+    if inner is not None:  # the outer one may hand on what it does not name
+        accepted |= inspect.signature(inner).parameters
     names = [name for name in arrays if name in _READ or name in accepted]
+    missing = [
+        name
+        for name, one in accepted.items()
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD and name not in names
+    ]
+    if missing:
+        raise InputError(
+            f"{type(vision.model).__name__} reads more of an image than its processor gives of one",
+            received=", ".join(missing),
+            allowed=", ".join(_READ),
+            fix="Choose another model.",
+        )
     tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in names}
     with torch.inference_mode(), quiet_transformers():
         return read(**tensors, return_dict=True)
