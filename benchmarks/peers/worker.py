@@ -93,7 +93,9 @@ def serve(open_engine: Callable[[], Opened]) -> None:
         for line in sys.stdin:
             _answer(answers, {**_reply(opened, json.loads(line)), **resident()})
     except Exception as error:  # noqa: BLE001 - whatever an engine raises is its answer
-        _answer(answers, {"failed": f"{type(error).__name__}: {error}"})
+        # An error of this project is a sentence; of any other, its name is part of what is known.
+        said = str(error) if hasattr(error, "exit_code") else f"{type(error).__name__}: {error}"
+        _answer(answers, {"failed": said})
         sys.exit(1)
 
 

@@ -48,6 +48,11 @@ def trials_words(report: Mapping[str, Any]) -> str:
     return "trials of each alone" if any("machine" in row for row in report["rows"]) else "interleaved trials"
 
 
+def unit_words(count: object, words: str) -> str:
+    """What is counted, in the plural but of one: ``images``, ``threads``."""
+    return words.removesuffix("s") if count == 1 else words
+
+
 def workload_columns(report: Mapping[str, Any], workload: str) -> list[Column]:
     """All figures of one workload."""
     return [

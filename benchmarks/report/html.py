@@ -19,6 +19,7 @@ from jisu.benchmarks.report.columns import (
     quality_columns,
     reference_row,
     trials_words,
+    unit_words,
     workload_columns,
 )
 from jisu.benchmarks.report.kinds import reported_kind
@@ -59,6 +60,7 @@ def render_html(report: Mapping[str, Any]) -> str:
         measured_on=headline_words(report),
         trials_words=trials_words(report),
         parts=reported_kind(report).workload,
+        unit_words=unit_words,
         step=reported_kind(report).steps[1],
     )
 

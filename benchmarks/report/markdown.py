@@ -13,6 +13,7 @@ from jisu.benchmarks.report.columns import (
     reference_row,
     shown_columns,
     trials_words,
+    unit_words,
 )
 from jisu.exporter.contract.errors import InputError
 
@@ -61,7 +62,8 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"{headline_words(report)}; medians of {settings['trials']} {trials_words(report)}, "
-        f"{settings['threads']} threads, {machine['processor']}. ↑ higher is better, ↓ lower is better, "
+        f"{settings['threads']} {unit_words(settings['threads'], 'threads')}, {machine['processor']}. "
+        "↑ higher is better, ↓ lower is better, "
         "→ 1 nearer to 1 is closer; intervals in parentheses; the best is bold where its interval is apart from all "
         "others.",
     ]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from jisu.benchmarks.report.column import at, figure_path
-from jisu.benchmarks.report.columns import best_rows, headline_columns, headline_workloads, reference_row
+from jisu.benchmarks.report.columns import best_rows, headline_columns, headline_workloads, reference_row, unit_words
 from tests.benchmarks.made_report import made_report
 
 
@@ -65,3 +65,8 @@ def test_figures_are_medians_or_the_number_itself():
 
 def test_the_headline_prefill_is_the_longest_prompts():
     assert headline_workloads(made_report()) == ("short-chat", "long-prompt")
+
+
+def test_one_of_something_is_in_the_singular():
+    assert [unit_words(count, "images") for count in (0, 1, 2)] == ["images", "image", "images"]
+    assert unit_words(1, "new") == "new"
