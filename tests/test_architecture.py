@@ -139,6 +139,7 @@ DEFINES_TORCH_CLASSES = (
     "exporter/sources/entering_rows.py",
     "exporter/sources/feature_ways.py",
     "exporter/sources/embedding/embedder.py",
+    "exporter/sources/embedding/static.py",
     "exporter/sources/reranking/scorer.py",
     "exporter/sources/embedding/pooling.py",
     "exporter/tracing",

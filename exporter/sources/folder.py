@@ -15,7 +15,7 @@ from jisu.exporter.contract.placeholders import refuse_placeholder
 from jisu.exporter.sources.account import Account
 from jisu.exporter.sources.audio_text import audio_text_class, hearing_source
 from jisu.exporter.sources.derived_tensors import check_derived
-from jisu.exporter.sources.embedding.description import EmbeddingDescription
+from jisu.exporter.sources.embedding.description import EmbeddingDescription, static_steps
 from jisu.exporter.sources.facts import (
     weight_bytes,
 )
@@ -90,6 +90,11 @@ def load_folder(
     Raises:
         InputError: see `exporter.sources.load_source`.
     """
+    static = static_steps(folder)
+    if static is not None:
+        from jisu.exporter.sources.embedding.static import load_static
+
+        return load_static(folder, *static, origin=origin or {}, allow_pickle=allow_pickle)
     described = described_use(folder)
     checkpoint, folder = folder, _place_of_model(folder, described)
     files, pickled = _weight_files(folder, allow_pickle=allow_pickle, needed=not outline)

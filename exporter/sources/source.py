@@ -132,6 +132,8 @@ class Source:
         from jisu.exporter.sources.embedding.sentence_files import write_sentence_files
 
         module: Any = self.module
+        if not hasattr(module, "transformer"):
+            return  # that package reads no graph of a table
         write_sentence_files(folder, module, self.model)
 
     @property

@@ -15,9 +15,10 @@ from jisu.exporter.sources.jsonfile import read_json, read_json_list
 
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 POOLING_MODES: tuple[PoolingMode, ...] = get_args(PoolingMode)
-StepKind = Literal["Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "WeightedLayerPooling"]
+StepKind = Literal["Pooling", "Dense", "Normalize", "LayerNorm", "Dropout", "WeightedLayerPooling", "StaticEmbedding"]
+_TABLE: Literal["StaticEmbedding"] = "StaticEmbedding"
 _LAYERS: Literal["WeightedLayerPooling"] = "WeightedLayerPooling"
-STEP_KINDS: tuple[StepKind, ...] = tuple(kind for kind in get_args(StepKind) if kind != _LAYERS)
+STEP_KINDS: tuple[StepKind, ...] = tuple(kind for kind in get_args(StepKind) if kind not in (_LAYERS, _TABLE))
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
@@ -52,7 +53,6 @@ _LIMIT_KEYS = frozenset(
 _SHORTEST = 2
 # Modules of the package that are known and not exported, and why.
 _REASONS = {
-    "StaticEmbedding": "is a table of vectors without an encoder; there is nothing to trace",
     "Router": "has one model for queries and another for documents; give the folder of one of them with --pooling",
     "SpladePooling": "gives a weight for each word of the vocabulary, not a vector",
     "LogitScore": "scores pairs, behind a Transformer for text-generation alone",
@@ -142,7 +142,7 @@ def read_description(folder: Path) -> EmbeddingDescription:
     encoder = modules[0][1]
     limits = _limits(encoder)
     stated = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
-    prompts, default = _prompts(stated, folder)
+    prompts, default = stated_prompts(stated, folder)
     return EmbeddingDescription(
         encoder=encoder,
         pooling=_pooling(steps[0]),
@@ -154,8 +154,31 @@ def read_description(folder: Path) -> EmbeddingDescription:
         lowers=bool(limits.get("do_lower_case", False)),
         prompts=prompts,
         default_prompt=default,
-        similarity=_similarity(stated, folder),
+        similarity=stated_similarity(stated, folder),
     )
+
+
+def static_steps(folder: Path) -> tuple[EmbeddingStep, list[EmbeddingStep]] | None:
+    """The table of a folder that has one instead of an encoder, and what follows it; None for any other.
+
+    Raises:
+        InputError: what follows it is no step of a vector.
+    """
+    if not is_embedding_folder(folder):
+        return None
+    modules = listed_modules(folder)
+    if [kind for kind, _ in modules[:1]] != [_TABLE]:
+        return None
+    foreign = [kind for kind, _ in modules[1:] if kind not in STEP_KINDS or kind == "Pooling"]
+    if foreign:
+        raise InputError(
+            f"{folder} is made of modules that cannot be exported",
+            received=f"{', '.join(foreign)} behind {_TABLE}",
+            allowed=f"{_TABLE}, and then any of {', '.join(STEP_KINDS[1:])}",
+            fix="Choose a model that is made of these.",
+        )
+    table, *steps = (EmbeddingStep(kind=kind, settings=_settings(place), folder=place) for kind, place in modules)  # type: ignore[arg-type]
+    return table, steps
 
 
 def plain_description(folder: Path, pooling: str) -> EmbeddingDescription:
@@ -258,7 +281,7 @@ def _pooling(step: EmbeddingStep) -> tuple[PoolingMode, ...]:
     return modes
 
 
-def _prompts(stated: Mapping[str, Any], folder: Path) -> tuple[dict[str, str], str | None]:
+def stated_prompts(stated: Mapping[str, Any], folder: Path) -> tuple[dict[str, str], str | None]:
     prompts, default = stated.get("prompts") or {}, stated.get("default_prompt_name")
     texts = isinstance(prompts, dict) and all(isinstance(text, str | None) for text in prompts.values())
     if not texts or not (default is None or (isinstance(default, str) and default in prompts)):
@@ -271,7 +294,7 @@ def _prompts(stated: Mapping[str, Any], folder: Path) -> tuple[dict[str, str], s
     return {name: text or "" for name, text in prompts.items()}, default
 
 
-def _similarity(stated: Mapping[str, Any], folder: Path) -> str:
+def stated_similarity(stated: Mapping[str, Any], folder: Path) -> str:
     name = stated.get("similarity_fn_name") or "cosine"
     if not isinstance(name, str) or name not in _SIMILARITIES:
         raise InputError(

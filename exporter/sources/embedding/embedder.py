@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,13 +125,7 @@ def build_embedder(
     Raises:
         InputError: a step's weights are missing, of another shape, or pickled without ``allow_pickle``.
     """
-    size, steps = hidden * len(description.pooling), []
-    for step in description.steps:
-        module, size = _build(step, size)
-        weights = dict(module.named_parameters())
-        if weights:
-            module.load_state_dict(_read_weights(step, weights, allow_pickle=allow_pickle))
-        steps.append(module)
+    steps, _ = build_steps(description.steps, hidden * len(description.pooling), allow_pickle=allow_pickle)
     layers = _layer_mean(transformer, description)
     if layers is not None and description.layers is not None:
         weights = dict(layers.named_parameters())
@@ -141,6 +135,24 @@ def build_embedder(
     ).eval()
     embedder.requires_grad_(requires_grad=False)
     return embedder
+
+
+def build_steps(
+    described: Sequence[EmbeddingStep], size: int, *, allow_pickle: bool = False
+) -> tuple[list[nn.Module], int]:
+    """The modules of steps for vectors of a size, their weights read, and the size that the last one gives.
+
+    Raises:
+        InputError: see `build_embedder`.
+    """
+    steps = []
+    for step in described:
+        module, size = _build(step, size)
+        weights = dict(module.named_parameters())
+        if weights:
+            module.load_state_dict(_read_weights(step, weights, allow_pickle=allow_pickle))
+        steps.append(module)
+    return steps, size
 
 
 def outline_embedder(transformer: nn.Module, description: EmbeddingDescription, *, hidden: int) -> SentenceEmbedder:
@@ -246,7 +258,8 @@ def _activation(step: EmbeddingStep) -> nn.Module:
         raise _unusable(step, f"activation_function {path!r}, which needs settings") from error
 
 
-def _read_weights(step: EmbeddingStep, needed: Mapping[str, nn.Parameter], *, allow_pickle: bool) -> dict[str, Tensor]:
+def load_tensors(step: EmbeddingStep, *, allow_pickle: bool) -> dict[str, Tensor]:
+    """The stored tensors of a module by their names; raises InputError where there are none that may be read."""
     path = next((step.folder / name for name in (_SAFETENSORS, _PICKLE) if (step.folder / name).is_file()), None)
     if path is None:
         raise _unusable(step, f"no {_SAFETENSORS}")
@@ -257,7 +270,11 @@ def _read_weights(step: EmbeddingStep, needed: Mapping[str, nn.Parameter], *, al
             allowed=f"{_SAFETENSORS}, or the pickle file with --allow-pickle",
             fix="Convert the weights to safetensors, or pass --allow-pickle if you trust their origin.",
         )
-    stored = _load(path, step)
+    return _load(path, step)
+
+
+def _read_weights(step: EmbeddingStep, needed: Mapping[str, nn.Parameter], *, allow_pickle: bool) -> dict[str, Tensor]:
+    stored = load_tensors(step, allow_pickle=allow_pickle)
     wrong = [f"{name} is missing" for name in needed if name not in stored]
     wrong += [f"{name} has no place" for name in stored if name not in needed]
     wrong += [

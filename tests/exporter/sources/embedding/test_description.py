@@ -63,7 +63,6 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
     [
         ({"modules": ("Transformer", "WeightedLayerPooling")}, "modules that cannot be exported"),
         ({"modules": ("Transformer", "Pooling", "WeightedLayerPooling")}, "modules that cannot be exported"),
-        ({"modules": ("StaticEmbedding", "Normalize")}, "cannot be exported.*StaticEmbedding is a table"),
         ({"modules": ("Router",)}, "Router has one model for queries.*one of them with --pooling"),
         ({"modules": ("Transformer", "Pooling", "LogitScore")}, "LogitScore scores pairs"),
         ({"lengths": {"modality_config": {"message": {}}}}, "every text goes through the chat template"),
