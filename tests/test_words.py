@@ -40,6 +40,7 @@ ELSEWHERE = {
         "benchmarks/report/report.html.j2": "the key of a report",
         "benchmarks/report/same_machine.py": "the key of a report",
         "benchmarks/studies/small_image_models.py": "a class of transformers",
+        "benchmarks/studies/audio_families.py": "a class of transformers",
         "docs/audio.md": "a class of transformers",
         "tests/benchmarks": "the key of a report",
         "examples/text_rnn/vocabulary.py": "a part of tokenizers",

@@ -192,7 +192,7 @@ def audio_token_of(config: Any, checkpoint: Path) -> int:
     """The id that stands for a row of features; raises InputError where the configuration names none."""
     for name in ("audio_token_id", "audio_token_index"):
         token = getattr(config, name, None)
-        if isinstance(token, int) and 0 <= token < config.get_text_config().vocab_size:
+        if type(token) is int and 0 <= token < config.get_text_config().vocab_size:
             return token
     raise InputError(
         f"{checkpoint} does not say which token stands for sound",

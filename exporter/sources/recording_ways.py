@@ -123,10 +123,14 @@ def _fitting(
         settings = replace(drafted, preparation=preparation, frames=frames)
         # What does not fit into one window the processor leaves out; a runtime refuses it.
         most = audio.window if preparation == "one-window" else None
-        if all(
-            same_arrays(recording_inputs(samples[:most], audio, settings, features), arrays, audio.input_name)
-            for samples, arrays in zip(recordings, expected, strict=True)
-        ):
+        try:
+            fits = all(
+                same_arrays(recording_inputs(samples[:most], audio, settings, features), arrays, audio.input_name)
+                for samples, arrays in zip(recordings, expected, strict=True)
+            )
+        except ValueError:  # frames that are no whole number of windows
+            continue
+        if fits:
             return settings
     return None
 

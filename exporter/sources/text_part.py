@@ -27,7 +27,8 @@ def text_part(model: PreTrainedModel) -> PreTrainedModel:
     try:
         with quiet_transformers(), torch.inference_mode():
             ids = torch.arange(_WATCHED, device=next(model.parameters()).device)[None]
-            model(input_ids=ids, use_cache=False)
+            # Without a cache transformers looks at numbers of positions (5.23), which a model on the meta device lacks.
+            model(input_ids=ids, use_cache=ids.is_meta)
     finally:
         for hook in hooks:
             hook.remove()

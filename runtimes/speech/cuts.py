@@ -96,7 +96,7 @@ def growing_axis(audio: AudioSettings, shape: tuple[int, ...]) -> int:
     if None in audio.dims:
         return 1 + audio.dims.index(None)
     frames = (audio.window or 0) // audio.hop
-    return 1 + next(place for place, dim in enumerate(audio.dims) if dim == frames)
+    return 1 + next((place for place, dim in enumerate(audio.dims) if dim == frames), len(shape) - 2)
 
 
 def _filled(samples: Samples, length: int) -> Samples:

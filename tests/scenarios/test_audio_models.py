@@ -59,7 +59,15 @@ def expected_answer(folder: Path, recordings: list[Any], *, new_tokens: int) -> 
     return prompt, answer[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# One of each mechanism: the whole list takes longer.
+TRIED = ("qwen2_audio", "audioflamingo3")
+
+
+def test_every_family_that_is_tried_can_be_written() -> None:
+    assert set(TRIED) <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", TRIED)
 def test_answers_about_recordings_are_those_of_transformers(family: str, audio_artifact: Any) -> None:
     checkpoint, artifact = audio_artifact(family)
     names = {check["name"] for check in artifact.manifest.gate["checks"]}
@@ -184,6 +192,16 @@ def test_errors_say_what_is_wrong(artifact: Path, talk: Path, tiny_artifact: Any
     for other in (tiny_artifact.folder, image_artifact("llava")[1].folder):
         with load(other) as engine, pytest.raises(InputError, match="reads no recordings here"):
             engine.generate(QUESTION, audios=[talk])
+
+
+def test_a_dry_run_says_what_would_be_done(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], image_artifact: Any
+) -> None:
+    assert main(["export", str(checkpoint), "--out", str(tmp_path / "dry"), "--dry-run"]) == 0
+    assert "Qwen2AudioForConditionalGeneration" in capsys.readouterr().out
+    images = image_artifact("llava")[0]
+    assert main(["export", str(images), "--out", str(tmp_path / "dry"), "--dry-run"]) == 0
+    assert not (tmp_path / "dry").exists()
 
 
 def test_a_damaged_folder_is_refused(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     # The same for recordings.
     "scenarios/test_audio_models.py": (
         "exporter/sources/audio_processor.py",
-        "exporter/sources/audio_text.py",
         "exporter/sources/feature_ways.py",
         "exporter/tracing/trace_recordings.py",
         "runtimes/backends/ort_cpu/hearing.py",
