@@ -37,7 +37,7 @@ Record = TypeVar("Record")
 # Models of fewer bytes in float32 stay in memory.
 PAGED_FROM = 256 << 20
 # Bytes of weights that may be read before they are let go of.
-WINDOW = 128 << 20
+WINDOW = 64 << 20
 # Smaller tensors stay in memory.
 _SMALL = 1 << 16
 # Bytes that the watching thread leaves in memory, and how often it looks.
