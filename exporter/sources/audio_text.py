@@ -21,6 +21,7 @@ from jisu.exporter.sources.named_classes import listed_classes, named_architectu
 from jisu.exporter.sources.quiet import quiet_transformers
 from jisu.exporter.sources.recording_ways import arrays_of, find_way, made_recording
 from jisu.exporter.sources.text_part import text_part
+from jisu.exporter.sources.tokenizer import check_template
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,7 @@ def hearing_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Hear
 
     token = audio_token_of(model.config, folder)
     processor = load_audio_processor(folder, model.config, tokenizer)
+    _take_template(processor, tokenizer, folder)
     accepted = inspect.signature(model.forward).parameters
     name = next((one for one in _INPUTS if one in accepted), None)
     if name is None:
@@ -160,6 +162,18 @@ def hearing_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Hear
                 fix="Choose another model; attention of this kind is not exported for recordings yet.",
             )
     return hearing
+
+
+def _take_template(processor: Any, tokenizer: Any, folder: Path) -> None:
+    """Give a tokenizer that has no chat template its processor's, which conversations with recordings are written by.
+
+    Raises:
+        InputError: that template does not write a prompt.
+    """
+    template = getattr(processor, "chat_template", None)
+    if not tokenizer.chat_template and isinstance(template, str):
+        tokenizer.chat_template = template
+        check_template(tokenizer, folder)
 
 
 def _takes_two(hearing: HearingSource, samples: Samples) -> bool:

@@ -54,3 +54,24 @@ def test_of_a_model_that_also_hears_it_is_said_what_is_exported() -> None:
     assert "reads images" in note and "not exported" in note
     assert _note_on_sound(transformers.LlavaConfig(), object()) == ()
     assert _note_on_sound(both, None) == ()
+
+
+def test_a_tokenizer_without_a_template_gets_its_processors(audio_artifact: Any, tmp_path: Path) -> None:
+    """And what it writes about two recordings is what transformers writes."""
+    import shutil
+
+    from jisu.exporter.sources import load_source
+    from jisu.runtimes.chat.chat_template import ChatTemplate
+
+    folder = tmp_path / "model"
+    shutil.copytree(audio_artifact("qwen2_audio")[0], folder)
+    (folder / "chat_template.jinja").unlink()
+    source = load_source(folder)
+    assert source.hearing is not None and source.tokenizer is not None
+    own = source.hearing.processor
+    assert source.tokenizer.chat_template == own.default_chat_template
+    parts = [{"type": "audio"}, {"type": "audio"}, {"type": "text", "text": "What has changed?"}]
+    messages: list[Any] = [{"role": "user", "content": parts}]
+    rendered = ChatTemplate(source.tokenizer.chat_template, special_tokens={}).render(messages)
+    assert rendered == own.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert "Audio 2: <|audio_bos|><|AUDIO|><|audio_eos|>" in rendered
