@@ -26,11 +26,14 @@ Tries = Callable[[str, Path], tuple[str, str]]
 _ALONE = "exported for texts alone"
 _RESULTS = {
     "passes": "pass",
-    "not made": "could not be made small in this general way, or prepare images with torchvision alone",
+    "not made": "could not be made small in this general way, or are of packages that were not installed",
     "not ended": "did not end in time",
     "crashed": "ended with an error of this program",
 }
 _REASONS = {
+    "is not the model it was made from": "rejected by the gate",
+    "are prepared with torchvision alone": "images that transformers prepares with torchvision alone",
+    "no graph for images of all sizes": "a loop or a size in what reads images that differs from image to image",
     "pixels that no way": "pixels of a way of preparing images that is not known",
     "a text of its own for an image": "marks of a rule that is not known",
     "does not say what it writes in the place of one image": "marks that a class writes for a whole prompt alone",

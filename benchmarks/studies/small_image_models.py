@@ -80,7 +80,11 @@ _DIFFERENT: dict[str, dict[str, dict[str, Any]]] = {
     "molmo2": {"adapter_config": {"vision_feature_layer": [-1, -2]}, "": {}},
     "cohere_compass": {
         "tokens": {"image_token": "<|IMAGE_PAD|>"},
-        "text_config": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
+        "text_config": {
+            "rope_parameters": {
+                kind: {**_ROPE, "mrope_section": _MROPE} for kind in ("full_attention", "sliding_attention")
+            }
+        },
     },
     "glm4v_moe": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [1, 1, 2]}}},
     # Their processors write 256 tokens for every image.
@@ -89,6 +93,7 @@ _DIFFERENT: dict[str, dict[str, dict[str, Any]]] = {
     # One token of an image is too few for the class itself (transformers 5.23).
     "mistral3": {"images": {"size": {"longest_edge": 448}}},
     "mistral_large4": {"text_config": {"num_key_value_heads": 4}},
+    "cosmos3_omni": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": _MROPE}}},
     "glm5_next": {"text_config": {"num_key_value_heads": 4}},
 }
 # Processors of types that transformers' table of processors leaves out, as their documentation has them.

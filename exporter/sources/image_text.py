@@ -112,8 +112,10 @@ def refusing_misfits(processor: Any, model: Any) -> Iterator[None]:
 
 def has_axes(model: Any) -> bool:
     """Whether tokens have positions on three axes, as the sections of a rotary embedding say."""
-    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    return isinstance(rope, dict) and rope.get("mrope_section") is not None
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None)
+    # One rule for all layers, or one for each kind of them.
+    rules = [rope, *rope.values()] if isinstance(rope, dict) else []
+    return any(isinstance(rule, dict) and rule.get("mrope_section") is not None for rule in rules)
 
 
 def image_output(vision: VisionSource, image: npt.NDArray[np.uint8]) -> Any:
