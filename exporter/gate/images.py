@@ -69,7 +69,8 @@ def image_exam(
     drafts = [(f"one-{number}", first, [image]) for number, image in enumerate(images)]
     drafts += [("two", second, [images[1], images[0]]), ("two", second, [images[3], images[1]])]
     unread = [image for image in images if not _read_by_source(vision, image)]
-    drafts = [draft for draft in drafts if not any(one is image for one in draft[2] for image in unread)]
+    # Where it reads none, the first says why.
+    drafts = [draft for draft in drafts if not any(one is image for one in draft[2] for image in unread)] or drafts
     cases = fitting_cases(drafts, reference, model=vision.model, vocab_size=backend.vocab_size)
     examined = ShownExam(backend, reader, what="image", reference=reference, cases=cases, exam=exam, own=own)
     examined.feature_error = feature_error

@@ -122,9 +122,17 @@ def check_token_ids(stated: Iterable[Mapping[str, Any]], rows: int, checkpoint: 
 
 
 def vocab_size(model: Any) -> int:
-    """Rows of the logits."""
+    """Rows of the logits; raises InputError where neither an output projection nor the configuration says how many."""
     head = model.get_output_embeddings()
-    return int(model.config.get_text_config().vocab_size if head is None else head.weight.shape[0])
+    rows = getattr(model.config.get_text_config(), "vocab_size", None) if head is None else head.weight.shape[0]
+    if rows is None:
+        raise InputError(
+            f"{type(model).__name__} does not say how many tokens it knows",
+            received="no vocab_size in config.json, and no output projection",
+            allowed="a model that gives logits for each token of a vocabulary",
+            fix="Choose a model that writes or reads texts.",
+        )
+    return int(rows)
 
 
 def longest_text(config: Any) -> int | None:

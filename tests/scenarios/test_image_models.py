@@ -211,3 +211,26 @@ def test_reduced_precision_reads_images(checkpoint: Path, artifact: Path, tmp_pa
     assert sizes[0] < 0.7 * sizes[1]
     with load(small.folder) as engine:
         assert engine.generate(QUESTION, images=[noise(30, 40)], max_new_tokens=2).prompt_tokens
+
+
+def test_axes_of_positions_are_found_for_each_kind_of_layer() -> None:
+    from types import SimpleNamespace
+
+    from jisu.exporter.sources.image_text import has_axes
+
+    def with_rope(rope: Any) -> Any:
+        text = SimpleNamespace(rope_parameters=rope)
+        return SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text))
+
+    sections = {"rope_theta": 1.0, "mrope_section": [1, 1, 2]}
+    assert has_axes(with_rope(sections)) and has_axes(with_rope({"full_attention": sections}))
+    assert not has_axes(with_rope({"rope_theta": 1.0})) and not has_axes(with_rope(None))
+
+
+def test_a_model_without_features_of_images_is_refused() -> None:
+    from types import SimpleNamespace
+
+    from jisu.exporter.sources.image_text import image_features_of
+
+    with pytest.raises(InputError, match="no get_image_features"):
+        image_features_of(SimpleNamespace(base_model=SimpleNamespace()))

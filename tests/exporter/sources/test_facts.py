@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
+from jisu.exporter.sources.facts import vocab_size
 from tests.support.models import TINY_VOCAB, text_to_text_config, write_tiny
 
 
@@ -40,3 +42,14 @@ def test_settings_of_other_types_are_refused_where_a_decoder_reads_them(tmp_path
     path.write_text(json.dumps({**json.loads(path.read_text()), **stated}))
     with pytest.raises(InputError, match="generation"):
         load_source(folder)
+
+
+def test_a_model_without_a_vocabulary_is_refused() -> None:
+    class Silent:
+        config = SimpleNamespace(get_text_config=SimpleNamespace)
+
+        def get_output_embeddings(self) -> None:
+            return None
+
+    with pytest.raises(InputError, match="Silent does not say how many tokens it knows"):
+        vocab_size(Silent())

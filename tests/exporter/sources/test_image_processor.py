@@ -83,3 +83,24 @@ def test_a_processor_that_gives_no_text_for_an_image_is_named() -> None:
 
     with pytest.raises(InputError, match="Silent does not say what it writes in the place of one image"):
         process_prompt(Silent(), "<image>", [])
+
+
+def test_what_is_prepared_with_torchvision_alone_is_refused() -> None:
+    from jisu.exporter.sources.image_processor import _refuse_torchvision
+
+    class TorchvisionBackend:
+        pass
+
+    class Prepares(TorchvisionBackend):
+        pass
+
+    _refuse_torchvision(object(), Path("model"))
+    with pytest.raises(InputError, match="prepared with torchvision alone. Received: Prepares"):
+        _refuse_torchvision(Prepares(), Path("model"))
+
+
+def test_videos_stand_in_for_settings_and_are_written() -> None:
+    from jisu.exporter.sources.image_processor import NO_VIDEOS
+
+    assert NO_VIDEOS.slice_mode is None
+    assert json.dumps(NO_VIDEOS) == "{}"
