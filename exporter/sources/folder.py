@@ -23,7 +23,7 @@ from jisu.exporter.sources.folder_contents import FolderContents, FolderPlace, r
 from jisu.exporter.sources.generation import check_generation
 from jisu.exporter.sources.heads import choose_head, described_use
 from jisu.exporter.sources.image_processor import PROCESSOR_FILES
-from jisu.exporter.sources.image_text import continues_texts, vision_source
+from jisu.exporter.sources.image_text import continues_texts, note_on_images, vision_source
 from jisu.exporter.sources.jsonfile import read_json, refuse_remote_code
 from jisu.exporter.sources.linear_layers import use_linear_layers
 from jisu.exporter.sources.model import (
@@ -144,7 +144,13 @@ def load_folder(
         paged=paged,
         in_place=paged is not None and paged.half is not None,
         weight_bytes=weight_bytes(model),
-        notes=(*contents.stored.notes, *contents.notes, *_adapter_note(folder), *_note_on_sound(config, vision)),
+        notes=(
+            *contents.stored.notes,
+            *contents.notes,
+            *_adapter_note(folder),
+            *note_on_images(config),
+            *_note_on_sound(config, vision),
+        ),
         vision=vision,
         hearing=hearing,
     )

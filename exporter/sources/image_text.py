@@ -65,6 +65,16 @@ def image_text_class(config: Any) -> Any | None:
     return next((one for one in listed if one.__name__ in named), None if named else listed[0])
 
 
+def note_on_images(config: Any) -> list[str]:
+    """What is said of a model with an encoder and a decoder that also reads images, of which its export does not."""
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    listed = listed_classes(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, config)
+    if not listed or not getattr(config, "is_encoder_decoder", False):
+        return []
+    return ["It reads texts alone, no images: of a model with an encoder and a decoder only that part is exported."]
+
+
 def vision_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> VisionSource:
     """What is needed of a loaded model and its folder to read images.
 

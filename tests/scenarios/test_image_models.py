@@ -234,3 +234,12 @@ def test_a_model_without_features_of_images_is_refused() -> None:
 
     with pytest.raises(InputError, match="no get_image_features"):
         image_features_of(SimpleNamespace(base_model=SimpleNamespace()))
+
+
+def test_an_encoder_and_a_decoder_that_also_read_images_say_so() -> None:
+    from transformers import LlavaConfig, T5Config, T5Gemma2Config
+
+    from jisu.exporter.sources.image_text import note_on_images
+
+    assert "no images" in note_on_images(T5Gemma2Config())[0]
+    assert note_on_images(T5Config()) == [] == note_on_images(LlavaConfig())
