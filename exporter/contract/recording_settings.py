@@ -29,6 +29,7 @@ class RecordingSettings:
         audio_token: the token whose places are those of features, an id.
         longest: samples that are read at most; None for any number.
         most: recordings that one prompt may have; None for any number.
+        separate: whether each window is heard for itself, so that one after the other takes the memory of one.
     """
 
     preparation: str
@@ -40,6 +41,7 @@ class RecordingSettings:
     audio_token: int
     longest: int | None
     most: int | None = None
+    separate: bool = False
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
@@ -73,6 +75,7 @@ def _problems(settings: RecordingSettings) -> list[str]:
         "audio_token": (int,),
         "longest": (int, type(None)),
         "most": (int, type(None)),
+        "separate": (bool,),
     }
     problems = [
         f"{name} is {getattr(settings, name)!r}"

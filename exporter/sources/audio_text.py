@@ -5,7 +5,7 @@ Nothing here knows an architecture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # What transformers calls features of sound in a model's forward (5.23).
 _INPUTS = ("input_features", "input_values", "audio_input_features")
+_LONGER = 2.4  # windows of a recording that has several
+_SAME = 1e-4  # sd of the rows, that sums in another order differ by at most
 _WATCHED = 0.7  # of a window or second, of the recording that it is watched with
 
 
@@ -71,13 +73,20 @@ class HearingSource:
         rate = self.audio.settings.sampling_rate
         return arrays_of(self.processor, self.settings.mark, samples, rate, lambda made: taken_by(self.model, made))
 
-    def rows(self, samples: Samples) -> npt.NDArray[np.float32]:
-        """Rows of features of one recording by the model itself, float32 [rows, features]."""
+    def rows(self, samples: Samples, window: int | None = None) -> npt.NDArray[np.float32]:
+        """Rows of features of one recording by the model itself, float32 [rows, features].
+
+        Args:
+            window: heard without the others; None for all of them at once.
+        """
         import torch
 
         from jisu.exporter.sources.entering_rows import entering_rows
 
         made = taken_by(self.model, self.inputs(self.settings.mark, [samples]))
+        if window is not None:
+            names = (self.audio.settings.input_name, self.settings.mask)
+            made |= {name: made[name][window : window + 1] for name in names if name is not None}
         with torch.inference_mode(), quiet_transformers():
             rows: npt.NDArray[np.float32] = entering_rows(self.model, self.layers, made).numpy()
         return rows
@@ -153,6 +162,11 @@ def hearing_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Hear
     if not _takes_two(hearing, samples):
         hearing = replace(hearing, settings=replace(settings, most=1))
     with refusing_misfits(processor, model):
+        window = audio.settings.window
+        if window is not None and settings.preparation in ("each-window", "joined-windows"):
+            longer, whole = made_recording(round(_LONGER * window)), hearing
+            separate = heard_separately(lambda one: whole.rows(longer, one), windows=-(-len(longer) // window))
+            hearing = replace(hearing, settings=replace(hearing.settings, separate=separate))
         made = taken_by(model, hearing.inputs(f"A {settings.mark} What?", [samples]))
         if sees_ahead(model, settings.audio_token, made):
             raise InputError(
@@ -162,6 +176,19 @@ def hearing_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Hear
                 fix="Choose another model; attention of this kind is not exported for recordings yet.",
             )
     return hearing
+
+
+def heard_separately(rows: Callable[[int | None], npt.NDArray[np.float32]], *, windows: int) -> bool:
+    """Whether windows give the same rows each for itself as all at once.
+
+    Args:
+        rows: of the window of this number, or of all of them for None.
+    """
+    import numpy as np
+
+    together = rows(None)
+    each = np.concatenate([rows(number) for number in range(windows)])
+    return each.shape == together.shape and bool(np.abs(each - together).max() <= _SAME * together.std())
 
 
 def _take_template(processor: Any, tokenizer: Any, folder: Path) -> None:

@@ -98,10 +98,19 @@ class RecordingReader:
         """What the graph that hears reads of samples, float32 [samples]."""
         return recording_inputs(samples, self.audio, self.settings, self.backend.recording_features)
 
+    def rows(self, samples: Samples) -> npt.NDArray[np.float32]:
+        """Rows of features of samples, float32 [rows, features]; none of too short a recording."""
+        inputs = self.inputs(samples)
+        if not self.settings.separate:
+            return self.backend.read_recording(inputs)
+        windows = range(len(inputs[self.audio.input_name]))
+        each = [{name: array[one : one + 1] for name, array in inputs.items()} for one in windows]
+        return np.concatenate([self.backend.read_recording(one) for one in each])
+
     def features(self, recording: Any, *, name: str = "The recording") -> npt.NDArray[np.float32]:
         """Rows of features of a recording, float32 [rows, features]; raises InputError where nothing is heard."""
         samples = self.samples(recording, name=name)
-        rows = self.backend.read_recording(self.inputs(samples))
+        rows = self.rows(samples)
         if not len(rows):
             raise InputError(
                 f"{name} is too short for the model to hear anything",

@@ -74,6 +74,7 @@ def test_answers_about_recordings_are_those_of_transformers(family: str, audio_a
     assert {"recording-sound", "recording-lengths", "recording-features", "recording-order"} <= names
     settings = json.loads((artifact.folder / "recordings.json").read_text())
     longest = settings["longest"]
+    assert settings["separate"] == (settings["preparation"] == "each-window")
     with load(artifact.folder) as engine:
         for seconds in LENGTHS.values():
             recordings = recordings_of(seconds)

@@ -39,6 +39,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         {"mask_type": "float32"},
         {"longest": 0},
         {"longest": 1.5},
+        {"most": 0},
+        {"separate": 1},
         {"unknown": 1},
     ],
 )

@@ -6,10 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.audio_text import audio_text_class, audio_token_of
+from jisu.exporter.sources.audio_text import audio_text_class, audio_token_of, heard_separately
 from jisu.exporter.sources.folder import _note_on_sound
 
 
@@ -44,6 +45,23 @@ def test_a_configuration_has_to_name_a_token_with_an_embedding(changes: dict[str
 @pytest.mark.parametrize("name", ["audio_token_id", "audio_token_index"])
 def test_the_token_is_named_in_one_of_two_ways(name: str) -> None:
     assert audio_token_of(config(**{name: 3}), Path("checkpoint")) == 3
+
+
+def test_windows_are_separate_where_each_gives_its_own_rows() -> None:
+    windows = np.random.default_rng(0).normal(size=(3, 4, 8)).astype(np.float32)
+
+    def apart(number: int | None) -> Any:
+        return windows.reshape(-1, 8) if number is None else windows[number]
+
+    def mixed(number: int | None) -> Any:
+        return apart(number) - (windows.mean() if number is None else windows[number].mean())
+
+    def fewer(number: int | None) -> Any:
+        return apart(number)[: None if number is None else 3]
+
+    assert heard_separately(apart, windows=3)
+    assert not heard_separately(mixed, windows=3)
+    assert not heard_separately(fewer, windows=3)
 
 
 def test_of_a_model_that_also_hears_it_is_said_what_is_exported() -> None:
