@@ -94,6 +94,7 @@ _DIFFERENT: dict[str, dict[str, dict[str, Any]]] = {
     "mistral3": {"images": {"size": {"longest_edge": 448}}},
     "mistral_large4": {"text_config": {"num_key_value_heads": 4}},
     "cosmos3_omni": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": _MROPE}}},
+    "granite_docling": {"processor": {"image_seq_len": 4}},
     "glm5_next": {"text_config": {"num_key_value_heads": 4}},
 }
 # Processors of types that transformers' table of processors leaves out, as their documentation has them.

@@ -193,6 +193,7 @@ def _as_tiles(token: str, prepared: Sequence[Prepared], texts: Sequence[str]) ->
         return None
     line = found_pieces[columns].removesuffix(next_line)
     before_whole, after = found_pieces[-2], found_pieces[-1]
+    single = next((index for index, one in enumerate(prepared) if one.rows * one.columns == 1), None)
     return {
         "rule": "tiles",
         "token": token,
@@ -201,4 +202,6 @@ def _as_tiles(token: str, prepared: Sequence[Prepared], texts: Sequence[str]) ->
         "whole": before_whole.removeprefix(line),
         "alone": "" if whole is None else pieces[whole][0],
         "after": after,
+        # With a whole image behind it, such a text has three pieces.
+        **({"single": pieces[single]} if single is not None and len(pieces[single]) == 2 else {}),
     }

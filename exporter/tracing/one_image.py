@@ -15,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import TorchFunctionMode
 
+_OF_TILES = 5  # dims of what holds them
+
 
 class OneImage(TorchFunctionMode):
     """While entered: numbers of pieces stay unread, cutting by them gives one piece, and all images are real."""
@@ -47,7 +49,7 @@ class OneImage(TorchFunctionMode):
                     self._lengths = sizes.lengths
                 return (args[0],)
         if func is Tensor.__getitem__ and _chooses_images(args[0], args[1]):
-            return args[0]
+            return args[0] if args[1].dim() == 1 else args[0].flatten(0, 1)
         if func is Tensor.__len__ and isinstance(args[0].shape[0], torch.SymInt):
             return 1  # of the one piece that `unbind` gives
         if func is Tensor.unbind and isinstance(args[0].shape[0], torch.SymInt):
@@ -94,7 +96,10 @@ def _is_dynamic(tensor: Tensor, dim: int | None = None) -> bool:
 
 
 def _chooses_images(tensor: Tensor, index: Any) -> bool:
-    return isinstance(index, Tensor) and index.dtype == torch.bool and index.dim() == 1 < tensor.dim()
+    """Of the images of all prompts, or of the tiles of each, [1, tiles, 3, H, W]."""
+    if not isinstance(index, Tensor) or index.dtype != torch.bool:
+        return False
+    return index.dim() == 1 < tensor.dim() or (index.dim(), tensor.dim()) == (2, _OF_TILES)
 
 
 def _holds_sizes(value: Any) -> bool:

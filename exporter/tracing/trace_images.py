@@ -14,7 +14,7 @@ from jisu.exporter.sources.image_ways import made_images
 from jisu.exporter.tracing.image_decoder import ImageDecoder, add_image_inputs
 from jisu.exporter.tracing.trace import trace
 from jisu.exporter.tracing.unpacked_tiles import packs_tiles
-from jisu.exporter.tracing.vision import PIXELS, Axis, VisionPart, joined_features, trace_vision
+from jisu.exporter.tracing.vision import PIXELS, TILES_MASK, Axis, VisionPart, joined_features, trace_vision
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -87,7 +87,8 @@ def vision_part(vision: VisionSource, names: tuple[str, ...]) -> VisionPart:
     arrays = process_image(vision.processor, made_images(_EDGE)[0]).arrays
     sized, packed = "image_sizes" in arrays, packs_tiles(vision.model)
     nested = arrays[PIXELS].ndim == 5 and not packed
-    return VisionPart(vision.model, names=names, nested=nested, sized=sized, packed=packed)
+    masked = TILES_MASK in arrays and arrays[TILES_MASK].ndim == 2  # others have a mask of each tile's pixels
+    return VisionPart(vision.model, names=names, nested=nested, sized=sized, packed=packed, tiles_masked=masked)
 
 
 def graph_inputs(vision: VisionSource, image: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[Any]]:

@@ -26,7 +26,7 @@ from jisu.exporter.tracing.torch_exporter import place_of, run_exporter
 from jisu.exporter.tracing.trace import clean, name_outputs
 from jisu.exporter.tracing.unpacked_tiles import unpacked_tiles
 
-PIXELS = "pixel_values"
+PIXELS, TILES_MASK = "pixel_values", "pixel_attention_mask"
 # An axis of a vision graph's input: a size, or a number of times the letter of a dynamic one.
 Axis = int | tuple[int, str]
 # Sizes that an axis has at least, see `runtimes.images.grid`.
@@ -43,16 +43,24 @@ class VisionPart(nn.Module):
         nested: the model takes the tiles of several prompts, [1, tiles, 3, H, W].
         sized: the model takes the size of the picture.
         packed: the model lays the features of tiles by the size of the picture, which is left to a runtime.
+        tiles_masked: the model is told which tiles are real.
         names: of the inputs, in their order.
     """
 
     weight_prefix = "model."
 
     def __init__(
-        self, model: PreTrainedModel, *, names: tuple[str, ...], nested: bool, sized: bool, packed: bool = False
+        self,
+        model: PreTrainedModel,
+        *,
+        names: tuple[str, ...],
+        nested: bool,
+        sized: bool,
+        packed: bool = False,
+        tiles_masked: bool = False,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._tiles_masked = model, tiles_masked
         self._names, self._nested, self._sized, self._packed = names, nested, sized, packed
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -60,6 +68,8 @@ class VisionPart(nn.Module):
         pixels: Tensor = arguments[PIXELS]
         if self._nested:
             arguments[PIXELS] = pixels[None]
+        if self._tiles_masked:
+            arguments[TILES_MASK] = torch.ones((1, pixels.shape[0]), dtype=torch.bool)
         if self._packed:
             arguments["image_sizes"] = [(1, 1)]
         elif self._sized:

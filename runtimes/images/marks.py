@@ -20,7 +20,8 @@ def marked_text(prepared: Prepared, rows: int, marks: Mapping[str, Any]) -> str:
         marks: ``token``, the text of the image token, and by the ``rule``: "run" has ``before`` and ``after`` all
             tokens; "lines" has ``between`` and ``after``, with as many lines as the image has rows; "tiles" has
             ``tile``, which may name ``{row}`` and ``{column}``, before each tile's tokens, ``line`` behind each line,
-            ``whole`` before the whole image's, ``alone`` where there are no tiles, and ``after`` all; "numbered" is
+            ``whole`` before the whole image's, ``alone`` where there are no tiles, and ``after`` all, and it may have
+            ``single``, what is before and behind the one tile of an image without a whole one; "numbered" is
             the same, with ``before`` all and a ``tile`` that may name ``{number}``, and no lines.
     """
     token, rule = str(marks["token"]), marks["rule"]
@@ -54,6 +55,9 @@ def _tiled(prepared: Prepared, rows: int, marks: Mapping[str, Any], token: str) 
     tokens = token * (rows // (count + 1))
     if not count:
         return str(marks["alone"]) + tokens + str(marks["after"])
+    if count == 1 and "single" in marks:
+        before, after = marks["single"]
+        return str(before) + token * rows + str(after)
     text = ""
     for row in range(1, prepared.rows + 1):
         for column in range(1, prepared.columns + 1):

@@ -40,6 +40,11 @@ def test_an_image_that_is_not_cut_stands_alone() -> None:
     assert marked_text(image(), 2, TILES) == "Axx."
 
 
+def test_one_tile_may_have_no_whole_image_behind_it() -> None:
+    assert marked_text(image(1, 1), 2, {**TILES, "single": ["(", ")"]}) == "(xx)"
+    assert marked_text(image(1, 1), 2, TILES) == "<1,1>x/Wx."
+
+
 def test_what_surrounds_a_text_stands_behind_its_last_image() -> None:
     layout = {"before": "(", "mark": "!", "end": ")"}
     assert laid_out("a<i>b<i>c", "<i>", layout) == "(a<i>b<i>!c)"
