@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, processors
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.pipeline import export
@@ -25,7 +26,10 @@ def write_static(
 ) -> Path:
     folder.mkdir(parents=True)
     tokenizer = tiny_tokenizer()
-    (folder / "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str())
+    inner = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    # It would add a token of its own, which such a model leaves out.
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    (folder / "tokenizer.json").write_text(inner.to_str())
     generator = torch.Generator().manual_seed(0)
     save_file(
         tensors or {"embedding.weight": torch.randn(len(tokenizer), WIDTH, generator=generator)},
