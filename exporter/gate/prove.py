@@ -111,6 +111,7 @@ def _prove_generator(
     from jisu.exporter.gate.reference import reference_of
     from jisu.exporter.gate.reference_tasks import on_cluster
     from jisu.exporter.gate.tokenizer import chat_renderer
+    from jisu.exporter.jobs.free_memory import give_back_freed
 
     facts, tokenizer = source.model, source.tokenizer
     reference = on_cluster(in_layers(reference_of(source), source), source, workers)
@@ -128,6 +129,8 @@ def _prove_generator(
     )
     # What a recurrent state was is gone: nobody asks a backend to take it back.
     prompts = replace(prompts, rewinds=all(spec.kind != "recurrent" for spec in artifact.manifest.signature.state))
+    source.let_go()
+    give_back_freed()
     backend = open_candidate(artifact, VERIFIED_ON)
     try:
         return run_gate(
