@@ -1,12 +1,14 @@
 """Compares weight formats and rounding algorithms on every held-out domain: size, divergence of the worst, seconds.
 
     python -m benchmarks.studies.weight_formats CHECKPOINT --out FILE.json \\
-        [--artifact FOLDER ...] [--gguf FILE ...] [--genai FOLDER ...] [--algorithms "b32;hqq"] [--tokens 512]
+        [--artifact FOLDER ...] [--gguf FILE ...] [--genai FOLDER ...] [--weights FILE ...] [--algorithms "b32;hqq"] \\
+        [--tokens 512]
 
 Artifacts run on ONNX Runtime, GGUF files on llama.cpp and genai's folders on onnxruntime-genai, where these are
-installed; algorithms run in torch with quantized and dequantized weights. All of them predict the same tokens as the
-checkpoint in float32, each domain from windows of its own. Rows that the file already has are not measured again.
-Nothing may be tuned on these texts: they are the gate's.
+installed; algorithms run in torch with quantized and dequantized weights, and so do layers that another tool has
+rounded (`benchmarks.studies.auto_round_weights`), with an embedding of 8 bits. All of them predict the same
+tokens as the checkpoint in float32, each domain from windows of its own. Rows that the file already has are not
+measured again. Nothing may be tuned on these texts: they are the gate's.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from jisu.calibration.text.mixture import part_weights
 from jisu.calibration.text.windows import Windows, draw_windows
 from jisu.exporter.gate.domain_tokens import DomainTokens, domain_tokens
 from jisu.exporter.gate.quality import QualityMeter
-from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.calibration_data import WINDOWS, read_calibration_data
 from jisu.exporter.sources import load_source
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ ALGORITHMS: dict[str, tuple[Case, bool]] = {
     f"awq+gptq, b32{ALIKE}": (Case(algorithm="awq+gptq-sequential", block_size=32), True),
     "awq+gptq, b32, damping 0.3": (Case(algorithm="awq+gptq-sequential", block_size=32, damping=0.3), True),
     "awq+gptq, b128": (Case(algorithm="awq+gptq-sequential", block_size=128), True),
+    # What no kernel runs: how far 4 bits are from the next width.
+    "5 bits, awq+gptq, b32": (Case(algorithm="awq+gptq-sequential", bits=5, block_size=32), True),
     "8 bits, b32": (Case(algorithm="rtn+mse", bits=8, block_size=32, symmetric=True), False),
 }
 
@@ -164,6 +168,34 @@ def of_algorithm(case: Case, subject: Subject) -> tuple[Predict, int]:
     return subject.logits, stored_bytes(case, subject.model)
 
 
+def of_weights(file: Path, subject: Subject) -> tuple[Predict, int]:
+    """What the checkpoint predicts with layers that another tool has rounded, and the bytes of weights.
+
+    The file's metadata says how many bytes the layers take, which floats do not show.
+    """
+    import torch
+    from safetensors import safe_open
+
+    apply(Case(algorithm="none"), subject)  # type: ignore[arg-type]
+    with safe_open(file, framework="pt") as stored, torch.no_grad():
+        layers, facts = list(stored.keys()), stored.metadata()
+        for name in layers:
+            subject.model.get_parameter(name).copy_(stored.get_tensor(name))
+    rest = stored_bytes(Case(algorithm="none"), subject.model)
+    return subject.logits, int(facts["bytes"]) + rest - 4 * sum(
+        subject.model.get_parameter(name).numel() for name in layers
+    )
+
+
+def choose_algorithms(parts: Sequence[str]) -> dict[str, tuple[Case, bool]]:
+    """Those of `ALGORITHMS` that have one of these names, or a part of it in theirs."""
+    return {
+        name: made
+        for name, made in ALGORITHMS.items()
+        if any(part == name if part in ALGORITHMS else part in name for part in parts)
+    }
+
+
 def rows(options: argparse.Namespace, source: Any) -> Iterator[tuple[str, Callable[[], tuple[Predict, int]]]]:
     """Name and maker of every row that is asked for."""
     for folder in options.artifact:
@@ -172,20 +204,33 @@ def rows(options: argparse.Namespace, source: Any) -> Iterator[tuple[str, Callab
         yield f"llama.cpp {file.stem}", lambda file=file: of_gguf(file)  # type: ignore[misc]
     for folder in options.genai:
         yield f"onnxruntime-genai {folder.name}", lambda folder=folder: of_genai(folder)  # type: ignore[misc]
+    own = {name: value.clone() for name, value in source.module.state_dict().items()}
+    for file in options.weights:
+        source.module.load_state_dict(own)
+        subject = Subject(source.module, Windows(ids=np.zeros((0, 0), np.int64), seed=0))
+        yield f"weights of {file.stem}", lambda file=file, subject=subject: of_weights(file, subject)  # type: ignore[misc]
     parts = [part for part in options.algorithms.split(";") if part]
-    chosen = {name: made for name, made in ALGORITHMS.items() if any(part in name for part in parts)}
+    chosen = choose_algorithms(parts)
     if not chosen:
         return
     model = source.module
-    own = {name: value.clone() for name, value in model.state_dict().items()}
     ids = np.asarray(source.tokenizer.encode(reference_prose()), dtype=np.int64)
     prose = draw_windows(ids, count=options.windows, length=256)
     mixture = read_calibration_data(source, windows=options.windows)
     for name, (case, mixed) in chosen.items():
         model.load_state_dict(own)
         weights = part_weights(mixture.parts) if name.endswith(ALIKE) else None
+        name = name if options.windows == WINDOWS else f"{name}, {options.windows} windows"
         subject = Subject(model, mixture.windows if mixed else prose, window_weights=weights)
         yield name, lambda case=case, subject=subject: of_algorithm(case, subject)  # type: ignore[misc]
+
+
+def write_for_others(source: Any, folder: Path, *, windows: int) -> None:
+    """The checkpoint as a float32 folder of transformers, and `windows.npy`: what other tools are to calibrate on."""
+    data = read_calibration_data(source, windows=windows)
+    source.module.save_pretrained(folder)
+    source.tokenizer.save_pretrained(folder)
+    np.save(folder / "windows.npy", data.windows.ids)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -212,12 +257,19 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, action="append", default=[], help="an exported folder")
     parser.add_argument("--gguf", type=Path, action="append", default=[], help="a GGUF file for llama.cpp")
     parser.add_argument("--genai", type=Path, action="append", default=[], help="a folder of genai's model builder")
-    parser.add_argument("--algorithms", default="", help="parts of names, separated by semicolons (default: none)")
+    parser.add_argument("--weights", type=Path, action="append", default=[], help="layers that another tool rounded")
+    parser.add_argument("--for-others", type=Path, help="write the checkpoint and the windows there, and end")
+    parser.add_argument(
+        "--algorithms", default="", help="names, or parts of them, separated by semicolons (default: none)"
+    )
     parser.add_argument("--tokens", type=int, default=512, help="of each domain, about (default: 512)")
-    parser.add_argument("--windows", type=int, default=32, help="of calibration (default: 32)")
+    parser.add_argument("--windows", type=int, default=WINDOWS, help="of calibration (default: %(default)s)")
     options = parser.parse_args()
     source = load_source(options.checkpoint)
     assert source.tokenizer is not None, "the texts have to be made into tokens"
+    if options.for_others is not None:
+        write_for_others(source, options.for_others, windows=options.windows)
+        return
     truth = Subject(source.module, Windows(ids=np.zeros((0, 0), np.int64), seed=0))
     report: dict[str, Any] = {"checkpoint": Path(options.checkpoint).name, "tokens": options.tokens, "rows": {}}
     if options.out.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,35 @@ def test_formats_compared_are_those_of_the_report_where_it_has_them(rows: dict[s
             assert differing(cells) == [], name
             checked.add(name)
     assert len(checked) >= 7
+
+
+def test_what_8_bits_buy_is_what_was_recorded() -> None:
+    report = json.loads((RESULTS / "int4-bits.json").read_text(encoding="utf-8"))
+    shown = {name: cells for name, *cells in table("docs/precision.md", "| layers of 8 bits |")}
+    assert list(shown) == list(report["rows"])
+    for name, (size, worst, mean) in shown.items():
+        row = report["rows"][name]
+        cells = [(size.removesuffix(" MB"), row["bytes"] / 1e6), (worst, row["worst_kl"]), (mean, row["mean_kl"])]
+        assert differing(cells) == [], name
+    ratios = [report["rows"][name]["mean_kl"] / kl for name, kl in report["expected_kl_of_rows"].items()]
+    assert all(1.65 < ratio < 1.95 for ratio in ratios), "1.7 to 1.9 times"
+    expected = report["expected_kl_of_4_bits"]
+    by_kind = {kind: round(100 * kl / expected["sum"]) for kind, kl in expected["by_kind"].items()}
+    assert [by_kind[kind] for kind in ("down_proj", "up_proj", "gate_proj", "v_proj")] == [26, 25, 20, 17]
+    assert round(sum(expected["by_layer"][:5]) / expected["sum"], 1) == 0.3
+
+
+def test_what_auto_round_gives_is_what_was_measured() -> None:
+    rows = json.loads((RESULTS / "weight-formats.json").read_text(encoding="utf-8"))["rows"]
+    row = rows["weights of auto-round-b32-50-steps"]
+    kl = {name: domain["mean_kl"] for name, domain in row["domains"].items()}
+    words = r"gives (\S+) MB of weights with an embedding of 8 bits, (\S+) in the worst of "
+    words += r"the gate's domains, (\w+), and (\S+) on"
+    (figures,) = re.findall(words.replace(" ", r"\s"), text_of("docs/precision.md"))
+    size, worst, language, mean = figures
+    values = [(size, row["bytes"] / 1e6), (worst, max(kl.values())), (mean, sum(kl.values()) / len(kl))]
+    assert differing(values) == []
+    assert kl[language.lower()] == max(kl.values())
 
 
 def test_how_long_exports_take_is_what_their_artifacts_say(rows: dict[str, dict[str, Any]]) -> None:

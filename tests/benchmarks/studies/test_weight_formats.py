@@ -4,8 +4,11 @@ import sys
 from types import ModuleType
 
 import numpy as np
+import torch
+from safetensors.torch import save_file
 
-from jisu.benchmarks.studies.weight_formats import of_genai, table
+from jisu.benchmarks.studies.weight_formats import Subject, choose_algorithms, of_genai, of_weights, table
+from jisu.calibration.text.windows import Windows
 
 
 def test_a_row_names_its_worst_domain_and_the_mean_of_all():
@@ -40,3 +43,24 @@ def test_genai_is_asked_token_by_token_and_every_text_anew(monkeypatch, tmp_path
     assert size == 5
     for _ in range(2):
         assert predict(np.array([4, 5])).tolist() == [[4, 4, 4], [9, 9, 9]]
+
+
+def test_layers_that_another_tool_rounded_are_put_into_the_model(tmp_path):
+    model = torch.nn.Module()
+    model.model = torch.nn.Module()
+    model.model.layers = torch.nn.ModuleList([torch.nn.Linear(64, 8, bias=False)])
+    model.embedding = torch.nn.Embedding(16, 64)
+    model.get_input_embeddings = lambda: model.embedding
+    before = model.embedding.weight.detach().clone()
+    rounded = torch.full((8, 64), 0.5)
+    save_file({"model.layers.0.weight": rounded}, tmp_path / "other.safetensors", metadata={"bytes": "1000"})
+    _, size = of_weights(tmp_path / "other.safetensors", Subject(model, Windows(ids=np.zeros((0, 0)), seed=0)))
+    assert torch.equal(model.model.layers[0].weight, rounded)
+    assert 0 < float((model.embedding.weight.detach() - before).abs().max()) < 0.03, "the embedding has 8 bits"
+    assert 1000 + 16 * 64 < size < 1000 + 16 * 80
+
+
+def test_a_whole_name_means_that_algorithm_and_a_part_all_that_have_it():
+    assert list(choose_algorithms(["awq+gptq, b32"])) == ["awq+gptq, b32"]
+    assert list(choose_algorithms(["damping", "hqq"])) == ["hqq, b32", "awq+gptq, b32, damping 0.3"]
+    assert choose_algorithms([]) == {}
