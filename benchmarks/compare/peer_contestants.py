@@ -50,6 +50,7 @@ PEERS = {
     "llama.cpp F16": Peer("run_llama_cpp", "f16.gguf"),
     "llama.cpp Q8_0": Peer("run_llama_cpp", "q8_0.gguf"),
     "llama.cpp Q4_K_M": Peer("run_llama_cpp", "q4_k_m.gguf"),
+    "llama.cpp Q4_0": Peer("run_llama_cpp", "q4_0.gguf"),
     "OpenVINO int8": Peer("run_openvino", "openvino-int8"),
     "OpenVINO int4": Peer("run_openvino", "openvino-int4"),
 }

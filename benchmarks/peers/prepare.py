@@ -4,8 +4,8 @@
     python -m benchmarks.peers.prepare MODEL.gguf --python build/peers/bin/python --out build/peer-models
 
 Into the folder: the checkpoint for transformers in float32, onnxruntime-genai's fp32 and int4 as its builder makes
-them, llama.cpp's F16, Q8_0 and Q4_K_M, OpenVINO's int8 and int4 as its converter makes them. What is there already
-stays; what cannot be made is said, and the rest goes on.
+them, llama.cpp's F16, Q8_0, Q4_K_M and Q4_0, OpenVINO's int8 and int4 as its converter makes them. What is there
+already stays; what cannot be made is said, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main() -> None:
         out / "f16.gguf": lambda path: quantize(python, whole, path, "LLAMA_FTYPE_MOSTLY_F16"),
         out / "q8_0.gguf": lambda path: quantize(python, whole, path, "LLAMA_FTYPE_MOSTLY_Q8_0"),
         out / "q4_k_m.gguf": lambda path: quantize(python, whole, path, "LLAMA_FTYPE_MOSTLY_Q4_K_M"),
+        out / "q4_0.gguf": lambda path: quantize(python, whole, path, "LLAMA_FTYPE_MOSTLY_Q4_0"),
         out / "openvino-int8": lambda path: convert_for_openvino(python, folder, path, "int8"),
         out / "openvino-int4": lambda path: convert_for_openvino(python, folder, path, "int4"),
     }
