@@ -181,7 +181,17 @@ class CausalLM(nn.Module):
     def _observed_state(self) -> tuple[str, int, list[StateItem]]:
         """Run two tokens through the model: the cache's name, how many layers it has, and what each then holds."""
         with quiet_transformers(), torch.inference_mode():
-            output = self._call_with_cache()
+            try:
+                output = self._call_with_cache()
+            except InputError:
+                raise  # a reason of ours
+            except Exception as error:  # models that cannot be called with a cache raise anything
+                raise StateNotCarriedError(
+                    f"{type(self.model).__name__} cannot be called with a cache",
+                    received=reason_of(error),
+                    allowed="a model that makes a cache of its own while it reads a text",
+                    fix="Choose a model that transformers itself runs with use_cache=True.",
+                ) from error
         name, cache = next(
             ((name, cache) for name in _CACHES if (cache := getattr(output, name, None)) is not None), ("", None)
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import Lfm2Config
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.tracing import causal_lm
@@ -220,6 +221,20 @@ def test_a_model_that_cannot_be_called_says_why():
         InputError, match="cannot continue from an explicit state. Received: ValueError: no past, please"
     ):
         CausalLM(model)
+
+
+def test_a_model_that_makes_no_cache_itself_says_why():
+    config = Lfm2Config(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        vocab_size=TINY_VOCAB,
+        layer_types=["conv", "conv"],
+    )
+    with pytest.raises(StateNotCarriedError, match=r"cannot be called with a cache\. Received: ValueError: .*get_seq"):
+        CausalLM(random_model(config))
 
 
 def test_a_window_that_is_counted_from_the_end_of_a_buffer_is_found_to_be_wrong():
