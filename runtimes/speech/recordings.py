@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import wave
 from pathlib import Path
@@ -20,6 +21,7 @@ LONGEST_HOURS = 6
 # Numbers that samples cannot be, whatever is said of their scale.
 _LOUDEST = 64.0
 _RATES = (1000, 768_000)  # Hz
+_MOST_PIPED = 1 << 30  # bytes; a pipe is held in memory
 _INTEGERS = {1: "u1", 2: "<i2", 4: "<i4"}
 
 
@@ -132,6 +134,8 @@ def _read_file(path: Path, model_rate: int) -> tuple[npt.NDArray[Any], int]:
     try:
         with path.open("rb") as stream:
             head = stream.read(12)
+            # What was read of a pipe cannot be read again, so all of it is held.
+            source: Path | io.BytesIO = path if stream.seekable() else io.BytesIO(head + stream.read(_MOST_PIPED))
     except OSError as error:
         raise InputError(
             f"The recording {path} cannot be read",
@@ -146,22 +150,37 @@ def _read_file(path: Path, model_rate: int) -> tuple[npt.NDArray[Any], int]:
             allowed="a recording with some sound",
             fix="Record it again.",
         )
+    held = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else path.stat().st_size
+    if source is not path and held >= _MOST_PIPED:
+        raise InputError(
+            f"{path} is a pipe with too much in it",
+            received=f"{_MOST_PIPED / 1e6:.0f} MB or more",
+            allowed="a file of any size, or a pipe of less",
+            fix="Write it into a file first.",
+        )
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        plain = _read_wave(path)
+        plain = _read_wave(path, source, held)
         if plain is not None:
             return plain
-    return _read_with_library(path)
+        if isinstance(source, io.BytesIO):
+            source.seek(0)
+    return _read_with_library(path, source)
 
 
-def _read_wave(path: Path) -> tuple[npt.NDArray[Any], int] | None:
-    """Plain PCM; None for what the standard library does not read, such as floating-point samples."""
+def _read_wave(path: Path, source: Path | io.BytesIO, held: int) -> tuple[npt.NDArray[Any], int] | None:
+    """Plain PCM; None for what the standard library does not read, such as floating-point samples.
+
+    Args:
+        held: bytes of the file. A header says more where the program that wrote it could not go back, as into a pipe.
+    """
     try:
-        with wave.open(str(path), "rb") as file:
+        with wave.open(str(source) if isinstance(source, Path) else source, "rb") as file:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
             if not _RATES[0] <= rate <= _RATES[1] or not channels:
                 return None
-            _check_length(file.getnframes(), rate, str(path))
-            content = file.readframes(file.getnframes())
+            frames = min(file.getnframes(), held // (width * channels))
+            _check_length(frames, rate, str(path))
+            content = file.readframes(frames)
     except (wave.Error, EOFError, OverflowError):
         return None
     content = content[: len(content) // (width * channels) * (width * channels)]
@@ -177,7 +196,7 @@ def _read_wave(path: Path) -> tuple[npt.NDArray[Any], int] | None:
     return samples.reshape(-1, channels), rate
 
 
-def _read_with_library(path: Path) -> tuple[npt.NDArray[Any], int]:
+def _read_with_library(path: Path, source: Path | io.BytesIO) -> tuple[npt.NDArray[Any], int]:
     try:
         import soundfile
     except (ImportError, OSError) as error:
@@ -185,7 +204,7 @@ def _read_with_library(path: Path) -> tuple[npt.NDArray[Any], int]:
             "soundfile", extra="audio", needed_for=f"{path}, which is no WAV file of plain samples,"
         ) from error
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(str(source) if isinstance(source, Path) else source) as file:
             rate = int(file.samplerate)
             if rate > 0:
                 _check_length(len(file), rate, str(path))
@@ -193,7 +212,7 @@ def _read_with_library(path: Path) -> tuple[npt.NDArray[Any], int]:
     except (RuntimeError, TypeError, ValueError) as error:  # the library's errors are of the first kind
         raise InputError(
             f"{path} is not a recording that can be read",
-            received=str(error).strip().splitlines()[0],
+            received=getattr(error, "error_string", str(error)).strip().splitlines()[0],
             allowed="a WAV, FLAC, OGG or MP3 file",
             fix="Convert it, for example to WAV.",
         ) from error

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import threading
 import wave
 from pathlib import Path
 from typing import Any
@@ -137,3 +140,37 @@ def test_days_of_sound_are_refused_by_their_header(tmp_path: Path, monkeypatch: 
         read(write_wave(tmp_path / "a.wav", TONE))
     with pytest.raises(InputError, match="too long"):
         read(TONE)
+
+
+def test_a_header_that_was_written_into_a_pipe_says_more_than_there_is(tmp_path: Path) -> None:
+    path = write_wave(tmp_path / "a.wav", TONE)
+    content = bytearray(path.read_bytes())
+    for place in (4, content.index(b"data") + 4):
+        content[place : place + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert np.allclose(read(path), TONE, atol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_a_pipe_is_read_once(tmp_path: Path, subtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "a.wav", TONE, RATE, subtype=subtype)
+    content = (tmp_path / "a.wav").read_bytes()
+    assert np.allclose(read(piped(tmp_path / "pipe", content)), TONE, atol=1e-4)
+    with pytest.raises(InputError, match=r"not a recording that can be read\. Received: (?!.*BytesIO)"):
+        read(piped(tmp_path / "text", b"no recording, and longer than a header"))
+    monkeypatch.setattr(recordings, "_MOST_PIPED", 1000)
+    with pytest.raises(InputError, match=r"a pipe with too much in it.*Write it into a file first"):
+        read(piped(tmp_path / "long", content))
+
+
+def piped(path: Path, content: bytes) -> Path:
+    os.mkfifo(path)
+    threading.Thread(target=_write, args=(path, content), daemon=True).start()
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), path.open("wb") as pipe:
+        pipe.write(content)
