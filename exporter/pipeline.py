@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import MANIFEST, VISION_GRAPH, Artifact, Manifest
+from jisu.exporter.contract.artifact import HEARING, MANIFEST, VISION, Artifact, Manifest
 from jisu.exporter.contract.errors import GateRejectedError, InputError
 from jisu.exporter.contract.source_place import place_of, without_paths
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
@@ -38,20 +38,22 @@ from jisu.exporter.packaging.artifact_files import (
 from jisu.exporter.packaging.folder_files import write_folder_files
 from jisu.exporter.packaging.rejection import keep_rejected
 from jisu.exporter.packaging.staging import publish, remove_stale, staging_folder
-from jisu.exporter.passes.recipes import FEATURE_STEPS, VISION_HALF, encoder_steps, vision_integer_steps
+from jisu.exporter.passes.recipes import FEATURE_HALF, FEATURE_STEPS, encoder_steps, feature_integer_steps
 from jisu.exporter.passes.run_recipe import PassContext, run_recipe
 from jisu.exporter.passes.steps import StepRecord
 from jisu.exporter.precision.half_precision import computed_half
 from jisu.exporter.precision.precision import HalfType, WeightFormat, kernels_of
+from jisu.exporter.quantization.feature_weights import (
+    FEATURE_GRAPHS,
+    describe_feature_format,
+    feature_format,
+    graphs_of_features,
+    round_feature_weights,
+)
 from jisu.exporter.quantization.mixed_precision import Measured
 from jisu.exporter.quantization.prepared import complete_prepared, half_record, pass_context
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
 from jisu.exporter.quantization.run import run_quantization
-from jisu.exporter.quantization.vision_weights import (
-    describe_vision_format,
-    round_vision_weights,
-    vision_format,
-)
 from jisu.exporter.request import ExportRequest, with_arguments_of
 from jisu.exporter.sources.compute_device import CPU, computing_on
 from jisu.exporter.sources.evaluation_mode import evaluation_mode
@@ -285,28 +287,28 @@ def _optimize(job: ExportJob, graphs: Graphs, quantized: QuantizedWeights) -> li
     if graphs.encoder is not None:
         steps = encoder_steps(job.steps)
         records += [replace(record, graph="encoder") for record in run_recipe(graphs.encoder, steps, context)]
-    if graphs.vision is not None:
-        records += [replace(record, graph="vision") for record in _optimize_vision(job, graphs.vision, context)]
-    if graphs.hearing is not None:
-        plain = replace(context, quantized={})
-        records += [replace(record, graph="hearing") for record in run_recipe(graphs.hearing, FEATURE_STEPS, plain)]
+    for name, graph, file in (("vision", graphs.vision, VISION), ("hearing", graphs.hearing, HEARING)):
+        if graph is not None:
+            made = _optimize_features(graph, _feature_format(job, file), context, target=job.target)
+            records += [replace(record, graph=name) for record in made]
     return records
 
 
-def _optimize_vision(job: ExportJob, vision: ir.Model, context: PassContext) -> list[StepRecord]:
-    """The recipe of the graph that reads images, in place, and the format of its weights behind it."""
-    records = run_recipe(vision, FEATURE_STEPS, replace(context, quantized={}))
-    form = _vision_format(job)
+def _optimize_features(
+    graph: ir.Model, form: WeightFormat | HalfType | None, context: PassContext, *, target: str
+) -> list[StepRecord]:
+    """The recipe of a graph that reads images or hears, in place, and the format of its weights behind it."""
+    records = run_recipe(graph, FEATURE_STEPS, replace(context, quantized={}))
     if isinstance(form, WeightFormat):
-        rounded = round_vision_weights(vision.graph, form)
-        return records + run_recipe(vision, vision_integer_steps(job.target), replace(context, quantized=rounded))
+        rounded = round_feature_weights(graph.graph, form)
+        return records + run_recipe(graph, feature_integer_steps(target), replace(context, quantized=rounded))
     if form is not None:
-        return records + run_recipe(vision, VISION_HALF, replace(context, half=form, kept=frozenset()))
+        return records + run_recipe(graph, FEATURE_HALF, replace(context, half=form, kept=frozenset()))
     return records
 
 
-def _vision_format(job: ExportJob) -> WeightFormat | HalfType | None:
-    return vision_format(job.precision, job.prepared.options.keep)
+def _feature_format(job: ExportJob, file: str) -> WeightFormat | HalfType | None:
+    return feature_format(job.precision, file, job.prepared.options.keep)
 
 
 def _write(
@@ -350,12 +352,13 @@ def _quantization_record(job: ExportJob, quantized: QuantizedWeights) -> dict[st
     record = quantized.record or half_record(job.prepared)
     if not record:
         return {}
-    vision = {VISION_GRAPH: describe_vision_format(_vision_format(job))} if job.source.vision is not None else {}
+    graphs = graphs_of_features(job.source)
+    features = {FEATURE_GRAPHS[file]: describe_feature_format(_feature_format(job, file)) for file in graphs}
     evaluation = {"evaluation": job.held_out.to_record()} if job.held_out.requested else {}
     device = {} if job.request.device == CPU else {"device": job.request.device}
     return {
         **record,
-        **vision,
+        **features,
         **device,
         "budget": asdict(job.precision.budget),
         **evaluation,

@@ -88,7 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="layers to keep in fp32, such as '*.down_proj', or vision.onnx for all that reads images; repeatable",
+        help="layers to keep in fp32, such as '*.down_proj', or vision.onnx or hearing.onnx for all that reads images "
+        "or hears; repeatable",
     )
     weights.add_argument(
         "--block-size",

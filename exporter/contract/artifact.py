@@ -38,8 +38,6 @@ ENCODER_WEIGHTS = "encoder.onnx.data"
 # become its inputs.
 VISION = "vision.onnx"
 VISION_WEIGHTS = "vision.onnx.data"
-# Key of a manifest's quantization: how the weights of that graph are stored.
-VISION_GRAPH = "vision_graph"
 IMAGES = "images.json"
 # Of a model that hears: from samples to what its graph reads, and what a runtime has to know of that.
 AUDIO_GRAPH = "audio.onnx"
@@ -49,6 +47,9 @@ AUDIO_SETTINGS = "audio.json"
 HEARING = "hearing.onnx"
 HEARING_WEIGHTS = "hearing.onnx.data"
 RECORDINGS = "recordings.json"
+# Keys of a manifest's quantization: how the weights of these graphs are stored.
+VISION_GRAPH = "vision_graph"
+HEARING_GRAPH = "hearing_graph"
 TOKENIZER = "tokenizer.json"
 # How long each step took and how much memory it needed: true of one run, hence beside the manifest and not hashed.
 TIMINGS = "timings.json"

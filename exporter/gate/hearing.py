@@ -14,9 +14,17 @@ import numpy as np
 from jisu.exporter.gate.exam import Exam
 from jisu.exporter.gate.recordings import Recording, gate_recordings
 from jisu.exporter.gate.result import Check
-from jisu.exporter.gate.shown import ShownExam, check_tokens, compare_rows, fitting_cases, shown_checks
+from jisu.exporter.gate.shown import (
+    ShownExam,
+    check_tokens,
+    compare_rows,
+    feature_error,
+    fitting_cases,
+    shown_checks,
+)
 from jisu.exporter.gate.shown_reference import ShownReference
 from jisu.exporter.gate.speech import CLOSE, UNIT
+from jisu.exporter.precision.precision import FLOAT
 
 if TYPE_CHECKING:
     from jisu.exporter.contract.image_prompt import RecordingBackend
@@ -27,15 +35,18 @@ _FIRST, _SECOND = "A recording: {mark} What is said?", "{mark} and then {mark} W
 _FRAMES = (1, 2, 3, 7, 8, 9, 16, 23, 41, 64, 97)
 
 
-def hearing_exam(backend: RecordingBackend, reader: Any, hearing: HearingSource, exam: Exam, own: Exam) -> ShownExam:
+def hearing_exam(
+    backend: RecordingBackend, reader: Any, hearing: HearingSource, exam: Exam, own: Exam, *, stored: str = FLOAT
+) -> ShownExam:
     """One candidate before its examiners: each recording that it has room for, and two in one prompt.
 
     Args:
         reader: makes prompts of recordings as a user's engine does.
         exam: judges logits.
         own: judges what has a past: the source where the budget is strict, else the candidate's own prefill.
+        stored: how the weights of what hears are, as the manifest says it.
     """
-    reference = ShownReference(hearing.model, hearing.processor, hearing.inputs)
+    reference = recording_reference(hearing)
     recordings = asked_about(hearing)
     first, second = (text.format(mark=hearing.settings.mark) for text in (_FIRST, _SECOND))
     by_name = {one.name: one.samples for one in recordings}
@@ -47,7 +58,15 @@ def hearing_exam(backend: RecordingBackend, reader: Any, hearing: HearingSource,
         ("two", second, [by_name["short"], by_name["tone"][: len(by_name["tone"]) // 3]]),
     ][: None if several else 0]
     cases = fitting_cases(drafts, reference, model=hearing.model, vocab_size=backend.vocab_size)
-    return ShownExam(backend, reader, what="recording", reference=reference, cases=cases, exam=exam, own=own)
+    limit = feature_error(stored)
+    return ShownExam(
+        backend, reader, what="recording", reference=reference, cases=cases, exam=exam, own=own, feature_error=limit
+    )
+
+
+def recording_reference(hearing: HearingSource) -> ShownReference:
+    """What the source says about prompts with recordings."""
+    return ShownReference(hearing.model, hearing.processor, hearing.inputs)
 
 
 def asked_about(hearing: HearingSource) -> tuple[Recording, ...]:

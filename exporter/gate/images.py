@@ -16,11 +16,11 @@ import numpy.typing as npt
 from jisu.exporter.gate.exam import Exam
 from jisu.exporter.gate.result import Check
 from jisu.exporter.gate.shown import (
-    FEATURE_ERROR,
     ShownExam,
     check_tokens,
     compare_rows,
     differs,
+    feature_error,
     fitting_cases,
     shown_checks,
 )
@@ -33,17 +33,6 @@ if TYPE_CHECKING:
     from jisu.exporter.sources.image_text import VisionSource
 
 
-# Largest difference of a feature where weights are rounded. On 12 layers of 768 with random weights it is 1e-3 in
-# float16, 0.035 in 8 bits.
-_ROUNDED_ERRORS = {FLOAT: FEATURE_ERROR, "float16": 2e-2, "bfloat16": 1.5e-1}
-_INTEGER_ERROR = 0.3
-
-
-def feature_error(stored: str) -> float:
-    """The limit for a graph whose weights are stored in this way, as the manifest says it."""
-    return _ROUNDED_ERRORS.get(stored, _INTEGER_ERROR)
-
-
 def image_exam(
     backend: ImageBackend,
     reader: Any,
@@ -51,7 +40,7 @@ def image_exam(
     exam: Exam,
     own: Exam,
     *,
-    feature_error: float = FEATURE_ERROR,
+    stored: str = FLOAT,
 ) -> ShownExam:
     """One candidate before its examiners: an image of each shape that it has room for, and two in one prompt.
 
@@ -59,7 +48,7 @@ def image_exam(
         reader: makes prompts of images as a user's engine does.
         exam: judges logits.
         own: judges what has a past: the source where the budget is strict, else the candidate's own prefill.
-        feature_error: largest difference of a feature, in standard deviations of all of them.
+        stored: how the weights of what reads images are, as the manifest says it.
     """
     from jisu.exporter.sources.image_ways import made_images
 
@@ -72,9 +61,10 @@ def image_exam(
     # Where it reads none, the first says why.
     drafts = [draft for draft in drafts if not any(one is image for one in draft[2] for image in unread)] or drafts
     cases = fitting_cases(drafts, reference, model=vision.model, vocab_size=backend.vocab_size)
-    examined = ShownExam(backend, reader, what="image", reference=reference, cases=cases, exam=exam, own=own)
-    examined.feature_error = feature_error
-    return examined
+    limit = feature_error(stored)
+    return ShownExam(
+        backend, reader, what="image", reference=reference, cases=cases, exam=exam, own=own, feature_error=limit
+    )
 
 
 def image_reference(vision: VisionSource) -> ShownReference:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.contract.artifact import (
     CLASSIFICATION,
     EMBEDDING,
+    HEARING_GRAPH,
     ONE_PASS_KINDS,
     PAIR_KINDS,
     SPEECH,
@@ -151,19 +152,20 @@ def _prove_generator(
 def _further(artifact: Artifact, source: Source, backend: Any) -> Callable[[Exam, Exam], list[Any]] | None:
     """What only a model that reads images or recordings is asked; None for any other."""
     from jisu.exporter.gate.hearing import hearing_checks, hearing_exam
-    from jisu.exporter.gate.images import feature_error, image_checks, image_exam
+    from jisu.exporter.gate.images import image_checks, image_exam
     from jisu.exporter.gate.open_candidate import open_image_reader, open_recording_reader
 
-    vision, hearing = source.vision, source.hearing
+    vision, hearing, stored = source.vision, source.hearing, artifact.manifest.quantization
     if vision is not None:
         reader = open_image_reader(artifact, backend)
-        limit = feature_error(artifact.manifest.quantization.get(VISION_GRAPH, FLOAT))
         return lambda exam, past: image_checks(
-            image_exam(backend, reader, vision, exam, past, feature_error=limit), vision
+            image_exam(backend, reader, vision, exam, past, stored=stored.get(VISION_GRAPH, FLOAT)), vision
         )
     if hearing is not None:
         reader = open_recording_reader(artifact, backend)
-        return lambda exam, past: hearing_checks(hearing_exam(backend, reader, hearing, exam, past), hearing)
+        return lambda exam, past: hearing_checks(
+            hearing_exam(backend, reader, hearing, exam, past, stored=stored.get(HEARING_GRAPH, FLOAT)), hearing
+        )
     return None
 
 

@@ -169,19 +169,18 @@ WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
 }
 
 
-# Of the graph that reads images, for every precision, and then by how its weights are stored; of the one that hears
-# alone, whose weights stay float32.
+# Of a graph that reads images or hears, for every precision, and then by how its weights are stored.
 FEATURE_STEPS: tuple[Step, ...] = (*CLEAN, Step(name="fuse_rms_norm"))
-VISION_HALF: tuple[Step, ...] = (ORT_HALF[-1],)
-_VISION_INTEGERS: dict[str, tuple[Step, ...]] = {
+FEATURE_HALF: tuple[Step, ...] = (ORT_HALF[-1],)
+_FEATURE_INTEGERS: dict[str, tuple[Step, ...]] = {
     "ort-cpu": (INTEGER_WEIGHTS[-1], LOWER_BLOCKS[0], *HALF_SCALES),
     "portable": (INTEGER_WEIGHTS[-1],),
 }
 
 
-def vision_integer_steps(target: str) -> tuple[Step, ...]:
+def feature_integer_steps(target: str) -> tuple[Step, ...]:
     """The steps behind `FEATURE_STEPS` that store weights as integers."""
-    return _VISION_INTEGERS[target]
+    return _FEATURE_INTEGERS[target]
 
 
 # They concern what is carried from token to token, and the logits of it: what reads a whole text, and an encoder, has

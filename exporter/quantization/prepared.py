@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT, VISION
+from jisu.exporter.contract.artifact import SPEECH, TEXT_TO_TEXT
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.passes.run_recipe import PassContext
 from jisu.exporter.precision.half_precision import MEASURED_WINDOWS, RANGE_SHARES, computed_half, measures_activations
@@ -28,6 +28,7 @@ from jisu.exporter.quantization.calibration_data import (
     write_calibration_data,
 )
 from jisu.exporter.quantization.calibration_texts import NONE
+from jisu.exporter.quantization.feature_weights import graphs_of_features
 from jisu.exporter.quantization.grids import describe_grids, keep_grids
 from jisu.exporter.quantization.keep_integers import check_quantized, describe_second_rounding
 from jisu.exporter.quantization.matrices import describe_uncovered, matrices_of
@@ -94,8 +95,8 @@ def prepare_quantization(
         check_quantized(source)
     _refuse_without_stack(source, options.precision)
     choice = FormatChoice(formats={}, algorithm="none")
-    # What reads images has no decoder layers.
-    keep = options.keep if source.vision is None else tuple(name for name in options.keep if name != VISION)
+    # What reads images or hears has no decoder layers.
+    keep = tuple(name for name in options.keep if name not in graphs_of_features(source))
     if not mixed:
         changed = bool(keep) or options.block_size is not None or options.symmetric is not None
         changed |= options.precision.layers is not None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from jisu.command_line import main
+from jisu.exporter.contract.artifact import read_artifact
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.gate.recordings import voice
 from jisu.exporter.pipeline import export
@@ -214,6 +215,20 @@ def test_a_damaged_folder_is_refused(artifact: Path, tmp_path: Path, monkeypatch
     monkeypatch.delitem(CUTS, "one-window")
     with pytest.raises(InputError, match="cut in a way that this version does not know"):
         load(artifact)
+
+
+def test_reduced_precision_hears(
+    checkpoint: Path, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = export(str(checkpoint), out=tmp_path / "int8", precision="int8")
+    sizes = [read_artifact(one).manifest.files["hearing.onnx.data"].size for one in (small.folder, artifact)]
+    assert sizes[0] < 0.7 * sizes[1]
+    assert main(["inspect", str(small.folder)]) == 0
+    assert "hearing_graph 8 bits in blocks of 32" in capsys.readouterr().out
+    (limit,) = (check["limit"] for check in small.manifest.gate["checks"] if check["name"] == "recording-features")
+    assert limit == 0.3
+    with load(small.folder) as engine:
+        assert engine.generate(QUESTION, audios=recordings_of([0.7]), max_new_tokens=2).prompt_tokens
 
 
 def test_other_targets_and_backends_say_so(checkpoint: Path, artifact: Path, tmp_path: Path) -> None:

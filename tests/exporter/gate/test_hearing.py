@@ -14,6 +14,7 @@ from jisu.exporter.gate.exam import Exam, Truth
 from jisu.exporter.gate.hearing import hearing_checks, hearing_exam
 from jisu.exporter.gate.open_candidate import open_candidate, open_recording_reader
 from jisu.exporter.gate.run import run_check
+from jisu.exporter.gate.shown import compare_rows
 from jisu.exporter.pipeline import export
 from jisu.exporter.precision.budget import Budget
 from jisu.exporter.sources import load_source
@@ -165,3 +166,25 @@ def test_what_hears_without_its_mask_is_not_published(
     with pytest.raises(GateRejectedError, match="recording-features"):
         export(str(audio_artifact("qwen2_audio")[0]), out=tmp_path / "artifact")
     assert not (tmp_path / "artifact").exists()
+
+
+@pytest.mark.parametrize(
+    ("noise", "stored", "passes"), [(0.01, "float32", False), (0.01, "float16", True), (0.1, "float16", False)]
+)
+def test_rounded_rows_have_a_limit_of_their_own(parts: Any, noise: float, stored: str, passes: bool) -> None:
+    artifact, source = parts
+    backend: Any = open_candidate(artifact)
+    try:
+        reader = open_recording_reader(artifact, backend)
+        own, signs = reader.features, np.random.default_rng(0)
+
+        def noisy(samples: Any) -> Any:
+            rows = own(samples)
+            return rows + signs.choice([-noise, noise], rows.shape) * rows.std()
+
+        reader.features = noisy
+        exam: Any = None
+        examined = hearing_exam(backend, reader, source.hearing, exam, exam, stored=stored)
+        assert compare_rows(examined, source.hearing.rows).passed is passes
+    finally:
+        backend.close()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jisu.exporter.gate.exam import Exam, Truth
-from jisu.exporter.gate.images import check_features, feature_error, image_checks, image_exam
+from jisu.exporter.gate.images import check_features, image_checks, image_exam
 from jisu.exporter.gate.open_candidate import open_candidate, open_image_reader
 from jisu.exporter.gate.run import run_check
 from jisu.exporter.pipeline import export
@@ -214,8 +214,7 @@ def test_rounded_features_have_a_limit_of_their_own(parts: Any, noise: float, st
 
         reader.features = noisy
         exam: Any = None
-        limit = feature_error(stored)
-        examined = image_exam(backend, reader, source.vision, exam, exam, feature_error=limit)
+        examined = image_exam(backend, reader, source.vision, exam, exam, stored=stored)
         assert check_features(examined, source.vision).passed is passes
     finally:
         backend.close()

@@ -1,6 +1,6 @@
-"""How the weights of the graph that reads images are stored: what a precision asks for, and integers by rounding.
+"""How the weights of what reads images or hears are stored: what a precision asks for, and integers by rounding.
 
-A vision network is no list of decoder layers that read texts; what its products hold is found in its graph.
+Such a network is no list of decoder layers that read texts; what its products hold is found in its graph.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.artifact import VISION
+from jisu.exporter.contract.artifact import HEARING, HEARING_GRAPH, VISION, VISION_GRAPH
 from jisu.exporter.graph.match import dims, is_weight, nodes_of, producer
 from jisu.exporter.graph.merge_weights import parameters_of
 from jisu.exporter.precision.precision import FLOAT, HalfType, Int8MatmulFormat, Precision, WeightFormat
@@ -17,32 +17,42 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.exporter.sources.source import Source
 
-# Of every precision with integers: fewer bits cost a vision network more than they save.
+# Names for --keep: the file of each such graph, and its key in a manifest's quantization.
+FEATURE_GRAPHS = {VISION: VISION_GRAPH, HEARING: HEARING_GRAPH}
+# Of every precision with integers: fewer bits cost such a network more than they save.
 _INTEGERS = WeightFormat(bits=8, block_size=32, symmetric=True)
 
 
-def vision_format(precision: Precision, keep: Sequence[str]) -> WeightFormat | HalfType | None:
+def graphs_of_features(source: Source) -> tuple[str, ...]:
+    """Files of the graphs that make features for this source's decoder."""
+    has = {VISION: source.vision is not None, HEARING: source.hearing is not None}
+    return tuple(file for file in FEATURE_GRAPHS if has[file])
+
+
+def feature_format(precision: Precision, file: str, keep: Sequence[str]) -> WeightFormat | HalfType | None:
     """The format of these weights; None for float32.
 
     Args:
-        keep: what stays float32; the graph's file among it is all of the graph.
+        file: the graph's, one of `FEATURE_GRAPHS`.
+        keep: what stays float32; that file among it is all of the graph.
     """
-    if VISION in keep:
+    if file in keep:
         return None
     if precision.half is not None:
         return precision.half
     return _INTEGERS if isinstance(precision.layers, (WeightFormat, Int8MatmulFormat)) else None
 
 
-def describe_vision_format(form: WeightFormat | HalfType | None) -> str:
+def describe_feature_format(form: WeightFormat | HalfType | None) -> str:
     """The format in a word for the manifest."""
     if isinstance(form, WeightFormat):
         return f"{form.bits} bits in blocks of {form.block_size}"
     return FLOAT if form is None else form
 
 
-def round_vision_weights(graph: ir.Graph, form: WeightFormat) -> dict[str, BlockQuantized]:
+def round_feature_weights(graph: ir.Graph, form: WeightFormat) -> dict[str, BlockQuantized]:
     """The weights of products of the graph, by the parameter's name.
 
     Args:
