@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="recordings of models that hear, images of those that read images (default: those that the gate makes)",
+        help="recordings of models that hear, images of those that read images (default: made ones)",
     )
     parser.add_argument(
         "--trials", type=int, default=TRIALS, metavar="N", help="timed runs of each workload (default: %(default)s)"

@@ -1,4 +1,4 @@
-"""What contestants are given in each trial: token ids of held-out text, or the files of recordings."""
+"""What contestants are given in each trial: token ids of held-out text, or the files of recordings and images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from jisu.benchmarks.compare.inputs import Input
+from jisu.benchmarks.compare.shown_sets import mark_of
 from jisu.benchmarks.compare.workloads import Workload, prompts_of
-from jisu.exporter.contract.artifact import IMAGE_TEXT, IMAGES, SPEECH, Artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, SPEECH, Artifact
 
 
 def feeder(model: Artifact | None, inputs: Sequence[Input], folder: Path) -> Callable[[Workload, int], Any]:
@@ -22,25 +23,24 @@ def feeder(model: Artifact | None, inputs: Sequence[Input], folder: Path) -> Cal
     if model is not None and model.manifest.model_kind == SPEECH:
         return _of_recordings(inputs, folder)
     passages = _of_passages(model)
-    if model is None or model.manifest.model_kind != IMAGE_TEXT:
+    if model is None or model.manifest.model_kind not in (IMAGE_TEXT, AUDIO_TEXT):
         return passages
     mark = _mark(model)
 
     def feed(workload: Workload, trial: int) -> tuple[list[int], list[str]]:
-        files = [inputs[(trial + number) % len(inputs)].file for number in range(workload.images)]
+        files = [inputs[(trial + number) % len(inputs)].file for number in range(workload.shown)]
         return [mark] * len(files) + passages(workload, trial)[0], files
 
     return feed
 
 
 def _mark(model: Artifact) -> int:
-    """The token that stands for an image in a prompt."""
-    from jisu.exporter.contract.image_settings import read_image_settings
+    """The token that stands for an image or a recording in a prompt."""
     from jisu.runtimes.generation.text import open_codec
 
     codec = open_codec(model.folder)
-    assert codec is not None, "a model that reads images has a tokenizer: its settings name a token's text"
-    return codec.encode(read_image_settings(model.folder / IMAGES).mark, special_tokens=False)[-1]
+    assert codec is not None, "a model that is shown something has a tokenizer: its settings name a token's text"
+    return codec.encode(mark_of(model), special_tokens=False)[-1]
 
 
 def _of_passages(model: Artifact | None) -> Callable[[Workload, int], Any]:

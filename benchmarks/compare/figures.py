@@ -45,7 +45,7 @@ def workload_figures(
     }
     if "encode_seconds" in answers[0]:
         figures["encode_s"] = _summary([answer["encode_seconds"] for answer in answers])
-    if workload.images:  # how many tokens an image becomes is the model's own
+    if workload.shown:  # how many tokens an image or a recording becomes is the model's own
         return figures
     return {**figures, **_traffic(outcome, workload, figures["decode_tokens_per_s"]["median"], weights, bandwidth)}
 
@@ -59,9 +59,11 @@ def trial_speeds(answers: Sequence[dict[str, Any]], workload: Workload) -> dict[
     if workload.hears:
         return {"sound_per_s": [sum(answer["sound_seconds"]) / sum(answer["step_seconds"]) for answer in answers]}
     read, decoded = workload.batch * workload.prompt_tokens, workload.batch * (workload.new_tokens - 1)
-    if workload.images:
-        images = {"images_per_s": [workload.images / answer["encode_seconds"] for answer in answers]}
-        return {**images, "decode_tokens_per_s": [decoded / sum(steps[1:]) for steps in trials]}
+    if workload.shown:
+        speeds = {"decode_tokens_per_s": [decoded / sum(steps[1:]) for steps in trials]}
+        if workload.images:
+            return {**speeds, "images_per_s": [workload.images / answer["encode_seconds"] for answer in answers]}
+        return {**speeds, "heard_per_s": [sum(one["sound_seconds"]) / one["encode_seconds"] for one in answers]}
     return {
         "prefill_tokens_per_s": [read / steps[0] for steps in trials],
         "decode_tokens_per_s": [decoded / sum(steps[1:]) for steps in trials],

@@ -12,12 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from jisu.exporter.contract.artifact import IMAGE_TEXT, IMAGES, SPEECH, Artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, IMAGES, RECORDINGS, SPEECH, Artifact
 from jisu.exporter.contract.errors import InputError
 
 # Of whatever reads images, where nothing says how large they become.
 _EDGE = 336
 _MADE_IMAGES = 3
+# Voices of the same length, so that trials do not differ by it.
+_PITCHES = (110.0, 150.0, 210.0)  # Hz
+_SECONDS = 5.0
+_KINDS = (SPEECH, IMAGE_TEXT, AUDIO_TEXT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +34,12 @@ class Input:
 
 def check_inputs(files: Sequence[Path], model: Artifact | None) -> None:
     """Raise InputError for files that a model of this kind does not read."""
-    if not files or model is None or model.manifest.model_kind in (SPEECH, IMAGE_TEXT):
+    if not files or model is None or model.manifest.model_kind in _KINDS:
         return
     raise InputError(
         "--inputs is for models that hear or read images",
         received=f"{len(files)} files with artifacts for {model.manifest.model_kind}",
-        allowed=f"it for {SPEECH} and {IMAGE_TEXT}",
+        allowed=f"it for {', '.join(_KINDS)}",
         fix="Leave --inputs out.",
     )
 
@@ -44,7 +48,7 @@ def write_inputs(files: Sequence[Path], model: Artifact | None, folder: Path) ->
     """Read what the model's kind is given and write it as arrays; nothing for kinds that read texts.
 
     Raises:
-        InputError: a file that is no recording, or no image.
+        InputError: a file that is no recording, or no image, or longer than the model hears.
     """
     kind = None if model is None else model.manifest.model_kind
     made: list[tuple[str, Any]] = []
@@ -52,6 +56,8 @@ def write_inputs(files: Sequence[Path], model: Artifact | None, folder: Path) ->
         made = _recordings(files, model)
     elif model is not None and kind == IMAGE_TEXT:
         made = _images(files, model)
+    elif model is not None and kind == AUDIO_TEXT:
+        made = _recordings_in_prompts(files, model)
     inputs = []
     for number, (name, array) in enumerate(made):
         path = folder / f"{number}.npy"
@@ -71,6 +77,30 @@ def _recordings(files: Sequence[Path], model: Artifact) -> list[tuple[str, Any]]
         rate = settings.sampling_rate
         return [(file.name, read_recording(file, sampling_rate=None, model_rate=rate)) for file in files]
     return [(one.name, one.samples) for one in gate_recordings(settings.sampling_rate, settings.window)]
+
+
+def _recordings_in_prompts(files: Sequence[Path], model: Artifact) -> list[tuple[str, Any]]:
+    """The same for a model that reads recordings beside texts."""
+    from jisu.exporter.contract.audio_settings import read_audio_settings
+    from jisu.exporter.contract.recording_settings import read_recording_settings
+    from jisu.exporter.gate.recordings import voice
+
+    rate = read_audio_settings(model.folder).sampling_rate
+    longest = read_recording_settings(model.folder / RECORDINGS).longest
+    if not files:
+        seconds = _SECONDS if longest is None else min(_SECONDS, longest / rate)
+        made = [voice(rate, seconds, seed=number, pitch=pitch) for number, pitch in enumerate(_PITCHES)]
+        return [(f"voice-{number}", samples) for number, samples in enumerate(made)]
+    read = _recordings(files, model)
+    for name, samples in read:
+        if longest is not None and len(samples) > longest:
+            raise InputError(
+                f"{name} is longer than the model hears",
+                received=f"{len(samples) / rate:.1f} s",
+                allowed=f"at most {longest / rate:g} s",
+                fix="Cut it into parts.",
+            )
+    return read
 
 
 def _images(files: Sequence[Path], model: Artifact) -> list[tuple[str, Any]]:

@@ -9,15 +9,15 @@ from typing import Any
 
 from jisu.benchmarks.compare.artifact_tokenizer import artifact_tokenizer
 from jisu.benchmarks.compare.contestants import source_key
-from jisu.benchmarks.compare.image_sets import image_sets
 from jisu.benchmarks.compare.inputs import Input
 from jisu.benchmarks.compare.journal import Journal
 from jisu.benchmarks.compare.one_pass_quality import measure_one_pass_quality, one_pass_texts
 from jisu.benchmarks.compare.rounds import Outcome, Processes, Say
+from jisu.benchmarks.compare.shown_sets import shown_sets
 from jisu.benchmarks.compare.speech_quality import measure_speech_quality
 from jisu.benchmarks.compare.timed_process import ContestantError, TimedProcess
 from jisu.benchmarks.compare.token_quality import ReferenceFailedError, measure_quality, token_sets
-from jisu.exporter.contract.artifact import IMAGE_TEXT, SPEECH, Artifact
+from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, SPEECH, Artifact
 from jisu.exporter.contract.errors import InputError
 
 _SOURCE = "source"
@@ -101,8 +101,8 @@ def _measurement(model: Artifact, inputs: Sequence[Input]) -> Callable[..., None
     limits = [limit for limit in (facts.max_positions, facts.max_source_positions) if limit is not None]
     render = chat_renderer(model.folder)
     prompts = gate_prompts(artifact_tokenizer(model.folder), facts.vocab_size, min(limits, default=None), render=render)
-    if model.manifest.model_kind == IMAGE_TEXT:
-        return partial(measure_quality, sets=image_sets(prompts, model, inputs))
+    if model.manifest.model_kind in (IMAGE_TEXT, AUDIO_TEXT):
+        return partial(measure_quality, sets=shown_sets(prompts, model, inputs))
     sets = token_sets(prompts, start=facts.decoder_start, suppressed=facts.suppressed)
     return partial(measure_quality, sets=sets)
 

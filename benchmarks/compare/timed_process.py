@@ -87,9 +87,12 @@ class TimedProcess:
         """
         return self._ask({"texts": texts, "types": types, "file": file}, "reading")
 
-    def describe(self, prompt: list[int], images: list[str], new_tokens: int) -> dict[str, Any]:
-        """As `generate` for one prompt with a mark for each of these images, whose reading is ``encode_seconds``."""
-        return self._ask({"prompts": [prompt], "images": images, "new_tokens": new_tokens}, "generating")
+    def describe(self, prompt: list[int], files: list[str], new_tokens: int) -> dict[str, Any]:
+        """As `generate` for one prompt with a mark for each of these images or recordings.
+
+        Their reading is ``encode_seconds``; of recordings ``sound_seconds`` is how long each lasts.
+        """
+        return self._ask({"prompts": [prompt], "shown": files, "new_tokens": new_tokens}, "generating")
 
     def hear(self, files: list[str]) -> dict[str, Any]:
         """Write recordings down: ``step_seconds`` and ``sound_seconds`` of each, or ``unsupported``; and the memory."""
@@ -103,8 +106,8 @@ class TimedProcess:
         """Have the logits of a text written into a file; the answer says ``unsupported`` when the engine gives none.
 
         Args:
-            source: what the text is said about: another text's token ids, a recording's file, or images with the
-                text of their marks.
+            source: what the text is said about: another text's token ids, a recording's file, or what is shown
+                with the text of its marks.
         """
         more = {} if source is None else {"source": source}
         return self._ask({"logits": tokens, "file": file, **more}, "computing logits")

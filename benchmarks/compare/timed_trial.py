@@ -14,16 +14,16 @@ def time_trial(process: TimedProcess, feed: Any, workload: Workload) -> dict[str
     """The process's answer with its seconds, checked, and the joules of it; raises ContestantError.
 
     Args:
-        feed: token ids of each row; of recordings their files; of images token ids of the one row, and their files.
+        feed: token ids of each row; of recordings their files; of what is shown token ids of the one row, and files.
     """
     before = read_energy()
     if workload.calls:
         answer = process.read(feed, workload.calls)
     elif workload.hears:
         answer = process.hear(feed)
-    elif workload.images:
-        prompt, images = feed
-        answer = process.describe(prompt, images, workload.new_tokens)
+    elif workload.shown:
+        prompt, files = feed
+        answer = process.describe(prompt, files, workload.new_tokens)
     else:
         answer = process.generate(feed, workload.new_tokens)
     if "unsupported" in answer:

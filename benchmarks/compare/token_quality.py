@@ -30,7 +30,7 @@ SET_TOKENS = 512  # that are scored of each domain
 Floats = npt.NDArray[np.float32]
 TokenIds = npt.NDArray[np.int64]
 
-# What tokens are said about: another text, int64 [T], a recording's file, or images and the text with their marks.
+# What tokens are said about: another text, int64 [T], a recording's file, or what is shown and the text with its marks.
 About = TokenIds | str | dict[str, Any] | None
 
 
@@ -44,8 +44,8 @@ class TokenSets:
 
     A model that turns a text into another is judged on each text as an answer about itself, as the gate does, and on
     its answers about the prompts. ``start`` is the token that its answers begin with, None for any other model;
-    ``suppressed`` are those that no answer has. A model that reads images has one of ``images``, by its file, before
-    each text; ``mark`` stands for it.
+    ``suppressed`` are those that no answer has. A model that reads images or recordings beside texts has one of
+    ``shown``, by its file, before each text; ``mark`` stands for it.
     """
 
     texts: Mapping[str, Sequence[TokenIds]]
@@ -53,14 +53,14 @@ class TokenSets:
     new_tokens: int
     start: int | None = None
     suppressed: Sequence[int] = ()
-    images: Sequence[str] = ()
+    shown: Sequence[str] = ()
     mark: str = ""
 
     def inputs_for(self, text: TokenIds) -> tuple[TokenIds, About]:
-        """What is fed to have a text's tokens predicted, and what it is about: a source, or an image before it."""
-        if self.images:
-            number = int(text.sum()) % len(self.images)
-            return text, {"text": self.mark, "images": [self.images[number]]}
+        """What is fed to have a text's tokens predicted, and what it is about: a source, or what is shown."""
+        if self.shown:
+            number = int(text.sum()) % len(self.shown)
+            return text, {"text": self.mark, "shown": [self.shown[number]]}
         if self.start is None:
             return text, None
         return np.concatenate([[self.start], text[1:]]), text

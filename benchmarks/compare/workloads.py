@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jisu.exporter.contract.artifact import (
+    AUDIO_TEXT,
     CLASSIFICATION,
     EMBEDDING,
     IMAGE_TEXT,
@@ -36,7 +37,7 @@ class Workload:
 
     A model that reads whole texts reads ``prompt_tokens`` and makes none: of it ``calls`` are timed in each trial.
     One that hears is given the recordings each by itself, or ``joined`` into one: ``hears``.
-    One that reads images is given so many before its prompt.
+    One that reads ``images`` or ``recordings`` beside texts is given so many before its prompt.
     """
 
     name: str
@@ -47,12 +48,17 @@ class Workload:
     calls: int = 0
     hears: str = ""
     images: int = 0
+    recordings: int = 0
+
+    @property
+    def shown(self) -> int:
+        """How many images or recordings stand before the prompt."""
+        return self.images + self.recordings
 
     def to_dict(self) -> dict[str, Any]:
         # What generates is described as in the reports of before there were others.
-        return {
-            name: value for name, value in asdict(self).items() if name not in ("calls", "hears", "images") or value
-        }
+        others = ("calls", "hears", "images", "recordings")
+        return {name: value for name, value in asdict(self).items() if name not in others or value}
 
 
 # Of models that read whole texts: fewer calls of what takes longer.
@@ -85,6 +91,10 @@ _SUITES: dict[ModelKind, tuple[Workload, ...]] = {
     IMAGE_TEXT: (
         Workload(name="image", prompt_tokens=32, new_tokens=32, images=1),
         Workload(name="two-images", prompt_tokens=32, new_tokens=32, images=2),
+    ),
+    AUDIO_TEXT: (
+        Workload(name="recording", prompt_tokens=32, new_tokens=32, recordings=1),
+        Workload(name="two-recordings", prompt_tokens=32, new_tokens=32, recordings=2),
     ),
     SPEECH: (
         Workload(name="recordings", prompt_tokens=0, new_tokens=0, hears="one by one"),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def open_engine() -> Opened:
     from jisu.benchmarks.peers.hearing import hearing
-    from jisu.benchmarks.peers.seeing import seeing
-    from jisu.exporter.contract.artifact import IMAGE_TEXT, SPEECH, TEXT_TO_TEXT
+    from jisu.benchmarks.peers.shown import showing
+    from jisu.exporter.contract.artifact import AUDIO_TEXT, IMAGE_TEXT, SPEECH, TEXT_TO_TEXT
     from jisu.runtimes import load
 
     folder, backend_name, threads, *source = sys.argv[1:]
@@ -30,8 +30,8 @@ def open_engine() -> Opened:
     opened = reader if manifest.reads_whole_texts else generator
     if manifest.model_kind == SPEECH:
         return Opened(version=version, settings=settings, **hearing(engine.transcriber, manifest.model))
-    if manifest.model_kind == IMAGE_TEXT:
-        return Opened(version=version, settings=settings, **{**generator(engine), **seeing(engine)})
+    if manifest.model_kind in (IMAGE_TEXT, AUDIO_TEXT):
+        return Opened(version=version, settings=settings, **{**generator(engine), **showing(engine)})
     if manifest.model_kind == TEXT_TO_TEXT:
         opened = _text_to_text
     return Opened(version=version, settings=settings, **opened(engine))

@@ -13,7 +13,6 @@ from jisu.exporter.contract.artifact import PER_TOKEN_KINDS, SPEECH, Artifact
 
 if TYPE_CHECKING:
     from jisu.exporter.gate.one_pass_reference import OnePassReference
-    from jisu.exporter.sources.image_text import VisionSource
     from jisu.exporter.sources.source import Source
 
 
@@ -36,8 +35,8 @@ def open_engine() -> Opened:
         return _reader(one_pass_reference(loaded))
     if artifact.manifest.model_kind == SPEECH:
         return _hearer(artifact, loaded)
-    if loaded.vision is not None:
-        return _seer(loaded.vision)
+    if loaded.vision is not None or loaded.hearing is not None:
+        return _shown(loaded)
     reference = reference_of(loaded)
 
     def write_logits(tokens: list[int], file: str, source: list[int] | None) -> None:
@@ -52,20 +51,25 @@ def open_engine() -> Opened:
     return Opened(version=reference.description, write_logits=write_logits)
 
 
-def _seer(vision: VisionSource) -> Opened:
-    """A source that reads images, as transformers prepares them."""
+def _shown(loaded: Source) -> Opened:
+    """A source that reads images or recordings beside texts, as transformers prepares them."""
     import numpy as np
     import torch
 
-    from jisu.benchmarks.peers.seeing import source_logits
+    from jisu.benchmarks.peers.shown import source_logits
+    from jisu.exporter.gate.hearing import recording_reference
     from jisu.exporter.gate.images import image_reference
 
-    reference = image_reference(vision)
+    if loaded.hearing is not None:
+        reference, model = recording_reference(loaded.hearing), loaded.hearing.model
+    else:
+        assert loaded.vision is not None, "the caller knows that it is shown something"
+        reference, model = image_reference(loaded.vision), loaded.vision.model
 
     def write_logits(tokens: list[int], file: str, source: Any) -> None:
         np.save(file, source_logits(reference, source, tokens))
 
-    version = f"{type(vision.model).__name__} in torch {torch.__version__}, no cache"
+    version = f"{type(model).__name__} in torch {torch.__version__}, no cache"
     return Opened(version=version, write_logits=write_logits)
 
 

@@ -29,12 +29,14 @@ class Generation:
     """One run: the new tokens of each row, and the seconds from each new token to the next.
 
     The first entry of ``step_seconds`` is the time to the first token, so there are as many as new tokens a row.
-    ``encode_seconds`` is what an encoder took of it, None without one.
+    ``encode_seconds`` is what an encoder took of it, None without one; ``sound_seconds`` how long each recording that
+    was heard lasts, None without any.
     """
 
     step_seconds: list[float]
     tokens: list[list[int]]
     encode_seconds: float | None = None
+    sound_seconds: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Hearing:
     sound_seconds: list[float]
 
 
-# Token ids of a prompt with a mark for each image, the files of these, and the number of new tokens.
+# Token ids of a prompt with a mark for each image or recording, the files of these, and the number of new tokens.
 Describe = Callable[[list[int], list[str], int], Generation]
 # Files of recordings, samples as numpy's save writes them.
 Hear = Callable[[list[str]], Hearing]
@@ -149,16 +151,17 @@ def _reply(opened: Opened, request: dict[str, Any]) -> dict[str, Any]:
             return {"step_seconds": opened.read(request["rows"], request["calls"])}
         if opened.generate is None:
             raise UnsupportedError("this engine makes no tokens")
-        if "images" in request:
+        if "shown" in request:
             if opened.describe is None:
-                raise UnsupportedError("this engine reads no images")
-            generated = opened.describe(request["prompts"][0], request["images"], request["new_tokens"])
+                raise UnsupportedError("this engine reads no images or recordings in prompts")
+            generated = opened.describe(request["prompts"][0], request["shown"], request["new_tokens"])
         else:
             generated = opened.generate(request["prompts"], request["new_tokens"])
     except UnsupportedError as reason:
         return {"unsupported": str(reason)}
-    more = {} if generated.encode_seconds is None else {"encode_seconds": generated.encode_seconds}
-    return {"step_seconds": generated.step_seconds, "tokens": generated.tokens, **more}
+    more = {"encode_seconds": generated.encode_seconds, "sound_seconds": generated.sound_seconds}
+    stated = {name: value for name, value in more.items() if value is not None}
+    return {"step_seconds": generated.step_seconds, "tokens": generated.tokens, **stated}
 
 
 def _answer(stream: Any, answer: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What is shown of models that write a text: after another, about another, or about images."""
+"""What is shown of models that write a text: after another, about another, or about what is shown."""
 
 from __future__ import annotations
 

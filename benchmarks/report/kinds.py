@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jisu.benchmarks.report import generating_kinds, hearing_kind, reading_kinds, seeing_kind
+from jisu.benchmarks.report import generating_kinds, hearing_kind, reading_kinds, shown_kinds
 from jisu.benchmarks.report.reported_kind import ReportedKind
 from jisu.exporter.contract.artifact import (
+    AUDIO_TEXT,
     CLASSIFICATION,
     EMBEDDING,
     IMAGE_TEXT,
@@ -20,7 +21,8 @@ from jisu.exporter.contract.artifact import (
 REPORTED: dict[ModelKind, ReportedKind] = {
     "text-generation": generating_kinds.GENERATION,
     TEXT_TO_TEXT: generating_kinds.TEXT_TO_TEXT,
-    IMAGE_TEXT: seeing_kind.SEEING,
+    IMAGE_TEXT: shown_kinds.IMAGES,
+    AUDIO_TEXT: shown_kinds.RECORDINGS,
     SPEECH: hearing_kind.HEARING,
     CLASSIFICATION: reading_kinds.LABELS,
     EMBEDDING: reading_kinds.VECTORS,

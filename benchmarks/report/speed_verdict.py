@@ -24,6 +24,7 @@ SPEEDS = {
     "speed": ("texts_per_s", "texts/s"),
     "transcription": ("sound_per_s", "s of sound/s"),
     "reading of images": ("images_per_s", "images/s"),
+    "hearing": ("heard_per_s", "s of sound/s"),
 }
 # A reference whose size has changed by more is another model, and no measure.
 _SAME_SIZE = 0.01

@@ -41,6 +41,12 @@ def test_images_are_read_before_the_first_token():
     assert "bytes_per_token" not in figures
 
 
+def test_sound_is_heard_before_the_first_token():
+    workload = Workload(name="recording", prompt_tokens=4, new_tokens=6, recordings=2)
+    answer = {"step_seconds": [0.5] * 6, "encode_seconds": 0.25, "sound_seconds": [2.0, 3.0]}
+    assert trial_speeds([answer], workload) == {"heard_per_s": [20.0], "decode_tokens_per_s": [2.0]}
+
+
 @pytest.mark.parametrize(
     ("hears", "said"),
     [
