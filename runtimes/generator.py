@@ -95,11 +95,13 @@ class Generator:
         if images is not None:
             if not isinstance(self.beside, ImageReader):
                 raise reads_none(self._artifact, what="images", kind=IMAGE_TEXT)
-            return self.beside, listed(images)
+            several = listed(images)
+            return (self.beside, several) if len(several) else None
         if recordings is not None:
             if not isinstance(self.beside, RecordingReader):
                 raise reads_none(self._artifact, what="recordings", kind=AUDIO_TEXT)
-            return self.beside, listed_recordings(recordings)
+            several = listed_recordings(recordings)
+            return (self.beside, several) if len(several) else None
         return None
 
     def begin_chat(self, messages: Sequence[Message], options: SamplingOptions | None, changes: ChatChanges) -> Run:

@@ -14,6 +14,7 @@ from jisu.runtimes.backends.token_ids import check_ids
 from jisu.runtimes.chat.chat_encoder import open_chat_encoder
 from jisu.runtimes.chat.control_tokens import ControlTokens, turn_markers
 from jisu.runtimes.chat.messages import ChatRequest, Message
+from jisu.runtimes.chat.shown_parts import check_shown_parts
 from jisu.runtimes.generation.prompts import check_prompt, token_ids
 from jisu.runtimes.generation.text import TextCodec, open_codec
 
@@ -70,6 +71,7 @@ class ModelText:
             raise engine_errors.no_conversation(self._artifact)
         if self._chat is None:
             raise engine_errors.no_chat_template(self._artifact)
+        check_shown_parts(messages, self._artifact.manifest.model_kind)
         return self._chat.encode(messages)
 
     def ids_to_score(self, text: object) -> list[int]:

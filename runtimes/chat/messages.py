@@ -168,7 +168,8 @@ def _check_messages(messages: object) -> None:
         raise InputError(
             "These are not chat messages",
             received="; ".join(wrong) or ("no message" if not len(listed) else "one message"),
-            allowed=f'a list of {{"role": {roles}, "content": text}}',
+            allowed=f'a list of {{"role": {roles}, "content": text}}, or a content of parts of the types '
+            f"{', '.join(('text', *SHOWN_PARTS))}",
             fix="Give a list, and each message a role and a text.",
         )
 

@@ -35,6 +35,7 @@ def read_image(image: Any, *, name: str = "image") -> Pixels:
         MissingDependencyError: Pillow is not installed.
     """
     library = pillow()
+    name = f"{name} ({image})" if isinstance(image, (str, os.PathLike)) else name
     opened = _opened(library, image, name)
     width, height = opened.size
     if not 0 < width * height <= MOST_PIXELS:
@@ -107,11 +108,16 @@ def _opened(library: Any, image: Any, name: str) -> Any:
         ) from error
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(
-            f"{name} cannot be read" + ("" if isinstance(image, bytes) else f": {image}"),
-            received=getattr(error, "strerror", None) or str(error),
+            f"{name} cannot be read",
+            received=getattr(error, "strerror", None) or _misread(library, error),
             allowed=_ALLOWED,
             fix="Check the path and the file.",
         ) from error
+
+
+def _misread(library: Any, error: Exception) -> str:
+    """The library's words, which may be the name of a file alone, or of an object."""
+    return "a file of another kind" if isinstance(error, library.UnidentifiedImageError) else str(error)
 
 
 def _rgb(library: Any, image: Any) -> Pixels:

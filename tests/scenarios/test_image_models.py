@@ -127,7 +127,8 @@ def test_text_alone_is_read_without_images(artifact: Path) -> None:
         assert engine.generate("No picture.", max_new_tokens=3, ignore_eos=True).token_ids
         several = engine.generate(["One.", "Two texts."], max_new_tokens=3, ignore_eos=True)
         alone = engine.generate("Two texts.", max_new_tokens=3, ignore_eos=True)
-    assert several[1].token_ids == alone.token_ids
+        none = engine.generate("Two texts.", images=[], max_new_tokens=3, ignore_eos=True)
+    assert several[1].token_ids == alone.token_ids == none.token_ids
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,8 @@ def test_conversations_have_images_where_their_messages_say(artifact: Path) -> N
             engine.chat(longer, images=[image], max_new_tokens=2)
         with pytest.raises(InputError, match="cannot be left out"):
             engine.chat(longer, images=[image, image], drop_oldest=True)
+        with pytest.raises(InputError, match="does not read a recording"):
+            engine.chat([{"role": "user", "content": [{"type": "audio"}, parts[1]]}])
 
 
 def test_one_that_also_continues_texts_is_exported_for_texts_alone(

@@ -97,3 +97,12 @@ def test_sixteen_bits_are_refused() -> None:
 def test_what_is_no_image_is_refused(image: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_image(image)
+
+
+def test_an_image_is_named_by_its_path_and_never_by_an_object(tmp_path: Path) -> None:
+    whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"Image 2 \(.*half\.png\) cannot be decoded"):
+        read_image(tmp_path / "half.png", name="Image 2")
+    with pytest.raises(InputError, match=r"The image cannot be read\. Received: a file of another kind\."):
+        read_image(b"a text", name="The image")
