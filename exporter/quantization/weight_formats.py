@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.precision.precision import ROW, Algorithm, Format, Int8MatmulFormat, Precision, WeightFormat
+from jisu.exporter.quantization.feature_weights import FEATURE_GRAPHS
 from jisu.exporter.quantization.matrices import Matrix
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
@@ -148,11 +150,14 @@ def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
     for pattern in patterns:
         hits = {matrix.storage for matrix in matrices if fnmatchcase(matrix.name, pattern)}
         if not hits:
+            near = [file for file in get_close_matches(pattern, FEATURE_GRAPHS) if file != pattern]
             raise InputError(
                 "A pattern of layers to keep matches nothing",
                 received=f"--keep {pattern}",
                 allowed=f"patterns of module paths such as {', '.join(_examples(matrices))}",
-                fix="Correct the pattern; * stands for any text, so that '*.down_proj' means all of that name.",
+                fix=f"Did you mean {near[0]}?"
+                if near
+                else "Correct the pattern; * stands for any text, so that '*.down_proj' means all of that name.",
             )
         storages |= hits
     if patterns and all(matrix.storage in storages for matrix in matrices):

@@ -236,7 +236,7 @@ def _reranking_head(config: Any, checkpoint: Path, described: object, options: R
             activation = read_activation(config, checkpoint, labels=1)
         return Head(
             kind=CLASSIFICATION,
-            model_class=decoder_class(config, checkpoint),
+            model_class=_asked_decoder(config, checkpoint),
             activation=activation,
             reranking=reranking,
         )
@@ -249,6 +249,18 @@ def _reranking_head(config: Any, checkpoint: Path, described: object, options: R
             fix="Correct config.json.",
         )
     return replace(classifier_head(classifier, config, checkpoint), reranking=reranking)
+
+
+def _asked_decoder(config: Any, checkpoint: Path) -> Any:
+    try:
+        return decoder_class(config, checkpoint)
+    except InputError as error:
+        raise InputError(
+            f"{checkpoint} is no decoder, which alone can be asked whether a document answers a query",
+            received=f"model type '{config.model_type}', {', '.join(config.architectures or ['no architecture'])}",
+            allowed="a decoder of texts, with --rerank-prompt or with LogitScore in modules.json",
+            fix="Leave --rerank-prompt out for a classifier with one label, which ranks without it.",
+        ) from error
 
 
 def _has_two_tokens(options: RerankOptions) -> bool:

@@ -33,6 +33,11 @@ def test_kept_layers_stay_float_and_a_tied_embedding_is_kept_under_both_names():
     ]
 
 
+def test_a_graph_of_features_that_is_misspelled_is_suggested():
+    with pytest.raises(InputError, match=r"--keep vison\.onnx.*Did you mean vision\.onnx"):
+        choose_formats(LAYERS, precision_named("int8"), keep=["vison.onnx"])
+
+
 def test_a_pattern_that_matches_nothing_is_named():
     with pytest.raises(InputError, match=r"matches nothing.*--keep \*\.gate"):
         choose_formats(LAYERS, precision_named("int8"), keep=["*.gate"])

@@ -10,6 +10,7 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources import load_source
 from jisu.exporter.sources.heads import choose_head, described_use
+from jisu.exporter.sources.reranking.options import RerankOptions
 from tests.support.models import classifier_config, llama_config, text_to_text_config, write_tiny_embedder
 
 HERE = Path("here")
@@ -27,6 +28,12 @@ def test_the_configuration_says_what_a_model_is_for(config, kind):
     head = choose_head(config, HERE)
     assert head.kind == kind
     assert head.generates is (kind != "text-classification")
+
+
+def test_a_classifier_is_told_that_it_ranks_without_a_prompt():
+    config = classifier_config("Bert", architectures=["BertForSequenceClassification"])
+    with pytest.raises(InputError, match=r"no decoder, .*BertForSequenceClassification.*Leave --rerank-prompt out"):
+        choose_head(config, HERE, reranking=RerankOptions(prompt="judge"))
 
 
 def test_a_pooling_makes_an_embedding_model_of_an_encoder(tmp_path):
