@@ -34,8 +34,8 @@ _NUMBERS: dict[str, Any] = {
     "output_dim": 64,
     "downsample_hidden_size": 16,
     "max_source_positions": 50 * _SECONDS,
-    "n_window": 10,
-    "n_window_infer": 40,
+    "n_window": 50,
+    "n_window_infer": 200,
     "conf_num_hidden_layers": 2,
     "hidden_dim": 64,
     "dim_head": 16,
@@ -58,7 +58,8 @@ _REASONS = {
     "differ from those of every known way": "features of a way that is not known; exported for texts alone",
     "no audio_token_id": "no token of its configuration stands for sound; exported for texts alone",
     "for a longer recording": "its extractor cuts windows, and times stand between tokens; exported for texts alone",
-    "features or a mask that no way of cutting gives": "frames filled up to whole chunks, or cut without windows",
+    "hears in windows that are not known": "windows of rows that are not alike",
+    "is not the model it was made from": "sizes of chunks that a trace fixes; the gate rejects it",
     "audio_input_ids": "tokens of sound instead of features",
     "connect to": "its class looks for voices on the network",
 }
@@ -175,7 +176,7 @@ def _processor(model_type: str) -> Any:
     if getattr(extractor_kind, "is_dummy", False):
         raise LookupError(f"{extractor} needs packages that are not installed")
     accepted = inspect.signature(extractor_kind.__init__).parameters
-    numbers = {"feature_size": _BANDS, "chunk_length": _SECONDS, "n_window": 10, "n_mels": _BANDS, "hop_length": 160}
+    numbers = {"feature_size": _BANDS, "chunk_length": _SECONDS, "n_window": 50, "n_mels": _BANDS, "hop_length": 160}
     with without_videos():
         features = extractor_kind(**{name: value for name, value in numbers.items() if name in accepted})
         parts = {"feature_extractor": features, "audio_processor": features, "tokenizer": byte_tokenizer(kind)}

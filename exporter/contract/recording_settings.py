@@ -29,6 +29,7 @@ class RecordingSettings:
         audio_token: the token whose places are those of features, an id.
         longest: samples that are read at most; None for any number.
         most: recordings that one prompt may have; None for any number.
+        multiple: frames are filled up with zeros to a multiple of it; 1 for as many as there are.
         separate: whether each window is heard for itself, so that one after the other takes the memory of one.
     """
 
@@ -41,6 +42,7 @@ class RecordingSettings:
     audio_token: int
     longest: int | None
     most: int | None = None
+    multiple: int = 1
     separate: bool = False
 
     def to_json(self) -> str:
@@ -75,6 +77,7 @@ def _problems(settings: RecordingSettings) -> list[str]:
         "audio_token": (int,),
         "longest": (int, type(None)),
         "most": (int, type(None)),
+        "multiple": (int,),
         "separate": (bool,),
     }
     problems = [
@@ -89,7 +92,7 @@ def _problems(settings: RecordingSettings) -> list[str]:
         or not all(isinstance(text, str) for text in settings.marks.values())
     ):
         problems.append(f"marks is {settings.marks!r}")
-    for name in ("longest", "most"):
+    for name in ("longest", "most", "multiple"):
         value = getattr(settings, name)
         if isinstance(value, int) and value < 1:
             problems.append(f"{name} is {value!r}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jisu.exporter.gate.exam import Exam
-from jisu.exporter.gate.recordings import Recording, gate_recordings
+from jisu.exporter.gate.recordings import Recording, gate_recordings, voice
 from jisu.exporter.gate.result import Check
 from jisu.exporter.gate.shown import (
     ShownExam,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _FIRST, _SECOND = "A recording: {mark} What is said?", "{mark} and then {mark} What has changed?"
 # Lengths that are counted, in frames: around the steps of convolutions and poolings, which a wrong count misses.
+# Of a recording that has several windows of rows.
+_SEVERAL = 0.87
 _FRAMES = (1, 2, 3, 7, 8, 9, 16, 23, 41, 64, 97)
 
 
@@ -74,9 +76,12 @@ def asked_about(hearing: HearingSource) -> tuple[Recording, ...]:
     audio, longest = hearing.audio.settings, hearing.settings.longest
     recordings = gate_recordings(audio.sampling_rate, audio.window)
     if audio.window is not None and (longest is None or longest > audio.window):
-        (voice,) = (one.samples for one in recordings if one.name == "voice")
-        whole = np.concatenate([voice, *(one.samples for one in recordings if one.name == "whole-window")])
+        (begun,) = (one.samples for one in recordings if one.name == "voice")
+        whole = np.concatenate([begun, *(one.samples for one in recordings if one.name == "whole-window")])
         recordings = (*recordings, Recording(name="more-than-a-window", samples=whole))
+    if hearing.windows is not None:
+        samples = voice(audio.sampling_rate, _SEVERAL * hearing.windows.seconds, seed=7, pitch=120.0)
+        recordings = (*recordings, Recording(name="several-windows", samples=samples))
     return tuple(one for one in recordings if longest is None or len(one.samples) <= longest)
 
 
@@ -124,6 +129,9 @@ def check_lengths(exam: ShownExam, hearing: HearingSource) -> Check:
     window, longest = audio.window, hearing.settings.longest
     if window is not None:
         lengths += [window - 1, window, *(window + frames * audio.hop + 1 for frames in (0, 1, 2, 5)), 2 * window]
+    if hearing.settings.multiple > 1:
+        chunk = hearing.settings.multiple * audio.hop
+        lengths += [count * chunk + off for count in (1, 2) for off in (-1, 0, 1, audio.hop + 1)]
     lengths = [one for one in lengths if one >= (audio.shortest if window is None else 1) and one <= (longest or one)]
     wrong = []
     for samples in _noises(lengths):

@@ -39,10 +39,15 @@ _LARGEST = {
 
 @dataclass(frozen=True, kw_only=True)
 class AudioSource:
-    """A feature extractor of transformers and the settings that follow from it and from its model."""
+    """A feature extractor of transformers and the settings that follow from it and from its model.
+
+    Attributes:
+        fills: it puts frames of zeros behind those of a recording, which are none of its features here.
+    """
 
     extractor: Any
     settings: AudioSettings
+    fills: bool = False
 
     def filled(self, samples: Samples) -> Samples:
         """The recording, with silence behind it up to the shortest that the model reads, or to its window."""
@@ -56,9 +61,16 @@ class AudioSource:
 
         A recording that is shorter than the model's window is filled up to it.
         """
+        import numpy as np
+
         samples = self.filled(samples)
         whole = len(samples) > (self.settings.window or 0)
-        return extracted(self.extractor, samples, self.settings, whole=whole)
+        made = extracted(self.extractor, samples, self.settings, whole=whole)
+        if not self.fills:
+            return made
+        axis = 1 + self.settings.dims.index(None)
+        own, behind = np.split(made, [len(samples) // self.settings.hop], axis=axis)
+        return made if behind.any() else np.ascontiguousarray(own)
 
 
 def read_extractor(folder: Path) -> Any:

@@ -19,7 +19,8 @@ from jisu.exporter.sources.image_sight import sees_ahead
 from jisu.exporter.sources.image_text import refusing_misfits
 from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
-from jisu.exporter.sources.recording_ways import arrays_of, find_way, made_recording
+from jisu.exporter.sources.recording_ways import arrays_of, as_processed, find_way, made_recording
+from jisu.exporter.sources.recording_windows import RecordingWindows, listen_for_windows
 from jisu.exporter.sources.text_part import text_part
 from jisu.exporter.sources.tokenizer import check_template
 
@@ -48,12 +49,14 @@ class HearingSource:
         processor: transformers' processor of the checkpoint.
         audio: how its features are made.
         settings: how a runtime does what the processor does.
+        windows: of rows that see each other; None where all do that the graph itself does not part.
     """
 
     model: PreTrainedModel
     processor: Any
     audio: AudioSource
     settings: RecordingSettings
+    windows: RecordingWindows | None = None
 
     def text_part(self) -> PreTrainedModel:
         """What reads texts alone."""
@@ -149,6 +152,7 @@ def hearing_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Hear
         )
     extractor = extractor_of(processor)
     audio = AudioSource(extractor=extractor, settings=observed_settings(extractor, name, writes="tokens"))
+    audio = as_processed(audio, processor, lambda made: taken_by(model, made))
     settings = find_way(
         processor,
         folder,
@@ -167,6 +171,9 @@ def hearing_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Hear
             longer, whole = made_recording(round(_LONGER * window)), hearing
             separate = heard_separately(lambda one: whole.rows(longer, one), windows=-(-len(longer) // window))
             hearing = replace(hearing, settings=replace(hearing.settings, separate=separate))
+        rate, plain = audio.settings.sampling_rate, hearing
+        windows = listen_for_windows(model, lambda seconds: plain.rows(made_recording(int(seconds * rate))))
+        hearing = replace(hearing, windows=windows)
         made = taken_by(model, hearing.inputs(f"A {settings.mark} What?", [samples]))
         if sees_ahead(model, settings.audio_token, made):
             raise InputError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from jisu.exporter.sources.audio_processor import process_recordings, text_for
 
 if TYPE_CHECKING:
     from jisu.exporter.contract.audio_settings import AudioSettings
+    from jisu.exporter.sources.audio import AudioSource
 
 Samples = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -77,6 +79,7 @@ def find_way(
         mark=mark,
         audio_token=audio_token,
         longest=None,
+        multiple=1 if audio.window is not None else _multiple(expected, audio),
     )
     settings = _fitting(drafted, audio, recordings, expected, features)
     if settings is None:
@@ -84,6 +87,32 @@ def find_way(
         received = f"features or a mask that no way of cutting gives, {shapes} of {len(recordings[1])} samples"
         raise _refusal(processor, checkpoint, received, "one window, windows one behind the other, or whole recordings")
     return replace(settings, longest=_longest(processor, settings, audio, reads))
+
+
+def as_processed(audio: AudioSource, processor: Any, reads: Callable[[dict[str, Any]], dict[str, Any]]) -> AudioSource:
+    """The sound as a processor asks its extractor for it: whole, where the extractor alone would fill a window.
+
+    Raises:
+        InputError: the processor fails.
+    """
+    from jisu.runtimes.speech.cuts import growing_axis
+
+    settings, mark = audio.settings, getattr(processor, "audio_token", None)
+    if settings.window is None or not isinstance(mark, str):
+        return audio
+    samples = made_recording(settings.sampling_rate // 10)
+    arrays = arrays_of(processor, mark, samples, settings.sampling_rate, reads)
+    frames = arrays.get(settings.input_name)
+    if frames is None or frames.ndim != 1 + len(settings.dims) or len(frames) != 1:
+        return audio
+    axis = growing_axis(settings, frames.shape)
+    if frames.shape[axis] >= settings.window // settings.hop:
+        return audio
+    # Silence that it puts behind short recordings and counts as their own, in frames of its mask.
+    own = max((int(array.sum()) for name, array in arrays.items() if name != settings.input_name), default=0)
+    dims = tuple(None if place == axis - 1 else dim for place, dim in enumerate(settings.dims))
+    shortest = max(settings.shortest, own * settings.hop)
+    return replace(audio, settings=replace(settings, window=None, dims=dims, shortest=shortest), fills=True)
 
 
 def made_recording(length: int) -> Samples:
@@ -118,7 +147,7 @@ def _fitting(
 
     windowed = audio.window is not None
     for preparation, frames in product(CUTS, FRAMES):
-        if (preparation == "whole") == windowed:
+        if preparation.startswith("whole") == windowed:
             continue
         settings = replace(drafted, preparation=preparation, frames=frames)
         # What does not fit into one window the processor leaves out; a runtime refuses it.
@@ -133,6 +162,14 @@ def _fitting(
         if fits:
             return settings
     return None
+
+
+def _multiple(expected: list[Arrays], audio: AudioSettings) -> int:
+    """What all numbers of frames are multiples of."""
+    from jisu.runtimes.speech.cuts import growing_axis
+
+    shapes = [one[audio.input_name].shape for one in expected]
+    return gcd(*(shape[growing_axis(audio, shape)] for shape in shapes))
 
 
 def same_arrays(ours: Arrays, theirs: Arrays, input_name: str) -> bool:
@@ -150,7 +187,8 @@ def same_arrays(ours: Arrays, theirs: Arrays, input_name: str) -> bool:
 def _lengths(audio: AudioSettings) -> Iterator[int]:
     whole = audio.window or _SECONDS * audio.sampling_rate
     yield from (round(share * whole) for share in (*_SHARES, *_BEYOND))
-    yield from (_FRAMES * audio.hop + off for off in (-1, 0, 1, audio.hop // 2))
+    frames = _FRAMES + (audio.shortest // audio.hop if audio.window is None else 0)
+    yield from (frames * audio.hop + off for off in (-1, 0, 1, audio.hop // 2))
 
 
 def _longest(

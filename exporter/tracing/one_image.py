@@ -1,19 +1,25 @@
-"""How a model reads one image at a time, for a trace: without the loops over images and windows that no graph holds.
+"""How a model reads one image or recording at a time, for a trace: without loops over these and over windows.
 
-Models take the images of several prompts at once, find out how many each has, leave padding out, and cut what they
-computed into one piece an image. A runtime gives a graph one image in each call, so that nothing has to be left out or
-cut. Where a model cuts its tokens into windows and attends in each of them, the cuts become a mask.
+No graph holds such loops. Models take the images of several prompts at once, find out how many each has, leave padding
+out, and cut what they computed into one piece an image. A runtime gives a graph one image in each call, so that nothing
+has to be left out or cut. Where a model cuts its tokens into windows and attends in each of them, the cuts become a
+mask.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.overrides import TorchFunctionMode
+from transformers import AttentionInterface
+
+from jisu.exporter.tracing.routing import ATTENTION, attend
 
 _OF_TILES = 5  # dims of what holds them
 
@@ -68,6 +74,25 @@ class OneImage(TorchFunctionMode):
         ends = lengths.cumsum(0)
         window = (torch.arange(tokens)[:, None] >= ends[None, :]).sum(1)
         return (window[:, None] == window[None, :])[None, None]
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """While entered: a model reads one image or recording, and the windows that it attends in are a mask."""
+    one = OneImage()
+
+    def attend_in_windows(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+    ) -> tuple[Tensor, None]:
+        windows = one.window_mask(query.shape[2])
+        return attend(module, query, key, value, attention_mask if windows is None else windows, **options)
+
+    with one:
+        AttentionInterface.register(ATTENTION, attend_in_windows)
+        try:
+            yield
+        finally:
+            AttentionInterface.register(ATTENTION, attend)
 
 
 class Pieces(list[Any]):

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.signature import IMAGE_FEATURES
 from jisu.exporter.sources.image_text import image_features_of
-from jisu.exporter.tracing.one_image import OneImage
-from jisu.exporter.tracing.routing import ATTENTION, attend, routed
+from jisu.exporter.tracing.one_image import one_at_a_time
+from jisu.exporter.tracing.routing import ATTENTION, routed
 from jisu.exporter.tracing.torch_exporter import place_of, run_exporter
 from jisu.exporter.tracing.trace import clean, name_outputs
 from jisu.exporter.tracing.unpacked_tiles import unpacked_tiles
@@ -78,22 +78,9 @@ class VisionPart(nn.Module):
             # One image is one segment; what its grid would say is given.
             arguments["image_grid_thw"] = _grid(arguments.get("position_ids"))
             arguments["cu_seqlens"] = torch.arange(2) * pixels.shape[0]
-        one = OneImage()
-
-        def attend_in_windows(
-            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-        ) -> tuple[Tensor, None]:
-            windows = one.window_mask(query.shape[2])
-            return attend(module, query, key, value, attention_mask if windows is None else windows, **options)
-
         packing = unpacked_tiles(self.model) if self._packed else contextlib.nullcontext()
-        with routed(self.model, ATTENTION), packing, one:
-            AttentionInterface.register(ATTENTION, attend_in_windows)
-            try:
-                output = image_features_of(self.model)(**arguments, return_dict=True)
-            finally:
-                AttentionInterface.register(ATTENTION, attend)
-            return joined_features(output)
+        with routed(self.model, ATTENTION), packing, one_at_a_time():
+            return joined_features(image_features_of(self.model)(**arguments, return_dict=True))
 
 
 def _grid(positions: Tensor | None) -> Tensor:

@@ -57,11 +57,18 @@ def whole(samples: Samples, settings: AudioSettings) -> CutRecording:
     return CutRecording(blocks=_filled(samples, settings.shortest)[None], lengths=(len(samples),))
 
 
+def whole_with_silence(samples: Samples, settings: AudioSettings) -> CutRecording:
+    """The same, where that silence counts as the recording's own."""
+    blocks = _filled(samples, settings.shortest)[None]
+    return CutRecording(blocks=blocks, lengths=(blocks.shape[1],))
+
+
 CUTS: dict[str, Callable[[Samples, AudioSettings], CutRecording]] = {
     "one-window": one_window,
     "each-window": each_window,
     "joined-windows": joined_windows,
     "whole": whole,
+    "whole-with-silence": whole_with_silence,
 }
 # Frames of so many samples, by the samples from one frame to the next.
 FRAMES: dict[str, Callable[[int, int], int]] = {
@@ -83,6 +90,8 @@ def recording_inputs(
     axis = growing_axis(audio, made.shape)
     if cut.joined:
         made = np.concatenate(np.split(made, len(cut.lengths), axis=axis))
+    behind = -made.shape[axis] % settings.multiple
+    made = np.pad(made, [(0, behind if place == axis else 0) for place in range(made.ndim)])
     inputs: dict[str, npt.NDArray[Any]] = {audio.input_name: np.ascontiguousarray(made, np.float32)}
     if settings.mask is not None:
         counts = [FRAMES[settings.frames](length, audio.hop) for length in cut.lengths]

@@ -61,7 +61,7 @@ def expected_answer(folder: Path, recordings: list[Any], *, new_tokens: int) -> 
 
 
 # One of each mechanism: the whole list takes longer.
-TRIED = ("qwen2_audio", "audioflamingo3")
+TRIED = ("qwen2_audio", "audioflamingo3", "qwen3_asr")
 
 
 def test_every_family_that_is_tried_can_be_written() -> None:
@@ -73,6 +73,8 @@ def test_answers_about_recordings_are_those_of_transformers(family: str, audio_a
     checkpoint, artifact = audio_artifact(family)
     names = {check["name"] for check in artifact.manifest.gate["checks"]}
     assert {"recording-sound", "recording-lengths", "recording-features", "recording-order"} <= names
+    # Of a network that attends in windows, one recording has several.
+    assert ("recording-prefill-several-windows" in names) == (family == "qwen3_asr")
     settings = json.loads((artifact.folder / "recordings.json").read_text())
     longest = settings["longest"]
     assert settings["separate"] == (settings["preparation"] == "each-window")

@@ -143,7 +143,7 @@ def _qwen3_asr() -> tuple[Any, Any]:
 
     named = {"audio_token": "<|audio_pad|>", "audio_bos_token": "<|audio_start|>", "audio_eos_token": "<|audio_end|>"}
     tokenizer = _tokenizer("<|audio_pad|>", named=named)
-    extractor = Qwen3ASRFeatureExtractor(feature_size=_BANDS, n_window=10)
+    extractor = Qwen3ASRFeatureExtractor(feature_size=_BANDS, n_window=50)
     processor = transformers.Qwen3ASRProcessor(
         feature_extractor=extractor, tokenizer=tokenizer, chat_template=tokenizer.chat_template
     )
@@ -153,7 +153,7 @@ def _qwen3_asr() -> tuple[Any, Any]:
         pad_token_id=2,
         audio_config={
             "model_type": "qwen3_asr_encoder",
-            **_encoder(n_window=10, n_window_infer=40, output_dim=64, downsample_hidden_size=8),
+            **_encoder(n_window=50, n_window_infer=200, output_dim=64, downsample_hidden_size=8),
         },
         audio_token_id=tokenizer.convert_tokens_to_ids("<|audio_pad|>"),
         tie_word_embeddings=False,
@@ -165,4 +165,5 @@ FAMILIES: dict[str, Callable[[], tuple[Any, Any]]] = {
     "qwen2_audio": _qwen2_audio,
     "audioflamingo3": _audioflamingo3,
     "glmasr": _glmasr,
+    "qwen3_asr": _qwen3_asr,
 }

@@ -40,6 +40,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         {"longest": 0},
         {"longest": 1.5},
         {"most": 0},
+        {"multiple": 0},
+        {"multiple": None},
         {"separate": 1},
         {"unknown": 1},
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.sources.audio import AudioSource, observed_settings
 from jisu.exporter.sources.feature_ways import features_of
-from jisu.exporter.sources.recording_ways import find_way, same_arrays
+from jisu.exporter.sources.recording_ways import as_processed, find_way, same_arrays
 from tests.support.audio_models import FAMILIES
 
 
@@ -79,3 +80,32 @@ def test_arrays_differ_by_shape_mask_and_numbers() -> None:
     assert not same_arrays(one, {**one, "features": features[..., :-1]}, "features")
     assert not same_arrays(one, {**one, "mask": np.zeros((1, 8), np.int64)}, "features")
     assert not same_arrays(one, {"features": features}, "features")
+
+
+@pytest.fixture(scope="module")
+def chunked() -> Any:
+    """A processor that asks for whole recordings, of an extractor that alone fills a window."""
+    return FAMILIES["qwen3_asr"]()[1]
+
+
+def test_a_processor_that_asks_for_whole_recordings_is_found(chunked: Any) -> None:
+    extractor = chunked.feature_extractor
+    alone = AudioSource(extractor=extractor, settings=observed_settings(extractor, "input_features", writes="tokens"))
+    assert alone.settings.window == 480_000
+    audio = as_processed(alone, chunked, lambda made: made)
+    assert (audio.settings.window, audio.settings.dims, audio.settings.shortest) == (None, (16, None), 8000)
+    settings = way_of(chunked, audio, lambda made: {name: made[name] for name in made if name != "num_audio_tokens"})
+    assert (settings.preparation, settings.frames, settings.multiple) == ("whole-with-silence", "full", 100)
+
+
+def test_a_processor_that_fills_windows_is_left_as_it_is(processor: Any, audio: AudioSource) -> None:
+    assert as_processed(audio, processor, lambda made: made) is audio
+
+
+def test_zeros_behind_a_recording_are_none_of_its_features(chunked: Any) -> None:
+    extractor = chunked.feature_extractor
+    settings = observed_settings(extractor, "input_features", writes="tokens")
+    audio = AudioSource(extractor=extractor, settings=replace(settings, window=None, dims=(16, None)), fills=True)
+    samples = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
+    assert audio.features(samples).shape == (1, 16, 125)
+    assert replace(audio, fills=False).features(samples).shape == (1, 16, 200)

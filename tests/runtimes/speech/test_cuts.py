@@ -56,6 +56,18 @@ def test_features_of_joined_windows_are_made_of_all_samples_at_once() -> None:
     assert calls == [(1, 24)]
 
 
+def test_frames_are_filled_up_to_a_multiple_with_zeros_that_the_mask_leaves_out() -> None:
+    settings = replace(SETTINGS, preparation="whole-with-silence", frames="full", multiple=3)
+    audio = replace(WHOLE, shortest=8)
+    inputs = recording_inputs(np.ones(16, np.float32), audio, settings, lambda blocks: sums(blocks) + 1)
+    assert inputs["features"].tolist() == [[[5, 5, 5, 5, 0, 0]]]
+    assert inputs["feature_attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0]]
+    # Silence behind a short one is its own.
+    short = recording_inputs(np.ones(4, np.float32), audio, settings, sums)
+    assert short["features"].tolist() == [[[4, 0, 0]]]
+    assert short["feature_attention_mask"].tolist() == [[1, 1, 0]]
+
+
 def test_whole_recordings_stay_as_long_as_they_are() -> None:
     settings = replace(SETTINGS, preparation="whole", mask=None)
     inputs = recording_inputs(np.ones(20, np.float32), WHOLE, settings, sums)
