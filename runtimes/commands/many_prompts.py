@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jisu.runtimes.generation.many import Prompt, PromptResult
 
 STDIN = "-"
+_BESIDE = ("images", "audios")  # as `Engine.generate` names them
 # What says how one prompt is read or shown, and nothing of many.
 _OF_MANY = ("input_format", "output", "overwrite", "batch_size", "as_finished")
 _OF_ONE = ("prompt", "prompt_file", "messages", "continue_final_message", "drop_oldest", "json")
@@ -144,6 +145,14 @@ class _Entries:
             raise self._wrong(number, received=error) from error
         if not isinstance(record, dict) or ("prompt" in record) == ("messages" in record):
             raise self._wrong(number, received=shown(record))
+        beside = [key for key in _BESIDE if key in record]
+        if beside:  # other keys are the caller's own; these would change the answer
+            raise InputError(
+                f"Line {number} of {self._name} has {' and '.join(beside)}, which many prompts are read without",
+                received=shown(record),
+                allowed='"prompt" or "messages", "seed", and keys that mean nothing here',
+                fix="Ask about each with jisu generate FOLDER PROMPT --image FILE or --audio FILE, or from Python.",
+            )
         return record
 
     def _prompt(self, record: Any, number: int) -> Prompt:

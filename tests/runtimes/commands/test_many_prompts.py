@@ -114,6 +114,13 @@ def test_a_line_that_is_no_prompt_is_named(folder: Path, tmp_path: Path, entry: 
         run(folder, "--input", write(tmp_path / "p.jsonl", {"prompt": "hi"}, entry))
 
 
+@pytest.mark.parametrize("key", ["images", "audios"])
+def test_images_and_recordings_of_a_line_are_not_passed_over(folder: Path, tmp_path: Path, key: str) -> None:
+    path = write(tmp_path / "p.jsonl", {"prompt": "hi"}, {"prompt": "hi", key: ["a.png"]})
+    with pytest.raises(InputError, match=rf"Line 2 of .* has {key}, which many prompts are read without"):
+        run(folder, "--input", path)
+
+
 def test_a_missing_or_binary_file_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         run(folder, "--input", tmp_path / "none.txt")
