@@ -177,8 +177,8 @@ def _fails(processor: Any, error: Exception) -> InputError:
     return InputError(
         f"{type(processor).__name__} cannot prepare images with the settings of the checkpoint",
         received=reason_of(error),
-        allowed="settings with which it prepares images of any size",
-        fix="Download preprocessor_config.json and processor_config.json again.",
+        allowed="a processor and settings that prepare an image of any size alone, without a prompt of the model's own",
+        fix="Download preprocessor_config.json and processor_config.json again, or choose another model.",
     )
 
 

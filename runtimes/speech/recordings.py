@@ -62,7 +62,8 @@ def _prepared(samples: npt.NDArray[Any], rate: int, model_rate: int, *, name: st
     _check_length(len(samples), rate, name)
     if samples.dtype == np.int16:
         samples = samples.astype(np.float32) / 32768
-    mono = np.asarray(samples if samples.ndim == 1 else samples.mean(axis=1), np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+        mono = np.asarray(samples if samples.ndim == 1 else samples.mean(axis=1), np.float32)
     loudest = float(np.abs(mono).max())
     if not loudest <= _LOUDEST:
         raise InputError(

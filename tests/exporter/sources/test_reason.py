@@ -13,3 +13,7 @@ def test_a_long_reason_is_cut() -> None:
 
 def test_an_error_without_text_is_its_name() -> None:
     assert reason_of(KeyError()) == "KeyError"
+
+
+def test_a_missing_key_is_named() -> None:
+    assert reason_of(KeyError("format")) == "nothing under the key 'format'"

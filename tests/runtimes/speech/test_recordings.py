@@ -115,9 +115,10 @@ def test_what_holds_no_samples_is_refused(source: Any) -> None:
         read(source)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, 30000.0])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 30000.0, 1e300])
 def test_numbers_that_are_no_samples_are_refused(wrong: float) -> None:
-    samples = TONE.copy()
+    samples = TONE.astype(np.float64)
     samples[3] = wrong
     with pytest.raises(InputError, match="does not hold samples of sound"):
         read(samples)
