@@ -93,8 +93,9 @@ class Precision:
         algorithm: how the layers are rounded; the embedding is always rounded to nearest.
         budget: what the gate allows when the user says nothing.
         longest: format of the decoder's layers with the most input features, where these differ; None: like the others.
-        outer: only the longest layers of the first and last eighth of the stack, and every third in between, have the
-            format of ``longest``: where nothing is known of inputs, these are what a few bits more buy most for.
+        outer: how many of every three layers between the first and the last eighth of the stack have the format of
+            ``longest``; those in the two eighths have it, too: where nothing is known of inputs, these are what a few
+            bits more buy most for. What is calibrated in few bits spends the same bytes by what it measures.
         smallest: format of layers with at most an eighth of the largest one's weights, where a few bytes more buy much:
             keys and values that several query heads share; None: like the others.
         recurrent: format of recurrent layers; None for float32.
@@ -108,7 +109,7 @@ class Precision:
     algorithm: Algorithm
     budget: Budget
     longest: WeightFormat | None = None
-    outer: bool = False
+    outer: int = 3
     smallest: WeightFormat | None = None
     recurrent: RowFormat | None = field(default_factory=RowFormat)
     half: HalfType | None = None
@@ -153,6 +154,7 @@ PRECISIONS = {
         # Measured on SmolLM2-135M, rounded to nearest: of 0.40 nats these give 0.24, and hold 31 % of the weights.
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         smallest=WeightFormat(bits=8, block_size=32, symmetric=True),
+        outer=2,
         algorithm="gptq",
         budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05, min_cosine=0.9, min_recall=0.8),
     ),
@@ -283,7 +285,7 @@ def without_text(precision: Precision) -> Precision:
     layers take 0.10 with 8 bits in half of them, and 0.12 in all.
     """
     fewer = isinstance(precision.layers, WeightFormat) and precision.layers.bits < 8 and precision.longest is not None
-    return replace(precision, outer=True) if fewer else precision
+    return replace(precision, outer=1) if fewer else precision
 
 
 def assuming_vnni(precision: Precision) -> Precision:

@@ -21,6 +21,7 @@ from jisu.exporter.quantization.grids import take_grids
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.rounding_tasks import round_on_cluster, round_weight
+from jisu.exporter.quantization.spread_bits import spread_bits
 from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.finite_weights import check_finite_weights
@@ -109,6 +110,9 @@ def _quantize(
     feeders: dict[str, Feeder] = {}
     weights |= take_grids(source, choice)
     with as_input_errors():
+        if choice.algorithm == "gptq" and choice.calibrated and data is not None:
+            choice, spread = spread_bits(source, choice, data, resume=resume)
+            more |= {"spread": spread} if spread else {}
         if choice.calibrated:
             assert data is not None, "a calibrated choice without calibration text"
             more["calibration"] = data.record

@@ -30,12 +30,15 @@ class FormatChoice:
         formats: of every matrix of the decoder layers, the embedding and the output projection.
         algorithm: how layers are rounded; 8-bit weights by themselves are always rounded to nearest.
         max_kl: what the model may lose by it, mean KL divergence in nats; None where nothing is chosen by that.
+        spread: few and many bits, between which calibration text may choose anew for each layer in as many bytes as all
+            of them have here (`exporter.quantization.spread_bits`); None where the formats are final.
         notes: what was decided differently from the precision's default, in words, for the manifest.
     """
 
     formats: Mapping[str, Format | None]
     algorithm: Algorithm
     max_kl: float | None = None
+    spread: tuple[WeightFormat, WeightFormat] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -100,7 +103,7 @@ def choose_formats(
     notes, misfits = [], []
     unfitted: list[tuple[Matrix, int]] = []
     longest = _longest(matrices)
-    outer = _outer(matrices) if precision.outer else {matrix.name for matrix in matrices}
+    outer = _outer(matrices, of_three=precision.outer)
     largest = max((matrix.elements for matrix in matrices if not (matrix.embedding or matrix.recurrent)), default=0)
     for matrix in matrices:
         form = (
@@ -140,8 +143,26 @@ def choose_formats(
         formats=formats,
         algorithm="rtn" if precision.algorithm == "balanced" and not balances else precision.algorithm,
         max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,
+        spread=_spread(precision, block_size=block_size, symmetric=symmetric),
         notes=tuple(notes),
     )
+
+
+def _spread(
+    precision: Precision, *, block_size: int | None, symmetric: bool | None
+) -> tuple[WeightFormat, WeightFormat] | None:
+    few, many = precision.layers, precision.longest
+    if not (isinstance(few, WeightFormat) and many is not None and few.bits < many.bits):
+        return None
+    few, many = (
+        replace(
+            form,
+            block_size=block_size or form.block_size,
+            symmetric=form.symmetric if symmetric is None else symmetric,
+        )
+        for form in (few, many)
+    )
+    return few, many
 
 
 def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
@@ -186,8 +207,8 @@ def _longest(matrices: Sequence[Matrix]) -> int | None:
     return max(features) if len(features) > 1 else None
 
 
-def _outer(matrices: Sequence[Matrix]) -> set[str]:
-    """Names in the first and last eighth of the stack's layers, and in every third in between; all of another module.
+def _outer(matrices: Sequence[Matrix], *, of_three: int) -> set[str]:
+    """Names in the first and last eighth of the stack's layers, and in so many of three between; all of another module.
 
     Which layers llama.cpp's K-quants give more bits, too.
     """
@@ -197,7 +218,9 @@ def _outer(matrices: Sequence[Matrix]) -> set[str]:
     layers = max(numbers.values(), default=0) + 1
     edge = max(1, layers // 8)
     return {
-        name for name, number in numbers.items() if number < edge or number >= layers - edge or (number - edge) % 3 == 2
+        name
+        for name, number in numbers.items()
+        if number < edge or number >= layers - edge or (number - edge) % 3 >= 3 - of_three
     }
 
 

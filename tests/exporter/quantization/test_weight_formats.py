@@ -79,8 +79,26 @@ def test_without_text_the_outer_layers_and_every_third_between_have_the_longest_
     formats = choose_formats(layers, without_text(precision_named("int4"))).formats
     assert [i for i in range(16) if formats[f"layers.{i}.down"].bits == 8] == [0, 1, 4, 7, 10, 13, 14, 15]
     assert {formats[f"layers.{i}.up"].bits for i in range(16)} == {4}
-    calibrated = choose_formats(layers, precision_named("int4")).formats
-    assert all(calibrated[f"layers.{i}.down"].bits == 8 for i in range(16))
+
+
+def test_with_text_two_of_three_between_have_them_until_the_text_has_said_which():
+    layers = [
+        Matrix(name=f"layers.{i}.{name}", rows=8, features=features, embedding=False, storage=i * 999 + features)
+        for i in range(16)
+        for name, features in (("up", 256), ("down", 512))
+    ]
+    choice = choose_formats(layers, precision_named("int4"))
+    eight = [i for i in range(16) if choice.formats[f"layers.{i}.down"].bits == 8]
+    assert eight == [0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 14, 15]
+    few, many = choice.spread
+    assert (few.bits, few.block_size, many.bits, many.block_size) == (4, 32, 8, 64)
+    few, many = choose_formats(layers, precision_named("int4"), block_size=16, symmetric=True).spread
+    assert few.block_size == many.block_size == 16
+    assert few.symmetric
+
+
+def test_a_precision_of_one_width_spreads_nothing():
+    assert choose_formats(LAYERS, precision_named("int8")).spread is None
 
 
 def test_a_wanted_block_size_that_does_not_divide_names_the_layers_and_what_fits():

@@ -1,0 +1,156 @@
+"""Which layers get many bits and which get few, in the bytes that a choice has for them: by what rounding costs.
+
+The choice that a precision makes by shapes alone says how large the layers may be. One backward pass over a few windows
+says how much each would move the predictions (`calibration.expected_divergence`), and a knapsack spends the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from jisu.exporter.contract.artifact import ONE_PASS_KINDS, SPEECH, TEXT_TO_TEXT
+from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.quantization.knapsack import choose_options
+from jisu.exporter.quantization.matrices import Matrix, matrices_of
+from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
+from jisu.exporter.sources.layer_stack import decoder_layers
+from jisu.exporter.sources.outline import is_outline
+
+if TYPE_CHECKING:
+    from jisu.calibration.expected_divergence import SeenInput
+    from jisu.exporter.jobs.resume_folder import ResumeFolder
+    from jisu.exporter.quantization.calibration_data import CalibrationData
+    from jisu.exporter.sources.source import Source
+
+# Of the calibration windows, and tokens of each that layers are judged on.
+WINDOWS, TOKENS = 16, 32
+# They give no next-token distribution of a whole text.
+_OTHER_KINDS = (*ONE_PASS_KINDS, TEXT_TO_TEXT, SPEECH)
+_SAVED, _SCALE_BYTES = "spread-bits", 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """Layers with one input and one shape, such as a gate and its up projection: one format, computed as one.
+
+    Attributes:
+        costs: expected KL divergence in nats with few bits and with many.
+    """
+
+    names: tuple[str, ...]
+    costs: tuple[float, float]
+
+
+def spread_bits(
+    source: Source, choice: FormatChoice, data: CalibrationData, *, resume: ResumeFolder | None = None
+) -> tuple[FormatChoice, dict[str, Any]]:
+    """(the choice with many bits where they help most, how that was found out); as it is where nobody can say.
+
+    Args:
+        choice: layers that `FormatChoice.spread` does not speak of stay as they are.
+        resume: holds what an export like this one has measured, or is to hold it.
+    """
+    if choice.spread is None or source.model_kind in _OTHER_KINDS or is_outline(source):
+        return choice, {}
+    matrices = {
+        matrix.name: matrix
+        for matrix in matrices_of(source.module)
+        if matrix.stacked and not (matrix.embedding or matrix.recurrent or matrix.routed)
+        if isinstance(choice.formats.get(matrix.name), WeightFormat)
+    }
+    if len({choice.formats[name] for name in matrices}) < 2:  # nothing to spread
+        return choice, {}
+    units = _saved_units(resume)
+    if units is None:
+        units = measure_units(source, list(matrices), choice.spread, data)
+        _save_units(resume, units)
+    return respread(choice, units, matrices)
+
+
+def measure_units(
+    source: Source, names: Sequence[str], spread: tuple[WeightFormat, WeightFormat], data: CalibrationData
+) -> list[Unit]:
+    """What few and many bits cost, of all layers that the calibration text reaches once.
+
+    Args:
+        names: of linear layers within the decoder's.
+    """
+    from jisu.calibration.expected_divergence import observe
+    from jisu.calibration.text.mixture import take_turns
+
+    windows = data.windows.as_list()
+    order = take_turns(data.parts) if data.parts else range(len(windows))
+    chosen = [windows[place] for place in list(order)[:WINDOWS]]
+    seen = observe(source.module, next(iter(decoder_layers(source))), names, chosen, tokens=TOKENS)
+    calls = [name for one in seen for name in one.names]
+    return [_unit(source, one, spread) for one in seen if all(calls.count(name) == 1 for name in one.names)]
+
+
+def respread(
+    choice: FormatChoice, units: Sequence[Unit], matrices: Mapping[str, Matrix]
+) -> tuple[FormatChoice, dict[str, Any]]:
+    """The choice of least expected divergence in as many bytes, and a record; as it is where none is better."""
+    assert choice.spread is not None
+    few, _ = choice.spread
+    options = [[fit_block_size(form, matrices[unit.names[0]].features) for form in choice.spread] for unit in units]
+    pairs = [(unit, forms) for unit, forms in zip(units, options, strict=True) if None not in forms]
+    if not pairs:
+        return choice, {}
+    sizes = [[sum(_bytes(matrices[name], form) for name in unit.names) for form in forms] for unit, forms in pairs]
+    allowed = sum(_bytes(matrices[name], choice.formats[name]) for unit, _ in pairs for name in unit.names)
+    # What all take anyway is no part of it: the program rounds what it adds up.
+    more = [[size - min(row) for size in row] for row in sizes]
+    picks = choose_options([unit.costs for unit, _ in pairs], more, limit=allowed - sum(map(min, sizes)))
+    if picks is None:
+        return choice, {}
+    before = sum(unit.costs[_bits(choice, unit) > few.bits] for unit, _ in pairs)
+    after = sum(unit.costs[pick] for (unit, _), pick in zip(pairs, picks, strict=True))
+    if after >= before:
+        return choice, {}
+    formats = {name: forms[pick] for (unit, forms), pick in zip(pairs, picks, strict=True) for name in unit.names}
+    record = {"windows": WINDOWS, "tokens": TOKENS, "expected_kl": after, "expected_kl_by_shape": before}
+    return replace(choice, formats={**choice.formats, **formats}), record
+
+
+def _unit(source: Source, seen: SeenInput, spread: tuple[WeightFormat, WeightFormat]) -> Unit:
+    from jisu.calibration.weights.round_to_nearest import round_to_nearest
+
+    costs = []
+    for form in spread:
+        fitted, differences = fit_block_size(form, seen.rows.shape[1]), []
+        for name in seen.names if fitted is not None else ():
+            layer: Any = source.module.get_submodule(name)
+            weight = layer.weight.detach().float().numpy()
+            assert fitted is not None
+            rounded = round_to_nearest(weight, fitted.to_block_format(), layer=name)
+            differences.append(rounded.dequantize() - weight)
+        costs.append(seen.divergence(differences) if differences else 0.0)
+    few, many = costs
+    return Unit(names=seen.names, costs=(few, many))
+
+
+def _bits(choice: FormatChoice, unit: Unit) -> int:
+    return min(form.bits for name in unit.names if isinstance(form := choice.formats[name], WeightFormat))
+
+
+def _bytes(matrix: Matrix, form: Any) -> float:
+    block_format = form.to_block_format()
+    return float(block_format.stored_bytes(matrix.rows, matrix.features, layer=matrix.name, scale_bytes=_SCALE_BYTES))
+
+
+def _saved_units(resume: ResumeFolder | None) -> list[Unit] | None:
+    saved = None if resume is None else resume.load(_SAVED)
+    if saved is None:
+        return None
+    pairs = zip(saved["names"].tolist(), saved["costs"].tolist(), strict=True)
+    return [Unit(names=tuple(names.split()), costs=(few, many)) for names, (few, many) in pairs]
+
+
+def _save_units(resume: ResumeFolder | None, units: Sequence[Unit]) -> None:
+    import numpy as np
+
+    if resume is not None:
+        names = np.array([" ".join(unit.names) for unit in units], np.str_)
+        resume.save(_SAVED, {"names": names, "costs": np.array([unit.costs for unit in units]).reshape(-1, 2)})

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from jisu.exporter.precision.precision import WeightFormat, precision_named
+from jisu.exporter.quantization import spread_bits as module
+from jisu.exporter.quantization.calibration_data import read_calibration_data
+from jisu.exporter.quantization.matrices import Matrix, matrices_of
+from jisu.exporter.quantization.quantize_source import quantize_source
+from jisu.exporter.quantization.spread_bits import Unit, measure_units, respread, spread_bits
+from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
+from jisu.exporter.sources import load_source
+from tests.support.models import write_tiny_llama
+
+FEW = WeightFormat(bits=4, block_size=32, symmetric=False)
+MANY = WeightFormat(bits=8, block_size=32, symmetric=True)
+MATRICES = {
+    name: Matrix(name=name, rows=64, features=64, embedding=False, storage=number)
+    for number, name in enumerate(("q", "gate", "up", "down"))
+}
+
+
+def choice(*many):
+    formats = {name: MANY if name in many else FEW for name in MATRICES}
+    return FormatChoice(formats=formats, algorithm="gptq", spread=(FEW, MANY))
+
+
+def units(q, gate_and_up, down):
+    costs = {("q",): q, ("gate", "up"): gate_and_up, ("down",): down}
+    return [Unit(names=names, costs=(cost, cost / 256)) for names, cost in costs.items()]
+
+
+def eight(actual):
+    return {name for name, form in actual.formats.items() if form == MANY}
+
+
+def size(actual):
+    return sum(module._bytes(MATRICES[name], form) for name, form in actual.formats.items())
+
+
+def test_the_bytes_of_a_cheap_layer_go_to_the_one_that_costs_most():
+    actual, record = respread(choice("down"), units(0.3, 0.1, 0.02), MATRICES)
+    assert eight(actual) == {"q"}
+    assert size(actual) <= size(choice("down"))
+    assert record["expected_kl_by_shape"] == pytest.approx(0.4 + 0.02 / 256)
+    assert record["expected_kl"] == pytest.approx(0.3 / 256 + 0.12)
+
+
+def test_layers_of_one_input_get_many_bits_together_or_not_at_all():
+    assert eight(respread(choice("down"), units(0.1, 0.9, 0.2), MATRICES)[0]) == {"down"}
+    assert eight(respread(choice("down", "q"), units(0.1, 0.9, 0.2), MATRICES)[0]) == {"gate", "up"}
+
+
+def test_what_is_as_good_by_shape_stays():
+    before = choice("down")
+    assert respread(before, units(0.1, 0.1, 0.9), MATRICES) == (before, {})
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return load_source(write_tiny_llama(tmp_path_factory.mktemp("spread") / "source", layers=2))
+
+
+@pytest.fixture(scope="module")
+def data(source):
+    return read_calibration_data(source, None, windows=2, window_tokens=32)
+
+
+@pytest.fixture(scope="module")
+def by_shape(source):
+    return choose_formats(matrices_of(source.module), precision_named("int4"))
+
+
+def test_layers_are_measured_and_more_bits_cost_less(source, data, by_shape):
+    names = [matrix.name for matrix in matrices_of(source.module) if not matrix.embedding]
+    measured = measure_units(source, names, by_shape.spread, data)
+    assert sorted(name for unit in measured for name in unit.names) == sorted(names)
+    assert all(many < few / 20 for few, many in (unit.costs for unit in measured))
+
+
+def test_an_export_spends_no_more_and_says_what_it_expects(source, data, by_shape):
+    actual = quantize_source(source, by_shape, data=data)
+    spread = actual.record["spread"]
+    assert 0 < spread["expected_kl"] < spread["expected_kl_by_shape"]
+    stored = [
+        (entry["format"]["bits"], name)
+        for entry in actual.record["formats"]
+        for name in entry["names"]
+        if entry["format"]
+    ]
+    bits = {name: bits for bits, name in stored}
+    matrices = {matrix.name: matrix for matrix in matrices_of(source.module) if not matrix.embedding}
+    weights = sum(matrices[name].elements * bits[name] for name in matrices)
+    assert weights <= 1.02 * sum(matrices[name].elements * by_shape.formats[name].bits for name in matrices)
+    assert actual.by_name["model.layers.0.mlp.down_proj.weight"].format.bits == bits["model.layers.0.mlp.down_proj"]
+
+
+class Kept(dict):
+    """Stands for a resume folder: entries by name."""
+
+    def load(self, name):
+        return self.get(name)
+
+    def save(self, name, arrays):
+        self[name] = arrays
+
+
+def test_what_an_interrupted_export_has_measured_is_not_measured_again(source, data, by_shape, monkeypatch):
+    kept = Kept()
+    first = spread_bits(source, by_shape, data, resume=kept)
+    monkeypatch.setattr(module, "measure_units", None)
+    assert spread_bits(source, by_shape, data, resume=kept) == first
+
+
+def test_a_choice_of_one_format_runs_nothing(source, data, by_shape, monkeypatch):
+    monkeypatch.setattr(module, "measure_units", None)
+    plain = FormatChoice(formats=dict.fromkeys(by_shape.formats, FEW), algorithm="gptq", spread=by_shape.spread)
+    assert spread_bits(source, plain, data) == (plain, {})
+    final = FormatChoice(formats=by_shape.formats, algorithm="gptq")
+    assert spread_bits(source, final, data) == (final, {})
+
+
+def test_the_weights_of_the_source_stay(source, data, by_shape):
+    before = {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
+    spread_bits(source, by_shape, data)
+    assert all(np.array_equal(value.detach().numpy(), before[name]) for name, value in source.module.named_parameters())
