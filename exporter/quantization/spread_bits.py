@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Of the calibration windows, and tokens of each that layers are judged on.
 WINDOWS, TOKENS = 16, 32
+# Parameters of a model whose activations are still few enough to be held for a backward pass: 1.5 GB at the most.
+LARGEST = 1 << 31
 # They give no next-token distribution of a whole text.
 _OTHER_KINDS = (*ONE_PASS_KINDS, TEXT_TO_TEXT, SPEECH)
 _SAVED, _SCALE_BYTES = "spread-bits", 2
@@ -53,6 +55,8 @@ def spread_bits(
         resume: holds what an export like this one has measured, or is to hold it.
     """
     if choice.spread is None or source.model_kind in _OTHER_KINDS or is_outline(source):
+        return choice, {}
+    if source.model.parameters > LARGEST:
         return choice, {}
     matrices = {
         matrix.name: matrix

@@ -125,3 +125,9 @@ def test_the_weights_of_the_source_stay(source, data, by_shape):
     before = {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
     spread_bits(source, by_shape, data)
     assert all(np.array_equal(value.detach().numpy(), before[name]) for name, value in source.module.named_parameters())
+
+
+def test_a_model_too_large_for_a_backward_pass_keeps_what_shapes_say(source, data, by_shape, monkeypatch):
+    monkeypatch.setattr(module, "measure_units", None)
+    monkeypatch.setattr(module, "LARGEST", source.model.parameters - 1)
+    assert spread_bits(source, by_shape, data) == (by_shape, {})
