@@ -154,7 +154,6 @@ PRECISIONS = {
         # Measured on SmolLM2-135M, rounded to nearest: of 0.40 nats these give 0.24, and hold 31 % of the weights.
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
         smallest=WeightFormat(bits=8, block_size=32, symmetric=True),
-        outer=2,
         algorithm="gptq",
         budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05, min_cosine=0.9, min_recall=0.8),
     ),

@@ -110,9 +110,8 @@ def _quantize(
     feeders: dict[str, Feeder] = {}
     weights |= take_grids(source, choice)
     with as_input_errors():
-        if choice.algorithm == "gptq" and choice.calibrated and data is not None:
-            choice, spread = spread_bits(source, choice, data, resume=resume)
-            more |= {"spread": spread} if spread else {}
+        if choice.spread is not None and choice.calibrated and data is not None:
+            choice, more = _spread(source, choice, data, resume)
         if choice.calibrated:
             assert data is not None, "a calibrated choice without calibration text"
             more["calibration"] = data.record
@@ -157,6 +156,22 @@ def _quantize(
     rounded = {id(part): round_scales(part) if isinstance(part, BlockQuantized) else part for part in folded.values()}
     by_name = {f"{name}.weight": rounded[id(part)] for name, part in folded.items()} | recurrent
     return QuantizedWeights(by_name=by_name, record={**choice.to_record(), **more})
+
+
+def _spread(
+    source: Source, choice: FormatChoice, data: CalibrationData, resume: ResumeFolder | None
+) -> tuple[FormatChoice, dict[str, Any]]:
+    """The choice with its bits spread by what rounding costs, and a record of that; see `spread_bits`.
+
+    Stored Hessians are there so that the model need not run again, and say nothing of gradients.
+    """
+    stored = data.statistics is not None and has_hessians(data.statistics)
+    if stored or not _walks_all(source, _calibrated_layers(source, choice)):
+        return choice, {}
+    feeders = _feeders(source, choice, data)
+    rounded = partial(_walked, source, windows=data.windows.as_list(), feeders=feeders)
+    choice, record = spread_bits(source, choice, data, quantize=rounded, resume=resume)
+    return choice, {"spread": record} if record else {}
 
 
 def _walks_all(source: Source, names: Sequence[str]) -> bool:
@@ -247,21 +262,36 @@ def _walk_layers(
     resume: ResumeFolder | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers one after another, each on what the quantized ones before it give."""
+    kept = None if resume is None else FinishedLayers(resume, len(list(decoder_layers(source))))
+    results = _walked(source, choice, windows=windows, feeders=feeders, kept=kept, progress=progress)
+    return {name: source.put_aside(value) for name, value in results}
+
+
+def _walked(
+    source: Source,
+    choice: FormatChoice,
+    *,
+    windows: list[Any],
+    feeders: Mapping[str, Feeder],
+    kept: FinishedLayers | None = None,
+    progress: ReportProgress | None = None,
+) -> Iterator[tuple[str, BlockQuantized]]:
+    """(parameter name, codes) in the order of the layers; the source's weights are its own at each of them."""
     from jisu.calibration.sequential import quantize_sequentially
 
-    layers = list(decoder_layers(source))
     results = quantize_sequentially(
         source.module,
-        layers,
+        list(decoder_layers(source)),
         windows,
         partial(_quantize_by_format, choice),
         keep=lambda name: not isinstance(choice.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
-        kept=None if resume is None else FinishedLayers(resume, len(layers)),
+        kept=kept,
         progress=progress,
     )
-    return {f"{name}.weight": source.put_aside(value) for name, value in results}
+    for name, value in results:
+        yield f"{name}.weight", value
 
 
 def _from_statistics(

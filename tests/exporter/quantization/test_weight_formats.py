@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from jisu.exporter.contract.errors import InputError
@@ -81,15 +83,16 @@ def test_without_text_the_outer_layers_and_every_third_between_have_the_longest_
     assert {formats[f"layers.{i}.up"].bits for i in range(16)} == {4}
 
 
-def test_with_text_two_of_three_between_have_them_until_the_text_has_said_which():
+def test_with_text_all_of_the_longest_have_them_until_the_text_has_said_which():
     layers = [
         Matrix(name=f"layers.{i}.{name}", rows=8, features=features, embedding=False, storage=i * 999 + features)
         for i in range(16)
         for name, features in (("up", 256), ("down", 512))
     ]
     choice = choose_formats(layers, precision_named("int4"))
-    eight = [i for i in range(16) if choice.formats[f"layers.{i}.down"].bits == 8]
-    assert eight == [0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 14, 15]
+    assert all(choice.formats[f"layers.{i}.down"].bits == 8 for i in range(16))
+    two_thirds = choose_formats(layers, replace(precision_named("int4"), outer=2)).formats
+    assert [i for i in range(16) if two_thirds[f"layers.{i}.down"].bits == 4] == [2, 5, 8, 11]
     few, many = choice.spread
     assert (few.bits, few.block_size, many.bits, many.block_size) == (4, 32, 8, 64)
     few, many = choose_formats(layers, precision_named("int4"), block_size=16, symmetric=True).spread
