@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -145,27 +146,54 @@ class Float32Copies:
 
 
 class _Widened:
-    """A part's calls: its weights are float32 from the beginning of one to its end, whatever ends it."""
+    """A part's calls: its weights are float32 from the beginning of one to its end, whatever ends it.
+
+    What a call saves for its gradients of these weights has two bytes a number, too, and is widened again when the
+    gradients are calculated.
+    """
 
     def __init__(self, copies: Float32Copies) -> None:
         self._copies = copies
         self._home: list[tuple[Any, torch.Tensor]] = []
+        self._saving: contextlib.AbstractContextManager[None] | None = None
 
     def begin(self, part: nn.Module, _: tuple[Any, ...]) -> None:
+        import torch
+
         if "forward" in vars(part):  # something stands in for it that reads no weight
             return
         for weight in part.parameters():
             if is_half(weight):
                 self._home.append((weight, weight.data))
                 weight.data = self._copies.of(part, weight)
+        if self._home and torch.is_grad_enabled():
+            own = {weight.untyped_storage().data_ptr(): data for weight, data in self._home}
+            self._saving = torch.autograd.graph.saved_tensors_hooks(partial(_saved, own), _read_saved)
+            self._saving.__enter__()
 
     def end(self, *_: Any) -> None:
+        if self._saving is not None:
+            self._saving.__exit__(None, None, None)
+            self._saving = None
         for weight, data in self._home:
             weight.data = data
         self._home.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Widened:
         return _Widened(self._copies)
+
+
+def _saved(own: Mapping[int, torch.Tensor], tensor: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor]:
+    """What is kept of a tensor: of a widened weight, or a view of one, that of two bytes, in a tuple."""
+    home = own.get(tensor.untyped_storage().data_ptr())
+    if home is None:
+        return tensor
+    offset = home.storage_offset() + tensor.storage_offset()
+    return (home.as_strided(tensor.size(), tensor.stride(), offset),)
+
+
+def _read_saved(kept: torch.Tensor | tuple[torch.Tensor]) -> torch.Tensor:
+    return kept[0].float() if isinstance(kept, tuple) else kept
 
 
 def _float32_rows(part: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:

@@ -96,6 +96,17 @@ def check_same_bytes(half: Path, tmp_path: Path, precision: str) -> None:
 
 
 @pytest.mark.usefixtures("patched")
+def test_gradients_are_float32s(tmp_path: Path, half: Path) -> None:
+    gradients = []
+    for module in (load_source(half).module, load_source(half, scratch=tmp_path).module):
+        entering = load_source(half).module.model.embed_tokens(TOKENS).detach().requires_grad_()
+        module(inputs_embeds=entering).logits.square().sum().backward()
+        gradients.append(entering.grad)
+    assert gradients[0] is not None
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.usefixtures("patched")
 def test_a_layer_that_fails_has_its_own_weights_back(tmp_path: Path, half: Path) -> None:
     module: Any = load_source(half, scratch=tmp_path).module
     before = two_bytes(module)
