@@ -21,7 +21,7 @@ from jisu.exporter.quantization.grids import take_grids
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.rounding_tasks import round_on_cluster, round_weight
-from jisu.exporter.quantization.spread_bits import spread_bits
+from jisu.exporter.quantization.spread_bits import all_few, spread_bits
 from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.finite_weights import check_finite_weights
@@ -110,8 +110,6 @@ def _quantize(
     feeders: dict[str, Feeder] = {}
     weights |= take_grids(source, choice)
     with as_input_errors():
-        if choice.spread is not None and choice.calibrated and data is not None:
-            choice, more = _spread(source, choice, data, resume)
         if choice.calibrated:
             assert data is not None, "a calibrated choice without calibration text"
             more["calibration"] = data.record
@@ -144,7 +142,13 @@ def _quantize(
                     weights |= _from_statistics(source, choice, collected, feeders, progress)
             else:
                 more["statistics"] = "sequential, layer after layer"
-                weights |= _walk_layers(source, choice, chosen, feeders, progress, resume=resume)
+                few = all_few(source, choice)
+                layers = _walk_layers(source, few or choice, chosen, feeders, progress, resume=resume)
+                if few is not None:
+                    choice, record = spread_bits(source, choice, data, layers)
+                    more |= {"spread": record} if record else {}
+                    layers = {name: part for name, part in layers.items() if _has_bits(choice, name, part)}
+                weights |= layers
             weights |= quantize_output_projections(source, choice, chosen)
         weights |= _round_rest(source, choice, set(weights), progress, workers=workers)
         recurrent = _round_recurrent(source, choice)
@@ -158,20 +162,9 @@ def _quantize(
     return QuantizedWeights(by_name=by_name, record={**choice.to_record(), **more})
 
 
-def _spread(
-    source: Source, choice: FormatChoice, data: CalibrationData, resume: ResumeFolder | None
-) -> tuple[FormatChoice, dict[str, Any]]:
-    """The choice with its bits spread by what rounding costs, and a record of that; see `spread_bits`.
-
-    Stored Hessians are there so that the model need not run again, and say nothing of gradients.
-    """
-    stored = data.statistics is not None and has_hessians(data.statistics)
-    if stored or not _walks_all(source, _calibrated_layers(source, choice)):
-        return choice, {}
-    feeders = _feeders(source, choice, data)
-    rounded = partial(_walked, source, windows=data.windows.as_list(), feeders=feeders)
-    choice, record = spread_bits(source, choice, data, quantize=rounded, resume=resume)
-    return choice, {"spread": record} if record else {}
+def _has_bits(choice: FormatChoice, parameter: str, part: BlockQuantized) -> bool:
+    form = choice.formats.get(parameter.removesuffix(".weight"))
+    return isinstance(form, WeightFormat) and form.bits == part.format.bits
 
 
 def _walks_all(source: Source, names: Sequence[str]) -> bool:
@@ -262,36 +255,21 @@ def _walk_layers(
     resume: ResumeFolder | None,
 ) -> dict[str, BlockQuantized]:
     """The decoder's layers one after another, each on what the quantized ones before it give."""
-    kept = None if resume is None else FinishedLayers(resume, len(list(decoder_layers(source))))
-    results = _walked(source, choice, windows=windows, feeders=feeders, kept=kept, progress=progress)
-    return {name: source.put_aside(value) for name, value in results}
-
-
-def _walked(
-    source: Source,
-    choice: FormatChoice,
-    *,
-    windows: list[Any],
-    feeders: Mapping[str, Feeder],
-    kept: FinishedLayers | None = None,
-    progress: ReportProgress | None = None,
-) -> Iterator[tuple[str, BlockQuantized]]:
-    """(parameter name, codes) in the order of the layers; the source's weights are its own at each of them."""
     from jisu.calibration.sequential import quantize_sequentially
 
+    layers = list(decoder_layers(source))
     results = quantize_sequentially(
         source.module,
-        list(decoder_layers(source)),
+        layers,
         windows,
         partial(_quantize_by_format, choice),
         keep=lambda name: not isinstance(choice.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
-        kept=kept,
+        kept=None if resume is None else FinishedLayers(resume, len(layers)),
         progress=progress,
     )
-    for name, value in results:
-        yield f"{name}.weight", value
+    return {f"{name}.weight": source.put_aside(value) for name, value in results}
 
 
 def _from_statistics(

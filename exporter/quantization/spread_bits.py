@@ -1,14 +1,14 @@
 """Which layers get many bits and which get few, in the bytes that a choice has for them: by what rounding costs.
 
-The choice that a precision makes by shapes alone says how large the layers may be. All are rounded to few bits once, a
+The choice that a precision makes by shapes alone says how large the layers may be. All are rounded to few bits, a
 backward pass over a few windows says how much each moves the predictions by that (`calibration.expected_divergence`),
-and a knapsack spends the bytes. Rounding to the nearest would not do: `down_proj` of SmolLM2-135M loses seven times as
+and a knapsack spends the bytes: what then has many bits is rounded to the nearest, the rest keeps its codes. Rounding to the nearest would not do: `down_proj` of SmolLM2-135M loses seven times as
 much by it as where each column makes up for others, gate and up projections twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ from jisu.exporter.precision.precision import WeightFormat
 from jisu.exporter.quantization.knapsack import choose_options
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
+from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers
 from jisu.exporter.sources.outline import is_outline
 
 if TYPE_CHECKING:
     from jisu.calibration.expected_divergence import SeenInput
     from jisu.calibration.weights.formats import BlockQuantized, Floats
-    from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
 
@@ -33,7 +33,7 @@ WINDOWS, TOKENS = 16, 32
 LARGEST = 1 << 31
 # They give no next-token distribution of a whole text.
 _OTHER_KINDS = (*ONE_PASS_KINDS, TEXT_TO_TEXT, SPEECH)
-_SAVED, _SCALE_BYTES = "spread-bits", 2
+_SCALE_BYTES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,42 +48,44 @@ class Unit:
     costs: tuple[float, float]
 
 
-# (parameter name, codes) of all layers of a choice, from the first one on.
-Rounded = Iterable[tuple[str, "BlockQuantized"]]
-
-
-def spread_bits(
-    source: Source,
-    choice: FormatChoice,
-    data: CalibrationData,
-    *,
-    quantize: Callable[[FormatChoice], Rounded],
-    resume: ResumeFolder | None = None,
-) -> tuple[FormatChoice, dict[str, Any]]:
-    """(the choice with many bits where they help most, how that was found out); as it is where nobody can say.
+def all_few(source: Source, choice: FormatChoice) -> FormatChoice | None:
+    """The choice with few bits for every layer that may have them; None where bits are not spread anew.
 
     Args:
         choice: layers that `FormatChoice.spread` does not speak of stay as they are.
-        quantize: rounds the layers of a choice; the source's weights are its own whenever it yields one.
-        resume: holds what an export like this one has measured, or is to hold it.
     """
     if choice.spread is None or source.model_kind in _OTHER_KINDS or is_outline(source):
-        return choice, {}
+        return None
     if source.model.parameters > LARGEST:
-        return choice, {}
-    matrices = {
+        return None
+    matrices = _spread_matrices(source, choice)
+    if len({choice.formats[name] for name in matrices}) < 2:  # nothing to spread
+        return None
+    few, _ = choice.spread
+    fewest = {name: fit_block_size(few, matrix.features) for name, matrix in matrices.items()}
+    return replace(choice, formats={**choice.formats, **fewest})
+
+
+def spread_bits(
+    source: Source, choice: FormatChoice, data: CalibrationData, rounded: Mapping[str, BlockQuantized]
+) -> tuple[FormatChoice, dict[str, Any]]:
+    """(the choice with many bits where they help most, how that was found out).
+
+    Args:
+        choice: by shapes; `all_few` has one for it.
+        rounded: codes of all layers in few bits, by parameter name.
+    """
+    matrices = _spread_matrices(source, choice)
+    return respread(choice, measure_units(source, choice, matrices, data, rounded), matrices)
+
+
+def _spread_matrices(source: Source, choice: FormatChoice) -> dict[str, Matrix]:
+    return {
         matrix.name: matrix
         for matrix in matrices_of(source.module)
         if matrix.stacked and not (matrix.embedding or matrix.recurrent or matrix.routed)
         if isinstance(choice.formats.get(matrix.name), WeightFormat)
     }
-    if len({choice.formats[name] for name in matrices}) < 2:  # nothing to spread
-        return choice, {}
-    units = _saved_units(resume)
-    if units is None:
-        units = measure_units(source, choice, matrices, data, quantize=quantize)
-        _save_units(resume, units)
-    return respread(choice, units, matrices)
 
 
 def measure_units(
@@ -91,13 +93,13 @@ def measure_units(
     choice: FormatChoice,
     matrices: Mapping[str, Matrix],
     data: CalibrationData,
-    *,
-    quantize: Callable[[FormatChoice], Rounded],
+    rounded: Mapping[str, BlockQuantized],
 ) -> list[Unit]:
     """What few and many bits cost, of all layers that the calibration text reaches once.
 
     Args:
         matrices: linear layers within the decoder's, by name.
+        rounded: see `spread_bits`.
     """
     assert choice.spread is not None
     from jisu.calibration.expected_divergence import observe
@@ -108,21 +110,14 @@ def measure_units(
     chosen = [windows[place] for place in list(order)[:WINDOWS]]
     seen = observe(source.module, next(iter(decoder_layers(source))), list(matrices), chosen, tokens=TOKENS)
     calls = [name for one in seen for name in one.names]
-    once = [one for one in seen if all(calls.count(name) == 1 for name in one.names)]
-    few, many = choice.spread
-    fewest = {name: fit_block_size(few, matrix.features) for name, matrix in matrices.items()}
-    waiting = {name: one for one in once for name in one.names if fewest[name] is not None}
-    differences: dict[str, Floats] = {}
+    _, many = choice.spread
     units = []
-    for parameter, codes in quantize(replace(choice, formats={**choice.formats, **fewest})):
-        name = parameter.removesuffix(".weight")
-        if name not in waiting:
-            continue
-        differences[name] = codes.dequantize() - _weight(source, name)
-        one = waiting[name]
-        if all(member in differences for member in one.names):
-            cost = one.divergence([differences.pop(member) for member in one.names])
+    for one in seen:
+        if all(calls.count(name) == 1 and f"{name}.weight" in rounded for name in one.names):
+            parts = [(rounded[f"{name}.weight"], _weight(source, name)) for name in one.names]
+            cost = one.divergence([part.dequantize() - weight for part, weight in parts])
             units.append(Unit(names=one.names, costs=(cost, _to_nearest(source, one, many))))
+            source.count_read(sum(weight.nbytes for _, weight in parts))
     return units
 
 
@@ -165,8 +160,7 @@ def _to_nearest(source: Source, seen: SeenInput, form: WeightFormat) -> float:
 
 def _weight(source: Source, name: str) -> Floats:
     layer: Any = source.module.get_submodule(name)
-    weight: Floats = layer.weight.detach().float().numpy()
-    return weight
+    return float32_array(layer.weight)
 
 
 def _bits(choice: FormatChoice, unit: Unit) -> int:
@@ -176,19 +170,3 @@ def _bits(choice: FormatChoice, unit: Unit) -> int:
 def _bytes(matrix: Matrix, form: Any) -> float:
     block_format = form.to_block_format()
     return float(block_format.stored_bytes(matrix.rows, matrix.features, layer=matrix.name, scale_bytes=_SCALE_BYTES))
-
-
-def _saved_units(resume: ResumeFolder | None) -> list[Unit] | None:
-    saved = None if resume is None else resume.load(_SAVED)
-    if saved is None:
-        return None
-    pairs = zip(saved["names"].tolist(), saved["costs"].tolist(), strict=True)
-    return [Unit(names=tuple(names.split()), costs=(few, many)) for names, (few, many) in pairs]
-
-
-def _save_units(resume: ResumeFolder | None, units: Sequence[Unit]) -> None:
-    import numpy as np
-
-    if resume is not None:
-        names = np.array([" ".join(unit.names) for unit in units], np.str_)
-        resume.save(_SAVED, {"names": names, "costs": np.array([unit.costs for unit in units]).reshape(-1, 2)})

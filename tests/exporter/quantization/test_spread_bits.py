@@ -9,7 +9,7 @@ from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
 from jisu.exporter.quantization.rounding_tasks import round_weight
-from jisu.exporter.quantization.spread_bits import Unit, measure_units, respread, spread_bits
+from jisu.exporter.quantization.spread_bits import Unit, all_few, measure_units, respread, spread_bits
 from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
@@ -73,19 +73,16 @@ def by_shape(source):
     return choose_formats(matrices_of(source.module), precision_named("int4"))
 
 
-def to_nearest(source):
-    """Rounds the layers of a choice, instead of the walk that an export makes."""
-
-    def quantize(choice):
-        for name, form in choice.formats.items():
-            yield f"{name}.weight", round_weight(source.module, name, form)
-
-    return quantize
+@pytest.fixture(scope="module")
+def rounded(source, by_shape):
+    """Codes of all layers in few bits, instead of those of the walk that an export makes."""
+    few = all_few(source, by_shape)
+    return {f"{name}.weight": round_weight(source.module, name, form) for name, form in few.formats.items()}
 
 
-def test_layers_are_measured_and_more_bits_cost_less(source, data, by_shape):
+def test_layers_are_measured_and_more_bits_cost_less(source, data, by_shape, rounded):
     layers = {matrix.name: matrix for matrix in matrices_of(source.module) if not matrix.embedding}
-    measured = measure_units(source, by_shape, layers, data, quantize=to_nearest(source))
+    measured = measure_units(source, by_shape, layers, data, rounded)
     assert sorted(name for unit in measured for name in unit.names) == sorted(layers)
     assert all(many < few / 20 for few, many in (unit.costs for unit in measured))
 
@@ -107,42 +104,27 @@ def test_an_export_spends_no_more_and_says_what_it_expects(source, data, by_shap
     assert actual.by_name["model.layers.0.mlp.down_proj.weight"].format.bits == bits["model.layers.0.mlp.down_proj"]
 
 
-def never(choice):
-    raise AssertionError("nothing is to be rounded")
+def test_all_layers_are_walked_in_few_bits_first(source, by_shape):
+    few = all_few(source, by_shape)
+    layers = {matrix.name for matrix in matrices_of(source.module) if not matrix.embedding}
+    assert {few.formats[name].bits for name in layers} == {4}
+    assert {name: form for name, form in few.formats.items() if name not in layers} == {
+        name: form for name, form in by_shape.formats.items() if name not in layers
+    }
 
 
-class Kept(dict):
-    """Stands for a resume folder: entries by name."""
-
-    def load(self, name):
-        return self.get(name)
-
-    def save(self, name, arrays):
-        self[name] = arrays
-
-
-def test_what_an_interrupted_export_has_measured_is_not_measured_again(source, data, by_shape, monkeypatch):
-    kept = Kept()
-    first = spread_bits(source, by_shape, data, quantize=to_nearest(source), resume=kept)
-    monkeypatch.setattr(module, "measure_units", None)
-    assert spread_bits(source, by_shape, data, quantize=never, resume=kept) == first
-
-
-def test_a_choice_of_one_format_runs_nothing(source, data, by_shape, monkeypatch):
-    monkeypatch.setattr(module, "measure_units", None)
+def test_a_choice_of_one_format_is_not_spread(source, by_shape):
     plain = FormatChoice(formats=dict.fromkeys(by_shape.formats, FEW), algorithm="gptq", spread=by_shape.spread)
-    assert spread_bits(source, plain, data, quantize=never) == (plain, {})
-    final = FormatChoice(formats=by_shape.formats, algorithm="gptq")
-    assert spread_bits(source, final, data, quantize=never) == (final, {})
+    assert all_few(source, plain) is None
+    assert all_few(source, FormatChoice(formats=by_shape.formats, algorithm="gptq")) is None
 
 
-def test_the_weights_of_the_source_stay(source, data, by_shape):
+def test_the_weights_of_the_source_stay(source, data, by_shape, rounded):
     before = {name: value.detach().numpy().copy() for name, value in source.module.named_parameters()}
-    spread_bits(source, by_shape, data, quantize=to_nearest(source))
+    spread_bits(source, by_shape, data, rounded)
     assert all(np.array_equal(value.detach().numpy(), before[name]) for name, value in source.module.named_parameters())
 
 
-def test_a_model_too_large_for_a_backward_pass_keeps_what_shapes_say(source, data, by_shape, monkeypatch):
-    monkeypatch.setattr(module, "measure_units", None)
+def test_a_model_too_large_for_a_backward_pass_keeps_what_shapes_say(source, by_shape, monkeypatch):
     monkeypatch.setattr(module, "LARGEST", source.model.parameters - 1)
-    assert spread_bits(source, by_shape, data, quantize=never) == (by_shape, {})
+    assert all_few(source, by_shape) is None
