@@ -2,8 +2,9 @@
 
 The choice that a precision makes by shapes alone says how large the layers may be. All are rounded to few bits, a
 backward pass over a few windows says how much each moves the predictions by that (`calibration.expected_divergence`),
-and a knapsack spends the bytes: what then has many bits is rounded to the nearest, the rest keeps its codes. Rounding to the nearest would not do: `down_proj` of SmolLM2-135M loses seven times as
-much by it as where each column makes up for others, gate and up projections twice.
+and a knapsack spends the bytes: what then has many bits is rounded to the nearest, the rest keeps its codes. Costs of
+rounding to the nearest would not do: `down_proj` of SmolLM2-135M loses seven times as much by it as where each column
+makes up for others, gate and up projections twice.
 """
 
 from __future__ import annotations

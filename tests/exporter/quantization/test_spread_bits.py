@@ -64,8 +64,10 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def data(source):
-    return read_calibration_data(source, None, windows=2, window_tokens=32)
+def data(source, tmp_path_factory):
+    text = tmp_path_factory.mktemp("text") / "text.txt"
+    text.write_text(" ".join(f"Line {number} says {number * 7}." for number in range(400)))
+    return read_calibration_data(source, text, windows=2, window_tokens=32)
 
 
 @pytest.fixture(scope="module")
