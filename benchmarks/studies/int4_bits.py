@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.out.exists():
         report = json.loads(options.out.read_text(encoding="utf-8"))
         assert report["texts"] == options.texts, f"{options.out} was measured on other texts"
+    assert source.tokenizer is not None, "texts need a tokenizer"
     texts = list(domain_tokens(source.tokenizer, source.model.vocab_size).domains) if options.texts == "gate" else []
     texts = texts or development_domains(source.tokenizer, options.wheels, tokens=options.tokens)
     subject = Subject(source.module, Windows(ids=np.zeros((0, 0), np.int64), seed=0))
