@@ -118,7 +118,9 @@ def _watching(model: torch.nn.Module, names: Sequence[str], places: torch.Tensor
     groups: list[_Group] = []
 
     def watch(name: str) -> Callable[[torch.nn.Module, tuple[Any, ...], torch.Tensor], None]:
-        def hook(module: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        def hook(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, tuple):  # a router and what it chose
+                return
             shape = tuple(module.weight.shape)
             group = next((one for one in groups if one.tensor is inputs[0] and one.shape == shape), None)
             if group is None:
@@ -127,7 +129,7 @@ def _watching(model: torch.nn.Module, names: Sequence[str], places: torch.Tensor
                 groups.append(group)
             group.names.append(name)
             if output.requires_grad:
-                output.register_hook(keep(group, name, shape))  # type: ignore[no-untyped-call]
+                output.register_hook(keep(group, name, shape))
 
         return hook
 

@@ -21,6 +21,7 @@ from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_si
 from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers
 from jisu.exporter.sources.outline import is_outline
+from jisu.exporter.sources.reason import reason_of
 
 if TYPE_CHECKING:
     from jisu.calibration.expected_divergence import SeenInput
@@ -77,7 +78,12 @@ def spread_bits(
         rounded: codes of all layers in few bits, by parameter name.
     """
     matrices = _spread_matrices(source, choice)
-    return respread(choice, measure_units(source, choice, matrices, data, rounded), matrices)
+    try:
+        units = measure_units(source, choice, matrices, data, rounded)
+    except RuntimeError as reason:  # torch's, of a forward that changes what gradients need
+        note = f"8 bits go to layers by their shapes: no gradients can be calculated ({reason_of(reason)})."
+        return replace(choice, notes=(*choice.notes, note)), {}
+    return respread(choice, units, matrices)
 
 
 def _spread_matrices(source: Source, choice: FormatChoice) -> dict[str, Matrix]:

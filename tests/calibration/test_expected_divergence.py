@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jisu.calibration.expected_divergence import SeenInput, observe
-from tests.calibration.tiny_models import TinyDecoder, tiny_decoder
+from tests.calibration.tiny_models import TinyDecoder, TinyLayer, tiny_decoder
 
 NAMES = [f"layers.{i}.{name}" for i in (0, 1) for name in ("query", "key", "value", "gate", "up", "down")]
 WINDOWS = [np.random.default_rng(seed).integers(0, 32, 24) for seed in range(60)]
@@ -86,3 +86,26 @@ def test_nothing_is_said_of_a_model_whose_logits_are_not_finite() -> None:
 def test_the_same_seed_sees_the_same(seen: list[SeenInput]) -> None:
     again = seen_by(tiny_decoder())
     assert all(np.array_equal(one.weights, other.weights) for one, other in zip(seen, again, strict=True))
+
+
+class Router(torch.nn.Linear):
+    def forward(self, input: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: A002 - torch's name
+        scores = super().forward(input)
+        return scores, scores.argmax(-1)
+
+
+class RoutedLayer(TinyLayer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = Router(32, 2)
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        self.router(hidden_states)
+        return super().forward(hidden_states, mask)
+
+
+def test_a_layer_that_gives_several_tensors_is_left_out() -> None:
+    model = tiny_decoder()
+    model.layers[0] = RoutedLayer()
+    names = {name for one in seen_by(model, names=[*NAMES, "layers.0.router"], windows=1) for name in one.names}
+    assert names == set(NAMES)

@@ -130,3 +130,16 @@ def test_the_weights_of_the_source_stay(source, data, by_shape, rounded):
 def test_a_model_too_large_for_a_backward_pass_keeps_what_shapes_say(source, by_shape, monkeypatch):
     monkeypatch.setattr(module, "LARGEST", source.model.parameters - 1)
     assert all_few(source, by_shape) is None
+
+
+def test_a_forward_without_gradients_keeps_what_shapes_say_and_says_so(source, data, by_shape, rounded):
+    def changes(module, inputs, output):
+        inputs[0].mul_(1)  # what the activation needs for its gradient
+
+    handle = source.module.model.layers[1].mlp.act_fn.register_forward_hook(changes)
+    try:
+        choice, record = spread_bits(source, by_shape, data, rounded)
+    finally:
+        handle.remove()
+    assert (choice.formats, record) == (by_shape.formats, {})
+    assert "no gradients can be calculated" in choice.notes[-1]
