@@ -30,6 +30,7 @@ DISTRIBUTIONS = {
     "openvino_genai": "openvino-genai",
     "sentence_transformers": "sentence-transformers",
     "faster_whisper": "faster-whisper",
+    "auto_round": "auto-round",
 }
 # Of an environment apart, in which only the workers beside it run.
 OTHER_ENGINES = ROOT / "benchmarks" / "peers"

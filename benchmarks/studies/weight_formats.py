@@ -6,7 +6,7 @@
 
 Artifacts run on ONNX Runtime, GGUF files on llama.cpp and genai's folders on onnxruntime-genai, where these are
 installed; algorithms run in torch with quantized and dequantized weights, and so do layers that another tool has
-rounded (`benchmarks.studies.auto_round_weights`), with an embedding of 8 bits. All of them predict the same
+rounded (`benchmarks.peers.auto_round_weights`), with an embedding of 8 bits. All of them predict the same
 tokens as the checkpoint in float32, each domain from windows of its own. Rows that the file already has are not
 measured again. Nothing may be tuned on these texts: they are the gate's.
 """

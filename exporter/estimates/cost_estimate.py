@@ -43,8 +43,8 @@ _GATE_SECONDS = 8.0
 _MEASURED_SECONDS = 0.2
 # Of the gate's logits: as many kept ones as it allows, and a call of up to 1,024 tokens within this limit.
 _LOGITS_BYTES, _CALL_BYTES, _CALL_TOKENS = 160 << 20, 256 << 20, 1024
-# Of an opened artifact: its weights as the kernels want them.
-_OPENED = 1.1
+# Of an opened artifact: its weights as the kernels want them, with scales in float32.
+_OPENED = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,6 @@ from jisu.exporter.sources.image_sight import sees_ahead
 from jisu.exporter.sources.image_text import refusing_misfits
 from jisu.exporter.sources.named_classes import listed_classes, named_architectures
 from jisu.exporter.sources.quiet import quiet_transformers
-from jisu.exporter.sources.recording_ways import arrays_of, as_processed, find_way, made_recording
-from jisu.exporter.sources.recording_windows import RecordingWindows, listen_for_windows
 from jisu.exporter.sources.text_part import text_part
 from jisu.exporter.sources.tokenizer import check_template
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from jisu.exporter.contract.recording_settings import RecordingSettings
+    from jisu.exporter.sources.recording_windows import RecordingWindows
 
     Samples = npt.NDArray[np.float32]
 
@@ -74,6 +73,8 @@ class HearingSource:
     def arrays(self, samples: Samples) -> dict[str, npt.NDArray[Any]]:
         """What the processor makes of one recording for the model, besides tokens."""
         rate = self.audio.settings.sampling_rate
+        from jisu.exporter.sources.recording_ways import arrays_of
+
         return arrays_of(self.processor, self.settings.mark, samples, rate, lambda made: taken_by(self.model, made))
 
     def rows(self, samples: Samples, window: int | None = None) -> npt.NDArray[np.float32]:
@@ -137,6 +138,8 @@ def hearing_source(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Hear
     import inspect
 
     from jisu.exporter.sources.feature_ways import features_of
+    from jisu.exporter.sources.recording_ways import as_processed, find_way, made_recording
+    from jisu.exporter.sources.recording_windows import listen_for_windows
 
     token = audio_token_of(model.config, folder)
     processor = load_audio_processor(folder, model.config, tokenizer)

@@ -34,7 +34,8 @@ def test_every_model_is_made_once_and_what_cannot_be_made_is_tried_again(tmp_pat
     called, code = make_all(monkeypatch, out, checkpoint=checkpoint, failing=["openvino-int8"])
     assert code == "not made: openvino-int8"
     assert "no luck" in capsys.readouterr().out
-    models = {"genai-fp32", "genai-int4", "f32.gguf", "f16.gguf", "q8_0.gguf", "q4_k_m.gguf", "openvino-int4"}
+    models = {"genai-fp32", "genai-int4", "f32.gguf", "f16.gguf", "q8_0.gguf", "q4_k_m.gguf", "q4_0.gguf"}
+    models |= {"openvino-int4"}
     assert set(called) == models | {"openvino-int8"}
     made = {path.name for path in out.iterdir() if not path.name.startswith("partial-")}
     assert made == models | {"transformers"}
@@ -46,6 +47,6 @@ def test_every_model_is_made_once_and_what_cannot_be_made_is_tried_again(tmp_pat
 
 def test_of_a_folder_the_models_of_llama_cpp_are_left_out_with_the_reason(tmp_path, monkeypatch, capsys):
     called, code = make_all(monkeypatch, tmp_path / "models", checkpoint=tmp_path)
-    assert code == "not made: f32.gguf, f16.gguf, q8_0.gguf, q4_k_m.gguf"
+    assert code == "not made: f32.gguf, f16.gguf, q8_0.gguf, q4_k_m.gguf, q4_0.gguf"
     assert set(called) == {"genai-fp32", "genai-int4", "openvino-int8", "openvino-int4"}
     assert "convert_hf_to_gguf.py" in capsys.readouterr().out

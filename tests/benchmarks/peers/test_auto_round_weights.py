@@ -4,8 +4,8 @@ import subprocess
 import sys
 from argparse import Namespace
 
-from jisu.benchmarks.studies import auto_round_weights
-from jisu.benchmarks.studies.auto_round_weights import stored_bytes
+from jisu.benchmarks.peers import auto_round_weights
+from jisu.benchmarks.peers.auto_round_weights import stored_bytes
 
 
 def test_four_bits_have_a_scale_and_a_zero_point_and_eight_bits_a_scale():

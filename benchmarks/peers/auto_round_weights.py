@@ -1,6 +1,6 @@
 """Rounds a checkpoint with AutoRound, in an environment that has `auto-round`, and keeps the weights that came out.
 
-    python benchmarks/studies/auto_round_weights.py FOLDER --windows IDS.npy --out WEIGHTS.safetensors \\
+    python benchmarks/peers/auto_round_weights.py FOLDER --windows IDS.npy --out WEIGHTS.safetensors \\
         [--iterations 200] [--eight k_proj v_proj down_proj]
 
 Knows nothing of jisu, whose environment is another one: FOLDER is a Hugging Face folder in float32, IDS.npy the
