@@ -165,15 +165,13 @@ def _finish(
     names = [INPUT_IDS, *([PAST_LENGTH] if spec else []), *(item.past for item in spec)]
     # What an encoder wrote is only read.
     written = [item for item in spec if item.kind != "encoder"]
-    if len(graph.inputs) != len(names) or len(graph.outputs) != 1 + len(written):
-        raise InputError(
-            "The trace lost a tensor",
-            received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
-            allowed=f"{len(names)} inputs and {1 + len(written)} outputs",
-            fix="Make the forward use every argument and return every state tensor.",
-        )
-    for value, name in zip(graph.inputs, names, strict=True):
-        value.name = name
+    name_inputs(
+        graph,
+        names,
+        outputs=1 + len(written),
+        what="The trace",
+        fix="Make the forward use every argument and return every state tensor.",
+    )
     name_outputs(graph, [LOGITS, *(item.present for item in written)])
     new: int | str = "T" if tokens == "many" else 1
     _name_dims(graph, spec, new)
@@ -222,6 +220,27 @@ def _strip_prefix(graph: ir.Graph, weight: ir.Value, prefix: str) -> None:
         del graph.initializers[old]
         weight.name = name
         graph.initializers[name] = weight
+
+
+def name_inputs(graph: ir.Graph, names: Sequence[str], *, outputs: int, what: str, fix: str) -> None:
+    """Name the inputs.
+
+    Args:
+        outputs: how many it has to have.
+        what: begins the sentence of an error.
+
+    Raises:
+        InputError: an input or an output is missing.
+    """
+    if len(graph.inputs) != len(names) or len(graph.outputs) != outputs:
+        raise InputError(
+            f"{what} lost a tensor",
+            received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
+            allowed=f"{len(names)} inputs and {outputs} output{'s' if outputs > 1 else ''}",
+            fix=fix,
+        )
+    for value, name in zip(graph.inputs, names, strict=True):
+        value.name = name
 
 
 def name_outputs(graph: ir.Graph, names: list[str]) -> None:

@@ -13,7 +13,7 @@ from jisu.exporter.contract.signature import ATTENTION_MASK, SOURCE, state_specs
 from jisu.exporter.tracing.encoder_decoder import EncoderDecoder, EncoderHalf
 from jisu.exporter.tracing.encoder_input import EncoderInput
 from jisu.exporter.tracing.torch_exporter import run_exporter
-from jisu.exporter.tracing.trace import clean, dims_of, name_outputs, rename_dims
+from jisu.exporter.tracing.trace import clean, dims_of, name_inputs, name_outputs, rename_dims
 
 # Sizes of the example: different, and above one, since torch.export fixes dimensions of size 0 and 1.
 _BATCH, _TOKENS = 2, 5
@@ -52,15 +52,9 @@ def trace_encoder(module: EncoderDecoder, *, longest: int | None = None) -> ir.M
     graph = model.graph
     specs = [spec for spec in state_specs(module.state_spec()) if spec.kind == "encoder"]
     names = (reads.name, ATTENTION_MASK)[: len(arguments)]
-    if len(graph.inputs) != len(names) or len(graph.outputs) != len(specs):
-        raise InputError(
-            "The trace of the encoder lost a tensor",
-            received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
-            allowed=f"{len(names)} inputs and {len(specs)} outputs",
-            fix="Make the forward use every argument.",
-        )
-    for value, name in zip(graph.inputs, names, strict=True):
-        value.name = name
+    name_inputs(
+        graph, names, outputs=len(specs), what="The trace of the encoder", fix="Make the forward use every argument."
+    )
     name_outputs(graph, [spec.present for spec in specs])
     traced = dims_of(graph.inputs[0])
     letters = {str(dim): str(letter) for dim, letter in zip(traced, reads.dims, strict=True) if isinstance(dim, str)}

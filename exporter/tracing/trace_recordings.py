@@ -21,7 +21,7 @@ from jisu.exporter.tracing.image_decoder import ImageDecoder, add_image_inputs
 from jisu.exporter.tracing.one_image import one_at_a_time
 from jisu.exporter.tracing.routing import ATTENTION, SPELLED_OUT, asks_for_attention, routed
 from jisu.exporter.tracing.torch_exporter import run_exporter
-from jisu.exporter.tracing.trace import clean, dims_of, name_outputs, trace
+from jisu.exporter.tracing.trace import clean, dims_of, name_inputs, name_outputs, trace
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -125,15 +125,14 @@ def trace_hearing(hearing: HearingSource) -> ir.Model:
             root, arguments, (tuple(_shapes(dims[name], hearing.settings.multiple) for name in example),)
         )
     graph = graph_model.graph
-    if len(graph.inputs) != len(example) or len(graph.outputs) != 1:
-        raise InputError(
-            f"The trace of what {type(model).__name__} hears lost a tensor",
-            received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
-            allowed=f"{len(example)} inputs and 1 output",
-            fix="Choose a model that reads every input.",
-        )
+    name_inputs(
+        graph,
+        list(example),
+        outputs=1,
+        what=f"The trace of what {type(model).__name__} hears",
+        fix="Choose a model that reads every input.",
+    )
     for value, name in zip(graph.inputs, example, strict=True):
-        value.name = name
         _refuse_frozen(value, dims[name])
     name_outputs(graph, [AUDIO_FEATURES])
     clean(root, graph_model, [])

@@ -23,7 +23,7 @@ from jisu.exporter.sources.image_text import image_features_of
 from jisu.exporter.tracing.one_image import one_at_a_time
 from jisu.exporter.tracing.routing import ATTENTION, routed
 from jisu.exporter.tracing.torch_exporter import place_of, run_exporter
-from jisu.exporter.tracing.trace import clean, name_outputs
+from jisu.exporter.tracing.trace import clean, name_inputs, name_outputs
 from jisu.exporter.tracing.unpacked_tiles import unpacked_tiles
 
 PIXELS, TILES_MASK = "pixel_values", "pixel_attention_mask"
@@ -141,15 +141,14 @@ def trace_vision(
             fix="Choose another model, or rewrite the part of it that is named.",
         ) from error
     graph = model.graph
-    if len(graph.inputs) != len(example) or len(graph.outputs) != 1:
-        raise InputError(
-            "The trace of what reads images lost a tensor",
-            received=f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
-            allowed=f"{len(example)} inputs and 1 output",
-            fix="Choose a model that reads every input.",
-        )
+    name_inputs(
+        graph,
+        list(example),
+        outputs=1,
+        what="The trace of what reads images",
+        fix="Choose a model that reads every input.",
+    )
     for value, name in zip(graph.inputs, example, strict=True):
-        value.name = name
         _name_axes(value, axes[name])
     name_outputs(graph, [IMAGE_FEATURES])
     clean(root, model, [])
