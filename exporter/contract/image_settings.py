@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.settings_file import read_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +48,7 @@ class ImageSettings:
 
 def read_image_settings(path: Path) -> ImageSettings:
     """Read what an export wrote; raises InputError for anything else."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        settings = ImageSettings(**data)
-        problems = _problems(settings)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        problems = [f"{type(error).__name__}: {error}"]
-    if problems:
-        raise InputError(
-            f"{path} does not say how images are prepared",
-            received="; ".join(problems),
-            allowed="the file as the export wrote it",
-            fix="Export the model again.",
-        )
-    return settings
+    return read_settings(path, ImageSettings, _problems, says="how images are prepared")
 
 
 def _problems(settings: ImageSettings) -> list[str]:

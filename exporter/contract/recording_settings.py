@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.settings_file import read_settings
 
 # Types of a mask of frames.
 MASK_TYPES = ("bool", "int32", "int64")
@@ -51,19 +51,7 @@ class RecordingSettings:
 
 def read_recording_settings(path: Path) -> RecordingSettings:
     """Read what an export wrote; raises InputError for anything else."""
-    try:
-        settings = RecordingSettings(**json.loads(path.read_text(encoding="utf-8")))
-        problems = _problems(settings)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        problems = [f"{type(error).__name__}: {error}"]
-    if problems:
-        raise InputError(
-            f"{path} does not say how recordings become tokens",
-            received="; ".join(problems),
-            allowed="the file as the export wrote it",
-            fix="Export the model again.",
-        )
-    return settings
+    return read_settings(path, RecordingSettings, _problems, says="how recordings become tokens")
 
 
 def _problems(settings: RecordingSettings) -> list[str]:
