@@ -18,6 +18,13 @@ from jisu.exporter.gate.shown import compare_rows
 from jisu.exporter.pipeline import export
 from jisu.exporter.precision.budget import Budget
 from jisu.exporter.sources import load_source
+from tests.exporter.gate.shown_faults import (
+    forgotten_in_decode,
+    nothing_shown,
+    one_place_off,
+    rows_exchanged,
+    rows_rolled,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +48,6 @@ def failures(parts: Any, plant: Any) -> set[str]:
         return {check.name for name, ask in steps for check in run_check(name, ask) if not check.passed}
     finally:
         backend.close()
-
-
-def _attach(backend: Any, change: Any) -> None:
-    """Change every prompt on its way into a state."""
-    own = backend.attach_images
-    backend.attach_images = lambda state, prompts: own(state, [change(prompt) for prompt in prompts])
 
 
 def _change_inputs(reader: Any, change: Any) -> None:
@@ -93,40 +94,8 @@ def deaf(backend: Any, reader: Any) -> None:
     backend.read_recording = lambda inputs: np.ones_like(own(inputs))
 
 
-def recordings_exchanged(backend: Any, reader: Any) -> None:
-    _attach(backend, lambda one: replace(one, features=np.ascontiguousarray(np.roll(one.features, 5, axis=0))))
-
-
-def one_place_off(backend: Any, reader: Any) -> None:
-    _attach(backend, lambda one: replace(one, index=np.roll(one.index, 1)))
-
-
 def marks_with_more(backend: Any, reader: Any) -> None:
     reader.settings = replace(reader.settings, marks={**reader.settings.marks, "after": "!"})
-
-
-def recordings_of_decode_forgotten(backend: Any, reader: Any) -> None:
-    own = backend.forward
-
-    def forward(ids: Any, state: Any, **options: Any) -> Any:
-        kept = state.images
-        if int(state.lengths.max()) > 0:
-            state.images = None
-        try:
-            return own(ids, state, **options)
-        finally:
-            state.images = kept
-
-    backend.forward = forward
-
-
-def rows_exchanged(backend: Any, reader: Any) -> None:
-    own = backend.attach_images
-    backend.attach_images = lambda state, prompts: own(state, list(prompts)[::-1])
-
-
-def unheard(backend: Any, reader: Any) -> None:
-    backend.attach_images = lambda state, prompts: None
 
 
 @pytest.mark.parametrize(
@@ -139,12 +108,12 @@ def unheard(backend: Any, reader: Any) -> None:
         (one_token_fewer, "recording-lengths"),
         (dropped_projection, "recording-features"),
         (deaf, "recording-order"),
-        (recordings_exchanged, "recording-prefill-two"),
+        (rows_rolled, "recording-prefill-two"),
         (one_place_off, "recording-prefill-voice"),
         (marks_with_more, "recording-tokens"),
-        (recordings_of_decode_forgotten, "recording-chunks"),
+        (forgotten_in_decode, "recording-chunks"),
         (rows_exchanged, "recording-batch"),
-        (unheard, "recording-prefill-short"),
+        (nothing_shown, "recording-prefill-short"),
     ],
 )
 def test_planted_faults_are_seen(parts: Any, fault: Any, seen: str) -> None:

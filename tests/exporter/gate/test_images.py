@@ -16,6 +16,14 @@ from jisu.exporter.gate.run import run_check
 from jisu.exporter.pipeline import export
 from jisu.exporter.precision.budget import Budget
 from jisu.exporter.sources import load_source
+from tests.exporter.gate.shown_faults import (
+    change_prompts,
+    forgotten_in_decode,
+    nothing_shown,
+    one_place_off,
+    rows_exchanged,
+    rows_rolled,
+)
 from tests.support.image_models import write_image_model
 
 EIGHT_BITS = "8 bits in blocks of 32"
@@ -51,23 +59,9 @@ def failures(parts: Any, plant: Any) -> set[str]:
         backend.close()
 
 
-def _attach(backend: Any, change: Any) -> None:
-    """Change every prompt on its way into a state."""
-    own = backend.attach_images
-    backend.attach_images = lambda state, prompts: own(state, [change(prompt) for prompt in prompts])
-
-
-def wrong_order(backend: Any, reader: Any) -> None:
-    _attach(backend, lambda one: replace(one, features=np.ascontiguousarray(np.roll(one.features, 5, axis=0))))
-
-
 def dropped_projection(backend: Any, reader: Any) -> None:
     own = backend.read_image
     backend.read_image = lambda inputs: own(inputs) * 0.9 + 0.05
-
-
-def one_place_off(backend: Any, reader: Any) -> None:
-    _attach(backend, lambda one: replace(one, index=np.roll(one.index, 1)))
 
 
 def tiles_exchanged(backend: Any, reader: Any) -> None:
@@ -88,44 +82,18 @@ def marks_without_lines(backend: Any, reader: Any) -> None:
     reader.settings = replace(reader.settings, marks={**reader.settings.marks, "line": ""})
 
 
-def images_of_decode_forgotten(backend: Any, reader: Any) -> None:
-    """A call of one token reads no image: right but for a prompt that comes in pieces of one token."""
-    own = backend.forward
-
-    def forward(ids: Any, state: Any, **options: Any) -> Any:
-        kept = state.images
-        if int(state.lengths.max()) > 0:
-            state.images = None
-        try:
-            return own(ids, state, **options)
-        finally:
-            state.images = kept
-
-    backend.forward = forward
-
-
-def rows_exchanged(backend: Any, reader: Any) -> None:
-    own = backend.attach_images
-    backend.attach_images = lambda state, prompts: own(state, list(prompts)[::-1])
-
-
-def blind(backend: Any, reader: Any) -> None:
-    """A decoder that looks past all images cannot be told from one whose images are exchanged."""
-    backend.attach_images = lambda state, prompts: None
-
-
 @pytest.mark.parametrize(
     ("fault", "seen"),
     [
-        (wrong_order, "image-prefill-two"),
+        (rows_rolled, "image-prefill-two"),
         (dropped_projection, "image-features"),
         (one_place_off, "image-prefill-one-0"),
         (tiles_exchanged, "image-pixels"),
         (other_filter, "image-pixels"),
         (marks_without_lines, "image-tokens"),
-        (images_of_decode_forgotten, "image-chunks"),
+        (forgotten_in_decode, "image-chunks"),
         (rows_exchanged, "image-batch"),
-        (blind, "image-prefill-one-0"),
+        (nothing_shown, "image-prefill-one-0"),
     ],
 )
 def test_planted_faults_are_seen(parts: Any, fault: Any, seen: str) -> None:
@@ -137,7 +105,7 @@ def test_a_right_candidate_passes(parts: Any) -> None:
 
 
 def causal_in_images(backend: Any, reader: Any) -> None:
-    _attach(backend, lambda one: replace(one, types=None))
+    change_prompts(backend, lambda one: replace(one, types=None))
 
 
 def neighbour_seen(backend: Any, reader: Any) -> None:
@@ -149,12 +117,12 @@ def neighbour_seen(backend: Any, reader: Any) -> None:
         types[shown[0] : shown[-1] + 1] = 1
         return replace(one, types=types)
 
-    _attach(backend, joined)
+    change_prompts(backend, joined)
 
 
 def one_token_more(backend: Any, reader: Any) -> None:
     """The token before an image sees it."""
-    _attach(backend, lambda one: replace(one, types=np.maximum(one.types, np.append(one.types[1:], 0))))
+    change_prompts(backend, lambda one: replace(one, types=np.maximum(one.types, np.append(one.types[1:], 0))))
 
 
 def text_as_images(backend: Any, reader: Any) -> None:
