@@ -25,7 +25,8 @@ from jisu.exporter.sources.half_width import (
     largest_call,
     widens_in_calls,
 )
-from tests.support.models import TINY_VOCAB, write_tiny, write_tiny_llama
+from tests.support.mixtures import mixture_config
+from tests.support.models import write_tiny, write_tiny_llama
 
 TOKENS = torch.arange(9)[None]
 
@@ -164,20 +165,7 @@ def test_a_checkpoint_that_changes_later_is_refused_by_whatever_reads_it(tmp_pat
 
 @pytest.mark.usefixtures("patched")
 def test_experts_have_two_bytes_and_the_same_logits(tmp_path: Path) -> None:
-    from transformers import MixtralConfig
-
-    config = MixtralConfig(
-        vocab_size=TINY_VOCAB,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_local_experts=4,
-        bos_token_id=1,
-        eos_token_id=1,
-    )
-    write_tiny(tmp_path / "source", config)
+    write_tiny(tmp_path / "source", mixture_config())
     half = write_half(tmp_path / "half", tmp_path / "source")
     source = load_source(half, scratch=tmp_path)
     assert "model.layers.0.mlp.experts.down_proj" in two_bytes(source.module)

@@ -15,6 +15,7 @@ import torch
 import jisu
 from jisu.exporter.sources import load_source, paged_weights
 from jisu.exporter.sources.paged_weights import PagedWeights
+from tests.support.mixtures import mixture_config
 from tests.support.models import TINY_VOCAB, random_model, write_tiny, write_tiny_gguf, write_tiny_llama
 
 
@@ -35,23 +36,6 @@ def outside(source) -> list[str]:
     return [name for name, one in source.module.named_parameters() if not scratch.holds(one.data_ptr())]
 
 
-def mixtral_config():
-    from transformers import MixtralConfig
-
-    return MixtralConfig(
-        vocab_size=TINY_VOCAB,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_local_experts=4,
-        max_position_embeddings=64,
-        bos_token_id=1,
-        eos_token_id=1,
-    )
-
-
 def gpt2_config():
     from transformers import GPT2Config
 
@@ -69,7 +53,7 @@ def test_every_weight_lies_in_the_file_and_the_logits_are_the_same(tmp_path: Pat
     elif kind == "gguf":
         checkpoint = write_tiny_gguf(tmp_path / "tiny.gguf")
     else:
-        write_tiny(checkpoint, mixtral_config() if kind.startswith("experts") else gpt2_config())
+        write_tiny(checkpoint, mixture_config() if kind.startswith("experts") else gpt2_config())
     expected = logits_of(load_source(checkpoint).module)
     source = load_source(checkpoint, scratch=tmp_path)
     assert outside(source) == []
