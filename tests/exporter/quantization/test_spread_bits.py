@@ -103,7 +103,10 @@ def test_an_export_spends_no_more_and_says_what_it_expects(source, data, by_shap
     matrices = {matrix.name: matrix for matrix in matrices_of(source.module) if not matrix.embedding}
     weights = sum(matrices[name].elements * bits[name] for name in matrices)
     assert weights <= 1.02 * sum(matrices[name].elements * by_shape.formats[name].bits for name in matrices)
-    assert actual.by_name["model.layers.0.mlp.down_proj.weight"].format.bits == bits["model.layers.0.mlp.down_proj"]
+    assert {name: actual.by_name[f"{name}.weight"].format.bits for name in matrices} == {
+        name: bits[name] for name in matrices
+    }
+    assert {bits[name] for name in matrices} == {4, 8}
 
 
 def test_all_layers_are_walked_in_few_bits_first(source, by_shape):

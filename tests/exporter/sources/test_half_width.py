@@ -93,20 +93,31 @@ def test_an_export_has_the_same_bytes(tmp_path: Path, half: Path, precision: str
 
 
 @pytest.mark.usefixtures("patched")
-def test_gradients_are_float32s(tmp_path: Path, half: Path) -> None:
-    gradients = []
+def test_gradients_are_float32s_and_what_is_kept_for_them_has_two_bytes(
+    tmp_path: Path, half: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients, kept, own = [], [], half_width._read_saved
+
+    def read(saved: Any) -> torch.Tensor:
+        kept.extend(saved if isinstance(saved, tuple) else ())
+        return own(saved)
+
+    monkeypatch.setattr(half_width, "_read_saved", read)
     for module in (load_source(half).module, load_source(half, scratch=tmp_path).module):
         entering = load_source(half).module.model.embed_tokens(TOKENS).detach().requires_grad_()
         module(inputs_embeds=entering).logits.square().sum().backward()
         gradients.append(entering.grad)
     assert gradients[0] is not None
     assert torch.equal(*gradients)
+    assert len(kept) >= 7 * 2  # the matrices of two layers
+    assert {one.dtype for one in kept} == {torch.bfloat16}
 
 
 @pytest.mark.usefixtures("patched")
 def test_a_layer_that_fails_has_its_own_weights_back(tmp_path: Path, half: Path) -> None:
     module: Any = load_source(half, scratch=tmp_path).module
     before = two_bytes(module)
+    assert "model.layers.0.mlp.up_proj.weight" in before
     with pytest.raises(RuntimeError):
         module.model.layers[0](torch.zeros(1, 3, 5))
     assert two_bytes(module) == before
