@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,13 @@ _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
 class MappedFiles:
-    """The files that tensors were asked of. Tensors keep their contents for as long as somebody holds them."""
+    """The files that tensors were asked of. Tensors keep their contents for as long as somebody holds them.
+
+    transformers reads the tensors of a checkpoint from several threads.
+    """
 
     def __init__(self) -> None:
+        self._opening = threading.Lock()
         self._maps: dict[Path, mmap.mmap] = {}
         self._were: dict[Path, tuple[int, int]] = {}
 
@@ -37,10 +42,11 @@ class MappedFiles:
         """
         import torch
 
-        if stored.file not in self._maps:
-            with stored.file.open("rb") as file:
-                self._were[stored.file] = _state(stored.file)
-                self._maps[stored.file] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with self._opening:
+            if stored.file not in self._maps:
+                with stored.file.open("rb") as file:
+                    self._were[stored.file] = _state(stored.file)
+                    self._maps[stored.file] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.check()
         dtype = getattr(torch, _DTYPES[stored.dtype])
         with warnings.catch_warnings():
@@ -52,7 +58,7 @@ class MappedFiles:
 
     def check(self) -> None:
         """Raise InputError when a file that is mapped was written to, replaced or removed."""
-        for file, state in self._were.items():
+        for file, state in tuple(self._were.items()):
             now = _state(file) if file.exists() else None
             if now != state:
                 raise InputError(
@@ -69,14 +75,14 @@ class MappedFiles:
     def let_go(self) -> None:
         """Give the memory of what has been read back; whoever reads it again reads the files."""
         if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows, which takes pages back by itself
-            for one in self._maps.values():
+            for one in tuple(self._maps.values()):
                 one.madvise(mmap.MADV_DONTNEED)
 
     def holds(self, address: int) -> bool:
         """Whether a place in memory belongs to one of the files."""
         import numpy as np
 
-        for one in self._maps.values():
+        for one in tuple(self._maps.values()):
             first = np.frombuffer(one, np.uint8).ctypes.data
             if first <= address < first + len(one):
                 return True

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.sources import mapped_files
 from jisu.exporter.sources.mapped_files import MappedFiles
 from jisu.exporter.sources.safetensors_files import read_tables
 
@@ -35,6 +36,30 @@ def test_tensors_are_those_of_the_file_also_when_it_was_let_go_of(file: Path) ->
         assert torch.equal(tensor, WEIGHTS[name])
         assert mapped.holds(tensor.data_ptr())
     assert not mapped.holds(WEIGHTS["a"].data_ptr())
+
+
+def test_a_file_is_opened_while_another_thread_checks_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers loads shards side by side."""
+    shards = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for shard in shards:
+        save_file(WEIGHTS, shard)
+    mapped, state = MappedFiles(), mapped_files._state
+    first, second, third = (read_tables([shard])["a"] for shard in shards)
+    mapped.tensor(first)
+    mapped.tensor(second)
+    late = []
+
+    def state_while_one_is_opened(file: Path) -> tuple[int, int]:
+        if not late:
+            late.append(third)
+            mapped.tensor(third)
+        return state(file)
+
+    monkeypatch.setattr(mapped_files, "_state", state_while_one_is_opened)
+    mapped.check()
+    assert late
 
 
 @pytest.mark.parametrize(
