@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Products = Mapping[str, Int8Matmul]
 
+# What a faster way to round an input may add to the error of its group, as a share of the largest one of its layer.
+MAY_ADD = 0.25
+
 
 def choose_products(
     model: torch.nn.Module,
@@ -25,6 +28,7 @@ def choose_products(
     groups: Sequence[tuple[str, ...]],
     candidates: Callable[[tuple[str, ...]], Iterator[Products]],
     *,
+    faster: Callable[[Products], bool] = lambda _: False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Products, float]]:
     """The candidate of each group that moves its decoder layer's output least, and by how much.
@@ -35,6 +39,8 @@ def choose_products(
         windows: what they are compared on, int64 [T] each, all of one length.
         groups: full names of linear layers that share an input; those outside of ``layers`` are passed by.
         candidates: the products of a group, one mapping from full names for each way to make them.
+        faster: whether a candidate takes less time than others. The best of these is taken where it adds little to
+            what the layer loses anyway: `MAY_ADD`.
         progress: called with the layers done and their number.
 
     Yields:
@@ -49,10 +55,11 @@ def choose_products(
             for index, layer in enumerate(layers):
                 prefix = names[id(layer)]
                 truth = [states.run(layer, window) for window in range(len(states))]
+                measured: list[list[tuple[Products, float]]] = []
                 for group in groups:
                     if not group[0].startswith(f"{prefix}."):
                         continue
-                    measured = []
+                    measured.append([])
                     for products in candidates(group):
                         with emulated(model, products):
                             moved = [states.run(layer, window) for window in range(len(states))]
@@ -60,11 +67,22 @@ def choose_products(
                             (torch.square(new - old).sum(-1) / torch.square(old).sum(-1)).mean()
                             for new, old in zip(moved, truth, strict=True)
                         ]
-                        measured.append((products, float(torch.stack(errors).mean())))
-                    yield min(measured, key=lambda pair: pair[1])
+                        measured[-1].append((products, float(torch.stack(errors).mean())))
+                yield from _chosen(measured, faster)
                 if index + 1 < len(layers):
                     states.advance(layer, name=prefix)
                 if progress:
                     progress(index + 1, len(layers))
         finally:
             states.close()
+
+
+def _chosen(
+    measured: Sequence[Sequence[tuple[Products, float]]], faster: Callable[[Products], bool]
+) -> Iterator[tuple[Products, float]]:
+    """The best of each group of a layer, or the best of its faster ones where that adds little."""
+    best = [min(group, key=lambda pair: pair[1]) for group in measured]
+    allowed = MAY_ADD * max((error for _, error in best), default=0.0)
+    for group, (products, error) in zip(measured, best, strict=True):
+        fast = [pair for pair in group if faster(pair[0]) and pair[1] <= error + allowed]
+        yield min(fast, key=lambda pair: pair[1]) if fast else (products, error)

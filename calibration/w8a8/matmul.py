@@ -38,10 +38,12 @@ _PIECE = 1 << 20  # weights dequantized at once
 class ActivationFormat:
     """How the input of an int8 matmul is rounded, which is the same for all weights that read it.
 
-    ``activation`` is None when each token has a scale of its own, found at run time: s = max|x| / 127.
+    ``activation`` is None when each token has a scale of its own, found at run time: s = max|x| / 127. With
+    a ``lower_bound``, at most 0 and below all inputs, s = max(x - bound) / 255 and code = round((x - bound) / s).
     """
 
     activation: ActivationScale | None
+    lower_bound: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,11 @@ class Int8Matmul:
         import torch
 
         channels = 1 if self.channel_scales is None else torch.from_numpy(self.channel_scales).to(values.device)
-        values = values / channels
-        fixed = self.format.activation
+        fixed, bound = self.format.activation, self.format.lower_bound
+        values = (values - (bound or 0)) / channels
+        if bound is not None:
+            scale = values.amax(-1, keepdim=True).clamp(min=SMALLEST_MAGNITUDE) / 255
+            return torch.clamp(torch.round(values / scale), 0, 255) * scale * channels + bound
         if fixed is None:
             scale = values.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_MAGNITUDE) / 127
             return torch.round(values / scale) * scale * channels
@@ -96,6 +101,7 @@ def quantize_products(
     *,
     static: bool,
     strength: float,
+    lower_bound: float | None = None,
     feeder: Feeder | None = None,
     fit_pairs: bool = True,
 ) -> list[Int8Matmul]:
@@ -106,6 +112,7 @@ def quantize_products(
         weights: float32 [N_i, K] each.
         static: with a fixed scale for the input; otherwise it is found at run time.
         strength: of the smoothing, 0..1; see `calibration.w8a8.smoothquant`.
+        lower_bound: of the input, see `ActivationFormat`; not with a fixed scale.
         feeder: the layer that makes the input; channels of one of its rows are then smoothed alike.
         fit_pairs: with weights that no CPU's 16-bit sums of pairs overflow with; see `calibration.w8a8.pair_sums`.
 
@@ -124,7 +131,7 @@ def quantize_products(
     for weight in weights:
         smoothed = multiply_columns(weight, scales)
         rows = quantize_pairs(smoothed, importance=mean_square) if fit_pairs else quantize_rows(smoothed)
-        form = ActivationFormat(activation=scale)
+        form = ActivationFormat(activation=scale, lower_bound=lower_bound)
         results.append(Int8Matmul(codes=rows.codes, scales=rows.scales, format=form, channel_scales=scales))
     return results
 

@@ -122,6 +122,8 @@ def _multiply_floats(graph: ir.Graph, node: ir.Node) -> None:
     if node.op_type == "MatMulIntegerToFloat":
         for scale in node.inputs[2:4]:
             steps.append(ir.node("Mul", [steps[-1].outputs[0], scale]))
+        for bias in node.inputs[6:]:
+            steps.append(ir.node("Add", [steps[-1].outputs[0], bias]))
     last = steps[-1].outputs[0]
     name, shape = output.name, output.shape
     for number, step in enumerate(steps):

@@ -30,6 +30,7 @@ NAME = "stored-weights"
 LIMIT = 4e-6
 _SPAN = 256
 _UNSIGNED_MIDDLE = 128  # zero point of inputs whose scale is found at run time
+_BIAS = 6  # input of MatMulIntegerToFloat
 _ROWS = 4096  # of a weight, compared at once
 # Operators that nobody but our own passes makes.
 _OURS = ("MatMulNBits", "GatherBlockQuantized", "MatMulIntegerToFloat", "MatMulInteger")
@@ -142,8 +143,13 @@ def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[
     """Int8 matmuls are exact up to one last multiplication, so that rows can be compared as they are."""
     from dataclasses import replace
 
-    fixed = parts[0].format.activation
-    if node.op_type == "Mul":
+    fixed, bound = parts[0].format.activation, parts[0].format.lower_bound
+    if node.op_type == "Add":
+        stored = node.inputs[1]
+        assert stored is not None
+        meant = [(bound or 0) * part.dequantize().sum(axis=1, keepdims=True, dtype=np.float64) for part in parts]
+        yield from _each(_constant(stored).numpy()[:, None], meant, names)
+    elif node.op_type == "Mul":
         stored = node.inputs[1]
         assert stored is not None
         scales = _constant(stored).numpy()[:, None]
@@ -153,8 +159,13 @@ def _integer_errors(node: ir.Node, parts: Sequence[Int8Matmul], names: Sequence[
         yield from _each(_run(node, {}, attributes={}).T, weights, names)
     else:
         zero, scale = (_UNSIGNED_MIDDLE, 1.0) if fixed is None else (fixed.as_unsigned().zero_point, fixed.scale)
+        if bound is not None:
+            zero = 0
         codes = _integer_probe(parts[0].codes.shape[1], zero=zero)
-        actual = _run(node, {0: codes}, attributes={})
+        feeds: dict[int, npt.NDArray[Any]] = {0: codes}
+        if node.inputs[_BIAS:]:
+            feeds[_BIAS] = np.zeros(sum(len(part.codes) for part in parts), np.float32)
+        actual = _run(node, feeds, attributes={})
         sums = [part.codes.astype(np.int64) @ (codes.T.astype(np.int64) - zero) for part in parts]
         if node.op_type == "MatMulIntegerToFloat":
             scaled = [part.scales[:, None].astype(np.float64) * scale for part in parts]

@@ -1,15 +1,15 @@
 """Products of rounded inputs and int8 weights -> ONNX Runtime's int8 matmuls, which give float32 at once.
 
-A fixed input scale becomes `QuantizeLinear` to uint8 and `MatMulIntegerToFloat`: on x86 the kernels are fast for
-unsigned inputs only, and the same grid shifted by 128 is unsigned. Where every token has its own scale, the operator
-multiplies with those of the weight, and the token's are multiplied with as before.
+A fixed input scale becomes `QuantizeLinear` to uint8 and `MatMulIntegerToFloat`, which adds a bias itself: on x86 the
+kernels are fast for unsigned inputs only, and the same grid shifted by 128 is unsigned. Where every token has its own
+scale, the operator multiplies with those of the weight, and the token's are multiplied with as before.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jisu.exporter.graph.match import constant, emit, is_weight, new_constant, nodes_of, producer, replace
+from jisu.exporter.graph.match import constant, emit, is_weight, new_constant, nodes_of, producer, replace, used_once
 from jisu.exporter.graph.merge_weights import mark, marked
 from jisu.exporter.passes.lower_gqa import DOMAIN
 
@@ -39,10 +39,15 @@ def lower_integer_matmul(graph: ir.Graph) -> int:
             rounded[id(quantize)] = _unsigned(graph, quantize)
         codes, zero = rounded[id(quantize)]
         inputs = [codes, weight.inputs[0], quantize.inputs[1], weight.inputs[1], zero]
-        output = emit(node, "MatMulIntegerToFloat", inputs, domain=DOMAIN, like=node.outputs[0])
+        last, done = node.outputs[0], [node]
+        if (added := _bias(last)) is not None:
+            bias, add = added
+            inputs += [None, bias]  # the weight has no zero point
+            last, done = add.outputs[0], [node, add]
+        output = emit(node, "MatMulIntegerToFloat", inputs, domain=DOMAIN, like=last)
         mark(output, marked(weight))
-        replace(node.outputs[0], output)
-        graph.remove(node, safe=True)
+        replace(last, output)
+        graph.remove(done, safe=True)
         count += 1
     for node in nodes_of(graph, "MatMulInteger"):
         scaled = _scaled(node)
@@ -102,6 +107,18 @@ def _scaled(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     return scales, last.outputs[0]
 
 
+def _bias(product: ir.Value) -> tuple[ir.Value, ir.Node] | None:
+    """(bias [N], what adds it) of a product that nothing else reads."""
+    add = _only_user(product, "Add")
+    if add is None:
+        return None
+    bias = next((value for value in add.inputs if value is not None and value is not product), None)
+    columns = (product.shape or [None])[-1]
+    if bias is None or not is_weight(bias) or list(bias.shape or []) != [columns]:
+        return None
+    return bias, add
+
+
 def _only_user(value: ir.Value, op_type: str) -> ir.Node | None:
     users = list(value.consumers())
-    return users[0] if len(value.uses()) == 1 and users[0].op_type == op_type else None
+    return users[0] if used_once(value) and users[0].op_type == op_type else None

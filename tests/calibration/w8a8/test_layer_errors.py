@@ -31,11 +31,11 @@ def products(model: TinyDecoder, names: tuple[str, ...], scale: float) -> dict[s
     return actual
 
 
-def chosen(model: TinyDecoder, steps=(COARSE, FINE)):
+def chosen(model: TinyDecoder, steps=(COARSE, FINE), faster=lambda _: False):
     def candidates(names):
         return iter([products(model, names, step) for step in steps])
 
-    return list(choose_products(model, list(model.layers), WINDOWS, GROUPS, candidates))
+    return list(choose_products(model, list(model.layers), WINDOWS, GROUPS, candidates, faster=faster))
 
 
 def step_of(actual) -> set[float]:
@@ -46,6 +46,12 @@ def test_the_candidate_that_moves_the_layer_least_is_chosen():
     results = chosen(tiny_decoder())
     assert [tuple(actual) for actual, _ in results] == GROUPS[:3], "what is in no decoder layer is passed by"
     assert all(step_of(actual) == {FINE} for actual, _ in results)
+
+
+@pytest.mark.parametrize(("step", "taken"), [(FINE * 1.02, True), (COARSE, False)])
+def test_a_faster_candidate_is_taken_where_it_adds_little_to_what_the_layer_loses(step, taken):
+    results = chosen(tiny_decoder(), (FINE, step), faster=lambda actual: step_of(actual) == {step})
+    assert all(step_of(actual) == {step if taken else FINE} for actual, _ in results)
 
 
 def test_errors_grow_with_the_rounding():

@@ -28,11 +28,13 @@ def reaching(*max_abs: float) -> InputStatistics:
     )
 
 
-def product(codes, scales, channel_scales, activation: ActivationScale | None = None) -> Int8Matmul:
+def product(
+    codes, scales, channel_scales, activation: ActivationScale | None = None, *, lower_bound: float | None = None
+) -> Int8Matmul:
     return Int8Matmul(
         codes=np.array(codes, np.int8),
         scales=np.array(scales, np.float32),
-        format=ActivationFormat(activation=activation),
+        format=ActivationFormat(activation=activation, lower_bound=lower_bound),
         channel_scales=np.array(channel_scales, np.float32),
     )
 
@@ -88,6 +90,16 @@ def test_each_token_has_its_own_scale_at_run_time():
     tokens = torch.tensor([[[127.0, 1.4]], [[-0.127, 0.0014]], [[0.0, 0.0]]])
     actual = product([[1, 1]], [1], [1, 1]).round_input(tokens)
     np.testing.assert_allclose(actual, [[[127.0, 1.0]], [[-0.127, 0.001]], [[0.0, 0.0]]], rtol=1e-5)
+
+
+def test_above_a_bound_all_codes_are_for_what_lies_there():
+    bounded = product([[1, 1]], [1], [1, 1], lower_bound=-1.0)
+    actual = bounded.round_input(torch.tensor([[254.0, 0.4], [-1.0, 1.55], [-1.0, -3.0]]))
+    # In steps of 1 from -1, of 0.01, and nothing above it; what is below is taken for it.
+    np.testing.assert_allclose(actual, [[254.0, 0.0], [-1.0, 1.55], [-1.0, -1.0]], atol=1e-5)
+    never_negative = product([[1, 1]], [1], [1, 2], lower_bound=0.0)
+    np.testing.assert_allclose(never_negative.round_input(torch.tensor([[255.0, 0.9]])), [[255.0, 0.0]])
+    np.testing.assert_allclose(never_negative.round_input(torch.tensor([[255.0, 1.1]])), [[255.0, 2.0]])
 
 
 def test_channels_are_smoothed_before_they_are_rounded():

@@ -33,6 +33,16 @@ FORMS = {
             domain="com.microsoft",
         ),
     ],
+    "with a bias": [
+        QUANTIZE,
+        helper.make_node(
+            "MatMulIntegerToFloat",
+            ["rounded", "codes", "scale", "scales", "zero", "", "bias"],
+            ["moved"],
+            domain="com.microsoft",
+        ),
+        helper.make_node("Sub", ["moved", "bias"], ["y"]),
+    ],
     "integers": [
         QUANTIZE,
         helper.make_node("MatMulInteger", ["rounded", "codes", "zero"], ["sums"]),
@@ -45,6 +55,7 @@ FORMS = {
 
 def saved(nodes, path):
     constants = {"codes": CODES, "scales": SCALES, "scale": np.float32(0.1), "zero": np.uint8(128)}
+    constants["bias"] = GENERATOR.normal(size=8).astype(np.float32)
     graph = helper.make_graph(
         nodes,
         "form",

@@ -10,9 +10,11 @@ from jisu.calibration.w8a8.matmul import Int8Matmul
 from jisu.exporter import pipeline
 from jisu.exporter.contract.errors import GateRejectedError
 from jisu.exporter.gate.weights import LIMIT, check_weights
-from jisu.exporter.passes import lower_matmul_nbits, quantize_matmuls, quantize_weights
+from jisu.exporter.passes import lower_integer_matmul, lower_matmul_nbits, quantize_matmuls, quantize_weights
 from jisu.exporter.pipeline import export
-from tests.exporter.passes.draft import copied
+from tests.exporter.passes.draft import Draft, copied, noise
+from tests.exporter.passes.test_lower_integer_matmul import with_bias
+from tests.exporter.passes.test_quantize_matmuls import FIXED, bounded, product, two_products
 
 TARGETS = ("ort-cpu", "portable")
 FORMATS = [(precision, target) for precision in ("int8", "int4", "w8a8", "w8a8-dynamic") for target in TARGETS]
@@ -110,6 +112,35 @@ def test_the_smallest_difference_of_an_int8_matmul_is_found(written, precision, 
         check = check_weights(graph, {**intended, name: fault(intended[name])})
         assert not check.passed
         assert f" of {name}" in check.detail
+
+
+def one_bound(part):
+    return replace(part, format=replace(part.format, lower_bound=part.format.lower_bound * (1 + 1e-4)))
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+def test_what_a_lower_bound_adds_is_compared_too(tmp_path, lowered):
+    weights = {"a": noise(8, 32), "b": noise(4, 32, seed=1)}
+    intended = {name: bounded(weight, -0.17) for name, weight in weights.items()}
+    model = two_products(Draft(), *weights.values())
+    quantize_matmuls.quantize_matmuls(model.graph, quantized=intended)
+    if lowered:
+        lower_integer_matmul.lower_integer_matmul(model.graph)
+    ir.save(model, tmp_path / "model.onnx")
+    assert check_weights(tmp_path / "model.onnx", intended).passed
+    for fault in (one_code, one_row, one_scale, one_bound):
+        check = check_weights(tmp_path / "model.onnx", intended | {"b": fault(intended["b"])})
+        assert not check.passed
+        assert " of b" in check.detail
+
+
+def test_a_bias_of_an_int8_matmul_is_no_weight(tmp_path):
+    model = with_bias(100 * noise(8, seed=3))
+    intended = {"a": product(noise(8, 32), FIXED)}
+    lower_integer_matmul.lower_integer_matmul(model.graph)
+    ir.save(model, tmp_path / "model.onnx")
+    assert check_weights(tmp_path / "model.onnx", intended).passed
+    assert not check_weights(tmp_path / "model.onnx", {"a": one_scale(intended["a"])}).passed
 
 
 @pytest.mark.parametrize(("precision", "target"), FORMATS)

@@ -38,6 +38,34 @@ def test_a_fixed_input_scale_gives_unsigned_codes_and_the_same_numbers(activatio
     assert lower_integer_matmul(model.graph) == 0
 
 
+def with_bias(bias: np.ndarray, *, read_elsewhere: bool = False) -> ir.Model:
+    weight, draft = noise(8, 32), Draft()
+    x = draft.input("x", "B", "T", 32)
+    plain = draft.op("MatMul", x, draft.weight(weight.T, "a"), dims=["B", "T", 8])
+    outputs = {"y": draft.op("Add", plain, draft.weight(bias, "bias"), dims=["B", "T", 8])}
+    model = draft.model(**outputs, **({"plain": plain} if read_elsewhere else {}))
+    quantize_matmuls(model.graph, quantized={"a": product(weight, FIXED)})
+    return model
+
+
+def test_a_bias_is_added_by_the_operator():
+    model = with_bias(noise(8, seed=3))
+    truth = run(copied(model), FEEDS)["y"]
+    assert lower_integer_matmul(model.graph) == 1
+    assert operators(model) == {"QuantizeLinear": 1, "MatMulIntegerToFloat": 1}
+    np.testing.assert_allclose(run(model, FEEDS)["y"], truth, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("near_miss", [{"bias": noise(3, 8, seed=3)}, {"bias": noise(8), "read_elsewhere": True}])
+def test_what_is_no_bias_or_not_the_only_reader_stays(near_miss):
+    model = with_bias(**near_miss)
+    truth = run(copied(model), FEEDS)
+    assert lower_integer_matmul(model.graph) == 1
+    assert operators(model)["Add"] == 1
+    for name, values in run(model, FEEDS).items():
+        np.testing.assert_allclose(values, truth[name], rtol=1e-5, atol=1e-5)
+
+
 def test_the_shifted_grid_clips_where_the_signed_one_does():
     model = quantized(FIXED)
     extreme = {"x": np.array([[[1e6] * 16 + [-1e6] * 16]], np.float32)}

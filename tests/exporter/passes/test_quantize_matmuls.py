@@ -10,6 +10,7 @@ from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from jisu.calibration.w8a8.pair_sums import quantize_pairs
 from jisu.calibration.w8a8.static_activations import ActivationScale
 from jisu.exporter.graph.merge_weights import concat_weights, marked
+from jisu.exporter.passes.fold_channel_scales import fold_channel_scales
 from jisu.exporter.passes.quantize_matmuls import count_places, quantize_matmuls
 from tests.exporter.passes.draft import Draft, noise, operators, run, signature_names
 
@@ -22,6 +23,14 @@ def product(weight: np.ndarray, activation: ActivationScale | None) -> Int8Matmu
     """A weight [N, K] to nearest, with codes that every CPU multiplies rightly."""
     rows = quantize_pairs(weight)
     return Int8Matmul(codes=rows.codes, scales=rows.scales, format=ActivationFormat(activation=activation))
+
+
+def bounded(weight: np.ndarray, lower_bound: float) -> Int8Matmul:
+    """The same, with channels smoothed and an input that is never below a number."""
+    scales = 1 + np.arange(weight.shape[1], dtype=np.float32) / 16
+    rows = quantize_pairs(weight * scales)
+    form = ActivationFormat(activation=None, lower_bound=lower_bound)
+    return Int8Matmul(codes=rows.codes, scales=rows.scales, format=form, channel_scales=scales)
 
 
 def two_products(draft: Draft, first: np.ndarray, second: np.ndarray) -> ir.Model:
@@ -62,6 +71,23 @@ def test_both_factors_have_8_bits_and_an_input_is_rounded_once(activation):
     )
     assert operators(model) == expected
     assert quantize_matmuls(model.graph, quantized=parts) == 0
+
+
+@pytest.mark.parametrize("bound", [-0.17, 0.0])
+def test_an_input_with_a_lower_bound_has_all_codes_above_it(bound):
+    first, second = noise(8, 32), noise(4, 32, seed=1)
+    parts = {"a": bounded(first, bound), "b": bounded(second, bound)}
+    feeds = {"x": np.maximum(FEEDS["x"], bound).astype(np.float32)}
+    model = two_products(Draft(), first, second)
+    assert fold_channel_scales(model.graph, quantized=parts) == 2
+    assert quantize_matmuls(model.graph, quantized=parts) == 2
+    actual = run(model, feeds)
+    for name, part in parts.items():
+        truth = rounded(feeds["x"], part) @ part.dequantize().T
+        np.testing.assert_allclose(actual[f"y_{name}"], truth, rtol=1e-5, atol=1e-5)
+        assert operators(model).get("Sub", 0) == bool(bound)
+        assert operators(model).get("Add", 0) == 2 * bool(bound)
+    assert "ReduceMin" not in operators(model)
 
 
 def test_the_fixed_form_is_what_tensorrt_reads():
