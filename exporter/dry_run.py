@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import EMBEDDING, ONE_PASS_KINDS, PAIR_KINDS, ModelKind
+from jisu.exporter.contract.errors import InputError
 from jisu.exporter.estimates.disk_space import disk_space
 from jisu.exporter.export_job import check_request, load_checkpoint, prepare_job
 from jisu.exporter.request import ExportRequest, with_arguments_of
@@ -115,6 +116,19 @@ class ExportEstimate:
                     entry, width=_WIDTH, initial_indent=f"{head:13}", subsequent_indent=" " * 15, break_on_hyphens=False
                 )
         return "\n".join(lines)
+
+
+def require_memory_of(estimate: ExportEstimate, limit: int | None) -> None:
+    """Raise InputError when a stage is estimated to need more memory than is allowed, in bytes; None allows any."""
+    highest = max(estimate.stages, key=lambda stage: stage.peak_bytes)
+    if limit is not None and highest.peak_bytes > limit:
+        raise InputError(
+            f"The export needs more memory than --max-memory allows ({highest.name})",
+            received=f"an estimate of {highest.peak_bytes / 1e9:.1f} GB",
+            allowed=f"at most {limit / 1e9:.1f} GB",
+            fix="Allow more, or choose a smaller precision or a larger --block-size; "
+            "--dry-run shows what each stage needs.",
+        )
 
 
 @with_arguments_of(ExportRequest)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import HEARING, MANIFEST, VISION, Artifact, Manifest
-from jisu.exporter.contract.errors import GateRejectedError, InputError
+from jisu.exporter.contract.errors import GateRejectedError
 from jisu.exporter.contract.source_place import place_of, without_paths
 from jisu.exporter.estimates.disk_space import disk_space, require_disk
 from jisu.exporter.estimates.size_estimate import estimate_size
@@ -149,19 +149,11 @@ def export_request(request: ExportRequest) -> Artifact:
 
 def require_memory(request: ExportRequest) -> None:
     """Raise InputError when an export is estimated to need more memory than is allowed; reads no weights."""
-    from jisu.exporter.dry_run import estimate_export
+    from jisu.exporter.dry_run import estimate_export, require_memory_of
 
     if request.max_memory is None:
         return
-    estimate = estimate_export(request)
-    highest = max(estimate.stages, key=lambda stage: stage.peak_bytes)
-    if highest.peak_bytes > request.max_memory:
-        raise InputError(
-            f"The export needs more memory than --max-memory allows ({highest.name})",
-            received=f"an estimate of {highest.peak_bytes / 1e9:.1f} GB",
-            allowed=f"at most {request.max_memory / 1e9:.1f} GB",
-            fix="Allow more, or choose a smaller precision; --dry-run shows what each stage needs.",
-        )
+    require_memory_of(estimate_export(request), request.max_memory)
 
 
 @contextlib.contextmanager

@@ -227,11 +227,12 @@ def _request(arguments: argparse.Namespace, stages: Stages) -> ExportRequest:
 
 
 def _dry_run(request: ExportRequest, *, as_json: bool) -> int:
-    from jisu.exporter.dry_run import estimate_export
+    from jisu.exporter.dry_run import estimate_export, require_memory_of
     from jisu.exporter.estimates.disk_space import require_disk
 
     estimate = estimate_export(request)
     sys.stdout.write(f"{json.dumps(estimate.to_dict(), ensure_ascii=False) if as_json else estimate.describe()}\n")
+    require_memory_of(estimate, request.max_memory)
     require_disk(estimate.disk_needed, estimate.disk_free, out=request.folder)
     return 0
 

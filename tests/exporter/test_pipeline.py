@@ -369,6 +369,17 @@ def test_an_export_that_is_estimated_to_need_more_memory_is_refused_before_it_be
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+def test_a_dry_run_shows_what_is_needed_and_refuses_what_the_export_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", str(write_tiny_llama(tmp_path / "source")), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert jisu.main([*command, "--max-memory", "100MB"]) == 2
+    shown = capsys.readouterr()
+    assert "of memory at the peak" in shown.out
+    assert "needs more memory than --max-memory allows" in shown.err
+    assert jisu.main([*command, "--max-memory", "100GB"]) == 0
+
+
 def test_an_export_that_holds_more_than_was_estimated_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tiny_llama(tmp_path / "source")
     monkeypatch.setattr(pipeline, "require_memory", lambda request: None)
