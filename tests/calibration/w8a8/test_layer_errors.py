@@ -48,10 +48,10 @@ def test_the_candidate_that_moves_the_layer_least_is_chosen():
     assert all(step_of(actual) == {FINE} for actual, _ in results)
 
 
-@pytest.mark.parametrize(("step", "taken"), [(FINE * 1.02, True), (COARSE, False)])
-def test_a_faster_candidate_is_taken_where_it_adds_little_to_what_the_layer_loses(step, taken):
+@pytest.mark.parametrize(("step", "accepted"), [(FINE * 1.02, True), (COARSE, False)])
+def test_a_faster_candidate_is_taken_where_it_adds_little_to_what_the_layer_loses(step, accepted):
     results = chosen(tiny_decoder(), (FINE, step), faster=lambda actual: step_of(actual) == {step})
-    assert all(step_of(actual) == {step if taken else FINE} for actual, _ in results)
+    assert all(step_of(actual) == {step if accepted else FINE} for actual, _ in results)
 
 
 def test_errors_grow_with_the_rounding():
