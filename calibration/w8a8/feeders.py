@@ -93,7 +93,7 @@ def find_feeders(model: torch.nn.Module, layers: Sequence[torch.nn.Module], wind
             states.close()
         ids = torch.from_numpy(np.ascontiguousarray(window))[None]
         truth = run_whole(model, ids)
-        with _rescaled(model, feeders):
+        with _rescaled(model, layers, feeders):
             moved = run_whole(model, ids)
         same = torch.allclose(moved, truth, rtol=1e-3, atol=1e-3 * float(truth.abs().max()))
     return feeders if same else {}
@@ -238,26 +238,60 @@ def _scaled_rows(weight: torch.Tensor, factors: Floats) -> Iterator[None]:
 
 
 @contextmanager
-def _rescaled(model: torch.nn.Module, feeders: Mapping[str, Feeder]) -> Iterator[None]:
-    """Every feeder's rows times random factors, and its readers' columns divided by them."""
-    import torch
+def _rescaled(model: torch.nn.Module, layers: Sequence[Any], feeders: Mapping[str, Feeder]) -> Iterator[None]:
+    """Every feeder's rows times random factors, and its readers' columns divided by them, while their layer is called.
 
+    One layer's own weights are in memory beside the model at a time.
+    """
     generator = np.random.default_rng(1)
-    own: list[OwnValues] = []
     factors: dict[str, Floats] = {}
+    for feeder in feeders.values():
+        if feeder.name not in factors:
+            rows = len(_weight(model, feeder.name))
+            factors[feeder.name] = generator.uniform(0.5, 2.0, rows).astype(np.float32)
+    names = {id(module): name for name, module in model.named_modules()}
+    handles = []
+    for layer in layers:
+        prefix = f"{names[id(layer)]}."
+        local = {reader: feeder for reader, feeder in feeders.items() if reader.startswith(prefix)}
+        call = _RescaledCall(model, local, factors)
+        # Before whatever else brings the layer's weights to where they are computed with.
+        handles.append(layer.register_forward_pre_hook(call.begin, prepend=True))
+        handles.append(layer.register_forward_hook(call.end, always_call=True))
     try:
-        for reader, feeder in feeders.items():
-            before: Any = model.get_submodule(feeder.name)
-            after: Any = model.get_submodule(reader)
-            if feeder.name not in factors:
-                factors[feeder.name] = generator.uniform(0.5, 2.0, len(before.weight)).astype(np.float32)
-                own.append(OwnValues(before.weight))
-                set_values(before.weight, before.weight.detach() * torch.from_numpy(factors[feeder.name])[:, None])
-            own.append(OwnValues(after.weight))
-            divisors = torch.from_numpy(factors[feeder.name][feeder.rows])[None]
-            set_values(after.weight, after.weight.detach() / divisors)
         yield
     finally:
-        # In reverse: a layer that feeds and reads was copied twice.
-        for values in reversed(own):
-            values.restore()
+        for handle in handles:
+            handle.remove()
+
+
+class _RescaledCall:
+    """A layer's call: its weights are rescaled from the beginning of one to its end, whatever ends it."""
+
+    def __init__(self, model: torch.nn.Module, feeders: Mapping[str, Feeder], factors: Mapping[str, Floats]) -> None:
+        self._model, self._feeders, self._factors = model, feeders, factors
+        self._own: list[OwnValues] = []
+
+    def begin(self, *_: Any) -> None:
+        """Multiply the feeders' rows and divide the readers' columns."""
+        import torch
+
+        for name in {feeder.name: None for feeder in self._feeders.values()}:
+            self._set(name, torch.from_numpy(self._factors[name])[:, None])
+        for reader, feeder in self._feeders.items():
+            self._set(reader, 1 / torch.from_numpy(self._factors[feeder.name][feeder.rows])[None])
+
+    def end(self, *_: Any) -> None:
+        """Give the weights their own values back; in reverse, since a layer that feeds and reads was copied twice."""
+        while self._own:
+            self._own.pop().restore()
+
+    def _set(self, name: str, factors: torch.Tensor) -> None:
+        weight = _weight(self._model, name)
+        self._own.append(OwnValues(weight))
+        set_values(weight, weight.detach() * factors)
+
+
+def _weight(model: torch.nn.Module, name: str) -> Any:
+    module: Any = model.get_submodule(name)
+    return module.weight

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jisu.calibration.w8a8.feeders import Feeder, find_feeders, fold_into_feeders
+from jisu.calibration.w8a8.feeders import Feeder, _rescaled, find_feeders, fold_into_feeders
 from jisu.calibration.w8a8.matmul import ActivationFormat, Int8Matmul
 from jisu.calibration.weights.formats import BlockFormat
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
@@ -95,6 +95,24 @@ def test_the_model_is_as_before():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     outcome(model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_one_layer_at_a_time_is_rescaled_while_all_of_them_are_tried():
+    model = tiny_decoder()
+    feeders = outcome(model)
+    own = [layer.up.weight.clone() for layer in model.layers]
+    changed = []
+
+    def see(*_):
+        changed.append(
+            [not torch.equal(layer.up.weight, before) for layer, before in zip(model.layers, own, strict=True)]
+        )
+
+    with _rescaled(model, list(model.layers), feeders):
+        for layer in model.layers:
+            layer.down.register_forward_pre_hook(see)
+        model(torch.arange(4)[None])
+    assert changed == [[True, False], [False, True]]
 
 
 def test_scales_of_one_row_are_tied_and_handed_to_it():
