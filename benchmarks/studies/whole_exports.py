@@ -56,6 +56,7 @@ def row_of(folder: Path) -> dict[str, Any]:
     return {
         "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "stages": {stage["name"]: stage["seconds"] for stage in stages},
+        "stage_peak_bytes": {stage["name"]: stage["peak_bytes"] for stage in stages},
         "worst_domain": quality["worst"],
         "worst_kl": quality["worst_kl"],
         "mean_kl": quality["average_kl"],

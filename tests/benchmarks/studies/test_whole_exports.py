@@ -21,7 +21,8 @@ def write_artifact(folder):
     ]
     quality = {"worst": "german", "worst_kl": 0.3, "average_kl": 0.2, "domains": domains}
     (folder / "manifest.json").write_text(json.dumps({"gate": {"quality": quality}}), encoding="utf-8")
-    (folder / "timings.json").write_text(json.dumps({"stages": [{"name": "write", "seconds": 2.5}]}), encoding="utf-8")
+    stages = [{"name": "write", "seconds": 2.5, "peak_bytes": 7}]
+    (folder / "timings.json").write_text(json.dumps({"stages": stages}), encoding="utf-8")
 
 
 def test_a_row_is_what_the_gate_said_and_what_lies_in_the_folder(tmp_path):
@@ -32,6 +33,7 @@ def test_a_row_is_what_the_gate_said_and_what_lies_in_the_folder(tmp_path):
     assert (row["worst_domain"], row["worst_kl"], row["mean_kl"]) == ("german", 0.3, 0.2)
     assert row["domains"] == {"german": 0.3, "chat": 0.1}, "a domain that does not judge is no figure"
     assert row["stages"] == {"write": 2.5}
+    assert row["stage_peak_bytes"] == {"write": 7}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -84,7 +86,6 @@ def test_the_page_of_large_models_shows_what_was_measured():
     for row in report["rows"]:
         figures = f"{row['seconds']:.0f} s | {row['peak_bytes'] / 1e9:.1f} GB | {row['bytes'] / 1e6:.0f} MB"
         assert f"| {row['model']} | {row['export']} | {figures} | {row['worst_kl']:.4f} |" in page
-    for row in report["stage_memory"]["rows"]:
-        stages = ("trace", "quantize", "optimize and write", "verify")
-        cells = [f"{row['before'][stage] / 1e9:.1f} -> {row['after'][stage] / 1e9:.1f} GB" for stage in stages]
-        assert f"| {row['model']} | {row['export']} | {' | '.join(cells)} |" in page
+        stages = ("load", "trace", "quantize", "optimize and write", "verify")
+        peaks = " | ".join(f"{row['stage_peak_bytes'][stage] / 1e9:.1f} GB" for stage in stages)
+        assert f"| {row['model']} | {row['export']} | {peaks} |" in page
