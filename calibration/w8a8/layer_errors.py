@@ -55,11 +55,11 @@ def choose_products(
             for index, layer in enumerate(layers):
                 prefix = names[id(layer)]
                 truth = [states.run(layer, window) for window in range(len(states))]
-                measured: list[list[tuple[Products, float]]] = []
+                measured: list[_Best] = []
                 for group in groups:
                     if not group[0].startswith(f"{prefix}."):
                         continue
-                    measured.append([])
+                    measured.append(_Best(faster))
                     for products in candidates(group):
                         with emulated(model, products):
                             moved = [states.run(layer, window) for window in range(len(states))]
@@ -67,8 +67,8 @@ def choose_products(
                             (torch.square(new - old).sum(-1) / torch.square(old).sum(-1)).mean()
                             for new, old in zip(moved, truth, strict=True)
                         ]
-                        measured[-1].append((products, float(torch.stack(errors).mean())))
-                yield from _chosen(measured, faster)
+                        measured[-1].see(products, float(torch.stack(errors).mean()))
+                yield from _chosen(measured)
                 if index + 1 < len(layers):
                     states.advance(layer, name=prefix)
                 if progress:
@@ -77,12 +77,28 @@ def choose_products(
             states.close()
 
 
-def _chosen(
-    measured: Sequence[Sequence[tuple[Products, float]]], faster: Callable[[Products], bool]
-) -> Iterator[tuple[Products, float]]:
+class _Best:
+    """The best candidate of a group, and the best of its faster ones; the others are let go."""
+
+    def __init__(self, faster: Callable[[Products], bool]) -> None:
+        self._faster = faster
+        self.products: Products = {}
+        self.error = float("inf")
+        self.fast: tuple[Products, float] | None = None
+
+    def see(self, products: Products, error: float) -> None:
+        """Another candidate; of equal ones the first stays."""
+        if not self.products or error < self.error:
+            self.products, self.error = products, error
+        if self._faster(products) and (self.fast is None or error < self.fast[1]):
+            self.fast = products, error
+
+
+def _chosen(measured: Sequence[_Best]) -> Iterator[tuple[Products, float]]:
     """The best of each group of a layer, or the best of its faster ones where that adds little."""
-    best = [min(group, key=lambda pair: pair[1]) for group in measured]
-    allowed = MAY_ADD * max((error for _, error in best), default=0.0)
-    for group, (products, error) in zip(measured, best, strict=True):
-        fast = [pair for pair in group if faster(pair[0]) and pair[1] <= error + allowed]
-        yield min(fast, key=lambda pair: pair[1]) if fast else (products, error)
+    allowed = MAY_ADD * max((best.error for best in measured), default=0.0)
+    for best in measured:
+        if best.fast is not None and best.fast[1] <= best.error + allowed:
+            yield best.fast
+        else:
+            yield best.products, best.error
