@@ -14,6 +14,7 @@ from jisu.exporter.quantization.quantize_source import quantize_source
 from jisu.exporter.quantization.w8a8 import RANDOM_WINDOWS, _fewest, _held_back, find_products
 from jisu.exporter.quantization.weight_formats import choose_formats
 from jisu.exporter.sources import load_source
+from tests.support.models import write_tiny_embedder
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +123,22 @@ def test_windows_of_every_part_are_held_back(data):
     parts = ("own writing", "own writing", "random tokens", "code", "own writing", "prose")
     assert _held_back(replace(data, parts=parts)) == [0, 3, 5, 1, 4]
     assert _held_back(replace(data, parts=())) == [1, 2, 3, 4, 5]
+
+
+def test_an_encoder_has_codes_above_the_bound_of_its_activation_and_fixed_scales_where_they_add_little(tmp_path):
+    source = load_source(write_tiny_embedder(tmp_path))
+    data = read_calibration_data(source, None, windows=6, window_tokens=32)
+    products = outcome(source, data, max_kl=100.0, precision="w8a8-dynamic").products
+    bounds = {name: part.format.lower_bound for name, part in products.items()}
+    # The least value of a GELU.
+    behind_gelu = [bound for name, bound in bounds.items() if name.endswith(".output.dense") and bound is not None]
+    assert behind_gelu == [pytest.approx(-0.17, abs=1e-3)] * len(behind_gelu) != []
+    assert any(part.format.activation is not None for part in products.values())
+    assert any(part.format.activation is None for part in products.values())
+    fixed = outcome(source, data, max_kl=100.0, precision="w8a8").products
+    assert all(part.format.lower_bound is None for part in fixed.values())
+
+
+def test_a_decoder_finds_every_scale_when_it_runs(source, data):
+    products = outcome(source, data, max_kl=100.0, precision="w8a8-dynamic").products
+    assert all(part.format.activation is None for part in products.values())
