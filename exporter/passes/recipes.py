@@ -34,6 +34,8 @@ ATTENTION = (
     Step(name="remove_noops"),
     Step(name="pack_qkv", reads=("quantized",)),
 )
+# What is left of attention on the CPU: of models that read whole texts, and of encoders.
+MERGE_HEADS = (Step(name="merge_attention_heads", expect="all"),)
 MERGE_GATE_UP = (Step(name="fuse_gate_up", reads=("quantized",)),)
 NORMS_AND_TABLES = (
     Step(name="lower_skip_norm", expect="all"),
@@ -69,7 +71,8 @@ COMPUTE_HALF = (
 # Calls can be recorded when nothing is copied to the GPU on the way.
 CUDA_INPUTS = (*LENGTHS, Step(name="count_in_gpu_memory", expect="all"))
 
-ORT = (*PORTABLE, *ATTENTION, *MERGE_GATE_UP, *NORMS_AND_TABLES)
+ORT_ATTENTION = (*PORTABLE, *ATTENTION, *MERGE_HEADS)
+ORT = (*ORT_ATTENTION, *MERGE_GATE_UP, *NORMS_AND_TABLES)
 ORT_FP32 = (*ORT, *LENGTHS)
 ORT_WEIGHT_ONLY = (*ORT, *INTEGER_WEIGHTS, *LOWER_BLOCKS, *HALF_SCALES, *LENGTHS)
 PORTABLE_WEIGHT_ONLY = (*PORTABLE, *INTEGER_WEIGHTS)
@@ -78,8 +81,7 @@ PORTABLE_KEPT = (*PORTABLE, *ORDER_INPUTS, *INTEGER_WEIGHTS)
 # Decoder layers whose inputs have 8 bits too; the embedding, and layers that would suffer, have blocks as above. Gate
 # and up stay apart: for long inputs, which this is for, cutting their common output costs more than a second matmul.
 ORT_W8A8 = (
-    *PORTABLE,
-    *ATTENTION,
+    *ORT_ATTENTION,
     *NORMS_AND_TABLES,
     *INTEGER_WEIGHTS,
     *INTEGER_ACTIVATIONS,
@@ -116,9 +118,10 @@ TENSORRT_W8A8 = (*TENSORRT, *INTEGER_WEIGHTS_ON_GPU, *INTEGER_ACTIVATIONS, *TENS
 # ONNX Runtime's fused attention has no float32 kernel for GPUs; the standard operators have.
 ORT_CUDA_FP32 = (*PORTABLE, *CUDA_INPUTS)
 # The fused operators of ONNX Runtime with their floats in half precision, which is what its fast kernels are for.
-ORT_CUDA_HALF = (*ORT, *COMPUTE_HALF, *CUDA_INPUTS)
-ORT_CUDA_WEIGHT_ONLY = (*ORT, *INTEGER_WEIGHTS_ON_GPU, *LOWER_BLOCKS, *COMPUTE_HALF, *CUDA_INPUTS)
-ORT_CUDA_KEPT = (*ORT, *ORDER_INPUTS, *INTEGER_WEIGHTS_ON_GPU, *LOWER_BLOCKS, *COMPUTE_HALF, *CUDA_INPUTS)
+ORT_GPU = (*PORTABLE, *ATTENTION, *MERGE_GATE_UP, *NORMS_AND_TABLES)
+ORT_CUDA_HALF = (*ORT_GPU, *COMPUTE_HALF, *CUDA_INPUTS)
+ORT_CUDA_WEIGHT_ONLY = (*ORT_GPU, *INTEGER_WEIGHTS_ON_GPU, *LOWER_BLOCKS, *COMPUTE_HALF, *CUDA_INPUTS)
+ORT_CUDA_KEPT = (*ORT_GPU, *ORDER_INPUTS, *INTEGER_WEIGHTS_ON_GPU, *LOWER_BLOCKS, *COMPUTE_HALF, *CUDA_INPUTS)
 
 RECIPES: dict[tuple[str, str], tuple[Step, ...]] = {
     ("portable", "fp32"): PORTABLE,
@@ -170,7 +173,7 @@ WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
 
 
 # Of a graph that reads images or hears, for every precision, and then by how its weights are stored.
-FEATURE_STEPS: tuple[Step, ...] = (*CLEAN, Step(name="fuse_rms_norm"))
+FEATURE_STEPS: tuple[Step, ...] = (*CLEAN, Step(name="fuse_rms_norm"), *MERGE_HEADS)
 FEATURE_HALF: tuple[Step, ...] = (ORT_HALF[-1],)
 _FEATURE_INTEGERS: dict[str, tuple[Step, ...]] = {
     "ort-cpu": (INTEGER_WEIGHTS[-1], LOWER_BLOCKS[0], *HALF_SCALES),
