@@ -257,8 +257,10 @@ def _recall_case(row: Mapping[str, Any], limit: float) -> dict[str, Any]:
 def _words_case(row: Mapping[str, Any], limit: float) -> dict[str, Any]:
     """How many words of all recordings are the source's."""
     transcripts = at(row, ("quality", "transcripts")) or {}
-    value, text = transcripts.get("same_words"), f"limit at least {limit:g}"
-    text = f"not measured, {text}" if value is None else f"{value:.4g} of {transcripts.get('words')} words, {text}"
+    value, text = transcripts.get("same_words"), f"limit at least {100 * limit:g} %"
+    text = (
+        f"not measured, {text}" if value is None else f"{100 * value:.4g} % of {transcripts.get('words')} words, {text}"
+    )
     passed = value is not None and bool(value >= limit)
     return metric_case(row, "same words", passed=passed, text=text, now=value, limit=limit)
 

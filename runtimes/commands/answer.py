@@ -10,13 +10,20 @@ from pathlib import Path
 from jisu.exporter.contract.errors import InputError
 from jisu.runtimes.commands.engine_arguments import add_artifact_arguments, load_engine
 from jisu.runtimes.commands.standard_streams import write_json
+from jisu.runtimes.commands.text_arguments import STDIN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the verb understands."""
     add_artifact_arguments(parser)
     parser.add_argument("--question", required=True, metavar="TEXT", help="what is asked")
-    parser.add_argument("--context", required=True, type=Path, metavar="FILE", help="text of any length to look in")
+    parser.add_argument(
+        "--context",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="text of any length to look in; - reads standard input",
+    )
     parser.add_argument("--top", type=int, default=1, metavar="N", help="answers, the best first (default: 1)")
     parser.add_argument(
         "--window", type=int, default=384, metavar="N", help="tokens that the model reads at once (default: 384)"
@@ -54,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read(path: Path) -> str:
+    if str(path) == STDIN:
+        return sys.stdin.read()
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jisu.runtimes.commands.engine_arguments import add_artifact_arguments, load_engine
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FILE",
-        help='documents: one a line, or of a .jsonl file the key "text" of each line',
+        help='documents: one a line, or of a .jsonl file the key "text" of each line; - reads standard input',
     )
     parser.add_argument(
         "--instruction", metavar="TEXT", help="what the model is told to look for, where its prompt has a place for it"
@@ -33,15 +33,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Rank; returns 0. Raises InputError."""
+    # What a pipe gave cannot be read again, so that all of it is held.
+    held: list[str] | None = None if arguments.documents.is_file() else []
+    documents = file_texts(arguments.documents)
     with load_engine(arguments) as engine:
         ranked = engine.rerank(
             arguments.query,
-            file_texts(arguments.documents),
+            documents if held is None else _holding(documents, held),
             top=arguments.top,
             truncate=arguments.truncate,
             instruction=arguments.instruction,
         )
-    texts = dict(_chosen(arguments.documents, {index for index, _ in ranked}))
+    chosen = {index for index, _ in ranked}
+    again = file_texts(arguments.documents) if held is None else held
+    texts = {index: text for index, text in enumerate(again) if index in chosen}
     for index, score in ranked:
         if arguments.json:
             write_json({"index": index, "score": score, "text": texts[index]})
@@ -50,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(file: Path, indices: set[int]) -> Iterator[tuple[int, str]]:
-    """The documents that are printed, read once more: only these are held."""
-    return ((index, text) for index, text in enumerate(file_texts(file)) if index in indices)
+def _holding(texts: Iterable[str], held: list[str]) -> Iterator[str]:
+    """The same texts, each of which is added to a list."""
+    for text in texts:
+        held.append(text)
+        yield text

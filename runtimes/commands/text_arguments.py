@@ -26,7 +26,7 @@ def add_text_arguments(parser: argparse.ArgumentParser, *, purpose: str) -> None
         "--input",
         type=Path,
         metavar="FILE",
-        help='texts: one a line, or of a .jsonl file the key "text" of each line',
+        help='texts: one a line, or of a .jsonl file the key "text" of each line; - reads standard input',
     )
     parser.add_argument(
         "--truncate", action="store_true", help="cut off texts that are too long instead of refusing them"
@@ -69,9 +69,15 @@ def text_blocks(arguments: argparse.Namespace) -> Iterator[list[str]]:
 def file_texts(path: Path, *, key: str = "text") -> Iterator[str]:
     """The texts of a file: its lines that have something in them, or of a ``.jsonl`` file what stands under a key.
 
+    Args:
+        path: of a file; - is standard input.
+
     Raises:
         InputError: it cannot be read, or a line is no object with such a text.
     """
+    if str(path) == STDIN:
+        yield from _lines(sys.stdin)
+        return
     try:
         with path.open(encoding="utf-8") as lines:
             if path.suffix.lower() != ".jsonl":

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jisu.runtimes.commands.engine_arguments import add_artifact_arguments, load_engine
+from jisu.runtimes.commands.text_arguments import STDIN
 
 if TYPE_CHECKING:
     from jisu.runtimes.speech.transcript import Transcript
+
+_PIPE = Path("/dev/stdin")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RECORDING",
-        help="WAV file; FLAC, OGG and MP3 as well with the extra audio",
+        help="WAV file; FLAC, OGG and MP3 as well with the extra audio; - reads standard input",
     )
     parser.add_argument("--language", metavar="CODE", help="language that is spoken, such as en (default: found out)")
     parser.add_argument("--translate", action="store_true", help="write it down in English")
@@ -37,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     with load_engine(arguments) as engine:
         for path in arguments.recordings:
             transcript = engine.transcribe(
-                path,
+                _PIPE if str(path) == STDIN else path,
                 language=arguments.language,
                 translate=arguments.translate,
                 timestamps=arguments.timestamps,

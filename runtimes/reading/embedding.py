@@ -48,7 +48,7 @@ def shortened(vectors: Vectors, facts: EmbeddingFacts, *, dimensions: int | None
                 "The vectors do not have so many dimensions",
                 received=shown(dimensions),
                 allowed=f"1 to {facts.dimensions}",
-                fix="Ask for fewer, or leave dimensions out.",
+                fix="Ask for a number of these, or leave dimensions out.",
             )
         vectors = vectors[:, :dimensions]
     cut = dimensions is not None and dimensions < facts.dimensions
@@ -73,5 +73,5 @@ def prompt_text(facts: EmbeddingFacts, name: str | None) -> str:
         "The model has no prompt of this name",
         received=shown(name),
         allowed=known,
-        fix="Choose one of these, or put the words before the text yourself.",
+        fix=("Choose one of these, or put" if facts.prompts else "Put") + " the words before the text yourself.",
     )

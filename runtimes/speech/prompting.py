@@ -10,8 +10,15 @@ from jisu.exporter.contract.errors import InputError
 TRANSCRIBE, TRANSLATE = "transcribe", "translate"
 
 
-def check_wishes(settings: AudioSettings, *, language: str | None, translate: bool, timestamps: bool) -> None:
-    """Raise InputError for a language, a task or times that the model does not know."""
+def check_wishes(
+    settings: AudioSettings,
+    *,
+    language: str | None,
+    translate: bool,
+    timestamps: bool,
+    num_beams: int | None = None,
+) -> None:
+    """Raise InputError for a language, a task, times or beams that the model does not know."""
     if language is not None and language not in settings.languages:
         known = ", ".join(sorted(settings.languages))
         raise InputError(
@@ -33,6 +40,13 @@ def check_wishes(settings: AudioSettings, *, language: str | None, translate: bo
             received="timestamps",
             allowed="the text alone",
             fix="Leave the timestamps out.",
+        )
+    if settings.writes == "frames" and num_beams is not None and num_beams > 1:
+        raise InputError(
+            "This model searches no beams",
+            received=f"num_beams {num_beams}",
+            allowed="1: it labels each frame for itself",
+            fix="Leave the beams out.",
         )
 
 

@@ -75,7 +75,7 @@ class Transcriber:
         Args:
             samples: float32 [samples] at the settings' sampling rate.
         """
-        check_wishes(self.settings, language=language, translate=translate, timestamps=timestamps)
+        check_wishes(self.settings, language=language, translate=translate, timestamps=timestamps, num_beams=num_beams)
         options = complete_options(SamplingOptions(num_beams=num_beams), self._own)
         started = time.perf_counter()
         seconds = len(samples) / self.settings.sampling_rate
@@ -89,6 +89,8 @@ class Transcriber:
             # Words of windows have the spaces between them that their tokens write; other pieces have none.
             text = ("" if self.settings.window else " ").join(segment.text for segment in segments)
             segments = [replace(segment, text=segment.text.strip()) for segment in segments]
+            if not timestamps:  # what has no times of its own ends with the recording, not with its window
+                segments = [replace(segment, end=max(segment.start, min(segment.end, seconds))) for segment in segments]
         return Transcript(
             text=text.strip(),
             segments=tuple(segments),

@@ -236,6 +236,17 @@ def test_vectors_have_limits_of_their_own():
     assert (actual["recall@10"]["passed"], "not measured" in actual["recall@10"]["text"]) == (False, True)
 
 
+def test_the_share_of_the_same_words_has_a_limit():
+    report = made_report(int8={"quality": {"sets": {}, "transcripts": {"same_words": 35 / 36, "words": 36}}})
+    for limit, passed in ((0.97, True), (0.98, False)):
+        actual, _ = cases(report, None, min_same_words=limit)
+        assert actual["same words"]["passed"] is passed
+        assert actual["same words"]["text"] == f"97.22 % of 36 words, limit at least {100 * limit:g} %"
+    report["rows"][1]["quality"] = None
+    actual, _ = cases(report, None, min_same_words=0.5)
+    assert (actual["same words"]["passed"], "not measured" in actual["same words"]["text"]) == (False, True)
+
+
 def test_limits_of_change_without_a_baseline_are_said():
     actual, notes = cases(made_report(), None, max_slowdown=0.1, max_size_growth=0.1)
     assert actual == {}

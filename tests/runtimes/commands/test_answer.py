@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 
@@ -27,6 +29,11 @@ def test_a_line_for_each_answer(answer):
     lines = [line.split("\t") for line in answer("--top", "3").splitlines()]
     assert len(lines) == 3
     assert all(words == " ".join(CONTEXT[int(start) : int(end)].split()) for _, start, end, words in lines)
+
+
+def test_the_context_may_come_from_standard_input(answer, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(CONTEXT))
+    assert answer(context="-") == answer()
 
 
 def test_that_there_is_no_answer_is_one(answer):

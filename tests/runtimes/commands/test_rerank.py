@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
+import threading
 
 import pytest
 
@@ -31,6 +35,23 @@ def test_documents_are_printed_in_their_order(rerank):
     assert rerank(documents, "--top", "1").splitlines() == rerank(documents).splitlines()[:1]
     record = json.loads(rerank(documents, "--top", "1", "--json"))
     assert (record["index"], record["text"]) == (int(lines[0][0]), lines[0][2])
+
+
+def test_documents_of_a_pipe_are_those_of_a_file(rerank, tiny_ranker, tmp_path, capsys, monkeypatch):
+    documents = ["the lazy dog", "Paris is the capital", "fox"]
+    expected = rerank(documents)
+    words = ["rerank", str(tiny_ranker.folder), "--query", "dog", "--documents"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(documents)))
+    assert jisu.main([*words, "-"]) == 0
+    assert capsys.readouterr().out == expected
+    if hasattr(os, "mkfifo"):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_text, args=("\n".join(documents),))
+        writer.start()
+        assert jisu.main([*words, str(pipe), "--top", "2"]) == 0
+        writer.join()
+        assert capsys.readouterr().out.splitlines() == expected.splitlines()[:2]
 
 
 @pytest.mark.parametrize(

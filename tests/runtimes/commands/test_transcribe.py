@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,35 @@ def test_text_times_and_json(speech_artifact: Any, recording: Path, capsys: pyte
     assert transcribe(capsys, speech_artifact, recording, "--beams", "2", "--translate")
 
 
+def test_what_has_no_times_ends_with_the_recording(
+    speech_artifact: Any, recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = write_wave(tmp_path / "short.wav", voice(16000, 1.1, seed=5, pitch=120.0))  # of a window of 2 s
+    segment = json.loads(transcribe(capsys, speech_artifact, short, "--json"))["segments"][0]
+    assert (segment["start"], segment["end"]) == (0.0, 1.1)
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="the system has no such file")
+def test_a_recording_may_come_from_standard_input(
+    frames_artifact: Any, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [sys.executable, "-m", "jisu", "transcribe", str(frames_artifact.folder), "-"]
+    done = subprocess.run(words, input=recording.read_bytes(), capture_output=True, timeout=120)
+    assert done.stdout.decode() == transcribe(capsys, frames_artifact, recording)
+
+
 def test_several_recordings_are_named(
     frames_artifact: Any, recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = transcribe(capsys, frames_artifact, recording)
     assert transcribe(capsys, frames_artifact, recording, recording) == 2 * f"{recording}:\n{alone}"
+
+
+def test_frames_are_labelled_without_beams(
+    frames_artifact: Any, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "searches no beams" in transcribe(capsys, frames_artifact, recording, "--beams", "3", code=2)
+    assert transcribe(capsys, frames_artifact, recording, "--beams", "1")
 
 
 @pytest.mark.parametrize(
