@@ -93,6 +93,9 @@ class _Workers:
             return run_rows(self._session, output, feeds)
         pieces = {name: np.array_split(array, parts) for name, array in feeds.items()}
         calls = [{name: arrays[part] for name, arrays in pieces.items()} for part in range(parts)]
-        others = [self._pool.submit(run_rows, self._session, output, call) for call in calls[1:]]
+        try:
+            others = [self._pool.submit(run_rows, self._session, output, call) for call in calls[1:]]
+        except RuntimeError:  # the interpreter ends, and pools take no more calls
+            return run_rows(self._session, output, feeds)
         first = run_rows(self._session, output, calls[0])
         return np.concatenate([first, *(other.result() for other in others)])

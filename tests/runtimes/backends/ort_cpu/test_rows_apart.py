@@ -81,17 +81,47 @@ def test_only_small_graphs_of_integers_are_opened_twice(artifact: Artifact, monk
     assert rows_apart(integers, 2) is None
 
 
-def test_a_child_may_use_and_close_it(artifact: Artifact, tmp_path: Path) -> None:
-    folder = tmp_path / "artifact"
-    shutil.copytree(artifact.folder, folder)
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "quantization": INT8_INPUTS}), encoding="utf-8")
+@pytest.fixture
+def folder(artifact: Artifact, tmp_path: Path) -> Path:
+    """The artifact with a manifest that says that its graph is of integers."""
+    shutil.copytree(artifact.folder, tmp_path / "artifact")
+    path = tmp_path / "artifact" / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**manifest, "quantization": INT8_INPUTS}), encoding="utf-8")
+    return path.parent
+
+
+def run_code(code: str, folder: Path) -> str:
+    command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout
+
+
+def test_a_thread_may_use_it_while_the_interpreter_ends(folder: Path) -> None:
+    code = """
+    import sys, threading, time
+    from jisu.runtimes.opening import load
+    engine = load(sys.argv[1], threads=2)
+    rows = [[1, 2, 3], [4, 4, 4], [2, 2, 1]]  # of one length, so that they are one call
+    wanted = [one.label for one in engine.classify_ids(rows)]
+    def classify():
+        threading.main_thread().join()
+        time.sleep(0.2)
+        assert [one.label for one in engine.classify_ids(rows)] == wanted
+        print("classified")
+    threading.Thread(target=classify).start()
+    """
+    assert run_code(code, folder) == "classified\n"
+
+
+def test_a_child_may_use_and_close_it(folder: Path) -> None:
     code = """
     import os, sys
     from jisu.runtimes.opening import load
     engine = load(sys.argv[1], threads=2)
     def answer():
-        return [one.score for one in engine.classify_ids([[1, 2, 3], [4], [2, 2]])]
+        return [one.score for one in engine.classify_ids([[1, 2, 3], [4, 4, 4], [2, 2, 1]])]
     wanted = answer()
     number = os.fork()
     if number == 0:
@@ -101,7 +131,4 @@ def test_a_child_may_use_and_close_it(artifact: Artifact, tmp_path: Path) -> Non
     assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 7
     assert answer() == wanted
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(folder)], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    run_code(code, folder)
