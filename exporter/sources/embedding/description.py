@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
+from jisu.exporter.sources.embedding.text_limits import read_limits
 from jisu.exporter.sources.jsonfile import read_json, read_json_list
 
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
@@ -22,16 +24,6 @@ STEP_KINDS: tuple[StepKind, ...] = tuple(kind for kind in get_args(StepKind) if 
 
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
-# Under its newer name and older ones, of which the first that is there counts.
-LENGTHS = (
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
-)
 _PACKAGE = "sentence_transformers"
 # Names of the modes in older files, where each is a key of its own.
 _OLD_MODES: dict[str, PoolingMode] = {
@@ -43,14 +35,6 @@ _OLD_MODES: dict[str, PoolingMode] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _POOLING_KEYS = {*_OLD_MODES, "pooling_mode", "include_prompt", "word_embedding_dimension", "embedding_dimension"}
-# Of the file of lengths: what versions of that package up to 6 write there.
-_LIMIT_KEYS = frozenset(
-    {"max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"}
-    | {"processing_kwargs", "unpad_inputs", "query_length", "document_length", "query_expansion"}
-    | {"model_args", "tokenizer_args", "config_args", "model_kwargs", "processor_kwargs", "config_kwargs"}
-)
-# Tokens of a text: with one, nothing could be told from anything else.
-_SHORTEST = 2
 # Modules of the package that are known and not exported, and why.
 _REASONS = {
     "Router": "has one model for queries and another for documents; give the folder of one of them with --pooling",
@@ -140,7 +124,7 @@ def read_description(folder: Path) -> EmbeddingDescription:
             fix="Correct modules.json.",
         )
     encoder = modules[0][1]
-    limits = _limits(encoder)
+    limits = read_limits(encoder)
     stated = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
     prompts, default = stated_prompts(stated, folder)
     return EmbeddingDescription(
@@ -220,50 +204,37 @@ def _module(entry: Any, folder: Path) -> tuple[str, Path]:
             fix="Choose a model that needs none.",
         )
     place = folder / path
-    if not place.resolve().is_relative_to(folder.resolve()):
+    if not _is_within(place, folder):
         raise InputError(
             f"{folder / MODULES} names a folder outside of the checkpoint",
-            received=path,
+            received=shown(path),
             allowed="folders within it",
             fix="Correct modules.json.",
         )
     return kind.rpartition(".")[2], place
 
 
+def _is_within(place: Path, folder: Path) -> bool:
+    try:
+        place.exists()
+        return place.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _settings(place: Path) -> dict[str, Any]:
     return read_json(place / "config.json") if (place / "config.json").is_file() else {}
 
 
-def _limits(encoder: Path) -> dict[str, Any]:
-    """Length and case of the texts; raises InputError for a use of the encoder that is no embedding of text."""
-    path = next((encoder / name for name in LENGTHS if (encoder / name).is_file()), None)
-    if path is None:
-        return {}
-    limits = read_json(path)
-    use = limits.get("transformer_task", "feature-extraction")
-    ways = limits.get("modality_config") or {"text": {}}
-    text = ways.get("text", {}).get("method", "forward")
-    longest = limits.get("max_seq_length")
-    if use != "feature-extraction" or text != "forward":
-        received = f"transformer_task {use!r}, method {text!r}"
-    elif foreign := sorted(set(limits) - _LIMIT_KEYS):
-        received = f"{', '.join(foreign)}, which sentence-transformers does not know"
-    elif "message" in ways:  # then every text is a message of a user
-        received = "modality_config with message, by which every text goes through the chat template"
-    elif longest is not None and (not isinstance(longest, int) or isinstance(longest, bool) or longest < _SHORTEST):
-        received = f"max_seq_length {longest!r}"
-    else:
-        return limits
-    raise InputError(
-        f"{path} asks for something else than the states of an encoder",
-        received=received,
-        allowed="transformer_task feature-extraction, method forward, and a max_seq_length of 2 or more",
-        fix="Correct the file, or choose another model.",
-    )
-
-
 def _pooling(step: EmbeddingStep) -> tuple[PoolingMode, ...]:
-    settings = dict(step.settings)
+    settings, path = dict(step.settings), step.folder / "config.json"
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist",
+            received=f"a Pooling in {MODULES} that says nothing of how it pools",
+            allowed=f"a file with one or more of {', '.join(POOLING_MODES)}",
+            fix="Download the checkpoint again; a plain encoder takes --pooling instead of modules.json.",
+        )
     stated = settings.get("pooling_mode")
     if stated is None:
         modes: tuple[Any, ...] = tuple(mode for key, mode in _OLD_MODES.items() if settings.get(key)) or ("mean",)
@@ -271,9 +242,11 @@ def _pooling(step: EmbeddingStep) -> tuple[PoolingMode, ...]:
         modes = tuple(stated) if isinstance(stated, list) else (stated,)
     unknown = [repr(mode) for mode in modes if mode not in POOLING_MODES]
     unknown += [key for key in settings if key not in _POOLING_KEYS]
+    flags = [key for key in (*_OLD_MODES, "include_prompt") if not isinstance(settings.get(key, False), bool)]
+    unknown += [f"{key} {settings[key]!r}" for key in flags]
     if unknown or not modes:
         raise InputError(
-            f"{step.folder / 'config.json'} asks for a pooling that does not exist",
+            f"{path} asks for a pooling that does not exist",
             received=", ".join(unknown) or "no mode",
             allowed=", ".join(POOLING_MODES),
             fix="Download the checkpoint again, or correct the file.",

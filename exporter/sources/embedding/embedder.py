@@ -109,8 +109,9 @@ class SentenceEmbedder(nn.Module):
         output = self.transformer(input_ids, **{ATTENTION_MASK: attention_mask}, **self._more)
         states: Tensor = output[0] if self.layers is None else self.layers(output.hidden_states)
         states = states.to(torch.float32)
-        pooled_tokens = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
-        pooled = torch.cat([pool(states, pooled_tokens, mode) for mode in self.pooling], dim=-1)
+        counted = attention_mask if token_type_ids is None else attention_mask * (token_type_ids == 0)
+        vectors = [pool(states, counted, mode, tokens=attention_mask) for mode in self.pooling]
+        pooled = torch.cat(vectors, dim=-1)
         return Embeddings(states, self.steps(pooled))
 
 

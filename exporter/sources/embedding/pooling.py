@@ -14,7 +14,7 @@ from jisu.exporter.sources.embedding.description import PoolingMode
 _LEAST = 1e-9  # a sum of weights, below which there are no tokens
 
 
-def pool(states: Tensor, mask: Tensor, mode: PoolingMode) -> Tensor:
+def pool(states: Tensor, mask: Tensor, mode: PoolingMode, *, tokens: Tensor | None = None) -> Tensor:
     """One vector for each row.
 
     Args:
@@ -22,7 +22,8 @@ def pool(states: Tensor, mask: Tensor, mode: PoolingMode) -> Tensor:
         mask: int64 [B, T], 1 for a token that counts; the tokens of a row are neighbours.
         mode: ``cls`` the first token, ``lasttoken`` the last one, ``max`` the largest number of each dimension,
             ``mean`` sum / n, ``mean_sqrt_len_tokens`` sum / sqrt(n), ``weightedmean`` the mean weighted by the position
-            of a token, counted from 1.
+            of a token in its text, counted from 1.
+        tokens: int64 [B, T], 1 for all tokens of the text, those that do not count included; ``mask`` when None.
 
     Returns:
         float [B, C].
@@ -33,7 +34,7 @@ def pool(states: Tensor, mask: Tensor, mode: PoolingMode) -> Tensor:
     if mode == "max":
         return states.masked_fill(mask[:, :, None] == 0, float("-inf")).amax(dim=1)
     if mode == "weightedmean":
-        seen = seen * torch.cumsum(seen, dim=1)
+        seen = seen * torch.cumsum(seen if tokens is None else tokens.to(states.dtype), dim=1)
     total = (states * seen[:, :, None]).sum(dim=1)
     weight = seen.sum(dim=1, keepdim=True).clamp(min=_LEAST)
     return total / (torch.sqrt(weight) if mode == "mean_sqrt_len_tokens" else weight)

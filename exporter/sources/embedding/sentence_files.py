@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.artifact import EmbeddingFacts, ModelFacts
-from jisu.exporter.sources.embedding.description import MODULES, SETTINGS
+from jisu.exporter.sources.embedding.description import MODULES, SETTINGS, PoolingMode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,16 +59,19 @@ def _settings(embedding: EmbeddingFacts) -> dict[str, Any]:
 
 
 def _pooling(embedder: SentenceEmbedder, hidden: int) -> dict[str, Any]:
-    """In the keys of older versions, which newer ones read too."""
-    old = {
+    """In the keys of older versions, which newer ones read too, where these can say in which order vectors stand."""
+    # In the order in which older versions put the vectors behind each other.
+    old: dict[PoolingMode, str] = {
         "cls": "cls_token",
-        "mean": "mean_tokens",
         "max": "max_tokens",
+        "mean": "mean_tokens",
         "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
         "weightedmean": "weightedmean_tokens",
         "lasttoken": "lasttoken",
     }
-    modes = {f"pooling_mode_{key}": mode in embedder.pooling for mode, key in old.items()}
+    modes: dict[str, Any] = {f"pooling_mode_{key}": mode in embedder.pooling for mode, key in old.items()}
+    if embedder.pooling != tuple(mode for mode in old if mode in embedder.pooling):
+        modes = {"pooling_mode": list(embedder.pooling)}
     return {"word_embedding_dimension": hidden, **modes, "include_prompt": embedder.pools_prompt}
 
 

@@ -112,7 +112,8 @@ def _tokenizer(path: Path) -> tuple[Any, int | None]:
     from transformers import PreTrainedTokenizerFast
 
     stated = read_json(path)
-    cut = (stated.get("truncation") or {}).get("max_length")
+    cutting = stated.get("truncation")
+    cut = cutting.get("max_length") if isinstance(cutting, dict) else None
     plain = {**stated, "post_processor": None, "padding": None, "truncation": None}
     try:
         inner = Tokenizer.from_str(json.dumps(plain))

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jisu.exporter.contract.errors import InputError
-from jisu.exporter.sources.embedding.description import LENGTHS, MODULES, SETTINGS, listed_modules
+from jisu.exporter.sources.embedding.description import MODULES, SETTINGS, listed_modules
+from jisu.exporter.sources.embedding.text_limits import LENGTHS
 from jisu.exporter.sources.jsonfile import read_json
 from jisu.exporter.sources.reranking.options import RerankOptions
 
@@ -78,8 +79,8 @@ def read_reranking(folder: Path) -> Reranking | None:
     yes, no = _tokens(modules[1][1]) if scores else (None, None)
     stated = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
     ways = settings.get("modality_config")
-    if ways is not None and not isinstance(ways, dict):
-        raise _unusable(path or place, f"modality_config {ways!r:.60}", "an object")
+    if ways is not None and not (isinstance(ways, dict) and all(isinstance(way, dict) for way in ways.values())):
+        raise _unusable(path or place, f"modality_config {ways!r:.60}", "an object of objects")
     variables = _template_settings(settings, path or place)
     asks = variables.pop("add_generation_prompt", False)
     variables.pop("restore_suffix", None)  # what is cut off here is the document
@@ -92,7 +93,7 @@ def read_reranking(folder: Path) -> Reranking | None:
         no=no,
         templated=_MESSAGE in (ways or {}),
         asks=bool(asks),
-        in_parts=((ways or {}).get(_MESSAGE) or {}).get("format") == "structured",
+        in_parts=(ways or {}).get(_MESSAGE, {}).get("format") == "structured",
         variables=variables,
         instruction=_instruction(stated, folder),
         longest=longest,

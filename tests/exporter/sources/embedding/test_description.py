@@ -69,6 +69,8 @@ def test_a_layer_behind_the_normalization_makes_other_lengths(tmp_path):
         ({"modules": ("Transformer",)}, "modules that cannot be exported"),
         ({"modules": ("Transformer", "Pooling", "Pooling")}, "pools twice"),
         ({"pooling": {"pooling_mode": "median"}}, "a pooling that does not exist. Received: 'median'"),
+        ({"pooling": {"pooling_mode_cls_token": "no"}}, "does not exist. Received: pooling_mode_cls_token 'no'"),
+        ({"pooling": {"include_prompt": "false"}}, "does not exist. Received: include_prompt 'false'"),
         ({"pooling": {"pooling_mode_median_tokens": True}}, "does not exist. Received: pooling_mode_median_tokens"),
         ({"settings": {"prompts": {"q": 3}}}, "prompts that cannot be used"),
         ({"lengths": {"max_seq_length": 1}}, "max_seq_length 1"),
@@ -92,10 +94,17 @@ def test_code_of_a_checkpoint_is_not_run(tmp_path):
         read_description(tmp_path)
 
 
-def test_a_module_outside_of_the_folder_is_refused(tmp_path):
-    write(tmp_path / "in" / "modules.json", [{"type": "sentence_transformers.models.Transformer", "path": "../out"}])
+@pytest.mark.parametrize("path", ["../out", "a\0b", "x" * 5000])
+def test_a_module_outside_of_the_folder_is_refused(tmp_path, path):
+    write(tmp_path / "in" / "modules.json", [{"type": "sentence_transformers.models.Transformer", "path": path}])
     with pytest.raises(InputError, match="outside of the checkpoint"):
         read_description(tmp_path / "in")
+
+
+def test_a_pooling_without_a_file_is_not_taken_for_the_mean(tmp_path):
+    (folder(tmp_path) / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(InputError, match="config.json does not exist. Received: a Pooling in modules.json"):
+        read_description(tmp_path)
 
 
 def test_a_pooling_of_the_users_has_to_be_one(tmp_path):

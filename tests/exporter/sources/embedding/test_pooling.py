@@ -32,3 +32,8 @@ def test_padding_on_the_left_counts_positions_from_the_first_token():
     for mode in POOLING_MODES:
         own = pool(states[:1, 1:], mask[:1, 1:], mode)
         torch.testing.assert_close(pool(states, mask, mode)[:1], own)
+
+
+def test_a_prompt_that_is_left_out_keeps_the_positions_of_what_follows():
+    pooled = pool(STATES[1:], torch.tensor([[0, 1, 1]]), "weightedmean", tokens=MASK[1:])
+    torch.testing.assert_close(pooled, torch.tensor([[(2 * 4 + 3 * 6) / 5, (2 * 1 + 3 * 5) / 5]]))

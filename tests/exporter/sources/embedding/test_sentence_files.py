@@ -9,6 +9,7 @@ import torch
 
 from jisu.exporter.sources import load_source
 from jisu.exporter.sources.embedding.description import read_description
+from jisu.exporter.sources.embedding.sentence_files import write_sentence_files
 from jisu.runtimes import load
 
 ROW = torch.tensor([[3, 4, 5, 6]])
@@ -40,3 +41,13 @@ def test_weights_behind_the_encoder_are_written_as_they_were(tiny_embedder_sourc
     again = build_embedder(States(), read_description(tiny_embedder.folder), hidden=64)
     actual = again(ROW, torch.ones_like(ROW)).sentence_embedding.numpy()
     np.testing.assert_allclose(actual, vector, atol=1e-6)
+
+
+def test_the_order_of_several_poolings_is_written(tmp_path):
+    from tests.support.models import write_tiny_embedder
+
+    for number, modes in enumerate((["cls", "mean"], ["mean", "cls"], ["mean", "mean"])):
+        place = write_tiny_embedder(tmp_path / str(number), pooling={"pooling_mode": modes}, num_hidden_layers=1)
+        source = load_source(place)
+        write_sentence_files(tmp_path / f"{number}-written", source.module, source.model)
+        assert list(read_description(tmp_path / f"{number}-written").pooling) == modes

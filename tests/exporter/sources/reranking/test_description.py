@@ -58,6 +58,7 @@ def test_a_classifier_with_a_template_has_no_tokens(tmp_path):
         ({"settings": {"transformer_task": "any-to-any"}}, "transformer_task 'any-to-any'"),
         ({"settings": {"processing_kwargs": {"text": {}}}}, "processing_kwargs text"),
         ({"settings": {"modality_config": []}}, "modality_config"),
+        ({"settings": {"modality_config": {"message": "flat"}}}, "modality_config {'message': 'flat'}"),
         ({"settings": {"max_seq_length": 0}}, "max_seq_length 0"),
         ({"stated": {"default_prompt_name": "web"}}, "default_prompt_name 'web'"),
     ],
