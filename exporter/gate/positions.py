@@ -206,12 +206,15 @@ def check_range(exam: Exam, span: Range) -> Check:
     longest = max(span.places) + _NEW
     made = _MadePast(exam, span, longest)
     tokens = np.resize(exam.prompts.sequence, made.filled + _NEW)[None, made.filled :]
-    distances = []
+    # All of the candidate first, whose weights are then not in memory beside those of the source's layers. A token that
+    # it does not write into a shared buffer is not there; what it leaves behind its tokens is undone for the source.
+    answers = []
     for place in span.places:
-        # The candidate first: what it leaves in a shared buffer behind its call is seen by the source, and a token that
-        # it does not write is not there.
         made.make(place)
-        candidate = made.candidate_logits(tokens, place).copy()
+        answers.append(made.candidate_logits(tokens, place).copy())
+    exam.rest()
+    distances = []
+    for place, candidate in zip(span.places, answers, strict=True):
         made.make(place)
         truth = made.source_logits(tokens, place)
         distances.append(exam.distances(truth, candidate, start=place, label=f"position {place} after a made past"))

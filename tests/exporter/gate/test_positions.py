@@ -217,3 +217,34 @@ class HalvedInLongCalls(NumpyLlama):
     def forward(self, token_ids, state, **options):
         logits = super().forward(token_ids, state, **options)
         return logits * np.float32(0.5) if token_ids.shape[1] > 301 else logits
+
+
+def test_the_source_is_asked_when_the_candidate_rests(tiny_artifact, tiny_source, monkeypatch):
+    """Both in memory at once would be the largest model twice."""
+    from jisu.exporter.gate import positions
+    from jisu.exporter.gate.exam import Exam, Truth
+    from jisu.exporter.gate.reference import reference_of
+    from jisu.runtimes.backends.registry import open_backend
+
+    source = load_source(tiny_source)
+    requested = choose_range(
+        traced_interface(source.module), tiny_artifact.manifest.signature, max_positions=512, windows=(), switches=()
+    )
+    backend = open_backend("ort-cpu", tiny_artifact)
+    order: list[str] = []
+    for made, name in ((positions._MadePast, "source_logits"), (positions._MadePast, "candidate_logits")):
+        original = getattr(made, name)
+        monkeypatch.setattr(
+            made, name, lambda *args, original=original, name=name: order.append(name) or original(*args)
+        )
+    rest = backend.rest
+    monkeypatch.setattr(backend, "rest", lambda: order.append("rest") or rest())
+    exam = Exam(
+        backend=backend,
+        truth=Truth(reference_of(source)),
+        prompts=gate_prompts(source.tokenizer, source.model.vocab_size, 512),
+        budget=FP32_BUDGET,
+    )
+    assert positions.check_range(exam, replace(requested, places=(100, 200))).passed
+    assert order == ["candidate_logits"] * 2 + ["rest"] + ["source_logits"] * 2
+    backend.close()
