@@ -15,7 +15,8 @@ from jisu.runtimes.machine.doctor import ORT_PACKAGES
 from tests.support.source_imports import imports
 
 ROOT = Path(jisu.__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = SETTINGS["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # What itself requires an onnxruntime, by its own metadata.
 BRINGS_ORT = {"onnxruntime-genai": "onnxruntime", "onnxruntime-genai-cuda": "onnxruntime-gpu", "optimum": "onnxruntime"}
@@ -55,6 +56,24 @@ def requirements(extra: str) -> set[str]:
 
 def onnxruntimes(names: set[str]) -> set[str]:
     return {BRINGS_ORT.get(name, name) for name in names} & set(ORT_PACKAGES)
+
+
+def test_a_wheel_has_every_file_that_the_code_reads_beside_it() -> None:
+    packed = {
+        file
+        for package, patterns in SETTINGS["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    beside = {
+        file
+        for suffix in ("*.json", "*.jsonl", "*.txt", "*.j2", "*.typed")
+        for room in ("exporter", "runtimes", "calibration", "benchmarks")
+        for file in (ROOT / "jisu" / room).rglob(suffix)
+    }
+    # What belongs to a checkout: measurements, and requirements of other engines' environments.
+    apart = (ROOT / "jisu" / "benchmarks" / "results", ROOT / "jisu" / "benchmarks" / "peers")
+    assert {file for file in beside - packed if not any(folder in file.parents for folder in apart)} == set()
 
 
 def test_every_extra_of_the_design_is_there() -> None:

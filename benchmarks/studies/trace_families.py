@@ -191,7 +191,12 @@ def _rendered_heads(table: Heads) -> list[str]:
     if failing:
         lines += ["", "| model type | head | reason |", "|---|---|---|"]
         lines += [f"| {one.model_type} | {one.head} | {_cell(one.reason or '')} |" for one in failing]
-    return lines
+    return [
+        *lines,
+        "",
+        "Types that are shown images or recordings are on the pages of [images](images.md) and [recordings](audio.md),",
+        "and `jisu families` has them too. Models that write down speech are on [theirs](speech.md).",
+    ]
 
 
 def _passing(table: Heads, head: str) -> str:

@@ -1,4 +1,4 @@
-"""``jisu families``: which models of transformers are known to export and to pass, by type and by head."""
+"""``jisu families``: which models of transformers are known to export and to pass, by type, head and what is shown."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 import importlib.metadata
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.reports.families import Families, Family, read_families
 from jisu.exporter.reports.heads import HEADS, Head, Heads, read_heads
+from jisu.exporter.reports.shown_types import SHOWN, ShownType, read_shown_types
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +25,17 @@ def run(arguments: argparse.Namespace) -> int:
     table, heads = read_families(), read_heads()
     name = arguments.model_type
     listed = list(heads.find(name) if name else heads.heads)
+    every = read_shown_types()
+    shown = [one for one in every if name in (None, one.model_type)]
     try:
         families = [table.find(name)] if name else list(table.families)
     except InputError:
-        if not listed:
+        if not listed and not shown:
             raise
-        families = []  # a type that only reads
+        families = []  # a type that only reads, or that is shown something
     chosen = [family for family in families if not (arguments.failed and family.passes)]
     listed = [head for head in listed if not (arguments.failed and head.passes)]
+    shown = [one for one in shown if not (arguments.failed and one.passes)]
     if (warning := stale(table)) is not None:
         sys.stderr.write(f"{warning}\n")
     if arguments.json:
@@ -38,11 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
             "transformers": table.transformers,
             "families": [asdict(family) for family in chosen],
             "heads": [asdict(head) for head in listed],
+            "shown": [asdict(one) for one in shown],
         }
         sys.stdout.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(describe(table, chosen))
         sys.stdout.write(describe_heads(heads, listed if name or arguments.failed else []))
+        sys.stdout.write(describe_shown(every, shown if name or arguments.failed else []))
     return 0
 
 
@@ -82,6 +89,19 @@ def describe_heads(table: Heads, chosen: list[Head]) -> str:
     for one in chosen:
         verdict = f"passes  error {one.worst:.1e}, {one.seconds:.0f} s" if one.passes else f"no      {one.reason}"
         lines.append(f"{one.model_type + ' ' + one.head:{width}}  {verdict}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def describe_shown(table: Sequence[ShownType], chosen: Sequence[ShownType]) -> str:
+    """How many types that read images or recordings in a prompt pass, and the chosen ones line by line."""
+    lines = []
+    for shown in SHOWN:
+        tried = [one for one in table if one.shown == shown]
+        lines.append(f"{shown} in a prompt: {sum(one.passes for one in tried)} of {len(tried)} tried model types pass.")
+    width = max((len(f"{one.model_type} {one.shown}") for one in chosen), default=0)
+    for one in chosen:
+        verdict = one.result if one.passes else f"no      {one.result}: {one.reason}"
+        lines.append(f"{one.model_type + ' ' + one.shown:{width}}  {verdict}")
     return "".join(f"{line}\n" for line in lines)
 
 

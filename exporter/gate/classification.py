@@ -48,5 +48,5 @@ def check_ranking(exam: OnePassExam) -> Check:
         limit=least,
         unit="rank correlation",
         detail=f"{len(rows)} queries on {len(rows[0])} documents each: the rank correlation is {correlation:.5f}, and "
-        f"{recall:.4g} of the first {FOUND} are the source's.",
+        f"{100 * recall:.4g} % of the first {FOUND} are the source's.",
     )

@@ -107,8 +107,9 @@ class Ranking:
                 value=value,
                 limit=limit,
                 unit="share",
-                detail=f"{value:.4g} ({interval.low:.4g} to {min(1.0, interval.high):.4g}) of the {FOUND} nearest "
-                f"texts are the source's, and the rank correlation is {self.correlation.mean():.5f}: {on}.",
+                detail=f"{100 * value:.4g} % ({100 * interval.low:.4g} to {100 * min(1.0, interval.high):.4g}) of the "
+                f"{FOUND} nearest texts are the source's, and the rank correlation is {self.correlation.mean():.5f}: "
+                f"{on}.",
             )
         ]
 

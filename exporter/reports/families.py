@@ -74,7 +74,7 @@ class Families:
                 received=model_type,
                 allowed=f"one of {len(names)} model types that were tried{f', such as {near}' if near else ''}",
                 fix="Look for `model_type` in the checkpoint's config.json. A type that was not tried may pass all the "
-                "same: the gate decides about every export.",
+                "same: the gate decides about every export. Models that write down speech are on docs/speech.md.",
             )
         return self.families[names.index(model_type)]
 

@@ -8,9 +8,10 @@ import json
 import pytest
 
 import jisu
-from jisu.exporter.commands.families import describe, describe_heads, stale
+from jisu.exporter.commands.families import describe, describe_heads, describe_shown, stale
 from jisu.exporter.reports.families import Families, Family, read_families
 from jisu.exporter.reports.heads import Head, Heads, read_heads
+from jisu.exporter.reports.shown_types import SHOWN, ShownType
 
 PASSES = Family(
     model_type="alpha",
@@ -60,13 +61,29 @@ def test_the_shipped_table_is_printed_and_filtered(capsys: pytest.CaptureFixture
     table = read_families()
     assert jisu.main(["families"]) == 0
     heads = {one.head for one in read_heads().heads}
-    assert len(capsys.readouterr().out.splitlines()) == 1 + len(table.families) + len(heads)
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(table.families) + len(heads) + len(SHOWN)
     assert jisu.main(["families", "--failed", "--json"]) == 0
     actual = json.loads(capsys.readouterr().out)
     assert len(actual["families"]) == len(table.families) - table.passing
     assert all(entry["reason"] for entry in actual["families"])
     assert jisu.main(["families", "llama"]) == 0
     assert "llama  passes  attention fused" in capsys.readouterr().out
+
+
+def test_types_that_are_shown_images_or_recordings_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    for model_type, line in (("smolvlm", "smolvlm images  passes"), ("qwen2_audio", "qwen2_audio recordings  passes")):
+        assert jisu.main(["families", model_type]) == 0
+        assert line in capsys.readouterr().out
+    assert jisu.main(["families", "smolvlm", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shown"][0]["result"] == "passes"
+    alpha = ShownType(model_type="alpha", shown="images", result="passes", reason="")
+    omega = ShownType(model_type="omega", shown="images", result="refused", reason="It has no marks.")
+    assert describe_shown([alpha, omega], [alpha, omega]).splitlines() == [
+        "images in a prompt: 1 of 2 tried model types pass.",
+        "recordings in a prompt: 0 of 0 tried model types pass.",
+        "alpha images  passes",
+        "omega images  no      refused: It has no marks.",
+    ]
 
 
 def test_an_unknown_type_is_refused_with_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
