@@ -33,8 +33,9 @@ _REPEATED = 48
 _NEW = 3
 _PLACES = 12  # spread over the range, besides those that have a reason
 _MOST_PLACES = 40
-# Bytes of one made past; a model whose range needs more is asked as far as they reach.
-PAST_BYTES = 512 << 20
+# Bytes of one made past; a model whose range needs more is asked as far as they reach. Less than of all together, so
+# that edges of windows are asked besides.
+PAST_BYTES = 384 << 20
 _COPIED_BYTES = 448 << 20  # of all made pasts together
 _FILLED = 48  # tokens whose keys and values are repeated over the past
 # What keys at the edges of windows are multiplied with: one of them seen or not seen then changes every logit.
