@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from jisu.exporter.graph.match import add_initializer, emit, is_weight, nodes_of
+from jisu.exporter.graph.match import add_initializer, emit, is_weight, new_constant, nodes_of
 from jisu.exporter.graph.merge_weights import parameters_of
 
 if TYPE_CHECKING:
@@ -52,9 +52,8 @@ def fold_channel_scales(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) 
             norm.replace_input_with(_NORMS[norm.op_type], add_initializer(graph, ir.tensor(divided, name=name)))
             done = users
         else:
-            factor = add_initializer(
-                graph, ir.tensor(1 / scales, name=f"{parameters_of_weight(node)[0]}.inverse_scales")
-            )
+            # Of a weight that is multiplied with several inputs the factor is there already.
+            factor = new_constant(graph, f"{parameters_of_weight(node)[0]}.inverse_scales", 1 / scales)
             scaled = emit(node, "Mul", [source, factor], like=source)
             # Products of one input have its scales; nodes come in running order, so that this is the first of them.
             done = [user for user, other in zip(users, scales_of_users, strict=True) if _equal(other, scales)]

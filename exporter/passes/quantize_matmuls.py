@@ -31,6 +31,9 @@ def quantize_matmuls(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> 
     """Replace each product whose weight ``quantized`` has with an input of 8 bits; an input is rounded once."""
     count = 0
     rounded: dict[tuple[int, ActivationFormat], list[ir.Value]] = {}
+    # A weight may be multiplied with several inputs; it is stored once.
+    stored: dict[ir.Value, tuple[ir.Value, ir.Value]] = {}
+    bounds: dict[ir.Value, ir.Value] = {}
     for node in nodes_of(graph, "MatMul"):
         parts = _products(node, quantized)
         source, weight = node.inputs
@@ -39,15 +42,19 @@ def quantize_matmuls(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> 
         form = parts[0].format
         if any(part.format != form for part in parts):
             raise ValueError(f"the parts of {weight.name} round their input differently")
-        codes, scales = _stored(graph, weight, parts)
+        if weight not in stored:
+            stored[weight] = _stored(graph, weight, parts)
+        codes, scales = stored[weight]
         key = (id(source), form)
         if key not in rounded:
             rounded[key] = _rounded(graph, node, source, parts[0])
         if form.activation is None:
             result = _product_of_codes(graph, node, rounded[key], codes, scales, parameters_of(weight))
             if form.lower_bound:
-                constant = add_initializer(graph, _product_of_bound(parts, name=f"{weight.name}.bound_product"))
-                result = emit(node, "Add", [result, constant], like=node.outputs[0])
+                if weight not in bounds:
+                    constant = _product_of_bound(parts, name=f"{weight.name}.bound_product")
+                    bounds[weight] = add_initializer(graph, constant)
+                result = emit(node, "Add", [result, bounds[weight]], like=node.outputs[0])
                 mark(result, parameters_of(weight))
         else:
             float_weight = emit(node, "DequantizeLinear", [codes, scales], {"axis": 1}, like=weight)

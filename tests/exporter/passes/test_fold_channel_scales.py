@@ -99,3 +99,17 @@ def test_products_of_one_input_share_the_product_in_front_of_them():
     actual = run(model, FEEDS)
     for name, expected in truth(integers, scales, norm=False).items():
         np.testing.assert_allclose(actual[name], expected, atol=2e-5)
+
+
+def test_a_weight_that_multiplies_two_inputs_has_one_factor():
+    draft = Draft()
+    x, weight = draft.input("x", "B", "T", 32), draft.weight(noise(32, 8, seed=0), "a")
+    negative = draft.op("Neg", x)
+    y, z = (draft.op("MatMul", source, weight, dims=["B", "T", 8]) for source in (x, negative))
+    model = draft.model(y=y, z=z)
+    integers = {"a": scaled(noise(32, 8, seed=0).T)}
+    assert fold_channel_scales(model.graph, quantized=integers) == 2
+    quantize_weights(model.graph, quantized=integers, target="portable")
+    actual, expected = run(model, FEEDS), truth(integers, ["a"], norm=False)["y_a"]
+    np.testing.assert_allclose(actual["y"], expected, atol=2e-5)
+    np.testing.assert_allclose(actual["z"], -expected, atol=2e-5)

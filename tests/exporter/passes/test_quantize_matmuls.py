@@ -90,6 +90,21 @@ def test_an_input_with_a_lower_bound_has_all_codes_above_it(bound):
     assert "ReduceMin" not in operators(model)
 
 
+@pytest.mark.parametrize("part", [product(noise(8, 32), FIXED), product(noise(8, 32), None), bounded(noise(8, 32), -9)])
+def test_a_weight_that_multiplies_two_inputs_is_stored_once(part):
+    draft = Draft()
+    x, weight = draft.input("x", "B", "T", 32), draft.weight(noise(8, 32).T, "a")
+    y, z = (draft.op("MatMul", source, weight, dims=["B", "T", 8]) for source in (x, draft.op("Neg", x)))
+    model = draft.model(y=y, z=z)
+    fold_channel_scales(model.graph, quantized={"a": part})
+    assert quantize_matmuls(model.graph, quantized={"a": part}) == 2
+    assert [name for name in model.graph.initializers if name.endswith(".codes")] == ["a.codes"]
+    actual = run(model, FEEDS)
+    for name, sign in (("y", 1), ("z", -1)):
+        truth = rounded(sign * FEEDS["x"], part) @ part.dequantize().T
+        np.testing.assert_allclose(actual[name], truth, rtol=1e-5, atol=1e-4)
+
+
 def test_the_fixed_form_is_what_tensorrt_reads():
     weight = noise(8, 32)
     model = two_products(Draft(), weight, weight)
