@@ -13,7 +13,8 @@ def prompt_name(row: int, prompts: int) -> str:
 def shown(value: object) -> str:
     """A wrong value in an error, not longer than somebody reads."""
     try:
-        text = repr(value)
+        # Of a long text only what is shown: its repr would take as much memory once more.
+        text = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
     except ValueError:  # a number of more digits than Python writes
         text = f"a very large {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

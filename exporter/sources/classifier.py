@@ -75,7 +75,10 @@ def read_activation(config: Any, checkpoint: Path, *, labels: int) -> Activation
         kind = getattr(config, "problem_type", None)
         if kind is None:
             return "sigmoid" if labels == 1 else "softmax"
-        activation, where = _ACTIVATIONS.get(kind), f"problem_type {kind!r} in config.json"
+        activation, where = (
+            _ACTIVATIONS.get(kind if isinstance(kind, str) else ""),
+            f"problem_type {kind!r} in config.json",
+        )
         allowed = ", ".join(_ACTIVATIONS)
     else:
         activation, where = _MODULES.get(stated.rpartition(".")[2]), f"the activation {stated!r} of a cross-encoder"

@@ -12,6 +12,7 @@ from jisu.exporter.sources.reason import reason_of
 
 # Vocabularies: large, and of a token that is listed twice the tokenizers package takes the last.
 _TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json")
+_SURROGATE = r"\ud"  # how JSON spells halves of a pair
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -32,10 +33,14 @@ def read_json_list(path: Path) -> list[Any]:
 
 
 def _read(path: Path, kind: type, allowed: str) -> Any:
-    hook = None if path.name in _TABLES else _without_contradictions
+    is_table = path.name in _TABLES
+    hook = None if is_table else _without_contradictions
     refuse_placeholder(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=hook)
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, object_pairs_hook=hook)
+        if not is_table and _SURROGATE in text.lower():
+            _check_unicode(data)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read",
@@ -58,6 +63,14 @@ def _read(path: Path, kind: type, allowed: str) -> Any:
             fix="Download or convert the checkpoint again.",
         )
     return data
+
+
+def _check_unicode(data: Any) -> None:
+    """Raise ValueError for half of a pair of surrogates, which no manifest could hold."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a lone surrogate, {error.object[error.start]!r}, which is no Unicode text") from error
 
 
 def _without_contradictions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

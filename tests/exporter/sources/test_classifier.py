@@ -76,9 +76,10 @@ def test_a_cross_encoder_says_so_in_a_file_of_its_own(tmp_path):
             read_activation(classifier_config(), tmp_path, labels=1)
 
 
-def test_a_problem_that_is_not_known_is_refused(tmp_path):
-    config = SimpleNamespace(problem_type="guessing")
-    with pytest.raises(InputError, match="Received: problem_type 'guessing'.*single_label_classification"):
+@pytest.mark.parametrize(("problem", "word"), [("guessing", "'guessing'"), (["regression"], r"\['regression'\]")])
+def test_a_problem_that_is_not_known_is_refused(problem, word, tmp_path):
+    config = SimpleNamespace(problem_type=problem)
+    with pytest.raises(InputError, match=f"Received: problem_type {word}.*single_label_classification"):
         read_activation(config, tmp_path, labels=2)
 
 
