@@ -10,6 +10,8 @@ from jisu.exporter.contract.errors import InputError
 
 # A checkpoint by its place, or the module itself, which only the exporter can tell apart.
 Source = Any
+# More cores than a machine has; a library that is asked for more threads makes them, however long that takes.
+_MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class BackendOptions:
         capacity: tokens that the rows of a plan have room for; the same.
 
     Raises:
-        InputError: a number of threads below 1.
+        InputError: a number of threads below 1, or of more threads than are opened.
     """
 
     threads: int | None = None
@@ -37,11 +39,11 @@ class BackendOptions:
     capacity: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
             raise InputError(
                 "The number of threads is out of range",
                 received=self.threads,
-                allowed="1 or more",
+                allowed=f"1 to {_MOST_THREADS}",
                 fix="Correct --threads, or leave it out: one thread for each physical core.",
             )
 

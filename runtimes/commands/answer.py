@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jisu.exporter.contract.errors import InputError
+from jisu.runtimes.commands.bounded_text import bounded_text
 from jisu.runtimes.commands.engine_arguments import add_artifact_arguments, load_engine
 from jisu.runtimes.commands.standard_streams import write_json
 from jisu.runtimes.commands.text_arguments import STDIN
@@ -62,9 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _read(path: Path) -> str:
     if str(path) == STDIN:
-        return sys.stdin.read()
+        return bounded_text(sys.stdin, name="standard input")
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as stream:
+            return bounded_text(stream, name=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"The file {path} cannot be read",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import shown
+from jisu.runtimes.commands.bounded_text import bounded_lines
 from jisu.runtimes.commands.engine_arguments import chat_fields, load_engine, option_names, sampling_options
 from jisu.runtimes.generation import DEFAULT_BATCH
 
@@ -123,9 +124,10 @@ class _Entries:
         self.records: dict[int, Any] = {}
 
     def __iter__(self) -> Iterator[str | Prompt]:
+        lines = bounded_lines(self._lines)
         for number in itertools.count(1):
             try:
-                line = self._lines.readline()
+                line = next(lines, "")
             except (OSError, UnicodeDecodeError) as error:
                 raise _unreadable(self._name, error) from error
             if not line:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TextIO
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.contract.naming import shown
+from jisu.runtimes.commands.bounded_text import bounded_lines
 
 STDIN = "-"
 # Texts that are read before the first of them is run: lines of a file are batched, those of a person are not.
@@ -79,11 +81,11 @@ def file_texts(path: Path, *, key: str = "text") -> Iterator[str]:
         yield from _lines(sys.stdin)
         return
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             if path.suffix.lower() != ".jsonl":
                 yield from _lines(lines)
                 return
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(bounded_lines(lines), start=1):
                 if line.strip():
                     yield _json_text(line, key, f"line {number} of {path}")
     except (OSError, UnicodeDecodeError) as error:
@@ -110,8 +112,8 @@ def _json_text(line: str, key: str, where: str) -> str:
     return text
 
 
-def _lines(lines: Iterable[str]) -> Iterator[str]:
+def _lines(lines: TextIO) -> Iterator[str]:
     """Lines that have something in them."""
-    for line in lines:
+    for line in bounded_lines(lines):
         if line.strip():
             yield line.rstrip("\r\n")

@@ -75,7 +75,8 @@ class TextCodec:
             if not truncate:
                 raise InputError(
                     "A text is too long for the model",
-                    received=f"{len(rows[index])} tokens in text {first + index}",
+                    # With the text: its number counts from the beginning of the call, which is a part of a file.
+                    received=f"{len(rows[index])} tokens in text {first + index}, {shown(text)}",
                     allowed=f"at most {limit}",
                     fix="Shorten it, or cut it off: truncate=True, or --truncate.",
                 )

@@ -137,10 +137,10 @@ def _read_file(path: Path, model_rate: int) -> tuple[npt.NDArray[Any], int]:
             head = stream.read(12)
             # What was read of a pipe cannot be read again, so all of it is held.
             source: Path | io.BytesIO = path if stream.seekable() else io.BytesIO(head + stream.read(_MOST_PIPED))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a ValueError of a name that no file can have
         raise InputError(
             f"The recording {path} cannot be read",
-            received=error.strerror or error,
+            received=getattr(error, "strerror", None) or error,
             allowed="a file that exists and may be read",
             fix="Check the path.",
         ) from error

@@ -14,9 +14,10 @@ def test_only_what_is_set_is_passed_on() -> None:
     assert options.of_some_backends == {"allow_cpu_nodes": True, "plan": Path("plans"), "capacity": 64}
 
 
-def test_no_threads_are_too_few() -> None:
-    with pytest.raises(InputError, match="threads is out of range"):
-        BackendOptions(threads=0)
+@pytest.mark.parametrize("threads", [0, 1025, 99999])
+def test_no_threads_are_too_few_and_more_than_any_machine_has_too_many(threads: int) -> None:
+    with pytest.raises(InputError, match=r"threads is out of range.*1 to 1024"):
+        BackendOptions(threads=threads)
 
 
 @pytest.mark.parametrize(("source", "can"), [(None, True), ("folder", True), (Path("folder"), True), (object(), False)])

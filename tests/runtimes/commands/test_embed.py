@@ -31,7 +31,8 @@ def test_a_file_of_texts_gives_a_file_of_vectors(embed, tmp_path, monkeypatch):
     lines = [json.dumps({"text": text}) for text in ("good morning", "bad evening")]
     (tmp_path / "texts.jsonl").write_text("\n".join(lines), encoding="utf-8")
     expected = [json.loads(line)["embedding"] for line in embed("good morning", "bad evening").splitlines()]
-    for name in ("texts.txt", "texts.jsonl"):
+    (tmp_path / "marked.txt").write_text("good morning\nbad evening\n", encoding="utf-8-sig")
+    for name in ("texts.txt", "texts.jsonl", "marked.txt"):
         assert embed("--input", tmp_path / name, "--output", tmp_path / "v.npy", "--overwrite") == ""
         np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-6)
     monkeypatch.setattr(sys, "stdin", io.StringIO("good morning\nbad evening\n"))

@@ -55,7 +55,7 @@ def test_rows_within_the_limit_are_whole_and_longer_ones_are_refused_or_cut(code
     assert codec.encode_rows([long], limit=None, truncate=True) == [codec.encode(long, special_tokens=True)]
     with pytest.raises(InputError, match="too long") as caught:
         codec.encode_rows([short, long], limit=limit, truncate=False)
-    assert "in text 1" in str(caught.value)
+    assert "in text 1, 'hello world hello world'." in str(caught.value)
     assert codec.encode_rows([short, long], limit=limit, truncate=True)[1] == codec.encode_start(long, limit)
 
 

@@ -101,6 +101,7 @@ def test_nothing_to_hear_is_refused(tmp_path: Path) -> None:
         (np.zeros(0, np.float32), "no samples"),
         ([], "no samples"),
         (tmp_path / "none.wav", "cannot be read"),
+        ("a\0b.wav", "cannot be read"),
         (tmp_path, "cannot be read"),
     ):
         with pytest.raises(InputError, match=message):
