@@ -138,8 +138,10 @@ def _reference(source: Source) -> Any:
 def text_of(source: Source, tokens: int) -> npt.NDArray[np.int64]:
     """The first tokens of the text that the gate begins with, as many of them as the model holds."""
     from jisu.exporter.gate import gate_prompts
+    from jisu.exporter.sources.quiet import quiet_transformers
 
-    return gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions).sequence[:tokens]
+    with quiet_transformers():  # texts that are encoded whole and cut afterwards are longer than the model reads
+        return gate_prompts(source.tokenizer, source.model.vocab_size, source.model.max_positions).sequence[:tokens]
 
 
 def _pieces(seams: tuple[Seam, ...], answer: str) -> tuple[Piece, ...]:

@@ -144,7 +144,7 @@ def trace_one_pass(
     hidden: list[ir.Value] = []
     if stack is not None:
         with contextlib.suppress(NotRepeatableError):
-            hidden = [body.hidden for body in find_bodies(model.graph, stack.path, stack.total)]
+            hidden = [body.hidden for body in find_bodies(model.graph, stack.path, stack.total, may_end=True)]
     return _finish(root, model, columns, hidden)
 
 

@@ -29,8 +29,11 @@ def layer_of(node: ir.Node, path: str) -> int | None:
     return None
 
 
-def find_bodies(graph: ir.Graph, path: str, count: int) -> list[Body]:
+def find_bodies(graph: ir.Graph, path: str, count: int, *, may_end: bool = False) -> list[Body]:
     """Split the nodes of layers 0..count-1 out of the graph.
+
+    Args:
+        may_end: whether what the last one hands on may be an output of the graph, as the states of an encoder are.
 
     Raises:
         NotRepeatableError: a layer left no nodes, or hands on something other than one tensor of hidden states.
@@ -50,7 +53,8 @@ def find_bodies(graph: ir.Graph, path: str, count: int) -> list[Body]:
         leaving = [
             value for node in own for value in node.outputs if any(id(user) not in inside for user in value.consumers())
         ]
-        if len(leaving) != 1 or id(leaving[0]) in outputs:
+        ends = may_end and number == count - 1
+        if len(leaving) != 1 or (id(leaving[0]) in outputs and not ends):
             names = [value.name for value in leaving]
             raise NotRepeatableError(f"layer {number} hands on {names} instead of its hidden states alone")
         bodies.append(Body(nodes=tuple(own), hidden=leaving[0]))

@@ -187,3 +187,8 @@ def test_every_model_that_reads_texts_can_be_looked_at(name, request, tmp_path):
     actual = diagnose(request.getfixturevalue(name).folder, out=tmp_path / "out")
     assert actual.finding is None
     assert np.nanmax(actual.errors) < 1e-3
+
+
+def test_the_states_of_an_encoder_end_its_last_layer(tiny_embedder, tmp_path):
+    actual = diagnose(tiny_embedder.folder, out=tmp_path / "out")
+    assert actual.pieces == ("embedding", "layer 0", "layer 1", "layer 2", "output")
