@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.estimates.feature_sizes import feature_rows
 from jisu.exporter.precision.half_precision import computed_half
 from jisu.exporter.precision.precision import (
     KEPT,
@@ -111,6 +112,10 @@ def estimate_size(source: Source, prepared: Prepared, *, target: str) -> SizeEst
             label, smallest, largest = _OTHERS, _FLOAT_BYTES * elements, _FLOAT_BYTES * elements
         row = rows.setdefault(label, [0, 0, 0, 0])
         for index, value in enumerate((1, elements, smallest, largest)):
+            row[index] += value
+    for label, elements, stored in feature_rows(source, prepared, target=target):
+        row = rows.setdefault(label, [0, 0, 0, 0])
+        for index, value in enumerate((1, elements, stored, stored)):
             row[index] += value
     shares = (
         WeightShare(label=label, weights=row[0], elements=row[1], smallest_bytes=row[2], largest_bytes=row[3])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jisu.exporter.contract.artifact import HEARING, HEARING_GRAPH, VISION, VISION_GRAPH
+from jisu.exporter.contract.artifact import AUDIO_TEXT, HEARING, HEARING_GRAPH, IMAGE_TEXT, VISION, VISION_GRAPH
 from jisu.exporter.graph.match import dims, is_weight, nodes_of, producer
 from jisu.exporter.graph.merge_weights import parameters_of
 from jisu.exporter.precision.precision import FLOAT, HalfType, Int8MatmulFormat, Precision, WeightFormat
@@ -26,8 +26,12 @@ _INTEGERS = WeightFormat(bits=8, block_size=32, symmetric=True)
 
 
 def graphs_of_features(source: Source) -> tuple[str, ...]:
-    """Files of the graphs that make features for this source's decoder."""
-    has = {VISION: source.vision is not None, HEARING: source.hearing is not None}
+    """Files of the graphs that make features for this source's decoder, or would if its weights were read."""
+    kind = None if source.whole is None else source.model_kind
+    has = {
+        VISION: source.vision is not None or kind == IMAGE_TEXT,
+        HEARING: source.hearing is not None or kind == AUDIO_TEXT,
+    }
     return tuple(file for file in FEATURE_GRAPHS if has[file])
 
 

@@ -170,7 +170,8 @@ def _outlined(place: FolderPlace, contents: FolderContents) -> Source:
     )
     source = _with_head(source, contents, outline=True)
     in_place = is_large(source) and contents.half() is not None
-    return replace(source, open_quantized=contents.open_quantized, audio=contents.audio, in_place=in_place)
+    whole = None if text is model else model
+    return replace(source, open_quantized=contents.open_quantized, audio=contents.audio, in_place=in_place, whole=whole)
 
 
 def _with_weights(place: FolderPlace, contents: FolderContents, paged: PagedWeights | None) -> tuple[Any, Account]:

@@ -61,7 +61,8 @@ class Source:
     they are in memory. ``in_place`` says that its matrices are read where the checkpoint has them, in two bytes a
     number, see `exporter.sources.half_width`, or would be if they were loaded. ``vision`` is what reads images, of a
     model that does; ``module`` is then its part that reads texts; ``hearing`` is the same of a model that reads
-    recordings beside texts. ``audio`` is how a model that hears makes its features; None for any other.
+    recordings beside texts. ``audio`` is how a model that hears makes its features; None for any other. ``whole`` is
+    the model of which ``module`` is the part that reads texts, where no weights were read; None otherwise.
     """
 
     module: torch.nn.Module
@@ -78,6 +79,7 @@ class Source:
     vision: VisionSource | None = None
     hearing: HearingSource | None = None
     audio: AudioSource | None = None
+    whole: torch.nn.Module | None = None
 
     @property
     def columns(self) -> int:

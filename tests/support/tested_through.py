@@ -118,6 +118,7 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     "exporter/test_dry_run.py": (
         "exporter/estimates/cost_estimate.py",
         "exporter/estimates/disk_space.py",
+        "exporter/estimates/feature_sizes.py",
         "exporter/estimates/size_estimate.py",
         "exporter/export_job.py",
     ),
