@@ -15,6 +15,7 @@ import numpy as np
 
 from jisu.exporter.contract.backend import Logits
 from jisu.exporter.contract.errors import InputError
+from jisu.exporter.contract.naming import shown
 from jisu.runtimes.generation.text import TextCodec, check_unicode
 from jisu.runtimes.reading.classification import Scores, probabilities_of
 
@@ -40,12 +41,19 @@ def encode_windows(codec: TextCodec, question: str, context: str, *, window: int
         stride: tokens that a piece shares with the one before it.
 
     Raises:
-        InputError: the question leaves no room for a piece.
+        InputError: the question leaves no room for a piece, or there is no token in the context.
     """
     check_unicode(question)
     check_unicode(context)
     tokenizer = codec.tokenizer
     query, text = (tokenizer.encode(one, add_special_tokens=False) for one in (question, context))
+    if not text.ids:
+        raise InputError(
+            "There is no answer in a context without tokens",
+            received=shown(context),
+            allowed="a text of which the tokenizer knows something",
+            fix="Give a text with words.",
+        )
     room = window - len(query.ids) - tokenizer.num_special_tokens_to_add(is_pair=True)
     if room <= stride:
         raise InputError(

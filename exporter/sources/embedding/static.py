@@ -112,8 +112,15 @@ def _tokenizer(path: Path) -> tuple[Any, int | None]:
     from transformers import PreTrainedTokenizerFast
 
     stated = read_json(path)
-    cutting = stated.get("truncation")
-    cut = cutting.get("max_length") if isinstance(cutting, dict) else None
+    cutting = {} if stated.get("truncation") is None else stated["truncation"]
+    cut = cutting.get("max_length") if isinstance(cutting, dict) else cutting
+    if cut is not None and (not isinstance(cut, int) or isinstance(cut, bool) or cut < 1):
+        raise InputError(
+            f"{path} cuts texts off at no length",
+            received=f"truncation {cutting!r:.60}",
+            allowed="null, or a max_length of 1 or more",
+            fix="Correct the file, or download it again.",
+        )
     plain = {**stated, "post_processor": None, "padding": None, "truncation": None}
     try:
         inner = Tokenizer.from_str(json.dumps(plain))
@@ -125,4 +132,4 @@ def _tokenizer(path: Path) -> tuple[Any, int | None]:
             fix="Download it again.",
         ) from error
     fast: Any = PreTrainedTokenizerFast
-    return fast(tokenizer_object=inner), cut if isinstance(cut, int) else None
+    return fast(tokenizer_object=inner), cut

@@ -81,6 +81,11 @@ def test_windows_overlap_and_hold_the_question():
         encode_windows(codec, "dog " * 6, "fox", window=12, stride=3)
 
 
+def test_a_context_without_tokens_is_refused():
+    with pytest.raises(InputError, match=r"without tokens. Received: '\\x00\\u200b'"):
+        encode_windows(TextCodec(word_tokenizer().backend_tokenizer), "dog", "\0\u200b", window=12, stride=3)
+
+
 def test_windows_are_those_of_transformers():
     question, context = "What does the dog mind?", "The quick brown fox jumps over the lazy dog. " * 9
     made = word_tokenizer()(

@@ -82,3 +82,11 @@ def test_a_broken_tokenizer_is_refused(tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "none"}}))
     with pytest.raises(InputError, match="is no tokenizer"):
         load_source(folder)
+
+
+@pytest.mark.parametrize("truncation", ["x", [1], {"max_length": "a"}, {"max_length": 0}, {"max_length": -5}])
+def test_texts_are_cut_off_at_a_length(tmp_path: Path, truncation: Any) -> None:
+    path = write_static(tmp_path / "source") / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "truncation": truncation}))
+    with pytest.raises(InputError, match="cuts texts off at no length. Received: truncation "):
+        load_source(path.parent)
