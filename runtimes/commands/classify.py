@@ -54,4 +54,8 @@ def _show(text: str | tuple[str, str], classification: Classification, *, as_jso
     several = classification.activation == "sigmoid" and len(classification.scores) > 1
     labels = ", ".join(classification.labels) or "-" if several else classification.label
     words = " ".join(first.split()) + ("" if second is None else "\t" + " ".join(second.split()))
-    sys.stdout.write(f"{labels}\t{classification.score:.4f}\t{words}\n")
+    score = f"{classification.score:.4f}"
+    if classification.activation == "none" and len(classification.scores) > 1:  # estimates, none of which is the best
+        labels = ", ".join(classification.scores)
+        score = ", ".join(f"{value:.4f}" for value in classification.scores.values())
+    sys.stdout.write(f"{labels}\t{score}\t{words}\n")

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 import jisu
+from jisu.runtimes.commands.classify import _show
+from jisu.runtimes.reading.classification import Classification
 
 
 @pytest.fixture
@@ -30,6 +32,13 @@ def test_json_has_every_probability(classify):
     assert record["text"] == "good morning"
     assert set(record["probabilities"]) == {"sad", "neutral", "glad"}
     assert record["probability"] == record["probabilities"][record["label"]] == max(record["probabilities"].values())
+
+
+def test_every_estimate_of_a_regression_is_printed(capsys):
+    scores = {"length": 1.25, "age": -0.5}
+    estimates = Classification(label="length", score=1.25, scores=scores, tokens=3, activation="none")
+    _show("good morning", estimates, as_json=False)
+    assert capsys.readouterr().out == "length, age\t1.2500, -0.5000\tgood morning\n"
 
 
 def test_lines_of_standard_input_are_texts(classify, monkeypatch):
