@@ -234,7 +234,7 @@ def test_the_plan_says_what_models_that_read_texts_are_asked(head, precision, sa
 
 def test_what_reads_images_or_hears_is_counted(image_artifact, audio_artifact, tmp_path):
     for checkpoint, artifact, file in (
-        (*image_artifact("smolvlm"), "vision.onnx"),
+        (*image_artifact("idefics3"), "vision.onnx"),
         (*audio_artifact("qwen2_audio"), "hearing.onnx"),
     ):
         sizes = {}
