@@ -84,7 +84,11 @@ class MarkedPrompts:
         self._mark_id = text.codec.encode(mark, special_tokens=False)[-1]
 
     def ids(self, text: str, count: int, *, chat: bool | None) -> list[int]:
-        """Token ids of a text whose marks are in it, or come before it where there are none."""
+        """Token ids of a text whose marks are in it, or come before it where there are none.
+
+        Raises:
+            InputError: a mark in a text that a chat template puts the images or recordings before.
+        """
         check_prompt(text)
         layout = self._layout
         chat = self.text.has_chat_template and layout is None if chat is None else chat
@@ -94,6 +98,15 @@ class MarkedPrompts:
                 return self.text.encode(whole)
             # Its own special tokens are in the layout.
             return self.text.codec.encode(laid_out(whole, self._mark, layout), special_tokens=False)
+        if self._mark in text:
+            # In a message it would be text: the model would be shown everything before it, and read the mark.
+            some, one = self._words.some, self._words.one
+            raise InputError(
+                f"The prompt has marks for {some}, and the chat template puts {some} before the text",
+                received=f"{text.count(self._mark)} times {self._mark} and {count} {one if count == 1 else some}",
+                allowed="a text without marks, or a prompt without the chat template",
+                fix="Leave the marks out, or pass the prompt as it is: --raw, chat=False.",
+            )
         parts = [*({"type": self._words.part} for _ in range(count)), {"type": "text", "text": text}]
         return self.text.message_ids([{"role": "user", "content": parts}])
 

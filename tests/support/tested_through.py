@@ -21,7 +21,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
         "runtimes/backends/ort_cpu/vision.py",
         "runtimes/shown/image_reader.py",
         "runtimes/images/preparation.py",
-        "runtimes/shown/marked_prompts.py",
     ),
     # The same for recordings.
     "scenarios/test_audio_models.py": (
