@@ -221,7 +221,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     ),
     "runtimes/backends/ort_cpu/test_backend.py": (
         "runtimes/backends/ort/graph_interface.py",
-        "runtimes/backends/ort/session.py",
         "runtimes/backends/ort/signature.py",
         "runtimes/backends/ort_cpu/call.py",
     ),

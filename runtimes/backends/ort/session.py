@@ -23,6 +23,7 @@ def open_session(
     profile: Path | None = None,
     records_placement: bool = False,
     unfused: Sequence[str] = (),
+    keeps_half: bool = False,
 ) -> Any:
     """A session for one graph of an artifact.
 
@@ -30,6 +31,8 @@ def open_session(
         threads: how many compute; None for as many as the process may use cores.
         profile: beginning of the path of the file that the time of every node is written into.
         unfused: names of the package's graph optimizations that are left out.
+        keeps_half: leave weights of half precision as they are in the file, and let each call make the float32 that it
+            computes with; otherwise opening does, which takes twice their size.
         records_placement: let `runtimes.backends.ort.placement` read back which provider runs which node.
 
     Raises:
@@ -43,6 +46,13 @@ def open_session(
     check_external_data(graph)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    left_out = list(unfused)
+    if keeps_half:
+        # Above this level constants are folded a second time, which no name leaves out (onnxruntime 1.32).
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        left_out.append("ConstantFolding")
+        # By default everything that is made of weights alone is made first, and then lies beside each other.
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     options.log_severity_level = 3  # its warnings are about its own choices, not about anything a user can change
     # A call rarely has the shapes of the one before (masks grow, texts differ), so that a memory plan per shape is made
     # and never used again.
@@ -57,7 +67,7 @@ def open_session(
     try:
         with in_huge_pages():
             session = onnxruntime.InferenceSession(
-                str(graph), options, providers=[PROVIDER], disabled_optimizers=list(unfused)
+                str(graph), options, providers=[PROVIDER], disabled_optimizers=left_out
             )
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(

@@ -39,6 +39,8 @@ from jisu.runtimes.backends.row_lengths import States, check_call, check_size, c
 from jisu.runtimes.backends.state_sizes import state_sizes
 from jisu.runtimes.backends.token_ids import id_array
 
+# Half weights of a graph for GPUs; of a larger one each call makes float32 of those of the operator at work.
+_WIDENED_WHEN_OPENED = 512 << 20
 # A run of one row takes at least the time of so many tokens: it reads all weights.
 _TOKENS_OF_A_RUN = 16
 _WORTH_RUNNING_ALONE = 1.25
@@ -53,7 +55,7 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
             kernels that this CPU does not have.
     """
     check_kernels(artifact)
-    session = open_again(artifact.cpu_graph, threads=threads)
+    session = open_again(artifact.cpu_graph, threads=threads, keeps_half=_keeps_half(artifact))
     facts, signature = artifact.manifest.model, artifact.manifest.signature
     if not signature.state:
         check_session(session.get(), signature, provider=PROVIDER)
@@ -88,11 +90,21 @@ def open_ort_cpu(artifact: Artifact, *, threads: int | None, source: Any) -> Bac
     return EncoderDecoderBackend(backend, encode, facts, longest=facts.max_source_positions, close=encoder.close)
 
 
+def _keeps_half(artifact: Artifact) -> bool:
+    """Whether a graph for GPUs has more half weights than should become float32 when it is opened."""
+    return artifact.cpu_graph != artifact.graph and artifact.size > _WIDENED_WHEN_OPENED
+
+
 def open_again(
-    graph: Path, *, threads: int | None, profile: Path | None = None, unfused: Sequence[str] = ()
+    graph: Path,
+    *,
+    threads: int | None,
+    profile: Path | None = None,
+    unfused: Sequence[str] = (),
+    keeps_half: bool = False,
 ) -> Reopened:
     """A session that a forked child opens for itself; for the arguments see `open_session`."""
-    opens = partial(open_session, graph, threads=threads, profile=profile, unfused=unfused)
+    opens = partial(open_session, graph, threads=threads, profile=profile, unfused=unfused, keeps_half=keeps_half)
     return Reopened(opens, partial(closed, OrtCpuBackend.name))
 
 
