@@ -41,6 +41,7 @@ def word_embedding(module: PreTrainedModel) -> nn.Module | None:
         embedding: nn.Module | None = module.get_input_embeddings()
     except NotImplementedError:
         return None
-    # Some models of sound name their first convolution, whose weight has more axes than a table.
+    # Some models of sound name their first convolution, whose weight has more axes than a table; Perceiver names a
+    # parameter that no token chooses a row of.
     weight = getattr(embedding, "weight", None)
-    return embedding if weight is None or weight.dim() == 2 else None
+    return embedding if callable(embedding) and (weight is None or weight.dim() == 2) else None
