@@ -8,16 +8,19 @@ Weights of large models lie in a file, of which a part is in memory: what counts
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jisu.exporter.estimates.size_estimate import SizeEstimate, active_weights, shape_facts
 from jisu.exporter.gate.positions import PAST_BYTES, UNLIMITED
+from jisu.exporter.gate.prompts import FAR
 from jisu.exporter.precision.precision import KEPT, MIXED, Int8MatmulFormat
 from jisu.exporter.quantization.sensitivity import split_windows
 from jisu.exporter.sources.half_width import largest_call
 from jisu.exporter.sources.paged_weights import WATCHED, WINDOW, is_large
+from jisu.exporter.sources.spans import attention_heads
 
 if TYPE_CHECKING:
     from jisu.exporter.quantization.prepared import Prepared
@@ -43,8 +46,11 @@ _GATE_SECONDS = 8.0
 _MEASURED_SECONDS = 0.2
 # Of the gate's logits: as many kept ones as it allows, and a call of up to 1,024 tokens within this limit.
 _LOGITS_BYTES, _CALL_BYTES, _CALL_TOKENS = 160 << 20, 256 << 20, 1024
-# Of an opened artifact: its weights as the kernels want them, with scales in float32.
-_OPENED = 1.25
+# Of an opened artifact: its weights as the kernels want them, with scales and sums of short blocks in float32.
+_OPENED, _OPENED_LONG_BLOCKS, _SHORT_BLOCK = 1.25, 1.0, 32
+# Outputs of the widest layer that are in memory at once, as a gate's, what it is multiplied with, and their product.
+_WIDE_ROWS = 3
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +110,9 @@ def estimate_cost(
         # The source reads everything first, then the artifact is opened.
         peak_bytes=loaded
         - called
-        + max(called, int(_OPENED * size.largest_bytes))
-        + _asked_bytes(source, logits, largest),
+        + max(called, int(_opened_share(prepared) * size.largest_bytes))
+        + _asked_bytes(source, logits, largest)
+        + _kept_bytes(source, tokens),
     )
     return (*stages, prove)
 
@@ -155,6 +162,22 @@ def _asked_bytes(source: Source, logits: int, largest: int) -> int:
     return max(logits, past) + WATCHED if is_large(source) else logits + past + 2 * largest
 
 
+def _opened_share(prepared: Prepared) -> float:
+    """Of an artifact's size, what a session takes that has packed its weights."""
+    blocks = [size for form in prepared.choice.formats.values() if (size := getattr(form, "block_size", 0)) > 0]
+    return _OPENED_LONG_BLOCKS if blocks and statistics.median(blocks) > _SHORT_BLOCK else _OPENED
+
+
+def _kept_bytes(source: Source, tokens: int) -> int:
+    """Of what the source's layers gave for all texts, and of the longest one's state and call of the artifact."""
+    facts = shape_facts(source)
+    width = facts["width"] or 0
+    widest = max((group.rows for group in facts["groups"]), default=0)
+    scores = attention_heads(source.module) * FAR
+    call = _FLOAT_BYTES * min(_CALL_TOKENS, FAR) * (scores + _WIDE_ROWS * widest)
+    return _FLOAT_BYTES * tokens * width + call + FAR * _state_bytes(source)
+
+
 def _codes_bytes(source: Source) -> int:
     """Of the integers of all weights, where they are in memory."""
     return 0 if is_large(source) else source.weight_bytes // 4
@@ -162,6 +185,11 @@ def _codes_bytes(source: Source) -> int:
 
 def _past_bytes(source: Source) -> int:
     """Of the made past of the model's whole range, as far as its configuration tells."""
+    return min(PAST_BYTES, (source.model.max_positions or UNLIMITED) * _state_bytes(source))
+
+
+def _state_bytes(source: Source) -> int:
+    """Of the keys and values of a token."""
     config: Any = getattr(source.module, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     heads = getattr(text, "num_key_value_heads", None) or getattr(text, "num_attention_heads", None)
@@ -170,7 +198,7 @@ def _past_bytes(source: Source) -> int:
     )
     if not isinstance(heads, int) or not isinstance(size, int):
         return 0
-    return min(PAST_BYTES, (source.model.max_positions or UNLIMITED) * source.model.layers * 2 * heads * size * 4)
+    return source.model.layers * 2 * heads * size * _FLOAT_BYTES
 
 
 def measure_arithmetic() -> float:

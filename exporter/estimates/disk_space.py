@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import existing_parent
+from jisu.exporter.sources.experts import expert_weights
 from jisu.exporter.sources.outline import is_outline
 from jisu.exporter.sources.paged_weights import is_large
 
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 # Tokenizer, graph and records.
 _SIDE_FILES = 64 << 20
-_FLOAT_BYTES = 4
+_FLOAT_BYTES, _HALF_BYTES = 4, 2
 
 
 def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate | None) -> tuple[int, int]:
     """Bytes that an export writes from here on, and those that are free where it writes.
 
     Beside the artifact that is the integers of a model whose weights lie in a file, and, where nothing has been loaded
-    yet, these weights, unless they are read where the checkpoint has them.
+    yet, these weights, unless they are read where the checkpoint has them, which stacked experts are not.
 
     Args:
         source: may be an outline.
@@ -33,11 +34,16 @@ def disk_space(out: Path, source: Source, prepared: Prepared, size: SizeEstimate
     """
     needed = (source.weight_bytes if size is None else size.largest_bytes) + _SIDE_FILES
     if is_large(source):
-        if is_outline(source) and not source.in_place:
-            needed += source.weight_bytes
+        if is_outline(source):
+            needed += _stacked_bytes(source) if source.in_place else source.weight_bytes
         if prepared.options.precision.layers is not None or prepared.choice.formats:
             needed += source.weight_bytes // _FLOAT_BYTES
     return needed, shutil.disk_usage(existing_parent(out)).free
+
+
+def _stacked_bytes(source: Source) -> int:
+    """Of the experts of a checkpoint in two bytes: a file has them one by one, and their stacks are copies."""
+    return _HALF_BYTES * sum(weight.numel() for weight in expert_weights(source.module).values())
 
 
 def require_disk(needed: int, free: int, *, out: Path) -> None:

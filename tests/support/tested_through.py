@@ -115,8 +115,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     ),
     # Estimates are compared with what an export then takes.
     "exporter/test_dry_run.py": (
-        "exporter/estimates/cost_estimate.py",
-        "exporter/estimates/disk_space.py",
         "exporter/estimates/feature_sizes.py",
         "exporter/estimates/size_estimate.py",
         "exporter/export_job.py",

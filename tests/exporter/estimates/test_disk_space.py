@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from jisu.exporter.contract.errors import InputError
+from jisu.exporter.estimates import disk_space as room
+from jisu.exporter.estimates.disk_space import disk_space, require_disk
+
+SIDE = 64 << 20
+
+
+class Experts(torch.nn.Module):
+    """Three experts of 8 x 4, stacked as transformers does it."""
+
+    is_transposed = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down_proj = torch.nn.Parameter(torch.empty(3, 8, 4, device="meta"))
+
+
+def needed(module: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, *, in_place: bool) -> int:
+    monkeypatch.setattr(room, "is_large", lambda _: True)
+    source: Any = SimpleNamespace(module=module, in_place=in_place, weight_bytes=400)
+    float32: Any = SimpleNamespace(options=SimpleNamespace(precision=SimpleNamespace(layers=None)), choice=None)
+    float32.choice = SimpleNamespace(formats={})
+    return disk_space(Path("artifact"), source, float32, None)[0] - SIDE - 400
+
+
+def test_weights_that_stay_in_the_checkpoint_take_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert needed(torch.nn.Linear(4, 8, device="meta"), monkeypatch, in_place=True) == 0
+    assert needed(torch.nn.Linear(4, 8, device="meta"), monkeypatch, in_place=False) == 400
+
+
+def test_stacked_experts_are_copies_of_two_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert needed(Experts(), monkeypatch, in_place=True) == 2 * 3 * 8 * 4
+
+
+def test_too_little_room_is_an_error(tmp_path: Path) -> None:
+    require_disk(10, 10, out=tmp_path / "artifact")
+    with pytest.raises(InputError, match="too little free space"):
+        require_disk(11, 10, out=tmp_path / "artifact")
