@@ -89,7 +89,7 @@ class Transcriber:
             # Words of windows have the spaces between them that their tokens write; other pieces have none.
             text = ("" if self.settings.window else " ").join(segment.text for segment in segments)
             segments = [replace(segment, text=segment.text.strip()) for segment in segments]
-            if not timestamps:  # what has no times of its own ends with the recording, not with its window
+            if not self._timed(samples, timestamps=timestamps):  # these end with the recording, not with its window
                 segments = [replace(segment, end=max(segment.start, min(segment.end, seconds))) for segment in segments]
         return Transcript(
             text=text.strip(),
@@ -104,6 +104,12 @@ class Transcriber:
         missing = max(self.settings.window or 0, self.settings.shortest) - len(samples)
         return samples if missing <= 0 else np.pad(samples, (0, missing))
 
+    def _timed(self, samples: Samples, *, timestamps: bool) -> bool:
+        """Whether the model says times: where they are asked for, and to go from window to window."""
+        settings = self.settings
+        long = settings.window is not None and len(samples) > settings.window
+        return settings.seconds_per_time is not None and (timestamps or long)
+
     def _said(
         self,
         samples: Samples,
@@ -117,8 +123,7 @@ class Transcriber:
         settings, backend = self.settings, cast("TranscribingBackend", self._backend)
         assert self._facts.decoder_start is not None, "a decoder says what its answers begin with"
         start = self._facts.decoder_start
-        long = settings.window is not None and len(samples) > settings.window
-        timed = settings.seconds_per_time is not None and (timestamps or long)
+        timed = self._timed(samples, timestamps=timestamps)
         prompt: list[int] | None = None
         segments: list[Segment] = []
         windows = self._windows(samples)

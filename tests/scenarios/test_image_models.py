@@ -146,9 +146,13 @@ def test_marks_and_images_have_to_agree(artifact: Path, prompt: str, images: Any
 
 
 def test_users_cannot_write_marks(artifact: Path) -> None:
-    """In a message the text of a mark is plain text."""
+    """In a message the text of a mark is plain text; beside images of one prompt it is more likely a mistake."""
+    image = noise(20, 20)
+    parts = [{"type": "image"}, {"type": "text", "text": "<image> a"}]
     with load(artifact) as engine:
-        plain = engine.generate("<image> a", images=[noise(20, 20)], max_new_tokens=2)
+        plain = engine.chat([{"role": "user", "content": parts}], images=[image], max_new_tokens=2)
+        with pytest.raises(InputError, match="1 times <image> and 1 image"):
+            engine.generate("<image> a", images=[image], max_new_tokens=2)
     assert plain.prompt_tokens > 0
 
 
