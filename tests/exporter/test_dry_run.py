@@ -113,7 +113,8 @@ def test_seven_billion_parameters_are_planned_in_seconds(tmp_path):
     assert estimate.size.largest_bytes == pytest.approx(6_738_415_616 + scales, rel=0.005)
     assert estimate.disk_needed > 4 * 6.7e9
     # The weights lie in a file: the artifact as it is opened, and the largest weight a few times.
-    assert 1.1 * estimate.size.largest_bytes < estimate.peak_bytes < 1.5 * estimate.size.largest_bytes
+    # Keys and values of all 32 heads take 2.4 GB for the gate's longest text.
+    assert 1.1 * estimate.size.largest_bytes < estimate.peak_bytes < 2 * estimate.size.largest_bytes
 
 
 def test_what_is_kept_of_a_gguf_file_is_told_by_type(gguf, tmp_path):
