@@ -174,7 +174,7 @@ def _kept_bytes(source: Source, tokens: int) -> int:
     width = facts["width"] or 0
     widest = max((group.rows for group in facts["groups"]), default=0)
     scores = attention_heads(source.module) * FAR
-    call = _FLOAT_BYTES * min(_CALL_TOKENS, FAR) * (scores + _WIDE_ROWS * widest)
+    call = _FLOAT_BYTES * _CALL_TOKENS * (scores + _WIDE_ROWS * widest)
     return _FLOAT_BYTES * tokens * width + call + FAR * _state_bytes(source)
 
 

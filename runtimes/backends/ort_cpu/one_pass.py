@@ -13,8 +13,8 @@ from jisu.runtimes.backends.ort.kernels import check_kernels
 from jisu.runtimes.backends.ort.rows import run_rows
 from jisu.runtimes.backends.ort.session import PROVIDER
 from jisu.runtimes.backends.ort.signature import check_session
-from jisu.runtimes.backends.ort_cpu.backend import open_again
-from jisu.runtimes.backends.ort_cpu.rows_apart import NAME, UNFUSED, RowsApart, rows_apart
+from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend, open_again
+from jisu.runtimes.backends.ort_cpu.rows_apart import UNFUSED, RowsApart, rows_apart
 from jisu.runtimes.backends.out_of_memory import catch_out_of_memory
 from jisu.runtimes.backends.padded_one_pass import PaddedOnePass, output_of
 
@@ -37,7 +37,9 @@ def open_ort_one_pass(artifact: Artifact, *, threads: int | None, source: Any) -
         if apart is not None:
             apart.close()
 
-    return PaddedOnePass(NAME, artifact, partial(_run, session, apart, output_of(artifact).name), release=release)
+    return PaddedOnePass(
+        OrtCpuBackend.name, artifact, partial(_run, session, apart, output_of(artifact).name), release=release
+    )
 
 
 def _run(session: Reopened, apart: RowsApart | None, output: str, feeds: dict[str, TokenIds]) -> Logits:

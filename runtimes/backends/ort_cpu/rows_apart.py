@@ -17,10 +17,10 @@ from jisu.exporter.contract.backend import Logits, TokenIds
 from jisu.runtimes.backends.forks import Reopened
 from jisu.runtimes.backends.ort.rows import run_rows
 from jisu.runtimes.backends.ort.session import open_session
+from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
 from jisu.runtimes.backends.row_lengths import closed
 from jisu.runtimes.machine.threads import usable_threads
 
-NAME = "ort-cpu"
 # Fused, these two take longer than apart where there are many rows: of MiniLM on 8 texts of 64 tokens, a layer norm and
 # its sum 0.53 ms instead of 0.15 (onnxruntime 1.32, two cores).
 UNFUSED = ("SkipLayerNormFusion", "BiasGeluFusion")
@@ -71,7 +71,7 @@ class RowsApart:
         """The same as one call of all rows, see `runtimes.backends.ort.rows.run_rows`."""
         if self._workers is None:
             opens = partial(_Workers, self._graph, self._threads)
-            self._workers = Reopened(opens, partial(closed, NAME))
+            self._workers = Reopened(opens, partial(closed, OrtCpuBackend.name))
         logits: Logits = self._workers.get().run(output, feeds, parts)
         return logits
 
