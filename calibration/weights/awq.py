@@ -21,6 +21,10 @@ from jisu.calibration.weights.folding import multiply_columns
 from jisu.calibration.weights.formats import BlockFormat, BlockQuantized, Floats, to_blocks
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
+# Rows that judge a scale: all of them up to so many multiplications of an error with the Hessian, and then as many as
+# that allows. Of a layer with thousands of rows some hundreds say the same: they meet the same inputs.
+_MULTIPLICATIONS = 1 << 32
+_FEWEST_ROWS = 256
 SMALLEST = 1e-4  # of a channel scale, as in the authors' code: a channel without activations must not vanish
 
 
@@ -50,7 +54,7 @@ def search_channel_scales(
     points: int = 20,
     search: bool = False,
 ) -> ChannelScales:
-    """Find the channel scales for layers that read one input.
+    """Find the channel scales for layers that read one input; of large layers, evenly spaced rows judge them.
 
     Args:
         weights: float32 [N_i, K] each.
@@ -72,6 +76,7 @@ def search_channel_scales(
             fix="Collect them again from a float32 model.",
         )
     stacked = np.concatenate([np.asarray(weight, dtype=np.float32) for weight in weights])
+    stacked = _judging_rows(stacked)
     whole = output_error(stacked, hessian) or 1.0
     importance = hessian if hessian.ndim == 1 else np.diagonal(hessian)
 
@@ -92,6 +97,12 @@ def search_channel_scales(
         if error < best.error:
             best = ChannelScales(scales=scales, alpha=alpha, error=error, plain_error=plain)
     return best
+
+
+def _judging_rows(weight: Floats) -> Floats:
+    rows, features = weight.shape
+    count = max(_FEWEST_ROWS, _MULTIPLICATIONS // features**2)
+    return weight if rows <= count else weight[np.linspace(0, rows - 1, count).astype(np.intp)]
 
 
 def clip_blocks(

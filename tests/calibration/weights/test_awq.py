@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jisu.calibration.errors import ActivationError
+from jisu.calibration.weights import awq
 from jisu.calibration.weights.awq import clip_blocks, output_error, search_channel_scales
 from jisu.calibration.weights.formats import BlockFormat, Floats
 from jisu.calibration.weights.round_to_nearest import round_to_nearest
@@ -81,3 +82,25 @@ def test_clipping_never_raises_the_error_of_a_blocks_own_outputs() -> None:
         before = output_error((plain - weight)[:, block], hessian[block, block])
         after = output_error((clipped - weight)[:, block], hessian[block, block])
         assert after < before
+
+
+def test_some_rows_of_a_large_layer_choose_what_all_of_them_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = inputs_with_outliers()
+    tall = np.random.default_rng(2).standard_normal((4096, 64)).astype(np.float32)
+    judged: list[int] = []
+
+    def search() -> float:
+        hessian, mean_abs = inputs.T @ inputs, np.abs(inputs).mean(axis=0)
+        return search_channel_scales([tall], FORMAT, mean_abs=mean_abs, hessian=hessian, layer="w").alpha
+
+    def counted(difference: Floats, hessian: Floats) -> float:
+        judged.append(len(difference))
+        return output_error(difference, hessian)
+
+    monkeypatch.setattr(awq, "output_error", counted)
+    alpha = search()
+    assert set(judged) == {4096}
+    judged.clear()
+    monkeypatch.setattr(awq, "_MULTIPLICATIONS", 300 * 64**2)
+    assert search() == pytest.approx(alpha, abs=0.1)
+    assert set(judged) == {300}
