@@ -231,20 +231,3 @@ def test_the_plan_says_what_models_that_read_texts_are_asked(head, precision, sa
         folder = write_tiny_reader(tmp_path / "source", head, labels=labels)
     estimate = dry_run(folder, tmp_path / "out", precision=precision)
     assert any(said in check for check in estimate.checks), estimate.checks
-
-
-def test_what_reads_images_or_hears_is_counted(image_artifact, audio_artifact, tmp_path):
-    for checkpoint, artifact, file in (
-        (*image_artifact("idefics3"), "vision.onnx"),
-        (*audio_artifact("qwen2_audio"), "hearing.onnx"),
-    ):
-        sizes = {}
-        for precision in ("fp32", "fp16", "int8"):
-            shares = dry_run(checkpoint, tmp_path / "out", precision=precision).size.shares
-            sizes[precision] = sum(share.largest_bytes for share in shares if share.label.endswith(file))
-        assert sizes["fp32"] == pytest.approx((artifact.folder / f"{file}.data").stat().st_size, rel=0.1)
-        assert sizes["fp16"] == sizes["fp32"] / 2 > 0
-        assert sizes["int8"] < sizes["fp32"]
-        assert any(share.label == f"8 bits in blocks of 32, {file}" for share in shares)
-        kept = dry_run(checkpoint, tmp_path / "out", precision="int8", keep=(file,)).size.shares
-        assert sizes["fp32"] == sum(share.largest_bytes for share in kept if share.label == f"float32, {file}")

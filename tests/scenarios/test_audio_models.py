@@ -23,6 +23,7 @@ from jisu.exporter.pipeline import export
 from jisu.runtimes import load
 from jisu.runtimes.speech.cuts import CUTS
 from tests.support.audio_models import FAMILIES, WINDOW
+from tests.support.counted_features import check_counted
 
 QUESTION = "What is said?"
 RATE = 16_000
@@ -206,6 +207,10 @@ def test_a_dry_run_says_what_would_be_done(
     images = image_artifact("llava")[0]
     assert main(["export", str(images), "--out", str(tmp_path / "dry"), "--dry-run"]) == 0
     assert not (tmp_path / "dry").exists()
+
+
+def test_a_dry_run_counts_what_hears(checkpoint: Path, artifact: Path, tmp_path: Path) -> None:
+    check_counted(checkpoint, artifact, "hearing.onnx", out=tmp_path / "out")
 
 
 def test_a_damaged_folder_is_refused(artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

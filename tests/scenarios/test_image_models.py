@@ -19,6 +19,7 @@ from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.stages import Stages
 from jisu.exporter.pipeline import export
 from jisu.runtimes import load
+from tests.support.counted_features import check_counted
 from tests.support.image_models import FAMILIES, noise, write_image_model
 
 QUESTION = "What is in this picture?"
@@ -218,6 +219,11 @@ def test_reduced_precision_reads_images(checkpoint: Path, artifact: Path, tmp_pa
     assert sizes[0] < 0.7 * sizes[1]
     with load(small.folder) as engine:
         assert engine.generate(QUESTION, images=[noise(30, 40)], max_new_tokens=2).prompt_tokens
+
+
+def test_a_dry_run_counts_what_reads_images(image_artifact: Any, tmp_path: Path) -> None:
+    checkpoint, artifact = image_artifact("idefics3")
+    check_counted(checkpoint, artifact.folder, "vision.onnx", out=tmp_path / "out")
 
 
 def test_axes_of_positions_are_found_for_each_kind_of_layer() -> None:

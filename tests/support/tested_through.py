@@ -10,6 +10,7 @@ from __future__ import annotations
 TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     # Images from a checkpoint to an answer: right when transformers gives the same tokens, and each fault is seen.
     "scenarios/test_image_models.py": (
+        "exporter/estimates/feature_sizes.py",
         "exporter/contract/image_prompt.py",
         "exporter/gate/shown_reference.py",
         "exporter/sources/image_text.py",
@@ -115,7 +116,6 @@ TESTED_THROUGH: dict[str, tuple[str, ...]] = {
     ),
     # Estimates are compared with what an export then takes.
     "exporter/test_dry_run.py": (
-        "exporter/estimates/feature_sizes.py",
         "exporter/estimates/size_estimate.py",
         "exporter/export_job.py",
     ),
