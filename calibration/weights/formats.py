@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
+# What a file can hold of each code and no kernel takes: see `calibration.weights.kernel_codes`.
+STORED_BITS = (5, 6, 7)
 ROW = 0  # instead of a block size: one scale for a whole row, whatever its length
 SCALE_BYTES = 4  # float32
 _PIECE = 1 << 20  # weights dequantized at once: what they take in between stays small
@@ -90,7 +92,8 @@ class BlockFormat:
         """Bytes of an [rows, features] matrix: packed codes, scales, and packed zero points if asymmetric."""
         blocks = self.count_blocks(features, layer=layer)
         codes = rows * blocks * (self.width(features) * self.bits // 8)
-        zero_points = 0 if self.symmetric else rows * -(-blocks * self.bits // 8)
+        bits = 8 if self.bits in STORED_BITS else self.bits  # only codes are stored in as many bits as they have
+        zero_points = 0 if self.symmetric else rows * -(-blocks * bits // 8)
         return codes + rows * blocks * scale_bytes + zero_points
 
 
@@ -111,6 +114,8 @@ class BlockQuantized:
             then zeros up to whole blocks. What they hold is added to every weight of the block, a zero point finer than
             an integer; what enters the matmul has these sums at its end (`exporter.graph.block_sums`).
         unreached: rounded without data although there was some: no token of it was sent to this expert.
+        finer: the same weight in more bits, rounded with the same statistics, for whoever chooses between them; None
+            where nobody does.
     """
 
     codes: Codes
@@ -121,6 +126,7 @@ class BlockQuantized:
     columns: npt.NDArray[np.int64] | None = None
     sums: int = 0
     unreached: bool = False
+    finer: BlockQuantized | None = None
 
     def dequantize(self) -> Floats:
         """(code - zero_point) * scale, float32 [N, K], over the channel scales: what stands for the original weight.

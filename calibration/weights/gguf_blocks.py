@@ -69,10 +69,10 @@ def _format(bits: int, block_size: int) -> BlockFormat:
 
 EXACT = {
     "Q4_0": Layout(size=18, elements=32, format=_format(4, 32), scales=lambda raw: _half(raw, 0)),
-    "Q5_0": Layout(size=22, elements=32, format=_format(8, 32), scales=lambda raw: _half(raw, 0)),
+    "Q5_0": Layout(size=22, elements=32, format=_format(5, 32), scales=lambda raw: _half(raw, 0)),
     "Q8_0": Layout(size=34, elements=32, format=_format(8, 32), scales=lambda raw: _half(raw, 0)),
     "Q3_K": Layout(size=110, elements=256, format=_format(4, 16), scales=_q3_k),
-    "Q6_K": Layout(size=210, elements=256, format=_format(8, 16), scales=_q6_k),
+    "Q6_K": Layout(size=210, elements=256, format=_format(6, 16), scales=_q6_k),
     "IQ4_NL": Layout(size=18, elements=32, format=_format(8, 32), scales=lambda raw: _half(raw, 0)),
     "IQ4_XS": Layout(size=136, elements=256, format=_format(8, 32), scales=_iq4_xs),
 }

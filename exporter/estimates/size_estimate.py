@@ -15,15 +15,22 @@ from jisu.exporter.precision.precision import (
     KEPT_FOLDER,
     KEPT_GGUF,
     MIXED,
+    MOST_STORED_CODES,
     Format,
     GridFormat,
     Int8MatmulFormat,
     RowFormat,
     WeightFormat,
+    kernel_bits,
 )
 from jisu.exporter.quantization.grids import grid_bytes
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
-from jisu.exporter.quantization.weight_formats import fit_block_size, scale_bytes, takes_short_blocks
+from jisu.exporter.quantization.weight_formats import (
+    fit_block_size,
+    scale_bytes,
+    stores_all_bits,
+    takes_short_blocks,
+)
 from jisu.exporter.sources.experts import expert_weights, find_experts, named_weights
 
 if TYPE_CHECKING:
@@ -190,17 +197,17 @@ def _mixed_form(matrix: Matrix, prepared: Prepared, target: str) -> tuple[str, i
     from fnmatch import fnmatchcase
 
     from jisu.exporter.quantization.prepared import embedding_labels
-    from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS
+    from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, LAYER_FORMATS, layer_labels
 
     whole = _FLOAT_BYTES * matrix.elements
     if any(fnmatchcase(matrix.name, pattern) for pattern in prepared.options.keep):
         return _OTHERS, whole, whole
     formats = EMBEDDING_FORMATS if matrix.embedding else LAYER_FORMATS
-    allowed = embedding_labels(target) if matrix.embedding else tuple(formats)
+    allowed = embedding_labels(target) if matrix.embedding else layer_labels(target)
     short = takes_short_blocks(target)
     fitted = [fit_block_size(form, matrix.features, short=short) for label, form in formats.items() if label in allowed]
     sizes = [_block_bytes(matrix, form, scale_bytes(target)) for form in fitted if form is not None]
-    return f"measured: {', '.join(formats)} or fp32", min([*sizes, whole]), whole
+    return f"measured: {', '.join(label for label in formats if label in allowed)} or fp32", min([*sizes, whole]), whole
 
 
 def _stored_forms(
@@ -211,6 +218,7 @@ def _stored_forms(
     from jisu.exporter.sources.gguf.weights import lazy_weights
 
     weights, _ = lazy_weights(read_gguf(Path(checkpoint)), source.module)
+    narrow = stores_all_bits(target) and sum(matrix.elements for matrix in matrices) <= MOST_STORED_CODES
     forms = {}
     for matrix in matrices:
         weight = weights.get(matrix.routed or f"{matrix.name}.weight")
@@ -225,7 +233,8 @@ def _stored_forms(
                 fix="Export without --keep-quantization.",
             )
         stored = CLOSEST[kind] if kind in CLOSEST else EXACT[kind].format
-        bits = 8 if matrix.embedding and target == "portable" else stored.bits
+        bits = stored.bits if narrow else kernel_bits(stored.bits)
+        bits = 8 if matrix.embedding and target == "portable" else bits
         form = WeightFormat(bits=bits, block_size=stored.block_size, symmetric=stored.symmetric)
         size = _block_bytes(matrix, form, 4 if kind in _FINE_SCALES else scale_bytes(target))
         exact = "closest to" if kind in CLOSEST else "exactly"

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from jisu.exporter.contract.one_pass_backend import OnePassBackend
     from jisu.exporter.contract.speech_backend import SpeechBackend
 
-_WEIGHTS_IN = "session.model_external_initializers_file_folder_path"
 _ROUNDS_INPUTS = "session.qdq_matmulnbits_accuracy_level"
 WITH_VNNI = "CPUs that add int8 products in 32 bits (VNNI, AMX, Arm)"
 
@@ -46,6 +45,7 @@ def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
     from jisu.exporter.contract.import_onnxruntime import import_onnxruntime
     from jisu.runtimes.backends.forks import Reopened
     from jisu.runtimes.backends.ort.session import PROVIDER
+    from jisu.runtimes.backends.ort.unpacked_codes import WEIGHTS_IN, hold_room, unpack_codes
     from jisu.runtimes.backends.ort_cpu.backend import OrtCpuBackend
     from jisu.runtimes.backends.row_lengths import closed
 
@@ -57,10 +57,15 @@ def open_unrounded(artifact: Artifact, graph: ir.Model) -> Backend:
         options.log_severity_level = 3
         options.enable_mem_pattern = False
         options.enable_cpu_mem_arena = False  # which would keep what the longest call took
-        options.add_session_config_entry(_WEIGHTS_IN, str(artifact.folder))
+        options.add_session_config_entry(WEIGHTS_IN, str(artifact.folder))
         # ONNX Runtime makes MatMulNBits of its own of standard operators, and would round their inputs.
         options.add_session_config_entry(_ROUNDS_INPUTS, "1")
-        return onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString(), options, providers=[PROVIDER])
+        proto = ir.to_proto(graph)
+        room = unpack_codes(proto, artifact.folder, options)
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=[PROVIDER])
+        if room is not None:
+            hold_room(session, room)
+        return session
 
     facts = made.model
     session = Reopened(opened, partial(closed, OrtCpuBackend.name))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jisu.exporter.graph.code_planes import are_planes, rows_of_planes
 from jisu.exporter.graph.match import add_initializer, sizes_of
 from jisu.exporter.graph.merge_weights import drop_unread
 
@@ -52,8 +53,17 @@ def cut_products(graph: ir.Graph) -> int:
         ir.convenience.replace_all_uses_with(output, joined.outputs[0], replace_graph_outputs=True)
         graph.remove(node, safe=True)
         count += 1
+    if count:
+        _drop_unused(graph)
     drop_unread(graph, list(graph.initializers.values()))
     return count
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    """Remove what put codes together that nobody reads any more."""
+    for node in reversed(list(graph)):
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            graph.remove(node, safe=True)
 
 
 def row_bounds(rows: int, features: int) -> list[tuple[int, int]]:
@@ -91,7 +101,8 @@ def _bounds(node: ir.Node) -> list[tuple[int, int]]:
     if node.op_type != "MatMulNBits":
         return []
     rows, features = node.attributes["N"].as_int(), node.attributes["K"].as_int()
-    stored = [_constant(node.inputs[index]) for index in BY_ROW if index < len(node.inputs) and node.inputs[index]]
+    by_row = [node.inputs[index] for index in BY_ROW if index < len(node.inputs) and node.inputs[index]]
+    stored = [_constant(value) for value in by_row if not are_planes(value)]
     known = all(one is not None and sizes_of(one)[0] % rows == 0 for one in stored)
     return row_bounds(rows, features) if known else []
 
@@ -108,6 +119,8 @@ def _piece(graph: ir.Graph, value: ir.Value, start: int, stop: int, *, rows: int
     """The value of some rows of a constant, cast as it is."""
     import onnx_ir as ir
 
+    if are_planes(value):
+        return _piece_of_planes(graph, value, start, stop, rows=rows)
     cast, stored = value.producer(), _constant(value)
     assert stored is not None
     source = value if cast is None else cast.inputs[0]
@@ -123,3 +136,22 @@ def _piece(graph: ir.Graph, value: ir.Value, start: int, stop: int, *, rows: int
     graph.insert_before(cast, again)
     again.outputs[0].type = value.type
     return again.outputs[0]
+
+
+def _piece_of_planes(graph: ir.Graph, value: ir.Value, start: int, stop: int, *, rows: int) -> ir.Value:
+    """Some rows of codes that are put together from planes, by operators of their own."""
+    nodes, constants, codes = rows_of_planes(
+        value, lambda plane, name: rows_of(plane, start, stop, rows=rows, name=f"{name}.{start}")
+    )
+    for number, node in enumerate(nodes):
+        node.outputs[0].name = f"{value.name}.{start}.{number}"
+    for constant in constants:
+        assert constant.name is not None
+        if constant.name in graph.initializers:
+            constant.replace_all_uses_with(graph.initializers[constant.name])
+        else:
+            graph.initializers[constant.name] = constant
+    first = value.producer()
+    assert first is not None
+    graph.insert_before(first, nodes)
+    return codes

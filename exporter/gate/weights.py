@@ -16,6 +16,7 @@ import numpy.typing as npt
 from jisu.exporter.gate.integer_difference import dequantized, first_difference
 from jisu.exporter.gate.product_pieces import BY_ROW, row_bounds, rows_of
 from jisu.exporter.gate.result import Check
+from jisu.exporter.graph.code_planes import are_planes, rows_of_planes
 from jisu.exporter.graph.recurrent_weights import in_onnx_form, is_recurrent
 
 if TYPE_CHECKING:
@@ -306,12 +307,18 @@ class _Runner:
 
         inputs: list[ir.Value | None] = []
         initializers: list[ir.Value] = []
+        before: list[ir.Node] = []
         for index, value in enumerate(node.inputs):
             if value is None:
                 inputs.append(None)
             elif index in fed:
                 kind = ir.DataType.from_numpy(fed[index].dtype)
                 inputs.append(ir.Value(name=f"input_{index}", type=ir.TensorType(kind)))
+            elif are_planes(value):
+                made, planes, codes = _codes_of_planes(value, rows=rows, count=_count_rows(node))
+                before += made
+                initializers += planes
+                inputs.append(codes)
             else:
                 tensor = _constant(value)
                 if rows is not None and (node.op_type != "MatMulNBits" or index in BY_ROW):
@@ -331,9 +338,9 @@ class _Runner:
         kind = ir.DataType.INT32 if node.op_type == "MatMulInteger" else ir.DataType.FLOAT
         output.name, output.type = "output", ir.TensorType(kind)
         graph = ir.Graph(
-            [value for value in inputs if value is not None and value not in initializers],
+            [value for value in inputs if value is not None and value.producer() is None and value not in initializers],
             [output],
-            nodes=[alone],
+            nodes=[*before, alone],
             initializers=initializers,
             opset_imports={"": 24, "com.microsoft": 1},
         )
@@ -355,8 +362,28 @@ def _count_rows(node: ir.Node) -> int:
     """Rows of the weight that a node reads."""
     if node.op_type == "MatMulNBits":
         return node.attributes["N"].as_int()
-    assert node.inputs[0] is not None
-    return int(_constant(node.inputs[0]).shape[0])  # type: ignore[arg-type]
+    scales = node.inputs[2]  # an embedding's, one row for each of its own
+    assert scales is not None
+    return int(_constant(scales).shape[0])  # type: ignore[arg-type]
+
+
+def _codes_of_planes(
+    value: ir.Value, *, rows: tuple[int, int] | None, count: int
+) -> tuple[list[ir.Node], list[ir.Value], ir.Value]:
+    """`rows_of_planes` of some rows or all, their constants in memory."""
+    first, last = rows or (0, count)
+
+    def some(plane: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
+        return _in_memory(rows_of(plane, first, last, rows=count, name=name))
+
+    return rows_of_planes(value, some)
+
+
+def _in_memory(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """A model that is handed over as bytes has no folder that its weights could lie in."""
+    import onnx_ir as ir
+
+    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
 
 
 def _constant(value: ir.Value) -> ir.TensorProtocol:
@@ -368,10 +395,9 @@ def _constant(value: ir.Value) -> ir.TensorProtocol:
         value = producer.inputs[0]
     stored = value.const_value
     assert stored is not None, f"{value.name} is no constant"
-    # In memory: a model that is handed over as bytes has no folder that its weights could lie in.
     if producer is not None and producer.op_type == "Cast":
         wide = ir.DataType(producer.attributes["to"].as_int())
         return ir.Tensor(stored.numpy().astype(wide.numpy()), dtype=wide)
     if stored.dtype == ir.DataType.FLOAT16:  # scales of a graph computed in half: every one of them is exact
         return ir.Tensor(stored.numpy().astype(np.float32), dtype=ir.DataType.FLOAT)
-    return ir.Tensor(stored.numpy(), dtype=stored.dtype)
+    return _in_memory(stored)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from jisu.exporter.graph.block_sums import append_block_sums
 from jisu.exporter.graph.match import add_initializer, dims, emit, is_weight, nodes_of, producer, replace
 from jisu.exporter.graph.merge_weights import drop_unread, mark, parameters_of
+from jisu.exporter.precision.precision import STORED_BITS, kernel_bits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 # An embedding is read with Gather, which takes whole bytes only.
 _GATHERED_BITS = 8
-# bits -> signed and unsigned integer types
-_INTEGERS = {4: ("INT4", "UINT4"), 8: ("INT8", "UINT8")}
+# bits -> signed and unsigned integer types; what kernels do not take has 8 bits in the graph
+_INTEGERS = {4: ("INT4", "UINT4"), 8: ("INT8", "UINT8"), **dict.fromkeys(STORED_BITS, ("INT8", "UINT8"))}
 
 
 def count_places(graph: ir.Graph, *, quantized: Mapping[str, Quantized]) -> int:
@@ -50,7 +51,7 @@ def quantize_weights(graph: ir.Graph, *, quantized: Mapping[str, Quantized], tar
         parts = _parts(weight, names)
         if weight is None or not parts:
             continue
-        if target == "portable" and known[parts[0]].format.bits != _GATHERED_BITS:
+        if target == "portable" and kernel_bits(known[parts[0]].format.bits) != _GATHERED_BITS:
             raise ValueError(
                 f"the embedding {weight.name} needs {_GATHERED_BITS} bits: ONNX gathers no smaller integers"
             )
@@ -145,10 +146,13 @@ def _tensor(
     import numpy as np
     import onnx_ir as ir
 
-    arrays = [getattr(part, kind) for part in parts]
+    from jisu.calibration.weights.kernel_codes import to_kernel_codes
+
+    wide = [to_kernel_codes(part) for part in parts]
+    arrays = [getattr(part, kind) for part in wide]
     array: npt.NDArray[np.generic] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     if kind == "codes" and parts[0].format.symmetric:
         # Differences of uint8 have 8 bits, which as a signed number are the code.
-        array = np.subtract(array, np.uint8(parts[0].format.middle)).view(np.int8)
+        array = np.subtract(array, np.uint8(wide[0].format.middle)).view(np.int8)
     array = array.reshape(-1) if flat else np.ascontiguousarray(array.T) if transposed else array
     return ir.tensor(array.astype(dtype.numpy(), copy=False))

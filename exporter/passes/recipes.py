@@ -61,7 +61,10 @@ LOWER_BLOCKS = (
     Step(name="lower_matmul_nbits", expect="all"),
     Step(name="lower_quantized_embedding", expect="all"),
 )
-HALF_SCALES = (Step(name="store_half_scales", expect="all"),)
+SMALLER_WEIGHTS = (
+    Step(name="pack_narrow_codes", expect="all", reads=("quantized",), counting_reads=("quantized",)),
+    Step(name="store_half_scales", expect="all"),
+)
 # Last on ONNX Runtime: the mask becomes lengths, which nothing but the lowered attention reads.
 LENGTHS = (Step(name="lower_attention_mask", expect="all", changes_signature=True),)
 COMPUTE_HALF = (
@@ -74,9 +77,9 @@ CUDA_INPUTS = (*LENGTHS, Step(name="count_in_gpu_memory", expect="all"))
 ORT_ATTENTION = (*PORTABLE, *ATTENTION, *MERGE_HEADS)
 ORT = (*ORT_ATTENTION, *MERGE_GATE_UP, *NORMS_AND_TABLES)
 ORT_FP32 = (*ORT, *LENGTHS)
-ORT_WEIGHT_ONLY = (*ORT, *INTEGER_WEIGHTS, *LOWER_BLOCKS, *HALF_SCALES, *LENGTHS)
+ORT_WEIGHT_ONLY = (*ORT, *INTEGER_WEIGHTS, *LOWER_BLOCKS, *SMALLER_WEIGHTS, *LENGTHS)
 PORTABLE_WEIGHT_ONLY = (*PORTABLE, *INTEGER_WEIGHTS)
-ORT_KEPT = (*ORT, *ORDER_INPUTS, *INTEGER_WEIGHTS, *LOWER_BLOCKS, *HALF_SCALES, *LENGTHS)
+ORT_KEPT = (*ORT, *ORDER_INPUTS, *INTEGER_WEIGHTS, *LOWER_BLOCKS, *SMALLER_WEIGHTS, *LENGTHS)
 PORTABLE_KEPT = (*PORTABLE, *ORDER_INPUTS, *INTEGER_WEIGHTS)
 # Decoder layers whose inputs have 8 bits too; the embedding, and layers that would suffer, have blocks as above. Gate
 # and up stay apart: for long inputs, which this is for, cutting their common output costs more than a second matmul.
@@ -87,7 +90,7 @@ ORT_W8A8 = (
     *INTEGER_ACTIVATIONS,
     Step(name="lower_integer_matmul", expect="all"),
     *LOWER_BLOCKS,
-    *HALF_SCALES,
+    *SMALLER_WEIGHTS,
     *LENGTHS,
 )
 PORTABLE_W8A8 = (*PORTABLE_WEIGHT_ONLY, *INTEGER_ACTIVATIONS)
@@ -176,7 +179,7 @@ WHY_NOT: dict[tuple[str, str], tuple[str, str]] = {
 FEATURE_STEPS: tuple[Step, ...] = (*CLEAN, Step(name="fuse_rms_norm"), *MERGE_HEADS)
 FEATURE_HALF: tuple[Step, ...] = (ORT_HALF[-1],)
 _FEATURE_INTEGERS: dict[str, tuple[Step, ...]] = {
-    "ort-cpu": (INTEGER_WEIGHTS[-1], LOWER_BLOCKS[0], *HALF_SCALES),
+    "ort-cpu": (INTEGER_WEIGHTS[-1], LOWER_BLOCKS[0], *SMALLER_WEIGHTS),
     "portable": (INTEGER_WEIGHTS[-1],),
 }
 

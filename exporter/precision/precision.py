@@ -29,6 +29,15 @@ Kernels = Literal["any", "vnni"]
 
 
 ROW = 0
+# Bits that a file can hold of each code and that no kernel of ONNX Runtime takes; they multiply as 8.
+STORED_BITS = (5, 6, 7)
+# How many such codes a file may have: opening it puts them together in a file for the while.
+MOST_STORED_CODES = 1 << 31
+
+
+def kernel_bits(bits: int) -> int:
+    """Bits of a code as it is multiplied with."""
+    return 8 if bits in STORED_BITS else bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +105,8 @@ class Precision:
         outer: how many of every three layers between the first and the last eighth of the stack have the format of
             ``longest``; those in the two eighths have it, too: where nothing is known of inputs, these are what a few
             bits more buy most for. What is calibrated in few bits spends the same bytes by what it measures.
+        between: what calibration may choose for a layer besides its own format and that of ``longest``, and has for
+            the embedding where it chooses; only where a file can hold codes of so many bits. None: nothing.
         smallest: format of layers with at most an eighth of the largest one's weights, where a few bytes more buy much:
             keys and values that several query heads share; None: like the others.
         recurrent: format of recurrent layers; None for float32.
@@ -110,6 +121,7 @@ class Precision:
     budget: Budget
     longest: WeightFormat | None = None
     outer: int = 3
+    between: WeightFormat | None = None
     smallest: WeightFormat | None = None
     recurrent: RowFormat | None = field(default_factory=RowFormat)
     half: HalfType | None = None
@@ -153,6 +165,10 @@ PRECISIONS = {
         embedding=WeightFormat(bits=8, block_size=64, symmetric=True),
         # Measured on SmolLM2-135M, rounded to nearest: of 0.40 nats these give 0.24, and hold 31 % of the weights.
         longest=WeightFormat(bits=8, block_size=64, symmetric=True),
+        # About the bytes of llama.cpp's Q4_K_M.
+        outer=2,
+        # Rounded with the same statistics it loses a ninth of what 4 bits lose; docs/precision.md has the figures.
+        between=WeightFormat(bits=6, block_size=64, symmetric=True),
         smallest=WeightFormat(bits=8, block_size=32, symmetric=True),
         algorithm="gptq",
         budget=quality_budget(max_mean_kl=0.15, max_confident_changes=0.05, min_cosine=0.9, min_recall=0.8),

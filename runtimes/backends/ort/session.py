@@ -11,6 +11,8 @@ from jisu.runtimes.backends.external_data import check_external_data
 from jisu.runtimes.backends.forks import keep_for_parent
 from jisu.runtimes.backends.ort.huge_pages import in_huge_pages
 from jisu.runtimes.backends.ort.placement import RECORDS_PLACEMENT
+from jisu.runtimes.backends.ort.unpacked_codes import hold_room, read_unpacked
+from jisu.runtimes.machine.freed_memory import return_freed_memory
 from jisu.runtimes.machine.threads import usable_threads
 
 PROVIDER = "CPUExecutionProvider"
@@ -65,9 +67,13 @@ def open_session(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
+        unpacked = read_unpacked(graph, options)
         with in_huge_pages():
             session = onnxruntime.InferenceSession(
-                str(graph), options, providers=[PROVIDER], disabled_optimizers=left_out
+                str(graph) if unpacked is None else unpacked[0],
+                options,
+                providers=[PROVIDER],
+                disabled_optimizers=left_out,
             )
     except Exception as error:  # the package's errors share no class of their own
         raise InputError(
@@ -77,4 +83,7 @@ def open_session(
             fix="Export the model again, or install the onnxruntime version that the manifest names.",
         ) from error
     keep_for_parent(session)
+    if unpacked is not None:
+        hold_room(session, unpacked[1])
+        return_freed_memory()
     return session

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,3 +37,14 @@ def test_the_error_is_within_what_is_said() -> None:
     scales = np.geomspace(3.2e-5, 6e4, 500).tolist()
     rounded = round_scales(quantized(*scales)).scales[0]
     assert 0 < np.abs(rounded / np.array(scales) - 1).max() <= LARGEST_ERROR
+
+
+def test_of_codes_that_kernels_widen_the_scale_that_they_then_have_is_rounded() -> None:
+    form = BlockFormat(bits=6, block_size=16, symmetric=True)
+    before = replace(quantized(1 + 3 * 2**-12, 2**-12 + 2**-25), format=form)
+    after = round_scales(before)
+    assert after.scales.tolist() == [[1 + 2**-10, 2**-12]]
+    np.testing.assert_array_equal((after.scales / 4).astype(np.float16).astype(np.float32) * 4, after.scales)
+    # A quarter of it is below what float16 has all its digits for.
+    small = replace(quantized(0.1, 1e-4), format=form)
+    assert round_scales(small) is small

@@ -9,6 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from jisu.exporter.gate import product_pieces
 from jisu.exporter.gate.product_pieces import cut_products, row_bounds
+from jisu.exporter.graph.code_planes import store_planes
+from jisu.exporter.graph.match import emit
 from jisu.exporter.graph.read_graph import read_graph
 
 ROWS, FEATURES, BLOCK = 200, 64, 32
@@ -101,3 +103,24 @@ def test_pieces_are_whole_groups_of_rows():
     bounds = row_bounds(151_936, 1536)
     assert (bounds[0][0], bounds[-1][1]) == (0, 151_936)
     assert all(start % 64 == 0 and (stop - start) * 1536 * 4 <= 64 << 20 for start, stop in bounds)
+
+
+def test_codes_that_are_put_together_from_planes_are_cut_as_planes(tmp_path, monkeypatch):
+    model = read_graph(saved(tmp_path / "model.onnx", bits=8))
+    node = model.graph[0]
+    codes = node.inputs[1]
+    codes.const_value = ir.tensor(codes.const_value.numpy() & np.uint8(0b11111100), name=codes.name)
+    whole = run(model, tmp_path)
+    shape = ir.Value(name="shape", const_value=ir.tensor(np.array([0, -1, BLOCK]), name="shape"))
+    model.graph.initializers["shape"] = shape
+    value = store_planes(model.graph, node, codes, bits=6, name="w")
+    blocks = emit(node, "Reshape", [value, shape])
+    node.replace_input_with(1, blocks)
+    del model.graph.initializers["codes"]
+    np.testing.assert_array_equal(run(model, tmp_path), whole)
+    monkeypatch.setattr(product_pieces, "PIECE_BYTES", 64 * FEATURES * 4)
+    assert cut_products(model.graph) == 1
+    planes = {name: one.shape[0] for name, one in model.graph.initializers.items() if ".plane" in name}
+    assert len(planes) == 2 * len(row_bounds(ROWS, FEATURES))
+    assert max(planes.values()) == 64
+    np.testing.assert_allclose(run(model, tmp_path), whole, atol=1e-5)
