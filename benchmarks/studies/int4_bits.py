@@ -1,4 +1,4 @@
-"""Compares ways to give the layers of int4 their 8 bits: by shape, and by what rounding each is expected to cost.
+"""Compares ways to give the layers of int4 more bits: by shape, and by what rounding each is expected to cost.
 
     python -m benchmarks.studies.int4_bits CHECKPOINT --out FILE.json \\
         [--texts development --wheels FOLDER | --texts gate]
@@ -51,6 +51,8 @@ def ways(matrices: Sequence[Matrix]) -> Iterator[tuple[str, FormatChoice]]:
         choice = choose_formats(matrices, replace(PRECISIONS["int4"], outer=of_three))
         yield f"8 bits by shape, {words} of the longest", replace(choice, spread=None)
         yield f"8 bits by expected loss, bytes of {words}", choice
+        narrow = choose_formats(matrices, replace(PRECISIONS["int4"], outer=of_three), stored_bits=True)
+        yield f"6 and 8 bits by expected loss, bytes of {words}", narrow
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import errno
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _RECORD = "record"
 _ARRAYS = ("codes", "scales", "zero_points", "channel_scales", "columns")
+_FINER = "finer"
 
 
 @dataclass(frozen=True)
@@ -85,25 +86,38 @@ def _arrays(results: Mapping[str, BlockQuantized]) -> Arrays:
     arrays: Arrays = {}
     record: list[dict[str, Any]] = []
     for number, (name, result) in enumerate(results.items()):
-        record.append(
-            {"name": name, "format": asdict(result.format), "sums": result.sums, "unreached": result.unreached}
-        )
-        for field in _ARRAYS:
-            value = getattr(result, field)
-            if value is not None:
-                arrays[f"{number}.{field}"] = value
+        record.append({"name": name, **_facts(result)})
+        parts = {f"{number}": result}
+        if result.finer is not None:
+            record[-1][_FINER] = _facts(result.finer)
+            parts[f"{number}.{_FINER}"] = result.finer
+        for place, part in parts.items():
+            for field in _ARRAYS:
+                value = getattr(part, field)
+                if value is not None:
+                    arrays[f"{place}.{field}"] = value
     arrays[_RECORD] = np.frombuffer(json.dumps(record).encode("utf-8"), np.uint8)
     return arrays
 
 
 def _results(arrays: Arrays) -> dict[str, BlockQuantized]:
-    from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
-
     results = {}
     for number, entry in enumerate(json.loads(arrays[_RECORD].tobytes())):
-        fields: dict[str, Any] = {field: arrays.get(f"{number}.{field}") for field in _ARRAYS}
-        form = BlockFormat(**entry["format"])
-        results[entry["name"]] = BlockQuantized(
-            **fields, format=form, sums=entry["sums"], unreached=entry.get("unreached", False)
-        )
+        result = _result(arrays, f"{number}", entry)
+        if _FINER in entry:
+            result = replace(result, finer=_result(arrays, f"{number}.{_FINER}", entry[_FINER]))
+        results[entry["name"]] = result
     return results
+
+
+def _facts(result: BlockQuantized) -> dict[str, Any]:
+    """What is no array of a result."""
+    return {"format": asdict(result.format), "sums": result.sums, "unreached": result.unreached}
+
+
+def _result(arrays: Arrays, place: str, facts: Mapping[str, Any]) -> BlockQuantized:
+    from jisu.calibration.weights.formats import BlockFormat, BlockQuantized
+
+    fields: dict[str, Any] = {field: arrays.get(f"{place}.{field}") for field in _ARRAYS}
+    form = BlockFormat(**facts["format"])
+    return BlockQuantized(**fields, format=form, sums=facts["sums"], unreached=facts.get("unreached", False))

@@ -14,7 +14,7 @@ from typing import Any
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.quantization.knapsack import choose_options
 from jisu.exporter.quantization.quantize_source import QuantizedWeights
-from jisu.exporter.quantization.sensitivity import FLOAT, Sensitivity, Unit
+from jisu.exporter.quantization.sensitivity import EMBEDDING_FORMATS, FLOAT, Sensitivity, Unit
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 
 # The gate judges on the worst of many domains: at 4 bits it was 1.6 times as far off as the mean of them, and the parts
@@ -72,7 +72,7 @@ def find_mixed_precision(
     quantize: Quantize,
     measure: Measure,
     keep: Sequence[str] = (),
-    embedding_labels: Sequence[str] = (FLOAT, "int8", "int4-block16", "int4"),
+    embedding_labels: Sequence[str] = (FLOAT, *EMBEDDING_FORMATS),
     say: Callable[[str], None] = lambda text: None,
 ) -> MixedPrecision:
     """Choose, build, measure and correct until the goal is met.

@@ -33,8 +33,18 @@ from jisu.exporter.quantization.grids import describe_grids, keep_grids
 from jisu.exporter.quantization.keep_integers import check_quantized, describe_second_rounding
 from jisu.exporter.quantization.matrices import describe_uncovered, matrices_of
 from jisu.exporter.quantization.options import QuantizationOptions
-from jisu.exporter.quantization.sensitivity import FLOAT, check_sensitivity_file, check_windows_of
-from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats, takes_short_blocks
+from jisu.exporter.quantization.sensitivity import (
+    EMBEDDING_FORMATS,
+    FLOAT,
+    check_sensitivity_file,
+    check_windows_of,
+)
+from jisu.exporter.quantization.weight_formats import (
+    FormatChoice,
+    choose_formats,
+    stores_all_bits,
+    takes_short_blocks,
+)
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.layer_stack import find_stack
 
@@ -48,7 +58,7 @@ if TYPE_CHECKING:
 # The portable graph gathers rows of an embedding with ONNX's own operator, which takes whole bytes only. ONNX Runtime's
 # for GPUs takes 4 bits, but reads their zero points as if no row of them were padded to whole bytes (1.31).
 _TABLE_LABELS = {"portable": (FLOAT, "int8"), "ort-cuda": (FLOAT, "int8")}
-_ALL_TABLE_LABELS = (FLOAT, "int8", "int4-block16", "int4")
+_ALL_TABLE_LABELS = (FLOAT, *EMBEDDING_FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +118,7 @@ def prepare_quantization(
             block_size=options.block_size,
             symmetric=options.symmetric,
             short_blocks=takes_short_blocks(target),
+            stored_bits=stores_all_bits(target),
         )
         if options.block_size is None and options.symmetric is None:
             choice = keep_grids(source, choice)

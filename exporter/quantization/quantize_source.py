@@ -21,7 +21,7 @@ from jisu.exporter.quantization.grids import take_grids
 from jisu.exporter.quantization.matrices import matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.rounding_tasks import round_on_cluster, round_weight
-from jisu.exporter.quantization.spread_bits import all_few, spread_bits
+from jisu.exporter.quantization.spread_bits import all_few, between, spread_bits
 from jisu.exporter.quantization.w8a8 import KEPT_FORMAT, find_products
 from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size
 from jisu.exporter.sources.finite_weights import check_finite_weights
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from jisu.calibration.statistics.statistics import Statistics
     from jisu.calibration.w8a8.feeders import Feeder
     from jisu.calibration.w8a8.matmul import Quantized
-    from jisu.calibration.weights.formats import BlockQuantized
+    from jisu.calibration.weights.formats import BlockQuantized, Floats
     from jisu.exporter.jobs.resume_folder import ResumeFolder
     from jisu.exporter.quantization.calibration_data import CalibrationData
     from jisu.exporter.sources.source import Source
@@ -143,11 +143,15 @@ def _quantize(
             else:
                 more["statistics"] = "sequential, layer after layer"
                 few = all_few(source, choice)
-                layers = _walk_layers(source, few or choice, chosen, feeders, progress, resume=resume)
+                finer_formats = {} if few is None else between(source, choice)
+                layers, finer = _walk_layers(
+                    source, few or choice, finer_formats, chosen, feeders, progress, resume=resume
+                )
                 if few is not None:
-                    choice, record = spread_bits(source, choice, data, layers)
+                    choice, record = spread_bits(source, choice, data, layers, finer)
                     more |= {"spread": record} if record else {}
-                    layers = {name: part for name, part in layers.items() if _has_bits(choice, name, part)}
+                    both = (*layers.items(), *finer.items())
+                    layers = {name: part for name, part in both if _has_bits(choice, name, part)}
                 weights |= layers
             weights |= quantize_output_projections(source, choice, chosen)
         weights |= _round_rest(source, choice, set(weights), progress, workers=workers)
@@ -210,10 +214,15 @@ def _int8_matmuls(
     return dict(products), replace(choice, formats=formats), int8_matmuls.record
 
 
-def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[BlockQuantized]:
+def quantize_group(
+    group: GroupStatistics, form: WeightFormat, *, finer: WeightFormat | None = None
+) -> Sequence[BlockQuantized]:
     """Quantize matrices that read one input: 8 bits to nearest, fewer with GPTQ on channel scales found by AWQ.
 
     What no text reached is rounded to the nearest, too.
+
+    Args:
+        finer: a format in which each is quantized as well, on the same channel scales; None for no other.
     """
     import numpy as np
 
@@ -221,7 +230,6 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
     from jisu.calibration.weights.awq import search_channel_scales
     from jisu.calibration.weights.few_tokens import weigh_correlations
     from jisu.calibration.weights.folding import multiply_columns
-    from jisu.calibration.weights.gptq import gptq
     from jisu.calibration.weights.round_to_nearest import round_to_nearest
 
     block_format = form.to_block_format()
@@ -234,27 +242,44 @@ def quantize_group(group: GroupStatistics, form: WeightFormat) -> Sequence[Block
     rows = [len(weight) for weight in group.weights]
     if len(rows) == 1 and group.feeder is None:
         hessian = weigh_correlations(group.hessian, group.tokens) if group.routed else group.hessian
-        return [gptq(stacked, hessian, block_format, layer=layer)]
+        return [_with_finer(stacked, hessian, form, finer, layer=layer)]
     # Channel scales fold for nothing into the layer before, or into a norm, which several products of one input mostly
     # follow.
     mean_abs = group.mean_abs if group.feeder is None else group.feeder.tie(group.mean_abs)
     search = search_channel_scales([stacked], block_format, mean_abs=mean_abs, hessian=group.hessian, layer=layer)
     scales = search.scales
     hessian = group.hessian / np.outer(scales, scales)
-    result = gptq(multiply_columns(stacked, scales), hessian, block_format, layer=layer)
-    return split_rows(replace(result, channel_scales=scales), rows)
+    result = _with_finer(multiply_columns(stacked, scales), hessian, form, finer, layer=layer)
+    parts = split_rows(replace(result, channel_scales=scales), rows)
+    if result.finer is None:
+        return parts
+    others = split_rows(replace(result.finer, channel_scales=scales), rows)
+    return [replace(part, finer=other) for part, other in zip(parts, others, strict=True)]
+
+
+def _with_finer(
+    weight: Floats, hessian: Floats, form: WeightFormat, finer: WeightFormat | None, *, layer: str
+) -> BlockQuantized:
+    from jisu.calibration.weights.gptq import gptq
+
+    result = gptq(weight, hessian, form.to_block_format(), layer=layer)
+    return (
+        result if finer is None else replace(result, finer=gptq(weight, hessian, finer.to_block_format(), layer=layer))
+    )
 
 
 def _walk_layers(
     source: Source,
     choice: FormatChoice,
+    finer_formats: Mapping[str, WeightFormat],
     windows: list[Any],
     feeders: Mapping[str, Feeder],
     progress: ReportProgress | None,
     *,
     resume: ResumeFolder | None,
-) -> dict[str, BlockQuantized]:
-    """The decoder's layers one after another, each on what the quantized ones before it give."""
+) -> tuple[dict[str, BlockQuantized], dict[str, BlockQuantized]]:
+    """The decoder's layers one after another, each on what the quantized ones before it give; those in finer formats,
+    too, by parameter name."""
     from jisu.calibration.sequential import quantize_sequentially
 
     layers = list(decoder_layers(source))
@@ -262,14 +287,20 @@ def _walk_layers(
         source.module,
         layers,
         windows,
-        partial(_quantize_by_format, choice),
+        partial(_quantize_by_format, choice, finer_formats=finer_formats),
         keep=lambda name: not isinstance(choice.formats.get(name), WeightFormat),
         feeders=feeders,
         restore=True,
         kept=None if resume is None else FinishedLayers(resume, len(layers)),
         progress=progress,
     )
-    return {f"{name}.weight": source.put_aside(value) for name, value in results}
+    coarse: dict[str, BlockQuantized] = {}
+    finer: dict[str, BlockQuantized] = {}
+    for name, value in results:
+        coarse[f"{name}.weight"] = source.put_aside(replace(value, finer=None))
+        if value.finer is not None:
+            finer[f"{name}.weight"] = source.put_aside(value.finer)
+    return coarse, finer
 
 
 def _from_statistics(
@@ -287,19 +318,21 @@ def _from_statistics(
     return {f"{name}.weight": source.put_aside(value) for name, value in results}
 
 
-def _quantize_by_format(choice: FormatChoice, group: GroupStatistics) -> Sequence[BlockQuantized]:
+def _quantize_by_format(
+    choice: FormatChoice, group: GroupStatistics, *, finer_formats: Mapping[str, WeightFormat] | None = None
+) -> Sequence[BlockQuantized]:
     """Quantize the matrices of a group, those of one format together."""
-    forms = [choice.formats[name] for name in group.names]
+    pairs = [(choice.formats[name], (finer_formats or {}).get(name)) for name in group.names]
     results: dict[str, BlockQuantized] = {}
-    for form in dict.fromkeys(forms):
+    for form, finer in dict.fromkeys(pairs):
         assert isinstance(form, WeightFormat)
-        members = [i for i, other in enumerate(forms) if other == form]
+        members = [i for i, other in enumerate(pairs) if other == (form, finer)]
         part = replace(
             group,
             names=tuple(group.names[i] for i in members),
             weights=tuple(group.weights[i] for i in members),
         )
-        results |= zip(part.names, quantize_group(part, form), strict=True)
+        results |= zip(part.names, quantize_group(part, form, finer=finer), strict=True)
     return [results[name] for name in group.names]
 
 

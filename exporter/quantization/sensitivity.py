@@ -17,12 +17,18 @@ from typing import TYPE_CHECKING, Any
 from jisu.exporter.contract.errors import InputError
 from jisu.exporter.jobs.output_path import cannot_write, check_name, try_to_write
 from jisu.exporter.jobs.stages import ReportProgress
-from jisu.exporter.precision.precision import WeightFormat
+from jisu.exporter.precision.precision import STORED_BITS, WeightFormat
 from jisu.exporter.quantization.calibration_errors import as_input_errors
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.output_projections import quantize_output_projections
 from jisu.exporter.quantization.quantize_source import quantize_group
-from jisu.exporter.quantization.weight_formats import FormatChoice, fit_block_size, scale_bytes, takes_short_blocks
+from jisu.exporter.quantization.weight_formats import (
+    FormatChoice,
+    fit_block_size,
+    scale_bytes,
+    stores_all_bits,
+    takes_short_blocks,
+)
 from jisu.exporter.sources.finite_weights import check_finite_weights
 from jisu.exporter.sources.half_width import float32_array
 from jisu.exporter.sources.layer_stack import decoder_layers
@@ -39,7 +45,7 @@ Part = int | str
 # Parts -> (part, its groups) of each as soon as it is measured, in any order.
 Measure = Callable[[Sequence[Part]], Iterator[tuple[Part, list["GroupSensitivity"]]]]
 EMBEDDINGS = "tables"
-SCHEMA = 4
+SCHEMA = 5
 FLOAT = "fp32"
 # Entries of a file that have to be the same for its figures to be used again, and what they are called.
 _ORIGIN = {
@@ -48,14 +54,17 @@ _ORIGIN = {
     "windows": "other windows of text",
     "candidates": "other formats",
 }
-# label -> format; fp32, which costs no quality, is always a candidate as well.
+# label -> format, the largest first; fp32, which costs no quality, is always a candidate as well.
 LAYER_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int6": WeightFormat(bits=6, block_size=64, symmetric=True),
     "int4-block32": WeightFormat(bits=4, block_size=32, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=64, symmetric=False),
 }
 EMBEDDING_FORMATS = {
     "int8": WeightFormat(bits=8, block_size=32, symmetric=True),
+    "int6": WeightFormat(bits=6, block_size=64, symmetric=True),
+    "int5": WeightFormat(bits=5, block_size=64, symmetric=True),
     "int4-block16": WeightFormat(bits=4, block_size=16, symmetric=False),
     "int4": WeightFormat(bits=4, block_size=32, symmetric=False),
 }
@@ -98,6 +107,12 @@ class Sensitivity:
         candidates = {kind: {label: asdict(form) for label, form in known.items()} for kind, known in _kinds().items()}
         units = [asdict(unit) for unit in self.units]
         return {"candidates": candidates, "calibration": self.calibration, "units": units}
+
+
+def layer_labels(target: str) -> tuple[str, ...]:
+    """Formats that a target's files can hold a layer in."""
+    narrow = stores_all_bits(target)
+    return (FLOAT, *(label for label, form in LAYER_FORMATS.items() if narrow or form.bits not in STORED_BITS))
 
 
 def split_windows(data: CalibrationData) -> dict[str, list[Any]]:
@@ -310,7 +325,7 @@ def _unit(group: GroupSensitivity, matrices: dict[str, Matrix], target: str) -> 
     sizes = {FLOAT: 4 * elements}
     for label in group.kl:
         form = fit_block_size(candidates[label], members[0].features, short=takes_short_blocks(target))
-        if form is None:
+        if form is None or (form.bits in STORED_BITS and not stores_all_bits(target)):
             continue  # measured for another target
         block_format = form.to_block_format()
         sizes[label] = sum(

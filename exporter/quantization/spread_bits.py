@@ -1,10 +1,11 @@
 """Which layers get many bits and which get few, in the bytes that a choice has for them: by what rounding costs.
 
-The choice that a precision makes by shapes alone says how large the layers may be. All are rounded to few bits, a
-backward pass over a few windows says how much each moves the predictions by that (`calibration.expected_divergence`),
-and a knapsack spends the bytes: what then has many bits is rounded to the nearest, the rest keeps its codes. Costs of
-rounding to the nearest would not do: `down_proj` of SmolLM2-135M loses seven times as much by it as where each column
-makes up for others, gate and up projections twice.
+The choice that a precision makes by shapes alone says how large layers and embedding may be. All layers are rounded to
+few bits, and where a file can hold them to the bits between as well; a backward pass over a few windows says how much
+each moves the predictions by that (`calibration.expected_divergence`), and a knapsack spends the bytes: what then has
+many bits is rounded to the nearest, the rest keeps its codes. Costs of rounding to the nearest would not do:
+`down_proj` of SmolLM2-135M loses seven times as much by it as where each column makes up for others, gate and up
+projections twice.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class Unit:
     """Layers with one input and one shape, such as a gate and its up projection: one format, computed as one.
 
     Attributes:
-        costs: expected KL divergence in nats with few bits and with many.
+        costs: expected KL divergence in nats with each of `FormatChoice.spread`, from few bits to many.
     """
 
     names: tuple[str, ...]
-    costs: tuple[float, float]
+    costs: tuple[float, ...]
 
 
 def all_few(source: Source, choice: FormatChoice) -> FormatChoice | None:
@@ -63,27 +64,47 @@ def all_few(source: Source, choice: FormatChoice) -> FormatChoice | None:
     matrices = _spread_matrices(source, choice)
     if len({choice.formats[name] for name in matrices}) < 2:  # nothing to spread
         return None
-    few, _ = choice.spread
-    fewest = {name: fit_block_size(few, matrix.features) for name, matrix in matrices.items()}
+    fewest = {name: fit_block_size(choice.spread[0], matrix.features) for name, matrix in matrices.items()}
     return replace(choice, formats={**choice.formats, **fewest})
 
 
+def between(source: Source, choice: FormatChoice) -> dict[str, WeightFormat]:
+    """The format between few and many bits of each layer that may have it, by its name; empty where there is none.
+
+    Args:
+        choice: by shapes; `all_few` has one for it.
+    """
+    if choice.spread is None or len(choice.spread) < 3:
+        return {}
+    fitted = {
+        name: fit_block_size(choice.spread[1], matrix.features)
+        for name, matrix in _spread_matrices(source, choice).items()
+    }
+    return {name: form for name, form in fitted.items() if form is not None}
+
+
 def spread_bits(
-    source: Source, choice: FormatChoice, data: CalibrationData, rounded: Mapping[str, BlockQuantized]
+    source: Source,
+    choice: FormatChoice,
+    data: CalibrationData,
+    rounded: Mapping[str, BlockQuantized],
+    finer: Mapping[str, BlockQuantized] | None = None,
 ) -> tuple[FormatChoice, dict[str, Any]]:
     """(the choice with many bits where they help most, how that was found out).
 
     Args:
         choice: by shapes; `all_few` has one for it.
         rounded: codes of all layers in few bits, by parameter name.
+        finer: those in the bits `between`.
     """
     matrices = _spread_matrices(source, choice)
     try:
-        units = measure_units(source, choice, matrices, data, rounded)
+        units = measure_units(source, choice, matrices, data, rounded, finer or {})
     except RuntimeError as reason:  # torch's, of a forward that changes what gradients need
         note = f"8 bits go to layers by their shapes: no gradients can be calculated ({reason_of(reason)})."
         return replace(choice, notes=(*choice.notes, note)), {}
-    return respread(choice, units, matrices)
+    tables = [matrix for matrix in matrices_of(source.module) if matrix.embedding]
+    return respread(choice, units, matrices, tables)
 
 
 def _spread_matrices(source: Source, choice: FormatChoice) -> dict[str, Matrix]:
@@ -101,12 +122,13 @@ def measure_units(
     matrices: Mapping[str, Matrix],
     data: CalibrationData,
     rounded: Mapping[str, BlockQuantized],
+    finer: Mapping[str, BlockQuantized] | None = None,
 ) -> list[Unit]:
     """What few and many bits cost, of all layers that the calibration text reaches once.
 
     Args:
         matrices: linear layers within the decoder's, by name.
-        rounded: see `spread_bits`.
+        rounded, finer: see `spread_bits`.
     """
     assert choice.spread is not None
     from jisu.calibration.expected_divergence import observe
@@ -117,41 +139,72 @@ def measure_units(
     chosen = [windows[place] for place in list(order)[:WINDOWS]]
     seen = observe(source.module, next(iter(decoder_layers(source))), list(matrices), chosen, tokens=TOKENS)
     calls = [name for one in seen for name in one.names]
-    _, many = choice.spread
+    by_text = (rounded, *([finer or {}] if len(choice.spread) > 2 else []))
     units = []
     for one in seen:
-        if all(calls.count(name) == 1 and f"{name}.weight" in rounded for name in one.names):
-            parts = [(rounded[f"{name}.weight"], _weight(source, name)) for name in one.names]
-            cost = one.divergence([part.dequantize() - weight for part, weight in parts])
-            units.append(Unit(names=one.names, costs=(cost, _to_nearest(source, one, many))))
-            source.count_read(sum(weight.nbytes for _, weight in parts))
+        parameters = [f"{name}.weight" for name in one.names]
+        if all(calls.count(name) == 1 for name in one.names) and all(
+            set(parameters) <= set(codes) for codes in by_text
+        ):
+            costs = [_by_text(source, one, codes) for codes in by_text]
+            units.append(Unit(names=one.names, costs=(*costs, _to_nearest(source, one, choice.spread[-1]))))
     return units
 
 
 def respread(
-    choice: FormatChoice, units: Sequence[Unit], matrices: Mapping[str, Matrix]
+    choice: FormatChoice, units: Sequence[Unit], matrices: Mapping[str, Matrix], tables: Sequence[Matrix] = ()
 ) -> tuple[FormatChoice, dict[str, Any]]:
-    """The choice of least expected divergence in as many bytes, and a record; as it is where none is better."""
+    """The choice of least expected divergence in as many bytes, and a record; as it is where none is better.
+
+    Args:
+        matrices: linear layers within the decoder's, by name.
+        tables: embedding and output projection, which get the bits between few and many where there are such: what
+            they leave is worth more in the layers.
+    """
     assert choice.spread is not None
-    few, _ = choice.spread
+    few = choice.spread[0]
+    finer_tables = _finer_tables(choice, tables)
     options = [[fit_block_size(form, matrices[unit.names[0]].features) for form in choice.spread] for unit in units]
     pairs = [(unit, forms) for unit, forms in zip(units, options, strict=True) if None not in forms]
     if not pairs:
         return choice, {}
     sizes = [[sum(_bytes(matrices[name], form) for name in unit.names) for form in forms] for unit, forms in pairs]
     allowed = sum(_bytes(matrices[name], choice.formats[name]) for unit, _ in pairs for name in unit.names)
+    owners = {table.storage: table for table in tables if table.name in finer_tables}
+    allowed += sum(
+        _bytes(table, choice.formats[table.name]) - _bytes(table, finer_tables[table.name]) for table in owners.values()
+    )
     # What all take anyway is no part of it: the program rounds what it adds up.
     more = [[size - min(row) for size in row] for row in sizes]
     picks = choose_options([unit.costs for unit, _ in pairs], more, limit=allowed - sum(map(min, sizes)))
     if picks is None:
         return choice, {}
-    before = sum(unit.costs[_bits(choice, unit) > few.bits] for unit, _ in pairs)
+    before = sum(unit.costs[-1 if _bits(choice, unit) > few.bits else 0] for unit, _ in pairs)
     after = sum(unit.costs[pick] for (unit, _), pick in zip(pairs, picks, strict=True))
     if after >= before:
         return choice, {}
     formats = {name: forms[pick] for (unit, forms), pick in zip(pairs, picks, strict=True) for name in unit.names}
     record = {"windows": WINDOWS, "tokens": TOKENS, "expected_kl": after, "expected_kl_by_shape": before}
-    return replace(choice, formats={**choice.formats, **formats}), record
+    return replace(choice, formats={**choice.formats, **formats, **finer_tables}), record
+
+
+def _finer_tables(choice: FormatChoice, tables: Sequence[Matrix]) -> dict[str, WeightFormat]:
+    """What embedding and output projection have instead of many bits, by name."""
+    if choice.spread is None or len(choice.spread) < 3:
+        return {}
+    finer: dict[str, WeightFormat] = {}
+    for table in tables:
+        form, fitted = choice.formats.get(table.name), fit_block_size(choice.spread[1], table.features)
+        if isinstance(form, WeightFormat) and fitted is not None and fitted.bits < form.bits:
+            finer[table.name] = fitted
+    return finer
+
+
+def _by_text(source: Source, seen: SeenInput, codes: Mapping[str, BlockQuantized]) -> float:
+    weights = {name: _weight(source, name) for name in seen.names}
+    cost = seen.divergence([codes[f"{name}.weight"].dequantize() - weight for name, weight in weights.items()])
+    source.count_read(sum(weight.nbytes for weight in weights.values()))
+    return cost
 
 
 def _to_nearest(source: Source, seen: SeenInput, form: WeightFormat) -> float:

@@ -30,15 +30,15 @@ class FormatChoice:
         formats: of every matrix of the decoder layers, the embedding and the output projection.
         algorithm: how layers are rounded; 8-bit weights by themselves are always rounded to nearest.
         max_kl: what the model may lose by it, mean KL divergence in nats; None where nothing is chosen by that.
-        spread: few and many bits, between which calibration text may choose anew for each layer in as many bytes as all
-            of them have here (`exporter.quantization.spread_bits`); None where the formats are final.
+        spread: few, sometimes more, and many bits, between which calibration text may choose anew for each layer in as
+            many bytes as all of them have here (`exporter.quantization.spread_bits`); None where formats are final.
         notes: what was decided differently from the precision's default, in words, for the manifest.
     """
 
     formats: Mapping[str, Format | None]
     algorithm: Algorithm
     max_kl: float | None = None
-    spread: tuple[WeightFormat, WeightFormat] | None = None
+    spread: tuple[WeightFormat, ...] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -73,6 +73,7 @@ def choose_formats(
     block_size: int | None = None,
     symmetric: bool | None = None,
     short_blocks: bool = True,
+    stored_bits: bool = False,
 ) -> FormatChoice:
     """Give every matrix the precision's format, with the user's changes.
 
@@ -84,6 +85,7 @@ def choose_formats(
         symmetric: the zero point of every block is the middle of the codes, instead of the precision's own choice.
         short_blocks: see `takes_short_blocks`; without them a matrix whose features no block size divides stays
             float32, and the notes say so.
+        stored_bits: whether files of the target can hold codes of bits that its kernels do not take.
 
     Raises:
         InputError: an option for a precision without integers, a pattern that matches nothing or everything, or a block
@@ -143,26 +145,26 @@ def choose_formats(
         formats=formats,
         algorithm="rtn" if precision.algorithm == "balanced" and not balances else precision.algorithm,
         max_kl=precision.budget.max_mean_kl if precision.algorithm == "smoothquant" else None,
-        spread=_spread(precision, block_size=block_size, symmetric=symmetric),
+        spread=_spread(precision, block_size=block_size, symmetric=symmetric, stored_bits=stored_bits),
         notes=tuple(notes),
     )
 
 
 def _spread(
-    precision: Precision, *, block_size: int | None, symmetric: bool | None
-) -> tuple[WeightFormat, WeightFormat] | None:
+    precision: Precision, *, block_size: int | None, symmetric: bool | None, stored_bits: bool
+) -> tuple[WeightFormat, ...] | None:
     few, many = precision.layers, precision.longest
     if not (isinstance(few, WeightFormat) and many is not None and few.bits < many.bits):
         return None
-    few, many = (
+    between = (precision.between,) if precision.between is not None and stored_bits else ()
+    return tuple(
         replace(
             form,
             block_size=block_size or form.block_size,
             symmetric=form.symmetric if symmetric is None else symmetric,
         )
-        for form in (few, many)
+        for form in (few, *between, many)
     )
-    return few, many
 
 
 def _kept(matrices: Sequence[Matrix], patterns: Sequence[str]) -> set[str]:
@@ -227,6 +229,11 @@ def _outer(matrices: Sequence[Matrix], *, of_three: int) -> set[str]:
 def takes_short_blocks(target: str) -> bool:
     """Whether the last block of a row may be shorter: ONNX Runtime's CPU kernels take it, nobody tried others."""
     return target in ("ort-cpu", "portable")
+
+
+def stores_all_bits(target: str) -> bool:
+    """Whether the target's files hold codes of bits that no kernel takes: see `exporter.passes.pack_narrow_codes`."""
+    return target == "ort-cpu"
 
 
 def fit_block_size(

@@ -25,7 +25,7 @@ def matrices():
 
 def test_more_of_the_longest_in_8_bits_take_more_bytes_and_a_tied_weight_counts_once(matrices):
     sizes = [stored(choice, matrices) for _, choice in ways(matrices)]
-    assert sizes[0] == sizes[1] < sizes[2] == sizes[3] < sizes[4] == sizes[5]
+    assert sizes[0] == sizes[1] == sizes[2] < sizes[3] == sizes[4] == sizes[5] < sizes[6] == sizes[7] == sizes[8]
     embedding = 1000 * 256 * (8 + 16 / 64) / 8
     # Of 16 layers all have 8 bits in blocks of 64 for down and of 32 for k, and 4 bits for up.
     layer = 512 * 256 * (8 + 16 / 64) / 8 + 64 * 256 * (8 + 16 / 32) / 8 + 512 * 256 * (4 + 20 / 32) / 8
@@ -33,7 +33,8 @@ def test_more_of_the_longest_in_8_bits_take_more_bytes_and_a_tied_weight_counts_
 
 
 def test_a_way_by_shape_is_final(matrices):
-    assert [choice.spread is None for _, choice in ways(matrices)] == [True, False] * 3
+    assert [choice.spread is None for _, choice in ways(matrices)] == [True, False, False] * 3
+    assert [len(choice.spread) for _, choice in ways(matrices) if choice.spread] == [2, 3] * 3
 
 
 def test_the_page_shows_what_was_measured():

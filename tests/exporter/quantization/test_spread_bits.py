@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,12 @@ from jisu.exporter.quantization.calibration_data import read_calibration_data
 from jisu.exporter.quantization.matrices import Matrix, matrices_of
 from jisu.exporter.quantization.quantize_source import quantize_source
 from jisu.exporter.quantization.rounding_tasks import round_weight
-from jisu.exporter.quantization.spread_bits import Unit, all_few, measure_units, respread, spread_bits
+from jisu.exporter.quantization.spread_bits import Unit, all_few, between, measure_units, respread, spread_bits
 from jisu.exporter.quantization.weight_formats import FormatChoice, choose_formats
 from jisu.exporter.sources import load_source
 from tests.support.models import write_tiny_llama
 
+BETWEEN = WeightFormat(bits=6, block_size=32, symmetric=True)
 FEW = WeightFormat(bits=4, block_size=32, symmetric=False)
 MANY = WeightFormat(bits=8, block_size=32, symmetric=True)
 MATRICES = {
@@ -56,6 +59,36 @@ def test_layers_of_one_input_get_many_bits_together_or_not_at_all():
 def test_what_is_as_good_by_shape_stays():
     before = choice("down")
     assert respread(before, units(0.1, 0.1, 0.9), MATRICES) == (before, {})
+
+
+def three(*many):
+    return replace(choice(*many), spread=(FEW, BETWEEN, MANY))
+
+
+def units_of_three(q, gate_and_up, down):
+    return [
+        replace(unit, costs=(unit.costs[0], unit.costs[0] / 9, unit.costs[1])) for unit in units(q, gate_and_up, down)
+    ]
+
+
+def test_the_bytes_of_one_layer_of_many_bits_give_two_a_little_more():
+    actual, record = respread(three("down"), units_of_three(0.3, 0.001, 0.2), MATRICES)
+    assert {name for name, form in actual.formats.items() if form == BETWEEN} == {"q", "down"}
+    assert size(actual) <= size(three("down"))
+    assert record["expected_kl"] == pytest.approx(0.5 / 9 + 0.001)
+
+
+def test_an_embedding_gets_the_bits_between_and_what_it_leaves_goes_to_layers():
+    tables = [
+        Matrix(name=name, rows=128, features=64, embedding=True, storage=9) for name in ("embed_tokens", "lm_head")
+    ]
+    own = {**three("down").formats, "embed_tokens": MANY, "lm_head": MANY}
+    actual, _ = respread(replace(three("down"), formats=own), units_of_three(0.3, 0.1, 0.2), MATRICES, tables)
+    assert (actual.formats["embed_tokens"], actual.formats["lm_head"]) == (BETWEEN, BETWEEN)
+    # 128 rows of 64 codes with two bits less each are 2 kB, counted once: two bits more for all four layers.
+    assert {actual.formats[name] for name in MATRICES} == {BETWEEN}
+    kept = replace(three("down"), formats={**own, "embed_tokens": None, "lm_head": None})
+    assert respread(kept, units_of_three(0.3, 0.1, 0.2), MATRICES, tables)[0].formats["lm_head"] is None
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +140,25 @@ def test_an_export_spends_no_more_and_says_what_it_expects(source, data, by_shap
         name: bits[name] for name in matrices
     }
     assert {bits[name] for name in matrices} == {4, 8}
+
+
+def test_what_a_file_can_hold_between_is_rounded_with_the_same_statistics(source, data):
+    by_shape = choose_formats(matrices_of(source.module), precision_named("int4"), stored_bits=True)
+    layers = {matrix.name: matrix for matrix in matrices_of(source.module) if not matrix.embedding}
+    assert {form.bits for form in between(source, by_shape).values()} == {6}
+    assert set(between(source, by_shape)) == set(layers)
+    actual = quantize_source(source, by_shape, data=data)
+    bits = {name: part.format.bits for name, part in actual.by_name.items()}
+    assert bits["lm_head.weight"] == 6
+    finer = [name for name in layers if bits[f"{name}.weight"] == 6]
+    assert finer
+    assert all(part.finer is None for part in actual.by_name.values())
+    for name in finer[:2]:
+        own = source.module.get_parameter(f"{name}.weight").detach().numpy()
+        part = actual.by_name[f"{name}.weight"]
+        nearest = round_weight(source.module, name, WeightFormat(bits=6, block_size=64, symmetric=True))
+        assert not np.array_equal(part.dequantize(), nearest.dequantize()), "rounded on text"
+        assert np.abs(part.dequantize() - own).max() < 0.2 * np.abs(own).max()
 
 
 def test_all_layers_are_walked_in_few_bits_first(source, by_shape):
